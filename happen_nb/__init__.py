@@ -1,0 +1,85 @@
+"""happen_nb: a notebook as a live, distributed, stateful system.
+
+Nodes own states kept in NATS JetStream, change them by pure transforms, and look at each other through
+views; every change can be seen, compared and gone back to.
+
+Examples
+--------
+>>> import happen_nb as happen
+>>> shop = happen.connect(store=":memory:", name="readme")
+>>> orders = shop.create_node("orders", initial={"open": 0})
+>>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
+{'open': 1}
+>>> shop.close()
+"""
+
+from happen_nb.commits import Commit, History, Journal
+from happen_nb.connecting import aconnect, connect, create_node, current, run, spaces
+from happen_nb.errors import (
+    ClosedError,
+    ForkedError,
+    FrozenStateError,
+    HappenConnectionError,
+    HappenError,
+    HappenTimeoutError,
+    HistoryGoneError,
+    InvalidNameError,
+    NotStoredError,
+    OutcomeUnknownError,
+    PathError,
+    ServerError,
+    SpaceInUseError,
+    StateError,
+    TooLargeError,
+    TransformError,
+    UnknownNodeError,
+)
+from happen_nb.journal.server import NatsServer
+from happen_nb.model.drafts import draft
+from happen_nb.model.transforms import compose, put
+from happen_nb.node import Node
+from happen_nb.space import Space
+from happen_nb.state import State
+from happen_nb.views import View, Views
+from happen_nb.watch import Watch
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ClosedError",
+    "Commit",
+    "ForkedError",
+    "FrozenStateError",
+    "HappenConnectionError",
+    "HappenError",
+    "HappenTimeoutError",
+    "History",
+    "HistoryGoneError",
+    "InvalidNameError",
+    "Journal",
+    "NatsServer",
+    "Node",
+    "NotStoredError",
+    "OutcomeUnknownError",
+    "PathError",
+    "ServerError",
+    "Space",
+    "SpaceInUseError",
+    "State",
+    "StateError",
+    "TooLargeError",
+    "TransformError",
+    "UnknownNodeError",
+    "View",
+    "Views",
+    "Watch",
+    "aconnect",
+    "compose",
+    "connect",
+    "create_node",
+    "current",
+    "draft",
+    "put",
+    "run",
+    "spaces",
+]

@@ -1,0 +1,218 @@
+"""What a user holds of the past: commits, a node's history, the space's journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, overload
+
+from happen_nb.errors import HistoryGoneError
+from happen_nb.model.commits import EMPTY, CommitRecord
+from happen_nb.model.diff import Diff, diff
+from happen_nb.model.paths import Selector, format_path, parse_path, select
+from happen_nb.shown import Shown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from happen_nb.model.frozen import FrozenDict
+
+NO_CHANGE = Diff()
+
+
+class Commit(Shown, kind="commit"):
+    """One accepted change of a node's state.
+
+    Attributes
+    ----------
+    node : str
+        The node's name.
+    revision : int
+        The how-many-eth commit of the node it is.
+    changed : bool
+        False if the new state was equal to the old one, so that nothing was stored.
+    deleted : bool
+        Whether it ended the node.
+    cause : str or None
+        The id of the event that led to it.
+    by : str or None
+        The node whose handler made it.
+    time : datetime
+        When the server stored it, in UTC.
+    sequence : int
+        Its position in the space's journal.
+
+    Examples
+    --------
+    >>> commit = orders.state.set({"open": 2})
+    >>> commit = orders.state.set({"open": 3})
+    >>> commit.revision, commit.before, commit.after
+    (2, {'open': 2}, {'open': 3})
+    """
+
+    def __init__(self, record: CommitRecord, previous: CommitRecord | None, *, changed: bool = True) -> None:
+        self._record = record
+        self._previous = previous
+        self.changed = changed
+
+    node: str = property(lambda self: self._record.node)  # type: ignore[assignment]
+
+    @property
+    def revision(self) -> int:  # noqa: D102 - described above, as the others
+        return self._record.revision
+
+    @property
+    def deleted(self) -> bool:  # noqa: D102
+        return self._record.deleted
+
+    @property
+    def cause(self) -> str | None:  # noqa: D102
+        return self._record.origin.cause
+
+    @property
+    def by(self) -> str | None:  # noqa: D102
+        return self._record.origin.by
+
+    @property
+    def sequence(self) -> int:  # noqa: D102
+        return self._record.sequence
+
+    @cached_property
+    def time(self) -> datetime:  # noqa: D102
+        seconds, rest = divmod(self._record.time, 1_000_000_000)
+        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+
+    @property
+    def after(self) -> FrozenDict:
+        """The state it made."""
+        return self._record.state
+
+    @property
+    def before(self) -> FrozenDict:
+        """The state that it changed.
+
+        Raises
+        ------
+        HistoryGoneError
+            That state is not stored any more.
+        """
+        if not self.changed:
+            return self.after
+        previous = self._previous
+        if self.revision <= 1:
+            return EMPTY
+        if previous is None or previous.revision != self.revision - 1:
+            raise HistoryGoneError(f'node "{self.node}": revision {self.revision - 1} is not stored any more')
+        return previous.state
+
+    @cached_property
+    def diff(self) -> Diff:
+        """What changed, as a sequence of `Change`."""
+        return diff(self.before, self.after) if self.changed else NO_CHANGE
+
+
+def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> list[Commit]:
+    newest = dict(before)
+    commits = []
+    for record in records:
+        commits.append(Commit(record, newest.get(record.node)))
+        newest[record.node] = record
+    return commits
+
+
+class History(Shown, Sequence[Commit], kind="history"):
+    """The stored commits of a node, newest last.
+
+    Attributes
+    ----------
+    node : str
+    truncated : bool
+        Whether older ones are not here: trimmed, or left out by a limit.
+    """
+
+    def __init__(self, node: str, records: Sequence[CommitRecord], limit: int | None) -> None:
+        self.node = node
+        shown = records if limit is None else records[max(0, len(records) - limit) :]
+        earlier = {record.node: record for record in records[: len(records) - len(shown)]}
+        self._commits = _chain(shown, earlier)
+        self.truncated = bool(records) and (records[0].revision > 1 or len(shown) < len(records))
+
+    @overload
+    def __getitem__(self, index: int) -> Commit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Commit]: ...
+    def __getitem__(self, index: int | slice) -> Commit | Sequence[Commit]:
+        return self._commits[index]
+
+    def __len__(self) -> int:
+        return len(self._commits)
+
+    def to_frame(self, *selectors: Selector, **named: Selector) -> pd.DataFrame:
+        """One row a commit.
+
+        Parameters
+        ----------
+        *selectors, **named : path or callable
+            One column each, named by its path, function or keyword. Where a path leads nowhere, or a
+            callable raises KeyError, IndexError or TypeError, the value is None.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``revision``; a column ``time`` in UTC, then the selectors'.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 2})
+        >>> orders.state.history().to_frame("open")["open"].tolist()
+        [2]
+        """
+        import pandas as pd
+
+        columns = {_name(selector): selector for selector in selectors} | named
+        data: dict[str, list[Any]] = {"time": [commit.time for commit in self]}
+        for name, selector in columns.items():
+            data[name] = [lenient(commit.after, selector) for commit in self]
+        index = pd.Index([commit.revision for commit in self], name="revision")
+        return pd.DataFrame(data, index=index)
+
+
+class Journal(Shown, Sequence[Commit], kind="journal"):
+    """What the space's journal holds, in its total order, newest last."""
+
+    def __init__(self, space: str, records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> None:
+        self.space = space
+        self._commits = _chain(records, before)
+
+    @overload
+    def __getitem__(self, index: int) -> Commit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Commit]: ...
+    def __getitem__(self, index: int | slice) -> Commit | Sequence[Commit]:
+        return self._commits[index]
+
+    def __len__(self) -> int:
+        return len(self._commits)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a commit: index ``sequence``; ``time`` in UTC, ``node revision by cause``."""
+        import pandas as pd
+
+        rows = [(c.time, c.node, c.revision, c.by, c.cause) for c in self]
+        index = pd.Index([commit.sequence for commit in self], name="sequence")
+        return pd.DataFrame(rows, columns=["time", "node", "revision", "by", "cause"], index=index)
+
+
+def lenient(state: FrozenDict, selector: Selector) -> Any:
+    """The selected part, None where there is none."""
+    try:
+        return select(state, selector)
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _name(selector: Selector) -> str:
+    if isinstance(selector, Callable):  # type: ignore[arg-type]
+        return getattr(selector, "__name__", "value")
+    return format_path(parse_path(selector)) or "state"  # type: ignore[arg-type]

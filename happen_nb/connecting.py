@@ -1,0 +1,345 @@
+"""Connecting: which server, which space, and the ones that this process has."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from happen_nb.journal.connection import Credentials
+from happen_nb.journal.server import NatsServer, find_store, join
+from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
+from happen_nb.node import Node, check_name
+from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
+from happen_nb.runtime.session import Session
+from happen_nb.shown import Shown
+from happen_nb.space import Space
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Coroutine, Iterable, Mapping
+    from pathlib import Path
+
+T = TypeVar("T")
+
+TIMEOUT = 5.0
+TIMEOUT_REPLICATED = 15.0
+JOIN_TIMEOUT = 10.0
+"""Seconds that an embedded server may take to start on a slow machine."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where to connect to, and how."""
+
+    servers: tuple[str, ...]
+    store: Path | None
+    sync: Literal["default", "always"]
+    credentials: Credentials
+    timeout: float
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is one that starts by itself."""
+        return not self.servers
+
+
+@dataclass(eq=False)
+class Lease:
+    """An embedded server that this process has joined once, for all its spaces there."""
+
+    server: NatsServer
+    users: int = 0
+
+
+class Registry:
+    """The spaces of this process; one a server and name."""
+
+    def __init__(self) -> None:
+        self.incarnation = secrets.token_hex(6)
+        self.spaces: dict[tuple[Target, str], Space] = {}
+        self.current: Space | None = None
+        self.servers: dict[tuple[Path | None, str], Lease] = {}
+        self.opening = asyncio.Lock()
+        self.lock = threading.Lock()
+
+    def add(self, target: Target, name: str, space: Space) -> Space:
+        """Keep a space, unless the same one is there by another address already."""
+        with self.lock:
+            self.spaces[target, name] = space
+        return space
+
+    def same(self, session: Session) -> Space | None:
+        """A space that is open already, by whatever address."""
+        for space in list(self.spaces.values()):
+            if space._session.identity == session.identity:
+                return space
+        return None
+
+    def remove(self, space: Space) -> None:
+        """Forget a space that was closed."""
+        with self.lock:
+            self.spaces = {key: other for key, other in self.spaces.items() if other is not space}
+        if self.current is space:
+            self.current = None
+        self.leave(space.server)
+
+    async def join(self, target: Target) -> NatsServer:
+        """The embedded server of a target, joined or started; `leave` once for each call."""
+        key = (target.store, target.sync)
+        lease = self.servers.get(key)
+        if lease is None:
+            lease = self.servers[key] = Lease(await _join(target))
+        lease.users += 1
+        return lease.server
+
+    def leave(self, server: NatsServer | None) -> None:
+        """A space of the server was closed."""
+        with self.lock:
+            for key, lease in list(self.servers.items()):
+                if lease.server is server:
+                    lease.users -= 1
+                    if not lease.users:
+                        del self.servers[key]
+                        server.close()
+
+    def after_fork_in_child(self) -> None:
+        """The child has no spaces; those that it inherited say so."""
+        for space in self.spaces.values():
+            space._after_fork_in_child()
+        for lease in self.servers.values():
+            lease.server.after_fork_in_child()
+        self.__init__()  # type: ignore[misc]
+
+
+registry = Registry()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=registry.after_fork_in_child)
+
+
+def connect(
+    servers: str | Iterable[str] | None = None,
+    *,
+    name: str = "default",
+    store: str | os.PathLike[str] | None = None,
+    fresh: bool | Literal["force"] = False,
+    token: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    credentials: str | os.PathLike[str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    replicas: int | None = None,
+    history: int | None = None,
+    event_ttl: timedelta | None = None,
+    sync: Literal["default", "always"] = "default",
+    timeout: float | None = None,
+) -> Space:
+    """Connect to a space; the same arguments again give the same one.
+
+    Parameters
+    ----------
+    servers : str or iterable of str, optional
+        NATS URLs, of one server or a cluster. Without them ``$NATS_URL`` if it is set, else the embedded
+        server, which starts by itself or is shared if another process has started it.
+    name : str, optional
+        The space's: 1 to 64 of ``A-Z a-z 0-9 _ -``.
+    store : path, optional
+        The embedded server's folder. Without it ``$HAPPEN_STORE``, else the nearest ``.happen`` upwards to
+        the project's root, else ``./.happen``. ``":memory:"``: private, and nothing is left at the end.
+    fresh : bool or "force", optional
+        Empty the space, at every such call; refused while another process is connected, unless "force".
+    token, user, password : str, optional
+        NATS credentials.
+    credentials : path, optional
+        A NATS ``.creds`` file.
+    tls : ssl.SSLContext, optional
+    replicas : int, optional
+        How many servers of a cluster keep the space; 1 for a new one.
+    history : int, optional
+        Commits a node that are kept; 1000 for a new space.
+    event_ttl : timedelta, optional
+        How long events are kept; 7 days for a new space.
+    sync : "default" or "always", optional
+        When the embedded server writes to disk: within two minutes, or at each commit. Only a loss of
+        power makes the difference, not the end of a process.
+    timeout : float, optional
+        Seconds for each call; 5, or 15 with replicas.
+
+    Raises
+    ------
+    HappenConnectionError
+        Nobody there, wrong credentials, too old a server, one without JetStream; within the timeout.
+    SpaceInUseError
+        ``fresh``, and another process is connected.
+
+    Examples
+    --------
+    >>> space = happen.connect(store=":memory:", name="shop")
+    >>> space.create_node("orders").state.set({"open": 1}).revision
+    1
+    >>> space.close()
+    """
+    arguments = dict(locals())
+    return wait_for(_connect(**arguments))
+
+
+async def aconnect(servers: str | Iterable[str] | None = None, **options: Any) -> Space:
+    """`connect`, to await; it takes the same options."""
+    return await wait_in_loop(_connect(servers, **options))
+
+
+async def _connect(
+    servers: str | Iterable[str] | None = None,
+    *,
+    name: str = "default",
+    store: str | os.PathLike[str] | None = None,
+    fresh: bool | Literal["force"] = False,
+    token: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    credentials: str | os.PathLike[str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    replicas: int | None = None,
+    history: int | None = None,
+    event_ttl: timedelta | None = None,
+    sync: Literal["default", "always"] = "default",
+    timeout: float | None = None,
+) -> Space:
+    check_name(name, "space")
+    options = _options(replicas, history, event_ttl)
+    proof = Credentials(token, user, password, None if credentials is None else os.fspath(credentials), tls)
+    seconds = timeout or (TIMEOUT_REPLICATED if (replicas or 1) > 1 else TIMEOUT)
+    target = _target(servers, store, proof, sync, seconds)
+    space = await on_io(_open(target, name, options))
+    if fresh:
+        await space._clear(force=fresh == "force")
+    registry.current = space
+    return space
+
+
+def _options(replicas: int | None, history: int | None, event_ttl: timedelta | None) -> Options:
+    for what, number in (("replicas", replicas), ("history", history)):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"connect: {what} is {number!r}; give a whole number of 1 or more")
+    if event_ttl is not None and event_ttl < timedelta(seconds=1):
+        raise ValueError(f"connect: event_ttl is {event_ttl!r}; give a timedelta of a second or more")
+    return Options(history, None if event_ttl is None else int(event_ttl.total_seconds()), replicas)
+
+
+def _target(
+    servers: str | Iterable[str] | None,
+    store: str | os.PathLike[str] | None,
+    credentials: Credentials,
+    sync: Literal["default", "always"],
+    timeout: float,
+) -> Target:
+    if servers is not None and store is not None:
+        raise ValueError("connect: give servers or a store, not both; a store is the embedded server's")
+    if sync not in ("default", "always"):
+        raise ValueError(f'connect: sync is {sync!r}; give "default" or "always"')
+    if servers is None and store is None:
+        servers = os.environ.get("NATS_URL")
+    if servers:
+        urls = servers.split(",") if isinstance(servers, str) else servers
+        return Target(tuple(url.strip() for url in urls), None, sync, credentials, timeout)
+    return Target((), find_store(store), sync, credentials, timeout)
+
+
+async def _open(target: Target, name: str, options: Options) -> Space:
+    """The space of these arguments; on the IO thread, one at a time."""
+    async with registry.opening:
+        known = registry.spaces.get((target, name))
+        if known is not None:
+            if options != Options():
+                await known._session.change(options)
+            return known
+        server = await registry.join(target) if target.embedded else None
+        try:
+            session = await _session(target, server, name, options)
+        except BaseException:
+            registry.leave(server)
+            raise
+        same = registry.same(session)
+        if same is not None:
+            await session.close()
+            registry.leave(server)
+            return registry.add(target, name, same)
+        if server is not None:
+            server.on_moved(lambda url: bridge().soon(session.connection.moved, url))
+
+        async def open_other(other: str) -> Space:
+            return await _open(target, other, Options())
+
+        return registry.add(target, name, Space(name, session, server, open_other, registry.remove))
+
+
+async def _join(target: Target) -> NatsServer:
+    loop = asyncio.get_running_loop()
+    wait = max(target.timeout, JOIN_TIMEOUT)
+    joining = loop.run_in_executor(None, lambda: join(target.store, sync=target.sync, timeout=wait))
+    try:
+        return await asyncio.shield(joining)
+    except asyncio.CancelledError:
+        joining.add_done_callback(_leave)
+        raise
+
+
+def _leave(joined: asyncio.Future[NatsServer]) -> None:
+    if joined.exception() is None:
+        joined.result().close()
+
+
+async def _session(target: Target, server: NatsServer | None, name: str, options: Options) -> Session:
+    servers = target.servers if server is None else (server.url,)
+    credentials = target.credentials if server is None else replace(target.credentials, token=server.token)
+    return await Session.open(
+        servers, credentials, name, options, incarnation=registry.incarnation, timeout=target.timeout
+    )
+
+
+def current() -> Space:
+    """The space that was connected last; connects the default one if there is none."""
+    return registry.current or connect()
+
+
+def create_node(name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
+    """A node of the current space; see `Space.create_node`."""
+    return current().create_node(name, initial=initial)
+
+
+class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
+    """The spaces of a server, by name."""
+
+    __slots__ = ()
+
+
+def spaces() -> Spaces:
+    """The spaces on the current space's server: ``.name .nodes .bytes .last_change`` each."""
+    session = current()._session
+    return Spaces(bridge().wait(list_spaces(session.connection, session.timeout)))
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, from a cell or a plain function, also while the kernel's loop runs.
+
+    In a cell ``await`` does the same and is better; this is for functions that are not async.
+
+    Examples
+    --------
+    >>> async def double(x):
+    ...     return 2 * x
+    >>> happen.run(double(4))
+    8
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    import nest_asyncio2
+
+    nest_asyncio2.apply(loop)
+    return loop.run_until_complete(coroutine)

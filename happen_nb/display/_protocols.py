@@ -1,0 +1,175 @@
+"""What the displays expect of the objects they show; they never import the facade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, Protocol, TypeVar
+
+from happen_nb.model.frozen import FrozenDict
+
+_Item = TypeVar("_Item", covariant=True)
+
+
+class Change(Protocol):
+    """One difference between two states."""
+
+    @property
+    def op(self) -> Literal["add", "remove", "change"]: ...
+    @property
+    def path(self) -> tuple[str | int, ...]: ...
+    @property
+    def before(self) -> Any: ...
+    @property
+    def after(self) -> Any: ...
+
+
+class Commit(Protocol):
+    """One accepted change of a node's state. Reading ``diff`` may raise a `HappenError`."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def diff(self) -> Sequence[Change]: ...
+    @property
+    def changed(self) -> bool: ...
+    @property
+    def deleted(self) -> bool: ...
+    @property
+    def by(self) -> str | None: ...
+    @property
+    def time(self) -> datetime: ...
+
+
+class Readable(Protocol):
+    """A state or a view. ``get`` may raise a `HappenError`, which is then shown in its place."""
+
+    @property
+    def revision(self) -> int: ...
+    def get(self) -> FrozenDict: ...
+
+
+class View(Readable, Protocol):
+    """A read-only window on a node's state."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Named(Protocol):
+    """Whatever has a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class State(Readable, Protocol):
+    """A node's own state."""
+
+    @property
+    def node(self) -> Named: ...
+
+
+class Node(Named, Protocol):
+    """A named owner of one state."""
+
+    @property
+    def state(self) -> Readable: ...
+
+
+class Sized(Protocol[_Item]):
+    """What has a length and can be indexed: enough to show the newest items of a long sequence."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> _Item: ...
+
+
+class History(Sized[Commit], Protocol):
+    """The stored commits of a node, newest last."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def truncated(self) -> bool: ...
+
+
+class Journal(Sized[Commit], Protocol):
+    """Stored commits of all nodes, newest last."""
+
+    @property
+    def space(self) -> str: ...
+
+
+class Server(Protocol):
+    """The embedded server; ``store`` is None or ``":memory:"`` if nothing is kept."""
+
+    @property
+    def running(self) -> bool: ...
+    @property
+    def store(self) -> object: ...
+
+
+class Failure(Protocol):
+    """A handler or a callback that raised."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def handler(self) -> str: ...
+    @property
+    def exception(self) -> BaseException | str: ...
+    @property
+    def traceback(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+
+
+class Views(Protocol):
+    """The views of all nodes of a space: a live mapping with the space it belongs to."""
+
+    @property
+    def space(self) -> Named: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Any: ...
+    def __getitem__(self, name: str, /) -> View: ...
+
+
+class Space(Protocol):
+    """A named system of nodes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def nodes(self) -> Mapping[str, Node]: ...
+    @property
+    def views(self) -> Mapping[str, View]: ...
+    @property
+    def server(self) -> Server | None: ...
+    @property
+    def failures(self) -> Sized[Failure]: ...
+
+
+class Watch(Protocol):
+    """A callback that follows a node's commits; ``callback`` is its name."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def callback(self) -> str: ...
+    @property
+    def active(self) -> bool: ...
+
+
+class SpaceInfo(Protocol):
+    """What a server knows of one of its spaces."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def nodes(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def last_change(self) -> datetime | None: ...

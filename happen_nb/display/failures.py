@@ -1,0 +1,75 @@
+"""How failures are shown: who raised what, and a traceback that tells no path of this machine."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from happen_nb.display import _protocols as shown
+from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, part, table
+from happen_nb.display.spans import Span, count, cut, name, one_line, weight
+from happen_nb.display.tree import Budget
+
+NEWEST = 10
+"""How many of the newest failures are shown."""
+
+_LINES = 24  # last lines of a traceback
+_LINE = 160  # columns of one
+_BRIEF = 60  # columns of an error in the table
+_MESSAGE = 600
+_FILE = re.compile(r'^(\s*)File "([^"]*)", line (\d+)')
+_COLUMNS: Final = (Column("node"), Column("handler"), Column("attempts", right=True), Column("error"))
+
+
+def failure(x: shown.Failure, budget: Budget) -> Page:
+    parts = ((Span(name(x.handler), "plain"),), part(count(x.attempts, "attempt")))
+    error = Note((Span(one_line(_message(x.exception), _MESSAGE), "err"),))
+    code = _traceback(x, budget)
+    return Page(Heading("Failure in", name(x.node), parts), (error, code) if code else (error,))
+
+
+def failures(x: shown.Sized[shown.Failure], budget: Budget) -> Page:
+    if not len(x):
+        return Page(Heading("No failures"))
+    older = max(0, len(x) - NEWEST)
+    rows = [_row(x[index], budget) for index in range(older, len(x))]
+    blocks = (table(_COLUMNS, rows, f"… {older:,} older" if older else "", more_first=True),)
+    return Page(Heading(count(len(x), "failure")), blocks)
+
+
+def _row(x: shown.Failure, budget: Budget) -> tuple[Cell, ...]:
+    return (
+        Cell((Span(name(x.node), "name"),)),
+        Cell((Span(name(x.handler), "plain"),)),
+        Cell((Span(f"{x.attempts:,}", "plain"),)),
+        Cell((Span(one_line(_message(x.exception), _BRIEF), "err"),), _traceback(x, budget)),
+    )
+
+
+def _message(exception: BaseException | str) -> str:
+    if isinstance(exception, str):
+        return exception
+    try:
+        text = str(exception)
+    except Exception as broken:  # its __str__ is the user's
+        text = f"(its message cannot be shown: {type(broken).__name__})"
+    kind = type(exception).__name__
+    return f"{kind}: {text}" if text else kind
+
+
+def _traceback(x: shown.Failure, budget: Budget) -> Code | None:
+    """The last lines without the message, which is shown above; None if no room is left for them."""
+    text = x.traceback[-_LINES * 1000 :].rstrip().removesuffix(_message(x.exception)).expandtabs(4)
+    lines = text.splitlines()
+    made = [cut(_FILE.sub(_place, line), _LINE) for line in lines[-_LINES:]]
+    if not made or not budget.spend(weight(map(Span, made))):
+        return None
+    return Code(("…", *made) if len(lines) > _LINES else tuple(made))
+
+
+def _place(match: re.Match[str]) -> str:
+    indent, file, line = match.groups()
+    if "ipykernel_" in file or file.startswith("<"):
+        return f"{indent}In a cell, line {line}"
+    base = re.split(r"[\\/]", file)[-1]
+    return f'{indent}File "{base}", line {line}'

@@ -1,0 +1,101 @@
+"""What a display consists of, before it becomes text or HTML: a heading over rows, tables, notes and code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from happen_nb.display.spans import Line, Span
+from happen_nb.display.tree import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """``Node orders · revision 3``: what it is, its name, and what else is to say."""
+
+    kind: str
+    name: str = ""
+    parts: tuple[Line, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table; text leaves out those of times."""
+
+    title: str
+    right: bool = False
+    time: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Lines as they are, already cleaned; below a cell or a heading."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A table's cell; HTML folds ``detail`` below it."""
+
+    line: Line = ()
+    detail: Row | Code | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """``more`` says what is left out: before the rows, or after them."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    more: str = ""
+    more_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for itself."""
+
+    line: Line
+
+
+Block = Row | Table | Note | Code
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One display."""
+
+    heading: Heading | None
+    blocks: Sequence[Block] = ()
+
+
+def part(text: str) -> Line:
+    """A part of a heading, or a cell, in a quiet colour."""
+    return (Span(text),)
+
+
+def when(time: datetime | None, *, zone: bool = False) -> Line:
+    """A time, which only HTML shows; with its zone where no column's title tells it.
+
+    Examples
+    --------
+    >>> when(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=timezone.utc))
+    (Span(text='2026-01-02T03:04:05.678Z', kind='time'),)
+    """
+    if time is None:
+        return ()
+    utc = time.astimezone(timezone.utc)
+    iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (Span(iso, "moment" if zone else "time"),)
+
+
+def table(
+    columns: Sequence[Column], rows: Sequence[tuple[Cell, ...]], more: str = "", *, more_first: bool = False
+) -> Table:
+    """A table without the columns in which no row has anything."""
+    used = [any(row[index].line for row in rows) for index in range(len(columns))]
+    kept = tuple(column for column, keep in zip(columns, used, strict=True) if keep)
+    cells = tuple(tuple(cell for cell, keep in zip(row, used, strict=True) if keep) for row in rows)
+    return Table(kept, cells, more, more_first)

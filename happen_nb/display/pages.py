@@ -1,0 +1,218 @@
+"""Which display each object has. Nothing here raises a `HappenError`: it is shown where the value would be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import islice
+from typing import Final, TypeVar
+
+from happen_nb.display import _protocols as shown
+from happen_nb.display.changes import changes, in_a_line
+from happen_nb.display.inline import fits, summary
+from happen_nb.display.page import Block, Cell, Column, Heading, Note, Page, part, table, when
+from happen_nb.display.spans import Line, Span, count, name, one_line
+from happen_nb.display.tree import Budget, tree
+from happen_nb.errors import HappenError
+
+COMMITS = 20
+"""How many of the newest commits a history shows."""
+
+NODES = 30
+"""How many nodes a table shows."""
+
+_CHANGES = 12  # changes in the fold of a commit in a table
+_SUMMARY = 60  # columns of a state or of a commit's changes in a table
+_ERROR = 300  # characters of an error in place of a value
+
+_Item = TypeVar("_Item")
+
+
+def node(x: shown.Node, budget: Budget) -> Page:
+    return _stateful("Node", x.name, x.state, budget)
+
+
+def state(x: shown.State, budget: Budget) -> Page:
+    return _stateful("State of", x.node.name, x, budget)
+
+
+def view(x: shown.View, budget: Budget) -> Page:
+    return _stateful("View of", x.name, x, budget)
+
+
+def value(x: object, budget: Budget) -> Page:
+    line = fits(x, _SUMMARY)
+    return Page(None, (tree(x, budget) if line is None else Note(line),))
+
+
+def commit(x: shown.Commit, budget: Budget) -> Page:
+    parts = [part(f"revision {x.revision:,}")]
+    if x.deleted:
+        parts.append((Span("deleted", "del"),))
+    if x.by is not None:
+        parts.append((Span("by "), Span(name(x.by), "plain")))
+    parts.append(when(x.time, zone=True))
+    return Page(Heading("Commit of", name(x.node), tuple(parts)), (_difference(x, budget),))
+
+
+def history(x: shown.History, budget: Budget) -> Page:
+    parts = [part(count(len(x), "commit"))]
+    if x.truncated:
+        parts.append(part("older ones are gone"))
+    return Page(Heading("History of", name(x.node), tuple(parts)), _commits(x, budget, nodes=False))
+
+
+def journal(x: shown.Journal, budget: Budget) -> Page:
+    heading = Heading("Journal of", name(x.space), (part(count(len(x), "commit")),))
+    return Page(heading, _commits(x, budget, nodes=True))
+
+
+def views(x: shown.Views, budget: Budget) -> Page:
+    rows = [_node_row(each, x[each], Cell()) for each in islice(iter(x), NODES)]
+    heading = Heading("Views of", name(x.space.name), (part(count(len(x), "node")),))
+    if not rows:
+        return Page(heading, (Note(part("no node has a state yet")),))
+    return Page(heading, (table(_STATES, rows, _more(len(x) - len(rows))),))
+
+
+def space(x: shown.Space, budget: Budget) -> Page:
+    nodes, others = x.nodes, [each for each in x.views if each not in x.nodes]
+    number = len(nodes) + len(others)
+    parts = [part(count(number, "node")), part(_server_of(x.server))]
+    if len(x.failures):
+        parts.append((Span(count(len(x.failures), "failure"), "err"),))
+    heading = Heading("Space", name(x.name), tuple(parts))
+    if not number:
+        return Page(heading, (Note(part('no nodes yet: create_node("orders") makes one')),))
+    mark = Cell((Span("●", "plain"),) if others else ())
+    rows = [_node_row(each, nodes[each].state, mark) for each in islice(nodes, NODES)]
+    rows += [_node_row(each, x.views[each], Cell()) for each in others[: NODES - len(rows)]]
+    return Page(heading, (table(_STATES, rows, _more(number - len(rows))),))
+
+
+def server(x: shown.Server, budget: Budget) -> Page:
+    running = (Span("running", "plain") if x.running else Span("stopped", "err"),)
+    return Page(Heading("Server", "", (running, part(_kept(x)))))
+
+
+def watch(x: shown.Watch, budget: Budget) -> Page:
+    active = (Span("active", "plain"),) if x.active else part("stopped")
+    return Page(Heading("Watch of", name(x.node), ((Span(name(x.callback), "plain"),), active)))
+
+
+def spaces(x: shown.Sized[shown.SpaceInfo], budget: Budget) -> Page:
+    rows = [_space_row(x[index]) for index in range(min(len(x), NODES))]
+    heading = Heading(count(len(x), "space"))
+    return Page(heading, (table(_SPACES, rows, _more(len(x) - len(rows))),) if rows else ())
+
+
+_STATES: Final = (Column("node"), Column("here"), Column("revision", right=True), Column("state"))
+_COMMITS: Final = (
+    Column("node"),
+    Column("revision", right=True),
+    Column("time (UTC)", time=True),
+    Column("by"),
+    Column("changes"),
+)
+_SPACES: Final = (
+    Column("space"),
+    Column("nodes", right=True),
+    Column("size", right=True),
+    Column("last change (UTC)", time=True),
+)
+
+
+def _stateful(kind: str, owner: str, x: shown.Readable, budget: Budget) -> Page:
+    heading = Heading(kind, name(owner), (part(f"revision {x.revision:,}"),))
+    content = _attempt(x.get)
+    return Page(heading, (_error(content) if isinstance(content, HappenError) else tree(content, budget),))
+
+
+def _attempt(read: Callable[[], _Item]) -> _Item | HappenError:
+    try:
+        return read()
+    except HappenError as error:
+        return error
+
+
+def _error(error: HappenError) -> Note:
+    return Note((Span(one_line(str(error), _ERROR), "err"),))
+
+
+def _difference(x: shown.Commit, budget: Budget) -> Block:
+    if not x.changed:
+        return Note(part("no change"))
+    diff = _attempt(lambda: changes(x.diff, budget))
+    return _error(diff) if isinstance(diff, HappenError) else diff
+
+
+def _commits(x: shown.Sized[shown.Commit], budget: Budget, *, nodes: bool) -> tuple[Block, ...]:
+    older = max(0, len(x) - COMMITS)
+    share = budget.share(COMMITS)
+    rows = [_commit_row(x[index], replace(share), nodes=nodes) for index in range(older, len(x))]
+    if not rows:
+        return ()
+    return (table(_COMMITS, rows, f"… {older:,} older" if older else "", more_first=True),)
+
+
+def _commit_row(x: shown.Commit, budget: Budget, *, nodes: bool) -> tuple[Cell, ...]:
+    return (
+        Cell((Span(name(x.node), "name"),) if nodes else ()),
+        Cell((Span(f"{x.revision:,}", "plain"),)),
+        Cell(when(x.time)),
+        Cell((Span(name(x.by), "plain"),) if x.by is not None else ()),
+        _changes_cell(x, budget),
+    )
+
+
+def _changes_cell(x: shown.Commit, budget: Budget) -> Cell:
+    if x.deleted:
+        return Cell((Span("deleted", "del"),))
+    if not x.changed:
+        return Cell(part("no change"))
+    brief = _attempt(lambda: in_a_line(x.diff, _SUMMARY))
+    if isinstance(brief, HappenError):
+        return Cell((Span(one_line(str(brief), _SUMMARY), "err"),))
+    line, whole = brief
+    if whole or not budget.folds:
+        return Cell(line)
+    folded = changes(x.diff, budget, limit=_CHANGES)
+    return Cell(line, folded if folded.rows else None)
+
+
+def _node_row(each: str, x: shown.Readable, here: Cell) -> tuple[Cell, ...]:
+    content = _attempt(x.get)
+    if isinstance(content, HappenError):
+        line: Line = (Span(one_line(str(content), _SUMMARY), "err"),)
+    else:
+        line = summary(content, _SUMMARY)
+    return Cell((Span(name(each), "name"),)), here, Cell((Span(f"{x.revision:,}", "plain"),)), Cell(line)
+
+
+def _space_row(x: shown.SpaceInfo) -> tuple[Cell, ...]:
+    return (
+        Cell((Span(name(x.name), "name"),)),
+        Cell((Span(f"{x.nodes:,}", "plain"),)),
+        Cell((Span(_bytes(x.bytes), "plain"),)),
+        Cell(when(x.last_change)),
+    )
+
+
+def _server_of(x: shown.Server | None) -> str:
+    if x is None:
+        return "a server elsewhere"
+    return f"server {'running' if x.running else 'stopped'}, {_kept(x)}"
+
+
+def _kept(x: shown.Server) -> str:
+    return "in memory" if x.store is None or str(x.store) == ":memory:" else "stored in a folder"
+
+
+def _bytes(number: int) -> str:
+    if number < 1000:
+        return f"{number} B"
+    return f"{number / 1000:.1f} kB" if number < 1_000_000 else f"{number / 1_000_000:,.1f} MB"
+
+
+def _more(number: int) -> str:
+    return f"… {number:,} more" if number else ""

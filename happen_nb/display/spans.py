@@ -1,0 +1,148 @@
+"""Pieces of a line: cut, cleaned and typed, the same for text and HTML."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from html import escape
+from typing import Literal, NamedTuple
+
+Kind = Literal["", "key", "str", "num", "atom", "plain", "name", "err", "add", "del", "+", "-", "~", "time", "moment"]
+"""What a piece is; "" is punctuation, counts, and what else may stand back; a "moment" is a time with its zone."""
+
+_BARE = re.compile(r"[\w.-]+")
+_NAME_ROOM = 64
+
+
+class Span(NamedTuple):
+    """A piece of a line. Its text is clean: printable and bounded, but not yet escaped for HTML."""
+
+    text: str
+    kind: Kind = ""
+
+
+Line = tuple[Span, ...]
+
+
+def clean(text: str) -> str:
+    r"""Spell out what does not print: control characters, marks that change the direction, lone surrogates.
+
+    Examples
+    --------
+    >>> clean("a\x1b[31m\u202eb")
+    'a\\x1b[31m\\u202eb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def cut(text: str, room: int) -> str:
+    """The beginning of `text`, cleaned, in at most `room` characters.
+
+    Examples
+    --------
+    >>> cut("shipped", 5)
+    'ship…'
+    """
+    cleaned = clean(text[: room + 1])
+    return cleaned if len(cleaned) <= room else cleaned[: room - 1] + "…"
+
+
+def cut_middle(text: str, room: int) -> str:
+    """Both ends of `text`, cleaned, in at most `room` characters.
+
+    Examples
+    --------
+    >>> cut_middle("orders.2024-11-25.status", 12)
+    'orders.2…tus'
+    """
+    if len(text) <= room:
+        cleaned = clean(text)
+        if len(cleaned) <= room:
+            return cleaned
+    tail = (room - 1) // 3
+    head = room - 1 - tail
+    return clean(text[:head])[:head] + "…" + clean(text[-tail:])[-tail:]
+
+
+def name(text: str) -> str:
+    """A name or a message's first part as it may stand in a heading."""
+    return cut_middle(text, _NAME_ROOM)
+
+
+def one_line(text: str, room: int) -> str:
+    """`text` with its white space collapsed, in at most `room` characters."""
+    return cut(" ".join(text[: 4 * room].split()), room)
+
+
+def key(text: object, room: int = 40) -> str:
+    """A key: bare if it can be told from what stands around it, else quoted.
+
+    Examples
+    --------
+    >>> key("o1"), key("a b")
+    ('o1', '"a b"')
+    """
+    text = str(text)
+    bare = _BARE.fullmatch(text[: room + 1]) is not None
+    return cut_middle(text, room) if bare else quote(text, room)
+
+
+def quote(text: str, room: int) -> str:
+    """A string between double quotes, cut at the end if there is no room.
+
+    Examples
+    --------
+    >>> quote("open", 10), quote("a long story", 10)
+    ('"open"', '"a long …"')
+    """
+    inner = _inner(text, room)
+    return f'"{inner}"' if quoted(text, room) else f'"{inner[: room - 3]}…"'
+
+
+def quoted(text: str, room: int) -> str | None:
+    """A whole string between double quotes, or None if it takes more than `room` characters."""
+    if len(text) + 2 > room:
+        return None
+    whole = f'"{_inner(text, room)}"'
+    return whole if len(whole) <= room else None
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> count(1, "key"), count(9990, "item")
+    ('1 key', '9,990 items')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def plain(spans: Iterable[Span] | None) -> str:
+    """The text of a line; nothing for None."""
+    return "".join(span.text for span in spans or ())
+
+
+def weight(spans: Iterable[Span]) -> int:
+    """About how many bytes a line takes as HTML."""
+    return sum(len(escape(text, quote=False).encode()) + (24 if kind else 0) for text, kind in spans)
+
+
+def columns(text: str) -> int:
+    """How many columns of a fixed-width font a text takes.
+
+    Examples
+    --------
+    >>> columns("ab"), columns("注文")
+    (2, 4)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+
+
+def _inner(text: str, room: int) -> str:
+    return clean(text[:room].replace("\\", "\\\\").replace('"', '\\"'))

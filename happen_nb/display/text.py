@@ -1,0 +1,167 @@
+"""The displays as plain text: what ``repr`` and a terminal show. Times are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from textwrap import wrap
+
+from happen_nb.display import _protocols as shown
+from happen_nb.display import failures as _failures
+from happen_nb.display import pages
+from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, Table
+from happen_nb.display.spans import Line, columns, plain
+from happen_nb.display.tree import WIDTH, Budget, Row
+
+
+def render(page: Page) -> str:
+    """A page as lines of text, without a newline at the end."""
+    lines = [_heading(page.heading)] if page.heading else []
+    indent = "  " if page.heading else ""
+    for block in page.blocks:
+        lines += (indent + line for line in _block(block))
+    return "\n".join(lines)
+
+
+def node(x: shown.Node) -> str:
+    """A node: its name, revision and state."""
+    return render(pages.node(x, _budget()))
+
+
+def state(x: shown.State) -> str:
+    """A node's state."""
+    return render(pages.state(x, _budget()))
+
+
+def view(x: shown.View) -> str:
+    """A view of another node's state."""
+    return render(pages.view(x, _budget()))
+
+
+def views(x: shown.Views) -> str:
+    """All views of a space: a line each."""
+    return render(pages.views(x, _budget()))
+
+
+def commit(x: shown.Commit) -> str:
+    """A commit: what it changed."""
+    return render(pages.commit(x, _budget()))
+
+
+def history(x: shown.History) -> str:
+    """The commits of a node: the newest, a line each."""
+    return render(pages.history(x, _budget()))
+
+
+def journal(x: shown.Journal) -> str:
+    """The commits of a space: the newest, a line each."""
+    return render(pages.journal(x, _budget()))
+
+
+def server(x: shown.Server) -> str:
+    """A server: whether it runs, and whether it keeps anything."""
+    return render(pages.server(x, _budget()))
+
+
+def space(x: shown.Space) -> str:
+    """A space: its nodes, a line each."""
+    return render(pages.space(x, _budget()))
+
+
+def failure(x: shown.Failure) -> str:
+    """A failure: who raised what, and where."""
+    return render(_failures.failure(x, _budget()))
+
+
+def failures(x: shown.Sized[shown.Failure]) -> str:
+    """The failures of a space: the newest, a line each."""
+    return render(_failures.failures(x, _budget()))
+
+
+def watch(x: shown.Watch) -> str:
+    """A watch: what it follows, and whether it still does."""
+    return render(pages.watch(x, _budget()))
+
+
+def spaces(x: shown.Sized[shown.SpaceInfo]) -> str:
+    """The spaces of a server: a line each."""
+    return render(pages.spaces(x, _budget()))
+
+
+def value(x: object) -> str:
+    """A state or a part of one.
+
+    Examples
+    --------
+    >>> print(value({"stock": 7, "tags": ["new", "blue"]}))
+    {stock: 7, tags: ["new", "blue"]}
+    """
+    return render(pages.value(x, _budget()))
+
+
+def _budget() -> Budget:
+    return Budget(folds=False)
+
+
+def _heading(heading: Heading) -> str:
+    title = f"{heading.kind} {heading.name}".rstrip()
+    return " · ".join([title, *(text for text in map(_line, heading.parts) if text)])
+
+
+def _line(line: Line) -> str:
+    return plain(span for span in line if span.kind not in ("time", "moment"))
+
+
+def _block(block: Row | Table | Note | Code) -> Iterator[str]:
+    if isinstance(block, Row):
+        return _tree(block)
+    if isinstance(block, Table):
+        return _table(block)
+    return iter(block.lines if isinstance(block, Code) else wrap(_line(block.line), WIDTH))
+
+
+def _tree(root: Row) -> Iterator[str]:
+    if root.rows or root.hidden:
+        yield from _below(root, "")
+    else:
+        yield plain(root.value)
+
+
+def _below(parent: Row, indent: str) -> Iterator[str]:
+    width = parent.width
+    for row in parent.rows:
+        sign = f"{row.sign} " if row.sign else ""
+        shown = row.value if row.open or not row.preview else row.preview
+        yield f"{indent}{sign}{_pad(row.label, width)}  {plain(shown)}"
+        if row.open:
+            yield from _below(row, indent + "  ")
+    hidden = parent.hidden + len(parent.rest)
+    if hidden:
+        yield f"{indent}… {hidden:,} more"
+
+
+def _table(table: Table) -> Iterator[str]:
+    kept = [index for index, column in enumerate(table.columns) if not column.time]
+    heads = [table.columns[index] for index in kept]
+    cells = [[column.title for column in heads], *([_cell(row[index]) for index in kept] for row in table.rows)]
+    widths = [max(columns(row[index]) for row in cells) for index in range(len(heads))]
+    lines = [_columns(row, heads, widths) for row in cells]
+    yield lines[0]
+    if table.more and table.more_first:
+        yield table.more
+    yield from lines[1:]
+    if table.more and not table.more_first:
+        yield table.more
+
+
+def _cell(cell: Cell) -> str:
+    return _line(cell.line)
+
+
+def _columns(cells: list[str], heads: list[Column], widths: list[int]) -> str:
+    padded = (_pad(cell, width, right=head.right) for cell, head, width in zip(cells, heads, widths, strict=True))
+    return "  ".join(padded).rstrip()
+
+
+def _pad(text: str, width: int, *, right: bool = False) -> str:
+    space = " " * (width - columns(text))
+    return space + text if right else text + space

@@ -1,0 +1,112 @@
+"""What went wrong in a callback: kept, and shown once."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, overload
+
+from happen_nb.shown import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+KEPT = 1000
+"""Failures that are kept; the oldest go first."""
+
+
+@dataclass(eq=False)
+class Failure(Shown, kind="failure"):
+    """An exception that a callback raised.
+
+    Attributes
+    ----------
+    node : str
+    handler : str
+        The callback's name.
+    event : object
+        What it was called with.
+    exception : BaseException
+    traceback : str
+    attempts : int
+        How often it failed in this way.
+    """
+
+    node: str
+    handler: str
+    event: Any
+    exception: BaseException
+    again: Callable[[], object] = field(repr=False)
+    attempts: int = 1
+
+    @property
+    def traceback(self) -> str:
+        """The traceback, from the callback on."""
+        return "".join(traceback.format_exception(self.exception))
+
+    def retry(self) -> None:
+        """Call the callback again with the same argument; its exception comes out."""
+        self.again()
+
+
+class Failures(Shown, Sequence[Failure], kind="failures"):
+    """The failures of a space, newest last."""
+
+    def __init__(self) -> None:
+        self._failures: list[Failure] = []
+        self._lock = threading.Lock()
+
+    def add(self, failure: Failure) -> None:
+        """Keep a failure; the first of its kind is also shown where its callback was registered."""
+        with self._lock:
+            for known in self._failures:
+                if _alike(known, failure):
+                    known.attempts += 1
+                    return
+            self._failures.append(failure)
+            del self._failures[:-KEPT]
+        sys.stderr.write(_short(failure))
+
+    def clear(self) -> None:
+        """Forget them."""
+        with self._lock:
+            self._failures.clear()
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a failure: ``node handler exception message attempts``."""
+        import pandas as pd
+
+        rows = [(f.node, f.handler, type(f.exception).__name__, str(f.exception), f.attempts) for f in self]
+        return pd.DataFrame(rows, columns=["node", "handler", "exception", "message", "attempts"])
+
+    @overload
+    def __getitem__(self, index: int) -> Failure: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Failure]: ...
+    def __getitem__(self, index: int | slice) -> Failure | Sequence[Failure]:
+        return list(self._failures)[index]
+
+    def __len__(self) -> int:
+        return len(self._failures)
+
+
+def _alike(one: Failure, other: Failure) -> bool:
+    return (one.node, one.handler, type(one.exception), str(one.exception)) == (
+        other.node,
+        other.handler,
+        type(other.exception),
+        str(other.exception),
+    )
+
+
+def _short(failure: Failure) -> str:
+    """The last frame, which is the user's own, and the error."""
+    error = failure.exception
+    frames = traceback.extract_tb(error.__traceback__)[-1:]
+    lines = [f'{failure.handler}, watching "{failure.node}", failed:\n', *traceback.format_list(frames)]
+    return "".join([*lines, *traceback.format_exception_only(error)])

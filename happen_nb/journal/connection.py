@@ -1,0 +1,390 @@
+"""A NATS connection whose calls survive a lost connection.
+
+A call waits in our own table until its answer arrives. It is sent again, unchanged, when the connection
+is back, when the server says to ask again, and when a second passed without an answer. So a call must be
+one that may be stored or done twice without harm: each of ours carries an expectation that sees to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import nats.errors
+import orjson
+from nats.aio.client import Client
+
+from happen_nb.errors import (
+    ClosedError,
+    HappenConnectionError,
+    NotStoredError,
+    OutcomeUnknownError,
+    ServerError,
+    TooLargeError,
+)
+from happen_nb.journal.wire import Message
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from typing import Self
+
+    from nats.aio.msg import Msg
+    from nats.aio.subscription import Subscription
+
+log = logging.getLogger("happen_nb")
+
+OLDEST_SERVER = (2, 12)
+"""The first nats-server with atomic batches and a time to live per message."""
+RECONNECT_WAIT: Any = 0.05  # nats-py says int, and sleeps any number of seconds
+ASK_AGAIN = 0.05
+"""Seconds before a call is sent again that the server could not take at the moment."""
+RESEND = 1.0
+"""Seconds after which an unanswered call is sent again."""
+_AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
+"""JetStream, or the expected sequence of a subject, is not available for the moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How to prove who connects; all of them as NATS has them.
+
+    Parameters
+    ----------
+    token, user, password : str, optional
+    credentials : str, optional
+        The path of a ``.creds`` file.
+    tls : ssl.SSLContext, optional
+    """
+
+    token: str | None = None
+    user: str | None = None
+    password: str | None = None
+    credentials: str | None = None
+    tls: ssl.SSLContext | None = None
+
+    def options(self) -> dict[str, Any]:
+        """As nats-py takes them."""
+        named = {
+            "token": self.token,
+            "user": self.user,
+            "password": self.password,
+            "user_credentials": self.credentials,
+            "tls": self.tls,
+        }
+        return {key: value for key, value in named.items() if value is not None}
+
+
+@dataclass(eq=False, slots=True)
+class _Call:
+    token: str
+    messages: Sequence[Message]
+    future: asyncio.Future[Any]
+    deadline: float
+    what: str
+    sent: int = 0
+    timer: asyncio.TimerHandle | None = None
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class Connection:
+    """One connection to a server or cluster; everything here runs on its event loop."""
+
+    def __init__(self, servers: Sequence[str], client: Client) -> None:
+        self.servers = list(servers)
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._calls: dict[str, _Call] = {}
+        self._inbox = f"_INBOX.{secrets.token_hex(11)}."
+        self._count = 0
+        self._reconnected: list[Callable[[], None]] = []
+        self._closed = False
+
+    @classmethod
+    async def open(cls, servers: Sequence[str], credentials: Credentials, *, timeout: float) -> Self:
+        """Connect within `timeout` seconds.
+
+        Raises
+        ------
+        HappenConnectionError
+            Nobody there, wrong credentials, too old a server, or one without JetStream.
+        """
+        self = cls(servers, Client())
+        where = ", ".join(self.servers)
+        problems: list[Exception] = []
+        try:
+            async with asyncio.timeout(timeout):
+                await self._connect(credentials, problems)
+                await self._check(where)
+        except (TimeoutError, OSError, nats.errors.Error) as error:
+            await self._client.close()
+            raise _explain(where, error, problems, timeout) from error
+        except BaseException:
+            await self._client.close()
+            raise
+        return self
+
+    async def _connect(self, credentials: Credentials, problems: list[Exception]) -> None:
+        refused: asyncio.Future[None] = self._loop.create_future()
+
+        async def on_error(error: Exception) -> None:
+            problems.append(error)
+            del problems[:-10]
+            log.debug("nats: %s", error)
+            if _is_refusal(error) and not refused.done():
+                refused.set_exception(error)
+
+        async def on_reconnect() -> None:
+            self._resend_all()
+            for callback in self._reconnected:
+                callback()
+
+        connecting = self._client.connect(
+            servers=self.servers,
+            name="happen_nb",
+            error_cb=on_error,
+            reconnected_cb=on_reconnect,
+            connect_timeout=1,
+            reconnect_time_wait=RECONNECT_WAIT,
+            max_reconnect_attempts=-1,
+            allow_reconnect=True,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            pending_size=0,
+            **credentials.options(),
+        )
+        await _first(connecting, refused)
+        await self._client.subscribe(
+            self._inbox + "*", cb=self._answered, pending_msgs_limit=0, pending_bytes_limit=0
+        )
+
+    async def _check(self, where: str) -> None:
+        version = self._client.connected_server_version
+        if (version.major, version.minor) < OLDEST_SERVER:
+            raise HappenConnectionError(
+                f"{where}: this is nats-server {version.major}.{version.minor}.{version.patch}; "
+                f"happen_nb needs {OLDEST_SERVER[0]}.{OLDEST_SERVER[1]} or newer (atomic batches). "
+                "Upgrade the server"
+            )
+        answer = await self._client.request("$JS.API.INFO", b"", timeout=5)
+        if answer.headers and answer.headers.get("Status") == "503":
+            raise nats.errors.NoRespondersError
+        if error := orjson.loads(answer.data).get("error"):
+            raise HappenConnectionError(f"{where}: JetStream cannot be used: {error['description']}")
+
+    # -- what others need to know ------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection is up at this moment."""
+        return bool(self._client.is_connected)
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message the server takes, in bytes."""
+        return int(self._client.max_payload)
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call `callback` each time the connection is back."""
+        self._reconnected.append(callback)
+
+    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Subscription:
+        """Follow a subject without any limit of what may wait; it is subscribed again on reconnects."""
+        return await self._client.subscribe(subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0)
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop following; a lost connection has forgotten it already."""
+        try:
+            await subscription.unsubscribe()
+        except (nats.errors.Error, OSError) as error:
+            log.debug("unsubscribe: %s", error)
+
+    async def publish(self, subject: str, body: bytes = b"", *, reply: str = "") -> None:
+        """Send a message that nobody stores; nothing happens while the connection is away."""
+        if self.connected:
+            await self._client.publish(subject, body, reply=reply)
+
+    def new_inbox(self) -> str:
+        """A subject for answers, of this connection alone."""
+        return f"_INBOX.{secrets.token_hex(11)}"
+
+    def moved(self, url: str) -> None:
+        """The server is to be found at another address from now on."""
+        if url not in self.servers:
+            self.servers = [url]
+            self._client.set_server_pool([url])
+
+    # -- calls --------------------------------------------------------------------------------------
+
+    async def api(self, name: str, body: dict[str, Any] | None = None, *, timeout: float) -> dict[str, Any]:
+        """Ask JetStream's API; an error in the answer is in the ``error`` key."""
+        subject = f"$JS.API.{name}"
+        message = Message(subject, orjson.dumps(body) if body is not None else b"", {})
+        answer = await self.call([message], timeout=timeout, what=subject)
+        result: dict[str, Any] = orjson.loads(answer.data)
+        return result
+
+    async def call(
+        self,
+        messages: Sequence[Message],
+        *,
+        timeout: float,
+        what: str,
+        future: asyncio.Future[Any] | None = None,
+    ) -> Any:
+        """Send messages and wait for the answer to the last one.
+
+        Parameters
+        ----------
+        messages : sequence of Message
+        timeout : float
+            Seconds.
+        what : str
+            Names the call in errors.
+        future : asyncio.Future, optional
+            One that somebody else may resolve who learns of the outcome before the answer arrives.
+
+        Returns
+        -------
+        Msg, or what `future` was resolved with
+
+        Raises
+        ------
+        NotStoredError
+            The time was up before anything could be sent.
+        OutcomeUnknownError
+            The time was up after sending.
+        """
+        if self._closed:
+            raise ClosedError(f"{what}: the space was closed; connect again")
+        for message in messages:
+            if message.size > self.max_payload:
+                raise TooLargeError(
+                    f"{what}: {message.size:,} bytes, and the server takes {self.max_payload:,}"
+                )
+        self._count += 1
+        now = self._loop.time()
+        call = _Call(str(self._count), messages, future or self._loop.create_future(), now + timeout, what)
+        self._calls[call.token] = call
+        call.timer = self._loop.call_later(min(RESEND, timeout), self._tick, call)
+        try:
+            await self._send(call)
+            return await call.future
+        finally:
+            del self._calls[call.token]
+            call.timer.cancel()
+            for task in call.tasks:
+                task.cancel()
+
+    async def _send(self, call: _Call) -> None:
+        if not self.connected:
+            return
+        try:
+            for message in call.messages[:-1]:
+                await self._client.publish(message.subject, message.body, headers=message.headers)
+            last = call.messages[-1]
+            await self._client.publish(
+                last.subject, last.body, reply=self._inbox + call.token, headers=last.headers or None
+            )
+        except (nats.errors.Error, OSError) as error:
+            log.debug("%s: not sent (%s); it is sent again when the connection is back", call.what, error)
+        else:
+            call.sent += 1
+
+    def _send_again(self, call: _Call) -> None:
+        if not call.future.done():
+            task = self._loop.create_task(self._send(call))
+            call.tasks.add(task)
+            task.add_done_callback(call.tasks.discard)
+
+    def _resend_all(self) -> None:
+        for call in list(self._calls.values()):
+            self._send_again(call)
+
+    def _tick(self, call: _Call) -> None:
+        left = call.deadline - self._loop.time()
+        if call.future.done():
+            return
+        if left <= 0:
+            call.future.set_exception(self._timed_out(call))
+            return
+        self._send_again(call)
+        call.timer = self._loop.call_later(min(RESEND, left), self._tick, call)
+
+    def _timed_out(self, call: _Call) -> Exception:
+        where = ", ".join(self.servers)
+        if not call.sent:
+            return NotStoredError(f"{call.what}: no connection to {where} in time; nothing was stored")
+        state = "does not answer" if self.connected else "is not connected"
+        return OutcomeUnknownError(
+            f"{call.what}: {where} {state} in time; whether it was stored is not known, read it to see"
+        )
+
+    async def _answered(self, answer: Msg) -> None:
+        call = self._calls.get(answer.subject[len(self._inbox) :])
+        if call is None or call.future.done():
+            return
+        if _ask_again(answer):
+            self._loop.call_later(ASK_AGAIN, self._send_again, call)
+        else:
+            call.future.set_result(answer)
+
+    async def close(self) -> None:
+        """End the connection; calls still waiting fail."""
+        self._closed = True
+        for call in list(self._calls.values()):
+            if not call.future.done():
+                call.future.set_exception(ClosedError(f"{call.what}: the space was closed"))
+        await self._client.close()
+
+
+async def _first(work: Coroutine[Any, Any, None], refusal: asyncio.Future[None]) -> None:
+    """Wait for `work`, but no longer than until it is refused."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task, refusal}, return_when=asyncio.FIRST_COMPLETED)
+        if refusal.done() and not task.done():
+            refusal.result()
+        await task
+    finally:
+        task.cancel()
+        refusal.cancel()
+
+
+def _is_refusal(error: Exception) -> bool:
+    text = str(error).lower()
+    return "authorization" in text or "authentication" in text
+
+
+def _ask_again(answer: Msg) -> bool:
+    if answer.headers:
+        return answer.headers.get("Status") == "503"
+    return any(code in answer.data for code in _AGAIN_CODES)
+
+
+def server_error(what: str, error: dict[str, Any]) -> ServerError:
+    """An error that the server gave, in words for a person."""
+    text = error.get("description", "unknown error")
+    hint = "; is its disk full?" if error.get("err_code") in (10047, 10077, 10023, 10028) else ""
+    return ServerError(f"{what}: the server refused ({error.get('err_code')}: {text}){hint}")
+
+
+def _explain(
+    where: str, error: BaseException, problems: Sequence[Exception], timeout: float
+) -> HappenConnectionError:
+    newest = problems[-1] if problems else error
+    seen = " ".join(str(problem) for problem in (*problems, error)).lower()
+    if _is_refusal(Exception(seen)) or "nkeys" in seen:
+        what = "the server does not accept these credentials; check token, user and password, or credentials"
+    elif isinstance(error, nats.errors.NoRespondersError) or "no responders" in seen:
+        what = "this server has no JetStream; start it with 'nats-server -js'"
+    elif "tls" in seen or "ssl" in seen or "certificate" in seen:
+        what = f"no TLS connection ({newest}); give tls=ssl.create_default_context(...)"
+    elif isinstance(error, TimeoutError) and not problems:
+        what = f"no answer within {timeout:g} s; is it the right address?"
+    else:
+        what = f"no server there ({newest}); is it running?"
+    return HappenConnectionError(f"{where}: {what}")

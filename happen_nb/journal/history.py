@@ -1,0 +1,184 @@
+"""What the journal holds of the past: commits of a node, and states at a position."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import orjson
+
+from happen_nb.errors import HappenTimeoutError, HistoryGoneError
+from happen_nb.journal.read import Stored, parse_time, read
+from happen_nb.journal.wire import Message, decode
+from happen_nb.model.commits import CommitRecord, revision_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nats.aio.msg import Msg
+
+    from happen_nb.journal.stream import Stream
+
+NO_LAG = 0.05
+"""Seconds to wait for a replica of the stream that answered before it had all."""
+
+
+async def commits(
+    stream: Stream, node: str | None, *, limit: int | None = None, since: int = 0
+) -> list[CommitRecord]:
+    """The stored commits of a node, or of all, oldest first.
+
+    Parameters
+    ----------
+    node : str or None
+    limit : int, optional
+        Only the newest so many.
+    since : int, optional
+        Only those after this sequence.
+    """
+    subjects = stream.subjects
+    subject = subjects.states if node is None else subjects.state(node)
+    start, previous = since + 1, {}
+    if node is not None or limit is not None:
+        heads = _number(await _read(stream, subject, headers_only=True), stream)
+        later = [record for record in heads if record.sequence > since]
+        wanted = later[-limit:] if limit else ([] if limit == 0 else later)
+        if not wanted:
+            return []
+        start = wanted[0].sequence
+        previous = {record.node: record for record in heads if record.sequence < start}
+    return _number(await _read(stream, subject, start=start), stream, previous)
+
+
+async def _read(
+    stream: Stream,
+    subject: str,
+    *,
+    start: int = 0,
+    headers_only: bool = False,
+    limit: int | None = None,
+    enough: Callable[[Stored], bool] | None = None,
+) -> list[Stored]:
+    return await read(
+        stream.connection,
+        stream.subjects.stream,
+        subject,
+        start=start,
+        headers_only=headers_only,
+        limit=limit,
+        enough=enough,
+        timeout=stream.timeout,
+    )
+
+
+def _number(
+    items: list[Stored], stream: Stream, newest: dict[str, CommitRecord] | None = None
+) -> list[CommitRecord]:
+    """Records with their revisions, also of those that another client wrote."""
+    newest = dict(newest or {})
+    records = []
+    for item in items:
+        record = _record(stream, item)
+        if not record.revision:
+            record.revision = revision_after(newest.get(record.node))
+        newest[record.node] = record
+        records.append(record)
+    return records
+
+
+def _record(stream: Stream, item: Stored) -> CommitRecord:
+    record = decode(stream.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+    assert isinstance(record, CommitRecord)
+    return record
+
+
+async def at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
+    """The commit that made a revision.
+
+    Raises
+    ------
+    HistoryGoneError
+        It was trimmed.
+    ValueError
+        There is no such revision yet.
+    """
+    heads = _number(await _read(stream, stream.subjects.state(node), headers_only=True), stream)
+    for record in heads:
+        if record.revision == revision:
+            found = await _read(stream, stream.subjects.state(node), start=record.sequence, limit=1)
+            return next(iter(_number(found, stream, {node: _before(record)})))
+    if heads and revision > heads[-1].revision:
+        raise ValueError(f'node "{node}" has no revision {revision} yet; its newest is {heads[-1].revision}')
+    oldest = heads[0].revision if heads else None
+    raise HistoryGoneError(
+        f'node "{node}": revision {revision} is not stored any more'
+        + (f"; the oldest is {oldest}" if oldest else "; nothing is stored of it")
+    )
+
+
+def _before(record: CommitRecord) -> CommitRecord:
+    return CommitRecord(record.node, record.sequence - 1, record.revision - 1, record.time, None)
+
+
+async def at_position(stream: Stream, node: str, position: int) -> CommitRecord | None:
+    """The newest commit of a node at or before `position`; None if it had none then.
+
+    Raises
+    ------
+    HistoryGoneError
+        It was trimmed, or the space was cleared since.
+    """
+    deadline = asyncio.get_running_loop().time() + stream.timeout
+    while asyncio.get_running_loop().time() < deadline:
+        found = await _last_at(stream, node, position)
+        if found is not None:
+            return found
+        first = await _read(stream, stream.subjects.state(node), headers_only=True, limit=1)
+        if not first or first[0].sequence > position:
+            await _must_be_whole(stream, node, position, _number(first, stream))
+            return None
+        await asyncio.sleep(NO_LAG)  # it is there: the replica that answered has not got it yet
+    raise HappenTimeoutError(f'node "{node}" at {position}: no answer within {stream.timeout:g} s')
+
+
+async def _last_at(stream: Stream, node: str, position: int) -> CommitRecord | None:
+    subject = stream.subjects.state(node)
+    request = orjson.dumps({"multi_last": [subject], "up_to_seq": position})
+    get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
+    answer: Msg = await stream.connection.call([get], timeout=stream.timeout, what=f'node "{node}"')
+    headers = answer.headers or {}
+    if "Status" in headers:
+        return None
+    time = round(parse_time(headers["Nats-Time-Stamp"]).timestamp() * 1e6) * 1000
+    sequence = int(headers["Nats-Sequence"])
+    item = Stored(subject, headers, answer.data, sequence, 0, time, 0)
+    record = _record(stream, item)
+    if not record.revision:
+        heads = _number(await _read(stream, subject, headers_only=True), stream)
+        record.revision = next(head.revision for head in heads if head.sequence == sequence)
+    return record
+
+
+async def _must_be_whole(stream: Stream, node: str, position: int, first: list[CommitRecord]) -> None:
+    trimmed = bool(first) and first[0].revision > 1
+    if trimmed or await _read(stream, stream.subjects.clear, start=position + 1, headers_only=True, limit=1):
+        raise HistoryGoneError(
+            f'node "{node}": what it was at that moment is not stored any more; '
+            "connect with a larger history to keep more"
+        )
+
+
+async def position_at(stream: Stream, moment: datetime) -> int:
+    """The sequence of the last message stored at or before a moment."""
+    start = moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    after = await read(
+        stream.connection,
+        stream.subjects.stream,
+        ">",
+        start=start,
+        headers_only=True,
+        limit=1,
+        timeout=stream.timeout,
+    )
+    return after[0].sequence - 1 if after else (await stream.info()).last

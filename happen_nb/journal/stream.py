@@ -1,0 +1,264 @@
+"""The JetStream stream that holds a space: its configuration, and what is done to it as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from happen_nb.errors import HappenConnectionError, HappenError
+from happen_nb.journal.append import store
+from happen_nb.journal.connection import server_error
+from happen_nb.journal.read import Stored, parse_time, read
+from happen_nb.journal.wire import EVENTS, REVISION, Subjects, encode_clear, is_deletion, space_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from happen_nb.journal.connection import Connection
+
+HISTORY = 1000
+EVENT_TTL = 7 * 24 * 3600
+BACKSTOP = 1_000_000
+"""Messages a subject that the server itself never keeps more of."""
+KEPT_BYTES = 64 * 1024 * 1024
+"""Bytes of old states a node, about, that trimming leaves."""
+YOUNG = 60.0
+"""Seconds for which no commit is trimmed, so that followers that lag still see it."""
+NOT_FOUND = 10059
+EXISTS_DIFFERENTLY = 10058
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a space keeps; None means what is stored, or the default for a new space.
+
+    Parameters
+    ----------
+    history : int, optional
+        Commits a node that are kept.
+    event_ttl : int, optional
+        Seconds that events are kept.
+    replicas : int, optional
+    """
+
+    history: int | None = None
+    event_ttl: int | None = None
+    replicas: int | None = None
+
+    def metadata(self) -> dict[str, str]:
+        """As the stream carries them, so that every process trims alike."""
+        named = {"happen.history": self.history, "happen.event_ttl": self.event_ttl}
+        return {key: str(value) for key, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The stream at one moment.
+
+    ``created`` tells a stream from one of the same name that was made later.
+    """
+
+    created: str
+    first: int
+    last: int
+    bytes: int
+    replicas: int
+    history: int
+    event_ttl: int
+
+
+def _info(answer: dict[str, Any]) -> Info:
+    state, config = answer["state"], answer["config"]
+    metadata = config.get("metadata", {})
+    return Info(
+        answer["created"],
+        state["first_seq"],
+        state["last_seq"],
+        state["bytes"],
+        config["num_replicas"],
+        int(metadata.get("happen.history", HISTORY)),
+        int(metadata.get("happen.event_ttl", EVENT_TTL)),
+    )
+
+
+class Stream:
+    """The stream of one space.
+
+    Parameters
+    ----------
+    connection : Connection
+    subjects : Subjects
+    timeout : float
+        Seconds for each call.
+    """
+
+    def __init__(self, connection: Connection, subjects: Subjects, timeout: float) -> None:
+        self.connection = connection
+        self.subjects = subjects
+        self.timeout = timeout
+
+    async def ensure(self, options: Options) -> Info:
+        """Make the stream, or change what is stored where `options` say so."""
+        info = await self._find()
+        if info is None:
+            answer = await self._api("CREATE", self._config(options))
+            error = answer.get("error")
+            if not error:
+                return _info(answer)
+            if error.get("err_code") != EXISTS_DIFFERENTLY:  # else another process was faster
+                raise server_error(f'making the space "{self.subjects.space}"', error)
+            info = await self.info()
+        return await self._change(info, options)
+
+    async def _change(self, info: Info, options: Options) -> Info:
+        wanted = replace(
+            info,
+            replicas=options.replicas or info.replicas,
+            history=options.history or info.history,
+            event_ttl=options.event_ttl or info.event_ttl,
+        )
+        if wanted == info:
+            return info
+        config = self._config(Options(wanted.history, wanted.event_ttl, wanted.replicas))
+        answer = await self._api("UPDATE", config)
+        if error := answer.get("error"):
+            raise server_error(f'changing the space "{self.subjects.space}"', error)
+        return _info(answer)
+
+    def _config(self, options: Options) -> dict[str, Any]:
+        return {
+            "name": self.subjects.stream,
+            "subjects": self.subjects.all,
+            "retention": "limits",
+            "discard": "old",
+            "storage": "file",
+            "num_replicas": options.replicas or 1,
+            "max_msgs_per_subject": BACKSTOP,
+            "allow_direct": True,
+            "allow_atomic": True,
+            "allow_msg_ttl": True,
+            "allow_msg_schedules": True,
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "metadata": options.metadata(),
+        }
+
+    async def info(self) -> Info:
+        """The stream now, by its leader.
+
+        Raises
+        ------
+        HappenError
+            The space was dropped.
+        """
+        info = await self._find()
+        if info is None:
+            raise HappenError(f'the space "{self.subjects.space}" was dropped; connect again to begin anew')
+        return info
+
+    async def _find(self) -> Info | None:
+        """Ask until it is clear: just after a server's start it says 'stream not found' for a moment."""
+        for pause in (0.0, 0.05, 0.2):
+            await asyncio.sleep(pause)
+            answer = await self._api("INFO")
+            error = answer.get("error")
+            if not error:
+                return _info(answer)
+            if error.get("err_code") != NOT_FOUND:
+                raise server_error(f'the space "{self.subjects.space}"', error)
+        return None
+
+    async def _api(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        return await self.connection.api(f"STREAM.{verb}.{self.subjects.stream}", body, timeout=self.timeout)
+
+    async def clear(self) -> int:
+        """Empty the space, for everyone who follows it; returns the position of the mark."""
+        mark = [encode_clear(self.subjects)]
+        return int(await store(self.connection, mark, timeout=self.timeout, what="clear"))
+
+    async def drop(self) -> None:
+        """Remove the stream."""
+        answer = await self._api("DELETE")
+        error = answer.get("error")
+        if error and error.get("err_code") != NOT_FOUND:
+            raise server_error(f'dropping the space "{self.subjects.space}"', error)
+
+    async def trim(self, node: str, revision: int, size: int, info: Info, now: float) -> int:
+        """Let go of a node's oldest commits; returns how many.
+
+        What stays is `info.history` commits, or fewer where they would be over 64 MB by the size of the
+        newest; and every commit younger than a minute, or with events younger than `info.event_ttl`.
+        """
+        keep = max(1, min(info.history, KEPT_BYTES // max(1, size)))
+        subject = self.subjects.state(node)
+
+        def stays(item: Stored) -> bool:
+            age = now - item.time / 1e9
+            young = info.event_ttl if EVENTS in item.headers else YOUNG
+            return int(item.headers.get(REVISION, 0)) > revision - keep or age < young
+
+        old = await read(
+            self.connection,
+            self.subjects.stream,
+            subject,
+            headers_only=True,
+            enough=stays,
+            timeout=self.timeout,
+        )
+        if old:
+            await self._api("PURGE", {"filter": subject, "seq": old[-1].sequence + 1})
+        return len(old)
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceInfo:
+    """A space as ``happen.spaces()`` lists it.
+
+    Parameters
+    ----------
+    name : str
+    nodes : int
+        Nodes that have a state.
+    bytes : int
+        What it takes on the server's disk.
+    last_change : datetime
+        When something was stored last, in UTC.
+    """
+
+    name: str
+    nodes: int
+    bytes: int
+    last_change: datetime
+
+
+async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]:
+    """The spaces on a server, by name."""
+    found: list[SpaceInfo] = []
+    offset = 0
+    while True:
+        answer = await connection.api("STREAM.LIST", {"offset": offset}, timeout=timeout)
+        if error := answer.get("error"):
+            raise HappenConnectionError(f"listing the spaces: {error['description']}")
+        streams = answer.get("streams") or []
+        for stream in streams:
+            name = space_of(stream["config"]["name"])
+            if name is not None:
+                nodes = await _count_nodes(connection, Subjects(name), timeout)
+                last = parse_time(stream["state"]["last_ts"])
+                found.append(SpaceInfo(name, nodes, stream["state"]["bytes"], last))
+        offset += len(streams)
+        if not streams or offset >= answer["total"]:
+            return sorted(found, key=lambda space: space.name)
+
+
+async def _count_nodes(connection: Connection, subjects: Subjects, timeout: float) -> int:
+    newest = await read(
+        connection,
+        subjects.stream,
+        subjects.states,
+        policy="last_per_subject",
+        headers_only=True,
+        timeout=timeout,
+    )
+    return sum(not is_deletion(item.headers) for item in newest)

@@ -1,0 +1,322 @@
+"""The wire format: subjects, headers, one encode and one decode.
+
+======================================== ===============================================================
+subject                                  what a message on it is
+======================================== ===============================================================
+``$KV.happen_<space>.<node>``            a commit: the whole state as JSON, or ``KV-Operation: DEL|PURGE``
+``happen.<space>.event.<sender>.<id>.*`` an event; the last token is its type, percent-encoded
+``happen.<space>.event.~.<id>``          an event whose id the caller chose; sender and type in headers
+``happen.<space>.clear``                 the space was emptied; everything before it is gone
+``happen.<space>.sync``                  a barrier that a fresh read waits for; lives a second
+``happen.<space>.guard``                 carries the guard of a viewed key in a batch; lives a second
+``_happen.<space>.who``                  not stored: who is connected?
+======================================== ===============================================================
+
+Header values are ASCII: JSON and percent-encoding see to that.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from happen_nb.model.commits import NO_ORIGIN, CommitRecord, EventRecord, Origin
+from happen_nb.model.values import dumps, freeze, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
+ROLLUP = "Nats-Rollup"
+TTL = "Nats-TTL"
+BATCH_ID = "Nats-Batch-Id"
+BATCH_SEQUENCE = "Nats-Batch-Sequence"
+BATCH_COMMIT = "Nats-Batch-Commit"
+OPERATION = "KV-Operation"
+
+COMMIT = "Happen-Commit"
+REVISION = "Happen-Revision"
+READ = "Happen-Read"
+CAUSE = "Happen-Cause"
+CORRELATION = "Happen-Correlation"
+BY = "Happen-By"
+EVENTS = "Happen-Events"
+EVENT = "Happen-Event"
+
+HEADER_LIMIT = 48_000
+"""Bytes of events that ride in a commit's header; more go on subjects of their own."""
+BODY_LIMIT = 8_000
+"""Bytes of a body beside which events still ride in the header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something to store: a subject, headers and a body."""
+
+    subject: str
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes, as the server counts them."""
+        return len(self.body) + sum(len(key) + len(value) + 4 for key, value in self.headers.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """The space was emptied at this position."""
+
+    sequence: int
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """A message that changes nothing a reader holds: a barrier, a guard, or a kind of a newer version."""
+
+    sequence: int
+
+
+Item = CommitRecord | EventRecord | Clear | Other
+"""What the journal holds."""
+
+
+class Subjects:
+    """The subjects and names of one space.
+
+    Examples
+    --------
+    >>> Subjects("shop").state("orders")
+    '$KV.happen_shop.orders'
+    """
+
+    def __init__(self, space: str) -> None:
+        self.space = space
+        self.bucket = f"happen_{space}"
+        self.stream = f"KV_happen_{space}"
+        self.state_prefix = f"$KV.{self.bucket}."
+        self.states = f"{self.state_prefix}>"
+        self.rest_prefix = f"happen.{space}."
+        self.all = [self.states, f"{self.rest_prefix}>"]
+        self.event_prefix = f"{self.rest_prefix}event."
+        self.clear = f"{self.rest_prefix}clear"
+        self.sync = f"{self.rest_prefix}sync"
+        self.guard = f"{self.rest_prefix}guard"
+        self.who = f"_happen.{space}.who"
+
+    def state(self, node: str) -> str:
+        """The key of a node's state."""
+        return self.state_prefix + node
+
+    def event(self, event: EventRecord) -> str:
+        """The subject of its own that an event is stored on."""
+        if event.keyed:
+            return f"{self.event_prefix}~.{event.id}"
+        return f"{self.event_prefix}{event.sender}.{event.id}.{quote_type(event.type)}"
+
+
+def quote_type(type: str) -> str:
+    """An event type as one subject token.
+
+    Examples
+    --------
+    >>> quote_type("order.paid")
+    'order%2Epaid'
+    """
+    return quote(type, safe="").replace(".", "%2E").replace("*", "%2A").replace("~", "%7E")
+
+
+def space_of(stream: str) -> str | None:
+    """The space that a stream belongs to, None if it is no space's."""
+    return stream.removeprefix("KV_happen_") if stream.startswith("KV_happen_") else None
+
+
+# -- encode ------------------------------------------------------------------------------------------
+
+
+def encode_commit(
+    subjects: Subjects,
+    node: str,
+    body: bytes | None,
+    *,
+    id: str,
+    revision: int,
+    read: int,
+    expected: int,
+    origin: Origin,
+) -> Message:
+    """A commit that is stored only if `expected` is still the sequence of the node's newest message."""
+    headers = {EXPECTED: str(expected), COMMIT: id, REVISION: str(revision), READ: str(read)}
+    if origin.cause is not None:
+        headers[CAUSE] = origin.cause
+    if origin.correlation is not None:
+        headers[CORRELATION] = origin.correlation
+    if origin.by is not None:
+        headers[BY] = origin.by
+    if body is None:
+        headers[OPERATION] = "DEL"
+    return Message(subjects.state(node), b"" if body is None else body, headers)
+
+
+def with_events(
+    subjects: Subjects, commit: Message, events: Iterable[EventRecord], *, ttl: int
+) -> list[Message]:
+    """The messages of a commit that emits: one if the events fit in its header, else a batch.
+
+    Events that a caller named go on subjects of their own, where an id can be unique.
+    """
+    events = list(events)
+    if not events:
+        return [commit]
+    if len(commit.body) <= BODY_LIMIT and not any(event.keyed for event in events):
+        text = json.dumps([_event_fields(event) for event in events], separators=(",", ":"))
+        if len(text) <= HEADER_LIMIT:
+            return [Message(commit.subject, commit.body, {**commit.headers, EVENTS: text})]
+    return [commit, *(encode_event(subjects, event, ttl=ttl) for event in events)]
+
+
+def encode_event(subjects: Subjects, event: EventRecord, *, ttl: int) -> Message:
+    """An event on a subject of its own; `ttl` in seconds. It is stored once: nothing may be there yet."""
+    fields = _event_fields(event)
+    del fields["payload"]
+    headers = {EXPECTED: "0", EVENT: json.dumps(fields, separators=(",", ":")), TTL: str(ttl)}
+    return Message(subjects.event(event), dumps(event.payload), headers)
+
+
+def _event_fields(event: EventRecord) -> dict[str, Any]:
+    fields: dict[str, Any] = {"id": event.id, "type": event.type, "sender": event.sender}
+    for name in ("target", "cause", "correlation", "occurred"):
+        if (value := getattr(event, name)) is not None:
+            fields[name] = value
+    if event.path:
+        fields["path"] = event.path
+    return {**fields, "payload": event.payload}
+
+
+def batch(messages: list[Message], id: str) -> list[Message]:
+    """The same messages as one atomic batch: all are stored, or none."""
+    last = len(messages)
+    return [
+        Message(
+            message.subject,
+            message.body,
+            {
+                **message.headers,
+                BATCH_ID: id,
+                BATCH_SEQUENCE: str(number),
+                **({BATCH_COMMIT: "1"} if number == last else {}),
+            },
+        )
+        for number, message in enumerate(messages, 1)
+    ]
+
+
+def encode_guard(subjects: Subjects, node: str, expected: int) -> Message:
+    """A message of a batch that stops it if `node` has changed since `expected`."""
+    headers = {EXPECTED: str(expected), EXPECTED_SUBJECT: subjects.state(node), TTL: "1"}
+    return Message(subjects.guard, b"", headers)
+
+
+def guard_all(subjects: Subjects, commit: Message, expected: int) -> Message:
+    """The commit, stored only if no node at all has changed since `expected`.
+
+    Servers with replicas do not hold this guard exactly; there each viewed key has an `encode_guard`.
+    """
+    guard = {EXPECTED: str(expected), EXPECTED_SUBJECT: subjects.states}
+    return Message(commit.subject, commit.body, {**commit.headers, **guard})
+
+
+def encode_clear(subjects: Subjects) -> Message:
+    """The message that empties a space."""
+    return Message(subjects.clear, b"", {ROLLUP: "all"})
+
+
+def encode_sync(subjects: Subjects) -> Message:
+    """The barrier of a fresh read."""
+    return Message(subjects.sync, b"", {TTL: "1"})
+
+
+# -- decode ------------------------------------------------------------------------------------------
+
+
+def decode(
+    subjects: Subjects, subject: str, headers: Mapping[str, str] | None, body: bytes, sequence: int, time: int
+) -> Item:
+    """What a stored message is.
+
+    A commit that another client wrote, or whose headers are not ours to read, has revision 0; an event
+    that cannot be read is an `Other`: a follower goes on whatever is stored.
+    """
+    headers = headers or {}
+    if subject.startswith(subjects.state_prefix):
+        node = subject[len(subjects.state_prefix) :]
+        try:
+            return _decode_commit(node, headers, body, sequence, time)
+        except _UNREADABLE:
+            return CommitRecord(node, sequence, 0, time, _stored(headers, body))
+    if subject.startswith(subjects.event_prefix):
+        try:
+            keyed = subject.startswith(f"{subjects.event_prefix}~.")
+            return _decode_event(json.loads(headers[EVENT]), loads(body), sequence, 0, time, keyed=keyed)
+        except _UNREADABLE:
+            return Other(sequence)
+    if subject == subjects.clear:
+        return Clear(sequence, time)
+    return Other(sequence)
+
+
+_UNREADABLE = (ValueError, KeyError, TypeError)
+
+
+def is_deletion(headers: Mapping[str, str]) -> bool:
+    """Whether a message on a node's key ends the node."""
+    return headers.get(OPERATION) in ("DEL", "PURGE")
+
+
+def _stored(headers: Mapping[str, str], body: bytes) -> bytes | None:
+    return None if is_deletion(headers) else body
+
+
+def _decode_commit(
+    node: str, headers: Mapping[str, str], body: bytes, sequence: int, time: int
+) -> CommitRecord:
+    get = headers.get
+    stored = _stored(headers, body)
+    id = get(COMMIT)
+    if id is None:
+        return CommitRecord(node, sequence, 0, time, stored)
+    cause, correlation, by = get(CAUSE), get(CORRELATION), get(BY)
+    origin = NO_ORIGIN if cause is correlation is by is None else Origin(cause, correlation, by)
+    text = get(EVENTS)
+    events: tuple[EventRecord, ...] = ()
+    if text is not None:
+        events = tuple(
+            _decode_event(fields, fields["payload"], sequence, index, time)
+            for index, fields in enumerate(json.loads(text))
+        )
+    revision, read = int(headers[REVISION]), int(get(READ, 0))
+    return CommitRecord(node, sequence, revision, time, stored, id, read, origin, events)
+
+
+def _decode_event(
+    fields: dict[str, Any], payload: Any, sequence: int, index: int, time: int, *, keyed: bool = False
+) -> EventRecord:
+    return EventRecord(
+        fields["id"],
+        fields["type"],
+        fields["sender"],
+        freeze(payload),
+        fields.get("target"),
+        fields.get("cause"),
+        fields.get("correlation"),
+        tuple(fields.get("path", ())),
+        fields.get("occurred"),
+        keyed=keyed,
+        sequence=sequence,
+        index=index,
+        time=time,
+    )

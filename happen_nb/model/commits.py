@@ -1,0 +1,172 @@
+"""What the journal keeps of a change: records of commits and of events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from happen_nb.errors import StateError
+from happen_nb.model.frozen import FrozenDict
+from happen_nb.model.values import freeze_state, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EMPTY: FrozenDict = freeze_state({}, node="")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a change comes from.
+
+    Parameters
+    ----------
+    cause : str, optional
+        The id of the event whose handling made the change.
+    correlation : str, optional
+        The id of the event that began the chain.
+    by : str, optional
+        The node whose handler made the change.
+    """
+
+    cause: str | None = None
+    correlation: str | None = None
+    by: str | None = None
+
+
+NO_ORIGIN = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """An event as the journal stores it; ``sequence`` and ``time`` (ns) are 0 until it is stored."""
+
+    id: str
+    type: str
+    sender: str
+    payload: Any = None
+    target: str | None = None
+    cause: str | None = None
+    correlation: str | None = None
+    path: tuple[str, ...] = ()
+    occurred: str | None = None
+    keyed: bool = False
+    """The id is the caller's: unique over all senders and types."""
+    sequence: int = 0
+    index: int = 0
+    time: int = 0
+
+
+class CommitRecord:
+    """One stored state of a node; its body is decoded when it is first looked at.
+
+    Parameters
+    ----------
+    node : str
+    sequence : int
+        Its position in the journal.
+    revision : int
+        How many commits the node has had, this one included.
+    time : int
+        The server's time stamp, in ns since 1970.
+    body : bytes or None
+        The state as JSON; None for a deletion.
+    id : str, optional
+        The commit's id; None when another key-value client wrote it.
+    read : int
+        The journal position of the cut that the transform read; 0 if unknown.
+    origin : Origin
+    events : tuple of EventRecord
+        What the commit emitted in the same message.
+    """
+
+    __slots__ = ("_state", "body", "events", "id", "node", "origin", "read", "revision", "sequence", "time")
+
+    def __init__(
+        self,
+        node: str,
+        sequence: int,
+        revision: int,
+        time: int,
+        body: bytes | None,
+        id: str | None = None,
+        read: int = 0,
+        origin: Origin = NO_ORIGIN,
+        events: tuple[EventRecord, ...] = (),
+    ) -> None:
+        self.node = node
+        self.sequence = sequence
+        self.revision = revision
+        self.time = time
+        self.body = body
+        self.id = id
+        self.read = read
+        self.origin = origin
+        self.events = events
+        self._state: FrozenDict | None = EMPTY if body is None else None
+
+    @property
+    def deleted(self) -> bool:
+        """Whether this is the end of the node; it then reads as ``{}``."""
+        return self.body is None
+
+    @property
+    def state(self) -> FrozenDict:
+        """The frozen state.
+
+        Raises
+        ------
+        StateError
+            Another client stored something that is not a JSON object.
+        """
+        state = self._state
+        if state is None:
+            state = self._state = self._decode()
+            self.body = b""  # decoded: the text is not needed again
+        return state
+
+    @property
+    def readable(self) -> bool:
+        """Whether `state` can be decoded."""
+        try:
+            return self.state is not None
+        except StateError:
+            return False
+
+    def known(self, state: FrozenDict) -> None:
+        """Take over a state that this process froze itself, so that it is not decoded again."""
+        self._state, self.body = state, b""
+
+    def _decode(self) -> FrozenDict:
+        assert self.body is not None
+        try:
+            state = loads(self.body)
+        except ValueError as error:
+            problem = str(error)
+        else:
+            if type(state) is FrozenDict:
+                return state
+            problem = f"it is a JSON {type(state).__name__.removeprefix('Frozen').lower()}, not an object"
+        raise StateError(
+            f'node "{self.node}" holds no readable state at revision {self.revision}: another client wrote '
+            f"{len(self.body)} bytes there ({problem}). Replace it with state.set({{...}}), or go back with "
+            f"state.revert({self.revision - 1})"
+        )
+
+
+def revision_after(previous: CommitRecord | None) -> int:
+    """The revision that follows `previous`."""
+    return 1 if previous is None else previous.revision + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The states of all nodes at one position of the journal.
+
+    ``nodes`` holds the newest record of each node, deletions included; it never changes once handed out.
+    """
+
+    nodes: Mapping[str, CommitRecord] = field(default_factory=dict)
+    position: int = 0
+    written: int = 0
+    """The sequence of the newest commit of any node."""

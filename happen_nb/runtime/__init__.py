@@ -1,0 +1,1 @@
+"""What runs between the journal and the facade: the IO thread, the replica, callbacks."""

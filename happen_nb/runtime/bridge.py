@@ -1,0 +1,173 @@
+"""The IO thread, and the two faces of everything that waits.
+
+One thread runs one event loop with every connection of the process. What a user calls is written once, as
+a coroutine whose waiting is done by ``await on_io(...)``; `wait_for` runs it in a plain call and
+`wait_in_loop` in an ``await``. Either way the coroutine's own steps, and so the user's transforms, run in
+the thread of the caller; only what is handed to `on_io` runs on the IO thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from happen_nb.errors import HappenError, TransformError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+T = TypeVar("T")
+
+evaluating: ContextVar[str | None] = ContextVar("evaluating", default=None)
+"""The node whose transform runs in this context: nothing may wait in there."""
+
+
+class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
+    """Await a coroutine on the IO thread; only inside what `wait_for` or `wait_in_loop` runs."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.work = work
+
+    def __await__(self) -> Generator[on_io[T], T, T]:
+        return (yield self)
+
+
+class Bridge:
+    """The IO thread of this process."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="happen_nb-io", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def soon(self, callback: Callable[..., object], *args: object) -> None:
+        """Call something on the IO thread, without waiting for it."""
+        self.loop.call_soon_threadsafe(callback, *args)
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run `work` on the IO thread and wait for it; interrupting the wait cancels it."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise HappenError("a blocking call on the IO thread would wait for itself")
+        done = threading.Lock()
+        done.acquire()
+        task: asyncio.Task[T] | None = None
+
+        def start() -> None:
+            nonlocal task
+            task = self.loop.create_task(work)
+            task.add_done_callback(lambda _: done.release())
+
+        self.loop.call_soon_threadsafe(start)
+        try:
+            done.acquire()
+        except BaseException:
+            self.loop.call_soon_threadsafe(lambda: task.cancel() if task else None)
+            raise
+        assert task is not None
+        return task.result()
+
+    async def wait_in_loop(self, work: Coroutine[Any, Any, T]) -> T:
+        """The same for a caller in a loop of its own; cancelling the caller cancels `work`."""
+        caller = asyncio.get_running_loop()
+        arrived: asyncio.Future[None] = caller.create_future()
+        task: asyncio.Task[T] | None = None
+
+        def wake() -> None:
+            if not arrived.done():
+                arrived.set_result(None)
+
+        def start() -> None:
+            nonlocal task
+            task = self.loop.create_task(work)
+            task.add_done_callback(lambda _: _call_in(caller, wake))
+
+        self.loop.call_soon_threadsafe(start)
+        try:
+            await arrived
+        except BaseException:
+            self.loop.call_soon_threadsafe(lambda: task.cancel() if task else None)
+            raise
+        assert task is not None
+        return task.result()
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    if not loop.is_closed():  # else the one who waited is gone
+        loop.call_soon_threadsafe(callback)
+
+
+class _Process:
+    """What this process has one of; a forked child has none of it yet."""
+
+    def __init__(self) -> None:
+        self.bridge: Bridge | None = None
+        self.making = threading.Lock()
+
+
+_process = _Process()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_process.__init__)  # type: ignore[misc]
+
+
+def bridge() -> Bridge:
+    """The IO thread, started when it is first needed."""
+    if _process.bridge is None:
+        with _process.making:
+            _process.bridge = _process.bridge or Bridge()
+    return _process.bridge
+
+
+def _refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
+    node = evaluating.get()
+    if node is not None:
+        work.close()
+        raise TransformError(
+            f'the transform of node "{node}" called something that waits for the system; a transform only '
+            "computes the new state: read with views, and do the rest before or after the set"
+        )
+
+
+def wait_for(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in this thread, as a plain call."""
+    _refuse_in_transform(work)
+    io = bridge()
+    try:
+        step: on_io[Any] = work.send(None)
+        while True:
+            try:
+                answer = io.wait(step.work)
+            except BaseException as error:
+                step = work.throw(error)
+            else:
+                step = work.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+
+
+async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in the caller's loop, as something to await."""
+    _refuse_in_transform(work)
+    io = bridge()
+    try:
+        step: on_io[Any] = work.send(None)
+        while True:
+            try:
+                answer = await io.wait_in_loop(step.work)
+            except BaseException as error:
+                step = work.throw(error)
+            else:
+                step = work.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result

@@ -1,0 +1,335 @@
+"""One space on one connection: what the facade asks of the journal. Everything here runs on the IO thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from happen_nb.errors import HappenError, HappenTimeoutError, NotStoredError, OutcomeUnknownError
+from happen_nb.journal import append, history, wire
+from happen_nb.journal.append import BatchLostError, RefusedError
+from happen_nb.journal.connection import Connection
+from happen_nb.journal.follow import Follower
+from happen_nb.journal.stream import Info, Options, Stream
+from happen_nb.journal.wire import Subjects
+from happen_nb.model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
+from happen_nb.runtime.replica import Applied, Expected, Replica
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from nats.aio.msg import Msg
+
+    from happen_nb.journal.connection import Credentials
+    from happen_nb.model.frozen import FrozenDict
+
+log = logging.getLogger("happen_nb")
+
+TRIM_EVERY = 256
+WHO_WAIT = 0.1
+"""Seconds in which the processes of a space answer who they are."""
+STALLED = 1.0
+"""Seconds after which a wait for the follower makes it look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A commit to be: what to store, and what must not have changed since it was computed.
+
+    Parameters
+    ----------
+    node : str
+    state : FrozenDict
+    body : bytes or None
+        The state as JSON; None deletes the node.
+    cut : Cut
+        The cut that was read; its record of the node must still be the newest.
+    viewed : set of str or None
+        The nodes whose state was viewed, if they too must not have changed.
+    """
+
+    node: str
+    state: FrozenDict
+    body: bytes | None
+    cut: Cut
+    viewed: frozenset[str] | None = None
+    origin: Origin = NO_ORIGIN
+    events: tuple[EventRecord, ...] = ()
+
+    @property
+    def base(self) -> CommitRecord | None:
+        """The record that the change follows."""
+        return self.cut.nodes.get(self.node)
+
+
+class Session:
+    """A connection, the stream of a space, and the replica that follows it.
+
+    Parameters
+    ----------
+    connection : Connection
+    subjects : Subjects
+    incarnation : str
+        Names this process in the space, until it ends.
+    timeout : float
+        Seconds for each call that has no other.
+    """
+
+    def __init__(self, connection: Connection, subjects: Subjects, incarnation: str, timeout: float) -> None:
+        self.connection = connection
+        self.subjects = subjects
+        self.incarnation = incarnation
+        self.timeout = timeout
+        self.stream = Stream(connection, subjects, timeout)
+        self.replica = Replica()
+        self._follower = Follower(self.stream, self.replica)
+        self._info: Info | None = None
+        self._prefix = f"{incarnation}{secrets.token_hex(2)}-"
+        self._count = 0
+        self._trimmed: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def open(
+        cls,
+        servers: Sequence[str],
+        credentials: Credentials,
+        space: str,
+        options: Options,
+        *,
+        incarnation: str,
+        timeout: float,
+    ) -> Self:
+        """Connect, make the space if it is new, and read its states."""
+        connection = await Connection.open(servers, credentials, timeout=timeout)
+        self = cls(connection, Subjects(space), incarnation, timeout)
+        try:
+            self._info = await self.stream.ensure(options)
+            await connection.subscribe(self.subjects.who, self._answer_who)
+            await self._follower.start(self._info)
+            if not await self.replica.reached(self._info.last, timeout):
+                raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    @property
+    def info(self) -> Info:
+        """The stream as it was when the session opened or last looked."""
+        assert self._info is not None
+        return self._info
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Tells this space from every other on any server."""
+        return self.subjects.stream, self.info.created
+
+    async def change(self, options: Options) -> None:
+        """Store options that were given explicitly."""
+        self._info = await self.stream.ensure(options)
+
+    async def close(self) -> None:
+        """Stop following and disconnect."""
+        for task in self._tasks:
+            task.cancel()
+        await self._follower.stop()
+        await self.connection.close()
+
+    # -- committing ----------------------------------------------------------------------------------
+
+    async def commit(self, change: Change, deadline: float) -> Applied | None:
+        """Store a change and wait until this process sees it.
+
+        Parameters
+        ----------
+        deadline : float
+            By ``time.monotonic()``.
+
+        Returns
+        -------
+        Applied or None
+            None if something else was stored first: the replica has it now, compute again.
+
+        Raises
+        ------
+        NotStoredError, OutcomeUnknownError
+            The time was up.
+        TooLargeError, ServerError
+            The server does not take it.
+        """
+        if time.monotonic() >= deadline:
+            raise NotStoredError(
+                f'state.set of node "{change.node}": other writers were faster until the time was up; '
+                "nothing was stored"
+            )
+        self._count += 1
+        id = f"{self._prefix}{self._count}"
+        epoch = self._follower.epoch
+        messages = self._messages(change, id)
+        seen = self.replica.expect(id, change.state)
+        try:
+            applied = await self._store(change, messages, seen, deadline)
+            if applied is None and self._follower.epoch != epoch:
+                applied = await self._find_own(change, id)
+        finally:
+            self.replica.forget(id)
+        if applied is not None and applied.record.revision % TRIM_EVERY == 0:
+            size = len(change.body or b"")
+            self._background(self._trim(change.node, applied.record.revision, size))
+        return applied
+
+    def _messages(self, change: Change, id: str) -> list[wire.Message]:
+        base = change.base
+        commit = wire.encode_commit(
+            self.subjects,
+            change.node,
+            change.body,
+            id=id,
+            revision=1 if base is None else base.revision + 1,
+            read=change.cut.position,
+            expected=0 if base is None else base.sequence,
+            origin=change.origin,
+        )
+        messages = wire.with_events(self.subjects, commit, change.events, ttl=self.info.event_ttl)
+        if change.viewed is None:
+            return messages
+        if self.info.replicas == 1:
+            messages[0] = wire.guard_all(self.subjects, messages[0], change.cut.written)
+            return messages
+        newest = {name: change.cut.nodes.get(name) for name in change.viewed - {change.node}}
+        guards = [
+            wire.encode_guard(self.subjects, name, record.sequence if record else 0)
+            for name, record in newest.items()
+        ]
+        return [*guards, *messages]
+
+    async def _store(
+        self, change: Change, messages: list[wire.Message], seen: Expected, deadline: float
+    ) -> Applied | None:
+        what = f'state.set of node "{change.node}"'
+        while True:
+            left = max(0.001, deadline - time.monotonic())
+            try:
+                outcome = await append.store(
+                    self.connection, messages, timeout=left, what=what, future=seen.future
+                )
+            except BatchLostError:
+                continue  # nothing of it was stored; it is sent as a new batch
+            except RefusedError as refusal:
+                return await self._after_refusal(refusal.newest, change, seen, deadline)
+            if isinstance(outcome, Applied):
+                return outcome
+            return await self._seen(outcome, seen, deadline, what)
+
+    async def _seen(self, sequence: int, seen: Expected, deadline: float, what: str) -> Applied | None:
+        """It is stored at `sequence`: wait until the replica has it."""
+        await self._reach(sequence, deadline)
+        if seen.applied is not None:
+            return seen.applied
+        raise OutcomeUnknownError(f"{what}: it was stored, but this process does not see it yet")
+
+    async def _after_refusal(
+        self, newest: int, change: Change, seen: Expected, deadline: float
+    ) -> Applied | None:
+        """Wait until the replica has what stood in the way; it may have been this very commit."""
+        if newest > self.replica.position:
+            await self._reach(newest, deadline)
+        elif self.replica.unchanged(change.node, change.cut):
+            await self._follower.check(remake=True)  # what was expected is gone: cleared, purged
+            await asyncio.sleep(append.PAUSE)
+        return seen.applied
+
+    async def _find_own(self, change: Change, id: str) -> Applied | None:
+        """Look for a commit among the stored ones, when the follower may have missed it."""
+        own: Applied | None = None
+        previous = change.base
+        for record in await history.commits(self.stream, change.node):
+            if record.id == id:
+                own = Applied(record, previous)
+            previous = record
+        return own
+
+    async def _reach(self, sequence: int, deadline: float) -> None:
+        """Wait until the replica is at `sequence`, looking again if it does not come."""
+        while not await self.replica.reached(sequence, min(STALLED, max(0.001, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise OutcomeUnknownError(
+                    f'the space "{self.subjects.space}" is at {self.replica.position}, and {sequence} '
+                    "does not arrive in time"
+                )
+            self._follower.restart()
+
+    def _background(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _trim(self, node: str, revision: int, size: int) -> None:
+        try:
+            self._info = info = await self.stream.info()
+            gone = await self.stream.trim(node, revision, size, info, time.time())
+        except HappenError as error:
+            log.debug('trimming "%s": %s; the next time will do', node, error)
+            return
+        if gone and node not in self._trimmed:
+            self._trimmed.add(node)
+            log.warning(
+                'node "%s": its oldest commits are let go, the newest %s are kept; '
+                "connect(history=...) keeps more",
+                node,
+                f"{info.history:,}",
+            )
+
+    # -- fresh reads ---------------------------------------------------------------------------------
+
+    async def fresh(self, timeout: float) -> None:
+        """Wait until the replica has everything that was stored before the call, by whomever."""
+        deadline = time.monotonic() + timeout
+        if self.info.replicas == 1:
+            last = (await self._follower.check()).last
+        else:
+            barrier = [wire.encode_sync(self.subjects)]
+            last = await append.store(self.connection, barrier, timeout=timeout, what="a fresh read")
+        await self._reach(last, deadline)
+
+    # -- who is here ---------------------------------------------------------------------------------
+
+    async def _answer_who(self, message: Msg) -> None:
+        me = {"incarnation": self.incarnation, "pid": os.getpid(), "host": socket.gethostname()}
+        await self.connection.publish(message.reply, orjson.dumps(me))
+
+    async def others(self) -> list[dict[str, Any]]:
+        """The other processes that are connected to the space now."""
+        found: dict[str, dict[str, Any]] = {}
+
+        async def heard(message: Msg) -> None:
+            if message.data:
+                answer = orjson.loads(message.data)
+                found[answer["incarnation"]] = answer
+
+        inbox = self.connection.new_inbox()
+        subscription = await self.connection.subscribe(inbox, heard)
+        try:
+            await self.connection.publish(self.subjects.who, reply=inbox)
+            await asyncio.sleep(WHO_WAIT)
+        finally:
+            await self.connection.unsubscribe(subscription)
+        found.pop(self.incarnation, None)
+        return list(found.values())
+
+    # -- the whole space -----------------------------------------------------------------------------
+
+    async def clear(self) -> None:
+        """Empty the space, and wait until this process sees it."""
+        position = await self.stream.clear()
+        await self._reach(position, time.monotonic() + self.timeout)

@@ -1,0 +1,456 @@
+"""A space: a named, isolated system of nodes on one server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from happen_nb.commits import Commit, Journal
+from happen_nb.errors import ClosedError, ForkedError, HistoryGoneError, SpaceInUseError
+from happen_nb.failures import Failures
+from happen_nb.journal import history
+from happen_nb.model.values import freeze_state
+from happen_nb.node import Node, check_name
+from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
+from happen_nb.runtime.mailbox import Workers
+from happen_nb.shown import Shown
+from happen_nb.state import position_of
+from happen_nb.views import Views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from happen_nb.journal.server import NatsServer
+    from happen_nb.journal.stream import Stream
+    from happen_nb.model.commits import CommitRecord
+    from happen_nb.model.frozen import FrozenDict
+    from happen_nb.runtime.replica import Applied
+    from happen_nb.runtime.session import Session
+    from happen_nb.watch import Watch
+
+SIDE_BY_SIDE = 64
+"""Requests under way at once where many nodes are looked up."""
+
+
+class Space(Shown, kind="space"):
+    """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
+
+    Attributes
+    ----------
+    name : str
+    nodes : mapping of str to Node
+        The nodes that this process made.
+    views : Views
+        The states of all nodes, of every process.
+    failures : Failures
+        What callbacks raised, newest last.
+    server : NatsServer or None
+        The embedded server, if it is one.
+
+    Examples
+    --------
+    >>> with happen.connect(store=":memory:", name="example") as shop:
+    ...     shop.create_node("orders", initial={"open": 0}).state.get("open")
+    0
+    """
+
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        server: NatsServer | None,
+        opener: Callable[[str], Coroutine[Any, Any, Space]],
+        closed: Callable[[Space], None],
+    ) -> None:
+        self.name = name
+        self.server = server
+        self.failures = Failures()
+        self._open_session: Session | None = session
+        self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')
+        self._opener = opener
+        self._closed = closed
+        self._nodes: dict[str, Node] = {}
+        self._local: dict[str, CommitRecord | None] = {}
+        self._workers = Workers()
+        self._watches: dict[str, list[Watch]] = {}
+        self.views = Views(self)
+        bridge().soon(session.replica.listen, self._heard)
+
+    @property
+    def _session(self) -> Session:
+        session = self._open_session
+        if session is None:
+            raise self._why_closed
+        return session
+
+    # -- nodes ---------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """The nodes of this process, by name."""
+        return _Nodes(self)
+
+    def create_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
+        """The node of that name, made when it is asked for first.
+
+        Parameters
+        ----------
+        name : str
+            1 to 64 of ``A-Z a-z 0-9 _ -``.
+        initial : mapping, optional
+            The state to begin with; committed only if the node has none, in whatever process.
+
+        Raises
+        ------
+        InvalidNameError
+            No node may be named so.
+
+        Examples
+        --------
+        >>> orders = space.create_node("orders", initial={"open": 0})
+        >>> space.create_node("orders") is orders
+        True
+        """
+        return wait_for(self._create_node(name, initial))
+
+    async def acreate_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
+        """`create_node`, to await."""
+        return await wait_in_loop(self._create_node(name, initial))
+
+    async def _create_node(self, name: str, initial: Mapping[str, Any] | None) -> Node:
+        check_name(name, "node")
+        state = None if initial is None else freeze_state(initial, node=name)
+        node = self._nodes.setdefault(name, Node(self, name))
+        self._local[name] = self._session.replica.newest(name)
+        if state is not None:
+            await node.state._begin(state)
+        return node
+
+    def _is_local(self, name: str, newest: CommitRecord | None) -> bool:
+        """Whether this process made the node, and nobody has deleted it since."""
+        return name in self._local and (newest is None or not newest.deleted or newest is self._local[name])
+
+    def _forget(self, node: Node) -> None:
+        self._local.pop(node.name, None)
+        for watch in list(self._watches.get(node.name, ())):
+            watch.stop()
+
+    # -- following -----------------------------------------------------------------------------------
+
+    def _heard(self, applied: Applied) -> None:
+        """A commit was seen: hand it to the node's watches. On the IO thread."""
+        for watch in self._watches.get(applied.record.node, ()):
+            watch._take(applied)
+
+    def _watch(self, watch: Watch) -> None:
+        name = watch.node.name
+        self._session  # noqa: B018 - a closed space has no watches
+        self._watches[name] = [*self._watches.get(name, ()), watch]
+
+    def _unwatch(self, watch: Watch) -> None:
+        name = watch.node.name
+        self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
+
+    # -- the past ------------------------------------------------------------------------------------
+
+    def at(self, when: Any) -> Mapping[str, FrozenDict]:
+        """The states of all nodes at one moment.
+
+        Parameters
+        ----------
+        when : datetime or Commit
+            A moment (naive: local time), or what a commit saw when it was computed.
+
+        Returns
+        -------
+        mapping of str to state
+            A node whose state then was trimmed raises HistoryGoneError when it is looked at.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> dict(space.at(second))["orders"]
+        {'open': 1}
+        """
+        return wait_for(self._at(when))
+
+    async def aat(self, when: Any) -> Mapping[str, FrozenDict]:
+        """`at`, to await."""
+        return await wait_in_loop(self._at(when))
+
+    async def _at(self, when: Any) -> Moment:
+        position = await on_io(position_of(self._session, when))
+        return Moment(await on_io(_records_at(self._session, position)))
+
+    def journal(self, *, since: Any = None, limit: int | None = None) -> Journal:
+        """The stored commits of all nodes in their total order, newest last.
+
+        Parameters
+        ----------
+        since : Commit, datetime or int, optional
+            Only what came after it; an int is a sequence.
+        limit : int, optional
+            Only the newest so many.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> [commit.node for commit in space.journal()]
+        ['orders']
+        """
+        return wait_for(self._journal(since, limit))
+
+    async def ajournal(self, *, since: Any = None, limit: int | None = None) -> Journal:
+        """`journal`, to await."""
+        return await wait_in_loop(self._journal(since, limit))
+
+    async def _journal(self, since: Any, limit: int | None) -> Journal:
+        position = await _after(self._session, since)
+        stream = self._session.stream
+        records = await on_io(history.commits(stream, None, limit=limit, since=position))
+        return Journal(self.name, records, await on_io(_before(stream, records)))
+
+    # -- the whole space -----------------------------------------------------------------------------
+
+    def clear(self, *, force: bool = False) -> None:
+        """Empty the space, for every process in it; nodes and what follows them stay.
+
+        Parameters
+        ----------
+        force : bool, optional
+            Do it while other processes are connected.
+
+        Raises
+        ------
+        SpaceInUseError
+            Another process is connected.
+        """
+        wait_for(self._clear(force=force))
+
+    async def aclear(self, *, force: bool = False) -> None:
+        """`clear`, to await."""
+        await wait_in_loop(self._clear(force=force))
+
+    async def _clear(self, *, force: bool) -> None:
+        if not force:
+            await self._refuse_others("clear", "clear(force=True) does it all the same")
+        await on_io(self._session.clear())
+
+    async def _refuse_others(self, call: str, way_out: str) -> None:
+        others = await on_io(self._session.others())
+        if others:
+            who = ", ".join(f"process {other['pid']} on {other['host']}" for other in others)
+            raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
+
+    def fork(self, name: str, *, at: Any = None) -> Space:
+        """A new space on the same server that begins with the states of this one.
+
+        Parameters
+        ----------
+        name : str
+            The new space's; one that is not empty is refused.
+        at : datetime or Commit, optional
+            With the states as they were then.
+
+        Raises
+        ------
+        ValueError
+            The target is not empty.
+        HistoryGoneError
+            Some states of that moment are not stored any more; names them all.
+        """
+        return wait_for(self._fork(name, at))
+
+    async def afork(self, name: str, *, at: Any = None) -> Space:
+        """`fork`, to await."""
+        return await wait_in_loop(self._fork(name, at))
+
+    async def _fork(self, name: str, at: Any) -> Space:
+        check_name(name, "space")
+        states = await self._states(at)
+        target = await on_io(self._opener(name))
+        if target is self or not target._session.replica.empty():
+            raise ValueError(f'fork: the space "{name}" is not empty; take another name, or drop() it first')
+        try:
+            for node, state in states.items():
+                await (await target._create_node(node, None)).state._begin(state)
+        except BaseException:
+            await target._drop(force=True)
+            raise
+        target._local.clear()
+        return target
+
+    async def _states(self, at: Any) -> dict[str, FrozenDict]:
+        if at is None:
+            records = self._session.replica.cut().nodes
+            return {name: record.state for name, record in records.items() if not record.deleted}
+        moment = await self._at(at)
+        if moment.gone:
+            gone = ", ".join(moment.gone)
+            raise HistoryGoneError(f"fork: the states of {gone} at that moment are not stored any more")
+        return dict(moment)
+
+    def drop(self) -> None:
+        """Remove the space for good, with all it holds, and close it.
+
+        Raises
+        ------
+        SpaceInUseError
+            Another process is connected.
+        """
+        wait_for(self._drop(force=False))
+
+    async def _drop(self, *, force: bool) -> None:
+        if not force:
+            await self._refuse_others("drop", "close it there first")
+        await on_io(self._session.stream.drop())
+        await self._close()
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Disconnect; the embedded server ends when nobody uses it any more. What is stored stays."""
+        wait_for(self._close())
+
+    async def aclose(self) -> None:
+        """`close`, to await."""
+        await wait_in_loop(self._close())
+
+    async def _close(self) -> None:
+        session, self._open_session = self._open_session, None
+        if session is None:
+            return
+        self._watches.clear()
+        await on_io(session.close())
+        self._closed(self)
+
+    def _after_fork_in_child(self) -> None:
+        """Let go of what is the parent's: it is not to be touched in the child."""
+        self._why_closed = ForkedError(
+            f'the space "{self.name}" belongs to the parent of this process, which forked: '
+            "call connect() in the child"
+        )
+        self._open_session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class _Nodes(Mapping[str, Node]):
+    """The nodes that this process made and nobody has deleted."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def __getitem__(self, name: str) -> Node:
+        newest = self._space._session.replica.newest(name)
+        if not self._space._is_local(name, newest):
+            raise KeyError(name)
+        return self._space._nodes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        newest = self._space._session.replica.newest
+        return iter([name for name in self._space._local if self._space._is_local(name, newest(name))])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __repr__(self) -> str:
+        return f"<nodes of this process: {', '.join(self) or 'none'}>"
+
+
+class Moment(Mapping[str, "FrozenDict"]):
+    """Node name -> state, at one moment; made by ``space.at``."""
+
+    def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
+        self._records = records
+
+    @property
+    def gone(self) -> list[str]:
+        """The nodes whose state then is not stored any more."""
+        return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
+
+    def __getitem__(self, name: str) -> FrozenDict:
+        record = self._records[name]
+        if isinstance(record, HistoryGoneError):
+            raise record
+        return record.state
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} nodes at one moment: {', '.join(list(self)[:10])}>"
+
+
+async def _records_at(session: Session, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
+    """The record of each node at a position; only those that changed since have to be asked for."""
+    cut = session.replica.cut()
+    found: dict[str, CommitRecord | HistoryGoneError] = {
+        name: record for name, record in cut.nodes.items() if record.sequence <= position
+    }
+    turns = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def look(name: str) -> None:
+        async with turns:
+            try:
+                record = await history.at_position(session.stream, name, position)
+            except HistoryGoneError as gone:
+                found[name] = gone
+            else:
+                if record is not None:
+                    found[name] = record
+
+    await asyncio.gather(*(look(name) for name in cut.nodes if name not in found))
+    return {
+        name: record
+        for name, record in sorted(found.items())
+        if isinstance(record, HistoryGoneError) or not record.deleted
+    }
+
+
+async def _before(stream: Stream, records: Sequence[CommitRecord]) -> dict[str, CommitRecord]:
+    """What each node was before the first of its `records`, where that is stored."""
+    first: dict[str, CommitRecord] = {}
+    for record in records:
+        first.setdefault(record.node, record)
+    found: dict[str, CommitRecord] = {}
+    for name, record in first.items():
+        if record.revision > 1:
+            with contextlib.suppress(HistoryGoneError):  # it was trimmed: the commit says so itself
+                before = await history.at_position(stream, name, record.sequence - 1)
+                found |= {} if before is None else {name: before}
+    return found
+
+
+async def _after(session: Session, since: Any) -> int:
+    """The sequence after which `since` means."""
+    if since is None:
+        return 0
+    if isinstance(since, Commit):
+        return since.sequence
+    if isinstance(since, int) and not isinstance(since, bool):
+        return since
+    position: int = await on_io(position_of(session, since))
+    return position

@@ -1,0 +1,356 @@
+"""A node's state: read it, change it, go back in time."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from happen_nb.commits import Commit, History
+from happen_nb.errors import HappenTimeoutError, TooLargeError
+from happen_nb.journal import history
+from happen_nb.model.commits import EMPTY, CommitRecord, Cut
+from happen_nb.model.frozen import FrozenDict, equal
+from happen_nb.model.paths import Selector, select
+from happen_nb.model.transforms import Transform, evaluate, takes_second
+from happen_nb.model.values import biggest_part, dumps, freeze_state
+from happen_nb.runtime.bridge import evaluating, on_io, wait_for, wait_in_loop
+from happen_nb.runtime.session import Change
+from happen_nb.shown import Shown
+from happen_nb.views import Views
+from happen_nb.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from happen_nb.node import Node
+    from happen_nb.runtime.replica import Applied
+    from happen_nb.runtime.session import Session
+
+BODY_ROOM = 4096
+"""Bytes of a message that are left for its headers."""
+
+
+class State(Shown, kind="state"):
+    """The state of a node: one JSON document, changed by transforms, kept in the journal.
+
+    Examples
+    --------
+    >>> commit = orders.state.set({"orders": {"o1": {"status": "open"}}})
+    >>> orders.state.get("orders.o1.status")
+    'open'
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self._name = node.name
+        self._space = node.space
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def get(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
+        """The frozen state, or the selected part of it.
+
+        It is read from this process's copy of the space, which follows every commit and costs no network.
+
+        Parameters
+        ----------
+        selector : callable or path, optional
+            A function of the state, or a path like ``"orders.o1.status"`` or ``("orders", "o.1", 0)``; a
+            missing path is None.
+        fresh : bool, optional
+            Wait until this process has all that was stored before the call, whoever wrote it.
+
+        Raises
+        ------
+        StateError
+            Another client stored something that is no state.
+        """
+        if fresh:
+            return wait_for(self._get(selector))
+        record = self._space._session.replica.newest(self._name)
+        state = EMPTY if record is None else record.state
+        return state if selector is None else select(state, selector)
+
+    async def aget(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
+        """`get`, to await."""
+        return await wait_in_loop(self._get(selector)) if fresh else self.get(selector)
+
+    async def _get(self, selector: Selector | None) -> Any:
+        session = self._space._session
+        await on_io(session.fresh(session.timeout))
+        return self.get(selector)
+
+    @property
+    def revision(self) -> int:
+        """How many commits the node has had; 0 before the first."""
+        record = self._space._session.replica.newest(self._name)
+        return 0 if record is None else record.revision
+
+    # -- changing ------------------------------------------------------------------------------------
+
+    def set(
+        self, transform: Transform, *, serializable: bool = False, timeout: float | None = None
+    ) -> Commit:
+        """Commit a new state.
+
+        Returns after the server has stored it and this process sees it. If another change of the node came
+        first, the transform runs again on the newer state: no change is ever lost.
+
+        Parameters
+        ----------
+        transform : callable or mapping
+            ``transform(state)`` or ``transform(state, views)`` returns the new state; a mapping is the new
+            state itself.
+        serializable : bool, optional
+            Run again also if a node that was viewed has changed meanwhile. Without it two transforms that
+            each view what the other writes can both be stored (write skew).
+        timeout : float, optional
+            Seconds, in place of the space's.
+
+        Returns
+        -------
+        Commit
+            ``.changed`` is False if the new state is equal to the old one: nothing is stored then.
+
+        Raises
+        ------
+        StateError
+            The result is no state; the message names the place.
+        FrozenStateError
+            The transform changed what it was given.
+        TransformError
+            The transform did more than compute.
+        NotStoredError, OutcomeUnknownError
+            The time was up, and nothing was stored, or it is unknown.
+
+        Examples
+        --------
+        >>> orders.state.set({"open": 1}).revision
+        1
+        >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
+        {'open': 2}
+        """
+        return wait_for(self._set(transform, serializable=serializable, timeout=timeout))
+
+    async def aset(
+        self, transform: Transform, *, serializable: bool = False, timeout: float | None = None
+    ) -> Commit:
+        """`set`, to await."""
+        return await wait_in_loop(self._set(transform, serializable=serializable, timeout=timeout))
+
+    async def _set(self, transform: Transform, *, serializable: bool, timeout: float | None) -> Commit:
+        session = self._space._session
+        deadline = time.monotonic() + (session.timeout if timeout is None else timeout)
+        looks = callable(transform) and takes_second(transform, "views") != "none"
+        while True:
+            cut = session.replica.cut() if looks or serializable else session.replica.cut_of(self._name)
+            change = self._change(transform, cut, serializable=serializable)
+            if change is None:
+                record = cut.nodes.get(self._name)
+                return Commit(record or self._nothing(), record, changed=False)
+            applied = await on_io(session.commit(change, deadline))
+            if applied is not None:
+                return Commit(*applied)
+
+    def _change(self, transform: Transform, cut: Cut, *, serializable: bool) -> Change | None:
+        """Compute the change on one cut; None if there is none."""
+        record = cut.nodes.get(self._name)
+        if callable(transform):
+            state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
+            views = Views(self._space, cut)
+            token = evaluating.set(self._name)
+            try:
+                new = evaluate(transform, state, views, node=self._name, revision=revision)
+            finally:
+                evaluating.reset(token)
+            viewed = frozenset(views._viewed) if serializable else None
+        else:
+            new, viewed = freeze_state(transform, node=self._name), None
+        if _holds(record, new):
+            return None
+        return Change(self._name, new, self._body(new), cut, viewed)
+
+    def _body(self, state: FrozenDict) -> bytes:
+        body = dumps(state)
+        limit = self._space._session.connection.max_payload - BODY_ROOM
+        if len(body) > limit:
+            path, size = biggest_part(state)
+            raise TooLargeError(
+                f'state.set of node "{self._name}": {len(body):,} bytes as JSON, and the server takes '
+                f"{limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several nodes"
+            )
+        return body
+
+    def _nothing(self) -> CommitRecord:
+        return CommitRecord(self._name, 0, 0, 0, None)
+
+    async def _begin(self, initial: FrozenDict) -> None:
+        """Commit `initial` if the node has no state; whoever else was first has won."""
+        session = self._space._session
+        cut = session.replica.cut_of(self._name)
+        record = cut.nodes.get(self._name)
+        if record is None or record.deleted:
+            change = Change(self._name, initial, self._body(initial), cut)
+            await on_io(session.commit(change, time.monotonic() + session.timeout))
+
+    async def _delete(self) -> Commit | None:
+        session = self._space._session
+        deadline = time.monotonic() + session.timeout
+        while True:
+            cut = session.replica.cut_of(self._name)
+            record = cut.nodes.get(self._name)
+            if record is None or record.deleted:
+                return None
+            change = Change(self._name, EMPTY, None, cut)
+            applied: Applied | None = await on_io(session.commit(change, deadline))
+            if applied is not None:
+                return Commit(*applied)
+
+    def revert(self, revision: int) -> Commit:
+        """Commit the state of an earlier revision as the new one.
+
+        Raises
+        ------
+        HistoryGoneError
+            That revision is not stored any more.
+
+        Examples
+        --------
+        >>> one = orders.state.set({"open": 1})
+        >>> two = orders.state.set({"open": 2})
+        >>> orders.state.revert(1).after
+        {'open': 1}
+        """
+        return wait_for(self._revert(revision))
+
+    async def arevert(self, revision: int) -> Commit:
+        """`revert`, to await."""
+        return await wait_in_loop(self._revert(revision))
+
+    async def _revert(self, revision: int) -> Commit:
+        return await self._set(await self._at(revision), serializable=False, timeout=None)
+
+    # -- the past ------------------------------------------------------------------------------------
+
+    def history(self, limit: int | None = None) -> History:
+        """The stored commits, newest last.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Only the newest so many.
+        """
+        return wait_for(self._history(limit))
+
+    async def ahistory(self, limit: int | None = None) -> History:
+        """`history`, to await."""
+        return await wait_in_loop(self._history(limit))
+
+    async def _history(self, limit: int | None) -> History:
+        if limit is not None and limit < 0:
+            raise ValueError(f"history: limit is {limit}; give 0 or more, or none for all")
+        more = None if limit is None else limit + 1  # one more, to know what the first one changed
+        records = await on_io(history.commits(self._space._session.stream, self._name, limit=more))
+        return History(self._name, records, limit)
+
+    def at(self, when: Any) -> FrozenDict:
+        """The state as it was.
+
+        Parameters
+        ----------
+        when : int, datetime or Commit
+            A revision; a moment (naive: local time); what a commit saw when it was computed.
+
+        Raises
+        ------
+        HistoryGoneError
+            It is not stored any more.
+
+        Examples
+        --------
+        >>> one = orders.state.set({"open": 1})
+        >>> two = orders.state.set({"open": 2})
+        >>> orders.state.at(1)
+        {'open': 1}
+        """
+        return wait_for(self._at(when))
+
+    async def aat(self, when: Any) -> FrozenDict:
+        """`at`, to await."""
+        return await wait_in_loop(self._at(when))
+
+    async def _at(self, when: Any) -> FrozenDict:
+        session = self._space._session
+        if isinstance(when, int) and not isinstance(when, bool):
+            return (await on_io(self._at_revision(session, when))).state
+        position = await on_io(position_of(session, when))
+        newest = session.replica.newest(self._name)
+        if newest is None or newest.sequence > position:
+            newest = await on_io(history.at_position(session.stream, self._name, position))
+        return EMPTY if newest is None else newest.state
+
+    async def _at_revision(self, session: Session, revision: int) -> CommitRecord:
+        newest = session.replica.newest(self._name)
+        if revision == 0:
+            return self._nothing()
+        if newest is not None and newest.revision == revision:
+            return newest
+        return await history.at_revision(session.stream, self._name, revision)
+
+    # -- following -----------------------------------------------------------------------------------
+
+    def watch(self, callback: Callable[[Commit], object]) -> Watch:
+        """Call `callback` with each commit of the node from now on, wherever it is made.
+
+        It is called off the main thread, in order. What it raises goes to ``space.failures``.
+
+        Returns
+        -------
+        Watch
+            ``.stop()`` ends it; so does running the cell again.
+        """
+        return Watch(self.node, callback)
+
+    def wait_for(self, predicate: Callable[[FrozenDict], object], timeout: float = 10.0) -> FrozenDict:
+        """Wait until ``predicate(state)`` holds; returns that state, at once if it holds already.
+
+        Raises
+        ------
+        HappenTimeoutError
+            It does not hold within `timeout` seconds.
+        """
+        return wait_for(self._wait_for(predicate, timeout))
+
+    async def await_for(self, predicate: Callable[[FrozenDict], object], timeout: float = 10.0) -> FrozenDict:
+        """`wait_for`, to await."""
+        return await wait_in_loop(self._wait_for(predicate, timeout))
+
+    async def _wait_for(self, predicate: Callable[[FrozenDict], object], timeout: float) -> FrozenDict:
+        replica = self._space._session.replica
+        deadline = time.monotonic() + timeout
+        while True:
+            record = replica.newest(self._name)
+            state = EMPTY if record is None else record.state
+            if predicate(state):
+                return state
+            if not await on_io(replica.changed(self._name, record, deadline - time.monotonic())):
+                raise HappenTimeoutError(
+                    f'node "{self._name}": the condition did not hold within {timeout:g} s'
+                )
+
+
+def _holds(record: CommitRecord | None, state: FrozenDict) -> bool:
+    """Whether `state` is what is stored; never where another client stored what cannot be read."""
+    if record is None or record.deleted:
+        return not state
+    return record.readable and equal(record.state, state)
+
+
+async def position_of(session: Session, when: Any) -> int:
+    """The journal position that a moment means: all commits up to it are in."""
+    if isinstance(when, Commit):
+        return when._record.read
+    if isinstance(when, datetime):
+        return await history.position_at(session.stream, when)
+    raise TypeError(f"at: {when!r} is no moment; give a datetime, a Commit, or (state.at) a revision")
