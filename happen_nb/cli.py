@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
 
 _SETTINGS = Path(__file__).parent / "lab_settings"
 
@@ -60,9 +64,14 @@ def _lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
 
     _prefer_this_python()
     server = LabApp.initialize_server(argv=[*_jupyter_options(options, folder), *for_jupyter])
-    print(f"JupyterLab on {folder.resolve()} (Ctrl-C ends it):\n{server.display_url.split()[0]}", flush=True)
+    if options.no_browser:
+        server.io_loop.add_callback(_print_url, server)  # runs when it listens
     server.start()
     return 0
+
+
+def _print_url(server: ServerApp) -> None:
+    print(server.display_url.split()[0], flush=True)
 
 
 def _refuse(reason: str) -> int:
@@ -76,7 +85,7 @@ def _default_folder() -> Path:
 
 
 def _jupyter_options(options: argparse.Namespace, folder: Path) -> list[str]:
-    chosen = [f"--ServerApp.root_dir={folder.resolve()}", "--ServerApp.log_level=WARN"]
+    chosen = [f"--ServerApp.root_dir={folder.resolve()}", "--Application.log_level=WARN"]
     chosen += ["--ServerApp.answer_yes=True"]  # Ctrl-C ends it without asking back
     if options.no_browser:
         chosen += ["--ServerApp.open_browser=False"]

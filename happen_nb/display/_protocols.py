@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from happen_nb.model.frozen import FrozenDict
 
-_Item = TypeVar("_Item", covariant=True)
+_Item_co = TypeVar("_Item_co", covariant=True)
 
 
 class Change(Protocol):
@@ -79,11 +79,11 @@ class Node(Named, Protocol):
     def state(self) -> Readable: ...
 
 
-class Sized(Protocol[_Item]):
+class Sized(Protocol[_Item_co]):
     """What has a length and can be indexed: enough to show the newest items of a long sequence."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> _Item: ...
+    def __getitem__(self, index: int, /) -> _Item_co: ...
 
 
 class History(Sized[Commit], Protocol):
@@ -132,7 +132,7 @@ class Views(Protocol):
     @property
     def space(self) -> Named: ...
     def __len__(self) -> int: ...
-    def __iter__(self) -> Any: ...
+    def __iter__(self) -> Iterator[str]: ...
     def __getitem__(self, name: str, /) -> View: ...
 
 
@@ -152,12 +152,12 @@ class Space(Protocol):
 
 
 class Watch(Protocol):
-    """A callback that follows a node's commits; ``callback`` is its name."""
+    """A callback that follows a node's commits; ``name`` is the callback's."""
 
     @property
-    def node(self) -> str: ...
+    def node(self) -> Named: ...
     @property
-    def callback(self) -> str: ...
+    def name(self) -> str: ...
     @property
     def active(self) -> bool: ...
 

@@ -9,21 +9,21 @@ from happen_nb.display import failures, html, pages, text
 from happen_nb.display.page import Page
 from happen_nb.display.tree import Budget
 
-_PAGES: Final[dict[str, Callable[[Any, Budget], Page]]] = {
-    "node": pages.node,
-    "state": pages.state,
-    "view": pages.view,
+_PAGES: Final[dict[str, Callable[[Any], Page]]] = {
+    "node": lambda x: pages.node(x, Budget()),
+    "state": lambda x: pages.state(x, Budget()),
+    "view": lambda x: pages.view(x, Budget()),
     "views": pages.views,
-    "commit": pages.commit,
-    "history": pages.history,
-    "journal": pages.journal,
+    "commit": lambda x: pages.commit(x, Budget()),
+    "history": lambda x: pages.history(x, Budget()),
+    "journal": lambda x: pages.journal(x, Budget()),
     "server": pages.server,
     "space": pages.space,
-    "failure": failures.failure,
-    "failures": failures.failures,
+    "failure": lambda x: failures.failure(x, Budget()),
+    "failures": lambda x: failures.failures(x, Budget()),
     "watch": pages.watch,
     "spaces": pages.spaces,
-    "value": pages.value,
+    "value": lambda x: pages.value(x, Budget()),
 }
 
 
@@ -42,5 +42,5 @@ def bundle(x: object, kind: str) -> dict[str, str]:
     >>> bundle({"stock": 7}, "value")["text/plain"]
     '{stock: 7}'
     """
-    page = _PAGES[kind](x, Budget())
+    page = _PAGES[kind](x)
     return {"text/plain": text.render(page), "text/html": html.render(page)}

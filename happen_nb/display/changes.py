@@ -57,7 +57,8 @@ def in_a_line(diff: Sequence[Change], room: int) -> tuple[Line, bool]:
     The one change with its values, several by their paths only.
     """
     if len(diff) == 1:
-        row = _row(diff[0], _path(diff[0], room // 2), room - len(_path(diff[0], room // 2)) - 4)
+        label = _path(diff[0], room // 2)
+        row = _row(diff[0], label, room - columns(label) - 4)
         return (*_signed(row.sign, row.label), Span("  "), *(row.preview or row.value)), not _folds(row)
     return _paths(diff, room), False
 

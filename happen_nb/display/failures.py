@@ -7,7 +7,7 @@ from typing import Final
 
 from happen_nb.display import _protocols as shown
 from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, part, table
-from happen_nb.display.spans import Span, count, cut, name, one_line, weight
+from happen_nb.display.spans import Span, count, cut, function, name, one_line, weight
 from happen_nb.display.tree import Budget
 
 NEWEST = 10
@@ -22,13 +22,15 @@ _COLUMNS: Final = (Column("node"), Column("handler"), Column("attempts", right=T
 
 
 def failure(x: shown.Failure, budget: Budget) -> Page:
-    parts = ((Span(name(x.handler), "plain"),), part(count(x.attempts, "attempt")))
+    """Who raised what, and where."""
+    parts = ((Span(function(x.handler), "plain"),), part(count(x.attempts, "attempt")))
     error = Note((Span(one_line(_message(x.exception), _MESSAGE), "err"),))
     code = _traceback(x, budget)
     return Page(Heading("Failure in", name(x.node), parts), (error, code) if code else (error,))
 
 
 def failures(x: shown.Sized[shown.Failure], budget: Budget) -> Page:
+    """The newest failures; where they were raised is folded below each."""
     if not len(x):
         return Page(Heading("No failures"))
     older = max(0, len(x) - NEWEST)
@@ -40,7 +42,7 @@ def failures(x: shown.Sized[shown.Failure], budget: Budget) -> Page:
 def _row(x: shown.Failure, budget: Budget) -> tuple[Cell, ...]:
     return (
         Cell((Span(name(x.node), "name"),)),
-        Cell((Span(name(x.handler), "plain"),)),
+        Cell((Span(function(x.handler), "plain"),)),
         Cell((Span(f"{x.attempts:,}", "plain"),)),
         Cell((Span(one_line(_message(x.exception), _BRIEF), "err"),), _traceback(x, budget)),
     )
@@ -59,8 +61,10 @@ def _message(exception: BaseException | str) -> str:
 
 def _traceback(x: shown.Failure, budget: Budget) -> Code | None:
     """The last lines without the message, which is shown above; None if no room is left for them."""
-    text = x.traceback[-_LINES * 1000 :].rstrip().removesuffix(_message(x.exception)).expandtabs(4)
-    lines = text.splitlines()
+    text, message = x.traceback[-_LINES * 1000 :].rstrip(), _message(x.exception)
+    if text.endswith(message):
+        text = text[: -len(message)].rpartition("\n")[0]
+    lines = text.expandtabs(4).splitlines()
     made = [cut(_FILE.sub(_place, line), _LINE) for line in lines[-_LINES:]]
     if not made or not budget.spend(weight(map(Span, made))):
         return None

@@ -65,7 +65,7 @@ def view(x: shown.View) -> str:
 
 def views(x: shown.Views) -> str:
     """All views of a space: a line each."""
-    return render(pages.views(x, Budget()))
+    return render(pages.views(x))
 
 
 def commit(x: shown.Commit) -> str:
@@ -85,12 +85,12 @@ def journal(x: shown.Journal) -> str:
 
 def server(x: shown.Server) -> str:
     """A server: whether it runs, and whether it keeps anything."""
-    return render(pages.server(x, Budget()))
+    return render(pages.server(x))
 
 
 def space(x: shown.Space) -> str:
     """A space: its nodes, a line each."""
-    return render(pages.space(x, Budget()))
+    return render(pages.space(x))
 
 
 def failure(x: shown.Failure) -> str:
@@ -105,12 +105,12 @@ def failures(x: shown.Sized[shown.Failure]) -> str:
 
 def watch(x: shown.Watch) -> str:
     """A watch: what it follows, and whether it still does."""
-    return render(pages.watch(x, Budget()))
+    return render(pages.watch(x))
 
 
 def spaces(x: shown.Sized[shown.SpaceInfo]) -> str:
     """The spaces of a server: a line each."""
-    return render(pages.spaces(x, Budget()))
+    return render(pages.spaces(x))
 
 
 def value(x: object) -> str:

@@ -87,7 +87,26 @@ def summary(value: object, room: int) -> Line:
         return whole
     if not is_container(value):
         return scalar(value, room)
-    return _partly(value, room)
+    return partly(value, room)
+
+
+def partly(value: object, room: int) -> Line:
+    """The beginning of a container that does not fit, and the number of what is left out."""
+    opening, closing = _brackets(value)
+    out = [Span(opening)]
+    number = size(value)
+    left = room - 2 - len(f", … {number:,} more")
+    for index, (label, child) in enumerate(children(value)):
+        piece: list[Span] = []
+        after = _write_label(label if opening == "{" else "", index, left, piece)
+        piece += _short(child, min(after, room // 2))
+        after = left - len(plain(piece))
+        if after < 0:
+            out.append(Span(f"{', ' if index else ''}… {number - index:,} more"))
+            break
+        out += piece
+        left = after
+    return (*out, Span(closing))
 
 
 def _brackets(value: object) -> tuple[str, str]:
@@ -138,24 +157,6 @@ def _write_label(label: str, index: int, room: int, out: list[Span]) -> int:
         out += (Span(label, "key"), Span(": "))
         room -= len(label) + 2
     return room
-
-
-def _partly(value: object, room: int) -> Line:
-    opening, closing = _brackets(value)
-    out = [Span(opening)]
-    number = size(value)
-    left = room - 2 - len(f", … {number:,} more")
-    for index, (label, child) in enumerate(children(value)):
-        piece: list[Span] = []
-        after = _write_label(label if opening == "{" else "", index, left, piece)
-        piece += _short(child, min(after, room // 2))
-        after = left - len(plain(piece))
-        if after < 0:
-            out.append(Span(f"{', ' if index else ''}… {number - index:,} more"))
-            break
-        out += piece
-        left = after
-    return (*out, Span(closing))
 
 
 def _short(value: object, room: int) -> Line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from happen_nb.display.spans import Line, Span
 from happen_nb.display.tree import Row
@@ -81,12 +81,12 @@ def when(time: datetime | None, *, zone: bool = False) -> Line:
 
     Examples
     --------
-    >>> when(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=timezone.utc))
+    >>> when(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
     (Span(text='2026-01-02T03:04:05.678Z', kind='time'),)
     """
     if time is None:
         return ()
-    utc = time.astimezone(timezone.utc)
+    utc = time.astimezone(UTC)
     iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return (Span(iso, "moment" if zone else "time"),)
 

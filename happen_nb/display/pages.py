@@ -1,9 +1,10 @@
-"""Which display each object has. Nothing here raises a `HappenError`: it is shown where the value would be."""
+"""Which display each object has; a `HappenError` is shown in place of the value that it hides."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -11,7 +12,7 @@ from happen_nb.display import _protocols as shown
 from happen_nb.display.changes import changes, in_a_line
 from happen_nb.display.inline import fits, summary
 from happen_nb.display.page import Block, Cell, Column, Heading, Note, Page, part, table, when
-from happen_nb.display.spans import Line, Span, count, name, one_line
+from happen_nb.display.spans import Line, Span, count, function, name, one_line
 from happen_nb.display.tree import Budget, tree
 from happen_nb.errors import HappenError
 
@@ -25,27 +26,34 @@ _CHANGES = 12  # changes in the fold of a commit in a table
 _SUMMARY = 60  # columns of a state or of a commit's changes in a table
 _ERROR = 300  # characters of an error in place of a value
 
+_KB, _MB = 1000, 1_000_000
+
 _Item = TypeVar("_Item")
 
 
 def node(x: shown.Node, budget: Budget) -> Page:
+    """A node: its state below its name and revision."""
     return _stateful("Node", x.name, x.state, budget)
 
 
 def state(x: shown.State, budget: Budget) -> Page:
+    """A node's state."""
     return _stateful("State of", x.node.name, x, budget)
 
 
 def view(x: shown.View, budget: Budget) -> Page:
+    """Another node's state."""
     return _stateful("View of", x.name, x, budget)
 
 
 def value(x: object, budget: Budget) -> Page:
+    """A state, or a part of one: in a line if it is short, else as a tree."""
     line = fits(x, _SUMMARY)
     return Page(None, (tree(x, budget) if line is None else Note(line),))
 
 
 def commit(x: shown.Commit, budget: Budget) -> Page:
+    """What a commit changed."""
     parts = [part(f"revision {x.revision:,}")]
     if x.deleted:
         parts.append((Span("deleted", "del"),))
@@ -56,6 +64,7 @@ def commit(x: shown.Commit, budget: Budget) -> Page:
 
 
 def history(x: shown.History, budget: Budget) -> Page:
+    """The newest commits of a node."""
     parts = [part(count(len(x), "commit"))]
     if x.truncated:
         parts.append(part("older ones are gone"))
@@ -63,19 +72,22 @@ def history(x: shown.History, budget: Budget) -> Page:
 
 
 def journal(x: shown.Journal, budget: Budget) -> Page:
+    """The newest commits of a space."""
     heading = Heading("Journal of", name(x.space), (part(count(len(x), "commit")),))
     return Page(heading, _commits(x, budget, nodes=True))
 
 
-def views(x: shown.Views, budget: Budget) -> Page:
-    rows = [_node_row(each, x[each], Cell()) for each in islice(iter(x), NODES)]
+def views(x: shown.Views) -> Page:
+    """All nodes that the views of a space reach."""
+    rows = [_node_row(each, partial(x.__getitem__, each), Cell()) for each in islice(x, NODES)]
     heading = Heading("Views of", name(x.space.name), (part(count(len(x), "node")),))
     if not rows:
         return Page(heading, (Note(part("no node has a state yet")),))
     return Page(heading, (table(_STATES, rows, _more(len(x) - len(rows))),))
 
 
-def space(x: shown.Space, budget: Budget) -> Page:
+def space(x: shown.Space) -> Page:
+    """The nodes of a space: those of this process first, marked if there are others."""
     nodes, others = x.nodes, [each for each in x.views if each not in x.nodes]
     number = len(nodes) + len(others)
     parts = [part(count(number, "node")), part(_server_of(x.server))]
@@ -85,22 +97,28 @@ def space(x: shown.Space, budget: Budget) -> Page:
     if not number:
         return Page(heading, (Note(part('no nodes yet: create_node("orders") makes one')),))
     mark = Cell((Span("●", "plain"),) if others else ())
-    rows = [_node_row(each, nodes[each].state, mark) for each in islice(nodes, NODES)]
-    rows += [_node_row(each, x.views[each], Cell()) for each in others[: NODES - len(rows)]]
+    rows = [_node_row(each, partial(_state_of, nodes, each), mark) for each in islice(nodes, NODES)]
+    views = x.views
+    rows += [
+        _node_row(each, partial(views.__getitem__, each), Cell()) for each in others[: NODES - len(rows)]
+    ]
     return Page(heading, (table(_STATES, rows, _more(number - len(rows))),))
 
 
-def server(x: shown.Server, budget: Budget) -> Page:
+def server(x: shown.Server) -> Page:
+    """Whether a server runs, and what it keeps."""
     running = (Span("running", "plain") if x.running else Span("stopped", "err"),)
     return Page(Heading("Server", "", (running, part(_kept(x)))))
 
 
-def watch(x: shown.Watch, budget: Budget) -> Page:
+def watch(x: shown.Watch) -> Page:
+    """What a watch follows, and whether it still does."""
     active = (Span("active", "plain"),) if x.active else part("stopped")
-    return Page(Heading("Watch of", name(x.node), ((Span(name(x.callback), "plain"),), active)))
+    return Page(Heading("Watch of", name(x.node.name), ((Span(function(x.name), "plain"),), active)))
 
 
-def spaces(x: shown.Sized[shown.SpaceInfo], budget: Budget) -> Page:
+def spaces(x: shown.Sized[shown.SpaceInfo]) -> Page:
+    """The spaces of a server."""
     rows = [_space_row(x[index]) for index in range(min(len(x), NODES))]
     heading = Heading(count(len(x), "space"))
     return Page(heading, (table(_SPACES, rows, _more(len(x) - len(rows))),) if rows else ())
@@ -123,7 +141,9 @@ _SPACES: Final = (
 
 
 def _stateful(kind: str, owner: str, x: shown.Readable, budget: Budget) -> Page:
-    heading = Heading(kind, name(owner), (part(f"revision {x.revision:,}"),))
+    revision = _attempt(lambda: x.revision)
+    known = not isinstance(revision, HappenError)
+    heading = Heading(kind, name(owner), (part(f"revision {revision:,}"),) if known else ())
     content = _attempt(x.get)
     return Page(heading, (_error(content) if isinstance(content, HappenError) else tree(content, budget),))
 
@@ -170,23 +190,30 @@ def _changes_cell(x: shown.Commit, budget: Budget) -> Cell:
         return Cell((Span("deleted", "del"),))
     if not x.changed:
         return Cell(part("no change"))
-    brief = _attempt(lambda: in_a_line(x.diff, _SUMMARY))
-    if isinstance(brief, HappenError):
-        return Cell((Span(one_line(str(brief), _SUMMARY), "err"),))
-    line, whole = brief
+    diff = _attempt(lambda: x.diff)
+    if isinstance(diff, HappenError):
+        return Cell((Span(one_line(str(diff), _SUMMARY), "err"),))
+    line, whole = in_a_line(diff, _SUMMARY)
     if whole or not budget.folds:
         return Cell(line)
-    folded = changes(x.diff, budget, limit=_CHANGES)
+    folded = changes(diff, budget, limit=_CHANGES)
     return Cell(line, folded if folded.rows else None)
 
 
-def _node_row(each: str, x: shown.Readable, here: Cell) -> tuple[Cell, ...]:
-    content = _attempt(x.get)
+def _state_of(nodes: Mapping[str, shown.Node], each: str) -> shown.Readable:
+    return nodes[each].state
+
+
+def _node_row(each: str, find: Callable[[], shown.Readable], here: Cell) -> tuple[Cell, ...]:
+    """Finding is part of reading: the mappings are live, and a node may just have been deleted."""
+    revision = _attempt(lambda: find().revision)
+    content = _attempt(lambda: find().get())
     if isinstance(content, HappenError):
         line: Line = (Span(one_line(str(content), _SUMMARY), "err"),)
     else:
         line = summary(content, _SUMMARY)
-    return Cell((Span(name(each), "name"),)), here, Cell((Span(f"{x.revision:,}", "plain"),)), Cell(line)
+    count_of = () if isinstance(revision, HappenError) else (Span(f"{revision:,}", "plain"),)
+    return Cell((Span(name(each), "name"),)), here, Cell(count_of), Cell(line)
 
 
 def _space_row(x: shown.SpaceInfo) -> tuple[Cell, ...]:
@@ -209,9 +236,9 @@ def _kept(x: shown.Server) -> str:
 
 
 def _bytes(number: int) -> str:
-    if number < 1000:
+    if number < _KB:
         return f"{number} B"
-    return f"{number / 1000:.1f} kB" if number < 1_000_000 else f"{number / 1_000_000:,.1f} MB"
+    return f"{number / _KB:.1f} kB" if number < _MB else f"{number / _MB:,.1f} MB"
 
 
 def _more(number: int) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from html import escape
 from typing import Literal, NamedTuple
 
-Kind = Literal["", "key", "str", "num", "atom", "plain", "name", "err", "add", "del", "+", "-", "~", "time", "moment"]
-"""What a piece is; "" is punctuation, counts, and what else may stand back; a "moment" is a time with its zone."""
+Kind = Literal[
+    "", "key", "str", "num", "atom", "plain", "name", "err", "add", "del", "+", "-", "~", "time", "moment"
+]
+"""What a piece is: "" is what may stand back, as punctuation; a "moment" is a "time" with its zone."""
 
 _BARE = re.compile(r"[\w.-]+")
 _NAME_ROOM = 64
@@ -72,6 +75,17 @@ def name(text: str) -> str:
     return cut_middle(text, _NAME_ROOM)
 
 
+def function(qualified: str) -> str:
+    """A function's name without the function that it was made in.
+
+    Examples
+    --------
+    >>> function("start.<locals>.on_order"), function("Stock.reserve")
+    ('on_order', 'Stock.reserve')
+    """
+    return name(qualified.rpartition("<locals>.")[2])
+
+
 def one_line(text: str, room: int) -> str:
     """`text` with its white space collapsed, in at most `room` characters."""
     return cut(" ".join(text[: 4 * room].split()), room)
@@ -86,8 +100,7 @@ def key(text: object, room: int = 40) -> str:
     ('o1', '"a b"')
     """
     text = str(text)
-    bare = _BARE.fullmatch(text[: room + 1]) is not None
-    return cut_middle(text, room) if bare else quote(text, room)
+    return _key(text, room) if len(text) <= room else _new_key(text, room)
 
 
 def quote(text: str, room: int) -> str:
@@ -142,6 +155,14 @@ def columns(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+
+
+def _new_key(text: str, room: int) -> str:
+    bare = _BARE.fullmatch(text[: room + 1]) is not None
+    return cut_middle(text, room) if bare else quote(text, room)
+
+
+_key = lru_cache(1024)(_new_key)  # the rows of a list of orders all have the same keys
 
 
 def _inner(text: str, room: int) -> str:

@@ -8,7 +8,7 @@ from textwrap import wrap
 from happen_nb.display import _protocols as shown
 from happen_nb.display import failures as _failures
 from happen_nb.display import pages
-from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, Table
+from happen_nb.display.page import Code, Column, Heading, Note, Page, Table
 from happen_nb.display.spans import Line, columns, plain
 from happen_nb.display.tree import WIDTH, Budget, Row
 
@@ -39,7 +39,7 @@ def view(x: shown.View) -> str:
 
 def views(x: shown.Views) -> str:
     """All views of a space: a line each."""
-    return render(pages.views(x, _budget()))
+    return render(pages.views(x))
 
 
 def commit(x: shown.Commit) -> str:
@@ -59,12 +59,12 @@ def journal(x: shown.Journal) -> str:
 
 def server(x: shown.Server) -> str:
     """A server: whether it runs, and whether it keeps anything."""
-    return render(pages.server(x, _budget()))
+    return render(pages.server(x))
 
 
 def space(x: shown.Space) -> str:
     """A space: its nodes, a line each."""
-    return render(pages.space(x, _budget()))
+    return render(pages.space(x))
 
 
 def failure(x: shown.Failure) -> str:
@@ -79,12 +79,12 @@ def failures(x: shown.Sized[shown.Failure]) -> str:
 
 def watch(x: shown.Watch) -> str:
     """A watch: what it follows, and whether it still does."""
-    return render(pages.watch(x, _budget()))
+    return render(pages.watch(x))
 
 
 def spaces(x: shown.Sized[shown.SpaceInfo]) -> str:
     """The spaces of a server: a line each."""
-    return render(pages.spaces(x, _budget()))
+    return render(pages.spaces(x))
 
 
 def value(x: object) -> str:
@@ -142,7 +142,8 @@ def _below(parent: Row, indent: str) -> Iterator[str]:
 def _table(table: Table) -> Iterator[str]:
     kept = [index for index, column in enumerate(table.columns) if not column.time]
     heads = [table.columns[index] for index in kept]
-    cells = [[column.title for column in heads], *([_cell(row[index]) for index in kept] for row in table.rows)]
+    cells = [[column.title for column in heads]]
+    cells += ([_line(row[index].line) for index in kept] for row in table.rows)
     widths = [max(columns(row[index]) for row in cells) for index in range(len(heads))]
     lines = [_columns(row, heads, widths) for row in cells]
     yield lines[0]
@@ -153,15 +154,11 @@ def _table(table: Table) -> Iterator[str]:
         yield table.more
 
 
-def _cell(cell: Cell) -> str:
-    return _line(cell.line)
-
-
 def _columns(cells: list[str], heads: list[Column], widths: list[int]) -> str:
-    padded = (_pad(cell, width, right=head.right) for cell, head, width in zip(cells, heads, widths, strict=True))
+    padded = map(_pad, cells, widths, [">" if head.right else "<" for head in heads])
     return "  ".join(padded).rstrip()
 
 
-def _pad(text: str, width: int, *, right: bool = False) -> str:
+def _pad(text: str, width: int, side: str = "<") -> str:
     space = " " * (width - columns(text))
-    return space + text if right else text + space
+    return space + text if side == ">" else text + space

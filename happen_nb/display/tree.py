@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
-from happen_nb.display.inline import children, counted, fits, is_container, scalar, size, summary
+from happen_nb.display.inline import children, counted, fits, is_container, partly, scalar, size
 from happen_nb.display.spans import Line, Span, clean, columns, weight
 
 Sign = Literal["", "+", "-", "~"]
@@ -24,7 +24,7 @@ LABEL = 24
 
 _ROW = 60  # bytes of markup of a row, about
 _TOP, _INNER = 40, 10  # children shown at the top, and of a container in it
-_REST = 90  # children more in a fold, where there are too many
+_REST = 40  # children more in a fold, where there are too many
 _UNFOLDED = 2000  # characters of a long string in its fold
 _DEPTH = 12
 
@@ -98,7 +98,7 @@ def tree(value: object, budget: Budget) -> Row:
     ['stock', 'orders']
     >>> orders = root.rows[1]
     >>> len(orders.rows), len(orders.rest), orders.hidden
-    (10, 90, 9890)
+    (10, 40, 9940)
     """
     root = Row(value=counted(value) if is_container(value) else scalar(value, WIDTH), open=True)
     grow(root, value, budget)
@@ -116,8 +116,8 @@ def grow(root: Row, value: object, budget: Budget, *, room: int = WIDTH) -> None
     for depth in range(_DEPTH):
         limit = _INNER if depth else _TOP
         opened = opened and (not depth or sum(_shown(v, limit) for _, v in level) <= budget.rows)
-        if not (opened or budget.folds):
-            return
+        if not level or not (opened or budget.folds):
+            break
         level = growth.level(level, depth, limit, opened=opened)
     growth.folds()
 
@@ -128,7 +128,7 @@ def row_of(label: str, value: object, room: int, *, sign: Sign = "") -> Row:
     if whole is not None:
         return Row(sign, label, whole)
     if is_container(value):
-        return Row(sign, label, counted(value), preview=summary(value, room))
+        return Row(sign, label, counted(value), preview=partly(value, room))
     return Row(sign, label, scalar(value, room))
 
 
@@ -154,6 +154,8 @@ class _Growth:
         """Give each parent its first children; those that have children themselves come back."""
         below: list[tuple[Row, object]] = []
         for row, value in parents:
+            if not self.budget.weight:
+                break
             row.open = opened
             items = children(value)
             first = list(islice(items, _shown(value, limit)))

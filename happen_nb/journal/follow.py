@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from happen_nb.errors import HappenError
 from happen_nb.journal.read import SILENCE, Consumer, Stored, read
-from happen_nb.journal.wire import REVISION, decode
+from happen_nb.journal.wire import decode, revision_of
 from happen_nb.model.commits import CommitRecord
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class Follower:
         self._consumer: Consumer | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
         self.epoch = 0
         """How often it began afresh, so that someone may have missed commits in between."""
 
@@ -87,6 +88,8 @@ class Follower:
 
     async def _begin(self, info: Info) -> None:
         again = info.created == self._created
+        if self._consumer is not None:
+            await self._consumer.stop()  # else what it delivers meanwhile would be told, and then told again
         newest = await read(
             self._connection,
             self._stream.subjects.stream,
@@ -119,7 +122,7 @@ class Follower:
             timeout=self._stream.timeout,
         ):
             if item.sequence <= record.sequence:
-                revision = int(item.headers.get(REVISION, revision + 1))
+                revision = revision_of(item.headers) or revision + 1
         return revision
 
     async def _follow(self, info: Info) -> None:
@@ -180,10 +183,12 @@ class Follower:
 
     async def check(self, *, remake: bool = False) -> Info:
         """Compare with the stream as it is; begin afresh if it was purged or made anew."""
+        position = self._position  # as of now: it may have passed `info.last` when the answer is here
         info = await self._stream.info()
-        oldest = self._sink.oldest()
-        if info.created != self._created or info.last < self._position or 0 < oldest < info.first:
-            await self._begin(info)
-        elif remake:
-            await self._follow(info)
+        async with self._turn:
+            oldest = self._sink.oldest()
+            if info.created != self._created or info.last < position or 0 < oldest < info.first:
+                await self._begin(info)
+            elif remake:
+                await self._follow(info)
         return info

@@ -1,4 +1,4 @@
-"""Reading what the journal holds, by a push consumer of our own."""
+"""Reading what the journal holds, by ephemeral consumers of our own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
 
 from happen_nb.errors import HappenTimeoutError
 from happen_nb.journal.connection import server_error
@@ -68,8 +70,18 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(whole).replace(microsecond=int(fraction[:6].ljust(6, "0") or 0), tzinfo=UTC)
 
 
+_EPHEMERAL = {
+    "ack_policy": "none",
+    "max_deliver": 1,
+    "replay_policy": "instant",
+    "inactive_threshold": 10_000_000_000,
+    "mem_storage": True,
+    "num_replicas": 1,
+}
+
+
 class Consumer:
-    """An ephemeral push consumer: acknowledges nothing, lives in memory, answers flow control.
+    """An ephemeral consumer: acknowledges nothing, lives in memory, answers flow control.
 
     Parameters
     ----------
@@ -99,8 +111,10 @@ class Consumer:
         self.heard = 0.0
         """When something was last heard of it, by the loop's clock."""
 
-    async def start(self, config: dict[str, Any], *, timeout: float) -> int:
-        """Create it; `config` says what to deliver.
+    async def start(self, config: dict[str, Any], *, timeout: float, limit: int | None = None) -> int:
+        """Create it; `config` says what to deliver, and `limit` how many at most.
+
+        Without a limit the server pushes, as fast as flow control allows; with one it gives so many.
 
         Returns
         -------
@@ -110,26 +124,19 @@ class Consumer:
         self.heard = asyncio.get_running_loop().time()
         inbox = self._connection.new_inbox()
         self._subscription = await self._connection.subscribe(inbox, self._received)
+        pushed = {"deliver_subject": inbox, "flow_control": True, "idle_heartbeat": 1_000_000_000}
         request = {
             "stream_name": self._stream,
-            "config": {
-                "name": self._name,
-                "deliver_subject": inbox,
-                "ack_policy": "none",
-                "max_deliver": 1,
-                "replay_policy": "instant",
-                "flow_control": True,
-                "idle_heartbeat": 1_000_000_000,
-                "inactive_threshold": 10_000_000_000,
-                "mem_storage": True,
-                "num_replicas": 1,
-                **config,
-            },
+            "config": {**_EPHEMERAL, "name": self._name, **config, **({} if limit else pushed)},
         }
         name = f"CONSUMER.CREATE.{self._stream}.{self._name}"
         answer = await self._connection.api(name, request, timeout=timeout)
         if error := answer.get("error"):
             raise server_error(f"reading {self._stream}", error)
+        if limit:
+            next_ = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+            ask = orjson.dumps({"batch": limit, "no_wait": True})
+            await self._connection.publish(next_, ask, reply=inbox)
         return int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
 
     async def _received(self, message: Msg) -> None:
@@ -137,7 +144,7 @@ class Consumer:
             return
         self.heard = asyncio.get_running_loop().time()
         headers = message.headers
-        if headers is not None and headers.get("Status") == "100":
+        if headers is not None and "Status" in headers:
             await self._control(message, headers)
             return
         item = stored(message)
@@ -247,7 +254,8 @@ async def _read_once(
 
     consumer = Consumer(connection, stream, take, lambda: end(complete=False))
     try:
-        if not await consumer.start(config, timeout=max(0.1, deadline - loop.time())):
+        left = max(0.1, deadline - loop.time())
+        if not await consumer.start(config, timeout=left, limit=limit):
             return found
         while not ended.done():
             await asyncio.wait([ended], timeout=0.25)

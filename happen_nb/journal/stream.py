@@ -10,7 +10,7 @@ from happen_nb.errors import HappenConnectionError, HappenError
 from happen_nb.journal.append import store
 from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
-from happen_nb.journal.wire import EVENTS, REVISION, Subjects, encode_clear, is_deletion, space_of
+from happen_nb.journal.wire import EVENTS, Subjects, encode_clear, is_deletion, revision_of, space_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +25,8 @@ KEPT_BYTES = 64 * 1024 * 1024
 """Bytes of old states a node, about, that trimming leaves."""
 YOUNG = 60.0
 """Seconds for which no commit is trimmed, so that followers that lag still see it."""
+TRIM_BATCH = 1000
+"""Commits that are trimmed at once, at most."""
 NOT_FOUND = 10059
 EXISTS_DIFFERENTLY = 10058
 
@@ -196,13 +198,14 @@ class Stream:
         def stays(item: Stored) -> bool:
             age = now - item.time / 1e9
             young = info.event_ttl if EVENTS in item.headers else YOUNG
-            return int(item.headers.get(REVISION, 0)) > revision - keep or age < young
+            return revision_of(item.headers) > revision - keep or age < young
 
         old = await read(
             self.connection,
             self.subjects.stream,
             subject,
             headers_only=True,
+            limit=TRIM_BATCH,
             enough=stays,
             timeout=self.timeout,
         )

@@ -156,6 +156,8 @@ _LIBRARY_ADVICE: Final[tuple[tuple[str, str, str], ...]] = (
     ("pandas", "DataFrame", 'store x.to_dict("records")'),
     ("pandas", "Series", "store x.tolist(), or {str(k): v for k, v in x.items()}"),
     ("pandas", "Index", "store x.tolist()"),
+    ("pandas", "Period", "store str(x)"),
+    ("pandas", "Interval", "store [x.left, x.right]"),
     ("numpy", "timedelta64", "store x.item().total_seconds()"),
     ("numpy", "complexfloating", "store [float(x.real), float(x.imag)]"),
 )

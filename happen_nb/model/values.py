@@ -70,7 +70,7 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
     try:
         frozen: Frozen = _frozen(value, 1)
     except UnstorableError as bad:
-        raise error(_explain(bad, what)) from bad.__cause__
+        raise error(_explain(bad, what)) from None
     except RecursionError as deep:
         raise error(f"{what} contains itself, or {_TOO_DEEP.format(MAX_DEPTH)}") from deep
     return frozen
@@ -221,12 +221,17 @@ def _checked_key(key: Any) -> str:
 
 
 def _with_plain_keys(source: FrozenDict) -> FrozenDict:
-    return unchecked_dict({_checked_key(key): value for key, value in source.items()})
+    result = unchecked_dict({_checked_key(key): value for key, value in source.items()})
+    if len(result) != len(source):
+        raise UnstorableError(f"two of the keys {list(source)!r:.200} stand for the same string; keep one")
+    return result
 
 
 def _checked_int(value: int) -> int:
-    size = f"an integer of {value.bit_length()} bits"
-    raise UnstorableError(f"{size} is beyond the 64 that other readers of the JSON take; store str(x)")
+    raise UnstorableError(
+        f"an integer below -2**63 or above 2**64 - 1 ({value.bit_length()} bits) is not what every reader "
+        "of JSON takes; store str(x)"
+    )
 
 
 def _checked_float(value: float) -> float:

@@ -1,0 +1,78 @@
+"""What every test and doctest can ask for: one real server for the whole run, and a space of one's own."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    import happen_nb
+
+DOCTEST_NODES = ("orders", "inventory")
+_count = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the embedded server that all tests of this run share."""
+    return tmp_path_factory.mktemp("store") / ".happen"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep a plain ``connect()`` away from the user's server and out of the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("NATS_URL", raising=False)
+        patch.setenv("HAPPEN_STORE", str(tmp_path_factory.mktemp("default") / ".happen"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def _server(store: Path) -> Iterator[None]:
+    """Hold the server from the first test to the last, so that no test waits for its start."""
+    import happen_nb
+
+    with happen_nb.connect(store=store, name="held_by_the_test_session"):
+        yield
+
+
+@pytest.fixture
+def space(request: pytest.FixtureRequest, store: Path, _server: None) -> Iterator[happen_nb.Space]:
+    """An empty space that no other test sees, closed afterwards."""
+    import happen_nb
+
+    with happen_nb.connect(store=store, name=_space_name(request.node.name)) as space:
+        yield space
+
+
+def _space_name(test: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", test)[:48]
+    return f"{readable}_{os.getpid() % 10_000}_{next(_count)}"
+
+
+@pytest.fixture(autouse=True)
+def _doctest_names(request: pytest.FixtureRequest, doctest_namespace: dict[str, Any]) -> None:
+    """Give doctests ``happen``, and those that use them an empty ``space`` and new nodes in it."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    import happen_nb
+
+    doctest_namespace.clear()
+    doctest_namespace["happen"] = happen_nb
+    used = _names_used(request.node)
+    if used.isdisjoint(("space", *DOCTEST_NODES)):
+        return
+    space = doctest_namespace["space"] = request.getfixturevalue("space")
+    doctest_namespace.update({name: space.create_node(name) for name in DOCTEST_NODES if name in used})
+
+
+def _names_used(item: pytest.DoctestItem) -> set[str]:
+    trees = (ast.parse(example.source) for example in item.dtest.examples)
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}

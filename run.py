@@ -1,0 +1,193 @@
+"""Set up this checkout and run it.
+
+::
+
+    python3 run.py lab  [--no-browser] [--port N]    JupyterLab on the notebooks
+    python3 run.py test [--all-pythons]              every check and every test
+    python3 run.py test tests/test_cli.py -k busy    pytest with these arguments
+
+Needs CPython 3.11 or newer with pip, nothing else. Everything goes into ``.venv`` in the checkout, which is
+made once and brought up to date when ``pyproject.toml`` changed.
+"""
+
+import sys
+
+if sys.version_info < (3, 11):
+    found = ".".join(map(str, sys.version_info[:2]))
+    sys.exit(f"run.py: happen_nb needs Python 3.11 or newer, and this is {found}: try python3.11 run.py")
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+SCRIPTS = "Scripts" if os.name == "nt" else "bin"
+SUPPORTED = ("3.11", "3.12", "3.13")
+
+#: What a command needs beside the library: extras, and dependency groups.
+NEEDS: dict[str, tuple[str, list[str]]] = {"lab": ("lab", []), "test": ("lab", ["dev"])}
+
+
+def main() -> int:
+    """Prepare the venv, then hand over to the command in it."""
+    parser = argparse.ArgumentParser(prog="run.py", description="Set up this checkout and run it.")
+    parser.add_argument("command", choices=NEEDS, help="open the notebooks, or run every check and test")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help="passed on")
+    arguments = parser.parse_args()
+    python = prepare(VENV, arguments.command)
+    if arguments.command == "lab":
+        return hand_over([python, "-m", "happen_nb.cli", "lab", *arguments.rest])
+    return hand_over([python, "tests/suite.py", *map(str, also(arguments.rest))])
+
+
+def also(rest: list[str]) -> list[str]:
+    """Replace ``--all-pythons`` by an ``--also PYTHON`` for each other supported Python found here."""
+    if "--all-pythons" not in rest:
+        return rest
+    options = [argument for argument in rest if argument != "--all-pythons"]
+    current = version(VENV / SCRIPTS / "python")
+    for release in SUPPORTED:
+        if current.startswith(f"{release}."):
+            continue
+        if found := find_python(release):
+            options += ["--also", str(prepare(ROOT / f".venv-{release}", "test", found))]
+        else:
+            say(f"no Python {release} on this machine: not tested with it")
+    return options
+
+
+def find_python(release: str) -> str | None:
+    """A Python of that release which really runs; pyenv's shims may be there without one."""
+    on_path = shutil.which(f"python{release}")
+    by_pyenv = sorted(Path.home().glob(f".pyenv/versions/{release}.*/bin/python"))
+    candidates = [on_path] if on_path else []
+    for candidate in [*candidates, *map(str, by_pyenv)]:
+        if version(candidate).startswith(f"{release}."):
+            return candidate
+    return None
+
+
+def prepare(venv: Path, command: str, interpreter: str | None = None) -> Path:
+    """Make the venv, or bring it up to date, and return its Python."""
+    interpreter = interpreter or base_interpreter()
+    python = venv / SCRIPTS / "python"
+    wanted = fingerprint(interpreter)
+    if python.exists() and any(stamp(venv, name) == wanted for name in (command, "test")):
+        return python
+    say(f"setting up {venv.name} (once) ...")
+    if version(python) != version(interpreter):
+        check([interpreter, "-m", "venv", "--clear", "--without-pip", venv])
+    install(python, requirements(*NEEDS[command]))
+    (venv / f"happen-{command}.stamp").write_text(wanted, encoding="utf-8")
+    return python
+
+
+def stamp(venv: Path, command: str) -> str:
+    """The fingerprint that the last complete set-up for that command left."""
+    path = venv / f"happen-{command}.stamp"
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def fingerprint(interpreter: str) -> str:
+    """What a venv was made from: another Python, place or pyproject.toml needs it made anew."""
+    project = (ROOT / "pyproject.toml").read_bytes()
+    return hashlib.sha256(project + f"{ROOT} {version(interpreter)}".encode()).hexdigest()
+
+
+def requirements(extra: str, groups: list[str]) -> list[str]:
+    """The arguments of an install; pip knows dependency groups only since 25.1, so they are spelled out."""
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+
+    def members(group: str) -> list[str]:
+        return [
+            requirement
+            for entry in known[group]
+            for requirement in ([entry] if isinstance(entry, str) else members(entry["include-group"]))
+        ]
+
+    return ["--editable", f".[{extra}]", *(requirement for group in groups for requirement in members(group))]
+
+
+def install(python: Path, wanted: list[str]) -> None:
+    """Install by uv, which is ten times as fast as pip, or by pip where uv is not to be had."""
+    uv = VENV / SCRIPTS / ("uv.exe" if os.name == "nt" else "uv")
+    pip = [*find_pip(), "--python", str(python), "install", "-qq"]
+    if not has_own_index(pip) and (uv.exists() or succeeds([*pip, "uv"])):
+        by_uv = [str(uv), "pip", "install", "--quiet", "--python", str(python)]
+        if sys.dont_write_bytecode:
+            by_uv.append("--compile-bytecode")  # else each start of a kernel would compile again
+        if succeeds([*by_uv, *wanted]):
+            return
+        say("uv could not install; now by pip ...")
+    check([*pip, *wanted])
+
+
+def find_pip() -> list[str]:
+    """A pip from outside the venv: some distributions cannot put one into it (they lack ensurepip)."""
+    for host in dict.fromkeys((sys.executable, base_interpreter())):
+        if succeeds([host, "-m", "pip", "--version"], quiet=True):
+            return [host, "-m", "pip"]
+    sys.exit(f"run.py: {sys.executable} has no pip: install it (Debian: apt install python3-pip)")
+
+
+def has_own_index(pip: list[str]) -> bool:
+    """Whether pip is configured with an index of its own that uv has not been told about."""
+    if "UV_DEFAULT_INDEX" in os.environ or "UV_INDEX_URL" in os.environ:
+        return False
+    done = subprocess.run([*pip[:3], "config", "list"], capture_output=True, text=True, check=False)
+    return ".index-url=" in done.stdout
+
+
+def base_interpreter() -> str:
+    """The Python that an active venv was made from, else the one that runs."""
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
+def version(python: str | Path) -> str:
+    """The version of a Python, or nothing if it does not run."""
+    command = [python, "-c", "import platform; print(platform.python_version())"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def environment() -> dict[str, str]:
+    """The caller's, with certificates as pip finds them, and nothing that installs outside the venv."""
+    return {"UV_SYSTEM_CERTS": "true", **os.environ, "PIP_USER": "0"}
+
+
+def succeeds(command: Sequence[str | Path], *, quiet: bool = False) -> bool:
+    """Run a command in the checkout; say whether it went well."""
+    output = subprocess.DEVNULL if quiet else None
+    done = subprocess.run(command, cwd=ROOT, env=environment(), stdout=output, stderr=output, check=False)
+    return done.returncode == 0
+
+
+def check(command: Sequence[str | Path]) -> None:
+    """Run a command that everything after it needs."""
+    if not succeeds(command):
+        sys.exit(f"run.py: this failed: {' '.join(map(str, command))}")
+
+
+def hand_over(command: Sequence[str | Path]) -> int:
+    """Become that command, so that Ctrl-C and signals reach it alone."""
+    os.chdir(ROOT)
+    if os.name != "nt":
+        os.execv(command[0], list(map(str, command)))
+    return subprocess.call(command)
+
+
+def say(text: str) -> None:
+    """Tell the person what takes so long."""
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

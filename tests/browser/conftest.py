@@ -1,0 +1,193 @@
+"""JupyterLab as `happen lab` starts it, and a Chromium that watches what it does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent.parent
+SHOTS = Path(__file__).parent / "shots"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+DEADLINE = 60.0
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SESSION = "jupyterapp.shell.currentWidget?.sessionContext"
+IDLE = f"() => {SESSION}?.session?.kernel?.status === 'idle'"
+OPEN = f"() => window.jupyterapp?.shell && {SESSION}"
+READY = """async () => {
+    const shown = jupyterapp.shell.currentWidget;
+    await shown.context.ready;
+    await shown.sessionContext.ready;
+}"""
+COMMAND = """([name, options, seconds]) => Promise.race([
+    jupyterapp.commands.execute(name, options),
+    new Promise((_, no) => setTimeout(() => no(new Error(`${name}: not done in time`)), seconds * 1000)),
+]).then(() => null)"""
+ERROR_OUTPUTS = (
+    '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], '
+    '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
+)
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(300))
+
+
+@dataclass
+class Lab:
+    """Where it serves."""
+
+    origin: str
+    token: str
+
+
+@pytest.fixture(scope="package")
+def lab(tmp_path_factory):
+    """One JupyterLab for all, on a copy of the notebooks; nothing of the user's Jupyter is seen."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    env |= {key: str(folder / key.lower()) for key in (*own, "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
+    env |= {"HAPPEN_STORE": str(folder / ".happen")}
+    command = [sys.executable, "-m", "happen_nb.cli", "lab", "--no-browser", "--port=0"]
+    command += ["--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"]
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            url = _first_url(process)
+            assert url, (folder / "server.log").read_text()
+            parts = urlsplit(url)
+            yield Lab(f"{parts.scheme}://{parts.netloc}", parse_qs(parts.query)["token"][0])
+        finally:
+            process.terminate()  # the server stops its kernels
+            process.wait(DEADLINE)
+
+
+def _first_url(process):
+    """The first URL that the process prints; None if it ends before."""
+    found = Queue()
+
+    def read():
+        for line in process.stdout:
+            if line.startswith("http"):
+                found.put(line.strip())
+        found.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    return found.get(timeout=DEADLINE)
+
+
+@pytest.fixture(scope="package")
+def chromium(tmp_path_factory):
+    """One browser for all, with a profile of its own."""
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not executable:
+        pytest.skip("no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM")
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path_factory.mktemp("profile")),
+            executable_path=executable,
+            headless=True,
+            args=FLAGS,
+            viewport={"width": 1200, "height": 1400},
+        )
+        yield context
+        context.close()
+
+
+@dataclass
+class Watched:
+    """A browser tab, and what it did that it should not."""
+
+    page: Page
+    lab: Lab
+    off_site: list[str] = field(default_factory=list)
+    console_errors: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.page.on("request", self._note_request)
+        self.page.on("console", self._note_console)
+        self.page.on("pageerror", lambda error: self.console_errors.append(str(error)))
+
+    def _note_request(self, request):
+        if request.url.startswith("http") and not request.url.startswith(self.lab.origin):
+            self.off_site.append(request.url)
+
+    def _note_console(self, message):
+        if message.type == "error":
+            self.console_errors.append(f"{message.text} ({message.location.get('url', '')})")
+
+    def open(self, notebook):
+        """Open a notebook with a kernel of its own, and wait until it is idle."""
+        self.page.goto(f"{self.lab.origin}/lab/tree/{notebook}?reset&token={self.lab.token}")
+        self.page.wait_for_function(OPEN, timeout=DEADLINE * 1000)
+        self.page.evaluate(READY)
+        self.page.wait_for_function(IDLE, timeout=DEADLINE * 1000)
+
+    def command(self, name, options=None, seconds=120):
+        """Run a JupyterLab command to its end."""
+        self.page.evaluate(COMMAND, [name, options or {}, seconds])
+
+    def run_all(self):
+        """Run all cells, and wait until the kernel is idle again."""
+        self.command("notebook:run-all-cells")
+        self.page.wait_for_function(IDLE, timeout=DEADLINE * 1000)
+
+    def error_outputs(self):
+        """What stands on stderr or as a traceback under the cells."""
+        return self.page.locator(ERROR_OUTPUTS).all_inner_texts()
+
+    def shoot(self, name):
+        """Take a picture of the whole notebook in the light and in the dark theme."""
+        SHOTS.mkdir(exist_ok=True)
+        self.page.set_viewport_size({"width": 1200, "height": 600})
+        height = self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
+        self.page.set_viewport_size({"width": 1200, "height": min(8000, height + 150)})
+        for theme, title in THEMES.items():
+            self.command("apputils:change-theme", {"theme": title})
+            self.page.wait_for_function(
+                "light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "light"
+            )
+            self.page.locator("#jupyterlab-splash").wait_for(state="detached")
+            self.page.locator(".jp-NotebookPanel").screenshot(path=SHOTS / f"{name}-{theme}.png")
+
+    def close(self):
+        """End the kernel too, so that the next notebook does not share the machine with it."""
+        self.command("kernelmenu:shutdown")
+        self.page.close()
+
+
+@pytest.fixture
+def tab(lab, chromium):
+    """A browser tab that is watched."""
+    watched = Watched(chromium.new_page(), lab)
+    yield watched
+    watched.close()

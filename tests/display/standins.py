@@ -1,0 +1,200 @@
+"""Objects with the attributes that the displays read, without a server behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from happen_nb.errors import HappenError
+from happen_nb.model.diff import Diff, diff
+from happen_nb.model.frozen import FrozenDict
+from happen_nb.model.values import freeze
+
+NOON = datetime(2026, 3, 14, 12, 0, 0, 250_000, tzinfo=UTC)
+EVENT_ID = "5fX2kQ9aBc7Zt1Lm"
+SEQUENCE = 987_654_321
+TOKEN = "s3cr3t-t0k3n"
+FOLDER = "/home/ada/project/.happen"
+
+
+def frozen(value: dict[str, Any]) -> FrozenDict:
+    made = freeze(value)
+    assert isinstance(made, FrozenDict)
+    return made
+
+
+@dataclass
+class Space:
+    name: str = "default"
+    nodes: dict[str, Any] = field(default_factory=dict)
+    views: Any = field(default_factory=dict)
+    server: Any = None
+    failures: list[Any] = field(default_factory=list)
+
+
+class Views(dict[str, Any]):
+    def __init__(self, *args: Any, space: Space) -> None:
+        super().__init__(*args)
+        self.space = space
+
+
+@dataclass
+class State:
+    node: Any
+    content: FrozenDict | HappenError
+    revision: int = 1
+
+    def get(self) -> FrozenDict:
+        if isinstance(self.content, HappenError):
+            raise self.content
+        return self.content
+
+
+@dataclass
+class View:
+    name: str
+    content: FrozenDict | HappenError
+    revision: int = 1
+    get = State.get
+
+
+@dataclass
+class Node:
+    name: str
+    state: State
+    space: Space
+
+
+def node(name: str, content: dict[str, Any] | HappenError, revision: int = 1) -> Node:
+    state = State(None, content if isinstance(content, HappenError) else frozen(content), revision)
+    state.node = Node(name, state, Space())
+    made: Node = state.node
+    return made
+
+
+def view(name: str, content: dict[str, Any] | HappenError, revision: int = 1) -> View:
+    return View(name, content if isinstance(content, HappenError) else frozen(content), revision)
+
+
+@dataclass
+class Commit:
+    node: str
+    revision: int
+    before: FrozenDict
+    after: FrozenDict
+    deleted: bool = False
+    cause: str | None = EVENT_ID
+    by: str | None = None
+    time: datetime = NOON
+    sequence: int = SEQUENCE
+
+    @property
+    def diff(self) -> Diff:
+        return diff(self.before, self.after)
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.diff)
+
+
+def commit(before: dict[str, Any], after: dict[str, Any], **more: Any) -> Commit:
+    return Commit(**{"node": "orders", "revision": 2, **more}, before=frozen(before), after=frozen(after))
+
+
+class History(list[Commit]):
+    node = "orders"
+    truncated = False
+
+
+class Journal(list[Commit]):
+    space = "default"
+
+
+def history(states: list[dict[str, Any]]) -> History:
+    pairs = zip([{}, *states], states, strict=False)
+    return History(
+        commit(before, after, revision=number, time=NOON + timedelta(seconds=number))
+        for number, (before, after) in enumerate(pairs, start=1)
+    )
+
+
+@dataclass
+class Server:
+    running: bool = True
+    store: str | None = FOLDER
+    url: str = "nats://127.0.0.1:40123"
+    token: str = TOKEN
+
+
+@dataclass
+class Failure:
+    node: str
+    handler: str
+    exception: BaseException | str
+    traceback: str
+    attempts: int = 1
+
+
+@dataclass
+class Watch:
+    node: Any
+    name: str
+    active: bool = True
+
+
+@dataclass
+class SpaceInfo:
+    name: str
+    nodes: int
+    bytes: int
+    last_change: datetime | None = NOON
+
+
+TRACEBACK = f"""Traceback (most recent call last):
+  File "{FOLDER}/../.venv/lib/python3.11/site-packages/happen_nb/runtime/mailbox.py", line 88, in _handle
+    value = handler(event, context)
+  File "/tmp/ipykernel_4242/1637812345.py", line 7, in on_order
+    reserve(event.payload)
+  File "C:\\\\Users\\\\ada\\\\shop\\\\stock.py", line 12, in reserve
+    raise ValueError("no stock")
+ValueError: no stock
+"""
+
+SHOP: dict[str, Any] = {
+    "orders": {
+        "o1": {"status": "shipped", "total": 12.5, "items": ["pen", "ink"]},
+        "o2": {"status": "open", "total": 8, "items": ["paper"]},
+        "o3": {
+            "status": "open",
+            "total": 129.95,
+            "items": ["desk", "lamp", "chair", "shelf"],
+            "address": {"street": "12 Crescent Road", "city": "Lisbon", "country": "Portugal"},
+            "gift": True,
+        },
+    },
+    "customers": {f"c{number}": {"name": f"Customer {number}", "since": 2020} for number in range(40)},
+    "open": 2,
+    "rate": 0.19,
+    "closed": False,
+    "manager": None,
+    "tags": ["retail", "eu"],
+    "empty": {},
+    "note": "The warehouse moves on Monday; until then all parcels leave from the second gate. " * 12,
+}
+
+
+def orders(number: int) -> dict[str, Any]:
+    return {
+        "orders": {
+            f"order-{index:05}": {
+                "id": f"order-{index:05}",
+                "status": "open",
+                "total": index * 1.25,
+                "customer": {"name": f"Customer {index}", "city": "Lisbon"},
+                "items": ["pen", "ink"],
+            }
+            for index in range(number)
+        },
+        "count": number,
+    }

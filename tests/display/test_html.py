@@ -1,0 +1,165 @@
+import pytest
+import reading
+import standins as a
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from happen_nb.display import html, text
+from happen_nb.display.bundle import bundle
+from happen_nb.errors import StateError
+
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    "</style><script>alert(1)</script>",
+    "</div></details></table><img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "' onmouseover='alert(1)",
+    "<!-- --><iframe srcdoc='<script>alert(1)</script>'>",
+    "<a href=javascript:alert(1)>x</a>",
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "<![CDATA[<script>alert(1)</script>]]>",
+    "<math><mtext></table><mglyph><style><img src onerror=alert(1)>",
+    "\x00<scr\x00ipt>alert(1)</script>",
+    "\u202e<b>gnp.exe\u2066",
+    "{{7*7}}${alert(1)}<details open ontoggle=alert(1)>",
+    "<base href=//evil.example><form><button formaction=javascript:alert(1)>",
+]
+
+
+def everything(bad: str):
+    """Each kind of display, with `bad` wherever a string can stand."""
+    state = {
+        bad: {bad: bad},
+        "list": [bad] * 3,
+        "long": bad * 200,
+        "deep": {str(n): {bad: bad * 9} for n in range(20)},
+    }
+    own, broken = a.node(bad, state), a.node(bad + "2", StateError(bad))
+    space = a.Space(bad, {bad: own, "broken": broken}, {bad + "3": a.view(bad, state)}, a.Server(store=bad))
+    failures = [
+        a.Failure(bad, bad, ValueError(bad), f'  File "{bad}", line 3\n{bad}\n', 2),
+        a.Failure(bad, bad, bad, bad),
+    ]
+    space.failures = failures
+    commits = [
+        a.commit({}, state, node=bad, by=bad),
+        a.commit(state, {**state, bad: bad[::-1], "long": bad * 150 + "!"}, by=bad),
+        a.commit(state, {}, node=bad, deleted=True),
+    ]
+    history, journal = a.History(commits), a.Journal(commits)
+    history.node = journal.space = bad
+    yield "node", own
+    yield "node", broken
+    yield "state", own.state
+    yield "view", a.view(bad, state)
+    yield "views", a.Views(space.views, space=space)
+    yield "space", space
+    yield "server", space.server
+    yield from (("commit", commit) for commit in commits)
+    yield "history", history
+    yield "journal", journal
+    yield from (("failure", failure) for failure in failures)
+    yield "failures", failures
+    yield "watch", a.Watch(own, bad)
+    yield "spaces", [a.SpaceInfo(bad, 1, 1)]
+    yield "value", state
+    yield "value", bad
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_string_becomes_markup(payload):
+    for kind, shown in everything(payload):
+        reading.read(bundle(shown, kind)["text/html"])  # refuses unknown tags, attributes and bad nesting
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_text_and_html_say_the_same(payload):
+    for kind, shown in everything(payload):
+        both = bundle(shown, kind)
+        visible = "".join(reading.read(both["text/html"]).visible)
+        assert reading.squeezed(visible) == reading.squeezed(both["text/plain"]), kind
+
+
+@pytest.mark.parametrize("payload", ["plain", *PAYLOADS])
+def test_the_bundle_is_what_the_functions_return(payload):
+    for kind, shown in everything(payload):
+        both = bundle(shown, kind)
+        assert both == {"text/plain": getattr(text, kind)(shown), "text/html": getattr(html, kind)(shown)}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=30) | st.dictionaries(st.text(), inner, max_size=30),
+    max_leaves=60,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.text(), JSON, max_size=50), st.dictionaries(st.text(), JSON, max_size=50))
+def test_any_state_and_any_change_can_be_shown(before, after):
+    plain = a.Commit("orders", 2, before, after)
+    for kind, shown in (("value", before), ("commit", plain), ("history", a.History([plain]))):
+        both = bundle(shown, kind)
+        visible = "".join(reading.read(both["text/html"]).visible)
+        assert reading.squeezed(visible) == reading.squeezed(both["text/plain"])
+
+
+def test_times_stand_in_time_elements_only():
+    read = reading.read(html.commit(a.commit({"n": 1}, {"n": 2})))
+    assert read.times == ["2026-03-14 12:00:00.250 UTC"]
+    assert "2026" not in "".join(read.visible + read.hidden)
+    assert '<time datetime="2026-03-14T12:00:01.250Z">' in html.history(a.history([{"n": 1}]))
+
+
+def test_a_display_tells_no_id_no_sequence_no_token_no_path():
+    own = a.node("orders", a.SHOP)
+    failures = [a.Failure("orders", "f", ValueError("no"), a.TRACEBACK)]
+    space = a.Space(nodes={"orders": own}, views={}, server=a.Server(), failures=failures)
+    commit = a.commit({}, a.SHOP, by="shipping")
+    shown = [("space", space), ("server", space.server), ("commit", commit), ("failure", failures[0])]
+    shown += [("failures", failures), ("history", a.History([commit])), ("journal", a.Journal([commit]))]
+    for kind, each in shown:
+        for form in bundle(each, kind).values():
+            for secret in (
+                a.EVENT_ID,
+                str(a.SEQUENCE),
+                a.TOKEN,
+                a.FOLDER,
+                "40123",
+                "site-packages",
+                "ipykernel",
+                "ada",
+            ):
+                assert secret not in form, (kind, secret)
+            assert " id=" not in form
+
+
+def test_the_same_object_is_shown_the_same_way_again():
+    own = a.node("orders", a.SHOP)
+    assert bundle(own, "node") == bundle(own, "node")
+
+
+def test_what_text_leaves_out_can_be_unfolded():
+    read = reading.read(html.node(a.node("orders", a.orders(10_000))))
+    hidden = "".join(read.hidden)
+    assert "order-00009" in "".join(read.visible)
+    assert 'city: "Lisbon"' in hidden
+    assert '"order-00042"' in hidden
+    assert read.summaries > 10
+
+
+def test_the_beginning_of_a_long_string_can_be_unfolded_with_its_line_breaks():
+    read = reading.read(html.node(a.node("orders", {"note": "one\ntwo\n" + "x" * 5000})))
+    assert "one\ntwo\nxxx" in "".join(read.hidden)
+
+
+def test_every_change_carries_a_sign_beside_its_colour():
+    shown = html.commit(a.commit({"a": 1, "b": 1}, {"a": 2, "c": 1}))
+    assert [f">{sign}</i>" in shown for sign in "+-~"] == [True] * 3
+    assert "<del>1</del> → <ins>2</ins>" in shown
+
+
+def test_folds_need_no_script():
+    shown = html.node(a.node("orders", a.SHOP))
+    assert "<details open><summary>" in shown
+    assert "<script" not in shown

@@ -1,0 +1,252 @@
+from datetime import UTC, datetime
+
+import pytest
+import standins as a
+
+from happen_nb.display import text
+from happen_nb.errors import StateError, UnknownNodeError
+from happen_nb.model.diff import Change
+
+BROKEN = StateError('node "legacy" holds no readable state at revision 7')
+
+
+def test_a_node_is_its_name_its_revision_and_an_aligned_tree_of_its_state():
+    state = {"orders": {"o1": {"status": "open", "items": ["pen"]}}, "rate": 0.5, "closed": False, "by": None}
+    assert text.node(a.node("orders", state, 3)) == (
+        "Node orders · revision 3\n"
+        '  orders  {o1: {status: "open", items: ["pen"]}}\n'
+        "  rate    0.5\n"
+        "  closed  False\n"
+        "  by      None"
+    )
+
+
+def test_a_node_without_a_commit_reads_as_empty():
+    assert text.node(a.node("new", {}, 0)) == "Node new · revision 0\n  {}"
+
+
+def test_state_and_view_say_whose_they_are():
+    assert text.state(a.node("orders", {"n": 1}, 1200).state) == "State of orders · revision 1,200\n  n  1"
+    assert text.view(a.view("stock", {"n": 1})) == "View of stock · revision 1\n  n  1"
+
+
+def test_what_does_not_fit_in_a_line_becomes_a_tree_and_a_long_list_says_how_many_are_left():
+    lines = text.value({"numbers": list(range(10_000)), "n": 1}).splitlines()
+    assert lines[:2] == ["numbers  [10,000 items]", "  0  0"]
+    assert lines[-2:] == ["  … 9,990 more", "n        1"]
+
+
+def test_all_top_level_keys_come_before_anything_deep():
+    state = {f"k{n:02}": {f"c{m}": "x" * 40 for m in range(8)} for n in range(30)}
+    lines = text.value(state).splitlines()
+    assert len(lines) == 30
+    assert lines[29].startswith("k29  {c0: ")
+
+
+def test_a_long_string_ends_with_its_length():
+    assert text.value({"note": "long " * 1000}).endswith('…"  5,000 characters')
+
+
+def test_keys_that_could_be_mistaken_are_quoted():
+    assert text.value({"a b": 1, "": 2, "a:b": 3, "über-1": 4}) == '{"a b": 1, "": 2, "a:b": 3, über-1: 4}'
+
+
+def test_wide_characters_keep_the_columns_aligned():
+    lines = text.value({"注文": "x" * 60, "n": "y"}).splitlines()
+    assert lines == ['注文  "' + "x" * 60 + '"', 'n     "y"']
+
+
+def test_a_state_that_cannot_be_read_shows_the_error_in_place_of_the_tree():
+    assert text.node(a.node("legacy", BROKEN, 7)) == f"Node legacy · revision 7\n  {BROKEN}"
+
+
+def test_a_view_of_a_deleted_node_shows_the_error():
+    class Gone(a.View):
+        @property
+        def revision(self):
+            raise UnknownNodeError("there is no node x")
+
+        @revision.setter
+        def revision(self, value):
+            pass
+
+    assert text.view(Gone("x", UnknownNodeError("there is no node x"))) == "View of x\n  there is no node x"
+
+
+def test_a_commit_is_one_signed_line_a_change():
+    before = {"orders": {"o1": {"status": "open"}}, "rate": 1}
+    after = {"orders": {"o1": {"status": "shipped"}, "o2": {"total": 3}}}
+    assert text.commit(a.commit(before, after, by="shipping")) == (
+        "Commit of orders · revision 2 · by shipping\n"
+        '  ~ orders.o1.status  "open" → "shipped"\n'
+        "  + orders.o2         {total: 3}\n"
+        "  - rate              1"
+    )
+
+
+def test_a_commit_of_an_equal_state_says_no_change():
+    assert text.commit(a.commit({"n": 1}, {"n": 1})) == "Commit of orders · revision 2\n  no change"
+
+
+def test_a_deletion_says_so():
+    assert text.commit(a.commit({"n": 1}, {}, deleted=True)).startswith(
+        "Commit of orders · revision 2 · deleted\n"
+    )
+
+
+def test_two_long_strings_are_shown_from_where_they_differ():
+    old = "The warehouse moves on Monday; " * 40
+    new = old[:600] + "!" + old[600:]
+    line = text.commit(a.commit({"note": old}, {"note": new})).splitlines()[1]
+    assert len(line) < 100
+    before, after = line.split(" → ")
+    assert "!" in after
+    assert "!" not in before
+
+
+def test_a_replaced_root_is_a_change_too():
+    class Replaced(a.Commit):
+        @property
+        def diff(self):
+            return [Change("change", (), 1, {"n": 1})]
+
+    made = Replaced("orders", 2, a.frozen({}), a.frozen({"n": 1}))
+    assert text.commit(made).splitlines()[1] == "  ~ ()  1 → {n: 1}"
+
+
+def test_a_history_is_a_table_of_its_newest_commits():
+    made = a.history([{"n": 0}, {"n": 1, "m": 1}, {"n": 1, "m": 2}])
+    made[1].by = "stock"
+    assert text.history(made) == (
+        "History of orders · 3 commits\n"
+        "  revision  by     changes\n"
+        "         1         + n  0\n"
+        "         2  stock  ~ n, + m\n"
+        "         3         ~ m  1 → 2"
+    )
+
+
+def test_a_long_history_says_how_many_are_older():
+    made = a.history([{"n": n} for n in range(1000)])
+    made.truncated = True
+    lines = text.history(made).splitlines()
+    assert lines[0] == "History of orders · 1,000 commits · older ones are gone"
+    assert lines[2] == "  … 980 older"
+    assert lines[-1] == "     1,000  ~ n  998 → 999"
+
+
+def test_a_journal_names_the_nodes():
+    made = a.Journal(a.history([{"n": 0}]))
+    assert text.journal(made).splitlines()[1:] == [
+        "  node    revision  changes",
+        "  orders         1  + n  0",
+    ]
+
+
+def test_views_are_a_line_each_and_a_broken_one_hides_no_other():
+    made = a.Views({"a": a.view("a", BROKEN, 7), "b": a.view("b", {"n": 1}, 2)}, space=a.Space())
+    assert text.views(made) == (
+        "Views of default · 2 nodes\n"
+        "  node  revision  state\n"
+        '  a            7  node "legacy" holds no readable state at revision 7\n'
+        "  b            2  {n: 1}"
+    )
+
+
+def test_a_node_that_is_deleted_while_its_space_is_shown_is_an_error_in_its_line():
+    class Racing(a.Views):
+        def __getitem__(self, name):
+            raise UnknownNodeError(f'there is no node "{name}"')
+
+    made = Racing({"a": None}, space=a.Space())
+    assert text.views(made).splitlines()[-1] == '  a     there is no node "a"'
+
+
+def test_a_space_marks_its_own_nodes_only_if_there_are_others():
+    own = a.node("orders", {"n": 1}, 2)
+    space = a.Space(nodes={"orders": own}, views={"orders": None}, server=a.Server())
+    assert text.space(space) == (
+        "Space default · 1 node · server running, stored in a folder\n"
+        "  node    revision  state\n"
+        "  orders         2  {n: 1}"
+    )
+    space.views = {"orders": None, "far": a.view("far", {}, 1)}
+    assert text.space(space).splitlines()[1:] == [
+        "  node    here  revision  state",
+        "  orders  ●            2  {n: 1}",
+        "  far                  1  {}",
+    ]
+
+
+def test_a_space_without_nodes_says_how_to_make_one():
+    assert text.space(a.Space()) == (
+        'Space default · 0 nodes · a server elsewhere\n  no nodes yet: create_node("orders") makes one'
+    )
+
+
+@pytest.mark.parametrize(
+    ("server", "expected"),
+    [
+        (a.Server(), "Server · running · stored in a folder"),
+        (a.Server(running=False, store=None), "Server · stopped · in memory"),
+        (a.Server(store=":memory:"), "Server · running · in memory"),
+    ],
+)
+def test_a_server_says_whether_it_runs_and_keeps_anything(server, expected):
+    assert text.server(server) == expected
+
+
+def test_a_failure_shows_where_without_a_path_of_this_machine():
+    made = a.Failure("orders", "start.<locals>.on_order", ValueError("no stock"), a.TRACEBACK, 3)
+    assert text.failure(made).splitlines() == [
+        "Failure in orders · on_order · 3 attempts",
+        "  ValueError: no stock",
+        "  Traceback (most recent call last):",
+        '    File "mailbox.py", line 88, in _handle',
+        "      value = handler(event, context)",
+        "    In a cell, line 7, in on_order",
+        "      reserve(event.payload)",
+        '    File "stock.py", line 12, in reserve',
+        '      raise ValueError("no stock")',
+    ]
+
+
+def test_an_exception_that_cannot_be_printed_is_still_shown():
+    class SilentError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    made = a.Failure("orders", "f", SilentError(), "")
+    assert "SilentError: (its message cannot be shown: RuntimeError)" in text.failure(made)
+
+
+def test_failures_are_counted_and_the_newest_are_listed():
+    made = [a.Failure("orders", "f", ValueError(n), a.TRACEBACK) for n in range(12)]
+    lines = text.failures(made).splitlines()
+    assert lines[0] == "12 failures"
+    assert lines[2] == "  … 2 older"
+    assert lines[-1] == "  orders  f               1  ValueError: 11"
+    assert text.failures([]) == "No failures"
+
+
+def test_a_watch_says_what_it_follows_and_whether_it_still_does():
+    orders = a.node("orders", {})
+    assert text.watch(a.Watch(orders, "on_change")) == "Watch of orders · on_change · active"
+    assert text.watch(a.Watch(orders, "Board.update", active=False)).endswith("Board.update · stopped")
+
+
+def test_spaces_are_listed_with_their_size():
+    made = [a.SpaceInfo("default", 5, 1_400_000), a.SpaceInfo("empty", 0, 0, None)]
+    assert text.spaces(made) == (
+        "2 spaces\n  space    nodes    size\n  default      5  1.4 MB\n  empty        0     0 B"
+    )
+
+
+def test_no_time_is_in_any_text():
+    made = a.commit({"n": 1}, {"n": 2}, time=datetime(2031, 7, 8, tzinfo=UTC))
+    assert "2031" not in text.commit(made)
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    shown = text.value({"a\x1b[2J": "x\u202ey\r\n", "n": "\ud800"})
+    assert shown == r'{"a\x1b[2J": "x\u202ey\r\n", n: "\ud800"}'

@@ -1,0 +1,168 @@
+"""Nodes: made once, seen from their first commit on, deleted and made again."""
+
+from __future__ import annotations
+
+import pytest
+
+import happen_nb as happen
+
+# -- made --------------------------------------------------------------------------------------------
+
+
+def test_create_node_gives_the_same_object_again(space):
+    assert space.create_node("orders") is space.create_node("orders", initial={"n": 1})
+
+
+def test_before_its_first_commit_a_node_reads_as_empty_at_revision_0(space):
+    node = space.create_node("orders")
+
+    assert (node.state.get(), node.state.revision, len(node.state.history())) == ({}, 0, 0)
+    assert (space.views.orders.get(), space.views.orders.revision) == ({}, 0)
+
+
+def test_initial_is_committed_once(space):
+    node = space.create_node("orders", initial={"n": 1})
+    space.create_node("orders", initial={"n": 2})
+
+    assert (node.state.get(), node.state.revision) == ({"n": 1}, 1)
+
+
+def test_initial_is_not_used_where_another_process_has_given_the_node_a_state(space, other):
+    other.do('space.create_node("orders", initial={"by": "other"})')
+
+    assert space.create_node("orders", initial={"by": "me"}).state.get() == {"by": "other"}
+
+
+def test_an_empty_initial_state_is_a_commit(space):
+    node = space.create_node("orders", initial={})
+
+    assert (node.state.get(), node.state.revision) == ({}, 1)
+
+
+@pytest.mark.parametrize("initial", [[1], "text", 7, {1: 2}, {"x": float("nan")}])
+def test_an_initial_that_is_no_state_is_refused_and_makes_no_node(space, initial):
+    with pytest.raises(happen.StateError):
+        space.create_node("orders", initial=initial)
+
+    assert "orders" not in space.nodes
+    assert "orders" not in space.views
+
+
+def test_another_process_sees_a_node_from_its_first_commit_on(space, other):
+    node = space.create_node("orders")
+    assert other.ask('"orders" in space.views') is False
+
+    node.state.set({"n": 1})
+
+    other.do("space.create_node('mine').state.get(fresh=True)")
+    assert other.ask('space.views.orders.get("n")') == 1
+
+
+# -- the mappings ------------------------------------------------------------------------------------
+
+
+def test_nodes_is_a_live_mapping_of_the_nodes_of_this_process(space, other):
+    nodes, views = space.nodes, space.views
+    orders = space.create_node("orders", initial={})
+    other.do('space.create_node("elsewhere", initial={})')
+    orders.state.get(fresh=True)
+
+    assert dict(nodes) == {"orders": orders}
+    assert (len(nodes), "orders" in nodes, "elsewhere" in nodes) == (1, True, False)
+    assert sorted(views) == ["elsewhere", "orders"]
+    assert len(views) == 2
+
+
+def test_an_unknown_name_in_nodes_is_a_key_error(space):
+    with pytest.raises(KeyError, match="orders"):
+        space.nodes["orders"]
+
+
+# -- deleted -----------------------------------------------------------------------------------------
+
+
+def test_a_deleted_node_is_unknown_to_every_reader(space, other):
+    node = space.create_node("orders", initial={"n": 1})
+
+    node.delete()
+
+    assert "orders" not in space.nodes
+    with pytest.raises(happen.UnknownNodeError):
+        space.views.orders  # noqa: B018
+    other.do("space.create_node('mine').state.get(fresh=True)")
+    assert other.ask('"orders" in space.views') is False
+
+
+def test_a_view_held_from_before_the_deletion_says_that_the_node_is_unknown(space):
+    node = space.create_node("orders", initial={"n": 1})
+    view = space.views.orders
+
+    node.delete()
+
+    with pytest.raises(happen.UnknownNodeError):
+        view.get()
+
+
+def test_a_node_made_again_after_its_deletion_is_empty_and_its_revisions_count_on(space):
+    node = space.create_node("orders", initial={"n": 1})
+    node.delete()
+    deleted_at = node.state.revision
+
+    again = space.create_node("orders")
+
+    assert again.state.get() == {}
+    assert "orders" in space.nodes
+    assert again.state.set({"n": 2}).revision == deleted_at + 1
+    assert [commit.after for commit in again.state.history()] == [{"n": 1}, {}, {"n": 2}]
+
+
+def test_initial_is_committed_again_after_a_deletion(space):
+    space.create_node("orders", initial={"n": 1}).delete()
+
+    assert space.create_node("orders", initial={"n": 2}).state.get() == {"n": 2}
+
+
+def test_a_deletion_is_a_commit_that_a_history_shows(space):
+    node = space.create_node("orders", initial={"n": 1})
+    node.delete()
+
+    last = node.state.history()[-1]
+
+    assert (last.deleted, last.before, last.after, last.revision) == (True, {"n": 1}, {}, 2)
+
+
+def test_deleting_what_has_no_state_or_was_deleted_already_does_nothing(space):
+    node = space.create_node("orders")
+    node.delete()
+    assert "orders" not in space.nodes
+
+    space.create_node("orders", initial={"n": 1}).delete()
+    node.delete()
+
+    assert node.state.revision == 2
+
+
+def test_a_deletion_ends_the_watches_of_this_process(space):
+    node = space.create_node("orders", initial={"n": 1})
+    watch = node.state.watch(print)
+
+    node.delete()
+
+    assert not watch.active
+
+
+def test_a_node_that_another_process_deleted_is_not_among_the_nodes(space, other):
+    node = space.create_node("orders", initial={"n": 1})
+    other.do('space.create_node("orders").delete()')
+    node.state.get(fresh=True)
+
+    assert "orders" not in space.nodes
+    assert node.state.get() == {}
+
+
+# -- the current space -------------------------------------------------------------------------------
+
+
+def test_create_node_of_the_module_makes_it_in_the_space_connected_last(space):
+    assert happen.current() is space
+    assert happen.create_node("orders", initial={"n": 1}) is space.nodes["orders"]

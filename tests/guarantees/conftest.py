@@ -1,0 +1,70 @@
+"""Servers that may be killed, second processes, and a seed that a failing test tells."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.guarantees.processes import Processes
+from tests.guarantees.servers import Cluster, Server
+
+_count = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that all tests share, and none kills."""
+    server = Server(tmp_path_factory.mktemp("shared-server")).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def url(server: Server) -> str:
+    """Where the shared server is."""
+    return server.url
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Server]:
+    """A server of the test's own, which it may kill and start again."""
+    server = Server(tmp_path / "server").start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Three servers of the test's own."""
+    cluster = Cluster(tmp_path / "cluster")
+    try:
+        yield cluster.start()
+    finally:
+        cluster.kill()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """The name of a space that no other test uses."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", request.node.name)[:50]
+    return f"{readable}_{next(_count)}"
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts second processes; what still runs at the end is ended."""
+    processes = Processes(tmp_path)
+    yield processes
+    processes.end()
+
+
+@pytest.fixture
+def seed() -> int:
+    """A random seed, or the one in ``$HAPPEN_SEED`` to have a failure again."""
+    return int(os.environ.get("HAPPEN_SEED") or random.randrange(1_000_000))

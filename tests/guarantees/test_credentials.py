@@ -1,0 +1,200 @@
+"""How one proves who connects, right and wrong; and addresses where nobody useful is.
+
+Whatever is wrong: a `HappenConnectionError` that names it, within the timeout.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import happen_nb as happen
+from tests.guarantees.keys import Operator, certificate
+from tests.guarantees.listeners import Listener, old_server
+from tests.guarantees.servers import Server, free_port
+
+NOT_READ = pytest.mark.xfail(strict=True, reason="a TypeError of nats-py comes out, which names no file")
+NO_ADDRESS = pytest.mark.xfail(strict=True, reason="an AssertionError of nats-py's close() comes out")
+
+TIMEOUT = 1.0
+SLACK = 1.0
+"""Seconds that a busy machine may take beside the timeout."""
+
+
+@contextmanager
+def refused(match: str) -> Iterator[None]:
+    """What is in here must fail to connect, for a reason that matches, within the timeout."""
+    begun = time.monotonic()
+    with pytest.raises(happen.HappenConnectionError, match=match) as caught:
+        yield
+    assert time.monotonic() - begun < TIMEOUT + SLACK
+    assert "nats" in str(caught.value)
+
+
+def _works(server: Server, **options: Any) -> None:
+    """Commits are stored and read, also after the server was away."""
+    with happen.connect(server.url, name="secret", **options) as space:
+        node = space.create_node("n", initial={"n": 0})
+        node.state.set({"n": 1})
+        server.kill()
+        server.start()
+        assert node.state.set(lambda s: {"n": s["n"] + 1}).after == {"n": 2}
+        assert node.state.get("n", fresh=True) == 2
+
+
+@contextmanager
+def _server(folder: Path, config: str = "", **options: Any) -> Iterator[Server]:
+    server = Server(folder / "server", config, **options).start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+# -- proofs ----------------------------------------------------------------------------------------------
+
+
+def test_a_token(tmp_path: Path) -> None:
+    with _server(tmp_path, 'authorization { token: "sesame" }') as server:
+        _works(server, token="sesame")
+        with refused("credentials"):
+            happen.connect(server.url, token="wrong", timeout=TIMEOUT)
+        with refused("credentials"):
+            happen.connect(server.url, timeout=TIMEOUT)
+
+
+def test_a_user_and_a_password(tmp_path: Path) -> None:
+    with _server(tmp_path, "authorization { users: [{user: ada, password: lovelace}] }") as server:
+        _works(server, user="ada", password="lovelace")
+        with refused("credentials"):
+            happen.connect(server.url, user="ada", password="byron", timeout=TIMEOUT)
+        with refused("credentials"):
+            happen.connect(server.url, user="eve", password="lovelace", timeout=TIMEOUT)
+
+
+@pytest.mark.xfail(strict=True, reason="the message shows the whole URL, password included")
+def test_a_secret_in_the_url_works_and_is_never_shown(tmp_path: Path) -> None:
+    with _server(tmp_path, "authorization { users: [{user: ada, password: lovelace}] }") as server:
+        right = server.url.replace("nats://", "nats://ada:lovelace@")
+        wrong = server.url.replace("nats://", "nats://ada:byron@")
+        with happen.connect(right, name="secret") as space:
+            assert space.create_node("n").state.set({"n": 1}).revision == 1
+            assert "lovelace" not in repr(space)
+        with pytest.raises(happen.HappenConnectionError, match="credentials") as caught:
+            happen.connect(wrong, timeout=TIMEOUT)
+        assert "byron" not in str(caught.value)
+
+
+def test_a_credentials_file(tmp_path: Path) -> None:
+    operator = Operator()
+    good = operator.credentials(tmp_path / "good.creds")
+    stranger = Operator().credentials(tmp_path / "stranger.creds")
+    with _server(tmp_path, operator.config()) as server:
+        _works(server, credentials=good)
+        with refused("credentials"):
+            happen.connect(server.url, credentials=stranger, timeout=TIMEOUT)
+        with refused("credentials"):
+            happen.connect(server.url, timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="none"),
+        pytest.param("", id="empty", marks=NOT_READ),
+        pytest.param("no credentials at all\n", id="other", marks=NOT_READ),
+    ],
+)
+def test_a_bad_credentials_file_is_named(tmp_path: Path, content: str | None) -> None:
+    file = tmp_path / "bad.creds"
+    if content is not None:
+        file.write_text(content)
+    with _server(tmp_path, Operator().config()) as server, refused(r"bad\.creds"):
+        happen.connect(server.url, credentials=file, timeout=TIMEOUT)
+
+
+def test_tls(tmp_path: Path) -> None:
+    cert = certificate(tmp_path)
+    trusting = ssl.create_default_context(cafile=str(cert))
+    (tmp_path / "other").mkdir()
+    mistaken = ssl.create_default_context(cafile=str(certificate(tmp_path / "other")))
+    config = f'tls {{ cert_file: "{cert}", key_file: "{tmp_path / "key.pem"}" }}'
+    with _server(tmp_path, config) as server:
+        _works(server, tls=trusting)
+        with refused("TLS"):
+            happen.connect(server.url, tls=mistaken, timeout=TIMEOUT)
+        with refused("TLS"):
+            happen.connect(server.url, timeout=TIMEOUT)
+
+
+@pytest.mark.xfail(strict=True, reason="nats-py goes on in plain text, with the token")
+def test_tls_with_a_server_that_has_none(url: str) -> None:
+    with refused("TLS"):
+        happen.connect(url, tls=ssl.create_default_context(), timeout=TIMEOUT)
+
+
+# -- addresses -------------------------------------------------------------------------------------------
+
+
+def test_nobody_there() -> None:
+    with refused("no server there"):
+        happen.connect(f"nats://127.0.0.1:{free_port()}", timeout=TIMEOUT)
+
+
+def test_an_unknown_host() -> None:
+    with refused(r"nowhere\.invalid"):
+        happen.connect("nats://nowhere.invalid:4222", timeout=TIMEOUT)
+
+
+def test_one_that_says_nothing() -> None:
+    with Listener(b"") as silent, refused("no answer|no server there"):
+        happen.connect(silent.url, timeout=TIMEOUT)
+
+
+def test_one_that_speaks_another_protocol() -> None:
+    with Listener(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web, refused("no server there"):
+        happen.connect(web.url, timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:4222",
+        pytest.param("nats://127.0.0.1:port", marks=NO_ADDRESS),
+        pytest.param("nats://", marks=NO_ADDRESS),
+    ],
+)
+def test_an_address_that_is_none_is_named(address: str) -> None:
+    with pytest.raises((happen.HappenConnectionError, ValueError), match=address):
+        happen.connect(address, timeout=TIMEOUT)
+
+
+def test_a_server_without_jetstream(tmp_path: Path) -> None:
+    with _server(tmp_path, jetstream=False) as server, refused("no JetStream.*-js"):
+        happen.connect(server.url, timeout=TIMEOUT)
+
+
+def test_an_account_without_jetstream(tmp_path: Path) -> None:
+    config = (
+        "accounts { A { users: [{user: ada, password: x}], jetstream: enabled }\n"
+        "B { users: [{user: bob, password: x}] } }"
+    )
+    with _server(tmp_path, config) as server, refused("JetStream"):
+        happen.connect(server.url, user="bob", password="x", timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("version", ["2.9.0", "2.11.9"])
+def test_a_server_that_is_too_old(version: str) -> None:
+    with old_server(version) as old, refused(rf"nats-server {version}.*2\.12.*Upgrade"):
+        happen.connect(old.url, timeout=TIMEOUT)
+
+
+def test_one_good_address_of_several_is_enough(url: str, name: str) -> None:
+    with happen.connect([f"nats://127.0.0.1:{free_port()}", url], name=name) as space:
+        assert space.create_node("n").state.set({"n": 1}).revision == 1

@@ -1,0 +1,69 @@
+"""nats-server is killed under many writers and started again on the same store and port."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+
+import happen_nb as happen
+from tests.guarantees.processes import Processes, start_together
+from tests.guarantees.servers import Foreign, Server
+from tests.guarantees.writing import Told, assert_stored_as_told
+
+log = logging.getLogger(__name__)
+
+CURRENT_WITHIN = 1.0
+
+
+@pytest.mark.parametrize(
+    ("kills", "writers"),
+    [(4, 8), pytest.param(20, 20, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
+)
+def test_a_killed_server_loses_nothing_and_fails_no_call(
+    mortal: Server, name: str, processes: Processes, seed: int, kills: int, writers: int
+) -> None:
+    choose = random.Random(seed)
+    with happen.connect(mortal.url, name=name, history=1_000_000) as space:
+        marker = space.create_node("marker", initial={"n": 0})
+        loads = [
+            processes.load(
+                "write_in_threads",
+                url=mortal.url,
+                space=name,
+                label=f"w{process}",
+                threads=writers // 4,
+                replicas=1,
+            )
+            for process in range(4)
+        ]
+        start_together(loads)
+        for kill in range(1, kills + 1):
+            time.sleep(choose.uniform(0.2, 1.5))  # the random moment itself
+            mortal.kill()
+            time.sleep(choose.uniform(0.0, 0.5))  # how long it is away
+            mortal.start()
+            _commit_elsewhere(mortal.url, name, kill)
+            marker.state.wait_for(partial(_is_at, kill), timeout=CURRENT_WITHIN)
+        told = Told.by(loads)
+
+        log.info("%d kills, %d commits, longest call %.2f s", kills, told.count, told.longest)
+        assert_stored_as_told(space, told, f"seed {seed}")
+        assert told.count > 100 * kills
+
+
+def _is_at(n: int, marker: Any) -> bool:
+    return bool(marker["n"] == n)
+
+
+def _commit_elsewhere(url: str, space: str, n: int) -> None:
+    """Change the marker by another client, as soon as the server takes it."""
+    with Foreign(url) as client:
+        deadline = time.monotonic() + 10
+        body = b'{"n": %d}' % n
+        while client.publish(f"$KV.happen_{space}.marker", body).get("seq") is None:
+            assert time.monotonic() < deadline, "the server does not store anything"

@@ -1,0 +1,123 @@
+"""Diffs say what changed, and make it again."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from happen_nb.errors import PathError
+from happen_nb.model.diff import Change, Diff, apply, diff
+from happen_nb.model.frozen import FrozenDict, equal
+from happen_nb.model.paths import MISSING, lookup
+from happen_nb.model.values import freeze
+
+scalars = st.sampled_from([None, True, False, 0, 1, 1.0, "", "a", "b"])
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5), st.dictionaries(st.sampled_from(["", "a", "b", "0", "x.y"]), inner)
+    ),
+    max_leaves=12,
+)
+pairs = st.tuples(values, values).map(lambda pair: (freeze(pair[0]), freeze(pair[1])))
+
+
+@given(pairs)
+def test_applying_a_diff_to_the_old_value_gives_the_new_one(pair):
+    a, b = pair
+    changes = diff(a, b)
+    assert type(changes) is Diff
+    assert equal(apply(changes, a), b)
+    assert equal(apply(diff(b, a), b), a)
+
+
+@given(pairs)
+def test_a_diff_is_empty_exactly_if_the_values_are_equal(pair):
+    a, b = pair
+    assert (not diff(a, b)) is equal(a, b)
+    assert not diff(a, a)
+    assert apply(Diff(), a) is a
+
+
+@given(pairs)
+def test_each_change_tells_what_is_at_its_path(pair):
+    a, b = pair
+    for change in diff(a, b):
+        if change.op != "add":
+            assert equal(lookup(a, change.path, MISSING), change.before)
+        if change.op != "remove":
+            assert equal(lookup(b, change.path, MISSING), change.after)
+        assert change.op == "change" or (change.after if change.op == "remove" else change.before) is None
+
+
+@given(st.lists(st.integers(0, 3), max_size=6), st.integers(0, 6), st.integers(0, 3))
+def test_one_insertion_in_a_list_is_one_change(items, position, new):
+    longer = [*items[:position], new, *items[position:]]
+    assert [change.op for change in diff(freeze(items), freeze(longer))] == ["add"]
+    assert [change.op for change in diff(freeze(longer), freeze(items))] == ["remove"]
+
+
+def test_a_diff_lists_additions_changes_and_removals():
+    a = freeze({"keep": [1, 2], "n": 1, "old": {"x": 1}, "list": ["a", "b", "c"]})
+    b = freeze({"new": None, "keep": [1, 2], "n": True, "list": ["a", "X", "Y", "c"]})
+    assert diff(a, b) == (
+        Change("add", ("new",), None, None),
+        Change("change", ("n",), 1, True),
+        Change("change", ("list", 1), "b", "X"),
+        Change("add", ("list", 2), None, "Y"),
+        Change("remove", ("old",), {"x": 1}, None),
+    )
+
+
+def test_a_value_of_another_kind_is_one_change_at_the_top():
+    assert diff(freeze({}), freeze([])) == (Change("change", (), {}, []),)
+    assert apply(diff(freeze({}), freeze([])), freeze({})) == []
+
+
+def test_applying_shares_what_did_not_change():
+    a = freeze({"orders": {f"o{i}": {"n": i} for i in range(100)}, "log": [{"x": 1}]})
+    b = freeze({**a, "orders": {**a["orders"], "o1": {"n": -1}}})
+    again = apply(diff(a, b), a)
+    assert type(again) is FrozenDict
+    assert again["log"] is a["log"]
+    assert all(again["orders"][key] is a["orders"][key] for key in a["orders"] if key != "o1")
+
+
+def test_shared_parts_are_not_looked_into():
+    class Untouchable(dict):
+        __slots__ = ()
+
+        def _touched(self, *args):
+            raise AssertionError("looked into a shared part")
+
+        __getitem__ = __iter__ = __len__ = __eq__ = items = get = keys = values = _touched
+        __hash__ = None
+
+    shared = Untouchable(a=1)
+    assert [
+        change.path for change in diff({"s": shared, "n": [shared, 1]}, {"s": shared, "n": [shared, 2]})
+    ] == [("n", 1)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change("change", ("x",), 1, 2),
+        Change("remove", ("x",), 1, None),
+        Change("add", ("n",), None, 2),
+        Change("change", ("n", "x"), 1, 2),
+        Change("change", ("list", 5), 1, 2),
+        Change("add", ("list", 5), None, 2),
+        Change("add", ("list", "0"), None, 2),
+        Change("remove", ("list", -1), 1, None),
+        Change("add", (0,), None, 2),
+    ],
+)
+def test_a_diff_that_does_not_fit_is_an_error_that_names_the_place(change):
+    with pytest.raises(PathError, match="does not fit"):
+        apply([change], freeze({"n": 1, "list": [1]}))
+
+
+def test_a_change_cannot_be_changed():
+    change = Change("add", ("a",), None, 1)
+    with pytest.raises(AttributeError):
+        change.op = "remove"

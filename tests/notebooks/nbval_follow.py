@@ -1,0 +1,93 @@
+"""Lets nbval 0.11 follow a notebook as JupyterLab and nbclient do: a pytest plugin, loaded by ``-p``.
+
+nbval compares what a cell sent. Without this it counts as the cell's own what an Output widget captures, and
+knows neither ``update_display`` nor ``clear_output``; nor does it mask JSON outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+OUTPUTS = {"stream", "display_data", "execute_result", "error"}
+FOR_OUTPUT_WIDGETS = OUTPUTS | {"clear_output", "update_display_data"}
+
+_setup = IPyNbFile.setup
+_next_message = IPyNbFile.get_kernel_message
+_run = IPyNbCell.runtest
+_sanitize = IPyNbCell.sanitize
+
+
+def setup(file: Any) -> None:
+    """Start the kernel with a store of its own."""
+    file.captured_by, file.displayed, file.clear_before_next = {}, {}, False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HAPPEN_STORE", str(file.config._tmp_path_factory.mktemp("notebook") / ".happen"))
+        patch.delenv("NATS_URL", raising=False)
+        patch.delenv("PYTEST_CURRENT_TEST", raising=False)  # it stops ipykernel capturing child processes
+        _setup(file)
+
+
+def runtest(cell: Any) -> Any:
+    """Remember which cell runs."""
+    cell.parent.running, cell.parent.clear_before_next = cell, False
+    return _run(cell)
+
+
+def get_kernel_message(file: Any, timeout: float | None = None, stream: str = "iopub") -> Any:
+    """Give the next message that concerns the cell; do to its outputs what other messages ask for."""
+    while True:
+        message = _next_message(file, timeout=timeout, stream=stream)
+        if not _is_done_with(file, message):
+            return message
+
+
+def _is_done_with(file: Any, message: Any) -> bool:
+    kind, content = message["msg_type"], message["content"]
+    outputs = file.running.test_outputs
+    _note_capture(file, kind, content)
+    if kind in FOR_OUTPUT_WIDGETS and message["parent_header"].get("msg_id") in file.captured_by.values():
+        return True
+    if kind == "update_display_data":
+        for shown_in, position in file.displayed.get(content["transient"]["display_id"], ()):
+            if position < len(shown_in):
+                shown_in[position]["data"] = content["data"]
+        return True
+    if kind == "clear_output":
+        _clear(file, outputs, wait=content.get("wait", False))
+        return True
+    if kind in OUTPUTS:
+        if file.clear_before_next:
+            _clear(file, outputs, wait=False)
+        if display_id := content.get("transient", {}).get("display_id"):
+            file.displayed.setdefault(display_id, []).append((outputs, len(outputs)))
+    return False
+
+
+def _note_capture(file: Any, kind: str, content: Any) -> None:
+    """An Output widget tells by its ``msg_id`` whose output it takes, and by an empty one that it stops."""
+    if kind in {"comm_open", "comm_msg"}:
+        state = content.get("data", {}).get("state", {})
+        if "msg_id" in state:
+            file.captured_by[content["comm_id"]] = state["msg_id"]
+
+
+def _clear(file: Any, outputs: list[Any], *, wait: bool) -> None:
+    file.clear_before_next = wait
+    if not wait:
+        outputs.clear()
+
+
+def sanitize(cell: Any, value: Any) -> Any:
+    """Mask inside JSON outputs too."""
+    if isinstance(value, dict):
+        return {key: sanitize(cell, part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [sanitize(cell, part) for part in value]
+    return _sanitize(cell, value)
+
+
+IPyNbFile.setup, IPyNbFile.get_kernel_message = setup, get_kernel_message
+IPyNbCell.runtest, IPyNbCell.sanitize = runtest, sanitize

@@ -1,0 +1,224 @@
+"""Every check and every test; ``python3 run.py test`` sets up and runs this.
+
+All parts run even when one fails. The last line sums up all pytest processes; a check that failed, and a
+pytest process that ended before it could count, stand there as one failure each. With ``CI=true`` a test
+that was skipped, or a part that could not run, is a failure too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+from xml.etree import ElementTree as ET
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+PART_LIMIT = 900.0  # seconds after which a part is ended: a hanging process must not hide the other parts
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
+NO_CHROMIUM = "no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM"
+NO_TESTS = 5  # pytest's exit code
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one part."""
+
+    name: str
+    ok: bool
+    seconds: float = 0.0
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    expected: int = 0
+    note: str = ""
+
+    @property
+    def failures(self) -> int:
+        """The failed tests, or one for a part that failed without counting any."""
+        return self.failed or int(not self.ok)
+
+    def line(self) -> str:
+        """One row of the table at the end."""
+        counts = f"{self.passed} passed, {self.failed} failed" if self.passed or self.failed else ""
+        if self.skipped:
+            counts += f", {self.skipped} skipped"
+        if self.expected:
+            counts += f", {self.expected} failed as expected"
+        word = "ok" if self.ok else "FAILED"
+        return f"{self.name:<22} {word:<7} {self.seconds:6.1f} s  {counts or self.note}".rstrip()
+
+
+def main() -> int:
+    """Run what was asked for, print the table and the sum."""
+    parser = argparse.ArgumentParser(prog="run.py test", description="Every check and every test.")
+    parser.add_argument("--also", action="append", default=[], metavar="PYTHON", help="also test with it")
+    options, pytest_arguments = parser.parse_known_args()
+    os.chdir(ROOT)
+    outcomes = [run_pytest("pytest", pytest_arguments)] if pytest_arguments else run_all(options.also)
+    passed = sum(outcome.passed for outcome in outcomes)
+    failed = sum(outcome.failures for outcome in outcomes)
+    skipped = sum(outcome.skipped for outcome in outcomes)
+    print("", *(outcome.line() for outcome in outcomes), "", sep="\n")
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), flush=True)
+    return int(failed > 0)
+
+
+def run_all(other_pythons: list[str]) -> list[Outcome]:
+    """Each part of the suite; other Pythons run the core beside it, as most tests mostly wait."""
+    with ThreadPoolExecutor(max(1, len(other_pythons))) as beside:
+        others = [beside.submit(run_core_quietly, python) for python in other_pythons]
+        outcomes = run_parts()
+        return [*outcomes, *(other.result() for other in others)]
+
+
+def run_parts() -> list[Outcome]:
+    """The parts that run in this Python, one after the other."""
+    return [
+        run_check("ruff check", "ruff", "check", "--quiet"),
+        run_check("ruff format", "ruff", "format", "--check", "--quiet"),
+        run_check("mypy", "mypy"),
+        run_check("import direction", "lint-imports"),
+        run_pytest("doctests", DOCTESTS),
+        run_pytest("tests", CORE),
+        run_pytest("notebooks", NOTEBOOKS),
+        run_browser_tests(),
+    ]
+
+
+DOCTESTS = ["--doctest-modules", "happen_nb"]
+CORE = ["tests", "--ignore=tests/browser", "--ignore=tests/notebooks"]
+NOTEBOOKS = [
+    "-p",
+    "tests.notebooks.nbval_follow",
+    "--nbval",
+    "--nbval-current-env",
+    "--nbval-cell-timeout=60",
+    "--nbval-sanitize-with=tests/notebooks/sanitize.cfg",
+    "notebooks",
+    "tests/notebooks",
+]
+
+
+def run_core_quietly(python: str) -> Outcome:
+    """The core suite on another Python, whose output is shown when it has ended."""
+    name = f"core, {Path(python).parent.parent.name.removeprefix('.venv-')}"  # a venv bears its release
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        outcome = run_pytest(name, [*DOCTESTS, *CORE], python=python, output=output)
+        output.seek(0)
+        print(output.read(), flush=True)
+    return outcome
+
+
+def run_check(name: str, *command: str) -> Outcome:
+    """One tool that says yes or no."""
+    announce(name)
+    started = time.monotonic()
+    tool = shutil.which(command[0], path=with_scripts(sys.executable)["PATH"])
+    code = limited([tool or command[0], *command[1:]])
+    return Outcome(name, ok=code == 0, seconds=time.monotonic() - started)
+
+
+def run_pytest(
+    name: str, arguments: list[str], *, python: str = sys.executable, output: TextIO | None = None
+) -> Outcome:
+    """One pytest process, counted by the report it writes."""
+    announce(name, output)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.xml")
+        command = [python, "-m", "pytest", *arguments, f"--junit-xml={report}"]
+        code = limited(command, with_scripts(python), output)
+        counts = count(report)
+    must_run = IN_CI and counts["skipped"] > 0
+    if must_run:
+        announce(f"{name}: {counts['skipped']} skipped, and in CI everything must run", output)
+    return Outcome(
+        name,
+        ok=code == 0 and sum(counts.values()) > 0 and not must_run,
+        seconds=time.monotonic() - started,
+        note="no test ran" if code in {0, NO_TESTS} else f"ended with code {code}",
+        **counts,
+    )
+
+
+def run_browser_tests() -> Outcome:
+    """The browser tests: a process of their own, since Playwright keeps an event loop running."""
+    if chromium := find_chromium():
+        os.environ["CHROMIUM"] = chromium
+        return run_pytest("browser", ["tests/browser"])
+    announce(f"browser: not run, {NO_CHROMIUM}")
+    return Outcome("browser", ok=not IN_CI, note=f"NOT RUN, {NO_CHROMIUM}")
+
+
+def find_chromium() -> str | None:
+    """The Chromium that CHROMIUM names or that is on PATH, installed first where that may be done."""
+    if chosen := os.environ.get("CHROMIUM"):
+        return chosen
+    if is_root() and shutil.which("apt-get") and (missing := [p for p in DEBIAN_PACKAGES if not has(p)]):
+        announce(f"installing {' '.join(missing)}")
+        limited(["apt-get", "update", "-qq"])
+        limited(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing])
+    return next(filter(None, map(shutil.which, CHROMIUMS)), None)
+
+
+def is_root() -> bool:
+    """Whether packages may be installed without asking for a password."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def has(package: str) -> bool:
+    """Whether Debian's package is installed."""
+    command = ["dpkg-query", "-W", "-f=${db:Status-Status}", package]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout == "installed"
+
+
+def with_scripts(python: str) -> dict[str, str]:
+    """The environment in which that Python's scripts come first, as in an active venv."""
+    path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path}
+
+
+def limited(
+    command: list[str], environment: dict[str, str] | None = None, output: TextIO | None = None
+) -> int:
+    """Run a command to its end, or end it when its time is up."""
+    try:
+        return subprocess.run(
+            command, check=False, timeout=PART_LIMIT, env=environment, stdout=output, stderr=output
+        ).returncode
+    except subprocess.TimeoutExpired:
+        announce(f"ended after {PART_LIMIT:.0f} s: {' '.join(command)}", output)
+        return -1
+
+
+def count(report: Path) -> dict[str, int]:
+    """Passed, failed, skipped and expected to fail; nothing if pytest did not come to writing a report."""
+    counts = dict.fromkeys(("passed", "failed", "skipped", "expected"), 0)
+    for case in ET.parse(report).iter("testcase") if report.is_file() else ():
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            counts["failed"] += 1
+        elif skipped is None:
+            counts["passed"] += 1
+        else:
+            counts["expected" if skipped.get("type") == "pytest.xfail" else "skipped"] += 1
+    return counts
+
+
+def announce(text: str, output: TextIO | None = None) -> None:
+    """A heading between the output of the parts."""
+    print(f"\n--- {text}", file=output, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The command ``happen``."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from contextlib import contextmanager
+from importlib.metadata import version
+from urllib.parse import parse_qs, urlsplit
+
+import psutil
+import pytest
+
+from happen_nb import cli
+
+DEADLINE = 60.0
+
+
+class Lab:
+    """A JupyterLab that ``happen lab --no-browser`` started."""
+
+    def __init__(self, process, url):
+        self.process = process
+        self.port = urlsplit(url).port
+        self.token = parse_qs(urlsplit(url).query)["token"][0]
+
+    def call(self, path, body=None):
+        url, headers = f"http://127.0.0.1:{self.port}/{path}", {"Authorization": f"token {self.token}"}
+        data = None if body is None else json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=DEADLINE) as answer:
+            return json.load(answer)
+
+    def start_kernel(self):
+        """Start the kernel that a new notebook gets, and give its process."""
+        self.call("api/kernels", {"name": "python3"})
+        children = psutil.Process(self.process.pid).children()
+        [kernel] = [child for child in children if "ipykernel_launcher" in child.cmdline()]
+        return kernel
+
+
+def first_url(process):
+    """The first line on stdout that is a URL; the rest of the output goes on being read."""
+    found = queue.Queue()
+
+    def read():
+        for line in process.stdout:
+            if line.startswith("http"):
+                found.put(line.strip())
+        found.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    url = found.get(timeout=DEADLINE)
+    assert url, "JupyterLab ended before it served"
+    return url
+
+
+@contextmanager
+def running_lab(folder, home, *options, **environment):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "happen_nb.cli", "lab", "--no-browser", *options],
+        cwd=folder,
+        env={**os.environ, "HOME": str(home), "IPYTHONDIR": str(home / "ipython"), **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield Lab(process, first_url(process))
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(DEADLINE)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A home in which a kernel that cannot start bears the name python3."""
+    home = tmp_path_factory.mktemp("home")
+    spec = home / "data/kernels/python3/kernel.json"
+    spec.parent.mkdir(parents=True)
+    other = {"argv": ["/nonexistent/python"], "display_name": "other", "language": "python"}
+    spec.write_text(json.dumps(other))
+    return home
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, home):
+    """A JupyterLab asked for a port that is taken, beside a folder ``notebooks``."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks/only.ipynb").write_text("{}")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running_lab(folder, home, f"--port={port}", JUPYTER_DATA_DIR=str(home / "data")) as lab:
+            lab.asked_port = port
+            yield lab
+
+
+def test_a_busy_port_is_not_a_failure(lab):
+    assert lab.port != lab.asked_port
+    assert lab.call("api/status")["kernels"] == 0
+
+
+def test_lab_opens_the_notebooks_folder(lab):
+    assert [item["name"] for item in lab.call("api/contents")["content"]] == ["only.ipynb"]
+
+
+def test_kernels_run_in_the_python_of_lab_even_where_another_kernel_has_that_name(lab):
+    kernel = lab.start_kernel()
+    assert kernel.cmdline()[0] == sys.executable
+
+
+def test_lab_asks_nobody_for_news(lab):
+    settings = lab.call("lab/api/settings/@jupyterlab/apputils-extension:notification")
+    defaults = {name: rule["default"] for name, rule in settings["schema"]["properties"].items()}
+    assert defaults["fetchNews"] == "false"
+    assert defaults["checkForUpdates"] is False
+
+
+def test_ctrl_c_ends_lab_and_its_kernels(tmp_path, home):
+    with running_lab(tmp_path, home, "--port=0") as lab:
+        kernel = lab.start_kernel()
+        os.killpg(lab.process.pid, signal.SIGINT)
+        assert lab.process.wait(DEADLINE) == 0
+    kernel.wait(DEADLINE)
+    with pytest.raises(OSError, match="refused"):
+        lab.call("api/status")
+
+
+def test_lab_opens_the_folder_it_is_told(tmp_path, home):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.ipynb").write_text("{}")
+    with running_lab(tmp_path, home, "mine", "--port=0") as lab:
+        assert [item["name"] for item in lab.call("api/contents")["content"]] == ["a.ipynb"]
+
+
+def test_lab_without_jupyterlab_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert cli.main(["lab"]) == 1
+    assert 'pip install "happen_nb[lab]"' in capsys.readouterr().err
+
+
+def test_lab_on_a_folder_that_is_not_there_names_it(capsys):
+    assert cli.main(["lab", "no-such-folder"]) == 1
+    assert "no-such-folder" in capsys.readouterr().err
+
+
+def test_version_is_the_installed_one(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == f"happen_nb {version('happen_nb')}"
+
+
+def test_without_a_command_it_explains_itself(capsys):
+    assert cli.main([]) == 0
+    assert "lab" in capsys.readouterr().out

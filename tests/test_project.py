@@ -1,0 +1,171 @@
+"""What the repository promises as a whole: the two commands, the wheel, and how the suite counts."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+README = (ROOT / "README.md").read_text("utf-8")
+TEXTS = {".py", ".md", ".toml", ".ipynb", ".json", ".css", ".js", ".cfg", ".txt"}
+SOURCES = ("happen_nb", "tests", "notebooks", "benchmarks", "docs", "binder", ".ci")
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """run.py as a module."""
+    spec = importlib.util.spec_from_file_location("run", ROOT / "run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        yield archive
+
+
+def test_readme_gives_one_line_to_open_the_notebooks_and_one_to_test(run):
+    commands = [line.split() for line in blocks("sh")[0].splitlines()]
+    assert commands == [["python3", "run.py", command] for command in run.NEEDS]
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "exec python3 run.py test" in (ROOT / ".ci/run").read_text("utf-8")
+
+
+def test_the_code_in_the_readme_runs(tmp_path):
+    script = "\n".join(blocks("python"))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "HAPPEN_STORE": str(tmp_path / ".happen")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_older_python_gets_as_far_as_the_message_that_it_is_too_old():
+    source = (ROOT / "run.py").read_text("utf-8")
+    tree = ast.parse(source, feature_version=(3, 8))
+    first = next(node for node in tree.body if not isinstance(node, ast.Expr | ast.Import))
+    assert "sys.version_info < (3, 11)" in ast.unparse(first)
+
+
+def test_groups_are_spelled_out_for_a_pip_that_does_not_know_them(run):
+    wanted = run.requirements("lab", ["dev"])
+    assert wanted[:2] == ["--editable", ".[lab]"]
+    groups = PROJECT["dependency-groups"]
+    assert set(wanted[2:]) == {*groups["test"], *groups["lint"]}
+
+
+def fake_python(path, prints, code=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho {prints}\nexit {code}\n")
+    path.chmod(0o755)
+
+
+def test_a_shim_without_a_python_behind_it_is_passed_over(run, tmp_path, monkeypatch):
+    fake_python(tmp_path / "shims/python3.12", "", code=127)
+    monkeypatch.setenv("PATH", str(tmp_path / "shims"), prepend=os.pathsep)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run.find_python("3.12") is None
+    real = tmp_path / ".pyenv/versions/3.12.9/bin/python"
+    fake_python(real, "3.12.9")
+    assert run.find_python("3.12") == str(real)
+
+
+def test_the_wheel_is_typed_and_holds_what_the_library_reads(wheel):
+    shipped = {name for name in wheel.namelist() if not name.startswith("happen_nb-")}
+    there = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "happen_nb").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert "happen_nb/py.typed" in shipped
+    assert shipped == there
+
+
+def test_the_wheel_needs_jupyterlab_only_as_an_extra(wheel):
+    metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
+    lines = re.findall(r"^Requires-Dist: (jupyterlab|notebook)\b(.*)$", metadata, re.MULTILINE)
+    assert len(lines) == 2
+    assert all("extra == 'lab'" in condition for _, condition in lines)
+
+
+def test_the_changelog_tells_of_this_version():
+    assert f"## [{PROJECT['project']['version']}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+def test_no_path_of_a_machine_is_written_anywhere():
+    personal = re.compile("|".join(re.escape(str(path)) + r"\b" for path in {Path.home(), ROOT}))
+    files = [path for path in ROOT.glob("*") if path.suffix in TEXTS]
+    files += [path for name in SOURCES for path in (ROOT / name).rglob("*") if path.suffix in TEXTS]
+    assert files
+    found = [str(path.relative_to(ROOT)) for path in files if personal.search(path.read_text("utf-8"))]
+    assert found == []
+
+
+def run_suite(tmp_path, test_source, **environment):
+    """The exit code and the last line of the suite on one file of tests."""
+    tests = tmp_path / "test_it.py"
+    tests.write_text(test_source)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/suite.py"), str(tests)],
+        env={**os.environ, "CI": "", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.splitlines()[-1]
+
+
+ONE_OF_EACH = """
+import pytest
+
+def test_passes(): pass
+def test_fails(): assert False
+def test_is_skipped(): pytest.skip("for a reason")
+
+@pytest.mark.xfail(strict=True)
+def test_fails_as_expected(): assert False
+"""
+PASS_AND_SKIP = ONE_OF_EACH.replace("assert False", "pass", 1)
+
+
+def test_the_last_line_sums_up(tmp_path):
+    assert run_suite(tmp_path, ONE_OF_EACH) == (1, "1 passed, 1 failed, 1 skipped")
+
+
+def test_a_skip_is_a_failure_in_ci_only(tmp_path):
+    assert run_suite(tmp_path, PASS_AND_SKIP) == (0, "2 passed, 0 failed, 1 skipped")
+    assert run_suite(tmp_path, PASS_AND_SKIP, CI="true") == (1, "2 passed, 1 failed, 1 skipped")
+
+
+def test_running_no_test_is_a_failure(tmp_path):
+    assert run_suite(tmp_path, "") == (1, "0 passed, 1 failed")
+
+
+def test_a_process_that_dies_is_a_failure(tmp_path):
+    assert run_suite(tmp_path, "import os\ndef test_dies(): os._exit(0)")[0] == 1
