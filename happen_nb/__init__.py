@@ -34,10 +34,10 @@ from happen_nb.errors import (
     TransformError,
     UnknownNodeError,
 )
-from happen_nb.journal.server import NatsServer
 from happen_nb.model.drafts import draft
 from happen_nb.model.transforms import compose, put
 from happen_nb.node import Node
+from happen_nb.server import NatsServer
 from happen_nb.space import Space
 from happen_nb.state import State
 from happen_nb.views import View, Views

@@ -86,7 +86,7 @@ class Registry:
             self.spaces = {key: other for key, other in self.spaces.items() if other is not space}
         if self.current is space:
             self.current = None
-        self.leave(space.server)
+        self.leave(None if space.server is None else space.server._embedded)
 
     async def join(self, target: Target) -> NatsServer:
         """The embedded server of a target, joined or started; `leave` once for each call."""

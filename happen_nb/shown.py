@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
+from happen_nb.display import text
 from happen_nb.display.bundle import bundle
 
 
@@ -18,7 +20,8 @@ class Shown:
         cls._kind = kind
 
     def __repr__(self) -> str:
-        return bundle(self, self._kind)["text/plain"]
+        draw: Callable[[object], str] = getattr(text, self._kind)
+        return draw(self)
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return bundle(self, self._kind)

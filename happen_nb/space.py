@@ -15,6 +15,7 @@ from happen_nb.model.values import freeze_state
 from happen_nb.node import Node, check_name
 from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
 from happen_nb.runtime.mailbox import Workers
+from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
 from happen_nb.state import position_of
 from happen_nb.views import Views
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from happen_nb.journal.server import NatsServer
+    from happen_nb.journal.server import NatsServer as Embedded
     from happen_nb.journal.stream import Stream
     from happen_nb.model.commits import CommitRecord
     from happen_nb.model.frozen import FrozenDict
@@ -62,12 +63,12 @@ class Space(Shown, kind="space"):
         self,
         name: str,
         session: Session,
-        server: NatsServer | None,
+        server: Embedded | None,
         opener: Callable[[str], Coroutine[Any, Any, Space]],
         closed: Callable[[Space], None],
     ) -> None:
         self.name = name
-        self.server = server
+        self.server = None if server is None else NatsServer(server)
         self.failures = Failures()
         self._open_session: Session | None = session
         self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import nats.errors
 import orjson
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from happen_nb.errors import (
     ClosedError,
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from typing import Self
 
-    from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
 log = logging.getLogger("happen_nb")
+
+Answer = Msg
+"""A message as a subscription or a call brings it."""
 
 OLDEST_SERVER = (2, 12)
 """The first nats-server with atomic batches and a time to live per message."""

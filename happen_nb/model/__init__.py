@@ -1,0 +1,1 @@
+"""The pure model: no IO, no threads, no NATS."""

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from nats.aio.msg import Msg
-
-    from happen_nb.journal.connection import Credentials
+    from happen_nb.journal.connection import Answer, Credentials
     from happen_nb.model.frozen import FrozenDict
 
 log = logging.getLogger("happen_nb")
@@ -178,7 +176,7 @@ class Session:
         messages = self._messages(change, id)
         seen = self.replica.expect(id, change.state)
         try:
-            applied = await self._store(change, messages, seen, deadline)
+            applied = await self._store(change, id, messages, seen, deadline)
             if applied is None and self._follower.epoch != epoch:
                 applied = await self._find_own(change, id)
         finally:
@@ -214,7 +212,7 @@ class Session:
         return [*guards, *messages]
 
     async def _store(
-        self, change: Change, messages: list[wire.Message], seen: Expected, deadline: float
+        self, change: Change, id: str, messages: list[wire.Message], seen: Expected, deadline: float
     ) -> Applied | None:
         what = f'state.set of node "{change.node}"'
         while True:
@@ -229,14 +227,20 @@ class Session:
                 return await self._after_refusal(refusal.newest, change, seen, deadline)
             if isinstance(outcome, Applied):
                 return outcome
-            return await self._seen(outcome, seen, deadline, what)
+            await self._reach(outcome, deadline)
+            return seen.applied or await self._passed_over(outcome, change, id)
 
-    async def _seen(self, sequence: int, seen: Expected, deadline: float, what: str) -> Applied | None:
-        """It is stored at `sequence`: wait until the replica has it."""
-        await self._reach(sequence, deadline)
-        if seen.applied is not None:
-            return seen.applied
-        raise OutcomeUnknownError(f"{what}: it was stored, but this process does not see it yet")
+    async def _passed_over(self, sequence: int, change: Change, id: str) -> Applied:
+        """A stored commit that the replica never got: a fresh start or a clear passed over it."""
+        base = change.base
+        revision = 1 if base is None else base.revision + 1
+        body = None if change.body is None else b""
+        record = CommitRecord(
+            change.node, sequence, revision, time.time_ns(), body, id, change.cut.position, change.origin
+        )
+        if body is not None:
+            record.known(change.state)
+        return await self._find_own(change, id) or Applied(record, base)
 
     async def _after_refusal(
         self, newest: int, change: Change, seen: Expected, deadline: float
@@ -304,7 +308,7 @@ class Session:
 
     # -- who is here ---------------------------------------------------------------------------------
 
-    async def _answer_who(self, message: Msg) -> None:
+    async def _answer_who(self, message: Answer) -> None:
         me = {"incarnation": self.incarnation, "pid": os.getpid(), "host": socket.gethostname()}
         await self.connection.publish(message.reply, orjson.dumps(me))
 
@@ -312,7 +316,7 @@ class Session:
         """The other processes that are connected to the space now."""
         found: dict[str, dict[str, Any]] = {}
 
-        async def heard(message: Msg) -> None:
+        async def heard(message: Answer) -> None:
             if message.data:
                 answer = orjson.loads(message.data)
                 found[answer["incarnation"]] = answer

@@ -57,13 +57,11 @@ def append_to_a_list(state):
 def test_direct_mutation_fails_and_changes_nothing(order_node, mutate):
     before = order_node.state.get()
 
-    with pytest.raises(happen.FrozenStateError, match="happen.draft"):
+    with pytest.raises(happen.FrozenStateError, match=r"happen\.draft"):
         order_node.state.set(mutate)
 
     assert order_node.state.get() is before
-    assert order_node.state.get(fresh=True) == {
-        "orders": {"order-123": {"status": "new", "items": [1]}}
-    }
+    assert order_node.state.get(fresh=True) == {"orders": {"order-123": {"status": "new", "items": [1]}}}
     assert order_node.state.revision == 1
 
 

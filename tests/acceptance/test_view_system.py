@@ -102,7 +102,7 @@ def test_collect_takes_slices_of_several_nodes_in_one_operation(order_node):
 
 
 def test_collect_returns_one_plain_object_with_a_slice_a_node(space, order_node):
-    data = space.views.collect({"customer": "customers.c7.name", "shipping": lambda s: len(s)})
+    data = space.views.collect({"customer": "customers.c7.name", "shipping": len})
 
     assert data == {"customer": "Ada", "shipping": 2}
     assert type(data) is dict

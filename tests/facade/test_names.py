@@ -63,13 +63,17 @@ def test_every_allowed_name_works_for_a_node(space, name):
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(name=st.text(max_size=70).filter(lambda name: not set(name) <= set(ALPHABET) or not 1 <= len(name) <= 64))
+@given(
+    name=st.text(max_size=70).filter(lambda name: not set(name) <= set(ALPHABET) or not 1 <= len(name) <= 64)
+)
 def test_every_other_name_is_refused(space, name):
     with pytest.raises(happen.InvalidNameError):
         space.create_node(name)
 
 
-@pytest.mark.parametrize("name", ["-", "_", "__", "--help", "0", "get", "collect", "items", "None", "_x", "A" * 64])
+@pytest.mark.parametrize(
+    "name", ["-", "_", "__", "--help", "0", "get", "collect", "items", "None", "_x", "A" * 64]
+)
 def test_odd_but_allowed_names_are_nodes_like_others(space, name):
     space.create_node(name, initial={"n": 1})
 

@@ -76,8 +76,10 @@ def test_views_offer(space, name):
     [
         (
             happen.connect,
-            "servers *name *store *fresh *token *user *password *credentials *tls *replicas *history "
-            "*event_ttl *sync *timeout",
+            (
+                "servers *name *store *fresh *token *user *password *credentials *tls *replicas *history "
+                "*event_ttl *sync *timeout"
+            ),
         ),
         (happen.create_node, "name *initial"),
         (happen.Space.create_node, "name *initial"),
@@ -110,14 +112,14 @@ def test_parameters_are_those_of_the_contract(function, parameters):
     assert actual == parameters.split()
 
 
-@pytest.mark.parametrize(
-    "name", ["get", "set", "history", "at", "revert", "wait_for"], ids="State.{}".format
-)
+@pytest.mark.parametrize("name", ["get", "set", "history", "at", "revert", "wait_for"], ids="State.{}".format)
 def test_a_states_twin_takes_what_the_call_takes(name):
     assert parameters_of(happen.State, f"a{name}") == parameters_of(happen.State, name)
 
 
-@pytest.mark.parametrize("name", ["create_node", "at", "journal", "clear", "fork", "close"], ids="Space.{}".format)
+@pytest.mark.parametrize(
+    "name", ["create_node", "at", "journal", "clear", "fork", "close"], ids="Space.{}".format
+)
 def test_a_spaces_twin_takes_what_the_call_takes(name):
     assert parameters_of(happen.Space, f"a{name}") == parameters_of(happen.Space, name)
 
