@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from happen_nb.journal.connection import Credentials
+from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.server import NatsServer, find_store, join
 from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb.node import Node, check_name

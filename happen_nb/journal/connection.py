@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import ssl
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from happen_nb.errors import (
     ServerError,
     TooLargeError,
 )
+from happen_nb.journal.credentials import Credentials, check_address, check_tls, shown
 from happen_nb.journal.wire import Message
 
 if TYPE_CHECKING:
@@ -43,42 +43,13 @@ Answer = Msg
 OLDEST_SERVER = (2, 12)
 """The first nats-server with atomic batches and a time to live per message."""
 RECONNECT_WAIT: Any = 0.05  # nats-py says int, and sleeps any number of seconds
+SECURE = ("tls", "wss")
 ASK_AGAIN = 0.05
 """Seconds before a call is sent again that the server could not take at the moment."""
 RESEND = 1.0
 """Seconds after which an unanswered call is sent again."""
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """How to prove who connects; all of them as NATS has them.
-
-    Parameters
-    ----------
-    token, user, password : str, optional
-    credentials : str, optional
-        The path of a ``.creds`` file.
-    tls : ssl.SSLContext, optional
-    """
-
-    token: str | None = None
-    user: str | None = None
-    password: str | None = None
-    credentials: str | None = None
-    tls: ssl.SSLContext | None = None
-
-    def options(self) -> dict[str, Any]:
-        """As nats-py takes them."""
-        named = {
-            "token": self.token,
-            "user": self.user,
-            "password": self.password,
-            "user_credentials": self.credentials,
-            "tls": self.tls,
-        }
-        return {key: value for key, value in named.items() if value is not None}
 
 
 @dataclass(eq=False, slots=True)
@@ -115,8 +86,12 @@ class Connection:
         HappenConnectionError
             Nobody there, wrong credentials, too old a server, or one without JetStream.
         """
+        secure = [check_address(url).scheme in SECURE for url in servers]
+        credentials.check()
+        if credentials.tls is not None or any(secure):
+            await check_tls(servers, timeout=timeout)
         self = cls(servers, Client())
-        where = ", ".join(self.servers)
+        where = self.where
         problems: list[Exception] = []
         try:
             async with asyncio.timeout(timeout):
@@ -179,6 +154,11 @@ class Connection:
             raise HappenConnectionError(f"{where}: JetStream cannot be used: {error['description']}")
 
     # -- what others need to know ------------------------------------------------------------------
+
+    @property
+    def where(self) -> str:
+        """The addresses, for a person: without secrets."""
+        return ", ".join(shown(url) for url in self.servers)
 
     @property
     def connected(self) -> bool:
@@ -318,7 +298,7 @@ class Connection:
         call.timer = self._loop.call_later(min(RESEND, left), self._tick, call)
 
     def _timed_out(self, call: _Call) -> Exception:
-        where = ", ".join(self.servers)
+        where = self.where
         if not call.sent:
             return NotStoredError(f"{call.what}: no connection to {where} in time; nothing was stored")
         state = "does not answer" if self.connected else "is not connected"

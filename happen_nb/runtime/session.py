@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from happen_nb.journal.connection import Answer, Credentials
+    from happen_nb.journal.connection import Answer
+    from happen_nb.journal.credentials import Credentials
     from happen_nb.model.frozen import FrozenDict
 
 log = logging.getLogger("happen_nb")

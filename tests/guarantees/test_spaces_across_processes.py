@@ -85,10 +85,6 @@ def test_clear_empties_the_space_for_every_process(url: str, name: str, processe
         assert node.state.get("n", fresh=True) == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="set raises OutcomeUnknownError if what it stored is cleared before its follower sees it",
-)
 def test_writers_go_on_while_a_space_is_cleared(url: str, name: str, processes: Processes) -> None:
     writers = [processes.peer(url, name) for _ in range(3)]
     with happen.connect(url, name=name) as space:

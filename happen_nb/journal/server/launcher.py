@@ -159,7 +159,7 @@ class NatsServer:
         host = known.elsewhere()
         if host:
             raise unusable(self.store, hints_file.in_use_elsewhere(host))
-        if not known.serving:
+        if not known.joinable:
             return False
         membership = self._membership = Membership()
         answer = knock(membership, known, deadline)

@@ -49,7 +49,13 @@ class Hints:
 
     def __init__(self, **known: Any) -> None:
         self.exposed = False  # whether others could read the file
+        self.copied = False  # whether the folder is a copy of the one that they are about
         vars(self).update(known)
+
+    @property
+    def joinable(self) -> bool:
+        """Whether a supervisor may be there for this very folder."""
+        return self.serving and not self.copied
 
     def elsewhere(self) -> str:
         """The host that serves the store, if it is another one than this."""
@@ -86,7 +92,7 @@ def read(folder: str) -> Hints:
         with open(os.path.join(folder, NAME), "rb") as file:
             hints = parse(file.read(_LIMIT))
             hints.exposed = system.POSIX and bool(os.fstat(file.fileno()).st_mode & 0o077)
-            hints.serving = hints.serving and hints.lock == lock_id(folder)
+            hints.copied = hints.lock != lock_id(folder)
     except OSError:
         return Hints()
     return hints
@@ -110,8 +116,11 @@ def parse(content: bytes) -> Hints:
 
 
 def lock_id(folder: str) -> int:
-    """The lock file's number on its disk: a copied folder has another one."""
-    return os.stat(os.path.join(folder, "lock")).st_ino
+    """The lock file's number on its disk: that of a copied folder is another one; 0 if there is none."""
+    try:
+        return os.stat(os.path.join(folder, "lock")).st_ino
+    except OSError:
+        return 0
 
 
 def _is_sound(name: str, value: object) -> bool:

@@ -34,7 +34,7 @@ def take(folder: str, patience: float) -> int | None:
         if fd is not None:
             return fd
         known = hints_file.read(folder)
-        if known.serving and supervisor_answers(known):
+        if known.joinable and supervisor_answers(known):
             return None
         waited = time.monotonic() - start
         end_orphan(folder, known, force=waited > PATIENCE_WITH_ORPHANS)

@@ -165,7 +165,7 @@ class Supervisor:
             self._server_is_ready()
 
     def _port_may_do(self) -> bool:
-        return self.ready or "address already in use" not in self.server.complaint()
+        return "address already in use" not in self.server.complaint()
 
     def _server_is_ready(self) -> None:
         if not self.ever_ready:
@@ -180,7 +180,7 @@ class Supervisor:
         """Plan its next start: at once, or a little later if it keeps ending."""
         lived = time.monotonic() - self.started
         self.short_lives = self.short_lives + 1 if not self.ready or lived < _SHORT_LIFE else 0
-        if not self.ever_ready and self.short_lives >= _ATTEMPTS:
+        if not self.ever_ready and self.short_lives >= _ATTEMPTS and not self.server.was_killed:
             reason = f"nats-server does not start: {self.server.complaint()}"
             self.members.tell(f"error {reason}\n")
             raise Failure(reason)

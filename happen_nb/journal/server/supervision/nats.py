@@ -101,6 +101,11 @@ class NatsProcess:
         """Whether it is not running."""
         return self.process is None or self.process.poll() is not None
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether somebody else ended it, so that it may well run the next time."""
+        return self.process is not None and (self.process.returncode or 0) < 0
+
     def answers(self) -> bool:
         """Whether it takes connections: only when all it has stored is loaded."""
         return name_at(self.port) == self.name
