@@ -72,6 +72,19 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
             del self._failures[:-KEPT]
         sys.stderr.write(_short(failure))
 
+    def retry(self, node: str | None = None) -> None:
+        """Call each one's callback again, of one node or of all; those that work are taken off.
+
+        Raises
+        ------
+        Exception
+            What the first callback that fails again raises; it and the later ones stay.
+        """
+        for failure in [failure for failure in self if node in (None, failure.node)]:
+            failure.retry()
+            with self._lock:
+                self._failures.remove(failure)
+
     def clear(self) -> None:
         """Forget them."""
         with self._lock:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit, Journal
-from happen_nb.errors import ClosedError, ForkedError, HistoryGoneError, SpaceInUseError
+from happen_nb.errors import (
+    ClosedError,
+    ForkedError,
+    HappenError,
+    HappenTimeoutError,
+    HistoryGoneError,
+    SpaceInUseError,
+)
 from happen_nb.failures import Failures
 from happen_nb.journal import history
 from happen_nb.model.values import freeze_state
@@ -19,6 +27,7 @@ from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
 from happen_nb.state import position_of
 from happen_nb.views import Views
+from happen_nb.watch import Watch, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -31,8 +40,9 @@ if TYPE_CHECKING:
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
-    from happen_nb.watch import Watch
 
+SETTLE_LOOK = 0.002
+"""Seconds between looks at whether all is done."""
 SIDE_BY_SIDE = 64
 """Requests under way at once where many nodes are looked up."""
 
@@ -155,6 +165,43 @@ class Space(Shown, kind="space"):
     def _unwatch(self, watch: Watch) -> None:
         name = watch.node.name
         self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
+
+    def settle(self, timeout: float = 10.0) -> None:
+        """Wait until what follows the commits that this process has seen has been done here.
+
+        Raises
+        ------
+        HappenTimeoutError
+            Something still runs after `timeout` seconds; the message names it.
+        HappenError
+            It was called in a callback, which would wait for itself.
+
+        Examples
+        --------
+        >>> seen = []
+        >>> watch = orders.state.watch(lambda commit: seen.append(commit.revision))
+        >>> commit = orders.state.set({"open": 1})
+        >>> space.settle()
+        >>> seen
+        [1]
+        """
+        wait_for(self._settle(timeout))
+
+    async def asettle(self, timeout: float = 10.0) -> None:
+        """`settle`, to await."""
+        await wait_in_loop(self._settle(timeout))
+
+    async def _settle(self, timeout: float) -> None:
+        if running.get() is not None:
+            raise HappenError(
+                "settle: in a watch callback it would wait for itself; call it in a cell"
+            )
+        deadline = time.monotonic() + timeout
+        while busy := [watch for watches in self._watches.values() for watch in watches if watch.busy]:
+            if time.monotonic() > deadline:
+                names = ", ".join(f'{watch.name} watching "{watch.node.name}"' for watch in busy)
+                raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {names}")
+            await on_io(asyncio.sleep(SETTLE_LOOK))
 
     # -- the past ------------------------------------------------------------------------------------
 

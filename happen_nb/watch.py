@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from happen_nb.runtime.replica import Applied
 
 
+running: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("running", default=None)
+"""The watch whose callback runs in this context."""
+
+
 class Watch(Shown, kind="watch"):
     """A callback that is called with each commit of a node; made by ``state.watch``.
 
@@ -47,6 +51,11 @@ class Watch(Shown, kind="watch"):
         self._mailbox.empty()
         self.node.space._unwatch(self)
 
+    @property
+    def busy(self) -> bool:
+        """Whether it is called now, or about to be."""
+        return self._mailbox.busy
+
     def _take(self, applied: Applied) -> None:
         commit = Commit(*applied)
         self._mailbox.put(lambda: self._context.copy().run(self._call, commit))
@@ -54,8 +63,11 @@ class Watch(Shown, kind="watch"):
     def _call(self, commit: Commit) -> None:
         if not self.active:
             return
+        token = running.set(self)
         try:
             self.callback(commit)
         except BaseException as error:  # nothing that a callback raises may end the worker
             failures = self.node.space.failures
             failures.add(Failure(self.node.name, self.name, commit, error, lambda: self.callback(commit)))
+        finally:
+            running.reset(token)

@@ -68,6 +68,11 @@ class Mailbox:
             self._running = True
         self._workers.submit(self._drain)
 
+    @property
+    def busy(self) -> bool:
+        """Whether something in it has not ended yet."""
+        return self._running
+
     def empty(self) -> None:
         """Drop what has not begun."""
         with self._lock:

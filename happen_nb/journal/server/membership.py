@@ -8,7 +8,7 @@ import time
 from happen_nb.journal.server.supervision.hints import Hints
 
 _CONNECT_TIMEOUT = 0.5
-_HELLO_TIMEOUT = 2.0
+_HELLO_TIMEOUT = 1.0
 
 
 class Membership:

@@ -62,14 +62,19 @@ def _absolute(path: str) -> Path:
 def _nearest(start: Path) -> Path:
     """The nearest ``.happen`` from here up to the project's root, else the one here."""
     upwards = [start, *start.parents]
-    roots = [depth for depth, folder in enumerate(upwards) if any((folder / m).exists() for m in _ROOT_MARKS)]
+    roots = [depth for depth, folder in enumerate(upwards) if any(_exists(folder / m) for m in _ROOT_MARKS)]
     inside = upwards[: roots[0] + 1] if roots else [start]
-    return next((folder / FOLDER for folder in inside if (folder / FOLDER).is_dir()), start / FOLDER)
+    return next((folder / FOLDER for folder in inside if _exists(folder / FOLDER)), start / FOLDER)
 
 
 def _is_read_only(folder: Path) -> bool:
-    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    existing = next((place for place in (folder, *folder.parents) if _exists(place)), folder)
     return existing.is_dir() and not os.access(existing, os.W_OK | os.X_OK)
+
+
+def _exists(path: Path) -> bool:
+    """Whether it exists as far as one may see; `Path.exists` raises below a folder of somebody else."""
+    return os.access(path, os.F_OK)
 
 
 def prepare_store(store: Path, *, again: bool = False) -> None:

@@ -135,8 +135,8 @@ def machine() -> str:
     """What identifies this machine, whatever it is called: a changed host name is still the same host."""
     if sys.platform == "linux":
         try:
-            with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-                return file.read().strip()
+            with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+                return file.read().decode().strip()
         except OSError:
             return ""
     if sys.platform == "darwin":

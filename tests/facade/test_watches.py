@@ -1,0 +1,76 @@
+"""Callbacks that follow commits: all of them, in order; what fails is kept; settle waits."""
+
+import threading
+
+import pytest
+
+import happen_nb as happen
+
+
+def test_a_watch_is_called_with_every_commit_in_order_off_the_main_thread(space):
+    orders, seen, threads = space.create_node("orders"), [], set()
+
+    def look(commit):
+        seen.append((commit.revision, commit.after["n"]))
+        threads.add(threading.current_thread())
+
+    orders.state.watch(look)
+    for n in range(1, 51):
+        orders.state.set({"n": n})
+    space.settle()
+
+    assert seen == [(n, n) for n in range(1, 51)]
+    assert threading.main_thread() not in threads
+
+
+def test_a_stopped_watch_is_called_no_longer(space):
+    orders, seen = space.create_node("orders"), []
+    watch = orders.state.watch(seen.append)
+    watch.stop()
+    orders.state.set({"n": 1})
+    space.settle()
+
+    assert (seen, watch.active) == ([], False)
+
+
+def test_what_a_callback_raises_is_kept_counted_and_can_be_tried_again(space, capsys):
+    orders, broken = space.create_node("orders"), [True]
+
+    def look(commit):
+        if broken[0]:
+            raise ValueError("not yet")
+
+    orders.state.watch(look)
+    orders.state.set({"n": 1})
+    orders.state.set({"n": 2})
+    space.settle()
+
+    (failure,) = space.failures
+    assert (failure.node, failure.attempts, str(failure.exception)) == ("orders", 2, "not yet")
+    assert capsys.readouterr().err.count("ValueError: not yet") == 1
+    with pytest.raises(ValueError, match="not yet"):
+        space.failures.retry()
+    broken[0] = False
+    space.failures.retry("orders")
+    assert len(space.failures) == 0
+
+
+def test_settle_names_what_still_runs(space):
+    orders, go = space.create_node("orders"), threading.Event()
+    orders.state.watch(lambda commit: go.wait(10))
+    orders.state.set({"n": 1})
+    try:
+        with pytest.raises(happen.HappenTimeoutError, match='watching "orders"'):
+            space.settle(timeout=0.05)
+    finally:
+        go.set()
+    space.settle()
+
+
+def test_settle_in_a_callback_is_refused(space):
+    orders = space.create_node("orders")
+    orders.state.watch(lambda commit: space.settle())
+    orders.state.set({"n": 1})
+    space.settle()
+
+    assert "wait for itself" in str(space.failures[0].exception)
