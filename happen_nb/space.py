@@ -193,9 +193,7 @@ class Space(Shown, kind="space"):
 
     async def _settle(self, timeout: float) -> None:
         if running.get() is not None:
-            raise HappenError(
-                "settle: in a watch callback it would wait for itself; call it in a cell"
-            )
+            raise HappenError("settle: in a watch callback it would wait for itself; call it in a cell")
         deadline = time.monotonic() + timeout
         while busy := [watch for watches in self._watches.values() for watch in watches if watch.busy]:
             if time.monotonic() > deadline:

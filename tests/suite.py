@@ -97,6 +97,10 @@ def run_parts() -> list[Outcome]:
 
 DOCTESTS = ["--doctest-modules", "happen_nb"]
 CORE = ["tests", "--ignore=tests/browser", "--ignore=tests/notebooks"]
+ONCE = [
+    "--ignore=tests/guarantees",
+    "--ignore=tests/server",
+]  # kills and loads: they would disturb themselves
 NOTEBOOKS = [
     "-p",
     "tests.notebooks.nbval_follow",
@@ -113,7 +117,7 @@ def run_core_quietly(python: str) -> Outcome:
     """The core suite on another Python, whose output is shown when it has ended."""
     name = f"core, {Path(python).parent.parent.name.removeprefix('.venv-')}"  # a venv bears its release
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        outcome = run_pytest(name, [*DOCTESTS, *CORE], python=python, output=output)
+        outcome = run_pytest(name, [*DOCTESTS, *CORE, *ONCE], python=python, output=output)
         output.seek(0)
         print(output.read(), flush=True)
     return outcome

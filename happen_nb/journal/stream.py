@@ -28,6 +28,7 @@ YOUNG = 60.0
 TRIM_BATCH = 1000
 """Commits that are trimmed at once, at most."""
 NOT_FOUND = 10059
+NO_PEERS = 10005
 EXISTS_DIFFERENTLY = 10058
 
 
@@ -104,7 +105,7 @@ class Stream:
         """Make the stream, or change what is stored where `options` say so."""
         info = await self._find()
         if info is None:
-            answer = await self._api("CREATE", self._config(options))
+            answer = await self._create(options)
             error = answer.get("error")
             if not error:
                 return _info(answer)
@@ -112,6 +113,16 @@ class Stream:
                 raise server_error(f'making the space "{self.subjects.space}"', error)
             info = await self.info()
         return await self._change(info, options)
+
+    async def _create(self, options: Options) -> dict[str, Any]:
+        """Make it; a cluster that has just started may find its servers only after a moment."""
+        deadline = asyncio.get_running_loop().time() + self.timeout / 2
+        while True:
+            answer = await self._api("CREATE", self._config(options))
+            late = asyncio.get_running_loop().time() > deadline
+            if late or answer.get("error", {}).get("err_code") != NO_PEERS:
+                return answer
+            await asyncio.sleep(0.1)
 
     async def _change(self, info: Info, options: Options) -> Info:
         wanted = replace(

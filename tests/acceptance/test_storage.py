@@ -43,7 +43,7 @@ def test_state_outlives_the_process_that_made_it(space, other):
     other.do('space.create_node("orders").state.set({"made": "there"})')
     other.do("space.close()")
 
-    assert space.create_node("orders").state.get() == {"made": "there"}
+    assert space.create_node("orders").state.get(fresh=True) == {"made": "there"}
 
 
 # -- distributed access ------------------------------------------------------------------------------

@@ -52,6 +52,7 @@ def test_a_transform_takes_data_of_other_nodes_through_views(order_node):
 
 def test_views_show_nodes_of_another_process(order_node, other):
     other.do('space.create_node("warehouse", initial={"free": 12})')
+    order_node.state.get(fresh=True)  # what others wrote arrives soon; this waits for it
 
     commit = order_node.state.set(lambda s, views: {**s, "free": views.warehouse.get("free")})
 
@@ -124,4 +125,4 @@ def test_collect_reads_one_consistent_moment_while_another_process_writes(space,
 
     other.do("counting.join()")
     assert {data["left"] - data["right"] for data in seen} <= {0, 1}
-    assert left.state.get("n") == 300
+    assert left.state.get("n", fresh=True) == 300
