@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -14,6 +15,7 @@ from processes import eventually, everything_of, is_at_rest
 from happen_nb.errors import HappenConnectionError
 from happen_nb.journal.server import find_store, join
 from happen_nb.journal.server.spawn import find_nats_server, find_python
+from happen_nb.journal.server.supervision import lock
 
 
 @pytest.fixture
@@ -177,6 +179,30 @@ def test_a_folder_in_the_place_of_a_file_is_an_error_that_names_the_store(start,
     (folder / in_the_way / "x").mkdir(parents=True)
     assert f"store {folder} cannot be used" in start().joined["error"]
     assert eventually(lambda: is_at_rest(folder) if in_the_way != "lock" else not everything_of(folder), 5)
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("/bin/true", "did not answer in time"),
+        ("/bin/false", "ended with code 1"),
+        ("/etc/passwd", "Permission denied"),
+    ],
+)
+def test_a_program_that_is_no_python_is_an_error_within_the_time(monkeypatch, folder, program, reason):
+    monkeypatch.setattr("happen_nb.journal.server.spawn.find_python", lambda: program)
+    with pytest.raises(HappenConnectionError, match=reason):
+        join(folder, timeout=1)
+
+
+def test_a_file_system_without_locks_is_an_error_that_says_so(monkeypatch, folder):
+    def no_locks(_fd):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    folder.mkdir()
+    monkeypatch.setattr("happen_nb.journal.server.supervision.system.try_lock", no_locks)
+    with pytest.raises(lock.Failure, match="has no file locks"):
+        lock.take(str(folder), 0)
 
 
 def test_without_nats_server_the_error_says_what_to_install(monkeypatch, tmp_path):

@@ -148,9 +148,9 @@ class NatsServer:
         while not self._closed:
             if self._knock(deadline) or self._closed:
                 return
-            self._start_supervisor(deadline)
             if time.monotonic() > deadline:
                 raise unusable(self.store, self._why_nobody_answers())
+            self._start_supervisor(deadline)
             time.sleep(_POLL)
 
     def _knock(self, deadline: float) -> bool:
@@ -185,14 +185,19 @@ class NatsServer:
             raise unusable(self.store, failure)
         if self.store is not None:
             prepare_store(self.store, again=bool(self.url))
-        self._spawned = spawn.Spawned(
-            self._folder,
-            self._sync,
-            temporary=self.store is None,
-            patience=max(1.0, deadline - now),
-            known=spawn.what_is_known(_port(self.url), self.token),
-        )
         self._spawned_at = now
+        try:
+            self._spawned = spawn.Spawned(
+                self._folder,
+                self._sync,
+                temporary=self.store is None,
+                patience=max(1.0, deadline - now),
+                known=spawn.what_is_known(_port(self.url), self.token),
+            )
+        except HappenConnectionError:
+            raise
+        except OSError as error:
+            raise unusable(self.store, f"its supervisor cannot be started: {error}") from error
 
     def _let_go_of_supervisor(self) -> None:
         if self._spawned is not None:

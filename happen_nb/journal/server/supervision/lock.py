@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ ALIVE = "alive"
 PREFIX = "happen-memory-"
 ASK_TIMEOUT = 1.0
 PATIENCE_WITH_ORPHANS = 3.0
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 class Failure(Exception):  # noqa: N818 - never leaves the supervisor
@@ -30,7 +32,12 @@ def take(folder: str, patience: float) -> int | None:
     """The open, locked lock file; None if another supervisor serves the store."""
     start = time.monotonic()
     while True:
-        fd = try_take(os.path.join(folder, NAME))
+        try:
+            fd = try_take(os.path.join(folder, NAME))
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                raise Failure(f"its file system has no file locks ({error.strerror})") from error
+            raise
         if fd is not None:
             return fd
         known = hints_file.read(folder)
