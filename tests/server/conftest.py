@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from kernels import Kernel
-from processes import everything_of, kill
+from processes import end_everything_of
 
 
 @pytest.fixture
@@ -20,8 +20,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     """A store of one's own; whatever still runs on it after a failed test is ended."""
     folder = tmp_path / ".happen"
     yield folder
-    for process in everything_of(folder):
-        kill(process.pid)
+    end_everything_of(folder)
 
 
 @pytest.fixture

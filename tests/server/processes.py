@@ -58,6 +58,13 @@ def kill(pid: int) -> None:
         return
 
 
+def end_everything_of(store: Path | str) -> None:
+    """End all that its server consists of: first the supervisors, which would start another one."""
+    while found := supervisors_of(store) or servers_of(store):
+        for process in found:
+            kill(process.pid)
+
+
 def lock_is_free(store: Path) -> bool:
     """Whether a server could be started."""
     try:

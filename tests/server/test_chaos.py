@@ -61,8 +61,11 @@ class Chaos:
         kernel.leave() if self.random.random() < 0.5 else kernel.kill()
 
     def end_all(self):
+        """All leave or are killed, and sometimes what serves them too."""
         while self.living:
             self.end(self.living.pop())
+        for process in self.random.choice([[], servers_of(self.folder), supervisors_of(self.folder)]):
+            kill(process.pid)
 
 
 def run(start, folder, *, rounds, seed):

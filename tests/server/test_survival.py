@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 
 import nats
 import pytest
@@ -71,6 +72,17 @@ def test_the_server_ends_when_its_supervisor_and_the_kernel_are_killed(kernel, f
     kill(kernel.pid)
     kill(supervisor.pid)
     assert eventually(lambda: is_at_rest(folder), 5)
+
+
+def test_a_server_ends_when_its_supervisor_is_killed_while_starting_it(start, folder):
+    for delay in range(20):
+        kernel = start()
+        (supervisor,), (server,) = supervisors_of(folder), servers_of(folder)
+        kill(kernel.pid)
+        kill(server.pid)
+        time.sleep(delay / 2000)  # the moment is what varies here: before, at and after the fork and the exec
+        kill(supervisor.pid)
+        assert eventually(lambda: is_at_rest(folder), 5)
 
 
 def test_an_orphaned_server_is_ended_by_the_next_supervisor(start, folder):

@@ -106,6 +106,7 @@ def _end_with_parent(parent: int) -> Callable[[], None] | None:
         return None  # a Python without ctypes: the next supervisor ends an orphan
 
     def ask_for_it() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler would swallow it until the exec
         prctl(1, int(signal.SIGTERM), 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             os._exit(1)  # the parent ended before it could be asked for
