@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, overload
 
 from happen_nb.errors import HistoryGoneError
@@ -154,8 +155,9 @@ class History(Shown, Sequence[Commit], kind="history"):
         Parameters
         ----------
         *selectors, **named : path or callable
-            One column each, named by its path, function or keyword. Where a path leads nowhere, or a
-            callable raises KeyError, IndexError or TypeError, the value is None.
+            One column each, named by its path, function or keyword; ``_2`` and so on is added to a name
+            that is taken. Where a path leads nowhere, or a callable raises KeyError, IndexError or
+            TypeError, the value is None.
 
         Returns
         -------
@@ -170,10 +172,9 @@ class History(Shown, Sequence[Commit], kind="history"):
         """
         import pandas as pd
 
-        columns = {_name(selector): selector for selector in selectors} | named
-        data: dict[str, list[Any]] = {"time": [commit.time for commit in self]}
-        for name, selector in columns.items():
-            data[name] = [lenient(commit.after, selector) for commit in self]
+        data: dict[str, Any] = {"time": pd.to_datetime([commit.time for commit in self], utc=True)}
+        for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
+            data[_unused(name, data)] = [lenient(commit.after, selector) for commit in self]
         index = pd.Index([commit.revision for commit in self], name="revision")
         return pd.DataFrame(data, index=index)
 
@@ -199,9 +200,11 @@ class Journal(Shown, Sequence[Commit], kind="journal"):
         """One row a commit: index ``sequence``; ``time`` in UTC, ``node revision by cause``."""
         import pandas as pd
 
-        rows = [(c.time, c.node, c.revision, c.by, c.cause) for c in self]
+        rows = [(c.node, c.revision, c.by, c.cause) for c in self]
         index = pd.Index([commit.sequence for commit in self], name="sequence")
-        return pd.DataFrame(rows, columns=["time", "node", "revision", "by", "cause"], index=index)
+        frame = pd.DataFrame(rows, columns=["node", "revision", "by", "cause"], index=index)
+        frame.insert(0, "time", pd.to_datetime([commit.time for commit in self], utc=True))
+        return frame
 
 
 def lenient(state: FrozenDict, selector: Selector) -> Any:
@@ -216,3 +219,8 @@ def _name(selector: Selector) -> str:
     if isinstance(selector, Callable):  # type: ignore[arg-type]
         return getattr(selector, "__name__", "value")
     return format_path(parse_path(selector)) or "state"  # type: ignore[arg-type]
+
+
+def _unused(name: str, taken: Collection[str]) -> str:
+    numbered = (f"{name}_{number}" for number in count(2))
+    return next(candidate for candidate in chain([name], numbered) if candidate not in taken)

@@ -319,8 +319,11 @@ class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
 
 def spaces() -> Spaces:
     """The spaces on the current space's server: ``.name .nodes .bytes .last_change`` each."""
-    session = current()._session
-    return Spaces(bridge().wait(list_spaces(session.connection, session.timeout)))
+    return wait_for(_spaces(current()._session))
+
+
+async def _spaces(session: Session) -> Spaces:
+    return Spaces(await on_io(list_spaces(session.connection, session.timeout)))
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

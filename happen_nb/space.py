@@ -256,6 +256,8 @@ class Space(Shown, kind="space"):
         return await wait_in_loop(self._journal(since, limit))
 
     async def _journal(self, since: Any, limit: int | None) -> Journal:
+        if limit is not None and limit < 0:
+            raise ValueError(f"journal: limit is {limit}; give 0 or more, or none for all")
         position = await _after(self._session, since)
         stream = self._session.stream
         records = await on_io(history.commits(stream, None, limit=limit, since=position))

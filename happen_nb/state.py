@@ -13,7 +13,7 @@ from happen_nb.model.commits import EMPTY, CommitRecord, Cut
 from happen_nb.model.frozen import FrozenDict, equal
 from happen_nb.model.paths import Selector, select
 from happen_nb.model.transforms import Transform, evaluate, takes_second
-from happen_nb.model.values import biggest_part, dumps, freeze_state
+from happen_nb.model.values import biggest_part, dumps
 from happen_nb.runtime.bridge import evaluating, on_io, wait_for, wait_in_loop
 from happen_nb.runtime.session import Change
 from happen_nb.shown import Shown
@@ -166,7 +166,7 @@ class State(Shown, kind="state"):
                 evaluating.reset(token)
             viewed = frozenset(views._viewed) if serializable else None
         else:
-            new, viewed = freeze_state(transform, node=self._name), None
+            new, viewed = evaluate(transform, EMPTY, None, node=self._name, revision=0), None
         if _holds(record, new):
             return None
         return Change(self._name, new, self._body(new), cut, viewed)
@@ -350,7 +350,8 @@ def _holds(record: CommitRecord | None, state: FrozenDict) -> bool:
 async def position_of(session: Session, when: Any) -> int:
     """The journal position that a moment means: all commits up to it are in."""
     if isinstance(when, Commit):
-        return when._record.read
+        record = when._record
+        return record.sequence - 1 if record.id is None else record.read  # another client's does not say
     if isinstance(when, datetime):
         return await history.position_at(session.stream, when)
     raise TypeError(f"at: {when!r} is no moment; give a datetime, a Commit, or (state.at) a revision")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import orjson
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 NO_LAG = 0.05
 """Seconds to wait for a replica of the stream that answered before it had all."""
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""Servers count ns in 64 bits, which end in 2262; what is asked for after this is asked for here."""
 
 
 async def commits(
@@ -101,8 +103,10 @@ async def at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
     HistoryGoneError
         It was trimmed.
     ValueError
-        There is no such revision yet.
+        There is no such revision, or not yet.
     """
+    if revision < 0:
+        raise ValueError(f'node "{node}" has no revision {revision}; its first commit makes revision 1')
     heads = _number(await _read(stream, stream.subjects.state(node), headers_only=True), stream)
     for record in heads:
         if record.revision == revision:
@@ -143,6 +147,8 @@ async def at_position(stream: Stream, node: str, position: int) -> CommitRecord 
 
 
 async def _last_at(stream: Stream, node: str, position: int) -> CommitRecord | None:
+    if not position:
+        return None  # to the server, up to 0 means up to the end
     subject = stream.subjects.state(node)
     request = orjson.dumps({"multi_last": [subject], "up_to_seq": position})
     get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
@@ -170,8 +176,9 @@ async def _must_be_whole(stream: Stream, node: str, position: int, first: list[C
 
 
 async def position_at(stream: Stream, moment: datetime) -> int:
-    """The sequence of the last message stored at or before a moment."""
-    start = moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    """The sequence of the last message stored at or before a moment, which is a whole microsecond."""
+    moment = min(moment.astimezone(UTC), LATEST)
+    start = (moment + timedelta(microseconds=1)).isoformat().replace("+00:00", "Z")
     after = await read(
         stream.connection,
         stream.subjects.stream,
