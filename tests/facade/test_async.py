@@ -1,0 +1,197 @@
+"""The awaitable twins, and blocking calls where a loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import datetime as dt
+import functools
+import threading
+
+import pytest
+
+import happen_nb as happen
+
+
+def in_a_loop(test):
+    """Run an async test in a loop of its own."""
+
+    @functools.wraps(test)
+    def run(**fixtures):
+        asyncio.run(test(**fixtures))
+
+    return run
+
+
+@in_a_loop
+async def test_every_twin(space):
+    orders = await space.acreate_node("orders", initial={"n": 0})
+    commit = await orders.state.aset(lambda s: {"n": s["n"] + 1})
+    seen = []
+    orders.state.watch(seen.append)
+
+    assert await orders.state.aget("n") == await orders.state.aget("n", fresh=True) == 1
+    assert (commit.revision, commit.after) == (2, {"n": 1})
+    assert [c.revision for c in await orders.state.ahistory()] == [1, 2]
+    assert [c.revision for c in await orders.state.ahistory(1)] == [2]
+    assert await orders.state.aat(1) == {"n": 0}
+    assert await orders.state.aat(commit.time) == {"n": 1}
+    assert (await orders.state.arevert(1)).after == {"n": 0}
+    assert await orders.state.await_for(lambda s: s["n"] == 0) == {"n": 0}
+    await space.asettle()
+    assert [c.revision for c in seen] == [3]
+    assert dict(await space.aat(commit.time)) == {"orders": {"n": 1}}
+    assert [c.revision for c in await space.ajournal(since=commit)] == [3]
+    fork = await space.afork(f"{space.name[:50]}_fork")
+    assert fork.views.orders.get("n") == 0
+    fork.drop()
+    await orders.adelete()
+    assert "orders" not in space.views
+    await space.aclear()
+    assert len(await space.ajournal()) == 0
+
+
+@in_a_loop
+async def test_the_twins_of_the_module(store):
+    space = await happen.aconnect(store=store, name="twins")
+    assert happen.current() is space
+    assert await happen.aconnect(store=store, name="twins", fresh=True) is space
+    await space.aclose()
+    with pytest.raises(happen.ClosedError):
+        space.create_node("orders")
+
+
+@in_a_loop
+async def test_the_twins_raise_what_the_calls_raise(space):
+    orders = await space.acreate_node("orders", initial={"n": 0})
+
+    with pytest.raises(happen.InvalidNameError):
+        await space.acreate_node("a.b")
+    with pytest.raises(happen.StateError):
+        await orders.state.aset(lambda s: None)
+    with pytest.raises(ZeroDivisionError):
+        await orders.state.aset(lambda s: 1 / 0)
+    with pytest.raises(happen.TransformError):
+        await orders.state.aset(_async_transform)
+    with pytest.raises(ValueError, match="revision 9"):
+        await orders.state.aat(9)
+    with pytest.raises(ValueError, match="limit"):
+        await orders.state.ahistory(-1)
+    with pytest.raises(TimeoutError, match="orders"):
+        await orders.state.await_for(lambda s: s["n"] == 1, timeout=0.05)
+
+
+async def _async_transform(state):
+    return state
+
+
+@in_a_loop
+async def test_the_loop_runs_while_a_twin_waits(space):
+    orders = await space.acreate_node("orders", initial={"n": 0})
+    waiting = asyncio.create_task(orders.state.await_for(lambda s: s["n"] == 5, timeout=30))
+
+    for n in range(1, 6):
+        await orders.state.aset({"n": n})
+
+    assert await waiting == {"n": 5}
+
+
+@in_a_loop
+async def test_many_tasks_increment_and_lose_nothing(space):
+    counter = await space.acreate_node("counter", initial={"n": 0})
+
+    await asyncio.gather(*(counter.state.aset(lambda s: {"n": s["n"] + 1}) for _ in range(50)))
+
+    assert counter.state.get("n") == 50
+
+
+@in_a_loop
+async def test_a_cancelled_wait_ends_at_once_and_the_space_stays_usable(space):
+    orders = await space.acreate_node("orders", initial={"n": 0})
+    waiting = asyncio.create_task(orders.state.await_for(lambda s: s["n"] == 1, timeout=60))
+    await asyncio.sleep(0)
+
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (await orders.state.aset({"n": 1})).revision == 2
+
+
+@in_a_loop
+async def test_asyncio_timeout_limits_a_twin(space):
+    orders = await space.acreate_node("orders", initial={"n": 0})
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await orders.state.await_for(lambda s: s["n"] == 1, timeout=60)
+
+    assert (await orders.state.aset({"n": 1})).revision == 2
+
+
+@in_a_loop
+async def test_a_transform_runs_in_the_callers_thread_and_context(space):
+    variable = contextvars.ContextVar("variable")
+    variable.set("mine")
+    orders = await space.acreate_node("orders")
+
+    commit = await orders.state.aset(
+        lambda s: {"thread": threading.current_thread() is threading.main_thread(), "context": variable.get()}
+    )
+
+    assert commit.after == {"thread": True, "context": "mine"}
+
+
+@in_a_loop
+async def test_a_twin_inside_a_transform_is_a_transform_error(space):
+    orders = await space.acreate_node("orders", initial={"n": 0})
+    inner = []
+
+    def transform(state):
+        inner.append(orders.state.aset({"n": 9}))
+        with pytest.raises(happen.TransformError):
+            inner[0].send(None)
+        return {"n": 1}
+
+    assert (await orders.state.aset(transform)).after == {"n": 1}
+
+
+@in_a_loop
+async def test_blocking_calls_work_inside_a_coroutine(space):
+    orders = space.create_node("orders", initial={"n": 0})
+
+    assert orders.state.set({"n": 1}).revision == 2
+    assert orders.state.get("n", fresh=True) == 1
+    assert len(orders.state.history()) == 2
+    assert orders.state.at(dt.datetime.now(dt.UTC)) == {"n": 1}
+
+
+@in_a_loop
+async def test_twins_serve_several_loops(space):
+    orders = await space.acreate_node("orders", initial={"n": 0})
+
+    def in_another_loop():
+        return asyncio.run(orders.state.aset(lambda s: {"n": s["n"] + 1}))
+
+    await asyncio.gather(*(asyncio.to_thread(in_another_loop) for _ in range(8)))
+
+    assert orders.state.get("n") == 8
+
+
+# -- run ---------------------------------------------------------------------------------------------
+
+
+def test_run_gives_the_result_of_a_coroutine_from_plain_code(space):
+    async def work():
+        node = await space.acreate_node("orders", initial={"n": 1})
+        return await node.state.aget("n", fresh=True)
+
+    assert happen.run(work()) == 1
+
+
+def test_run_raises_what_the_coroutine_raises():
+    async def work():
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match="mine"):
+        happen.run(work())

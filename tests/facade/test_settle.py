@@ -1,0 +1,100 @@
+"""``space.settle``: what followed has been done."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import happen_nb as happen
+
+
+@pytest.fixture
+def orders(space):
+    return space.create_node("orders", initial={"n": 0})
+
+
+def test_settle_waits_for_the_watches_of_what_was_committed(space, orders):
+    seen = []
+    orders.state.watch(lambda commit: seen.append(commit.revision))
+    for n in range(1, 101):
+        orders.state.set({"n": n})
+
+    space.settle()
+
+    assert seen == list(range(2, 102))
+
+
+def test_settle_waits_for_what_watches_commit_and_for_the_watches_of_that(space, orders):
+    chain = [space.create_node(f"n{n}", initial={"n": 0}) for n in range(5)]
+    seen = []
+    for one, other in zip([orders, *chain], chain, strict=False):
+        one.state.watch(lambda commit, other=other: other.state.set({"n": commit.after["n"]}))
+    chain[-1].state.watch(lambda commit: seen.append(commit.after["n"]))
+
+    orders.state.set({"n": 7})
+    space.settle()
+
+    assert seen == [7]
+
+
+def test_settle_returns_at_once_when_nothing_is_going_on(space, orders):
+    space.settle(timeout=0)
+
+
+def test_settle_names_what_still_runs(space, orders):
+    may_go = threading.Event()
+
+    def dawdle(commit):
+        may_go.wait(60)
+
+    orders.state.watch(dawdle)
+    orders.state.set({"n": 1})
+
+    with pytest.raises(TimeoutError, match=r'dawdle.*"orders"'):
+        space.settle(timeout=0.05)
+
+    may_go.set()
+    space.settle()
+
+
+def test_settle_in_a_watch_callback_is_an_error_instead_of_a_circle(space, orders):
+    orders.state.watch(lambda commit: space.settle())
+    orders.state.set({"n": 1})
+
+    space.settle()
+
+    (failure,) = space.failures
+    assert isinstance(failure.exception, happen.HappenError)
+    assert "wait for itself" in str(failure.exception)
+
+
+def test_settle_in_a_transform_is_a_transform_error(space, orders):
+    with pytest.raises(happen.TransformError):
+        orders.state.set(lambda s: space.settle() or s)
+
+
+def test_failures_retry_calls_again_and_takes_off_what_works(space, orders):
+    broken = True
+    done = []
+
+    def callback(commit):
+        if broken:
+            raise ValueError(commit.after["n"])
+        done.append(commit.after["n"])
+
+    orders.state.watch(callback)
+    other = space.create_node("other")
+    other.state.watch(callback)
+    orders.state.set({"n": 1})
+    other.state.set({"n": 2})
+    space.settle()
+
+    with pytest.raises(ValueError, match=r"1|2"):
+        space.failures.retry()
+    assert len(space.failures) == 2
+    broken = False
+    space.failures.retry("other")
+    assert (done, [failure.node for failure in space.failures]) == ([2], ["orders"])
+    space.failures.retry()
+    assert (done, list(space.failures)) == ([2, 1], [])
