@@ -335,6 +335,7 @@ class Space(Shown, kind="space"):
 
     async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is None:
+            await on_io(self._session.fresh(self._session.timeout))
             records = self._session.replica.cut().nodes
             return {name: record.state for name, record in records.items() if not record.deleted}
         moment = await self._at(at)

@@ -41,7 +41,8 @@ class Lab:
         """Start the kernel that a new notebook gets, and give its process."""
         self.call("api/kernels", {"name": "python3"})
         children = psutil.Process(self.process.pid).children()
-        [kernel] = [child for child in children if "ipykernel_launcher" in child.cmdline()]
+        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        [kernel] = [child for child in alive if "ipykernel_launcher" in child.cmdline()]
         return kernel
 
 

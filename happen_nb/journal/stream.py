@@ -103,8 +103,8 @@ class Stream:
 
     async def ensure(self, options: Options) -> Info:
         """Make the stream, or change what is stored where `options` say so."""
-        info = await self._find()
-        if info is None:
+        info = await self._look()
+        if info is None:  # if it is there after all, making it again changes nothing
             answer = await self._create(options)
             error = answer.get("error")
             if not error:
@@ -172,14 +172,19 @@ class Stream:
 
     async def _find(self) -> Info | None:
         """Ask until it is clear: just after a server's start it says 'stream not found' for a moment."""
-        for pause in (0.0, 0.05, 0.2):
+        for pause in (0.05, 0.2):
+            if info := await self._look():
+                return info
             await asyncio.sleep(pause)
-            answer = await self._api("INFO")
-            error = answer.get("error")
-            if not error:
-                return _info(answer)
-            if error.get("err_code") != NOT_FOUND:
-                raise server_error(f'the space "{self.subjects.space}"', error)
+        return await self._look()
+
+    async def _look(self) -> Info | None:
+        answer = await self._api("INFO")
+        error = answer.get("error")
+        if not error:
+            return _info(answer)
+        if error.get("err_code") != NOT_FOUND:
+            raise server_error(f'the space "{self.subjects.space}"', error)
         return None
 
     async def _api(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

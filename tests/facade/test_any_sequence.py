@@ -98,9 +98,11 @@ class AnySequence(RuleBasedStateMachine):
         node, model = self.of(name)
         before = model.now
         changed = model.set({k: v for k, v in before.items() if k != key})
-        self.check(
-            node.state.set(happen.draft(lambda d: d.pop(key, None) and None)), model, before, changed=changed
-        )
+
+        def take_out(draft):
+            draft.pop(key, None)
+
+        self.check(node.state.set(happen.draft(take_out)), model, before, changed=changed)
 
     @rule(name=NAMES)
     def fail(self, name):
