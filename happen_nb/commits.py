@@ -52,15 +52,29 @@ class Commit(Shown, kind="commit"):
     (2, {'open': 2}, {'open': 3})
     """
 
-    def __init__(self, record: CommitRecord, previous: CommitRecord | None, *, changed: bool = True) -> None:
+    def __init__(
+        self, record: CommitRecord, previous: CommitRecord | None, *, unchanged_at: int | None = None
+    ) -> None:
         self._record = record
         self._previous = previous
-        self.changed = changed
+        self._unchanged_at = unchanged_at
+
+    @property
+    def changed(self) -> bool:  # noqa: D102 - described above, as the others
+        return self._unchanged_at is None
+
+    @property
+    def read(self) -> int:
+        """The journal position of the cut that its transform read."""
+        if self._unchanged_at is not None:
+            return self._unchanged_at
+        record = self._record  # another client's commit does not say
+        return record.sequence - 1 if record.id is None else record.read
 
     node: str = property(lambda self: self._record.node)  # type: ignore[assignment]
 
     @property
-    def revision(self) -> int:  # noqa: D102 - described above, as the others
+    def revision(self) -> int:  # noqa: D102
         return self._record.revision
 
     @property
@@ -129,15 +143,17 @@ class History(Shown, Sequence[Commit], kind="history"):
     ----------
     node : str
     truncated : bool
-        Whether older ones are not here: trimmed, or left out by a limit.
+        Whether older ones are not stored any more. A limit alone does not count.
     """
 
-    def __init__(self, node: str, records: Sequence[CommitRecord], limit: int | None) -> None:
+    def __init__(
+        self, node: str, records: Sequence[CommitRecord], limit: int | None, *, truncated: bool
+    ) -> None:
         self.node = node
+        self.truncated = truncated
         shown = records if limit is None else records[max(0, len(records) - limit) :]
         earlier = {record.node: record for record in records[: len(records) - len(shown)]}
         self._commits = _chain(shown, earlier)
-        self.truncated = bool(records) and (records[0].revision > 1 or len(shown) < len(records))
 
     @overload
     def __getitem__(self, index: int) -> Commit: ...
@@ -174,7 +190,7 @@ class History(Shown, Sequence[Commit], kind="history"):
 
         data: dict[str, Any] = {"time": pd.to_datetime([commit.time for commit in self], utc=True)}
         for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
-            data[_unused(name, data)] = [lenient(commit.after, selector) for commit in self]
+            data[_unused(name, data)] = column([lenient(commit.after, selector) for commit in self])
         index = pd.Index([commit.revision for commit in self], name="revision")
         return pd.DataFrame(data, index=index)
 
@@ -205,6 +221,13 @@ class Journal(Shown, Sequence[Commit], kind="journal"):
         frame = pd.DataFrame(rows, columns=["node", "revision", "by", "cause"], index=index)
         frame.insert(0, "time", pd.to_datetime([commit.time for commit in self], utc=True))
         return frame
+
+
+def column(values: list[Any]) -> Any:
+    """A frame's column; as objects where some value is None, which else would become NaN."""
+    import pandas as pd
+
+    return pd.Series(values, dtype=object if any(value is None for value in values) else None).array
 
 
 def lenient(state: FrozenDict, selector: Selector) -> Any:

@@ -210,9 +210,13 @@ async def _connect(
     timeout: float | None = None,
 ) -> Space:
     check_name(name, "space")
+    if not isinstance(fresh, bool) and fresh != "force":
+        raise ValueError(f'connect: fresh is {fresh!r}; give True, False or "force"')
+    if timeout is not None and timeout <= 0:
+        raise ValueError(f"connect: timeout is {timeout!r}; give seconds, more than 0")
     options = _options(replicas, history, event_ttl)
     proof = Credentials(token, user, password, None if credentials is None else os.fspath(credentials), tls)
-    seconds = timeout or (TIMEOUT_REPLICATED if (replicas or 1) > 1 else TIMEOUT)
+    seconds = timeout if timeout is not None else (TIMEOUT_REPLICATED if (replicas or 1) > 1 else TIMEOUT)
     target = _target(servers, store, proof, sync, seconds)
     space = await on_io(_open(target, name, options))
     if fresh:
@@ -271,8 +275,11 @@ async def _open(target: Target, name: str, options: Options) -> Space:
         if server is not None:
             server.on_moved(lambda url: bridge().soon(session.connection.moved, url))
 
-        async def open_other(other: str) -> Space:
-            return await _open(target, other, Options())
+        async def open_other(other: str) -> tuple[Space, bool]:
+            """A space beside this one, and whether it was opened just now."""
+            known = list(registry.spaces.values())
+            space = await on_io(_open(target, other, Options()))
+            return space, space not in known
 
         return registry.add(target, name, Space(name, session, server, open_other, registry.remove))
 

@@ -74,7 +74,7 @@ class Space(Shown, kind="space"):
         name: str,
         session: Session,
         server: Embedded | None,
-        opener: Callable[[str], Coroutine[Any, Any, Space]],
+        opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
     ) -> None:
         self.name = name
@@ -136,9 +136,10 @@ class Space(Shown, kind="space"):
         check_name(name, "node")
         state = None if initial is None else freeze_state(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
-        self._local[name] = self._session.replica.newest(name)
+        newest = self._session.replica.newest(name)
         if state is not None:
             await node.state._begin(state)
+        self._local[name] = newest
         return node
 
     def _is_local(self, name: str, newest: CommitRecord | None) -> bool:
@@ -321,10 +322,13 @@ class Space(Shown, kind="space"):
     async def _fork(self, name: str, at: Any) -> Space:
         check_name(name, "space")
         states = await self._states(at)
-        target = await on_io(self._opener(name))
+        target, opened = await self._opener(name)
         if target is self or not target._session.replica.empty():
+            if opened:
+                await target._close()
             raise ValueError(f'fork: the space "{name}" is not empty; take another name, or drop() it first')
         try:
+            await on_io(target._session.change(self._session.info.options))
             for node, state in states.items():
                 await (await target._create_node(node, None)).state._begin(state)
         except BaseException:

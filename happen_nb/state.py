@@ -148,7 +148,7 @@ class State(Shown, kind="state"):
             change = self._change(transform, cut, serializable=serializable)
             if change is None:
                 record = cut.nodes.get(self._name)
-                return Commit(record or self._nothing(), record, changed=False)
+                return Commit(record or self._nothing(), record, unchanged_at=cut.position)
             applied = await on_io(session.commit(change, deadline))
             if applied is not None:
                 return Commit(*applied)
@@ -183,7 +183,9 @@ class State(Shown, kind="state"):
         return body
 
     def _nothing(self) -> CommitRecord:
-        return CommitRecord(self._name, 0, 0, 0, None)
+        nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"")
+        nothing.known(EMPTY)
+        return nothing
 
     async def _begin(self, initial: FrozenDict) -> None:
         """Commit `initial` if the node has no state; whoever else was first has won."""
@@ -197,6 +199,7 @@ class State(Shown, kind="state"):
     async def _delete(self) -> Commit | None:
         session = self._space._session
         deadline = time.monotonic() + session.timeout
+        await on_io(session.fresh(session.timeout))  # another process may just have made it
         while True:
             cut = session.replica.cut_of(self._name)
             record = cut.nodes.get(self._name)
@@ -251,8 +254,11 @@ class State(Shown, kind="state"):
         if limit is not None and limit < 0:
             raise ValueError(f"history: limit is {limit}; give 0 or more, or none for all")
         more = None if limit is None else limit + 1  # one more, to know what the first one changed
-        records = await on_io(history.commits(self._space._session.stream, self._name, limit=more))
-        return History(self._name, records, limit)
+        stream = self._space._session.stream
+        records = await on_io(history.commits(stream, self._name, limit=more))
+        later = bool(records) and records[0].revision > 1
+        truncated = later and await on_io(history.oldest_revision(stream, self._name)) > 1
+        return History(self._name, records, limit, truncated=truncated)
 
     def at(self, when: Any) -> FrozenDict:
         """The state as it was.
@@ -350,8 +356,7 @@ def _holds(record: CommitRecord | None, state: FrozenDict) -> bool:
 async def position_of(session: Session, when: Any) -> int:
     """The journal position that a moment means: all commits up to it are in."""
     if isinstance(when, Commit):
-        record = when._record
-        return record.sequence - 1 if record.id is None else record.read  # another client's does not say
+        return when.read
     if isinstance(when, datetime):
         return await history.position_at(session.stream, when)
     raise TypeError(f"at: {when!r} is no moment; give a datetime, a Commit, or (state.at) a revision")

@@ -51,7 +51,8 @@ class Views(Shown, Mapping[str, View], kind="views"):
     """Node name -> `View`, of every node of the space in every process.
 
     ``space.views`` always shows the newest states. The views that a transform is given are of one moment.
-    An attribute works too, and its ``_`` also finds ``-``: ``views.customer_service``.
+    An attribute works too, and its ``_`` also finds ``-``: ``views.customer_service``. A node named like
+    a method of mappings, as ``items`` is, is ``views["items"]`` only.
     """
 
     def __init__(self, space: Space, cut: Cut | None = None) -> None:

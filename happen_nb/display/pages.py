@@ -79,6 +79,8 @@ def journal(x: shown.Journal, budget: Budget) -> Page:
 
 def views(x: shown.Views) -> Page:
     """All nodes that the views of a space reach."""
+    if isinstance(known := _attempt(lambda: len(x)), HappenError):
+        return Page(Heading("Views of", name(x.space.name)), (_error(known),))
     rows = [_node_row(each, partial(x.__getitem__, each), Cell()) for each in islice(x, NODES)]
     heading = Heading("Views of", name(x.space.name), (part(count(len(x), "node")),))
     if not rows:
@@ -88,7 +90,9 @@ def views(x: shown.Views) -> Page:
 
 def space(x: shown.Space) -> Page:
     """The nodes of a space: those of this process first, marked if there are others."""
-    nodes, others = x.nodes, [each for each in x.views if each not in x.nodes]
+    nodes, others = x.nodes, _attempt(lambda: [each for each in x.views if each not in x.nodes])
+    if isinstance(others, HappenError):
+        return Page(Heading("Space", name(x.name)), (_error(others),))
     number = len(nodes) + len(others)
     parts = [part(count(number, "node")), part(_server_of(x.server))]
     if len(x.failures):

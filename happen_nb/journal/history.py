@@ -53,6 +53,12 @@ async def commits(
     return _number(await _read(stream, subject, start=start), stream, previous)
 
 
+async def oldest_revision(stream: Stream, node: str) -> int:
+    """The revision of a node's oldest stored commit; 0 if nothing of it is stored."""
+    first = await _read(stream, stream.subjects.state(node), headers_only=True, limit=1)
+    return _number(first, stream)[0].revision if first else 0
+
+
 async def _read(
     stream: Stream,
     subject: str,
@@ -114,11 +120,10 @@ async def at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
             return next(iter(_number(found, stream, {node: _before(record)})))
     if heads and revision > heads[-1].revision:
         raise ValueError(f'node "{node}" has no revision {revision} yet; its newest is {heads[-1].revision}')
-    oldest = heads[0].revision if heads else None
-    raise HistoryGoneError(
-        f'node "{node}": revision {revision} is not stored any more'
-        + (f"; the oldest is {oldest}" if oldest else "; nothing is stored of it")
-    )
+    if not heads and not await _cleared_after(stream, 0):
+        raise ValueError(f'node "{node}" has no revision {revision} yet; it has no commits')
+    oldest = f"the oldest is {heads[0].revision}" if heads else "the space was cleared"
+    raise HistoryGoneError(f'node "{node}": revision {revision} is not stored any more; {oldest}')
 
 
 def _before(record: CommitRecord) -> CommitRecord:
@@ -168,11 +173,15 @@ async def _last_at(stream: Stream, node: str, position: int) -> CommitRecord | N
 
 async def _must_be_whole(stream: Stream, node: str, position: int, first: list[CommitRecord]) -> None:
     trimmed = bool(first) and first[0].revision > 1
-    if trimmed or await _read(stream, stream.subjects.clear, start=position + 1, headers_only=True, limit=1):
+    if trimmed or await _cleared_after(stream, position):
         raise HistoryGoneError(
             f'node "{node}": what it was at that moment is not stored any more; '
             "connect with a larger history to keep more"
         )
+
+
+async def _cleared_after(stream: Stream, position: int) -> bool:
+    return bool(await _read(stream, stream.subjects.clear, start=position + 1, headers_only=True, limit=1))
 
 
 async def position_at(stream: Stream, moment: datetime) -> int:

@@ -70,6 +70,11 @@ class Info:
     history: int
     event_ttl: int
 
+    @property
+    def options(self) -> Options:
+        """The options that make a stream like this one."""
+        return Options(self.history, self.event_ttl, self.replicas)
+
 
 def _info(answer: dict[str, Any]) -> Info:
     state, config = answer["state"], answer["config"]

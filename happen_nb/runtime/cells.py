@@ -23,18 +23,27 @@ class Cells:
     def __init__(self) -> None:
         self._registered: dict[str, list[Callable[[], object]]] = {}
         self._cell: str | None = None
+        self._depth = 0
         self._thread = threading.main_thread()
         self._hooked: Any = None
 
     def begin(self, cell: str) -> None:
-        """A run of `cell` begins: take off what its last run registered."""
+        """A run of `cell` begins: take off what its last run registered.
+
+        A cell that a cell runs, as ``%%capture`` does, is a part of the outer one.
+        """
+        self._depth += 1
+        if self._depth > 1:
+            return
         for stop in self._registered.pop(cell, []):
             stop()
         self._cell = cell
 
     def end(self) -> None:
         """The run has ended: nothing registered from now on belongs to it."""
-        self._cell = None
+        self._depth = max(0, self._depth - 1)
+        if not self._depth:
+            self._cell = None
 
     def register(self, stop: Callable[[], object]) -> None:
         """Call `stop` when the cell that runs now is run again."""
@@ -53,6 +62,7 @@ class Cells:
         parent = getattr(shell, "parent_header", None) or {}
         if getattr(shell, "kernel", None) is not None and parent.get("content", {}).get("code"):
             self._cell = _key(parent.get("metadata", {}).get("cellId"), parent["content"]["code"])
+            self._depth = 1
 
 
 def _shell() -> Any:

@@ -55,6 +55,7 @@ class Replica:
         self._expected: dict[str, Expected] = {}
         self._changes: dict[str, set[asyncio.Future[None]]] = {}
         self._listeners: list[Listener] = []
+        self._closed: Exception | None = None
 
     # -- reading, from any thread --------------------------------------------------------------------
 
@@ -179,31 +180,48 @@ class Replica:
         """Wait until a node's newest record is not `known` any more; False after `timeout` seconds."""
         if self._records.get(node) is not known:
             return True
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changes.setdefault(node, set()).add(future)
+        future = self._future()
+        waiting = self._changes.setdefault(node, set())
+        waiting.add(future)
         try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            return False
-        return True
+            return await _within(timeout, future)
+        finally:
+            waiting.discard(future)
 
     async def reached(self, position: int, timeout: float) -> bool:
         """Wait until the replica is at `position`; False if it takes longer than `timeout` seconds."""
         if self._position >= position:
             return True
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future = self._future()
         self._count += 1
         heapq.heappush(self._waiting, (position, self._count, future))
-        try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            return False
-        return True
+        return await _within(timeout, future)
+
+    def _future(self) -> asyncio.Future[None]:
+        if self._closed is not None:
+            raise self._closed
+        return asyncio.get_running_loop().create_future()
+
+    def close(self, why: Exception) -> None:
+        """Nothing follows any more: whoever waits is told `why`."""
+        self._closed = why
+        waiting = [future for futures in self._changes.values() for future in futures]
+        for future in (*waiting, *(future for _, _, future in self._waiting)):
+            if not future.done():
+                future.set_exception(why)
 
     def _wake(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._position:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
+
+
+async def _within(timeout: float, future: asyncio.Future[None]) -> bool:
+    """Whether it resolves within `timeout` seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            await future
+    except TimeoutError:
+        return False
+    return True

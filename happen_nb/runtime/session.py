@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from happen_nb.errors import HappenError, HappenTimeoutError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, NotStoredError, OutcomeUnknownError
 from happen_nb.journal import append, history, wire
 from happen_nb.journal.append import BatchLostError, RefusedError
 from happen_nb.journal.connection import Connection
@@ -141,6 +141,7 @@ class Session:
         """Stop following and disconnect."""
         for task in self._tasks:
             task.cancel()
+        self.replica.close(ClosedError(f'the space "{self.subjects.space}" was closed while this waited'))
         await self._follower.stop()
         await self.connection.close()
 

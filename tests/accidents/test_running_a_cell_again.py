@@ -99,12 +99,6 @@ def test_a_cell_with_a_magic_is_a_cell_like_others(kernel, cell):
     assert seen_of_one_commit(kernel) == ["first"]
 
 
-NESTED = pytest.mark.xfail(
-    strict=True, reason="a cell that runs within a cell ends the outer one for `cells`"
-)
-
-
-@NESTED
 def test_what_is_watched_after_a_cell_that_a_cell_runs_belongs_to_the_outer_cell(kernel):
     for _ in range(2):
         kernel.do(f"get_ipython().run_cell('pass')\n{WATCH}", "cell-1")
@@ -112,7 +106,6 @@ def test_what_is_watched_after_a_cell_that_a_cell_runs_belongs_to_the_outer_cell
     assert seen_of_one_commit(kernel) == ["first"]
 
 
-@NESTED
 def test_what_is_watched_under_capture_belongs_to_the_cell(kernel):
     kernel.do(f"%%capture\n{WATCH}", "cell-1")
     kernel.do(f"%%capture\n{EDITED}", "cell-1")

@@ -65,7 +65,6 @@ def test_a_history_that_begins_with_the_first_commit_is_not_truncated(orders):
     assert not orders.state.history(limit=3).truncated
 
 
-@pytest.mark.xfail(strict=True, reason="a limit sets .truncated, although nothing is gone")
 def test_a_limit_alone_does_not_make_a_history_truncated(orders):
     fill(orders, 3)
 
@@ -137,9 +136,6 @@ def test_in_a_frame_what_is_missing_is_missing(orders):
     ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="pandas turns the None of a missing path into NaN, and ints into floats"
-)
 def test_in_a_frame_a_missing_path_is_none(orders):
     orders.state.set({"n": 1})
     orders.state.set({"m": 1})

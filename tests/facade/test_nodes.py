@@ -48,6 +48,13 @@ def test_an_initial_that_is_no_state_is_refused_and_makes_no_node(space, initial
     assert "orders" not in space.views
 
 
+def test_an_initial_that_is_too_large_makes_no_node(space):
+    with pytest.raises(happen.TooLargeError):
+        space.create_node("orders", initial={"text": "x" * 9_000_000})
+
+    assert "orders" not in space.nodes
+
+
 def test_another_process_sees_a_node_from_its_first_commit_on(space, other):
     node = space.create_node("orders")
     assert other.ask('"orders" in space.views') is False

@@ -101,6 +101,10 @@ def test_servers_and_store_together_are_refused(store):
         {"event_ttl": dt.timedelta(0)},
         {"event_ttl": dt.timedelta(days=-1)},
         {"sync": "sometimes"},
+        {"timeout": 0},
+        {"timeout": -1},
+        {"fresh": "yes"},
+        {"fresh": 2},
     ],
     ids=str,
 )
@@ -271,15 +275,9 @@ THINGS = {
 }
 
 
-NOT_YET = pytest.mark.xfail(strict=True, reason="the display asks a closed space for its nodes")
-
-
 @pytest.mark.parametrize(
     "get",
-    [
-        pytest.param(get, id=name, marks=NOT_YET if name in ("space", "space.views") else ())
-        for name, get in THINGS.items()
-    ],
+    [pytest.param(get, id=name) for name, get in THINGS.items()],
 )
 def test_what_belongs_to_a_closed_space_still_shows_itself(store, get):
     space = happen.connect(store=store, name="closed_repr")
@@ -316,7 +314,6 @@ def test_async_with_closes_the_space(store):
         node.state.get()
 
 
-@pytest.mark.xfail(strict=True, reason="closing wakes no wait_for: it ends with its own timeout")
 def test_a_call_that_waits_while_its_space_is_closed_ends(store):
     space = happen.connect(store=store, name="closed_under")
     node = space.create_node("orders", initial={"n": 1})

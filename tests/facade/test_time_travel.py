@@ -41,7 +41,7 @@ def test_a_revision_that_is_not_there_yet_is_a_value_error(orders, revision):
 
 def test_a_node_without_commits_has_revision_0_only(orders):
     assert orders.state.at(0) == {}
-    with pytest.raises(happen.HistoryGoneError, match=r"revision 1 .* nothing is stored"):
+    with pytest.raises(ValueError, match="no revision 1 yet; it has no commits"):
         orders.state.at(1)
 
 
@@ -88,13 +88,35 @@ def test_at_a_commit_is_what_its_transform_read(space, orders):
     assert orders.state.at(later) == {"n": 3}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a commit that changed nothing holds the record before, and so its cut"
-)
 def test_at_a_commit_that_changed_nothing_is_what_its_transform_read(orders):
     fill(orders, 2)
 
     assert orders.state.at(orders.state.set(lambda s: s)) == {"n": 2}
+
+
+def test_an_unchanged_commit_of_a_node_without_commits_has_a_time_and_no_sequence(orders):
+    before = dt.datetime.now(dt.UTC)
+    commit = orders.state.set({})
+
+    assert (commit.changed, commit.revision, commit.sequence, commit.deleted) == (False, 0, 0, False)
+    assert before <= commit.time <= dt.datetime.now(dt.UTC)
+
+
+def test_a_revision_from_before_a_clear_is_gone(space, orders):
+    fill(orders, 1)
+    space.clear()
+
+    with pytest.raises(happen.HistoryGoneError, match="cleared"):
+        orders.state.at(1)
+
+
+def test_a_fork_keeps_as_much_as_its_original(store):
+    with happen.connect(store=store, name="keeps", history=7, event_ttl=dt.timedelta(hours=1)) as space:
+        space.create_node("orders", initial={"n": 1})
+        with space.fork("keeps_too") as fork:
+            options = fork._session.info.options
+
+    assert (options.history, options.event_ttl) == (7, 3600)
 
 
 def test_at_a_commit_of_another_kv_client_is_what_it_replaced(space, orders):
@@ -288,7 +310,6 @@ def test_an_empty_space_that_exists_may_be_the_target(space, store):
         target.drop()
 
 
-@pytest.mark.xfail(strict=True, reason="the space that fork has opened to look into stays connected")
 def test_a_fork_that_was_refused_is_not_held_open(space, store, other):
     other.do(
         f'taken = happen.connect(store={str(store)!r}, name="taken_there")\n'

@@ -140,6 +140,7 @@ def test_a_purge_by_another_client_is_noticed(url: str, name: str, processes: Pr
         _commit(space, 20)
         follower = _follower(processes, url, name)
         _commit(space, 5)
+        eventually(lambda: len(follower.ask("watched")) == 5 * len(NODES))  # else they may be purged unseen
         assert foreign.api(f"STREAM.PURGE.KV_happen_{name}")["purged"] >= 75
         space.create_node("b").state.set({"n": "after"})
 
