@@ -11,6 +11,8 @@
     ├── UnknownNodeError (KeyError)               a view of a node that does not exist
     ├── PathError (ValueError)                    a path that leads nowhere it could be written
     ├── StateError (ValueError)                   a value that is no state
+    ├── EventTypeError (ValueError)               a type that no event may have
+    ├── PatternError (ValueError)                 a pattern of event types that cannot be read as one
     ├── FrozenStateError (TypeError)              an attempt to change what is shared
     ├── TransformError (RuntimeError)             a transform that does what it must not
     ├── HistoryGoneError (LookupError)            an old state that was trimmed
@@ -63,6 +65,14 @@ class PathError(HappenError, ValueError):
 
 class StateError(HappenError, ValueError):
     """A value that cannot be stored; the message names its path and what to do."""
+
+
+class EventTypeError(HappenError, ValueError):
+    """An event type is 1 to 256 characters after percent-encoding, without control characters."""
+
+
+class PatternError(HappenError, ValueError):
+    """A pattern of event types is a string with ``*``, ``**`` and ``{a,b}``, or a function of the type."""
 
 
 class FrozenStateError(HappenError, TypeError):
