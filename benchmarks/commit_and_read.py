@@ -6,17 +6,17 @@ the IO thread; the bare connection follows its stream too.
 
 import asyncio
 import statistics
-import time
 
 import nats
 import orjson
+from side_by_side import alternate, amedian, median, report, shown
 
 import happen_nb as happen
+from happen_nb.journal.wire import EXPECTED
 from happen_nb.runtime.bridge import bridge
 
 BODY = {"open": 0, "pad": "x" * 900, "nested": {"list": [1, 2, 3]}}
 ROUNDS, COUNT = 10, 300
-EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 
 class Bare:
@@ -28,7 +28,8 @@ class Bare:
         bridge().wait(self._open(server))
 
     async def _open(self, server):
-        self.js = (await nats.connect(server.url, token=server.token)).jetstream()
+        self.client = await nats.connect(server.url, token=server.token)
+        self.js = self.client.jetstream()
         self.kv = await self.js.create_key_value(bucket="bare", history=64)
 
         async def seen(_):
@@ -45,57 +46,34 @@ def count_up(state):
     return {**state, "open": state["open"] + 1}
 
 
-def median(call, count=COUNT):
-    times = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times)
+def tail(who, call, count=3000):
+    """What a median hides: the mean, and the slowest calls."""
+    times = sorted(median(call, 1) for _ in range(count))
+    mean, slow, slowest = shown(statistics.mean(times)), shown(times[-count // 500]), shown(times[-1])
+    print(f"  {who}, {count} calls: mean {mean}   two of 1,000 over {slow}   slowest {slowest}")
 
 
-async def amedian(call, count=COUNT):
-    times = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        await call()
-        times.append(time.perf_counter() - begun)
-    return statistics.median(times)
-
-
-def report(what, pairs):
-    ours = statistics.median(pair[0] for pair in pairs)
-    bare = statistics.median(pair[1] for pair in pairs)
-    ratio = statistics.median(pair[0] / pair[1] for pair in pairs)
-    print(f"{what:<10} ours {ours * 1e6:8.1f} us   bare {bare * 1e6:8.1f} us   ratio {ratio:.4g}")
+async def in_loop(state, bare):
+    pairs = []
+    for _ in range(ROUNDS):
+        ours = await amedian(lambda: state.aset(count_up), COUNT)
+        theirs = await amedian(lambda: bridge().wait_in_loop(bare.publish()), COUNT)
+        pairs.append((ours, theirs))
+    return pairs
 
 
 def main():
     with happen.connect(store=":memory:", name="benchmark") as space:
         state = space.create_node("orders", initial=BODY).state
         bare, io = Bare(space.server), bridge()
-
-        def ours():
-            state.set(count_up)
-
-        def theirs():
-            io.wait(bare.publish())
-
-        median(ours), median(theirs)
-        report("set", [(median(ours), median(theirs)) for _ in range(ROUNDS)])
-
-        async def in_loop():
-            pairs = []
-            for _ in range(ROUNDS):
-                pair = (
-                    await amedian(lambda: state.aset(count_up)),
-                    await amedian(lambda: io.wait_in_loop(bare.publish())),
-                )
-                pairs.append(pair)
-            return pairs
-
-        report("aset", asyncio.run(in_loop()))
-        report("get", [(median(state.get), median(lambda: io.wait(bare.kv.get("key")))) for _ in range(3)])
+        pairs = alternate(lambda: state.set(count_up), lambda: io.wait(bare.publish()), ROUNDS, COUNT)
+        report("state.set", pairs, bar="1.15")
+        tail("ours", lambda: state.set(count_up))
+        tail("bare", lambda: io.wait(bare.publish()))
+        report("state.aset", asyncio.run(in_loop(state, bare)), bar="1.2")
+        pairs = alternate(state.get, lambda: io.wait(bare.kv.get("key")), 3, COUNT)
+        report("state.get", pairs, peer="kv.get", bar="1/50")
+        io.wait(bare.client.close())
 
 
 if __name__ == "__main__":
