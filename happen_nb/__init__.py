@@ -16,17 +16,26 @@ Examples
 from happen_nb.commits import Commit, History, Journal
 from happen_nb.connecting import aconnect, connect, create_node, current, run, spaces
 from happen_nb.errors import (
+    CancelledHandlingError,
+    CausalLoopError,
     ClosedError,
+    DeadlockError,
+    EventTypeError,
     ForkedError,
     FrozenStateError,
+    HandlerError,
     HappenConnectionError,
     HappenError,
     HappenTimeoutError,
     HistoryGoneError,
     InvalidNameError,
+    NoHandlerError,
     NotStoredError,
     OutcomeUnknownError,
     PathError,
+    PatternError,
+    PayloadError,
+    ReplyLostError,
     ServerError,
     SpaceInUseError,
     StateError,
@@ -34,22 +43,33 @@ from happen_nb.errors import (
     TransformError,
     UnknownNodeError,
 )
+from happen_nb.events import Event, Events
 from happen_nb.model.drafts import draft
 from happen_nb.model.transforms import compose, put
 from happen_nb.node import Node
+from happen_nb.reply import Reply
+from happen_nb.runtime.handling import Result
 from happen_nb.server import NatsServer
 from happen_nb.space import Space
 from happen_nb.state import State
+from happen_nb.trace import Trace
 from happen_nb.views import View, Views
 from happen_nb.watch import Watch
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CancelledHandlingError",
+    "CausalLoopError",
     "ClosedError",
     "Commit",
+    "DeadlockError",
+    "Event",
+    "EventTypeError",
+    "Events",
     "ForkedError",
     "FrozenStateError",
+    "HandlerError",
     "HappenConnectionError",
     "HappenError",
     "HappenTimeoutError",
@@ -58,16 +78,23 @@ __all__ = [
     "InvalidNameError",
     "Journal",
     "NatsServer",
+    "NoHandlerError",
     "Node",
     "NotStoredError",
     "OutcomeUnknownError",
     "PathError",
+    "PatternError",
+    "PayloadError",
+    "Reply",
+    "ReplyLostError",
+    "Result",
     "ServerError",
     "Space",
     "SpaceInUseError",
     "State",
     "StateError",
     "TooLargeError",
+    "Trace",
     "TransformError",
     "UnknownNodeError",
     "View",

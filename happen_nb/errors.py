@@ -15,6 +15,13 @@
     ├── PatternError (ValueError)                 a pattern of event types that cannot be read as one
     ├── FrozenStateError (TypeError)              an attempt to change what is shared
     ├── TransformError (RuntimeError)             a transform that does what it must not
+    ├── PayloadError (ValueError)                 a payload, progress or result without a JSON form
+    ├── HandlerError (RuntimeError)               the handler of what was sent has raised
+    ├── NoHandlerError (LookupError)              nobody handles what was sent
+    ├── ReplyLostError (RuntimeError)             the process that handled it ended before it replied
+    ├── DeadlockError (RuntimeError)              handlers that wait for each other
+    ├── CausalLoopError (RecursionError)          a chain of causes that never ends
+    ├── CancelledHandlingError (RuntimeError)     a cancelled handling that goes on
     ├── HistoryGoneError (LookupError)            an old state that was trimmed
     ├── TooLargeError (ValueError)                more than the server takes in one message
     ├── ServerError (RuntimeError)                the server refused to store something
@@ -81,6 +88,53 @@ class FrozenStateError(HappenError, TypeError):
 
 class TransformError(HappenError, RuntimeError):
     """A transform awaited, committed or waited; it may only compute a new state."""
+
+
+class PayloadError(HappenError, ValueError):
+    """A payload, a progress value or a result has no JSON form; the message names its path and what to do."""
+
+
+class HandlerError(HappenError, RuntimeError):
+    """The handler of what was sent has raised; the message ends with its traceback.
+
+    Attributes
+    ----------
+    node : str
+        The node whose handler it was.
+    error : str
+        What it raised, as text.
+    remote_traceback : str
+    """
+
+    def __init__(self, message: str, *, node: str = "", error: str = "", remote_traceback: str = "") -> None:
+        super().__init__(message)
+        self.node = node
+        self.error = error
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        trace = f"\n\n{self.remote_traceback.rstrip()}" if self.remote_traceback else ""
+        return f"{self.args[0]}{trace}"
+
+
+class NoHandlerError(HappenError, LookupError):
+    """Nobody handles what was sent: no such node, no handler of that type, or its process is gone."""
+
+
+class ReplyLostError(HappenError, RuntimeError):
+    """The process that had accepted what was sent ended before it replied: what it did is in the journal."""
+
+
+class DeadlockError(HappenError, RuntimeError):
+    """Handlers wait for each other; the message has the chain. Reply first, or send without waiting."""
+
+
+class CausalLoopError(HappenError, RecursionError):
+    """A chain of more than 1,000 causes was cut: make one of the handlers stop."""
+
+
+class CancelledHandlingError(HappenError, RuntimeError):
+    """The reply was cancelled, so its handler changes nothing any more."""
 
 
 class HistoryGoneError(HappenError, LookupError):

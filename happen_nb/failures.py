@@ -1,35 +1,39 @@
-"""What went wrong in a callback: kept, and shown once."""
+"""What went wrong in a handler or callback: kept, and shown once."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pandas as pd
 
 KEPT = 1000
 """Failures that are kept; the oldest go first."""
 
 
+Again = Callable[[], object]
+"""Does once more what has failed; its exception comes out."""
+
+
 @dataclass(eq=False)
 class Failure(Shown, kind="failure"):
-    """An exception that a callback raised.
+    """An exception that a handler or a callback raised.
 
     Attributes
     ----------
     node : str
     handler : str
-        The callback's name.
-    event : object
+        The function's name.
+    doing : str
+        What it did: ``'handling "order.paid"'``, ``'watching "orders"'``.
+    event : Event or Commit
         What it was called with.
     exception : BaseException
     traceback : str
@@ -39,9 +43,10 @@ class Failure(Shown, kind="failure"):
 
     node: str
     handler: str
+    doing: str
     event: Any
     exception: BaseException
-    again: Callable[[], object] = field(repr=False)
+    again: Again = field(repr=False)
     attempts: int = 1
 
     @property
@@ -50,7 +55,7 @@ class Failure(Shown, kind="failure"):
         return "".join(traceback.format_exception(self.exception))
 
     def retry(self) -> None:
-        """Call the callback again with the same argument; its exception comes out."""
+        """Do it again: an event is handled by the node's handlers of now. An exception comes out."""
         self.again()
 
 
@@ -66,19 +71,19 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         with self._lock:
             for known in self._failures:
                 if _alike(known, failure):
-                    known.attempts += 1
+                    known.attempts += failure.attempts
                     return
             self._failures.append(failure)
             del self._failures[:-KEPT]
         sys.stderr.write(_short(failure))
 
     def retry(self, node: str | None = None) -> None:
-        """Call each one's callback again, of one node or of all; those that work are taken off.
+        """Do each one again, of one node or of all; those that work are taken off.
 
         Raises
         ------
         Exception
-            What the first callback that fails again raises; it and the later ones stay.
+            What the first one that fails again raises; it and the later ones stay.
         """
         for failure in [failure for failure in self if node in (None, failure.node)]:
             failure.retry()
@@ -121,5 +126,6 @@ def _short(failure: Failure) -> str:
     """The last frame, which is the user's own, and the error."""
     error = failure.exception
     frames = traceback.extract_tb(error.__traceback__)[-1:]
-    lines = [f'{failure.handler}, watching "{failure.node}", failed:\n', *traceback.format_list(frames)]
+    who = f'node "{failure.node}": ' if failure.doing.startswith("handling") else ""
+    lines = [f"{who}{failure.handler}, {failure.doing}, failed:\n", *traceback.format_list(frames)]
     return "".join([*lines, *traceback.format_exception_only(error)])

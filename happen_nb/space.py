@@ -3,43 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import contextvars
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.commits import Commit, Journal
+from happen_nb.commits import Journal
 from happen_nb.errors import (
     ClosedError,
     ForkedError,
-    HappenError,
     HappenTimeoutError,
     HistoryGoneError,
     SpaceInUseError,
 )
 from happen_nb.failures import Failures
+from happen_nb.handlers import Hosting
 from happen_nb.journal import history
 from happen_nb.model.values import freeze_state
-from happen_nb.node import Node, check_name
-from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
-from happen_nb.runtime.mailbox import Workers
+from happen_nb.node import RESERVED, Node, check_name
+from happen_nb.readings import Readings, position_after, position_of, refuse_in_callback
+from happen_nb.runtime import emitting
+from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
-from happen_nb.state import position_of
 from happen_nb.views import Views
-from happen_nb.watch import Watch, running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
     from typing import Self
 
     from happen_nb.journal.server import NatsServer as Embedded
-    from happen_nb.journal.stream import Stream
-    from happen_nb.model.commits import CommitRecord
+    from happen_nb.model.commits import CommitRecord, EventRecord
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.runtime.replica import Applied
-    from happen_nb.runtime.session import Session
+    from happen_nb.runtime.session import Change, Session
+    from happen_nb.sending import Emission
+    from happen_nb.watch import Watch
 
 SETTLE_LOOK = 0.002
 """Seconds between looks at whether all is done."""
@@ -47,7 +50,7 @@ SIDE_BY_SIDE = 64
 """Requests under way at once where many nodes are looked up."""
 
 
-class Space(Shown, kind="space"):
+class Space(Shown, Sender, Readings, kind="space"):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -86,7 +89,9 @@ class Space(Shown, kind="space"):
         self._closed = closed
         self._nodes: dict[str, Node] = {}
         self._local: dict[str, CommitRecord | None] = {}
-        self._workers = Workers()
+        self._emits_as = self, RESERVED
+        self._dispatch = session.dispatch
+        self._dispatch.host = Hosting(self)
         self._watches: dict[str, list[Watch]] = {}
         self.views = Views(self)
         bridge().soon(session.replica.listen, self._heard)
@@ -168,7 +173,7 @@ class Space(Shown, kind="space"):
         self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
 
     def settle(self, timeout: float = 10.0) -> None:
-        """Wait until what follows the commits that this process has seen has been done here.
+        """Wait until all that this process caused so far, and what followed from it here, has been done.
 
         Raises
         ------
@@ -186,6 +191,7 @@ class Space(Shown, kind="space"):
         >>> seen
         [1]
         """
+        refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
         wait_for(self._settle(timeout))
 
     async def asettle(self, timeout: float = 10.0) -> None:
@@ -193,14 +199,47 @@ class Space(Shown, kind="space"):
         await wait_in_loop(self._settle(timeout))
 
     async def _settle(self, timeout: float) -> None:
-        if running.get() is not None:
-            raise HappenError("settle: in a watch callback it would wait for itself; call it in a cell")
+        refuse_in_callback("settle")
         deadline = time.monotonic() + timeout
-        while busy := [watch for watches in self._watches.values() for watch in watches if watch.busy]:
+        activity = self._session.dispatch.activity
+        begun = activity.snapshot()
+        while left := activity.left(begun):
             if time.monotonic() > deadline:
-                names = ", ".join(f'{watch.name} watching "{watch.node.name}"' for watch in busy)
-                raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {names}")
+                names = Counter(token.describe() for token in left)
+                busy = ", ".join(
+                    f"{name} ({times:,})" if times > 1 else name for name, times in names.items()
+                )
+                raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {busy}")
             await on_io(asyncio.sleep(SETTLE_LOOK))
+
+    async def _commit_emitting(
+        self, change: Change, emitted: list[Emission], deadline: float, known: dict[str, EventRecord]
+    ) -> Applied | None:
+        """Commit what a transform computed, with the events that it emitted."""
+        dispatch = self._dispatch
+        for each in emitted:
+            dispatch.emitted[each.record.id] = contextvars.copy_context()
+            if each.request is not None:
+                dispatch.answers.begin(each.request, each.record)
+        try:
+            change = replace(change, events=tuple(each.record for each in emitted))
+            stored = await on_io(emitting.commit(self._session, change, deadline, known))
+        finally:
+            for each in emitted:
+                dispatch.emitted.pop(each.record.id, None)
+        if stored is None:
+            return None
+        applied, events = stored
+        for each in emitted:
+            each.event._record = events.get(each.record.id, each.record)
+            each.event.repeated = each.record.id in known
+            if each.request is not None:
+                await on_io(dispatch.sent(each.request))
+        return applied
+
+    def _deadline(self) -> float:
+        """When a call that begins now has to be done."""
+        return time.monotonic() + self._session.timeout
 
     # -- the past ------------------------------------------------------------------------------------
 
@@ -209,8 +248,8 @@ class Space(Shown, kind="space"):
 
         Parameters
         ----------
-        when : datetime or Commit
-            A moment (naive: local time), or what a commit saw when it was computed.
+        when : datetime, Event or Commit
+            A moment (naive: local time), before an event, or what a commit saw when it was computed.
 
         Returns
         -------
@@ -239,7 +278,7 @@ class Space(Shown, kind="space"):
 
         Parameters
         ----------
-        since : Commit, datetime or int, optional
+        since : Commit, Event, datetime or int, optional
             Only what came after it; an int is a sequence.
         limit : int, optional
             Only the newest so many.
@@ -259,10 +298,10 @@ class Space(Shown, kind="space"):
     async def _journal(self, since: Any, limit: int | None) -> Journal:
         if limit is not None and limit < 0:
             raise ValueError(f"journal: limit is {limit}; give 0 or more, or none for all")
-        position = await _after(self._session, since)
+        position, _ = await position_after(self._session, since)
         stream = self._session.stream
         records = await on_io(history.commits(stream, None, limit=limit, since=position))
-        return Journal(self.name, records, await on_io(_before(stream, records)))
+        return Journal(self.name, records, await on_io(history.before_each(stream, records)))
 
     # -- the whole space -----------------------------------------------------------------------------
 
@@ -481,29 +520,3 @@ async def _records_at(session: Session, position: int) -> dict[str, CommitRecord
         for name, record in sorted(found.items())
         if isinstance(record, HistoryGoneError) or not record.deleted
     }
-
-
-async def _before(stream: Stream, records: Sequence[CommitRecord]) -> dict[str, CommitRecord]:
-    """What each node was before the first of its `records`, where that is stored."""
-    first: dict[str, CommitRecord] = {}
-    for record in records:
-        first.setdefault(record.node, record)
-    found: dict[str, CommitRecord] = {}
-    for name, record in first.items():
-        if record.revision > 1:
-            with contextlib.suppress(HistoryGoneError):  # it was trimmed: the commit says so itself
-                before = await history.at_position(stream, name, record.sequence - 1)
-                found |= {} if before is None else {name: before}
-    return found
-
-
-async def _after(session: Session, since: Any) -> int:
-    """The sequence after which `since` means."""
-    if since is None:
-        return 0
-    if isinstance(since, Commit):
-        return since.sequence
-    if isinstance(since, int) and not isinstance(since, bool):
-        return since
-    position: int = await on_io(position_of(session, since))
-    return position

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit, History
@@ -14,8 +13,17 @@ from happen_nb.model.frozen import FrozenDict, equal
 from happen_nb.model.paths import Selector, select
 from happen_nb.model.transforms import Transform, evaluate, takes_second
 from happen_nb.model.values import biggest_part, dumps
-from happen_nb.runtime.bridge import evaluating, on_io, wait_for, wait_in_loop
-from happen_nb.runtime.session import Change
+from happen_nb.readings import position_of
+from happen_nb.runtime import causes
+from happen_nb.runtime.bridge import (
+    Evaluation,
+    evaluating,
+    on_io,
+    refuse_on_handlers,
+    wait_for,
+    wait_in_loop,
+)
+from happen_nb.runtime.session import BODY_ROOM, Change
 from happen_nb.shown import Shown
 from happen_nb.views import Views
 from happen_nb.watch import Watch
@@ -23,12 +31,10 @@ from happen_nb.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from happen_nb.model.commits import EventRecord
     from happen_nb.node import Node
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
-
-BODY_ROOM = 4096
-"""Bytes of a message that are left for its headers."""
 
 
 class State(Shown, kind="state"):
@@ -143,33 +149,38 @@ class State(Shown, kind="state"):
         session = self._space._session
         deadline = time.monotonic() + (session.timeout if timeout is None else timeout)
         looks = callable(transform) and takes_second(transform, "views") != "none"
+        origin = causes.here()
+        known: dict[str, EventRecord] = {}
         while True:
             cut = session.replica.cut() if looks or serializable else session.replica.cut_of(self._name)
-            change = self._change(transform, cut, serializable=serializable)
-            if change is None:
-                record = cut.nodes.get(self._name)
+            evaluation = Evaluation(self._name, self._space)
+            new, viewed = self._evaluate(transform, cut, evaluation)
+            record = cut.nodes.get(self._name)
+            if _holds(record, new) and all(each.record.id in known for each in evaluation.emitted):
                 return Commit(record or self._nothing(), record, unchanged_at=cut.position)
-            applied = await on_io(session.commit(change, deadline))
+            change = Change(self._name, new, self._body(new), cut, viewed if serializable else None, origin)
+            if evaluation.emitted:
+                applied = await self._space._commit_emitting(change, evaluation.emitted, deadline, known)
+            else:
+                applied = await on_io(session.commit(change, deadline))
             if applied is not None:
                 return Commit(*applied)
 
-    def _change(self, transform: Transform, cut: Cut, *, serializable: bool) -> Change | None:
-        """Compute the change on one cut; None if there is none."""
+    def _evaluate(
+        self, transform: Transform, cut: Cut, evaluation: Evaluation
+    ) -> tuple[FrozenDict, frozenset[str]]:
+        """The new state, computed on one cut, and the nodes that were viewed for it."""
         record = cut.nodes.get(self._name)
         if callable(transform):
             state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
             views = Views(self._space, cut)
-            token = evaluating.set(self._name)
+            token = evaluating.set(evaluation)
             try:
                 new = evaluate(transform, state, views, node=self._name, revision=revision)
             finally:
                 evaluating.reset(token)
-            viewed = frozenset(views._viewed) if serializable else None
-        else:
-            new, viewed = evaluate(transform, EMPTY, None, node=self._name, revision=0), None
-        if _holds(record, new):
-            return None
-        return Change(self._name, new, self._body(new), cut, viewed)
+            return new, frozenset(views._viewed)
+        return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
 
     def _body(self, state: FrozenDict) -> bytes:
         body = dumps(state)
@@ -265,8 +276,8 @@ class State(Shown, kind="state"):
 
         Parameters
         ----------
-        when : int, datetime or Commit
-            A revision; a moment (naive: local time); what a commit saw when it was computed.
+        when : int, datetime, Event or Commit
+            A revision; a moment (naive: local time); before an event; what a commit saw when it was computed.
 
         Raises
         ------
@@ -326,6 +337,7 @@ class State(Shown, kind="state"):
         HappenTimeoutError
             It does not hold within `timeout` seconds.
         """
+        refuse_on_handlers("state.wait_for()", "await state.await_for(...)")
         return wait_for(self._wait_for(predicate, timeout))
 
     async def await_for(self, predicate: Callable[[FrozenDict], object], timeout: float = 10.0) -> FrozenDict:
@@ -351,12 +363,3 @@ def _holds(record: CommitRecord | None, state: FrozenDict) -> bool:
     if record is None or record.deleted:
         return not state
     return record.readable and equal(record.state, state)
-
-
-async def position_of(session: Session, when: Any) -> int:
-    """The journal position that a moment means: all commits up to it are in."""
-    if isinstance(when, Commit):
-        return when.read
-    if isinstance(when, datetime):
-        return await history.position_at(session.stream, when)
-    raise TypeError(f"at: {when!r} is no moment; give a datetime, a Commit, or (state.at) a revision")

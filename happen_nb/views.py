@@ -92,8 +92,14 @@ class Views(Shown, Mapping[str, View], kind="views"):
         {'inventory': 7}
         """
         views = self if self._cut is not None else Views(self._space, self._space._session.replica.cut())
+        assert views._cut is not None
         collected = {}
         for asked, selector in selectors.items():
+            record = views._cut.nodes.get(asked)
+            if record is not None and not record.deleted:
+                views._viewed.add(asked)
+                collected[asked] = select(record.state, selector)
+                continue
             name = views._find(asked)
             views._viewed.add(asked if name is None else name)
             if name is None and default is MISSING:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextvars
+from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb.commits import Commit
 from happen_nb.failures import Failure
+from happen_nb.runtime import causes
 from happen_nb.runtime.cells import cells
 from happen_nb.runtime.mailbox import Mailbox
 from happen_nb.shown import Shown
@@ -16,10 +18,6 @@ if TYPE_CHECKING:
 
     from happen_nb.node import Node
     from happen_nb.runtime.replica import Applied
-
-
-running: contextvars.ContextVar[Watch | None] = contextvars.ContextVar("running", default=None)
-"""The watch whose callback runs in this context."""
 
 
 class Watch(Shown, kind="watch"):
@@ -41,33 +39,37 @@ class Watch(Shown, kind="watch"):
         self.name = getattr(callback, "__qualname__", type(callback).__name__)
         self.active = True
         self._context = contextvars.copy_context()
-        self._mailbox = Mailbox(node.space._workers)
+        self._mailbox = Mailbox(node.space._dispatch.workers)
         node.space._watch(self)
         cells.register(self.stop)
 
     def stop(self) -> None:
         """Call it no longer."""
         self.active = False
-        self._mailbox.empty()
         self.node.space._unwatch(self)
 
-    @property
-    def busy(self) -> bool:
-        """Whether it is called now, or about to be."""
-        return self._mailbox.busy
-
     def _take(self, applied: Applied) -> None:
-        commit = Commit(*applied)
-        self._mailbox.put(lambda: self._context.copy().run(self._call, commit))
+        commit, scope = Commit(*applied), causes.of_commit(applied.record, self.name)
+        activity = self.node.space._dispatch.activity
+        token = activity.begin(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
+
+        def work() -> None:
+            if self.active:
+                context = self._context.copy()
+                context.run(causes.scope.set, scope)
+                context.run(self._call, commit)
+            activity.end(token)
+
+        self._mailbox.put(work)
+
+    @property
+    def _watching(self) -> str:
+        return f'watching "{self.node.name}"'
 
     def _call(self, commit: Commit) -> None:
-        if not self.active:
-            return
-        token = running.set(self)
         try:
             self.callback(commit)
         except BaseException as error:  # nothing that a callback raises may end the worker
             failures = self.node.space.failures
-            failures.add(Failure(self.node.name, self.name, commit, error, lambda: self.callback(commit)))
-        finally:
-            running.reset(token)
+            again = partial(self.callback, commit)
+            failures.add(Failure(self.node.name, self.name, self._watching, commit, error, again))

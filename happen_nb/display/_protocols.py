@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
 from happen_nb.model.frozen import FrozenDict
+from happen_nb.model.trace import TraceNode
 
 _Item_co = TypeVar("_Item_co", covariant=True)
 
@@ -72,18 +73,111 @@ class State(Readable, Protocol):
     def node(self) -> Named: ...
 
 
-class Node(Named, Protocol):
-    """A named owner of one state."""
-
-    @property
-    def state(self) -> Readable: ...
-
-
 class Sized(Protocol[_Item_co]):
     """What has a length and can be indexed: enough to show the newest items of a long sequence."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> _Item_co: ...
+
+
+class Registration(Protocol):
+    """A handler of a node; ``pattern`` is text, ``name`` the function's, ``where`` whether it filters."""
+
+    @property
+    def node(self) -> str: ...
+    @property
+    def pattern(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def where(self) -> bool: ...
+    @property
+    def retries(self) -> int: ...
+
+
+class Handlers(Sized[Registration], Protocol):
+    """All handlers of a node, in the order of their registration."""
+
+    @property
+    def node(self) -> str: ...
+
+
+class Node(Named, Protocol):
+    """A named owner of one state; ``busy`` is what it does at the moment, or ``""``."""
+
+    @property
+    def state(self) -> Readable: ...
+    @property
+    def handlers(self) -> Sized[Registration]: ...
+    @property
+    def busy(self) -> str: ...
+
+
+class Event(Protocol):
+    """Something said in a space; ``target`` is None if it was said to all."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def payload(self) -> Any: ...
+    @property
+    def sender(self) -> str: ...
+    @property
+    def target(self) -> str | None: ...
+    @property
+    def time(self) -> datetime | None: ...
+    @property
+    def occurred(self) -> datetime | None: ...
+    @property
+    def pending(self) -> bool: ...
+    @property
+    def repeated(self) -> bool: ...
+
+
+class Events(Sized[Event], Protocol):
+    """Stored events of a space, newest last; ``pattern`` is what their types match."""
+
+    @property
+    def space(self) -> str: ...
+    @property
+    def pattern(self) -> str: ...
+
+
+class Unheard(Protocol):
+    """An event that nobody took; ``nearest`` is the pattern that nearly would have."""
+
+    @property
+    def event(self) -> Event: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def nearest(self) -> str | None: ...
+
+
+class Reply(Protocol):
+    """What becomes of something that was sent; ``_value`` is the result once it is done."""
+
+    @property
+    def event(self) -> Event: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def state(self) -> str: ...
+    @property
+    def progress(self) -> Any: ...
+    @property
+    def error(self) -> BaseException | None: ...
+    @property
+    def _value(self) -> Any: ...
+
+
+class Trace(Protocol):
+    """What followed from an event; ``times`` is whether text shows times, positions and ids too."""
+
+    @property
+    def root(self) -> TraceNode: ...
+    @property
+    def times(self) -> bool: ...
 
 
 class History(Sized[Commit], Protocol):
@@ -112,10 +206,12 @@ class Server(Protocol):
 
 
 class Failure(Protocol):
-    """A handler or a callback that raised."""
+    """A handler or a callback that raised; ``event`` is what it was called with."""
 
     @property
     def node(self) -> str: ...
+    @property
+    def event(self) -> object: ...
     @property
     def handler(self) -> str: ...
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from happen_nb.display import failures, html, pages, text
+from happen_nb.display import events, failures, html, pages, replies, text, traces
 from happen_nb.display.page import Page
 from happen_nb.display.tree import Budget
 
@@ -23,6 +23,13 @@ _PAGES: Final[dict[str, Callable[[Any], Page]]] = {
     "failures": lambda x: failures.failures(x, Budget()),
     "watch": pages.watch,
     "spaces": pages.spaces,
+    "event": lambda x: events.event(x, Budget()),
+    "events": lambda x: events.events(x, Budget()),
+    "trace": lambda x: traces.trace(x, Budget()),
+    "reply": lambda x: replies.reply(x, Budget()),
+    "unheard": events.unheard,
+    "handlers": events.handlers,
+    "registration": events.registration,
     "value": lambda x: pages.value(x, Budget()),
 }
 

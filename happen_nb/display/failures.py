@@ -7,7 +7,7 @@ from typing import Final
 
 from happen_nb.display import _protocols as shown
 from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, part, table
-from happen_nb.display.spans import Span, count, cut, function, name, one_line, weight
+from happen_nb.display.spans import Line, Span, count, cut, function, name, one_line, weight
 from happen_nb.display.tree import Budget
 
 NEWEST = 10
@@ -18,13 +18,21 @@ _LINE = 160  # columns of one
 _BRIEF = 60  # columns of an error in the table
 _MESSAGE = 600
 _FILE = re.compile(r'^(\s*)File "([^"]*)", line (\d+)')
-_COLUMNS: Final = (Column("node"), Column("handler"), Column("attempts", right=True), Column("error"))
+_COLUMNS: Final = (
+    Column("node"),
+    Column("handler"),
+    Column("event"),
+    Column("attempts", right=True),
+    Column("error"),
+)
 
 
 def failure(x: shown.Failure, budget: Budget) -> Page:
     """Who raised what, and where."""
-    parts = ((Span(function(x.handler), "plain"),), part(count(x.attempts, "attempt")))
-    error = Note((Span(one_line(_message(x.exception), _MESSAGE), "err"),))
+    type = _type(x)
+    handler: Line = (Span(function(x.handler), "plain"),)
+    parts = (handler, *((type,) if type else ()), part(count(x.attempts, "attempt")))
+    error = Note((Span(one_line(message(x.exception), _MESSAGE), "err"),))
     code = _traceback(x, budget)
     return Page(Heading("Failure in", name(x.node), parts), (error, code) if code else (error,))
 
@@ -39,16 +47,8 @@ def failures(x: shown.Sized[shown.Failure], budget: Budget) -> Page:
     return Page(Heading(count(len(x), "failure")), blocks)
 
 
-def _row(x: shown.Failure, budget: Budget) -> tuple[Cell, ...]:
-    return (
-        Cell((Span(name(x.node), "name"),)),
-        Cell((Span(function(x.handler), "plain"),)),
-        Cell((Span(f"{x.attempts:,}", "plain"),)),
-        Cell((Span(one_line(_message(x.exception), _BRIEF), "err"),), _traceback(x, budget)),
-    )
-
-
-def _message(exception: BaseException | str) -> str:
+def message(exception: BaseException | str) -> str:
+    """An exception as its kind and what it says."""
     if isinstance(exception, str):
         return exception
     try:
@@ -59,11 +59,27 @@ def _message(exception: BaseException | str) -> str:
     return f"{kind}: {text}" if text else kind
 
 
+def _row(x: shown.Failure, budget: Budget) -> tuple[Cell, ...]:
+    return (
+        Cell((Span(name(x.node), "name"),)),
+        Cell((Span(function(x.handler), "plain"),)),
+        Cell(_type(x)),
+        Cell((Span(f"{x.attempts:,}", "plain"),)),
+        Cell((Span(one_line(message(x.exception), _BRIEF), "err"),), _traceback(x, budget)),
+    )
+
+
+def _type(x: shown.Failure) -> Line:
+    """The type of the event that was handled; nothing where it was a commit that was watched."""
+    type = getattr(x.event, "type", None)
+    return (Span(name(type), "plain"),) if isinstance(type, str) else ()
+
+
 def _traceback(x: shown.Failure, budget: Budget) -> Code | None:
     """The last lines without the message, which is shown above; None if no room is left for them."""
-    text, message = x.traceback[-_LINES * 1000 :].rstrip(), _message(x.exception)
-    if text.endswith(message):
-        text = text[: -len(message)].rpartition("\n")[0]
+    text, said = x.traceback[-_LINES * 1000 :].rstrip(), message(x.exception)
+    if text.endswith(said):
+        text = text[: -len(said)].rpartition("\n")[0]
     lines = text.expandtabs(4).splitlines()
     made = [cut(_FILE.sub(_place, line), _LINE) for line in lines[-_LINES:]]
     if not made or not budget.spend(weight(map(Span, made))):

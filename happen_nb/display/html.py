@@ -12,10 +12,13 @@ from importlib.resources import files
 from typing import Final
 
 from happen_nb.display import _protocols as shown
+from happen_nb.display import events as _events
 from happen_nb.display import failures as _failures
 from happen_nb.display import pages
-from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, Table
-from happen_nb.display.spans import Kind, Line, Span, clean
+from happen_nb.display import replies as _replies
+from happen_nb.display import traces as _traces
+from happen_nb.display.page import Block, Cell, Code, Column, Heading, Outline, Page, Step, Table
+from happen_nb.display.spans import TIMES, Kind, Line, Span, clean, spoken
 from happen_nb.display.tree import Budget, Row
 
 _TAGS: Final[dict[Kind, tuple[str, str]]] = {
@@ -113,6 +116,41 @@ def spaces(x: shown.Sized[shown.SpaceInfo]) -> str:
     return render(pages.spaces(x))
 
 
+def event(x: shown.Event) -> str:
+    """An event: who said what to whom."""
+    return render(_events.event(x, Budget()))
+
+
+def events(x: shown.Events) -> str:
+    """Stored events: the newest, a line each."""
+    return render(_events.events(x, Budget()))
+
+
+def trace(x: shown.Trace) -> str:
+    """What followed from an event: a tree of events and commits."""
+    return render(_traces.trace(x, Budget()))
+
+
+def reply(x: shown.Reply) -> str:
+    """A reply: how far it is, or what came out."""
+    return render(_replies.reply(x, Budget()))
+
+
+def unheard(x: shown.Sized[shown.Unheard]) -> str:
+    """Events that nobody took: the newest, a line each."""
+    return render(_events.unheard(x))
+
+
+def handlers(x: shown.Handlers) -> str:
+    """The handlers of a node: a line each."""
+    return render(_events.handlers(x))
+
+
+def registration(x: shown.Registration) -> str:
+    """A handler: whose it is, and what it takes."""
+    return render(_events.registration(x))
+
+
 def value(x: object) -> str:
     """A state or a part of one."""
     return render(pages.value(x, Budget()))
@@ -127,28 +165,30 @@ def _line(line: Line) -> str:
 
 
 def _span(span: Span) -> str:
-    if span.kind in ("time", "moment"):
+    if span.kind in TIMES:
         return _time(span)
     before, after = _TAGS[span.kind]
     return f"{before}{_text(span.text)}{after}"
 
 
 def _time(span: Span) -> str:
-    shown = span.text.replace("T", " ").replace("Z", " UTC" if span.kind == "moment" else "")
-    return f'<time datetime="{span.text}">{shown}</time>'
+    before = " " if span.kind == "took" else ""
+    return f'{before}<time datetime="{escape(span.text)}">{_text(spoken(span))}</time>'
 
 
 def _heading(heading: Heading) -> str:
     name = f" <b>{_text(heading.name)}</b>" if heading.name else ""
-    parts = "".join(f" · {_line(part)}" for part in heading.parts)
+    parts = "".join(f" · {text}" for text in map(_line, heading.parts) if text)
     return f'<div class="h"><span class="p">{_text(heading.kind)}</span>{name}{parts}</div>'
 
 
-def _block(block: Row | Table | Note | Code) -> Iterator[str]:
+def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Row):
         return _tree(block)
     if isinstance(block, Table):
         return _table(block)
+    if isinstance(block, Outline):
+        return _outline(block.steps)
     return iter((_code(block) if isinstance(block, Code) else f"<div>{_line(block.line)}</div>",))
 
 
@@ -213,6 +253,22 @@ def _table(table: Table) -> Iterator[str]:
         yield f"<tr>{''.join(cells)}</tr>"
     yield "" if table.more_first else more
     yield "</tbody></table>"
+
+
+def _outline(steps: tuple[Step, ...]) -> Iterator[str]:
+    """Lists in lists, without recursion; the outline itself bounds how deep."""
+    yield "<ul>"
+    depths = [step.depth for step in steps[1:]]
+    for step, following in zip(steps, [*depths, 0], strict=True):
+        line, detail = _line(step.line), "".join(_block(step.detail)) if step.detail else ""
+        if following > step.depth:
+            yield f"<li><details open><summary>{line}</summary>{detail}<ul>"
+        elif detail:
+            yield f"<li><details><summary>{line}</summary>{detail}</details></li>"
+        else:
+            yield f"<li>{line}</li>"
+        yield "</ul></details></li>" * (step.depth - following)
+    yield "</ul>"
 
 
 def _side(column: Column) -> str:

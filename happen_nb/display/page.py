@@ -54,13 +54,29 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A line of an outline; ``depth`` is at most one more than that of the step before it."""
+
+    depth: int
+    line: Line
+    detail: Row | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """Lines below each other; HTML folds what is below one, and the detail of one."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for itself."""
 
     line: Line
 
 
-Block = Row | Table | Note | Code
+Block = Row | Table | Outline | Note | Code
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +105,22 @@ def when(time: datetime | None, *, zone: bool = False) -> Line:
     utc = time.astimezone(UTC)
     iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return (Span(iso, "moment" if zone else "time"),)
+
+
+def took(seconds: float) -> Line:
+    """A duration, which only HTML shows.
+
+    Examples
+    --------
+    >>> took(0.25)
+    (Span(text='PT0.250000S', kind='took'),)
+    """
+    return (Span(f"PT{seconds:.6f}S", "took"),)
+
+
+def more(number: int) -> str:
+    """How many are left out."""
+    return f"… {number:,} more" if number else ""
 
 
 def table(

@@ -10,8 +10,9 @@ from typing import Final, TypeVar
 
 from happen_nb.display import _protocols as shown
 from happen_nb.display.changes import changes, in_a_line
+from happen_nb.display.events import handler_outline
 from happen_nb.display.inline import fits, summary
-from happen_nb.display.page import Block, Cell, Column, Heading, Note, Page, part, table, when
+from happen_nb.display.page import Block, Cell, Column, Heading, Note, Page, more, part, table, when
 from happen_nb.display.spans import Line, Span, count, function, name, one_line
 from happen_nb.display.tree import Budget, tree
 from happen_nb.errors import HappenError
@@ -32,8 +33,9 @@ _Item = TypeVar("_Item")
 
 
 def node(x: shown.Node, budget: Budget) -> Page:
-    """A node: its state below its name and revision."""
-    return _stateful("Node", x.name, x.state, budget)
+    """A node: its state below its name, its revision and what it does; then its handlers."""
+    page = _stateful("Node", x.name, x.state, budget, part(name(x.busy)))
+    return replace(page, blocks=(*page.blocks, handler_outline(x.handlers))) if len(x.handlers) else page
 
 
 def state(x: shown.State, budget: Budget) -> Page:
@@ -85,7 +87,7 @@ def views(x: shown.Views) -> Page:
     heading = Heading("Views of", name(x.space.name), (part(count(len(x), "node")),))
     if not rows:
         return Page(heading, (Note(part("no node has a state yet")),))
-    return Page(heading, (table(_STATES, rows, _more(len(x) - len(rows))),))
+    return Page(heading, (table(_STATES, rows, more(len(x) - len(rows))),))
 
 
 def space(x: shown.Space) -> Page:
@@ -106,7 +108,7 @@ def space(x: shown.Space) -> Page:
     rows += [
         _node_row(each, partial(views.__getitem__, each), Cell()) for each in others[: NODES - len(rows)]
     ]
-    return Page(heading, (table(_STATES, rows, _more(number - len(rows))),))
+    return Page(heading, (table(_STATES, rows, more(number - len(rows))),))
 
 
 def server(x: shown.Server) -> Page:
@@ -125,7 +127,7 @@ def spaces(x: shown.Sized[shown.SpaceInfo]) -> Page:
     """The spaces of a server."""
     rows = [_space_row(x[index]) for index in range(min(len(x), NODES))]
     heading = Heading(count(len(x), "space"))
-    return Page(heading, (table(_SPACES, rows, _more(len(x) - len(rows))),) if rows else ())
+    return Page(heading, (table(_SPACES, rows, more(len(x) - len(rows))),) if rows else ())
 
 
 _STATES: Final = (Column("node"), Column("here"), Column("revision", right=True), Column("state"))
@@ -144,10 +146,10 @@ _SPACES: Final = (
 )
 
 
-def _stateful(kind: str, owner: str, x: shown.Readable, budget: Budget) -> Page:
+def _stateful(kind: str, owner: str, x: shown.Readable, budget: Budget, *parts: Line) -> Page:
     revision = _attempt(lambda: x.revision)
     known = not isinstance(revision, HappenError)
-    heading = Heading(kind, name(owner), (part(f"revision {revision:,}"),) if known else ())
+    heading = Heading(kind, name(owner), (*((part(f"revision {revision:,}"),) if known else ()), *parts))
     content = _attempt(x.get)
     return Page(heading, (_error(content) if isinstance(content, HappenError) else tree(content, budget),))
 
@@ -243,7 +245,3 @@ def _bytes(number: int) -> str:
     if number < _KB:
         return f"{number} B"
     return f"{number / _KB:.1f} kB" if number < _MB else f"{number / _MB:,.1f} MB"
-
-
-def _more(number: int) -> str:
-    return f"… {number:,} more" if number else ""

@@ -7,15 +7,24 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 from html import escape
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
-Kind = Literal[
-    "", "key", "str", "num", "atom", "plain", "name", "err", "add", "del", "+", "-", "~", "time", "moment"
-]
-"""What a piece is: "" is what may stand back, as punctuation; a "moment" is a "time" with its zone."""
+TimeKind = Literal["time", "moment", "occurred", "took", "told"]
+"""Times, in ISO: without their zone, a "moment" with it, when something "occurred", how long it "took".
+
+Only HTML shows them; one that is "told" is in text too.
+"""
+
+Kind = (
+    Literal["", "key", "str", "num", "atom", "plain", "name", "err", "add", "del", "+", "-", "~"] | TimeKind
+)
+"""What a piece is: "" is what may stand back, as punctuation."""
+
+TIMES: Final = frozenset(get_args(TimeKind))
 
 _BARE = re.compile(r"[\w.-]+")
 _NAME_ROOM = 64
+_SECOND, _MINUTE = 0.9995, 60
 
 
 class Span(NamedTuple):
@@ -134,6 +143,20 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def spoken(span: Span) -> str:
+    """A time as it is read.
+
+    Examples
+    --------
+    >>> spoken(Span("2026-01-02T03:04:05.678Z", "moment")), spoken(Span("PT0.0125S", "took"))
+    ('2026-01-02 03:04:05.678 UTC', '12.5 ms')
+    """
+    if span.text.startswith("PT"):
+        return _seconds(float(span.text[2:-1]))
+    moment = span.text.replace("T", " ").replace("Z", "" if span.kind == "time" else " UTC")
+    return f"occurred {moment}" if span.kind == "occurred" else moment
+
+
 def plain(spans: Iterable[Span] | None) -> str:
     """The text of a line; nothing for None."""
     return "".join(span.text for span in spans or ())
@@ -155,6 +178,15 @@ def columns(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
+
+
+def _seconds(number: float) -> str:
+    if number < _SECOND:
+        return f"{number * 1000:.3g} ms"
+    if number < _MINUTE:
+        return f"{number:.3g} s"
+    minutes, seconds = divmod(round(number), _MINUTE)
+    return f"{minutes:,} min {seconds} s"
 
 
 def _new_key(text: str, room: int) -> str:

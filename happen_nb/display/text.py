@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from textwrap import wrap
 
 from happen_nb.display import _protocols as shown
+from happen_nb.display import events as _events
 from happen_nb.display import failures as _failures
 from happen_nb.display import pages
-from happen_nb.display.page import Code, Column, Heading, Note, Page, Table
-from happen_nb.display.spans import Line, columns, plain
+from happen_nb.display import replies as _replies
+from happen_nb.display import traces as _traces
+from happen_nb.display.page import Block, Code, Column, Heading, Outline, Page, Table
+from happen_nb.display.spans import TIMES, Line, columns, plain, spoken
 from happen_nb.display.tree import WIDTH, Budget, Row
 
 
@@ -87,6 +90,41 @@ def spaces(x: shown.Sized[shown.SpaceInfo]) -> str:
     return render(pages.spaces(x))
 
 
+def event(x: shown.Event) -> str:
+    """An event: who said what to whom."""
+    return render(_events.event(x, _budget()))
+
+
+def events(x: shown.Events) -> str:
+    """Stored events: the newest, a line each."""
+    return render(_events.events(x, _budget()))
+
+
+def trace(x: shown.Trace) -> str:
+    """What followed from an event: a tree of events and commits."""
+    return render(_traces.trace(x, _budget()))
+
+
+def reply(x: shown.Reply) -> str:
+    """A reply: how far it is, or what came out."""
+    return render(_replies.reply(x, _budget()))
+
+
+def unheard(x: shown.Sized[shown.Unheard]) -> str:
+    """Events that nobody took: the newest, a line each."""
+    return render(_events.unheard(x))
+
+
+def handlers(x: shown.Handlers) -> str:
+    """The handlers of a node: a line each."""
+    return render(_events.handlers(x))
+
+
+def registration(x: shown.Registration) -> str:
+    """A handler: whose it is, and what it takes."""
+    return render(_events.registration(x))
+
+
 def value(x: object) -> str:
     """A state or a part of one.
 
@@ -108,14 +146,17 @@ def _heading(heading: Heading) -> str:
 
 
 def _line(line: Line) -> str:
-    return plain(span for span in line if span.kind not in ("time", "moment"))
+    told = (span._replace(text=spoken(span)) if span.kind == "told" else span for span in line)
+    return plain(span for span in told if span.kind == "told" or span.kind not in TIMES)
 
 
-def _block(block: Row | Table | Note | Code) -> Iterator[str]:
+def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Row):
         return _tree(block)
     if isinstance(block, Table):
         return _table(block)
+    if isinstance(block, Outline):
+        return (f"{'  ' * step.depth}{_line(step.line)}" for step in block.steps)
     return iter(block.lines if isinstance(block, Code) else wrap(_line(block.line), WIDTH))
 
 

@@ -22,7 +22,9 @@ WIDTH = 88
 LABEL = 24
 """How far labels are padded, so that one long key does not push all values to the right."""
 
-_ROW = 60  # bytes of markup of a row, about
+ROW = 60
+"""About how many bytes of markup a row takes."""
+
 _TOP, _INNER = 40, 10  # children shown at the top, and of a container in it
 _REST = 40  # children more in a fold, where there are too many
 _UNFOLDED = 2000  # characters of a long string in its fold
@@ -49,7 +51,7 @@ class Budget:
 
     def take(self, row: Row) -> bool:
         """Spend what a row costs. Once there is too little left, nothing is taken any more."""
-        cost = _ROW + weight((Span(row.label), *row.value, *row.preview))
+        cost = ROW + weight((Span(row.label), *row.value, *row.preview))
         return self.spend(cost)
 
     def spend(self, cost: int) -> bool:
@@ -135,7 +137,7 @@ def row_of(label: str, value: object, room: int, *, sign: Sign = "") -> Row:
 def unfold(row: Row, text: str, budget: Budget) -> None:
     """Put the beginning of a string that was cut into the row's fold."""
     beginning = text[:_UNFOLDED]
-    if budget.folds and budget.spend(_ROW + weight((Span(clean(beginning)),))):
+    if budget.folds and budget.spend(ROW + weight((Span(clean(beginning)),))):
         row.text = beginning
 
 

@@ -190,6 +190,17 @@ class Connection:
         if self.connected:
             await self._client.publish(subject, body, reply=reply)
 
+    async def request(self, subject: str, body: bytes, *, timeout: float) -> bytes | None:
+        """Ask who listens on a subject, once: None if nobody does, empty if no answer comes in time."""
+        try:
+            answer = await self._client.request(subject, body, timeout=timeout)
+        except nats.errors.NoRespondersError:
+            return None
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            log.debug("asking %s: %s", subject, error)
+            return b""
+        return bytes(answer.data)
+
     def new_inbox(self) -> str:
         """A subject for answers, of this connection alone."""
         return f"_INBOX.{secrets.token_hex(11)}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from happen_nb.errors import HappenError
 from happen_nb.journal.read import SILENCE, Consumer, Stored, read
-from happen_nb.journal.wire import decode, revision_of
-from happen_nb.model.commits import CommitRecord
+from happen_nb.journal.wire import Clear, decode, revision_of
+from happen_nb.model.commits import CommitRecord, OwnerRecord
 
 if TYPE_CHECKING:
     from happen_nb.journal.connection import Connection
@@ -27,8 +27,10 @@ CHECK = 5.0
 class Sink(Protocol):
     """What follows: it holds states, and is told of everything in order. Called on the IO thread."""
 
-    def reset(self, records: list[CommitRecord], position: int, *, again: bool) -> None:
-        """Begin with the newest record of each node, as of `position` or later.
+    def reset(
+        self, records: list[CommitRecord], owners: list[OwnerRecord], position: int, *, again: bool
+    ) -> None:
+        """Begin with the newest record of each node, as of `position` or later, and the owners then.
 
         `again` says that the stream is the same as before, so that what was told is not told again.
         """
@@ -90,19 +92,33 @@ class Follower:
         again = info.created == self._created
         if self._consumer is not None:
             await self._consumer.stop()  # else what it delivers meanwhile would be told, and then told again
+        subjects = self._stream.subjects
         newest = await read(
             self._connection,
-            self._stream.subjects.stream,
-            self._stream.subjects.states,
+            subjects.stream,
+            [subjects.states, subjects.owners, subjects.clear],
             policy="last_per_subject",
             timeout=self._stream.timeout,
         )
-        records = [await self._record(item) for item in newest]
-        highest = max((item.sequence for item in newest), default=0)
-        self._created, self._position = info.created, info.last
+        states = [item for item in newest if item.subject.startswith(subjects.state_prefix)]
+        records = [await self._record(item) for item in states]
+        highest = max((item.sequence for item in states), default=0)
+        if not again or self._position > info.last:
+            self._position = info.last  # else events that were not told yet are still to come
+        self._created = info.created
         self.epoch += 1
-        self._sink.reset(records, max(highest, info.last), again=again)
+        self._sink.reset(records, self._owners(newest), max(highest, info.last), again=again)
         await self._follow(info)
+
+    def _owners(self, newest: list[Stored]) -> list[OwnerRecord]:
+        """The owners as of the position: those from then on are told when they come by."""
+        found: dict[str, OwnerRecord] = {}
+        for item in newest:
+            if item.sequence <= self._position:
+                record = self._decode(item)
+                carried = record.owners if isinstance(record, Clear) else (record,)
+                found |= {owner.node: owner for owner in carried if isinstance(owner, OwnerRecord)}
+        return list(found.values())
 
     async def _record(self, item: Stored) -> CommitRecord:
         record = self._decode(item)
@@ -187,7 +203,8 @@ class Follower:
         info = await self._stream.info()
         async with self._turn:
             oldest = self._sink.oldest()
-            if info.created != self._created or info.last < position or 0 < oldest < info.first:
+            purged = 0 < oldest < info.first and position >= min(info.first, info.last)  # and no mark came by
+            if info.created != self._created or info.last < position or purged:
                 await self._begin(info)
             elif remake:
                 await self._follow(info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from happen_nb.journal.wire import Message, decode
 from happen_nb.model.commits import CommitRecord, revision_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nats.aio.msg import Msg
 
@@ -169,6 +170,20 @@ async def _last_at(stream: Stream, node: str, position: int) -> CommitRecord | N
         heads = _number(await _read(stream, subject, headers_only=True), stream)
         record.revision = next(head.revision for head in heads if head.sequence == sequence)
     return record
+
+
+async def before_each(stream: Stream, records: Sequence[CommitRecord]) -> dict[str, CommitRecord]:
+    """What each node was before the first of its `records`, where that is stored."""
+    first: dict[str, CommitRecord] = {}
+    for record in records:
+        first.setdefault(record.node, record)
+    found: dict[str, CommitRecord] = {}
+    for name, record in first.items():
+        if record.revision > 1:
+            with contextlib.suppress(HistoryGoneError):  # it was trimmed: the commit says so itself
+                before = await at_position(stream, name, record.sequence - 1)
+                found |= {} if before is None else {name: before}
+    return found
 
 
 async def _must_be_whole(stream: Stream, node: str, position: int, first: list[CommitRecord]) -> None:

@@ -14,7 +14,7 @@ from happen_nb.errors import HappenTimeoutError
 from happen_nb.journal.connection import server_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
@@ -181,7 +181,7 @@ Policy = Literal["all", "last_per_subject"]
 async def read(
     connection: Connection,
     stream: str,
-    subject: str,
+    subject: str | Sequence[str],
     *,
     timeout: float,
     start: int | str = 0,
@@ -190,7 +190,7 @@ async def read(
     limit: int | None = None,
     enough: Callable[[Stored], bool] | None = None,
 ) -> list[Stored]:
-    """What is stored at this moment on `subject`, oldest first.
+    """What is stored at this moment on a subject or several, oldest first.
 
     Parameters
     ----------
@@ -209,7 +209,8 @@ async def read(
     HappenTimeoutError
         It took longer than `timeout` seconds without an end in sight.
     """
-    config: dict[str, Any] = {"filter_subject": subject, "deliver_policy": policy}
+    subjects = [subject] if isinstance(subject, str) else list(subject)
+    config: dict[str, Any] = {"filter_subjects": subjects, "deliver_policy": policy}
     if isinstance(start, str):
         config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
     elif start:

@@ -13,9 +13,11 @@ from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.wire import EVENTS, Subjects, encode_clear, is_deletion, revision_of, space_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from happen_nb.journal.connection import Connection
+    from happen_nb.model.commits import OwnerRecord
 
 HISTORY = 1000
 EVENT_TTL = 7 * 24 * 3600
@@ -195,9 +197,9 @@ class Stream:
     async def _api(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return await self.connection.api(f"STREAM.{verb}.{self.subjects.stream}", body, timeout=self.timeout)
 
-    async def clear(self) -> int:
+    async def clear(self, owners: Iterable[OwnerRecord]) -> int:
         """Empty the space, for everyone who follows it; returns the position of the mark."""
-        mark = [encode_clear(self.subjects)]
+        mark = [encode_clear(self.subjects, owners)]
         return int(await store(self.connection, mark, timeout=self.timeout, what="clear"))
 
     async def drop(self) -> None:
@@ -214,6 +216,8 @@ class Stream:
         newest; and every commit younger than a minute, or with events younger than `info.event_ttl`.
         """
         keep = max(1, min(info.history, KEPT_BYTES // max(1, size)))
+        if revision <= keep:
+            return 0
         subject = self.subjects.state(node)
 
         def stays(item: Stored) -> bool:
@@ -221,15 +225,19 @@ class Stream:
             young = info.event_ttl if EVENTS in item.headers else YOUNG
             return revision_of(item.headers) > revision - keep or age < young
 
-        old = await read(
-            self.connection,
-            self.subjects.stream,
-            subject,
-            headers_only=True,
-            limit=TRIM_BATCH,
-            enough=stays,
-            timeout=self.timeout,
-        )
+        old: list[Stored] = []
+        for limit in (1, TRIM_BATCH):
+            old = await read(
+                self.connection,
+                self.subjects.stream,
+                subject,
+                headers_only=True,
+                limit=limit,
+                enough=stays,
+                timeout=self.timeout,
+            )
+            if not old:
+                break
         if old:
             await self._api("PURGE", {"filter": subject, "seq": old[-1].sequence + 1})
         return len(old)

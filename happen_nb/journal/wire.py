@@ -6,10 +6,15 @@ subject                                  what a message on it is
 ``$KV.happen_<space>.<node>``            a commit: the whole state as JSON, or ``KV-Operation: DEL|PURGE``
 ``happen.<space>.event.<sender>.<id>.*`` an event; the last token is its type, percent-encoded
 ``happen.<space>.event.~.<id>``          an event whose id the caller chose; sender and type in headers
-``happen.<space>.clear``                 the space was emptied; everything before it is gone
+``happen.<space>.owner.<node>``          which process handles the node's events; only the newest is kept
+``happen.<space>.handled.<incarnation>`` what a process handled, and with which outcome
+``happen.<space>.clear``                 the space was emptied; everything before it is gone but the owners,
+                                         which it carries on
 ``happen.<space>.sync``                  a barrier that a fresh read waits for; lives a second
 ``happen.<space>.guard``                 carries the guard of a viewed key in a batch; lives a second
 ``_happen.<space>.who``                  not stored: who is connected?
+``_happen.<space>.live.<incarnation>``   not stored: is this process alive, what has it still to handle?
+``_happen.<space>.reply.<address>``      not stored: progress and result of what was sent from there
 ======================================== ===============================================================
 
 Header values are ASCII: JSON and percent-encoding see to that.
@@ -18,11 +23,18 @@ Header values are ASCII: JSON and percent-encoding see to that.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from happen_nb.model.commits import NO_ORIGIN, CommitRecord, EventRecord, Origin
+from happen_nb.model.commits import (
+    NO_ORIGIN,
+    CommitRecord,
+    EventRecord,
+    HandledRecord,
+    Origin,
+    OwnerRecord,
+)
 from happen_nb.model.values import dumps, freeze, loads
 
 if TYPE_CHECKING:
@@ -42,6 +54,7 @@ COMMIT = "Happen-Commit"
 CAUSE = "Happen-Cause"
 CORRELATION = "Happen-Correlation"
 BY = "Happen-By"
+PATH = "Happen-Path"
 EVENTS = "Happen-Events"
 EVENT = "Happen-Event"
 
@@ -71,6 +84,23 @@ class Clear:
 
     sequence: int
     time: int
+    owners: tuple[OwnerRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What a process handled; its body is read by who wants to know."""
+
+    sequence: int
+    by: str
+    body: bytes
+
+    def records(self) -> list[HandledRecord]:
+        """The handlings in it; none if it cannot be read."""
+        try:
+            return [replace(HandledRecord(*item), by=self.by) for item in json.loads(self.body)]
+        except _UNREADABLE:
+            return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +110,7 @@ class Other:
     sequence: int
 
 
-Item = CommitRecord | EventRecord | Clear | Other
+Item = CommitRecord | EventRecord | OwnerRecord | Handled | Clear | Other
 """What the journal holds."""
 
 
@@ -102,10 +132,17 @@ class Subjects:
         self.rest_prefix = f"happen.{space}."
         self.all = [self.states, f"{self.rest_prefix}>"]
         self.event_prefix = f"{self.rest_prefix}event."
+        self.events = f"{self.event_prefix}>"
+        self.owner_prefix = f"{self.rest_prefix}owner."
+        self.owners = f"{self.owner_prefix}*"
+        self.handled_prefix = f"{self.rest_prefix}handled."
+        self.handled = f"{self.handled_prefix}*"
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
         self.guard = f"{self.rest_prefix}guard"
         self.who = f"_happen.{space}.who"
+        self.live_prefix = f"_happen.{space}.live."
+        self.reply_prefix = f"_happen.{space}.reply."
 
     def state(self, node: str) -> str:
         """The key of a node's state."""
@@ -114,8 +151,12 @@ class Subjects:
     def event(self, event: EventRecord) -> str:
         """The subject of its own that an event is stored on."""
         if event.keyed:
-            return f"{self.event_prefix}~.{event.id}"
+            return self.keyed_event(event.id)
         return f"{self.event_prefix}{event.sender}.{event.id}.{quote_type(event.type)}"
+
+    def keyed_event(self, id: str) -> str:
+        """The subject of the event whose id a caller chose."""
+        return f"{self.event_prefix}~.{id}"
 
 
 def quote_type(type: str) -> str:
@@ -156,6 +197,8 @@ def encode_commit(
         headers[CORRELATION] = origin.correlation
     if origin.by is not None:
         headers[BY] = origin.by
+    if origin.path:
+        headers[PATH] = " ".join(origin.path)
     if body is None:
         headers[OPERATION] = "DEL"
     return Message(subjects.state(node), b"" if body is None else body, headers)
@@ -188,7 +231,7 @@ def encode_event(subjects: Subjects, event: EventRecord, *, ttl: int) -> Message
 
 def _event_fields(event: EventRecord) -> dict[str, Any]:
     fields: dict[str, Any] = {"id": event.id, "type": event.type, "sender": event.sender}
-    for name in ("target", "cause", "correlation", "occurred"):
+    for name in ("target", "cause", "correlation", "occurred", "nonce"):
         if (value := getattr(event, name)) is not None:
             fields[name] = value
     if event.path:
@@ -229,9 +272,37 @@ def guard_all(subjects: Subjects, commit: Message, expected: int) -> Message:
     return Message(commit.subject, commit.body, {**commit.headers, **guard})
 
 
-def encode_clear(subjects: Subjects) -> Message:
-    """The message that empties a space."""
-    return Message(subjects.clear, b"", {ROLLUP: "all"})
+def encode_owner(subjects: Subjects, owner: OwnerRecord, *, expected: int) -> Message:
+    """Who handles a node's events from here on; `expected` is the sequence of the record that it replaces."""
+    body = json.dumps(_owner_fields(owner)).encode()
+    return Message(subjects.owner_prefix + owner.node, body, {ROLLUP: "sub", EXPECTED: str(expected)})
+
+
+def _owner_fields(owner: OwnerRecord) -> dict[str, Any]:
+    return {
+        "node": owner.node,
+        "incarnation": owner.incarnation,
+        "patterns": list(owner.patterns),
+        "pid": owner.pid,
+        "host": owner.host,
+        "since": owner.since,
+        "takeover": owner.takeover,
+    }
+
+
+def encode_handled(subjects: Subjects, records: Iterable[HandledRecord], *, by: str, ttl: int) -> Message:
+    """What a process handled; `ttl` in seconds."""
+    items = [
+        [r.event, r.node, r.handler, r.outcome, round(r.duration, 6), r.error, r.attempts] for r in records
+    ]
+    body = json.dumps(items, separators=(",", ":")).encode()
+    return Message(subjects.handled_prefix + by, body, {TTL: str(ttl)})
+
+
+def encode_clear(subjects: Subjects, owners: Iterable[OwnerRecord]) -> Message:
+    """The message that empties a space; who handles what goes on."""
+    body = json.dumps([_owner_fields(owner) for owner in owners]).encode()
+    return Message(subjects.clear, body, {ROLLUP: "all"})
 
 
 def encode_sync(subjects: Subjects) -> Message:
@@ -259,13 +330,40 @@ def decode(
             return CommitRecord(node, sequence, 0, time, _stored(headers, body))
     if subject.startswith(subjects.event_prefix):
         try:
-            keyed = subject.startswith(f"{subjects.event_prefix}~.")
-            return _decode_event(json.loads(headers[EVENT]), loads(body), sequence, 0, time, keyed=keyed)
+            return _decode_event(json.loads(headers[EVENT]), loads(body), sequence, 0, time)
+        except _UNREADABLE:
+            return Other(sequence)
+    if subject.startswith(subjects.handled_prefix):
+        return Handled(sequence, subject[len(subjects.handled_prefix) :], body)
+    if subject.startswith(subjects.owner_prefix):
+        try:
+            return _decode_owner(json.loads(body), sequence)
         except _UNREADABLE:
             return Other(sequence)
     if subject == subjects.clear:
-        return Clear(sequence, time)
+        return Clear(sequence, time, _carried(body))
     return Other(sequence)
+
+
+def _decode_owner(fields: dict[str, Any], sequence: int) -> OwnerRecord:
+    patterns = tuple(fields["patterns"])
+    return OwnerRecord(
+        fields["node"],
+        fields["incarnation"],
+        patterns,
+        fields["pid"],
+        fields["host"],
+        fields["since"],
+        fields["takeover"],
+        sequence,
+    )
+
+
+def _carried(body: bytes) -> tuple[OwnerRecord, ...]:
+    try:
+        return tuple(_decode_owner(fields, 0) for fields in json.loads(body))
+    except _UNREADABLE:  # another client's mark
+        return ()
 
 
 _UNREADABLE = (ValueError, KeyError, TypeError)
@@ -297,8 +395,10 @@ def _decode_commit(
     if commit is None:
         return CommitRecord(node, sequence, 0, time, stored)
     id, revision, read = commit.split(" ")
-    cause, correlation, by = get(CAUSE), get(CORRELATION), get(BY)
-    origin = NO_ORIGIN if cause is correlation is by is None else Origin(cause, correlation, by)
+    cause, correlation, by, path = get(CAUSE), get(CORRELATION), get(BY), get(PATH)
+    origin = NO_ORIGIN
+    if not (cause is correlation is by is path is None):
+        origin = Origin(cause, correlation, by, tuple(path.split(" ")) if path else ())
     text = get(EVENTS)
     events: tuple[EventRecord, ...] = ()
     if text is not None:
@@ -309,9 +409,7 @@ def _decode_commit(
     return CommitRecord(node, sequence, int(revision), time, stored, id, int(read), origin, events)
 
 
-def _decode_event(
-    fields: dict[str, Any], payload: Any, sequence: int, index: int, time: int, *, keyed: bool = False
-) -> EventRecord:
+def _decode_event(fields: dict[str, Any], payload: Any, sequence: int, index: int, time: int) -> EventRecord:
     return EventRecord(
         fields["id"],
         fields["type"],
@@ -322,7 +420,7 @@ def _decode_event(
         fields.get("correlation"),
         tuple(fields.get("path", ())),
         fields.get("occurred"),
-        keyed=keyed,
+        fields.get("nonce"),
         sequence=sequence,
         index=index,
         time=time,

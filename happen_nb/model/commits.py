@@ -1,4 +1,4 @@
-"""What the journal keeps of a change: records of commits and of events."""
+"""What the journal keeps: records of commits, of events, of who handles and who handled them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,14 @@ class Origin:
         The id of the event that began the chain.
     by : str, optional
         The node whose handler made the change.
+    path : tuple of str, optional
+        The ids of all that led to it, from the first cause to the last.
     """
 
     cause: str | None = None
     correlation: str | None = None
     by: str | None = None
+    path: tuple[str, ...] = ()
 
 
 NO_ORIGIN = Origin()
@@ -50,11 +53,69 @@ class EventRecord:
     correlation: str | None = None
     path: tuple[str, ...] = ()
     occurred: str | None = None
-    keyed: bool = False
-    """The id is the caller's: unique over all senders and types."""
+    nonce: str | None = None
+    """Given where the id is the caller's, unique over all senders and types: tells one try to store it from
+    another's."""
     sequence: int = 0
     index: int = 0
     time: int = 0
+
+    @property
+    def keyed(self) -> bool:
+        """Whether the id is the caller's."""
+        return self.nonce is not None
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Where it stands in the journal's order."""
+        return self.sequence, self.index
+
+    @property
+    def origin(self) -> Origin:
+        """What led to the event."""
+        return Origin(self.cause, self.correlation, None, self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class HandledRecord:
+    """One handling of an event by a handler of a node.
+
+    ``outcome`` is "done", "failed", "refused" (a ``where`` said no) or "cancelled"; ``duration`` is in
+    seconds; ``by`` is the incarnation of the process that handled it.
+    """
+
+    event: str
+    node: str
+    handler: str
+    outcome: str
+    duration: float = 0.0
+    error: str | None = None
+    attempts: int = 1
+    by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerRecord:
+    """Which process handles the events of a node; `incarnation` is None where nobody does.
+
+    ``sequence`` is the position of the record, 0 where a clear carried it on: nothing is on its subject.
+    ``since`` is that of the first record of this ownership, 0 if it is this one. ``takeover`` says that the
+    owner before had died.
+    """
+
+    node: str
+    incarnation: str | None
+    patterns: tuple[str, ...] = ()
+    pid: int = 0
+    host: str = ""
+    since: int = 0
+    takeover: bool = False
+    sequence: int = 0
+
+    @property
+    def claimed(self) -> int:
+        """The position from which on the process owns the node."""
+        return self.since or self.sequence
 
 
 class CommitRecord:

@@ -11,18 +11,40 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from happen_nb.errors import HappenError, TransformError
+from happen_nb.runtime.mailbox import workers_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
 T = TypeVar("T")
 
-evaluating: ContextVar[str | None] = ContextVar("evaluating", default=None)
-"""The node whose transform runs in this context: nothing may wait in there."""
+
+@dataclass(eq=False, slots=True)
+class Evaluation:
+    """A transform that runs.
+
+    Parameters
+    ----------
+    node : str
+        Whose state it computes.
+    space : object
+        The node's space.
+    emitted : list
+        What it has emitted; that leaves with the commit.
+    """
+
+    node: str
+    space: object
+    emitted: list[Any] = field(default_factory=list)
+
+
+evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
+"""The transform that runs in this context: nothing may wait in there."""
 
 
 class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
@@ -38,12 +60,17 @@ class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
 
 
 class Bridge:
-    """The IO thread of this process."""
+    """A thread with an event loop: the IO thread of this process, or the one of async handlers."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="happen_nb-io", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        Context().run(self._thread.start)  # it works for many: it has no context of its own
+
+    @property
+    def here(self) -> bool:
+        """Whether this is its thread."""
+        return threading.current_thread() is self._thread
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -55,7 +82,7 @@ class Bridge:
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the IO thread and wait for it; interrupting the wait cancels it."""
-        if threading.current_thread() is self._thread:
+        if self.here:
             work.close()
             raise HappenError("a blocking call on the IO thread would wait for itself")
         done = threading.Lock()
@@ -68,8 +95,13 @@ class Bridge:
             task.add_done_callback(lambda _: done.release())
 
         self.loop.call_soon_threadsafe(start)
+        workers = workers_here()
         try:
-            done.acquire()
+            if workers is None:
+                done.acquire()
+            else:
+                with workers.blocked():
+                    done.acquire()
         except BaseException:
             self.loop.call_soon_threadsafe(lambda: task.cancel() if task else None)
             raise
@@ -111,6 +143,7 @@ class _Process:
 
     def __init__(self) -> None:
         self.bridge: Bridge | None = None
+        self.handlers: Bridge | None = None
         self.making = threading.Lock()
 
 
@@ -123,17 +156,40 @@ def bridge() -> Bridge:
     """The IO thread, started when it is first needed."""
     if _process.bridge is None:
         with _process.making:
-            _process.bridge = _process.bridge or Bridge()
+            _process.bridge = _process.bridge or Bridge("happen_nb-io")
     return _process.bridge
 
 
+def handlers() -> Bridge:
+    """The thread of async handlers, started when it is first needed."""
+    if _process.handlers is None:
+        with _process.making:
+            _process.handlers = _process.handlers or Bridge("happen_nb-handlers")
+    return _process.handlers
+
+
+def refuse_on_handlers(call: str, instead: str) -> None:
+    """Refuse to block the loop that may have to do what is waited for.
+
+    Raises
+    ------
+    HappenError
+        This is the thread of async handlers.
+    """
+    if _process.handlers is not None and _process.handlers.here:
+        raise HappenError(
+            f"{call} would block the loop of all async handlers, which may have to do what it waits for: "
+            f"in an async handler write {instead}"
+        )
+
+
 def _refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
-    node = evaluating.get()
-    if node is not None:
+    evaluation = evaluating.get()
+    if evaluation is not None:
         work.close()
         raise TransformError(
-            f'the transform of node "{node}" called something that waits for the system; a transform only '
-            "computes the new state: read with views, and do the rest before or after the set"
+            f'the transform of node "{evaluation.node}" called something that waits for the system; a '
+            "transform only computes the new state: read with views, and do the rest before or after the set"
         )
 
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Stop = "Callable[[], object]"
-
 
 class Cells:
     """What each cell's newest run registered."""
@@ -24,10 +22,14 @@ class Cells:
         self._registered: dict[str, list[Callable[[], object]]] = {}
         self._cell: str | None = None
         self._depth = 0
+        self.run: object = None
+        """The run of a cell that this is; None outside of cells."""
+        self.identified = False
+        """Whether the front end tells one cell from another."""
         self._thread = threading.main_thread()
         self._hooked: Any = None
 
-    def begin(self, cell: str) -> None:
+    def begin(self, cell: str, *, identified: bool = False) -> None:
         """A run of `cell` begins: take off what its last run registered.
 
         A cell that a cell runs, as ``%%capture`` does, is a part of the outer one.
@@ -37,13 +39,18 @@ class Cells:
             return
         for stop in self._registered.pop(cell, []):
             stop()
-        self._cell = cell
+        self._cell, self.run, self.identified = cell, object(), identified
 
     def end(self) -> None:
         """The run has ended: nothing registered from now on belongs to it."""
         self._depth = max(0, self._depth - 1)
         if not self._depth:
-            self._cell = None
+            self._cell = self.run = None
+
+    def here(self) -> object:
+        """The run of a cell that this is; None outside of cells, and in other threads."""
+        self._hook()
+        return self.run if threading.current_thread() is self._thread else None
 
     def register(self, stop: Callable[[], object]) -> None:
         """Call `stop` when the cell that runs now is run again."""
@@ -57,12 +64,15 @@ class Cells:
         if shell is None or shell is self._hooked:
             return
         self._hooked = shell
-        shell.events.register("pre_run_cell", lambda info: self.begin(_key(info.cell_id, info.raw_cell)))
+        shell.events.register("pre_run_cell", self._begin)
         shell.events.register("post_run_cell", lambda _: self.end())
         parent = getattr(shell, "parent_header", None) or {}
         if getattr(shell, "kernel", None) is not None and parent.get("content", {}).get("code"):
-            self._cell = _key(parent.get("metadata", {}).get("cellId"), parent["content"]["code"])
-            self._depth = 1
+            cell_id = parent.get("metadata", {}).get("cellId")
+            self.begin(_key(cell_id, parent["content"]["code"]), identified=bool(cell_id))
+
+    def _begin(self, info: Any) -> None:
+        self.begin(_key(info.cell_id, info.raw_cell), identified=bool(info.cell_id))
 
 
 def _shell() -> Any:

@@ -148,9 +148,10 @@ class Replica:
 
     # -- being told, on the IO thread ----------------------------------------------------------------
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener` with each commit, in order, from now on."""
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with each commit, in order, from now on; returns what ends that."""
         self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def _tell(self, record: CommitRecord, previous: CommitRecord | None) -> None:
         self._told = max(self._told, record.sequence)
@@ -164,7 +165,7 @@ class Replica:
         for future in self._changes.pop(record.node, ()):
             if not future.done():
                 future.set_result(None)
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             listener(applied)
 
     def expect(self, id: str, state: FrozenDict) -> Expected:

@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -21,10 +22,13 @@ from happen_nb.journal.follow import Follower
 from happen_nb.journal.stream import Info, Options, Stream
 from happen_nb.journal.wire import Subjects
 from happen_nb.model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
+from happen_nb.model.values import dumps, freeze
+from happen_nb.runtime.dispatch import Dispatch
+from happen_nb.runtime.feed import Feed
 from happen_nb.runtime.replica import Applied, Expected, Replica
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
     from typing import Self
 
     from happen_nb.journal.connection import Answer
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("happen_nb")
 
+BODY_ROOM = 4096
+"""Bytes of a message that are left for its headers."""
 TRIM_EVERY = 256
 WHO_WAIT = 0.1
 """Seconds in which the processes of a space answer who they are."""
@@ -90,10 +96,13 @@ class Session:
         self.timeout = timeout
         self.stream = Stream(connection, subjects, timeout)
         self.replica = Replica()
-        self._follower = Follower(self.stream, self.replica)
+        self.feed = Feed(self.replica)
+        self.dispatch = self.feed.dispatch = Dispatch(self)
+        self._follower = Follower(self.stream, self.feed)
         self._info: Info | None = None
-        self._prefix = f"{incarnation}{secrets.token_hex(2)}-"
-        self._count = 0
+        self.address = f"{incarnation}{secrets.token_hex(2)}"
+        """Begins the ids that this connection gives, and is where replies to its events go."""
+        self._count = count(1)
         self._trimmed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -114,6 +123,8 @@ class Session:
         try:
             self._info = await self.stream.ensure(options)
             await connection.subscribe(self.subjects.who, self._answer_who)
+            await connection.subscribe(self.subjects.live_prefix + incarnation, self._answer_live)
+            await connection.subscribe(self.subjects.reply_prefix + self.address, self.dispatch.answers.hear)
             await self._follower.start(self._info)
             if not await self.replica.reached(self._info.last, timeout):
                 raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
@@ -138,12 +149,20 @@ class Session:
         self._info = await self.stream.ensure(options)
 
     async def close(self) -> None:
-        """Stop following and disconnect."""
+        """Let others take over, stop following and disconnect."""
+        if self._info is not None:
+            await self.dispatch.close()
         for task in self._tasks:
             task.cancel()
-        self.replica.close(ClosedError(f'the space "{self.subjects.space}" was closed while this waited'))
+        closed = ClosedError(f'the space "{self.subjects.space}" was closed while this waited')
+        self.feed.close(closed)
+        self.dispatch.stop(closed)
         await self._follower.stop()
         await self.connection.close()
+
+    def new_id(self) -> str:
+        """An id for an event or a commit; any thread may ask for one."""
+        return f"{self.address}-{next(self._count)}"
 
     # -- committing ----------------------------------------------------------------------------------
 
@@ -172,8 +191,7 @@ class Session:
                 f'state.set of node "{change.node}": other writers were faster until the time was up; '
                 "nothing was stored"
             )
-        self._count += 1
-        id = f"{self._prefix}{self._count}"
+        id = self.new_id()
         epoch = self._follower.epoch
         messages = self._messages(change, id)
         seen = self.replica.expect(id, change.state)
@@ -185,7 +203,7 @@ class Session:
             self.replica.forget(id)
         if applied is not None and applied.record.revision % TRIM_EVERY == 0:
             size = len(change.body or b"")
-            self._background(self._trim(change.node, applied.record.revision, size))
+            self.background(self._trim(change.node, applied.record.revision, size))
         return applied
 
     def _messages(self, change: Change, id: str) -> list[wire.Message]:
@@ -229,7 +247,7 @@ class Session:
                 return await self._after_refusal(refusal.newest, change, seen, deadline)
             if isinstance(outcome, Applied):
                 return outcome
-            await self._reach(outcome, deadline)
+            await self.reach(outcome, deadline)
             return seen.applied or await self._passed_over(outcome, change, id)
 
     async def _passed_over(self, sequence: int, change: Change, id: str) -> Applied:
@@ -249,7 +267,7 @@ class Session:
     ) -> Applied | None:
         """Wait until the replica has what stood in the way; it may have been this very commit."""
         if newest > self.replica.position:
-            await self._reach(newest, deadline)
+            await self.reach(newest, deadline)
         elif self.replica.unchanged(change.node, change.cut):
             await self._follower.check(remake=True)  # what was expected is gone: cleared, purged
             await asyncio.sleep(append.PAUSE)
@@ -265,7 +283,7 @@ class Session:
             previous = record
         return own
 
-    async def _reach(self, sequence: int, deadline: float) -> None:
+    async def reach(self, sequence: int, deadline: float) -> None:
         """Wait until the replica is at `sequence`, looking again if it does not come."""
         while not await self.replica.reached(sequence, min(STALLED, max(0.001, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
@@ -275,10 +293,12 @@ class Session:
                 )
             self._follower.restart()
 
-    def _background(self, work: Any) -> None:
+    def background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Do something that nobody waits for, until the session closes."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _trim(self, node: str, revision: int, size: int) -> None:
         try:
@@ -306,13 +326,27 @@ class Session:
         else:
             barrier = [wire.encode_sync(self.subjects)]
             last = await append.store(self.connection, barrier, timeout=timeout, what="a fresh read")
-        await self._reach(last, deadline)
+        await self.reach(last, deadline)
 
     # -- who is here ---------------------------------------------------------------------------------
 
     async def _answer_who(self, message: Answer) -> None:
         me = {"incarnation": self.incarnation, "pid": os.getpid(), "host": socket.gethostname()}
         await self.connection.publish(message.reply, orjson.dumps(me))
+
+    async def _answer_live(self, message: Answer) -> None:
+        self.background(self._answered_live(message))
+
+    async def _answered_live(self, message: Answer) -> None:
+        answer = await self.dispatch.live(orjson.loads(message.data))
+        await self.connection.publish(message.reply, dumps(freeze(answer)))
+
+    async def ask(self, incarnation: str, question: dict[str, Any], timeout: float) -> dict[str, Any] | None:
+        """Ask another process; None if it is gone, empty if it does not answer in time."""
+        body = orjson.dumps({**question, "from": self.incarnation})
+        subject = self.subjects.live_prefix + incarnation
+        answer = await self.connection.request(subject, body, timeout=timeout)
+        return orjson.loads(answer) if answer else (None if answer is None else {})
 
     async def others(self) -> list[dict[str, Any]]:
         """The other processes that are connected to the space now."""
@@ -337,5 +371,5 @@ class Session:
 
     async def clear(self) -> None:
         """Empty the space, and wait until this process sees it."""
-        position = await self.stream.clear()
-        await self._reach(position, time.monotonic() + self.timeout)
+        position = await self.stream.clear(self.dispatch.owners.all())
+        await self.reach(position, time.monotonic() + self.timeout)

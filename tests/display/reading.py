@@ -74,4 +74,10 @@ def read(html: str) -> Reader:
 
 def squeezed(text: str) -> str:
     """Without white space and without what only surrounds times."""
-    return "".join(text.split()).replace("time(UTC)", "").replace("lastchange(UTC)", "").replace("·", "")
+    return (
+        "".join(text.split())
+        .replace("time(UTC)", "")
+        .replace("lastchange(UTC)", "")
+        .replace("occurred", "")
+        .replace("·", "")
+    )

@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from happen_nb.errors import HappenError
+from happen_nb.model.commits import CommitRecord, EventRecord, HandledRecord, Origin
 from happen_nb.model.diff import Diff, diff
 from happen_nb.model.frozen import FrozenDict
-from happen_nb.model.values import freeze
+from happen_nb.model.trace import TraceNode, build
+from happen_nb.model.values import dumps, freeze
 
 NOON = datetime(2026, 3, 14, 12, 0, 0, 250_000, tzinfo=UTC)
+TICKS = int(NOON.timestamp() * 1e9)
 EVENT_ID = "5fX2kQ9aBc7Zt1Lm"
 SEQUENCE = 987_654_321
 TOKEN = "s3cr3t-t0k3n"
@@ -64,6 +67,8 @@ class Node:
     name: str
     state: State
     space: Space
+    handlers: list[Any] = field(default_factory=list)
+    busy: str = ""
 
 
 def node(name: str, content: dict[str, Any] | HappenError, revision: int = 1) -> Node:
@@ -134,6 +139,7 @@ class Failure:
     exception: BaseException | str
     traceback: str
     attempts: int = 1
+    event: Any = None
 
 
 @dataclass
@@ -141,6 +147,121 @@ class Watch:
     node: Any
     name: str
     active: bool = True
+
+
+@dataclass
+class Event:
+    type: str = "order.created"
+    payload: Any = None
+    sender: str = "orders"
+    target: str | None = None
+    time: datetime | None = NOON
+    occurred: datetime | None = None
+    pending: bool = False
+    repeated: bool = False
+    id: str = EVENT_ID
+    sequence: int = SEQUENCE
+    path: tuple[str, ...] = (EVENT_ID,)
+
+    @property
+    def handled_by(self) -> tuple[str, ...]:
+        raise AssertionError("a display must not read the journal")
+
+
+class Events(list[Event]):
+    space = "default"
+    pattern = "**"
+
+
+@dataclass
+class Unheard:
+    event: Event
+    reason: str = "no pattern"
+    nearest: str | None = None
+
+
+@dataclass
+class Registration:
+    pattern: str = "order.*"
+    name: str = "on_order"
+    where: bool = False
+    retries: int = 0
+    node: str = "orders"
+
+
+class Handlers(list[Registration]):
+    node = "orders"
+
+
+@dataclass
+class Reply:
+    event: Event = field(default_factory=Event)
+    target: str = "stock"
+    state: str = "accepted"
+    progress: Any = None
+    error: BaseException | None = None
+    _value: Any = None
+
+
+@dataclass
+class Trace:
+    root: TraceNode
+    times: bool = False
+
+
+def said(id: str, cause: str | None = None, sequence: int = SEQUENCE, **more: Any) -> EventRecord:
+    """An event of a trace; its type is made of the id unless it is given."""
+    fields = {"type": f"type.{id}", "sender": "orders", "time": TICKS, "path": (EVENT_ID,), **more}
+    return EventRecord(id, cause=cause, sequence=sequence, **fields)
+
+
+def changed(
+    cause: str,
+    sequence: int,
+    after: dict[str, Any] | bytes | None,
+    before: dict[str, Any] | None = None,
+    **more: Any,
+) -> tuple[CommitRecord, CommitRecord | None]:
+    """A commit of a trace with the one before it; a second revision, if there is one."""
+    node, by = more.get("node", "stock"), more.get("by", "stock")
+    first = None if before is None else CommitRecord(node, 1, 1, TICKS, dumps(frozen(before)))
+    body = dumps(frozen(after)) if isinstance(after, dict) else after
+    origin = Origin(cause, EVENT_ID, by)
+    revision = more.get("revision", 1 if first is None else 2)
+    return CommitRecord(node, sequence, revision, TICKS, body, EVENT_ID, origin=origin), first
+
+
+def handled(event: str, node: str, outcome: str = "done", **more: Any) -> HandledRecord:
+    return HandledRecord(event, node, **{"handler": "on_order", "duration": 0.0125, **more}, outcome=outcome)
+
+
+def trace(
+    events: list[EventRecord], commits: list[Any] | None = None, handlings: list[HandledRecord] | None = None
+) -> Trace:
+    return Trace(build(events[0], events, commits or [], handlings or []))
+
+
+def order() -> Trace:
+    """An order that three nodes take: one fails, one commits and goes on to say something."""
+    events = [
+        said("a", type="order.created", sender="notebook", sequence=1),
+        said("b", "a", 5, type="stock.low", sender="stock"),
+        said("c", "a", 6, type="parcel.send", target="shipping"),
+        said("d", "b", 8, type="pen.bought", sender="purchasing"),
+    ]
+    commits = [
+        changed("a", 2, {"o7": {"total": 12}}, {}, node="orders", by="orders"),
+        changed("a", 4, {"pen": 6, "ink": 2}, {"pen": 7, "paper": 9}),
+        changed("b", 7, {"pen": 40}, node="purchasing", by="buyer"),
+    ]
+    handlings = [
+        handled("a", "orders"),
+        handled("a", "billing", "failed", handler="charge", error="ValueError: no card", attempts=3),
+        handled("a", "stock"),
+        handled("b", "purchasing"),
+        handled("d", "audit", "refused"),
+    ]
+    return trace(events, commits, handlings)
 
 
 @dataclass

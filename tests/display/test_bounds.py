@@ -25,6 +25,15 @@ def states(bad: str):
     yield {str(n): {bad[:40]: {bad[:40]: {bad[:40]: list(range(999))}}} for n in range(40)}
 
 
+def trace(bad: str, state: dict[str, object]):
+    events = [a.said(str(n), str(n // 3) if n else None, n, type=bad, sender=bad) for n in range(90)]
+    commits = [a.changed(str(n), 100 + n, {bad[:99]: bad}, state, node=bad, by=bad[1:]) for n in range(9)]
+    handlings = [
+        a.handled(str(n), f"{m}{bad}", "failed", error=bad, handler=bad) for n in range(90) for m in range(9)
+    ]
+    return a.trace(events, commits, handlings)
+
+
 @pytest.mark.parametrize("bad", HOSTILE)
 def test_any_size_of_anything_stays_under_100_kb(bad):
     for state in states(bad):
@@ -33,7 +42,12 @@ def test_any_size_of_anything_stays_under_100_kb(bad):
         commits += [a.Commit(bad, n, own.state.content, a.frozen({"x": bad}), by=bad) for n in range(13)]
         nodes = {f"{n}{bad}": own for n in range(100)}
         space = a.Space(bad, nodes, nodes, a.Server())
-        failures = [a.Failure(bad, bad, ValueError(bad), (bad + "\n") * 100) for _ in range(50)]
+        event = a.Event(bad, state, bad, bad)
+        failures = [a.Failure(bad, bad, ValueError(bad), (bad + "\n") * 100, event=event) for _ in range(50)]
+        own.handlers = [a.Registration(bad, bad, where=True, retries=10**18)] * 50
+        own.busy = bad
+        reply = a.Reply(event, bad, bad, {"progress": 0.5, bad: bad})
+        result = a.Reply(event, bad, "done", _value=state)
         shown = [
             ("node", own),
             ("value", list(state.values())),
@@ -42,6 +56,9 @@ def test_any_size_of_anything_stays_under_100_kb(bad):
         ]
         shown += [("history", a.History(commits)), ("journal", a.Journal(commits)), ("space", space)]
         shown += [("failures", failures), ("failure", failures[0]), ("node", a.node(bad, StateError(bad)))]
+        shown += [("event", event), ("events", a.Events([event] * 50)), ("trace", trace(bad, state))]
+        shown += [("unheard", [a.Unheard(event, bad, bad)] * 50), ("handlers", a.Handlers(own.handlers))]
+        shown += [("reply", reply), ("reply", result), ("registration", own.handlers[0])]
         for kind, each in shown:
             for mime, form in bundle(each, kind).items():
                 assert len(form.encode()) < LIMIT, (kind, mime)
@@ -82,3 +99,45 @@ def test_a_space_of_many_nodes_is_cut():
     text = bundle(a.Space(nodes=nodes), "space")["text/plain"]
     assert text.splitlines()[0].startswith("Space default · 5,000 nodes")
     assert text.splitlines()[-1] == "  … 4,970 more"
+
+
+def test_a_trace_of_many_shows_the_first_levels_and_says_how_many_are_left():
+    wide = a.trace([a.said("0"), *(a.said(str(n), "0", n) for n in range(1, 10_000))])
+    lines = bundle(wide, "trace")["text/plain"].splitlines()
+    assert lines[0] == "Trace of type.0 · 10,000 events · 0 commits"
+    assert (len(lines), lines[-1]) == (102, "    … 9,900 more")
+
+
+def test_a_deep_branch_of_a_trace_hides_no_other():
+    deep = [a.said(str(n), str(n - 1) if n else None, n + 1) for n in range(5_000)]
+    lines = bundle(a.trace([*deep, a.said("last", "0", 9_999)]), "trace")["text/plain"].splitlines()
+    assert lines[-1] == "    type.last  orders → nobody yet"
+    assert lines[-2].endswith("99 ↳ … 4,901 more")
+
+
+def test_failures_among_what_a_trace_leaves_out_are_counted():
+    events = [a.said("0"), *(a.said(str(n), "0", n) for n in range(1, 200))]
+    shown = a.trace(events, [], [a.handled("150", "stock", "failed"), a.handled("199", "stock", "failed")])
+    assert bundle(shown, "trace")["text/plain"].endswith("… 100 more, 2 failures")
+
+
+def test_a_trace_of_10_000_in_any_shape_stays_under_100_kb():
+    for parent in (lambda n: n - 1, lambda n: n // 2, lambda n: 0, lambda n: n // 100):
+        events = [a.said(str(n), str(parent(n)) if n else None, n + 1) for n in range(5_000)]
+        commits = [a.changed(str(n), 10_000 + n, a.SHOP, {"n": n}) for n in range(5_000)]
+        handlings = [a.handled(str(n), f"node-{m}") for n in range(5_000) for m in range(3)]
+        for times in (False, True):
+            shown = a.trace(events, commits, handlings)
+            shown.times = times
+            for mime, form in bundle(shown, "trace").items():
+                assert len(form.encode()) < LIMIT, mime
+                assert "more" in form
+
+
+def test_the_lines_of_a_deep_trace_can_be_read():
+    events = [a.said(str(n), str(n - 1) if n else None, n, type="x" * 200) for n in range(60)]
+    handlings = [a.handled(str(n), f"node-{m}") for n in range(60) for m in range(40)]
+    lines = bundle(a.trace(events, [], handlings), "trace")["text/plain"].splitlines()
+    assert len(lines) == 61
+    assert max(map(len, lines)) <= 110
+    assert lines[31].startswith(" " * 26 + "30 ↳ xxx")

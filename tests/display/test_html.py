@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import reading
 import standins as a
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 
 from happen_nb.display import html, text
 from happen_nb.display.bundle import bundle
-from happen_nb.errors import StateError
+from happen_nb.errors import HandlerError, StateError
 
 PAYLOADS = [
     "<script>alert(1)</script>",
@@ -36,8 +38,11 @@ def everything(bad: str):
     }
     own, broken = a.node(bad, state), a.node(bad + "2", StateError(bad))
     space = a.Space(bad, {bad: own, "broken": broken}, {bad + "3": a.view(bad, state)}, a.Server(store=bad))
+    own.handlers = [a.Registration(bad, bad, where=True, retries=2, node=bad)]
+    own.busy = bad
+    event = a.Event(bad, state, bad, bad, occurred=a.NOON, repeated=True)
     failures = [
-        a.Failure(bad, bad, ValueError(bad), f'  File "{bad}", line 3\n{bad}\n', 2),
+        a.Failure(bad, bad, ValueError(bad), f'  File "{bad}", line 3\n{bad}\n', 2, event),
         a.Failure(bad, bad, bad, bad),
     ]
     space.failures = failures
@@ -62,8 +67,40 @@ def everything(bad: str):
     yield "failures", failures
     yield "watch", a.Watch(own, bad)
     yield "spaces", [a.SpaceInfo(bad, 1, 1)]
+    events, handlers = a.Events([event, a.Event(bad, bad, bad)]), a.Handlers(own.handlers)
+    events.space = events.pattern = handlers.node = bad
+    yield from (("event", each) for each in events)
+    yield "events", events
+    yield "unheard", [a.Unheard(each, bad, bad) for each in events]
+    yield "handlers", handlers
+    yield "registration", handlers[0]
+    yield from (("reply", reply) for reply in replies(bad, event, state))
+    yield "trace", trace(bad, state)
     yield "value", state
     yield "value", bad
+
+
+def replies(bad: str, event: a.Event, state: dict[str, Any]):
+    yield a.Reply(event, bad, bad, bad)
+    yield a.Reply(event, bad, bad, {"progress": 0.5, bad: bad})
+    yield a.Reply(event, bad, "done", _value=state)
+    yield a.Reply(event, bad, "done", _value=bad)
+    yield a.Reply(event, bad, "failed", error=HandlerError(bad, remote_traceback=bad))
+
+
+def trace(bad: str, state: dict[str, Any]) -> a.Trace:
+    events = [
+        a.said("a", type=bad, sender=bad),
+        a.said("b", "lost", path=("a", "lost"), type=bad, target=bad),
+    ]
+    more = {"node": bad, "by": bad + "2"}
+    commits = [a.changed("a", 1, state, **more), a.changed("a", 2, {bad: bad}, {bad: 1}, **more)]
+    commits += [a.changed("b", 3, b"[]", **more), a.changed("b", 4, None, **more)]
+    handlings = [
+        a.handled("a", bad, bad, handler=bad),
+        a.handled("a", bad[::-1], "failed", handler=bad, error=bad, attempts=2),
+    ]
+    return a.trace(events, commits, handlings)
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -117,7 +154,13 @@ def test_a_display_tells_no_id_no_sequence_no_token_no_path():
     space = a.Space(nodes={"orders": own}, views={}, server=a.Server(), failures=failures)
     commit = a.commit({}, a.SHOP, by="shipping")
     shown = [("space", space), ("server", space.server), ("commit", commit), ("failure", failures[0])]
-    shown += [("failures", failures), ("history", a.History([commit])), ("journal", a.Journal([commit]))]
+    shown += [(kind, each) for kind, each in everything("plain") if kind not in ("space", "server")]
+    shown += [
+        ("trace", a.order()),
+        ("failures", failures),
+        ("history", a.History([commit])),
+        ("journal", a.Journal([commit])),
+    ]
     for kind, each in shown:
         for form in bundle(each, kind).values():
             for secret in (
@@ -128,7 +171,8 @@ def test_a_display_tells_no_id_no_sequence_no_token_no_path():
                 "40123",
                 "site-packages",
                 "ipykernel",
-                "ada",
+                "/home",
+                "Users",
             ):
                 assert secret not in form, (kind, secret)
             assert " id=" not in form

@@ -13,9 +13,8 @@ from happen_nb.runtime.session import Change
 
 
 def event(number, payload=None, *, keyed=False):
-    return EventRecord(
-        f"e{number}", "order.paid", "orders", freeze_state(payload or {"n": number}, node=""), keyed=keyed
-    )
+    frozen = freeze_state(payload or {"n": number}, node="")
+    return EventRecord(f"e{number}", "order.paid", "orders", frozen, nonce="try" if keyed else None)
 
 
 def emit(space, state, events):

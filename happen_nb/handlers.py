@@ -1,0 +1,215 @@
+"""Handlers as a user registers and sees them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from happen_nb.events import Event
+from happen_nb.failures import Failure
+from happen_nb.model.patterns import Pattern
+from happen_nb.runtime.bridge import on_io
+from happen_nb.runtime.cells import cells
+from happen_nb.runtime.registrations import Registration
+from happen_nb.shown import Shown
+
+if TYPE_CHECKING:
+    from happen_nb.model.commits import EventRecord, OwnerRecord
+    from happen_nb.node import Node
+    from happen_nb.runtime.handling import Attempt
+    from happen_nb.space import Space
+    from happen_nb.views import Views
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ANSWER = 0.2
+"""Seconds for which the owner before may take to show that it is there."""
+
+
+class HandlerContext(SimpleNamespace):
+    """What a handler's second parameter gets; its steps may keep what they like on it.
+
+    Attributes
+    ----------
+    node : Node
+    space : Space
+    views : Views
+    event : Event
+    attempt : int
+        1 at the first call, more where it is repeated.
+    """
+
+    node: Node
+    space: Space
+    views: Views
+    event: Event
+    attempt: int
+
+
+class Handler(Shown, kind="registration"):
+    """A registered handler.
+
+    Attributes
+    ----------
+    node : str
+    pattern : str
+    function : callable
+    name : str
+        The function's.
+    where : bool
+        Whether it filters further.
+    retries : int
+    active : bool
+        Whether it is still registered.
+    """
+
+    def __init__(self, registration: Registration) -> None:
+        self._registration = registration
+        self.node = registration.node
+        self.pattern = registration.pattern.text
+        self.function = registration.handler
+        self.name = registration.name
+        self.where = registration.where is not None
+        self.retries = registration.retries
+
+    @property
+    def active(self) -> bool:  # noqa: D102 - described above
+        return self._registration.active
+
+
+class Handlers(Shown, Sequence[Handler], kind="handlers"):
+    """The handlers of a node in this process, in the order of registration."""
+
+    def __init__(self, node: str, registrations: Sequence[Registration]) -> None:
+        self.node = node
+        self._handlers = [Handler(registration) for registration in registrations]
+
+    @overload
+    def __getitem__(self, index: int) -> Handler: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Handler]: ...
+    def __getitem__(self, index: int | slice) -> Handler | Sequence[Handler]:
+        return self._handlers[index]
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+
+class Owner:
+    """The process that handles a node's events.
+
+    Attributes
+    ----------
+    pid : int
+    host : str
+    here : bool
+        Whether it is this process.
+    """
+
+    def __init__(self, record: OwnerRecord, incarnation: str) -> None:
+        self.pid = record.pid
+        self.host = record.host
+        self.here = record.incarnation == incarnation
+
+    def __repr__(self) -> str:
+        return "this process" if self.here else f"process {self.pid} on {self.host}"
+
+
+class Hosting:
+    """What handlers of a space are called with, and where their failures go."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def event(self, record: EventRecord) -> Event:
+        """The event that a handler is called with."""
+        return Event(record, self._space)
+
+    def context(self, node: str, event: Event) -> HandlerContext:
+        """The context that a handler is called with."""
+        space = self._space
+        return HandlerContext(node=space._nodes[node], space=space, views=space.views, event=event, attempt=0)
+
+    def failed(self, attempt: Attempt, error: BaseException) -> None:
+        """A handler has raised for the last time."""
+        event, space = attempt.event, self._space
+        node, name = attempt.registration.node, attempt.registration.name
+        again = partial(space._handle_again, event._record, node, name)
+        failure = Failure(node, name, f'handling "{event.type}"', event, error, again, attempt.number)
+        space.failures.add(failure)
+
+    def lost(self, node: str, owner: OwnerRecord) -> None:
+        """Another process handles a node's events from here on."""
+        for registration in self._space._dispatch.registrations.of(node)[:1]:
+            registration.context.copy().run(
+                sys.stderr.write,
+                f'node "{node}": process {owner.pid} on {owner.host} handles its events from now on; '
+                "run the cell that registers its handlers again to take them back\n",
+            )
+
+
+def make_registration(
+    node: str,
+    pattern: Any,
+    handler: Any,
+    where: Any,
+    retries: int,
+    backoff: float,
+) -> Registration:
+    """Check what is to be registered.
+
+    Raises
+    ------
+    TypeError
+        The handler or the filter is no function of an event.
+    ValueError
+        A number makes no sense.
+    PatternError
+        The pattern cannot be read.
+    """
+    if not callable(handler):
+        raise TypeError(f'on: the handler of node "{node}" is {handler!r}; give a function of an event')
+    if where is not None and not callable(where):
+        raise TypeError(f"on: where is {where!r}; give a function of an event that returns True or False")
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        raise ValueError(f"on: retries is {retries!r}; give a whole number, 0 or more")
+    if not isinstance(backoff, int | float) or isinstance(backoff, bool) or not 0 <= backoff < float("inf"):
+        raise ValueError(f"on: backoff is {backoff!r}; give seconds, 0 or more")
+    registration = Registration(
+        node, Pattern.of(pattern), handler, where, retries, float(backoff), run=cells.here()
+    )
+    registration.second()
+    return registration
+
+
+async def register(space: Space, registration: Registration) -> None:
+    """Register a handler, take off what it replaces, and say so where another process had the node."""
+    dispatch = space._dispatch
+    for other in dispatch.registrations.of(registration.node):
+        if _replaces(registration, other):
+            dispatch.registrations.remove(other)
+    before = await on_io(dispatch.add(registration, space._deadline()))
+    cells.register(lambda: dispatch.registrations.remove(registration))
+    if before is None or before.incarnation in (None, space._session.incarnation):
+        return
+    if await on_io(space._session.ask(before.incarnation, {}, ANSWER)):  # else it is gone: no news
+        sys.stderr.write(
+            f'node "{registration.node}": its events are handled here from now on, and no longer by '
+            f"process {before.pid} on {before.host}\n"
+        )
+
+
+def _replaces(new: Registration, old: Registration) -> bool:
+    """Whether it is an earlier run's namesake, where the front end does not tell cells apart."""
+    return (
+        new.run is not None
+        and old.run is not None
+        and new.run is not old.run
+        and not cells.identified
+        and new.name == old.name
+        and "<lambda>" not in new.name
+        and new.pattern == old.pattern
+    )

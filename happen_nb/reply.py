@@ -1,0 +1,164 @@
+"""The reply to what was sent to a node: progress as it comes, then a result or an error."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from happen_nb.errors import CancelledHandlingError, HappenTimeoutError
+from happen_nb.runtime import causes
+from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb.shown import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterator
+
+    from happen_nb.events import Event
+    from happen_nb.runtime.replies import Request
+
+
+class Reply(Shown, kind="reply"):
+    """What becomes of something that was sent; made by ``send``.
+
+    Iterating gives the progress as it comes, ``result()`` or ``await`` the result.
+
+    Attributes
+    ----------
+    event : Event
+        What was sent.
+    target : str
+        The node that it was sent to.
+    timeout : float
+        Seconds to wait for a result; each progress begins them anew.
+    """
+
+    def __init__(self, request: Request, event: Event, timeout: float) -> None:
+        self.event = event
+        self.target = request.target
+        self.timeout = timeout
+        self._request = request
+
+    @property
+    def state(self) -> str:
+        """``"waiting"``, ``"accepted"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+        return self._request.state
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result or an error."""
+        return self._request.done
+
+    @property
+    def progress(self) -> Any:
+        """The newest progress; None before the first."""
+        return self._request.progress
+
+    @property
+    def error(self) -> BaseException | None:
+        """What `result` raises; None as long as there is no error."""
+        return self._request.error
+
+    @property
+    def _value(self) -> Any:
+        return self._request.value
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for what the handler returns.
+
+        Interrupting the wait cancels the handling.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds, in place of the reply's own.
+
+        Raises
+        ------
+        HandlerError
+            The handler raised; the message ends with its traceback.
+        NoHandlerError
+            Nobody handles it.
+        ReplyLostError
+            The process that handled it has ended.
+        DeadlockError
+            Its handler waits for who waits here.
+        HappenTimeoutError
+            The time was up; the handling goes on.
+        """
+        refuse_on_handlers("reply.result()", "await reply")
+        try:
+            return wait_for(self._result(timeout))
+        except KeyboardInterrupt as stop:
+            wait_for(self._cancel(stop))
+            raise
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return wait_in_loop(self._result(None)).__await__()
+
+    async def _result(self, timeout: float | None) -> Any:
+        request = self._request
+        begun = time.monotonic()
+        while not request.done:
+            await self._change(request.changes, begun, timeout)
+        if request.error is not None:
+            raise request.error
+        return request.value
+
+    async def _change(self, seen: int, begun: float, timeout: float | None) -> None:
+        """Wait until there are more than `seen` changes."""
+        request, session, scope = self._request, self.event._space._session, causes.scope.get()
+        dispatch = session.dispatch
+        await on_io(dispatch.begin_waiting(scope, request))
+        try:
+            while request.changes <= seen and not request.done:
+                seconds = self.timeout if timeout is None else timeout
+                since = max(begun, request.heard) if timeout is None else begun
+                left = since + seconds - time.monotonic()
+                if left <= 0:
+                    raise HappenTimeoutError(
+                        f'the reply of "{self.target}" to "{self.event.type}" has not come within '
+                        f"{seconds:g} s; the handling goes on: ask again, or cancel()"
+                    )
+                await on_io(request.changed(seen, left))
+        finally:
+            dispatch.end_waiting(scope, request)
+
+    def __iter__(self) -> Iterator[Any]:
+        refuse_on_handlers("iterating a reply", "async for value in reply")
+        seen, begun = 0, time.monotonic()
+        while True:
+            for number, value in self._request.since(seen):
+                seen = number
+                yield value
+            if self._request.done and not self._request.since(seen):
+                break
+            wait_for(self._change(self._request.changes, begun, None))
+        self._raise()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        seen, begun = 0, time.monotonic()
+        while True:
+            for number, value in self._request.since(seen):
+                seen = number
+                yield value
+            if self._request.done and not self._request.since(seen):
+                break
+            await wait_in_loop(self._change(self._request.changes, begun, None))
+        self._raise()
+
+    def _raise(self) -> None:
+        if self._request.error is not None:
+            raise self._request.error
+
+    def cancel(self) -> None:
+        """Stop the handling: at its next await or yield; a plain handler goes on without effect."""
+        wait_for(self._cancel(None))
+
+    async def acancel(self) -> None:
+        """`cancel`, to await."""
+        await wait_in_loop(self._cancel(None))
+
+    async def _cancel(self, stop: BaseException | None) -> None:
+        why = CancelledHandlingError(f'the reply of "{self.target}" to "{self.event.type}" was cancelled')
+        why.__cause__ = stop
+        await on_io(self.event._space._session.dispatch.answers.cancel(self._request, why))

@@ -1,0 +1,294 @@
+"""Events as they come by: to the mailboxes of the nodes that this process handles."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from happen_nb.errors import DeadlockError, HappenError, NoHandlerError
+from happen_nb.journal import append, wire
+from happen_nb.runtime import causes
+from happen_nb.runtime.activity import Activity
+from happen_nb.runtime.bridge import bridge
+from happen_nb.runtime.handling import Box, Delivery
+from happen_nb.runtime.mailbox import Mailbox, Workers
+from happen_nb.runtime.owners import Owners
+from happen_nb.runtime.registrations import Registration, Registrations
+from happen_nb.runtime.replies import Answers
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Iterable
+
+    from happen_nb.model.commits import EventRecord, HandledRecord, OwnerRecord
+    from happen_nb.runtime.handling import Host
+    from happen_nb.runtime.replies import Request
+    from happen_nb.runtime.session import Session
+
+log = logging.getLogger("happen_nb")
+
+RECORD_EVERY = 0.02
+"""Seconds at most between something was handled and that is stored."""
+RECORDS = 500
+"""Handlings in one message."""
+
+
+class Dispatch:
+    """Hands events to the handlers of this process, and keeps what was handled.
+
+    Parameters
+    ----------
+    session : Session
+
+    Attributes
+    ----------
+    host : Host
+        The facade; set before the first handler is registered.
+    """
+
+    host: Host
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.activity = Activity()
+        self.workers = Workers()
+        self.answers = Answers(session)
+        self.registrations = Registrations()
+        self.owners = Owners(session, self)
+        self.emitted: dict[str, contextvars.Context] = {}
+        self._boxes: dict[str, Box] = {}
+        self._done: list[HandledRecord] = []
+        self._recording: asyncio.Task[None] | None = None
+
+    # -- what is registered --------------------------------------------------------------------------
+
+    def nodes(self) -> set[str]:
+        """The nodes with handlers here."""
+        return {registration.node for registration in self.registrations}
+
+    def patterns(self, node: str) -> tuple[str, ...]:
+        """The patterns of a node's handlers here; predicates have none."""
+        mine = self.registrations.of(node)
+        return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
+
+    async def add(self, registration: Registration, deadline: float) -> OwnerRecord | None:
+        """Register a handler, and own its node from here on; returns the owner before, if it was another."""
+        causes.inherit()
+        self.registrations.add(registration)
+        try:
+            return await self.owners.claim(registration.node, deadline)
+        except BaseException:
+            self.registrations.remove(registration)
+            raise
+
+    async def forget(self, node: str) -> None:
+        """The node was deleted: its handlers are gone with it."""
+        for registration in self.registrations.of(node):
+            self.registrations.remove(registration)
+        try:
+            await self.owners.release(node, time.monotonic() + self.session.timeout)
+        except HappenError as error:
+            log.debug('letting go of "%s": %s', node, error)
+
+    def box(self, node: str) -> Box:
+        """A node's mailbox."""
+        box = self._boxes.get(node)
+        if box is None:
+            box = self._boxes[node] = Box(node, Mailbox(self.workers))
+        return box
+
+    # -- taking events, on the IO thread -------------------------------------------------------------
+
+    def take(self, event: EventRecord) -> None:
+        """The next event of the journal: to whom it concerns here."""
+        context = self.emitted.pop(event.id, None)
+        candidates = self.registrations.candidates(event.type, event.target)
+        for node, registrations in candidates.items():
+            if self.owners.is_ours(node):
+                self._deliver(self.box(node), event, registrations, context)
+        if event.target is not None and event.target not in candidates and self.owners.is_ours(event.target):
+            self._no_handler(event)
+
+    def _deliver(
+        self,
+        box: Box,
+        event: EventRecord,
+        registrations: list[Registration],
+        context: contextvars.Context | None,
+    ) -> None:
+        answer = self.answers.open(event) if event.target is not None else None
+        delivery = Delivery(self, box, event, registrations, context, answer)
+        if answer is not None:
+            answer.delivery = delivery
+            current = box.current
+            if current is not None and current.scope.waits and current.delivery.event.id in event.path:
+                delivery.refuse(circle(box.name, event))
+                return
+        box.mailbox.put(delivery.begin)
+
+    def _no_handler(self, event: EventRecord) -> None:
+        known = ", ".join(self.patterns(event.target or "")) or "none"
+        problem = f'send: node "{event.target}" has no handler of "{event.type}"; it handles {known}'
+        self.answers.open(event).refuse(NoHandlerError(problem))
+
+    # -- waiting for replies -------------------------------------------------------------------------
+
+    async def begin_waiting(self, scope: causes.Scope | None, request: Request) -> None:
+        """A handler begins to wait for a reply: what waits for that handler cannot be handled before.
+
+        Raises
+        ------
+        DeadlockError
+            Who should reply waits, over however many others, for this handler.
+        """
+        if scope is None or scope.event is None or (box := self._boxes.get(scope.node)) is None:
+            return
+        chain = self._circle([scope.node, request.target])
+        if chain and not request.done:
+            raise DeadlockError(
+                f'the reply of "{request.target}" to a handler of "{scope.node}" would never come: each of '
+                f"{' -> '.join(chain)} waits for the next; reply first, or do not wait for the result"
+            )
+        scope.waits.append(request)
+        for delivery in list(box.queued):
+            if delivery.answer is not None and scope.event.id in delivery.event.path:
+                delivery.refuse(circle(box.name, delivery.event))
+
+    def end_waiting(self, scope: causes.Scope | None, request: Request) -> None:
+        """A handler waits no longer."""
+        if scope is not None and request in scope.waits:
+            scope.waits.remove(request)
+
+    def _circle(self, chain: list[str]) -> list[str]:
+        """The nodes of a chain of waits that ends where it began, if there is one; else nothing."""
+        if chain[-1] in chain[:-1]:
+            return chain if chain[-1] == chain[0] else []
+        box = self._boxes.get(chain[-1])
+        current = box.current if box is not None else None
+        waits = [] if current is None else [each for each in list(current.scope.waits) if not each.done]
+        circles = (self._circle([*chain, each.target]) for each in waits)
+        return next((found for found in circles if found), [])
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    async def expects(self, request: Request, event: EventRecord) -> bool:
+        """Listen for the reply to an event that is about to be stored; False if nobody would handle it."""
+        if self.owners.of(request.target) is None:
+            await self.session.fresh(self.session.timeout)
+        if self.owners.of(request.target) is None:
+            request.fail(self._nobody(request.target, event.type))
+            return False
+        self.answers.begin(request, event)
+        return True
+
+    async def sent(self, request: Request) -> None:
+        """It is stored: see to it that the reply comes."""
+        owner = self.owners.of(request.target)
+        if request.owner is None and owner is not None:
+            request.owner = owner.incarnation
+        self.answers.watch(request)
+
+    def _nobody(self, target: str, type: str) -> NoHandlerError:
+        others = self.owners.names()
+        near = difflib.get_close_matches(target, others, 1, 0.5)
+        hint = (
+            f"; did you mean {near[0]}?" if near else f"; nodes with handlers: {', '.join(others) or 'none'}"
+        )
+        return NoHandlerError(
+            f'send: no process handles events of node "{target}", "{type}" was not sent{hint}'
+        )
+
+    # -- handling again ------------------------------------------------------------------------------
+
+    def again(self, event: EventRecord, node: str, handler: str | None) -> Delivery:
+        """Handle an event once more, or late, by the handlers that the node has now."""
+        found = self.registrations.candidates(event.type, node).get(node, [])
+        named = [registration for registration in found if registration.name == handler]
+        if not found:
+            raise NoHandlerError(f'node "{node}" has no handler of "{event.type}" in this process')
+        box = self.box(node)
+        delivery = Delivery(self, box, event, named or found, None)
+        box.mailbox.put(delivery.begin)
+        return delivery
+
+    def open(self, events: Iterable[str]) -> list[str]:
+        """Those of the events that wait or are handled here."""
+        wanted = set(events)
+        boxes = list(self._boxes.values())
+        return [each.event.id for box in boxes for each in list(box.open) if each.event.id in wanted]
+
+    # -- what was handled ----------------------------------------------------------------------------
+
+    def handled(self, record: HandledRecord) -> None:
+        """Keep it in the journal, soon. From any thread."""
+        self._done.append(record)
+        if len(self._done) == 1 or self._recording is None:
+            bridge().soon(self._record_soon)
+
+    def _record_soon(self) -> None:
+        if self._recording is None and self._done:
+            self._recording = self.session.background(self._record())
+
+    async def _record(self) -> None:
+        try:
+            await asyncio.sleep(RECORD_EVERY)
+            await self.flush()
+        finally:
+            self._recording = None
+            if self._done:
+                bridge().soon(self._record_soon)
+
+    async def flush(self) -> None:
+        """Store now what was handled."""
+        while self._done:
+            records, self._done[:RECORDS] = self._done[:RECORDS], []
+            message = wire.encode_handled(
+                self.session.subjects,
+                records,
+                by=self.session.incarnation,
+                ttl=self.session.info.event_ttl,
+            )
+            try:
+                sequence = await append.store(
+                    self.session.connection, [message], timeout=self.session.timeout, what="what was handled"
+                )
+            except HappenError as error:
+                log.warning("what %d handlers did is not kept: %s", len(records), error)
+            else:
+                await self.session.reach(sequence, time.monotonic() + self.session.timeout)
+
+    async def close(self) -> None:
+        """Store what was handled, and let others take over."""
+        if not self.session.connection.connected:
+            return
+        await self.flush()
+        await self.owners.release_all(1.0)
+
+    def stop(self, why: Exception) -> None:
+        """Nothing comes any more."""
+        self.answers.close(why)
+
+    def lost(self, node: str, owner: OwnerRecord) -> None:
+        """Another process took a node over."""
+        self.host.lost(node, owner)
+
+    async def live(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer another process that asks what is going on here."""
+        if "events" in question:
+            await self.flush()
+            return {"position": self.session.replica.position, "open": self.open(question["events"])}
+        if "send" in question or "cancel" in question:
+            return self.answers.live(question)
+        return {"waiters": self.owners.asked_by(question.get("from", ""))}
+
+
+def circle(node: str, event: EventRecord) -> DeadlockError:
+    """Nobody can handle this event: who should waits for it."""
+    chain = " -> ".join((*event.path, event.id))
+    return DeadlockError(
+        f'send of "{event.type}" to node "{node}": its handler waits for the reply to what led to this '
+        f"({chain}), so both would wait for ever; reply first, or send without waiting for the result"
+    )

@@ -1,0 +1,111 @@
+"""Handlers as they run: in a worker thread, and on the handlers' event loop where they are async.
+
+`Run` drives one coroutine, whose own steps and what plain functions it calls run in worker threads. What it
+awaits by ``await on_loop(...)`` runs on the handlers' loop, and no thread waits for it meanwhile: a thousand
+nodes may await something at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from happen_nb.runtime.bridge import handlers
+
+if TYPE_CHECKING:
+    import contextvars
+
+    from happen_nb.runtime.mailbox import Workers
+
+T = TypeVar("T")
+
+
+class on_loop(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
+    """Await a coroutine on the handlers' loop; only inside what a `Run` drives."""
+
+    __slots__ = ("work",)
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.work = work
+
+    def __await__(self) -> Generator[on_loop[T], T, T]:
+        return (yield self)
+
+
+class Run:
+    """Drives a coroutine that never raises, in a context.
+
+    Parameters
+    ----------
+    work : coroutine
+    context : contextvars.Context
+    workers : Workers
+    """
+
+    def __init__(
+        self, work: Coroutine[Any, Any, None], context: contextvars.Context, workers: Workers
+    ) -> None:
+        self._work = work
+        self._context = context
+        self._workers = workers
+        self._task: asyncio.Task[Any] | None = None
+        self._ended = False
+        self._callback: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> Run | None:
+        """Begin, in this thread; None if it has ended already."""
+        self._step(self._work.send, None)
+        return None if self._ended else self
+
+    def then(self, callback: Callable[[], None]) -> bool:
+        """Call `callback` when it has ended; False if it has ended already."""
+        with self._lock:
+            if not self._ended:
+                self._callback = callback
+            return not self._ended
+
+    def cancel_task(self) -> bool:
+        """Cancel what runs on the handlers' loop; False if nothing does."""
+        task = self._task
+        if task is not None:
+            handlers().soon(task.cancel)
+        return task is not None
+
+    def _step(self, move: Callable[[Any], on_loop[Any]], value: Any) -> None:
+        try:
+            step = self._context.run(move, value)
+        except StopIteration:
+            self._end()
+        else:
+            handlers().soon(self._begin, step.work)
+
+    def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Start on the handlers' loop what was awaited."""
+        self._task = asyncio.get_running_loop().create_task(_outcome(work), context=self._context)
+        self._task.add_done_callback(self._came)
+
+    def _came(self, task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
+        self._task = None
+        value, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        if error is None:
+            self._workers.submit(lambda: self._step(self._work.send, value))
+        else:
+            self._workers.submit(lambda: self._step(self._work.throw, error))
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended = True
+            callback = self._callback
+        if callback is not None:
+            callback()
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    """What a coroutine returns or raises: a loop would let SystemExit and KeyboardInterrupt end it."""
+    try:
+        return await work, None
+    except BaseException as error:
+        return None, error

@@ -1,0 +1,80 @@
+"""Events that no handler took, and why not. On the IO thread."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from happen_nb.journal import eventlog
+from happen_nb.model.patterns import Pattern, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from happen_nb.model.commits import EventRecord, OwnerRecord
+    from happen_nb.runtime.session import Session
+
+LOOKED_AT = 10_000
+"""The newest events that are looked at."""
+ANSWER = 1.0
+"""Seconds for which another process may take to say what it has still to handle."""
+
+NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "owner died"
+
+
+@dataclass(frozen=True, slots=True)
+class NotHeard:
+    """An event that nobody took: the reason, and the pattern that would nearly have taken it."""
+
+    event: EventRecord
+    reason: str
+    nearest: str | None
+
+
+async def find_unheard(session: Session) -> list[NotHeard]:
+    """The events that no handler took, oldest first; what is still to be handled is not among them."""
+    dispatch = session.dispatch
+    await dispatch.flush()
+    events = await eventlog.events(session.stream, lambda _: True, limit=LOOKED_AT)
+    if not events:
+        return []
+    records = await eventlog.handled(session.stream, since=events[0].sequence - 1)
+    taken = {record.event for record in records if record.outcome != "refused"}
+    refused = {record.event for record in records if record.outcome == "refused"}
+    left = [event for event in events if event.id not in taken]
+    still = await _still_open(session, [event.id for event in left])
+    owners = [owner for owner in dispatch.owners.all() if owner.incarnation is not None]
+    patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
+    return [
+        NotHeard(event, *_reason(event, owners, patterns, refused=event.id in refused))
+        for event in left
+        if event.id not in still
+    ]
+
+
+async def _still_open(session: Session, ids: list[str]) -> set[str]:
+    dispatch = session.dispatch
+    still = set(dispatch.open(ids))
+    others = {owner.incarnation for owner in dispatch.owners.all()} - {None, session.incarnation}
+    for incarnation in others:
+        answer = await session.ask(str(incarnation), {"events": ids}, ANSWER)
+        still |= set(answer["open"]) if answer else set()
+    return still
+
+
+def _reason(
+    event: EventRecord, owners: Iterable[OwnerRecord], patterns: list[str], *, refused: bool
+) -> tuple[str, str | None]:
+    if refused:
+        return WHERE, None
+    concerned = [owner for owner in owners if event.target in (None, owner.node)]
+    matching = [owner for owner in concerned if _matches(owner, event.type)]
+    if any(owner.sequence < event.sequence or owner.takeover for owner in matching):
+        return OWNER_DIED, None
+    if not any(owner.claimed < event.sequence for owner in concerned):
+        return NO_OWNER, nearest(event.type, patterns)
+    return NO_PATTERN, nearest(event.type, patterns)
+
+
+def _matches(owner: OwnerRecord, type: str) -> bool:
+    return any(Pattern.of(pattern).matches(type) for pattern in owner.patterns)

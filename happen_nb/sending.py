@@ -1,0 +1,256 @@
+"""Emitting events: what a node and a space have in common."""
+
+from __future__ import annotations
+
+import contextvars
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+
+from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
+from happen_nb.events import Event
+from happen_nb.model.commits import EventRecord
+from happen_nb.model.patterns import check_type
+from happen_nb.model.values import dumps, freeze
+from happen_nb.reply import Reply
+from happen_nb.runtime import causes, emitting
+from happen_nb.runtime.bridge import evaluating, on_io, wait_for, wait_in_loop
+from happen_nb.runtime.replies import Request
+from happen_nb.runtime.session import BODY_ROOM
+
+if TYPE_CHECKING:
+    from happen_nb.node import Node
+    from happen_nb.space import Space
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_PARTS = frozenset(("type", "payload", "id", "occurred"))
+
+
+@dataclass(eq=False, slots=True)
+class Emission:
+    """An event that leaves with the commit of a transform."""
+
+    record: EventRecord
+    event: Event
+    request: Request | None = None
+
+
+class Sender:
+    """Emits events under its name: a node, or the person at the keyboard."""
+
+    _emits_as: tuple[Space, str]
+
+    def broadcast(
+        self,
+        type: str | Mapping[str, Any],
+        payload: Any = None,
+        *,
+        id: str | None = None,
+        occurred: datetime | str | None = None,
+    ) -> Event:
+        """Tell every node of the space that handles it, in every process.
+
+        It is stored when this returns. Inside a transform it leaves with the commit, and its Event is
+        pending until then.
+
+        Parameters
+        ----------
+        type : str or mapping
+            1 to 256 characters; or a mapping with ``type``, ``payload``, ``id`` and ``occurred``.
+        payload : optional
+            Anything with a JSON form.
+        id : str, optional
+            1 to 128 of ``A-Z a-z 0-9 _ -``: the event is stored once; the same again gives the stored one.
+        occurred : datetime, optional
+            When what it tells of happened.
+
+        Returns
+        -------
+        Event
+
+        Raises
+        ------
+        EventTypeError
+            No event may have that type.
+        PayloadError
+            The payload has a part without a JSON form; the message names the place.
+        TooLargeError
+            It is larger than the server takes.
+        ValueError
+            The id is taken by an event with another content.
+        NotStoredError, OutcomeUnknownError
+            The time was up.
+
+        Examples
+        --------
+        >>> orders.broadcast("order.paid", {"id": "o1"}).payload
+        {'id': 'o1'}
+        >>> orders.broadcast("order.paid", {"id": "o1"}, id="pay-o1").repeated
+        False
+        >>> orders.broadcast("order.paid", {"id": "o1"}, id="pay-o1").repeated
+        True
+        """
+        record = self._make(type, payload, id=id, occurred=occurred)
+        if evaluating.get():
+            return self._pending(record).event
+        return wait_for(self._store(record))
+
+    async def abroadcast(
+        self,
+        type: str | Mapping[str, Any],
+        payload: Any = None,
+        *,
+        id: str | None = None,
+        occurred: datetime | str | None = None,
+    ) -> Event:
+        """`broadcast`, to await."""
+        return await wait_in_loop(self._store(self._make(type, payload, id=id, occurred=occurred)))
+
+    def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: float = 30.0) -> Reply:
+        """Send to one node, whose handler replies.
+
+        Parameters
+        ----------
+        target : str or Node
+        type : str
+        payload : optional
+            Anything with a JSON form.
+        timeout : float, optional
+            Seconds to wait for a result; each progress begins them anew. Their end does not cancel.
+
+        Returns
+        -------
+        Reply
+            ``.result()`` waits for what the handler returns.
+
+        Examples
+        --------
+        >>> stock = inventory.on("stock.of", lambda event: {"pens": 3}[event.payload])
+        >>> orders.send("inventory", "stock.of", "pens").result()
+        3
+        """
+        record = self._make(type, payload, target=_name_of(target))
+        if evaluating.get():
+            emission = self._pending(record)
+            request = emission.request = Request(str(record.target))
+            return Reply(request, emission.event, timeout)
+        return wait_for(self._send(record, timeout))
+
+    async def asend(
+        self, target: str | Node, type: str, payload: Any = None, *, timeout: float = 30.0
+    ) -> Reply:
+        """`send`, to await; gives the Reply, which can be awaited for the result."""
+        return await wait_in_loop(self._send(self._make(type, payload, target=_name_of(target)), timeout))
+
+    # -- how -----------------------------------------------------------------------------------------
+
+    def _make(
+        self,
+        type: Any,
+        payload: Any,
+        *,
+        id: str | None = None,
+        occurred: datetime | str | None = None,
+        target: str | None = None,
+    ) -> EventRecord:
+        if isinstance(type, Mapping):
+            type, payload, id, occurred = _parts(type, payload, id, occurred)
+        space, sender = self._emits_as
+        session = space._session
+        check_type(type)
+        origin = causes.here()
+        frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
+        if id is not None and (not isinstance(id, str) or not _ID.fullmatch(id)):
+            raise ValueError(f"broadcast: id is {id!r}; give 1 to 128 of A-Z a-z 0-9 _ -")
+        return EventRecord(
+            id or session.new_id(),
+            type,
+            sender,
+            frozen,
+            target,
+            origin.cause,
+            origin.correlation,
+            origin.path,
+            _moment(occurred),
+            nonce=None if id is None else session.new_id(),
+        )
+
+    def _pending(self, record: EventRecord) -> Emission:
+        evaluation = evaluating.get()
+        assert evaluation is not None
+        space, sender = self._emits_as
+        if evaluation.space is not space:
+            raise TransformError(
+                f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
+                "another one: what a transform emits leaves with its commit; do it after the set"
+            )
+        emission = Emission(record, Event(record, space))
+        evaluation.emitted.append(emission)
+        return emission
+
+    async def _store(self, record: EventRecord) -> Event:
+        space, _ = self._emits_as
+        session = space._session
+        _check_size(record, session.connection.max_payload)
+        session.dispatch.emitted[record.id] = contextvars.copy_context()
+        try:
+            deadline = time.monotonic() + session.timeout
+            stored = await on_io(emitting.publish(session, record, deadline))
+        finally:
+            session.dispatch.emitted.pop(record.id, None)
+        return Event(stored, space, repeated=stored.nonce != record.nonce)
+
+    async def _send(self, record: EventRecord, timeout: float) -> Reply:
+        space, _ = self._emits_as
+        request = Request(str(record.target))
+        event = Event(record, space)
+        if await on_io(space._dispatch.expects(request, record)):
+            try:
+                event = await self._store(record)
+            except BaseException:
+                space._dispatch.answers.end(record)
+                raise
+            await on_io(space._dispatch.sent(request))
+        return Reply(request, event, timeout)
+
+
+def _name_of(target: Any) -> str:
+    name = target if isinstance(target, str) else getattr(target, "name", None)
+    if not isinstance(name, str):
+        raise TypeError(f"send: {target!r} is no node; give its name, or the Node")
+    return name
+
+
+def _parts(event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:
+    if any(part is not None for part in rest):
+        raise TypeError("broadcast: give a mapping with type and payload, or both as arguments")
+    unknown = [key for key in event if key not in _PARTS]
+    if unknown or "type" not in event:
+        problem = f'"{unknown[0]}" is not one' if unknown else 'it has no "type"'
+        raise EventTypeError(f"broadcast: an event has the parts type, payload, id and occurred; {problem}")
+    return event["type"], event.get("payload"), event.get("id"), event.get("occurred")
+
+
+def _moment(occurred: datetime | str | None) -> str | None:
+    if occurred is None:
+        return None
+    try:
+        if isinstance(occurred, str):
+            return datetime.fromisoformat(occurred).isoformat()
+        if isinstance(occurred, date):
+            return occurred.isoformat()
+    except ValueError as error:
+        raise ValueError(f"broadcast: occurred is {occurred!r}; give a datetime or ISO 8601 text") from error
+    raise TypeError(f"broadcast: occurred is {occurred!r}; give a datetime or ISO 8601 text")
+
+
+def _check_size(record: EventRecord, limit: int) -> None:
+    size = len(dumps(record.payload))
+    if size > limit - BODY_ROOM:
+        raise TooLargeError(
+            f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server takes '
+            f"{limit - BODY_ROOM:,}; store it elsewhere and send its name, or split it"
+        )

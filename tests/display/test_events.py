@@ -1,0 +1,159 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+import reading
+import standins as a
+
+from happen_nb.display import html, text
+from happen_nb.errors import CancelledHandlingError, HandlerError, NoHandlerError
+
+
+def test_an_event_says_who_said_what_to_whom():
+    assert text.event(a.Event("order.paid", {"id": "o1"}, "notebook")) == (
+        'Event order.paid · notebook → all\n  {id: "o1"}'
+    )
+    assert text.event(a.Event("pen.pick", None, "orders", "stock")) == "Event pen.pick · orders → stock"
+    assert text.event(a.Event("n", 7, pending=True)) == "Event n · orders → all · pending\n  7"
+    assert text.event(a.Event("n", repeated=True)).endswith(" · stored before")
+
+
+def test_a_large_payload_is_a_tree():
+    lines = text.event(a.Event(payload={"items": list(range(1000)), "n": 1})).splitlines()
+    assert lines[1] == "  items  [1,000 items]"
+    assert lines[-1] == "  n      1"
+
+
+def test_an_event_that_is_pending_has_no_time_and_leaves_no_gap():
+    shown = html.event(a.Event(time=None, pending=True))
+    assert reading.read(shown).times == []
+    assert "pending</div>" in shown
+
+
+@pytest.mark.parametrize(
+    ("occurred", "shown"),
+    [
+        (datetime(2031, 7, 8, 9, tzinfo=UTC), "occurred 2031-07-08 09:00:00.000 UTC"),
+        (
+            datetime(2031, 7, 8, 9, tzinfo=timezone(timedelta(hours=2))),
+            "occurred 2031-07-08 07:00:00.000 UTC",
+        ),
+        (datetime(2031, 7, 8, 9), "occurred 2031-07-08 09:00:00.000"),  # noqa: DTZ001 - as its sender wrote it
+    ],
+)
+def test_when_it_occurred_is_a_time_of_its_own(occurred, shown):
+    made = a.Event(occurred=occurred)
+    assert reading.read(html.event(made)).times == [shown, "2026-03-14 12:00:00.250 UTC"]
+    assert "2031" not in text.event(made)
+
+
+def test_events_are_a_table_of_the_newest():
+    made = a.Events(a.Event(f"type.{n}", {"n": n}, time=a.NOON + timedelta(seconds=n)) for n in range(25))
+    lines = text.events(made).splitlines()
+    assert lines[:4] == [
+        "Events of default · 25 events",
+        "  sender  type     payload",
+        "  … 5 older",
+        "  orders  type.5   {n: 5}",
+    ]
+    assert lines[-1] == "  orders  type.24  {n: 24}"
+    made.pattern = "type.*"
+    assert text.events(made).splitlines()[0].endswith(" · matching type.*")
+    read = reading.read(html.events(made))
+    assert (len(read.times), read.times[-1]) == (20, "2026-03-14 12:00:24.250")
+
+
+def test_a_table_of_events_has_targets_only_if_something_was_sent_and_folds_large_payloads():
+    made = a.Events([a.Event(target="stock", payload=a.SHOP), a.Event()])
+    assert text.events(made).splitlines()[1].split() == ["sender", "target", "type", "payload"]
+    assert "warehouse moves" in "".join(reading.read(html.events(made)).hidden)
+    assert text.events(a.Events()) == "Events of default · 0 events"
+
+
+def test_unheard_events_say_why_and_what_would_nearly_have_taken_them():
+    made = [a.Unheard(a.Event("order.payed"), "no pattern", "order.paid"), a.Unheard(a.Event("x"), "where")]
+    assert text.unheard(made) == (
+        "2 unheard events\n"
+        "  type         sender  reason      nearest pattern\n"
+        "  order.payed  orders  no pattern  order.paid\n"
+        "  x            orders  where"
+    )
+    assert text.unheard([]) == "No unheard events"
+
+
+def test_handlers_are_a_line_each_in_their_order():
+    made = a.Handlers([a.Registration(), a.Registration("**", "start.<locals>.audit", where=True, retries=3)])
+    assert text.handlers(made) == (
+        "Handlers of orders · 2 handlers\n"
+        "  pattern  function  where  retries\n"
+        "  order.*  on_order\n"
+        "  **       audit     yes          3"
+    )
+    assert text.registration(made[1]) == "Handler of orders · ** → audit · where · 3 retries"
+    assert text.handlers(a.Handlers()).splitlines()[1].startswith("  none yet: on(")
+
+
+def test_a_node_has_its_handlers_below_its_state_and_says_what_it_does():
+    own = a.node("orders", {"n": 1})
+    own.handlers = [a.Registration(), a.Registration("**", "audit", retries=1)]
+    own.busy = "busy 12 s, 3,204 waiting"
+    assert text.node(own) == (
+        "Node orders · revision 1 · busy 12 s, 3,204 waiting\n"
+        "  n  1\n"
+        "  2 handlers\n"
+        "    order.* → on_order\n"
+        "    ** → audit · 1 retry"
+    )
+    own.handlers *= 20
+    assert text.node(own).splitlines()[-1] == "    … 20 more"
+
+
+@pytest.mark.parametrize(
+    ("progress", "shown"),
+    [
+        (0.4, "████████░░░░░░░░░░░░ 40 %"),
+        (40, "████████░░░░░░░░░░░░ 40 %"),
+        (0, "░░░░░░░░░░░░░░░░░░░░ 0 %"),
+        (1.0, "████████████████████ 100 %"),
+        (0.999, "████████████████████ 99 %"),
+        ({"progress": 0.29}, "██████░░░░░░░░░░░░░░ 29 %"),
+        ({"done": 3, "total": 12}, "█████░░░░░░░░░░░░░░░ 3 of 12"),
+        ({"done": 1234.5, "total": 1e4, "file": "a"}, '██░░░░░░░░░░░░░░░░░░ 1,234 of 1e+04 · {file: "a"}'),
+        ({"done": 9, "total": 3}, "████████████████████ 9 of 3"),
+        ({"progress": 50, "step": "reading"}, '██████████░░░░░░░░░░ 50 % · {step: "reading"}'),
+        ({"done": 3, "total": 0}, "{done: 3, total: 0}"),
+        ({"progress": True}, "{progress: True}"),
+        (-1, "-1"),
+        (101, "101"),
+        ("reading", '"reading"'),
+        ([1, 2], "[1, 2]"),
+    ],
+)
+def test_progress_is_a_bar_if_it_says_how_far_it_is(progress, shown):
+    assert text.reply(a.Reply(progress=progress)) == f"Reply of stock · order.created · accepted · {shown}"
+
+
+def test_a_reply_shows_its_result_or_its_error_instead_of_progress():
+    start = "Reply of stock · order.created"
+    assert text.reply(a.Reply(state="waiting")) == f"{start} · waiting"
+    assert text.reply(a.Reply(state="done", progress=0.5, _value={"n": 7})) == f"{start} · done\n  {{n: 7}}"
+    assert text.reply(a.Reply(state="done")) == f"{start} · done\n  None"
+    error = HandlerError("the handler raised KeyError: 'o1'", remote_traceback=a.TRACEBACK)
+    assert text.reply(a.Reply(state="failed", progress=0.5, error=error)) == (
+        f"{start} · failed\n  HandlerError: the handler raised KeyError: 'o1'"
+    )
+    gone = NoHandlerError("nobody there")
+    assert text.reply(a.Reply(state="failed", error=gone)).endswith("failed\n  NoHandlerError: nobody there")
+    stopped = CancelledHandlingError("it was cancelled")
+    assert text.reply(a.Reply(state="cancelled", error=stopped)).startswith(f"{start} · cancelled\n")
+
+
+def test_a_failure_says_which_event_was_handled_and_nothing_of_a_commit_that_was_watched():
+    made = a.Failure("orders", "f", ValueError("no"), "", event=a.Event("order.paid"))
+    assert text.failure(made).splitlines()[0] == "Failure in orders · f · order.paid · 1 attempt"
+    watched = a.Failure("orders", "g", ValueError("no"), "", event=a.commit({}, {"n": 1}))
+    assert text.failure(watched).splitlines()[0] == "Failure in orders · g · 1 attempt"
+    assert text.failures([made, watched]).splitlines()[1:] == [
+        "  node    handler  event       attempts  error",
+        "  orders  f        order.paid         1  ValueError: no",
+        "  orders  g                           1  ValueError: no",
+    ]
