@@ -110,3 +110,8 @@ __all__ = [
     "run",
     "spaces",
 ]
+
+
+def __dir__() -> list[str]:
+    """What completion offers: the public names, and not the modules that they come from."""
+    return sorted(__all__)

@@ -59,7 +59,7 @@ def _lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
     if not folder.is_dir():
         return _refuse(f"there is no folder {folder}")
     if find_spec("jupyterlab") is None:
-        return _refuse('JupyterLab is not installed: pip install "happen_nb[lab]"')
+        return _refuse("JupyterLab is not installed: pip install jupyterlab notebook")
     from jupyterlab.labapp import LabApp
 
     _prefer_this_python()

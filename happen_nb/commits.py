@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, count
@@ -188,11 +188,10 @@ class History(Shown, Sequence[Commit], kind="history"):
         """
         import pandas as pd
 
-        data: dict[str, Any] = {"time": pd.to_datetime([commit.time for commit in self], utc=True)}
+        data: dict[str, Any] = {"time": times(commit.time for commit in self)}
         for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
-            data[_unused(name, data)] = column([lenient(commit.after, selector) for commit in self])
-        index = pd.Index([commit.revision for commit in self], name="revision")
-        return pd.DataFrame(data, index=index)
+            data[_unused(name, data)] = [lenient(commit.after, selector) for commit in self]
+        return frame(pd.Index([commit.revision for commit in self], name="revision"), data)
 
 
 class Journal(Shown, Sequence[Commit], kind="journal"):
@@ -216,18 +215,28 @@ class Journal(Shown, Sequence[Commit], kind="journal"):
         """One row a commit: index ``sequence``; ``time`` in UTC, ``node revision by cause``."""
         import pandas as pd
 
-        rows = [(c.node, c.revision, c.by, c.cause) for c in self]
-        index = pd.Index([commit.sequence for commit in self], name="sequence")
-        frame = pd.DataFrame(rows, columns=["node", "revision", "by", "cause"], index=index)
-        frame.insert(0, "time", pd.to_datetime([commit.time for commit in self], utc=True))
-        return frame
+        data: dict[str, Any] = {"time": times(commit.time for commit in self)}
+        for name in ("node", "revision", "by", "cause"):
+            data[name] = [getattr(commit, name) for commit in self]
+        return frame(pd.Index([commit.sequence for commit in self], name="sequence"), data)
 
 
-def column(values: list[Any]) -> Any:
-    """A frame's column; as objects where some value is None, which else would become NaN."""
+def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
+    """A frame with a column for each list of values; None stays None, where pandas would make it NaN."""
     import pandas as pd
 
-    return pd.Series(values, dtype=object if any(value is None for value in values) else None).array
+    made = {}
+    for name, values in columns.items():
+        missing = isinstance(values, list) and any(value is None for value in values)
+        made[name] = pd.Series(values, dtype=object if missing else None, index=index)
+    return pd.DataFrame(made, index=index)
+
+
+def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
+    """Times in UTC, as a frame has them."""
+    import pandas as pd
+
+    return pd.DatetimeIndex([pd.NaT if moment is None else moment for moment in moments], tz=UTC)
 
 
 def lenient(state: FrozenDict, selector: Selector) -> Any:

@@ -220,7 +220,7 @@ async def _connect(
     target = _target(servers, store, proof, sync, seconds)
     space = await on_io(_open(target, name, options))
     if fresh:
-        await space._clear(force=fresh == "force")
+        await space._refresh(force=fresh == "force")
     registry.current = space
     return space
 

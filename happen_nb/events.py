@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, overload
 
-from happen_nb.commits import column
+from happen_nb.commits import frame, times
 from happen_nb.runtime.bridge import wait_for, wait_in_loop
 from happen_nb.shown import Shown
 
@@ -189,24 +189,20 @@ class Events(Shown, Sequence[Event], kind="events"):
         """
         import pandas as pd
 
-        data: dict[str, Any] = {
-            "time": pd.to_datetime(pd.Series([event.time for event in self], dtype=object).array, utc=True)
-        }
+        data: dict[str, Any] = {"time": times(event.time for event in self)}
         for name in ("type", "sender", "id", "cause", "correlation"):
-            data[name] = column([getattr(event, name) for event in self])
+            data[name] = [getattr(event, name) for event in self]
         data |= _payloads(self, flatten=flatten)
-        return pd.DataFrame(data, index=pd.Index([event.sequence for event in self], name="sequence"))
+        return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
 
 
-def _payloads(events: Sequence[Event], *, flatten: bool) -> dict[str, Any]:
+def _payloads(events: Sequence[Event], *, flatten: bool) -> dict[str, list[Any]]:
+    """The columns of the payloads; what is no mapping has one of its own."""
     if not flatten:
-        return {"payload": column([event.payload for event in events])}
-    mappings = [event.payload if isinstance(event.payload, Mapping) else None for event in events]
-    keys = dict.fromkeys(key for payload in mappings if payload is not None for key in payload)
-    data = {f"payload.{key}": column([None if p is None else p.get(key) for p in mappings]) for key in keys}
-    if any(
-        payload is None and event.payload is not None for payload, event in zip(mappings, events, strict=True)
-    ):
-        others = zip(mappings, events, strict=True)
-        data["payload"] = column([event.payload if payload is None else None for payload, event in others])
-    return data
+        return {"payload": [event.payload for event in events]}
+    payloads = [event.payload for event in events]
+    mappings = [payload if isinstance(payload, Mapping) else {} for payload in payloads]
+    keys = dict.fromkeys(key for payload in mappings for key in payload)
+    columns = {f"payload.{key}": [payload.get(key) for payload in mappings] for key in keys}
+    others = [None if isinstance(payload, Mapping) else payload for payload in payloads]
+    return {**columns, "payload": others} if any(other is not None for other in others) else columns

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
+from happen_nb.runtime.causes import own_frames
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ Again = Callable[[], object]
 """Does once more what has failed; its exception comes out."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Failure(Shown, kind="failure"):
     """An exception that a handler or a callback raised.
 
@@ -48,11 +49,14 @@ class Failure(Shown, kind="failure"):
     exception: BaseException
     again: Again = field(repr=False)
     attempts: int = 1
+    subject: str | None = None
+    """The event's id, where each one is a failure of its own."""
 
     @property
     def traceback(self) -> str:
-        """The traceback, from the callback on."""
-        return "".join(traceback.format_exception(self.exception))
+        """The traceback, from the user's function on."""
+        error = self.exception
+        return "".join(traceback.format_exception(type(error), error, own_frames(error)))
 
     def retry(self) -> None:
         """Do it again: an event is handled by the node's handlers of now. An exception comes out."""
@@ -64,18 +68,28 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
 
     def __init__(self) -> None:
         self._failures: list[Failure] = []
+        self._shown: set[tuple[object, ...]] = set()
         self._lock = threading.Lock()
 
     def add(self, failure: Failure) -> None:
-        """Keep a failure; the first of its kind is also shown where its callback was registered."""
+        """Keep a failure; the first of its kind is also shown, under the cell that led to it.
+
+        One kind is what one function raises at one place. A callback's are counted; of a handler there is
+        one for each event, so that each can be done again.
+        """
+        kind = _kind(failure)
         with self._lock:
             for known in self._failures:
-                if _alike(known, failure):
+                if known.subject == failure.subject and _kind(known) == kind:
                     known.attempts += failure.attempts
+                    known.exception = failure.exception
                     return
             self._failures.append(failure)
             del self._failures[:-KEPT]
-        sys.stderr.write(_short(failure))
+            shown = kind in self._shown
+            self._shown.add(kind)
+        if not shown:
+            sys.stderr.write(_short(failure))
 
     def retry(self, node: str | None = None) -> None:
         """Do each one again, of one node or of all; those that work are taken off.
@@ -94,6 +108,7 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         """Forget them."""
         with self._lock:
             self._failures.clear()
+            self._shown.clear()
 
     def to_frame(self) -> pd.DataFrame:
         """One row a failure: ``node handler exception message attempts``."""
@@ -113,13 +128,11 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         return len(self._failures)
 
 
-def _alike(one: Failure, other: Failure) -> bool:
-    return (one.node, one.handler, type(one.exception), str(one.exception)) == (
-        other.node,
-        other.handler,
-        type(other.exception),
-        str(other.exception),
-    )
+def _kind(failure: Failure) -> tuple[object, ...]:
+    """What one function raises at one place."""
+    places = traceback.extract_tb(failure.exception.__traceback__)[-1:]
+    place = [(frame.filename, frame.lineno) for frame in places]
+    return failure.node, failure.handler, type(failure.exception), *place
 
 
 def _short(failure: Failure) -> str:

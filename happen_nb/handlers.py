@@ -8,6 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from happen_nb.commits import Commit
 from happen_nb.events import Event
 from happen_nb.failures import Failure
 from happen_nb.model.patterns import Pattern
@@ -133,12 +134,18 @@ class Hosting:
         space = self._space
         return HandlerContext(node=space._nodes[node], space=space, views=space.views, event=event, attempt=0)
 
+    def reply(self, value: Any) -> Any:
+        """What is replied where a handler returns `value`: nothing for the Commit of its last call."""
+        return None if isinstance(value, Commit | Event) else value
+
     def failed(self, attempt: Attempt, error: BaseException) -> None:
         """A handler has raised for the last time."""
         event, space = attempt.event, self._space
         node, name = attempt.registration.node, attempt.registration.name
         again = partial(space._handle_again, event._record, node, name)
-        failure = Failure(node, name, f'handling "{event.type}"', event, error, again, attempt.number)
+        failure = Failure(
+            node, name, f'handling "{event.type}"', event, error, again, attempt.number, event.id
+        )
         space.failures.add(failure)
 
     def lost(self, node: str, owner: OwnerRecord) -> None:

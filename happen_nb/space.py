@@ -21,7 +21,7 @@ from happen_nb.errors import (
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
 from happen_nb.journal import history
-from happen_nb.model.values import freeze_state
+from happen_nb.model.values import freeze_initial
 from happen_nb.node import RESERVED, Node, check_name
 from happen_nb.readings import Readings, position_after, position_of, refuse_in_callback
 from happen_nb.runtime import emitting
@@ -29,7 +29,7 @@ from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
-from happen_nb.views import Views
+from happen_nb.views import Views, unknown_node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -139,7 +139,7 @@ class Space(Shown, Sender, Readings, kind="space"):
 
     async def _create_node(self, name: str, initial: Mapping[str, Any] | None) -> Node:
         check_name(name, "node")
-        state = None if initial is None else freeze_state(initial, node=name)
+        state = None if initial is None else freeze_initial(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
         newest = self._session.replica.newest(name)
         if state is not None:
@@ -327,6 +327,16 @@ class Space(Shown, Sender, Readings, kind="space"):
     async def _clear(self, *, force: bool) -> None:
         if not force:
             await self._refuse_others("clear", "clear(force=True) does it all the same")
+        await self._empty()
+
+    async def _refresh(self, *, force: bool) -> None:
+        """Empty the space for who connects to it."""
+        if not force:
+            way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it all the same'
+            await self._refuse_others("connect(fresh=True)", way_out)
+        await self._empty()
+
+    async def _empty(self) -> None:
         await on_io(self._session.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
@@ -455,7 +465,7 @@ class _Nodes(Mapping[str, Node]):
     def __getitem__(self, name: str) -> Node:
         newest = self._space._session.replica.newest(name)
         if not self._space._is_local(name, newest):
-            raise KeyError(name)
+            raise unknown_node(name, list(self), f'this process; space.views["{name}"] looks at all')
         return self._space._nodes[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -464,6 +474,9 @@ class _Nodes(Mapping[str, Node]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
 
     def __repr__(self) -> str:
         return f"<nodes of this process: {', '.join(self) or 'none'}>"

@@ -142,10 +142,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
         return sorted([*stored, *(name for name in local if self._space._is_local(name, records.get(name)))])
 
     def _unknown(self, name: str) -> UnknownNodeError:
-        names = self._names()
-        near = difflib.get_close_matches(name, names, 3, 0.5) or names[:5]
-        known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
-        return UnknownNodeError(f'no node "{name}" in the space "{self._space.name}"{known}')
+        return unknown_node(name, self._names(), f'the space "{self._space.name}"')
 
     # -- as a mapping --------------------------------------------------------------------------------
 
@@ -177,3 +174,10 @@ class Views(Shown, Mapping[str, View], kind="views"):
 
     def _ipython_key_completions_(self) -> list[str]:
         return self._names()
+
+
+def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:
+    """An error that names the nearest of the nodes that there are."""
+    near = difflib.get_close_matches(str(name), names, 3, 0.5) or names[:5]
+    known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
+    return UnknownNodeError(f'no node "{name}" in {where}{known}')

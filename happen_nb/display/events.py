@@ -113,7 +113,8 @@ def handler_outline(x: shown.Sized[shown.Registration]) -> Outline:
 
 def registration(x: shown.Registration) -> Page:
     """Whose handler it is, and what it takes."""
-    return Page(Heading("Handler of", name(x.node), (_handler_line(x),)))
+    parts = (_handler_line(x), part("" if x.active else "taken off"))
+    return Page(Heading("Handler of", name(x.node), parts))
 
 
 def _from_to(sender: str, target: str | None) -> Line:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -381,4 +382,6 @@ def _explain(
         what = f"no answer within {timeout:g} s; is it the right address?"
     else:
         what = f"no server there ({newest}); is it running?"
+        if not re.search(r"[.:/]", where):
+            what += f' To name a space write connect(name="{where}")'
     return HappenConnectionError(f"{where}: {what}")

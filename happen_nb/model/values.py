@@ -76,6 +76,23 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
     return frozen
 
 
+def freeze_initial(value: Any, *, node: str) -> FrozenDict:
+    """Freeze the state that a node begins with, which must be a mapping.
+
+    Raises
+    ------
+    StateError
+        It is no mapping, or a part of it has no JSON form.
+    """
+    state = freeze(value, what=f'create_node: initial of node "{node}"')
+    if not isinstance(state, FrozenDict):
+        raise StateError(
+            f'create_node: initial of node "{node}" is {_article(type(value).__name__)}; a state is a '
+            'mapping at the top: initial={"key": value}'
+        )
+    return state
+
+
 def freeze_state(value: Any, *, node: str) -> FrozenDict:
     """Freeze what a transform returned, which must be a mapping.
 

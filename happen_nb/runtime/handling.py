@@ -49,6 +49,9 @@ class Host(Protocol):
     def context(self, node: str, event: Any) -> Any:
         """The context that a handler is called with; its ``attempt`` is set before each call."""
 
+    def reply(self, value: Any) -> Any:
+        """What is replied where a handler returns `value`."""
+
     def failed(self, attempt: Attempt, error: BaseException) -> None:
         """A handler has raised for the last time."""
 
@@ -189,7 +192,7 @@ class Delivery:
         self._error = self._error or error
         if attempt is self._attempts[0] and self.answer is not None and not self.cancelled:
             if error is None:
-                self.answer.finish(value)
+                self.answer.finish(self.desk.host.reply(value))
             else:
                 self.answer.fail(_remote(self.box.name, self.event, error))
         if not self._left:
@@ -365,10 +368,7 @@ async def _awaited(result: Any) -> Any:
 
 
 def _remote(node: str, event: EventRecord, error: BaseException) -> HandlerError:
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("happen_nb."):
-        frames = frames.tb_next  # the user's own frames are what helps
-    trace = "".join(traceback.format_exception(type(error), error, frames or error.__traceback__))
+    trace = "".join(traceback.format_exception(type(error), error, causes.own_frames(error)))
     text = f"{type(error).__name__}: {error}"
     return HandlerError(
         f'the handler of "{event.type}" at node "{node}" raised {text}',

@@ -187,6 +187,7 @@ class Registration:
     where: bool = False
     retries: int = 0
     node: str = "orders"
+    active: bool = True
 
 
 class Handlers(list[Registration]):

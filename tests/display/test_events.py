@@ -89,6 +89,8 @@ def test_handlers_are_a_line_each_in_their_order():
         "  **       audit     yes          3"
     )
     assert text.registration(made[1]) == "Handler of orders · ** → audit · where · 3 retries"
+    made[0].active = False
+    assert text.registration(made[0]) == "Handler of orders · order.* → on_order · taken off"
     assert text.handlers(a.Handlers()).splitlines()[1].startswith("  none yet: on(")
 
 

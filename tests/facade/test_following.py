@@ -188,18 +188,20 @@ def test_what_a_watch_raises_is_kept_and_the_watch_goes_on(space, orders, seen):
     assert failure.attempts == 1
 
 
-def test_failures_are_newest_last_and_the_same_error_is_counted(space, orders, capfd):
+def test_failures_are_newest_last_and_what_fails_at_one_place_is_counted(space, orders, capfd):
     def callback(commit):
-        raise ValueError(f"bad {commit.after['n'] % 2}")
+        if commit.after["n"] == 2:
+            raise LookupError("two")
+        raise ValueError(f"bad {commit.after['n']}")
 
     orders.state.watch(callback)
     for n in range(1, 6):
         orders.state.set({"n": n})
     space.settle()
 
-    assert [(str(f.exception), f.attempts) for f in space.failures] == [("bad 1", 3), ("bad 0", 2)]
+    assert [(str(f.exception), f.attempts) for f in space.failures] == [("bad 5", 4), ("two", 1)]
     shown = capfd.readouterr().err
-    assert (shown.count("ValueError: bad 0"), shown.count("ValueError: bad 1")) == (1, 1)
+    assert (shown.count("ValueError: bad"), shown.count("LookupError: two")) == (1, 1)
 
 
 def test_a_failure_can_be_retried_and_all_of_them_forgotten(space, orders):
