@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -225,12 +224,7 @@ class Readings:
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
-
-        async def ended() -> BaseException | None:
-            delivery = self._dispatch.again(record, node, handler)
-            return await asyncio.wrap_future(delivery.ended)
-
-        error: BaseException | None = await on_io(ended())
+        error: BaseException | None = await on_io(self._dispatch.again(record, node, handler))
         return error
 
     def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:

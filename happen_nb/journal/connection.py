@@ -45,6 +45,8 @@ OLDEST_SERVER = (2, 12)
 """The first nats-server with atomic batches and a time to live per message."""
 RECONNECT_WAIT: Any = 0.05  # nats-py says int, and sleeps any number of seconds
 SECURE = ("tls", "wss")
+HEADERS = 66_000
+"""Bytes of headers that a server allows, and a few more: a message without so many is not counted exactly."""
 ASK_AGAIN = 0.05
 """Seconds before a call is sent again that the server could not take at the moment."""
 RESEND = 1.0
@@ -255,11 +257,10 @@ class Connection:
         """
         if self._closed:
             raise ClosedError(f"{what}: the space was closed; connect again")
+        limit = self.max_payload
         for message in messages:
-            if message.size > self.max_payload:
-                raise TooLargeError(
-                    f"{what}: {message.size:,} bytes, and the server takes {self.max_payload:,}"
-                )
+            if len(message.body) > limit - HEADERS and message.size > limit:
+                raise TooLargeError(f"{what}: {message.size:,} bytes, and the server takes {limit:,}")
         self._count += 1
         now = self._loop.time()
         call = _Call(str(self._count), messages, future or self._loop.create_future(), now + timeout, what)

@@ -27,6 +27,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import orjson
+
 from happen_nb.model.commits import (
     NO_ORIGIN,
     CommitRecord,
@@ -215,7 +217,7 @@ def with_events(
     if not events:
         return [commit]
     if len(commit.body) <= BODY_LIMIT and not any(event.keyed for event in events):
-        text = json.dumps([_event_fields(event) for event in events], separators=(",", ":"))
+        text = _ascii([_event_fields(event) for event in events])
         if len(text) <= HEADER_LIMIT:
             return [Message(commit.subject, commit.body, {**commit.headers, EVENTS: text})]
     return [commit, *(encode_event(subjects, event, ttl=ttl) for event in events)]
@@ -225,8 +227,14 @@ def encode_event(subjects: Subjects, event: EventRecord, *, ttl: int) -> Message
     """An event on a subject of its own; `ttl` in seconds. It is stored once: nothing may be there yet."""
     fields = _event_fields(event)
     del fields["payload"]
-    headers = {EXPECTED: "0", EVENT: json.dumps(fields, separators=(",", ":")), TTL: str(ttl)}
+    headers = {EXPECTED: "0", EVENT: _ascii(fields), TTL: str(ttl)}
     return Message(subjects.event(event), dumps(event.payload), headers)
+
+
+def _ascii(value: Any) -> str:
+    """A value as JSON in ASCII, as headers must be."""
+    text = orjson.dumps(value).decode()
+    return text if text.isascii() else json.dumps(value, separators=(",", ":"))
 
 
 def _event_fields(event: EventRecord) -> dict[str, Any]:
@@ -330,7 +338,7 @@ def decode(
             return CommitRecord(node, sequence, 0, time, _stored(headers, body))
     if subject.startswith(subjects.event_prefix):
         try:
-            return _decode_event(json.loads(headers[EVENT]), loads(body), sequence, 0, time)
+            return _decode_event(orjson.loads(headers[EVENT]), loads(body), sequence, 0, time)
         except _UNREADABLE:
             return Other(sequence)
     if subject.startswith(subjects.handled_prefix):
@@ -404,7 +412,7 @@ def _decode_commit(
     if text is not None:
         events = tuple(
             _decode_event(fields, fields["payload"], sequence, index, time)
-            for index, fields in enumerate(json.loads(text))
+            for index, fields in enumerate(orjson.loads(text))
         )
     return CommitRecord(node, sequence, int(revision), time, stored, id, int(read), origin, events)
 

@@ -67,6 +67,11 @@ def check_type(type: str) -> str:
             'an event type is a string such as "order.paid", '
             f"not {type.__class__.__name__}: {_shown(repr(type))}"
         )
+    return _checked_type(type)
+
+
+@lru_cache(4096)
+def _checked_type(type: str) -> str:
     if not type:
         raise EventTypeError('the event type is an empty string; name what happened, such as "order.paid"')
     _refuse_impossible(f"the event type {_shown(type)}", type, EventTypeError)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections import deque
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from happen_nb.errors import HappenError, TransformError
 from happen_nb.runtime.mailbox import workers_here
@@ -59,11 +62,56 @@ class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
         return (yield self)
 
 
+class Inbox:
+    """Calls into an event loop from other threads; many at once wake the loop once.
+
+    Waking a loop is a write to a socket, which lets another thread take over: it costs more than most calls.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[Callable[[], object]] = deque()
+        self._woken = False
+
+    def put(self, call: Callable[[], object]) -> None:
+        """Call it soon, in the loop, without a context of anybody's."""
+        self._calls.append(call)
+        if self._woken:
+            return
+        try:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._run, context=Context())
+        except BaseException:  # the stop button, or the loop is closed
+            self._woken = False
+            raise
+
+    def _run(self) -> None:
+        self._woken = False  # what is put from here on wakes it again
+        while self._calls:
+            call = self._calls.popleft()
+            try:
+                call()
+            except Exception as error:
+                self._loop.call_exception_handler({"message": f"in {call!r}", "exception": error})
+
+
+_inboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = WeakKeyDictionary()
+
+
+def inbox_of(loop: asyncio.AbstractEventLoop) -> Inbox:
+    """The calls into a loop."""
+    inbox = _inboxes.get(loop)
+    if inbox is None:
+        inbox = _inboxes.setdefault(loop, Inbox(loop))
+    return inbox
+
+
 class Bridge:
     """A thread with an event loop: the IO thread of this process, or the one of async handlers."""
 
     def __init__(self, name: str) -> None:
         self.loop = asyncio.new_event_loop()
+        self._inbox = inbox_of(self.loop)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         Context().run(self._thread.start)  # it works for many: it has no context of its own
 
@@ -78,7 +126,7 @@ class Bridge:
 
     def soon(self, callback: Callable[..., object], *args: object) -> None:
         """Call something on the IO thread, without waiting for it."""
-        self.loop.call_soon_threadsafe(callback, *args)
+        self._inbox.put(partial(callback, *args))
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the IO thread and wait for it; interrupting the wait cancels it."""
@@ -94,7 +142,7 @@ class Bridge:
             task = self.loop.create_task(work)
             task.add_done_callback(lambda _: done.release())
 
-        self.loop.call_soon_threadsafe(start)
+        self._inbox.put(start)
         workers = workers_here()
         try:
             if workers is None:
@@ -103,7 +151,7 @@ class Bridge:
                 with workers.blocked():
                     done.acquire()
         except BaseException:
-            self.loop.call_soon_threadsafe(lambda: task.cancel() if task else None)
+            self._inbox.put(lambda: task.cancel() if task else None)
             raise
         assert task is not None
         return task.result()
@@ -123,11 +171,11 @@ class Bridge:
             task = self.loop.create_task(work)
             task.add_done_callback(lambda _: _call_in(caller, wake))
 
-        self.loop.call_soon_threadsafe(start)
+        self._inbox.put(start)
         try:
             await arrived
         except BaseException:
-            self.loop.call_soon_threadsafe(lambda: task.cancel() if task else None)
+            self._inbox.put(lambda: task.cancel() if task else None)
             raise
         assert task is not None
         return task.result()
@@ -135,7 +183,7 @@ class Bridge:
 
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
     if not loop.is_closed():  # else the one who waited is gone
-        loop.call_soon_threadsafe(callback)
+        inbox_of(loop).put(callback)
 
 
 class _Process:

@@ -203,16 +203,18 @@ class Dispatch:
 
     # -- handling again ------------------------------------------------------------------------------
 
-    def again(self, event: EventRecord, node: str, handler: str | None) -> Delivery:
-        """Handle an event once more, or late, by the handlers that the node has now."""
+    async def again(self, event: EventRecord, node: str, handler: str | None) -> BaseException | None:
+        """Handle an event once more, or late, by the handlers of now; the error if one failed."""
         found = self.registrations.candidates(event.type, node).get(node, [])
         named = [registration for registration in found if registration.name == handler]
         if not found:
             raise NoHandlerError(f'node "{node}" has no handler of "{event.type}" in this process')
         box = self.box(node)
+        ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         delivery = Delivery(self, box, event, named or found, None)
+        delivery.on_end = lambda error: bridge().soon(ended.set_result, error)
         box.mailbox.put(delivery.begin)
-        return delivery
+        return await ended
 
     def open(self, events: Iterable[str]) -> list[str]:
         """Those of the events that wait or are handled here."""

@@ -79,8 +79,9 @@ async def commit(
         if applied is None:
             await _look_up(session, fresh, known)
             return None
-        for event in fresh:
-            await asyncio.wait([seen[event.id].future], timeout=max(0.001, deadline - time.monotonic()))
+        for awaited in seen.values():
+            if awaited.record is None:  # it has a message of its own, which is about to come by
+                await asyncio.wait([awaited.future], timeout=max(0.001, deadline - time.monotonic()))
         return applied, {**known, **{id: each.record for id, each in seen.items() if each.record is not None}}
     finally:
         for id, awaited in seen.items():

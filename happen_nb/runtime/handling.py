@@ -10,8 +10,7 @@ import asyncio
 import inspect
 import time
 import traceback
-from collections.abc import AsyncGenerator, Generator
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from happen_nb.errors import CausalLoopError, HandlerError, NoHandlerError
@@ -123,7 +122,9 @@ class Delivery:
         self.event = event
         self.answer = answer
         self.cancelled = False
-        self.ended: Future[BaseException | None] = Future()
+        self.ended = False
+        self.on_end: Callable[[BaseException | None], None] | None = None
+        """Called at the end, with the error if a handler has failed."""
         self._candidates = candidates
         self._context = context
         self._attempts: list[Attempt] = []
@@ -138,7 +139,7 @@ class Delivery:
     def begin(self) -> None:
         """Its turn has come: let each handler that accepts it begin."""
         self.box.queued.pop(self, None)
-        if self.cancelled or self.ended.done():
+        if self.cancelled or self.ended:
             self._end()
             return
         present = [registration for registration in self._candidates if registration.active]
@@ -199,10 +200,13 @@ class Delivery:
             self._end()
 
     def _end(self) -> None:
-        if not self.ended.done():
-            self.box.open.pop(self, None)
-            self.ended.set_result(self._error)
-            self.desk.activity.end(self._token)
+        if self.ended:
+            return
+        self.ended = True
+        self.box.open.pop(self, None)
+        if self.on_end is not None:
+            self.on_end(self._error)
+        self.desk.activity.end(self._token)
 
     def refuse(self, error: Exception) -> None:
         """Do not handle it at all. On the IO thread, before it began."""

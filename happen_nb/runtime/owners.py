@@ -69,6 +69,7 @@ class Owners:
         self._silent: dict[str, int] = {}
         self._renewing: set[str] = set()
         self._keeping: asyncio.Task[None] | None = None
+        self._leaving = False
         self._up_since = time.monotonic()
         self._askers: dict[str, float] = {}
         session.connection.on_reconnect(self._back)
@@ -122,6 +123,8 @@ class Owners:
 
     def _keep(self) -> None:
         """Watch the owners of nodes that we would handle too, as long as there are some."""
+        if self._leaving:
+            return
         if self._keeping is None and any(not self.is_ours(node) for node in self._wanted.nodes()):
             self._keeping = self._session.background(self._watch())
 
@@ -180,11 +183,14 @@ class Owners:
 
     async def release(self, node: str, deadline: float) -> None:
         """Let nobody own a node that is ours."""
-        if self.is_ours(node):
+        while self.is_ours(node):
             await self._store(node, self._owners.get(node), OwnerRecord(node, None), deadline)
 
     async def release_all(self, seconds: float) -> None:
-        """Let go of all nodes that are ours, so that others need not wait."""
+        """Let go of all nodes that are ours, so that others need not wait, and take over none any more."""
+        self._leaving = True
+        if self._keeping is not None:
+            self._keeping.cancel()
         ours = [node for node in self._owners if self.is_ours(node)]
         deadline = time.monotonic() + seconds
         await asyncio.gather(*(self.release(node, deadline) for node in ours), return_exceptions=True)
