@@ -14,7 +14,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from side_by_side import alternate, report
 
 import happen_nb as happen
-from happen_nb.journal.wire import Subjects, encode_commit
+from happen_nb.journal.subjects import Subjects
+from happen_nb.journal.wire import encode_commit
 from happen_nb.model.commits import NO_ORIGIN
 from happen_nb.runtime.bridge import bridge
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from happen_nb.errors import InvalidNameError
@@ -13,6 +13,7 @@ from happen_nb.runtime.bridge import on_io, wait_for, wait_in_loop
 from happen_nb.sending import Sender
 from happen_nb.shown import Shown
 from happen_nb.state import State
+from happen_nb.views import unknown_node
 
 if TYPE_CHECKING:
     from happen_nb.events import Event
@@ -193,6 +194,32 @@ class Node(Shown, Sender, kind="node"):
         await self.state._delete()
         self.space._forget(self)
         await on_io(self.space._dispatch.forget(self.name))
+
+
+class Nodes(Mapping[str, Node]):
+    """The nodes that this process made and nobody has deleted."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def __getitem__(self, name: str) -> Node:
+        newest = self._space._session.replica.newest(name)
+        if not self._space._is_local(name, newest):
+            raise unknown_node(name, list(self), f'this process; space.views["{name}"] looks at all')
+        return self._space._nodes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        newest = self._space._session.replica.newest
+        return iter([name for name in self._space._local if self._space._is_local(name, newest(name))])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        return f"<nodes of this process: {', '.join(self) or 'none'}>"
 
 
 def _is(registration: Registration, wanted: Callable[..., Any] | str) -> bool:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from happen_nb.display.bundle import bundle
+from happen_nb.display.live import Live, publisher
 from happen_nb.errors import CancelledHandlingError, HappenTimeoutError
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb.runtime.cells import cells
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
@@ -61,6 +64,24 @@ class Reply(Shown, kind="reply"):
     @property
     def _value(self) -> Any:
         return self._request.value
+
+    def _ipython_display_(self) -> None:
+        """Show how far it is, in a notebook, until it is done.
+
+        Raises
+        ------
+        NotImplementedError
+            It is done, or this is no notebook: IPython then shows it as it shows anything else.
+        """
+        where = publisher()
+        if where is None:
+            raise NotImplementedError
+        live = Live(where, lambda: bundle(self, "reply"), lambda: self.done)
+        self._request.listen(live.tell)
+        if live.done_soon():
+            raise NotImplementedError
+        live.start()
+        cells.register(live.stop)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for what the handler returns.

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,15 @@ from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
 from happen_nb.journal import history
 from happen_nb.model.values import freeze_initial
-from happen_nb.node import RESERVED, Node, check_name
+from happen_nb.moment import Moment, records_at
+from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.readings import Readings, position_after, position_of, refuse_in_callback
 from happen_nb.runtime import emitting
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
-from happen_nb.views import Views, unknown_node
+from happen_nb.views import Views
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
 
 SETTLE_LOOK = 0.002
 """Seconds between looks at whether all is done."""
-SIDE_BY_SIDE = 64
-"""Requests under way at once where many nodes are looked up."""
 
 
 class Space(Shown, Sender, Readings, kind="space"):
@@ -108,7 +107,7 @@ class Space(Shown, Sender, Readings, kind="space"):
     @property
     def nodes(self) -> Mapping[str, Node]:
         """The nodes of this process, by name."""
-        return _Nodes(self)
+        return Nodes(self)
 
     def create_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
         """The node of that name, made when it is asked for first.
@@ -271,7 +270,7 @@ class Space(Shown, Sender, Readings, kind="space"):
 
     async def _at(self, when: Any) -> Moment:
         position = await on_io(position_of(self._session, when))
-        return Moment(await on_io(_records_at(self._session, position)))
+        return Moment(await on_io(records_at(self._session, position)))
 
     def journal(self, *, since: Any = None, limit: int | None = None) -> Journal:
         """The stored commits of all nodes in their total order, newest last.
@@ -454,82 +453,3 @@ class Space(Shown, Sender, Readings, kind="space"):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-class _Nodes(Mapping[str, Node]):
-    """The nodes that this process made and nobody has deleted."""
-
-    def __init__(self, space: Space) -> None:
-        self._space = space
-
-    def __getitem__(self, name: str) -> Node:
-        newest = self._space._session.replica.newest(name)
-        if not self._space._is_local(name, newest):
-            raise unknown_node(name, list(self), f'this process; space.views["{name}"] looks at all')
-        return self._space._nodes[name]
-
-    def __iter__(self) -> Iterator[str]:
-        newest = self._space._session.replica.newest
-        return iter([name for name in self._space._local if self._space._is_local(name, newest(name))])
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def _ipython_key_completions_(self) -> list[str]:
-        return list(self)
-
-    def __repr__(self) -> str:
-        return f"<nodes of this process: {', '.join(self) or 'none'}>"
-
-
-class Moment(Mapping[str, "FrozenDict"]):
-    """Node name -> state, at one moment; made by ``space.at``."""
-
-    def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
-        self._records = records
-
-    @property
-    def gone(self) -> list[str]:
-        """The nodes whose state then is not stored any more."""
-        return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
-
-    def __getitem__(self, name: str) -> FrozenDict:
-        record = self._records[name]
-        if isinstance(record, HistoryGoneError):
-            raise record
-        return record.state
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} nodes at one moment: {', '.join(list(self)[:10])}>"
-
-
-async def _records_at(session: Session, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
-    """The record of each node at a position; only those that changed since have to be asked for."""
-    cut = session.replica.cut()
-    found: dict[str, CommitRecord | HistoryGoneError] = {
-        name: record for name, record in cut.nodes.items() if record.sequence <= position
-    }
-    turns = asyncio.Semaphore(SIDE_BY_SIDE)
-
-    async def look(name: str) -> None:
-        async with turns:
-            try:
-                record = await history.at_position(session.stream, name, position)
-            except HistoryGoneError as gone:
-                found[name] = gone
-            else:
-                if record is not None:
-                    found[name] = record
-
-    await asyncio.gather(*(look(name) for name in cut.nodes if name not in found))
-    return {
-        name: record
-        for name, record in sorted(found.items())
-        if isinstance(record, HistoryGoneError) or not record.deleted
-    }

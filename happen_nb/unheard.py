@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from happen_nb.space import Space
 
 
-class UnheardEvent:
+class UnheardEvent(Shown, kind="unheard_event"):
     """An event that nobody took.
 
     Attributes

@@ -10,7 +10,8 @@ from happen_nb.errors import HappenConnectionError, HappenError
 from happen_nb.journal.append import store
 from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
-from happen_nb.journal.wire import EVENTS, Subjects, encode_clear, is_deletion, revision_of, space_of
+from happen_nb.journal.subjects import Subjects, space_of
+from happen_nb.journal.wire import EVENTS, encode_clear, is_deletion, revision_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

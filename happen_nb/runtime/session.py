@@ -20,7 +20,7 @@ from happen_nb.journal.append import BatchLostError, RefusedError
 from happen_nb.journal.connection import Connection
 from happen_nb.journal.follow import Follower
 from happen_nb.journal.stream import Info, Options, Stream
-from happen_nb.journal.wire import Subjects
+from happen_nb.journal.subjects import Subjects
 from happen_nb.model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
 from happen_nb.model.values import dumps, freeze
 from happen_nb.runtime.dispatch import Dispatch

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from happen_nb.errors import EventTypeError, HappenError, PatternError
-from happen_nb.journal.wire import quote_type
+from happen_nb.journal.subjects import quote_type
 from happen_nb.model.patterns import LONGEST_PATTERN, Pattern, PatternIndex, check_type, nearest
 
 # -- a plain reference: expand the alternatives, then try every way ------------------------------------
