@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
+
 from happen_nb.journal.read import read
-from happen_nb.journal.wire import Handled, decode
+from happen_nb.journal.wire import Handled, Message, decode
 from happen_nb.model.commits import CommitRecord, EventRecord
+from happen_nb.model.values import loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,14 +49,20 @@ async def events(
     """
     info = await stream.info()
     first, end = max(info.first, since[0]), info.last
-    window = end - first + 1 if limit is None else max(WINDOW, 2 * limit)
+    if limit is None:
+        records = await _between(stream, first, end)
+        return [record for record in records if record.position > since and matches(record.type)]
     found: list[EventRecord] = []
-    while end >= first and (limit is None or len(found) < limit):
+    window = max(WINDOW, 2 * limit)
+    while end >= first and len(found) < limit:
         start = max(first, end - window + 1)
-        earlier = await _between(stream, start, end)
-        found = [e for e in earlier if e.position > since and matches(e.type)] + found
+        heads = await _heads(stream, start, end)
+        fitting = [record for record in heads if record.position > since and matches(record.type)]
+        left = limit - len(found)
+        found = [*fitting[max(0, len(fitting) - left) :], *found]
         end, window = start - 1, 2 * window
-    return found if limit is None else found[max(0, len(found) - limit) :]
+    whole = await asyncio.gather(*(_whole(stream, record) for record in found))
+    return [record for record in whole if record is not None]
 
 
 async def _between(stream: Stream, start: int, end: int) -> list[EventRecord]:
@@ -67,6 +78,38 @@ async def _between(stream: Stream, start: int, end: int) -> list[EventRecord]:
         elif isinstance(record, EventRecord):
             records.append(record)
     return sorted(records, key=lambda record: record.position)
+
+
+async def _heads(stream: Stream, start: int, end: int) -> list[EventRecord]:
+    """The same without the payloads of events that have a message of their own.
+
+    A server counts what a filter matches in the whole stream before it gives the first message, so a short
+    stretch of a long journal is read without a filter, and without bodies.
+    """
+    records: list[EventRecord] = []
+    for item in await _read(stream, ">", start, end, headers_only=True):
+        is_event = item.subject.startswith(stream.subjects.event_prefix)
+        record = _decode(stream, replace(item, body=b"null") if is_event else item)
+        if isinstance(record, CommitRecord):
+            records += record.events
+        elif isinstance(record, EventRecord):
+            records.append(replace(record, payload=_UNREAD))
+    return records
+
+
+_UNREAD = object()
+
+
+async def _whole(stream: Stream, record: EventRecord) -> EventRecord | None:
+    """An event with its payload; None if it is gone by now."""
+    if record.payload is not _UNREAD:
+        return record
+    request = orjson.dumps({"seq": record.sequence})
+    get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
+    answer = await stream.connection.call([get], timeout=stream.timeout, what="reading an event")
+    if "Status" in (answer.headers or {}):
+        return None
+    return replace(record, payload=loads(answer.data))
 
 
 async def _read(

@@ -210,7 +210,9 @@ async def read(
         It took longer than `timeout` seconds without an end in sight.
     """
     subjects = [subject] if isinstance(subject, str) else list(subject)
-    config: dict[str, Any] = {"filter_subjects": subjects, "deliver_policy": policy}
+    config: dict[str, Any] = {"deliver_policy": policy}
+    if subjects != [">"]:
+        config["filter_subjects"] = subjects
     if isinstance(start, str):
         config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
     elif start:
