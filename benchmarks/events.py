@@ -87,8 +87,8 @@ def main():
         bare = Bare(space.server)
         orders = space.create_node("orders", initial={"n": 0})
         handled = threading.Semaphore(0)
-        orders.on("order.paid", lambda event: handled.release())
-        orders.on("stock.of", lambda event: 3)
+        orders.on("order.paid", lambda _: handled.release())
+        orders.on("stock.of", lambda _: 3)
 
         def broadcast_and_handle():
             space.broadcast("order.paid", PAYLOAD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -181,6 +182,10 @@ def make_registration(
         raise TypeError(f'on: the handler of node "{node}" is {handler!r}; give a function of an event')
     if where is not None and not callable(where):
         raise TypeError(f"on: where is {where!r}; give a function of an event that returns True or False")
+    if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
+        raise TypeError(
+            f"on: where is {where!r}, whose call is always true; give a plain function of an event"
+        )
     if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
         raise ValueError(f"on: retries is {retries!r}; give a whole number, 0 or more")
     if not isinstance(backoff, int | float) or isinstance(backoff, bool) or not 0 <= backoff < float("inf"):
@@ -188,8 +193,24 @@ def make_registration(
     registration = Registration(
         node, Pattern.of(pattern), handler, where, retries, float(backoff), run=cells.here()
     )
-    registration.second()
+    given = {"none": 1, "positional": 2, "keyword": 1}[second := registration.second()]
+    _check_takes(handler, "the handler", given, ["context"] if second == "keyword" else [])
+    _check_takes(where, "where", 1, [])
     return registration
+
+
+def _check_takes(function: Any, what: str, positional: int, named: list[str]) -> None:
+    """Refuse a function that cannot be called as it will be, as far as its signature can be read."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return
+    try:
+        signature.bind(*[None] * positional, **dict.fromkeys(named))
+    except TypeError as error:
+        raise TypeError(
+            f"on: {what} {function!r} is called with an event, but takes {signature}: {error}"
+        ) from None
 
 
 async def register(space: Space, registration: Registration) -> None:
@@ -219,4 +240,5 @@ def _replaces(new: Registration, old: Registration) -> bool:
         and new.name == old.name
         and "<lambda>" not in new.name
         and new.pattern == old.pattern
+        and getattr(new.handler, "__module__", None) == getattr(old.handler, "__module__", None)
     )

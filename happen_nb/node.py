@@ -223,9 +223,10 @@ class Nodes(Mapping[str, Node]):
 
 
 def _is(registration: Registration, wanted: Callable[..., Any] | str) -> bool:
+    pattern = registration.pattern
     if isinstance(wanted, str):
-        return registration.pattern.text == wanted
-    return bool(registration.handler == wanted)
+        return pattern.predicate is None and pattern.text == wanted
+    return wanted in (registration.handler, pattern.predicate)
 
 
 def check_name(name: object, what: str) -> str:

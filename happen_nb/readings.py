@@ -15,6 +15,7 @@ from happen_nb.model.patterns import Pattern
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.following import Effects, Stored
+from happen_nb.runtime.output import causing
 from happen_nb.runtime.unheard import find_unheard
 from happen_nb.trace import Trace
 from happen_nb.unheard import Unheard
@@ -93,7 +94,7 @@ class Readings:
         deadline = time.monotonic() + timeout
         coming = await on_io(_listen(session))
         try:
-            reached = (0, 0)
+            reached = await position_after(session, since)
             for record in [] if since is None else await self._stored(matching, since, None):
                 reached = record.position
                 if _accepts(where, event := self._event(record)):
@@ -224,7 +225,11 @@ class Readings:
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
-        error: BaseException | None = await on_io(self._dispatch.again(record, node, handler))
+        refuse_on_handlers("retry()", "await asyncio.to_thread(...retry)")
+        running = causes.scope.get()
+        if running is not None and running.event is not None and running.node == node:
+            refuse_in_callback("retry")
+        error: BaseException | None = await on_io(self._dispatch.again(record, node, handler, causing()))
         return error
 
     def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextvars
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 from happen_nb.events import Event
@@ -18,6 +17,7 @@ from happen_nb.model.values import dumps, freeze
 from happen_nb.reply import Reply
 from happen_nb.runtime import causes, emitting
 from happen_nb.runtime.bridge import evaluating, on_io, wait_for, wait_in_loop
+from happen_nb.runtime.output import causing
 from happen_nb.runtime.replies import Request
 from happen_nb.runtime.session import BODY_ROOM
 
@@ -187,6 +187,10 @@ class Sender:
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
                 "another one: what a transform emits leaves with its commit; do it after the set"
             )
+        for earlier in evaluation.emitted if record.keyed else ():
+            if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
+                emitting.same(record, earlier.record)
+                return cast("Emission", earlier)
         emission = Emission(record, Event(record, space))
         evaluation.emitted.append(emission)
         return emission
@@ -195,7 +199,7 @@ class Sender:
         space, _ = self._emits_as
         session = space._session
         _check_size(record, session.connection.max_payload)
-        session.dispatch.emitted[record.id] = contextvars.copy_context()
+        session.dispatch.emitted[record.id] = causing()
         try:
             deadline = time.monotonic() + session.timeout
             stored = await on_io(emitting.publish(session, record, deadline))
@@ -238,10 +242,9 @@ def _moment(occurred: datetime | str | None) -> str | None:
     if occurred is None:
         return None
     try:
-        if isinstance(occurred, str):
-            return datetime.fromisoformat(occurred).isoformat()
-        if isinstance(occurred, date):
-            return occurred.isoformat()
+        if isinstance(occurred, str | date):
+            text = occurred if isinstance(occurred, str) else occurred.isoformat()
+            return datetime.fromisoformat(text).isoformat()  # NaT is a date too, and no moment
     except ValueError as error:
         raise ValueError(f"broadcast: occurred is {occurred!r}; give a datetime or ISO 8601 text") from error
     raise TypeError(f"broadcast: occurred is {occurred!r}; give a datetime or ISO 8601 text")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.readings import Readings, position_after, position_of, refuse_in_callback
 from happen_nb.runtime import emitting
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb.runtime.output import causing
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
@@ -217,7 +217,7 @@ class Space(Shown, Sender, Readings, kind="space"):
         """Commit what a transform computed, with the events that it emitted."""
         dispatch = self._dispatch
         for each in emitted:
-            dispatch.emitted[each.record.id] = contextvars.copy_context()
+            dispatch.emitted[each.record.id] = causing()
             if each.request is not None:
                 dispatch.answers.begin(each.request, each.record)
         try:
@@ -409,6 +409,7 @@ class Space(Shown, Sender, Readings, kind="space"):
     async def _drop(self, *, force: bool) -> None:
         if not force:
             await self._refuse_others("drop", "close it there first")
+        await on_io(self._session.dispatch.close())  # what it still stores needs the stream
         await on_io(self._session.stream.drop())
         await self._close()
 

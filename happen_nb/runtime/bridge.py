@@ -245,18 +245,24 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in this thread, as a plain call."""
     _refuse_in_transform(work)
     io = bridge()
+    interrupted = False
     try:
         step: on_io[Any] = work.send(None)
         while True:
             try:
                 answer = io.wait(step.work)
             except BaseException as error:
+                interrupted = interrupted or isinstance(error, KeyboardInterrupt)
                 step = work.throw(error)
             else:
                 step = work.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result
+    except KeyboardInterrupt as stop:
+        if interrupted:  # the frames of what waits tell nobody anything, and IPython takes long over each
+            raise stop.with_traceback(None) from None
+        raise
 
 
 async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:

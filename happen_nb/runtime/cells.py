@@ -2,6 +2,7 @@
 
 When a cell runs again, what its last run registered is taken off first. A cell is known by the front
 end's cell id, or else by its source. Within one run, in a script, and from other threads, all stay.
+What the body of an imported module registers belongs to the module, until that is reloaded.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from types import FrameType
 
 
 class Cells:
@@ -20,26 +23,27 @@ class Cells:
 
     def __init__(self) -> None:
         self._registered: dict[str, list[Callable[[], object]]] = {}
+        self._modules: dict[str, ModuleSpec] = {}
         self._cell: str | None = None
+        self._request: str | None = None
         self._depth = 0
         self.run: object = None
         """The run of a cell that this is; None outside of cells."""
-        self.identified = False
-        """Whether the front end tells one cell from another."""
+        self._identified = False
         self._thread = threading.main_thread()
         self._hooked: Any = None
 
-    def begin(self, cell: str, *, identified: bool = False) -> None:
-        """A run of `cell` begins: take off what its last run registered.
+    def begin(self, cell: str, *, identified: bool = False, request: str | None = None) -> None:
+        """A run of `cell` begins, by a `request` of the front end: take off what its last run registered.
 
         A cell that a cell runs, as ``%%capture`` does, is a part of the outer one.
         """
-        self._depth += 1
-        if self._depth > 1:
+        if self._depth and request == self._request:
+            self._depth += 1
             return
-        for stop in self._registered.pop(cell, []):
-            stop()
-        self._cell, self.run, self.identified = cell, object(), identified
+        self._take_off(cell)
+        self._cell, self.run, self._identified = cell, object(), identified
+        self._request, self._depth = request, 1
 
     def end(self) -> None:
         """The run has ended: nothing registered from now on belongs to it."""
@@ -48,40 +52,85 @@ class Cells:
             self._cell = self.run = None
 
     def here(self) -> object:
-        """The run of a cell that this is; None outside of cells, and in other threads."""
-        self._hook()
-        return self.run if threading.current_thread() is self._thread else None
+        """The run of a cell, or of a module's body, that this is; None elsewhere, and in other threads."""
+        return self._place()[1]
+
+    @property
+    def identified(self) -> bool:
+        """Whether what registers is told apart from all else, and not by its source."""
+        return self._identified and _module_body() is None
 
     def register(self, stop: Callable[[], object]) -> None:
         """Call `stop` when the cell that runs now is run again."""
+        place, _ = self._place()
+        if place is not None:
+            self._registered.setdefault(place, []).append(stop)
+
+    def _place(self) -> tuple[str | None, object]:
+        """What registers, and the run of it that this is."""
         self._hook()
-        if self._cell is not None and threading.current_thread() is self._thread:
-            self._registered.setdefault(self._cell, []).append(stop)
+        body = _module_body()
+        if body is not None:
+            module: ModuleSpec = body.f_globals["__spec__"]
+            place = f"module {module.name}"
+            if self._modules.setdefault(place, module) is not module:  # a reload makes a new one
+                self._modules[place] = module
+                self._take_off(place)
+            return place, body.f_code
+        if threading.current_thread() is self._thread:
+            return self._cell, self.run
+        return None, None
+
+    def _take_off(self, place: str) -> None:
+        for stop in self._registered.pop(place, []):
+            stop()
 
     def _hook(self) -> None:
         """Follow the runs of cells, where there are cells; the running one has begun already."""
-        shell = _shell()
-        if shell is None or shell is self._hooked:
+        here = shell()
+        if here is None or here is self._hooked:
             return
-        self._hooked = shell
-        shell.events.register("pre_run_cell", self._begin)
-        shell.events.register("post_run_cell", lambda _: self.end())
-        parent = getattr(shell, "parent_header", None) or {}
-        if getattr(shell, "kernel", None) is not None and parent.get("content", {}).get("code"):
-            cell_id = parent.get("metadata", {}).get("cellId")
-            self.begin(_key(cell_id, parent["content"]["code"]), identified=bool(cell_id))
+        self._hooked = here
+        here.events.register("pre_run_cell", self._begin)
+        here.events.register("post_run_cell", lambda _: self.end())
+        request = _request(here)
+        source = request["content"].get("code") if request else _newest_input(here)
+        if source:
+            self._started(request.get("metadata", {}).get("cellId"), source, request)
 
     def _begin(self, info: Any) -> None:
-        self.begin(_key(info.cell_id, info.raw_cell), identified=bool(info.cell_id))
+        self._started(info.cell_id, info.raw_cell, _request(shell()))
+
+    def _started(self, cell_id: str | None, source: str | None, request: dict[str, Any]) -> None:
+        cell = cell_id or hashlib.sha256((source or "").encode()).hexdigest()
+        id = request["header"]["msg_id"] if request else None
+        self.begin(cell, identified=bool(cell_id), request=id)
 
 
-def _shell() -> Any:
+def _request(here: Any) -> dict[str, Any]:
+    """The message of the front end that is answered; empty in a terminal."""
+    return here.get_parent() if hasattr(here, "get_parent") else {}
+
+
+def _module_body() -> FrameType | None:
+    """The body of a module, not of the program or a cell, that this is called from, if it is."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    if frame is None or frame.f_globals.get("__name__") == "__main__":
+        return None
+    return frame if frame.f_globals.get("__spec__") is not None else None
+
+
+def _newest_input(terminal: Any) -> str:
+    """What was typed last, and so runs now; empty where a terminal runs a script."""
+    return str(getattr(terminal.history_manager, "input_hist_raw", [""])[-1])
+
+
+def shell() -> Any:
+    """The IPython that this runs in; None in a script."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython is not None else None
-
-
-def _key(cell_id: str | None, source: str | None) -> str:
-    return cell_id or hashlib.sha256((source or "").encode()).hexdigest()
 
 
 cells = Cells()

@@ -34,6 +34,8 @@ RECORD_EVERY = 0.02
 """Seconds at most between something was handled and that is stored."""
 RECORDS = 500
 """Handlings in one message."""
+LAST = 0.5
+"""Seconds at the end in which handlers that run may end."""
 
 
 class Dispatch:
@@ -58,7 +60,7 @@ class Dispatch:
         self.answers = Answers(session)
         self.registrations = Registrations()
         self.owners = Owners(session, self)
-        self.emitted: dict[str, contextvars.Context] = {}
+        self.emitted: dict[str, contextvars.Context | None] = {}
         self._boxes: dict[str, Box] = {}
         self._done: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
@@ -105,6 +107,8 @@ class Dispatch:
     def take(self, event: EventRecord) -> None:
         """The next event of the journal: to whom it concerns here."""
         context = self.emitted.pop(event.id, None)
+        if event.target is not None:
+            self.answers.stored(event, self.owners.of(event.target))
         candidates = self.registrations.candidates(event.type, event.target)
         for node, registrations in candidates.items():
             if self.owners.is_ours(node):
@@ -203,7 +207,9 @@ class Dispatch:
 
     # -- handling again ------------------------------------------------------------------------------
 
-    async def again(self, event: EventRecord, node: str, handler: str | None) -> BaseException | None:
+    async def again(
+        self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
+    ) -> BaseException | None:
         """Handle an event once more, or late, by the handlers of now; the error if one failed."""
         found = self.registrations.candidates(event.type, node).get(node, [])
         named = [registration for registration in found if registration.name == handler]
@@ -211,7 +217,7 @@ class Dispatch:
             raise NoHandlerError(f'node "{node}" has no handler of "{event.type}" in this process')
         box = self.box(node)
         ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-        delivery = Delivery(self, box, event, named or found, None)
+        delivery = Delivery(self, box, event, named or found, context)
         delivery.on_end = lambda error: bridge().soon(ended.set_result, error)
         box.mailbox.put(delivery.begin)
         return await ended
@@ -263,11 +269,17 @@ class Dispatch:
                 await self.session.reach(sequence, time.monotonic() + self.session.timeout)
 
     async def close(self) -> None:
-        """Store what was handled, and let others take over."""
+        """Let others take over, begin with no event any more, and store what was handled."""
         if not self.session.connection.connected:
             return
-        await self.flush()
         await self.owners.release_all(1.0)
+        deadline = time.monotonic() + LAST
+        mailboxes = [box.mailbox for box in self._boxes.values()]
+        for mailbox in mailboxes:
+            mailbox.clear()
+        while any(mailbox.running for mailbox in mailboxes) and time.monotonic() < deadline:
+            await asyncio.sleep(RECORD_EVERY)
+        await self.flush()
 
     def stop(self, why: Exception) -> None:
         """Nothing comes any more."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from happen_nb.runtime.registrations import Registration, Registrations
     from happen_nb.runtime.replies import Answer
 
+LONGEST_TEXT = 10_000
+"""Characters of an error's text that are kept in the journal."""
+
 
 class Result:
     """What an async generator gives as its result: ``yield happen.Result(value)``."""
@@ -213,6 +216,7 @@ class Delivery:
         self.box.queued.pop(self, None)
         if self.answer is not None:
             self.answer.refuse(error)
+        self._not_begun("failed", error)
         self._error = error
         self._end()
 
@@ -224,7 +228,14 @@ class Delivery:
             current.cancel()
         elif self in self.box.queued:
             self.box.queued.pop(self, None)
+            self._not_begun("cancelled", None)
             self._end()
+
+    def _not_begun(self, outcome: str, error: Exception | None) -> None:
+        """Keep what became of it, so that it does not count as unheard."""
+        name = self._candidates[0].name if self._candidates else ""
+        text = None if error is None else _said(error)
+        self.desk.handled(HandledRecord(self.event.id, self.box.name, name, outcome, error=text))
 
 
 class Attempt:
@@ -249,6 +260,9 @@ class Attempt:
 
     def start(self) -> Pending | None:
         """Call the handler, or go on with the step that failed."""
+        if self.delivery.cancelled:  # while another handler ran, or before it was to be repeated
+            self._through("cancelled", None, asyncio.CancelledError())
+            return None
         self.number += 1
         self._given.attempt = self.number
         self.began = time.monotonic()
@@ -284,7 +298,7 @@ class Attempt:
     def fail(self, error: BaseException) -> None:
         """It has raised for the last time."""
         self.delivery._error = error
-        self._record("failed", f"{type(error).__name__}: {error}")
+        self._record("failed", _said(error))
         self.delivery.desk.host.failed(self, error)
 
     def _through(self, outcome: str, value: Any, error: BaseException | None) -> None:
@@ -371,9 +385,18 @@ async def _awaited(result: Any) -> Any:
     return await result
 
 
+def _said(error: BaseException) -> str:
+    """Its type and text, as far as there is one and it is not endless."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(its text cannot be had)"
+    return f"{type(error).__name__}: {text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + '...'}"
+
+
 def _remote(node: str, event: EventRecord, error: BaseException) -> HandlerError:
     trace = "".join(traceback.format_exception(type(error), error, causes.own_frames(error)))
-    text = f"{type(error).__name__}: {error}"
+    text = _said(error)
     return HandlerError(
         f'the handler of "{event.type}" at node "{node}" raised {text}',
         node=node,

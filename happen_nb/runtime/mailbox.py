@@ -126,6 +126,16 @@ class Mailbox:
             self._waiting.extendleft(reversed(list(works)))
             self._begin()
 
+    def clear(self) -> None:
+        """Drop what has not begun."""
+        with self._lock:
+            self._waiting.clear()
+
+    @property
+    def running(self) -> bool:
+        """Whether something has begun and not ended."""
+        return self._running
+
     def abandon(self) -> None:
         """Let what runs now go on by itself, and begin with the next."""
         with self._lock:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from happen_nb.journal.connection import Answer as Message
-    from happen_nb.model.commits import EventRecord
+    from happen_nb.model.commits import EventRecord, OwnerRecord
     from happen_nb.runtime.handling import Delivery
     from happen_nb.runtime.session import Session
 
@@ -272,6 +272,12 @@ class Answers:
         """Listen for the reply to an event; before it is stored."""
         request.event = event
         self._requests[event.id] = request
+
+    def stored(self, event: EventRecord, owner: OwnerRecord | None) -> None:
+        """An event was stored, and this is who owned its target then."""
+        request = self._requests.get(event.id)
+        if request is not None and request.owner is None:
+            request.owner = "" if owner is None else owner.incarnation
 
     def end(self, event: EventRecord) -> None:
         """It is not to be replied to."""

@@ -1,0 +1,31 @@
+"""Where output goes: under the cell that caused it.
+
+ipykernel keeps in context variables which cell output belongs to, so whatever runs in a cell's context, or
+in a copy of it, writes under that cell, whichever thread it is and whatever other cell runs meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+
+from happen_nb.runtime import causes
+from happen_nb.runtime.cells import shell
+
+
+def causing() -> contextvars.Context | None:
+    """A copy of this context, for what follows from what happens here; None where no cell caused it.
+
+    A plain thread has no cell of its own: it is given the one that its output goes to now. What a widget or
+    another message of the front end causes has none at all.
+    """
+    context = contextvars.copy_context()
+    kernel = shell()
+    if causes.scope.get() is not None or not hasattr(kernel, "set_thread_parent"):
+        return context  # that of a handler is right already
+    parent = kernel.get_parent()
+    if parent and parent["header"]["msg_type"] != "execute_request":
+        return None
+    if threading.current_thread() is not threading.main_thread():
+        context.run(kernel.set_thread_parent, parent)
+    return context

@@ -1,0 +1,39 @@
+"""Nodes that these tests share."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+
+@pytest.fixture
+def orders(space):
+    return space.create_node("orders")
+
+
+@pytest.fixture
+def stock(space):
+    return space.create_node("stock")
+
+
+@pytest.fixture
+def gate():
+    """An event that handlers wait for; set at the end, so that none is left waiting."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+@pytest.fixture
+def until():
+    """Wait until a condition holds; an error after ten seconds."""
+
+    def wait(holds):
+        deadline = time.monotonic() + 10
+        while not holds():
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(0.002)
+
+    return wait

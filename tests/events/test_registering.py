@@ -1,0 +1,508 @@
+"""``node.on``, ``node.off`` and ``node.handlers``: what takes which events, and what is refused at once."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import happen_nb as happen
+
+
+def collector(into, mark=None):
+    return lambda event: into.append(mark or event.type)
+
+
+# -- forms ---------------------------------------------------------------------------------------------------
+
+
+def test_the_call_and_the_decorator_give_the_function_back(space, orders):
+    got = []
+
+    @orders.on("a")
+    def first(event):
+        got.append("first")
+
+    second = orders.on("a", lambda event: got.append("second"))
+    orders.broadcast("a")
+    space.settle()
+
+    assert got == ["first", "second"]
+    assert callable(second)
+    assert [handler.function for handler in orders.handlers] == [first, second]
+
+
+def test_one_function_may_be_decorated_twice(space, orders):
+    got = []
+
+    @orders.on("a")
+    @orders.on("b.*")
+    def take(event):
+        got.append(event.type)
+
+    orders.broadcast("a")
+    orders.broadcast("b.c")
+    space.settle()
+
+    assert got == ["a", "b.c"]
+
+
+def test_a_bare_decorator_is_a_type_error_that_says_how(space, orders):
+    with pytest.raises(TypeError, match=r'@node\.on\("order\.\*"\)'):
+
+        @orders.on
+        def handler(event): ...
+
+    assert len(orders.handlers) == 0
+
+
+def test_a_decorator_with_a_bad_pattern_is_refused_before_the_function_is_there(space, orders):
+    with pytest.raises(happen.PatternError):
+        orders.on("a{b")
+
+
+def test_a_bound_method_and_a_callable_object_handle(space, orders):
+    class Counter:
+        def __init__(self):
+            self.seen = []
+
+        def take(self, event):
+            self.seen.append(event.type)
+
+        def __call__(self, event, context):
+            self.seen.append((event.type, context.node.name))
+
+    counter = Counter()
+    orders.on("a", counter.take)
+    orders.on("b", counter)
+    orders.broadcast("a")
+    orders.broadcast("b")
+    space.settle()
+    orders.off(counter.take)
+    orders.broadcast("a")
+    space.settle()
+
+    assert counter.seen == ["a", ("b", "orders")]
+
+
+# -- signatures ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda event: 1, "event"),
+        (lambda event, other: other.attempt, "context"),
+        (lambda event, context=None: context.attempt, "context"),
+        (lambda event, n=5: n, 5),
+        (lambda event, *, context: context.attempt, "context"),
+        (lambda *args: len(args), "event"),
+        (functools.partial(lambda n, event: n, 1), "event"),
+        (functools.partial(lambda n, event, context: context.attempt, 0), "context"),
+    ],
+)
+def test_the_second_parameter_gets_the_context_only_if_it_is_meant_to(space, orders, function, expected):
+    orders.on("a", function)
+    assert orders.send("orders", "a").result() == (1 if expected in ("event", "context") else expected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: None,
+        lambda event, context, third: None,
+        lambda *, event: None,
+        lambda event, *, other: None,
+        functools.partial(lambda event: None, 1),
+        lambda **named: None,
+    ],
+)
+def test_a_handler_that_cannot_be_called_with_an_event_is_refused_at_once(space, orders, wrong):
+    with pytest.raises(TypeError):
+        orders.on("a", wrong)
+    assert len(orders.handlers) == 0
+    assert orders.owner is None
+
+
+@pytest.mark.parametrize("wrong", [lambda: True, lambda event, context: True, lambda *, event: True])
+def test_a_filter_that_cannot_be_called_with_an_event_is_refused_at_once(space, orders, wrong):
+    with pytest.raises(TypeError, match="where"):
+        orders.on("a", print, where=wrong)
+
+
+async def async_filter(event):
+    return True
+
+
+def generator_filter(event):
+    yield True
+
+
+@pytest.mark.parametrize("wrong", [async_filter, generator_filter])
+def test_a_filter_that_would_always_be_true_is_refused_at_once(space, orders, wrong):
+    with pytest.raises(TypeError, match="where"):
+        orders.on("a", print, where=wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, "print", [], object()])
+def test_what_is_no_function_is_refused(space, orders, wrong):
+    with pytest.raises(TypeError, match="give a function"):
+        orders.on("a", wrong)
+    with pytest.raises(TypeError, match="where"):
+        orders.on("a", print, where=wrong)
+
+
+@pytest.mark.parametrize(
+    ("retries", "backoff"), [(-1, 0), (1.5, 0), (True, 0), ("1", 0), (1, -1), (1, float("inf")), (1, "x")]
+)
+def test_numbers_that_make_no_sense_are_refused(space, orders, retries, backoff):
+    with pytest.raises(ValueError, match=r"retries|backoff"):
+        orders.on("a", print, retries=retries, backoff=backoff)
+
+
+def test_a_not_a_number_backoff_is_refused(space, orders):
+    with pytest.raises(ValueError, match="backoff"):
+        orders.on("a", print, retries=1, backoff=float("nan"))
+
+
+@pytest.mark.parametrize("wrong", ["", "a{b", "a}b", "a\n", "x" * 3000, 5, None, b"a"])
+def test_a_pattern_that_cannot_be_read_is_refused(space, orders, wrong):
+    with pytest.raises((happen.PatternError, TypeError)):
+        orders.on(wrong, lambda event: None)
+    assert len(orders.handlers) == 0
+
+
+# -- patterns ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [
+        ("order.paid", ["order.paid"]),
+        ("order.*", ["order.paid", "order."]),
+        ("order.**", ["order.paid", "order.", "order.item.added"]),
+        ("**", ["order.paid", "order.", "order.item.added", "payment", "ORDER.PAID"]),
+        ("*", ["payment"]),
+        ("{order.paid,payment}", ["order.paid", "payment"]),
+        ("{order,payment}**", ["order.paid", "order.", "order.item.added", "payment"]),
+        (str.isupper, ["ORDER.PAID"]),
+        (lambda each: each.count(".") == 2, ["order.item.added"]),
+    ],
+)
+def test_a_pattern_takes_what_it_says(space, orders, pattern, taken):
+    got = []
+    orders.on(pattern, collector(got))
+    for type_ in ["order.paid", "order.", "order.item.added", "payment", "ORDER.PAID"]:
+        orders.broadcast(type_)
+    space.settle()
+    assert got == taken
+
+
+PARTS = st.sampled_from(["a", "b", ".", "*", "**", "{a,b}", "{a.b,*}"])
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(PARTS, min_size=1, max_size=4).map("".join), min_size=1, max_size=6),
+    st.lists(st.text("ab.", min_size=1, max_size=5), min_size=1, max_size=6),
+    st.data(),
+)
+def test_each_event_meets_the_handlers_that_match_in_the_order_of_registration(
+    space, orders, patterns, types, data
+):
+    got = []
+    functions = []
+    for number, pattern in enumerate(patterns):
+        matching = happen.model.patterns.Pattern.of(pattern)
+        chosen = matching.matches if data.draw(st.booleans()) else pattern
+        functions.append(orders.on(chosen, lambda event, n=number: got.append((event.type, n))))
+    for type_ in types:
+        orders.broadcast(type_)
+    space.settle()
+    for function in functions:
+        orders.off(function)
+
+    compiled = [happen.model.patterns.Pattern.of(pattern) for pattern in patterns]
+    assert got == [(type_, n) for type_ in types for n, each in enumerate(compiled) if each.matches(type_)]
+
+
+def test_where_filters_further(space, orders):
+    got = []
+    orders.on("pay", lambda event: got.append(event.payload), where=lambda event: event.payload > 1)
+    for n in range(4):
+        orders.broadcast("pay", n)
+    space.settle()
+    assert got == [2, 3]
+
+
+def test_a_filter_or_predicate_that_raises_is_a_failure_and_others_still_handle(space, orders):
+    got = []
+    orders.on("a", lambda event: got.append("filtered"), where=lambda event: 1 / 0)
+    orders.on(lambda each: {}["no"], lambda event: got.append("predicate"))
+    orders.on("a", lambda event: got.append("other"))
+
+    orders.broadcast("a")
+    space.settle()
+
+    assert got == ["other"]
+    assert {type(failure.exception) for failure in space.failures} == {ZeroDivisionError, KeyError}
+
+
+def test_a_send_that_only_a_broken_filter_would_take_says_so(space, orders):
+    orders.on("a", lambda event: 1, where=lambda event: 1 / 0)
+    with pytest.raises(happen.HandlerError, match="ZeroDivisionError"):
+        orders.send("orders", "a").result()
+
+
+# -- what is registered --------------------------------------------------------------------------------------
+
+
+def test_handlers_lists_what_is_registered_in_order(space, orders, stock):
+    def take(event): ...
+
+    orders.on("b", take, retries=2)
+    orders.on("a", print, where=bool)
+    stock.on("c", take)
+
+    assert [
+        (h.node, h.pattern, h.name.split(".")[-1], h.where, h.retries, h.active) for h in orders.handlers
+    ] == [
+        ("orders", "b", "take", False, 2, True),
+        ("orders", "a", "print", True, 0, True),
+    ]
+    assert orders.handlers[-1].function is print
+    assert len(orders.handlers[:1]) == 1
+    assert len(stock.handlers) == 1
+
+
+def test_off_by_function_takes_off_all_of_it_on_this_node_only(space, orders, stock):
+    got = []
+
+    def take(event):
+        got.append(event.type)
+
+    for node in (orders, stock):
+        node.on("a", take)
+    orders.on("b", take)
+    handler = orders.handlers[0]
+    orders.off(take)
+    orders.broadcast("a")
+    orders.broadcast("b")
+    space.settle()
+
+    assert got == ["a"]
+    assert (len(orders.handlers), len(stock.handlers), handler.active) == (0, 1, False)
+
+
+def test_off_by_pattern_takes_off_what_was_registered_with_it(space, orders):
+    got = []
+    orders.on("a.*", collector(got, "one"))
+    orders.on("a.*", collector(got, "two"))
+    orders.on("a.b", collector(got, "three"))
+    orders.off("a.*")
+    orders.broadcast("a.b")
+    space.settle()
+    assert got == ["three"]
+
+
+def test_off_by_a_predicate_takes_off_what_was_registered_with_it(space, orders):
+    orders.on(str.isupper, print)
+    orders.on(str.islower, print)
+    orders.off(str.isupper)
+    assert [handler.pattern for handler in orders.handlers] == ["str.islower"]
+
+
+def test_off_by_pattern_leaves_a_predicate_of_that_name(space, orders):
+    def order(type):
+        return True
+
+    orders.on(order, print)
+    name = orders.handlers[0].pattern
+    orders.on(name.replace("<", "").replace(">", ""), print)
+    with pytest.raises(ValueError, match="no such handler"):
+        orders.off(name)
+
+
+@pytest.mark.parametrize("unknown", ["b", print, "a.*"])
+def test_off_of_what_is_not_registered_names_what_is(space, orders, unknown):
+    orders.on("a", len)
+    with pytest.raises(ValueError, match='"a" -> len'):
+        orders.off(unknown)
+    assert len(orders.handlers) == 1
+
+
+def test_what_is_taken_off_does_not_handle_what_waits(space, orders, gate):
+    got = []
+
+    def slow(event):
+        gate.wait(10)
+
+    orders.on("a", slow)
+    orders.on("b", collector(got))
+    orders.broadcast("a")
+    orders.broadcast("b")
+    orders.off("b")
+    gate.set()
+    space.settle()
+
+    assert got == []
+
+
+def test_what_replaces_a_handler_takes_what_waited_for_it(space, orders, gate):
+    got = []
+    orders.on("a", lambda event: gate.wait(10))
+    orders.on("b", collector(got, "old"))
+    orders.broadcast("a")
+    orders.broadcast("b")
+    orders.off("b")
+    orders.on("b", collector(got, "new"))
+    gate.set()
+    space.settle()
+
+    assert got == ["new"]
+
+
+def test_a_handler_may_register_and_take_off_while_it_runs(space, orders):
+    got = []
+
+    def late(event):
+        got.append("late")
+
+    @orders.on("a")
+    def once(event):
+        got.append("once")
+        orders.off(once)
+        orders.on("a", late)
+
+    for _ in range(2):
+        orders.broadcast("a")
+        space.settle()
+
+    assert got == ["once", "late"]
+    assert [handler.function for handler in orders.handlers] == [late]
+
+
+def test_an_async_handler_may_register_and_take_off_too(space, orders):
+    got = []
+
+    @orders.on("a")
+    async def once(event):
+        await asyncio.sleep(0)
+        orders.off(once)
+        orders.on("a", collector(got, "late"))
+
+    orders.broadcast("a")
+    space.settle()
+    orders.broadcast("a")
+    space.settle()
+
+    assert got == ["late"]
+
+
+def test_the_owner_of_a_node_with_a_handler_is_this_process(space, orders):
+    assert orders.owner is None
+    orders.on("a", print)
+    assert orders.owner.here
+    assert repr(orders.owner) == "this process"
+
+
+def test_registering_on_a_closed_space_is_refused(store):
+    import happen_nb
+
+    space = happen_nb.connect(store=store, name="closed_before_registering")
+    node = space.create_node("orders")
+    space.drop()
+    with pytest.raises(happen.ClosedError):
+        node.on("a", print)
+
+
+# -- deleting ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("initial", [None, {"n": 1}])
+def test_a_deleted_node_handles_nothing_any_more_and_may_begin_again(space, initial):
+    got = []
+    node = space.create_node("gone", initial=initial)
+    node.on("a", collector(got, "old"))
+    node.delete()
+    space.broadcast("a")
+    space.settle()
+    assert (got, len(node.handlers), node.owner) == ([], 0, None)
+
+    again = space.create_node("gone")
+    again.on("a", collector(got, "new"))
+    space.broadcast("a")
+    space.settle()
+    assert got == ["new"]
+    assert "gone" in space.views
+
+
+def test_a_handler_may_delete_its_own_node(space):
+    node = space.create_node("gone", initial={"n": 1})
+    got = []
+
+    @node.on("a")
+    def end(event):
+        got.append(event.payload)
+        node.delete()
+        return "gone"
+
+    replies = [space.send(node, "a", n) for n in range(3)]
+
+    assert replies[0].result() == "gone"
+    for reply in replies[1:]:
+        with pytest.raises(happen.NoHandlerError):
+            reply.result()
+    space.settle()
+    assert got == [0]
+    assert "gone" not in space.views
+
+
+# -- any sequence --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.just("on"), st.sampled_from(["a", "b", "*", "{a,b}"]))
+        | st.tuples(st.just("off"), st.integers(0, 5))
+        | st.tuples(st.just("tell"), st.sampled_from("abc")),
+        max_size=15,
+    )
+)
+def test_any_sequence_of_registering_and_telling_is_what_a_plain_list_says(space, orders, steps):
+    got, expected, active, number = [], [], [], 0
+    takes = {"a": "a", "b": "b", "*": "abc", "{a,b}": "ab"}
+    for step, what in steps:
+        if step == "on":
+            number += 1
+            function = orders.on(what, lambda event, n=number: got.append((n, event.type)))
+            active.append((number, what, function))
+        elif step == "off" and active:
+            orders.off(active.pop(what % len(active))[2])
+        elif step == "tell":
+            space.broadcast(what)
+            space.settle()
+            expected += [(n, what) for n, pattern, _ in active if what in takes[pattern]]
+    for _, _, function in active:
+        orders.off(function)
+
+    assert got == expected
+
+
+def test_many_threads_may_register_at_once(space, orders):
+    got = []
+    threads = [
+        threading.Thread(target=orders.on, args=("a", lambda event, n=n: got.append(n))) for n in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    space.broadcast("a")
+    space.settle()
+    assert sorted(got) == list(range(20))

@@ -1,0 +1,382 @@
+"""``send``: one node, one reply: progress as it comes, then a result or an error."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+import happen_nb as happen
+
+
+def test_the_result_is_what_the_handler_returns(space, orders, stock):
+    stock.on("stock.of", lambda event: {"pens": 3}[event.payload])
+    for target in ("stock", stock):
+        reply = orders.send(target, "stock.of", "pens")
+        assert (reply.result(), reply.done, reply.state, reply.error) == (3, True, "done", None)
+    assert reply.event.target == "stock"
+    assert reply.event.sender == "orders"
+    assert space.send("stock", "stock.of", "pens").event.sender == "notebook"
+
+
+def test_only_the_target_handles_it(space, orders, stock):
+    got = []
+    for node in (orders, stock):
+        node.on("a", lambda event, context: got.append(context.node.name))
+    space.send("stock", "a").result()
+    space.settle()
+    assert got == ["stock"]
+
+
+def test_results_are_converted_and_frozen_in_the_same_process_too(space, orders):
+    mine = {"items": [1]}
+    orders.on("a", lambda event: (mine, {"t": (1, 2)}))
+    result = space.send("orders", "a").result()
+    assert result == [{"items": [1]}, {"t": [1, 2]}]
+    with pytest.raises(happen.FrozenStateError):
+        result[0]["items"].append(2)
+    mine["items"].append(2)
+    assert result[0] == {"items": [1]}
+
+
+def test_the_result_may_be_asked_for_again_and_from_many_threads(space, orders, gate):
+    orders.on("a", lambda event: gate.wait(10) and "done")
+    reply = space.send("orders", "a")
+    got = []
+    threads = [threading.Thread(target=lambda: got.append(reply.result())) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+    assert got == ["done"] * 10
+    assert reply.result() == "done"
+
+
+# -- progress ------------------------------------------------------------------------------------------------
+
+
+def test_iterating_gives_progress_as_it_comes(space, orders):
+    heard = threading.Event()
+
+    def handler(event):
+        for n in range(5):
+            heard.clear()
+            yield {"done": n, "total": 5}
+            assert heard.wait(10)
+        return "all"
+
+    orders.on("a", handler)
+    reply = space.send("orders", "a")
+    seen = []
+    for value in reply:
+        seen.append(value["done"])
+        assert reply.progress == {"done": value["done"], "total": 5}
+        heard.set()
+
+    assert (seen, reply.result()) == ([0, 1, 2, 3, 4], "all")
+
+
+def test_each_value_arrives_while_the_handler_waits_for_it_to_be_heard(space, orders):
+    """Whoever iterates never sleeps over a value that has come."""
+    turns = threading.Semaphore(0)
+
+    def handler(event):
+        for n in range(50):
+            yield n
+            assert turns.acquire(timeout=10)
+
+    orders.on("a", handler)
+    seen = []
+    for value in space.send("orders", "a", timeout=8):
+        seen.append(value)
+        turns.release()
+    assert seen == list(range(50))
+
+
+def test_nothing_is_progress_too(space, orders):
+    def handler(event):
+        yield None
+        yield None
+
+    orders.on("a", handler)
+    assert list(space.send("orders", "a")) == [None, None]
+
+
+def test_iterating_ends_with_the_error(space, orders):
+    def handler(event):
+        yield 1
+        raise ValueError("broken")
+
+    orders.on("a", handler)
+    seen = []
+    with pytest.raises(happen.HandlerError, match="broken"):
+        seen.extend(space.send("orders", "a"))
+    assert seen == [1]
+
+
+def test_who_comes_late_gets_the_newest_values(space, orders):
+    def handler(event):
+        yield from range(1000)
+
+    orders.on("a", handler)
+    reply = space.send("orders", "a")
+    reply.result()
+    values = list(reply)
+    assert values == list(range(1000 - len(values), 1000))
+    assert values
+    assert list(reply) == values
+
+
+def test_in_a_loop_it_is_awaited_and_iterated(space, orders):
+    async def handler(event):
+        for n in range(3):
+            yield n
+            await asyncio.sleep(0.001)
+        yield happen.Result("all")
+
+    orders.on("a", handler)
+
+    async def use():
+        reply = await space.asend("orders", "a")
+        values = [value async for value in reply]
+        return values, await reply, await space.send("orders", "a")
+
+    assert asyncio.run(use()) == ([0, 1, 2], "all", "all")
+
+
+def test_awaiting_raises_what_went_wrong(space, orders):
+    orders.on("a", lambda event: 1 / 0)
+
+    async def use():
+        await (await space.asend("orders", "a"))
+
+    with pytest.raises(happen.HandlerError, match="ZeroDivisionError"):
+        asyncio.run(use())
+
+
+def test_many_are_awaited_at_once(space):
+    async def double(event):
+        await asyncio.sleep(0.01)
+        return 2 * event.payload
+
+    for n in range(20):
+        space.create_node(f"n{n}").on("double", double)
+
+    async def use():
+        replies = [await space.asend(f"n{n % 20}", "double", n) for n in range(100)]
+        return await asyncio.gather(*replies)
+
+    assert asyncio.run(use()) == [2 * n for n in range(100)]
+
+
+# -- time ----------------------------------------------------------------------------------------------------
+
+
+def test_a_timeout_is_an_error_and_the_handling_goes_on(space, orders, gate):
+    orders.on("a", lambda event: gate.wait(10) and "late")
+    reply = space.send("orders", "a", timeout=0.05)
+    with pytest.raises(happen.HappenTimeoutError, match=r"0\.05 s; the handling goes on"):
+        reply.result()
+    with pytest.raises(TimeoutError):
+        reply.result(timeout=0.01)
+    assert not reply.done
+    gate.set()
+    assert reply.result(timeout=5) == "late"
+
+
+def test_each_progress_begins_the_timeout_anew(space, orders, gate):
+    def handler(event):
+        for n in range(8):
+            gate.wait(0.1)
+            yield n
+        return "slow but steady"
+
+    orders.on("a", handler)
+    assert space.send("orders", "a", timeout=0.5).result() == "slow but steady"
+
+
+def test_a_timeout_of_result_is_of_the_whole_wait(space, orders, gate):
+    def handler(event):
+        while not gate.wait(0.02):
+            yield 1
+
+    orders.on("a", handler)
+    with pytest.raises(TimeoutError):
+        space.send("orders", "a").result(timeout=0.2)
+    gate.set()
+
+
+def test_nothing_at_all_within_the_timeout_ends_iterating(space, orders, gate):
+    orders.on("a", lambda event: gate.wait(10))
+    with pytest.raises(TimeoutError):
+        list(space.send("orders", "a", timeout=0.05))
+    gate.set()
+
+
+# -- errors --------------------------------------------------------------------------------------------------
+
+
+def test_the_error_of_a_handler_comes_with_its_traceback(space, orders):
+    def deep():
+        raise ValueError("too deep")
+
+    def handler(event):
+        deep()
+
+    orders.on("a", handler)
+    with pytest.raises(happen.HandlerError) as caught:
+        space.send("orders", "a").result()
+
+    error = caught.value
+    assert (error.node, error.error) == ("orders", "ValueError: too deep")
+    assert "in deep" in error.remote_traceback
+    assert 'raise ValueError("too deep")' in str(error)
+    assert "runs.py" not in error.remote_traceback
+
+
+def test_nobody_of_that_name_is_an_error_at_once_with_the_nearest(space, orders):
+    space.create_node("customer-service").on("a", print)
+    reply = space.send("customer-servic", "a")
+    assert reply.done
+    with pytest.raises(happen.NoHandlerError, match="customer-service"):
+        reply.result()
+    assert len(space.events()) == 0
+
+
+def test_a_node_without_handlers_is_nobody(space, orders):
+    with pytest.raises(happen.NoHandlerError):
+        space.send(orders, "a").result()
+
+
+def test_no_handler_of_that_type_is_an_error_that_names_the_patterns(space, orders):
+    orders.on("order.*", print)
+    with pytest.raises(happen.NoHandlerError, match=r"order\.\*"):
+        space.send("orders", "parcel.sent").result()
+
+
+def test_a_filter_that_refuses_is_no_handler(space, orders):
+    orders.on("a", print, where=lambda event: False)
+    with pytest.raises(happen.NoHandlerError, match="where"):
+        space.send("orders", "a").result()
+
+
+def test_handlers_that_were_all_taken_off_are_none(space, orders):
+    orders.on("a", print)
+    orders.off("a")
+    with pytest.raises(happen.NoHandlerError):
+        space.send("orders", "a").result()
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"orders", object()])
+def test_a_target_that_is_no_node_is_refused(space, orders, wrong):
+    with pytest.raises(TypeError, match="no node"):
+        space.send(wrong, "a")
+
+
+def test_a_payload_without_a_json_form_is_refused(space, orders):
+    orders.on("a", print)
+    with pytest.raises(happen.PayloadError):
+        space.send("orders", "a", {"x": {1}})
+
+
+def test_a_reply_returned_by_a_handler_is_passed_on(space, orders, stock):
+    stock.on("deep", lambda event: "from the deep")
+    orders.on("a", lambda event: orders.send("stock", "deep"))
+    assert space.send("orders", "a").result(timeout=5) == "from the deep"
+
+
+def test_closing_the_space_ends_the_wait(store, gate):
+    space = happen.connect(store=store, name="closed_while_waiting")
+    node = space.create_node("orders")
+    node.on("a", lambda event: gate.wait(10))
+    reply = space.send("orders", "a")
+    error = []
+
+    def wait():
+        try:
+            reply.result()
+        except happen.HappenError as raised:
+            error.append(raised)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    space.close()
+    gate.set()
+    waiter.join(10)
+    assert isinstance(error[0], happen.ClosedError)
+
+
+# -- in handlers ---------------------------------------------------------------------------------------------
+
+
+def test_a_plain_handler_may_wait_for_another_nodes_reply(space, orders, stock):
+    stock.on("reserve", lambda event: event.payload * 2)
+    orders.on("order", lambda event: orders.send("stock", "reserve", event.payload).result() + 1)
+    assert space.send("orders", "order", 3).result() == 7
+
+
+def test_an_async_handler_awaits_another_nodes_reply(space, orders, stock):
+    async def reserve(event):
+        await asyncio.sleep(0)
+        return event.payload * 2
+
+    async def order(event):
+        reply = await orders.asend("stock", "reserve", event.payload)
+        return await reply + 1
+
+    stock.on("reserve", reserve)
+    orders.on("order", order)
+    assert space.send("orders", "order", 3).result() == 7
+
+
+def test_an_async_handler_follows_anothers_progress(space, orders, stock):
+    def count(event):
+        yield from range(3)
+        return "counted"
+
+    async def relay(event):
+        reply = await orders.asend("stock", "count")
+        async for value in reply:
+            yield value
+        yield happen.Result(await reply)
+
+    stock.on("count", count)
+    orders.on("relay", relay)
+    reply = space.send("orders", "relay")
+    assert (list(reply), reply.result()) == ([0, 1, 2], "counted")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        lambda space, reply: reply.result(),
+        lambda space, reply: list(reply),
+        lambda space, reply: space.settle(),
+        lambda space, reply: space.wait_for("never"),
+        lambda space, reply: space.nodes["orders"].state.wait_for(lambda s: False),
+    ],
+    ids=["result", "iterating", "settle", "wait_for", "state.wait_for"],
+)
+def test_blocking_the_loop_of_async_handlers_is_an_error_that_names_await(space, orders, stock, block):
+    stock.on("a", lambda event: 1)
+
+    async def handler(event):
+        reply = await space.asend("stock", "a")
+        block(space, reply)
+
+    orders.on("go", handler)
+    with pytest.raises(happen.HandlerError, match=r"await|async for|handlers are what it waits for"):
+        space.send("orders", "go").result(timeout=5)
+
+
+def test_blocking_calls_that_need_no_handler_work_in_an_async_handler(space, orders, stock):
+    async def handler(event):
+        stock.state.set({"n": 1})
+        stock.broadcast("b")
+        space.create_node("new", initial={"m": 2})
+        return stock.state.get("n", fresh=True) + space.views.new.get("m") + len(space.events("b"))
+
+    orders.on("go", handler)
+    assert space.send("orders", "go").result(timeout=5) == 4
