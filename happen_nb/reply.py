@@ -40,6 +40,7 @@ class Reply(Shown, kind="reply"):
         self.target = request.target
         self.timeout = timeout
         self._request = request
+        self._lives: list[Live] = []
 
     @property
     def state(self) -> str:
@@ -80,6 +81,7 @@ class Reply(Shown, kind="reply"):
         self._request.listen(live.tell)
         if live.done_soon():
             raise NotImplementedError
+        self._lives.append(live)
         live.start()
         cells.register(live.stop)
 
@@ -121,15 +123,19 @@ class Reply(Shown, kind="reply"):
         begun = time.monotonic()
         while not request.done:
             await self._change(request.changes, begun, timeout)
-        if request.error is not None:
-            raise request.error
+        self._end()
         return request.value
 
     async def _change(self, seen: int, begun: float, timeout: float | None) -> None:
         """Wait until there are more than `seen` changes."""
+        if self.event.pending and not self.done:
+            raise ValueError(
+                f'the reply of "{self.target}" to "{self.event.type}" is pending: what a transform sends '
+                "leaves with its commit; what a retry or an exception dropped has no reply"
+            )
         request, session, scope = self._request, self.event._space._session, causes.scope.get()
         dispatch = session.dispatch
-        await on_io(dispatch.begin_waiting(scope, request))
+        await on_io(dispatch.waiting.begin(scope, request))
         try:
             while request.changes <= seen and not request.done:
                 seconds = self.timeout if timeout is None else timeout
@@ -142,32 +148,37 @@ class Reply(Shown, kind="reply"):
                     )
                 await on_io(request.changed(seen, left))
         finally:
-            dispatch.end_waiting(scope, request)
+            dispatch.waiting.end(scope, request)
 
     def __iter__(self) -> Iterator[Any]:
         refuse_on_handlers("iterating a reply", "async for value in reply")
         seen, begun = 0, time.monotonic()
         while True:
+            changes = self._request.changes  # before looking: what comes meanwhile is not slept over
             for number, value in self._request.since(seen):
                 seen = number
                 yield value
             if self._request.done and not self._request.since(seen):
                 break
-            wait_for(self._change(self._request.changes, begun, None))
-        self._raise()
+            wait_for(self._change(changes, begun, None))
+        self._end()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         seen, begun = 0, time.monotonic()
         while True:
+            changes = self._request.changes  # before looking: what comes meanwhile is not slept over
             for number, value in self._request.since(seen):
                 seen = number
                 yield value
             if self._request.done and not self._request.since(seen):
                 break
-            await wait_in_loop(self._change(self._request.changes, begun, None))
-        self._raise()
+            await wait_in_loop(self._change(changes, begun, None))
+        self._end()
 
-    def _raise(self) -> None:
+    def _end(self) -> None:
+        """It is done: show so where it is shown, before who waited goes on; raise its error."""
+        for live in self._lives:
+            live.finish()
         if self._request.error is not None:
             raise self._request.error
 

@@ -204,7 +204,7 @@ class State(Shown, kind="state"):
         cut = session.replica.cut_of(self._name)
         record = cut.nodes.get(self._name)
         if record is None or record.deleted:
-            change = Change(self._name, initial, self._body(initial), cut)
+            change = Change(self._name, initial, self._body(initial), cut, origin=causes.here())
             await on_io(session.commit(change, time.monotonic() + session.timeout))
 
     async def _delete(self) -> Commit | None:
@@ -216,7 +216,7 @@ class State(Shown, kind="state"):
             record = cut.nodes.get(self._name)
             if record is None or record.deleted:
                 return None
-            change = Change(self._name, EMPTY, None, cut)
+            change = Change(self._name, EMPTY, None, cut, origin=causes.here())
             applied: Applied | None = await on_io(session.commit(change, deadline))
             if applied is not None:
                 return Commit(*applied)

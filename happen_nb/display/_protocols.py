@@ -234,6 +234,16 @@ class Views(Protocol):
     def __getitem__(self, name: str, /) -> View: ...
 
 
+class Nodes(Protocol):
+    """The nodes of this process: a live mapping with the space it belongs to."""
+
+    @property
+    def space(self) -> Named: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __getitem__(self, name: str, /) -> Node: ...
+
+
 class Space(Protocol):
     """A named system of nodes."""
 

@@ -75,7 +75,7 @@ def _paths(diff: Sequence[Change], room: int) -> Line:
 
 
 def _signed(sign: Sign, label: str) -> Line:
-    return Span(sign, sign), Span(" "), Span(label, "key")
+    return Span(f"{sign} ", sign), Span(label, "key")
 
 
 def _sign(change: Change) -> Sign:

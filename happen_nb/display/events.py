@@ -94,6 +94,16 @@ def unheard(x: shown.Sized[shown.Unheard]) -> Page:
     return Page(Heading(count(len(x), "unheard event")), _newest(x, _UNHEARD, _unheard_row))
 
 
+def unheard_event(x: shown.Unheard, budget: Budget) -> Page:
+    """An event that nobody took, why, and what nearly would have."""
+    said, parts = x.event, [_from_to(x.event.sender, x.event.target), _reason(x.reason)]
+    if x.nearest is not None:
+        parts.append((Span("nearest pattern "), Span(name(x.nearest), "str")))
+    parts.append(when(said.time, zone=True))
+    heading = Heading("Unheard event", name(said.type), tuple(parts))
+    return Page(heading, _payload(said.payload, budget))
+
+
 def handlers(x: shown.Handlers) -> Page:
     """All handlers of a node."""
     heading = Heading("Handlers of", name(x.node), (part(count(len(x), "handler")),))
@@ -120,6 +130,10 @@ def registration(x: shown.Registration) -> Page:
 def _from_to(sender: str, target: str | None) -> Line:
     to = Span("all") if target is None else Span(name(target), "plain")
     return Span(name(sender), "plain"), Span(" → "), to
+
+
+def _reason(reason: str) -> Line:
+    return (Span(name(reason), "err"),)
 
 
 def _iso(moment: datetime) -> str:
@@ -161,7 +175,7 @@ def _unheard_row(x: shown.Unheard) -> tuple[Cell, ...]:
         _type_cell(x.event.type),
         Cell((Span(name(x.event.sender), "plain"),)),
         _name_cell(x.event.target),
-        Cell((Span(name(x.reason), "err"),)),
+        Cell(_reason(x.reason)),
         Cell((Span(name(x.nearest), "str"),) if x.nearest is not None else ()),
     )
 

@@ -18,7 +18,7 @@ from happen_nb.display import pages
 from happen_nb.display import replies as _replies
 from happen_nb.display import traces as _traces
 from happen_nb.display.page import Block, Cell, Code, Column, Heading, Outline, Page, Step, Table
-from happen_nb.display.spans import TIMES, Kind, Line, Span, clean, spoken
+from happen_nb.display.spans import TIMES, Kind, Line, Span, clean, columns, plain, spoken
 from happen_nb.display.tree import Budget, Row
 
 _TAGS: Final[dict[Kind, tuple[str, str]]] = {
@@ -36,6 +36,9 @@ _TAGS: Final[dict[Kind, tuple[str, str]]] = {
     "-": ('<i class="y">', "</i>"),
     "~": ('<i class="z">', "</i>"),
 }
+_SIGNS: Final = frozenset("+-~")
+_BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a line may be broken after a bare "-"
+_LONG = 36  # columns from which on a cell may be broken into lines; what the style gives it at least
 
 
 @cache
@@ -96,6 +99,11 @@ def space(x: shown.Space) -> str:
     return render(pages.space(x))
 
 
+def nodes(x: shown.Nodes) -> str:
+    """The nodes of this process: a line each."""
+    return render(pages.nodes(x))
+
+
 def failure(x: shown.Failure) -> str:
     """A failure: who raised what, and where."""
     return render(_failures.failure(x, Budget()))
@@ -141,6 +149,11 @@ def unheard(x: shown.Sized[shown.Unheard]) -> str:
     return render(_events.unheard(x))
 
 
+def unheard_event(x: shown.Unheard) -> str:
+    """An event that nobody took: why, and what nearly would have."""
+    return render(_events.unheard_event(x, Budget()))
+
+
 def handlers(x: shown.Handlers) -> str:
     """The handlers of a node: a line each."""
     return render(_events.handlers(x))
@@ -168,7 +181,8 @@ def _span(span: Span) -> str:
     if span.kind in TIMES:
         return _time(span)
     before, after = _TAGS[span.kind]
-    return f"{before}{_text(span.text)}{after}"
+    text = span.text.replace(" ", _BESIDE) if span.kind in _SIGNS else span.text
+    return f"{before}{_text(text)}{after}"
 
 
 def _time(span: Span) -> str:
@@ -219,7 +233,7 @@ def _below(parent: Row) -> Iterator[str]:
 
 
 def _row(row: Row) -> Iterator[str]:
-    sign = f"{_span(Span(row.sign, row.sign))} " if row.sign else ""
+    sign = _span(Span(f"{row.sign} ", row.sign)) if row.sign else ""
     label = f"{sign}<b>{_text(row.label)}</b> "
     if row.rows:
         yield f"<li><details{' open' if row.open else ''}><summary>{label}{_folded(row)}</summary>"
@@ -275,9 +289,14 @@ def _side(column: Column) -> str:
     return ' class="r"' if column.right else ""
 
 
+def _kind(cell: Cell, column: Column) -> str:
+    long = cell.detail is not None or columns(plain(cell.line)) > _LONG
+    return ' class="l"' if long and not column.right else _side(column)
+
+
 def _cell(cell: Cell, column: Column) -> str:
     content = _line(cell.line)
     if cell.detail is not None:
         detail = "".join(_block(cell.detail))
         content = f"<details><summary>{content}</summary>{detail}</details>"
-    return f"<td{_side(column)}>{content}</td>"
+    return f"<td{_kind(cell, column)}>{content}</td>"

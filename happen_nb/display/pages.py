@@ -81,13 +81,12 @@ def journal(x: shown.Journal, budget: Budget) -> Page:
 
 def views(x: shown.Views) -> Page:
     """All nodes that the views of a space reach."""
-    if isinstance(known := _attempt(lambda: len(x)), HappenError):
-        return Page(Heading("Views of", name(x.space.name)), (_error(known),))
-    rows = [_node_row(each, partial(x.__getitem__, each), Cell()) for each in islice(x, NODES)]
-    heading = Heading("Views of", name(x.space.name), (part(count(len(x), "node")),))
-    if not rows:
-        return Page(heading, (Note(part("no node has a state yet")),))
-    return Page(heading, (table(_STATES, rows, more(len(x) - len(rows))),))
+    return _mapped("Views of", x, x.__getitem__, "no node has a state yet")
+
+
+def nodes(x: shown.Nodes) -> Page:
+    """All nodes that this process made."""
+    return _mapped("Nodes of", x, partial(_state_of, x), _NO_NODES)
 
 
 def space(x: shown.Space) -> Page:
@@ -101,7 +100,7 @@ def space(x: shown.Space) -> Page:
         parts.append((Span(count(len(x.failures), "failure"), "err"),))
     heading = Heading("Space", name(x.name), tuple(parts))
     if not number:
-        return Page(heading, (Note(part('no nodes yet: create_node("orders") makes one')),))
+        return Page(heading, (Note(part(_NO_NODES)),))
     mark = Cell((Span("●", "plain"),) if others else ())
     rows = [_node_row(each, partial(_state_of, nodes, each), mark) for each in islice(nodes, NODES)]
     views = x.views
@@ -130,6 +129,7 @@ def spaces(x: shown.Sized[shown.SpaceInfo]) -> Page:
     return Page(heading, (table(_SPACES, rows, more(len(x) - len(rows))),) if rows else ())
 
 
+_NO_NODES: Final = 'no nodes yet: create_node("orders") makes one'
 _STATES: Final = (Column("node"), Column("here"), Column("revision", right=True), Column("state"))
 _COMMITS: Final = (
     Column("node"),
@@ -206,7 +206,20 @@ def _changes_cell(x: shown.Commit, budget: Budget) -> Cell:
     return Cell(line, folded if folded.rows else None)
 
 
-def _state_of(nodes: Mapping[str, shown.Node], each: str) -> shown.Readable:
+def _mapped(
+    kind: str, x: shown.Nodes | shown.Views, find: Callable[[str], shown.Readable], none: str
+) -> Page:
+    """All that a live mapping of a space holds."""
+    known = _attempt(lambda: list(x))
+    if isinstance(known, HappenError):
+        return Page(Heading(kind, name(x.space.name)), (_error(known),))
+    rows = [_node_row(each, partial(find, each), Cell()) for each in known[:NODES]]
+    heading = Heading(kind, name(x.space.name), (part(count(len(known), "node")),))
+    left = more(len(known) - len(rows))
+    return Page(heading, (table(_STATES, rows, left) if rows else Note(part(none)),))
+
+
+def _state_of(nodes: Mapping[str, shown.Node] | shown.Nodes, each: str) -> shown.Readable:
     return nodes[each].state
 
 

@@ -70,6 +70,11 @@ def space(x: shown.Space) -> str:
     return render(pages.space(x))
 
 
+def nodes(x: shown.Nodes) -> str:
+    """The nodes of this process: a line each."""
+    return render(pages.nodes(x))
+
+
 def failure(x: shown.Failure) -> str:
     """A failure: who raised what, and where."""
     return render(_failures.failure(x, _budget()))
@@ -113,6 +118,11 @@ def reply(x: shown.Reply) -> str:
 def unheard(x: shown.Sized[shown.Unheard]) -> str:
     """Events that nobody took: the newest, a line each."""
     return render(_events.unheard(x))
+
+
+def unheard_event(x: shown.Unheard) -> str:
+    """An event that nobody took: why, and what nearly would have."""
+    return render(_events.unheard_event(x, _budget()))
 
 
 def handlers(x: shown.Handlers) -> str:

@@ -110,14 +110,20 @@ def tree(value: object, budget: Budget) -> Row:
 def grow(root: Row, value: object, budget: Budget, *, room: int = WIDTH) -> None:
     """Put the children of `value` below `root`, level by level, as far as the budget goes.
 
-    A level is opened as a whole, so that siblings look alike.
+    A level is opened as a whole, so that siblings look alike; but not what a line shows as well as rows do.
     """
     growth = _Growth(budget, room)
-    level = [(root, value)]
+    level: list[tuple[Row, object]] = [(root, value)]
+    closed: list[tuple[Row, object]] = []
     opened = root.open
     for depth in range(_DEPTH):
         limit = _INNER if depth else _TOP
-        opened = opened and (not depth or sum(_shown(v, limit) for _, v in level) <= budget.rows)
+        if opened and depth:
+            closed += (each for each in level if _is_flat(each[1], limit))
+            level = [each for each in level if not _is_flat(each[1], limit)]
+            opened = bool(level) and sum(_shown(v, limit) for _, v in level) <= budget.rows
+        if not opened:
+            level, closed = [*level, *closed], []
         if not level or not (opened or budget.folds):
             break
         level = growth.level(level, depth, limit, opened=opened)
@@ -197,6 +203,15 @@ class _Growth:
                 return
             row.rest.append(made)
             row.hidden -= 1
+
+
+def _is_flat(value: object, limit: int) -> bool:
+    """Whether it is a list of which rows would show a part only, and nothing that has children."""
+    return (
+        isinstance(value, (list, tuple))
+        and _shown(value, limit) < len(value)
+        and not any(map(is_container, value[:limit]))
+    )
 
 
 def _shown(value: object, limit: int) -> int:

@@ -27,6 +27,10 @@ LONGEST_CHAIN = 1000
 """Causes, one after the other, before a chain counts as a loop."""
 
 
+LONGEST_PATH = 40_000
+"""Characters of all their ids, which go into a header: with ids of 128 characters it is over before."""
+
+
 @dataclass(eq=False, slots=True)
 class Scope:
     """A handler or callback that runs.
@@ -90,7 +94,8 @@ def here() -> Origin:
         raise CancelledHandlingError(
             f'{running.what} of node "{running.node}" was cancelled: it changes nothing any more'
         )
-    if len(running.origin.path) > LONGEST_CHAIN:
+    path = running.origin.path
+    if len(path) > LONGEST_CHAIN or sum(map(len, path)) > LONGEST_PATH:
         raise CausalLoopError(
             f'{running.what} of node "{running.node}": a chain of more than {LONGEST_CHAIN:,} causes is cut '
             "here; handlers that answer each other never end: make one of them stop"

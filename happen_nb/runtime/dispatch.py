@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.errors import DeadlockError, HappenError, NoHandlerError
+from happen_nb.errors import HappenError, NoHandlerError
 from happen_nb.journal import append, wire
 from happen_nb.runtime import causes
 from happen_nb.runtime.activity import Activity
@@ -18,6 +18,7 @@ from happen_nb.runtime.mailbox import Mailbox, Workers
 from happen_nb.runtime.owners import Owners
 from happen_nb.runtime.registrations import Registration, Registrations
 from happen_nb.runtime.replies import Answers
+from happen_nb.runtime.waiting import Waiting
 
 if TYPE_CHECKING:
     import contextvars
@@ -62,6 +63,7 @@ class Dispatch:
         self.owners = Owners(session, self)
         self.emitted: dict[str, contextvars.Context | None] = {}
         self._boxes: dict[str, Box] = {}
+        self.waiting = Waiting(self._boxes, self.answers)
         self._done: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
 
@@ -86,10 +88,21 @@ class Dispatch:
             self.registrations.remove(registration)
             raise
 
+    def deleted(self, node: str) -> None:
+        """The node was deleted: its handlers are gone with it, before the next event is taken."""
+        self._take_off(node)
+        self.session.background(self._let_go(node))
+
     async def forget(self, node: str) -> None:
-        """The node was deleted: its handlers are gone with it."""
+        """Take off a node's handlers, and let nobody own it."""
+        self._take_off(node)
+        await self._let_go(node)
+
+    def _take_off(self, node: str) -> None:
         for registration in self.registrations.of(node):
             self.registrations.remove(registration)
+
+    async def _let_go(self, node: str) -> None:
         try:
             await self.owners.release(node, time.monotonic() + self.session.timeout)
         except HappenError as error:
@@ -127,54 +140,12 @@ class Dispatch:
         delivery = Delivery(self, box, event, registrations, context, answer)
         if answer is not None:
             answer.delivery = delivery
-            current = box.current
-            if current is not None and current.scope.waits and current.delivery.event.id in event.path:
-                delivery.refuse(circle(box.name, event))
-                return
         box.mailbox.put(delivery.begin)
 
     def _no_handler(self, event: EventRecord) -> None:
         known = ", ".join(self.patterns(event.target or "")) or "none"
         problem = f'send: node "{event.target}" has no handler of "{event.type}"; it handles {known}'
         self.answers.open(event).refuse(NoHandlerError(problem))
-
-    # -- waiting for replies -------------------------------------------------------------------------
-
-    async def begin_waiting(self, scope: causes.Scope | None, request: Request) -> None:
-        """A handler begins to wait for a reply: what waits for that handler cannot be handled before.
-
-        Raises
-        ------
-        DeadlockError
-            Who should reply waits, over however many others, for this handler.
-        """
-        if scope is None or scope.event is None or (box := self._boxes.get(scope.node)) is None:
-            return
-        chain = self._circle([scope.node, request.target])
-        if chain and not request.done:
-            raise DeadlockError(
-                f'the reply of "{request.target}" to a handler of "{scope.node}" would never come: each of '
-                f"{' -> '.join(chain)} waits for the next; reply first, or do not wait for the result"
-            )
-        scope.waits.append(request)
-        for delivery in list(box.queued):
-            if delivery.answer is not None and scope.event.id in delivery.event.path:
-                delivery.refuse(circle(box.name, delivery.event))
-
-    def end_waiting(self, scope: causes.Scope | None, request: Request) -> None:
-        """A handler waits no longer."""
-        if scope is not None and request in scope.waits:
-            scope.waits.remove(request)
-
-    def _circle(self, chain: list[str]) -> list[str]:
-        """The nodes of a chain of waits that ends where it began, if there is one; else nothing."""
-        if chain[-1] in chain[:-1]:
-            return chain if chain[-1] == chain[0] else []
-        box = self._boxes.get(chain[-1])
-        current = box.current if box is not None else None
-        waits = [] if current is None else [each for each in list(current.scope.waits) if not each.done]
-        circles = (self._circle([*chain, each.target]) for each in waits)
-        return next((found for found in circles if found), [])
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -277,7 +248,7 @@ class Dispatch:
         mailboxes = [box.mailbox for box in self._boxes.values()]
         for mailbox in mailboxes:
             mailbox.clear()
-        while any(mailbox.running for mailbox in mailboxes) and time.monotonic() < deadline:
+        while any(each.running for each in mailboxes) and time.monotonic() < deadline:  # noqa: ASYNC110 - threads
             await asyncio.sleep(RECORD_EVERY)
         await self.flush()
 
@@ -294,15 +265,8 @@ class Dispatch:
         if "events" in question:
             await self.flush()
             return {"position": self.session.replica.position, "open": self.open(question["events"])}
+        if question.get("awaited"):
+            self.waiting.awaited(question["send"])
         if "send" in question or "cancel" in question:
             return self.answers.live(question)
         return {"waiters": self.owners.asked_by(question.get("from", ""))}
-
-
-def circle(node: str, event: EventRecord) -> DeadlockError:
-    """Nobody can handle this event: who should waits for it."""
-    chain = " -> ".join((*event.path, event.id))
-    return DeadlockError(
-        f'send of "{event.type}" to node "{node}": its handler waits for the reply to what led to this '
-        f"({chain}), so both would wait for ever; reply first, or send without waiting for the result"
-    )

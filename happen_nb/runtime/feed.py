@@ -59,7 +59,7 @@ class Feed:
             self._tell(item)
         elif isinstance(item, CommitRecord):
             if item.deleted and item.id is not None and self.dispatch is not None:
-                self.dispatch.session.background(self.dispatch.forget(item.node))
+                self.dispatch.deleted(item.node)
             for event in item.events:
                 self._tell(event)
 

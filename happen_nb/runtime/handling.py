@@ -125,6 +125,8 @@ class Delivery:
         self.event = event
         self.answer = answer
         self.cancelled = False
+        self.awaited = False
+        """Whether a handler, here or elsewhere, waits for the reply."""
         self.ended = False
         self.on_end: Callable[[BaseException | None], None] | None = None
         """Called at the end, with the error if a handler has failed."""

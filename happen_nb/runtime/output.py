@@ -29,3 +29,10 @@ def causing() -> contextvars.Context | None:
     if threading.current_thread() is not threading.main_thread():
         context.run(kernel.set_thread_parent, parent)
     return context
+
+
+def run() -> str | None:
+    """The run of a cell that output belongs to here, in any thread; None where there are no cells."""
+    kernel = shell()
+    parent = kernel.get_parent() if hasattr(kernel, "get_parent") else None
+    return str(parent["header"]["msg_id"]) if parent else None

@@ -140,6 +140,8 @@ class Request:
         self.target = target
         self.event: EventRecord | None = None
         self.owner: str | None = None
+        self.awaited = False
+        """Whether a handler waits for it."""
         self.state = "waiting"
         self.progress: Any = None
         self.value: Any = None
@@ -240,6 +242,11 @@ class Answers:
             subject = self._session.subjects.reply_prefix + address
             self._session.background(self._session.connection.publish(subject, dumps(freeze(message))))
 
+    def delivery(self, id: str) -> Delivery | None:
+        """The handling of an event that was sent to a node of this process."""
+        answer = self._answers.get(id)
+        return None if answer is None else answer.delivery
+
     def live(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer who asks for the state of what was sent, or cancels it."""
         answer = self._answers.get(question.get("send") or question.get("cancel") or "")
@@ -297,7 +304,8 @@ class Answers:
             if request.done:
                 return
             try:
-                answer = await self._session.ask(request.owner or "", {"send": event.id}, ASK_ACCEPTED)
+                question = {"send": event.id, "awaited": request.awaited}
+                answer = await self._session.ask(request.owner or "", question, ASK_ACCEPTED)
             except HappenError as error:
                 log.debug("asking for a reply: %s", error)
                 continue

@@ -18,7 +18,7 @@ def test_an_event_says_who_said_what_to_whom():
 
 
 def test_a_large_payload_is_a_tree():
-    lines = text.event(a.Event(payload={"items": list(range(1000)), "n": 1})).splitlines()
+    lines = text.event(a.Event(payload={"items": [{"n": n} for n in range(1000)], "n": 1})).splitlines()
     assert lines[1] == "  items  [1,000 items]"
     assert lines[-1] == "  n      1"
 
@@ -78,6 +78,16 @@ def test_unheard_events_say_why_and_what_would_nearly_have_taken_them():
         "  x            orders  where"
     )
     assert text.unheard([]) == "No unheard events"
+
+
+def test_one_unheard_event_shows_what_was_said_too():
+    made = a.Unheard(a.Event("order.payed", {"id": "o1"}, "notebook"), "no pattern", "order.paid")
+    assert text.unheard_event(made) == (
+        'Unheard event order.payed · notebook → all · no pattern · nearest pattern order.paid\n  {id: "o1"}'
+    )
+    alone = a.Unheard(a.Event("x", target="stock"), "no owner")
+    assert text.unheard_event(alone) == "Unheard event x · orders → stock · no owner"
+    assert reading.read(html.unheard_event(alone)).times == ["2026-03-14 12:00:00.250 UTC"]
 
 
 def test_handlers_are_a_line_each_in_their_order():

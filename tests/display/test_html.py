@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -58,6 +59,7 @@ def everything(bad: str):
     yield "state", own.state
     yield "view", a.view(bad, state)
     yield "views", a.Views(space.views, space=space)
+    yield "nodes", a.Views(space.nodes, space=space)
     yield "space", space
     yield "server", space.server
     yield from (("commit", commit) for commit in commits)
@@ -72,6 +74,7 @@ def everything(bad: str):
     yield from (("event", each) for each in events)
     yield "events", events
     yield "unheard", [a.Unheard(each, bad, bad) for each in events]
+    yield "unheard_event", a.Unheard(event, bad, bad)
     yield "handlers", handlers
     yield "registration", handlers[0]
     yield from (("reply", reply) for reply in replies(bad, event, state))
@@ -199,8 +202,24 @@ def test_the_beginning_of_a_long_string_can_be_unfolded_with_its_line_breaks():
 
 def test_every_change_carries_a_sign_beside_its_colour():
     shown = html.commit(a.commit({"a": 1, "b": 1}, {"a": 2, "c": 1}))
-    assert [f">{sign}</i>" in shown for sign in "+-~"] == [True] * 3
+    assert [f">{sign}\N{NO-BREAK SPACE}</i>" in shown for sign in "+-~"] == [True] * 3
     assert "<del>1</del> → <ins>2</ins>" in shown
+
+
+def test_a_sign_is_never_parted_from_its_path():
+    made = a.commit({"a": 1, "b": 1}, {"a": 2, "c": [1] * 99})
+    for shown in (html.commit(made), html.history(a.History([made]))):
+        signs = re.findall(r'<i class="\w">(.*?)</i>(...)', shown)
+        assert signs
+        assert all(sign[1:] == "\N{NO-BREAK SPACE}" and path == "<b>" for sign, path in signs)
+
+
+def test_in_a_table_only_what_is_long_may_be_broken_into_lines():
+    shown = html.events(a.Events([a.Event("stock-room.counted", {"note": "long " * 9}, "stock-room")]))
+    cells = re.findall(r"<td([^>]*)>(.*?)</td>", shown)
+    assert [kind for kind, _ in cells] == ["", "", "", ' class="l"']
+    assert ".l { white-space: normal;" in html.style()
+    assert re.search(r"th, td \{[^}]*white-space: nowrap", html.style())
 
 
 def test_folds_need_no_script():

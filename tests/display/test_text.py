@@ -31,9 +31,20 @@ def test_state_and_view_say_whose_they_are():
 
 
 def test_what_does_not_fit_in_a_line_becomes_a_tree_and_a_long_list_says_how_many_are_left():
-    lines = text.value({"numbers": list(range(10_000)), "n": 1}).splitlines()
-    assert lines[:2] == ["numbers  [10,000 items]", "  0  0"]
-    assert lines[-2:] == ["  … 9,990 more", "n        1"]
+    lines = text.value({"pairs": [[n, {"n": n}] for n in range(10_000)], "n": 1}).splitlines()
+    assert lines[:2] == ["pairs  [10,000 items]", "  0  [0, {n: 0}]"]
+    assert lines[-2:] == ["  … 9,990 more", "n      1"]
+
+
+def test_a_long_list_of_plain_values_stays_a_line():
+    lines = text.value({"numbers": list(range(5000)), "n": 1}).splitlines()
+    assert lines == [
+        "numbers  [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, … 4,982 more]",
+        "n        1",
+    ]
+    short = text.value({"numbers": [n * 10**9 for n in range(12)]}).splitlines()
+    assert short[0] == "numbers  [12 items]"
+    assert len(short) == 13
 
 
 def test_all_top_level_keys_come_before_anything_deep():
@@ -160,6 +171,20 @@ def test_a_node_that_is_deleted_while_its_space_is_shown_is_an_error_in_its_line
 
     made = Racing({"a": None}, space=a.Space())
     assert text.views(made).splitlines()[-1] == '  a     there is no node "a"'
+
+
+def test_nodes_of_this_process_are_a_line_each():
+    made = a.Views(
+        {"orders": a.node("orders", {"n": 1}, 3), "new": a.node("new", {}, 0)}, space=a.Space("shop")
+    )
+    assert text.nodes(made) == (
+        "Nodes of shop · 2 nodes\n"
+        "  node    revision  state\n"
+        "  orders         3  {n: 1}\n"
+        "  new            0  {}"
+    )
+    empty = text.nodes(a.Views(space=a.Space("shop")))
+    assert empty == 'Nodes of shop · 0 nodes\n  no nodes yet: create_node("orders") makes one'
 
 
 def test_a_space_marks_its_own_nodes_only_if_there_are_others():

@@ -93,9 +93,6 @@ def test_an_async_generator_stops_and_its_finally_runs(space, orders, trail):
     assert len(space.failures) == 0
 
 
-UNREFUSED = pytest.mark.xfail(reason="State._delete and State._begin do not ask causes.here()", strict=True)
-
-
 @pytest.mark.parametrize(
     "write",
     [
@@ -104,8 +101,8 @@ UNREFUSED = pytest.mark.xfail(reason="State._delete and State._begin do not ask 
         "send",
         "put",
         "revert",
-        pytest.param("delete", marks=UNREFUSED),
-        pytest.param("create", marks=UNREFUSED),
+        "delete",
+        "create",
     ],
 )
 def test_a_plain_handler_is_abandoned_and_changes_nothing_any_more(space, orders, stock, trail, gate, write):

@@ -186,13 +186,6 @@ def test_what_a_deadlock_refused_is_not_unheard(space, orders, stock):
     assert [(each.event.type, each.reason) for each in space.unheard] == []
 
 
-REFUSED_TOO_SOON = pytest.mark.xfail(
-    reason="an event is refused for its path alone, also where its sender does not wait for the reply",
-    strict=True,
-)
-
-
-@REFUSED_TOO_SOON
 def test_sending_back_without_waiting_is_no_circle(space, orders, stock):
     """What the message of a DeadlockError recommends."""
     got = []
@@ -209,7 +202,6 @@ def test_sending_back_without_waiting_is_no_circle(space, orders, stock):
     assert got == ["note"]
 
 
-@REFUSED_TOO_SOON
 def test_waiting_for_who_waits_for_somebody_else_is_no_circle(space, orders, stock, gate, until):
     """Orders waits for a third, which replies in the end: then it answers stock."""
     third = space.create_node("third")
