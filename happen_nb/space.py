@@ -227,6 +227,8 @@ class Space(Shown, Sender, Readings, kind="space"):
             for each in emitted:
                 dispatch.emitted.pop(each.record.id, None)
         if stored is None:
+            for each in emitted:
+                dispatch.answers.end(each.record)  # the transform runs again, and emits others
             return None
         applied, events = stored
         for each in emitted:
