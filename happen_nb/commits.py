@@ -6,13 +6,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain, count
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import HistoryGoneError
 from happen_nb.model.commits import EMPTY, CommitRecord
 from happen_nb.model.diff import Diff, diff
 from happen_nb.model.paths import Selector, format_path, parse_path, select
-from happen_nb.shown import Shown
+from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +136,7 @@ def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> 
     return commits
 
 
-class History(Shown, Sequence[Commit], kind="history"):
+class History(Listing[Commit], kind="history"):
     """The stored commits of a node, newest last.
 
     Attributes
@@ -153,17 +153,7 @@ class History(Shown, Sequence[Commit], kind="history"):
         self.truncated = truncated
         shown = records if limit is None else records[max(0, len(records) - limit) :]
         earlier = {record.node: record for record in records[: len(records) - len(shown)]}
-        self._commits = _chain(shown, earlier)
-
-    @overload
-    def __getitem__(self, index: int) -> Commit: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Commit]: ...
-    def __getitem__(self, index: int | slice) -> Commit | Sequence[Commit]:
-        return self._commits[index]
-
-    def __len__(self) -> int:
-        return len(self._commits)
+        self._items = _chain(shown, earlier)
 
     def to_frame(self, *selectors: Selector, **named: Selector) -> pd.DataFrame:
         """One row a commit.
@@ -194,22 +184,12 @@ class History(Shown, Sequence[Commit], kind="history"):
         return frame(pd.Index([commit.revision for commit in self], name="revision"), data)
 
 
-class Journal(Shown, Sequence[Commit], kind="journal"):
+class Journal(Listing[Commit], kind="journal"):
     """What the space's journal holds, in its total order, newest last."""
 
     def __init__(self, space: str, records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> None:
         self.space = space
-        self._commits = _chain(records, before)
-
-    @overload
-    def __getitem__(self, index: int) -> Commit: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Commit]: ...
-    def __getitem__(self, index: int | slice) -> Commit | Sequence[Commit]:
-        return self._commits[index]
-
-    def __len__(self) -> int:
-        return len(self._commits)
+        self._items = _chain(records, before)
 
     def to_frame(self) -> pd.DataFrame:
         """One row a commit: index ``sequence``; ``time`` in UTC, ``node revision by cause``."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import frame, times
 from happen_nb.runtime.bridge import wait_for, wait_in_loop
-from happen_nb.shown import Shown
+from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,7 @@ class Event(Shown, kind="event"):
         return await wait_in_loop(self._space._settle_event(self, timeout))
 
 
-class Events(Shown, Sequence[Event], kind="events"):
+class Events(Listing[Event], kind="events"):
     """Stored events of a space, newest last.
 
     Attributes
@@ -156,17 +156,7 @@ class Events(Shown, Sequence[Event], kind="events"):
     def __init__(self, space: str, pattern: str, events: Sequence[Event]) -> None:
         self.space = space
         self.pattern = pattern
-        self._events = list(events)
-
-    @overload
-    def __getitem__(self, index: int) -> Event: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Event]: ...
-    def __getitem__(self, index: int | slice) -> Event | Sequence[Event]:
-        return self._events[index]
-
-    def __len__(self) -> int:
-        return len(self._events)
+        self._items = list(events)
 
     def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
         """One row an event.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from happen_nb.runtime import output
 from happen_nb.runtime.causes import own_frames
 from happen_nb.shown import Shown
 
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 KEPT = 1000
 """Failures that are kept; the oldest go first."""
 
+_PACKAGES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_INSTALLED = (str(Path(__file__).parent), *_PACKAGES, "<frozen ")
+"""How the files begin whose lines are nobody's own."""
 
 Again = Callable[[], object]
 """Does once more what has failed; its exception comes out."""
@@ -74,8 +80,8 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
     def add(self, failure: Failure) -> None:
         """Keep a failure; the first of its kind is also shown, under the cell that led to it.
 
-        One kind is what one function raises at one place. A callback's are counted; of a handler there is
-        one for each event, so that each can be done again.
+        One kind is what one function raises at one place; each run of a cell shows it once. A callback's
+        are counted; of a handler there is one for each event, so that each can be done again.
         """
         kind = _kind(failure)
         with self._lock:
@@ -86,8 +92,8 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
                     return
             self._failures.append(failure)
             del self._failures[:-KEPT]
-            shown = kind in self._shown
-            self._shown.add(kind)
+            shown = (output.run(), kind) in self._shown
+            self._shown.add((output.run(), kind))
         if not shown:
             sys.stderr.write(_short(failure))
 
@@ -130,15 +136,20 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
 
 def _kind(failure: Failure) -> tuple[object, ...]:
     """What one function raises at one place."""
-    places = traceback.extract_tb(failure.exception.__traceback__)[-1:]
-    place = [(frame.filename, frame.lineno) for frame in places]
+    place = [(frame.filename, frame.lineno) for frame in _place(failure.exception)]
     return failure.node, failure.handler, type(failure.exception), *place
 
 
+def _place(error: BaseException) -> list[traceback.FrameSummary]:
+    """The innermost frame that is the user's own: not of an installed package, nor of Python."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_INSTALLED)]
+    return (own or frames)[-1:]
+
+
 def _short(failure: Failure) -> str:
-    """The last frame, which is the user's own, and the error."""
+    """The user's own frame, and the error."""
     error = failure.exception
-    frames = traceback.extract_tb(error.__traceback__)[-1:]
     who = f'node "{failure.node}": ' if failure.doing.startswith("handling") else ""
-    lines = [f"{who}{failure.handler}, {failure.doing}, failed:\n", *traceback.format_list(frames)]
+    lines = [f"{who}{failure.handler}, {failure.doing}, failed:\n", *traceback.format_list(_place(error))]
     return "".join([*lines, *traceback.format_exception_only(error)])

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb.commits import Commit
 from happen_nb.events import Event
@@ -16,7 +16,7 @@ from happen_nb.model.patterns import Pattern
 from happen_nb.runtime.bridge import on_io
 from happen_nb.runtime.cells import cells
 from happen_nb.runtime.registrations import Registration
-from happen_nb.shown import Shown
+from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
     from happen_nb.model.commits import EventRecord, OwnerRecord
@@ -82,22 +82,12 @@ class Handler(Shown, kind="registration"):
         return self._registration.active
 
 
-class Handlers(Shown, Sequence[Handler], kind="handlers"):
+class Handlers(Listing[Handler], kind="handlers"):
     """The handlers of a node in this process, in the order of registration."""
 
     def __init__(self, node: str, registrations: Sequence[Registration]) -> None:
         self.node = node
-        self._handlers = [Handler(registration) for registration in registrations]
-
-    @overload
-    def __getitem__(self, index: int) -> Handler: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Handler]: ...
-    def __getitem__(self, index: int | slice) -> Handler | Sequence[Handler]:
-        return self._handlers[index]
-
-    def __len__(self) -> int:
-        return len(self._handlers)
+        self._items = [Handler(registration) for registration in registrations]
 
 
 class Owner:

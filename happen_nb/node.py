@@ -196,30 +196,27 @@ class Node(Shown, Sender, kind="node"):
         await on_io(self.space._dispatch.forget(self.name))
 
 
-class Nodes(Mapping[str, Node]):
+class Nodes(Shown, Mapping[str, Node], kind="nodes"):
     """The nodes that this process made and nobody has deleted."""
 
     def __init__(self, space: Space) -> None:
-        self._space = space
+        self.space = space
 
     def __getitem__(self, name: str) -> Node:
-        newest = self._space._session.replica.newest(name)
-        if not self._space._is_local(name, newest):
+        newest = self.space._session.replica.newest(name)
+        if not self.space._is_local(name, newest):
             raise unknown_node(name, list(self), f'this process; space.views["{name}"] looks at all')
-        return self._space._nodes[name]
+        return self.space._nodes[name]
 
     def __iter__(self) -> Iterator[str]:
-        newest = self._space._session.replica.newest
-        return iter([name for name in self._space._local if self._space._is_local(name, newest(name))])
+        newest = self.space._session.replica.newest
+        return iter([name for name in self.space._local if self.space._is_local(name, newest(name))])
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
-
-    def __repr__(self) -> str:
-        return f"<nodes of this process: {', '.join(self) or 'none'}>"
 
 
 def _is(registration: Registration, wanted: Callable[..., Any] | str) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import ClassVar, Self, TypeVar, overload
 
 from happen_nb.display import text
 from happen_nb.display.bundle import bundle
+
+Item = TypeVar("Item")
 
 
 class Shown:
@@ -25,3 +28,23 @@ class Shown:
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return bundle(self, self._kind)
+
+
+class Listing(Shown, Sequence[Item], kind="listing"):
+    """A sequence that shows itself; a slice of it is one too."""
+
+    _items: list[Item]
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Self: ...
+    def __getitem__(self, index: int | slice) -> Item | Self:
+        if not isinstance(index, slice):
+            return self._items[index]
+        part = copy(self)
+        part._items = self._items[index]
+        return part
+
+    def __len__(self) -> int:
+        return len(self._items)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 from happen_nb.errors import NoHandlerError
 from happen_nb.events import Event
 from happen_nb.runtime.bridge import wait_for
-from happen_nb.shown import Shown
+from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
     from happen_nb.runtime.unheard import NotHeard
@@ -61,23 +61,13 @@ class UnheardEvent(Shown, kind="unheard_event"):
         return bool(nodes)
 
 
-class Unheard(Shown, Sequence[UnheardEvent], kind="unheard"):
+class Unheard(Listing[UnheardEvent], kind="unheard"):
     """The events that no handler took, newest last; as of when it was asked for."""
 
     def __init__(self, space: Space, found: Sequence[NotHeard]) -> None:
-        self._unheard = [UnheardEvent(space, each) for each in found]
+        self._items = [UnheardEvent(space, each) for each in found]
 
     def retry(self, node: str | None = None) -> None:
         """Handle now what handlers of this process match by now, and wait for them."""
         for each in self:
             each._handle(node)
-
-    @overload
-    def __getitem__(self, index: int) -> UnheardEvent: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[UnheardEvent]: ...
-    def __getitem__(self, index: int | slice) -> UnheardEvent | Sequence[UnheardEvent]:
-        return self._unheard[index]
-
-    def __len__(self) -> int:
-        return len(self._unheard)

@@ -175,17 +175,19 @@ class Request:
             self.unread.append((self.changes, self.progress))
             self.heard = time.monotonic()
         self.owner = message.get("by", self.owner)
-        self.state = message["state"]
-        if self.state == "done":
+        state = message["state"]
+        if state == "done":
             self.value = freeze(message.get("value"))
-        elif self.state == "failed":
+        elif state == "failed":
             self.error = _error(message)
+        self.state = state  # last: other threads look at it first
         self._wake()
 
     def fail(self, error: BaseException, state: str = "failed") -> None:
         """There will be no result. On the IO thread."""
         if not self.done:
-            self.state, self.error = state, error
+            self.error = error
+            self.state = state
             self._wake()
 
     def _wake(self) -> None:
