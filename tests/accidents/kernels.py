@@ -49,6 +49,17 @@ class Run:
         return self._stream("stderr")
 
     @property
+    def shown(self) -> list[str]:
+        """What was displayed, as text."""
+        shown = [m["content"] for m in self.messages if m["msg_type"] == "display_data"]
+        return [content["data"]["text/plain"] for content in shown]
+
+    @property
+    def output(self) -> str:
+        """All that is under the cell."""
+        return "".join((self.stdout, self.stderr, *self.shown, self.error))
+
+    @property
     def error(self) -> str:
         """The name and text of the exception that ended the cell; "" if none did."""
         errors = [m["content"] for m in self.messages if m["msg_type"] == "error"]
@@ -119,6 +130,11 @@ class Kernel:
         if run is not None:
             run.messages.append(message)
 
+    def press(self, target: str) -> None:
+        """What a widget's button does: a message that belongs to no cell."""
+        content = {"comm_id": target, "target_name": target, "data": {}}
+        self._client.shell_channel.send(self._client.session.msg("comm_open", content))
+
     def press_stop(self) -> None:
         """What the stop button does."""
         self._manager.interrupt_kernel()
@@ -132,6 +148,14 @@ class Kernel:
         self._client.stop_channels()
         self._manager.restart_kernel(now=False)
         self._connect()
+
+    def ask_to_end(self) -> None:
+        """Ask it to end, and wait until it has, without ending it by force."""
+        self._client.shutdown()
+        deadline = time.monotonic() + WITHIN
+        while self._manager.is_alive():
+            assert time.monotonic() < deadline, "the kernel does not end"
+            time.sleep(0.01)
 
     def end(self, *, now: bool = False) -> None:
         """Shut it down."""
