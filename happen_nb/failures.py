@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from happen_nb.runtime import output
-from happen_nb.runtime.causes import own_frames
+from happen_nb.runtime.tracebacks import own_frames
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:

@@ -102,7 +102,7 @@ class Connection:
                 await self._check(where)
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await self._client.close()
-            raise _explain(where, error, problems, timeout) from error
+            raise _explain(where, error, problems, timeout) from None
         except BaseException:
             await self._client.close()
             raise

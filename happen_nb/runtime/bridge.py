@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 
 from happen_nb.errors import HappenError, TransformError
 from happen_nb.runtime.mailbox import workers_here
+from happen_nb.runtime.tracebacks import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -245,24 +246,20 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in this thread, as a plain call."""
     _refuse_in_transform(work)
     io = bridge()
-    interrupted = False
     try:
         step: on_io[Any] = work.send(None)
         while True:
             try:
                 answer = io.wait(step.work)
             except BaseException as error:
-                interrupted = interrupted or isinstance(error, KeyboardInterrupt)
                 step = work.throw(error)
             else:
                 step = work.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result
-    except KeyboardInterrupt as stop:
-        if interrupted:  # the frames of what waits tell nobody anything, and IPython takes long over each
-            raise stop.with_traceback(None) from None
-        raise
+    except BaseException as error:  # IPython takes 10 ms for each frame, and who reads it longer
+        raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one
 
 
 async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
@@ -281,3 +278,5 @@ async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
+    except BaseException as error:
+        raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one

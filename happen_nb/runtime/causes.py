@@ -19,7 +19,6 @@ from happen_nb.model.commits import NO_ORIGIN, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from happen_nb.model.commits import CommitRecord, EventRecord
 
@@ -101,14 +100,6 @@ def here() -> Origin:
             "here; handlers that answer each other never end: make one of them stop"
         )
     return running.origin
-
-
-def own_frames(error: BaseException) -> TracebackType | None:
-    """The traceback of an error, from the first frame that is the user's own."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_globals.get("__name__", "").startswith("happen_nb."):
-        frames = frames.tb_next
-    return frames or error.__traceback__
 
 
 def inherit() -> None:

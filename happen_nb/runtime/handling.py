@@ -19,6 +19,7 @@ from happen_nb.model.transforms import takes_second
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import bridge
 from happen_nb.runtime.runs import Run, on_loop
+from happen_nb.runtime.tracebacks import own_frames
 
 if TYPE_CHECKING:
     import contextvars
@@ -397,7 +398,7 @@ def _said(error: BaseException) -> str:
 
 
 def _remote(node: str, event: EventRecord, error: BaseException) -> HandlerError:
-    trace = "".join(traceback.format_exception(type(error), error, causes.own_frames(error)))
+    trace = "".join(traceback.format_exception(type(error), error, own_frames(error)))
     text = _said(error)
     return HandlerError(
         f'the handler of "{event.type}" at node "{node}" raised {text}',
