@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from happen_nb.runtime import output
+from happen_nb.runtime.cells import shell
 from happen_nb.runtime.tracebacks import own_frames
 from happen_nb.shown import Shown
 
@@ -151,5 +152,13 @@ def _short(failure: Failure) -> str:
     """The user's own frame, and the error."""
     error = failure.exception
     who = f'node "{failure.node}": ' if failure.doing.startswith("handling") else ""
-    lines = [f"{who}{failure.handler}, {failure.doing}, failed:\n", *traceback.format_list(_place(error))]
+    lines = [f"{who}{failure.handler}, {failure.doing}, failed:\n", *map(_line, _place(error))]
     return "".join([*lines, *traceback.format_exception_only(error)])
+
+
+def _line(frame: traceback.FrameSummary) -> str:
+    """Where it is, as IPython names cells, and what stands there."""
+    here = shell()
+    cell = here.compile.format_code_name(frame.filename) if here is not None else None
+    place = " ".join(cell) if cell else f'File "{frame.filename}"'
+    return f"  {place}, line {frame.lineno}, in {frame.name}\n    {frame.line}\n"

@@ -338,6 +338,7 @@ class Space(Shown, Sender, Readings, kind="space"):
         await self._empty()
 
     async def _empty(self) -> None:
+        self.failures.clear()
         await on_io(self._session.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:

@@ -15,7 +15,7 @@ from happen_nb.display.inline import fits, summary
 from happen_nb.display.page import Block, Cell, Column, Heading, Note, Page, more, part, table, when
 from happen_nb.display.spans import Line, Span, count, function, name, one_line
 from happen_nb.display.tree import Budget, tree
-from happen_nb.errors import HappenError
+from happen_nb.errors import ClosedError, HappenError
 
 COMMITS = 20
 """How many of the newest commits a history shows."""
@@ -93,7 +93,9 @@ def space(x: shown.Space) -> Page:
     """The nodes of a space: those of this process first, marked if there are others."""
     nodes, others = x.nodes, _attempt(lambda: [each for each in x.views if each not in x.nodes])
     if isinstance(others, HappenError):
-        return Page(Heading("Space", name(x.name)), (_error(others),))
+        closed = type(others) is ClosedError
+        shown_ = Note(part("closed; connect again to go on")) if closed else _error(others)
+        return Page(Heading("Space", name(x.name)), (shown_,))
     number = len(nodes) + len(others)
     parts = [part(count(number, "node")), part(_server_of(x.server))]
     if len(x.failures):

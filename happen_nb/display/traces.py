@@ -97,8 +97,19 @@ def _steps(root: TraceNode, budget: Budget, *, times: bool) -> tuple[Step, ...]:
         left = [child for child in next.children if child not in entries]
         if left:
             waiting.append(_step(below, _left_out(left, sizes)))
-        waiting.extend(child for child in reversed(next.children) if child in entries)
+        waiting.extend(child for child in reversed(_effects(next)) if child in entries)
     return tuple(steps)
+
+
+def _effects(node: TraceNode) -> list[TraceNode]:
+    """What followed from it, by who did it: nodes work side by side, and who is first varies."""
+    return sorted(node.children, key=_actor)
+
+
+def _actor(node: TraceNode) -> str:
+    if node.commit is not None:
+        return node.commit.origin.by or node.commit.node
+    return node.event.sender if node.event is not None else ""
 
 
 def _step(depth: int, line: Line, detail: Row | None = None) -> Step:
@@ -117,7 +128,7 @@ def _chosen(root: TraceNode, budget: Budget, *, times: bool) -> dict[TraceNode, 
         if not budget.spend(entry.cost) and entries:
             break
         entries[node] = entry
-        waiting.extend((depth + 1, child, node) for child in node.children)
+        waiting.extend((depth + 1, child, node) for child in _effects(node))
     return entries
 
 
@@ -167,7 +178,7 @@ def _event(x: EventRecord, handled: Sequence[HandledRecord], room: int, *, times
 def _handlers(x: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
     """The nodes that handled it, as many as there is room for, at least one."""
     nodes: dict[str, list[HandledRecord]] = {}
-    for record in handled:
+    for record in sorted(handled, key=lambda record: record.node):
         nodes.setdefault(record.node, []).append(record)
     if not nodes:
         return part("nobody yet") if x.target is None else (Span(name(x.target), "plain"), Span(" not yet"))

@@ -40,6 +40,10 @@ COMMAND = """([name, options, seconds]) => Promise.race([
     jupyterapp.commands.execute(name, options),
     new Promise((_, no) => setTimeout(() => no(new Error(`${name}: not done in time`)), seconds * 1000)),
 ]).then(() => null)"""
+FROM_THE_TOP = """async () => {
+    document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0;
+    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+}"""
 ERROR_OUTPUTS = (
     '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], '
     '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
@@ -177,6 +181,7 @@ class Watched:
                 "light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "light"
             )
             self.page.locator("#jupyterlab-splash").wait_for(state="detached")
+            self.page.evaluate(FROM_THE_TOP)
             self.page.locator(".jp-NotebookPanel").screenshot(path=SHOTS / f"{name}-{theme}.png")
 
     def close(self):

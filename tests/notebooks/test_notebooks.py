@@ -8,10 +8,15 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient import NotebookClient
+from nbconvert import PythonExporter
+
+from tests.notebooks.regenerate import masked
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 SMALL = 300_000  # bytes
+WIDTH = 88  # what JupyterLab shows in a window of 1200 pixels without a scroll bar
 
 RUN_CELLS = """
 import ast, asyncio, inspect, pathlib, sys
@@ -35,12 +40,35 @@ def test_there_are_notebooks():
 
 
 @each_notebook
-def test_a_notebook_runs_as_a_plain_script(path, apart):
+def test_a_notebook_runs_as_a_script_and_prints_the_same(path, apart):
     script = apart / f"{path.stem}.py"
-    script.write_text("\n\n".join(cell.source for cell in code_cells(path)), encoding="utf-8")
+    script.write_text(PythonExporter().from_filename(path)[0], encoding="utf-8")
     command = [sys.executable, "-c", RUN_CELLS, str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == printed(path)
+
+
+def printed(path):
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    return "".join(output.text for output in outputs if output.get("name") == "stdout")
+
+
+@each_notebook
+def test_run_all_shows_the_same_again_in_the_same_kernel(path, apart):
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, kernel_name="python3", timeout=60, coalesce_streams=True)
+    client.store_widget_state = False
+    with client.setup_kernel():
+        first, second = run_all(client), run_all(client)
+    assert second == first
+
+
+def run_all(client):
+    """The outputs of the code cells, without what varies."""
+    cells = enumerate(client.nb.cells)
+    ran = [client.execute_cell(cell, index) for index, cell in cells if cell.cell_type == "code"]
+    return [[masked(output) for output in cell.outputs] for cell in ran]
 
 
 @each_notebook
@@ -62,3 +90,8 @@ def test_a_notebook_is_valid_small_and_holds_no_widget_state(path):
     assert "widgets" not in notebook.metadata
     assert notebook.metadata.kernelspec.name == "python3"
     assert path.stat().st_size < SMALL
+
+
+@each_notebook
+def test_code_has_no_scroll_bars(path):
+    assert not [line for cell in code_cells(path) for line in cell.source.splitlines() if len(line) >= WIDTH]

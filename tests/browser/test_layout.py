@@ -1,0 +1,65 @@
+"""The displays in a narrow window: words and names stay whole, tables scroll instead."""
+
+from __future__ import annotations
+
+import pytest
+
+from happen_nb.display import html
+from tests.display import standins as a
+
+LAB = "<style>.jp-OutputArea-output pre { word-break: break-all; }</style>"
+LINES = """selector => [...document.querySelectorAll(selector)].map(element => {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    return new Set([...range.getClientRects()].map(rect => Math.round(rect.bottom))).size;
+})"""
+SIGNS = """() => [...document.querySelectorAll('summary > i, td > i')].map(sign =>
+    Math.abs(sign.getBoundingClientRect().top - sign.nextElementSibling.getBoundingClientRect().top)
+)"""
+WORDS = """word => {
+    const text = document.querySelector('pre').firstChild, range = document.createRange(), lines = [];
+    for (let at = text.data.indexOf(word); at >= 0; at = text.data.indexOf(word, at + 1)) {
+        range.setStart(text, at);
+        range.setEnd(text, at + word.length);
+        lines.push(range.getClientRects().length);
+    }
+    return lines;
+}"""
+STATES = [
+    {"stock-room": 1},
+    {"stock-room": 1, "ink-bottle": 2, "paper-and-pens": 3, "t": 4, "long-path-of-a-key": {"in-it": 5}},
+    {"stock-room": 1, "t": {"note": "as much as fits into no line of a narrow window " * 3}},
+]
+
+
+@pytest.fixture
+def show(chromium):
+    """Shows HTML as an output of a notebook in a window of some width."""
+    page = chromium.new_page()
+
+    def show(made, width):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.set_content(f'{LAB}<div class="jp-OutputArea-output jp-RenderedHTMLCommon">{made}</div>')
+        return page
+
+    yield show
+    page.close()
+
+
+@pytest.mark.parametrize("width", [500, 900])
+def test_short_cells_and_paths_keep_their_line_and_signs_their_path(show, width):
+    history = a.history(STATES)
+    for commit in history:
+        commit.node = commit.by = "stock-room"
+    spaces = [a.SpaceInfo("space-of-the-shop", 3, 357), a.SpaceInfo("other-space", 3, 3_400_000)]
+    for made in (html.history(history), html.journal(a.Journal(history)), html.spaces(spaces)):
+        page = show(made, width)
+        assert set(page.evaluate(LINES, "td:not(.l), th, td b")) == {1}
+        assert max(page.evaluate(SIGNS), default=0) < 4
+
+
+@pytest.mark.parametrize("width", [500, 900])
+def test_unfolded_text_breaks_between_words(show, width):
+    page = show(html.node(a.node("orders", {"note": "warehouse parcels " * 60})), width)
+    page.locator("summary").click()
+    assert set(page.evaluate(WORDS, "warehouse") + page.evaluate(WORDS, "parcels")) == {1}
