@@ -13,6 +13,7 @@ Examples
 >>> shop.close()
 """
 
+from happen_nb.bind import Binding, bind
 from happen_nb.commits import Commit, History, Journal
 from happen_nb.connecting import aconnect, connect, create_node, current, run, spaces
 from happen_nb.errors import (
@@ -59,6 +60,7 @@ from happen_nb.watch import Watch
 __version__ = "0.1.0"
 
 __all__ = [
+    "Binding",
     "CancelledHandlingError",
     "CausalLoopError",
     "ClosedError",
@@ -101,6 +103,7 @@ __all__ = [
     "Views",
     "Watch",
     "aconnect",
+    "bind",
     "compose",
     "connect",
     "create_node",

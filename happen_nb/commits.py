@@ -16,6 +16,7 @@ from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
     from happen_nb.model.frozen import FrozenDict
 
@@ -179,9 +180,57 @@ class History(Listing[Commit], kind="history"):
         import pandas as pd
 
         data: dict[str, Any] = {"time": times(commit.time for commit in self)}
-        for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
-            data[_unused(name, data)] = [lenient(commit.after, selector) for commit in self]
+        data |= self._columns(selectors, named, data)
         return frame(pd.Index([commit.revision for commit in self], name="revision"), data)
+
+    def plot(self, *selectors: Selector, x: Selector = "time", **named: Selector) -> Figure:
+        """Draw values over time: numbers as steps, everything else as bands, a row each.
+
+        Parameters
+        ----------
+        *selectors, **named : path or callable
+            What to draw, as for `to_frame`; without any, the numbers, texts and truth values at the top of
+            the newest state. Where there is none, there is a gap.
+        x : "time", "revision", path or callable, optional
+            What goes from left to right; a state's own "time" is the path ``("time",)``.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+
+        Examples
+        --------
+        >>> for open in (1, 3, 2):
+        ...     commit = orders.state.set({"open": open, "status": "busy" if open > 2 else "calm"})
+        >>> figure = orders.state.history().plot("open", "status", x="revision")
+        >>> [row.type for row in figure.data]
+        ['scatter', 'bar']
+        """
+        from happen_nb.display.plots.values import Commits, shown_at_first, values
+
+        moments, revisions = [commit.time for commit in self], [commit.revision for commit in self]
+        known: dict[str, tuple[str, Sequence[Any]]] = {
+            "time": ("time, UTC", moments),
+            "revision": ("revision", revisions),
+        }
+        if isinstance(x, str) and x in known:
+            title, places = known[x]
+        else:
+            title, places = _name(x), [lenient(commit.after, x) for commit in self]
+        if not selectors and not named and self:
+            selectors = shown_at_first(self[-1].after)
+        commits = Commits(self.node, revisions, moments, places, title)
+        return values(commits, self._columns(selectors, named, ()))
+
+    def _columns(
+        self, selectors: Iterable[Selector], named: Mapping[str, Selector], taken: Collection[str]
+    ) -> dict[str, list[Any]]:
+        """Of each selector its name and the value after each commit."""
+        columns: dict[str, list[Any]] = {}
+        for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
+            column = [lenient(commit.after, selector) for commit in self]
+            columns[_unused(name, {*taken, *columns})] = column
+        return columns
 
 
 class Journal(Listing[Commit], kind="journal"):

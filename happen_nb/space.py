@@ -23,7 +23,8 @@ from happen_nb.journal import history
 from happen_nb.model.values import freeze_initial
 from happen_nb.moment import Moment, records_at
 from happen_nb.node import RESERVED, Node, Nodes, check_name
-from happen_nb.readings import Readings, position_after, position_of, refuse_in_callback
+from happen_nb.pictures import Pictures
+from happen_nb.readings import position_after, position_of, refuse_in_callback
 from happen_nb.runtime import emitting
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.output import causing
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from happen_nb.dashboard import Dashboard
     from happen_nb.journal.server import NatsServer as Embedded
     from happen_nb.model.commits import CommitRecord, EventRecord
     from happen_nb.model.frozen import FrozenDict
@@ -49,7 +51,7 @@ SETTLE_LOOK = 0.002
 """Seconds between looks at whether all is done."""
 
 
-class Space(Shown, Sender, Readings, kind="space"):
+class Space(Shown, Sender, Pictures, kind="space"):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -415,6 +417,12 @@ class Space(Shown, Sender, Readings, kind="space"):
         await on_io(self._session.dispatch.close())  # what it still stores needs the stream
         await on_io(self._session.stream.drop())
         await self._close()
+
+    def dashboard(self) -> Dashboard:
+        """A widget with all of it: states, events, failures, a form to send, a slider through time."""
+        from happen_nb.dashboard import Dashboard
+
+        return Dashboard(self)
 
     # -- the end -------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from happen_nb.watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from happen_nb.live import Live
     from happen_nb.model.commits import EventRecord
     from happen_nb.node import Node
     from happen_nb.runtime.replica import Applied
@@ -328,6 +329,34 @@ class State(Shown, kind="state"):
             ``.stop()`` ends it; so does running the cell again.
         """
         return Watch(self.node, callback)
+
+    def live(
+        self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
+    ) -> Live:
+        """Show the state in a widget that follows every commit, wherever it is made.
+
+        Parameters
+        ----------
+        selector : callable or path, optional
+            Only the selected part; None where there is none.
+        render : callable, optional
+            ``render(value)`` returns text, or anything that a notebook can display. What it raises goes to
+            ``space.failures`` and is shown in place of the value.
+
+        Returns
+        -------
+        Live
+            An ipywidget; it ends when its cell is run again, or with ``.stop()``.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 2})
+        >>> orders.state.live("open")
+        2
+        """
+        from happen_nb.live import live_of_state
+
+        return live_of_state(self, selector, render)
 
     def wait_for(self, predicate: Callable[[FrozenDict], object], timeout: float = 10.0) -> FrozenDict:
         """Wait until ``predicate(state)`` holds; returns that state, at once if it holds already.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import UnknownNodeError
@@ -12,6 +12,7 @@ from happen_nb.model.paths import MISSING, Selector, select
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
+    from happen_nb.live import Live
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.space import Space
 
@@ -45,6 +46,14 @@ class View(Shown, kind="view"):
         """How many commits the node has had."""
         record = self._views._record(self.name)
         return record.revision if record else 0
+
+    def live(
+        self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
+    ) -> Live:
+        """Show the state in a widget that follows every commit; as ``state.live``."""
+        from happen_nb.live import live_of_view
+
+        return live_of_view(self, selector, render)
 
 
 class Views(Shown, Mapping[str, View], kind="views"):

@@ -66,6 +66,7 @@ class Dispatch:
         self.waiting = Waiting(self._boxes, self.answers)
         self._done: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
+        self._leaving = False
 
     # -- what is registered --------------------------------------------------------------------------
 
@@ -122,6 +123,8 @@ class Dispatch:
         context = self.emitted.pop(event.id, None)
         if event.target is not None:
             self.answers.stored(event, self.owners.of(event.target))
+        if self._leaving:
+            return
         candidates = self.registrations.candidates(event.type, event.target)
         for node, registrations in candidates.items():
             if self.owners.is_ours(node):
@@ -243,11 +246,12 @@ class Dispatch:
         """Let others take over, begin with no event any more, and store what was handled."""
         if not self.session.connection.connected:
             return
-        await self.owners.release_all(1.0)
-        deadline = time.monotonic() + LAST
+        self._leaving = True
         mailboxes = [box.mailbox for box in self._boxes.values()]
         for mailbox in mailboxes:
             mailbox.clear()
+        await self.owners.release_all(1.0)
+        deadline = time.monotonic() + LAST
         while any(each.running for each in mailboxes) and time.monotonic() < deadline:  # noqa: ASYNC110 - threads
             await asyncio.sleep(RECORD_EVERY)
         await self.flush()

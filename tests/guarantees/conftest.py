@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.guarantees.processes import Processes
+from tests.guarantees.processes import Pool, Processes
+from tests.guarantees.proxy import Proxy
 from tests.guarantees.servers import Cluster, Server
+from tests.guarantees.witness import Witness
 
 _count = itertools.count(1)
 
@@ -50,16 +52,31 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def proxy(server: Server) -> Iterator[Proxy]:
+    """Between a process and the shared server."""
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """The name of a space that no other test uses."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", request.node.name)[:50]
     return f"{readable}_{next(_count)}"
 
 
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
+    """Processes that one test after the other uses."""
+    pool = Pool(tmp_path_factory.mktemp("pool"))
+    yield pool
+    pool.end()
+
+
 @pytest.fixture
-def processes(tmp_path: Path) -> Iterator[Processes]:
-    """Starts second processes; what still runs at the end is ended."""
-    processes = Processes(tmp_path)
+def processes(tmp_path: Path, pool: Pool) -> Iterator[Processes]:
+    """Starts second processes; what still runs at the end is ended or given back."""
+    processes = Processes(tmp_path, pool)
     yield processes
     processes.end()
 
@@ -68,3 +85,9 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
 def seed() -> int:
     """A random seed, or the one in ``$HAPPEN_SEED`` to have a failure again."""
     return int(os.environ.get("HAPPEN_SEED") or random.randrange(1_000_000))
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Witness:
+    """What handlers of all processes note."""
+    return Witness(tmp_path / "witness")

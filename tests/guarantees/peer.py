@@ -96,8 +96,7 @@ def answer(what: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def main() -> None:
-    peer = Peer()
+def main(peer: Peer) -> None:
     while line := sys.stdin.readline():
         request = json.loads(line)
         try:
@@ -109,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(Peer())

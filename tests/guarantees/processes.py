@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import queue
@@ -15,10 +16,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+P = TypeVar("P", bound="Process")
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ANSWER_WITHIN = 60.0
+RESET_WITHIN = 5.0
+
+_marks = itertools.count(1)
 
 
 class Process:
@@ -66,6 +71,16 @@ class Process:
         return [json.loads(line) for line in iter(lambda: self._lines.get(timeout=ANSWER_WITHIN), "")]
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
     def errors(self) -> str:
         """The end of what it wrote to stderr."""
         return self._log.read_text()[-4000:]
@@ -93,10 +108,10 @@ class Process:
 
 
 class Load(Process):
-    """One load of ``work.py``; `say` begins it."""
+    """One load of ``work.py``, or of another script with loads; `say` begins it."""
 
-    def __init__(self, log: Path, load: str, **arguments: Any) -> None:
-        super().__init__(log, "work.py", load, json.dumps(arguments))
+    def __init__(self, log: Path, load: str, script: str = "work.py", **arguments: Any) -> None:
+        super().__init__(log, script, load, json.dumps(arguments))
 
     def wait_ready(self) -> None:
         """Wait until it may begin."""
@@ -104,10 +119,10 @@ class Load(Process):
 
 
 class Peer(Process):
-    """A process that does what it is asked; see ``peer.py``."""
+    """A process that does what it is asked; see ``peer.py``, and ``event_peer.py`` for events."""
 
-    def __init__(self, log: Path) -> None:
-        super().__init__(log, "peer.py")
+    def __init__(self, log: Path, script: str = "peer.py") -> None:
+        super().__init__(log, script)
 
     def ask(self, do: str, **arguments: Any) -> Any:
         """Have something done; its result."""
@@ -124,6 +139,17 @@ class Peer(Process):
         assert "error" not in answer, f"{answer['error']}: {answer['text']}"
         return answer["ok"]
 
+    def reset(self) -> bool:
+        """Have it close its space, whatever is unanswered; False if it does not."""
+        mark = f"reset {next(_marks)}"
+        try:
+            self.tell("reset", mark=mark)
+            while self.hear(RESET_WITHIN) != {"ok": mark}:
+                pass  # an answer that nobody has waited for
+        except (AssertionError, OSError):
+            return False
+        return True
+
     def fail(self, do: str, **arguments: Any) -> tuple[str, str]:
         """Have something done that must fail; the class of the error and its text."""
         self.tell(do, **arguments)
@@ -132,35 +158,84 @@ class Peer(Process):
         return answer["error"], answer["text"]
 
 
-class Processes:
-    """Starts second processes, and ends them all."""
+class Pool:
+    """Processes that are used by one test after the other, since each takes half a second to start."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._started: list[Process] = []
+        self._idle: list[Peer] = []
+        self._count = itertools.count(1)
 
-    def load(self, load: str, **arguments: Any) -> Load:
-        """One load of ``work.py``, which is ready or will be soon."""
-        return self._keep(Load(self._log(), load, **arguments))
+    def take(self) -> Peer:
+        """One that is connected to nothing, and that nobody else has."""
+        while self._idle:
+            if (peer := self._idle.pop()).running:
+                return peer
+        return Peer(self._folder / f"pooled-{next(self._count)}.log", "event_peer.py")
+
+    def give(self, peer: Peer) -> None:
+        """A test is done with it; what does not answer is ended."""
+        if peer.running and peer.reset():
+            self._idle.append(peer)
+        else:
+            peer.end()
+
+    def end(self) -> None:
+        """End all."""
+        for peer in self._idle:
+            peer.end()
+
+
+class Processes:
+    """Starts second processes, and ends them all.
+
+    Parameters
+    ----------
+    folder : Path
+        Where their logs go.
+    pool : Pool
+        Of those that emit and handle events.
+    """
+
+    def __init__(self, folder: Path, pool: Pool) -> None:
+        self._folder = folder
+        self._pool = pool
+        self._started: list[Process] = []
+        self._taken: list[Peer] = []
+
+    def load(self, load: str, script: str = "work.py", **arguments: Any) -> Load:
+        """One load of ``work.py``, or of another script, which is ready or will be soon."""
+        return self._keep(Load(self._log(), load, script, **arguments))
 
     def peer(self, url: str | None = None, name: str = "", **options: Any) -> Peer:
         """A process that does what it is asked; connected to a space if a URL is given."""
-        peer = self._keep(Peer(self._log()))
-        if url is not None:
-            peer.ask("connect", url=url, name=name, **options)
-        return peer
+        return _connected(self._keep(Peer(self._log())), url, name, options)
+
+    def event_peer(self, url: str | None = None, name: str = "", **options: Any) -> Peer:
+        """One that also emits and handles events; another test may have used it before."""
+        peer = self._pool.take()
+        self._taken.append(peer)
+        return _connected(peer, url, name, options)
 
     def _log(self) -> Path:
         return self._folder / f"process-{len(self._started)}.log"
 
-    def _keep(self, process: T) -> T:
-        self._started.append(process)  # type: ignore[arg-type]
+    def _keep(self, process: P) -> P:
+        self._started.append(process)
         return process
 
     def end(self) -> None:
-        """End all that still run."""
+        """End all that still run, or give them back."""
         for process in self._started:
             process.end()
+        for peer in self._taken:
+            self._pool.give(peer)
+
+
+def _connected(peer: Peer, url: str | None, name: str, options: dict[str, Any]) -> Peer:
+    if url is not None:
+        peer.ask("connect", url=url, name=name, **options)
+    return peer
 
 
 def start_together(loads: list[Load]) -> None:
@@ -171,7 +246,7 @@ def start_together(loads: list[Load]) -> None:
         load.say()
 
 
-def eventually(condition: Callable[[], T], within: float = 10.0, what: Callable[[], object] = str) -> T:
+def eventually(condition: Callable[[], T], within: float = 30.0, what: Callable[[], object] = str) -> T:
     """What `condition` returns, once that is true; `what` explains a failure."""
     deadline = time.monotonic() + within
     while not (result := condition()):

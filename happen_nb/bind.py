@@ -1,0 +1,312 @@
+"""A widget and a place in a state that say the same."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb.display.inline import summary
+from happen_nb.display.spans import plain
+from happen_nb.errors import ClosedError, HappenError
+from happen_nb.failures import Failure
+from happen_nb.model.frozen import equal, thaw
+from happen_nb.model.paths import MISSING, Path, format_path, lookup, parse_path
+from happen_nb.model.transforms import put
+from happen_nb.model.values import freeze
+from happen_nb.pulse import Pulse
+from happen_nb.runtime.cells import cells
+
+if TYPE_CHECKING:
+    from happen_nb.commits import Commit
+    from happen_nb.display.live import Picture
+    from happen_nb.display.widgets.bound import Bound
+    from happen_nb.display.widgets.twin import Twin
+    from happen_nb.model.commits import CommitRecord
+    from happen_nb.node import Node
+
+INTERVAL: Final = 0.05
+"""Seconds at least between two commits."""
+
+_PARSERS: Final[dict[str, Callable[[str], object]]] = {
+    "Date": date.fromisoformat,
+    "Datetime": datetime.fromisoformat,
+}
+"""Of the kinds of traits whose values are stored as text."""
+
+_ROOM: Final = 60
+
+
+def bind(widget: Any, node: Node, path: Path, *, trait: str = "value") -> Binding:
+    """Keep a widget and a place in a node's state the same, both ways.
+
+    To begin with the state wins if it has the path; else the widget's value is committed. From then on what
+    is done to the widget is committed, at most twenty times a second and the last value always, and what is
+    committed elsewhere is shown by the widget. A value that the widget cannot show, as a slider one that is
+    out of its range, is marked, and never written back.
+
+    Parameters
+    ----------
+    widget : Widget
+        Any ipywidget.
+    node : Node
+    path : str or tuple
+        Where, as ``"orders.o1.status"``; missing parents are made.
+    trait : str, optional
+        The widget's trait that has the value.
+
+    Returns
+    -------
+    Binding
+        Shows the widget; ``.stop()`` ends it, and so does running the cell again.
+
+    Raises
+    ------
+    TypeError
+        The widget has no such trait, or that is no node.
+    PathError
+        The path cannot be read, or leads through something that is no mapping.
+    StateError
+        The widget's value has no JSON form.
+
+    Examples
+    --------
+    >>> from ipywidgets import IntSlider
+    >>> slider = IntSlider(value=3, max=10)
+    >>> binding = bind(slider, orders, "limits.open")
+    >>> orders.state.get()
+    {'limits': {'open': 3}}
+    >>> binding
+    Binding of orders · limits.open · IntSlider.value
+      3
+    """
+    return Binding(widget, node, path, trait)
+
+
+class Binding:
+    """A widget and a place in a state; made by ``bind``.
+
+    Attributes
+    ----------
+    widget : Widget
+    node : Node
+    path : str or tuple
+    trait : str
+    problem : str or None
+        Why the widget does not show what the state has, or why the state does not have what it shows.
+    """
+
+    def __init__(self, widget: Any, node: Node, path: Path, trait: str) -> None:
+        self._steps = parse_path(path)
+        if not (hasattr(widget, "has_trait") and widget.has_trait(trait)):
+            raise TypeError(
+                f'bind: {type(widget).__name__} has no trait "{trait}"; give a widget, and trait='
+            )
+        if not hasattr(node, "state") or not hasattr(node, "space"):
+            raise TypeError(f"bind: {node!r} is no node; give what create_node returned")
+        self.widget, self.node, self.path, self.trait = widget, node, path, trait
+        self.problem: str | None = None
+        self._lock = threading.Lock()
+        self._moved: Any = MISSING
+        self._showing: int | None = None
+        self._known: CommitRecord | None = None
+        self._tried: Any = MISSING
+        self._twins: list[Twin] = []
+        self._bound: Bound | None = None
+        self._replica = node.space._session.replica
+        node.state.set(self._begin)
+        self._pulse = Pulse(node.space, self._work, INTERVAL)
+        self._show()
+        widget.observe(self._take, names=trait)
+        self._pulse.follow(self._changed)
+        cells.register(self._end)
+
+    def stop(self) -> None:
+        """End it; what was done to the widget last is committed before."""
+        if self._pulse.stopped:
+            return
+        self.widget.unobserve(self._take, names=self.trait)
+        self._pulse.stop()
+        self._commit()
+
+    def __repr__(self) -> str:
+        return self._picture()["text/plain"]
+
+    def _ipython_display_(self) -> None:
+        from happen_nb.display.widgets import bound, twin
+
+        if self._bound is None:
+            self._bound = bound.Bound(self.widget)
+            self._bound.say(self.problem)
+        shown = twin.show(self._bound, self._picture())
+        self._twins.append(shown)
+        cells.register(lambda: self._twins.remove(shown))
+
+    def _end(self) -> None:
+        """The cell that made it runs again."""
+        self.stop()
+        bound, self._bound = self._bound, None
+        if bound is not None:
+            bound.close()
+
+    # -- from the widget -----------------------------------------------------------------------------
+
+    def _begin(self, state: Any) -> Any:
+        """The transform that commits the widget's value where the state has none."""
+        if lookup(state, self._steps, MISSING) is not MISSING:
+            return state
+        return put(self._steps, getattr(self.widget, self.trait))(state)
+
+    def _take(self, change: Any) -> None:
+        """The widget has another value. In whatever thread set it."""
+        if self._showing == threading.get_ident():
+            return  # that was us
+        with self._lock:
+            self._moved = change.new
+        self._pulse.tell()
+
+    def _commit(self) -> bool:
+        """Commit what was done to the widget last, if anything was; False if that failed."""
+        with self._lock:
+            value, self._moved = self._moved, MISSING
+        if value is MISSING:
+            return True
+        try:
+            self._set(value)
+        except BaseException as error:  # whatever it is, nobody waits here
+            self._failed("committing", error, partial(self._set, value))
+            self._mark(f"not committed: {error}")
+            return False
+        return True
+
+    def _set(self, value: Any) -> Commit:
+        return self.node.state.set(put(self._steps, value))
+
+    # -- to the widget -------------------------------------------------------------------------------
+
+    def _changed(self) -> bool:
+        return self._replica.newest(self.node.name) is not self._known
+
+    def _work(self) -> None:
+        """One turn: what was done to the widget goes first."""
+        if self._moved is not MISSING:
+            self._tried = MISSING
+            if not self._commit():
+                return
+        if self._moved is MISSING:
+            self._show()
+
+    def _show(self) -> None:
+        """Let the widget show what the state has; what it has tried in vain is not tried again."""
+        self._known = self._replica.newest(self.node.name)
+        try:
+            value = lookup(self.node.state.get(), self._steps, MISSING)
+        except ClosedError:
+            raise
+        except HappenError as error:
+            self._mark(str(error))
+            return
+        if value is MISSING:
+            self._mark("the state has no such place any more")
+        elif self._tried is MISSING or not equal(self._tried, value):
+            self._mark(None if self._shows(value) else self._cannot(value))
+        self._tried = value
+
+    def _shows(self, value: Any) -> bool:
+        """Whether the widget has the value, by now."""
+        if alike(self._value(), value):
+            return True
+        for candidate in candidates(self.widget, self.trait, value):
+            self._showing = threading.get_ident()
+            try:
+                setattr(self.widget, self.trait, candidate)
+            except Exception as error:  # a TraitError, or what its observers raise
+                if alike(self._value(), value):
+                    self._failed("observing", error, partial(self._shows, value))
+            finally:
+                self._showing = None
+            if alike(self._value(), value):
+                return True
+        return False
+
+    def _value(self) -> Any:
+        """What the widget has, as JSON; MISSING if that has no such form."""
+        try:
+            return freeze(getattr(self.widget, self.trait))
+        except HappenError:
+            return MISSING
+
+    def _cannot(self, value: Any) -> str:
+        return f"the state has {plain(summary(value, _ROOM))}, which this {self._kind} cannot show"
+
+    # -- what is said about it -----------------------------------------------------------------------
+
+    @property
+    def _kind(self) -> str:
+        return type(self.widget).__name__
+
+    def _failed(self, doing: str, error: BaseException, again: Callable[[], object]) -> None:
+        doing = f'{doing} "{format_path(self._steps)}"'
+        self.node.space.failures.add(Failure(self.node.name, self._kind, doing, None, error, again))
+
+    def _mark(self, problem: str | None) -> None:
+        from happen_nb.display.widgets import bound
+
+        if problem != self.problem:
+            bound.outline(self.widget, on=problem is not None)
+        self.problem = problem
+        if self._bound is not None:
+            self._bound.say(problem)
+        for each in list(self._twins):
+            each.update(self._picture())
+
+    def _picture(self) -> Picture:
+        from happen_nb.display.widgets import bound
+
+        where = format_path(self._steps), f"{self._kind}.{self.trait}"
+        return bound.picture(self.node.name, *where, self._value(), self.problem)
+
+
+def alike(shown: Any, value: Any) -> bool:
+    """Whether a widget shows a value: it is equal, where 3 and 3.0 are.
+
+    Examples
+    --------
+    >>> alike([1, 2.0], [1.0, 2]), alike(True, 1), alike("1", 1)
+    (True, False, False)
+    """
+    if _is_number(shown) and _is_number(value):
+        return bool(shown == value)
+    if isinstance(shown, list) and isinstance(value, list):
+        return len(shown) == len(value) and all(map(alike, shown, value))
+    return shown is not MISSING and equal(shown, value)
+
+
+def candidates(widget: Any, trait: str, value: Any) -> Iterator[Any]:
+    """What may be given to a widget so that it shows a stored value: what had this JSON form, too."""
+    parse = _PARSERS.get(type(widget.traits()[trait]).__name__)
+    if parse is None:
+        yield thaw(value)
+    elif value is None:
+        yield None
+    elif isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            yield parse(value)
+    options = getattr(widget, "_options_values", ())
+    if isinstance(value, list):
+        yield tuple(next((o for o in options if _is_stored_as(o, item)), item) for item in value)
+    yield from (option for option in options if _is_stored_as(option, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_stored_as(option: Any, value: Any) -> bool:
+    try:
+        return alike(freeze(option), value)
+    except HappenError:
+        return False

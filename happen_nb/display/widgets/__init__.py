@@ -1,0 +1,1 @@
+"""Widgets: what follows a space in the browser. Imported when the first one is made."""

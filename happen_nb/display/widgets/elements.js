@@ -1,0 +1,28 @@
+// What the other files make elements with. Whatever comes from the kernel becomes text, never markup.
+
+// what a piece of a line is -> its class in style.css
+const KINDS = { key: "p", plain: "p", name: "p", str: "s", num: "n", atom: "a", err: "e" };
+
+function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child != null));
+  return element;
+}
+
+const spans = (line) => line.map(([text, kind]) => h("span", { class: KINDS[kind] }, text));
+const plain = (line) => line.map(([text]) => text).join("");
+const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
+
+const BRIGHT = { background: "var(--hn-added-back)", boxShadow: "inset 2px 0 var(--hn-added)" };
+
+function flash(element) {
+  element.flashing?.cancel();
+  element.flashing = element.animate([BRIGHT, {}], { duration: 1200, easing: "ease-out" });
+}
+
+const newId = (name) => `hn-${name}-${Math.random().toString(36).slice(2)}`;

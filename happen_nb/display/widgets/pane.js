@@ -1,0 +1,38 @@
+// Shows the HTML that the kernel made; what a reader has opened or closed stays so when it is made anew.
+
+const pathOf = (details, root) => {
+  const labels = [];
+  for (let at = details; at && at !== root; at = at.parentElement.closest("details")) {
+    const summary = at.querySelector(":scope > summary");
+    const label = summary?.querySelector("b")?.textContent ?? summary?.textContent;
+    labels.unshift(label);
+  }
+  return JSON.stringify(labels);
+};
+
+function render({ model, el }) {
+  const toggled = new Map();
+  el.dataset.lmSuppressShortcuts = "true"; // else Enter on a fold would open the cell's editor in JupyterLab
+  el.addEventListener("click", (event) => {
+    const summary = event.target.closest("summary");
+    const details = summary?.parentElement;
+    if (details) toggled.set(pathOf(details, el), !details.open);
+  });
+
+  function draw() {
+    const focused = el.contains(document.activeElement) && document.activeElement.closest("details");
+    const path = focused ? pathOf(focused, el) : null;
+    el.innerHTML = model.get("html");
+    for (const details of el.querySelectorAll("details")) {
+      const its = pathOf(details, el);
+      if (toggled.has(its)) details.open = toggled.get(its);
+      if (its === path) details.querySelector("summary").focus({ preventScroll: true });
+    }
+  }
+
+  model.on("change:html", draw);
+  draw();
+  return () => model.off("change:html", draw);
+}
+
+export default { render };

@@ -1,0 +1,159 @@
+// The states: a tree a node, whose containers are asked for when they are opened.
+
+const MORE = 100; // children that a container shows at first, and more at each request
+
+function makeStates(tell) {
+  const tree = { class: "hn-tree", role: "tree", "aria-label": "States of the nodes" };
+  const list = h("div", { ...tree, onkeydown: keys });
+  const nodes = new Map(); // name -> its row
+  const containers = new Map(); // node and path, as JSON -> the open container there
+  const keyOf = (node, path) => JSON.stringify([node, ...path]);
+
+  function makeRow(node, path, label) {
+    const value = h("span", { class: "hn-value" });
+    const head = h("div", { class: "hn-row", role: "treeitem", tabindex: -1 }, h("b", {}, label), " ", value);
+    const below = h("div", { role: "group", hidden: true });
+    const row = { node, path, head, value, below, element: h("div", {}, head, below), opens: false };
+    head.addEventListener("click", () => row.opens && toggle(row));
+    head.row = row;
+    return row;
+  }
+
+  function setValue(row, line, opens) {
+    row.value.replaceChildren(...spans(line));
+    row.opens = opens;
+    if (!opens && !row.below.hidden) toggle(row);
+    if (opens) row.head.setAttribute("aria-expanded", String(!row.below.hidden));
+    else row.head.removeAttribute("aria-expanded");
+  }
+
+  function toggle(row) {
+    const key = keyOf(row.node, row.path);
+    const open = row.below.hidden;
+    row.below.hidden = !open;
+    row.head.setAttribute("aria-expanded", String(open));
+    if (open) {
+      containers.set(key, { row, children: new Map(), limit: MORE });
+      tell({ do: "open", node: row.node, path: row.path, limit: MORE });
+      return;
+    }
+    for (const [inner, { row: other }] of [...containers]) {
+      if (row.element.contains(other.element)) {
+        containers.delete(inner);
+        tell({ do: "shut", node: other.node, path: other.path });
+      }
+    }
+    row.below.replaceChildren();
+  }
+
+  function setChildren({ node, path, size, items }) {
+    const container = containers.get(keyOf(node, path));
+    if (!container) return;
+    const kept = new Map();
+    items.forEach(([step, label, line, opens]) => {
+      const id = JSON.stringify(step);
+      const row = container.children.get(id) ?? makeRow(node, [...path, step], label);
+      setValue(row, line, opens);
+      kept.set(id, row);
+    });
+    for (const [id, row] of container.children) if (!kept.has(id) && !row.below.hidden) toggle(row);
+    container.children = kept;
+    const rows = [...kept.values()].map((row) => row.element);
+    const same = rows.length === container.row.below.childElementCount && rows.every((r) => r.parentElement);
+    if (size > items.length) rows.push(moreButton(container, size - items.length));
+    if (!same || size > items.length) replace(container.row.below, rows);
+  }
+
+  function replace(below, rows) {
+    const focused = below.contains(document.activeElement) ? document.activeElement : null;
+    below.replaceChildren(...rows);
+    focused?.focus({ preventScroll: true });
+  }
+
+  function moreButton(container, left) {
+    const { row } = container;
+    const ask = () => {
+      container.limit += MORE;
+      tell({ do: "open", node: row.node, path: row.path, limit: container.limit });
+    };
+    return h("button", { class: "hn-more", onclick: ask }, `… ${left.toLocaleString("en")} more`);
+  }
+
+  function setNodes(all, whole, left) {
+    const seen = new Set(all.map(({ name }) => name));
+    for (const [name, row] of [...nodes]) if (whole && !seen.has(name)) drop(name, row);
+    for (const { name, revision, line, opens } of all) {
+      const known = nodes.get(name);
+      const row = known ?? makeRow(name, [], name);
+      if (!known) addNode(name, row);
+      const news = known && row.revision.textContent !== String(revision);
+      row.revision.textContent = revision;
+      setValue(row, line, opens);
+      if (news) flash(row.head);
+    }
+    if (left !== undefined) rest.textContent = left ? `… ${left.toLocaleString("en")} more nodes` : "";
+    none.hidden = nodes.size > 0;
+    if (!list.querySelector("[tabindex='0']")) list.querySelector(".hn-row")?.setAttribute("tabindex", 0);
+  }
+
+  function addNode(name, row) {
+    row.revision = h("span", { class: "hn-quiet hn-revision" });
+    row.head.append(row.revision);
+    nodes.set(name, row);
+    const next = [...nodes.keys()].sort().find((other) => other > name);
+    list.insertBefore(row.element, nodes.get(next)?.element ?? null);
+  }
+
+  function drop(name, row) {
+    if (!row.below.hidden) toggle(row);
+    row.element.remove();
+    nodes.delete(name);
+  }
+
+  function flashChanged(node, paths) {
+    for (const container of containers.values()) {
+      if (container.row.node !== node) continue;
+      for (const row of container.children.values()) {
+        if (paths.some((path) => meets(path, row.path))) flash(row.head);
+      }
+    }
+  }
+
+  const meets = (one, other) => {
+    const shorter = Math.min(one.length, other.length);
+    for (let at = 0; at < shorter; at++) if (String(one[at]) !== String(other[at])) return false;
+    return true;
+  };
+
+  function keys(event) {
+    const rows = [...list.querySelectorAll(".hn-row")].filter((row) => row.offsetParent);
+    const at = rows.indexOf(event.target.closest(".hn-row"));
+    if (at < 0) return;
+    const { row } = rows[at];
+    const move = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[event.key];
+    const turns = { ArrowRight: row.below.hidden, ArrowLeft: !row.below.hidden, Enter: true, " ": true };
+    const parent = () => rows.slice(0, at).findLast((other) => other.row.element.contains(rows[at]));
+    if (move !== undefined) focus(rows[move]);
+    else if (event.key === "ArrowLeft" && row.below.hidden) focus(parent());
+    else if (turns[event.key] && row.opens) toggle(row);
+    else return;
+    event.preventDefault();
+  }
+
+  function focus(head) {
+    if (!head) return;
+    list.querySelectorAll("[tabindex='0']").forEach((row) => row.setAttribute("tabindex", -1));
+    head.setAttribute("tabindex", 0);
+    head.focus();
+  }
+
+  const none = h("p", { class: "hn-quiet" }, "no nodes yet");
+  const rest = h("p", { class: "hn-quiet" });
+  return {
+    element: h("section", { class: "hn-states" }, none, list, rest),
+    names: () => [...nodes.keys()],
+    setNodes,
+    setChildren,
+    flashChanged,
+  };
+}

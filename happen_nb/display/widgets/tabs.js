@@ -1,0 +1,41 @@
+// Panels of which one is shown.
+
+function makeTabs(panels, changed) {
+  let current = null;
+  const bar = h("div", { role: "tablist", class: "hn-tabs", onkeydown: keys });
+  const tabs = panels.map(({ title, element }, at) => {
+    const tab = h("button", { role: "tab", type: "button", onclick: () => choose(at) }, title);
+    element.setAttribute("role", "tabpanel");
+    element.setAttribute("aria-label", title);
+    bar.append(tab);
+    return tab;
+  });
+
+  function choose(chosen) {
+    current = panels[chosen].title;
+    tabs.forEach((tab, at) => {
+      tab.setAttribute("aria-selected", String(at === chosen));
+      tab.tabIndex = at === chosen ? 0 : -1;
+      panels[at].element.hidden = at !== chosen;
+    });
+    changed(current);
+  }
+
+  function keys(event) {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by) return;
+    const next = (tabs.indexOf(event.target) + by + tabs.length) % tabs.length;
+    choose(next);
+    tabs[next].focus();
+    event.preventDefault();
+  }
+
+  choose(0);
+  return {
+    element: h("section", { class: "hn-side" }, bar, ...panels.map(({ element }) => element)),
+    current: () => current,
+    setCount: (at, number) => {
+      tabs[at].textContent = number ? `${panels[at].title} ${number.toLocaleString("en")}` : panels[at].title;
+    },
+  };
+}

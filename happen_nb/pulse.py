@@ -1,0 +1,101 @@
+"""News of a space at a rate that a person can follow: what widgets are driven by."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import TYPE_CHECKING
+
+from happen_nb.errors import ClosedError
+from happen_nb.runtime.bridge import bridge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from happen_nb.runtime.session import Session
+    from happen_nb.space import Space
+
+INTERVAL = 0.1
+"""Seconds at least between two pictures."""
+LOOK = 1.0
+"""Seconds after which it is looked for news even if nothing was stored."""
+
+
+class Pulse:
+    """Calls `work` when there is news: at most every `interval` seconds, one at a time, the last always.
+
+    It is called on a worker thread of the space, in a copy of the context that this was made in, so that
+    what it writes stands under that cell. A thread is only taken while there is news.
+
+    Parameters
+    ----------
+    space : Space
+    work : callable
+        Takes no arguments. It must not raise, but a `ClosedError`, which ends it: what is shown then stays.
+    interval : float, optional
+    """
+
+    def __init__(self, space: Space, work: Callable[[], object], interval: float = INTERVAL) -> None:
+        self._space = space
+        self._work = work
+        self._interval = interval
+        self._context = contextvars.copy_context()
+        self._lock = threading.Lock()
+        self._news = False
+        self._running = False
+        self._ended = threading.Event()
+
+    def tell(self) -> None:
+        """There is news. Any thread may call it, the IO thread too: it never waits."""
+        with self._lock:
+            self._news = True
+            if self._running or self._ended.is_set():
+                return
+            self._running = True
+        self._space._dispatch.workers.submit(self._run)
+
+    def follow(self, changed: Callable[[], bool]) -> None:
+        """Tell when something was stored in the space and ``changed()`` says that it matters here.
+
+        Parameters
+        ----------
+        changed : callable
+            Asked on the IO thread, so it only compares.
+        """
+        session = self._space._session
+        bridge().soon(lambda: session.background(self._follow(session, changed)))
+
+    def stop(self) -> None:
+        """Call it no more; a call that runs may still end."""
+        self._ended.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._ended.is_set()
+
+    def _run(self) -> None:
+        while self._take():
+            try:
+                self._context.copy().run(self._work)
+            except ClosedError:
+                self.stop()
+            with self._space._dispatch.workers.blocked():
+                self._ended.wait(self._interval)
+
+    def _take(self) -> bool:
+        with self._lock:
+            self._running = self._news and not self._ended.is_set()
+            self._news = False
+            return self._running
+
+    async def _follow(self, session: Session, changed: Callable[[], bool]) -> None:
+        """Look at most every `interval` seconds, however much is stored meanwhile."""
+        replica = session.replica
+        while not self._ended.is_set():
+            seen = replica.position
+            if changed():
+                self.tell()
+            await asyncio.sleep(self._interval)
+            await replica.reached(seen + 1, LOOK)

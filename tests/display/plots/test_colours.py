@@ -1,0 +1,57 @@
+import re
+
+import pytest
+from made import shop
+
+from happen_nb.display.html import style
+from happen_nb.display.plots import colours
+from happen_nb.display.plots.graph import graph
+from happen_nb.display.plots.timeline import timeline
+
+PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
+NAMED = {"quiet": colours.QUIET, "number": colours.NUMBER, "string": colours.STRING, "atom": colours.ATOM}
+NAMED |= {"error": colours.ERROR, "removed": colours.REMOVED}
+
+
+def channels(colour: str) -> list[int]:
+    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+
+
+def luminance(colour: str) -> float:
+    parts = (each / 255 for each in channels(colour))
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("colour", [*NAMED.values(), *colours.SERIES])
+def test_every_colour_can_be_told_from_light_and_from_dark_pages(colour, page):
+    assert contrast(colour, PAGES[page]) >= 3.5
+
+
+@pytest.mark.parametrize("colour", [*NAMED.values(), *colours.SERIES])
+def test_text_inside_marks_can_be_read(colour):
+    assert contrast(colour, colours.ON_MARK) >= 4
+
+
+def test_text_that_is_pointed_out_can_be_read():
+    assert contrast(colours.HOVER, colours.ON_HOVER) >= 7
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_colours_are_those_of_the_stylesheet_between_light_and_dark(name):
+    found = re.search(rf"--hn-{name}:[^;]*?light-dark\((#\w+), (#\w+)\)", style())
+    assert found is not None
+    pairs = zip(channels(found[1]), channels(found[2]), channels(NAMED[name]), strict=True)
+    assert all(min(light, dark) <= own <= max(light, dark) for light, dark, own in pairs)
+
+
+def test_the_paper_is_clear():
+    for figure in (timeline(shop().happened), graph(shop().happened)):
+        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
+        assert figure.layout.width is None

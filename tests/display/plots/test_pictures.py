@@ -1,0 +1,145 @@
+"""The pictures that a space and a history give, from a real server."""
+
+from __future__ import annotations
+
+import pytest
+from made import trace
+
+import happen_nb as happen
+
+
+@pytest.fixture
+def orders(space):
+    return space.create_node("orders")
+
+
+@pytest.fixture
+def stock(space):
+    return space.create_node("stock")
+
+
+def said(figure):
+    return [text.split("</b>")[0].removeprefix("<b>") for text in trace(figure, "event").hovertext]
+
+
+def test_a_timeline_has_what_was_said_and_committed_and_what_failed(space, orders, stock):
+    @orders.on("order.*")
+    def take(event):
+        orders.state.set({"last": event.payload})
+        raise ValueError("no <b>card</b>")
+
+    space.broadcast("order.made", "o1").settle()
+    figure = space.timeline(nodes=["notebook", "orders"])
+    assert said(figure) == ["order.made"]
+    assert "because of order.made of notebook" in trace(figure, "commit").hovertext[0]
+    assert "ValueError: no &lt;b&gt;card&lt;/b&gt;" in trace(figure, "failure").hovertext[0]
+    assert len(trace(figure, "cause to effect").x) == 6
+
+
+def test_with_a_pattern_only_its_events_and_what_they_changed_are_shown(space, orders, stock):
+    orders.on("order.*", lambda event: orders.state.set({"last": event.type}))
+    stock.state.set({"pen": 7})
+    for type in ("order.made", "parcel.sent"):
+        space.broadcast(type).settle()
+    figure = space.timeline("order.*")
+    assert said(figure) == ["order.made"]
+    assert [text.split("<br>")[0] for text in trace(figure, "commit").hovertext] == [
+        "<b>orders revision 1</b>"
+    ]
+
+
+def test_since_and_limit_choose_the_newest(space, orders):
+    events = [orders.broadcast(f"type.{number}") for number in range(6)]
+    assert "3 events" in space.timeline(since=events[2]).layout.title.text
+    figure = space.timeline(limit=2)
+    assert "2 events · newest 2" in figure.layout.title.text
+    assert "newest" not in space.timeline(limit=6).layout.title.text
+
+
+def test_the_limit_counts_events_and_commits_together(space, orders):
+    for number in range(4):
+        orders.broadcast("count")
+        orders.state.set({"n": number})
+    assert "2 events · 2 commits · newest 4" in space.timeline(limit=4).layout.title.text
+
+
+def test_events_that_left_with_a_commit_are_shown(space, orders):
+    def pay(state):
+        orders.broadcast("order.paid")
+        return {**state, "paid": True}
+
+    orders.state.set(pay)
+    assert said(space.timeline()) == ["order.paid"]
+
+
+def test_nodes_may_be_given_as_nodes_and_a_wrong_name_is_an_error(space, orders, stock):
+    orders.broadcast("order.made")
+    stock.state.set({"pen": 7})
+    assert [text.strip() for text in space.timeline(nodes=orders).layout.yaxis.ticktext] == ["orders"]
+    with pytest.raises(happen.UnknownNodeError, match="did you mean stock"):
+        space.timeline(nodes=["stok"])
+
+
+def test_a_node_that_was_made_and_has_done_nothing_may_be_named(space, orders, stock):
+    orders.broadcast("order.made")
+    figure = space.timeline(nodes=[orders, stock])
+    assert [text.strip() for text in figure.layout.yaxis.ticktext] == ["orders", "stock"]
+
+
+@pytest.mark.parametrize("wrong", [{"by": "day"}, {"limit": 0}])
+def test_what_makes_no_sense_is_refused(space, wrong):
+    with pytest.raises(ValueError, match="timeline: "):
+        space.timeline(**wrong)
+
+
+def test_by_occurred_the_axis_is_what_the_events_tell_of(space, orders):
+    orders.broadcast("reading", occurred="2020-01-01T00:00:00+00:00")
+    assert "1 Jan 2020" in space.timeline(by="occurred").layout.xaxis.ticktext[0]
+    assert "2020" not in space.timeline().layout.xaxis.ticktext[0]
+
+
+def test_an_empty_space_gives_friendly_figures(space):
+    assert "Nothing has happened" in space.timeline().layout.annotations[0].text
+    assert "No event" in space.graph().layout.annotations[0].text
+
+
+def test_a_graph_counts_who_handled_what_from_whom(space, orders, stock):
+    orders.on("order.made", lambda _: orders.broadcast("reserve"))
+    stock.on("reserve", lambda _: None)
+    for _ in range(3):
+        space.broadcast("order.made").settle()
+    told = [text.split("<br>")[0] for text in trace(space.graph(), "arrows").hovertext]
+    assert told == ["<b>notebook → orders</b>", "<b>orders → stock</b>"]
+    assert list(trace(space.graph("reserve"), "arrows").text) == ["<b>3</b>"]
+    assert "newest 1" in space.graph(limit=1).layout.title.text
+
+
+def test_a_history_is_drawn_by_paths_functions_and_names(orders):
+    for number in range(3):
+        orders.state.set({"open": number, "by": {"who": "ada"}} if number != 1 else {"by": {}})
+    history = orders.state.history()
+    figure = history.plot("open", lambda state: state["open"] * 2, x="revision", who="by.who")
+    assert [each.text for each in figure.layout.annotations][::2] == ["<b>open</b>", "<b>who</b>"]
+    assert list(figure.data[1].y) == [0, 0, None, 4, 4]
+
+
+def test_without_selectors_the_plain_values_at_the_top_are_drawn(orders):
+    orders.state.set({"open": 1, "status": "calm", "orders": {}, "none": None})
+    figure = orders.state.history().plot()
+    assert [each.text for each in figure.layout.annotations] == ["<b>open</b>", "<b>status</b>"]
+
+
+def test_a_part_of_the_state_called_time_is_a_path_of_its_own(orders):
+    for number in range(2):
+        orders.state.set({"time": 10 * number, "n": number})
+    assert list(orders.state.history().plot("n", x=("time",)).data[0].x[:2]) == [0, 10]
+
+
+def test_a_node_without_commits_gives_a_friendly_figure(orders):
+    assert "Nothing has been committed" in orders.state.history().plot("open").layout.annotations[0].text
+
+
+def test_what_a_selector_raises_beyond_missing_comes_out(orders):
+    orders.state.set({"n": 0})
+    with pytest.raises(ZeroDivisionError):
+        orders.state.history().plot(lambda state: 1 / state["n"])

@@ -1,0 +1,48 @@
+"""What tests of widgets share: real ipywidgets models, without a browser."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.facade.processes import OtherProcess
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "display"))  # its hostile strings are shown here too
+
+
+@pytest.fixture
+def other(space, store):
+    """Another process that is connected to the same space."""
+    process = OtherProcess(store=store, name=space.name)
+    yield process
+    process.end()
+
+
+@pytest.fixture
+def orders(space):
+    return space.create_node("orders", initial={"open": 1})
+
+
+@pytest.fixture
+def until():
+    """Wait until a condition holds; an error after ten seconds."""
+
+    def wait(holds):
+        deadline = time.monotonic() + 10
+        while not holds():
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(0.002)
+
+    return wait
+
+
+@pytest.fixture
+def comms():
+    """How many comms are open that were not when the test began."""
+    from ipywidgets.widgets.widget import _instances
+
+    before = set(_instances)
+    return lambda: len(set(_instances) - before)

@@ -1,0 +1,240 @@
+"""A live state: what it shows, that it follows, and what is left of it."""
+
+from __future__ import annotations
+
+import ipywidgets
+import pytest
+from IPython.display import HTML, Latex, Markdown
+
+from happen_nb.display.widgets.pane import Pane
+from happen_nb.errors import ClosedError, PathError
+from tests.display.test_html import PAYLOADS
+
+
+def html_of(live):
+    (pane,) = live.children
+    assert isinstance(pane, Pane)
+    return pane.html
+
+
+def put(key, value):
+    return lambda state: {**state, key: value}
+
+
+def test_it_is_a_widget_that_shows_the_newest_state(orders, until):
+    live = orders.state.live()
+    assert isinstance(live, ipywidgets.DOMWidget)
+    assert repr(live) == "State of orders · revision 1\n  open  1"
+    orders.state.set(put("open", 2))
+    until(lambda: repr(live) == "State of orders · revision 2\n  open  2")
+    assert "revision 2" in html_of(live)
+
+
+def test_it_is_redrawn_in_place_so_that_folds_stay_as_they_are(orders, until):
+    live = orders.state.live()
+    (pane,) = live.children
+    orders.state.set(put("open", 2))
+    until(lambda: "revision 2" in pane.html)
+    assert live.children == (pane,)
+
+
+@pytest.mark.parametrize("selector", ["items.1", ("items", 1), lambda state: state["items"][1]])
+def test_a_selector_shows_a_part_and_none_where_there_is_none(orders, until, selector):
+    live = orders.state.live(selector)
+    assert repr(live) == "None"
+    orders.state.set(put("items", ["pen", "ink"]))
+    until(lambda: repr(live) == '"ink"')
+
+
+def test_render_gets_the_value_and_none_where_there_is_none(orders, until):
+    live = orders.state.live("paid", render=lambda paid: f"{paid} are paid\nof {1}")
+    assert repr(live) == "None are paid\nof 1"
+    orders.state.set(put("paid", 3))
+    until(lambda: repr(live) == "3 are paid\nof 1")
+
+
+def test_a_view_follows_a_node_of_another_process(space, other, until):
+    other.do("node = space.create_node('stock', initial={'pens': 1})")
+    until(lambda: "stock" in space.views)
+    live = space.views.stock.live("pens")
+    other.do("node.state.set({'pens': 2})")
+    until(lambda: repr(live) == "2")
+
+
+def test_a_node_that_is_deleted_or_cleared_is_shown_so(space, orders, until):
+    state, view = orders.state.live("open"), space.views.orders.live("open")
+    orders.delete()
+    until(lambda: repr(state) == "None")
+    until(lambda: 'no node "orders"' in repr(view))
+    space.create_node("orders", initial={"open": 5})
+    until(lambda: repr(view) == repr(state) == "5")
+    space.clear()
+    until(lambda: repr(state) == "None")
+
+
+def test_of_many_commits_the_last_is_always_shown(orders, until):
+    shown = []
+    live = orders.state.live("open", render=lambda n: shown.append(n) or str(n))
+    for number in range(300):
+        orders.state.set({"open": number})
+    until(lambda: repr(live) == "299")
+    assert len(shown) < 100
+    assert shown[1:] == sorted(shown[1:])
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_no_string_becomes_markup(orders, payload):
+    orders.state.set({"bad": payload, payload: {payload: [payload]}})
+    for live in (
+        orders.state.live(),
+        orders.state.live("bad"),
+        orders.state.live("bad", render=str),
+        orders.state.live("bad", render=lambda bad: bad + "\n" + bad),
+    ):
+        body = html_of(live).split("</style>", 1)[1]
+        for markup in (
+            "<script",
+            "<img",
+            "<svg",
+            "<iframe",
+            "<a ",
+            "<base",
+            "<form",
+            "<math",
+            "<details open on",
+        ):
+            assert markup not in body
+
+
+def test_anything_that_can_be_displayed_is_shown_by_what_fits(orders):
+    table = orders.state.live(render=lambda _: HTML("<b>two</b>"))
+    assert html_of(table) == "<b>two</b>"
+    formula = orders.state.live(render=lambda _: Latex("$x^2$"))
+    (output,) = formula.children
+    assert isinstance(output, ipywidgets.Output)
+    assert output.outputs[0]["data"]["text/latex"] == "$x^2$"
+    scripted = orders.state.live(render=lambda _: HTML("<script>1</script>"))
+    assert isinstance(scripted.children[0], ipywidgets.Output)
+    assert "# title" in orders.state.live(render=lambda _: Markdown("# title"))._picture["text/html"]
+    number = orders.state.live("open", render=lambda n: n)
+    assert repr(number) == "1"
+
+
+def test_a_widget_that_render_returns_is_shown_itself(orders, until, comms):
+    bar = ipywidgets.IntProgress(max=10)
+
+    def show(number):
+        bar.value = number
+        return bar
+
+    before = comms()
+    live = orders.state.live("open", render=show)
+    assert live.children == (bar,)
+    orders.state.set({"open": 7})
+    until(lambda: bar.value == 7)
+    live.close()
+    assert bar.comm is not None
+    assert comms() == before
+
+
+def test_widgets_that_render_makes_anew_are_closed_when_the_next_one_comes(orders, until, comms):
+    live = orders.state.live("open", render=lambda n: ipywidgets.HBox([ipywidgets.Label(str(n))]))
+    before = comms()
+    for number in range(2, 5):
+        orders.state.set({"open": number})
+        until(lambda number=number: live.children[0].children[0].value == str(number))
+    until(lambda: comms() == before)
+    live.close()
+    assert comms() == 0
+
+
+def test_kinds_may_alternate(orders, until):
+    kinds = [str, lambda n: Latex(str(n)), lambda n: ipywidgets.Label(str(n))]
+    live = orders.state.live("open", render=lambda n: kinds[n % 3](n))
+    for number in range(2, 9):
+        orders.state.set({"open": number})
+        kind = (Pane, ipywidgets.Output, ipywidgets.Label)[number % 3]
+        until(lambda kind=kind: isinstance(live.children[0], kind))
+
+
+def test_an_error_of_render_is_kept_and_shown_in_place_until_it_works_again(space, orders, until, capsys):
+    def show(number):
+        if number == 2:
+            raise ValueError("not <b>two</b>")
+        return f"{number} open"
+
+    live = orders.state.live("open", render=show)
+    orders.state.set({"open": 2})
+    until(lambda: len(space.failures) == 1)
+    failure = space.failures[0]
+    assert (failure.node, failure.doing) == ("orders", 'showing "orders"')
+    assert isinstance(failure.exception, ValueError)
+    until(lambda: "not &lt;b&gt;two" in html_of(live))
+    assert "ValueError: not <b>two</b>" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="not <b>two"):
+        failure.retry()
+    orders.state.set({"open": 3})
+    until(lambda: repr(live) == "3 open")
+    space.failures.retry()
+
+
+def test_a_space_that_closes_leaves_what_is_shown(store):
+    import happen_nb
+
+    with happen_nb.connect(store=store, name="closes_under_a_live_view") as space:
+        node = space.create_node("orders")
+        live = node.state.live("open")
+        node.state.set({"open": 3})
+    assert repr(live) in ("None", "3")
+    with pytest.raises(ClosedError):
+        node.state.live()
+
+
+def test_a_state_that_is_none_is_shown_as_an_error_and_is_no_failure(space, orders, until):
+    live = orders.state.live()
+    client = space._session.connection
+    from happen_nb.runtime.bridge import bridge
+
+    bridge().soon(
+        lambda: space._session.background(client.publish("$KV.happen_" + space.name + ".orders", b"no"))
+    )
+    until(lambda: "no readable state" in repr(live))
+    assert len(space.failures) == 0
+
+
+def test_it_ends_with_stop_and_leaves_what_it_shows(space, orders):
+    live = orders.state.live("open")
+    live.stop()
+    orders.state.set({"open": 2})
+    space.settle()
+    assert repr(live) == "1"
+
+
+def test_closing_closes_every_comm(orders, comms):
+    lives = [orders.state.live(), orders.state.live("open"), orders.state.live(render=lambda _: Latex("x"))]
+    assert comms() > 0
+    for live in lives:
+        live.close()
+        live.close()
+    assert comms() == 0
+
+
+def test_it_shows_a_large_state_within_its_bounds(space):
+    big = space.create_node(
+        "big", initial={"orders": {f"o{n}": {"n": n, "x": "y" * 90} for n in range(10_000)}}
+    )
+    live = big.state.live()
+    assert len(html_of(live)) < 100_000
+    text = big.state.live(render=lambda state: ("x" * 1000 + "\n") * 1000)
+    assert len(html_of(text)) < 100_000
+
+
+@pytest.mark.parametrize("bad", ["a..b", "", 3])
+def test_a_bad_path_is_refused_at_once(orders, bad):
+    with pytest.raises(PathError):
+        orders.state.live(bad)
+
+
+def test_a_render_that_is_no_function_is_refused_at_once(orders):
+    with pytest.raises(TypeError, match="give a function of the value"):
+        orders.state.live("open", render="{} open")
