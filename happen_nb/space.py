@@ -85,6 +85,7 @@ class Space(Shown, Sender, Pictures, kind="space"):
         self.server = None if server is None else NatsServer(server)
         self.failures = Failures()
         self._open_session: Session | None = session
+        self._closing = False
         self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')
         self._opener = opener
         self._closed = closed
@@ -435,12 +436,17 @@ class Space(Shown, Sender, Pictures, kind="space"):
         await wait_in_loop(self._close())
 
     async def _close(self) -> None:
-        session, self._open_session = self._open_session, None
-        if session is None:
+        session = self._open_session
+        if session is None or self._closing:
             return
-        self._watches.clear()
-        await on_io(session.close())
-        self._closed(self)
+        self._closing = True
+        try:
+            await on_io(session.dispatch.close())  # what runs may come to its end, and still commit
+        finally:
+            self._open_session = None
+            self._watches.clear()
+            await on_io(session.close())
+            self._closed(self)
 
     def _after_fork_in_child(self) -> None:
         """Let go of what is the parent's: it is not to be touched in the child."""

@@ -128,13 +128,15 @@ class Views(Shown, Mapping[str, View], kind="views"):
         record = self._record(name)
         if record is not None and not record.deleted:
             return record.state
-        if self._space._is_local(name, record):
+        if self._exists(name):
             return EMPTY
         raise self._unknown(name)
 
     def _exists(self, name: str) -> bool:
         record = self._record(name)
-        return (record is not None and not record.deleted) or self._space._is_local(name, record)
+        if (record is not None and not record.deleted) or self._space._is_local(name, record):
+            return True
+        return self._space._session.dispatch.owners.of(name) is not None
 
     def _find(self, name: str) -> str | None:
         if self._exists(name):
@@ -145,10 +147,11 @@ class Views(Shown, Mapping[str, View], kind="views"):
         return None
 
     def _names(self) -> list[str]:
-        records = self._space._session.replica.cut().nodes if self._cut is None else self._cut.nodes
-        stored = [name for name, record in records.items() if not record.deleted]
-        local = [name for name in self._space._local if name not in stored]
-        return sorted([*stored, *(name for name in local if self._space._is_local(name, records.get(name)))])
+        session = self._space._session
+        records = session.replica.cut().nodes if self._cut is None else self._cut.nodes
+        names = {name for name, record in records.items() if not record.deleted}
+        names |= {name for name in self._space._local if self._space._is_local(name, records.get(name))}
+        return sorted({*names, *session.dispatch.owners.names()})
 
     def _unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self._names(), f'the space "{self._space.name}"')

@@ -203,6 +203,10 @@ class Stream:
         mark = [encode_clear(self.subjects, owners)]
         return int(await store(self.connection, mark, timeout=self.timeout, what="clear"))
 
+    async def thin(self, subject: str, keep: int) -> None:
+        """Let go of all but the newest messages of a subject."""
+        await self._api("PURGE", {"filter": subject, "keep": keep})
+
     async def drop(self) -> None:
         """Remove the stream."""
         answer = await self._api("DELETE")

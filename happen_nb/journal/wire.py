@@ -6,7 +6,7 @@ subject                                  what a message on it is
 ``$KV.happen_<space>.<node>``            a commit: the whole state as JSON, or ``KV-Operation: DEL|PURGE``
 ``happen.<space>.event.<sender>.<id>.*`` an event; the last token is its type, percent-encoded
 ``happen.<space>.event.~.<id>``          an event whose id the caller chose; sender and type in headers
-``happen.<space>.owner.<node>``          which process handles the node's events; only the newest is kept
+``happen.<space>.owner.<node>``          which process handles the node's events from here on
 ``happen.<space>.handled.<incarnation>`` what a process handled, and with which outcome
 ``happen.<space>.clear``                 the space was emptied; everything before it is gone but the owners,
                                          which it carries on
@@ -223,7 +223,7 @@ def guard_all(subjects: Subjects, commit: Message, expected: int) -> Message:
 def encode_owner(subjects: Subjects, owner: OwnerRecord, *, expected: int) -> Message:
     """Who handles a node's events from here on; `expected` is the sequence of the record that it replaces."""
     body = json.dumps(_owner_fields(owner)).encode()
-    return Message(subjects.owner_prefix + owner.node, body, {ROLLUP: "sub", EXPECTED: str(expected)})
+    return Message(subjects.owner_prefix + owner.node, body, {EXPECTED: str(expected)})
 
 
 def _owner_fields(owner: OwnerRecord) -> dict[str, Any]:

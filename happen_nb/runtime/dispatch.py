@@ -244,7 +244,7 @@ class Dispatch:
 
     async def close(self) -> None:
         """Let others take over, begin with no event any more, and store what was handled."""
-        if not self.session.connection.connected:
+        if self._leaving or not self.session.connection.connected:
             return
         self._leaving = True
         mailboxes = [box.mailbox for box in self._boxes.values()]

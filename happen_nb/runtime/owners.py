@@ -34,6 +34,8 @@ SURE = 2
 """Questions in a row that nobody answers before a node is taken over."""
 STEADY = 1.0
 """Seconds that our own connection must have been up before silence means anything."""
+KEPT = 100
+"""Records that are kept of a node."""
 LATELY = 3.0
 """Seconds for which a process that has asked counts as one that waits."""
 RENEW = 0.05
@@ -160,7 +162,15 @@ class Owners:
                 await asyncio.sleep(append.PAUSE)  # what was expected is gone, or the replica lags
             return False
         await self._session.reach(sequence, deadline)
+        self._session.background(self._thin(node))
         return True
+
+    async def _thin(self, node: str) -> None:
+        """Let go of old records; who was away needs those that it missed, to know what was not its own."""
+        try:
+            await self._session.stream.thin(self._session.subjects.owner_prefix + node, KEPT)
+        except HappenError as error:
+            log.debug('old owners of "%s": %s', node, error)
 
     def _renew(self, node: str) -> None:
         """Store the patterns of our handlers, soon: others name them where nobody handles an event."""

@@ -97,7 +97,6 @@ def test_a_closed_space_begins_with_none_of_what_waits_and_that_is_unheard(
         assert [each.event.id for each in space.unheard][-19:] == [event.id for event in events[1:]]
 
 
-@pytest.mark.xfail(reason="the session is taken from the handlers before the close waits for those that run")
 def test_a_close_lets_what_runs_come_to_its_end(
     url: str, name: str, processes: Processes, witness: Witness, tmp_path: Path
 ) -> None:
@@ -176,7 +175,6 @@ def _handling(processes: Processes, url: str, name: str, witness: Witness, how: 
     return peer
 
 
-@pytest.mark.xfail(reason="a newer owner record purges the one before, so who was away never sees that one")
 def test_an_owner_that_was_away_while_two_others_came_handles_nothing_of_theirs(
     url: str, name: str, processes: Processes, witness: Witness, proxy: Proxy
 ) -> None:
@@ -228,7 +226,6 @@ def test_a_class_that_shares_a_space_handles_nothing_twice(
         assert all(owners[f"own-{number}"] == peer.pid for number, peer in enumerate(peers))
 
 
-@pytest.mark.xfail(reason="views list nodes with a commit only, not those with a handler elsewhere")
 def test_a_node_with_a_handler_and_no_commit_is_seen_by_other_processes(
     url: str, name: str, processes: Processes, witness: Witness
 ) -> None:
