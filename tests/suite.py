@@ -98,9 +98,10 @@ def run_parts() -> list[Outcome]:
 DOCTESTS = ["--doctest-modules", "happen_nb"]
 CORE = ["tests", "--ignore=tests/browser", "--ignore=tests/notebooks"]
 ONCE = [
+    "--ignore=tests/accidents",
     "--ignore=tests/guarantees",
     "--ignore=tests/server",
-]  # kills and loads: they would disturb themselves
+]  # kernels, kills and loads: they would disturb themselves
 NOTEBOOKS = [
     "-p",
     "tests.notebooks.nbval_follow",

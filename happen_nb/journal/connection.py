@@ -75,6 +75,7 @@ class Connection:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._calls: dict[str, _Call] = {}
+        self._orphans: dict[str, asyncio.Future[None]] = {}
         self._inbox = f"_INBOX.{secrets.token_hex(11)}."
         self._count = 0
         self._reconnected: list[Callable[[], None]] = []
@@ -269,11 +270,25 @@ class Connection:
         try:
             await self._send(call)
             return await call.future
+        except asyncio.CancelledError:
+            if call.sent:
+                self._let_go(call)
+            raise
         finally:
             del self._calls[call.token]
             call.timer.cancel()
             for task in call.tasks:
                 task.cancel()
+
+    def _let_go(self, call: _Call) -> None:
+        """Nobody waits for the answer any more, but it may be stored: `settled` waits until that is known."""
+        self._orphans[call.token] = self._loop.create_future()
+        self._loop.call_at(call.deadline, self._orphans.pop, call.token, None)
+
+    async def settled(self, timeout: float) -> None:
+        """Wait for the answers to interrupted calls, so that what follows sees what they did."""
+        if self._orphans:
+            await asyncio.wait(self._orphans.values(), timeout=timeout)
 
     async def _send(self, call: _Call) -> None:
         if not self.connected:
@@ -320,7 +335,10 @@ class Connection:
         )
 
     async def _answered(self, answer: Msg) -> None:
-        call = self._calls.get(answer.subject[len(self._inbox) :])
+        token = answer.subject[len(self._inbox) :]
+        if (orphan := self._orphans.pop(token, None)) is not None:
+            orphan.set_result(None)
+        call = self._calls.get(token)
         if call is None or call.future.done():
             return
         if _ask_again(answer):
