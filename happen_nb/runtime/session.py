@@ -321,7 +321,7 @@ class Session:
     async def fresh(self, timeout: float) -> None:
         """Wait until the replica has everything that was stored before the call, by whomever."""
         deadline = time.monotonic() + timeout
-        await self.connection.settled(timeout)
+        await self.connection.settled(min(timeout / 2, STALLED))
         if self.info.replicas == 1:
             last = (await self._follower.check()).last
         else:
