@@ -343,6 +343,7 @@ def test_a_thousand_nodes_with_handlers_need_no_thousand_threads(space, until):
 
     for n in range(1000):
         space.create_node(f"n{n}").on("a", coroutine if n % 2 else plain)
+    before = threading.active_count()  # other spaces' workers may still be idle
     space.broadcast("a")
 
     def all_done():
@@ -353,7 +354,7 @@ def test_a_thousand_nodes_with_handlers_need_no_thousand_threads(space, until):
     until(all_done)
 
     assert (got.count("plain"), got.count("async")) == (500, 500)
-    assert most < 100
+    assert most - before < 100
 
 
 def test_a_hundred_plain_handlers_that_wait_for_replies_do_not_starve_who_replies(space):
