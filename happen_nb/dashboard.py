@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb.desk import Desk
@@ -43,7 +42,7 @@ NEWEST: Final = 20
 SLOW: Final = 1.0
 """Seconds at least between two pictures of it."""
 
-Stored = CommitRecord | EventRecord
+Stored = eventlog.Entry
 At = CommitRecord | HistoryGoneError | None
 
 
@@ -307,18 +306,8 @@ def _state(record: At) -> Any:
 
 async def _window(session: Session, start: int, end: int) -> tuple[int, list[Stored]]:
     """The first stored sequence, and the commits and events between two others, without their bodies."""
-    stream = session.stream
-    first = (await on_io(stream.info())).first
-    start = max(first, start, 1)
-    items = await on_io(eventlog._read(stream, ">", start, end, headers_only=True)) if start <= end else []
-    found: list[Stored] = []
-    for item in items:
-        is_event = item.subject.startswith(stream.subjects.event_prefix)
-        record = eventlog._decode(stream, replace(item, body=b"null") if is_event else item)
-        if isinstance(record, CommitRecord):
-            found += (record, *record.events)
-        elif isinstance(record, EventRecord):
-            found.append(record)
+    first = (await on_io(session.stream.info())).first
+    found = await on_io(eventlog.entries(session.stream, max(first, start, 1), end))
     return first, found
 
 
@@ -326,7 +315,7 @@ async def _payloads(session: Session, positions: list[tuple[int, int]]) -> dict[
     """The events at some positions."""
     wanted, found = set(positions), {}
     for sequence in sorted({sequence for sequence, _ in positions}):
-        for record in await on_io(eventlog._between(session.stream, sequence, sequence)):
+        for record in await on_io(eventlog.between(session.stream, sequence, sequence)):
             if record.position in wanted:
                 found[record.position] = record
     return found

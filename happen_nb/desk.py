@@ -155,17 +155,16 @@ class Desk:
 
     async def _event(self, sequence: int, index: int) -> Event | None:
         stream = self._space._session.stream
-        for record in await on_io(eventlog._between(stream, sequence, sequence)):
+        for record in await on_io(eventlog.between(stream, sequence, sequence)):
             if record.index == index:
                 return Event(record, self._space)
         return None
 
     async def _commit(self, sequence: int) -> Commit | None:
         stream = self._space._session.stream
-        found = await on_io(history._read(stream, stream.subjects.states, start=sequence, limit=1))
-        if not found or found[0].sequence != sequence:
+        record = await on_io(history.at_sequence(stream, sequence))
+        if record is None:
             return None
-        record = history._record(stream, found[0])
         before = await on_io(history.before_each(stream, [record]))
         return Commit(record, before.get(record.node))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb.display.plots.happened import NOTEBOOK, By, Happened
 from happen_nb.journal import eventlog, history
 from happen_nb.model.patterns import Pattern
-from happen_nb.readings import LAST, Readings, Since, position_after
+from happen_nb.readings import Readings, Since, position_after
 from happen_nb.runtime.bridge import on_io, wait_for
 from happen_nb.views import unknown_node
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from happen_nb.node import Node
     from happen_nb.runtime.session import Session
     from happen_nb.views import Views
-
-_WINDOW = 3
-"""Messages of the journal that are read first, for each of the newest events that are asked for."""
 
 
 class Pictures(Readings):
@@ -129,7 +126,8 @@ class Pictures(Readings):
         session = self._session
         after = await position_after(session, since)
         await on_io(session.dispatch.flush())
-        events = await on_io(_newest(session, pattern, after, limit + 1))
+        reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit + 1)
+        events = await on_io(reading)
         changes = await on_io(_changes(session, after[0], limit + 1)) if commits else []
         if pattern.text != "**":
             ids = {event.id for event in events}
@@ -164,18 +162,6 @@ def _names(nodes: Iterable[str | Node] | str | Node) -> list[str]:
 
     given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
     return [each if isinstance(each, str) else each.name for each in given]
-
-
-async def _newest(session: Session, pattern: Pattern, after: Position, limit: int) -> list[EventRecord]:
-    """The newest matching events with all they hold, in journal order: the tail is read, then more of it."""
-    info = await session.stream.info()
-    window = max(1_000, _WINDOW * limit)
-    while True:
-        start = max(after, (info.last - window, LAST))
-        found = await eventlog.events(session.stream, pattern.matches, since=start)
-        if len(found) >= limit or start == after or start[0] < info.first:
-            return found[-limit:]
-        window *= 4
 
 
 async def _changes(session: Session, after: int, limit: int) -> list[Change]:

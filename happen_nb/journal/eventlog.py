@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from happen_nb.journal.read import read
-from happen_nb.journal.wire import Handled, Message, decode
+from happen_nb.journal.wire import Handled, Message
 from happen_nb.model.commits import CommitRecord, EventRecord
 from happen_nb.model.values import loads
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from happen_nb.journal.read import Stored
     from happen_nb.journal.stream import Stream
+    from happen_nb.journal.wire import Item
     from happen_nb.model.commits import HandledRecord
 
 WINDOW = 256
@@ -27,6 +27,10 @@ PULLED = 10_000
 
 Position = tuple[int, int]
 """A sequence, and which of the events of one commit."""
+Entry = CommitRecord | EventRecord
+"""What a person finds in the journal."""
+UNREAD = object()
+"""Stands for a payload that was left out when its event was read."""
 
 
 async def events(
@@ -50,60 +54,68 @@ async def events(
     info = await stream.info()
     first, end = max(info.first, since[0]), info.last
     if limit is None:
-        records = await _between(stream, first, end)
+        records = await between(stream, first, end)
         return [record for record in records if record.position > since and matches(record.type)]
     found: list[EventRecord] = []
     window = max(WINDOW, 2 * limit)
     while end >= first and len(found) < limit:
         start = max(first, end - window + 1)
-        heads = await _heads(stream, start, end)
+        heads = [record for record in await entries(stream, start, end) if isinstance(record, EventRecord)]
         fitting = [record for record in heads if record.position > since and matches(record.type)]
         left = limit - len(found)
         found = [*fitting[max(0, len(fitting) - left) :], *found]
         end, window = start - 1, 2 * window
-    whole = await asyncio.gather(*(_whole(stream, record) for record in found))
-    return [record for record in whole if record is not None]
+    return await _whole(stream, found)
 
 
-async def _between(stream: Stream, start: int, end: int) -> list[EventRecord]:
+async def between(stream: Stream, start: int, end: int) -> list[EventRecord]:
     """All events from one sequence to another."""
     subjects = stream.subjects
     own = await _read(stream, subjects.events, start, end)
     commits = await _read(stream, subjects.states, start, end, headers_only=True)
-    records: list[EventRecord] = []
-    for item in (*own, *commits):
-        record = _decode(stream, item)
-        if isinstance(record, CommitRecord):
-            records += record.events
-        elif isinstance(record, EventRecord):
-            records.append(record)
-    return sorted(records, key=lambda record: record.position)
+    records = [record for item in (*own, *commits) for record in _told(stream.decode(item))]
+    events = [record for record in records if isinstance(record, EventRecord)]
+    return sorted(events, key=lambda record: record.position)
 
 
-async def _heads(stream: Stream, start: int, end: int) -> list[EventRecord]:
-    """The same without the payloads of events that have a message of their own.
+async def entries(stream: Stream, start: int, end: int) -> list[Entry]:
+    """All commits and events from one sequence to another, as far as their headers tell.
 
-    A server counts what a filter matches in the whole stream before it gives the first message, so a short
-    stretch of a long journal is read without a filter, and without bodies.
+    States cannot be read, and events that have a message of their own have `UNREAD` as payload. A server
+    counts what a filter matches in the whole stream before it gives the first message, so a short stretch of
+    a long journal is read without a filter, and without bodies.
     """
-    records: list[EventRecord] = []
+    found: list[Entry] = []
     for item in await _read(stream, ">", start, end, headers_only=True):
-        is_event = item.subject.startswith(stream.subjects.event_prefix)
-        record = _decode(stream, replace(item, body=b"null") if is_event else item)
-        if isinstance(record, CommitRecord):
-            records += record.events
-        elif isinstance(record, EventRecord):
-            records.append(replace(record, payload=_UNREAD))
-    return records
+        if item.subject.startswith(stream.subjects.event_prefix):
+            event = stream.decode(replace(item, body=b"null"))
+            found += [replace(event, payload=UNREAD)] if isinstance(event, EventRecord) else []
+        else:
+            found += _told(stream.decode(item))
+    return found
 
 
-_UNREAD = object()
+def _told(item: Item) -> tuple[Entry, ...]:
+    """The commit or event that a message is, and the events that ride on it."""
+    if isinstance(item, CommitRecord):
+        return (item, *item.events)
+    return (item,) if isinstance(item, EventRecord) else ()
 
 
-async def _whole(stream: Stream, record: EventRecord) -> EventRecord | None:
-    """An event with its payload; None if it is gone by now."""
-    if record.payload is not _UNREAD:
-        return record
+async def _whole(stream: Stream, found: list[EventRecord]) -> list[EventRecord]:
+    """Events with their payloads; those that are gone by now are left out."""
+    unread = [record for record in found if record.payload is UNREAD]
+    if len(unread) > WINDOW:
+        whole = await between(stream, unread[0].sequence, unread[-1].sequence)
+    else:
+        read = await asyncio.gather(*(_with_payload(stream, record) for record in unread))
+        whole = [record for record in read if record is not None]
+    there = {record.position: record for record in whole}
+    known = [there.get(record.position) if record.payload is UNREAD else record for record in found]
+    return [record for record in known if record is not None]
+
+
+async def _with_payload(stream: Stream, record: EventRecord) -> EventRecord | None:
     request = orjson.dumps({"seq": record.sequence})
     get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
     answer = await stream.connection.call([get], timeout=stream.timeout, what="reading an event")
@@ -116,34 +128,18 @@ async def _read(
     stream: Stream, subject: str, start: int, end: int, *, headers_only: bool = False
 ) -> list[Stored]:
     size = end - start + 1
-    return await read(
-        stream.connection,
-        stream.subjects.stream,
+    if size <= 0:
+        return []
+    return await stream.read(
         subject,
         start=start,
         headers_only=headers_only,
         limit=size if size <= PULLED else None,
         enough=lambda item: item.sequence > end,
-        timeout=stream.timeout,
     )
-
-
-def _decode(stream: Stream, item: Stored) -> object:
-    return decode(stream.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
 
 
 async def handled(stream: Stream, *, since: int) -> list[HandledRecord]:
     """What was handled, in the order in which that was stored, after a sequence."""
-    items = await read(
-        stream.connection,
-        stream.subjects.stream,
-        stream.subjects.handled,
-        start=since + 1,
-        timeout=stream.timeout,
-    )
-    records: list[HandledRecord] = []
-    for item in items:
-        record = _decode(stream, item)
-        if isinstance(record, Handled):
-            records += record.records()
-    return records
+    items = map(stream.decode, await stream.read(stream.subjects.handled, start=since + 1))
+    return [record for item in items if isinstance(item, Handled) for record in item.records()]

@@ -7,8 +7,8 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from happen_nb.errors import HappenError
-from happen_nb.journal.read import SILENCE, Consumer, Stored, read
-from happen_nb.journal.wire import Clear, decode, revision_of
+from happen_nb.journal.read import SILENCE, Consumer, Stored
+from happen_nb.journal.wire import Clear, revision_of
 from happen_nb.model.commits import CommitRecord, OwnerRecord
 
 if TYPE_CHECKING:
@@ -93,13 +93,8 @@ class Follower:
         if self._consumer is not None:
             await self._consumer.stop()  # else what it delivers meanwhile would be told, and then told again
         subjects = self._stream.subjects
-        newest = await read(
-            self._connection,
-            subjects.stream,
-            [subjects.states, subjects.owners, subjects.clear],
-            policy="last_per_subject",
-            timeout=self._stream.timeout,
-        )
+        kinds = [subjects.states, subjects.owners, subjects.clear]
+        newest = await self._stream.read(kinds, policy="last_per_subject")
         states = [item for item in newest if item.subject.startswith(subjects.state_prefix)]
         records = [await self._record(item) for item in states]
         highest = max((item.sequence for item in states), default=0)
@@ -115,13 +110,13 @@ class Follower:
         found: dict[str, OwnerRecord] = {}
         for item in newest:
             if item.sequence <= self._position:
-                record = self._decode(item)
+                record = self._stream.decode(item)
                 carried = record.owners if isinstance(record, Clear) else (record,)
                 found |= {owner.node: owner for owner in carried if isinstance(owner, OwnerRecord)}
         return list(found.values())
 
     async def _record(self, item: Stored) -> CommitRecord:
-        record = self._decode(item)
+        record = self._stream.decode(item)
         assert isinstance(record, CommitRecord)
         if not record.revision:  # another client's: count on from the newest commit that says
             record.revision = await self._count(record)
@@ -130,13 +125,7 @@ class Follower:
     async def _count(self, record: CommitRecord) -> int:
         subject = self._stream.subjects.state(record.node)
         revision = 0
-        for item in await read(
-            self._connection,
-            self._stream.subjects.stream,
-            subject,
-            headers_only=True,
-            timeout=self._stream.timeout,
-        ):
+        for item in await self._stream.read(subject, headers_only=True):
             if item.sequence <= record.sequence:
                 revision = revision_of(item.headers) or revision + 1
         return revision
@@ -161,14 +150,11 @@ class Follower:
         if item.sequence > self._position:
             self._position = item.sequence
             try:
-                self._sink.apply(self._decode(item), item.sequence)
+                self._sink.apply(self._stream.decode(item), item.sequence)
             except Exception:
                 log.exception("message %d of %s was not taken", item.sequence, self._stream.subjects.stream)
         if item.pending == 0:
             self._caught_up(self._target)
-
-    def _decode(self, item: Stored) -> Item:
-        return decode(self._stream.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
 
     def _caught_up(self, target: int) -> None:
         self._position = max(self._position, target)

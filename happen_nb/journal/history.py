@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import orjson
 
 from happen_nb.errors import HappenTimeoutError, HistoryGoneError
-from happen_nb.journal.read import Stored, parse_time, read
-from happen_nb.journal.wire import Message, decode
+from happen_nb.journal.read import Stored, parse_time
+from happen_nb.journal.wire import Message
 from happen_nb.model.commits import CommitRecord, revision_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from nats.aio.msg import Msg
 
@@ -44,41 +44,20 @@ async def commits(
     subject = subjects.states if node is None else subjects.state(node)
     start, previous = since + 1, {}
     if node is not None or limit is not None:
-        heads = _number(await _read(stream, subject, headers_only=True), stream)
+        heads = _number(await stream.read(subject, headers_only=True), stream)
         later = [record for record in heads if record.sequence > since]
         wanted = later[-limit:] if limit else ([] if limit == 0 else later)
         if not wanted:
             return []
         start = wanted[0].sequence
         previous = {record.node: record for record in heads if record.sequence < start}
-    return _number(await _read(stream, subject, start=start), stream, previous)
+    return _number(await stream.read(subject, start=start), stream, previous)
 
 
 async def oldest_revision(stream: Stream, node: str) -> int:
     """The revision of a node's oldest stored commit; 0 if nothing of it is stored."""
-    first = await _read(stream, stream.subjects.state(node), headers_only=True, limit=1)
+    first = await stream.read(stream.subjects.state(node), headers_only=True, limit=1)
     return _number(first, stream)[0].revision if first else 0
-
-
-async def _read(
-    stream: Stream,
-    subject: str,
-    *,
-    start: int = 0,
-    headers_only: bool = False,
-    limit: int | None = None,
-    enough: Callable[[Stored], bool] | None = None,
-) -> list[Stored]:
-    return await read(
-        stream.connection,
-        stream.subjects.stream,
-        subject,
-        start=start,
-        headers_only=headers_only,
-        limit=limit,
-        enough=enough,
-        timeout=stream.timeout,
-    )
 
 
 def _number(
@@ -97,7 +76,7 @@ def _number(
 
 
 def _record(stream: Stream, item: Stored) -> CommitRecord:
-    record = decode(stream.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+    record = stream.decode(item)
     assert isinstance(record, CommitRecord)
     return record
 
@@ -114,10 +93,10 @@ async def at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
     """
     if revision < 0:
         raise ValueError(f'node "{node}" has no revision {revision}; its first commit makes revision 1')
-    heads = _number(await _read(stream, stream.subjects.state(node), headers_only=True), stream)
+    heads = _number(await stream.read(stream.subjects.state(node), headers_only=True), stream)
     for record in heads:
         if record.revision == revision:
-            found = await _read(stream, stream.subjects.state(node), start=record.sequence, limit=1)
+            found = await stream.read(stream.subjects.state(node), start=record.sequence, limit=1)
             return next(iter(_number(found, stream, {node: _before(record)})))
     if heads and revision > heads[-1].revision:
         raise ValueError(f'node "{node}" has no revision {revision} yet; its newest is {heads[-1].revision}')
@@ -129,6 +108,12 @@ async def at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
 
 def _before(record: CommitRecord) -> CommitRecord:
     return CommitRecord(record.node, record.sequence - 1, record.revision - 1, record.time, None)
+
+
+async def at_sequence(stream: Stream, sequence: int) -> CommitRecord | None:
+    """The commit at a sequence; None if there is none any more, or something else."""
+    found = await stream.read(stream.subjects.states, start=sequence, limit=1)
+    return _record(stream, found[0]) if found and found[0].sequence == sequence else None
 
 
 async def at_position(stream: Stream, node: str, position: int) -> CommitRecord | None:
@@ -144,7 +129,7 @@ async def at_position(stream: Stream, node: str, position: int) -> CommitRecord 
         found = await _last_at(stream, node, position)
         if found is not None:
             return found
-        first = await _read(stream, stream.subjects.state(node), headers_only=True, limit=1)
+        first = await stream.read(stream.subjects.state(node), headers_only=True, limit=1)
         if not first or first[0].sequence > position:
             await _must_be_whole(stream, node, position, _number(first, stream))
             return None
@@ -167,7 +152,7 @@ async def _last_at(stream: Stream, node: str, position: int) -> CommitRecord | N
     item = Stored(subject, headers, answer.data, sequence, 0, time, 0)
     record = _record(stream, item)
     if not record.revision:
-        heads = _number(await _read(stream, subject, headers_only=True), stream)
+        heads = _number(await stream.read(subject, headers_only=True), stream)
         record.revision = next(head.revision for head in heads if head.sequence == sequence)
     return record
 
@@ -196,20 +181,12 @@ async def _must_be_whole(stream: Stream, node: str, position: int, first: list[C
 
 
 async def _cleared_after(stream: Stream, position: int) -> bool:
-    return bool(await _read(stream, stream.subjects.clear, start=position + 1, headers_only=True, limit=1))
+    return bool(await stream.read(stream.subjects.clear, start=position + 1, headers_only=True, limit=1))
 
 
 async def position_at(stream: Stream, moment: datetime) -> int:
     """The sequence of the last message stored at or before a moment, which is a whole microsecond."""
     moment = min(moment.astimezone(UTC), LATEST)
     start = (moment + timedelta(microseconds=1)).isoformat().replace("+00:00", "Z")
-    after = await read(
-        stream.connection,
-        stream.subjects.stream,
-        ">",
-        start=start,
-        headers_only=True,
-        limit=1,
-        timeout=stream.timeout,
-    )
+    after = await stream.read(">", start=start, headers_only=True, limit=1)
     return after[0].sequence - 1 if after else (await stream.info()).last

@@ -11,13 +11,14 @@ from happen_nb.journal.append import store
 from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.subjects import Subjects, space_of
-from happen_nb.journal.wire import EVENTS, encode_clear, is_deletion, revision_of
+from happen_nb.journal.wire import EVENTS, decode, encode_clear, is_deletion, revision_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from happen_nb.journal.connection import Connection
+    from happen_nb.journal.wire import Item
     from happen_nb.model.commits import OwnerRecord
 
 HISTORY = 1000
@@ -198,6 +199,14 @@ class Stream:
     async def _api(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return await self.connection.api(f"STREAM.{verb}.{self.subjects.stream}", body, timeout=self.timeout)
 
+    async def read(self, subject: str | Sequence[str], **options: Any) -> list[Stored]:
+        """What is stored at this moment on a subject or several, oldest first; `read` tells the options."""
+        return await read(self.connection, self.subjects.stream, subject, timeout=self.timeout, **options)
+
+    def decode(self, item: Stored) -> Item:
+        """What a stored message is."""
+        return decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+
     async def clear(self, owners: Iterable[OwnerRecord]) -> int:
         """Empty the space, for everyone who follows it; returns the position of the mark."""
         mark = [encode_clear(self.subjects, owners)]
@@ -232,15 +241,7 @@ class Stream:
 
         old: list[Stored] = []
         for limit in (1, TRIM_BATCH):
-            old = await read(
-                self.connection,
-                self.subjects.stream,
-                subject,
-                headers_only=True,
-                limit=limit,
-                enough=stays,
-                timeout=self.timeout,
-            )
+            old = await self.read(subject, headers_only=True, limit=limit, enough=stays)
             if not old:
                 break
         if old:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from happen_nb.errors import NotStoredError
 from happen_nb.journal import append, wire
 from happen_nb.journal.append import RefusedError
-from happen_nb.journal.read import read
 from happen_nb.model.commits import EventRecord
 from happen_nb.model.frozen import equal
 
@@ -106,15 +105,9 @@ async def _followed(session: Session, event: EventRecord, seen: Awaited, sequenc
 
 async def stored(session: Session, event: EventRecord) -> EventRecord | None:
     """The event that is stored under the same subject, if there is one."""
-    subjects = session.subjects
-    found = await read(
-        session.connection, subjects.stream, subjects.event(event), limit=1, timeout=session.timeout
-    )
-    for item in found:
-        record = wire.decode(subjects, item.subject, item.headers, item.body, item.sequence, item.time)
-        if isinstance(record, EventRecord):
-            return record
-    return None
+    found = await session.stream.read(session.subjects.event(event), limit=1)
+    records = map(session.stream.decode, found)
+    return next((record for record in records if isinstance(record, EventRecord)), None)
 
 
 def same(event: EventRecord, there: EventRecord) -> EventRecord:
