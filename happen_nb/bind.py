@@ -177,8 +177,8 @@ class Binding:
         try:
             self._set(value)
         except BaseException as error:  # whatever it is, nobody waits here
-            self._failed("committing", error, partial(self._set, value))
             self._mark(f"not committed: {error}")
+            self._failed("committing", error, partial(self._set, value))
             return False
         return True
 
