@@ -6,7 +6,8 @@ import ast
 import itertools
 import os
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,3 +77,16 @@ def _doctest_names(request: pytest.FixtureRequest, doctest_namespace: dict[str, 
 def _names_used(item: pytest.DoctestItem) -> set[str]:
     trees = (ast.parse(example.source) for example in item.dtest.examples)
     return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Wait until a condition holds; an error after ten seconds."""
+
+    def wait(holds: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 10
+        while not holds():
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(0.002)
+
+    return wait

@@ -96,8 +96,7 @@ class Commit(Shown, kind="commit"):
 
     @cached_property
     def time(self) -> datetime:  # noqa: D102
-        seconds, rest = divmod(self._record.time, 1_000_000_000)
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+        return utc(self._record.time)
 
     @property
     def after(self) -> FrozenDict:
@@ -259,6 +258,12 @@ def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
         missing = isinstance(values, list) and any(value is None for value in values)
         made[name] = pd.Series(values, dtype=object if missing else None, index=index)
     return pd.DataFrame(made, index=index)
+
+
+def utc(ns: int) -> datetime:
+    """A server's time stamp, in ns since 1970, as a time in UTC."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
 
 
 def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:

@@ -81,7 +81,7 @@ class Desk:
 
     def fingerprint(self) -> tuple[int, int]:
         """Differs when there are other failures."""
-        known = list(self._space.failures._failures)
+        known = list(self._space.failures)
         return len(known), sum(failure.attempts for failure in known)
 
     def failures(self) -> list[dict[str, Any]]:
@@ -107,14 +107,9 @@ class Desk:
             except BaseException as error:  # what a handler raises
                 wrong.append(described(error))
             else:
-                self._take_off(failure)
+                self._space.failures.take_off(failure)
         said = f"failed again: {wrong[0]}" if wrong else "worked this time"
         self._tell({"type": "failures", "failures": self.failures(), "said": said})
-
-    def _take_off(self, failure: Failure) -> None:
-        failures = self._space.failures
-        with failures._lock:
-            failures._failures = [each for each in failures._failures if each is not failure]
 
     def _forget(self, _: Message) -> None:
         self._space.failures.clear()

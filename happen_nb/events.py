@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.commits import frame, times
+from happen_nb.commits import frame, times, utc
 from happen_nb.runtime.bridge import wait_for, wait_in_loop
 from happen_nb.shown import Listing, Shown
 
@@ -101,10 +101,7 @@ class Event(Shown, kind="event"):
     @property
     def time(self) -> datetime | None:
         """When the server stored it, in UTC; None while it is pending."""
-        if not self._record.time:
-            return None
-        seconds, rest = divmod(self._record.time, 1_000_000_000)
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+        return utc(self._record.time) if self._record.time else None
 
     @property
     def occurred(self) -> datetime | None:

@@ -6,7 +6,7 @@ import sys
 import sysconfig
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -108,8 +108,12 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         """
         for failure in [failure for failure in self if node in (None, failure.node)]:
             failure.retry()
-            with self._lock:
-                self._failures.remove(failure)
+            self.take_off(failure)
+
+    def take_off(self, failure: Failure) -> None:
+        """Forget one, if it is still there."""
+        with self._lock:
+            self._failures = [each for each in self._failures if each is not failure]
 
     def clear(self) -> None:
         """Forget them."""
@@ -130,6 +134,9 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
     def __getitem__(self, index: slice) -> Sequence[Failure]: ...
     def __getitem__(self, index: int | slice) -> Failure | Sequence[Failure]:
         return list(self._failures)[index]
+
+    def __iter__(self) -> Iterator[Failure]:
+        return iter(list(self._failures))
 
     def __len__(self) -> int:
         return len(self._failures)

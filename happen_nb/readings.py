@@ -22,6 +22,7 @@ from happen_nb.unheard import Unheard
 
 if TYPE_CHECKING:
     from happen_nb.model.commits import EventRecord
+    from happen_nb.model.trace import TraceNode
     from happen_nb.runtime.dispatch import Dispatch
     from happen_nb.runtime.session import Session
 
@@ -92,7 +93,7 @@ class Readings:
     async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: float) -> Event:
         matching, session = Pattern.of(pattern), self._session
         deadline = time.monotonic() + timeout
-        coming = await on_io(_listen(session))
+        coming = Stored(session)
         try:
             reached = await position_after(session, since)
             for record in [] if since is None else await self._stored(matching, since, None):
@@ -250,13 +251,8 @@ def refuse_in_callback(call: str) -> None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 
 
-async def _listen(session: Session) -> Stored:
-    return Stored(session)
-
-
-async def _effects(session: Session, record: EventRecord, timeout: float | None) -> Any:
-    effects = Effects(session, record)
-    return await (effects.now() if timeout is None else effects.settled(timeout))
+async def _effects(session: Session, record: EventRecord, timeout: float | None) -> TraceNode:
+    return await Effects(session, record).tree(timeout)
 
 
 def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:

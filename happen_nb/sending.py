@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,6 +23,8 @@ from happen_nb.runtime.session import BODY_ROOM
 
 if TYPE_CHECKING:
     from happen_nb.node import Node
+    from happen_nb.runtime.replica import Applied
+    from happen_nb.runtime.session import Change, Session
     from happen_nb.space import Space
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -219,6 +221,44 @@ class Sender:
                 raise
             await on_io(space._dispatch.sent(request))
         return Reply(request, event, timeout)
+
+
+async def commit_emitting(
+    session: Session,
+    change: Change,
+    emitted: list[Emission],
+    deadline: float,
+    known: dict[str, EventRecord],
+) -> Applied | None:
+    """Commit what a transform computed, with what it emitted; None if something else was stored first.
+
+    Parameters
+    ----------
+    known : dict of str to EventRecord
+        Of the events with ids of the caller's those that were there already; filled here.
+    """
+    dispatch = session.dispatch
+    for each in emitted:
+        dispatch.emitted[each.record.id] = causing()
+        if each.request is not None:
+            dispatch.answers.begin(each.request, each.record)
+    try:
+        change = replace(change, events=tuple(each.record for each in emitted))
+        stored = await on_io(emitting.commit(session, change, deadline, known))
+    finally:
+        for each in emitted:
+            dispatch.emitted.pop(each.record.id, None)
+    if stored is None:
+        for each in emitted:
+            dispatch.answers.end(each.record)  # the transform runs again, and emits others
+        return None
+    applied, events = stored
+    for each in emitted:
+        each.event._record = events.get(each.record.id, each.record)
+        each.event.repeated = each.record.id in known
+        if each.request is not None:
+            await on_io(dispatch.sent(each.request))
+    return applied
 
 
 def _name_of(target: Any) -> str:

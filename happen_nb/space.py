@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Journal
@@ -25,9 +24,7 @@ from happen_nb.moment import Moment, records_at
 from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
 from happen_nb.readings import position_after, position_of, refuse_in_callback
-from happen_nb.runtime import emitting
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
-from happen_nb.runtime.output import causing
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
@@ -40,11 +37,10 @@ if TYPE_CHECKING:
 
     from happen_nb.dashboard import Dashboard
     from happen_nb.journal.server import NatsServer as Embedded
-    from happen_nb.model.commits import CommitRecord, EventRecord
+    from happen_nb.model.commits import CommitRecord
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.runtime.replica import Applied
-    from happen_nb.runtime.session import Change, Session
-    from happen_nb.sending import Emission
+    from happen_nb.runtime.session import Session
     from happen_nb.watch import Watch
 
 SETTLE_LOOK = 0.002
@@ -213,33 +209,6 @@ class Space(Shown, Sender, Pictures, kind="space"):
                 )
                 raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {busy}")
             await on_io(asyncio.sleep(SETTLE_LOOK))
-
-    async def _commit_emitting(
-        self, change: Change, emitted: list[Emission], deadline: float, known: dict[str, EventRecord]
-    ) -> Applied | None:
-        """Commit what a transform computed, with the events that it emitted."""
-        dispatch = self._dispatch
-        for each in emitted:
-            dispatch.emitted[each.record.id] = causing()
-            if each.request is not None:
-                dispatch.answers.begin(each.request, each.record)
-        try:
-            change = replace(change, events=tuple(each.record for each in emitted))
-            stored = await on_io(emitting.commit(self._session, change, deadline, known))
-        finally:
-            for each in emitted:
-                dispatch.emitted.pop(each.record.id, None)
-        if stored is None:
-            for each in emitted:
-                dispatch.answers.end(each.record)  # the transform runs again, and emits others
-            return None
-        applied, events = stored
-        for each in emitted:
-            each.event._record = events.get(each.record.id, each.record)
-            each.event.repeated = each.record.id in known
-            if each.request is not None:
-                await on_io(dispatch.sent(each.request))
-        return applied
 
     def _deadline(self) -> float:
         """When a call that begins now has to be done."""

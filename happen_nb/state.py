@@ -24,6 +24,7 @@ from happen_nb.runtime.bridge import (
     wait_in_loop,
 )
 from happen_nb.runtime.session import BODY_ROOM, Change
+from happen_nb.sending import commit_emitting
 from happen_nb.shown import Shown
 from happen_nb.views import Views
 from happen_nb.watch import Watch
@@ -161,7 +162,7 @@ class State(Shown, kind="state"):
                 return Commit(record or self._nothing(), record, unchanged_at=cut.position)
             change = Change(self._name, new, self._body(new), cut, viewed if serializable else None, origin)
             if evaluation.emitted:
-                applied = await self._space._commit_emitting(change, evaluation.emitted, deadline, known)
+                applied = await commit_emitting(session, change, evaluation.emitted, deadline, known)
             else:
                 applied = await on_io(session.commit(change, deadline))
             if applied is not None:

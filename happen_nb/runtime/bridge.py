@@ -280,3 +280,13 @@ async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
         return result
     except BaseException as error:
         raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one
+
+
+async def within(timeout: float, future: asyncio.Future[Any]) -> bool:
+    """Wait for a future; False if it takes longer than `timeout` seconds."""
+    try:
+        async with asyncio.timeout(timeout):
+            await future
+    except TimeoutError:
+        return False
+    return True

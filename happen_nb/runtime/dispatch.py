@@ -66,7 +66,6 @@ class Dispatch:
         self.waiting = Waiting(self._boxes, self.answers)
         self._done: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
-        self._leaving = False
 
     # -- what is registered --------------------------------------------------------------------------
 
@@ -123,7 +122,7 @@ class Dispatch:
         context = self.emitted.pop(event.id, None)
         if event.target is not None:
             self.answers.stored(event, self.owners.of(event.target))
-        if self._leaving:
+        if self.owners.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target)
         for node, registrations in candidates.items():
@@ -244,9 +243,8 @@ class Dispatch:
 
     async def close(self) -> None:
         """Let others take over, begin with no event any more, and store what was handled."""
-        if self._leaving or not self.session.connection.connected:
+        if self.owners.leaving or not self.session.connection.connected:
             return
-        self._leaving = True
         mailboxes = [box.mailbox for box in self._boxes.values()]
         for mailbox in mailboxes:
             mailbox.clear()

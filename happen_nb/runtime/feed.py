@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb.journal.wire import Clear
 from happen_nb.model.commits import CommitRecord, EventRecord, OwnerRecord
+from happen_nb.runtime.bridge import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,10 +96,7 @@ class Feed:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(future)
         try:
-            async with asyncio.timeout(timeout):
-                await future
-        except TimeoutError:
-            return
+            await within(timeout, future)
         finally:
             self._waiting.discard(future)
 

@@ -12,7 +12,7 @@ from happen_nb.journal import eventlog, history
 from happen_nb.model.trace import TraceNode, build
 
 if TYPE_CHECKING:
-    from happen_nb.model.commits import CommitRecord, EventRecord, HandledRecord
+    from happen_nb.model.commits import CommitRecord, EventRecord
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
 
@@ -59,28 +59,23 @@ class Effects:
             self._events[event.id] = event
 
     def _commit_came(self, applied: Applied) -> None:
-        if self._event.id in applied.record.origin.path:
+        if self._follows(applied.record):
             self._commits[applied.record.sequence] = (applied.record, applied.previous)
 
-    async def settled(self, timeout: float) -> TraceNode:
-        """Wait until all of it is handled, in every process; gives the tree."""
+    async def tree(self, timeout: float | None) -> TraceNode:
+        """The tree of it as it is now, or when all of it is handled, in every process."""
         try:
             await self._read_stored()
-            await self._wait(time.monotonic() + timeout, timeout)
-            return await self._tree()
+            if timeout is None:
+                await self._session.dispatch.flush()
+            else:
+                await self._wait(time.monotonic() + timeout, timeout)
+            handled = await eventlog.handled(self._session.stream, since=self._event.sequence)
         finally:
             for stop in self._stops:
                 stop()
-
-    async def now(self) -> TraceNode:
-        """The tree as it is now."""
-        try:
-            await self._session.dispatch.flush()
-            await self._read_stored()
-            return await self._tree()
-        finally:
-            for stop in self._stops:
-                stop()
+        known = [record for record in handled if record.event in self._events]
+        return build(self._event, self._events.values(), self._commits.values(), known)
 
     async def _read_stored(self) -> None:
         """What was stored before this began to listen."""
@@ -89,12 +84,14 @@ class Effects:
         for event in await eventlog.events(stream, lambda _: True, since=(start, 0)):
             self._event_came(event)
         commits = await history.commits(stream, None, since=start - 1)
-        effects = [record for record in commits if self._event.id in record.origin.path]
-        newest = await history.before_each(stream, effects)
+        newest = await history.before_each(stream, [each for each in commits if self._follows(each)])
         for record in commits:
-            if record in effects and record.sequence not in self._commits:
-                self._commits[record.sequence] = (record, newest.get(record.node))
+            if self._follows(record):
+                self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
             newest[record.node] = record
+
+    def _follows(self, record: CommitRecord) -> bool:
+        return self._event.id in record.origin.path
 
     async def _wait(self, deadline: float, timeout: float) -> None:
         pause = LOOK
@@ -115,21 +112,10 @@ class Effects:
         session = self._session
         ids = list(self._events)
         newest = max(event.sequence for event in self._events.values())
-        others = {owner.incarnation for owner in session.dispatch.owners.all() if owner.incarnation}
         still = set(session.dispatch.open(ids))
-        for incarnation in others - {session.incarnation}:
-            answer = await session.ask(incarnation, {"events": ids}, ANSWER)
-            if answer:  # else it is gone, or stopped: what it has not handled is unheard
-                behind = answer["position"] < newest
-                still |= set(ids[-1:]) if behind else set(answer["open"])
-                await session.reach(answer["position"], time.monotonic() + session.timeout)
+        for answer in await session.ask_owners({"events": ids}, ANSWER):  # others are gone, or stopped
+            behind = answer["position"] < newest
+            still |= set(ids[-1:]) if behind else set(answer["open"])
+            await session.reach(answer["position"], time.monotonic() + session.timeout)
         await session.dispatch.flush()
         return still
-
-    async def _tree(self) -> TraceNode:
-        records = await self._handled()
-        return build(self._event, self._events.values(), self._commits.values(), records)
-
-    async def _handled(self) -> list[HandledRecord]:
-        stored = await eventlog.handled(self._session.stream, since=self._event.sequence)
-        return [record for record in stored if record.event in self._events]

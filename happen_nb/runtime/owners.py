@@ -71,7 +71,8 @@ class Owners:
         self._silent: dict[str, int] = {}
         self._renewing: set[str] = set()
         self._keeping: asyncio.Task[None] | None = None
-        self._leaving = False
+        self.leaving = False
+        """Whether this process lets go of all its nodes, and takes no more."""
         self._up_since = time.monotonic()
         self._askers: dict[str, float] = {}
         session.connection.on_reconnect(self._back)
@@ -125,7 +126,7 @@ class Owners:
 
     def _keep(self) -> None:
         """Watch the owners of nodes that we would handle too, as long as there are some."""
-        if self._leaving:
+        if self.leaving:
             return
         if self._keeping is None and any(not self.is_ours(node) for node in self._wanted.nodes()):
             self._keeping = self._session.background(self._watch())
@@ -162,7 +163,8 @@ class Owners:
                 await asyncio.sleep(append.PAUSE)  # what was expected is gone, or the replica lags
             return False
         await self._session.reach(sequence, deadline)
-        self._session.background(self._thin(node))
+        if before is not None:
+            self._session.background(self._thin(node))
         return True
 
     async def _thin(self, node: str) -> None:
@@ -198,7 +200,7 @@ class Owners:
 
     async def release_all(self, seconds: float) -> None:
         """Let go of all nodes that are ours, so that others need not wait, and take over none any more."""
-        self._leaving = True
+        self.leaving = True
         if self._keeping is not None:
             self._keeping.cancel()
         ours = [node for node in self._owners if self.is_ours(node)]

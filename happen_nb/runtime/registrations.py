@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.model.patterns import PatternIndex
@@ -43,6 +44,8 @@ class Registration:
     backoff: float = 0.5
     run: object = None
     active: bool = True
+    number: int = 0
+    """How many were registered before it."""
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     @property
@@ -62,11 +65,13 @@ class Registrations:
         self._strings: PatternIndex[Registration] = PatternIndex()
         self._all: tuple[Registration, ...] = ()
         self._predicates: tuple[Registration, ...] = ()
+        self._numbers = count()
         self._lock = threading.Lock()
 
     def add(self, registration: Registration) -> None:
         """Add one, after all others."""
         with self._lock:
+            registration.number = next(self._numbers)
             self._all = (*self._all, registration)
             if registration.pattern.predicate is None:
                 self._strings.add(registration.pattern, registration)
@@ -91,9 +96,8 @@ class Registrations:
             if target is None or registration.node == target:
                 found.setdefault(registration.node, []).append(registration)
         if self._predicates:
-            order = {registration: number for number, registration in enumerate(self._all)}
             for registrations in found.values():
-                registrations.sort(key=lambda registration: order.get(registration, 0))
+                registrations.sort(key=lambda registration: registration.number)
         return found
 
     def of(self, node: str) -> list[Registration]:

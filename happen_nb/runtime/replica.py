@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb.journal.wire import Clear
 from happen_nb.model.commits import CommitRecord, Cut, revision_after
+from happen_nb.runtime.bridge import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +186,7 @@ class Replica:
         waiting = self._changes.setdefault(node, set())
         waiting.add(future)
         try:
-            return await _within(timeout, future)
+            return await within(timeout, future)
         finally:
             waiting.discard(future)
 
@@ -196,7 +197,7 @@ class Replica:
         future = self._future()
         self._count += 1
         heapq.heappush(self._waiting, (position, self._count, future))
-        return await _within(timeout, future)
+        return await within(timeout, future)
 
     def _future(self) -> asyncio.Future[None]:
         if self._closed is not None:
@@ -216,13 +217,3 @@ class Replica:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
-
-
-async def _within(timeout: float, future: asyncio.Future[None]) -> bool:
-    """Whether it resolves within `timeout` seconds."""
-    try:
-        async with asyncio.timeout(timeout):
-            await future
-    except TimeoutError:
-        return False
-    return True

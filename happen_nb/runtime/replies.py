@@ -20,7 +20,7 @@ from happen_nb.errors import (
     ReplyLostError,
 )
 from happen_nb.model.values import dumps, freeze
-from happen_nb.runtime.bridge import bridge
+from happen_nb.runtime.bridge import bridge, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,13 +205,9 @@ class Request:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
-            async with asyncio.timeout(timeout):
-                await waiter
-        except TimeoutError:
-            return False
+            return await within(timeout, waiter)
         finally:
             self._waiters.discard(waiter)
-        return True
 
 
 class Answers:

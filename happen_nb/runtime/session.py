@@ -349,6 +349,13 @@ class Session:
         answer = await self.connection.request(subject, body, timeout=timeout)
         return orjson.loads(answer) if answer else (None if answer is None else {})
 
+    async def ask_owners(self, question: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
+        """Ask every other process that owns a node; the answers of those that gave one."""
+        owners = {owner.incarnation for owner in self.dispatch.owners.all() if owner.incarnation}
+        others = owners - {self.incarnation}
+        answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
+        return [answer for answer in answers if answer]
+
     async def others(self) -> list[dict[str, Any]]:
         """The other processes that are connected to the space now."""
         found: dict[str, dict[str, Any]] = {}

@@ -53,13 +53,8 @@ async def find_unheard(session: Session) -> list[NotHeard]:
 
 
 async def _still_open(session: Session, ids: list[str]) -> set[str]:
-    dispatch = session.dispatch
-    still = set(dispatch.open(ids))
-    others = {owner.incarnation for owner in dispatch.owners.all()} - {None, session.incarnation}
-    for incarnation in others:
-        answer = await session.ask(str(incarnation), {"events": ids}, ANSWER)
-        still |= set(answer["open"]) if answer else set()
-    return still
+    answers = await session.ask_owners({"events": ids}, ANSWER)
+    return {*session.dispatch.open(ids), *(id for answer in answers for id in answer["open"])}
 
 
 def _reason(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -24,16 +23,3 @@ def gate():
     gate = threading.Event()
     yield gate
     gate.set()
-
-
-@pytest.fixture
-def until():
-    """Wait until a condition holds; an error after ten seconds."""
-
-    def wait(holds):
-        deadline = time.monotonic() + 10
-        while not holds():
-            assert time.monotonic() < deadline, "it never came"
-            time.sleep(0.002)
-
-    return wait

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -24,19 +23,6 @@ def other(space, store):
 @pytest.fixture
 def orders(space):
     return space.create_node("orders", initial={"open": 1})
-
-
-@pytest.fixture
-def until():
-    """Wait until a condition holds; an error after ten seconds."""
-
-    def wait(holds):
-        deadline = time.monotonic() + 10
-        while not holds():
-            assert time.monotonic() < deadline, "it never came"
-            time.sleep(0.002)
-
-    return wait
 
 
 @pytest.fixture
