@@ -62,8 +62,9 @@ class _Call:
     future: asyncio.Future[Any]
     deadline: float
     what: str
+    due: float
+    """When it is looked at again, by the loop's clock."""
     sent: int = 0
-    timer: asyncio.TimerHandle | None = None
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
@@ -78,6 +79,7 @@ class Connection:
         self._orphans: dict[str, asyncio.Future[None]] = {}
         self._inbox = f"_INBOX.{secrets.token_hex(11)}."
         self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._reconnected: list[Callable[[], None]] = []
         self._closed = False
 
@@ -264,9 +266,11 @@ class Connection:
                 raise TooLargeError(f"{what}: {message.size:,} bytes, and the server takes {limit:,}")
         self._count += 1
         now = self._loop.time()
-        call = _Call(str(self._count), messages, future or self._loop.create_future(), now + timeout, what)
+        future = future or self._loop.create_future()
+        due = now + min(RESEND, timeout)
+        call = _Call(str(self._count), messages, future, now + timeout, what, due)
         self._calls[call.token] = call
-        call.timer = self._loop.call_later(min(RESEND, timeout), self._tick, call)
+        self._look_at(due)
         try:
             await self._send(call)
             return await call.future
@@ -276,7 +280,6 @@ class Connection:
             raise
         finally:
             del self._calls[call.token]
-            call.timer.cancel()
             for task in call.tasks:
                 task.cancel()
 
@@ -315,15 +318,28 @@ class Connection:
         for call in list(self._calls.values()):
             self._send_again(call)
 
-    def _tick(self, call: _Call) -> None:
-        left = call.deadline - self._loop.time()
-        if call.future.done():
-            return
-        if left <= 0:
-            call.future.set_exception(self._timed_out(call))
-            return
-        self._send_again(call)
-        call.timer = self._loop.call_later(min(RESEND, left), self._tick, call)
+    def _look_at(self, when: float) -> None:
+        """See to it that the calls are looked at then, or before: one timer for all, since most need none."""
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        """Send again what has no answer yet, and fail what has no time left."""
+        self._timer = None
+        now = self._loop.time()
+        for call in self._calls.values():
+            if call.future.done():
+                continue
+            if call.deadline <= now:
+                call.future.set_exception(self._timed_out(call))
+                continue
+            if call.due <= now:
+                self._send_again(call)
+                call.due = min(now + RESEND, call.deadline)
+            self._look_at(call.due)
 
     def _timed_out(self, call: _Call) -> Exception:
         where = self.where

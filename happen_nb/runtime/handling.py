@@ -142,12 +142,12 @@ class Delivery:
     def _describe(self) -> str:
         return f'node "{self.box.name}" handling "{self.event.type}"'
 
-    def begin(self) -> None:
+    def begin(self) -> Pending | None:
         """Its turn has come: let each handler that accepts it begin."""
         self.box.queued.pop(self, None)
         if self.cancelled or self.ended:
             self._end()
-            return
+            return None
         present = [registration for registration in self._candidates if registration.active]
         if not present:
             matching = self.desk.registrations.candidates(self.event.type, self.box.name)
@@ -157,10 +157,13 @@ class Delivery:
             if self._accepts(registration, event):
                 self._attempts.append(Attempt(self, registration, event, self._context_of(registration)))
         self._left = len(self._attempts)
-        if self._attempts:
-            self.box.mailbox.put_first([attempt.start for attempt in self._attempts])
-        else:
+        if not self._attempts:
             self._nobody()
+            return None
+        first, *others = self._attempts
+        if others:
+            self.box.mailbox.put_first([attempt.start for attempt in others])
+        return first.start()
 
     def _accepts(self, registration: Registration, event: Any) -> bool:
         asked = registration.pattern.predicate, registration.where
@@ -326,6 +329,8 @@ class Attempt:
     async def _steps(self) -> Any:
         while True:
             result: Any = self._called()
+            if result is None:
+                return None
             if inspect.isawaitable(result):
                 result = await on_loop(_awaited(result))
             elif isinstance(result, Generator):

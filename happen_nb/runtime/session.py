@@ -268,6 +268,8 @@ class Session:
         """Wait until the replica has what stood in the way; it may have been this very commit."""
         if newest > self.replica.position:
             await self.reach(newest, deadline)
+        elif newest and any(event.keyed for event in change.events):
+            pass  # an event's id is taken: whoever emits looks it up
         elif self.replica.unchanged(change.node, change.cut):
             await self._follower.check(remake=True)  # what was expected is gone: cleared, purged
             await asyncio.sleep(append.PAUSE)
