@@ -91,5 +91,5 @@ def idle():
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1].replace(",", "")) if len(sys.argv) > 1 else 1_000_000)
     idle()
+    main(int(sys.argv[1].replace(",", "")) if len(sys.argv) > 1 else 1_000_000)
