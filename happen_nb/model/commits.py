@@ -180,9 +180,10 @@ class CommitRecord:
         StateError
             Another client stored something that is not a JSON object.
         """
+        body = self.body  # before the state: another thread may be here, which lets go of the body last
         state = self._state
         if state is None:
-            state = self._state = self._decode()
+            state = self._state = self._decode(body)
             self.body = b""  # decoded: the text is not needed again
         return state
 
@@ -198,10 +199,10 @@ class CommitRecord:
         """Take over a state that this process froze itself, so that it is not decoded again."""
         self._state, self.body = state, b""
 
-    def _decode(self) -> FrozenDict:
-        assert self.body is not None
+    def _decode(self, body: bytes | None) -> FrozenDict:
+        assert body is not None
         try:
-            state = loads(self.body)
+            state = loads(body)
         except ValueError as error:
             problem = str(error)
         else:
@@ -210,7 +211,7 @@ class CommitRecord:
             problem = f"it is a JSON {type(state).__name__.removeprefix('Frozen').lower()}, not an object"
         raise StateError(
             f'node "{self.node}" holds no readable state at revision {self.revision}: another client wrote '
-            f"{len(self.body)} bytes there ({problem}). Replace it with state.set({{...}}), or go back with "
+            f"{len(body)} bytes there ({problem}). Replace it with state.set({{...}}), or go back with "
             f"state.revert({self.revision - 1})"
         )
 
