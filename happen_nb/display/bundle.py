@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from happen_nb.display import events, failures, html, pages, replies, text, traces
+from happen_nb.display import events, failures, html, pages, replies, text, traces, verdicts
 from happen_nb.display.page import Page
 from happen_nb.display.tree import Budget
 
@@ -32,6 +32,7 @@ _PAGES: Final[dict[str, Callable[[Any], Page]]] = {
     "unheard_event": lambda x: events.unheard_event(x, Budget()),
     "handlers": events.handlers,
     "registration": events.registration,
+    "verdict": lambda x: verdicts.verdict(x, Budget()),
     "value": lambda x: pages.value(x, Budget()),
 }
 

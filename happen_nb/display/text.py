@@ -11,6 +11,7 @@ from happen_nb.display import failures as _failures
 from happen_nb.display import pages
 from happen_nb.display import replies as _replies
 from happen_nb.display import traces as _traces
+from happen_nb.display import verdicts as _verdicts
 from happen_nb.display.page import Block, Code, Column, Heading, Outline, Page, Table
 from happen_nb.display.spans import TIMES, Line, columns, plain, spoken
 from happen_nb.display.tree import WIDTH, Budget, Row
@@ -133,6 +134,11 @@ def handlers(x: shown.Handlers) -> str:
 def registration(x: shown.Registration) -> str:
     """A handler: whose it is, and what it takes."""
     return render(_events.registration(x))
+
+
+def verdict(x: shown.Verdict) -> str:
+    """A verdict: whether a rule holds, and what breaks it."""
+    return render(_verdicts.verdict(x, _budget()))
 
 
 def value(x: object) -> str:

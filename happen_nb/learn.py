@@ -1,0 +1,158 @@
+"""Exercises that check themselves: a rule, what it has to hold for, and what breaks it.
+
+Examples
+--------
+>>> from happen_nb.learn import check
+>>> for left in (2, 1, -1):
+...     commit = inventory.state.set({"pens": left})
+>>> check("there are never less than no pens", inventory, lambda state: state.get("pens", 0) >= 0)
+✗ there are never less than no pens · broken by 1 of 3 commits
+  first by commit of inventory · revision 3
+  ~ pens  1 → -1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from happen_nb.commits import Commit
+from happen_nb.connecting import current
+from happen_nb.display.failures import message
+from happen_nb.events import Event
+from happen_nb.model.transforms import takes_second
+from happen_nb.node import Node
+from happen_nb.shown import Shown
+from happen_nb.state import State
+
+if TYPE_CHECKING:
+    from happen_nb.trace import Trace
+
+Rule = Callable[..., object]
+
+
+class Verdict(Shown, kind="verdict"):
+    """Whether a rule holds; if not, what breaks it.
+
+    Attributes
+    ----------
+    says : str
+        The rule, in words.
+    ok : bool
+        Whether it holds; so does ``bool(verdict)``.
+    seen : int
+        How many commits or events it was looked at for.
+    noun : str
+        ``"commit"`` or ``"event"``.
+    broken : tuple
+        Those that break it.
+    error : str or None
+        What the rule itself raised at the first of them.
+    trace : Trace or None
+        What led to the first of them: the tree of the event that caused it, or that it is.
+    """
+
+    def __init__(
+        self,
+        says: str,
+        seen: int,
+        noun: str,
+        broken: tuple[Commit | Event, ...],
+        *,
+        error: str | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.says = says
+        self.seen = seen
+        self.noun = noun
+        self.broken = broken
+        self.error = error
+        self.trace = trace
+
+    @property
+    def ok(self) -> bool:  # noqa: D102 - described above
+        return bool(self.seen) and not self.broken
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+def check(
+    says: str,
+    what: Node | State | Iterable[Commit | Event],
+    rule: Rule,
+) -> Verdict:
+    """Look whether a rule holds for each state of a node, or for each commit or event.
+
+    Parameters
+    ----------
+    says : str
+        The rule in words: ``"no order is shipped twice"``.
+    what : Node, State, or iterable of Commit or Event
+        Of a node each state that it has had, the stored ones; else each of them: ``space.events("order.*")``,
+        ``node.state.history()``, ``space.journal()``.
+    rule : callable
+        ``rule(state)`` for a node, else ``rule(commit)`` or ``rule(event)``, is true where it holds. With a
+        second parameter it is also given the list of all before it. What it raises breaks the rule.
+
+    Returns
+    -------
+    Verdict
+        Shows what breaks the rule, with its cause. Where there is nothing to look at, it does not hold.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import check
+    >>> for order in ("o1", "o2", "o1"):
+    ...     event = orders.broadcast("shipped", order)
+    >>> verdict = check(
+    ...     "no order is shipped twice",
+    ...     space.events("shipped"),
+    ...     lambda event, earlier: event.payload not in [each.payload for each in earlier],
+    ... )
+    >>> verdict.ok, verdict.broken[0].sequence == event.sequence
+    (False, True)
+    """
+    items, looked_at = _items(what)
+    broken: list[Commit | Event] = []
+    error = None
+    with_earlier = takes_second(rule, "earlier") != "none"
+    for index, item in enumerate(items):
+        try:
+            holds = rule(looked_at[index], looked_at[:index]) if with_earlier else rule(looked_at[index])
+        except Exception as raised:
+            holds = False
+            if not broken:
+                error = message(raised)
+        if not holds:
+            broken.append(item)
+    trace = _trace(broken[0], what) if broken else None
+    noun = "event" if items and isinstance(items[0], Event) else "commit"
+    return Verdict(says, len(items), noun, tuple(broken), error=error, trace=trace)
+
+
+def _items(what: Any) -> tuple[list[Commit | Event], list[Any]]:
+    """The commits or events, and what the rule is given of each."""
+    if isinstance(what, Node | State):
+        commits = list((what.state if isinstance(what, Node) else what).history())
+        return [*commits], [commit.after for commit in commits]
+    items = list(what) if isinstance(what, Iterable) and not isinstance(what, str | Mapping) else [what]
+    for item in items:
+        if not isinstance(item, Commit | Event):
+            raise TypeError(
+                f"check: {item!r} is no commit or event; give a node, space.events(...), or a history"
+            )
+    return items, items
+
+
+def _trace(item: Commit | Event, what: Any) -> Trace | None:
+    """The tree that it belongs to, from the event that it is, or that caused it."""
+    if isinstance(item, Event):
+        return item._space.trace(item)
+    if item.cause is None:
+        return None
+    space = getattr(what, "_space", None) or current()
+    try:
+        return space.trace(item.cause)
+    except LookupError:  # it is older than what is kept
+        return None
