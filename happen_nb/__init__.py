@@ -115,6 +115,20 @@ __all__ = [
 ]
 
 
+def load_ipython_extension(shell: object) -> None:
+    """``%load_ext happen_nb``: completion of nodes, event types and paths, and ``%happen``."""
+    from happen_nb.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: object) -> None:
+    """``%unload_ext happen_nb``: without it again."""
+    from happen_nb.extension import unload
+
+    unload(shell)
+
+
 def __dir__() -> list[str]:
     """What completion offers: the public names, and not the modules that they come from."""
     return sorted(__all__)

@@ -127,6 +127,7 @@ def connect(
     name: str = "default",
     store: str | os.PathLike[str] | None = None,
     fresh: bool | Literal["force"] = False,
+    receipts: bool | None = None,
     token: str | None = None,
     user: str | None = None,
     password: str | None = None,
@@ -152,6 +153,9 @@ def connect(
         the project's root, else ``./.happen``. ``":memory:"``: private, and nothing is left at the end.
     fresh : bool or "force", optional
         Empty the space, at every such call; refused while another process is connected, unless "force".
+    receipts : bool, optional
+        Wait at the end of each cell for what it caused, and show that below it, in one line that unfolds.
+        The stop button ends the waiting. Off at first; without it, it stays as it is.
     token, user, password : str, optional
         NATS credentials.
     credentials : path, optional
@@ -198,6 +202,7 @@ async def _connect(
     name: str = "default",
     store: str | os.PathLike[str] | None = None,
     fresh: bool | Literal["force"] = False,
+    receipts: bool | None = None,
     token: str | None = None,
     user: str | None = None,
     password: str | None = None,
@@ -221,6 +226,8 @@ async def _connect(
     space = await on_io(_open(target, name, options))
     if fresh:
         await space._refresh(force=fresh == "force")
+    if receipts is not None:
+        space._follow_cells(on=receipts)
     registry.current = space
     return space
 

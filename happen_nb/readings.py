@@ -252,7 +252,8 @@ def refuse_in_callback(call: str) -> None:
 
 
 async def _effects(session: Session, record: EventRecord, timeout: float | None) -> TraceNode:
-    return await Effects(session, record).tree(timeout)
+    (tree,) = await Effects(session, [record]).trees(timeout)
+    return tree
 
 
 def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:

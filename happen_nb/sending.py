@@ -207,7 +207,9 @@ class Sender:
             stored = await on_io(emitting.publish(session, record, deadline))
         finally:
             session.dispatch.emitted.pop(record.id, None)
-        return Event(stored, space, repeated=stored.nonce != record.nonce)
+        repeated = stored.nonce != record.nonce
+        space._made(stored, repeated=repeated)
+        return Event(stored, space, repeated=repeated)
 
     async def _send(self, record: EventRecord, timeout: float) -> Reply:
         space, _ = self._emits_as

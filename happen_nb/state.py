@@ -166,6 +166,9 @@ class State(Shown, kind="state"):
             else:
                 applied = await on_io(session.commit(change, deadline))
             if applied is not None:
+                self._space._changed(applied)
+                for each in evaluation.emitted:
+                    self._space._made(each.event._record, repeated=each.event.repeated)
                 return Commit(*applied)
 
     def _evaluate(
@@ -207,7 +210,9 @@ class State(Shown, kind="state"):
         record = cut.nodes.get(self._name)
         if record is None or record.deleted:
             change = Change(self._name, initial, self._body(initial), cut, origin=causes.here())
-            await on_io(session.commit(change, time.monotonic() + session.timeout))
+            applied = await on_io(session.commit(change, time.monotonic() + session.timeout))
+            if applied is not None:
+                self._space._changed(applied)
 
     async def _delete(self) -> Commit | None:
         session = self._space._session
@@ -221,6 +226,7 @@ class State(Shown, kind="state"):
             change = Change(self._name, EMPTY, None, cut, origin=causes.here())
             applied: Applied | None = await on_io(session.commit(change, deadline))
             if applied is not None:
+                self._space._changed(applied)
                 return Commit(*applied)
 
     def revert(self, revision: int) -> Commit:

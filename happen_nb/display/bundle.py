@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from happen_nb.display import events, failures, html, pages, replies, text, traces, verdicts
+from happen_nb.display import events, failures, html, pages, receipts, replies, text, traces, verdicts
 from happen_nb.display.page import Page
 from happen_nb.display.tree import Budget
 
@@ -27,6 +27,7 @@ _PAGES: Final[dict[str, Callable[[Any], Page]]] = {
     "event": lambda x: events.event(x, Budget()),
     "events": lambda x: events.events(x, Budget()),
     "trace": lambda x: traces.trace(x, Budget()),
+    "receipt": lambda x: receipts.receipt(x, Budget()),
     "reply": lambda x: replies.reply(x, Budget()),
     "unheard": events.unheard,
     "unheard_event": lambda x: events.unheard_event(x, Budget()),

@@ -15,6 +15,7 @@ from happen_nb.display import _protocols as shown
 from happen_nb.display import events as _events
 from happen_nb.display import failures as _failures
 from happen_nb.display import pages
+from happen_nb.display import receipts as _receipts
 from happen_nb.display import replies as _replies
 from happen_nb.display import traces as _traces
 from happen_nb.display import verdicts as _verdicts
@@ -140,6 +141,11 @@ def trace(x: shown.Trace) -> str:
     return render(_traces.trace(x, Budget()))
 
 
+def receipt(x: shown.Receipt) -> str:
+    """A receipt: what a cell caused."""
+    return render(_receipts.receipt(x, Budget()))
+
+
 def reply(x: shown.Reply) -> str:
     """A reply: how far it is, or what came out."""
     return render(_replies.reply(x, Budget()))
@@ -208,7 +214,7 @@ def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Outline):
-        return _outline(block.steps)
+        return _outline(block.steps, folded=block.folded)
     return iter((_code(block) if isinstance(block, Code) else f"<div>{_line(block.line)}</div>",))
 
 
@@ -275,14 +281,15 @@ def _table(table: Table) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _outline(steps: tuple[Step, ...]) -> Iterator[str]:
+def _outline(steps: tuple[Step, ...], *, folded: bool) -> Iterator[str]:
     """Lists in lists, without recursion; the outline itself bounds how deep."""
     yield "<ul>"
     depths = [step.depth for step in steps[1:]]
     for step, following in zip(steps, [*depths, 0], strict=True):
         line, detail = _line(step.line), "".join(_block(step.detail)) if step.detail else ""
         if following > step.depth:
-            yield f"<li><details open><summary>{line}</summary>{detail}<ul>"
+            yield f"<li><details{'' if folded else ' open'}><summary>{line}</summary>{detail}<ul>"
+            folded = False
         elif detail:
             yield f"<li><details><summary>{line}</summary>{detail}</details></li>"
         else:

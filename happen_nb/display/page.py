@@ -64,9 +64,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """Lines below each other; HTML folds what is below one, and the detail of one."""
+    """Lines below each other; HTML folds what is below one, and the detail of one.
+
+    ``folded`` begins with the first one closed.
+    """
 
     steps: tuple[Step, ...]
+    folded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from happen_nb.display import _protocols as shown
 from happen_nb.display import events as _events
 from happen_nb.display import failures as _failures
 from happen_nb.display import pages
+from happen_nb.display import receipts as _receipts
 from happen_nb.display import replies as _replies
 from happen_nb.display import traces as _traces
 from happen_nb.display import verdicts as _verdicts
@@ -109,6 +110,11 @@ def events(x: shown.Events) -> str:
 def trace(x: shown.Trace) -> str:
     """What followed from an event: a tree of events and commits."""
     return render(_traces.trace(x, _budget()))
+
+
+def receipt(x: shown.Receipt) -> str:
+    """A receipt: what a cell caused."""
+    return render(_receipts.receipt(x, _budget()))
 
 
 def reply(x: shown.Reply) -> str:

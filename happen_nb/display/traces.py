@@ -58,6 +58,17 @@ def trace(x: shown.Trace, budget: Budget) -> Page:
     return Page(heading, (Outline(_steps(x.root, budget, times=x.times)),))
 
 
+def outline(line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int = SHOWN) -> Outline:
+    """A line that unfolds to what followed from each of the roots, `limit` lines or a few more."""
+    steps = [Step(0, line)]
+    for index, root in enumerate(roots):
+        if len(steps) > limit or not budget.weight:
+            steps.append(Step(1, part(f"… {len(roots) - index:,} more")))
+            break
+        steps += (replace(step, depth=step.depth + 1) for step in _steps(root, budget, times=False))
+    return Outline(tuple(steps), folded=True)
+
+
 def _title(root: TraceNode) -> str:
     if root.event is not None:
         return name(root.event.type)

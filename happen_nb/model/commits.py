@@ -188,6 +188,11 @@ class CommitRecord:
         return state
 
     @property
+    def mark(self) -> str:
+        """What stands for it in the paths of what follows from it: its id, if it has one."""
+        return self.id or f"{self.node}.{self.sequence}"
+
+    @property
     def readable(self) -> bool:
         """Whether `state` can be decoded."""
         try:

@@ -70,9 +70,8 @@ def of_event(event: EventRecord, node: str, handler: str) -> Scope:
 
 def of_commit(record: CommitRecord, callback: str) -> Scope:
     """The scope in which a callback is called with a commit: its cause, and a path that is one longer."""
-    id = record.id or f"{record.node}.{record.sequence}"
     cause = record.origin
-    origin = Origin(cause.cause, cause.correlation or id, cause.by, (*cause.path, id))
+    origin = Origin(cause.cause, cause.correlation or record.mark, cause.by, (*cause.path, record.mark))
     return Scope(record.node, f'{callback}, watching "{record.node}"', origin)
 
 

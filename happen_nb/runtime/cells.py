@@ -32,6 +32,8 @@ class Cells:
         self._identified = False
         self._thread = threading.main_thread()
         self._hooked: Any = None
+        self._followers: list[Callable[[int], object]] = []
+        self._taken_off = 0
 
     def begin(self, cell: str, *, identified: bool = False, request: str | None = None) -> None:
         """A run of `cell` begins, by a `request` of the front end: take off what its last run registered.
@@ -41,15 +43,28 @@ class Cells:
         if self._depth and request == self._request:
             self._depth += 1
             return
-        self._take_off(cell)
+        self._taken_off = self._take_off(cell)
         self._cell, self.run, self._identified = cell, object(), identified
         self._request, self._depth = request, 1
 
     def end(self) -> None:
         """The run has ended: nothing registered from now on belongs to it."""
         self._depth = max(0, self._depth - 1)
-        if not self._depth:
-            self._cell = self.run = None
+        if self._depth or self._cell is None:
+            return
+        replaced = min(self._taken_off, len(self._registered.get(self._cell, ())))
+        self._cell = self.run = None
+        for follower in list(self._followers):
+            follower(replaced)
+
+    def follow(self, follower: Callable[[int], object]) -> Callable[[], None]:
+        """Call `follower` at the end of each run of a cell, this one included; returns what ends that.
+
+        It is told how many registrations of the last run were replaced.
+        """
+        self._hook()
+        self._followers.append(follower)
+        return lambda: self._followers.remove(follower)
 
     def here(self) -> object:
         """The run of a cell, or of a module's body, that this is; None elsewhere, and in other threads."""
@@ -81,9 +96,11 @@ class Cells:
             return self._cell, self.run
         return None, None
 
-    def _take_off(self, place: str) -> None:
-        for stop in self._registered.pop(place, []):
+    def _take_off(self, place: str) -> int:
+        registered = self._registered.pop(place, [])
+        for stop in registered:
             stop()
+        return len(registered)
 
     def _hook(self) -> None:
         """Follow the runs of cells, where there are cells; the running one has begun already."""

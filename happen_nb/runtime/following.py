@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 from happen_nb.errors import HappenTimeoutError
 from happen_nb.journal import eventlog, history
+from happen_nb.model.commits import EventRecord
 from happen_nb.model.trace import TraceNode, build
 
 if TYPE_CHECKING:
-    from happen_nb.model.commits import CommitRecord, EventRecord
+    from collections.abc import Sequence
+
+    from happen_nb.model.commits import HandledRecord
+    from happen_nb.model.trace import Change
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
 
@@ -45,53 +49,93 @@ class Stored:
 
 
 class Effects:
-    """What an event causes, collected as it comes by."""
+    """What events and commits cause, collected as it comes by.
 
-    def __init__(self, session: Session, event: EventRecord) -> None:
+    Parameters
+    ----------
+    session : Session
+    roots : sequence of EventRecord
+    commits : sequence of (CommitRecord, CommitRecord or None)
+        Each with the one before it on its node.
+    """
+
+    def __init__(
+        self, session: Session, roots: Sequence[EventRecord], commits: Sequence[Change] = ()
+    ) -> None:
         self._session = session
-        self._event = event
-        self._events: dict[str, EventRecord] = {event.id: event}
-        self._commits: dict[int, tuple[CommitRecord, CommitRecord | None]] = {}
+        self._roots = roots
+        self._changes = commits
+        self._ids = {root.id for root in roots} | {record.mark for record, _ in commits}
+        self._events: dict[str, EventRecord] = {root.id: root for root in roots}
+        self._commits: dict[int, Change] = {}
         self._stops = [session.feed.listen(self._event_came), session.replica.listen(self._commit_came)]
 
     def _event_came(self, event: EventRecord) -> None:
-        if self._event.id in event.path:
+        if self._follows(event.path):
             self._events[event.id] = event
 
     def _commit_came(self, applied: Applied) -> None:
-        if self._follows(applied.record):
+        if self._follows(applied.record.origin.path):
             self._commits[applied.record.sequence] = (applied.record, applied.previous)
 
-    async def tree(self, timeout: float | None) -> TraceNode:
-        """The tree of it as it is now, or when all of it is handled, in every process."""
+    def _follows(self, path: Sequence[str]) -> bool:
+        return not self._ids.isdisjoint(path)
+
+    async def trees(self, timeout: float | None) -> list[TraceNode]:
+        """A tree for each root, in journal order: as it is now, or when all is handled, in every process."""
+        starts = [root.sequence for root in self._roots] + [record.sequence for record, _ in self._changes]
+        start = min(starts)
         try:
-            await self._read_stored()
-            if timeout is None:
+            await self._read_stored(start)
+            if timeout is None or not self._events:
                 await self._session.dispatch.flush()
             else:
                 await self._wait(time.monotonic() + timeout, timeout)
-            handled = await eventlog.handled(self._session.stream, since=self._event.sequence)
+            handled = await eventlog.handled(self._session.stream, since=start)
         finally:
             for stop in self._stops:
                 stop()
-        known = [record for record in handled if record.event in self._events]
-        return build(self._event, self._events.values(), self._commits.values(), known)
+        return self._grown([record for record in handled if record.event in self._events])
 
-    async def _read_stored(self) -> None:
+    async def _read_stored(self, start: int) -> None:
         """What was stored before this began to listen."""
         stream = self._session.stream
-        start = self._event.sequence
         for event in await eventlog.events(stream, lambda _: True, since=(start, 0)):
             self._event_came(event)
         commits = await history.commits(stream, None, since=start - 1)
-        newest = await history.before_each(stream, [each for each in commits if self._follows(each)])
+        found = [each for each in commits if self._follows(each.origin.path)]
+        newest = await history.before_each(stream, found)
         for record in commits:
-            if self._follows(record):
+            if self._follows(record.origin.path):
                 self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
             newest[record.node] = record
 
-    def _follows(self, record: CommitRecord) -> bool:
-        return self._event.id in record.origin.path
+    def _grown(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
+        """What was collected, each at the root that it grew from."""
+        events: dict[str, list[EventRecord]] = {}
+        commits: dict[str, list[Change]] = {}
+        for event in self._events.values():
+            events.setdefault(self._root_of((*event.path, event.id)), []).append(event)
+        for change in self._commits.values():
+            commits.setdefault(self._root_of(change[0].origin.path), []).append(change)
+        done: dict[str, list[HandledRecord]] = {}
+        for handling in handled:
+            event = self._events[handling.event]
+            done.setdefault(self._root_of((*event.path, event.id)), []).append(handling)
+
+        def grow(root: EventRecord) -> TraceNode:
+            id = root.id
+            return build(root, events.get(id, ()), commits.get(id, ()), done.get(id, ()))
+
+        trees = [(root.position, grow(root)) for root in self._roots]
+        for record, before in self._changes:
+            stem = grow(EventRecord(record.mark, "", record.node))  # an event in the commit's place
+            tree = TraceNode(commit=record, before=before, children=stem.children)
+            trees.append(((record.sequence, -1), tree))
+        return [tree for _, tree in sorted(trees, key=lambda each: each[0])]
+
+    def _root_of(self, path: Sequence[str]) -> str:
+        return next(id for id in path if id in self._ids)
 
     async def _wait(self, deadline: float, timeout: float) -> None:
         pause = LOOK

@@ -77,7 +77,7 @@ def test_views_offer(space, name):
         (
             happen.connect,
             (
-                "servers *name *store *fresh *token *user *password *credentials *tls *replicas *history "
+                "servers *name *store *fresh *receipts *token *user *password *credentials *tls *replicas *history "
                 "*event_ttl *sync *timeout"
             ),
         ),

@@ -1,0 +1,103 @@
+"""Completion in JupyterLab with the IPython extension: the tab key in a cell that is being written."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.conftest import SHOTS, THEMES
+from tests.browser.test_live_reply import run_next, save
+
+SET_UP = """
+import happen_nb as happen
+%load_ext happen_nb
+space = happen.connect(name="completion", fresh=True)
+orders = space.create_node("orders", initial={"orders": {"o1": {"status": "open", "total": 3}}})
+stock = space.create_node("stock", initial={"pens": 3})
+service = space.create_node("customer-service", initial={})
+stock.on("order.{paid,sent}", lambda event: None)
+orders.broadcast("order.lost")
+"""
+EDITOR = "() => jupyterapp.shell.currentWidget.content.activeCell.editor"
+
+
+@pytest.fixture
+def cell(lab, tab):
+    """The second cell of a notebook, empty, in which one can type."""
+    save(lab, "completion.ipynb", [SET_UP, ""])
+    tab.open("completion.ipynb")
+    run_next(tab)
+    tab.page.wait_for_function("() => jupyterapp.shell.currentWidget.content.activeCellIndex === 1")
+    tab.command("notebook:enter-edit-mode")
+    return tab.page
+
+
+def typed(page, text, left=0):
+    """Type into the cell, go back by some characters, and press the tab key."""
+    page.evaluate(f"text => ({EDITOR})().replaceSelection(text)", text)
+    for _ in range(left):
+        page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Tab")
+
+
+def listed(page):
+    """What the popup offers."""
+    page.locator(".jp-Completer-item").first.wait_for()
+    return page.locator(".jp-Completer-item .jp-Completer-match").all_inner_texts()
+
+
+def becomes(page, source):
+    """Wait until the cell is that."""
+    page.wait_for_function(f"source => ({EDITOR})().model.sharedModel.getSource() === source", arg=source)
+
+
+@pytest.mark.parametrize(
+    ("text", "left", "offered", "source"),
+    [
+        (
+            'orders.send("stock", "order.")',
+            2,
+            ["order.lost", "order.paid", "order.sent"],
+            'orders.send("stock", "order.lost")',
+        ),
+        (
+            'orders.state.get("orders.o1.',
+            0,
+            ["orders.o1.status", "orders.o1.total"],
+            'orders.state.get("orders.o1.status',
+        ),
+        (
+            'print("🙂"); space.send("cu")',
+            2,
+            ["customer-service"],
+            'print("🙂"); space.send("customer-service")',
+        ),
+        (
+            "lambda state, views: views.",
+            0,
+            ["customer_service", "orders", "stock", "collect", "get", "items", "keys", "space", "values"],
+            "lambda state, views: views.customer_service",
+        ),
+    ],
+)
+def test_the_popup_lists_what_fits_and_enter_takes_it(cell, text, left, offered, source):
+    typed(cell, text, left)
+    assert listed(cell) == offered
+
+    cell.keyboard.press("Enter")
+
+    becomes(cell, source)
+
+
+def test_how_it_looks(cell, tab):
+    SHOTS.mkdir(exist_ok=True)
+    typed(cell, 'orders.send("stock", "")', left=2)
+    listed(cell)
+    for theme, title in THEMES.items():
+        tab.command("apputils:change-theme", {"theme": title})
+        cell.locator("#jupyterlab-splash").wait_for(state="detached")
+        cell.screenshot(
+            path=SHOTS / f"completion-{theme}.png", clip={"x": 0, "y": 0, "width": 1000, "height": 700}
+        )
+
+    assert tab.console_errors == []
+    assert tab.off_site == []
