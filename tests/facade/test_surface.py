@@ -77,8 +77,8 @@ def test_views_offer(space, name):
         (
             happen.connect,
             (
-                "servers *name *store *fresh *receipts *token *user *password *credentials *tls *replicas *history "
-                "*event_ttl *sync *timeout"
+                "servers *name *store *fresh *receipts *token *user *password *credentials *tls *replicas "
+                "*history *event_ttl *sync *timeout"
             ),
         ),
         (happen.create_node, "name *initial"),
