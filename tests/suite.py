@@ -22,7 +22,7 @@ from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-PART_LIMIT = 900.0  # seconds after which a part is ended: a hanging process must not hide the other parts
+PART_LIMIT = 1500.0  # seconds after which a part is ended: a hanging process must not hide the other parts
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
 NO_CHROMIUM = "no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM"
