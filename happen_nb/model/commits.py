@@ -93,6 +93,11 @@ class HandledRecord:
     attempts: int = 1
     by: str = ""
 
+    @property
+    def took(self) -> bool:
+        """Whether the handler took the event, and its filter did not refuse it."""
+        return self.outcome != "refused"
+
 
 @dataclass(frozen=True, slots=True)
 class OwnerRecord:

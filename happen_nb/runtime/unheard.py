@@ -39,8 +39,8 @@ async def find_unheard(session: Session) -> list[NotHeard]:
     if not events:
         return []
     records = await eventlog.handled(session.stream, since=events[0].sequence - 1)
-    taken = {record.event for record in records if record.outcome != "refused"}
-    refused = {record.event for record in records if record.outcome == "refused"}
+    taken = {record.event for record in records if record.took}
+    refused = {record.event for record in records if not record.took}
     left = [event for event in events if event.id not in taken]
     still = await _still_open(session, [event.id for event in left])
     owners = [owner for owner in dispatch.owners.all() if owner.incarnation is not None]

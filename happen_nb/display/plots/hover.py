@@ -50,7 +50,7 @@ class Hover:
         if x.payload is not None:
             yield from _wrapped(plain(summary(x.payload, _PAYLOAD * ROOM - 20)))
         handled = self._x.handlings.get(x.id, ())
-        taken = sorted({each.node for each in handled if each.outcome != "refused"})
+        taken = sorted({each.node for each in handled if each.took})
         yield line(f"handled by {_listed([_name(node) for node in taken])}" if taken else "handled by nobody")
         failed = [each for each in handled if each.outcome == "failed"]
         yield from (line(f"! {_name(each.node)}  {_error(each.error)}") for each in failed[:_ERRORS])
