@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
-from happen_nb.connecting import current
+from happen_nb.connecting import registry
 from happen_nb.display.failures import message
 from happen_nb.events import Event
 from happen_nb.model.transforms import takes_second
@@ -26,6 +26,7 @@ from happen_nb.shown import Shown
 from happen_nb.state import State
 
 if TYPE_CHECKING:
+    from happen_nb.space import Space
     from happen_nb.trace import Trace
 
 Rule = Callable[..., object]
@@ -113,7 +114,9 @@ def check(
     >>> verdict.ok, verdict.broken[0].sequence == event.sequence
     (False, True)
     """
-    items, looked_at = _items(what)
+    state = what.state if isinstance(what, Node) else what
+    space = state._space if isinstance(state, State) else registry.current
+    items, looked_at = _items(state)
     broken: list[Commit | Event] = []
     error = None
     with_earlier = takes_second(rule, "earlier") != "none"
@@ -126,15 +129,15 @@ def check(
                 error = message(raised)
         if not holds:
             broken.append(item)
-    trace = _trace(broken[0], what) if broken else None
+    trace = _trace(broken[0], space) if broken else None
     noun = "event" if items and isinstance(items[0], Event) else "commit"
     return Verdict(says, len(items), noun, tuple(broken), error=error, trace=trace)
 
 
 def _items(what: Any) -> tuple[list[Commit | Event], list[Any]]:
     """The commits or events, and what the rule is given of each."""
-    if isinstance(what, Node | State):
-        commits = list((what.state if isinstance(what, Node) else what).history())
+    if isinstance(what, State):
+        commits = list(what.history())
         return [*commits], [commit.after for commit in commits]
     items = list(what) if isinstance(what, Iterable) and not isinstance(what, str | Mapping) else [what]
     for item in items:
@@ -145,13 +148,12 @@ def _items(what: Any) -> tuple[list[Commit | Event], list[Any]]:
     return items, items
 
 
-def _trace(item: Commit | Event, what: Any) -> Trace | None:
+def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
     """The tree that it belongs to, from the event that it is, or that caused it."""
     if isinstance(item, Event):
         return item._space.trace(item)
-    if item.cause is None:
+    if item.cause is None or space is None:
         return None
-    space = getattr(what, "_space", None) or current()
     try:
         return space.trace(item.cause)
     except LookupError:  # it is older than what is kept

@@ -47,6 +47,19 @@ def test_the_commit_that_breaks_it_is_named_with_the_event_that_led_to_it(space:
     ]
 
 
+def test_a_node_of_another_space_than_the_current_one_has_its_trace_too(space: happen.Space) -> None:
+    stock = space.create_node("stock", initial={"pens": 1})
+    stock.on("sold", lambda _: stock.state.set({"pens": 0}) and None)
+    sold = space.broadcast("sold")
+    sold.settle()
+    with happen.connect(store=":memory:", name="current"):
+        verdict = check("there are pens", stock, lambda state: state["pens"])
+
+    assert verdict.trace is not None
+    assert verdict.trace.root.event is not None
+    assert verdict.trace.root.event.id == sold.id
+
+
 def test_a_rule_may_look_at_all_before(space: happen.Space) -> None:
     for order in ("o1", "o2", "o1", "o1"):
         space.broadcast("shipped", order)
