@@ -266,11 +266,10 @@ class Session:
         self, newest: int, change: Change, seen: Expected, deadline: float
     ) -> Applied | None:
         """Wait until the replica has what stood in the way; it may have been this very commit."""
+        taken = newest > 0 and any(event.keyed for event in change.events)  # whoever emits looks the id up
         if newest > self.replica.position:
             await self.reach(newest, deadline)
-        elif newest and any(event.keyed for event in change.events):
-            pass  # an event's id is taken: whoever emits looks it up
-        elif self.replica.unchanged(change.node, change.cut):
+        elif not taken and self.replica.unchanged(change.node, change.cut):
             await self._follower.check(remake=True)  # what was expected is gone: cleared, purged
             await asyncio.sleep(append.PAUSE)
         return seen.applied
