@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -153,6 +153,18 @@ class Cluster:
                 return self.servers[name]
             time.sleep(0.05)
         raise AssertionError(f"nobody leads {stream}")
+
+    def change_leader(self, stream: str, pause: Callable[[], float]) -> None:
+        """Kill the server that leads a stream, and start it again when the others have gone on without it.
+
+        `pause` gives the seconds before each of the two.
+        """
+        time.sleep(pause())  # the random moment itself
+        leader = self.leader(stream)
+        leader.kill()
+        time.sleep(pause())
+        leader.start()
+        self.wait_whole(stream)
 
     def kill(self) -> None:
         """End all three."""

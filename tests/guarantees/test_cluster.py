@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 
 import pytest
 
@@ -40,12 +39,7 @@ def test_a_killed_leader_loses_nothing_and_fails_no_call(
         ]
         start_together(loads)
         for _ in range(kills):
-            time.sleep(choose.uniform(0.5, 2.0))  # the random moment itself
-            leader = cluster.leader(f"KV_happen_{name}")
-            leader.kill()
-            time.sleep(choose.uniform(0.5, 2.0))  # the others go on without it
-            leader.start()
-            cluster.wait_whole(f"KV_happen_{name}")
+            cluster.change_leader(f"KV_happen_{name}", lambda: choose.uniform(0.5, 2.0))
         told = Told.by(loads)
 
         log.info("%d leaders killed, %d commits, longest call %.2f s", kills, told.count, told.longest)

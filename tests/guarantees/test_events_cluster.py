@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from pathlib import Path
 
 import pytest
 
 import happen_nb as happen
+from tests.guarantees.broadcasting import Broadcasting
 from tests.guarantees.processes import Processes, eventually
 from tests.guarantees.servers import Cluster, Server
-from tests.guarantees.test_events_ownership_disturbed import Broadcasting
 from tests.guarantees.witness import Witness
 
 log = logging.getLogger(__name__)
@@ -33,12 +32,7 @@ def test_a_killed_leader_loses_no_event_and_doubles_none(
         peer.ask("handle", node="shop", pattern="tick", how="count", witness=str(witness.path))
         with Broadcasting(space) as broadcasting:
             for _ in range(kills):
-                time.sleep(choose.uniform(0.3, 1.0))  # the random moment itself
-                leader = cluster.leader(f"KV_happen_{name}")
-                leader.kill()
-                time.sleep(choose.uniform(0.3, 1.0))  # the others go on without it
-                leader.start()
-                cluster.wait_whole(f"KV_happen_{name}")
+                cluster.change_leader(f"KV_happen_{name}", lambda: choose.uniform(0.3, 1.0))
         sent = broadcasting.sent
         eventually(lambda: len(witness.handled("shop")) >= len(sent), within=60)
 

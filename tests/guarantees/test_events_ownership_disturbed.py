@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 import happen_nb as happen
+from tests.guarantees.broadcasting import Broadcasting
 from tests.guarantees.processes import Peer, Processes, eventually
 from tests.guarantees.servers import Server
 from tests.guarantees.witness import Witness
 
 log = logging.getLogger(__name__)
-
-PAUSE = 0.01
-"""Seconds between two broadcasts."""
 
 
 @dataclass(frozen=True)
@@ -47,36 +44,6 @@ class Plan:
         acts = [name for name in names for _ in range(getattr(self, name))]
         choose.shuffle(acts)
         return acts
-
-
-class Broadcasting:
-    """Broadcasts 0, 1, 2, ... in a thread of its own."""
-
-    def __init__(self, space: happen.Space) -> None:
-        self.sent: list[int] = []
-        self.failed: list[str] = []
-        self._space = space
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        number = 0
-        while not self._stop.wait(PAUSE):
-            try:
-                self._space.broadcast("tick", number)
-            except happen.HappenError as error:
-                self.failed.append(f"{number}: {error}")
-            else:
-                self.sent.append(number)
-            number += 1
 
 
 class Crowd:
