@@ -227,7 +227,7 @@ async def _connect(
     if fresh:
         await space._refresh(force=fresh == "force")
     if receipts is not None:
-        space._follow_cells(on=receipts)
+        space._receipts.show(on=receipts)
     registry.current = space
     return space
 

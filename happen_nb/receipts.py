@@ -6,10 +6,10 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb.errors import HappenError, HappenTimeoutError
 from happen_nb.runtime.activity import Snapshot
@@ -20,11 +20,14 @@ from happen_nb.runtime.output import run
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
+    from happen_nb.events import Event
     from happen_nb.model.commits import EventRecord
     from happen_nb.model.trace import TraceNode
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.space import Space
+
+T = TypeVar("T")
 
 WAIT: Final = 10.0
 """Seconds that a cell waits for what it caused."""
@@ -36,16 +39,41 @@ FOLLOWED: Final = 1000
 
 @dataclass
 class Caused:
-    """What a run of a cell did by itself."""
+    """What a run of a cell did by itself.
 
+    The events and commits themselves are let go once there are too many to follow.
+    """
+
+    ids: set[str] = field(default_factory=set)
+    """What stands for them in the causes of what follows."""
+    made: int = 0
+    changed: int = 0
+    repeated: int = 0
     events: list[EventRecord] = field(default_factory=list)
     commits: list[Applied] = field(default_factory=list)
-    repeated: int = 0
 
     @property
-    def ids(self) -> frozenset[str]:
-        """What stands for them in the causes of what follows."""
-        return frozenset([event.id for event in self.events] + [each.record.mark for each in self.commits])
+    def followed(self) -> bool:
+        """Whether there are few enough of them."""
+        return len(self.ids) <= FOLLOWED
+
+    def add_event(self, event: EventRecord) -> None:
+        """One that it said."""
+        self.made += 1
+        self._add(event.id, self.events, event)
+
+    def add_commit(self, applied: Applied) -> None:
+        """One that it made."""
+        self.changed += 1
+        self._add(applied.record.mark, self.commits, applied)
+
+    def _add(self, id: str, to: list[T], item: T) -> None:
+        self.ids.add(id)
+        if self.followed:
+            to.append(item)
+        else:
+            self.events.clear()
+            self.commits.clear()
 
 
 class Receipt(Shown, kind="receipt"):
@@ -68,8 +96,8 @@ class Receipt(Shown, kind="receipt"):
     def __init__(self, trees: list[TraceNode], caused: Caused, *, replaced: int = 0, note: str = "") -> None:
         totals = [tree.totals for tree in trees]
         self.trees = trees
-        self.events = sum(each.events for each in totals) or len(caused.events)
-        self.commits = sum(each.commits for each in totals) or len(caused.commits)
+        self.events = sum(each.events for each in totals) or caused.made
+        self.commits = sum(each.commits for each in totals) or caused.changed
         self.failures = sum(each.failures for each in totals)
         self.unheard = 0 if note else sum(_is_unheard(node) for tree in trees for node in tree)
         self.repeated = caused.repeated
@@ -89,36 +117,40 @@ class Receipts:
         self._space = space
         self._caused: dict[str | None, Caused] = {}
         self._lock = threading.Lock()
-        self._stop = cells.follow(self._ended)
+        self._stop: Callable[[], None] | None = None
 
-    def stop(self) -> None:
-        """Show none any more."""
-        self._stop()
+    def show(self, *, on: bool) -> None:
+        """Show them from the cell that runs now on, or no longer."""
+        if on and self._stop is None:
+            self._stop = cells.follow(self._ended)
+        elif not on and self._stop is not None:
+            self._stop()
+            self._stop = None
 
-    def made(self, event: EventRecord, *, repeated: bool) -> None:
+    def made(self, event: Event) -> None:
         """An event was stored by this process, or was there before. From any thread."""
-        if event.path:
-            return  # a handler's
+        if self._stop is None or event.path:  # one with a path is a handler's
+            return
         with self._lock:
             caused = self._caused.setdefault(run(), Caused())
-            if repeated:
+            if event.repeated:
                 caused.repeated += 1
             else:
-                caused.events.append(event)
+                caused.add_event(event._record)
 
     def changed(self, applied: Applied) -> None:
         """A commit was stored by this process. From any thread."""
-        if applied.record.origin.path:
+        if self._stop is None or applied.record.origin.path:
             return
         with self._lock:
-            self._caused.setdefault(run(), Caused()).commits.append(applied)
+            self._caused.setdefault(run(), Caused()).add_commit(applied)
 
     def _ended(self, replaced: int) -> None:
         """A run of a cell has ended: wait for what it caused, and show that."""
         with self._lock:
             caused = self._caused.pop(run(), Caused())
             self._caused.clear()
-        if not (caused.events or caused.commits or caused.repeated or replaced):
+        if not (caused.ids or caused.repeated or replaced):
             return
         from IPython.display import display
 
@@ -138,28 +170,28 @@ class Receipts:
         """What came of it, and what else there is to say."""
         try:
             with _stop_button():
-                wait_for(self._done(caused.ids))
-                if len(caused.ids) > FOLLOWED:
-                    return [], "too many to follow"
-                return wait_for(self._trees(caused, WAIT)), ""
+                return wait_for(self._done(caused)), "" if caused.followed else "too many to follow"
         except HappenTimeoutError as error:
             note = str(error).partition(": ")[2]
         except KeyboardInterrupt:
             note = "not waited for any longer"
-        return ([] if len(caused.ids) > FOLLOWED else wait_for(self._trees(caused, None))), note
+        return wait_for(self._trees(caused, None)), note
 
-    async def _done(self, ids: frozenset[str]) -> None:
-        """Wait for what follows here; what other cells caused may go on."""
-        activity, own = self._space._session.dispatch.activity, Snapshot(frozenset(), ids)
+    async def _done(self, caused: Caused) -> list[TraceNode]:
+        """Wait for what follows; what other cells caused may go on."""
+        activity, own = self._space._session.dispatch.activity, Snapshot(frozenset(), frozenset(caused.ids))
         deadline = time.monotonic() + WAIT
         while left := activity.left(own):
             if time.monotonic() > deadline:
                 names = ", ".join(dict.fromkeys(token.describe() for token in left))
                 raise HappenTimeoutError(f"receipt: still running: {names}")
             await on_io(asyncio.sleep(LOOK))
+        return await self._trees(caused, WAIT)
 
     async def _trees(self, caused: Caused, timeout: float | None) -> list[TraceNode]:
         """What followed, in every process."""
+        if not caused.followed:
+            return []
         trees: list[TraceNode] = await on_io(_grown(self._space._session, caused, timeout))
         return trees
 
@@ -169,7 +201,7 @@ async def _grown(session: Session, caused: Caused, timeout: float | None) -> lis
 
 
 def _is_unheard(node: TraceNode) -> bool:
-    return node.event is not None and all(record.outcome == "refused" for record in node.handled)
+    return node.event is not None and not any(record.took for record in node.handled)
 
 
 @contextmanager

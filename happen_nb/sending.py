@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -207,9 +207,9 @@ class Sender:
             stored = await on_io(emitting.publish(session, record, deadline))
         finally:
             session.dispatch.emitted.pop(record.id, None)
-        repeated = stored.nonce != record.nonce
-        space._made(stored, repeated=repeated)
-        return Event(stored, space, repeated=repeated)
+        event = Event(stored, space, repeated=stored.nonce != record.nonce)
+        space._receipts.made(event)
+        return event
 
     async def _send(self, record: EventRecord, timeout: float) -> Reply:
         space, _ = self._emits_as
@@ -228,7 +228,7 @@ class Sender:
 async def commit_emitting(
     session: Session,
     change: Change,
-    emitted: list[Emission],
+    emitted: Sequence[Emission],
     deadline: float,
     known: dict[str, EventRecord],
 ) -> Applied | None:

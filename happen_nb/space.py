@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from happen_nb.dashboard import Dashboard
     from happen_nb.journal.server import NatsServer as Embedded
-    from happen_nb.model.commits import CommitRecord, EventRecord
+    from happen_nb.model.commits import CommitRecord
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
@@ -92,7 +92,7 @@ class Space(Shown, Sender, Pictures, kind="space"):
         self._dispatch = session.dispatch
         self._dispatch.host = Hosting(self)
         self._watches: dict[str, list[Watch]] = {}
-        self._receipts: Receipts | None = None
+        self._receipts = Receipts(self)
         self.views = Views(self)
         bridge().soon(session.replica.listen, self._heard)
 
@@ -390,26 +390,6 @@ class Space(Shown, Sender, Pictures, kind="space"):
         await on_io(self._session.stream.drop())
         await self._close()
 
-    # -- receipts ------------------------------------------------------------------------------------
-
-    def _follow_cells(self, *, on: bool) -> None:
-        """Show below each cell what it caused, or do so no longer."""
-        if on and self._receipts is None:
-            self._receipts = Receipts(self)
-        elif not on and self._receipts is not None:
-            self._receipts.stop()
-            self._receipts = None
-
-    def _made(self, event: EventRecord, *, repeated: bool) -> None:
-        """An event was stored by this process."""
-        if self._receipts is not None:
-            self._receipts.made(event, repeated=repeated)
-
-    def _changed(self, applied: Applied) -> None:
-        """A commit was made by this process."""
-        if self._receipts is not None:
-            self._receipts.changed(applied)
-
     def dashboard(self) -> Dashboard:
         """A widget with all of it: states, events, failures, a form to send, a slider through time."""
         from happen_nb.dashboard import Dashboard
@@ -431,7 +411,7 @@ class Space(Shown, Sender, Pictures, kind="space"):
         if session is None or self._closing:
             return
         self._closing = True
-        self._follow_cells(on=False)
+        self._receipts.show(on=False)
         try:
             await on_io(session.dispatch.close())  # what runs may come to its end, and still commit
         finally:

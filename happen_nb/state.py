@@ -30,13 +30,14 @@ from happen_nb.views import Views
 from happen_nb.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from happen_nb.live import Live
     from happen_nb.model.commits import EventRecord
     from happen_nb.node import Node
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
+    from happen_nb.sending import Emission
 
 
 class State(Shown, kind="state"):
@@ -161,15 +162,31 @@ class State(Shown, kind="state"):
             if _holds(record, new) and all(each.record.id in known for each in evaluation.emitted):
                 return Commit(record or self._nothing(), record, unchanged_at=cut.position)
             change = Change(self._name, new, self._body(new), cut, viewed if serializable else None, origin)
-            if evaluation.emitted:
-                applied = await commit_emitting(session, change, evaluation.emitted, deadline, known)
-            else:
-                applied = await on_io(session.commit(change, deadline))
+            applied = await self._commit(change, deadline, evaluation.emitted, known)
             if applied is not None:
-                self._space._changed(applied)
-                for each in evaluation.emitted:
-                    self._space._made(each.event._record, repeated=each.event.repeated)
                 return Commit(*applied)
+
+    async def _commit(
+        self,
+        change: Change,
+        deadline: float,
+        emitted: Sequence[Emission] = (),
+        known: dict[str, EventRecord] | None = None,
+    ) -> Applied | None:
+        """Store a change with what it emitted; None if something else was stored first."""
+        session = self._space._session
+        if emitted:
+            applied = await commit_emitting(
+                session, change, emitted, deadline, {} if known is None else known
+            )
+        else:
+            applied = await on_io(session.commit(change, deadline))
+        if applied is not None:
+            receipts = self._space._receipts
+            receipts.changed(applied)
+            for each in emitted:
+                receipts.made(each.event)
+        return applied
 
     def _evaluate(
         self, transform: Transform, cut: Cut, evaluation: Evaluation
@@ -210,9 +227,7 @@ class State(Shown, kind="state"):
         record = cut.nodes.get(self._name)
         if record is None or record.deleted:
             change = Change(self._name, initial, self._body(initial), cut, origin=causes.here())
-            applied = await on_io(session.commit(change, time.monotonic() + session.timeout))
-            if applied is not None:
-                self._space._changed(applied)
+            await self._commit(change, time.monotonic() + session.timeout)
 
     async def _delete(self) -> Commit | None:
         session = self._space._session
@@ -224,9 +239,8 @@ class State(Shown, kind="state"):
             if record is None or record.deleted:
                 return None
             change = Change(self._name, EMPTY, None, cut, origin=causes.here())
-            applied: Applied | None = await on_io(session.commit(change, deadline))
+            applied = await self._commit(change, deadline)
             if applied is not None:
-                self._space._changed(applied)
                 return Commit(*applied)
 
     def revert(self, revision: int) -> Commit:

@@ -124,8 +124,8 @@ def test_what_an_earlier_cell_left_running_is_not_waited_for(receipts: Kernel) -
 @pytest.mark.parametrize("call", ["space.broadcast('slow')", "await space.abroadcast('slow')"])
 def test_the_stop_button_ends_the_waiting(receipts: Kernel, call: str) -> None:
     receipts.do(GATE)
-    run = receipts.begin(f"print('begun')\n{call}\nNone")
-    run.until(lambda run: "begun" in run.stdout)
+    run = receipts.begin(f"{call}\nprint('said')")
+    run.until(lambda run: "said" in run.stdout)
     time.sleep(0.5)  # until it surely waits
     receipts.press_stop()
     run.wait()
