@@ -48,6 +48,7 @@ from happen_nb.events import Event, Events
 from happen_nb.model.drafts import draft
 from happen_nb.model.transforms import compose, put
 from happen_nb.node import Node
+from happen_nb.replay import Replay
 from happen_nb.reply import Reply
 from happen_nb.runtime.handling import Result
 from happen_nb.server import NatsServer
@@ -87,6 +88,7 @@ __all__ = [
     "PathError",
     "PatternError",
     "PayloadError",
+    "Replay",
     "Reply",
     "ReplyLostError",
     "Result",

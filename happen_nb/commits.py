@@ -147,10 +147,17 @@ class History(Listing[Commit], kind="history"):
     """
 
     def __init__(
-        self, node: str, records: Sequence[CommitRecord], limit: int | None, *, truncated: bool
+        self,
+        node: str,
+        records: Sequence[CommitRecord],
+        limit: int | None,
+        *,
+        truncated: bool,
+        occurred: Callable[[Sequence[CommitRecord]], list[datetime | None]],
     ) -> None:
         self.node = node
         self.truncated = truncated
+        self._occurred = occurred
         shown = records if limit is None else records[max(0, len(records) - limit) :]
         earlier = {record.node: record for record in records[: len(records) - len(shown)]}
         self._items = _chain(shown, earlier)
@@ -190,8 +197,10 @@ class History(Listing[Commit], kind="history"):
         *selectors, **named : path or callable
             What to draw, as for `to_frame`; without any, the numbers, texts and truth values at the top of
             the newest state. Where there is none, there is a gap.
-        x : "time", "revision", path or callable, optional
-            What goes from left to right; a state's own "time" is the path ``("time",)``.
+        x : "time", "revision", "occurred", path or callable, optional
+            What goes from left to right: when it was stored, how many commits there were, when what its
+            cause tells of happened (a commit without is left out), or a part of the state. A state's own
+            "time" is the path ``("time",)``.
 
         Returns
         -------
@@ -214,6 +223,8 @@ class History(Listing[Commit], kind="history"):
         }
         if isinstance(x, str) and x in known:
             title, places = known[x]
+        elif x == "occurred":
+            title, places = "when it occurred, UTC", self._occurred([commit._record for commit in self])
         else:
             title, places = _name(x), [lenient(commit.after, x) for commit in self]
         if not selectors and not named and self:

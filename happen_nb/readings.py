@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
@@ -21,7 +21,7 @@ from happen_nb.trace import Trace
 from happen_nb.unheard import Unheard
 
 if TYPE_CHECKING:
-    from happen_nb.model.commits import EventRecord
+    from happen_nb.model.commits import CommitRecord, EventRecord
     from happen_nb.model.trace import TraceNode
     from happen_nb.runtime.dispatch import Dispatch
     from happen_nb.runtime.session import Session
@@ -284,6 +284,24 @@ async def position_after(session: Session, since: Any) -> tuple[int, int]:
     if isinstance(since, int) and not isinstance(since, bool):
         return since, LAST
     return await on_io(position_of(session, since)), LAST
+
+
+async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list[datetime | None]:
+    """When that happened which the nearest cause of each commit tells of, in UTC; naive times are local."""
+    ids = {id for record in records for id in record.origin.path}
+    if not ids:
+        return [None] * len(records)
+    newest = max(record.sequence for record in records)
+    found = await on_io(eventlog.by_id(session.stream, ids, before=newest))
+    return [_occurred(record, found) for record in records]
+
+
+def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime | None:
+    for id in reversed(record.origin.path):
+        occurred = events[id].occurred if id in events else None
+        if occurred is not None:
+            return datetime.fromisoformat(occurred).astimezone(UTC)
+    return None
 
 
 LAST = 1 << 30

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.display.bundle import bundle
-from happen_nb.display.live import Live, publisher
+from happen_nb.display.live import Live, follow
 from happen_nb.errors import CancelledHandlingError, HappenTimeoutError
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -74,15 +74,8 @@ class Reply(Shown, kind="reply"):
         NotImplementedError
             It is done, or this is no notebook: IPython then shows it as it shows anything else.
         """
-        where = publisher()
-        if where is None:
-            raise NotImplementedError
-        live = Live(where, lambda: bundle(self, "reply"), lambda: self.done)
-        self._request.listen(live.tell)
-        if live.done_soon():
-            raise NotImplementedError
+        live = follow(lambda: bundle(self, "reply"), lambda: self.done, self._request.listen)
         self._lives.append(live)
-        live.start()
         cells.register(live.stop)
 
     def result(self, timeout: float | None = None) -> Any:

@@ -25,6 +25,7 @@ from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
 from happen_nb.readings import position_after, position_of, refuse_in_callback
 from happen_nb.receipts import Receipts
+from happen_nb.replay import Replaying
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
@@ -46,9 +47,11 @@ if TYPE_CHECKING:
 
 SETTLE_LOOK = 0.002
 """Seconds between looks at whether all is done."""
+SETTLE_LOOK_EACH = 5e-6
+"""Seconds more for each thing that is not done, since looking at many takes time from doing them."""
 
 
-class Space(Shown, Sender, Pictures, kind="space"):
+class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -210,7 +213,7 @@ class Space(Shown, Sender, Pictures, kind="space"):
                     f"{name} ({times:,})" if times > 1 else name for name, times in names.items()
                 )
                 raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {busy}")
-            await on_io(asyncio.sleep(SETTLE_LOOK))
+            await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
 
     def _deadline(self) -> float:
         """When a call that begins now has to be done."""

@@ -13,7 +13,7 @@ from happen_nb.model.frozen import FrozenDict, equal
 from happen_nb.model.paths import Selector, select
 from happen_nb.model.transforms import Transform, evaluate, takes_second
 from happen_nb.model.values import biggest_part, dumps
-from happen_nb.readings import position_of
+from happen_nb.readings import occurrences, position_of
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import (
     Evaluation,
@@ -31,6 +31,7 @@ from happen_nb.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from happen_nb.live import Live
     from happen_nb.model.commits import EventRecord
@@ -291,7 +292,10 @@ class State(Shown, kind="state"):
         records = await on_io(history.commits(stream, self._name, limit=more))
         later = bool(records) and records[0].revision > 1
         truncated = later and await on_io(history.oldest_revision(stream, self._name)) > 1
-        return History(self._name, records, limit, truncated=truncated)
+        return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
+
+    def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
+        return wait_for(occurrences(self._space._session, records))
 
     def at(self, when: Any) -> FrozenDict:
         """The state as it was.

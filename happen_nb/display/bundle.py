@@ -29,6 +29,7 @@ _PAGES: Final[dict[str, Callable[[Any], Page]]] = {
     "trace": lambda x: traces.trace(x, Budget()),
     "receipt": lambda x: receipts.receipt(x, Budget()),
     "reply": lambda x: replies.reply(x, Budget()),
+    "replay": replies.replay,
     "unheard": events.unheard,
     "unheard_event": lambda x: events.unheard_event(x, Budget()),
     "handlers": events.handlers,

@@ -70,7 +70,7 @@ def event(x: shown.Event, budget: Budget) -> Page:
     if x.repeated:
         parts.append(part("stored before"))
     if x.occurred is not None:
-        parts.append((Span(_iso(x.occurred), "occurred"),))
+        parts.append((Span(iso(x.occurred), "occurred"),))
     parts.append(when(x.time, zone=True))
     return Page(Heading("Event", name(x.type), tuple(parts)), _payload(x.payload, budget))
 
@@ -136,7 +136,7 @@ def _reason(reason: str) -> Line:
     return (Span(name(reason), "err"),)
 
 
-def _iso(moment: datetime) -> str:
+def iso(moment: datetime) -> str:
     """A moment in UTC; one without a zone as its sender wrote it."""
     known = moment if moment.tzinfo is None else moment.astimezone(UTC)
     return known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -158,7 +158,7 @@ def _newest(
 
 
 def _event_row(x: shown.Event, budget: Budget) -> tuple[Cell, ...]:
-    occurred = () if x.occurred is None else (Span(_iso(x.occurred), "moment"),)
+    occurred = () if x.occurred is None else (Span(iso(x.occurred), "moment"),)
     return (
         Cell(when(x.time)),
         Cell(occurred),

@@ -151,6 +151,11 @@ def reply(x: shown.Reply) -> str:
     return render(_replies.reply(x, Budget()))
 
 
+def replay(x: shown.Replay) -> str:
+    """A replay: how far it is."""
+    return render(_replies.replay(x))
+
+
 def unheard(x: shown.Sized[shown.Unheard]) -> str:
     """Events that nobody took: the newest, a line each."""
     return render(_events.unheard(x))

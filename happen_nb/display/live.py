@@ -40,6 +40,34 @@ def publisher() -> Publisher | None:
     return found
 
 
+def follow(
+    draw: Callable[[], Picture], done: Callable[[], bool], listen: Callable[[Callable[[], None]], object]
+) -> Live:
+    """Show in a notebook what is not done yet, until it is.
+
+    Parameters
+    ----------
+    draw, done : callable
+        As of `Live`.
+    listen : callable
+        Is given what to call when there is news.
+
+    Raises
+    ------
+    NotImplementedError
+        It is done, or this is no notebook: IPython then shows it as it shows anything else.
+    """
+    where = publisher()
+    if where is None:
+        raise NotImplementedError
+    live = Live(where, draw, done)
+    listen(live.tell)
+    if live.done_soon():
+        raise NotImplementedError
+    live.start()
+    return live
+
+
 class Live:
     """One output that is drawn anew when there is news, at most every `INTERVAL`; the last picture always.
 

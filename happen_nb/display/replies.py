@@ -1,21 +1,22 @@
-"""How a reply is shown: a line that says how far it is, then what came out."""
+"""How a reply and a replay are shown: a line that says how far it is, then what came out."""
 
 from __future__ import annotations
 
 from typing import Any, Final, TypeGuard
 
 from happen_nb.display import _protocols as shown
+from happen_nb.display.events import iso
 from happen_nb.display.failures import message
 from happen_nb.display.inline import fits, summary
 from happen_nb.display.page import Block, Heading, Note, Page
-from happen_nb.display.spans import Kind, Line, Span, name, one_line
+from happen_nb.display.spans import Kind, Line, Span, count, name, one_line
 from happen_nb.display.tree import Budget, tree
 
 _BAR = 20  # columns of the bar
 _VALUE = 60  # columns of a result or a progress in the line
 _ERROR = 300
 _FULL = 100.0
-_KINDS: Final[dict[str, Kind]] = {"done": "+", "failed": "err", "cancelled": "err"}
+_KINDS: Final[dict[str, Kind]] = {"done": "+", "failed": "err", "cancelled": "err", "stopped": "err"}
 
 
 def reply(x: shown.Reply, budget: Budget) -> Page:
@@ -31,6 +32,23 @@ def reply(x: shown.Reply, budget: Budget) -> Page:
     elif x.progress is not None:
         parts += _progress(x.progress)
     return Page(Heading("Reply of", name(x.target), tuple(parts)), blocks)
+
+
+def replay(x: shown.Replay) -> Page:
+    """Where it stands: how many events are stored, and which time it is in them."""
+    parts: list[Line] = [(Span(x.state, _KINDS.get(x.state, "plain")),)]
+    if x.state == "running" and x.total is not None:
+        parts += _progress({"done": x.stored, "total": x.total})
+    elif x.state == "done" or x.total is None:
+        parts.append((Span(count(x.stored, "event"), "plain"),))
+    else:
+        parts.append((Span(f"{x.stored:,} of {count(x.total, 'event')}", "plain"),))
+    if x._held:
+        parts.append((Span("waits for handlers", "plain"),))
+    if x.occurred is not None:
+        parts.append((Span(iso(x.occurred), "occurred"),))
+    error = () if x.error is None else (Note((Span(_brief(x.error), "err"),)),)
+    return Page(Heading("Replay of" if x.what else "Replay", name(x.what), tuple(parts)), error)
 
 
 def _brief(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from happen_nb.model.commits import CommitRecord, EventRecord
 from happen_nb.model.values import loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from happen_nb.journal.read import Stored
     from happen_nb.journal.stream import Stream
@@ -76,6 +76,22 @@ async def between(stream: Stream, start: int, end: int) -> list[EventRecord]:
     records = [record for item in (*own, *commits) for record in _told(stream.decode(item))]
     events = [record for record in records if isinstance(record, EventRecord)]
     return sorted(events, key=lambda record: record.position)
+
+
+async def by_id(stream: Stream, ids: Collection[str], *, before: int) -> dict[str, EventRecord]:
+    """Events with these ids, as `entries` gives them.
+
+    They are looked for from a sequence backwards, until all are found.
+    """
+    first, end, window = (await stream.info()).first, before, WINDOW
+    found: dict[str, EventRecord] = {}
+    while end >= first and len(found) < len(ids):
+        start = max(first, end - window + 1)
+        for entry in await entries(stream, start, end):
+            if isinstance(entry, EventRecord) and entry.id in ids:
+                found[entry.id] = entry
+        end, window = start - 1, 2 * window
+    return found
 
 
 async def entries(stream: Stream, start: int, end: int) -> list[Entry]:

@@ -28,10 +28,15 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What was open at one moment, and the chains that it belongs to."""
+    """What was open at one moment, and the chains that it belongs to.
+
+    ``families`` are beginnings of chains: one that ends with "_" stands for all that begin with it, as those
+    of a replay do.
+    """
 
     tokens: frozenset[Token]
     correlations: frozenset[str]
+    families: tuple[str, ...] = ()
 
 
 class Activity:
@@ -57,7 +62,8 @@ class Activity:
         """What is open now."""
         with self._lock:
             tokens = frozenset(self._open)
-        return Snapshot(tokens, frozenset(token.correlation for token in tokens))
+        correlations = frozenset(token.correlation for token in tokens)
+        return Snapshot(tokens, correlations, tuple(each for each in correlations if each.endswith("_")))
 
     def left(self, since: Snapshot) -> list[Token]:
         """What was open then and still is, and what has followed from it and is open."""
@@ -65,5 +71,7 @@ class Activity:
             return [
                 token
                 for token in self._open
-                if token in since.tokens or token.correlation in since.correlations
+                if token in since.tokens
+                or token.correlation in since.correlations
+                or token.correlation.startswith(since.families)
             ]

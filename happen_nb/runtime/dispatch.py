@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from happen_nb.model.commits import EventRecord, HandledRecord, OwnerRecord
     from happen_nb.runtime.handling import Host
+    from happen_nb.runtime.replaying import Line
     from happen_nb.runtime.replies import Request
     from happen_nb.runtime.session import Session
 
@@ -62,6 +63,7 @@ class Dispatch:
         self.registrations = Registrations()
         self.owners = Owners(session, self)
         self.emitted: dict[str, contextvars.Context | None] = {}
+        self.lines: set[Line] = set()
         self._boxes: dict[str, Box] = {}
         self.waiting = Waiting(self._boxes, self.answers)
         self._done: list[HandledRecord] = []
@@ -201,6 +203,10 @@ class Dispatch:
         boxes = list(self._boxes.values())
         return [each.event.id for box in boxes for each in list(box.open) if each.event.id in wanted]
 
+    def queued(self) -> int:
+        """How many events wait here for their handlers."""
+        return sum(len(box.queued) for box in self._boxes.values())
+
     # -- what was handled ----------------------------------------------------------------------------
 
     def handled(self, record: HandledRecord) -> None:
@@ -243,6 +249,9 @@ class Dispatch:
 
     async def close(self) -> None:
         """Let others take over, begin with no event any more, and store what was handled."""
+        for line in list(self.lines):
+            line.end_with_space()
+            await line.ended(LAST)
         if self.owners.leaving or not self.session.connection.connected:
             return
         mailboxes = [box.mailbox for box in self._boxes.values()]

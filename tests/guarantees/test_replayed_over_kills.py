@@ -1,0 +1,108 @@
+"""nats-server is killed in the middle of a replay and started again: nothing lost, doubled or reordered."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+
+import happen_nb as happen
+from happen_nb.journal import append
+from happen_nb.journal.wire import encode_event
+from happen_nb.model.commits import EventRecord
+from happen_nb.runtime.bridge import bridge
+from happen_nb.runtime.replaying import store_all
+from tests.guarantees.servers import Cluster, Server
+
+
+@pytest.mark.parametrize(
+    ("kills", "rows"),
+    [(4, 20_000), pytest.param(25, 120_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
+)
+def test_a_killed_server_loses_doubles_and_reorders_nothing(
+    mortal: Server, name: str, seed: int, kills: int, rows: int
+) -> None:
+    choose, got = random.Random(seed), []
+    with happen.connect(mortal.url, name=name) as space:
+        node = space.create_node("node")
+        node.on("row", lambda event: got.append(event.payload["n"]))
+        replay = space.replay(({"n": n} for n in range(rows)), type="row")
+        for kill in range(kills):
+            wanted = 0.9 * rows * (kill + choose.random()) / kills
+            while replay.stored < wanted:
+                time.sleep(0.001)
+            mortal.kill()
+            time.sleep(choose.uniform(0.0, 0.5))  # how long it is away
+            assert not replay.done, f"seed {seed}"
+            mortal.start()
+        replay.wait(60)
+        space.settle(120)
+
+        assert [event.payload["n"] for event in space.events("row")] == list(range(rows)), f"seed {seed}"
+        assert got == list(range(rows)), f"seed {seed}"
+        assert replay.stored == rows
+
+
+def test_an_answer_that_is_lost_is_not_asked_for_by_storing_twice(mortal: Server, name: str) -> None:
+    with happen.connect(mortal.url, name=name) as space:
+        replay = space.replay(({"n": n} for n in range(20_000)), type="row")
+        for wanted in (2_000, 9_000):
+            while replay.stored < wanted:
+                time.sleep(0.001)
+            mortal.freeze()
+            time.sleep(1.5)  # longer than a call waits before it is sent again
+            mortal.thaw()
+        replay.wait(60)
+
+        assert [event.payload["n"] for event in space.events("row")] == list(range(20_000))
+
+
+def test_a_server_that_stays_away_ends_it_and_what_is_stored_is_the_beginning(
+    mortal: Server, name: str
+) -> None:
+    with happen.connect(mortal.url, name=name, timeout=1) as space:
+        replay = space.replay(({"n": n} for n in range(1_000_000)), type="row")
+        while replay.stored < 1000:
+            time.sleep(0.001)
+        mortal.kill()
+        with pytest.raises((happen.NotStoredError, happen.OutcomeUnknownError)):
+            replay.wait(60)
+        assert replay.state == "failed"
+        mortal.start()
+        stored = [event.payload["n"] for event in space.events("row")]
+        assert stored == list(range(len(stored)))
+        assert len(stored) >= replay.stored
+
+
+def test_a_new_leader_of_a_cluster_loses_doubles_and_reorders_nothing(cluster: Cluster, name: str) -> None:
+    with happen.connect(cluster.url, name=name, replicas=3) as space:
+        stream = f"KV_happen_{name}"
+        cluster.wait_whole(stream)
+        replay = space.replay(({"n": n} for n in range(12_000)), type="row")
+        while replay.stored < 3_000:
+            time.sleep(0.001)
+        leader = cluster.leader(stream)
+        threading.Thread(target=leader.kill).start()
+        replay.wait(100)
+
+        assert [event.payload["n"] for event in space.events("row")] == list(range(12_000))
+
+
+@pytest.mark.parametrize("stored", [0, 1, 3, 5])
+def test_of_a_batch_that_is_stored_in_part_only_the_rest_is_stored(
+    server: Server, name: str, stored: int
+) -> None:
+    with happen.connect(server.url, name=name) as space:
+        session = space._session
+        records = [EventRecord(f"{session.new_id()}_{n}", "row", "notebook", n) for n in range(5)]
+        batch = [(record, encode_event(session.subjects, record, ttl=60)) for record in records]
+        for _, message in batch[:stored]:
+            bridge().wait(append.store(session.connection, [message], timeout=5, what="a part"))
+        space.settle()
+
+        for _ in range(2):
+            bridge().wait(store_all(session, batch, time.monotonic() + 5))
+
+        assert [event.payload for event in space.events("row")] == [0, 1, 2, 3, 4]
