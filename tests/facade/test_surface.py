@@ -12,7 +12,8 @@ import happen_nb as happen
 TOP = ["connect", "aconnect", "current", "create_node", "run", "spaces", "draft", "put", "compose"]
 SPACE = [
     "name create_node acreate_node nodes views at aat journal ajournal failures drop clear aclear",
-    "fork afork replay timeline graph trace dashboard server close aclose __enter__ __exit__ __aenter__ __aexit__",
+    "fork afork replay timeline graph trace dashboard",
+    "server close aclose __enter__ __exit__ __aenter__ __aexit__",
 ]
 STATE = [
     "get aget set aset revision history ahistory at aat revert arevert watch wait_for await_for",

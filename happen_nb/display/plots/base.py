@@ -55,7 +55,7 @@ def line(text: str) -> str:
 
 def figure(traces: Iterable[Any], *, title: str, height: int, **layout: Any) -> Figure:
     """A figure on clear paper; `title` is safe already."""
-    from plotly import graph_objects as go
+    from happen_nb.display.plots.picture import Picture
 
     common: dict[str, Any] = {
         "template": "none",
@@ -79,7 +79,7 @@ def figure(traces: Iterable[Any], *, title: str, height: int, **layout: Any) -> 
             "font": {"size": 11}, "itemsizing": "constant", "bgcolor": CLEAR,
         },
     }  # fmt: skip
-    return go.Figure(data=list(traces), layout={**common, **layout})
+    return Picture(data=list(traces), layout={**common, **layout})
 
 
 def axis(**more: Any) -> dict[str, Any]:

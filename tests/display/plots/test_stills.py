@@ -1,0 +1,162 @@
+"""The still picture that each figure carries, for where plotly's script is not."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import plotly.io
+import pytest
+
+from happen_nb.display.plots.picture import MOST, PLOTLY
+
+SVG = "{http://www.w3.org/2000/svg}"
+DRAWN = {SVG + name for name in ("svg", "g", "path", "text", "tspan")}
+HOSTILE = '<img src=x onerror="boom()">&amp;</text><script>boom()</script>$x^2$'
+
+
+@pytest.fixture
+def orders(space):
+    return space.create_node("orders", initial={"n": 0, "status": "new"})
+
+
+@pytest.fixture(autouse=True)
+def in_a_notebook(monkeypatch):
+    """Figures answer as they do where a notebook asks them."""
+    monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype")
+
+
+def picture(figure):
+    """The still picture of a figure as its mime bundle has it, parsed."""
+    image = figure._repr_mimebundle_()["text/html"]
+    packed = re.fullmatch(r'<img src="data:image/svg\+xml;base64,([\w+/=]+)" alt="[^"]+">', image)[1]
+    return ET.fromstring(base64.b64decode(packed))
+
+
+def texts(drawn):
+    return ["".join(text.itertext()).strip() for text in drawn.iter(SVG + "text")]
+
+
+def curves(drawn, width="2"):
+    """The descriptions of the lines of this width."""
+    return [path.get("d") for path in drawn.iter(SVG + "path") if path.get("stroke-width") == width]
+
+
+def test_a_timeline_has_its_lanes_its_marks_and_its_legend(space, orders):
+    @orders.on("order.*")
+    def take(event):
+        orders.state.set({"last": event.payload})
+        raise ValueError("no card")
+
+    space.broadcast("order.made", "o1").settle()
+    figure = space.timeline()
+    drawn = picture(figure)
+    assert {"orders", "notebook", "event", "commit", "failure", "time, UTC"} <= set(texts(drawn))
+    caps = [path.get("stroke-linecap") for path in drawn.iter(SVG + "path")]
+    assert {"round", "square"} <= set(caps)
+    assert "Timeline of" in figure._repr_mimebundle_()["text/plain"]
+    assert PLOTLY in figure._repr_mimebundle_()
+
+
+def test_a_graph_has_its_nodes_and_its_counts(space, orders):
+    orders.on("order.*", lambda event: None)
+    for _ in range(3):
+        space.broadcast("order.made").settle()
+    said = texts(picture(space.graph()))
+    assert {"orders", "notebook", "3"} <= set(said)
+
+
+def test_numbers_are_drawn_as_steps_and_texts_as_bands(orders):
+    for number in range(1, 4):
+        orders.state.set({"n": number, "status": "paid" if number > 1 else "new"})
+    drawn = picture(orders.state.history().plot(x="revision"))
+    assert {"n", "status", "new", "paid"} <= set(texts(drawn))
+    [steps] = curves(drawn)
+    assert steps.count("v-") == 3
+    assert "l" not in steps
+
+
+def test_times_that_occurred_are_labelled(space, orders):
+    @orders.on("reading")
+    def note(event):
+        orders.state.set({"n": event.payload})
+
+    first = datetime(2013, 2, 7, tzinfo=UTC)
+    rows = [{"n": number, "at": first + timedelta(days=number)} for number in range(4)]
+    space.replay(({"n": row["n"], "at": row["at"]} for row in rows), type="n", time="at").wait()
+    assert space.events("n")[0].occurred == first
+    for row in rows:
+        space.broadcast("reading", row["n"], occurred=row["at"]).settle()
+    said = texts(picture(orders.state.history().plot("n", x="occurred")))
+    assert "8 Feb 2013" in " ".join(said)
+
+
+def test_a_place_is_where_plotly_has_it(orders):
+    """Lines begin and end at the values that plotly is told, on the scale of the axis."""
+    for number in (10, 40, 20):
+        orders.state.set({"n": number, "status": "new"})
+    figure = orders.state.history().plot("n", x="revision")
+    figure.update_yaxes(range=[0, 100])
+    drawn = picture(figure)
+    [steps] = curves(drawn)
+    heights = [float(each) for each in re.findall(r"v(-?[\d.]+)", steps)]
+    assert heights[0] < 0, "a larger number is higher up"
+    assert heights == pytest.approx([heights[0], heights[0] * 3, heights[0] * -2], abs=0.3)
+
+
+def test_what_comes_from_others_is_text(space):
+    node = space.create_node("orders")
+    node.state.set({HOSTILE: 1, "text": HOSTILE})
+    for figure in (node.state.history().plot(), node.state.history().plot("text", x="revision")):
+        drawn = picture(figure)
+        assert {each.tag for each in drawn.iter()} <= DRAWN
+        assert not [name for each in drawn.iter() for name in each.attrib if name.startswith("on")]
+        assert "<img src=x" in " ".join(texts(drawn))
+
+
+def test_ten_thousand_events_are_still_a_small_picture(space, orders):
+    space.replay(({"n": number} for number in range(10_000)), type=lambda row: f"t.{row['n'] % 7}").wait()
+    figure = space.timeline(limit=10_000)
+    html = figure._repr_mimebundle_()["text/html"]
+    assert len(html) <= MOST * 4 / 3 + 200
+    assert "notebook" in texts(picture(figure))
+
+
+def test_what_is_too_much_for_a_still_picture_says_so(space, orders):
+    figure = space.timeline()
+    figure.add_scatter(
+        x=list(range(20_000)), y=[(number * 7919) % 1000 / 7 for number in range(20_000)], mode="lines"
+    )
+    assert any("too much for a still picture" in text for text in texts(picture(figure)))
+
+
+def test_what_is_added_to_a_figure_is_drawn_too(orders):
+    orders.state.set({"n": 5})
+    figure = orders.state.history().plot("n", x="revision")
+    figure.add_scatter(x=[1, 2], y=[0, 5], name="mine", mode="lines")
+    figure.add_pie(values=[1, 2])
+    figure.update_layout(title="Mine", showlegend=True)
+    assert {"Mine", "mine"} <= set(texts(picture(figure)))
+
+
+def test_what_cannot_be_drawn_as_a_still_picture_says_so_and_leaves_the_figure(orders):
+    orders.state.set({"n": 5})
+    figure = orders.state.history().plot("n", x="revision")
+    figure.add_scatter(x=np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[ns]"), y=np.arange(2))
+    figure.add_annotation(xref="x7", x=1, y=1, text="on no axis")
+    assert any("no still picture" in text for text in texts(picture(figure)))
+    assert PLOTLY in figure._repr_mimebundle_()
+
+
+def test_where_there_is_nothing_it_says_so(space):
+    figure = space.timeline()
+    assert figure._repr_mimebundle_()["text/plain"].splitlines()[1:]
+    assert texts(picture(figure))
+
+
+def test_a_front_end_that_brings_plotlys_own_html_gets_no_second_picture(space, orders, monkeypatch):
+    monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype+notebook_connected")
+    assert "<img" not in space.timeline()._repr_mimebundle_()["text/html"]
