@@ -74,7 +74,8 @@ def lab(tmp_path_factory):
     env |= {key: str(folder / key.lower()) for key in (*own, "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
     env |= {"HAPPEN_STORE": str(folder / ".happen")}
     command = [sys.executable, "-m", "happen_nb.cli", "lab", "--no-browser", "--port=0"]
-    command += ["--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"]
+    command += [f"--{app}.expose_app_in_browser=True" for app in ("LabApp", "JupyterNotebookApp")]
+    command += ["--LabApp.extension_manager=readonly"]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(
             command,
@@ -149,9 +150,9 @@ class Watched:
         if message.type == "error":
             self.console_errors.append(f"{message.text} ({message.location.get('url', '')})")
 
-    def open(self, notebook):
+    def open(self, notebook, place="lab/tree"):
         """Open a notebook with a kernel of its own, and wait until it is idle."""
-        self.page.goto(f"{self.lab.origin}/lab/tree/{notebook}?reset&token={self.lab.token}")
+        self.page.goto(f"{self.lab.origin}/{place}/{notebook}?reset&token={self.lab.token}")
         self.page.wait_for_function(OPEN, timeout=DEADLINE * 1000)
         self.page.evaluate(READY)
         self.page.wait_for_function(IDLE, timeout=DEADLINE * 1000)
