@@ -52,6 +52,23 @@ def test_ci_runs_the_test_command_of_the_readme():
     assert "exec python3 run.py test" in (ROOT / ".ci/run").read_text("utf-8")
 
 
+def test_the_readme_shows_the_real_output(space):
+    """What stands below a block of code is what its last line shows."""
+    shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
+    names = {}
+    for code, output in shown:
+        *statements, last = ast.parse(code).body
+        exec(compile(ast.Module(statements, []), "README.md", "exec"), names)
+        value = eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
+        assert repr(value) + "\n" == output
+    assert shown
+
+
+def test_the_picture_of_the_readme_is_there_and_small():
+    [picture] = re.findall(r"!\[[^]]+\]\((docs/[^)]+)\)", README)
+    assert (ROOT / picture).stat().st_size < 300_000
+
+
 def test_the_code_in_the_readme_runs(tmp_path):
     script = "\n".join(blocks("python"))
     done = subprocess.run(
