@@ -1,0 +1,124 @@
+"""How Sphinx builds the documentation: ``sphinx-build -W --keep-going -n -b html docs docs/_build``.
+
+It needs no network, neither to be built nor to be read.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import happen_nb
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+# -- what it is --------------------------------------------------------------------------------------
+
+project = PROJECT["name"]
+version = release = PROJECT["version"]
+copyright = f"the authors of {project}, {PROJECT['license']}"  # noqa: A001 - Sphinx names it so
+extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+default_role = "literal"  # `name` in a docstring is code
+nitpicky = True
+
+# -- pages and notebooks -----------------------------------------------------------------------------
+
+myst_enable_extensions = ["colon_fence", "deflist"]  # without dollarmath: $KV is a subject
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # the outputs that are saved are compared with a fresh kernel's by the tests
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # by default scripts of a CDN
+
+# -- reference ---------------------------------------------------------------------------------------
+
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "inherited-members": True}
+autodoc_inherit_docstrings = False  # what a list or a widget has is told elsewhere
+maximum_signature_line_length = 88
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in happen_nb.__all__}
+numpydoc_xref_ignore = "all"
+OTHERS = {*sys.stdlib_module_names, *dir(builtins), "Figure", "pd", "python", "timedelta"}
+"""What the names of others begin with, to which there are no links."""
+VARIABLES = {"F", "T"}
+
+# -- how it looks ------------------------------------------------------------------------------------
+
+html_theme = "furo"
+html_title = project
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+
+def bring_notebooks(app: Sphinx) -> None:
+    """Have the notebooks of the checkout beside the pages, since Sphinx reads one folder only."""
+    there = Path(app.srcdir, "notebooks")
+    there.mkdir(exist_ok=True)
+    found = {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
+    for copy in there.glob("*.ipynb"):
+        if copy.name not in found:
+            copy.unlink()
+    for name, content in found.items():
+        copy = there / name
+        if not copy.exists() or copy.read_bytes() != content:
+            new = copy.with_suffix(f".{os.getpid()}")
+            new.write_bytes(content)
+            new.replace(copy)
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Element) -> Element | None:
+    """Where a type of ours leads that an annotation names by its module; what others' names show as.
+
+    What is left is a link of ours that leads nowhere, and is told.
+    """
+    parts = node["reftarget"].replace(":", ".").split(".")
+    if parts[0] in OTHERS or parts[-1] in VARIABLES:
+        return shown
+    domain = env.domains.python_domain
+    ours = [name for name in domain.objects if name.startswith("happen_nb.") and name.split(".")[-1] == parts[-1]]
+    classes = [name for name in ours if domain.objects[name].objtype in {"class", "exception", "type"}]
+    if node["refdomain"] != "py" or len(classes) != 1:
+        return None
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "class", classes[0], node, shown)
+
+
+def skip_others(  # noqa: PLR0917 - Sphinx's
+    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
+) -> bool | None:
+    """Leave out what a class has from a class that is not ours."""
+    maker = getattr(obj, "fget", None) or getattr(obj, "func", None) or getattr(obj, "__objclass__", obj)
+    module = getattr(maker, "__module__", None) or project  # a plain value does not say
+    return None if module.startswith(project) else True
+
+
+def hide_constructor(  # noqa: PLR0917 - Sphinx's
+    app: Sphinx, what: str, name: str, obj: object, options: object, signature: str, returns: str
+) -> tuple[str, str] | None:
+    """Show how to make an object only where others than the library do."""
+    made_by_us = what in {"class", "exception"} and obj is not happen_nb.Result
+    return ("", "") if signature and made_by_us else None
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-skip-member", skip_others)
+    app.connect("autodoc-process-signature", hide_constructor)
+    app.connect("builder-inited", bring_notebooks)
+    app.connect("missing-reference", resolve)
