@@ -42,6 +42,7 @@ nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # by default scripts of a CDN
 
 # -- reference ---------------------------------------------------------------------------------------
 
+add_module_names = False
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
