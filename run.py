@@ -31,7 +31,7 @@ SCRIPTS = "Scripts" if os.name == "nt" else "bin"
 SUPPORTED = ("3.11", "3.12", "3.13")
 
 #: What a command needs beside the library: extras, and dependency groups.
-NEEDS: dict[str, tuple[str, list[str]]] = {"lab": ("lab", []), "test": ("lab", ["dev"])}
+NEEDS: dict[str, tuple[str, list[str]]] = {"lab": ("lab", []), "test": ("lab,docs", ["dev"])}
 
 
 def main() -> int:

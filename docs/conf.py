@@ -12,6 +12,8 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from numpydoc.xref import DEFAULT_LINKS
+
 import happen_nb
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 project = PROJECT["name"]
 version = release = PROJECT["version"]
-copyright = f"the authors of {project}, {PROJECT['license']}"  # noqa: A001 - Sphinx names it so
+copyright = f"the authors of {project}, {PROJECT['license']}"
 extensions = ["myst_nb", "numpydoc", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 default_role = "literal"  # `name` in a docstring is code
@@ -43,6 +45,7 @@ nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # by default scripts of a CDN
 # -- reference ---------------------------------------------------------------------------------------
 
 add_module_names = False
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -52,9 +55,10 @@ autodoc_inherit_docstrings = False  # what a list or a widget has is told elsewh
 maximum_signature_line_length = 88
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
+DEFAULT_LINKS.clear()  # Python's own documentation is on another site
 numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in happen_nb.__all__}
 numpydoc_xref_ignore = "all"
-OTHERS = {*sys.stdlib_module_names, *dir(builtins), "Figure", "pd", "python", "timedelta"}
+OTHERS = {*sys.stdlib_module_names, *dir(builtins), "Figure", "pd", "timedelta"}
 """What the names of others begin with, to which there are no links."""
 VARIABLES = {"F", "T"}
 
@@ -93,23 +97,26 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Eleme
     if parts[0] in OTHERS or parts[-1] in VARIABLES:
         return shown
     domain = env.domains.python_domain
-    ours = [name for name in domain.objects if name.startswith("happen_nb.") and name.split(".")[-1] == parts[-1]]
-    classes = [name for name in ours if domain.objects[name].objtype in {"class", "exception", "type"}]
-    if node["refdomain"] != "py" or len(classes) != 1:
+    ours = [
+        name
+        for name, known in domain.objects.items()
+        if name.startswith("happen_nb.")
+        and name.split(".")[-1] == parts[-1]
+        and known.objtype in {"class", "exception", "type"}
+    ]
+    if node["refdomain"] != "py" or len(ours) != 1:
         return None
-    return domain.resolve_xref(env, node["refdoc"], app.builder, "class", classes[0], node, shown)
+    return domain.resolve_xref(env, node["refdoc"], app.builder, "class", ours[0], node, shown)
 
 
-def skip_others(  # noqa: PLR0917 - Sphinx's
-    app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object
-) -> bool | None:
+def skip_others(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
     """Leave out what a class has from a class that is not ours."""
     maker = getattr(obj, "fget", None) or getattr(obj, "func", None) or getattr(obj, "__objclass__", obj)
     module = getattr(maker, "__module__", None) or project  # a plain value does not say
     return None if module.startswith(project) else True
 
 
-def hide_constructor(  # noqa: PLR0917 - Sphinx's
+def hide_constructor(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
     """Show how to make an object only where others than the library do."""

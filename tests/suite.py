@@ -100,8 +100,9 @@ CORE = ["tests", "--ignore=tests/browser", "--ignore=tests/notebooks"]
 ONCE = [
     "--ignore=tests/accidents",
     "--ignore=tests/guarantees",
-    "--ignore=tests/server",
-]  # kernels, kills and loads: they would disturb themselves
+    "--ignore=tests/server",  # these: kernels, kills and loads, which would disturb themselves
+    "--ignore=tests/test_docs.py",  # the same pages again
+]
 NOTEBOOKS = [
     "-p",
     "tests.notebooks.nbval_follow",

@@ -35,7 +35,13 @@ LONGEST_TEXT = 10_000
 
 
 class Result:
-    """What an async generator gives as its result: ``yield happen.Result(value)``."""
+    """What an async generator gives as its result: ``yield happen.Result(value)``.
+
+    Attributes
+    ----------
+    value : object
+        Anything with a JSON form.
+    """
 
     __slots__ = ("value",)
 

@@ -1,0 +1,130 @@
+"""The documentation: it is built without a warning and without a network, and nothing is missing in it."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from numpydoc.docscrape import NumpyDocString
+from sphinx.util.inventory import InventoryFile
+
+import happen_nb as happen
+from happen_nb import errors, learn
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+WITHOUT_A_NETWORK = """
+import socket, sys
+from sphinx.cmd.build import main
+
+def connect(*_):
+    raise SystemExit("the documentation is built without a network")
+
+socket.socket.connect = socket.socket.connect_ex = connect
+sys.exit(main(sys.argv[1:]))
+"""
+ERRORS = [name for name, each in vars(errors).items() if inspect.isclass(each) and name != "HappenError"]
+CLASSES = [getattr(happen, name) for name in happen.__all__ if inspect.isclass(getattr(happen, name))]
+KINDS = [each for each in CLASSES if not issubclass(each, Exception)]
+
+pytestmark = pytest.mark.timeout(300)  # it takes 20 s where nothing else runs
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built pages."""
+    folder = tmp_path_factory.mktemp("docs")
+    options = ["-W", "--keep-going", "-n", "-q", "-b", "html", "-d", str(folder / "doctrees")]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_NETWORK, *options, str(DOCS), str(folder / "html")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "html"
+
+
+@pytest.fixture(scope="module")
+def described(site):
+    """The names that the reference describes."""
+    inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
+    return {name for kind in inventory.data.values() for name in kind}
+
+
+def pages(site):
+    return [path for path in site.rglob("*.html") if path.name not in {"genindex.html", "search.html"}]
+
+
+def test_every_public_name_is_in_the_reference(described):
+    names = {
+        *(f"happen_nb.{name}" for name in happen.__all__),
+        "happen_nb.learn.check",
+        "happen_nb.learn.Verdict",
+    }
+    assert names - described == set()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, learn.Verdict], ids=lambda kind: kind.__name__)
+def test_every_public_attribute_is_in_the_reference(described, kind):
+    told = {each.name for each in NumpyDocString(inspect.getdoc(kind))["Attributes"]}
+    public = {
+        name
+        for base in kind.__mro__
+        if base.__module__.startswith("happen_nb")
+        for name in vars(base)
+        if not name.startswith("_")
+    }
+    place = f"happen_nb.learn.{kind.__name__}" if kind is learn.Verdict else f"happen_nb.{kind.__name__}"
+    assert {name for name in public - told if f"{place}.{name}" not in described} == set()
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_has_a_cause_and_a_cure(name):
+    page = (DOCS / "api/errors.md").read_text("utf-8")
+    assert inspect.getdoc(getattr(errors, name))
+    section = page.partition(f".. autoexception:: {name}\n")[2].partition(".. autoexception::")[0]
+    assert "**Cure:** " in section
+
+
+def test_every_notebook_is_a_page_with_its_saved_outputs(site):
+    notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    listed = re.findall(r'href="notebooks/([^"]+)\.html"', (site / "tutorials.html").read_text("utf-8"))
+    assert list(dict.fromkeys(listed)) == notebooks
+    for name in notebooks:
+        assert 'class="happen"' in (site / f"notebooks/{name}.html").read_text("utf-8")
+
+
+def test_reading_needs_no_network(site):
+    loads = re.compile(
+        r'<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"|url\(["\']?https?:'
+    )
+    texts = [*site.rglob("*.html"), *site.rglob("*.css")]
+    found = [(path.name, each) for path in texts for each in loads.findall(path.read_text("utf-8"))]
+    assert found == []
+
+
+def test_no_path_of_a_machine_is_in_a_page(site):
+    personal = (str(ROOT), str(Path.home()) + "/")
+    read = [path for path in site.rglob("*") if path.suffix in {".html", ".js", ".css", ".txt"}]
+    assert [path.name for path in read if any(each in path.read_text("utf-8") for each in personal)] == []
+
+
+def test_each_test_that_the_guarantees_name_is_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "guarantees.md").read_text("utf-8"))
+    assert len(named) > 30
+
+    def functions(path):
+        tree = ast.parse((ROOT / path).read_text("utf-8"))
+        return {
+            node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+
+    assert [f"{path}::{name}" for path, name in named if name not in functions(path)] == []
