@@ -41,6 +41,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]  # without dollarmath: $KV i
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # the outputs that are saved are compared with a fresh kernel's by the tests
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # by default scripts of a CDN
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]  # its HTML is shown
 
 # -- reference ---------------------------------------------------------------------------------------
 
@@ -56,7 +57,12 @@ maximum_signature_line_length = 88
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 DEFAULT_LINKS.clear()  # Python's own documentation is on another site
-numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in happen_nb.__all__}
+HELD = (
+    "Change CommitRecord Dashboard Diff EventRecord Failure Failures HandledRecord Handler Handlers Live "
+    "Origin Owner SpaceInfo Totals TraceNode Unheard Verdict"
+)
+"""Classes of which a user is given objects, and which `happen_nb` itself does not name."""
+numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in [*happen_nb.__all__, *HELD.split()]}
 numpydoc_xref_ignore = "all"
 OTHERS = {*sys.stdlib_module_names, *dir(builtins), "Figure", "pd", "timedelta"}
 """What the names of others begin with, to which there are no links."""

@@ -117,6 +117,19 @@ def test_no_path_of_a_machine_is_in_a_page(site):
     assert [path.name for path in read if any(each in path.read_text("utf-8") for each in personal)] == []
 
 
+def test_the_code_of_the_first_page_runs(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "index.md").read_text("utf-8"), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code + "\nassert stock.state.get('pens') == 5"],
+        cwd=tmp_path,
+        env={**os.environ, "HAPPEN_STORE": str(tmp_path / ".happen"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_each_test_that_the_guarantees_name_is_there():
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "guarantees.md").read_text("utf-8"))
     assert len(named) > 30
