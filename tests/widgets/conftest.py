@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.facade.processes import OtherProcess
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "display"))  # its hostile strings are shown here too
 
 
 @pytest.fixture

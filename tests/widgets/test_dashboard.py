@@ -14,7 +14,7 @@ from happen_nb import put
 from happen_nb.dashboard import CHILDREN, KEPT, OPEN, Dashboard
 from happen_nb.display.widgets import panel
 from happen_nb.errors import ClosedError, HistoryGoneError
-from tests.display.test_html import PAYLOADS
+from tests.display.hostile import PAYLOADS
 
 SCRIPTS = sorted(Path(panel.__file__).parent.glob("*.js"))
 

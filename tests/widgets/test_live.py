@@ -8,7 +8,7 @@ from IPython.display import HTML, Latex, Markdown
 
 from happen_nb.display.widgets.pane import Pane
 from happen_nb.errors import ClosedError, PathError
-from tests.display.test_html import PAYLOADS
+from tests.display.hostile import PAYLOADS
 
 
 def html_of(live):
