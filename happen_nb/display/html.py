@@ -38,6 +38,9 @@ _TAGS: Final[dict[Kind, tuple[str, str]]] = {
     "-": ('<i class="y">', "</i>"),
     "~": ('<i class="z">', "</i>"),
 }
+_CLASSES: Final = "happen mathjax_ignore tex2jax_ignore"  # a text between dollars is no formula
+_SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
+"""So that keys scroll what is too large for its place; JupyterLab keeps the arrow keys for its cells elsewhere."""
 _SIGNS: Final = frozenset("+-~")
 _BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a line may be broken after a bare "-"
 _LONG = 36  # columns from which on a cell may be broken into lines; what the style gives it at least
@@ -53,7 +56,7 @@ def render(page: Page) -> str:
     """A page as one HTML element that carries its style."""
     heading = _heading(page.heading) if page.heading else ""
     blocks = "".join(piece for block in page.blocks for piece in _block(block))
-    return f'<div class="happen"><style>{style()}</style>{heading}{blocks}</div>'
+    return f'<div class="{_CLASSES}"><style>{style()}</style>{heading}{blocks}</div>'
 
 
 def node(x: shown.Node) -> str:
@@ -224,7 +227,11 @@ def _block(block: Block) -> Iterator[str]:
 
 
 def _code(code: Code) -> str:
-    return f"<pre>{_text(chr(10).join(code.lines))}</pre>"
+    return _pre(chr(10).join(code.lines))
+
+
+def _pre(text: str) -> str:
+    return f"<pre {_SCROLLED}>{_text(text)}</pre>"
 
 
 def _tree(root: Row) -> Iterator[str]:
@@ -257,7 +264,7 @@ def _row(row: Row) -> Iterator[str]:
         yield from _below(row)
         yield "</details></li>"
     elif row.text:
-        yield f"<li><details><summary>{label}{_line(row.value)}</summary><pre>{_text(_lines(row.text))}</pre>"
+        yield f"<li><details><summary>{label}{_line(row.value)}</summary>{_pre(_lines(row.text))}"
         yield "</details></li>"
     else:
         yield f"<li>{label}{_line(row.preview or row.value)}</li>"
@@ -277,7 +284,7 @@ def _lines(text: str) -> str:
 def _table(table: Table) -> Iterator[str]:
     more = f'<tr><td colspan="{len(table.columns)}">{_text(table.more)}</td></tr>' if table.more else ""
     heads = "".join(f'<th scope="col"{_side(column)}>{_text(column.title)}</th>' for column in table.columns)
-    yield f"<table><thead><tr>{heads}</tr></thead><tbody>"
+    yield f"<table {_SCROLLED}><thead><tr>{heads}</tr></thead><tbody>"
     yield more if table.more_first else ""
     for row in table.rows:
         cells = (_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))

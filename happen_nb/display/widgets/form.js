@@ -59,6 +59,7 @@ function makeForm(tell, names) {
     setAnswer: ({ ask, text, error }) => {
       if (ask !== asked) return;
       answer.textContent = text;
+      answer.tabIndex = 0;
       answer.classList.toggle("e", Boolean(error));
     },
   };

@@ -19,15 +19,15 @@ function makeLog(tell, goTo) {
   const count = h("span", { class: "hn-quiet", role: "status" });
   const rows = h("div", { class: "hn-rows" });
   const earlier = h("button", { class: "hn-more", onclick: () => tell({ do: "earlier" }) }, "load earlier");
-  const list = { role: "listbox", tabindex: 0, "aria-activedescendant": id };
+  const list = { role: "listbox", tabindex: 0 };
   const events = { onscroll: soon, onkeydown: keys };
   const box = h("div", { class: "hn-log", "aria-label": "Events and commits", ...list, ...events }, rows);
-  const text = h("pre", { class: "hn-detail" });
+  const text = h("pre", { class: "hn-detail", tabindex: 0 });
   const moment = h("button", { onclick: () => selected && goTo(selected[0]) }, "show this moment");
   const detail = h("div", { hidden: true }, moment, text);
 
   const line = ([, , , ms, what]) => `${time(ms)} UTC · ${what}`;
-  const same = (one, other) => one && other && one[0] === other[0] && one[1] === other[1];
+  const same = (one, other) => one?.[0] === other?.[0] && one?.[1] === other?.[1];
   const words = ([, , , , ...texts]) => [...texts.slice(0, 3), plain(texts[3] ?? [])].join(" ").toLowerCase();
   const literal = (part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
   const pattern = (word) => new RegExp(word.split("*").map(literal).join(".*"));
@@ -74,6 +74,8 @@ function makeLog(tell, goTo) {
     const until = Math.min(shown.length, from + Math.ceil(box.clientHeight / ROW) + 6);
     rows.replaceChildren(...shown.slice(from, until).map((entry, at) => row(entry, from + at)));
     rows.style.paddingTop = `${from * ROW}px`;
+    if (rows.querySelector(`#${id}`)) box.setAttribute("aria-activedescendant", id);
+    else box.removeAttribute("aria-activedescendant");
     const [some, total] = [shown.length.toLocaleString("en"), entries.length.toLocaleString("en")];
     count.textContent = some === total ? total : `${some} of ${total}`;
     peek(shown.slice(from, until));

@@ -25,7 +25,7 @@ function makeProblems(tell, { retry, retryAll, clear, look, none }) {
     const times = h("span", { class: "hn-quiet" });
     const again = h("button", { onclick: () => tell({ do: retry, id }) }, "retry");
     const head = h("summary", {}, ...spans(line), times);
-    const folded = h("details", {}, head, h("pre", { class: "hn-detail" }, detail));
+    const folded = h("details", {}, head, h("pre", { class: "hn-detail", tabindex: 0 }, detail));
     const made = h("li", {}, detail ? folded : h("div", {}, ...head.childNodes), again);
     made.dataset.id = id;
     made.times = times;

@@ -5,18 +5,17 @@ function makeTabs(panels, changed) {
   const bar = h("div", { role: "tablist", class: "hn-tabs", onkeydown: keys });
   const tabs = panels.map(({ title, element }, at) => {
     const tab = h("button", { role: "tab", type: "button", onclick: () => choose(at) }, title);
-    element.setAttribute("role", "tabpanel");
-    element.setAttribute("aria-label", title);
     bar.append(tab);
     return tab;
   });
+  const shown = panels.map(({ title, element }) => h("div", { role: "tabpanel", "aria-label": title }, element));
 
   function choose(chosen) {
     current = panels[chosen].title;
     tabs.forEach((tab, at) => {
       tab.setAttribute("aria-selected", String(at === chosen));
       tab.tabIndex = at === chosen ? 0 : -1;
-      panels[at].element.hidden = at !== chosen;
+      shown[at].hidden = at !== chosen;
     });
     changed(current);
   }
@@ -32,7 +31,7 @@ function makeTabs(panels, changed) {
 
   choose(0);
   return {
-    element: h("section", { class: "hn-side" }, bar, ...panels.map(({ element }) => element)),
+    element: h("section", { class: "hn-side" }, bar, ...shown),
     current: () => current,
     setCount: (at, number) => {
       tabs[at].textContent = number ? `${panels[at].title} ${number.toLocaleString("en")}` : panels[at].title;

@@ -1,0 +1,93 @@
+"""What the package draws in JupyterLab, looked at by axe in the light and in the dark theme."""
+
+from __future__ import annotations
+
+from axe_playwright_python.base import AXE_SCRIPT
+from playwright.sync_api import expect
+
+from tests.browser import everything
+from tests.browser.conftest import THEMES
+from tests.browser.test_live_reply import save
+
+TEXTS = ["a note", "the pens are gone: ask for 12 more, or wait until Monday"]
+OURS = [".happen", ".hn-alive", ".js-plotly-plot"]
+DASHBOARD = [".hn-dash"]
+NOT_OURS = [
+    ["aria-input-field-name", ".noUi-handle"],  # ipywidgets gives its sliders no name, with a description or not
+]
+LOOK = """async ([ours, notOurs]) => {
+    const options = {resultTypes: ["violations", "passes"], elementRef: true};
+    const {violations, passes} = await axe.run({include: ours.map(each => [each])}, options);
+    const ours_ = (id, element) => !notOurs.some(([rule, those]) => rule === id && element.matches(those));
+    return {
+        found: violations.flatMap(({id, impact, nodes}) => nodes
+            .filter(({element}) => ours_(id, element))
+            .map(({html, failureSummary}) => [impact, `${id} (${impact}): ${html} ${failureSummary}`])),
+        contrasts: passes.find(({id}) => id === "color-contrast")?.nodes.length ?? 0,
+    };
+}"""
+# The body has no height and hides what overflows, so that axe would take all that is in it for hidden; nor
+# does it look at what JupyterLab has taken out of the page, or has scrolled out of sight at the top.
+IN_SIGHT = "body, #main { overflow: visible !important }"
+WHOLE = """async () => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    notebook.notebookConfig = {...notebook.notebookConfig, windowingMode: "none"};
+    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+}"""
+UNFOLDED = """() => {
+    document.querySelectorAll(".happen details").forEach(fold => { fold.open = true; });
+    document.querySelector(".jp-WindowedPanel-outer").scrollTop = 0;
+}"""
+
+
+def serious(page, selectors, contrasts):
+    """What axe finds there that keeps people out; it must have looked at so many texts at least."""
+    looked = page.evaluate(LOOK, [selectors, NOT_OURS])
+    assert looked["contrasts"] >= contrasts
+    return [told for impact, told in looked["found"] if impact in {"serious", "critical"}]
+
+
+def show_theme(tab, theme):
+    tab.command("apputils:change-theme", {"theme": THEMES[theme]})
+    tab.page.wait_for_function(
+        "light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "light"
+    )
+    tab.page.locator("#jupyterlab-splash").wait_for(state="detached")
+
+
+def test_axe_finds_nothing_serious_in_any_theme(lab, tab):
+    save(lab, "accessibility.ipynb", everything.cells(TEXTS))
+    tab.open("accessibility.ipynb")
+    page = tab.page
+    page.evaluate(WHOLE)
+    tab.run_all()
+    page.evaluate(AXE_SCRIPT)
+    page.add_style_tag(content=IN_SIGHT)
+    found = []
+    for theme in THEMES:
+        show_theme(tab, theme)
+        page.evaluate(UNFOLDED)
+        found += serious(page, OURS, contrasts=500)
+        for moment in moments(page.locator(".hn-dash")):
+            found += [f"{moment}: {each}" for each in serious(page, DASHBOARD, contrasts=20)]
+    assert found == []
+    assert page.locator(", ".join(OURS)).count() > 80
+    assert tab.console_errors == tab.off_site == []
+
+
+def moments(dashboard):
+    """A dashboard in each of its tabs, in the past, and in the present again."""
+    dashboard.get_by_role("treeitem").filter(has_text="node-0").click()
+    for name, shown in (("Send", "payload, as JSON"), ("Failures", "Traceback"), ("Unheard", "no pattern")):
+        dashboard.get_by_role("tab", name=name).click()
+        for fold in dashboard.locator("details:not([open]) > summary:visible").all():
+            fold.click()
+        expect(dashboard.get_by_text(shown).first).to_be_visible()
+        yield name
+    dashboard.get_by_role("tab", name="Events").click()
+    dashboard.get_by_role("option").first.click()
+    dashboard.get_by_role("button", name="show this moment").click()
+    expect(dashboard.locator(".hn-status")).to_have_text("past")
+    yield "the past"
+    dashboard.get_by_role("button", name="back to now").click()
+    dashboard.get_by_role("treeitem").filter(has_text="node-0").click()
