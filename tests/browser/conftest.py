@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
@@ -58,17 +59,25 @@ def pytest_collection_modifyitems(items):
 
 @dataclass
 class Lab:
-    """Where it serves."""
+    """Where it serves, and the environment of its kernels."""
 
     origin: str
     token: str
+    env: dict[str, str]
 
 
 @pytest.fixture(scope="package")
 def lab(tmp_path_factory):
-    """One JupyterLab for all, on a copy of the notebooks; nothing of the user's Jupyter is seen."""
+    """One JupyterLab for all, on a copy of the notebooks."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
+    with serving(folder) as lab:
+        yield lab
+
+
+@contextmanager
+def serving(folder):
+    """JupyterLab in a folder, as `happen lab` starts it; nothing of the user's Jupyter is seen."""
     own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR")
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     env |= {key: str(folder / key.lower()) for key in (*own, "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
@@ -90,7 +99,7 @@ def lab(tmp_path_factory):
             url = _first_url(process)
             assert url, (folder / "server.log").read_text()
             parts = urlsplit(url)
-            yield Lab(f"{parts.scheme}://{parts.netloc}", parse_qs(parts.query)["token"][0])
+            yield Lab(f"{parts.scheme}://{parts.netloc}", parse_qs(parts.query)["token"][0], env)
         finally:
             process.terminate()  # the server stops its kernels
             process.wait(DEADLINE)
@@ -113,13 +122,24 @@ def _first_url(process):
 @pytest.fixture(scope="package")
 def chromium(tmp_path_factory):
     """One browser for all, with a profile of its own."""
-    executable = os.environ.get("CHROMIUM") or shutil.which("chromium")
-    if not executable:
+    if not find_chromium():
         pytest.skip("no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM")
+    with browsing(tmp_path_factory.mktemp("profile")) as context:
+        yield context
+
+
+def find_chromium():
+    """Where it is installed, if it is."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium")
+
+
+@contextmanager
+def browsing(profile):
+    """Chromium with a profile in a folder."""
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            str(tmp_path_factory.mktemp("profile")),
-            executable_path=executable,
+            str(profile),
+            executable_path=find_chromium(),
             headless=True,
             args=FLAGS,
             viewport={"width": 1200, "height": 1400},
