@@ -13,7 +13,7 @@ from happen_nb.display.changes import changes, in_a_line
 from happen_nb.display.events import handler_outline
 from happen_nb.display.inline import fits, summary
 from happen_nb.display.page import Block, Cell, Column, Heading, Note, Page, more, part, table, when
-from happen_nb.display.spans import Line, Span, count, function, name, one_line
+from happen_nb.display.spans import Line, Span, byte_count, count, function, name, one_line
 from happen_nb.display.tree import Budget, tree
 from happen_nb.errors import ClosedError, HappenError
 
@@ -27,7 +27,6 @@ _CHANGES = 12  # changes in the fold of a commit in a table
 _SUMMARY = 60  # columns of a state or of a commit's changes in a table
 _ERROR = 300  # characters of an error in place of a value
 
-_KB, _MB = 1000, 1_000_000
 
 _Item = TypeVar("_Item")
 
@@ -241,7 +240,7 @@ def _space_row(x: shown.SpaceInfo) -> tuple[Cell, ...]:
     return (
         Cell((Span(name(x.name), "name"),)),
         Cell((Span(f"{x.nodes:,}", "plain"),)),
-        Cell((Span(_bytes(x.bytes), "plain"),)),
+        Cell((Span(byte_count(x.bytes), "plain"),)),
         Cell(when(x.last_change)),
     )
 
@@ -254,9 +253,3 @@ def _server_of(x: shown.Server | None) -> str:
 
 def _kept(x: shown.Server) -> str:
     return "in memory" if x.store is None or str(x.store) == ":memory:" else "stored in a folder"
-
-
-def _bytes(number: int) -> str:
-    if number < _KB:
-        return f"{number} B"
-    return f"{number / _KB:.1f} kB" if number < _MB else f"{number / _MB:,.1f} MB"

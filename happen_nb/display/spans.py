@@ -25,6 +25,7 @@ TIMES: Final = frozenset(get_args(TimeKind))
 _BARE = re.compile(r"[\w.-]+")
 _NAME_ROOM = 64
 _SECOND, _MINUTE = 0.9995, 60
+_SIZES = (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000))
 
 
 class Span(NamedTuple):
@@ -141,6 +142,20 @@ def count(number: int, noun: str) -> str:
     ('1 key', '9,990 items')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def byte_count(number: int) -> str:
+    """How much that is to store.
+
+    Examples
+    --------
+    >>> byte_count(12), byte_count(1234), byte_count(5_600_000_000)
+    ('12 B', '1.2 kB', '5.6 GB')
+    """
+    for unit, size in _SIZES:
+        if number >= size:
+            return f"{number / size:,.1f} {unit}"
+    return f"{number} B"
 
 
 def spoken(span: Span) -> str:

@@ -149,7 +149,7 @@ class Connection:
         version = self._client.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             raise HappenConnectionError(
-                f"{where}: this is nats-server {version.major}.{version.minor}.{version.patch}; "
+                f"{where}: this is nats-server {self.server_version}; "
                 f"happen_nb needs {OLDEST_SERVER[0]}.{OLDEST_SERVER[1]} or newer (atomic batches). "
                 "Upgrade the server"
             )
@@ -175,6 +175,12 @@ class Connection:
     def max_payload(self) -> int:
         """The largest message the server takes, in bytes."""
         return int(self._client.max_payload)
+
+    @property
+    def server_version(self) -> str:
+        """The version of the server that it is connected to now."""
+        version = self._client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back."""

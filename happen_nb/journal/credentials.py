@@ -109,14 +109,23 @@ async def check_tls(servers: Sequence[str], *, timeout: float) -> None:
         It does not.
     """
     for url in servers:
-        try:
-            async with asyncio.timeout(timeout):
-                line = await _first_line(check_address(url))
-        except (OSError, TimeoutError):
-            continue  # nobody there, or nobody who speaks first: connecting says so
-        info = orjson.loads(line[5:]) if line.startswith(b"INFO ") else {}
-        if not (info.get("tls_required") or info.get("tls_available")):
+        info = await greeting(url, timeout=timeout)
+        if info is not None and not (info.get("tls_required") or info.get("tls_available")):
             raise HappenConnectionError(f"{shown(url)}: this nats server offers no TLS; connect without tls")
+
+
+async def greeting(url: str, *, timeout: float) -> dict[str, Any] | None:
+    """What a server says of itself before anybody has proved anything: empty if it is no nats server.
+
+    None if nobody is there, or nobody who speaks first.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            line = await _first_line(check_address(url))
+    except (OSError, TimeoutError):
+        return None
+    said: dict[str, Any] = orjson.loads(line[5:]) if line.startswith(b"INFO ") else {}
+    return said
 
 
 async def _first_line(address: SplitResult) -> bytes:

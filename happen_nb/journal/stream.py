@@ -273,6 +273,15 @@ class SpaceInfo:
 async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]:
     """The spaces on a server, by name."""
     found: list[SpaceInfo] = []
+    for name, state in (await space_states(connection, timeout)).items():
+        nodes = await _count_nodes(connection, Subjects(name), timeout)
+        found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
+    return found
+
+
+async def space_states(connection: Connection, timeout: float) -> dict[str, dict[str, Any]]:
+    """What a server says of the streams of its spaces, by name; it only asks."""
+    found: dict[str, dict[str, Any]] = {}
     offset = 0
     while True:
         answer = await connection.api("STREAM.LIST", {"offset": offset}, timeout=timeout)
@@ -282,12 +291,10 @@ async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]
         for stream in streams:
             name = space_of(stream["config"]["name"])
             if name is not None:
-                nodes = await _count_nodes(connection, Subjects(name), timeout)
-                last = parse_time(stream["state"]["last_ts"])
-                found.append(SpaceInfo(name, nodes, stream["state"]["bytes"], last))
+                found[name] = stream["state"]
         offset += len(streams)
         if not streams or offset >= answer["total"]:
-            return sorted(found, key=lambda space: space.name)
+            return dict(sorted(found.items()))
 
 
 async def _count_nodes(connection: Connection, subjects: Subjects, timeout: float) -> int:

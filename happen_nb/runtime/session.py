@@ -19,6 +19,7 @@ from happen_nb.journal import append, history, wire
 from happen_nb.journal.append import BatchLostError, RefusedError
 from happen_nb.journal.connection import Connection
 from happen_nb.journal.follow import Follower
+from happen_nb.journal.presence import present
 from happen_nb.journal.stream import Info, Options, Stream
 from happen_nb.journal.subjects import Subjects
 from happen_nb.model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
@@ -40,8 +41,6 @@ log = logging.getLogger("happen_nb")
 BODY_ROOM = 4096
 """Bytes of a message that are left for its headers."""
 TRIM_EVERY = 256
-WHO_WAIT = 0.1
-"""Seconds in which the processes of a space answer who they are."""
 STALLED = 1.0
 """Seconds after which a wait for the follower makes it look again."""
 
@@ -359,22 +358,8 @@ class Session:
 
     async def others(self) -> list[dict[str, Any]]:
         """The other processes that are connected to the space now."""
-        found: dict[str, dict[str, Any]] = {}
-
-        async def heard(message: Answer) -> None:
-            if message.data:
-                answer = orjson.loads(message.data)
-                found[answer["incarnation"]] = answer
-
-        inbox = self.connection.new_inbox()
-        subscription = await self.connection.subscribe(inbox, heard)
-        try:
-            await self.connection.publish(self.subjects.who, reply=inbox)
-            await asyncio.sleep(WHO_WAIT)
-        finally:
-            await self.connection.unsubscribe(subscription)
-        found.pop(self.incarnation, None)
-        return list(found.values())
+        found = await present(self.connection, self.subjects)
+        return [other for other in found if other["incarnation"] != self.incarnation]
 
     # -- the whole space -----------------------------------------------------------------------------
 

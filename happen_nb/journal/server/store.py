@@ -41,11 +41,10 @@ def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
     """
     if store is not None:
         return None if os.fspath(store) == MEMORY else _absolute(os.fspath(store))
-    named = os.environ.get("HAPPEN_STORE")
-    if named == MEMORY:
+    found = wanted_store()
+    if found is None:
         return None
-    found = _absolute(named) if named else _nearest(Path.cwd())
-    if _is_read_only(found):
+    if is_read_only(found):
         logger.warning(
             "%s is read-only: the server keeps its data in memory, and they are gone at the end; "
             "to keep them, give a store: connect(store=...)",
@@ -53,6 +52,14 @@ def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
         )
         return None
     return found
+
+
+def wanted_store() -> Path | None:
+    """The folder for who gives none, read-only or not; None where the environment says in memory."""
+    named = os.environ.get("HAPPEN_STORE")
+    if named == MEMORY:
+        return None
+    return _absolute(named) if named else _nearest(Path.cwd())
 
 
 def _absolute(path: str) -> Path:
@@ -67,7 +74,8 @@ def _nearest(start: Path) -> Path:
     return next((folder / FOLDER for folder in inside if _exists(folder / FOLDER)), start / FOLDER)
 
 
-def _is_read_only(folder: Path) -> bool:
+def is_read_only(folder: Path) -> bool:
+    """Whether nothing can be written or made there."""
     existing = next((place for place in (folder, *folder.parents) if _exists(place)), folder)
     return existing.is_dir() and not os.access(existing, os.W_OK | os.X_OK)
 
