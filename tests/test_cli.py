@@ -143,7 +143,7 @@ def test_lab_opens_the_folder_it_is_told(tmp_path, home):
 
 
 def test_lab_without_jupyterlab_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr(cli.lab, "find_spec", lambda name: None)
     assert cli.main(["lab"]) == 1
     assert "pip install jupyterlab notebook" in capsys.readouterr().err
 

@@ -120,6 +120,30 @@ def find_nats_server() -> str:
     return str(Path(found).absolute())
 
 
+def version_of(program: str) -> str:
+    """The version that a nats-server program says it has.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        It cannot be run.
+
+    Examples
+    --------
+    >>> version_of(find_nats_server())
+    '2...'
+    """
+    said = subprocess.run(  # noqa: S603
+        [program, "--version"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return said.stdout.strip().rpartition("v")[2]
+
+
 def _is_program(path: Path) -> bool:
     return path.is_file() and os.access(path, os.X_OK)
 

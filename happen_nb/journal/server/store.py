@@ -13,6 +13,8 @@ logger = logging.getLogger("happen_nb")
 
 MEMORY = ":memory:"
 FOLDER = ".happen"
+IGNORE_ALL = "*\n"
+"""What the ``.gitignore`` in a store says."""
 _ROOT_MARKS = (".git", "pyproject.toml")
 _ELSEWHERE = 'give another folder as store, or store=":memory:"'
 
@@ -98,7 +100,7 @@ def prepare_store(store: Path, *, again: bool = False) -> None:
     """
     try:
         made = _make(store, parents=not again)
-        _check_owner(store)
+        check_owner(store)
         if made or store.name == FOLDER or not any(store.iterdir()):
             _ignore_in_git(store, made=made)
         if not os.access(store, os.W_OK | os.X_OK):
@@ -128,7 +130,8 @@ def _make(store: Path, *, parents: bool) -> bool:
     return True
 
 
-def _check_owner(store: Path) -> None:
+def check_owner(store: Path) -> None:
+    """Raise PermissionError for the folder of another user."""
     if sys.platform != "win32" and os.geteuid() not in {0, store.stat().st_uid}:
         raise PermissionError(13, f"it belongs to another user (id {store.stat().st_uid})")
 
@@ -140,7 +143,7 @@ def _ignore_in_git(store: Path, *, made: bool) -> None:
         return
     draft = store / f".gitignore.{os.getpid()}"
     try:
-        draft.write_text("*\n", encoding="utf-8")
+        draft.write_text(IGNORE_ALL, encoding="utf-8")
         draft.replace(ignore)
     except OSError:
         draft.unlink(missing_ok=True)

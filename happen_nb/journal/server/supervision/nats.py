@@ -16,7 +16,7 @@ from .hints import write_private
 
 LOOPBACK = "127.0.0.1"
 LOG = "server.log"
-_CONFIG = "nats.conf"
+CONFIG = "nats.conf"
 _PORTS = (20_000, 32_000)  # below the range from which systems take the ports of outgoing connections
 _PROBE_TIMEOUT = 0.25
 _STOP_TIMEOUT = 10.0
@@ -49,7 +49,7 @@ class NatsProcess:
         """Start it; it answers a little later."""
         self.port = port
         self.name = "happen" + os.urandom(8).hex()
-        config = os.path.join(self.folder, _CONFIG)
+        config = os.path.join(self.folder, CONFIG)
         self._write_config(config)
         log = self._open_log()
         try:

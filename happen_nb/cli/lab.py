@@ -1,65 +1,48 @@
-"""The command ``happen``: opens JupyterLab on notebooks, with the kernel of the Python it runs in."""
+"""``happen lab``: opens JupyterLab on notebooks, with the kernel of the Python it runs in."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from happen_nb.cli.parsing import Commands, add_command, refuse, tell
+
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
-_SETTINGS = Path(__file__).parent / "lab_settings"
+_SETTINGS = Path(__file__).parent.parent / "lab_settings"
+_DESCRIPTION = """\
+Open JupyterLab on a folder of notebooks. Its kernels run in the Python of this
+command, so happen_nb is there. Further options are passed on to JupyterLab."""
+_EXAMPLES = """\
+  happen lab                        ./notebooks, or this folder if there is none
+  happen lab tutorials              the folder tutorials
+  happen lab --no-browser --port=0  print the URL only; any port
+"""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        What follows ``happen``; ``sys.argv`` without it.
-
-    Returns
-    -------
-    int
-        0, or 1 when something is missing; the reason stands on stderr.
-    """
-    parser = _parser()
-    options, for_jupyter = parser.parse_known_args(arguments)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    return _lab(options, for_jupyter)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="happen", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"happen_nb {version('happen_nb')}")
-    lab = parser.add_subparsers(dest="command").add_parser(
-        "lab",
-        help="open JupyterLab",
-        description="Open JupyterLab on a folder of notebooks. Further options are passed on to JupyterLab.",
+def add_to(commands: Commands) -> None:
+    """Add it to the command line."""
+    parser = add_command(
+        commands, "lab", _run, help="open JupyterLab", description=_DESCRIPTION, examples=_EXAMPLES
     )
-    lab.add_argument(
+    parser.add_argument(
         "folder", nargs="?", type=Path, help="default: ./notebooks, or this folder if there is none"
     )
-    lab.add_argument("--no-browser", action="store_true", help="open no browser, only print the URL")
-    lab.add_argument("--port", type=int, help="try this port first (default: 8888)")
-    return parser
+    parser.add_argument("--no-browser", action="store_true", help="open no browser, only print the URL")
+    parser.add_argument("--port", type=int, help="try this port first (default: 8888)")
 
 
-def _lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
+def _run(options: argparse.Namespace, for_jupyter: list[str]) -> int:
     folder = options.folder or _default_folder()
     if not folder.is_dir():
-        return _refuse(f"there is no folder {folder}")
+        return refuse("lab", f"there is no folder {folder}")
     if find_spec("jupyterlab") is None:
-        return _refuse("JupyterLab is not installed: pip install jupyterlab notebook")
+        return refuse("lab", "JupyterLab is not installed: pip install jupyterlab notebook")
     from jupyterlab.labapp import LabApp
 
     _prefer_this_python()
@@ -71,12 +54,7 @@ def _lab(options: argparse.Namespace, for_jupyter: list[str]) -> int:
 
 
 def _print_url(server: ServerApp) -> None:
-    print(server.display_url.split()[0], flush=True)
-
-
-def _refuse(reason: str) -> int:
-    print(f"happen lab: {reason}", file=sys.stderr)
-    return 1
+    tell(server.display_url.split()[0])
 
 
 def _default_folder() -> Path:
@@ -106,7 +84,3 @@ def _prefer_this_python() -> None:
 def _put_first(variable: str, folder: Path) -> None:
     others = os.environ.get(variable)
     os.environ[variable] = os.pathsep.join([str(folder), others] if others else [str(folder)])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

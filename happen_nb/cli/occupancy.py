@@ -1,0 +1,88 @@
+"""Who has a store: its server, and the processes that are connected to it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from happen_nb.journal.connection import Connection
+from happen_nb.journal.credentials import Credentials
+from happen_nb.journal.presence import Attendance, attendance
+from happen_nb.journal.server.supervision.hints import in_use_elsewhere
+from happen_nb.journal.server.supervision.main import GRACE
+from happen_nb.journal.server.survey import Survey, survey
+
+TIMEOUT = 3.0
+"""Seconds for a server to answer."""
+PATIENCE = GRACE + 3.0
+"""Seconds in which a server that nobody uses any more has ended."""
+_LOOK = 0.05
+
+
+def attendance_at(servers: tuple[str, ...], credentials: Credentials) -> list[Attendance]:
+    """The spaces of a server, and who is connected to each.
+
+    Raises
+    ------
+    HappenError
+        It cannot be asked; the message says why.
+    """
+    return asyncio.run(_attendance_at(servers, credentials))
+
+
+async def _attendance_at(servers: tuple[str, ...], credentials: Credentials) -> list[Attendance]:
+    connection = await Connection.open(servers, credentials, timeout=TIMEOUT)
+    try:
+        return await attendance(connection, timeout=TIMEOUT)
+    finally:
+        await connection.close()
+
+
+def attendance_of(found: Survey) -> list[Attendance]:
+    """The same for the server of a store; nobody where none answers."""
+    if found.state != "serving":
+        return []
+    return attendance_at((found.url,), Credentials(token=found.hints.token))
+
+
+def people(attended: list[Attendance]) -> str:
+    """Who is in which space, for a person; empty if nobody is anywhere."""
+    return "; ".join(f'{one.people} (space "{one.space}")' for one in attended if one.processes)
+
+
+def occupied(store: Path) -> str:
+    """Who has a store, for a person; empty if nobody does, or will when its server has ended.
+
+    A server that nobody is connected to may be about to end: that is waited for.
+    """
+    found = survey(store)
+    there = people(attendance_of(found))
+    if not there:
+        found = at_rest(store)
+    return describe(found, there) if found.held else ""
+
+
+def at_rest(store: Path, seconds: float = PATIENCE) -> Survey:
+    """The store when its server has ended, or as it is after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while (found := survey(store)).held and found.state != "elsewhere" and time.monotonic() < deadline:
+        time.sleep(_LOOK)
+    return found
+
+
+def describe(found: Survey, there: str) -> str:
+    """What has a store, for a person."""
+    known = found.hints
+    if found.state == "serving":
+        who = f"connected: {there}" if there else "no process is in a space of it, and one keeps it running"
+        return f"a server runs on {found.store} already: {found.url}, process {known.pid}; {who}"
+    if found.state == "elsewhere":
+        return f"the store {found.store} cannot be used: {in_use_elsewhere(known.elsewhere())}"
+    if found.state == "starting":
+        return f"a server is being started on {found.store} (process {known.supervisor} sees to it)"
+    if found.state == "orphaned":
+        return f"a server runs on {found.store}: {found.url}, process {known.pid}; what started it is gone"
+    return f"a process holds {found.store} and does not answer" + (
+        f"; it was process {known.supervisor}" if known.supervisor else ""
+    )
