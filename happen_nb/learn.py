@@ -14,6 +14,7 @@ Examples
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
@@ -50,7 +51,7 @@ class Verdict(Shown, kind="verdict"):
     error : str or None
         What the rule itself raised at the first of them.
     trace : Trace or None
-        What led to the first of them: the tree of the event that caused it, or that it is.
+        What led to the first of them: the tree of the event that caused it, or, without one, that it is.
     """
 
     def __init__(
@@ -149,12 +150,10 @@ def _items(what: Any) -> tuple[list[Commit | Event], list[Any]]:
 
 
 def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
-    """The tree that it belongs to, from the event that it is, or that caused it."""
+    """The tree that it belongs to, from the event that caused it, or that it is."""
     if isinstance(item, Event):
-        return item._space.trace(item)
-    if item.cause is None or space is None:
-        return None
-    try:
-        return space.trace(item.cause)
-    except LookupError:  # it is older than what is kept
-        return None
+        space = item._space
+    if item.cause is not None and space is not None:
+        with suppress(LookupError):  # its cause is older than what is kept
+            return space.trace(item.cause)
+    return item._space.trace(item) if isinstance(item, Event) else None

@@ -47,6 +47,25 @@ def test_the_commit_that_breaks_it_is_named_with_the_event_that_led_to_it(space:
     ]
 
 
+def test_the_trace_of_an_event_begins_with_what_caused_it(space: happen.Space) -> None:
+    orders = space.create_node("orders")
+    orders.on("paid", lambda event: orders.broadcast("ready", event.payload) and None)
+    for _ in range(2):
+        paid = space.broadcast("paid", "o1")
+        paid.settle()
+
+    verdict = check(
+        "each is ready once",
+        space.events("ready"),
+        lambda event, earlier: event.payload not in [each.payload for each in earlier],
+    )
+
+    assert verdict.trace is not None
+    assert verdict.trace.root.event is not None
+    assert verdict.trace.root.event.id == paid.id
+    assert [node.event.type for node in verdict.trace if node.event] == ["paid", "ready"]
+
+
 def test_a_node_of_another_space_than_the_current_one_has_its_trace_too(space: happen.Space) -> None:
     stock = space.create_node("stock", initial={"pens": 1})
     stock.on("sold", lambda _: stock.state.set({"pens": 0}) and None)
