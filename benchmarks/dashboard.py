@@ -17,7 +17,7 @@ import happen_nb as happen
 space = happen.connect(name="large", fresh=True)
 items = {f"order-{n:05}": {"status": "open", "note": "x" * 90, "total": n * 1.5} for n in range(10_000)}
 orders = space.create_node("a-large", initial={"open": 0, "items": items})
-clock = space.create_node("a-clock", initial={"at": 0})
+clock = space.create_node("a-clock", initial={"at": -1})
 nodes = [space.create_node(f"node-{n:03}", initial={"n": 0, "text": "x" * 200}) for n in range(198)]
 ticks = []
 for hundred in range(100):
@@ -52,6 +52,19 @@ MOVE = """async ([sequences, revision]) => {
     return performance.now() - begun;
 }"""
 
+LOAD_ALL = """async () => {
+    const button = [...document.querySelectorAll(".hn-dash button")].find(it => it.textContent === "load earlier");
+    while (!button.hidden) {
+        const count = button.previousElementSibling;
+        const loaded = new Promise(done => {
+            const watch = new MutationObserver(() => (watch.disconnect(), done()));
+            watch.observe(count, { childList: true });
+        });
+        button.click();
+        await loaded;
+    }
+}"""
+
 
 def report(what, times, bar=None):
     met = "" if bar is None else f"   slowest {max(times):.0f} ms   bar {bar} ms"
@@ -75,12 +88,18 @@ def moves(tab, ticks, what):
     tab.page.locator(".hn-dash").get_by_text("back to now").click()
 
 
+def load_all(tab):
+    """Let the log show all that happened."""
+    tab.page.evaluate(LOAD_ALL)
+
+
 def main():
     with notebook([SET_UP, SHOW]) as tab:
         run_cell(tab, 0, ".jp-OutputArea-output")
         ticks = json.loads(tab.page.locator(".jp-OutputArea-output").first.inner_text())
         run_cell(tab, 1, ".hn-entry")
         report("opening", [run_cell(tab, 1, ".hn-entry") for _ in range(OPENINGS)], 1000)
+        load_all(tab)
         moves(tab, ticks, "all folded")
         dashboard = tab.page.locator(".hn-dash")
         dashboard.get_by_role("treeitem").filter(has_text="a-large").click()
