@@ -40,8 +40,8 @@ nitpicky = True
 myst_enable_extensions = ["colon_fence", "deflist"]  # without dollarmath: $KV is a subject
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # the outputs that are saved are compared with a fresh kernel's by the tests
-nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # by default scripts of a CDN
-nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]  # its HTML is shown
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # by default scripts of a CDN; widgets have a twin of HTML
+suppress_warnings = ["mystnb.unknown_mime_type"]  # what plotly's script would draw has a still picture too
 
 # -- reference ---------------------------------------------------------------------------------------
 
@@ -72,6 +72,7 @@ VARIABLES = {"F", "T"}
 
 html_theme = "furo"
 html_title = project
+pygments_dark_style = "github-dark"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
