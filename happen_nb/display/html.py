@@ -40,7 +40,7 @@ _TAGS: Final[dict[Kind, tuple[str, str]]] = {
 }
 _CLASSES: Final = "happen mathjax_ignore tex2jax_ignore"  # a text between dollars is no formula
 _SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
-"""So that keys scroll what is too large for its place; JupyterLab keeps the arrow keys for its cells elsewhere."""
+"""Keys scroll what is too large for its place; elsewhere JupyterLab keeps the arrow keys for its cells."""
 _SIGNS: Final = frozenset("+-~")
 _BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a line may be broken after a bare "-"
 _LONG = 36  # columns from which on a cell may be broken into lines; what the style gives it at least

@@ -15,8 +15,9 @@ from happen_nb.learn import check
 TEXTS = json.loads(TEXTS)
 space = happen.connect(name="everything", fresh=True)
 notes = {text: text for text in TEXTS}
-deep = {"in": {"it": notes}, "many": list(range(200))}
-orders = space.create_node("orders", initial={"open": 1, "notes": notes, "deep": deep, "long": " ".join(TEXTS) * 9})
+deep = {"in": {"it": notes}, "many": list(range(60))}
+LONG = " ".join(TEXTS) * 9
+orders = space.create_node("orders", initial={"open": 1, "notes": notes, "deep": deep, "long": LONG})
 nodes = [space.create_node(f"node-{n}", initial={"text": text, text: n}) for n, text in enumerate(TEXTS)]
 may_go = threading.Event()
 
@@ -55,7 +56,7 @@ async def foreign():
         fields = {"id": f"{n}{text}", "type": text, "sender": text, "target": text, "cause": text}
         fields |= {"correlation": text, "path": [text]}
         handled = [f"{n}{text}", text, text, "failed", 0.1, text, 2]
-        by = {"Happen-Commit": f"c{n} {n + 1} 0", "Happen-By": text} if text.isascii() and chr(0) not in text else {}
+        by = {"Happen-Commit": f"c{n} {n + 1} 0", "Happen-By": text} if text.isprintable() else {}
         for subject, body, headers in (
             (f"happen.everything.event.~.foreign{n}", {text: text}, {"Happen-Event": json.dumps(fields)}),
             (f"happen.everything.handled.foreign{n}", [handled], None),

@@ -13,7 +13,7 @@ TEXTS = ["a note", "the pens are gone: ask for 12 more, or wait until Monday"]
 OURS = [".happen", ".hn-alive", ".js-plotly-plot"]
 DASHBOARD = [".hn-dash"]
 NOT_OURS = [
-    ["aria-input-field-name", ".noUi-handle"],  # ipywidgets gives its sliders no name, with a description or not
+    ["aria-input-field-name", ".noUi-handle"],  # ipywidgets gives no slider a name, whatever its description
 ]
 LOOK = """async ([ours, notOurs]) => {
     const options = {resultTypes: ["violations", "passes"], elementRef: true};
@@ -80,8 +80,7 @@ def moments(dashboard):
     dashboard.get_by_role("treeitem").filter(has_text="node-0").click()
     for name, shown in (("Send", "payload, as JSON"), ("Failures", "Traceback"), ("Unheard", "no pattern")):
         dashboard.get_by_role("tab", name=name).click()
-        for fold in dashboard.locator("details:not([open]) > summary:visible").all():
-            fold.click()
+        dashboard.page.evaluate(UNFOLDED)
         expect(dashboard.get_by_text(shown).first).to_be_visible()
         yield name
     dashboard.get_by_role("tab", name="Events").click()
