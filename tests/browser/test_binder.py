@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import subprocess
 import time
@@ -16,6 +17,7 @@ import run
 from tests.browser import image as images
 from tests.browser.conftest import DEADLINE, Lab, Watched
 
+LOG = logging.getLogger(__name__)
 DEMO = "notebooks/demo.ipynb"
 SAYS = "import json, os; print(json.dumps([os.getpid(), os.environ['JUPYTER_CONFIG_PATH'].split(':')]))"
 VERSIONS = """
@@ -106,7 +108,7 @@ def test_the_commands_failure_is_that_of_start(image):
     assert image.popen("false").wait(DEADLINE) != 0
 
 
-def test_the_demo_lives_when_it_is_opened_as_by_the_badge(lab, chromium, until, capsys):
+def test_the_demo_lives_when_it_is_opened_as_by_the_badge(lab, chromium, until):
     tab = Watched(chromium.new_page(), lab)
     begun = time.monotonic()
     tab.open(DEMO)
@@ -118,8 +120,7 @@ def test_the_demo_lives_when_it_is_opened_as_by_the_badge(lab, chromium, until, 
     books = nodes.filter(has_text="books {day:")
     expect(books).to_be_visible(timeout=60_000)
     shown = time.monotonic()
-    with capsys.disabled():
-        print(f"\nopen after {opened - begun:.1f} s, the dashboard {shown - opened:.1f} s later")
+    LOG.info("open after %.1f s, the dashboard %.1f s later", opened - begun, shown - opened)
 
     day = day_of(books)
     until(lambda: day_of(books) > day)
