@@ -81,7 +81,7 @@ def _show(store: Path, found: dict[str, int]) -> None:
 
 
 def _clean_store(store: Path, options: argparse.Namespace) -> int:
-    reason = occupied(store)
+    _, reason = occupied(store)
     if reason:
         return refuse("clean", f"{reason}. Close it there first; nothing was removed")
     if not _agreed("Remove all of it for good?", options):

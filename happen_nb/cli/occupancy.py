@@ -51,8 +51,8 @@ def people(attended: list[Attendance]) -> str:
     return "; ".join(f'{one.people} (space "{one.space}")' for one in attended if one.processes)
 
 
-def occupied(store: Path) -> str:
-    """Who has a store, for a person; empty if nobody does, or will when its server has ended.
+def occupied(store: Path) -> tuple[Survey, str]:
+    """A store, and who has it, for a person; empty if nobody does, or will when its server has ended.
 
     A server that nobody is connected to may be about to end: that is waited for.
     """
@@ -60,7 +60,7 @@ def occupied(store: Path) -> str:
     there = people(attendance_of(found))
     if not there:
         found = at_rest(store)
-    return describe(found, there) if found.held else ""
+    return found, describe(found, there) if found.held else ""
 
 
 def at_rest(store: Path, seconds: float = PATIENCE) -> Survey:

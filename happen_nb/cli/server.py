@@ -68,9 +68,11 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     if is_read_only(store):
         return refuse("server", f"{store} is read-only; give another folder: --store FOLDER")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same end as by Ctrl-C
-    reason = occupied(store)
-    if reason:
-        return refuse("server", f'{reason}. Use it with happen.connect(store="{store}")')
+    found, reason = occupied(store)
+    if found.state == "serving":
+        return refuse("server", f'{reason}. Use it by happen.connect(store="{store}")')
+    if found.state in ("starting", "elsewhere"):
+        return refuse("server", reason)
     logging.basicConfig(format="happen server: %(message)s", level=logging.WARNING)
     return _serve(store, options)
 
