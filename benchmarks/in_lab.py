@@ -37,7 +37,9 @@ RUN_CELL = """async ([at, source, wanted]) => {
 def notebook(cells):
     """A notebook with these cells, open in JupyterLab in Chromium."""
     if not find_chromium():
-        sys.exit("not run, no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM")
+        sys.exit(
+            "not run, no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM"
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with serving(folder) as lab, browsing(folder / "profile") as chromium:
