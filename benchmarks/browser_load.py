@@ -1,8 +1,8 @@
 """A dashboard and two lives in JupyterLab, while another process broadcasts 1,000 events a second.
 
-Run it with ``python benchmarks/browser_load.py [--minutes 5]``; it needs Chromium, as the browser tests do, and
-takes two minutes and those for which the page's memory is watched. A round trip is from sending a cell until
-its output is painted.
+Run it with ``python benchmarks/browser_load.py [--minutes 5]``; it needs Chromium, as the browser tests do,
+and takes two minutes and those for which the page's memory is watched. A round trip is from sending a cell
+until its output is painted.
 """
 
 import argparse
@@ -19,7 +19,8 @@ SET_UP = """
 import happen_nb as happen
 space = happen.connect(name="load", fresh=True)
 nodes = [space.create_node(f"node-{n}", initial={"n": 0}) for n in range(10)]
-orders = space.create_node("orders", initial={"open": 0, "items": {f"o{n}": {"total": n} for n in range(200)}})
+items = {f"o{n}": {"total": n} for n in range(200)}
+orders = space.create_node("orders", initial={"open": 0, "items": items})
 stock = space.create_node("stock", initial={"pens": 0})
 """
 SHOWN = ["orders.state.live()", "stock.state.live('pens', render=lambda n: f'{n} pens')", "space.dashboard()"]

@@ -1,7 +1,7 @@
-"""A dashboard in JupyterLab over 200 nodes, 10,000 events and a state of 1.4 MB: opening it, and going back in time.
+"""A dashboard in JupyterLab over 200 nodes, 10,000 events and a state of 1.4 MB: opening it, going back.
 
-Run it with ``python benchmarks/dashboard.py``; it needs Chromium, as the browser tests do, and takes a minute. What
-is timed ends when it is painted: an opening begins with sending the cell, a move with the slider's input.
+Run it with ``python benchmarks/dashboard.py``; it needs Chromium, as the browser tests do. What is timed ends
+when it is painted: an opening begins with sending the cell, a move with the slider's input.
 """
 
 import json
@@ -53,7 +53,8 @@ MOVE = """async ([sequences, revision]) => {
 }"""
 
 LOAD_ALL = """async () => {
-    const button = [...document.querySelectorAll(".hn-dash button")].find(it => it.textContent === "load earlier");
+    const button = [...document.querySelectorAll(".hn-dash button")]
+        .find(it => it.textContent === "load earlier");
     while (!button.hidden) {
         const count = button.previousElementSibling;
         const loaded = new Promise(done => {

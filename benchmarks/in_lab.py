@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.browser.conftest import Watched, browsing, find_chromium, serving  # noqa: E402 - this is no package
-from tests.browser.test_live_reply import save  # noqa: E402
+from tests.browser.conftest import Watched, browsing, find_chromium, serving
+from tests.browser.test_live_reply import save
 
 RUN_CELL = """async ([at, source, wanted]) => {
     const notebook = jupyterapp.shell.currentWidget.content;
