@@ -53,8 +53,8 @@ MOVE = """async ([sequences, revision]) => {
 }"""
 
 LOAD_ALL = """async () => {
-    const button = [...document.querySelectorAll(".hn-dash button")]
-        .find(it => it.textContent === "load earlier");
+    const buttons = [...document.querySelectorAll(".hn-dash button")];
+    const button = buttons.find(each => each.textContent === "load earlier");
     while (!button.hidden) {
         const count = button.previousElementSibling;
         const loaded = new Promise(done => {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb.desk import Desk
@@ -15,12 +16,13 @@ from happen_nb.journal import eventlog
 from happen_nb.model.commits import EMPTY, CommitRecord, EventRecord
 from happen_nb.model.diff import diff
 from happen_nb.model.paths import Steps, lookup
-from happen_nb.moment import records_at
-from happen_nb.pulse import Pulse
+from happen_nb.moment import Past
+from happen_nb.pulse import SLOW, Pulse
 from happen_nb.runtime.bridge import bridge, on_io, wait_for
 from happen_nb.runtime.cells import cells
 
 if TYPE_CHECKING:
+    from happen_nb.model.frozen import FrozenDict
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.space import Space
@@ -37,10 +39,12 @@ OPEN: Final = 200
 """Containers that are followed."""
 CHILDREN: Final = 2_000
 """Children that one of them may show."""
+MOVE: Final = 0.02
+"""Seconds at least between two moments that the slider shows."""
+DECODED: Final = 4
+"""States that are kept decoded to look at their parts."""
 NEWEST: Final = 20
 """Events that the static twin shows."""
-SLOW: Final = 1.0
-"""Seconds at least between two pictures of it."""
 
 Stored = eventlog.Entry
 At = CommitRecord | HistoryGoneError | None
@@ -57,7 +61,7 @@ class Dashboard(panel.Panel):
         session = space._session  # a closed space has none: an error before there is a widget
         super().__init__()
         self._pulse = Pulse(space, self._tick)
-        self._mover = Pulse(space, self._move, 0.05)
+        self._mover = Pulse(space, self._move, MOVE)
         self._painter = Pulse(space, self._paint, SLOW)
         self._unlisten: list[Callable[[], object]] = []
         self._space, self._session = space, session
@@ -70,7 +74,10 @@ class Dashboard(panel.Panel):
         self._log: deque[list[Any]] = deque(self._read_earlier(WINDOW), maxlen=KEPT)
         self._newest = deque((event._record for event in space.events(limit=NEWEST)), maxlen=NEWEST)
         self._open: dict[tuple[str, Steps], int] = {}
+        self._history = Past(session)
         self._past: tuple[int, Mapping[str, At]] | None = None
+        self._summaries: dict[int, dict[str, Any]] = {}
+        self._state = lru_cache(DECODED)(_state)
         self._told: dict[str, At] = {name: self._record(name) for name in self._names()[0]}
         self._wanted: int | None = None
         self._twins: list[twin.Twin] = []
@@ -137,7 +144,13 @@ class Dashboard(panel.Panel):
             self._newest += (record for record in records if isinstance(record, EventRecord))
             message = {"type": "tick", "last": self._position, "log": entries}
             if self._past is None:
+                before = self._told
                 message |= self._news()
+                message["changed"] = [
+                    (name, self._paths(before.get(name), record))
+                    for name, record in self._told.items()
+                    if self._follows(name) and before.get(name) is not record
+                ]
             problems = self._desk.fingerprint()
             if problems != self._problems:
                 self._problems = problems
@@ -145,21 +158,16 @@ class Dashboard(panel.Panel):
             self.send(message)
         self._painter.tell()
 
-    def _news(self, *, whole: bool = False) -> dict[str, Any]:
+    def _news(self) -> dict[str, Any]:
         """The nodes that changed since they were told of last, and what is open of them."""
         names, left = self._names()
         now = {name: self._record(name) for name in names}
         before, self._told = self._told, now
-        whole = whole or before.keys() != now.keys()
-        changed = [
-            name for name, record in now.items() if before.get(name) is not record or name not in before
-        ]
+        whole = before.keys() != now.keys()
+        changed = [name for name, record in now.items() if before.get(name, self) is not record]
         return {
             **self._listed(names if whole else changed, left, whole=whole),
             "children": [self._children(*place) for place in self._open if whole or place[0] in changed],
-            "changed": [
-                (name, self._paths(before.get(name), now[name])) for name in changed if self._follows(name)
-            ],
         }
 
     def _listed(self, names: list[str], left: int, *, whole: bool) -> dict[str, Any]:
@@ -170,7 +178,7 @@ class Dashboard(panel.Panel):
 
     def _paths(self, before: At, after: At) -> list[list[str | int]]:
         try:
-            return summaries.changed_paths(diff(_state(before), _state(after)))
+            return summaries.changed_paths(diff(_frozen(before), _frozen(after)))
         except HappenError:
             return []
 
@@ -185,21 +193,30 @@ class Dashboard(panel.Panel):
 
     def _node(self, name: str) -> dict[str, Any]:
         record = self._record(name)
-        revision = record.revision if isinstance(record, CommitRecord) else ""
+        if not isinstance(record, CommitRecord):
+            return self._summary(name, "", record)
+        if len(self._summaries) > KEPT:
+            self._summaries.clear()
+        if record.sequence not in self._summaries:
+            self._summaries[record.sequence] = self._summary(name, record.revision, record)
+        return self._summaries[record.sequence]
+
+    def _summary(self, name: str, revision: int | str, record: At) -> dict[str, Any]:
         try:
-            return summaries.node(name, revision, _state(record))
+            return summaries.node(name, revision, self._state(record))
         except HappenError as error:
             return summaries.node(name, revision, error)
 
     def _children(self, name: str, path: Steps) -> dict[str, Any]:
         try:
-            value = lookup(_state(self._record(name)), path) if path else _state(self._record(name))
+            state = self._state(self._record(name))
+            value = lookup(state, path) if path else state
         except HappenError:
             value = None
         return summaries.children(name, path, value, self._open.get((name, path), 0))
 
     async def _records(self, position: int) -> Mapping[str, At]:
-        records: Mapping[str, At] = await on_io(records_at(self._session, position))
+        records: Mapping[str, At] = await on_io(self._history.at(position))
         return records
 
     def _move(self) -> None:
@@ -214,7 +231,7 @@ class Dashboard(panel.Panel):
             return
         with self._lock:
             self._past = past
-            self.send({"type": "moment", "at": wanted, **self._news(whole=True), **self._newest_then()})
+            self.send({"type": "moment", "at": wanted, **self._news(), **self._newest_then()})
 
     def _newest_then(self) -> dict[str, Any]:
         """The commit that made the moment that is shown."""
@@ -292,7 +309,7 @@ class Dashboard(panel.Panel):
 
 
 def _state(record: At) -> Any:
-    """The state that a record has.
+    """The state that a record has, to be looked at.
 
     Raises
     ------
@@ -301,7 +318,11 @@ def _state(record: At) -> Any:
     """
     if isinstance(record, HistoryGoneError):
         raise record
-    return EMPTY if record is None else record.state
+    return EMPTY if record is None else record.glimpse()
+
+
+def _frozen(record: At) -> FrozenDict:
+    return record.state if isinstance(record, CommitRecord) else EMPTY
 
 
 async def _window(session: Session, start: int, end: int) -> tuple[int, list[Stored]]:
@@ -313,9 +334,6 @@ async def _window(session: Session, start: int, end: int) -> tuple[int, list[Sto
 
 async def _payloads(session: Session, positions: list[tuple[int, int]]) -> dict[tuple[int, int], EventRecord]:
     """The events at some positions."""
-    wanted, found = set(positions), {}
-    for sequence in sorted({sequence for sequence, _ in positions}):
-        for record in await on_io(eventlog.between(session.stream, sequence, sequence)):
-            if record.position in wanted:
-                found[record.position] = record
-    return found
+    sequences = sorted({sequence for sequence, _ in positions})
+    records = await on_io(eventlog.at_each(session.stream, sequences))
+    return {record.position: record for record in records if record.position in positions}

@@ -14,7 +14,7 @@ from happen_nb.display.widgets.pane import Pane
 from happen_nb.errors import ClosedError, HappenError
 from happen_nb.failures import Failure
 from happen_nb.model.paths import parse_path
-from happen_nb.pulse import Pulse
+from happen_nb.pulse import SLOW, Pulse
 from happen_nb.runtime.cells import cells
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
     """Shows a state, and follows it; made by ``state.live`` and ``view.live``.
 
-    It is drawn anew at most ten times a second, and always with the newest state.
+    It is drawn anew at most ten times a second, and always with the newest state. What the notebook's file
+    keeps of it is drawn at most once a second.
 
     Examples
     --------
@@ -58,6 +59,7 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
         self._lock = threading.Lock()
         self._own: tuple[ipywidgets.Widget, set[str]] | None = None
         self._pulse = Pulse(space, self._draw)
+        self._painter = Pulse(space, self._paint, SLOW)
         self._space, self._node, self._source = space, node, shown
         self._selector, self._render = selector, render
         self._replica = space._session.replica
@@ -70,15 +72,20 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
 
     def stop(self) -> None:
         """Leave it as it is."""
-        self._pulse.stop()
+        self._end()
+        self._paint()
 
     def close(self) -> None:
         """Stop, and take it away where it is shown."""
-        self.stop()
+        self._end()
         with self._lock:
             self._put(None)
         self.layout.close()
         super().close()
+
+    def _end(self) -> None:
+        for pulse in (self._pulse, self._painter):
+            pulse.stop()
 
     def __repr__(self) -> str:
         return self._picture.get("text/plain", "")
@@ -111,8 +118,12 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
                 self._put(made, before)
             else:
                 self._show(*made)
-            for each in list(self._twins):
-                each.update(self._picture)
+        self._painter.tell()
+
+    def _paint(self) -> None:
+        """Keep what can be read without the kernel."""
+        for each in list(self._twins):
+            each.update(self._picture)
 
     def _content(self) -> ipywidgets.Widget | Shown:
         """A widget, or a mime bundle with its metadata."""
@@ -149,7 +160,7 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
     def _show(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
         picture = content.picture_of(data)
         if content.is_static(data):
-            self._pane(Pane).html = picture["text/html"]
+            self._pane(Pane).show(picture["text/html"])
         else:
             output = {"output_type": "display_data", "data": dict(data), "metadata": dict(metadata)}
             self._pane(ipywidgets.Output).outputs = (output,)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 INTERVAL = 0.1
 """Seconds at least between two pictures."""
+SLOW = 1.0
+"""Seconds at least between two pictures that are only read where the kernel has ended."""
 LOOK = 1.0
 """Seconds after which it is looked for news even if nothing was stored."""
 

@@ -56,7 +56,16 @@ def render(page: Page) -> str:
     """A page as one HTML element that carries its style."""
     heading = _heading(page.heading) if page.heading else ""
     blocks = "".join(piece for block in page.blocks for piece in _block(block))
-    return f'<div class="{_CLASSES}"><style>{style()}</style>{heading}{blocks}</div>'
+    return f'<div class="{_CLASSES}">{_styled()}{heading}{blocks}</div>'
+
+
+def bare(markup: str) -> str:
+    """The same without the style, for a place that has it already."""
+    return markup.replace(_styled(), "")
+
+
+def _styled() -> str:
+    return f"<style>{style()}</style>"
 
 
 def node(x: shown.Node) -> str:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from happen_nb.journal.read import direct
 from happen_nb.journal.wire import Handled, Message
 from happen_nb.model.commits import CommitRecord, EventRecord
 from happen_nb.model.values import loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterable
 
     from happen_nb.journal.read import Stored
     from happen_nb.journal.stream import Stream
@@ -132,12 +133,21 @@ async def _whole(stream: Stream, found: list[EventRecord]) -> list[EventRecord]:
 
 
 async def _with_payload(stream: Stream, record: EventRecord) -> EventRecord | None:
-    request = orjson.dumps({"seq": record.sequence})
+    item = await _at(stream, record.sequence)
+    return None if item is None else replace(record, payload=loads(item.body))
+
+
+async def at_each(stream: Stream, sequences: Iterable[int]) -> list[EventRecord]:
+    """The events at some sequences, asked for side by side."""
+    items = await asyncio.gather(*(_at(stream, sequence) for sequence in sequences))
+    records = [record for item in items if item is not None for record in _told(stream.decode(item))]
+    return [record for record in records if isinstance(record, EventRecord)]
+
+
+async def _at(stream: Stream, sequence: int) -> Stored | None:
+    request = orjson.dumps({"seq": sequence})
     get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
-    answer = await stream.connection.call([get], timeout=stream.timeout, what="reading an event")
-    if "Status" in (answer.headers or {}):
-        return None
-    return replace(record, payload=loads(answer.data))
+    return direct(await stream.connection.call([get], timeout=stream.timeout, what="reading an event"))
 
 
 async def _read(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from happen_nb.errors import HappenTimeoutError, HistoryGoneError
-from happen_nb.journal.read import Stored, parse_time
+from happen_nb.journal.read import direct
 from happen_nb.journal.wire import Message
 from happen_nb.model.commits import CommitRecord, revision_after
 
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 
     from nats.aio.msg import Msg
 
+    from happen_nb.journal.read import Stored
     from happen_nb.journal.stream import Stream
 
 NO_LAG = 0.05
 """Seconds to wait for a replica of the stream that answered before it had all."""
+TOGETHER = 250
+"""Nodes that are asked for in one request; a server gives an answer for 1,024 at most."""
+BRIEF = 1.0
+"""Seconds to wait for all its answers: who is not among them can be asked for one by one."""
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Servers count ns in 64 bits, which end in 2262; what is asked for after this is asked for here."""
 
@@ -137,6 +142,49 @@ async def at_position(stream: Stream, node: str, position: int) -> CommitRecord 
     raise HappenTimeoutError(f'node "{node}" at {position}: no answer within {stream.timeout:g} s')
 
 
+async def many_at_position(stream: Stream, nodes: Sequence[str], position: int) -> dict[str, CommitRecord]:
+    """`at_position` of many nodes in few requests; those of which this does not tell are left out."""
+    found: dict[str, CommitRecord] = {}
+    if position:
+        for at in range(0, len(nodes), TOGETHER):
+            for item in await _last_of_each(stream, nodes[at : at + TOGETHER], position):
+                record = _record(stream, item)
+                if record.revision:
+                    found[record.node] = record
+    return found
+
+
+async def _last_of_each(stream: Stream, nodes: Sequence[str], position: int) -> list[Stored]:
+    items: list[Stored] = []
+    ended = asyncio.Event()
+
+    async def take(answer: Msg) -> None:
+        item = direct(answer)
+        if item is None:
+            ended.set()
+        else:
+            items.append(item)
+
+    subjects = [stream.subjects.state(node) for node in nodes]
+    request = orjson.dumps({"multi_last": subjects, "up_to_seq": position})
+    inbox = stream.connection.new_inbox()
+    subscription = await stream.connection.subscribe(inbox, take)
+    try:
+        await stream.connection.publish(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, reply=inbox)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), BRIEF)
+    finally:
+        await stream.connection.unsubscribe(subscription)
+    return items
+
+
+async def last_clear(stream: Stream) -> int:
+    """Where the space was cleared last; 0 if it never was."""
+    get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}.{stream.subjects.clear}", b"", {})
+    item = direct(await stream.connection.call([get], timeout=stream.timeout, what="looking for a clear"))
+    return 0 if item is None else item.sequence
+
+
 async def _last_at(stream: Stream, node: str, position: int) -> CommitRecord | None:
     if not position:
         return None  # to the server, up to 0 means up to the end
@@ -144,16 +192,13 @@ async def _last_at(stream: Stream, node: str, position: int) -> CommitRecord | N
     request = orjson.dumps({"multi_last": [subject], "up_to_seq": position})
     get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
     answer: Msg = await stream.connection.call([get], timeout=stream.timeout, what=f'node "{node}"')
-    headers = answer.headers or {}
-    if "Status" in headers:
+    item = direct(answer)
+    if item is None:
         return None
-    time = round(parse_time(headers["Nats-Time-Stamp"]).timestamp() * 1e6) * 1000
-    sequence = int(headers["Nats-Sequence"])
-    item = Stored(subject, headers, answer.data, sequence, 0, time, 0)
     record = _record(stream, item)
     if not record.revision:
         heads = _number(await stream.read(subject, headers_only=True), stream)
-        record.revision = next(head.revision for head in heads if head.sequence == sequence)
+        record.revision = next(head.revision for head in heads if head.sequence == item.sequence)
     return record
 
 

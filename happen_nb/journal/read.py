@@ -64,6 +64,16 @@ def stored(message: Msg) -> Stored:
     )
 
 
+def direct(answer: Msg) -> Stored | None:
+    """What a direct get gives; None if there is no such message."""
+    headers = answer.headers or {}
+    if "Status" in headers:
+        return None
+    time = round(parse_time(headers["Nats-Time-Stamp"]).timestamp() * 1e6) * 1000
+    sequence = int(headers["Nats-Sequence"])
+    return Stored(headers["Nats-Subject"], headers, answer.data, sequence, 0, time, 0)
+
+
 def parse_time(text: str) -> datetime:
     """A time as the server writes it: RFC 3339 in UTC, with up to nine digits of a second."""
     whole, _, fraction = text.removesuffix("Z").partition(".")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from happen_nb.errors import StateError
 from happen_nb.model.frozen import FrozenDict
 from happen_nb.model.values import freeze_state, loads
@@ -191,6 +193,23 @@ class CommitRecord:
             state = self._state = self._decode(body)
             self.body = b""  # decoded: the text is not needed again
         return state
+
+    def glimpse(self) -> dict[str, Any]:
+        """The state for who only looks at it: it need not be frozen, which takes longest.
+
+        Raises
+        ------
+        StateError
+            As for `state`.
+        """
+        body, state = self.body, self._state  # in this order, as in `state`
+        if state is not None or body is None:
+            return self.state
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return self.state
+        return value if type(value) is dict else self.state
 
     @property
     def mark(self) -> str:

@@ -238,10 +238,10 @@ def test_a_state_that_was_trimmed_is_told_as_such(store, monkeypatch, until):
         node.state.set({"open": 3})
         gone = HistoryGoneError('node "orders": it is not stored any more')
 
-        async def records_at(session, position):
+        async def at(past, position):
             return {"orders": gone}
 
-        monkeypatch.setattr("happen_nb.dashboard.records_at", records_at)
+        monkeypatch.setattr("happen_nb.moment.Past.at", at)
         browser = Browser(space, monkeypatch, until)
         browser.ask("at", sequence=first.sequence)
         (told,) = browser.hears("moment")["nodes"]

@@ -36,7 +36,7 @@ class Bound(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
     def say(self, problem: str | None) -> None:
         """Show a problem, or that there is none."""
         if problem is not None:
-            self._note.html = html.render(Page(None, _problem(problem)))
+            self._note.show(html.render(Page(None, _problem(problem))))
         self.children = (self._widget,) if problem is None else (self._widget, self._note)
 
     def close(self) -> None:

@@ -93,7 +93,7 @@ function render({ model, el }) {
     moment(message) {
       past = message.at;
       newest = message.newest;
-      states.setNodes(message.nodes, true, message.left);
+      states.setNodes(message.nodes, message.whole, message.left);
       for (const each of message.children ?? []) states.setChildren(each);
       for (const each of [log, failures, unheard]) each.setLimit(past);
       showTime();

@@ -18,11 +18,12 @@ const spans = (line) => line.map(([text, kind]) => h("span", { class: KINDS[kind
 const plain = (line) => line.map(([text]) => text).join("");
 const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
 
-const BRIGHT = { background: "var(--hn-added-back)", boxShadow: "inset 2px 0 var(--hn-added)" };
+const FRESH = 1000; // ms for which something stays bright after it has changed
 
 function flash(element) {
-  element.flashing?.cancel();
-  element.flashing = element.animate([BRIGHT, {}], { duration: 1200, easing: "ease-out" });
+  element.classList.add("hn-fresh"); // an animation would have the page drawn anew sixty times a second
+  clearTimeout(element.fades);
+  element.fades = setTimeout(() => element.classList.remove("hn-fresh"), FRESH);
 }
 
 const newId = (name) => `hn-${name}-${Math.random().toString(36).slice(2)}`;

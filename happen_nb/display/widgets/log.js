@@ -5,7 +5,8 @@ const KEPT = 10_000; // rows of the log
 
 function makeLog(tell, goTo) {
   let entries = []; // [sequence, index, kind, ms, what, from, to, preview]
-  let shown = [];
+  let fitting = []; // those that the filter lets through
+  let shown = []; // and that have happened
   let selected = null;
   let limit = Infinity; // what is after it has not happened yet
   let waiting = false;
@@ -35,25 +36,40 @@ function makeLog(tell, goTo) {
   function test() {
     const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean).map(pattern);
     return (entry) =>
-      entry[0] <= limit && (commits.checked || entry[2] === "event") &&
+      (commits.checked || entry[2] === "event") &&
       (!wanted.length || wanted.every((word) => word.test(words(entry))));
   }
 
   function refilter() {
-    shown = entries.filter(test());
-    box.scrollTop = shown.length * ROW;
-    soon();
+    fitting = entries.filter(test());
+    cut();
+    soon(true);
+  }
+
+  function cut() {
+    shown = limit === Infinity ? fitting : fitting.slice(0, after(fitting, limit));
+  }
+
+  function after(some, sequence) { // how many are not after it: they stand in their order
+    let [from, until] = [0, some.length];
+    while (from < until) {
+      const middle = (from + until) >> 1;
+      if (some[middle][0] <= sequence) from = middle + 1;
+      else until = middle;
+    }
+    return from;
   }
 
   function add(more, { first = false } = {}) {
     const newest = entries.at(-1);
-    const after = ([s, i]) => !newest || s > newest[0] || (s === newest[0] && i > newest[1]);
-    const fresh = first ? more : more.filter(after);
+    const isLater = ([s, i]) => !newest || s > newest[0] || (s === newest[0] && i > newest[1]);
+    const fresh = first ? more : more.filter(isLater);
     entries = first ? [...fresh, ...entries] : [...entries, ...fresh];
     const gone = Math.max(0, entries.length - KEPT);
     const atEnd = box.scrollTop + box.clientHeight >= shown.length * ROW - ROW;
-    if (first || gone) shown = (entries = entries.slice(gone)).filter(test());
-    else shown.push(...fresh.filter(test()));
+    if (first || gone) fitting = (entries = entries.slice(gone)).filter(test());
+    else fitting.push(...fresh.filter(test()));
+    cut();
     if (first) box.scrollTop += fresh.length * ROW;
     soon(atEnd && !first);
   }
@@ -125,10 +141,10 @@ function makeLog(tell, goTo) {
   return {
     element: h("div", {}, h("div", { class: "hn-line" }, filter, label, count, earlier), box, detail),
     add,
-    clear: () => { entries = []; shown = []; asked.clear(); soon(); },
+    clear: () => { entries = []; fitting = []; shown = []; asked.clear(); soon(); },
     resize: soon,
     setEarlier: (there) => { earlier.hidden = !there; },
-    setLimit: (sequence) => { limit = sequence ?? Infinity; refilter(); },
+    setLimit: (sequence) => { limit = sequence ?? Infinity; cut(); soon(true); },
     setDetail: (message) => {
       if (!same([message.sequence, message.index], selected)) return;
       text.textContent = message.text;
@@ -140,11 +156,11 @@ function makeLog(tell, goTo) {
       soon();
     },
     near: (sequence, by) => {
-      const others = entries.filter(([s]) => (by < 0 ? s < sequence : s > sequence));
-      return (by < 0 ? others.at(-1) : others[0])?.[0];
+      const at = by < 0 ? after(entries, sequence - 1) - 1 : after(entries, sequence);
+      return entries[at]?.[0];
     },
     told: (sequence) => {
-      const entry = entries.findLast(([s]) => s <= sequence);
+      const entry = entries[after(entries, sequence) - 1];
       return entry ? line(entry) : "";
     },
     line,

@@ -7,6 +7,8 @@ from importlib.resources import files
 import anywidget
 import traitlets
 
+from happen_nb.display import html as pages
+
 
 def source(name: str) -> str:
     """A file of this package: a script or a stylesheet."""
@@ -23,4 +25,9 @@ class Pane(anywidget.AnyWidget):
     """
 
     _esm = source("pane.js")
+    _css = pages.style()
     html = traitlets.Unicode().tag(sync=True)
+
+    def show(self, markup: str) -> None:
+        """Show HTML, without its style, which is there: a new one has the browser look at the whole page."""
+        self.html = pages.bare(markup)

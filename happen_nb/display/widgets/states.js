@@ -20,6 +20,9 @@ function makeStates(tell) {
   }
 
   function setValue(row, line, opens) {
+    const told = JSON.stringify([line, opens]);
+    if (row.told === told) return;
+    row.told = told;
     row.value.replaceChildren(...spans(line));
     row.opens = opens;
     if (!opens && !row.below.hidden) toggle(row);
