@@ -46,8 +46,8 @@ _ROOM = 48  # columns that a line has at least
 _OUTCOMES = ("failed", "cancelled", "done", "refused")  # what several handlings by a node come to
 
 
-def trace(x: shown.Trace, budget: Budget) -> Page:
-    """What followed from an event: how much, then what from what."""
+def trace(x: shown.Trace, budget: Budget, *, limit: int = SHOWN) -> Page:
+    """What followed from an event: how much, then what from what, in `limit` lines or a few more."""
     totals = x.root.totals
     parts = [part(count(totals.events, "event")), part(count(totals.commits, "commit"))]
     if totals.failures:
@@ -55,7 +55,7 @@ def trace(x: shown.Trace, budget: Budget) -> Page:
     if totals.duration:
         parts.append(_took(totals.duration, times=x.times))
     heading = Heading("Trace of", _title(x.root), tuple(parts))
-    return Page(heading, (Outline(_steps(x.root, budget, times=x.times)),))
+    return Page(heading, (Outline(_steps(x.root, budget, times=x.times, limit=limit)),))
 
 
 def outline(line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int = SHOWN) -> Outline:
@@ -90,8 +90,8 @@ class _Entry:
         return sum(ROW + weight(line) for line in (self.line, *self.errors))
 
 
-def _steps(root: TraceNode, budget: Budget, *, times: bool) -> tuple[Step, ...]:
-    entries = _chosen(root, budget, times=times)
+def _steps(root: TraceNode, budget: Budget, *, times: bool, limit: int = SHOWN) -> tuple[Step, ...]:
+    entries = _chosen(root, budget, times=times, limit=limit)
     _fold(entries.values(), budget)
     sizes = _sizes(root)
     steps: list[Step] = []
@@ -129,11 +129,11 @@ def _step(depth: int, line: Line, detail: Row | None = None) -> Step:
     return Step(DEEP, (Span(f"{depth:,} ↳ "), *line), detail)
 
 
-def _chosen(root: TraceNode, budget: Budget, *, times: bool) -> dict[TraceNode, _Entry]:
+def _chosen(root: TraceNode, budget: Budget, *, times: bool, limit: int) -> dict[TraceNode, _Entry]:
     """What is shown: those next to the root first, as many as there is room for."""
     entries: dict[TraceNode, _Entry] = {}
     waiting: deque[tuple[int, TraceNode, TraceNode | None]] = deque([(0, root, None)])
-    while waiting and len(entries) < SHOWN:
+    while waiting and len(entries) < limit:
         depth, node, parent = waiting.popleft()
         entry = _entry(node, depth, parent, times=times)
         if not budget.spend(entry.cost) and entries:

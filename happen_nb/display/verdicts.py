@@ -13,6 +13,7 @@ from happen_nb.display.tree import Budget
 
 _SAYS = 200  # columns of the rule
 _ERROR = 300
+_TRACE = 20  # lines of the trace
 
 
 def verdict(x: shown.Verdict, budget: Budget) -> Page:
@@ -36,7 +37,7 @@ def _blocks(x: shown.Verdict, budget: Budget) -> Iterator[Block]:
     yield from page.blocks
     if x.trace is not None:
         yield Note(part("what led to it, and what followed:"))
-        yield from traces.trace(x.trace, budget).blocks
+        yield from traces.trace(x.trace, budget, limit=_TRACE).blocks
 
 
 def _in_a_line(heading: Heading) -> Line:

@@ -66,6 +66,18 @@ def test_the_trace_of_an_event_begins_with_what_caused_it(space: happen.Space) -
     assert [node.event.type for node in verdict.trace if node.event] == ["paid", "ready"]
 
 
+def test_a_long_trace_is_shown_in_part(space: happen.Space) -> None:
+    orders = space.create_node("orders")
+    orders.on("again", lambda event: event.payload and orders.broadcast("again", event.payload - 1) and None)
+    space.broadcast("again", 50).settle()
+
+    shown = repr(check("it is not said again", space.events(), lambda _, earlier: not earlier)).splitlines()
+
+    assert "broken by 50 of 51 events" in shown[0]
+    assert len(shown) < 30
+    assert shown[-1].endswith("more")
+
+
 def test_a_node_of_another_space_than_the_current_one_has_its_trace_too(space: happen.Space) -> None:
     stock = space.create_node("stock", initial={"pens": 1})
     stock.on("sold", lambda _: stock.state.set({"pens": 0}) and None)
