@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import json
 
-TYPES = "TYPES = [text.replace(chr(0), '') for text in TEXTS]  # an event's type has no control characters"
+from playwright.sync_api import expect
+
+from tests.browser.test_live_reply import run_next
+
+OURS = [".happen", ".hn-alive", ".js-plotly-plot"]
+WHOLE = """async () => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    notebook.notebookConfig = {...notebook.notebookConfig, windowingMode: "none", maxNumberOutputs: 1000};
+    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+}"""
+UNFOLDED = """() => {
+    document.querySelectorAll(".happen details").forEach(fold => { fold.open = true; });
+    document.querySelector(".jp-WindowedPanel-outer").scrollTop = 0;
+}"""
 SPACE = """
 import json, threading
 import happen_nb as happen
@@ -13,6 +26,7 @@ from IPython.display import display
 from happen_nb.learn import check
 
 TEXTS = json.loads(TEXTS)
+TYPES = [text.replace(chr(0), "") for text in TEXTS]  # an event's type has no control characters
 space = happen.connect(name="everything", fresh=True)
 notes = {text: text for text in TEXTS}
 deep = {"in": {"it": notes}, "many": list(range(60))}
@@ -81,30 +95,32 @@ again = orders.state.set(lambda state: {key: state[key] for key in state if key 
 watches = [orders.state.watch(named(text, lambda commit, text=text: fail(text))) for text in TEXTS]
 orders.state.set(happen.put("open", 2))
 space.settle()
-handled = space.events()[-1]
 said = space.events(TYPES[0])[0]
+foreign = [event for event in space.events() if event.sender not in space.nodes]
+checks = [check(text, orders, lambda state, text=text: fail(text)) for text in TEXTS]
+def few(items):
+    return list(items)[::3]  # one after the other, where all of them would be many outputs
 """
 REPRS = [
     "space, space.nodes, space.views, space.server, happen.spaces()",
-    "orders, orders.state, space.views['orders'], stranger, *nodes",
+    "orders, orders.state, space.views['orders'], stranger, *few(nodes)",
     "commit, again, commit.diff, again.diff, orders.state.history(), space.journal()",
-    "said, handled, space.events(), *(event for event in space.events() if event.sender not in space.nodes)",
-    "*(node.handlers for node in nodes), *(node.handlers[0] for node in nodes)",
+    "said, space.events(), *few(foreign), *few(space.events())",
+    "*(node.handlers for node in nodes), *(node.handlers[0] for node in few(nodes))",
     "space.failures, *space.failures",
-    "space.unheard, *(each for each in space.unheard if each.event.sender in space.nodes)",
-    "space.trace(said), *(space.trace(reply.event) for reply in replies)",
-    "*watches, *(check(text, orders, lambda state, text=text: fail(text)) for text in TEXTS)",
+    "space.unheard, *few(space.unheard)",
+    "space.trace(said), *(space.trace(reply.event) for reply in few(replies)), *few(watches), *few(checks)",
     "*replies,",
 ]
 LIVE = """
 display(orders.state.live(), orders.state.live("notes"))
-for text in TEXTS:
-    display(orders.state.live(("notes", text)))
+for text in few(TEXTS):
     display(orders.state.live(("notes", text), render=lambda value: f"{value}"))
     display(orders.state.live(render=named(text, lambda state, text=text: fail(text))))
+display(orders.state.live("notes", render="\\n".join))
 """
 BIND = """
-for text in TEXTS:
+for text in few(TEXTS):
     display(happen.bind(ipywidgets.Text(description="note"), nodes[0], ("bound", text)))
     display(happen.bind(ipywidgets.IntSlider(description="note"), orders, ("deep", "in", "it", text)))
 """
@@ -130,8 +146,44 @@ for text, type in zip(TEXTS, TYPES):
 """
 
 
+RAISE = """
+for text in TEXTS:
+    try:
+        orders.state.set(named(text, lambda state, text=text: fail(text)))
+    except ValueError:
+        get_ipython().showtraceback()
+"""
+
+
 def cells(texts):
-    """Its cells; those of a plot come last but one another, each by itself."""
+    """Its cells, the dashboard's last."""
+    set_up = f"TEXTS = {json.dumps(texts)!r}\n{SPACE.strip()}"
     shown = [f"display({each})" for each in REPRS]
-    set_up = f"TEXTS = {json.dumps(texts)!r}\n{SPACE.strip()}".replace("may_go =", f"{TYPES}\nmay_go =")
-    return [set_up, FOREIGN, SEND, WORK, *shown, LIVE, BIND, *PLOTS, DASHBOARD, RECEIPTS, CAUSE]
+    return [set_up, FOREIGN, SEND, WORK, *shown, LIVE, BIND, *PLOTS, RECEIPTS, CAUSE, RAISE, DASHBOARD]
+
+
+def show(tab, cells):
+    """Run these cells, the last ones; the dashboard once all else is drawn, as anywidget waits two seconds."""
+    run_next(tab, len(cells) - 1)
+    tab.page.locator(".js-plotly-plot .infolayer").nth(len(PLOTS) - 1).wait_for(state="attached")
+    run_next(tab)
+    dashboard = tab.page.locator(".hn-dash")
+    expect(dashboard.get_by_role("treeitem").filter(has_text="node-0")).to_be_visible()
+    return dashboard
+
+
+def moments(dashboard):
+    """A dashboard in each of its tabs, in the past, and in the present again."""
+    dashboard.get_by_role("treeitem").filter(has_text="node-0").click()
+    for name, shown in (("Send", "payload, as JSON"), ("Failures", "Traceback"), ("Unheard", "no pattern")):
+        dashboard.get_by_role("tab", name=name).click()
+        dashboard.page.evaluate(UNFOLDED)
+        expect(dashboard.get_by_text(shown).first).to_be_visible()
+        yield name
+    dashboard.get_by_role("tab", name="Events").click()
+    dashboard.get_by_role("option").first.click()
+    dashboard.get_by_role("button", name="show this moment").click()
+    expect(dashboard.locator(".hn-status")).to_have_text("past")
+    yield "the past"
+    dashboard.get_by_role("button", name="back to now").click()
+    dashboard.get_by_role("treeitem").filter(has_text="node-0").click()

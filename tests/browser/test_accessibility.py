@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import expect
 
 from tests.browser import everything
 from tests.browser.conftest import THEMES
+from tests.browser.everything import OURS, UNFOLDED, WHOLE, moments, show
 from tests.browser.test_live_reply import save
 
 TEXTS = ["a note", "the pens are gone: ask for 12 more, or wait until Monday"]
-OURS = [".happen", ".hn-alive", ".js-plotly-plot"]
 DASHBOARD = [".hn-dash"]
 NOT_OURS = [
     ["aria-input-field-name", ".noUi-handle"],  # ipywidgets gives no slider a name, whatever its description
@@ -27,17 +26,8 @@ LOOK = """async ([ours, notOurs]) => {
     };
 }"""
 # The body has no height and hides what overflows, so that axe would take all that is in it for hidden; nor
-# does it look at what JupyterLab has taken out of the page, or has scrolled out of sight at the top.
+# does it look at what has been scrolled out of sight at the top.
 IN_SIGHT = "body, #main { overflow: visible !important }"
-WHOLE = """async () => {
-    const notebook = jupyterapp.shell.currentWidget.content;
-    notebook.notebookConfig = {...notebook.notebookConfig, windowingMode: "none"};
-    for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
-}"""
-UNFOLDED = """() => {
-    document.querySelectorAll(".happen details").forEach(fold => { fold.open = true; });
-    document.querySelector(".jp-WindowedPanel-outer").scrollTop = 0;
-}"""
 
 
 def serious(page, selectors, contrasts):
@@ -56,11 +46,12 @@ def show_theme(tab, theme):
 
 
 def test_axe_finds_nothing_serious_in_any_theme(lab, tab):
-    save(lab, "accessibility.ipynb", everything.cells(TEXTS))
+    cells = everything.cells(TEXTS)
+    save(lab, "accessibility.ipynb", cells)
     tab.open("accessibility.ipynb")
     page = tab.page
     page.evaluate(WHOLE)
-    tab.run_all()
+    dashboard = show(tab, cells)
     page.evaluate(AXE_SCRIPT)
     page.add_style_tag(content=IN_SIGHT)
     found = []
@@ -68,25 +59,8 @@ def test_axe_finds_nothing_serious_in_any_theme(lab, tab):
         show_theme(tab, theme)
         page.evaluate(UNFOLDED)
         found += serious(page, OURS, contrasts=500)
-        for moment in moments(page.locator(".hn-dash")):
+        for moment in moments(dashboard):
             found += [f"{moment}: {each}" for each in serious(page, DASHBOARD, contrasts=20)]
     assert found == []
     assert page.locator(", ".join(OURS)).count() > 80
     assert tab.console_errors == tab.off_site == []
-
-
-def moments(dashboard):
-    """A dashboard in each of its tabs, in the past, and in the present again."""
-    dashboard.get_by_role("treeitem").filter(has_text="node-0").click()
-    for name, shown in (("Send", "payload, as JSON"), ("Failures", "Traceback"), ("Unheard", "no pattern")):
-        dashboard.get_by_role("tab", name=name).click()
-        dashboard.page.evaluate(UNFOLDED)
-        expect(dashboard.get_by_text(shown).first).to_be_visible()
-        yield name
-    dashboard.get_by_role("tab", name="Events").click()
-    dashboard.get_by_role("option").first.click()
-    dashboard.get_by_role("button", name="show this moment").click()
-    expect(dashboard.locator(".hn-status")).to_have_text("past")
-    yield "the past"
-    dashboard.get_by_role("button", name="back to now").click()
-    dashboard.get_by_role("treeitem").filter(has_text="node-0").click()

@@ -1,0 +1,126 @@
+"""Texts that try to be more than text, in all that is drawn in JupyterLab: they are read, and never run."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import expect
+
+from happen_nb.display.spans import clean
+from tests.browser import everything
+from tests.browser.everything import (
+    BIND,
+    FOREIGN,
+    OURS,
+    PLOTS,
+    RAISE,
+    RECEIPTS,
+    SEND,
+    UNFOLDED,
+    WHOLE,
+    WORK,
+    moments,
+    show,
+)
+from tests.browser.test_live_reply import run_next, save
+from tests.display.hostile import PAYLOADS
+
+BEGINNING = 18  # characters of a text that are not cut off where it has least room
+MARKS = 24  # of a figure, which are pointed at
+CONTROL = """
+from IPython.display import HTML
+HTML("".join(text for text in TEXTS if text.endswith((" onerror=alert(1)>", " onload=alert(1)>"))))
+"""
+# What the payloads call is counted, in frames too; what is not replaced here would be a dialog.
+COUNTED = "top.ran ??= 0; window.alert = () => { top.ran += 1; }"
+TEXT = """all => all.map(each => {
+    const copy = each.cloneNode(true);
+    copy.querySelectorAll("style").forEach(style => style.remove());
+    return copy.textContent;
+}).join("\\n")"""
+STRAY = """ours => {
+    const never = "script, iframe, object, embed, base, math, a, img, image, foreignObject, svg, mjx-container";
+    const plotlys = ".modebar *, .plot-img, .main-svg";
+    const runs = ({name}) => name.startsWith("on") || ["srcdoc", "formaction", "href", "src"].includes(name);
+    return ours.flatMap(each => [...document.querySelectorAll(`${each}, ${each} *`)])
+        .filter(each => !each.matches(plotlys) && (each.matches(never) || [...each.attributes].some(runs)))
+        .map(each => each.outerHTML.slice(0, 300));
+}"""
+CENTRES = """figure => [...figure.querySelectorAll(".point")].map(mark => {
+    const {left, top, width, height} = mark.getBoundingClientRect();
+    return [left + width / 2, top + height / 2];
+})"""
+
+
+def plain(text):
+    """Without what quoting and wrapping add."""
+    return re.sub(r"\s+", " ", text.replace("\\", ""))
+
+
+def readable(text, payload):
+    """Whether the beginning of a payload stands in a text; an event's type is without control characters."""
+    return any(
+        plain(clean(each))[:BEGINNING] in plain(text) for each in (payload, payload.replace("\x00", ""))
+    )
+
+
+def unread(text, payloads=PAYLOADS):
+    return [payload for payload in payloads if not readable(text, payload)]
+
+
+def shown(tab, at):
+    """All that stands below a cell."""
+    cell = tab.page.locator(".jp-Notebook .jp-CodeCell").nth(at)
+    return cell.locator(".jp-OutputArea-output").evaluate_all(TEXT)
+
+
+def pointed_at(page, figure):
+    """What is told where the mouse points at marks of a figure."""
+    figure.scroll_into_view_if_needed()
+    centres, box, label = figure.evaluate(CENTRES), figure.bounding_box(), figure.locator(".hovertext")
+    told = []
+    for x, y in centres[:: 1 + len(centres) // MARKS]:
+        page.mouse.move(box["x"] + 1, box["y"] + box["height"] - 1)
+        expect(label).to_have_count(0)
+        page.mouse.move(x, y)
+        expect(label.first).to_be_visible()
+        assert page.evaluate(STRAY, OURS) == []
+        told += label.all_text_contents()
+    return told
+
+
+def test_what_tries_to_be_more_than_text_is_read_and_never_run(lab, tab):
+    page, dialogs = tab.page, []
+    page.add_init_script(COUNTED)
+    page.on("dialog", lambda dialog: [dialogs.append(dialog.message), dialog.dismiss()])
+    cells = everything.cells(PAYLOADS)
+    save(lab, "hostile.ipynb", [*cells, CONTROL])
+    tab.open("hostile.ipynb")
+    page.evaluate(WHOLE)
+
+    sent = cells.index(SEND) + 1
+    run_next(tab, sent)
+    for reply in page.locator(".happen").all():
+        expect(reply).to_contain_text("1 of 2")
+    assert unread(shown(tab, sent - 1)) == []
+    dashboard = show(tab, cells[sent:])
+    for _ in moments(dashboard):
+        assert page.evaluate(STRAY, OURS) == []
+    page.evaluate(UNFOLDED)
+    for at, cell in enumerate(cells):
+        assert unread(shown(tab, at), payloads_in(cell)) == [], cell
+    told = [text for figure in page.locator(".js-plotly-plot").all() for text in pointed_at(page, figure)]
+    assert unread("\n".join(told)) == []
+    assert (page.evaluate("top.ran"), dialogs, tab.console_errors, tab.off_site) == (0, [], [], [])
+
+    run_next(tab)
+    page.wait_for_function("top.ran >= 2")  # so nothing but the package kept them from it
+
+
+def payloads_in(cell):
+    """What is to be read below a cell: less where some are shown only, or where Python shows it."""
+    if cell in {WORK, RAISE}:
+        return [payload for payload in PAYLOADS if payload.isprintable()]
+    if cell == BIND:
+        return PAYLOADS[::3]
+    return [] if cell in {FOREIGN, RECEIPTS, *PLOTS} or cell.startswith("TEXTS =") else PAYLOADS
