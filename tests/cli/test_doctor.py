@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from happen_nb.journal.server.survey import survey
-from tests.cli.commands import happen, server, visitor
+from tests.cli.commands import happen, visitor
 from tests.guarantees.servers import Server, free_port
 from tests.server.processes import end_everything_of, everything_of
 
@@ -86,21 +86,14 @@ def test_a_running_server_is_described_with_who_is_in_which_space(filled, start)
     assert known.hints.ask not in said
 
 
-def test_it_keeps_no_server_alive_and_starts_none(folder, start):
-    start(server, folder)
-    doctor(folder.parent)
-    end_everything_of(folder)
-    before = snapshot(folder)
-    doctor(folder.parent)
-    assert everything_of(folder) == []
-    assert snapshot(folder) == before
-
-
 def test_what_a_killed_server_left_is_a_note(folder, start):
     start(visitor, folder).kill()
     end_everything_of(folder)
+    before = snapshot(folder)
     findings, said = doctor(folder.parent)
     assert not findings["wrong"], said
+    assert everything_of(folder) == []
+    assert snapshot(folder) == before
     assert has(findings["note"], "was killed", "nothing stored is lost")
     assert has(findings["ok"], 'space "shop"')
 
@@ -130,13 +123,6 @@ def test_a_file_in_the_place_of_the_store_is_wrong(tmp_path):
     (tmp_path / "store").write_text("")
     findings, _ = doctor(tmp_path, "--store", "store")
     assert has(findings["wrong"], "store is a file", "-> give another store")
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_place_is_a_note(tmp_path):
-    tmp_path.chmod(0o500)
-    findings, _ = doctor(tmp_path)
-    assert has(findings["note"], "read-only", "connect(store=...)")
 
 
 def test_a_store_in_memory_is_a_note(tmp_path):
