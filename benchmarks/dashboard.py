@@ -1,16 +1,21 @@
 """A dashboard in JupyterLab over 200 nodes, 10,000 events and a state of 1.4 MB: opening it, going back.
 
-Run it with ``python benchmarks/dashboard.py``; it needs Chromium, as the browser tests do. What is timed ends
-when it is painted: an opening begins with sending the cell, a move with the slider's input.
+Run it with ``python benchmarks/dashboard.py``; it needs Chromium, as the browser tests do, and takes a
+minute.
+What is timed ends when it is painted: an opening begins with sending the cell, a move with the slider's
+input. Beside it stands how many round trips of a trivial cell it takes, which were timed by turns.
 """
 
 import json
+import os
 import random
+import statistics
 import sys
+from itertools import count
 
-from in_lab import notebook, run_cell, spread
+from in_lab import notebook, round_trip, run_cell, spread
 
-OPENINGS, MOVES, DRAGS = 7, 40, 7
+OPENINGS, MOVES, DRAGS, TRIVIAL = 9, 40, 7, 2
 SET_UP = """
 import asyncio, json
 import happen_nb as happen
@@ -67,9 +72,12 @@ LOAD_ALL = """async () => {
 }"""
 
 
-def report(what, times, bar=None):
-    met = "" if bar is None else f"   slowest {max(times):.0f} ms   bar {bar} ms"
-    print(f"{what:<46} {spread(times)}{met}", flush=True)
+def report(what, times, trivial=None, bar=None):
+    """Print what was timed, and how many trivial cells' round trips that is, which were timed in turn with it."""
+    text = f"{what:<40} {spread(times)}"
+    if trivial:
+        text += f"   / a trivial cell {statistics.median(times) / statistics.median(trivial):.2f}"
+    print(text + (f"   bar {bar} ms" if bar else ""), flush=True)
 
 
 def go(tab, ticks, to, through=()):
@@ -77,16 +85,23 @@ def go(tab, ticks, to, through=()):
     return tab.page.evaluate(MOVE, [[ticks[each] for each in (*through, to)], to + 2])
 
 
-def moves(tab, ticks, what):
+def moves(tab, ticks, what, numbers):
     """Far and near moves; the first is to where nothing was looked at before."""
-    print(f"{what}, the first move".ljust(46), f"{go(tab, ticks, 50):7.1f} ms")
+    report(f"{what}: the first move", [go(tab, ticks, 50)] * 2)
     anywhere = random.Random(1).sample([each for each in range(98) if each != 50], MOVES)
-    report(f"{what}, a move to anywhere", [go(tab, ticks, each) for each in anywhere], 100)
+    by_turns(tab, ticks, f"{what}: a move to anywhere", anywhere, numbers)
+    by_turns(tab, ticks, f"{what}: a move there again", anywhere, numbers)
     go(tab, ticks, 0)
-    report(f"{what}, a move to the next", [go(tab, ticks, each) for each in range(1, MOVES)], 100)
+    by_turns(tab, ticks, f"{what}: a move to the next", range(1, MOVES), numbers)
     times = [go(tab, ticks, 20 + n, through=range(90 - n, 30, -1)) for n in range(DRAGS)]
-    report(f"{what}, a drag through 60, its last move", times)
+    report(f"{what}: the last move of a drag of 60", times)
     tab.page.locator(".hn-dash").get_by_text("back to now").click()
+
+
+def by_turns(tab, ticks, what, where, numbers):
+    """Moves and trivial cells by turns, so that both meet the same machine."""
+    pairs = [(go(tab, ticks, each), round_trip(tab, TRIVIAL, next(numbers))) for each in where]
+    report(what, *zip(*pairs, strict=True), bar=100)
 
 
 def load_all(tab):
@@ -95,18 +110,23 @@ def load_all(tab):
 
 
 def main():
-    with notebook([SET_UP, SHOW]) as tab:
+    with notebook([SET_UP, SHOW, "0"]) as tab:
         run_cell(tab, 0, ".jp-OutputArea-output")
+        print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         ticks = json.loads(tab.page.locator(".jp-OutputArea-output").first.inner_text())
         run_cell(tab, 1, ".hn-entry")
-        report("opening", [run_cell(tab, 1, ".hn-entry") for _ in range(OPENINGS)], 1000)
+        numbers = count(1000)
+        pairs = [
+            (run_cell(tab, 1, ".hn-entry"), round_trip(tab, TRIVIAL, next(numbers))) for _ in range(OPENINGS)
+        ]
+        report("opening", *zip(*pairs, strict=True), bar=1000)
         load_all(tab)
-        moves(tab, ticks, "all folded")
+        moves(tab, ticks, "all folded", numbers)
         dashboard = tab.page.locator(".hn-dash")
         dashboard.get_by_role("treeitem").filter(has_text="a-large").click()
         dashboard.get_by_role("treeitem").filter(has_text="items {").click()
         dashboard.get_by_text("9,900 more").wait_for()
-        moves(tab, ticks, "100 orders unfolded")
+        moves(tab, ticks, "100 orders unfolded", numbers)
         if tab.console_errors:
             sys.exit("\n".join(tab.console_errors))
 
