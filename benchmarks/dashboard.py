@@ -73,7 +73,7 @@ LOAD_ALL = """async () => {
 
 
 def report(what, times, trivial=None, bar=None):
-    """Print what was timed, and how many trivial cells' round trips that is, which were timed in turn with it."""
+    """Print what was timed, and how many round trips of trivial cells that is, timed in turn with it."""
     text = f"{what:<40} {spread(times)}"
     if trivial:
         text += f"   / a trivial cell {statistics.median(times) / statistics.median(trivial):.2f}"

@@ -163,7 +163,7 @@ def cells(texts):
 
 
 def show(tab, cells):
-    """Run these cells, the last ones; the dashboard once all else is drawn, as anywidget waits two seconds."""
+    """Run these cells; the dashboard once all else is drawn, as anywidget waits two seconds."""
     run_next(tab, len(cells) - 1)
     tab.page.locator(".js-plotly-plot .infolayer").nth(len(PLOTS) - 1).wait_for(state="attached")
     run_next(tab)

@@ -39,7 +39,8 @@ TEXT = """all => all.map(each => {
     return copy.textContent;
 }).join("\\n")"""
 STRAY = """ours => {
-    const never = "script, iframe, object, embed, base, math, a, img, image, foreignObject, svg, mjx-container";
+    const active = "script, iframe, object, embed, base, math, a, foreignObject, mjx-container";
+    const never = `${active}, img, image, svg`;
     const plotlys = ".modebar *, .plot-img, .main-svg";
     const runs = ({name}) => name.startsWith("on") || ["srcdoc", "formaction", "href", "src"].includes(name);
     return ours.flatMap(each => [...document.querySelectorAll(`${each}, ${each} *`)])
