@@ -8,6 +8,7 @@ from playwright.sync_api import expect
 
 from tests.browser.test_live_reply import run_next
 
+SOON = 30_000.0  # ms
 OURS = [".happen", ".hn-alive", ".js-plotly-plot"]
 WHOLE = """async () => {
     const notebook = jupyterapp.shell.currentWidget.content;
@@ -163,12 +164,12 @@ def cells(texts):
 
 
 def show(tab, cells):
-    """Run these cells; the dashboard once all else is drawn, as anywidget waits two seconds."""
+    """Run these cells, the last ones; the dashboard once all else is drawn: anywidget waits two seconds."""
     run_next(tab, len(cells) - 1)
     tab.page.locator(".js-plotly-plot .infolayer").nth(len(PLOTS) - 1).wait_for(state="attached")
     run_next(tab)
     dashboard = tab.page.locator(".hn-dash")
-    expect(dashboard.get_by_role("treeitem").filter(has_text="node-0")).to_be_visible()
+    expect(dashboard.get_by_role("treeitem").filter(has_text="node-0")).to_be_visible(timeout=SOON)
     return dashboard
 
 
@@ -178,12 +179,12 @@ def moments(dashboard):
     for name, shown in (("Send", "payload, as JSON"), ("Failures", "Traceback"), ("Unheard", "no pattern")):
         dashboard.get_by_role("tab", name=name).click()
         dashboard.page.evaluate(UNFOLDED)
-        expect(dashboard.get_by_text(shown).first).to_be_visible()
+        expect(dashboard.get_by_text(shown).first).to_be_visible(timeout=SOON)
         yield name
     dashboard.get_by_role("tab", name="Events").click()
     dashboard.get_by_role("option").first.click()
     dashboard.get_by_role("button", name="show this moment").click()
-    expect(dashboard.locator(".hn-status")).to_have_text("past")
+    expect(dashboard.locator(".hn-status")).to_have_text("past", timeout=SOON)
     yield "the past"
     dashboard.get_by_role("button", name="back to now").click()
     dashboard.get_by_role("treeitem").filter(has_text="node-0").click()

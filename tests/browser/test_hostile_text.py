@@ -16,6 +16,7 @@ from tests.browser.everything import (
     RAISE,
     RECEIPTS,
     SEND,
+    SOON,
     UNFOLDED,
     WHOLE,
     WORK,
@@ -39,8 +40,7 @@ TEXT = """all => all.map(each => {
     return copy.textContent;
 }).join("\\n")"""
 STRAY = """ours => {
-    const active = "script, iframe, object, embed, base, math, a, foreignObject, mjx-container";
-    const never = `${active}, img, image, svg`;
+    const never = "script, iframe, object, base, a, img, image, foreignObject, svg, math, mjx-container";
     const plotlys = ".modebar *, .plot-img, .main-svg";
     const runs = ({name}) => name.startsWith("on") || ["srcdoc", "formaction", "href", "src"].includes(name);
     return ours.flatMap(each => [...document.querySelectorAll(`${each}, ${each} *`)])
@@ -82,9 +82,9 @@ def pointed_at(page, figure):
     told = []
     for x, y in centres[:: 1 + len(centres) // MARKS]:
         page.mouse.move(box["x"] + 1, box["y"] + box["height"] - 1)
-        expect(label).to_have_count(0)
+        expect(label).to_have_count(0, timeout=SOON)
         page.mouse.move(x, y)
-        expect(label.first).to_be_visible()
+        expect(label.first).to_be_visible(timeout=SOON)
         assert page.evaluate(STRAY, OURS) == []
         told += label.all_text_contents()
     return told
@@ -102,7 +102,7 @@ def test_what_tries_to_be_more_than_text_is_read_and_never_run(lab, tab):
     sent = cells.index(SEND) + 1
     run_next(tab, sent)
     for reply in page.locator(".happen").all():
-        expect(reply).to_contain_text("1 of 2")
+        expect(reply).to_contain_text("1 of 2", timeout=SOON)
     assert unread(shown(tab, sent - 1)) == []
     dashboard = show(tab, cells[sent:])
     for _ in moments(dashboard):
