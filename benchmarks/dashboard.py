@@ -1,4 +1,4 @@
-"""A dashboard in JupyterLab over 200 nodes, 10,000 events and a state of 1.4 MB: opening it, going back.
+"""A dashboard in JupyterLab over 200 nodes, 10,000 events and 1.4 MB: opening it, and going back in time.
 
 Run it with ``python benchmarks/dashboard.py``; it needs Chromium, as the browser tests do, and takes a
 minute.
@@ -73,7 +73,7 @@ LOAD_ALL = """async () => {
 
 
 def report(what, times, trivial=None, bar=None):
-    """Print what was timed, and how many round trips of trivial cells that is, timed in turn with it."""
+    """Print what was timed, and how many trivial cells that is, which were timed by turns with it."""
     text = f"{what:<40} {spread(times)}"
     if trivial:
         text += f"   / a trivial cell {statistics.median(times) / statistics.median(trivial):.2f}"

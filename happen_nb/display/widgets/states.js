@@ -6,6 +6,7 @@ function makeStates(tell) {
   const tree = { class: "hn-tree", role: "tree", "aria-label": "States of the nodes" };
   const list = h("div", { ...tree, onkeydown: keys });
   const nodes = new Map(); // name -> its row
+  const stale = new Set(); // rows out of sight, which are drawn when there is time
   const containers = new Map(); // node and path, as JSON -> the open container there
   const keyOf = (node, path) => JSON.stringify([node, ...path]);
 
@@ -85,21 +86,39 @@ function makeStates(tell) {
   function setNodes(all, whole, left) {
     const seen = new Set(all.map(({ name }) => name));
     for (const [name, row] of [...nodes]) if (whole && !seen.has(name)) drop(name, row);
-    for (const { name, revision, line, opens } of all) {
-      const known = nodes.get(name);
-      const row = known ?? makeRow(name, [], name);
-      if (!known) addNode(name, row);
-      const news = known && row.revision.textContent !== String(revision);
-      row.revision.textContent = revision;
-      setValue(row, line, opens);
-      if (news) flash(row.head);
+    for (const node of all) {
+      const known = nodes.get(node.name);
+      const row = known ?? makeRow(node.name, [], node.name);
+      if (!known) addNode(node.name, row);
+      row.news = node;
+      if (!row.unseen) draw(row);
+      else if (stale.add(row).size === 1) requestIdleCallback(drawStale);
     }
     if (left !== undefined) rest.textContent = left ? `… ${left.toLocaleString("en")} more nodes` : "";
     none.hidden = nodes.size > 0;
     if (!list.querySelector("[tabindex='0']")) list.querySelector(".hn-row")?.setAttribute("tabindex", 0);
   }
 
+  function draw(row) {
+    const { revision, line, opens } = row.news;
+    const before = row.revision.textContent;
+    stale.delete(row);
+    row.revision.textContent = revision;
+    setValue(row, line, opens);
+    if (before && before !== String(revision)) flash(row.head);
+  }
+
+  function drawStale(deadline) {
+    for (const row of stale) {
+      if (deadline.timeRemaining() <= 0) break;
+      draw(row);
+    }
+    if (stale.size) requestIdleCallback(drawStale);
+  }
+
   function addNode(name, row) {
+    row.element.row = row;
+    sight.observe(row.element);
     row.revision = h("span", { class: "hn-quiet hn-revision" });
     row.head.append(row.revision);
     nodes.set(name, row);
@@ -110,6 +129,8 @@ function makeStates(tell) {
   function drop(name, row) {
     if (!row.below.hidden) toggle(row);
     row.element.remove();
+    sight.unobserve(row.element);
+    stale.delete(row);
     nodes.delete(name);
   }
 
@@ -150,10 +171,19 @@ function makeStates(tell) {
     head.focus();
   }
 
+  function look(seen) {
+    for (const { target: { row }, isIntersecting } of seen) {
+      row.unseen = !isIntersecting;
+      if (isIntersecting && stale.has(row)) draw(row);
+    }
+  }
+
   const none = h("p", { class: "hn-quiet" }, "no nodes yet");
   const rest = h("p", { class: "hn-quiet" });
+  const element = h("section", { class: "hn-states" }, none, list, rest);
+  const sight = new IntersectionObserver(look, { root: element });
   return {
-    element: h("section", { class: "hn-states" }, none, list, rest),
+    element,
     names: () => [...nodes.keys()],
     setNodes,
     setChildren,
