@@ -99,6 +99,7 @@ DOCTESTS = ["--doctest-modules", "happen_nb"]
 CORE = ["tests", "--ignore=tests/browser", "--ignore=tests/notebooks"]
 ONCE = [
     "--ignore=tests/accidents",
+    "--ignore=tests/cli",
     "--ignore=tests/guarantees",
     "--ignore=tests/server",  # these: kernels, kills and loads, which would disturb themselves
     "--ignore=tests/test_docs.py",  # the same pages again
