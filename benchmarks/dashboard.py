@@ -9,11 +9,10 @@ input. Beside it stands how many round trips of a trivial cell it takes, which w
 import json
 import os
 import random
-import statistics
 import sys
 from itertools import count
 
-from in_lab import notebook, round_trip, run_cell, spread
+from in_lab import notebook, report, round_trip, run_cell
 
 OPENINGS, MOVES, DRAGS, TRIVIAL = 9, 40, 7, 2
 SET_UP = """
@@ -70,14 +69,6 @@ LOAD_ALL = """async () => {
         await loaded;
     }
 }"""
-
-
-def report(what, times, trivial=None, bar=None):
-    """Print what was timed, and how many trivial cells that is, which were timed by turns with it."""
-    text = f"{what:<40} {spread(times)}"
-    if trivial:
-        text += f"   / a trivial cell {statistics.median(times) / statistics.median(trivial):.2f}"
-    print(text + (f"   bar {bar} ms" if bar else ""), flush=True)
 
 
 def go(tab, ticks, to, through=()):

@@ -76,3 +76,11 @@ def spread(times):
     """Median and quartiles of milliseconds, as text."""
     low, middle, high = statistics.quantiles(times, n=4)
     return f"{middle:7.1f} ms ({low:.1f} to {high:.1f})"
+
+
+def report(what, times, trivial=None, bar=None):
+    """Print what was timed, and how many trivial cells that is, which were timed by turns with it."""
+    text = f"{what:<40} {spread(times)}"
+    if trivial:
+        text += f"   / a trivial cell {statistics.median(times) / statistics.median(trivial):.2f}"
+    print(text + (f"   bar {bar} ms" if bar else ""), flush=True)

@@ -24,13 +24,14 @@ from tests.browser.everything import (
     show,
 )
 from tests.browser.test_live_reply import run_next, save
+from tests.browser.test_widgets import run
 from tests.display.hostile import PAYLOADS
 
 BEGINNING = 18  # characters of a text that are not cut off where it has least room
 MARKS = 24  # of a figure, which are pointed at
 CONTROL = """
 from IPython.display import HTML
-HTML("".join(text for text in TEXTS if text.endswith((" onerror=alert(1)>", " onload=alert(1)>"))))
+HTML(next(text for text in TEXTS if text.endswith(" onerror=alert(1)>")))
 """
 # What the payloads call is counted, in frames too; what is not replaced here would be a dialog.
 COUNTED = "top.ran ??= 0; window.alert = () => { top.ran += 1; }"
@@ -114,8 +115,8 @@ def test_what_tries_to_be_more_than_text_is_read_and_never_run(lab, tab):
     assert unread("\n".join(told)) == []
     assert (page.evaluate("top.ran"), dialogs, tab.console_errors, tab.off_site) == (0, [], [], [])
 
-    run_next(tab)
-    page.wait_for_function("top.ran >= 2")  # so nothing but the package kept them from it
+    run(tab, len(cells))
+    page.wait_for_function("top.ran > 0")  # so nothing but the package kept them from it
 
 
 def payloads_in(cell):
