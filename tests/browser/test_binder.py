@@ -44,7 +44,7 @@ def lab(image, until):
         process = image.popen("jupyter", "lab", *options, stdout=log, stderr=log, start_new_session=True)
         try:
             server = first_server(process, image.source / ".local/share/jupyter/runtime")
-            yield Lab(server["url"].rstrip("/"), server["token"])
+            yield Lab(server["url"].rstrip("/"), server["token"], image.environment)
         finally:
             process.terminate()
             process.wait(DEADLINE)

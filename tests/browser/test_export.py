@@ -37,9 +37,9 @@ def outputs(path):
 
 
 def first_line(output):
-    """What is read first of an output; empty where it says nothing, as a widget's own."""
+    """What is read first of an output; empty where it says nothing, as a widget's own or IPython's."""
     text = output.get("text") or output.get("data", {}).get("text/plain", "")
-    return next(iter(text.splitlines()), "")
+    return "" if text.startswith("<IPython.") else next(iter(text.splitlines()), "")
 
 
 def words(text):
