@@ -132,4 +132,4 @@ def test_the_demo_lives_when_it_is_opened_as_by_the_badge(lab, chromium, until):
 
 
 def day_of(books):
-    return int(re.search(r"day: (\d+)", books.inner_text())[1])
+    return int(re.search(r"day: (\d+)", books.text_content())[1])
