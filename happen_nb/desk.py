@@ -150,7 +150,7 @@ class Desk:
 
     async def _event(self, sequence: int, index: int) -> Event | None:
         stream = self._space._session.stream
-        for record in await on_io(eventlog.between(stream, sequence, sequence)):
+        for record in await on_io(eventlog.at_each(stream, [sequence])):
             if record.index == index:
                 return Event(record, self._space)
         return None

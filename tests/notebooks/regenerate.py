@@ -51,14 +51,18 @@ def run(notebook: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         surroundings = {key: value for key, value in os.environ.items() if key != "NATS_URL"}
         surroundings["HAPPEN_STORE"] = str(Path(folder, ".happen"))
-        client = NotebookClient(
-            notebook,
-            timeout=CELL_LIMIT,
-            kernel_name="python3",
-            store_widget_state=False,
-            coalesce_streams=True,
-        )
-        client.execute(cwd=folder, env=surroundings)
+        client_of(notebook).execute(cwd=folder, env=surroundings)
+
+
+def client_of(notebook: Any) -> NotebookClient:
+    """What runs it, and gives the outputs that are kept."""
+    return NotebookClient(
+        notebook,
+        timeout=CELL_LIMIT,
+        kernel_name="python3",
+        store_widget_state=False,
+        coalesce_streams=True,
+    )
 
 
 def renumbered(output: Any, count: int) -> Any:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+
+from tests.notebooks.regenerate import client_of
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 KINDS = ("mend", "check", "solution")
@@ -40,8 +41,7 @@ def test_an_exercise_is_a_cell_to_mend_a_check_and_a_folded_solution(path):
 @each_exercise
 def test_the_check_fails_until_the_cell_is_mended(path, apart):
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, kernel_name="python3", timeout=60, coalesce_streams=True)
-    client.store_widget_state = False
+    client = client_of(notebook)
     with client.setup_kernel():
         for index, cell in enumerate(notebook.cells):
             if cell.cell_type == "code":

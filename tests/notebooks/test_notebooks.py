@@ -8,10 +8,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 from nbconvert import PythonExporter
 
-from tests.notebooks.regenerate import masked
+from tests.notebooks.regenerate import client_of, masked
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -57,8 +56,7 @@ def printed(path):
 @each_notebook
 def test_run_all_shows_the_same_again_in_the_same_kernel(path, apart):
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, kernel_name="python3", timeout=60, coalesce_streams=True)
-    client.store_widget_state = False
+    client = client_of(notebook)
     with client.setup_kernel():
         first, second = run_all(client), run_all(client)
     assert second == first
