@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import os
 import queue
 import signal
 import subprocess
@@ -93,6 +94,7 @@ class Process:
     def pause(self) -> None:
         """Stop it where it is, until `resume`."""
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # its threads go on until each has heard of it
 
     def resume(self) -> None:
         """Let it go on."""

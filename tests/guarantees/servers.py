@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -100,6 +101,7 @@ class Server:
         """Stop it where it is, until `thaw`."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # its threads go on until each has heard of it
 
     def thaw(self) -> None:
         """Let it go on, with what it believes."""
