@@ -40,7 +40,7 @@ def orders(space):
         (len, 1),
         (lambda s, key="orders": len(s[key]), 3),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_selector_selects(orders, selector, value):
     assert orders.state.get(selector) == value
