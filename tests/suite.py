@@ -14,14 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+WORKERS = str(min(8, 2 * (os.cpu_count() or 1)))  # more than there are cores: most tests mostly wait
+BROWSERS = str(os.cpu_count() or 1)  # each with a JupyterLab of its own
 PART_LIMIT = 1500.0  # seconds after which a part is ended: a hanging process must not hide the other parts
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
@@ -74,39 +74,38 @@ def main() -> int:
 
 
 def run_all(other_pythons: list[str]) -> list[Outcome]:
-    """Each part of the suite; other Pythons run the core beside it, as most tests mostly wait."""
-    with ThreadPoolExecutor(max(1, len(other_pythons))) as beside:
-        others = [beside.submit(run_core_quietly, python) for python in other_pythons]
-        outcomes = run_parts()
-        return [*outcomes, *(other.result() for other in others)]
-
-
-def run_parts() -> list[Outcome]:
-    """The parts that run in this Python, one after the other."""
+    """Each part of the suite, one after the other: each keeps all cores busy."""
     return [
         run_check("ruff check", "ruff", "check", "--quiet"),
         run_check("ruff format", "ruff", "format", "--check", "--quiet"),
         run_check("mypy", "mypy"),
         run_check("import direction", "lint-imports"),
         run_pytest("doctests", DOCTESTS),
-        run_pytest("tests", CORE),
+        run_pytest("tests", TESTS),
         run_pytest("notebooks", NOTEBOOKS),
         run_browser_tests(),
+        *(run_pytest(f"core, {release_of(python)}", CORE, python) for python in other_pythons),
     ]
 
 
-DOCTESTS = ["--doctest-modules", "happen_nb"]
-CORE = ["tests", "--ignore=tests/browser", "--ignore=tests/notebooks"]
-ONCE = [
-    "--ignore=tests/accidents",
-    "--ignore=tests/cli",
-    "--ignore=tests/guarantees",
-    "--ignore=tests/server",  # these: kernels, kills and loads, which would disturb themselves
-    "--ignore=tests/test_docs.py",  # the same pages again
+LONGEST = ["tests/test_docs.py", "tests/test_project.py", "tests/test_cli.py"]
+TESTS = [
+    *("-p", "no:nbval"),  # the plugin takes 3 s to import
+    *("-n", WORKERS, "--dist=loadfile"),
+    *LONGEST,  # first: what begins last should not be what takes longest
+    "tests",
+    "--ignore=tests/browser",
+    "--ignore=tests/notebooks",
+]
+DOCTESTS = ["-p", "no:nbval", "--doctest-modules", "happen_nb"]
+CORE = [  # what another Python could change: no kernels and kills, no browser, no pages
+    *("-n", WORKERS, "--dist=loadfile"),
+    *DOCTESTS,
+    *(f"tests/{folder}" for folder in ("display", "events", "facade", "journal", "model", "widgets")),
 ]
 NOTEBOOKS = [
-    "-p",
-    "tests.notebooks.nbval_follow",
+    *("-n", WORKERS, "--dist=loadfile"),
+    *("-p", "tests.notebooks.nbval_follow"),
     "--nbval",
     "--nbval-current-env",
     "--nbval-cell-timeout=60",
@@ -114,16 +113,12 @@ NOTEBOOKS = [
     "notebooks",
     "tests/notebooks",
 ]
+BROWSER = ["-p", "no:nbval", "-n", BROWSERS, "--dist=load", "tests/browser"]
 
 
-def run_core_quietly(python: str) -> Outcome:
-    """The core suite on another Python, whose output is shown when it has ended."""
-    name = f"core, {Path(python).parent.parent.name.removeprefix('.venv-')}"  # a venv bears its release
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        outcome = run_pytest(name, [*DOCTESTS, *CORE, *ONCE], python=python, output=output)
-        output.seek(0)
-        print(output.read(), flush=True)
-    return outcome
+def release_of(python: str) -> str:
+    """Which Python it is: run.py names a venv by its release."""
+    return Path(python).parent.parent.name.removeprefix(".venv-")
 
 
 def run_check(name: str, *command: str) -> Outcome:
@@ -135,20 +130,18 @@ def run_check(name: str, *command: str) -> Outcome:
     return Outcome(name, ok=code == 0, seconds=time.monotonic() - started)
 
 
-def run_pytest(
-    name: str, arguments: list[str], *, python: str = sys.executable, output: TextIO | None = None
-) -> Outcome:
-    """One pytest process, counted by the report it writes."""
-    announce(name, output)
+def run_pytest(name: str, arguments: list[str], python: str = sys.executable) -> Outcome:
+    """One pytest run, counted by the report it writes."""
+    announce(name)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         command = [python, "-m", "pytest", *arguments, f"--junit-xml={report}"]
-        code = limited(command, with_scripts(python), output)
+        code = limited(command, with_scripts(python))
         counts = count(report)
     must_run = IN_CI and counts["skipped"] > 0
     if must_run:
-        announce(f"{name}: {counts['skipped']} skipped, and in CI everything must run", output)
+        announce(f"{name}: {counts['skipped']} skipped, and in CI everything must run")
     return Outcome(
         name,
         ok=code == 0 and sum(counts.values()) > 0 and not must_run,
@@ -162,7 +155,7 @@ def run_browser_tests() -> Outcome:
     """The browser tests: a process of their own, since Playwright keeps an event loop running."""
     if chromium := find_chromium():
         os.environ["CHROMIUM"] = chromium
-        return run_pytest("browser", ["tests/browser"])
+        return run_pytest("browser", BROWSER)
     announce(f"browser: not run, {NO_CHROMIUM}")
     return Outcome("browser", ok=not IN_CI, note=f"NOT RUN, {NO_CHROMIUM}")
 
@@ -190,21 +183,21 @@ def has(package: str) -> bool:
 
 
 def with_scripts(python: str) -> dict[str, str]:
-    """The environment in which that Python's scripts come first, as in an active venv."""
+    """The environment in which that Python's scripts come first, as in an active venv.
+
+    Modules are compiled once: the tests start hundreds of processes.
+    """
     path = os.pathsep.join([str(Path(python).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PATH": path}
 
 
-def limited(
-    command: list[str], environment: dict[str, str] | None = None, output: TextIO | None = None
-) -> int:
+def limited(command: list[str], environment: dict[str, str] | None = None) -> int:
     """Run a command to its end, or end it when its time is up."""
     try:
-        return subprocess.run(
-            command, check=False, timeout=PART_LIMIT, env=environment, stdout=output, stderr=output
-        ).returncode
+        return subprocess.run(command, check=False, timeout=PART_LIMIT, env=environment).returncode
     except subprocess.TimeoutExpired:
-        announce(f"ended after {PART_LIMIT:.0f} s: {' '.join(command)}", output)
+        announce(f"ended after {PART_LIMIT:.0f} s: {' '.join(command)}")
         return -1
 
 
@@ -222,9 +215,9 @@ def count(report: Path) -> dict[str, int]:
     return counts
 
 
-def announce(text: str, output: TextIO | None = None) -> None:
+def announce(text: str) -> None:
     """A heading between the output of the parts."""
-    print(f"\n--- {text}", file=output, flush=True)
+    print(f"\n--- {text}", flush=True)
 
 
 if __name__ == "__main__":
