@@ -6,18 +6,22 @@ It needs no network, neither to be built nor to be read.
 from __future__ import annotations
 
 import builtins
+import contextlib
+import io
 import os
 import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docutils.nodes import Element, literal_block
 from numpydoc.xref import DEFAULT_LINKS
+from sphinx.util.docutils import SphinxDirective
 
 import happen_nb
+from happen_nb.cli import main
 
 if TYPE_CHECKING:
-    from docutils.nodes import Element
     from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
     from sphinx.environment import BuildEnvironment
@@ -131,8 +135,22 @@ def hide_constructor(
     return ("", "") if signature and made_by_us else None
 
 
+class Help(SphinxDirective):
+    """What a subcommand of ``happen`` says of itself."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Element]:
+        """Called by docutils."""
+        os.environ["COLUMNS"] = "88"
+        with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):
+            main([self.arguments[0], "--help"])
+        return [literal_block(told.getvalue(), told.getvalue(), language="none")]
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.add_directive("happen-help", Help)
     app.connect("autodoc-skip-member", skip_others)
     app.connect("autodoc-process-signature", hide_constructor)
     app.connect("builder-inited", bring_notebooks)

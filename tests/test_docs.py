@@ -69,8 +69,11 @@ def pages(site):
 
 
 def test_it_is_built_without_a_warning_and_without_a_network(build):
-    done, _ = build
+    done, site = build
     assert done.returncode == 0, done.stderr
+    assert [
+        page.name for page in pages(site) if "ERROR: Adding a table of contents" in page.read_text("utf-8")
+    ] == []
 
 
 def test_every_public_name_is_in_the_reference(described):
@@ -102,6 +105,16 @@ def test_every_error_has_a_cause_and_a_cure(name):
     assert inspect.getdoc(getattr(errors, name))
     section = page.partition(f".. autoexception:: {name}\n")[2].partition(".. autoexception::")[0]
     assert "**Cure:** " in section
+
+
+def test_every_command_tells_how_it_is_called(site):
+    page = (site / "cli.html").read_text("utf-8")
+    listed = subprocess.run(
+        [sys.executable, "-m", "happen_nb.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    (commands,) = re.findall(r"\{([\w,]+)\} \.\.\.", listed.stdout)
+    for command in commands.split(","):
+        assert f"usage: happen {command} " in page
 
 
 def test_every_notebook_is_a_page_with_its_saved_outputs(site):
