@@ -149,7 +149,7 @@ def run_suite(tmp_path, test_source, **environment):
     tests = tmp_path / "test_it.py"
     tests.write_text(test_source)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/suite.py"), str(tests)],
+        [sys.executable, str(ROOT / "tests/suite.py"), "-p", "no:nbval", str(tests)],
         env={**os.environ, "CI": "", **environment},
         capture_output=True,
         text=True,
