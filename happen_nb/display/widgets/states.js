@@ -63,9 +63,10 @@ function makeStates(tell) {
     for (const [id, row] of container.children) if (!kept.has(id) && !row.below.hidden) toggle(row);
     container.children = kept;
     const rows = [...kept.values()].map((row) => row.element);
-    const same = rows.length === container.row.below.childElementCount && rows.every((r) => r.parentElement);
     if (size > items.length) rows.push(moreButton(container, size - items.length));
-    if (!same || size > items.length) replace(container.row.below, rows);
+    const { children: shown } = container.row.below;
+    const same = rows.length === shown.length && rows.every((row, at) => row === shown[at]);
+    if (!same) replace(container.row.below, rows);
   }
 
   function replace(below, rows) {
@@ -80,7 +81,9 @@ function makeStates(tell) {
       container.limit += MORE;
       tell({ do: "open", node: row.node, path: row.path, limit: container.limit });
     };
-    return h("button", { class: "hn-more", onclick: ask }, `… ${left.toLocaleString("en")} more`);
+    container.more ??= h("button", { class: "hn-more", onclick: ask });
+    container.more.textContent = `… ${left.toLocaleString("en")} more`;
+    return container.more;
   }
 
   function setNodes(all, whole, left) {
