@@ -22,6 +22,8 @@ SLOW = 1.0
 """Seconds at least between two pictures that are only read where the kernel has ended."""
 LOOK = 1.0
 """Seconds after which it is looked for news even if nothing was stored."""
+LAST = 1.0
+"""Seconds that closing a space waits for a picture that is being made."""
 
 
 class Pulse:
@@ -44,15 +46,18 @@ class Pulse:
         self._interval = interval
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
+        self._working = threading.Lock()
+        self._changed: Callable[[], bool] = lambda: False
         self._news = False
         self._running = False
         self._ended = threading.Event()
+        space._pulses[self] = None
 
     def tell(self) -> None:
         """There is news. Any thread may call it, the IO thread too: it never waits."""
         with self._lock:
             self._news = True
-            if self._running or self._ended.is_set():
+            if self._running or not self._goes_on:
                 return
             self._running = True
         self._space._dispatch.workers.submit(self._run)
@@ -66,11 +71,30 @@ class Pulse:
             Asked on the IO thread, so it only compares.
         """
         session = self._space._session
+        self._changed = changed
         bridge().soon(lambda: session.background(self._follow(session, changed)))
 
     def stop(self) -> None:
         """Call it no more; a call that runs may still end."""
         self._ended.set()
+        self._space._pulses.pop(self, None)
+
+    def finish(self) -> None:
+        """Call it once more if there is news, and then no more: the space closes.
+
+        It is called as what the cell does that closes the space, since of what a cell changes later, or
+        another one, nothing is kept in a notebook that is run without a front end.
+        """
+        run = contextvars.copy_context().run
+        last = threading.Thread(target=run, args=(self._finish,), name="happen_nb-last", daemon=True)
+        last.start()
+        last.join(LAST)  # a function of the user's may never end
+        self.stop()
+
+    def _finish(self) -> None:
+        with self._working:
+            if not self.stopped and (self._news or self._changed()):
+                self._work()
 
     @property
     def stopped(self) -> bool:
@@ -80,7 +104,8 @@ class Pulse:
     def _run(self) -> None:
         while self._take():
             try:
-                self._context.copy().run(self._work)
+                with self._working:
+                    self._context.copy().run(self._work)
             except ClosedError:
                 self.stop()
             with self._space._dispatch.workers.blocked():
@@ -88,9 +113,14 @@ class Pulse:
 
     def _take(self) -> bool:
         with self._lock:
-            self._running = self._news and not self._ended.is_set()
-            self._news = False
+            self._running = self._news and self._goes_on
+            if self._running:
+                self._news = False
             return self._running
+
+    @property
+    def _goes_on(self) -> bool:
+        return not (self._ended.is_set() or self._space._closing)  # what is left is for `finish`
 
     async def _follow(self, session: Session, changed: Callable[[], bool]) -> None:
         """Look at most every `interval` seconds, however much is stored meanwhile."""

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from happen_nb.journal.server import NatsServer as Embedded
     from happen_nb.model.commits import CommitRecord
     from happen_nb.model.frozen import FrozenDict
+    from happen_nb.pulse import Pulse
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.watch import Watch
@@ -95,6 +96,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self._dispatch = session.dispatch
         self._dispatch.host = Hosting(self)
         self._watches: dict[str, list[Watch]] = {}
+        self._pulses: dict[Pulse, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
         bridge().soon(session.replica.listen, self._heard)
@@ -417,6 +419,9 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self._receipts.show(on=False)
         try:
             await on_io(session.dispatch.close())  # what runs may come to its end, and still commit
+            if session.connection.connected:
+                for pulse in list(self._pulses):
+                    pulse.finish()
         finally:
             self._open_session = None
             self._watches.clear()

@@ -1,0 +1,48 @@
+"""A notebook that closes its space at its end shows the last values where it is saved without a front end."""
+
+from __future__ import annotations
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+CONNECT = """
+import happen_nb as happen
+space = happen.connect(store=":memory:", name="saved")
+orders = space.create_node("orders", initial={"open": 0})
+"""
+SHOWN = [
+    "orders.state.live()",
+    "space.views.orders.live('open', render=lambda n: f'{n} open')",
+    "space.dashboard()",
+]
+HANG = "import threading\norders.state.live(render=lambda state: state['open'] and threading.Event().wait());"
+
+
+def saved(folder, *cells):
+    """The text of each output below each cell."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    NotebookClient(notebook, timeout=60, kernel_name="python3", store_widget_state=False).execute(
+        cwd=str(folder)
+    )
+    return [
+        [output["data"]["text/html"] for output in cell.outputs if "text/html" in output["data"]]
+        for cell in notebook.cells
+    ]
+
+
+@pytest.fixture(autouse=True)
+def outside_of_a_test(monkeypatch):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # it stops ipykernel capturing child processes
+
+
+@pytest.mark.parametrize("close", ["space.close()", "await space.aclose()"])
+def test_what_follows_shows_the_last_value(tmp_path, close):
+    change = "for number in range(37):\n    orders.state.set({'open': 100 + number})\n"
+    for outputs in saved(tmp_path, CONNECT, *SHOWN, change + close)[1:4]:
+        assert len(outputs) == 1
+        assert "136" in outputs[0]
+
+
+def test_a_picture_that_never_comes_keeps_no_space_open(tmp_path):
+    assert saved(tmp_path, CONNECT, HANG, "orders.state.set({'open': 1});\nspace.close()")[2] == []
