@@ -34,6 +34,8 @@ Each one is also the built-in named in parentheses, so ``except ValueError`` wor
 
 from __future__ import annotations
 
+import re
+
 
 class HappenError(Exception):
     """The base of every error of this library: catching it catches them all.
@@ -172,8 +174,10 @@ class HandlerError(HappenError, RuntimeError):
         self.remote_traceback = remote_traceback
 
     def __str__(self) -> str:
-        trace = f"\n\n{self.remote_traceback.rstrip()}" if self.remote_traceback else ""
-        return f"{self.args[0]}{trace}"
+        trace = self.remote_traceback.rstrip()
+        if self.error:  # the message has it already
+            trace = re.sub(rf"\A(.*)\n\S*{re.escape(self.error)}", r"\1", trace, flags=re.DOTALL)
+        return f"{self.args[0]}\n\n{trace}" if trace else str(self.args[0])
 
 
 class NoHandlerError(HappenError, LookupError):

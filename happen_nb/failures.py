@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from happen_nb.runtime import output
 from happen_nb.runtime.cells import shell
-from happen_nb.runtime.tracebacks import own_frames
+from happen_nb.runtime.tracebacks import told
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
@@ -61,9 +61,8 @@ class Failure(Shown, kind="failure"):
 
     @property
     def traceback(self) -> str:
-        """The traceback, from the user's function on."""
-        error = self.exception
-        return "".join(traceback.format_exception(type(error), error, own_frames(error)))
+        """The traceback, of the user's own functions."""
+        return told(self.exception)
 
     def retry(self) -> None:
         """Do it again: an event is handled by the node's handlers of now. An exception comes out."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-import traceback
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +18,7 @@ from happen_nb.model.transforms import takes_second
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import bridge
 from happen_nb.runtime.runs import Run, on_loop
-from happen_nb.runtime.tracebacks import own_frames
+from happen_nb.runtime.tracebacks import told
 
 if TYPE_CHECKING:
     import contextvars
@@ -402,18 +401,17 @@ async def _awaited(result: Any) -> Any:
 def _said(error: BaseException) -> str:
     """Its type and text, as far as there is one and it is not endless."""
     try:
-        text = str(error)
+        text = error.args[0] if isinstance(error, HandlerError) else str(error)  # its traceback is told once
     except Exception:
         text = "(its text cannot be had)"
     return f"{type(error).__name__}: {text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + '...'}"
 
 
 def _remote(node: str, event: EventRecord, error: BaseException) -> HandlerError:
-    trace = "".join(traceback.format_exception(type(error), error, own_frames(error)))
     text = _said(error)
     return HandlerError(
         f'the handler of "{event.type}" at node "{node}" raised {text}',
         node=node,
         error=text,
-        remote_traceback=trace,
+        remote_traceback=told(error),
     )

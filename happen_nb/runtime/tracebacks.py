@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from types import TracebackType
 
 from happen_nb.errors import HappenError
@@ -9,12 +10,24 @@ from happen_nb.errors import HappenError
 _OURS = ("happen_nb.", "asyncio.", "concurrent.futures.", "contextvars")
 
 
-def own_frames(error: BaseException) -> TracebackType | None:
-    """The traceback of an error, from the first frame that is the user's own."""
-    frames = error.__traceback__
-    while frames is not None and _is_ours(frames):
-        frames = frames.tb_next
-    return frames or error.__traceback__
+def told(error: BaseException) -> str:
+    """An error and those that led to it as text, with the frames of the user's own functions."""
+    whole = traceback.TracebackException.from_exception(error)
+    found = [(whole, error)]
+    for shown, each in found:
+        shown.stack = traceback.extract_tb(shortened(each))
+        found += _parts(shown, each)
+    return "".join(whole.format())
+
+
+def _parts(
+    shown: traceback.TracebackException, error: BaseException
+) -> list[tuple[traceback.TracebackException, BaseException]]:
+    """What an error came of, and those that it is a group of."""
+    pairs = [(shown.__cause__, error.__cause__), (shown.__context__, error.__context__)]
+    if isinstance(error, BaseExceptionGroup):
+        pairs += zip(shown.exceptions or (), error.exceptions, strict=False)
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
 def shortened(error: BaseException) -> TracebackType | None:

@@ -236,6 +236,46 @@ def test_the_error_of_a_handler_comes_with_its_traceback(space, orders):
     assert "runs.py" not in error.remote_traceback
 
 
+def test_an_error_that_went_through_several_nodes_shows_each_of_their_lines_once(space, orders, stock):
+    def fail(state):
+        return {"n": state["missing"]}
+
+    def take(event):
+        stock.state.set(fail)
+
+    async def ask(event):
+        return await orders.send("stock", "take")
+
+    stock.on("take", take)
+    orders.on("buy", ask)
+    with pytest.raises(happen.HandlerError) as caught:
+        space.send("orders", "buy").result()
+
+    said, lines = str(caught.value), str(caught.value).splitlines()
+    functions = [line.rpartition(" in ")[2] for line in lines if line.startswith("  File ")]
+    assert functions == ["ask", "take", "fail"]
+    assert said.count("KeyError: 'missing'") == 1
+    assert lines[-1] == 'in the transform of node "stock" at revision 0'
+
+
+def test_a_failure_shows_the_lines_of_the_users_functions_only(space, orders):
+    def fail(state):
+        raise ValueError("never")
+
+    def handler(event):
+        try:
+            orders.state.set(fail)
+        except ValueError as error:
+            raise LookupError from error
+
+    orders.on("a", handler)
+    space.broadcast("a")
+    space.settle()
+
+    lines = space.failures[0].traceback.splitlines()
+    assert [line.rpartition(" in ")[2] for line in lines if "File " in line] == ["handler", "fail", "handler"]
+
+
 def test_nobody_of_that_name_is_an_error_at_once_with_the_nearest(space, orders):
     space.create_node("customer-service").on("a", print)
     reply = space.send("customer-servic", "a")
