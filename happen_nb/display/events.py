@@ -137,8 +137,11 @@ def _reason(reason: str) -> Line:
 
 
 def iso(moment: datetime) -> str:
-    """A moment in UTC; one without a zone as its sender wrote it."""
-    known = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    """A moment in UTC; one without a zone, or at the end of all times, as its sender wrote it."""
+    try:
+        known = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        known = moment
     return known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -359,17 +360,38 @@ def _decode_commit(
 
 def _decode_event(fields: dict[str, Any], payload: Any, sequence: int, index: int, time: int) -> EventRecord:
     return EventRecord(
-        fields["id"],
-        fields["type"],
-        fields["sender"],
+        _text(fields["id"]),
+        _text(fields["type"]),
+        _text(fields["sender"]),
         freeze(payload),
-        fields.get("target"),
-        fields.get("cause"),
-        fields.get("correlation"),
-        tuple(fields.get("path", ())),
-        fields.get("occurred"),
+        _text_or_none(fields.get("target")),
+        _text_or_none(fields.get("cause")),
+        _text_or_none(fields.get("correlation")),
+        tuple(map(_text, fields.get("path", ()))),
+        _moment(fields.get("occurred")),
         fields.get("nonce"),
         sequence=sequence,
         index=index,
         time=time,
     )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    raise TypeError("another client's: a name or an id that is no text")
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _moment(value: Any) -> str | None:
+    """When something occurred; None where another client did not say it in ISO 8601."""
+    if not isinstance(value, str):
+        return None
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return value

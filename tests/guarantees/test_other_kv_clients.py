@@ -240,3 +240,48 @@ def test_garbage_in_headers_is_a_commit_of_another_client(
     assert orders.state.set({"open": 3}).revision == 3
     assert processes.peer(url, space.name).ask("states") == {"orders": [3, {"open": 3}]}
     assert [c.revision for c in orders.state.history()] == [1, 2, 3]
+
+
+def said(foreign: Foreign, space: happen.Space, **fields: Any) -> None:
+    """Another client stores an event with these fields."""
+    headers = {"Happen-Event": json.dumps({"id": "x", "type": "a", "sender": "abroad", **fields})}
+    assert "seq" in foreign.publish(f"happen.{space.name}.event.~.x", b"1", headers=headers)
+
+
+@pytest.mark.parametrize("occurred", ["yesterday", "", 7, ["2026"], {}])
+def test_an_event_that_does_not_say_in_iso_when_it_occurred_is_shown_without(
+    space: happen.Space, foreign: Foreign, occurred: object
+) -> None:
+    taken: list[happen.Event] = []
+    space.create_node("orders").on("a", taken.append)
+    said(foreign, space, occurred=occurred)
+    eventually(lambda: taken)
+
+    (event,) = space.events()
+    assert (event.type, event.sender, event.payload, event.occurred) == ("a", "abroad", 1, None)
+    assert "abroad" in repr(event)
+    assert "abroad" in repr(space.events())
+    assert "abroad" in event._repr_mimebundle_()["text/html"]
+
+
+def test_an_event_at_the_end_of_all_times_is_shown_as_its_sender_wrote_it(
+    space: happen.Space, foreign: Foreign
+) -> None:
+    said(foreign, space, occurred="0001-01-01T00:00:00+05:00")
+
+    (event,) = space.events()
+    assert "0001-01-01T00:00:00.000+05:00" in event._repr_mimebundle_()["text/html"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"id": 7}, {"type": 7}, {"type": None}, {"sender": []}, {"cause": {}}, {"path": [1]}], ids=str
+)
+def test_what_has_no_text_where_an_event_has_one_is_no_event(
+    space: happen.Space, foreign: Foreign, fields: dict[str, Any]
+) -> None:
+    orders = space.create_node("orders")
+    orders.on("**", lambda event: 1)
+    said(foreign, space, **fields)
+
+    assert space.send("orders", "b").result() == 1
+    assert [event.type for event in space.events()] == ["b"]
