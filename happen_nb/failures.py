@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from happen_nb.runtime import output
+from happen_nb.runtime import ending, output
 from happen_nb.runtime.cells import shell
 from happen_nb.runtime.tracebacks import told
 from happen_nb.shown import Shown
@@ -83,6 +83,8 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         One kind is what one function raises at one place; each run of a cell shows it once. A callback's
         are counted; of a handler there is one for each event, so that each can be done again.
         """
+        if ending.explains(failure.exception):
+            return
         kind = _kind(failure)
         with self._lock:
             for known in self._failures:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import HappenError, NoHandlerError
 from happen_nb.journal import append, wire
-from happen_nb.runtime import causes
+from happen_nb.runtime import causes, ending
 from happen_nb.runtime.activity import Activity
 from happen_nb.runtime.bridge import bridge
 from happen_nb.runtime.handling import Box, Delivery
@@ -56,6 +56,7 @@ class Dispatch:
     host: Host
 
     def __init__(self, session: Session) -> None:
+        ending.expect()
         self.session = session
         self.activity = Activity()
         self.workers = Workers()

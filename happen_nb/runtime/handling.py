@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from happen_nb.errors import CausalLoopError, HandlerError, NoHandlerError
 from happen_nb.model.commits import HandledRecord
 from happen_nb.model.transforms import takes_second
-from happen_nb.runtime import causes
+from happen_nb.runtime import causes, ending
 from happen_nb.runtime.bridge import bridge
 from happen_nb.runtime.runs import Run, on_loop
 from happen_nb.runtime.tracebacks import told
@@ -290,7 +290,7 @@ class Attempt:
         if self.delivery.box.current is self:
             self.delivery.box.current = None
         self._spent += time.monotonic() - self.began
-        if self.scope.abandoned:
+        if self.scope.abandoned or (error is not None and ending.explains(error)):
             return
         if error is None:
             self._through("done", value, None)

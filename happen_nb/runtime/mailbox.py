@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from happen_nb.runtime import ending
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -68,7 +70,7 @@ class Workers:
                 if not self._work and not self._changed.wait_for(lambda: bool(self._work), IDLE):
                     self._threads -= 1
                     return None
-                return self._work.popleft()
+                return None if ending.begun() else self._work.popleft()
             finally:
                 self._idle -= 1
 

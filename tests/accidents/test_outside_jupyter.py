@@ -9,11 +9,11 @@ import sys
 import pytest
 
 
-def run(folder, script, **environment):
+def run(folder, script, *by, **environment):
     """What a script prints, run by a Python of its own without any front end."""
     kept = {key: value for key, value in os.environ.items() if key != "NATS_URL"}
     done = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, *by, "-c", script],
         cwd=folder,
         env={**kept, "HAPPEN_STORE": str(folder / ".happen"), **environment},
         capture_output=True,
@@ -82,6 +82,43 @@ def test_a_script_ends_by_itself_however_it_leaves(tmp_path, end):
     stdout, stderr, code = run(tmp_path, f"{begin}\n{end}")
 
     assert (stdout, stderr, code) == ("", "", 0)
+
+
+ENDLESS = """
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+import happen_nb as happen
+
+space = happen.connect()
+orders, stock = space.create_node("orders"), space.create_node("stock")
+executor = ThreadPoolExecutor(1)
+
+def answer(event):
+    orders.state.set(lambda s: {"n": s.get("n", 0) + 1})
+    space.broadcast("a")
+
+async def wait(event):
+    while True:
+        await asyncio.to_thread(str)
+
+def work(event):
+    while True:
+        executor.submit(str).result()
+
+orders.on("a", answer)
+orders.state.watch(lambda commit: stock.state.set({"n": commit.after["n"]}))
+stock.on("a", wait)
+space.create_node("shop").on("a", work)
+space.broadcast("a")
+orders.state.wait_for(lambda s: s.get("n", 0) > 20)
+"""
+
+
+@pytest.mark.parametrize("by", [(), ("-m", "IPython", "--no-banner")], ids=["Python", "IPython"])
+def test_handlers_that_run_while_a_script_ends_say_nothing(tmp_path, by):
+    _, stderr, code = run(tmp_path, ENDLESS, *by, IPYTHONDIR=str(tmp_path))
+
+    assert (stderr, code) == ("", 0)
 
 
 def test_an_error_in_a_script_is_an_ordinary_traceback(tmp_path):
