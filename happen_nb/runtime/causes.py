@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 from happen_nb.model.commits import NO_ORIGIN, Origin
+from happen_nb.runtime.bridge import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,7 +120,7 @@ def _with_scope(start: Callable[[threading.Thread], None]) -> Callable[[threadin
     @wraps(start)
     def started(self: threading.Thread) -> None:
         if scope.get() is not None:
-            context, run = contextvars.copy_context(), self.run
+            context, run = _for_another_thread(), self.run
             self.run = lambda: context.run(run)  # type: ignore[method-assign]
         start(self)
 
@@ -132,6 +133,14 @@ def _with_context(submit: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(submit)
     def submitted(self: ThreadPoolExecutor, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return submit(self, contextvars.copy_context().run, work, *args, **kwargs)
+        return submit(self, _for_another_thread().run, work, *args, **kwargs)
 
     return submitted
+
+
+def _for_another_thread() -> contextvars.Context:
+    """A copy of this context outside of a transform, which is what its own thread does and no other."""
+    context = contextvars.copy_context()
+    if evaluating.get() is not None:
+        context.run(evaluating.set, None)
+    return context

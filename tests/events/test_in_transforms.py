@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 import happen_nb as happen
@@ -231,6 +234,39 @@ def test_the_result_cannot_be_waited_for_in_the_transform(space, orders, stock):
     with pytest.raises(happen.TransformError):
         orders.state.set(lambda s: {"n": orders.send("stock", "reserve").result()})
     assert types(space) == []
+
+
+def by_a_thread(act):
+    thread = threading.Thread(target=act)
+    thread.start()
+    thread.join()
+
+
+def by_an_executor(act):
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(act).result()
+
+
+@pytest.mark.parametrize("elsewhere", [by_a_thread, by_an_executor])
+@pytest.mark.parametrize("where", ["a cell", "a handler"])
+def test_another_thread_is_not_in_the_transform_that_started_it(space, orders, stock, elsewhere, where):
+    def pay(state):
+        elsewhere(lambda: stock.state.set({"n": 1}))
+        elsewhere(lambda: orders.broadcast("order.paid"))
+        raise ZeroDivisionError
+
+    def handler(event):
+        with pytest.raises(ZeroDivisionError):
+            orders.state.set(pay)
+
+    orders.on("a", handler)
+    if where == "a cell":
+        handler(None)
+    else:
+        space.send("orders", "a").result()
+
+    assert stock.state.get() == {"n": 1}
+    assert types(space)[-1:] == ["order.paid"]
 
 
 def test_registering_in_a_transform_is_refused(space, orders):
