@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb.errors import InvalidNameError
+from happen_nb.errors import InvalidNameError, UnknownNodeError
 from happen_nb.handlers import Handlers, Owner, make_registration, register
 from happen_nb.model.patterns import Pattern
 from happen_nb.runtime.bridge import on_io, wait_for, wait_in_loop
@@ -205,8 +205,17 @@ class Nodes(Shown, Mapping[str, Node], kind="nodes"):
     def __getitem__(self, name: str) -> Node:
         newest = self.space._session.replica.newest(name)
         if not self.space._is_local(name, newest):
-            raise unknown_node(name, list(self), f'this process; space.views["{name}"] looks at all')
+            raise self._unknown(name)
         return self.space._nodes[name]
+
+    def _unknown(self, name: str) -> UnknownNodeError:
+        views = self.space.views
+        if name in views:
+            return UnknownNodeError(
+                f'node "{name}" was not made in this process: create_node("{name}") makes it, with the state '
+                f'that it has; views["{name}"] only reads it'
+            )
+        return unknown_node(name, views._names(), f'the space: create_node("{name}") makes it')
 
     def __iter__(self) -> Iterator[str]:
         newest = self.space._session.replica.newest

@@ -80,9 +80,19 @@ def test_nodes_is_a_live_mapping_of_the_nodes_of_this_process(space, other):
     assert len(views) == 2
 
 
-def test_an_unknown_name_in_nodes_is_a_key_error(space):
-    with pytest.raises(KeyError, match="orders"):
+def test_an_unknown_name_in_nodes_is_a_key_error_that_says_how_to_make_it(space):
+    with pytest.raises(KeyError, match=r'no node "orders" .* create_node\("orders"\) makes it'):
         space.nodes["orders"]
+
+
+def test_a_node_of_another_process_is_not_among_nodes_and_the_error_says_how_to_get_it(space, other, until):
+    other.do('space.create_node("orders", initial={"n": 1})')
+    until(lambda: "orders" in space.views)
+    with pytest.raises(KeyError, match=r'not made in this process: create_node\("orders"\)'):
+        space.nodes["orders"]
+    assert space.create_node("orders").state.get("n") == 1
+    with pytest.raises(KeyError, match="did you mean orders"):
+        space.nodes["ordres"]
 
 
 # -- deleted -----------------------------------------------------------------------------------------
