@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from happen_nb.errors import HistoryGoneError
 from happen_nb.journal import history
 from happen_nb.model.commits import CommitRecord
+from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
     from happen_nb.model.frozen import FrozenDict
@@ -23,7 +24,7 @@ SIDE_BY_SIDE = 64
 """Requests under way at once where many nodes are looked up."""
 
 
-class Moment(Mapping[str, "FrozenDict"]):
+class Moment(Shown, Mapping[str, "FrozenDict"], kind="moment"):
     """Node name -> state, at one moment; made by ``space.at``."""
 
     def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
@@ -35,10 +36,7 @@ class Moment(Mapping[str, "FrozenDict"]):
         return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
 
     def __getitem__(self, name: str) -> FrozenDict:
-        record = self._records[name]
-        if isinstance(record, HistoryGoneError):
-            raise record
-        return record.state
+        return self._then(name).get()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -46,8 +44,27 @@ class Moment(Mapping[str, "FrozenDict"]):
     def __len__(self) -> int:
         return len(self._records)
 
-    def __repr__(self) -> str:
-        return f"<{len(self)} nodes at one moment: {', '.join(list(self)[:10])}>"
+    def _then(self, name: str) -> Then:
+        record = self._records[name]
+        if isinstance(record, HistoryGoneError):
+            raise record
+        return Then(record)
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """A node's state at that moment."""
+
+    record: CommitRecord
+
+    @property
+    def revision(self) -> int:
+        """Which of its commits it was."""
+        return self.record.revision
+
+    def get(self) -> FrozenDict:
+        """The frozen state."""
+        return self.record.state
 
 
 class Past:

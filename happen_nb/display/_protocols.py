@@ -293,6 +293,14 @@ class Views(Protocol):
     def __getitem__(self, name: str, /) -> View: ...
 
 
+class Moment(Protocol):
+    """The states of all nodes at one moment. ``_then`` may raise a `HappenError`, as where one is gone."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def _then(self, name: str, /) -> Readable: ...
+
+
 class Nodes(Protocol):
     """The nodes of this process: a live mapping with the space it belongs to."""
 

@@ -20,6 +20,7 @@ _PAGES: Final[dict[str, Callable[[Any], Page]]] = {
     "server": pages.server,
     "space": pages.space,
     "nodes": pages.nodes,
+    "moment": pages.moment,
     "failure": lambda x: failures.failure(x, Budget()),
     "failures": lambda x: failures.failures(x, Budget()),
     "watch": pages.watch,

@@ -88,6 +88,15 @@ def nodes(x: shown.Nodes) -> Page:
     return _mapped("Nodes of", x, partial(_state_of, x), _NO_NODES)
 
 
+def moment(x: shown.Moment) -> Page:
+    """The states of all nodes at one moment."""
+    if not len(x):
+        return Page(Heading("No nodes at this moment"))
+    rows = [_node_row(each, partial(x._then, each), Cell()) for each in islice(x, NODES)]
+    heading = Heading(f"{count(len(x), 'node')} at one moment")
+    return Page(heading, (table(_STATES, rows, more(len(x) - len(rows))),))
+
+
 def space(x: shown.Space) -> Page:
     """The nodes of a space: those of this process first, marked if there are others."""
     nodes, others = x.nodes, _attempt(lambda: [each for each in x.views if each not in x.nodes])

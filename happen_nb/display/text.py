@@ -77,6 +77,11 @@ def nodes(x: shown.Nodes) -> str:
     return render(pages.nodes(x))
 
 
+def moment(x: shown.Moment) -> str:
+    """The states of all nodes at one moment: a line each."""
+    return render(pages.moment(x))
+
+
 def failure(x: shown.Failure) -> str:
     """A failure: who raised what, and where."""
     return render(_failures.failure(x, _budget()))

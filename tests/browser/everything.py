@@ -103,7 +103,7 @@ def few(items):
     return list(items)[::3]  # one after the other, where all of them would be many outputs
 """
 REPRS = [
-    "space, space.nodes, space.views, space.server, happen.spaces()",
+    "space, space.nodes, space.views, space.server, happen.spaces(), space.at(commit)",
     "orders, orders.state, space.views['orders'], stranger, *few(nodes)",
     "commit, again, commit.diff, again.diff, orders.state.history(), space.journal()",
     "said, space.events(), *few(foreign), *few(space.events())",

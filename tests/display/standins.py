@@ -62,6 +62,10 @@ class View:
     get = State.get
 
 
+class Moment(dict[str, View]):
+    _then = dict.__getitem__
+
+
 @dataclass
 class Node:
     name: str

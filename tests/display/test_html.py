@@ -44,6 +44,7 @@ def everything(bad: str):
     yield "view", a.view(bad, state)
     yield "views", a.Views(space.views, space=space)
     yield "nodes", a.Views(space.nodes, space=space)
+    yield "moment", a.Moment({bad: a.view(bad, state), bad + "2": a.view(bad, StateError(bad))})
     yield "space", space
     yield "server", space.server
     yield from (("commit", commit) for commit in commits)

@@ -225,6 +225,8 @@ def test_a_space_of_the_past_raises_for_a_trimmed_node_only_when_it_is_looked_at
     assert set(moment) == {"orders", "other"}
     with pytest.raises(happen.HistoryGoneError, match="orders"):
         moment["orders"]
+    assert "what it was at that moment is not stored" in repr(moment)
+    assert '{n: "other"}' in repr(moment)
 
 
 def test_a_fork_of_a_trimmed_past_is_refused_at_once_and_leaves_nothing(trimmed):

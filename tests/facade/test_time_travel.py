@@ -204,6 +204,19 @@ def test_a_space_at_one_moment_has_the_states_of_all_nodes(space):
     assert dict(space.at(LONG_AGO)) == {}
 
 
+def test_a_moment_shows_each_node_with_its_revision_and_state(space):
+    a = space.create_node("a", initial={"n": 1})
+    commit = a.state.set({"n": 2})
+    space.create_node("b", initial={"text": "<b>"})
+
+    lines = repr(space.at(commit)).splitlines()
+    assert [line.split() for line in lines[1:]] == [["node", "revision", "state"], ["a", "1", "{n:", "1}"]]
+    both = space.at(FAR_AHEAD)._repr_mimebundle_()
+    assert both["text/plain"].splitlines()[0] == "2 nodes at one moment"
+    assert "&lt;b&gt;" in both["text/html"]
+    assert repr(space.at(LONG_AGO)) == "No nodes at this moment"
+
+
 def test_a_commit_saw_the_cut_that_its_transform_read(space, other):
     a = space.create_node("a", initial={"n": 0})
     b = space.create_node("b", initial={"n": 0})
