@@ -151,7 +151,7 @@ class Follower:
             self._position = item.sequence
             try:
                 self._sink.apply(self._stream.decode(item), item.sequence)
-            except Exception:
+            except Exception:  # of one message: those after it are to be told all the same
                 log.exception("message %d of %s was not taken", item.sequence, self._stream.subjects.stream)
         if item.pending == 0:
             self._caught_up(self._target)

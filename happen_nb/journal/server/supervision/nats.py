@@ -82,7 +82,7 @@ class NatsProcess:
                 if file.read() == config:
                     return
         except OSError:
-            pass
+            pass  # there is none that can be read: it is written anew
         write_private(path, config)
 
     def _config(self) -> str:
