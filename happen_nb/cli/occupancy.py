@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from happen_nb.journal.connection import Connection
 from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.presence import Attendance, attendance
+from happen_nb.journal.server.removal import FOREGROUND
+from happen_nb.journal.server.supervision import lock
 from happen_nb.journal.server.supervision.hints import in_use_elsewhere
 from happen_nb.journal.server.supervision.main import GRACE
 from happen_nb.journal.server.survey import Survey, survey
@@ -69,6 +74,25 @@ def at_rest(store: Path, seconds: float = PATIENCE) -> Survey:
     while (found := survey(store)).held and found.state != "elsewhere" and time.monotonic() < deadline:
         time.sleep(_LOOK)
     return found
+
+
+@contextmanager
+def foreground(store: Path, seconds: float = PATIENCE) -> Iterator[bool]:
+    """Be the only ``happen server`` of a store, which is there; False if another one serves it.
+
+    One that has not got so far, or is about to end, is waited for.
+    """
+    deadline = time.monotonic() + seconds
+    path = str(store / FOREGROUND)
+    while (held := lock.try_take(path)) is None and survey(store).state != "serving":
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_LOOK)
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
+            os.close(held)
 
 
 def describe(found: Survey, there: str) -> str:

@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from happen_nb.cli.occupancy import at_rest, attendance_of, describe, occupied, people
+from happen_nb.cli.occupancy import at_rest, attendance_of, describe, foreground, occupied, people
 from happen_nb.cli.parsing import (
     Commands,
     add_command,
@@ -21,7 +21,7 @@ from happen_nb.cli.parsing import (
 from happen_nb.errors import HappenError
 from happen_nb.journal.server import NatsServer, join
 from happen_nb.journal.server.spawn import find_nats_server, version_of
-from happen_nb.journal.server.store import FOLDER, is_read_only
+from happen_nb.journal.server.store import FOLDER, is_read_only, prepare_store
 from happen_nb.journal.server.supervision.hints import NAME as HINTS
 from happen_nb.journal.server.survey import survey
 
@@ -35,6 +35,7 @@ _EXAMPLES = """\
   happen server --show-token       print what other NATS programs need, too
 """
 _DAY = 86_400.0
+_TAKEN = ("serving", "starting", "elsewhere")
 
 
 def add_to(commands: Commands) -> None:
@@ -69,12 +70,16 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         return refuse("server", f"{store} is read-only; give another folder: --store FOLDER")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same end as by Ctrl-C
     found, reason = occupied(store)
-    if found.state == "serving":
-        return refuse("server", f'{reason}. Use it by happen.connect(store="{store}")')
-    if found.state in ("starting", "elsewhere"):
-        return refuse("server", reason)
-    logging.basicConfig(format="happen server: %(message)s", level=logging.WARNING)
-    return _serve(store, options)
+    if found.state not in _TAKEN:
+        prepare_store(store)
+        with foreground(store) as alone:
+            if alone:
+                logging.basicConfig(format="happen server: %(message)s", level=logging.WARNING)
+                return _serve(store, options)
+        found = survey(store)
+        reason = describe(found, people(attendance_of(found)))
+    hint = f'. Use it by happen.connect(store="{store}")' if found.state == "serving" else ""
+    return refuse("server", f"{reason}{hint}")
 
 
 def _serve(store: Path, options: argparse.Namespace) -> int:

@@ -115,9 +115,14 @@ class Running:
         self._errors.close()
 
 
+def starting(store, *options, **variables):
+    """``happen server`` on a store, as soon as it begins."""
+    return Running([*HAPPEN, "server", "--store", str(store), *options], Path(store).parent, **variables)
+
+
 def server(store, *options, **variables):
     """``happen server`` on a store, ready."""
-    running = Running([*HAPPEN, "server", "--store", str(store), *options], Path(store).parent, **variables)
+    running = starting(store, *options, **variables)
     running.until("Ctrl-C")
     return running
 

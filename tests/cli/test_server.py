@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from happen_nb.journal.server.survey import survey
-from tests.cli.commands import happen, server, visitor
+from tests.cli.commands import WAIT, happen, server, starting, visitor
 from tests.server.processes import eventually, is_at_rest, kill, servers_of
 
 
@@ -60,6 +60,18 @@ def test_a_second_one_is_refused_and_told_where_the_first_is(folder, start):
     assert known.url in second.stderr
     assert f"process {known.hints.pid}" in second.stderr
     assert f'happen.connect(store="{folder}")' in second.stderr
+
+
+def test_of_several_that_are_started_at_once_one_serves_and_the_others_are_told_where(folder, start):
+    started = [start(starting, folder) for _ in range(4)]
+    assert eventually(lambda: [each.process.poll() for each in started].count(1) == 3, WAIT)
+    (first,) = [each for each in started if each.process.poll() is None]
+    first.until("Ctrl-C")
+    known = survey(folder)
+    for each in started:
+        assert each is first or f"{known.url}, process {known.hints.pid}" in each.errors()
+    assert first.end()[0] == 0
+    assert start(server, folder).end()[0] == 0
 
 
 def test_a_server_that_notebooks_use_is_named_with_them(folder, start):

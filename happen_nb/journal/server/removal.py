@@ -10,7 +10,9 @@ from happen_nb.errors import SpaceInUseError
 from happen_nb.journal.server.store import IGNORE_ALL
 from happen_nb.journal.server.supervision import hints, lock, nats, system
 
-_KEPT = ("jetstream", f"{nats.LOG}*", f"{nats.CONFIG}*", f"{hints.NAME}*")
+FOREGROUND = "foreground"
+"""The file that ``happen server`` holds locked."""
+_KEPT = ("jetstream", f"{nats.LOG}*", f"{nats.CONFIG}*", f"{hints.NAME}*", FOREGROUND)
 """What a server keeps in its store beside the lock, as patterns."""
 
 
