@@ -41,6 +41,11 @@ class NatsServer(Shown, kind="server"):
         return self._embedded.running
 
     @property
+    def pid(self) -> int | None:
+        """The id of its process; None while it does not answer. If it is killed, another one is started."""
+        return self._embedded.pid
+
+    @property
     def log(self) -> str:
         """The last part of what it logged."""
         return self._embedded.log

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import os
 import pickle
+import signal
 import threading
 
 import pytest
@@ -373,6 +375,18 @@ def test_the_embedded_server_is_on_loopback_with_a_token(space, store):
     assert server.token not in repr(server) + repr(space)
     assert str(store) in str(server.store)
     assert "Server is ready" in server.log
+
+
+def test_who_kills_the_process_of_the_server_gets_another_one_with_all_that_was_stored(tmp_path):
+    with happen.connect(store=tmp_path / ".happen") as space:
+        orders, server = space.create_node("orders", initial={"n": 1}), space.server
+        killed = server.pid
+        os.kill(killed, signal.SIGKILL)
+        orders.state.set(lambda state: {"n": state["n"] + 1})
+
+        assert orders.state.history()[-1].after == {"n": 2}
+        assert server.pid not in {killed, None}
+    assert server.pid is None
 
 
 def test_a_server_given_by_url_is_nobodys_to_show(space):

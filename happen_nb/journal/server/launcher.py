@@ -111,6 +111,13 @@ class NatsServer:
         return not self._closed and name_at(_port(self.url)) == self._name
 
     @property
+    def pid(self) -> int | None:
+        """The id of its process; None while none answers."""
+        known = hints_file.read(str(self._folder))
+        answers = not self._closed and known.name and name_at(known.port) == known.name
+        return known.pid if answers else None
+
+    @property
     def log(self) -> str:
         """The end of its log, at most 16 kB."""
         return read_log(str(self._folder), _LOG_BYTES)
