@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.display.plots.happened import NOTEBOOK, By, Happened
@@ -126,7 +127,7 @@ class Pictures(Readings):
         session = self._session
         after = await position_after(session, since)
         await on_io(session.dispatch.flush())
-        reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit + 1)
+        reading = eventlog.heads(session.stream, pattern.matches, since=after, limit=limit + 1)
         events = await on_io(reading)
         changes = await on_io(_changes(session, after[0], limit + 1)) if commits else []
         if pattern.text != "**":
@@ -144,6 +145,7 @@ class Pictures(Readings):
             handled,
             sorted({*self.views, *session.dispatch.owners.names()}),
             limit if cut > NOWHERE else None,
+            partial(_whole, session),
         )
 
     def _must_be_known(self, name: str, x: Happened) -> None:
@@ -151,6 +153,14 @@ class Pictures(Readings):
         known |= {change[0].node for change in x.commits} | {record.node for record in x.handled}
         if name not in known:
             raise unknown_node(name, sorted(known), f'the timeline of "{self.name}"')
+
+
+def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+    async def read() -> Sequence[EventRecord]:
+        whole: Sequence[EventRecord] = await on_io(eventlog.whole(session.stream, events))
+        return whole
+
+    return wait_for(read())
 
 
 NOWHERE: Position = (0, 0)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import orjson
 
 from happen_nb.journal.read import direct
-from happen_nb.journal.wire import Handled, Message
+from happen_nb.journal.wire import UNREAD, Handled, Message
 from happen_nb.model.commits import CommitRecord, EventRecord
 from happen_nb.model.values import loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from happen_nb.journal.read import Stored
     from happen_nb.journal.stream import Stream
@@ -25,13 +26,13 @@ WINDOW = 256
 """Messages that are looked through first where only the newest are asked for."""
 PULLED = 10_000
 """Messages in a window that is still pulled; a larger one is pushed."""
+SPARSE = 4
+"""Of so many times as many messages, those that are wanted are read one by one."""
 
 Position = tuple[int, int]
 """A sequence, and which of the events of one commit."""
 Entry = CommitRecord | EventRecord
 """What a person finds in the journal."""
-UNREAD = object()
-"""Stands for a payload that was left out when its event was read."""
 
 
 async def events(
@@ -52,21 +53,31 @@ async def events(
     limit : int, optional
         Only the newest so many; it costs the tail of the journal that holds them.
     """
+    if limit is not None:
+        return await whole(stream, await heads(stream, matches, since=since, limit=limit))
+    matches = cache(matches)
+    info = await stream.info()
+    records = await between(stream, max(info.first, since[0]), info.last)
+    return [record for record in records if record.position > since and matches(record.type)]
+
+
+async def heads(
+    stream: Stream, matches: Callable[[str], object], *, since: Position = (0, 0), limit: int
+) -> list[EventRecord]:
+    """The newest events whose type matches, as `entries` gives them; `whole` reads the rest of them."""
+    matches = cache(matches)
     info = await stream.info()
     first, end = max(info.first, since[0]), info.last
-    if limit is None:
-        records = await between(stream, first, end)
-        return [record for record in records if record.position > since and matches(record.type)]
     found: list[EventRecord] = []
     window = max(WINDOW, 2 * limit)
     while end >= first and len(found) < limit:
         start = max(first, end - window + 1)
-        heads = [record for record in await entries(stream, start, end) if isinstance(record, EventRecord)]
-        fitting = [record for record in heads if record.position > since and matches(record.type)]
+        there = [record for record in await entries(stream, start, end) if isinstance(record, EventRecord)]
+        fitting = [record for record in there if record.position > since and matches(record.type)]
         left = limit - len(found)
         found = [*fitting[max(0, len(fitting) - left) :], *found]
         end, window = start - 1, 2 * window
-    return await _whole(stream, found)
+    return found
 
 
 async def between(stream: Stream, start: int, end: int) -> list[EventRecord]:
@@ -104,11 +115,7 @@ async def entries(stream: Stream, start: int, end: int) -> list[Entry]:
     """
     found: list[Entry] = []
     for item in await _read(stream, ">", start, end, headers_only=True):
-        if item.subject.startswith(stream.subjects.event_prefix):
-            event = stream.decode(replace(item, body=b"null"))
-            found += [replace(event, payload=UNREAD)] if isinstance(event, EventRecord) else []
-        else:
-            found += _told(stream.decode(item))
+        found += _told(stream.head(item))
     return found
 
 
@@ -119,15 +126,17 @@ def _told(item: Item) -> tuple[Entry, ...]:
     return (item,) if isinstance(item, EventRecord) else ()
 
 
-async def _whole(stream: Stream, found: list[EventRecord]) -> list[EventRecord]:
-    """Events with their payloads; those that are gone by now are left out."""
+async def whole(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecord]:
+    """Events, in the order of the journal, with their payloads; those that are gone by now are left out."""
     unread = [record for record in found if record.payload is UNREAD]
-    if len(unread) > WINDOW:
-        whole = await between(stream, unread[0].sequence, unread[-1].sequence)
+    read: list[EventRecord | None] = []
+    if len(unread) > WINDOW and unread[-1].sequence - unread[0].sequence < SPARSE * len(unread):
+        read += await between(stream, unread[0].sequence, unread[-1].sequence)
     else:
-        read = await asyncio.gather(*(_with_payload(stream, record) for record in unread))
-        whole = [record for record in read if record is not None]
-    there = {record.position: record for record in whole}
+        for at in range(0, len(unread), WINDOW):
+            some = unread[at : at + WINDOW]
+            read += await asyncio.gather(*(_with_payload(stream, record) for record in some))
+    there = {record.position: record for record in read if record is not None}
     known = [there.get(record.position) if record.payload is UNREAD else record for record in found]
     return [record for record in known if record is not None]
 

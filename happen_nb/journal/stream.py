@@ -11,7 +11,7 @@ from happen_nb.journal.append import store
 from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.subjects import Subjects, space_of
-from happen_nb.journal.wire import EVENTS, decode, encode_clear, is_deletion, revision_of
+from happen_nb.journal.wire import EVENTS, UNREAD, decode, encode_clear, is_deletion, revision_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -206,6 +206,11 @@ class Stream:
     def decode(self, item: Stored) -> Item:
         """What a stored message is."""
         return decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+
+    def head(self, item: Stored) -> Item:
+        """The same as far as its headers tell: an event that rides on no commit has `UNREAD` as payload."""
+        about = item.sequence, item.time
+        return decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
 
     async def clear(self, owners: Iterable[OwnerRecord]) -> int:
         """Empty the space, for everyone who follows it; returns the position of the mark."""

@@ -23,8 +23,10 @@ Header values are ASCII: JSON and percent-encoding see to that.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -40,9 +42,10 @@ from happen_nb.model.commits import (
 from happen_nb.model.values import dumps, freeze, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from happen_nb.journal.subjects import Subjects
+    from happen_nb.model.frozen import Frozen
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -62,6 +65,8 @@ PATH = "Happen-Path"
 EVENTS = "Happen-Events"
 EVENT = "Happen-Event"
 
+UNREAD: Any = object()
+"""Stands for a payload that was left out when its event was read."""
 HEADER_LIMIT = 48_000
 """Bytes of events that ride in a commit's header; more go on subjects of their own."""
 BODY_LIMIT = 8_000
@@ -102,7 +107,7 @@ class Handled:
     def records(self) -> list[HandledRecord]:
         """The handlings in it; none if it cannot be read."""
         try:
-            return [replace(HandledRecord(*item), by=self.by) for item in json.loads(self.body)]
+            return list(starmap(partial(HandledRecord, by=self.by), _json(self.body)))
         except _UNREADABLE:
             return []
 
@@ -263,9 +268,16 @@ def encode_sync(subjects: Subjects) -> Message:
 
 
 def decode(
-    subjects: Subjects, subject: str, headers: Mapping[str, str] | None, body: bytes, sequence: int, time: int
+    subjects: Subjects,
+    subject: str,
+    headers: Mapping[str, str] | None,
+    body: bytes,
+    sequence: int,
+    time: int,
+    *,
+    payload: Callable[[bytes], Frozen] = loads,
 ) -> Item:
-    """What a stored message is.
+    """What a stored message is; `payload` reads the body of an event.
 
     A commit that another client wrote, or whose headers are not ours to read, has revision 0; an event
     that cannot be read is an `Other`: a follower goes on whatever is stored.
@@ -279,7 +291,7 @@ def decode(
             return CommitRecord(node, sequence, 0, time, _stored(headers, body))
     if subject.startswith(subjects.event_prefix):
         try:
-            return _decode_event(orjson.loads(headers[EVENT]), loads(body), sequence, 0, time)
+            return _decode_event(orjson.loads(headers[EVENT]), payload(body), sequence, 0, time)
         except _UNREADABLE:
             return Other(sequence)
     if subject.startswith(subjects.handled_prefix):
@@ -292,6 +304,14 @@ def decode(
     if subject == subjects.clear:
         return Clear(sequence, time, _carried(body))
     return Other(sequence)
+
+
+def _json(body: bytes) -> Any:
+    """Read JSON that may have lone surrogates, as the text of an error has: orjson reads all other."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return json.loads(body)
 
 
 def _decode_owner(fields: dict[str, Any], sequence: int) -> OwnerRecord:
@@ -352,18 +372,20 @@ def _decode_commit(
     events: tuple[EventRecord, ...] = ()
     if text is not None:
         events = tuple(
-            _decode_event(fields, fields["payload"], sequence, index, time)
+            _decode_event(fields, freeze(fields["payload"]), sequence, index, time)
             for index, fields in enumerate(orjson.loads(text))
         )
     return CommitRecord(node, sequence, int(revision), time, stored, id, int(read), origin, events)
 
 
-def _decode_event(fields: dict[str, Any], payload: Any, sequence: int, index: int, time: int) -> EventRecord:
+def _decode_event(
+    fields: dict[str, Any], payload: Frozen, sequence: int, index: int, time: int
+) -> EventRecord:
     return EventRecord(
         _text(fields["id"]),
         _text(fields["type"]),
         _text(fields["sender"]),
-        freeze(payload),
+        payload,
         _text_or_none(fields.get("target")),
         _text_or_none(fields.get("cause")),
         _text_or_none(fields.get("correlation")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -78,12 +78,12 @@ class EventRecord:
         return Origin(self.cause, self.correlation, None, self.path)
 
 
-@dataclass(frozen=True, slots=True)
-class HandledRecord:
+class HandledRecord(NamedTuple):
     """One handling of an event by a handler of a node.
 
     ``outcome`` is "done", "failed", "refused" (a ``where`` said no) or "cancelled"; ``duration`` is in
-    seconds; ``by`` is the incarnation of the process that handled it.
+    seconds; ``by`` is the incarnation of the process that handled it. A tuple is made fastest, and of these
+    there are a hundred thousand where ten nodes hear ten thousand events.
     """
 
     event: str

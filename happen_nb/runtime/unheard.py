@@ -35,7 +35,7 @@ async def find_unheard(session: Session) -> list[NotHeard]:
     """The events that no handler took, oldest first; what is still to be handled is not among them."""
     dispatch = session.dispatch
     await dispatch.flush()
-    events = await eventlog.events(session.stream, lambda _: True, limit=LOOKED_AT)
+    events = await eventlog.heads(session.stream, lambda _: True, limit=LOOKED_AT)
     if not events:
         return []
     records = await eventlog.handled(session.stream, since=events[0].sequence - 1)
@@ -43,13 +43,10 @@ async def find_unheard(session: Session) -> list[NotHeard]:
     refused = {record.event for record in records if not record.took}
     left = [event for event in events if event.id not in taken]
     still = await _still_open(session, [event.id for event in left])
+    left = await eventlog.whole(session.stream, [event for event in left if event.id not in still])
     owners = [owner for owner in dispatch.owners.all() if owner.incarnation is not None]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
-    return [
-        NotHeard(event, *_reason(event, owners, patterns, refused=event.id in refused))
-        for event in left
-        if event.id not in still
-    ]
+    return [NotHeard(event, *_reason(event, owners, patterns, refused=event.id in refused)) for event in left]
 
 
 async def _still_open(session: Session, ids: list[str]) -> set[str]:

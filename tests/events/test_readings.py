@@ -257,6 +257,12 @@ def test_an_empty_frame_has_its_columns(space):
     assert isinstance(frame["time"].dtype, pd.DatetimeTZDtype)
 
 
+def test_the_newest_of_a_rare_kind_are_whole_and_in_order(space):
+    rows = [{"n": number} for number in range(1_600)]
+    space.replay(rows, type=lambda row: "common" if row["n"] % 5 else "rare").wait()
+    assert [event.payload for event in space.events("rare", limit=300)] == rows[100::5]
+
+
 def test_a_thousand_events_are_read_in_order_and_limited(space, orders):
     for n in range(100):
         orders.state.set(lambda s, n=n: [orders.broadcast("a", 10 * n + k) for k in range(10)] and {"n": n})

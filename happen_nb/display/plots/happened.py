@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -51,6 +51,8 @@ class Happened:
         The nodes of the space at present.
     newest : int, optional
         So many of the newest were asked for, and there are older ones.
+    whole : callable
+        Gives events with their payloads, where these were not read yet; those that are gone are left out.
     """
 
     space: str
@@ -59,6 +61,7 @@ class Happened:
     handled: Sequence[HandledRecord] = ()
     nodes: Sequence[str] = field(default=())
     newest: int | None = None
+    whole: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
 
     @cached_property
     def by_id(self) -> dict[str, EventRecord]:
@@ -69,8 +72,19 @@ class Happened:
     def handlings(self) -> dict[str, list[HandledRecord]]:
         """Event id -> what became of it."""
         found: dict[str, list[HandledRecord]] = {}
+        shown = self.by_id
         for record in self.handled:
-            if record.event in self.by_id:
+            if record.event in shown:
+                found.setdefault(record.event, []).append(record)
+        return found
+
+    @cached_property
+    def failed(self) -> dict[str, list[HandledRecord]]:
+        """Event id -> which of its handlings failed; only of events of which one did."""
+        found: dict[str, list[HandledRecord]] = {}
+        shown = self.by_id
+        for record in self.handled:
+            if record.outcome == "failed" and record.event in shown:
                 found.setdefault(record.event, []).append(record)
         return found
 

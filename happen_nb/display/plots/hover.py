@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from textwrap import wrap
 from typing import Final
 
@@ -22,16 +23,24 @@ from happen_nb.model.trace import Change
 DIFFS: Final = 8_000_000
 """Bytes of states that are read to tell what commits have changed, per figure."""
 _CHANGES, _PAYLOAD, _TYPES, _NAMES, _ERRORS = 5, 3, 6, 4, 2
+_MANY: Final = 500  # marks
 _HALF: Final = ROOM // 2
 
 
 class Hover:
-    """The texts of one figure; brief ones of merged marks where there are many."""
+    """The texts of these marks of a figure; brief ones of merged marks where there are many."""
 
-    def __init__(self, x: Happened, *, brief: bool) -> None:
+    def __init__(self, x: Happened, marks: Sequence[Mark]) -> None:
         self._x = x
-        self._brief = brief
+        self._brief = len(marks) > _MANY
         self._left = DIFFS
+        alone = [mark.things[0].what for mark in marks if len(mark.things) == 1]
+        events = sorted((each for each in alone if isinstance(each, EventRecord)), key=attrgetter("position"))
+        self._payloads = {event.id: event.payload for event in x.whole(events)}
+        self._takers: dict[str, set[str]] = {event.id: set() for event in events}
+        for record in x.handled:
+            if record.event in self._takers and record.took:
+                self._takers[record.event].add(record.node)
 
     def text(self, mark: Mark) -> str:
         """What a mark stands for."""
@@ -47,12 +56,12 @@ class Hover:
     def _event(self, x: EventRecord, at: int) -> Iterable[str]:
         yield _bold(_type(x), f"{_name(x.sender)} → {_name(x.target or 'all')}")
         yield safe(f"{moment(at)} · #{x.sequence}")
-        if x.payload is not None:
-            yield from _wrapped(plain(summary(x.payload, _PAYLOAD * ROOM - 20)))
-        handled = self._x.handlings.get(x.id, ())
-        taken = sorted({each.node for each in handled if each.took})
-        yield line(f"handled by {_listed([_name(node) for node in taken])}" if taken else "handled by nobody")
-        failed = [each for each in handled if each.outcome == "failed"]
+        payload = self._payloads.get(x.id)
+        if payload is not None:
+            yield from _wrapped(plain(summary(payload, _PAYLOAD * ROOM - 20)))
+        takers = [_name(node) for node in sorted(self._takers[x.id])]
+        yield line(f"handled by {_listed(takers)}" if takers else "handled by nobody")
+        failed = self._x.failed.get(x.id, ())
         yield from (line(f"! {_name(each.node)}  {_error(each.error)}") for each in failed[:_ERRORS])
         yield from self._because(x.cause)
         if effects := self._x.effects.get(x.id):
@@ -102,7 +111,7 @@ class Hover:
         yield from (line(f"{number:6,}  {what}") for what, number in counts[:_TYPES])
         if len(counts) > _TYPES:
             yield safe(f"… {len(counts) - _TYPES:,} more kinds")
-        failed = sum(map(self._failed, things))
+        failed = sum(self._failed(thing.what) for thing in things)
         if failed:
             yield line(f"! a handler failed with {failed:,} of them")
         newest = things[-1].what
@@ -110,10 +119,8 @@ class Hover:
             yield safe(f"the newest, revision {newest[0].revision:,}:")
             yield from self._changes(newest)
 
-    def _failed(self, thing: Happening) -> bool:
-        if not isinstance(thing.what, EventRecord):
-            return False
-        return any(each.outcome == "failed" for each in self._x.handlings.get(thing.what.id, ()))
+    def _failed(self, what: object) -> bool:
+        return isinstance(what, EventRecord) and what.id in self._x.failed
 
 
 def _sort(thing: Happening) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal
 
 from happen_nb.display.plots.happened import By, Happened
@@ -70,12 +71,19 @@ class Mark:
     @property
     def radius(self) -> float:
         """In pixels; there is room for the count inside."""
-        number = len(self.things)
-        return 4.5 if number == 1 else 4.5 + 1.5 * len(tally(number))
+        return _radius(len(self.things))
 
     def touches(self, other: Mark) -> bool:
         """Whether two marks of a lane would overlap."""
         return abs(self.x - other.x) < self.radius + other.radius
+
+    def add(self, thing: Happening, at: float) -> bool:
+        """Take over something at a pixel to the right, if its mark would touch this one; tells whether."""
+        touched = abs(self.x - at) < self.radius + _radius(1)
+        if touched:
+            self.last = at
+            self.things.append(thing)
+        return touched
 
     def absorb(self, other: Mark) -> None:
         """Take over what a mark to the right stands for."""
@@ -99,17 +107,18 @@ def tally(number: int) -> str:
     return f"{number / 1000:.1f}k" if number < 9_950 else f"{number // 1000}k"  # noqa: PLR2004
 
 
+@cache
+def _radius(number: int) -> float:
+    return 4.5 + 1.5 * len(tally(number))
+
+
 def happenings(x: Happened, by: By) -> list[Happening]:
     """Everything that happened; events, what failed of them, and commits."""
-    found = []
-    for event in x.events:
+    found = [Happening(event.sender, x.moment_of(event, by), event) for event in x.events]
+    for id, records in x.failed.items():
+        event = x.by_id[id]
         moment = x.moment_of(event, by)
-        found.append(Happening(event.sender, moment, event))
-        found += (
-            Happening(record.node, moment, Failure(event, record))
-            for record in x.handlings.get(event.id, ())
-            if record.outcome == "failed"
-        )
+        found += (Happening(record.node, moment, Failure(event, record)) for record in records)
     found += (Happening(each[0].node, x.moment_of_commit(each, by), each) for each in x.commits)
     return found
 
@@ -122,7 +131,8 @@ def marks_of(things: Iterable[Happening], lanes: Sequence[str], place: Callable[
     for thing in sorted(shown, key=lambda thing: thing.moment):  # those of one moment keep their order
         lane, at = numbers[thing.node], place(thing.moment)
         row = rows.setdefault((lane, thing.kind), [])
-        row.append(Mark(thing.kind, lane, at, at, [thing]))
+        if not (row and row[-1].add(thing, at)):
+            row.append(Mark(thing.kind, lane, at, at, [thing]))
         while len(row) > 1 and row[-2].touches(row[-1]):
             last = row.pop()
             row[-1].absorb(last)

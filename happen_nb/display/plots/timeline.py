@@ -27,7 +27,6 @@ MOST_LINES: Final = 1_000
 ARROWS: Final = 300
 """Arrows that a figure holds, for the newest marks; those of a mark appear when it is clicked."""
 _ARROWS_OF_A_MARK: Final = 24
-_MANY: Final = 500  # marks
 _PLOT: Final = WIDTH - 150.0  # pixels of the time axis
 _LANE, _LOW_LANE, _FEW = 50, 36, 10  # pixels of a lane; the lower ones where there are more than a few
 _EDGE: Final = 14.0  # pixels beside the outermost marks
@@ -165,7 +164,7 @@ def _lines(edges: Sequence[Edge]) -> Scatter:
 def _traces(x: Happened, marks: Sequence[Mark]) -> Iterable[Scatter]:
     from plotly import graph_objects as go
 
-    hover = Hover(x, brief=len(marks) > _MANY)
+    hover = Hover(x, marks)
     of_kind: dict[Kind, list[Mark]] = {"event": [], "commit": [], "failure": []}
     for mark in marks:
         of_kind[mark.kind].append(mark)

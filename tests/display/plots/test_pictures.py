@@ -36,6 +36,29 @@ def test_a_timeline_has_what_was_said_and_committed_and_what_failed(space, order
     assert len(trace(figure, "cause to effect").x) == 6
 
 
+def test_the_payload_of_an_event_is_shown_also_among_many(space, orders):
+    space.replay(({"n": number} for number in range(600)), type=lambda _: "order.made").wait()
+    orders.broadcast("order.paid", {"id": "o1"})
+    assert '{id: "o1"}' in "".join(trace(space.timeline(), "event").hovertext)
+
+
+def test_payloads_that_are_not_shown_are_not_read(space):
+    space.replay(({"text": "x" * 20_000} for _ in range(300)), type=lambda _: "large").wait()
+    received = space._session.connection._client.stats
+    before = received["in_bytes"]
+    assert sum(int(text or 1) for text in trace(space.timeline(), "event").text) == 300
+    assert received["in_bytes"] - before < 2_000_000
+
+
+def test_a_failure_whose_error_is_no_proper_text_is_shown(space, orders):
+    @orders.on("order.*")
+    def fail(event):
+        raise ValueError("\ud800")
+
+    space.broadcast("order.made").settle()
+    assert "ValueError" in trace(space.timeline(), "failure").hovertext[0]
+
+
 def test_with_a_pattern_only_its_events_and_what_they_changed_are_shown(space, orders, stock):
     orders.on("order.*", lambda event: orders.state.set({"last": event.type}))
     stock.state.set({"pen": 7})
