@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import plotly.io
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from happen_nb.display.plots.picture import MOST, PLOTLY
 
@@ -155,6 +156,16 @@ def test_where_there_is_nothing_it_says_so(space):
     figure = space.timeline()
     assert figure._repr_mimebundle_()["text/plain"].splitlines()[1:]
     assert texts(picture(figure))
+
+
+def test_a_figure_that_is_displayed_is_made_into_a_bundle_once(space, orders, monkeypatch):
+    figure = space.timeline()
+    made = []
+    as_it_is = type(figure).to_dict
+    monkeypatch.setattr(type(figure), "to_dict", lambda self: made.append(self) or as_it_is(self))
+    shown, _ = DisplayFormatter().format(figure)
+    assert PLOTLY in shown
+    assert len(made) == 2, "one for plotly, one for the still picture"
 
 
 def test_a_front_end_that_brings_plotlys_own_html_gets_no_second_picture(space, orders, monkeypatch):
