@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from base64 import b64encode
 from html import escape
+from pathlib import Path
 from typing import Any, Final
 
 from plotly.graph_objects import Figure
@@ -13,6 +17,11 @@ from happen_nb.display.plots.base import message
 from happen_nb.display.plots.still import still
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
+_DECIDES: Final = {
+    "PLOTLY_RENDERER", "COLAB_NOTEBOOK_ID", "AZURE_NOTEBOOKS_HOST", "VSCODE_PID", "NTERACT_EXE",
+    "COCALC_PROJECT_ID", "DATABRICKS_RUNTIME_VERSION",
+}  # fmt: skip
+"""Variables of the environment, any of which has a say in how plotly shows its figures."""
 MOST: Final = 72_000
 """Characters of a still picture, which is a third longer where it is shown."""
 _TOO_MUCH: Final = "This is too much for a still picture. Run the cell to see it."
@@ -27,12 +36,17 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
     """
 
     def _ipython_display_(self) -> None:
-        if PLOTLY in Figure({"layout": {"template": "none"}})._repr_mimebundle_(validate=False):
+        empty = Figure({"layout": {"template": "none"}})
+        if _undecided() or PLOTLY in empty._repr_mimebundle_(validate=False):
             raise NotImplementedError  # IPython then asks for the mime bundle
         super()._ipython_display_()
 
     def _repr_mimebundle_(self, *args: Any, **more: Any) -> dict[str, Any]:
-        bundle: dict[str, Any] = super()._repr_mimebundle_(*args, **more)
+        bundle: dict[str, Any]
+        if _undecided():
+            bundle = {PLOTLY: json.loads(self.to_json(validate=False))}
+        else:
+            bundle = super()._repr_mimebundle_(*args, **more)
         if PLOTLY in bundle and "text/html" not in bundle:
             bundle["text/plain"] = said = self._said()
             bundle["text/html"] = _image(self.svg(), said)
@@ -55,6 +69,22 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
         """Its title, and what it says instead of showing something."""
         notes = [] if self.data else [note.text for note in self.layout.annotations]
         return "\n".join(map(svg.plain, [self.layout.title.text or "Figure", *notes]))
+
+
+def _undecided() -> bool:
+    """Whether this is a kernel of Jupyter where nothing was said of how plotly shall show its figures.
+
+    Plotly then gives what it draws as JSON. To find that out it would import what reads notebooks, and with
+    JupyterLab in the same place, that reads a grammar of addresses first, which takes seconds.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return (
+        "plotly.io._renderers" not in sys.modules
+        and type(shell).__name__ == "ZMQInteractiveShell"
+        and type(shell).__module__.startswith("ipykernel.")
+        and not _DECIDES & os.environ.keys()
+        and not Path("/kaggle/input").exists()
+    )
 
 
 def _image(drawn: str, said: str) -> str:
