@@ -135,7 +135,7 @@ class Pictures(Readings):
             changes = [change for change in changes if change[0].origin.cause in ids]
         cut = _after_which(events, changes, limit)
         events = [event for event in events if event.position > cut]
-        handled: list[HandledRecord] = []
+        handled: Iterable[HandledRecord] = ()
         if events:
             handled = await on_io(eventlog.handled(session.stream, since=events[0].sequence))
         return Happened(

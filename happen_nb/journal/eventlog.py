@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,7 +16,7 @@ from happen_nb.model.commits import CommitRecord, EventRecord
 from happen_nb.model.values import loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from happen_nb.journal.read import Stored
     from happen_nb.journal.stream import Stream
@@ -174,7 +175,17 @@ async def _read(
     )
 
 
-async def handled(stream: Stream, *, since: int) -> list[HandledRecord]:
+@dataclass(frozen=True, slots=True)
+class Handlings:
+    """What was handled, decoded anew each time: there may be ten of an event, and few are kept."""
+
+    items: Sequence[Handled]
+
+    def __iter__(self) -> Iterator[HandledRecord]:
+        return chain.from_iterable(item.records() for item in self.items)
+
+
+async def handled(stream: Stream, *, since: int) -> Handlings:
     """What was handled, in the order in which that was stored, after a sequence."""
     items = map(stream.decode, await stream.read(stream.subjects.handled, start=since + 1))
-    return [record for item in items if isinstance(item, Handled) for record in item.records()]
+    return Handlings([item for item in items if isinstance(item, Handled)])

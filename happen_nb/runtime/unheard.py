@@ -39,8 +39,10 @@ async def find_unheard(session: Session) -> list[NotHeard]:
     if not events:
         return []
     records = await eventlog.handled(session.stream, since=events[0].sequence - 1)
-    taken = {record.event for record in records if record.took}
-    refused = {record.event for record in records if not record.took}
+    taken: set[str] = set()
+    refused: set[str] = set()
+    for record in records:
+        (taken if record.took else refused).add(record.event)
     left = [event for event in events if event.id not in taken]
     still = await _still_open(session, [event.id for event in left])
     left = await eventlog.whole(session.stream, [event for event in left if event.id not in still])

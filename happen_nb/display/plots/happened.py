@@ -45,8 +45,8 @@ class Happened:
     events : sequence of EventRecord
     commits : sequence of (CommitRecord, CommitRecord or None)
         Each with the one before it on its node, if that is known.
-    handled : sequence of HandledRecord
-        What became of the events; of others too.
+    handled : iterable of HandledRecord
+        What became of the events; of others too. It is iterated more than once.
     nodes : sequence of str
         The nodes of the space at present.
     newest : int, optional
@@ -58,7 +58,7 @@ class Happened:
     space: str
     events: Sequence[EventRecord] = ()
     commits: Sequence[Change] = ()
-    handled: Sequence[HandledRecord] = ()
+    handled: Iterable[HandledRecord] = ()
     nodes: Sequence[str] = field(default=())
     newest: int | None = None
     whole: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events

@@ -38,7 +38,7 @@ class Hover:
         events = sorted((each for each in alone if isinstance(each, EventRecord)), key=attrgetter("position"))
         self._payloads = {event.id: event.payload for event in x.whole(events)}
         self._takers: dict[str, set[str]] = {event.id: set() for event in events}
-        for record in x.handled:
+        for record in x.handled if events else ():
             if record.event in self._takers and record.took:
                 self._takers[record.event].add(record.node)
 
