@@ -12,6 +12,7 @@ import logging
 import re
 import secrets
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
@@ -64,11 +65,16 @@ class _Client(Client):
         """The headers; those whose name has white space or is not ASCII are left out, as they are there."""
         found: dict[str, str] = {}
         for line in raw.decode("utf-8", "replace").split("\r\n"):
-            name, _, value = line.partition(":")
-            name = name.strip(_SPACE)
-            if name.split() == [name] and name.isascii():
+            told, colon, value = line.partition(":")
+            if colon and (name := _header_name(told)):
                 found[name] = value.strip(_SPACE)
         return found
+
+
+@lru_cache(256)
+def _header_name(told: str) -> str | None:
+    name = told.strip(_SPACE)
+    return name if name.split() == [name] and name.isascii() else None
 
 
 @dataclass(eq=False, slots=True)

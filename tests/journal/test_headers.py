@@ -12,7 +12,7 @@ from happen_nb.journal.connection import _Client
         b"",
         b"\r\n",
         b"A: b\r\nC:d\r\n\r\n",
-        b"a: b: c\r\nno colon\r\n",
+        b"a: b: c\r\nno colon\r\nnone\r\n",
         b"a:1\r\na:2\r\n",
         b"a: 1\nb: 2\r\n",
         b"white space: 1\r\n  kept\t :\t2 \r\n",
