@@ -77,6 +77,12 @@ class Mark:
         """Whether two marks of a lane would overlap."""
         return abs(self.x - other.x) < self.radius + other.radius
 
+    @property
+    def grew(self) -> bool:
+        """Whether it has become larger with the newest that it stands for."""
+        number = len(self.things)
+        return number > 1 and _radius(number) > _radius(number - 1)
+
     def add(self, thing: Happening, at: float) -> bool:
         """Take over something at a pixel to the right, if its mark would touch this one; tells whether."""
         touched = abs(self.x - at) < self.radius + _radius(1)
@@ -133,6 +139,8 @@ def marks_of(things: Iterable[Happening], lanes: Sequence[str], place: Callable[
         row = rows.setdefault((lane, thing.kind), [])
         if not (row and row[-1].add(thing, at)):
             row.append(Mark(thing.kind, lane, at, at, [thing]))
+        if not row[-1].grew:
+            continue  # it only went to the right, away from the others
         while len(row) > 1 and row[-2].touches(row[-1]):
             last = row.pop()
             row[-1].absorb(last)
