@@ -10,7 +10,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.browser.conftest import Watched, browsing, find_chromium, serving
+from tests.browser.everything import WHOLE
 from tests.browser.test_live_reply import save
+
+__all__ = ["WHOLE", "heap", "notebook", "report", "round_trip", "run_cell", "spread"]
 
 RUN_CELL = """async ([at, source, wanted]) => {
     const notebook = jupyterapp.shell.currentWidget.content;
@@ -19,8 +22,9 @@ RUN_CELL = """async ([at, source, wanted]) => {
     notebook.activeCellIndex = at;
     cell.model.outputs.clear();
     await new Promise(requestAnimationFrame);
-    const drawn = () => wanted ? cell.node.querySelector(wanted) : cell.node
-        .querySelector(".jp-OutputArea-output")?.textContent.includes(source);
+    const outputs = () => [...cell.node.querySelectorAll(".jp-OutputArea-output")];
+    const drawn = () => wanted ? cell.node.querySelector(wanted)
+        : outputs().some(output => output.textContent.includes(source));  // a warning may stand above it
     const shown = new Promise(done => {
         const watch = new MutationObserver(() => drawn() && (watch.disconnect(), done(performance.now())));
         watch.observe(cell.node, { childList: true, subtree: true, characterData: true });

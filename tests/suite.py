@@ -136,7 +136,7 @@ def run_pytest(name: str, arguments: list[str], python: str = sys.executable) ->
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
-        command = [python, "-m", "pytest", *arguments, f"--junit-xml={report}"]
+        command = [python, "-m", "pytest", "--durations=12", *arguments, f"--junit-xml={report}"]
         code = limited(command, with_scripts(python))
         counts = count(report)
     must_run = IN_CI and counts["skipped"] > 0

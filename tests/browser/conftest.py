@@ -190,14 +190,14 @@ class Watched:
         """What stands on stderr or as a traceback under the cells."""
         return self.page.locator(ERROR_OUTPUTS).all_inner_texts()
 
-    def shoot(self, name):
-        """Take a picture of the whole notebook in the light and in the dark theme."""
+    def shoot(self, name, themes=tuple(THEMES)):
+        """Take a picture of the whole notebook in the light and in the dark theme, or in one of them."""
         SHOTS.mkdir(exist_ok=True)
         self.page.set_viewport_size({"width": 1200, "height": 600})
         height = self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
         self.page.set_viewport_size({"width": 1200, "height": min(8000, height + 150)})
-        for theme, title in THEMES.items():
-            self.command("apputils:change-theme", {"theme": title})
+        for theme in themes:
+            self.command("apputils:change-theme", {"theme": THEMES[theme]})
             self.page.wait_for_function(
                 "light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "light"
             )

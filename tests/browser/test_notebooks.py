@@ -34,21 +34,20 @@ def kept_on_stderr(notebook):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_run_all_works_twice_without_errors_or_requests_to_elsewhere(tab, notebook):
+def test_it_opens_unchanged_and_run_all_works_twice_without_errors_or_requests_to_elsewhere(tab, notebook):
     tab.open(notebook)
+    is_marked_as_changed_only_where_python_is_another(tab, notebook)
     for _ in range(2):
         tab.run_all()
         shown = [text for text in tab.page.evaluate(ERRORS) if TAKEN_OVER not in text]
         assert last_lines(shown) == last_lines(kept_on_stderr(notebook))
-    tab.shoot(Path(notebook).stem)
+    tab.shoot(Path(notebook).stem, themes=["light"])
     assert tab.console_errors == []
     assert tab.off_site == []
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_opening_a_notebook_marks_it_changed_only_where_python_is_another(tab, notebook):
+def is_marked_as_changed_only_where_python_is_another(tab, notebook):
     kept = nbformat.read(FOLDER / notebook, as_version=4).metadata.language_info
-    tab.open(notebook)
     opened = tab.page.evaluate(OPENED)
     assert opened["language"] == kept | {"version": platform.python_version()}
     assert opened["changed"] == (opened["language"] != kept)
