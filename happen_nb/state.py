@@ -155,6 +155,8 @@ class State(Shown, kind="state"):
         looks = callable(transform) and takes_second(transform, "views") != "none"
         origin = causes.here()
         known: dict[str, EventRecord] = {}
+        if callable(transform) and session.replica.newest(self._name) is None:
+            await on_io(session.fresh(deadline - time.monotonic()))  # another process may just have made it
         while True:
             cut = session.replica.cut() if looks or serializable else session.replica.cut_of(self._name)
             evaluation = Evaluation(self._name, self._space)

@@ -71,6 +71,16 @@ def test_the_same_space_is_reached_by_url_instead_of_store(space, store):
 # -- consistency -------------------------------------------------------------------------------------
 
 
+def test_a_node_that_another_process_has_just_made_is_changed_from_the_state_that_it_has(space, other):
+    other.do("import time\nfrom happen_nb.runtime.bridge import bridge")
+    other.do("bridge().soon(time.sleep, 0.5)")  # it hears of nothing meanwhile
+
+    counter = space.create_node("counter", initial={"n": 1})
+    other.do('space.create_node("counter").state.set(lambda s: {"n": s["n"] + 1})')
+
+    assert counter.state.get("n", fresh=True) == 2
+
+
 def test_concurrent_increments_of_two_processes_lose_nothing(space, other):
     counter = space.create_node("counter", initial={"n": 0})
     other.do(
