@@ -114,6 +114,7 @@ class Binding:
         self._showing: int | None = None
         self._known: CommitRecord | None = None
         self._tried: Any = MISSING
+        self._own: Any = MISSING
         self._twins: list[Twin] = []
         self._bound: Bound | None = None
         self._replica = node.space._session.replica
@@ -174,8 +175,9 @@ class Binding:
             value, self._moved = self._moved, MISSING
         if value is MISSING:
             return True
+        self._own = MISSING
         try:
-            self._set(value)
+            self._own = lookup(self._set(value).after, self._steps, MISSING)
         except BaseException as error:  # whatever it is, nobody waits here
             self._mark(f"not committed: {error}")
             self._failed("committing", error, partial(self._set, value))
@@ -211,9 +213,12 @@ class Binding:
             return
         if value is MISSING:
             self._mark("the state has no such place any more")
+        elif self._own is not MISSING and equal(self._own, value):
+            self._mark(None)  # it came from the widget, which may have been moved on since
+            return
         elif self._tried is MISSING or not equal(self._tried, value):
             self._mark(None if self._shows(value) else self._cannot(value))
-        self._tried = value
+        self._tried, self._own = value, MISSING
 
     def _shows(self, value: Any) -> bool:
         """Whether the widget has the value, by now."""
