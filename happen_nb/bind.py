@@ -114,7 +114,6 @@ class Binding:
         self._showing: int | None = None
         self._known: CommitRecord | None = None
         self._tried: Any = MISSING
-        self._own: Any = MISSING
         self._twins: list[Twin] = []
         self._bound: Bound | None = None
         self._replica = node.space._session.replica
@@ -175,13 +174,14 @@ class Binding:
             value, self._moved = self._moved, MISSING
         if value is MISSING:
             return True
-        self._own = MISSING
         try:
-            self._own = lookup(self._set(value).after, self._steps, MISSING)
+            after = self._set(value).after
         except BaseException as error:  # whatever it is, nobody waits here
             self._mark(f"not committed: {error}")
             self._failed("committing", error, partial(self._set, value))
             return False
+        self._tried = lookup(after, self._steps, MISSING)  # it came from the widget, which may have moved on
+        self._mark(None)
         return True
 
     def _set(self, value: Any) -> Commit:
@@ -213,12 +213,9 @@ class Binding:
             return
         if value is MISSING:
             self._mark("the state has no such place any more")
-        elif self._own is not MISSING and equal(self._own, value):
-            self._mark(None)  # it came from the widget, which may have been moved on since
-            return
         elif self._tried is MISSING or not equal(self._tried, value):
             self._mark(None if self._shows(value) else self._cannot(value))
-        self._tried, self._own = value, MISSING
+        self._tried = value
 
     def _shows(self, value: Any) -> bool:
         """Whether the widget has the value, by now."""
