@@ -72,7 +72,7 @@ class Pulse:
         """
         session = self._space._session
         self._changed = changed
-        bridge().soon(lambda: session.background(self._follow(session, changed)))
+        bridge().soon(lambda: session.background(self._follow(session)))
 
     def stop(self) -> None:
         """Call it no more; a call that runs may still end."""
@@ -86,15 +86,11 @@ class Pulse:
         another one, nothing is kept in a notebook that is run without a front end.
         """
         run = contextvars.copy_context().run
-        last = threading.Thread(target=run, args=(self._finish,), name="happen_nb-last", daemon=True)
-        last.start()
-        last.join(LAST)  # a function of the user's may never end
+        name, last = "happen_nb-last", {"last": True}
+        thread = threading.Thread(target=run, args=(self._call,), kwargs=last, name=name, daemon=True)
+        thread.start()
+        thread.join(LAST)  # a function of the user's may never end
         self.stop()
-
-    def _finish(self) -> None:
-        with self._working:
-            if not self.stopped and (self._news or self._changed()):
-                self._work()
 
     @property
     def stopped(self) -> bool:
@@ -103,13 +99,18 @@ class Pulse:
 
     def _run(self) -> None:
         while self._take():
-            try:
-                with self._working:
-                    self._context.copy().run(self._work)
-            except ClosedError:
-                self.stop()
+            self._context.copy().run(self._call)
             with self._space._dispatch.workers.blocked():
                 self._ended.wait(self._interval)
+
+    def _call(self, *, last: bool = False) -> None:
+        with self._working:
+            if self.stopped or (last and not (self._news or self._changed())):
+                return
+            try:
+                self._work()
+            except ClosedError:
+                self.stop()
 
     def _take(self) -> bool:
         with self._lock:
@@ -122,12 +123,12 @@ class Pulse:
     def _goes_on(self) -> bool:
         return not (self._ended.is_set() or self._space._closing)  # what is left is for `finish`
 
-    async def _follow(self, session: Session, changed: Callable[[], bool]) -> None:
+    async def _follow(self, session: Session) -> None:
         """Look at most every `interval` seconds, however much is stored meanwhile."""
         replica = session.replica
         while not self._ended.is_set():
             seen = replica.position
-            if changed():
+            if self._changed():
                 self.tell()
             await asyncio.sleep(self._interval)
             await replica.reached(seen + 1, LOOK)
