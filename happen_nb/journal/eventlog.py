@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -13,7 +13,6 @@ import orjson
 from happen_nb.journal.read import direct
 from happen_nb.journal.wire import UNREAD, Handled, Message
 from happen_nb.model.commits import CommitRecord, EventRecord
-from happen_nb.model.values import loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -130,21 +129,15 @@ def _told(item: Item) -> tuple[Entry, ...]:
 async def whole(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecord]:
     """Events, in the order of the journal, with their payloads; those that are gone by now are left out."""
     unread = [record for record in found if record.payload is UNREAD]
-    read: list[EventRecord | None] = []
+    read: list[EventRecord] = []
     if len(unread) > WINDOW and unread[-1].sequence - unread[0].sequence < SPARSE * len(unread):
         read += await between(stream, unread[0].sequence, unread[-1].sequence)
     else:
         for at in range(0, len(unread), WINDOW):
-            some = unread[at : at + WINDOW]
-            read += await asyncio.gather(*(_with_payload(stream, record) for record in some))
-    there = {record.position: record for record in read if record is not None}
+            read += await at_each(stream, [record.sequence for record in unread[at : at + WINDOW]])
+    there = {record.position: record for record in read}
     known = [there.get(record.position) if record.payload is UNREAD else record for record in found]
     return [record for record in known if record is not None]
-
-
-async def _with_payload(stream: Stream, record: EventRecord) -> EventRecord | None:
-    item = await _at(stream, record.sequence)
-    return None if item is None else replace(record, payload=loads(item.body))
 
 
 async def at_each(stream: Stream, sequences: Iterable[int]) -> list[EventRecord]:
