@@ -71,20 +71,18 @@ class Happened:
     @cached_property
     def handlings(self) -> dict[str, list[HandledRecord]]:
         """Event id -> what became of it."""
-        found: dict[str, list[HandledRecord]] = {}
-        shown = self.by_id
-        for record in self.handled:
-            if record.event in shown:
-                found.setdefault(record.event, []).append(record)
-        return found
+        return self._of_events(self.handled)
 
     @cached_property
     def failed(self) -> dict[str, list[HandledRecord]]:
         """Event id -> which of its handlings failed; only of events of which one did."""
+        return self._of_events(record for record in self.handled if record.outcome == "failed")
+
+    def _of_events(self, records: Iterable[HandledRecord]) -> dict[str, list[HandledRecord]]:
         found: dict[str, list[HandledRecord]] = {}
         shown = self.by_id
-        for record in self.handled:
-            if record.outcome == "failed" and record.event in shown:
+        for record in records:
+            if record.event in shown:
                 found.setdefault(record.event, []).append(record)
         return found
 
