@@ -88,23 +88,27 @@ def run_all(other_pythons: list[str]) -> list[Outcome]:
     ]
 
 
-LONGEST = ["tests/test_docs.py", "tests/test_project.py", "tests/test_cli.py"]
+WITHOUT_NBVAL = ["-p", "no:nbval"]  # the plugin takes 3 s to import
+FILES_AT_ONCE = ["-n", WORKERS, "--dist=loadfile"]
+DOCTESTS = [*WITHOUT_NBVAL, "--doctest-modules", "happen_nb"]
 TESTS = [
-    *("-p", "no:nbval"),  # the plugin takes 3 s to import
-    *("-n", WORKERS, "--dist=loadfile"),
-    *LONGEST,  # first: what begins last should not be what takes longest
+    *WITHOUT_NBVAL,
+    *FILES_AT_ONCE,
     "tests",
     "--ignore=tests/browser",
     "--ignore=tests/notebooks",
 ]
-DOCTESTS = ["-p", "no:nbval", "--doctest-modules", "happen_nb"]
-CORE = [  # what another Python could change: no kernels and kills, no browser, no pages
-    *("-n", WORKERS, "--dist=loadfile"),
+CORE = [  # what another Python could change
     *DOCTESTS,
-    *(f"tests/{folder}" for folder in ("display", "events", "facade", "journal", "model", "widgets")),
+    *TESTS,
+    "--ignore=tests/accidents",
+    "--ignore=tests/cli",
+    "--ignore=tests/guarantees",
+    "--ignore=tests/server",  # these: kernels, kills and loads
+    "--ignore=tests/test_docs.py",  # the same pages again
 ]
 NOTEBOOKS = [
-    *("-n", WORKERS, "--dist=loadfile"),
+    *FILES_AT_ONCE,
     *("-p", "tests.notebooks.nbval_follow"),
     "--nbval",
     "--nbval-current-env",
@@ -113,7 +117,7 @@ NOTEBOOKS = [
     "notebooks",
     "tests/notebooks",
 ]
-BROWSER = ["-p", "no:nbval", "-n", BROWSERS, "--dist=load", "tests/browser"]
+BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=load", "tests/browser"]
 
 
 def release_of(python: str) -> str:
