@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from in_lab import WHOLE, heap, notebook, round_trip, run_cell, spread
+from in_lab import draw_all, heap, notebook, round_trip, run_cell, spread
 
 RATE, CHANGE, CELLS, ROUNDS, LOOK = 1_000, 0.1, 60, 6, 30
 SET_UP = """
@@ -117,7 +117,7 @@ def watch_heap(tab, minutes):
 def main(minutes):
     with notebook([SET_UP, *SHOWN, "0"]) as tab:
         tab.page.set_viewport_size({"width": 1200, "height": 1800})
-        tab.page.evaluate(WHOLE)  # else a cell that is pushed out of sight is drawn when it is back
+        draw_all(tab)
         run_cell(tab, 0, ".jp-InputPrompt")
         round_trips(tab, 100)
         compare(tab, "nothing shown")

@@ -13,8 +13,6 @@ from tests.browser.conftest import Watched, browsing, find_chromium, serving
 from tests.browser.everything import WHOLE
 from tests.browser.test_live_reply import save
 
-__all__ = ["WHOLE", "heap", "notebook", "report", "round_trip", "run_cell", "spread"]
-
 RUN_CELL = """async ([at, source, wanted]) => {
     const notebook = jupyterapp.shell.currentWidget.content;
     const cell = notebook.widgets[at];
@@ -52,6 +50,11 @@ def notebook(cells):
             tab.open("measured.ipynb")
             yield tab
             tab.close()
+
+
+def draw_all(tab):
+    """Draw cells that are out of sight, too: else one that is pushed there is drawn when it is back."""
+    tab.page.evaluate(WHOLE)
 
 
 def run_cell(tab, at, wanted):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+
+from tests.notebooks.regenerate import client_of
 
 CONNECT = """
 import happen_nb as happen
@@ -20,11 +21,9 @@ HANG = "import threading\norders.state.live(render=lambda state: state['open'] a
 
 
 def saved(folder, *cells):
-    """The text of each output below each cell."""
+    """The HTML of each output below each cell."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    NotebookClient(notebook, timeout=60, kernel_name="python3", store_widget_state=False).execute(
-        cwd=str(folder)
-    )
+    client_of(notebook).execute(cwd=str(folder))
     return [
         [output["data"]["text/html"] for output in cell.outputs if "text/html" in output["data"]]
         for cell in notebook.cells

@@ -86,7 +86,7 @@ def pointed_at(page, figure):
         expect(label).to_have_count(0, timeout=SOON)
         page.mouse.move(x, y)
         expect(label.first).to_be_visible(timeout=SOON)
-        assert page.evaluate(STRAY, [".hoverlayer"]) == []
+        assert page.evaluate(STRAY, [".js-plotly-plot"]) == []
         told += label.all_text_contents()
     assert page.evaluate(STRAY, OURS) == []
     return told

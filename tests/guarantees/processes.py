@@ -26,6 +26,12 @@ RESET_WITHIN = 5.0
 _marks = itertools.count(1)
 
 
+def freeze(process: subprocess.Popen[Any]) -> None:
+    """Stop a process where it is; its threads go on until each has heard of it, which is waited for."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+
+
 class Process:
     """A Python script that talks JSON, one value a line."""
 
@@ -92,8 +98,7 @@ class Process:
 
     def pause(self) -> None:
         """Stop it where it is, until `resume`."""
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # its threads go on until each has heard of it
+        freeze(self._process)
 
     def resume(self) -> None:
         """Let it go on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shutil
 import signal
 import socket
@@ -18,6 +17,8 @@ from typing import Any, Self, TypeVar
 import nats
 import nats.errors
 from nats.aio.client import Client
+
+from tests.guarantees.processes import freeze
 
 T = TypeVar("T")
 
@@ -100,8 +101,7 @@ class Server:
     def freeze(self) -> None:
         """Stop it where it is, until `thaw`."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # its threads go on until each has heard of it
+        freeze(self._process)
 
     def thaw(self) -> None:
         """Let it go on, with what it believes."""
