@@ -78,6 +78,7 @@ class Dashboard(panel.Panel):
         self._past: tuple[int, Mapping[str, At]] | None = None
         self._summaries: dict[int, dict[str, Any]] = {}
         self._state = lru_cache(DECODED)(_state)
+        self._newest_names: list[str] = []
         self._told: dict[str, At] = {name: self._record(name) for name in self._names()[0]}
         self._wanted: int | None = None
         self._twins: list[twin.Twin] = []
@@ -185,7 +186,13 @@ class Dashboard(panel.Panel):
     # -- states, of now or of the past ---------------------------------------------------------------
 
     def _names(self) -> tuple[list[str], int]:
-        names = list(self._space.views) if self._past is None else list(self._past[1])
+        """The nodes that are shown, and how many more there are; of a closed space those that there were."""
+        if self._past is not None:
+            names = list(self._past[1])
+        elif self._space._open_session is None:
+            names = self._newest_names
+        else:
+            names = self._newest_names = list(self._space.views)
         return names[:NODES], max(0, len(names) - NODES)
 
     def _record(self, name: str) -> At:

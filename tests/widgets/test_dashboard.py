@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import happen_nb
 from happen_nb import put
 from happen_nb.dashboard import CHILDREN, KEPT, OPEN, Dashboard
 from happen_nb.display.widgets import panel
@@ -381,9 +382,20 @@ def test_closing_ends_all_that_it_follows_by(space, orders, monkeypatch, until, 
     until(lambda: len(session.feed._listeners) == listeners[1] - 1)
 
 
-def test_a_space_that_closes_leaves_what_is_shown(store, monkeypatch, until):
-    import happen_nb
+def test_a_view_that_opens_when_the_space_is_closed_is_told_what_was_there_last(store, monkeypatch, until):
+    with happen_nb.connect(store=store, name="closed_before_a_view_opens") as space:
+        orders = space.create_node("orders", initial={"open": 1})
+        browser = Browser(space, monkeypatch, until)
+        orders.state.set({"open": 2})
+        orders.broadcast("order.paid")
 
+    told = browser.hears("all", ask=browser.ask("hello"))
+    assert [(node["name"], text(node["line"])) for node in told["nodes"]] == [("orders", "{open: 2}")]
+    assert [what for _, what, _, _, _ in entries(told)] == ["orders · 1", "orders · 2", "order.paid"]
+    browser.dashboard.close()
+
+
+def test_a_space_that_closes_leaves_what_is_shown(store, monkeypatch, until):
     with happen_nb.connect(store=store, name="closes_under_a_dashboard") as space:
         node = space.create_node("orders")
         browser = Browser(space, monkeypatch, until)
