@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from playwright.sync_api import expect
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -42,6 +43,8 @@ def test_it_opens_unchanged_and_run_all_works_twice_without_errors_or_requests_t
         shown = [text for text in tab.page.evaluate(ERRORS) if TAKEN_OVER not in text]
         assert last_lines(shown) == last_lines(kept_on_stderr(notebook))
     tab.shoot(Path(notebook).stem, themes=["light"])
+    empty = tab.page.locator(".hn-dash p:visible", has_text="no nodes yet")
+    expect(empty).to_have_count(0)  # also where its view opens when the last cell has closed the space
     assert tab.console_errors == []
     assert tab.off_site == []
 
