@@ -17,7 +17,7 @@ from happen_nb.model.frozen import equal, thaw
 from happen_nb.model.paths import MISSING, Path, format_path, lookup, parse_path
 from happen_nb.model.transforms import put
 from happen_nb.model.values import freeze
-from happen_nb.pulse import Pulse
+from happen_nb.pulse import SLOW, Pulse
 from happen_nb.runtime.cells import cells
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class Binding:
         self._replica = node.space._session.replica
         node.state.set(self._begin)
         self._pulse = Pulse(node.space, self._work, INTERVAL)
+        self._painter = Pulse(node.space, self._paint, SLOW, kept=True)
         self._show()
         widget.observe(self._take, names=trait)
         self._pulse.follow(self._changed)
@@ -131,6 +132,8 @@ class Binding:
         self.widget.unobserve(self._take, names=self.trait)
         self._pulse.stop()
         self._commit()
+        self._painter.stop()
+        self._paint()
 
     def __repr__(self) -> str:
         return self._picture()["text/plain"]
@@ -262,8 +265,13 @@ class Binding:
         self.problem = problem
         if self._bound is not None:
             self._bound.say(problem)
+        self._painter.tell()
+
+    def _paint(self) -> None:
+        """Keep what can be read without the kernel."""
+        picture = self._picture()
         for each in list(self._twins):
-            each.update(self._picture())
+            each.update(picture)
 
     def _picture(self) -> Picture:
         from happen_nb.display.widgets import bound

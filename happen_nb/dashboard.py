@@ -62,7 +62,7 @@ class Dashboard(panel.Panel):
         super().__init__()
         self._pulse = Pulse(space, self._tick)
         self._mover = Pulse(space, self._move, MOVE)
-        self._painter = Pulse(space, self._paint, SLOW)
+        self._painter = Pulse(space, self._paint, SLOW, kept=True)
         self._unlisten: list[Callable[[], object]] = []
         self._space, self._session = space, session
         self._lock, self._reading = threading.RLock(), threading.Lock()

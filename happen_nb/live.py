@@ -59,7 +59,7 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
         self._lock = threading.Lock()
         self._own: tuple[ipywidgets.Widget, set[str]] | None = None
         self._pulse = Pulse(space, self._draw)
-        self._painter = Pulse(space, self._paint, SLOW)
+        self._painter = Pulse(space, self._paint, SLOW, kept=True)
         self._space, self._node, self._source = space, node, shown
         self._selector, self._render = selector, render
         self._replica = space._session.replica

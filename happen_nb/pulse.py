@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INTERVAL = 0.1
 """Seconds at least between two pictures."""
 SLOW = 1.0
-"""Seconds at least between two pictures that are only read where the kernel has ended."""
+"""Seconds at least between two pictures that are kept, for where the kernel has ended."""
 LOOK = 1.0
 """Seconds after which it is looked for news even if nothing was stored."""
 LAST = 1.0
@@ -38,12 +38,18 @@ class Pulse:
     work : callable
         Takes no arguments. It must not raise, but a `ClosedError`, which ends it: what is shown then stays.
     interval : float, optional
+    kept : bool, optional
+        Whether what it writes is what the notebook keeps: then it is called when the space closes in any
+        case. A notebook that is run without a front end keeps only what the running cell does.
     """
 
-    def __init__(self, space: Space, work: Callable[[], object], interval: float = INTERVAL) -> None:
+    def __init__(
+        self, space: Space, work: Callable[[], object], interval: float = INTERVAL, *, kept: bool = False
+    ) -> None:
         self._space = space
         self._work = work
         self._interval = interval
+        self._kept = kept
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
         self._working = threading.Lock()
@@ -80,10 +86,9 @@ class Pulse:
         self._space._pulses.pop(self, None)
 
     def finish(self) -> None:
-        """Call it once more if there is news, and then no more: the space closes.
+        """Call it once more if there is news or it is `kept`, and then no more: the space closes.
 
-        It is called as what the cell does that closes the space, since of what a cell changes later, or
-        another one, nothing is kept in a notebook that is run without a front end.
+        It is called as what the cell does that closes the space.
         """
         run = contextvars.copy_context().run
         name, last = "happen_nb-last", {"last": True}
@@ -105,7 +110,7 @@ class Pulse:
 
     def _call(self, *, last: bool = False) -> None:
         with self._working:
-            if self.stopped or (last and not (self._news or self._changed())):
+            if self.stopped or (last and not (self._kept or self._news or self._changed())):
                 return
             try:
                 self._work()

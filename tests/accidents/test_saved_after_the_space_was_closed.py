@@ -16,6 +16,7 @@ SHOWN = [
     "orders.state.live()",
     "space.views.orders.live('open', render=lambda n: f'{n} open')",
     "space.dashboard()",
+    "import ipywidgets\nhappen.bind(ipywidgets.IntSlider(max=200), orders, 'open')",
 ]
 HANG = "import threading\norders.state.live(render=lambda state: state['open'] and threading.Event().wait());"
 
@@ -36,9 +37,10 @@ def outside_of_a_test(monkeypatch):
 
 
 @pytest.mark.parametrize("close", ["space.close()", "await space.aclose()"])
-def test_what_follows_shows_the_last_value(tmp_path, close):
+@pytest.mark.parametrize("shown_before", ["", "import time\ntime.sleep(1.5)\n"])
+def test_what_follows_shows_the_last_value(tmp_path, close, shown_before):
     change = "for number in range(37):\n    orders.state.set({'open': 100 + number})\n"
-    for outputs in saved(tmp_path, CONNECT, *SHOWN, change + close)[1:4]:
+    for outputs in saved(tmp_path, CONNECT, *SHOWN, change + shown_before, close)[1:-2]:
         assert len(outputs) == 1
         assert "136" in outputs[0]
 

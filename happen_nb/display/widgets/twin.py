@@ -34,14 +34,11 @@ class Twin:
     def __init__(self, where: Publisher, picture: Picture) -> None:
         self._where = where
         self._display_id = os.urandom(16).hex()
-        self._shown = picture
         self._publish(picture, update=False)
 
     def update(self, picture: Picture) -> None:
-        """Show the newest picture, if it is another one."""
-        if picture != self._shown:
-            self._shown = picture
-            self._publish(picture, update=True)
+        """Show the newest picture."""
+        self._publish(picture, update=True)
 
     def _publish(self, picture: Picture, *, update: bool) -> None:
         html = f'<div class="hn-twin"><style>{_STYLE}</style>{picture["text/html"]}</div>'
