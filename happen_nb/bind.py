@@ -127,13 +127,16 @@ class Binding:
 
     def stop(self) -> None:
         """End it; what was done to the widget last is committed before."""
+        self._leave()
+        self._paint()
+
+    def _leave(self) -> None:
         if self._pulse.stopped:
             return
         self.widget.unobserve(self._take, names=self.trait)
         self._pulse.stop()
         self._commit()
         self._painter.stop()
-        self._paint()
 
     def __repr__(self) -> str:
         return self._picture()["text/plain"]
@@ -150,7 +153,7 @@ class Binding:
 
     def _end(self) -> None:
         """The cell that made it runs again."""
-        self.stop()
+        self._leave()
         bound, self._bound = self._bound, None
         if bound is not None:
             bound.close()
