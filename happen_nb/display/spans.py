@@ -48,7 +48,19 @@ def clean(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text.translate(_spelled)
+
+
+class _Spelled(dict[int, str]):
+    """What stands for a character, found out when it is met first."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = spelled = char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        return spelled
+
+
+_spelled: Final = _Spelled()
 
 
 def cut(text: str, room: int) -> str:

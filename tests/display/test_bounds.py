@@ -60,7 +60,8 @@ def test_any_size_of_anything_stays_under_100_kb(bad):
         shown += [("unheard", [a.Unheard(event, bad, bad)] * 50), ("handlers", a.Handlers(own.handlers))]
         shown += [("unheard_event", a.Unheard(event, bad, bad)), ("nodes", a.Views(nodes, space=space))]
         shown += [("reply", reply), ("reply", result), ("registration", own.handlers[0])]
-        shown += [("moment", a.Moment({f"{n}{bad}": a.view(bad, state) for n in range(100)}))]
+        view = a.view(bad, state)
+        shown += [("moment", a.Moment({f"{n}{bad}": view for n in range(100)}))]
         for kind, each in shown:
             for mime, form in bundle(each, kind).items():
                 assert len(form.encode()) < LIMIT, (kind, mime)
