@@ -29,13 +29,12 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SESSION = "jupyterapp.shell.currentWidget?.sessionContext"
-IDLE = f"() => {SESSION}?.session?.kernel?.status === 'idle'"
-OPEN = f"() => window.jupyterapp?.shell && {SESSION}"
-READY = """async () => {
-    const shown = jupyterapp.shell.currentWidget;
-    await shown.context.ready;
-    await shown.sessionContext.ready;
+WINDOW = {"width": 1200, "height": 1400}
+IDLE = "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+OPEN = """path => {
+    const {context, sessionContext} = window.jupyterapp?.shell?.currentWidget ?? {};
+    return context?.path === path && context.isReady && sessionContext.isReady
+        && sessionContext.session?.kernel?.status === "idle";
 }"""
 COMMAND = """([name, options, seconds]) => Promise.race([
     jupyterapp.commands.execute(name, options),
@@ -142,7 +141,7 @@ def browsing(profile):
             executable_path=find_chromium(),
             headless=True,
             args=FLAGS,
-            viewport={"width": 1200, "height": 1400},
+            viewport=WINDOW,
         )
         yield context
         context.close()
@@ -160,7 +159,7 @@ class Watched:
     def __post_init__(self):
         self.page.on("request", self._note_request)
         self.page.on("console", self._note_console)
-        self.page.on("pageerror", lambda error: self.console_errors.append(str(error)))
+        self.page.on("pageerror", self._note_error)
 
     def _note_request(self, request):
         if request.url.startswith("http") and not request.url.startswith(self.lab.origin):
@@ -170,12 +169,24 @@ class Watched:
         if message.type == "error":
             self.console_errors.append(f"{message.text} ({message.location.get('url', '')})")
 
-    def open(self, notebook, place="lab/tree"):
-        """Open a notebook with a kernel of its own, and wait until it is idle."""
+    def _note_error(self, error):
+        self.console_errors.append(str(error))
+
+    def open(self, notebook):
+        """Open a notebook with a kernel of its own, and wait until that is idle."""
+        if not self.page.url.startswith(f"{self.lab.origin}/lab"):
+            self.load(notebook)
+            return
+        self.command("docmanager:open", {"path": notebook})
+        self._wait(notebook)
+
+    def load(self, notebook, place="lab/tree"):
+        """Load a page that shows a notebook, and wait until its kernel is idle."""
         self.page.goto(f"{self.lab.origin}/{place}/{notebook}?reset&token={self.lab.token}")
-        self.page.wait_for_function(OPEN, timeout=DEADLINE * 1000)
-        self.page.evaluate(READY)
-        self.page.wait_for_function(IDLE, timeout=DEADLINE * 1000)
+        self._wait(notebook)
+
+    def _wait(self, notebook):
+        self.page.wait_for_function(OPEN, arg=notebook, timeout=DEADLINE * 1000)
 
     def command(self, name, options=None, seconds=120):
         """Run a JupyterLab command to its end."""
@@ -210,10 +221,43 @@ class Watched:
         self.command("kernelmenu:shutdown")
         self.page.close()
 
+    def leave(self):
+        """Leave the page as it was before a notebook was opened in it, for another test."""
+        self.command("kernelmenu:shutdown")
+        self.command("docmanager:save")  # or else closing it would ask
+        self.command("application:close-all")
+        self.page.locator(
+            ".jp-Launcher"
+        ).wait_for()  # it opens by itself, and would come before what opens next
+        self.command("apputils:change-theme", {"theme": THEMES["light"]})
+        self.page.set_viewport_size(WINDOW)
+        self.page.remove_listener("request", self._note_request)
+        self.page.remove_listener("console", self._note_console)
+        self.page.remove_listener("pageerror", self._note_error)
+
 
 @pytest.fixture
-def tab(lab, chromium):
-    """A browser tab that is watched."""
+def own_tab(lab, chromium):
+    """A new browser tab that is watched."""
     watched = Watched(chromium.new_page(), lab)
     yield watched
     watched.close()
+
+
+@pytest.fixture(scope="package")
+def left():
+    """The page that a test has left for the next: loading JupyterLab takes seconds."""
+    return []
+
+
+@pytest.fixture
+def tab(lab, chromium, left, request):
+    """A browser tab that is watched, in which other tests have opened notebooks before."""
+    watched = Watched(left.pop() if left else chromium.new_page(), lab)
+    failed = request.session.testsfailed
+    yield watched
+    if request.session.testsfailed == failed:
+        watched.leave()
+        left.append(watched.page)
+    else:
+        watched.close()

@@ -19,6 +19,8 @@ UNFOLDED = """() => {
     document.querySelectorAll(".happen details").forEach(fold => { fold.open = true; });
     document.querySelector(".jp-WindowedPanel-outer").scrollTop = 0;
 }"""
+REMOVED = "cells => document.querySelectorAll(cells).forEach(cell => cell.remove())"
+"""Of cells that were looked at: what a page shows makes it slow."""
 SPACE = """
 import json, threading
 import happen_nb as happen

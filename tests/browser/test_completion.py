@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from tests.browser.conftest import SHOTS, THEMES
+from tests.browser.conftest import SHOTS
 from tests.browser.test_live_reply import run_next, save
 
 SET_UP = """
@@ -17,22 +15,40 @@ service = space.create_node("customer-service", initial={})
 stock.on("order.{paid,sent}", lambda event: None)
 orders.broadcast("order.lost")
 """
+CASES = [
+    (
+        'orders.send("stock", "order.")',
+        2,
+        ["order.lost", "order.paid", "order.sent"],
+        'orders.send("stock", "order.lost")',
+    ),
+    (
+        'orders.state.get("orders.o1.',
+        0,
+        ["orders.o1.status", "orders.o1.total"],
+        'orders.state.get("orders.o1.status',
+    ),
+    (
+        'print("🙂"); space.send("cu")',
+        2,
+        ["customer-service"],
+        'print("🙂"); space.send("customer-service")',
+    ),
+    (
+        "lambda state, views: views.",
+        0,
+        ["customer_service", "orders", "stock", "collect", "get", "items", "keys", "space", "values"],
+        "lambda state, views: views.customer_service",
+    ),
+]
+"""What is typed, how far the cursor goes back, what is offered, and what becomes of it."""
+UPPER = {"x": 0, "y": 0, "width": 1000, "height": 700}
 EDITOR = "() => jupyterapp.shell.currentWidget.content.activeCell.editor"
-
-
-@pytest.fixture
-def cell(lab, tab):
-    """The second cell of a notebook, empty, in which one can type."""
-    save(lab, "completion.ipynb", [SET_UP, ""])
-    tab.open("completion.ipynb")
-    run_next(tab)
-    tab.page.wait_for_function("() => jupyterapp.shell.currentWidget.content.activeCellIndex === 1")
-    tab.command("notebook:enter-edit-mode")
-    return tab.page
 
 
 def typed(page, text, left=0):
     """Type into the cell, go back by some characters, and press the tab key."""
+    page.evaluate(f"() => ({EDITOR})().model.sharedModel.setSource('')")
     page.evaluate(f"text => ({EDITOR})().replaceSelection(text)", text)
     for _ in range(left):
         page.keyboard.press("ArrowLeft")
@@ -50,54 +66,18 @@ def becomes(page, source):
     page.wait_for_function(f"source => ({EDITOR})().model.sharedModel.getSource() === source", arg=source)
 
 
-@pytest.mark.parametrize(
-    ("text", "left", "offered", "source"),
-    [
-        (
-            'orders.send("stock", "order.")',
-            2,
-            ["order.lost", "order.paid", "order.sent"],
-            'orders.send("stock", "order.lost")',
-        ),
-        (
-            'orders.state.get("orders.o1.',
-            0,
-            ["orders.o1.status", "orders.o1.total"],
-            'orders.state.get("orders.o1.status',
-        ),
-        (
-            'print("🙂"); space.send("cu")',
-            2,
-            ["customer-service"],
-            'print("🙂"); space.send("customer-service")',
-        ),
-        (
-            "lambda state, views: views.",
-            0,
-            ["customer_service", "orders", "stock", "collect", "get", "items", "keys", "space", "values"],
-            "lambda state, views: views.customer_service",
-        ),
-    ],
-)
-def test_the_popup_lists_what_fits_and_enter_takes_it(cell, text, left, offered, source):
-    typed(cell, text, left)
-    assert listed(cell) == offered
-
-    cell.keyboard.press("Enter")
-
-    becomes(cell, source)
-
-
-def test_how_it_looks(cell, tab):
+def test_the_popup_lists_what_fits_and_enter_takes_it(lab, tab):
+    save(lab, "completion.ipynb", [SET_UP, ""])
+    tab.open("completion.ipynb")
+    run_next(tab)
+    tab.page.wait_for_function("() => jupyterapp.shell.currentWidget.content.activeCellIndex === 1")
+    tab.command("notebook:enter-edit-mode")
     SHOTS.mkdir(exist_ok=True)
-    typed(cell, 'orders.send("stock", "")', left=2)
-    listed(cell)
-    for theme, title in THEMES.items():
-        tab.command("apputils:change-theme", {"theme": title})
-        cell.locator("#jupyterlab-splash").wait_for(state="detached")
-        cell.screenshot(
-            path=SHOTS / f"completion-{theme}.png", clip={"x": 0, "y": 0, "width": 1000, "height": 700}
-        )
-
+    for number, (text, left, offered, source) in enumerate(CASES, start=1):
+        typed(tab.page, text, left)
+        assert listed(tab.page) == offered
+        tab.page.screenshot(path=SHOTS / f"completion-{number}.png", clip=UPPER)
+        tab.page.keyboard.press("Enter")
+        becomes(tab.page, source)
     assert tab.console_errors == []
     assert tab.off_site == []

@@ -15,6 +15,7 @@ from tests.browser.everything import (
     PLOTS,
     RAISE,
     RECEIPTS,
+    REMOVED,
     SEND,
     SOON,
     UNFOLDED,
@@ -92,8 +93,8 @@ def pointed_at(page, figure):
     return told
 
 
-def test_what_tries_to_be_more_than_text_is_read_and_never_run(lab, tab):
-    page, dialogs = tab.page, []
+def test_what_tries_to_be_more_than_text_is_read_and_never_run(lab, own_tab):
+    tab, page, dialogs = own_tab, own_tab.page, []
     page.add_init_script(COUNTED)
     page.on("dialog", lambda dialog: [dialogs.append(dialog.message), dialog.dismiss()])
     cells = everything.cells(PAYLOADS)
@@ -112,6 +113,7 @@ def test_what_tries_to_be_more_than_text_is_read_and_never_run(lab, tab):
     page.evaluate(UNFOLDED)
     for at, cell in enumerate(cells):
         assert unread(shown(tab, at), payloads_in(cell)) == [], cell
+    page.evaluate(REMOVED, ".jp-Notebook .jp-Cell:has(.happen)")
     told = [text for figure in page.locator(".js-plotly-plot").all() for text in pointed_at(page, figure)]
     assert unread("\n".join(told)) == []
     assert (page.evaluate("top.ran"), dialogs, tab.console_errors, tab.off_site) == (0, [], [], [])

@@ -64,7 +64,7 @@ def test_a_reply_is_followed_and_its_last_picture_stays(lab, tab):
 
     tab.command("docmanager:save")
     tab.command("kernelmenu:shutdown")
-    tab.open("live_reply.ipynb")
+    tab.load("live_reply.ipynb")
     assert "weight: 12.5" in shown(tab, 1, "done")
     assert tab.console_errors == []
     assert tab.off_site == []

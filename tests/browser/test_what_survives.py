@@ -54,43 +54,43 @@ def readable(tab, pens):
         expect(cell(tab, at).locator(".jp-OutputArea")).to_contain_text(text.format(pens), timeout=30_000)
 
 
-@pytest.fixture(params=PLACES)
-def shown(request, lab, tab):
-    """The displays, run and changed since, in each front end; and how to open them again."""
-    name = f"survives_{request.param}_{request.node.originalname}.ipynb"
-    save(lab, name, CELLS)
-    tab.open(name, PLACES[request.param])
-    run(tab, *range(LAST))
-    readable_at_first(tab)
-    run(tab, LAST, LAST + 1)
-    readable(tab, 34)
-
-    def save_and_open_again():
-        tab.command("docmanager:save")
-        tab.open(name, PLACES[request.param])
-
-    return save_and_open_again
-
-
 def readable_at_first(tab):
     expect(cell(tab, 5).locator(".jp-OutputArea")).to_contain_text("1 of 4", timeout=30_000)
     expect(cell(tab, 2).locator(".jp-OutputArea")).to_contain_text("12 pens are left")
 
 
-def test_after_a_reload_they_are_there_and_go_on(tab, shown):
-    shown()
+@pytest.mark.parametrize("place", PLACES)
+def test_the_last_value_is_readable_after_a_reload_and_without_the_kernel(lab, own_tab, place):
+    tab, name = own_tab, f"survives_{place}.ipynb"
+    save(lab, name, CELLS)
+    tab.load(name, PLACES[place])
+    show(tab)
+
+    save_and_load(tab, name, place)
     readable(tab, 34)
     run(tab, LAST + 2)
-    for at in (1, 2, 3, 4, 7):
+    for at in (1, 2, 3, 4, 7):  # they go on
         expect(cell(tab, at).locator(".jp-OutputArea")).to_contain_text(TEXTS[at].format(17), timeout=30_000)
-    assert tab.error_outputs() == tab.off_site == []
+    assert tab.error_outputs() == []
 
-
-def test_without_their_kernel_they_show_the_last_value(request, tab, shown):
+    show(tab)
     tab.page.evaluate(RESTART)
     readable(tab, 34)
-    shown()
+    save_and_load(tab, name, place)
     readable(tab, 34)
     SHOTS.mkdir(exist_ok=True)
-    tab.page.screenshot(path=SHOTS / f"survives-{request.node.callspec.params['shown']}.png")
+    tab.page.screenshot(path=SHOTS / f"survives-{place}.png")
     assert tab.off_site == []
+
+
+def show(tab):
+    """Run the displays, and change what they show."""
+    run(tab, *range(LAST))
+    readable_at_first(tab)
+    run(tab, LAST, LAST + 1)
+    readable(tab, 34)
+
+
+def save_and_load(tab, name, place):
+    tab.command("docmanager:save")
+    tab.load(name, PLACES[place])

@@ -49,7 +49,7 @@ def output(tab, at, text):
 
 def open_again(tab, notebook):
     tab.command("docmanager:save")
-    tab.open(notebook)
+    tab.load(notebook)
 
 
 def test_a_live_state_follows_survives_a_reload_and_is_readable_without_its_kernel(lab, tab):
