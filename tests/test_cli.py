@@ -145,7 +145,7 @@ def test_lab_opens_the_folder_it_is_told(tmp_path, home):
 def test_lab_without_jupyterlab_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setattr(cli.lab, "find_spec", lambda name: None)
     assert cli.main(["lab"]) == 1
-    assert "pip install jupyterlab notebook" in capsys.readouterr().err
+    assert 'pip install ".[lab]"' in capsys.readouterr().err
 
 
 def test_lab_on_a_folder_that_is_not_there_names_it(capsys):

@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace, for_jupyter: list[str]) -> int:
     if not folder.is_dir():
         return refuse("lab", f"there is no folder {folder}")
     if find_spec("jupyterlab") is None:
-        return refuse("lab", "JupyterLab is not installed: pip install jupyterlab notebook")
+        return refuse("lab", 'JupyterLab is not installed: pip install ".[lab]" in the clone of happen_nb')
     from jupyterlab.labapp import LabApp
 
     _prefer_this_python()

@@ -7,9 +7,11 @@ import json
 import os
 import socketserver
 import threading
+from pathlib import Path
 
 import pytest
 
+import happen_nb
 from happen_nb.journal.server.survey import survey
 from tests.cli.commands import happen, visitor
 from tests.guarantees.servers import Server, free_port
@@ -172,13 +174,14 @@ def test_a_server_of_ones_own_is_described_with_who_is_there(tmp_path, foreign, 
 def test_a_server_that_asks_for_more_than_the_address_tells_is_a_note(tmp_path, foreign):
     findings, said = doctor(tmp_path, NATS_URL=foreign("authorization { token: abc }").url)
     assert not findings["wrong"], said
-    assert has(findings["note"], "who connects", "-> give connect()")
+    assert has(findings["note"], "who connects", "-> for this look put it in the address", "TOKEN@", ".creds")
 
 
 def test_wrong_credentials_are_wrong(tmp_path, foreign):
     address = foreign("authorization { token: abc }").url.removeprefix("nats://")
     findings, said = doctor(tmp_path, NATS_URL=f"nats://mistake@{address}")
-    assert has(findings["wrong"], "does not accept these credentials")
+    assert has(findings["wrong"], "does not accept these credentials", "-> correct", "before the @")
+    assert not has(findings["wrong"], "start it")
     assert "mistake" not in said
 
 
@@ -196,6 +199,23 @@ def test_a_package_that_is_too_old_is_wrong_with_the_command_that_mends_it(tmp_p
     assert has(
         findings["wrong"], "pandas 1.5.3, and >=2.2 is asked for", 'pip install --upgrade "pandas>=2.2"'
     )
+
+
+def test_of_an_installed_package_only_what_happen_lab_needs_is_optional(tmp_path):
+    site = tmp_path / "site"
+    information = site / f"happen_nb-{happen_nb.__version__}.dist-info"
+    information.mkdir(parents=True)
+    (site / "happen_nb").symlink_to(Path(happen_nb.__file__).parent)
+    (information / "METADATA").write_text(
+        f"Metadata-Version: 2.4\nName: happen_nb\nVersion: {happen_nb.__version__}\nRequires-Python: >=3.11\n"
+        "Requires-Dist: pandas>=2.2\n"
+        "Requires-Dist: no-such-lab>=4; extra == 'lab'\n"
+        "Requires-Dist: no-such-theme>=1; extra == 'docs'\n"
+    )
+    findings, said = doctor(tmp_path, PYTHONPATH=site)
+    assert has(findings["ok"], "pandas")
+    assert has(findings["note"], "no-such-lab is missing", "happen lab needs it")
+    assert "no-such-theme" not in said
 
 
 def test_a_kernel_of_another_python_is_a_note(tmp_path):

@@ -15,8 +15,8 @@ the store and its server, who is connected, and the environment. Each finding is
 "ok", a "note", or "wrong", with what mends it below. Nothing is started and
 nothing is changed. The exit status is 1 if something is wrong."""
 _EXAMPLES = """\
-  happen doctor                           what connect() would use here
-  happen doctor --store old/.happen       another store
+  happen doctor                             what connect() would use here
+  happen doctor --store old/.happen         another store
   happen doctor --servers nats://host:4222  a server of one's own
 """
 

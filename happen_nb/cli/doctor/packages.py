@@ -54,9 +54,13 @@ def asked_for(folder: Path) -> Asked | None:
     except metadata.PackageNotFoundError:
         return None
     all_of_them = _parsed(found.requires or [])
-    needed = [one for one in all_of_them if one.marker is None or one.marker.evaluate({"extra": ""})]
-    optional_ones = [one for one in all_of_them if one not in needed]
+    needed = [one for one in all_of_them if _is_asked_by(one, extra="")]
+    optional_ones = [one for one in all_of_them if one not in needed and _is_asked_by(one, extra="lab")]
     return Asked(found.metadata["Requires-Python"] or "", needed, optional_ones)
+
+
+def _is_asked_by(requirement: Requirement, *, extra: str) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate({"extra": extra})
 
 
 def _parsed(texts: Iterable[str]) -> list[Requirement]:

@@ -18,6 +18,11 @@ from happen_nb.journal.credentials import Credentials, greeting, shown
 from happen_nb.journal.presence import Attendance
 
 _MEND = "start it, correct the address, or unset NATS_URL for the embedded server"
+_PROVE = (
+    "for this look put it in the address: --servers nats://TOKEN@host:4222, or nats://user:password@host:4222"
+    " (a .creds file cannot be given here); connect() takes all of them"
+)
+_PROVE_RIGHT = "correct what stands before the @ of the address: the token, or user:password"
 
 
 def urls_of(options: argparse.Namespace) -> tuple[str, ...]:
@@ -38,13 +43,13 @@ def look(urls: Sequence[str]) -> Iterator[Finding]:
     if any(_asks_in_vain(url, said or {}) for url, said in greetings.items()):
         yield note(
             "they ask who connects, and the address does not tell, so no more can be looked at",
-            "give connect() what proves it: token, user and password, or credentials",
+            _PROVE,
         )
         return
     try:
         attended = attendance_at(tuple(urls), Credentials())
     except HappenError as error:
-        yield wrong(str(error), _MEND)
+        yield wrong(str(error), _PROVE_RIGHT if "credentials" in str(error) else "")  # else it says the cure
         return
     yield ok("it takes connections, and has JetStream")
     yield from of_spaces(attended)
