@@ -5,8 +5,8 @@ Examples
 >>> from happen_nb.learn import check
 >>> for left in (2, 1, -1):
 ...     commit = inventory.state.set({"pens": left})
->>> check("there are never less than no pens", inventory, lambda state: state.get("pens", 0) >= 0)
-✗ there are never less than no pens · broken by 1 of 3 commits
+>>> check("there are never fewer than zero pens", inventory, lambda state: state.get("pens", 0) >= 0)
+✗ there are never fewer than zero pens · broken by 1 of 3 commits
   first by commit of inventory · revision 3
   ~ pens  1 → -1
 """
@@ -91,7 +91,7 @@ def check(
     says : str
         The rule in words: ``"no order is shipped twice"``.
     what : Node, State, or iterable of Commit or Event
-        Of a node each state that it has had, the stored ones; else each of them: ``space.events("order.*")``,
+        For a node, each stored state; otherwise each item: ``space.events("order.*")``,
         ``node.state.history()``, ``space.journal()``.
     rule : callable
         ``rule(state)`` for a node, else ``rule(commit)`` or ``rule(event)``, is true where it holds. With a
