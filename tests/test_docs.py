@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from numpydoc.docscrape import NumpyDocString
 from sphinx.util.inventory import InventoryFile
 
@@ -74,6 +75,13 @@ def test_it_is_built_without_a_warning_and_without_a_network(build):
     assert [
         page.name for page in pages(site) if "ERROR: Adding a table of contents" in page.read_text("utf-8")
     ] == []
+
+
+def test_read_the_docs_installs_what_it_is_built_with():
+    asked = yaml.safe_load((ROOT / ".readthedocs.yaml").read_text("utf-8"))
+    (install,) = asked["python"]["install"]
+    assert (ROOT / asked["sphinx"]["configuration"]).samefile(DOCS / "conf.py")
+    assert install["extra_requirements"] == ["docs"]
 
 
 def test_every_public_name_is_in_the_reference(described):

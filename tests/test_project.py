@@ -17,6 +17,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 README = (ROOT / "README.md").read_text("utf-8")
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
 TEXTS = {".py", ".md", ".toml", ".ipynb", ".json", ".css", ".js", ".cfg", ".txt"}
 SOURCES = ("happen_nb", "tests", "notebooks", "benchmarks", "docs", "binder", ".ci")
 
@@ -32,6 +33,12 @@ def run():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def anchors(page):
+    """What can be linked to in a page: its headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +69,42 @@ def test_the_readme_shows_the_real_output(space):
         value = eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
         assert repr(value) + "\n" == output
     assert shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_within_the_repository_leads_somewhere(page):
+    links = re.findall(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)", page.read_text("utf-8"))
+    dead = []
+    for path, anchor in links:
+        there = page.parent / path if path else page
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            dead.append(f"{path}#{anchor}")
+    assert dead == []
+
+
+def test_every_address_of_the_project_is_the_one_in_pyproject():
+    ours = PROJECT["project"]["urls"]
+    name = ours["Repository"].removeprefix("https://github.com/")
+    starts = (ours["Repository"], ours["Documentation"], f"https://mybinder.org/v2/gh/{name}")
+    right = re.compile(rf"({'|'.join(map(re.escape, starts))})(\.git|/.*)?")
+    address = re.compile(r"https?://[^\s)>`\"]*happen[-_]nb[^\s)>`\"]*")
+    pages = [
+        *PAGES,
+        ROOT / "pyproject.toml",
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/api").glob("*.md"),
+    ]
+    found = [(page.name, each) for page in pages for each in address.findall(page.read_text("utf-8"))]
+    assert {page for page, _ in found} >= {"README.md", "pyproject.toml"}
+    assert [(page, each) for page, each in found if not right.fullmatch(each)] == []
+
+
+def test_the_badge_of_the_pythons_names_those_that_are_supported():
+    (badge,) = re.findall(r"badge/python-(.+?)-blue", README)
+    supported = [
+        each.rpartition(" ")[2] for each in PROJECT["project"]["classifiers"] if "Python :: 3." in each
+    ]
+    assert badge.split("_%7C_") == supported
 
 
 def test_the_picture_of_the_readme_is_there_and_small():
