@@ -164,7 +164,7 @@ def connect(
     replicas : int, optional
         How many servers of a cluster keep the space; 1 for a new one.
     history : int, optional
-        Commits a node that are kept; 1000 for a new space.
+        Commits per node that are kept; 1000 for a new space.
     event_ttl : timedelta, optional
         How long events are kept; 7 days for a new space.
     sync : "default" or "always", optional

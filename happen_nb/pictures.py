@@ -38,7 +38,7 @@ class Pictures(Readings):
         limit: int = 2000,
         by: By = "time",
     ) -> Figure:
-        """Draw what happened: a lane a node, events and commits as marks, time from left to right.
+        """Draw what happened: a lane per node, events and commits as marks, time from left to right.
 
         What would overlap is one mark with a count; long empty time is folded. Pointing at a mark tells what
         it is, why it happened and what it led to; clicking it shows the arrows.

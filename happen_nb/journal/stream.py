@@ -43,7 +43,7 @@ class Options:
     Parameters
     ----------
     history : int, optional
-        Commits a node that are kept.
+        Commits per node that are kept.
     event_ttl : int, optional
         Seconds that events are kept.
     replicas : int, optional

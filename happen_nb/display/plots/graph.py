@@ -48,7 +48,7 @@ class Arrow:
 
 
 def arrows_of(x: Happened) -> dict[tuple[str, str], Arrow]:
-    """Sender and handling node -> what went that way; an event counts once a node."""
+    """Sender and handling node -> what went that way; an event counts once per node."""
     arrows: dict[tuple[str, str], Arrow] = {}
     for id, records in x.handlings.items():
         event = x.by_id[id]

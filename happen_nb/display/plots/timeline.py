@@ -1,4 +1,4 @@
-"""What happened, as a figure: a lane a node, time from left to right, causes and effects as arrows."""
+"""What happened, as a figure: a lane per node, time from left to right, causes and effects as arrows."""
 
 from __future__ import annotations
 
