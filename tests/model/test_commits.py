@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Iterator
-
-import pytest
+from itertools import count
+from types import FrameType
+from typing import Any
 
 from happen_nb.model.commits import CommitRecord
-
-THREADS = 4
-RECORDS = 2000
+from happen_nb.model.frozen import FrozenDict
 
 
-@pytest.fixture
-def hasty() -> Iterator[None]:
-    """Threads take turns all the time."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
+def looked_at_twice(line: int) -> tuple[FrozenDict, FrozenDict | None]:
+    """What is seen at first sight, and what by one who looks just before the other comes to a line."""
+    record = CommitRecord("orders", 1, 1, 0, b'{"open": 3}')
+    lines, between = count(1), None
+
+    def trace(_: FrameType, event: str, __: Any) -> Any:
+        nonlocal between
+        if event == "line" and next(lines) == line:
+            between = record.state
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return record.state, between
+    finally:
+        sys.settrace(before)
 
 
-@pytest.mark.usefixtures("hasty")
 def test_threads_that_look_at_a_state_for_the_first_time_all_see_it() -> None:
-    records = [CommitRecord("orders", n, n, 0, b'{"n": %d}' % n) for n in range(1, RECORDS + 1)]
-    together = threading.Barrier(THREADS)
-    seen: list[list[object]] = [[] for _ in range(THREADS)]
-
-    def look(into: list[object]) -> None:
-        together.wait()
-        into += [record.state["n"] if record.readable else "unreadable" for record in records]
-
-    threads = [threading.Thread(target=look, args=(into,)) for into in seen]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert seen == [list(range(1, RECORDS + 1))] * THREADS
+    for line in count(1):
+        seen, between = looked_at_twice(line)
+        assert seen == {"open": 3}
+        if between is None:
+            break
+        assert between == seen
+    assert line > 5  # there were lines to come between
