@@ -109,13 +109,14 @@ CORE = [  # what another Python could change
 ]
 NOTEBOOKS = [
     *FILES_AT_ONCE,
+    "--no-loadscope-reorder",  # what takes longest first
     *("-p", "tests.notebooks.nbval_follow"),
     "--nbval",
     "--nbval-current-env",
     "--nbval-cell-timeout=60",
     "--nbval-sanitize-with=tests/notebooks/sanitize.cfg",
-    "notebooks",
     "tests/notebooks",
+    "notebooks",
 ]
 BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=load", "tests/browser"]
 

@@ -82,7 +82,7 @@ def run(start, folder, *, rounds, seed):
 
 
 def test_random_kills_never_lead_to_two_servers_or_a_failed_join(start, folder):
-    run(start, folder, rounds=8, seed=1)
+    run(start, folder, rounds=5, seed=1)
 
 
 @pytest.mark.soak
