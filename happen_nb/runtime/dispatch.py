@@ -69,6 +69,7 @@ class Dispatch:
         self.waiting = Waiting(self._boxes, self.answers)
         self._done: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
+        self._flushing = asyncio.Lock()
 
     # -- what is registered --------------------------------------------------------------------------
 
@@ -230,23 +231,24 @@ class Dispatch:
                 bridge().soon(self._record_soon)
 
     async def flush(self) -> None:
-        """Store now what was handled."""
-        while self._done:
-            records, self._done[:RECORDS] = self._done[:RECORDS], []
-            message = wire.encode_handled(
-                self.session.subjects,
-                records,
-                by=self.session.incarnation,
-                ttl=self.session.info.event_ttl,
+        """Store what was handled; returns when all of it that there is now is stored."""
+        async with self._flushing:
+            while self._done:
+                records, self._done[:RECORDS] = self._done[:RECORDS], []
+                await self._store_handled(records)
+
+    async def _store_handled(self, records: list[HandledRecord]) -> None:
+        message = wire.encode_handled(
+            self.session.subjects, records, by=self.session.incarnation, ttl=self.session.info.event_ttl
+        )
+        try:
+            sequence = await append.store(
+                self.session.connection, [message], timeout=self.session.timeout, what="what was handled"
             )
-            try:
-                sequence = await append.store(
-                    self.session.connection, [message], timeout=self.session.timeout, what="what was handled"
-                )
-            except HappenError as error:
-                log.warning("what %d handlers did is not kept: %s", len(records), error)
-            else:
-                await self.session.reach(sequence, time.monotonic() + self.session.timeout)
+        except HappenError as error:
+            log.warning("what %d handlers did is not kept: %s", len(records), error)
+        else:
+            await self.session.reach(sequence, time.monotonic() + self.session.timeout)
 
     async def close(self) -> None:
         """Let others take over, begin with no event any more, and store what was handled."""
