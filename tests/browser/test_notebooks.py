@@ -9,6 +9,8 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
+from tests.notebooks.regenerate import without_what_varies
+
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
 ERRORS = """() => [...jupyterapp.shell.currentWidget.content.model.cells]
@@ -25,7 +27,7 @@ OPENED = """async () => {
 
 
 def last_lines(texts):
-    return [text.splitlines()[-1] for text in texts]
+    return [without_what_varies(text.splitlines()[-1]) for text in texts]
 
 
 def kept_on_stderr(notebook):

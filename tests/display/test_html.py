@@ -119,7 +119,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(st.text(), JSON, max_size=50), st.dictionaries(st.text(), JSON, max_size=50))
 def test_any_state_and_any_change_can_be_shown(before, after):
     plain = a.Commit("orders", 2, before, after)

@@ -166,7 +166,7 @@ def test_any_sequence_of_calls_does_what_the_model_does(store):
     run_state_machine_as_test(
         AnySequence,
         settings=settings(
-            max_examples=15,
+            max_examples=10,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

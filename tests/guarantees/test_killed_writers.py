@@ -11,7 +11,7 @@ import happen_nb as happen
 from tests.guarantees.processes import Load, Processes
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
 def test_a_killed_writer_loses_nothing_acknowledged(
     url: str, name: str, processes: Processes, seed: int, kills: int
 ) -> None:

@@ -18,7 +18,7 @@ def _all_at_once(peers: list[Peer], do: str, arguments: Sequence[dict[str, Any]]
 
 
 def test_a_space_that_many_make_at_once_is_one(url: str, name: str, processes: Processes) -> None:
-    for turn in range(5):
+    for turn in range(3):
         space = f"{name}_{turn}"
         peers = [processes.peer() for _ in range(4)]
         _all_at_once(peers, "connect", [{"url": url, "name": space, "history": 100 + k} for k in range(4)])

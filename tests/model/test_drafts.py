@@ -388,7 +388,7 @@ def play_both(state, script, mapping_operations, list_operations):
 scripts = st.lists(st.tuples(ways, st.integers(0, 10**6), choices), max_size=8)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(states, scripts)
 def test_a_draft_does_exactly_what_a_plain_container_does(state, script):
     _, result, wanted = play_both(state, script, READ_MAPPING | EDIT_MAPPING, READ_LIST | EDIT_LIST)

@@ -82,7 +82,11 @@ def masked(output: dict[str, Any]) -> str:
     kept = {key: value for key, value in output.items() if key != "execution_count"}
     if PLOTLY in kept.get("data", {}):
         kept["data"] = {**kept["data"], PLOTLY: outline(kept["data"][PLOTLY])}
-    text = json.dumps(kept, sort_keys=True)
+    return without_what_varies(json.dumps(kept, sort_keys=True))
+
+
+def without_what_varies(text: str) -> str:
+    """A text with all masked that may be another in each run."""
     masks = configparser.RawConfigParser()
     masks.read(MASKS, "utf-8")
     for name in masks.sections():
