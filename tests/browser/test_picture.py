@@ -12,7 +12,7 @@ SET_UP = """
 import time
 import happen_nb as happen
 space = happen.connect(name="shop", fresh=True)
-orders = space.create_node("orders", initial={"open": 0, "paid": 0})
+orders = space.create_node("orders", initial={"open": 0})
 stock = space.create_node("stock", initial={"lamps": 40, "desks": 3})
 shipping = space.create_node("shipping", initial={"parcels": {}})
 

@@ -7,8 +7,9 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import SHOTS
 from tests.browser.test_live_reply import save
-from tests.browser.test_widgets import RESTART, cell, run
+from tests.browser.test_widgets import cell, run
 
+RESTART = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 PLACES = {"lab": "lab/tree", "notebook": "notebooks"}
 SET_UP = """
 import threading
@@ -69,7 +70,7 @@ def test_the_last_value_is_readable_after_a_reload_and_without_the_kernel(lab, o
     save_and_load(tab, name, place)
     readable(tab, 34)
     run(tab, LAST + 2)
-    for at in (1, 2, 3, 4, 7):  # they go on
+    for at in (1, 2, 3, 4, 7):  # the widgets go on
         expect(cell(tab, at).locator(".jp-OutputArea")).to_contain_text(TEXTS[at].format(17), timeout=30_000)
     assert tab.error_outputs() == []
 
