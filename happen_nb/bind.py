@@ -135,8 +135,8 @@ class Binding:
             return
         self.widget.unobserve(self._take, names=self.trait)
         self._pulse.stop()
-        self._commit()
         self._painter.stop()
+        self._commit()
 
     def __repr__(self) -> str:
         return self._picture()["text/plain"]

@@ -211,8 +211,8 @@ class NoHandlerError(HappenError, LookupError):
 
     ``node.owner`` says who handles a node's events, and ``node.handlers`` what it takes.
 
-    Cure: run the cell that registers the handler, or start the process that has it, then send again. The
-    event is stored: ``space.unheard.retry()`` handles it, too.
+    Cure: run the cell that registers the handler, or start the process that has it, then send again. If
+    only the handler was missing the event is stored, and ``space.unheard.retry()`` handles it, too.
     """
 
 

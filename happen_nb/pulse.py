@@ -39,8 +39,8 @@ class Pulse:
         Takes no arguments. It must not raise, but a `ClosedError`, which ends it: what is shown then stays.
     interval : float, optional
     kept : bool, optional
-        Whether what it writes is what the notebook keeps: then it is called when the space closes in any
-        case. A notebook that is run without a front end keeps only what the running cell does.
+        Whether what it writes is what the notebook keeps: then it is called when the space closes, even
+        without news. A notebook that is run without a front end keeps only what the running cell does.
     """
 
     def __init__(

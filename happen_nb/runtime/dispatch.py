@@ -231,10 +231,13 @@ class Dispatch:
                 bridge().soon(self._record_soon)
 
     async def flush(self) -> None:
-        """Store what was handled; returns when all of it that there is now is stored."""
+        """Store what was handled by now; what is handled meanwhile is not waited for."""
         async with self._flushing:
-            while self._done:
-                records, self._done[:RECORDS] = self._done[:RECORDS], []
+            left = len(self._done)
+            while left > 0:
+                number = min(left, RECORDS)
+                records, self._done[:number] = self._done[:number], []
+                left -= number
                 await self._store_handled(records)
 
     async def _store_handled(self, records: list[HandledRecord]) -> None:

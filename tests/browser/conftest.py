@@ -226,9 +226,8 @@ class Watched:
         self.command("kernelmenu:shutdown")
         self.command("docmanager:save")  # or else closing it would ask
         self.command("application:close-all")
-        self.page.locator(
-            ".jp-Launcher"
-        ).wait_for()  # it opens by itself, and would come before what opens next
+        # It opens by itself, and would come before what opens next.
+        self.page.locator(".jp-Launcher").wait_for()
         self.command("apputils:change-theme", {"theme": THEMES["light"]})
         self.page.set_viewport_size(WINDOW)
         self.page.remove_listener("request", self._note_request)
@@ -256,8 +255,8 @@ def tab(lab, chromium, left, request):
     watched = Watched(left.pop() if left else chromium.new_page(), lab)
     failed = request.session.testsfailed
     yield watched
-    if request.session.testsfailed == failed:
-        watched.leave()
-        left.append(watched.page)
-    else:
+    if request.session.testsfailed > failed:
         watched.close()
+        return
+    watched.leave()
+    left.append(watched.page)

@@ -251,3 +251,17 @@ def test_several_nodes_that_handled_it_are_all_told(space, orders, stock):
     space.settle()
     assert set(event.handled_by) == {"orders", "stock"}
     assert len(event.handled_by) == 2
+
+
+def test_a_trace_does_not_wait_for_what_is_handled_meanwhile(space, orders):
+    """What was handled is stored by turns; a reading waits for its own turn only."""
+    heard = []
+    orders.on("row", lambda event: heard.append(event.id))
+    first = space.broadcast("row")
+    first.settle()
+    replay = space.replay(({"n": n} for n in range(6_000)), type="row")
+    space.wait_for("row", since=first)
+    assert space.trace(first).root.handled
+    assert len(heard) < 6_001
+    replay.wait()
+    space.settle()

@@ -1,4 +1,4 @@
-"""Records of commits, as threads look at them."""
+"""Records of commits, as several look at them at once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def looked_at_twice(line: int) -> tuple[FrozenDict, FrozenDict | None]:
         sys.settrace(before)
 
 
-def test_threads_that_look_at_a_state_for_the_first_time_all_see_it() -> None:
+def test_who_looks_at_a_state_while_another_looks_at_it_for_the_first_time_sees_it() -> None:
     for line in count(1):
         seen, between = looked_at_twice(line)
         assert seen == {"open": 3}

@@ -77,16 +77,17 @@ def run(start, folder, *, rounds, seed):
             assert eventually(lambda: is_at_rest(folder), 5)
     chaos.end_all()
     assert eventually(lambda: is_at_rest(folder), 5)
-    assert chaos.joins > 0
     return chaos
 
 
 def test_random_kills_never_lead_to_two_servers_or_a_failed_join(start, folder):
-    run(start, folder, rounds=5, seed=1)
+    chaos = run(start, folder, rounds=5, seed=1)
+    assert chaos.joins > 0
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_hundred_rounds_of_random_kills_never_lead_to_two_servers_or_a_failed_join(start, folder):
     chaos = run(start, folder, rounds=100, seed=time.time_ns())
+    assert chaos.joins >= 50
     assert chaos.kills > 100
