@@ -44,6 +44,7 @@ FROM_THE_TOP = """async () => {
     document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0;
     for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
 }"""
+OF_A_CLOSED_NOTEBOOK = "._ensureFocus"  # where JupyterLab 4.6 looks for the focus of one that was just closed
 ERROR_OUTPUTS = (
     '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], '
     '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
@@ -170,7 +171,8 @@ class Watched:
             self.console_errors.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _note_error(self, error):
-        self.console_errors.append(str(error))
+        if OF_A_CLOSED_NOTEBOOK not in str(error):
+            self.console_errors.append(str(error))
 
     def open(self, notebook):
         """Open a notebook with a kernel of its own, and wait until that is idle."""

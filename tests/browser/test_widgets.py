@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.browser.test_live_reply import save
@@ -149,3 +151,37 @@ def test_a_dashboard_sends_shows_hostile_texts_as_such_and_fits_a_narrow_window(
     tab.page.set_viewport_size({"width": 700, "height": 900})
     assert dashboard.evaluate("element => element.scrollWidth - element.clientWidth") <= 0
     assert tab.console_errors == tab.off_site == []
+
+
+RUNNING = "() => { jupyterapp.commands.execute('notebook:run-cell'); }"
+STORM = """
+import time
+for n in range(120):
+    orders.broadcast('order.paid', {'n': n}); stock.state.set(happen.put('pens', 100 + n)); time.sleep(0.05)
+"""
+
+
+def press(tab, place):
+    """Click as a person does, who takes a moment between press and release."""
+    box = place.bounding_box()
+    tab.page.mouse.move(box["x"] + 60, box["y"] + 12)
+    tab.page.mouse.down()
+    tab.page.wait_for_timeout(250)
+    tab.page.mouse.up()
+
+
+def test_a_click_counts_though_all_is_drawn_anew_meanwhile(lab, tab):
+    save(lab, "clicks.ipynb", [SET_UP, "Dashboard(space)", "stock.state.live()", STORM])
+    tab.open("clicks.ipynb")
+    run(tab, 0, 1, 2)
+    dashboard, live = cell(tab, 1).locator(".hn-dash"), cell(tab, 2).locator(".hn-alive")
+    expect(live.locator("details")).to_have_attribute("open", "")
+    tab.page.evaluate(SELECT, 3)
+    tab.page.evaluate(RUNNING)
+    expect(live).to_contain_text(re.compile(r"pens 1\d\d"))
+    press(tab, live.locator("summary"))
+    expect(live.locator("details")).not_to_have_attribute("open", "")
+    press(tab, dashboard.get_by_role("listbox"))
+    expect(live).to_contain_text("pens 219", timeout=30_000)
+    expect(dashboard.get_by_role("button", name="show this moment")).to_be_visible()
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []

@@ -130,13 +130,12 @@ function render({ model, el }) {
     failures.set(all);
     tabs.setCount(2, all.length);
   };
-  const hear = (message) => takes[message.type]?.(message);
-
   // JupyterLab keeps its shortcuts, as "dd" for deleting a cell, away from elements with this attribute
   const attributes = { class: "happen hn-dash", role: "region", "aria-label": "Dashboard" };
   const columns = h("div", { class: "hn-columns" }, states.element, tabs.element);
   const root = h("div", { ...attributes, "data-lm-suppress-shortcuts": "true" }, bar, line, columns);
   el.append(root);
+  const hear = unlessPressed(root, (message) => takes[message.type]?.(message));
   model.on("msg:custom", hear);
   const watcher = new ResizeObserver(() => log.resize());
   watcher.observe(root);

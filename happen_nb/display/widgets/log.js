@@ -102,7 +102,8 @@ function makeLog(tell, goTo) {
     const chosen = same(entry, selected);
     const who = kind === "event" ? `${from} → ${to ?? "all"}` : from ? `by ${from}` : "";
     const attributes = { class: `hn-entry hn-${kind}`, role: "option", "aria-selected": String(chosen) };
-    const made = h("div", { ...attributes, id: chosen ? id : null, onclick: () => select(at) });
+    const choose = () => select(at); // when it is pressed: scrolling makes rows anew, and then there is no click
+    const made = h("div", { ...attributes, id: chosen ? id : null, onmousedown: choose });
     made.append(h("time", {}, time(ms)), h("b", {}, what), h("span", { class: "hn-quiet" }, who));
     made.append(h("span", {}, ...spans(preview ?? [])));
     return made;

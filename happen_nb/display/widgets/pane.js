@@ -30,9 +30,10 @@ function render({ model, el }) {
     }
   }
 
-  model.on("change:html", draw);
+  const redraw = unlessPressed(el, draw);
+  model.on("change:html", redraw);
   draw();
-  return () => model.off("change:html", draw);
+  return () => model.off("change:html", redraw);
 }
 
 export default { render };

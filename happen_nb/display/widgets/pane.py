@@ -24,7 +24,7 @@ class Pane(anywidget.AnyWidget):
         It is shown as it is: whoever sets it has escaped what must be.
     """
 
-    _esm = source("pane.js")
+    _esm = source("press.js") + source("pane.js")
     _css = pages.style()
     html = traitlets.Unicode().tag(sync=True)
 

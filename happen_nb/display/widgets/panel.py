@@ -15,7 +15,7 @@ from happen_nb.display.tree import Budget
 from happen_nb.display.widgets.pane import source
 from happen_nb.display.widgets.twin import ALIVE
 
-_SCRIPTS: Final = ("elements", "states", "log", "form", "problems", "tabs", "dashboard")
+_SCRIPTS: Final = ("press", "elements", "states", "log", "form", "problems", "tabs", "dashboard")
 """One module in several files: the browser gets them as one text, and nothing has to be built."""
 
 
