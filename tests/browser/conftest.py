@@ -168,7 +168,7 @@ class Watched:
 
     def _note_console(self, message):
         if message.type == "error":
-            self.console_errors.append(f"{message.text} ({message.location.get('url', '')})")
+            self._note_error(f"{message.text} ({message.location.get('url', '')})")
 
     def _note_error(self, error):
         if OF_A_CLOSED_NOTEBOOK not in str(error):
