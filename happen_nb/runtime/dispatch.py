@@ -235,7 +235,7 @@ class Dispatch:
         async with self._flushing:
             left = len(self._done)
             while left > 0:
-                number = min(left, RECORDS)
+                number = min(left, RECORDS)  # and no more: threads may append between the two slices
                 records, self._done[:number] = self._done[:number], []
                 left -= number
                 await self._store_handled(records)

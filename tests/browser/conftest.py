@@ -210,13 +210,17 @@ class Watched:
         height = self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
         self.page.set_viewport_size({"width": 1200, "height": min(8000, height + 150)})
         for theme in themes:
-            self.command("apputils:change-theme", {"theme": THEMES[theme]})
-            self.page.wait_for_function(
-                "light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "light"
-            )
-            self.page.locator("#jupyterlab-splash").wait_for(state="detached")
+            self.show_theme(theme)
             self.page.evaluate(FROM_THE_TOP)
             self.page.locator(".jp-NotebookPanel").screenshot(path=SHOTS / f"{name}-{theme}.png")
+
+    def show_theme(self, theme):
+        """Change to the light or the dark theme, and wait until it is there."""
+        self.command("apputils:change-theme", {"theme": THEMES[theme]})
+        self.page.wait_for_function(
+            "light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "light"
+        )
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")
 
     def close(self):
         """End the kernel too, so that the next notebook does not share the machine with it."""
@@ -230,7 +234,7 @@ class Watched:
         self.command("application:close-all")
         # It opens by itself, and would come before what opens next.
         self.page.locator(".jp-Launcher").wait_for()
-        self.command("apputils:change-theme", {"theme": THEMES["light"]})
+        self.show_theme("light")
         self.page.set_viewport_size(WINDOW)
         self.page.remove_listener("request", self._note_request)
         self.page.remove_listener("console", self._note_console)

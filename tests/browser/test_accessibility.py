@@ -39,14 +39,6 @@ def serious(page, selectors, theme, contrasts):
     return [told for impact, told in looked["found"] if impact in {"serious", "critical"}]
 
 
-def show_theme(tab, theme):
-    tab.command("apputils:change-theme", {"theme": THEMES[theme]})
-    tab.page.wait_for_function(
-        "light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "light"
-    )
-    tab.page.locator("#jupyterlab-splash").wait_for(state="detached")
-
-
 def test_axe_finds_nothing_serious_in_any_theme(lab, own_tab):
     tab, cells = own_tab, everything.cells(TEXTS)
     save(lab, "accessibility.ipynb", cells)
@@ -58,13 +50,13 @@ def test_axe_finds_nothing_serious_in_any_theme(lab, own_tab):
     page.add_style_tag(content=IN_SIGHT)
     found = []
     for theme in THEMES:
-        show_theme(tab, theme)
+        tab.show_theme(theme)
         page.evaluate(UNFOLDED)
         found += serious(page, OURS, theme, contrasts=500)
     assert page.locator(", ".join(OURS)).count() > 60
     page.evaluate(REMOVED, ".jp-Notebook .jp-Cell:not(:has(.hn-dash))")
     for theme in THEMES:
-        show_theme(tab, theme)
+        tab.show_theme(theme)
         for moment in moments(dashboard):
             found += [f"{moment}: {each}" for each in serious(page, DASHBOARD, theme, contrasts=20)]
     assert found == []
