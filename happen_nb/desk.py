@@ -23,10 +23,10 @@ from happen_nb.runtime.bridge import on_io, wait_for
 
 if TYPE_CHECKING:
     from happen_nb.space import Space
-    from happen_nb.unheard import UnheardEvent
+    from happen_nb.unhandled import UnhandledEvent
 
 LISTED: Final = 200
-"""Failures, and unheard events, that are listed."""
+"""Failures, and unhandled events, that are listed."""
 TEXT: Final = 20_000
 """Characters of what is shown in full."""
 
@@ -50,16 +50,16 @@ class Desk:
         self._context = contextvars.copy_context()
         self._numbers: WeakKeyDictionary[Failure, int] = WeakKeyDictionary()
         self._count = count(1)
-        self._unheard: dict[str, UnheardEvent] = {}
+        self._unhandled: dict[str, UnhandledEvent] = {}
         self._tasks: dict[str, Task] = {
             "act": self._act,
             "detail": self._detail,
             "retry": self._retry,
             "retryAll": self._retry_all,
             "forget": self._forget,
-            "unheard": self._look,
-            "retryUnheard": self._retry_unheard,
-            "retryAllUnheard": self._retry_all_unheard,
+            "unhandled": self._look,
+            "retryUnhandled": self._retry_unhandled,
+            "retryAllUnhandled": self._retry_all_unhandled,
         }
 
     def task(self, name: str) -> Task:
@@ -118,21 +118,21 @@ class Desk:
     # -- events that nobody heard --------------------------------------------------------------------
 
     def _look(self, _: Message, said: str = "") -> None:
-        found = summaries.newest(self._space.unheard, LISTED)
-        told = [summaries.unheard(each, each.event._record.position) for each in found]
-        self._unheard = {entry["id"]: each for entry, each in zip(told, found, strict=True)}
-        self._tell({"type": "unheard", "unheard": told, "said": said})
+        found = summaries.newest(self._space.unhandled, LISTED)
+        told = [summaries.unhandled(each, each.event._record.position) for each in found]
+        self._unhandled = {entry["id"]: each for entry, each in zip(told, found, strict=True)}
+        self._tell({"type": "unhandled", "unhandled": told, "said": said})
 
-    def _retry_unheard(self, message: Message) -> None:
+    def _retry_unhandled(self, message: Message) -> None:
         said = ""
         try:
-            self._unheard[message["id"]].retry()
+            self._unhandled[message["id"]].retry()
         except Exception as error:
             said = described(error)
         self._look(message, said)
 
-    def _retry_all_unheard(self, message: Message) -> None:
-        for each in list(self._unheard.values()):
+    def _retry_all_unhandled(self, message: Message) -> None:
+        for each in list(self._unhandled.values()):
             each._handle(None)
         self._look(message)
 

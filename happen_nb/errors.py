@@ -212,7 +212,7 @@ class NoHandlerError(HappenError, LookupError):
     ``node.owner`` says who handles a node's events, and ``node.handlers`` what it takes.
 
     Cure: run the cell that registers the handler, or start the process that has it, then send again. If
-    only the handler was missing the event is stored, and ``space.unheard.retry()`` handles it, too.
+    only the handler was missing the event is stored, and ``space.unhandled.retry()`` handles it, too.
     """
 
 

@@ -1,4 +1,4 @@
-"""Events of a space: waiting for them, reading what is stored, and what nobody heard."""
+"""Events of a space: waiting for them, reading what is stored, and what no handler handled."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.following import Effects, Stored
 from happen_nb.runtime.output import causing
-from happen_nb.runtime.unheard import find_unheard
+from happen_nb.runtime.unhandled import find_unhandled
 from happen_nb.trace import Trace
-from happen_nb.unheard import Unheard
+from happen_nb.unhandled import Unhandled
 
 if TYPE_CHECKING:
     from happen_nb.model.commits import CommitRecord, EventRecord
@@ -166,19 +166,19 @@ class Readings:
         return records
 
     @property
-    def unheard(self) -> Unheard:
+    def unhandled(self) -> Unhandled:
         """Events that no handler took, with the reason; of the newest 10,000.
 
         Examples
         --------
         >>> event = orders.broadcast("order.payed")
-        >>> [(each.event.type, each.reason) for each in space.unheard]
+        >>> [(each.event.type, each.reason) for each in space.unhandled]
         [('order.payed', 'no owner')]
         """
-        return wait_for(self._unheard())
+        return wait_for(self._unhandled())
 
-    async def _unheard(self) -> Unheard:
-        return Unheard(self, await on_io(find_unheard(self._session)))  # type: ignore[arg-type]
+    async def _unhandled(self) -> Unhandled:
+        return Unhandled(self, await on_io(find_unhandled(self._session)))  # type: ignore[arg-type]
 
     # -- what an event caused ------------------------------------------------------------------------
 

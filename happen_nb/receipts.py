@@ -83,7 +83,7 @@ class Receipt(Shown, kind="receipt"):
     ----------
     trees : list of TraceNode
         What followed from each event and commit of the cell.
-    events, commits, failures, unheard : int
+    events, commits, failures, unhandled : int
         How many there are.
     repeated : int
         Events with an ``id`` that was stored before.
@@ -99,7 +99,7 @@ class Receipt(Shown, kind="receipt"):
         self.events = sum(each.events for each in totals) or caused.made
         self.commits = sum(each.commits for each in totals) or caused.changed
         self.failures = sum(each.failures for each in totals)
-        self.unheard = 0 if note else sum(_is_unheard(node) for tree in trees for node in tree)
+        self.unhandled = 0 if note else sum(_is_unhandled(node) for tree in trees for node in tree)
         self.repeated = caused.repeated
         self.replaced = replaced
         self.note = note
@@ -200,7 +200,7 @@ async def _grown(session: Session, caused: Caused, timeout: float | None) -> lis
     return await Effects(session, caused.events, caused.commits).trees(timeout)
 
 
-def _is_unheard(node: TraceNode) -> bool:
+def _is_unhandled(node: TraceNode) -> bool:
     return node.event is not None and not any(record.took for record in node.handled)
 
 

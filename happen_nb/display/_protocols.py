@@ -145,7 +145,7 @@ class Events(Sized[Event], Protocol):
     def pattern(self) -> str: ...
 
 
-class Unheard(Protocol):
+class Unhandled(Protocol):
     """An event that nobody took; ``nearest`` is the pattern that nearly would have."""
 
     @property
@@ -211,7 +211,7 @@ class Receipt(Protocol):
     @property
     def failures(self) -> int: ...
     @property
-    def unheard(self) -> int: ...
+    def unhandled(self) -> int: ...
     @property
     def repeated(self) -> int: ...
     @property

@@ -46,7 +46,7 @@ _EVENTS: Final = (
     Column("type"),
     Column("payload"),
 )
-_UNHEARD: Final = (
+_UNHANDLED: Final = (
     Column("time (UTC)", time=True),
     Column("type"),
     Column("sender"),
@@ -87,20 +87,20 @@ def events(x: shown.Events, budget: Budget) -> Page:
     )
 
 
-def unheard(x: shown.Sized[shown.Unheard]) -> Page:
+def unhandled(x: shown.Sized[shown.Unhandled]) -> Page:
     """The newest events that nobody took, and why."""
     if not len(x):
-        return Page(Heading("No unheard events"))
-    return Page(Heading(count(len(x), "unheard event")), _newest(x, _UNHEARD, _unheard_row))
+        return Page(Heading("No unhandled events"))
+    return Page(Heading(count(len(x), "unhandled event")), _newest(x, _UNHANDLED, _unhandled_row))
 
 
-def unheard_event(x: shown.Unheard, budget: Budget) -> Page:
+def unhandled_event(x: shown.Unhandled, budget: Budget) -> Page:
     """An event that nobody took, why, and what nearly would have."""
     said, parts = x.event, [_from_to(x.event.sender, x.event.target), _reason(x.reason)]
     if x.nearest is not None:
         parts.append((Span("nearest pattern "), Span(name(x.nearest), "str")))
     parts.append(when(said.time, zone=True))
-    heading = Heading("Unheard event", name(said.type), tuple(parts))
+    heading = Heading("Unhandled event", name(said.type), tuple(parts))
     return Page(heading, _payload(said.payload, budget))
 
 
@@ -172,7 +172,7 @@ def _event_row(x: shown.Event, budget: Budget) -> tuple[Cell, ...]:
     )
 
 
-def _unheard_row(x: shown.Unheard) -> tuple[Cell, ...]:
+def _unhandled_row(x: shown.Unhandled) -> tuple[Cell, ...]:
     return (
         Cell(when(x.event.time)),
         _type_cell(x.event.type),

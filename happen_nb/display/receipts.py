@@ -26,7 +26,7 @@ def _line(x: shown.Receipt) -> Line:
     parts: list[Span] = [Span(count(x.events, "event"), "plain")] if x.events else []
     parts += [Span(count(x.commits, "commit"), "plain")] if x.commits else []
     parts += [Span(count(x.failures, "failure"), "err")] if x.failures else []
-    parts += [Span(f"{x.unheard:,} unheard", "err")] if x.unheard else []
+    parts += [Span(f"{x.unhandled:,} unhandled", "err")] if x.unhandled else []
     parts += [Span(f"{x.repeated:,} stored before", "plain")] if x.repeated else []
     parts += [Span(f"{count(x.replaced, 'registration')} replaced", "plain")] if x.replaced else []
     parts += [Span(one_line(x.note, _ROOM))] if x.note else []

@@ -132,14 +132,14 @@ def replay(x: shown.Replay) -> str:
     return render(_replies.replay(x))
 
 
-def unheard(x: shown.Sized[shown.Unheard]) -> str:
+def unhandled(x: shown.Sized[shown.Unhandled]) -> str:
     """Events that nobody took: the newest, a line each."""
-    return render(_events.unheard(x))
+    return render(_events.unhandled(x))
 
 
-def unheard_event(x: shown.Unheard) -> str:
+def unhandled_event(x: shown.Unhandled) -> str:
     """An event that nobody took: why, and what nearly would have."""
-    return render(_events.unheard_event(x, _budget()))
+    return render(_events.unhandled_event(x, _budget()))
 
 
 def handlers(x: shown.Handlers) -> str:

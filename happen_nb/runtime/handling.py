@@ -243,7 +243,7 @@ class Delivery:
             self._end()
 
     def _not_begun(self, outcome: str, error: Exception | None) -> None:
-        """Keep what became of it, so that it does not count as unheard."""
+        """Keep what became of it, so that it does not count as unhandled."""
         name = self._candidates[0].name if self._candidates else ""
         text = None if error is None else _said(error)
         self.desk.handled(HandledRecord(self.event.id, self.box.name, name, outcome, error=text))

@@ -332,7 +332,7 @@ class Answers:
             request.fail(
                 NoHandlerError(
                     f'send: the process that owned node "{request.target}" has ended before it took '
-                    f'"{event.type}"; it is in space.unheard'
+                    f'"{event.type}"; it is in space.unhandled'
                 )
             )
 

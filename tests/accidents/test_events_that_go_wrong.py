@@ -71,17 +71,17 @@ def stop(kernel, call):
 # -- too late, too often -----------------------------------------------------------------------------
 
 
-def test_an_event_before_its_handlers_cell_is_unheard_until_it_is_asked_for(kernel):
+def test_an_event_before_its_handlers_cell_is_unhandled_until_it_is_asked_for(kernel):
     kernel.do("event = orders.broadcast('go', 1)")
     kernel.do("@orders.on('go')\ndef handle(event):\n    seen.append(event.payload)")
     kernel.do("orders.broadcast('go', 2); space.settle()")
     assert kernel.ask("seen") == [2]
-    assert kernel.ask("[each.event.payload for each in space.unheard]") == [1]
+    assert kernel.ask("[each.event.payload for each in space.unhandled]") == [1]
 
-    kernel.do("space.unheard.retry()")
+    kernel.do("space.unhandled.retry()")
 
     assert kernel.ask("seen") == [2, 1]
-    assert kernel.ask("len(space.unheard)") == 0
+    assert kernel.ask("len(space.unhandled)") == 0
 
 
 def test_a_cell_with_an_event_with_an_id_may_run_again(kernel):

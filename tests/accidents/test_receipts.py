@@ -69,11 +69,11 @@ def test_a_cell_that_causes_nothing_shows_nothing(receipts: Kernel) -> None:
     assert receipts.do("stock.state.set(lambda state: state)\nNone").shown == []
 
 
-def test_failures_and_unheard_events_are_counted(receipts: Kernel) -> None:
+def test_failures_and_unhandled_events_are_counted(receipts: Kernel) -> None:
     run = receipts.do("space.broadcast('bad')\nspace.broadcast('unknown')\nNone")
 
     receipt = run.shown[-1].splitlines()
-    assert receipt[0] == "2 events, 1 failure, 1 unheard"
+    assert receipt[0] == "2 events, 1 failure, 1 unhandled"
     assert "    ! stock bad  ValueError: no such thing" in receipt
 
 

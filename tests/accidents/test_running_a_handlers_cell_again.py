@@ -138,7 +138,7 @@ def test_a_cell_that_no_longer_registers_leaves_no_handler(kernel):
     kernel.do("pass", "cell-1")
 
     assert seen_of_one_event(kernel) == []
-    assert kernel.ask("[each.event.type for each in space.unheard]") == ["go"]
+    assert kernel.ask("[each.event.type for each in space.unhandled]") == ["go"]
 
 
 def test_the_order_is_that_of_the_newest_registration(kernel):

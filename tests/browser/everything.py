@@ -111,7 +111,7 @@ REPRS = [
     "said, space.events(), *few(foreign), *few(space.events())",
     "*(node.handlers for node in nodes), *(node.handlers[0] for node in few(nodes))",
     "space.failures, *space.failures",
-    "space.unheard, *few(space.unheard)",
+    "space.unhandled, *few(space.unhandled)",
     "space.trace(said), *(space.trace(reply.event) for reply in few(replies)), *few(watches), *few(checks)",
     "*replies,",
 ]
@@ -178,7 +178,7 @@ def show(tab, cells):
 def moments(dashboard):
     """A dashboard in each of its tabs, in the past, and in the present again."""
     dashboard.get_by_role("treeitem").filter(has_text="node-0").click()
-    for name, shown in (("Send", "payload, as JSON"), ("Failures", "Traceback"), ("Unheard", "no pattern")):
+    for name, shown in (("Send", "payload, as JSON"), ("Failures", "Traceback"), ("Unhandled", "no pattern")):
         dashboard.get_by_role("tab", name=name).click()
         dashboard.page.evaluate(UNFOLDED)
         expect(dashboard.get_by_text(shown).first).to_be_visible(timeout=SOON)

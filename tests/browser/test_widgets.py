@@ -143,7 +143,7 @@ def test_a_dashboard_sends_shows_hostile_texts_as_such_and_fits_a_narrow_window(
     dashboard.get_by_role("tab", name="Failures 1").click()
     dashboard.locator("summary").first.click()
     expect(dashboard.get_by_text("Traceback")).to_be_visible()
-    dashboard.get_by_role("tab", name="Unheard").click()
+    dashboard.get_by_role("tab", name="Unhandled").click()
     expect(dashboard.get_by_text("no pattern").first).to_be_visible()
     tab.shoot("dashboard")
     assert dashboard.locator("img, svg, script, iframe").count() == 0

@@ -178,7 +178,7 @@ class Events(list[Event]):
 
 
 @dataclass
-class Unheard:
+class Unhandled:
     event: Event
     reason: str = "no pattern"
     nearest: str | None = None

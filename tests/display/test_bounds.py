@@ -57,8 +57,8 @@ def test_any_size_of_anything_stays_under_100_kb(bad):
         shown += [("history", a.History(commits)), ("journal", a.Journal(commits)), ("space", space)]
         shown += [("failures", failures), ("failure", failures[0]), ("node", a.node(bad, StateError(bad)))]
         shown += [("event", event), ("events", a.Events([event] * 50)), ("trace", trace(bad, state))]
-        shown += [("unheard", [a.Unheard(event, bad, bad)] * 50), ("handlers", a.Handlers(own.handlers))]
-        shown += [("unheard_event", a.Unheard(event, bad, bad)), ("nodes", a.Views(nodes, space=space))]
+        shown += [("unhandled", [a.Unhandled(event, bad, bad)] * 50), ("handlers", a.Handlers(own.handlers))]
+        shown += [("unhandled_event", a.Unhandled(event, bad, bad)), ("nodes", a.Views(nodes, space=space))]
         shown += [("reply", reply), ("reply", result), ("registration", own.handlers[0])]
         view = a.view(bad, state)
         shown += [("moment", a.Moment({f"{n}{bad}": view for n in range(100)}))]

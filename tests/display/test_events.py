@@ -69,25 +69,28 @@ def test_a_table_of_events_has_targets_only_if_something_was_sent_and_folds_larg
     assert text.events(a.Events()) == "Events of default · 0 events"
 
 
-def test_unheard_events_say_why_and_what_would_nearly_have_taken_them():
-    made = [a.Unheard(a.Event("order.payed"), "no pattern", "order.paid"), a.Unheard(a.Event("x"), "where")]
-    assert text.unheard(made) == (
-        "2 unheard events\n"
+def test_unhandled_events_say_why_and_what_would_nearly_have_taken_them():
+    made = [
+        a.Unhandled(a.Event("order.payed"), "no pattern", "order.paid"),
+        a.Unhandled(a.Event("x"), "where"),
+    ]
+    assert text.unhandled(made) == (
+        "2 unhandled events\n"
         "  type         sender  reason      nearest pattern\n"
         "  order.payed  orders  no pattern  order.paid\n"
         "  x            orders  where"
     )
-    assert text.unheard([]) == "No unheard events"
+    assert text.unhandled([]) == "No unhandled events"
 
 
-def test_one_unheard_event_shows_what_was_said_too():
-    made = a.Unheard(a.Event("order.payed", {"id": "o1"}, "notebook"), "no pattern", "order.paid")
-    assert text.unheard_event(made) == (
-        'Unheard event order.payed · notebook → all · no pattern · nearest pattern order.paid\n  {id: "o1"}'
+def test_one_unhandled_event_shows_what_was_said_too():
+    made = a.Unhandled(a.Event("order.payed", {"id": "o1"}, "notebook"), "no pattern", "order.paid")
+    assert text.unhandled_event(made) == (
+        'Unhandled event order.payed · notebook → all · no pattern · nearest pattern order.paid\n  {id: "o1"}'
     )
-    alone = a.Unheard(a.Event("x", target="stock"), "no owner")
-    assert text.unheard_event(alone) == "Unheard event x · orders → stock · no owner"
-    assert reading.read(html.unheard_event(alone)).times == ["2026-03-14 12:00:00.250 UTC"]
+    alone = a.Unhandled(a.Event("x", target="stock"), "no owner")
+    assert text.unhandled_event(alone) == "Unhandled event x · orders → stock · no owner"
+    assert reading.read(html.unhandled_event(alone)).times == ["2026-03-14 12:00:00.250 UTC"]
 
 
 def test_handlers_are_a_line_each_in_their_order():

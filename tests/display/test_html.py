@@ -58,8 +58,8 @@ def everything(bad: str):
     events.space = events.pattern = handlers.node = bad
     yield from (("event", each) for each in events)
     yield "events", events
-    yield "unheard", [a.Unheard(each, bad, bad) for each in events]
-    yield "unheard_event", a.Unheard(event, bad, bad)
+    yield "unhandled", [a.Unhandled(each, bad, bad) for each in events]
+    yield "unhandled_event", a.Unhandled(event, bad, bad)
     yield "handlers", handlers
     yield "registration", handlers[0]
     yield from (("reply", reply) for reply in replies(bad, event, state))

@@ -195,14 +195,14 @@ def test_what_waits_for_its_turn_is_never_begun(space, orders, gate):
     assert got == [0, 2]
 
 
-def test_what_was_cancelled_before_it_began_is_not_unheard(space, orders, gate):
+def test_what_was_cancelled_before_it_began_is_not_unhandled(space, orders, gate):
     orders.on("**", lambda event: gate.wait(10))
     space.broadcast("slow")
     reply = space.send("orders", "a")
     reply.cancel()
     gate.set()
     space.settle()
-    assert [(each.event.type, each.reason) for each in space.unheard] == []
+    assert [(each.event.type, each.reason) for each in space.unhandled] == []
 
 
 def test_a_handler_that_waits_for_its_retry_is_not_called_again(space, orders, until):
@@ -320,7 +320,7 @@ def test_a_cancelled_handling_is_told_in_the_trace(space, orders, trail):
     reply.cancel()
     trace = reply.event.settle()
     assert [record.outcome for record in trace.root.handled] == ["cancelled"]
-    assert [each.event.type for each in space.unheard] == []
+    assert [each.event.type for each in space.unhandled] == []
 
 
 def test_a_handler_may_cancel_what_it_sent(space, orders, stock, trail):

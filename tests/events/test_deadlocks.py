@@ -178,12 +178,12 @@ def test_a_diamond_is_no_circle(space):
     assert space.send("a", "x").result(timeout=5) == [1, 1]
 
 
-def test_what_a_deadlock_refused_is_not_unheard(space, orders, stock):
+def test_what_a_deadlock_refused_is_not_unhandled(space, orders, stock):
     orders.on("{a,c}", lambda event: orders.send("stock", "b").result())
     stock.on("b", lambda event: stock.send("orders", "c").result())
     fails_with_a_deadlock(space.send("orders", "a"))
     space.settle()
-    assert [(each.event.type, each.reason) for each in space.unheard] == []
+    assert [(each.event.type, each.reason) for each in space.unhandled] == []
 
 
 def test_sending_back_without_waiting_is_no_circle(space, orders, stock):

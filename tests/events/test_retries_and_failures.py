@@ -292,7 +292,7 @@ def test_a_failure_caused_by_another_shows_both(space, orders):
     assert "KeyError: 'deep'" in space.failures[0].traceback
 
 
-@pytest.mark.parametrize("what", ["failures", "unheard"])
+@pytest.mark.parametrize("what", ["failures", "unhandled"])
 def test_retrying_in_a_handler_of_the_same_node_is_an_error_instead_of_a_circle(space, orders, what):
     space.broadcast("early")
     orders.on("a", lambda event: 1 / 0)

@@ -194,8 +194,8 @@ class EventPeer(Peer):
     def wait_for(self, pattern: str, since: int | None = None) -> Any:
         return self._space.wait_for(pattern, since=since, timeout=30).payload
 
-    def unheard(self) -> list[tuple[Any, str]]:
-        return [(each.event.payload, each.reason) for each in self._space.unheard]
+    def unhandled(self) -> list[tuple[Any, str]]:
+        return [(each.event.payload, each.reason) for each in self._space.unhandled]
 
     def send(self, node: str, target: str, type: str, payload: Any = None) -> int:
         """Send; the number of the reply."""

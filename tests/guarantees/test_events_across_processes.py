@@ -80,7 +80,7 @@ def test_every_process_can_tell_who_has_handled_an_event(
         space.close()
         with happen.connect(url, name=name) as later:
             assert sorted(later.events("paid")[0].handled_by) == ["shop", "stock"]
-            assert len(later.unheard) == 0
+            assert len(later.unhandled) == 0
 
 
 def test_an_event_of_another_process_can_be_waited_for(url: str, name: str, processes: Processes) -> None:
@@ -103,7 +103,7 @@ def test_clearing_keeps_who_handles_what(url: str, name: str, processes: Process
         for times in range(1, 4):
             space.broadcast("paid", "before").settle()
             space.clear(force=True)
-            assert len(space.events()) == len(space.unheard) == 0
+            assert len(space.events()) == len(space.unhandled) == 0
             space.broadcast("paid", "after").settle()
 
             assert witness.handled() == ["before", "after"] * times
@@ -142,7 +142,7 @@ def test_deleting_a_node_takes_off_its_handlers_in_other_processes(
         space.broadcast("paid", "after")
 
         assert peer.ask("handlers", node="shop") == []
-        assert [(each.event.payload, each.reason) for each in space.unheard] == [("after", "no owner")]
+        assert [(each.event.payload, each.reason) for each in space.unhandled] == [("after", "no owner")]
         assert witness.handled() == ["before"]
         peer.ask("handle", node="shop", pattern="*", how="count", witness=str(witness.path))
         space.broadcast("paid", "again").settle()
@@ -183,7 +183,7 @@ def test_a_follower_that_was_cut_off_handles_what_it_missed_once(
 
         assert witness.handled() == list(range(1, sent + 2))
         assert space.create_node("shop").state.get("n") == sent + 1
-        assert len(space.unheard) == 0
+        assert len(space.unhandled) == 0
 
 
 def test_what_a_cut_off_owner_missed_is_its_own_also_if_it_was_replaced(

@@ -40,7 +40,7 @@ def test_a_killed_leader_loses_no_event_and_doubles_none(
         assert broadcasting.failed == [], f"seed {seed}"
         assert witness.handled("shop") == sent, f"seed {seed}"
         assert [event.payload for event in space.events("tick")] == sent
-        assert list(space.unheard) == []
+        assert list(space.unhandled) == []
 
 
 def test_replies_ids_and_emitting_commits_hold_on_replicas(
@@ -101,4 +101,4 @@ def test_an_owner_that_the_server_has_dropped_handles_what_came_before_another_t
             by[number] == second.pid for number in sent
         )
         assert by[sent[0]] == first.pid
-        assert list(space.unheard) == []
+        assert list(space.unhandled) == []

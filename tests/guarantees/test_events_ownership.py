@@ -63,8 +63,8 @@ def test_a_killed_owner_is_replaced(url: str, name: str, processes: Processes, w
         space.broadcast("paid", "after").settle()
 
         assert [(note.pid, note.payload) for note in witness.notes()] == [(heir.pid, "after")]
-        assert [(each.event.payload, each.reason) for each in space.unheard] == [("between", "owner died")]
-        assert heir.ask("unheard") == [["between", "owner died"]]
+        assert [(each.event.payload, each.reason) for each in space.unhandled] == [("between", "owner died")]
+        assert heir.ask("unhandled") == [["between", "owner died"]]
 
 
 def test_a_closed_space_hands_its_nodes_over(
@@ -78,10 +78,10 @@ def test_a_closed_space_hands_its_nodes_over(
         space.broadcast("paid", "after").settle()
 
         assert [note.pid for note in witness.notes()] == [heir.pid]
-        assert len(space.unheard) == 0
+        assert len(space.unhandled) == 0
 
 
-def test_a_closed_space_begins_with_none_of_what_waits_and_that_is_unheard(
+def test_a_closed_space_begins_with_none_of_what_waits_and_that_is_unhandled(
     url: str, name: str, processes: Processes, witness: Witness, tmp_path: Path
 ) -> None:
     with happen.connect(url, name=name) as space:
@@ -94,7 +94,7 @@ def test_a_closed_space_begins_with_none_of_what_waits_and_that_is_unheard(
         eventually(lambda: owner.ask("failures"))  # the one that ran longer than a close waits
 
         assert [note.event for note in witness.notes()] == [events[0].id]
-        assert [each.event.id for each in space.unheard][-19:] == [event.id for event in events[1:]]
+        assert [each.event.id for each in space.unhandled][-19:] == [event.id for event in events[1:]]
 
 
 def test_a_close_lets_what_runs_come_to_its_end(
@@ -124,7 +124,7 @@ def test_a_node_without_a_waiting_process_has_no_owner_after_its_end(
         eventually(lambda: node.owner is None)
         space.broadcast("paid", 1)
 
-        assert [each.reason for each in space.unheard] == ["no owner"]
+        assert [each.reason for each in space.unhandled] == ["no owner"]
         with pytest.raises(happen.NoHandlerError):
             space.send("orders", "paid").result()
 

@@ -1,7 +1,7 @@
 """Processes that own nodes in turn, while they are killed, frozen and closed, and the server is killed.
 
 One process broadcasts numbers all the while. Whatever happens, each is handled at most once, and what nobody
-has handled is in `space.unheard`.
+has handled is in `space.unhandled`.
 """
 
 from __future__ import annotations
@@ -159,16 +159,16 @@ def test_whatever_happens_to_owners_no_event_is_handled_twice_and_each_unhandled
         with Broadcasting(space) as broadcasting:
             for act in plan.acts(random.Random(seed)):
                 crowd.do(act)
-        unheard = eventually(lambda: _all_accounted_for(space, broadcasting.sent, witness))
+        unhandled = eventually(lambda: _all_accounted_for(space, broadcasting.sent, witness))
 
         what = f"seed {seed}"
         handled = witness.handled("shared")
-        told_so_too = _both(handled, unheard)
+        told_so_too = _both(handled, unhandled)
         log.info(
-            "%d events, %d handled, %d unheard, of these %d handled by killed ones; takeovers up to %.2f s",
+            "%d events, %d handled, %d unhandled, of these %d handled by killed ones; takeovers up to %.2f s",
             len(broadcasting.sent),
             len(handled),
-            len(unheard),
+            len(unhandled),
             len(told_so_too),
             max(crowd.takeovers),
         )
@@ -176,19 +176,19 @@ def test_whatever_happens_to_owners_no_event_is_handled_twice_and_each_unhandled
         assert witness.doubled() == [], what
         by = {note.payload: note.pid for note in witness.notes()}
         assert {by[number] for number in told_so_too} <= {*crowd.killed}, what
-        assert {each.reason for each in space.unheard} <= {"owner died", "no owner"}, what
+        assert {each.reason for each in space.unhandled} <= {"owner died", "no owner"}, what
         _assert_counted(space, handled, crowd, what)
 
 
 def _all_accounted_for(space: happen.Space, sent: list[int], witness: Witness) -> list[int]:
-    """What is unheard, once that and what is handled is all; empty before."""
+    """What is unhandled, once that and what is handled is all; empty before."""
     handled = {*witness.handled("shared")}
-    unheard = [each.event.payload for each in space.unheard]
-    return [*unheard] if {*sent} <= handled | {*unheard} else []
+    unhandled = [each.event.payload for each in space.unhandled]
+    return [*unhandled] if {*sent} <= handled | {*unhandled} else []
 
 
-def _both(handled: list[Any], unheard: list[Any]) -> set[Any]:
-    return {*handled} & {*unheard}
+def _both(handled: list[Any], unhandled: list[Any]) -> set[Any]:
+    return {*handled} & {*unhandled}
 
 
 def _assert_counted(space: happen.Space, handled: list[Any], crowd: Crowd, what: str) -> None:

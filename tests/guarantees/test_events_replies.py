@@ -178,7 +178,7 @@ def test_an_owner_that_was_killed_before_it_accepted_is_told(
         with pytest.raises(happen.NoHandlerError, match="ended before it took"):
             reply.result(timeout=10)
 
-        assert [each.event.payload for each in space.unheard] == ["lost"]
+        assert [each.event.payload for each in space.unhandled] == ["lost"]
 
 
 def test_an_owner_that_was_killed_after_it_accepted_is_told(

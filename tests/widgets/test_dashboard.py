@@ -314,19 +314,19 @@ def test_failures_are_told_and_tried_again(space, orders, browser, capsys):
     capsys.readouterr()
 
 
-def test_unheard_events_are_told_with_the_reason_and_handled_late(space, orders, browser):
+def test_unhandled_events_are_told_with_the_reason_and_handled_late(space, orders, browser):
     space.broadcast("order.payed")
     orders.on("order.paid", lambda event: None)
-    browser.ask("unheard")
-    (told,) = browser.hears("unheard")["unheard"]
+    browser.ask("unhandled")
+    (told,) = browser.hears("unhandled")["unhandled"]
     assert "order.payed" in text(told["line"])
     assert "no owner" in text(told["line"])
-    browser.ask("retryUnheard", id=told["id"])
-    assert "no handler" in browser.hears("unheard")["said"]
+    browser.ask("retryUnhandled", id=told["id"])
+    assert "no handler" in browser.hears("unhandled")["said"]
     seen = []
     orders.on("order.payed", lambda event: seen.append(event.type))
-    browser.ask("retryUnheard", id=told["id"])
-    assert browser.hears("unheard")["unheard"] == []
+    browser.ask("retryUnhandled", id=told["id"])
+    assert browser.hears("unhandled")["unhandled"] == []
     assert seen == ["order.payed"]
 
 

@@ -251,7 +251,7 @@ def _dots(x: Happened, arrows: dict[tuple[str, str], Arrow], angles: dict[str, f
     places = [circle.point(angle) for angle in angles.values()]
     failing = {arrow.handler for arrow in arrows.values() if arrow.failed.total()}
     said = Counter(event.sender for event in x.events)
-    alone = Counter(event.sender for event in x.events if _unheard(x, event.id))
+    alone = Counter(event.sender for event in x.events if _unhandled(x, event.id))
     took: Counter[str] = Counter()
     for arrow in arrows.values():
         took[arrow.handler] += arrow.number
@@ -272,7 +272,7 @@ def _dots(x: Happened, arrows: dict[tuple[str, str], Arrow], angles: dict[str, f
     )
 
 
-def _unheard(x: Happened, id: str) -> bool:
+def _unhandled(x: Happened, id: str) -> bool:
     return not any(record.took for record in x.handlings.get(id, ()))
 
 

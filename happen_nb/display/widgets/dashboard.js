@@ -1,6 +1,6 @@
 // The dashboard of a space. The kernel sends summaries at most ten times a second, and details when asked.
 
-const LOOK = 2000; // ms at least between two looks for unheard events
+const LOOK = 2000; // ms at least between two looks for unhandled events
 
 function render({ model, el }) {
   const view = Math.floor(Math.random() * 2 ** 40) * 1024;
@@ -27,17 +27,17 @@ function render({ model, el }) {
     clear: "forget",
     none: "no failures",
   });
-  const unheard = makeProblems(tell, {
-    retry: "retryUnheard",
-    retryAll: "retryAllUnheard",
-    look: "unheard",
-    none: "no unheard events",
+  const unhandled = makeProblems(tell, {
+    retry: "retryUnhandled",
+    retryAll: "retryAllUnhandled",
+    look: "unhandled",
+    none: "no unhandled events",
   });
-  const panels = [["Events", log], ["Send", form], ["Failures", failures], ["Unheard", unheard]];
+  const panels = [["Events", log], ["Send", form], ["Failures", failures], ["Unhandled", unhandled]];
   const tabs = makeTabs(
     panels.map(([title, { element }]) => ({ title, element })),
     (title) => {
-      if (title === "Unheard") tell({ do: "unheard" });
+      if (title === "Unhandled") tell({ do: "unhandled" });
       if (title === "Events") log.resize();
     },
   );
@@ -87,7 +87,7 @@ function render({ model, el }) {
       if (message.log && message.type === "tick") log.add(message.log);
       if (message.failures) setFailures(message.failures);
       if ("earlier" in message) log.setEarlier(message.earlier);
-      lookForUnheard(message.log);
+      lookForUnhandled(message.log);
       showTime();
     },
     moment(message) {
@@ -95,7 +95,7 @@ function render({ model, el }) {
       newest = message.newest;
       states.setNodes(message.nodes, message.whole, message.left);
       for (const each of message.children ?? []) states.setChildren(each);
-      for (const each of [log, failures, unheard]) each.setLimit(past);
+      for (const each of [log, failures, unhandled]) each.setLimit(past);
       showTime();
     },
     children: (message) => states.setChildren(message),
@@ -113,17 +113,17 @@ function render({ model, el }) {
       setFailures(message.failures);
       failures.say(message.said);
     },
-    unheard(message) {
-      unheard.set(message.unheard);
-      unheard.say(message.said);
-      tabs.setCount(3, message.unheard.length);
+    unhandled(message) {
+      unhandled.set(message.unhandled);
+      unhandled.say(message.said);
+      tabs.setCount(3, message.unhandled.length);
     },
   };
-  const lookForUnheard = (news) => {
-    if (!news?.length || looking || tabs.current() !== "Unheard") return;
+  const lookForUnhandled = (news) => {
+    if (!news?.length || looking || tabs.current() !== "Unhandled") return;
     looking = setTimeout(() => {
       looking = null;
-      tell({ do: "unheard" });
+      tell({ do: "unhandled" });
     }, LOOK);
   };
   const setFailures = (all) => {

@@ -99,7 +99,7 @@ def failure(number: int, x: shown.Failure) -> Json:
     }
 
 
-def unheard(x: shown.Unheard, position: tuple[int, int]) -> Json:
+def unhandled(x: shown.Unhandled, position: tuple[int, int]) -> Json:
     """What nobody took, and why."""
     said = x.event
     spans = [Span(cut_middle(said.type, _TYPE), "name"), Span(f"  from {name(said.sender)}  ")]
@@ -109,7 +109,7 @@ def unheard(x: shown.Unheard, position: tuple[int, int]) -> Json:
     return {
         "id": f"{position[0]}.{position[1]}",
         "line": line(tuple(spans)),
-        "detail": text.unheard_event(x) if is_container(said.payload) else "",
+        "detail": text.unhandled_event(x) if is_container(said.payload) else "",
         "sequence": position[0],
     }
 

@@ -8,10 +8,10 @@ import happen_nb as happen
 
 
 def reasons(space):
-    return [(each.event.type, each.reason, each.nearest) for each in space.unheard]
+    return [(each.event.type, each.reason, each.nearest) for each in space.unhandled]
 
 
-def test_what_a_handler_took_is_not_unheard(space, orders):
+def test_what_a_handler_took_is_not_unhandled(space, orders):
     orders.on("a", print)
     orders.on("b", lambda event: 1 / 0)
     space.broadcast("a")
@@ -38,7 +38,7 @@ def test_a_filter_that_refused_is_where(space, orders):
     for n in range(4):
         space.broadcast("a", n)
     space.settle()
-    assert [(each.event.payload, each.reason) for each in space.unheard] == [(0, "where"), (1, "where")]
+    assert [(each.event.payload, each.reason) for each in space.unhandled] == [(0, "where"), (1, "where")]
 
 
 def test_what_one_refused_and_another_took_is_heard(space, orders, stock):
@@ -65,7 +65,7 @@ def test_what_was_sent_to_a_node_without_such_a_handler_is_no_pattern(space, ord
     assert reasons(space) == [("order.payed", "no pattern", "order.paid")]
 
 
-def test_what_still_waits_for_its_turn_is_not_unheard(space, orders, gate):
+def test_what_still_waits_for_its_turn_is_not_unhandled(space, orders, gate):
     orders.on("a", lambda event: gate.wait(10))
     for _ in range(3):
         space.broadcast("a")
@@ -73,7 +73,7 @@ def test_what_still_waits_for_its_turn_is_not_unheard(space, orders, gate):
     gate.set()
 
 
-def test_what_waits_for_its_retry_is_not_unheard(space, orders, until):
+def test_what_waits_for_its_retry_is_not_unhandled(space, orders, until):
     calls = []
 
     def broken(event):
@@ -87,7 +87,7 @@ def test_what_waits_for_its_retry_is_not_unheard(space, orders, until):
     space.settle()
 
 
-def test_a_predicate_that_does_not_match_leaves_it_unheard(space, orders):
+def test_a_predicate_that_does_not_match_leaves_it_unhandled(space, orders):
     orders.on(str.isupper, print)
     space.broadcast("a")
     space.settle()
@@ -103,13 +103,13 @@ def test_retry_handles_late_what_matches_by_now(space, orders):
     space.broadcast("b")
     got = []
     orders.on("a", lambda event: got.append(event.payload))
-    unheard = space.unheard
-    assert len(unheard) == 4
+    unhandled = space.unhandled
+    assert len(unhandled) == 4
 
-    unheard.retry()
+    unhandled.retry()
 
     assert got == [0, 1, 2]
-    assert [each.event.type for each in space.unheard] == ["b"]
+    assert [each.event.type for each in space.unhandled] == ["b"]
 
 
 def test_one_is_handled_late_alone(space, orders):
@@ -117,9 +117,9 @@ def test_one_is_handled_late_alone(space, orders):
         space.broadcast("a", n)
     got = []
     orders.on("a", lambda event: got.append(event.payload))
-    space.unheard[1].retry()
+    space.unhandled[1].retry()
     assert got == [1]
-    assert [each.event.payload for each in space.unheard] == [0, 2]
+    assert [each.event.payload for each in space.unhandled] == [0, 2]
 
 
 def test_only_one_node_handles_it_late_if_so_asked(space, orders, stock):
@@ -127,7 +127,7 @@ def test_only_one_node_handles_it_late_if_so_asked(space, orders, stock):
     got = []
     for node in (orders, stock):
         node.on("a", lambda event, context: got.append(context.node.name))
-    space.unheard.retry("stock")
+    space.unhandled.retry("stock")
     assert got == ["stock"]
 
 
@@ -136,24 +136,24 @@ def test_retry_without_a_node_is_for_all_of_them(space, orders, stock):
     got = []
     for node in (orders, stock):
         node.on("a", lambda event, context: got.append(context.node.name))
-    space.unheard.retry()
+    space.unhandled.retry()
     assert sorted(got) == ["orders", "stock"]
 
 
 def test_retrying_one_that_nobody_here_handles_says_so(space, orders):
     space.broadcast("a")
     with pytest.raises(happen.NoHandlerError, match='"a"'):
-        space.unheard[0].retry()
+        space.unhandled[0].retry()
     with pytest.raises(happen.NoHandlerError, match='node "orders"'):
-        space.unheard[0].retry("orders")
-    space.unheard.retry()
-    assert len(space.unheard) == 1
+        space.unhandled[0].retry("orders")
+    space.unhandled.retry()
+    assert len(space.unhandled) == 1
 
 
 def test_what_fails_late_is_a_failure(space, orders):
     space.broadcast("a")
     orders.on("a", lambda event: 1 / 0)
-    space.unheard.retry()
+    space.unhandled.retry()
     assert [type(failure.exception) for failure in space.failures] == [ZeroDivisionError]
     assert reasons(space) == []
 
@@ -161,7 +161,7 @@ def test_what_fails_late_is_a_failure(space, orders):
 def test_what_was_handled_late_has_it_as_cause(space, orders):
     event = space.broadcast("a")
     orders.on("a", lambda event: orders.state.set({"n": 1}))
-    space.unheard.retry()
+    space.unhandled.retry()
     assert orders.state.history()[0].cause == event.id
     assert event.handled_by == ("orders",)
 
@@ -171,4 +171,4 @@ def test_many_are_told_apart(space, orders):
     for n in range(500):
         space.broadcast("even" if n % 2 == 0 else "odd", n)
     space.settle()
-    assert [each.event.payload for each in space.unheard] == list(range(1, 500, 2))
+    assert [each.event.payload for each in space.unhandled] == list(range(1, 500, 2))

@@ -31,7 +31,7 @@ class NotHeard:
     nearest: str | None
 
 
-async def find_unheard(session: Session) -> list[NotHeard]:
+async def find_unhandled(session: Session) -> list[NotHeard]:
     """The events that no handler took, oldest first; what is still to be handled is not among them."""
     dispatch = session.dispatch
     await dispatch.flush()

@@ -11,11 +11,11 @@ from happen_nb.runtime.bridge import wait_for
 from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
-    from happen_nb.runtime.unheard import NotHeard
+    from happen_nb.runtime.unhandled import NotHeard
     from happen_nb.space import Space
 
 
-class UnheardEvent(Shown, kind="unheard_event"):
+class UnhandledEvent(Shown, kind="unhandled_event"):
     """An event that nobody took.
 
     Attributes
@@ -61,11 +61,11 @@ class UnheardEvent(Shown, kind="unheard_event"):
         return bool(nodes)
 
 
-class Unheard(Listing[UnheardEvent], kind="unheard"):
+class Unhandled(Listing[UnhandledEvent], kind="unhandled"):
     """The events that no handler took, newest last; as of when it was asked for."""
 
     def __init__(self, space: Space, found: Sequence[NotHeard]) -> None:
-        self._items = [UnheardEvent(space, each) for each in found]
+        self._items = [UnhandledEvent(space, each) for each in found]
 
     def retry(self, node: str | None = None) -> None:
         """Handle now what handlers of this process match by now, and wait for them."""
