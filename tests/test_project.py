@@ -78,7 +78,12 @@ def test_every_link_within_the_repository_leads_somewhere():
 def test_every_address_of_the_project_is_the_one_in_pyproject():
     ours = PROJECT["project"]["urls"]
     name = ours["Repository"].removeprefix("https://github.com/")
-    starts = (ours["Repository"], ours["Documentation"], f"https://mybinder.org/v2/gh/{name}")
+    starts = (
+        ours["Repository"],
+        ours["Documentation"],
+        f"https://mybinder.org/v2/gh/{name}",
+        f"https://raw.githubusercontent.com/{name}",
+    )
     right = re.compile(rf"({'|'.join(map(re.escape, starts))})(\.git|/.*)?")
     address = re.compile(r"https?://[^\s)>`\"]*happen[-_]nb[^\s)>`\"]*")
     pages = [
@@ -177,6 +182,7 @@ def test_pypi_shows_the_readme_with_addresses_that_lead_somewhere(wheel):
 
 def test_what_the_library_imports_is_declared():
     names = {"nats": "nats-py", "orjson": "orjson", "IPython": "ipython", "nest_asyncio2": "nest-asyncio2"}
+    beside = {path.stem for path in (ROOT / "happen_nb/journal/server/supervision").glob("*.py")}
     extras = {
         "jupyterlab",
         "jupyter_server",
@@ -185,7 +191,7 @@ def test_what_the_library_imports_is_declared():
     sources = [path.read_text("utf-8") for path in (ROOT / "happen_nb").rglob("*.py")]
     trees = [ast.walk(ast.parse(source)) for source in sources]
     imported = {name.partition(".")[0] for tree in trees for node in tree for name in _modules(node)}
-    third = imported - set(sys.stdlib_module_names) - {"happen_nb"} - extras
+    third = imported - set(sys.stdlib_module_names) - {"happen_nb"} - extras - beside
     declared = {re.split(r"[\[><=]", each)[0] for each in PROJECT["project"]["dependencies"]}
     assert {names.get(name, name) for name in third} <= declared
 
