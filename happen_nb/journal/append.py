@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from happen_nb.errors import TooLargeError
 from happen_nb.journal.connection import server_error
-from happen_nb.journal.wire import batch
+from happen_nb.journal.wire import EXPECTED_SUBJECT, MOST_MESSAGES, batch
 
 if TYPE_CHECKING:
     import asyncio
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 WRONG_LAST_SEQUENCE = 10071
 BATCH_LOST = 10176
 """The server has forgotten the beginning of a batch (a new leader, or a lost connection)."""
-MAX_BATCH = 1000
-"""Messages in a batch that the server takes."""
 PAUSE = 0.01
 """Seconds before a commit is computed again when nothing new was seen that stood in its way."""
 
@@ -71,12 +70,29 @@ async def store(
     RefusedError
         The expectation of one of them did not hold. If the message was sent more than once, it may be
         its own first sending that stands in the way.
+    TooLargeError
+        There are more messages than one batch may have, or one is too large; nothing was sent.
     ServerError
         The server cannot store it.
     """
+    if len(messages) > MOST_MESSAGES:
+        raise _too_many(messages, what)
     sent = messages if len(messages) == 1 else batch(list(messages), secrets.token_hex(8))
     answer = await connection.call(sent, timeout=timeout, what=what, future=future)
     return _sequence(answer, what) if hasattr(answer, "data") else answer
+
+
+def _too_many(messages: Sequence[Message], what: str) -> TooLargeError:
+    guards = sum(EXPECTED_SUBJECT in message.headers and not message.body for message in messages)
+    advice = (
+        "emit fewer events in one transform, put several into one payload, or broadcast them after the set"
+    )
+    if guards > len(messages) // 2:
+        advice = "view fewer nodes in a serializable transform, or commit it without serializable=True"
+    return TooLargeError(
+        f"{what}: {len(messages):,} messages in one batch, {guards:,} of them guards of viewed nodes; "
+        f"a server takes at most {MOST_MESSAGES} (fewer than 1,000). Nothing was stored; {advice}"
+    )
 
 
 def _sequence(answer: Msg, what: str) -> int:

@@ -11,7 +11,7 @@ from happen_nb.journal.append import store
 from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.subjects import Subjects, space_of
-from happen_nb.journal.wire import EVENTS, UNREAD, decode, encode_clear, is_deletion, revision_of
+from happen_nb.journal.wire import BODY_ROOM, EVENTS, UNREAD, decode, encode_clear, is_deletion, revision_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -214,7 +214,7 @@ class Stream:
 
     async def clear(self, owners: Iterable[OwnerRecord]) -> int:
         """Empty the space, for everyone who follows it; returns the position of the mark."""
-        mark = [encode_clear(self.subjects, owners)]
+        mark = [encode_clear(self.subjects, owners, limit=self.connection.max_payload - BODY_ROOM)]
         return int(await store(self.connection, mark, timeout=self.timeout, what="clear"))
 
     async def thin(self, subject: str, keep: int) -> None:

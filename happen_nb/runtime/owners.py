@@ -105,6 +105,9 @@ class Owners:
     def reset(self, owners: Iterable[OwnerRecord]) -> None:
         """Begin with these."""
         self._owners = {owner.node: owner for owner in owners}
+        for node in self._wanted.nodes():
+            if self.is_ours(node) and self._owners[node].patterns != self._wanted.patterns(node):
+                self._renew(node)  # a clear carried the owner, but not all of its patterns
         self._keep()
 
     def apply(self, owner: OwnerRecord) -> None:

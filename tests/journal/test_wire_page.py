@@ -49,9 +49,10 @@ def encoded(shown, item):
         case OwnerRecord():
             return wire.encode_owner(SHOP, item, expected=expected)
         case wire.Handled():
-            return wire.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
+            ((message, _),) = wire.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
+            return message
         case wire.Clear():
-            return wire.encode_clear(SHOP, item.owners)
+            return wire.encode_clear(SHOP, item.owners, limit=1_000_000)
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_sync(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:
