@@ -335,7 +335,7 @@ def decode(
     if subject.startswith(subjects.owner_prefix):
         node = subject[len(subjects.owner_prefix) :]
         return _decode_owner(node, _read(body), sequence) if fields.is_name(node) else Other(sequence)
-    if subject == subjects.clear:
+    if subject == subjects.clear and headers.get(ROLLUP) == "all":  # else nothing was removed
         return Clear(sequence, time, _carried(_read(body)))
     return Other(sequence)
 

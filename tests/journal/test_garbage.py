@@ -114,9 +114,14 @@ def test_an_owner_is_a_process_that_can_be_asked_or_nobody(tail, body):
 @MANY
 @given(garbage.bodies(st.lists(garbage.OWNERS, max_size=3)))
 def test_a_clear_carries_the_owners_that_can_be_read(body):
-    found = decode(SHOP.clear, {}, body)
+    found = decode(SHOP.clear, {wire.ROLLUP: "all"}, body)
     assert isinstance(found, wire.Clear)
     assert all(fields.is_name(owner.node) for owner in found.owners)
+
+
+def test_a_mark_that_removed_nothing_is_not_a_clear():
+    for headers in ({}, {wire.ROLLUP: "sub"}):
+        assert decode(SHOP.clear, headers, b"[]") == wire.Other(50)
 
 
 @MANY
