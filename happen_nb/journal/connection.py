@@ -52,6 +52,8 @@ ASK_AGAIN = 0.05
 """Seconds before a call is sent again that the server could not take at the moment."""
 RESEND = 1.0
 """Seconds after which an unanswered call is sent again."""
+SEQUENCE = "Nats-Sequence"
+"""A header of each stored message that is the answer to a direct get."""
 _SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
@@ -59,6 +61,27 @@ _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 
 class _Client(Client):
     """nats-py's client, which otherwise reads headers for a third of the time that a message takes."""
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        """As it is there, but for subjects that are not UTF-8: any client may use them."""
+        return Msg(
+            _client=self,
+            subject=subject.decode(errors="replace"),
+            reply=reply.decode(errors="replace"),
+            data=data,
+            headers=headers,
+            _sid=sid,
+        )
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        """As it is there; a block that is none, which any client may send, is like no headers."""
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, IndexError) as error:
+            log.info("the headers of a message cannot be read: %s", error)
+            return None
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -418,8 +441,8 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _ask_again(answer: Msg) -> bool:
-    if answer.headers:
-        return answer.headers.get("Status") == "503"
+    if answer.headers:  # a stored message may have any header, and then it has its sequence too
+        return answer.headers.get("Status") == "503" and SEQUENCE not in answer.headers
     return any(code in answer.data for code in _AGAIN_CODES)
 
 
