@@ -12,6 +12,7 @@ from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.subjects import Subjects, space_of
 from happen_nb.journal.wire import BODY_ROOM, EVENTS, UNREAD, decode, encode_clear, is_deletion, revision_of
+from happen_nb.model.commits import CommitRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,6 +74,8 @@ class Info:
     replicas: int
     history: int
     event_ttl: int
+    newest: int
+    """When the last message was stored, in ns by the server's clock."""
 
     @property
     def options(self) -> Options:
@@ -91,6 +94,7 @@ def _info(answer: dict[str, Any]) -> Info:
         config["num_replicas"],
         int(metadata.get("happen.history", HISTORY)),
         int(metadata.get("happen.event_ttl", EVENT_TTL)),
+        round(parse_time(state["last_ts"]).timestamp() * 1e6) * 1000,
     )
 
 
@@ -109,6 +113,8 @@ class Stream:
         self.connection = connection
         self.subjects = subjects
         self.timeout = timeout
+        self._oldest = 0
+        """Events on commits before that time, in ns, have expired, as those with their own subjects have."""
 
     async def ensure(self, options: Options) -> Info:
         """Make the stream, or change what is stored where `options` say so."""
@@ -191,7 +197,9 @@ class Stream:
         answer = await self._api("INFO")
         error = answer.get("error")
         if not error:
-            return _info(answer)
+            info = _info(answer)
+            self._oldest = info.newest - info.event_ttl * 1_000_000_000
+            return info
         if error.get("err_code") != NOT_FOUND:
             raise server_error(f'the space "{self.subjects.space}"', error)
         return None
@@ -204,13 +212,20 @@ class Stream:
         return await read(self.connection, self.subjects.stream, subject, timeout=self.timeout, **options)
 
     def decode(self, item: Stored) -> Item:
-        """What a stored message is."""
-        return decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+        """What a stored message is; expired events on a commit are left out."""
+        record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+        return self._unexpired(record)
 
     def head(self, item: Stored) -> Item:
         """The same as far as its headers tell: an event that rides on no commit has `UNREAD` as payload."""
         about = item.sequence, item.time
-        return decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
+        record = decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
+        return self._unexpired(record)
+
+    def _unexpired(self, record: Item) -> Item:
+        if isinstance(record, CommitRecord) and record.time < self._oldest:
+            record.events = ()
+        return record
 
     async def clear(self, owners: Iterable[OwnerRecord]) -> int:
         """Empty the space, for everyone who follows it; returns the position of the mark."""
