@@ -82,6 +82,7 @@ export class Space {
         h.set("Happen-Correlation", cause.correlation ?? cause.id);
         h.set("Happen-By", node);
         h.set("Happen-Path", [...(cause.path ?? []), cause.id].join(" "));
+        if (cause.omitted) h.set("Happen-Omitted", String(cause.omitted));
       }
       try {
         const { seq } = await this.journal.publish(this.states + node, JSON.stringify(state), { headers: h });
