@@ -35,6 +35,8 @@ def decode_question(data: bytes) -> dict[str, Any]:
 def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
     """What a live process answers to a question."""
     answer = fields.mapping(fields.read_json(data))
+    if not isinstance(answer.get("by", ""), str):
+        del answer["by"]
     if "events" in question:
         position, open = fields.natural(answer.get("position")), fields.array(answer.get("open"))
         return {**answer, "position": position, "open": fields.texts(open)}

@@ -16,7 +16,6 @@ from happen_nb.errors import (
     NoHandlerError,
     PayloadError,
     ReplyLostError,
-    StateError,
 )
 from happen_nb.journal import exchange, fields
 from happen_nb.journal.wire import BODY_ROOM
@@ -97,11 +96,14 @@ class Answer:
 
     def _frozen(self, value: Any, what: str) -> tuple[Any, int]:
         """A value that fits into a message, and its size in bytes."""
-        frozen = freeze(value, what=what, error=PayloadError)
         try:
+            frozen = freeze(value, what=what, error=PayloadError)
             size = len(dumps(frozen))
-        except StateError as deep:
-            raise PayloadError(f"{what}: {deep}") from deep
+        except PayloadError:
+            raise
+        except Exception as error:  # the value's own code runs when it is looked at
+            why = str(error) if isinstance(error, HappenError) else type(error).__name__
+            raise PayloadError(f"{what} cannot be converted: {why}") from error
         if size > self._answers.room:
             raise PayloadError(
                 f"{what}: {size:,} bytes as JSON, and the server takes {self._answers.room:,}; "
@@ -131,10 +133,20 @@ class Answer:
             self._answers.tell(self.event, {**self.state, "progress": values})
         return bool(waiting)
 
+    def convert(self, value: Any) -> Any:
+        """Convert a result as a payload.
+
+        Raises
+        ------
+        PayloadError
+            It has no JSON form, or is larger than the server takes.
+        """
+        return self._frozen(value, f'the result of "{self.event.type}"')[0]
+
     def finish(self, value: Any) -> None:
         """The event was handled, and this is the result."""
         try:
-            frozen, _ = self._frozen(value, f'the result of "{self.event.type}"')
+            frozen = self.convert(value)
         except PayloadError as error:
             self.refuse(error)
             return
