@@ -282,11 +282,11 @@ def encode_handled(
 
 
 def encode_clear(subjects: Subjects, owners: Iterable[OwnerRecord], *, limit: int) -> Message:
-    """The message that empties a space; it carries the owners on.
+    """The message that empties a space; it carries the owners on, of nodes that have one.
 
     If they take more than `limit` bytes, it carries no patterns; each owner stores its own again.
     """
-    owners = list(owners)
+    owners = [owner for owner in owners if owner.incarnation is not None]
     for patterns in (True, False):
         body = json.dumps([_owner_fields(owner, patterns=patterns) for owner in owners]).encode()
         if len(body) <= limit:

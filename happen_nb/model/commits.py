@@ -54,12 +54,17 @@ class Origin:
         A path that gets too long for a header keeps its first id and its newest ones.
         """
         path = (*self.path, id)
-        over = sum(map(len, path)) + 3 * len(path) - LONGEST_PATH
+        over = sum(map(_size, path)) - LONGEST_PATH
         kept = 1
         while over > 0 and kept < len(path) - 1:
-            over -= len(path[kept]) + 3
+            over -= _size(path[kept])
             kept += 1
         return Origin(cause, correlation, by, (*path[:1], *path[kept:]), self.omitted + kept - 1)
+
+
+def _size(id: str) -> int:
+    """Characters of an id in a JSON array in ASCII."""
+    return 3 + (len(id) if id.isascii() else 6 * len(id))
 
 
 NO_ORIGIN = Origin()
