@@ -126,13 +126,15 @@ def sent(space):
     )
 
 
-def test_a_space_survives_any_garbage(space, good, raw, capfd):
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("rounds", [12, pytest.param(200, marks=pytest.mark.soak)])
+def test_a_space_survives_any_garbage(space, good, raw, capfd, rounds):
     first = good.broadcast("first")
     first.settle(20)
 
     once = [Phase.generate]  # the space keeps what was stored, so nothing can be tried again
 
-    @settings(max_examples=12, deadline=None, phases=once, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=rounds, deadline=None, phases=once, suppress_health_check=list(HealthCheck))
     @given(st.lists(stored(space) | sent(space), min_size=5, max_size=12))
     def survive(messages):
         for subject, headers, body in messages:
