@@ -213,3 +213,20 @@ def test_a_handling_that_cannot_be_read_hides_no_other(space, good, raw):
     raw.flush()
     assert first.handled_by == before
     assert repr(space.trace(first))
+
+
+def test_a_fork_leaves_out_what_nobody_can_read_and_names_it(space, good, raw, caplog):
+    prefix = space._session.subjects.state_prefix.encode()
+    raw.publish(prefix + b"broken", b"[1]")
+    raw.publish(prefix + b"huge", b'{"n": 18446744073709551616}')
+    raw.publish(prefix + b"a.b.c", b'{"a": 1}')
+    raw.flush()
+    fork = space.fork(f"{space.name[:50]}-fork")
+    assert dict(fork.views["good"].get()) == {"a": 1}
+    assert list(fork.views) == ["good"]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    for name in ("broken", "huge", "a.b.c"):
+        assert any(name in warning for warning in warnings), name
+    with pytest.raises(happen.StateError, match=r"above 2\*\*64"):
+        space.views.huge.get()
+    fork.drop()
