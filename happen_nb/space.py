@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +15,9 @@ from happen_nb.errors import (
     ForkedError,
     HappenTimeoutError,
     HistoryGoneError,
+    InvalidNameError,
     SpaceInUseError,
+    StateError,
 )
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
@@ -33,7 +36,7 @@ from happen_nb.shown import Shown
 from happen_nb.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.watch import Watch
+
+log = logging.getLogger("happen_nb")
 
 SETTLE_LOOK = 0.002
 """Seconds between looks at whether all is done."""
@@ -371,12 +376,12 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         if at is None:
             await on_io(self._session.fresh(self._session.timeout))
             records = self._session.replica.cut().nodes
-            return {name: record.state for name, record in records.items() if not record.deleted}
+            return _copyable(record for record in records.values() if not record.deleted)
         moment = await self._at(at)
         if moment.gone:
             gone = ", ".join(moment.gone)
             raise HistoryGoneError(f"fork: the states of {gone} at that moment are not stored any more")
-        return dict(moment)
+        return _copyable(moment._then(name).record for name in moment)
 
     def drop(self) -> None:
         """Remove the space for good, with all it holds, and close it.
@@ -451,3 +456,15 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _copyable(records: Iterable[CommitRecord]) -> dict[str, FrozenDict]:
+    """The states by name, without those that another client stored and no node could have."""
+    states: dict[str, FrozenDict] = {}
+    for record in records:
+        try:
+            check_name(record.node, "node")
+            states[record.node] = record.state
+        except (InvalidNameError, StateError) as error:
+            log.warning("fork leaves out what another client stored: %s", error)
+    return states

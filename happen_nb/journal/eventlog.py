@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from happen_nb.journal.handlings import Handled
 from happen_nb.journal.read import direct
-from happen_nb.journal.wire import UNREAD, Handled, Message
+from happen_nb.journal.wire import UNREAD, Message
 from happen_nb.model.commits import CommitRecord, EventRecord
 
 if TYPE_CHECKING:
