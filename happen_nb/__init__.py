@@ -14,7 +14,7 @@ Examples
 """
 
 from happen_nb.bind import Binding, bind
-from happen_nb.commits import Commit, History, Journal
+from happen_nb.commits import Commit, History
 from happen_nb.connecting import aconnect, connect, create_node, current, run, spaces
 from happen_nb.errors import (
     CancelledHandlingError,
@@ -44,7 +44,7 @@ from happen_nb.errors import (
     TransformError,
     UnknownNodeError,
 )
-from happen_nb.events import Event, Events
+from happen_nb.events import Event, Events, Journal
 from happen_nb.model.drafts import draft
 from happen_nb.model.transforms import compose, put
 from happen_nb.node import Node

@@ -1,4 +1,4 @@
-"""What a user holds of the past: commits, a node's history, the space's journal."""
+"""What a user holds of the past: commits, and a node's history."""
 
 from __future__ import annotations
 
@@ -241,23 +241,6 @@ class History(Listing[Commit], kind="history"):
             column = [lenient(commit.after, selector) for commit in self]
             columns[_unused(name, {*taken, *columns})] = column
         return columns
-
-
-class Journal(Listing[Commit], kind="journal"):
-    """What the space's journal holds, in its total order, newest last."""
-
-    def __init__(self, space: str, records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> None:
-        self.space = space
-        self._items = _chain(records, before)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a commit: index ``sequence``; ``time`` in UTC, ``node revision by cause``."""
-        import pandas as pd
-
-        data: dict[str, Any] = {"time": times(commit.time for commit in self)}
-        for name in ("node", "revision", "by", "cause"):
-            data[name] = [getattr(commit, name) for commit in self]
-        return frame(pd.Index([commit.sequence for commit in self], name="sequence"), data)
 
 
 def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What a user holds of events: one, and what the journal has of them."""
+"""What a user holds of events: one event, the stored events, and the journal of commits and events."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.commits import frame, times, utc
+from happen_nb.commits import Commit, frame, times, utc
 from happen_nb.runtime.bridge import wait_for, wait_in_loop
 from happen_nb.shown import Listing, Shown
 
@@ -179,15 +179,100 @@ class Events(Listing[Event], kind="events"):
         data: dict[str, Any] = {"time": times(event.time for event in self)}
         for name in ("type", "sender", "id", "cause", "correlation"):
             data[name] = [getattr(event, name) for event in self]
-        data |= _payloads(self, flatten=flatten)
+        payloads = [event.payload for event in self]
+        data |= _flattened(payloads) if flatten else {"payload": payloads}
         return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
 
 
-def _payloads(events: Sequence[Event], *, flatten: bool) -> dict[str, list[Any]]:
-    """The columns of the payloads; what is no mapping has one of its own."""
-    if not flatten:
-        return {"payload": [event.payload for event in events]}
-    payloads = [event.payload for event in events]
+class Journal(Listing[Commit | Event], kind="journal"):
+    """Commits and events of a space in their one total order, newest last.
+
+    Attributes
+    ----------
+    space : str
+        The name of the space.
+
+    Examples
+    --------
+    >>> commit = orders.state.set({"open": 1})
+    >>> event = orders.broadcast("order.paid", {"id": "o1"})
+    >>> [type(each).__name__ for each in space.journal()]
+    ['Commit', 'Event']
+    """
+
+    def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:
+        self.space = space
+        self._items = list(items)
+
+    @property
+    def commits(self) -> Journal:
+        """Only the commits."""
+        return Journal(self.space, [each for each in self if isinstance(each, Commit)])
+
+    @property
+    def events(self) -> Journal:
+        """Only the events."""
+        return Journal(self.space, [each for each in self if isinstance(each, Event)])
+
+    def to_frame(self, *, flatten: bool = False) -> pd.DataFrame:
+        """Make a frame with one row per commit or event.
+
+        Parameters
+        ----------
+        flatten : bool, optional
+            Add a column ``payload.<key>`` for each key of the payloads, and a column ``payload`` if there
+            are payloads that are not mappings.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``sequence``, which a commit shares with the events that it emitted. Columns: ``kind``
+            ("commit" or "event"), ``time`` in UTC, ``node`` (an event's sender), ``type`` (of events),
+            ``revision`` (of commits), ``id``, ``cause``, ``correlation``, and ``by``, the node whose handler
+            made the commit.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> frame = space.journal().to_frame(flatten=True)
+        >>> frame[["kind", "node", "revision", "type", "payload.id"]].values.tolist()
+        [['commit', 'orders', 1, None, None], ['event', 'orders', None, 'order.paid', 'o1']]
+        """
+        import pandas as pd
+
+        rows = [_row(each) for each in self]
+        data: dict[str, Any] = {"kind": [row[0] for row in rows], "time": times(each.time for each in self)}
+        data |= {name: [row[at] for row in rows] for at, name in enumerate(_JOURNAL, start=1)}
+        if flatten:
+            data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
+        return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
+
+
+_JOURNAL = ("node", "type", "revision", "id", "cause", "correlation", "by")
+"""The columns of a journal after its kind and time."""
+
+
+def _row(item: Commit | Event) -> tuple[Any, ...]:
+    """The kind of an item, then its value in each column of `_JOURNAL`."""
+    if isinstance(item, Event):
+        return "event", item.sender, item.type, None, item.id, item.cause, item.correlation, None
+    record = item._record
+    origin = record.origin
+    return (
+        "commit",
+        record.node,
+        None,
+        record.revision,
+        record.id,
+        origin.cause,
+        origin.correlation,
+        origin.by,
+    )
+
+
+def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
+    """A column for each key of the payloads, and one for those that are not mappings."""
     mappings = [payload if isinstance(payload, Mapping) else {} for payload in payloads]
     keys = dict.fromkeys(key for payload in mappings for key in payload)
     columns = {f"payload.{key}": [payload.get(key) for payload in mappings] for key in keys}

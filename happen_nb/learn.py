@@ -92,7 +92,7 @@ def check(
         The rule in words: ``"no order is shipped twice"``.
     what : Node, State, or iterable of Commit or Event
         For a node, each stored state; otherwise each item: ``space.events("order.*")``,
-        ``node.state.history()``, ``space.journal()``.
+        ``node.state.history()``, ``space.journal().commits``.
     rule : callable
         ``rule(state)`` for a node, else ``rule(commit)`` or ``rule(event)``, is true where it holds. With a
         second parameter it is also given the list of all before it. What it raises breaks the rule.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
 from happen_nb.errors import HappenError, HappenTimeoutError
-from happen_nb.events import Event, Events
-from happen_nb.journal import eventlog, history
+from happen_nb.events import Event, Events, Journal
+from happen_nb.journal import eventlog, history, order
+from happen_nb.model.commits import CommitRecord
 from happen_nb.model.patterns import Pattern
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -21,7 +22,7 @@ from happen_nb.trace import Trace
 from happen_nb.unhandled import Unhandled
 
 if TYPE_CHECKING:
-    from happen_nb.model.commits import CommitRecord, EventRecord
+    from happen_nb.model.commits import EventRecord
     from happen_nb.model.trace import TraceNode
     from happen_nb.runtime.dispatch import Dispatch
     from happen_nb.runtime.session import Session
@@ -152,8 +153,7 @@ class Readings:
         return await wait_in_loop(self._events(pattern, since, limit))
 
     async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
-        if limit is not None and limit < 0:
-            raise ValueError(f"events: limit is {limit}; give 0 or more, or none for all")
+        _check_limit("events", limit)
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
         return Events(self.name, matching.text, [self._event(record) for record in records])
@@ -164,6 +164,60 @@ class Readings:
         reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit)
         records: list[EventRecord] = await on_io(reading)
         return records
+
+    def journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
+        """Read the stored commits and events of the space in their one total order, newest last.
+
+        A commit comes just before the events that it emitted.
+
+        Parameters
+        ----------
+        since : Event, Commit, datetime or int, optional
+            Only the commits and events after it; an int is a sequence, a naive datetime is local time.
+        limit : int, optional
+            Only this many, the newest.
+
+        Returns
+        -------
+        Journal
+            A sequence of `Commit` and `Event`, with ``.to_frame()``, ``.commits`` and ``.events``.
+
+        Raises
+        ------
+        ValueError
+            `limit` is negative, or `since` is a pending event.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> print(space.journal())
+        Journal of ... · 1 commit · 1 event
+          node    commit or event  changes or payload
+          orders  revision 1       + open  1
+          orders  order.paid       {id: "o1"}
+        """
+        return wait_for(self._journal(since, limit))
+
+    async def ajournal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
+        """`journal`, to await."""
+        return await wait_in_loop(self._journal(since, limit))
+
+    async def _journal(self, since: Since | None, limit: int | None) -> Journal:
+        _check_limit("journal", limit)
+        stream = self._session.stream
+        after = await position_after(self._session, since)
+        entries = await on_io(order.everything(stream, since=after, limit=limit))
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+        newest = await on_io(history.before_each(stream, commits))
+        items: list[Commit | Event] = []
+        for entry in entries:
+            if isinstance(entry, CommitRecord):
+                items.append(Commit(entry, newest.get(entry.node)))
+                newest[entry.node] = entry
+            else:
+                items.append(self._event(entry))
+        return Journal(self.name, items)
 
     @property
     def unhandled(self) -> Unhandled:
@@ -254,6 +308,11 @@ def refuse_in_callback(call: str) -> None:
 async def _effects(session: Session, record: EventRecord, timeout: float | None) -> TraceNode:
     (tree,) = await Effects(session, [record]).trees(timeout)
     return tree
+
+
+def _check_limit(call: str, limit: int | None) -> None:
+    if limit is not None and limit < 0:
+        raise ValueError(f"{call}: limit is {limit}; give 0 or more, or None for all")
 
 
 def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.commits import Journal
 from happen_nb.errors import (
     ClosedError,
     ForkedError,
@@ -18,12 +17,11 @@ from happen_nb.errors import (
 )
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
-from happen_nb.journal import history
 from happen_nb.model.values import freeze_initial
 from happen_nb.moment import Moment, records_at
 from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
-from happen_nb.readings import position_after, position_of, refuse_in_callback
+from happen_nb.readings import position_of, refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -252,36 +250,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     async def _at(self, when: Any) -> Moment:
         position = await on_io(position_of(self._session, when))
         return Moment(await on_io(records_at(self._session, position)))
-
-    def journal(self, *, since: Any = None, limit: int | None = None) -> Journal:
-        """The stored commits of all nodes in their total order, newest last.
-
-        Parameters
-        ----------
-        since : Commit, Event, datetime or int, optional
-            Only what came after it; an int is a sequence.
-        limit : int, optional
-            Only the newest so many.
-
-        Examples
-        --------
-        >>> commit = orders.state.set({"open": 1})
-        >>> [commit.node for commit in space.journal()]
-        ['orders']
-        """
-        return wait_for(self._journal(since, limit))
-
-    async def ajournal(self, *, since: Any = None, limit: int | None = None) -> Journal:
-        """`journal`, to await."""
-        return await wait_in_loop(self._journal(since, limit))
-
-    async def _journal(self, since: Any, limit: int | None) -> Journal:
-        if limit is not None and limit < 0:
-            raise ValueError(f"journal: limit is {limit}; give 0 or more, or none for all")
-        position, _ = await position_after(self._session, since)
-        stream = self._session.stream
-        records = await on_io(history.commits(stream, None, limit=limit, since=position))
-        return Journal(self.name, records, await on_io(history.before_each(stream, records)))
 
     # -- the whole space -----------------------------------------------------------------------------
 

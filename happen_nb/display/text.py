@@ -58,7 +58,7 @@ def history(x: shown.History) -> str:
 
 
 def journal(x: shown.Journal) -> str:
-    """The commits of a space: the newest, a line each."""
+    """The commits and events of a space: the newest, a line each."""
     return render(pages.journal(x, _budget()))
 
 

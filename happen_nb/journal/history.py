@@ -206,10 +206,16 @@ async def before_each(stream: Stream, records: Sequence[CommitRecord]) -> dict[s
     """What each node was before the first of its `records`, where that is stored."""
     first: dict[str, CommitRecord] = {}
     for record in records:
-        first.setdefault(record.node, record)
+        if record.node not in first:
+            first[record.node] = record
+    wanted = {name: record for name, record in first.items() if record.revision > 1}
     found: dict[str, CommitRecord] = {}
-    for name, record in first.items():
-        if record.revision > 1:
+    if len(wanted) > 1:  # one request for all, where nothing of them lies between
+        begin = min(record.sequence for record in wanted.values())
+        there = await many_at_position(stream, list(wanted), begin - 1)
+        found = {name: each for name, each in there.items() if each.revision == wanted[name].revision - 1}
+    for name, record in wanted.items():
+        if name not in found:
             with contextlib.suppress(HistoryGoneError):  # it was trimmed: the commit says so itself
                 before = await at_position(stream, name, record.sequence - 1)
                 found |= {} if before is None else {name: before}
