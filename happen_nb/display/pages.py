@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -51,6 +51,21 @@ def value(x: object, budget: Budget) -> Page:
     """A state, or a part of one: in a line if it is short, else as a tree."""
     line = fits(x, _SUMMARY)
     return Page(None, (tree(x, budget) if line is None else Note(line),))
+
+
+def frozen(x: object, budget: Budget) -> Page:
+    """A frozen value: a mapping as the tree that its node shows, anything else as a `value`."""
+    return Page(None, (tree(x, budget),)) if isinstance(x, dict) else value(x, budget)
+
+
+def diff(x: Sequence[shown.Change], budget: Budget) -> Page:
+    """The changes of a commit."""
+    return Page(None, (changes(x, budget) if x else Note(part("no change")),))
+
+
+def change(x: shown.Change, budget: Budget) -> Page:
+    """One of the changes of a commit."""
+    return diff((x,), budget)
 
 
 def commit(x: shown.Commit, budget: Budget) -> Page:
@@ -189,8 +204,8 @@ def _error(error: HappenError) -> Note:
 def _difference(x: shown.Commit, budget: Budget) -> Block:
     if not x.changed:
         return Note(part("no change"))
-    diff = _attempt(lambda: changes(x.diff, budget))
-    return _error(diff) if isinstance(diff, HappenError) else diff
+    made = _attempt(lambda: changes(x.diff, budget))
+    return _error(made) if isinstance(made, HappenError) else made
 
 
 def _commits(x: shown.Sized[shown.Commit], budget: Budget) -> tuple[Block, ...]:
@@ -236,13 +251,13 @@ def _changes_cell(x: shown.Commit, budget: Budget) -> Cell:
         return Cell((Span("deleted", "del"),))
     if not x.changed:
         return Cell(part("no change"))
-    diff = _attempt(lambda: x.diff)
-    if isinstance(diff, HappenError):
-        return Cell((Span(one_line(str(diff), _SUMMARY), "err"),))
-    line, whole = in_a_line(diff, _SUMMARY)
+    made = _attempt(lambda: x.diff)
+    if isinstance(made, HappenError):
+        return Cell((Span(one_line(str(made), _SUMMARY), "err"),))
+    line, whole = in_a_line(made, _SUMMARY)
     if whole or not budget.folds:
         return Cell(line)
-    folded = changes(diff, budget, limit=_CHANGES)
+    folded = changes(made, budget, limit=_CHANGES)
     return Cell(line, folded if folded.rows else None)
 
 

@@ -52,6 +52,9 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
             bundle["text/html"] = _image(self.svg(), said)
         return bundle
 
+    def __repr__(self) -> str:
+        return self._said()
+
     def svg(self) -> str:
         """A still picture of it."""
         spec = self.to_plotly_json()
