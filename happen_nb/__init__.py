@@ -15,7 +15,7 @@ Examples
 
 from happen_nb.bind import Binding, bind
 from happen_nb.commits import Commit, History
-from happen_nb.connecting import aconnect, connect, create_node, current, run, spaces
+from happen_nb.connecting import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
 from happen_nb.errors import (
     CancelledHandlingError,
     CausalLoopError,
@@ -105,6 +105,8 @@ __all__ = [
     "Views",
     "Watch",
     "aconnect",
+    "acreate_node",
+    "aspaces",
     "bind",
     "compose",
     "connect",

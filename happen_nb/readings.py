@@ -231,6 +231,10 @@ class Readings:
         """
         return wait_for(self._unhandled())
 
+    async def aunhandled(self) -> Unhandled:
+        """`unhandled`, to await."""
+        return await wait_in_loop(self._unhandled())
+
     async def _unhandled(self) -> Unhandled:
         return Unhandled(self, await on_io(find_unhandled(self._session)))  # type: ignore[arg-type]
 
@@ -253,6 +257,10 @@ class Readings:
         ['order.paid']
         """
         return wait_for(self._trace(event, times=times))
+
+    async def atrace(self, event: Event | str, *, times: bool = False) -> Trace:
+        """`trace`, to await."""
+        return await wait_in_loop(self._trace(event, times=times))
 
     async def _trace(self, event: Event | str, *, times: bool) -> Trace:
         record = event._record if isinstance(event, Event) else await self._find(event)

@@ -356,6 +356,10 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         """
         wait_for(self._drop(force=False))
 
+    async def adrop(self) -> None:
+        """`drop`, to await."""
+        await wait_in_loop(self._drop(force=False))
+
     async def _drop(self, *, force: bool) -> None:
         if not force:
             await self._refuse_others("drop", "close it there first")
