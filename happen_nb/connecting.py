@@ -376,7 +376,7 @@ async def _session(target: Target, server: NatsServer | None, name: str, options
 def current() -> Space:
     """Return the space that was connected last; connect to the default one if there is none.
 
-    A fork never becomes the current space, and a space that is closed no longer is.
+    A fork never becomes the current space, and one that was closed no longer is.
 
     Examples
     --------

@@ -80,7 +80,7 @@ class Pictures(Readings):
         if limit < 1:
             raise ValueError(f"timeline: limit is {limit}; give 1 or more")
         happened = wait_for(self._happened(Pattern.of(pattern), since, limit, commits=True))
-        lanes = None if nodes is None else _names(nodes)
+        lanes = None if nodes is None else _names(nodes, self.name)
         for name in lanes or ():
             self._must_be_known(name, happened)
         return timeline(happened, nodes=lanes, by=by)
@@ -167,11 +167,19 @@ NOWHERE: Position = (0, 0)
 """Before all events and commits."""
 
 
-def _names(nodes: Iterable[str | Node] | str | Node) -> list[str]:
+def _names(nodes: Iterable[str | Node] | str | Node, space: str) -> list[str]:
     from happen_nb.node import Node
 
     given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
-    return [each if isinstance(each, str) else each.name for each in given]
+    return [each if isinstance(each, str) else _name(each, space) for each in given]
+
+
+def _name(node: Node, space: str) -> str:
+    if node.space.name != space:
+        raise ValueError(
+            f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
+        )
+    return node.name
 
 
 async def _changes(session: Session, after: int, limit: int) -> list[Change]:

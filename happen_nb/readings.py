@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -52,23 +53,31 @@ class Readings:
         since: Since | None = None,
         timeout: float = 10.0,
     ) -> Event:
-        """Wait for the next event of a kind, from any process.
+        """Wait for the next event of a type, from any process.
+
+        Events that are stored already are ignored, unless `since` is given. Interrupting the kernel ends the
+        wait.
 
         Parameters
         ----------
         pattern : str or callable
-            As for ``node.on``.
+            The type, a pattern, or a predicate on the type, as for ``node.on``.
         where : callable, optional
-            Filters further.
+            ``where(event)`` filters further.
         since : Event, Commit, datetime or int, optional
-            The first one after it, also if it is stored already.
+            Return the first event after it, also one that is stored already; an int is a sequence, a naive
+            datetime is local time.
         timeout : float, optional
             Seconds.
+
+        Returns
+        -------
+        Event
 
         Raises
         ------
         HappenTimeoutError
-            None came in time.
+            No such event came in time; the message names the types of those that came.
 
         Examples
         --------
@@ -94,6 +103,7 @@ class Readings:
     async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: float) -> Event:
         matching, session = Pattern.of(pattern), self._session
         deadline = time.monotonic() + timeout
+        refused, others = 0, Counter[str]()
         coming = Stored(session)
         try:
             reached = await position_after(session, since)
@@ -101,15 +111,22 @@ class Readings:
                 reached = record.position
                 if _accepts(where, event := self._event(record)):
                     return event
+                refused += 1
             while (left := deadline - time.monotonic()) > 0:
                 record_ = await on_io(coming.next(left))
-                if record_ is None or record_.position <= reached or not matching.matches(record_.type):
+                if record_ is None or record_.position <= reached:
                     continue
-                if _accepts(where, event := self._event(record_)):
+                if not matching.matches(record_.type):
+                    others[record_.type] += 1
+                elif _accepts(where, event := self._event(record_)):
                     return event
+                else:
+                    refused += 1
         finally:
             coming.close()
-        raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {timeout:g} s')
+        raise HappenTimeoutError(
+            f'wait_for: no event "{matching.text}" came within {timeout:g} s{_instead(refused, others)}'
+        )
 
     def _event(self, record: EventRecord) -> Event:
         return Event(record, self)  # type: ignore[arg-type]
@@ -263,6 +280,10 @@ class Readings:
         return await wait_in_loop(self._trace(event, times=times))
 
     async def _trace(self, event: Event | str, *, times: bool) -> Trace:
+        if isinstance(event, Event):
+            check_space(self._session, event, "trace")
+            if event.pending:
+                raise ValueError(f'trace: the event "{event.type}" is pending: it leaves with its transform')
         record = event._record if isinstance(event, Event) else await self._find(event)
         return Trace(await on_io(_effects(self._session, record, None)), times=times)
 
@@ -318,6 +339,21 @@ async def _effects(session: Session, record: EventRecord, timeout: float | None)
     return tree
 
 
+OTHERS = 3
+"""Types of other events that a message names."""
+
+
+def _instead(refused: int, others: Counter[str]) -> str:
+    """The events that came while none was accepted."""
+    found = [f"`where` refused {refused:,} of this type"] if refused else []
+    if others:
+        types = ", ".join(f'"{type}"' for type, _ in others.most_common(OTHERS))
+        found.append(
+            f"{others.total():,} of other types came: {types}{', …' if len(others) > OTHERS else ''}"
+        )
+    return "".join(f"; {each}" for each in found)
+
+
 def _check_limit(call: str, limit: int | None) -> None:
     if limit is not None and limit < 0:
         raise ValueError(f"{call}: limit is {limit}; give 0 or more, or None for all")
@@ -327,30 +363,37 @@ def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
     return where is None or bool(where(event))
 
 
-async def position_of(session: Session, when: Any) -> int:
-    """The journal position that a moment means: all commits up to it are in."""
+async def position_of(session: Session, when: Any, call: str = "at") -> int:
+    """The journal position that a point in time means: all commits up to it are in.
+
+    Raises
+    ------
+    TypeError
+        It is not a point in time.
+    ValueError
+        It is an event that is pending, or belongs to another space.
+    """
     if isinstance(when, Commit):
         return when.read
     if isinstance(when, Event):
-        return _stored_position(when)[0]  # the commit that it rides on comes before it
+        return _stored_position(session, when, call)[0]  # the commit that it rides on comes before it
     if isinstance(when, datetime):
         return await history.position_at(session.stream, when)
-    raise TypeError(
-        f"at: {when!r} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
-    )
+    takes = "a datetime, an Event, a Commit, or (state.at) a revision" if call == "at" else _SINCE
+    raise TypeError(f"{call}: {when!r} is not a point in time; give {takes}")
 
 
 async def position_after(session: Session, since: Any) -> tuple[int, int]:
-    """The position after which `since` means."""
+    """The position after which `since` means; errors as for `position_of`."""
     if since is None:
         return 0, 0
     if isinstance(since, Event):
-        return _stored_position(since)
+        return _stored_position(session, since, "since")
     if isinstance(since, Commit):
         return since.sequence, -1
     if isinstance(since, int) and not isinstance(since, bool):
         return since, LAST
-    return await on_io(position_of(session, since)), LAST
+    return await on_io(position_of(session, since, "since")), LAST
 
 
 async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list[datetime | None]:
@@ -375,9 +418,26 @@ LAST = 1 << 30
 """After the last event of any commit."""
 
 
-def _stored_position(event: Event) -> tuple[int, int]:
+_SINCE = "an Event, a Commit, a datetime, or a sequence"
+
+
+def _stored_position(session: Session, event: Event, call: str) -> tuple[int, int]:
+    check_space(session, event, call)
     if event.pending:
         raise ValueError(
-            "since: the event is pending: it has no place in the journal before its transform commits"
+            f'{call}: the event "{event.type}" is pending: it has no position in the journal before its '
+            "transform commits"
         )
     return event._record.position
+
+
+def check_space(session: Session, event: Event, call: str) -> None:
+    """Refuse an event of another space, whose position means something else here.
+
+    Raises
+    ------
+    ValueError
+    """
+    here, there = session.subjects.space, event._space.name
+    if here != there:
+        raise ValueError(f'{call}: the event "{event.type}" belongs to the space "{there}", not to "{here}"')

@@ -17,6 +17,7 @@ from happen_nb.errors import (
 )
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
+from happen_nb.journal import eventlog
 from happen_nb.model.values import freeze_initial
 from happen_nb.moment import Moment, records_at
 from happen_nb.node import RESERVED, Node, Nodes, check_name
@@ -321,7 +322,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         check_name(name, "space")
         states = await self._states(at)
         target, opened = await self._opener(name)
-        if target is self or not target._session.replica.empty():
+        if target is self or not await target._is_empty():
             if opened:
                 await target._close()
             raise ValueError(f'fork: the space "{name}" is not empty; take another name, or drop() it first')
@@ -334,6 +335,12 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             raise
         target._local.clear()
         return target
+
+    async def _is_empty(self) -> bool:
+        """Whether no node has, or had, a state, and no event is stored."""
+        if not self._session.replica.empty():
+            return False
+        return not await on_io(eventlog.heads(self._session.stream, lambda _: True, limit=1))
 
     async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is None:

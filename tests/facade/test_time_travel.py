@@ -306,6 +306,15 @@ def test_a_target_that_is_not_empty_is_refused_and_left_alone(space, store):
         taken.drop()
 
 
+def test_a_target_that_holds_only_events_is_not_empty(space, store):
+    with happen.connect(store=store, name="only_events") as target:
+        target.broadcast("a")
+        with pytest.raises(ValueError, match="only_events"):
+            space.fork("only_events")
+        assert len(target.events()) == 1
+        target.drop()
+
+
 def test_a_space_cannot_be_forked_into_itself(space):
     space.create_node("orders", initial={"n": 1})
 
