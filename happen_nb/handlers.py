@@ -93,10 +93,14 @@ class Handlers(Listing[Handler], kind="handlers"):
 class Owner:
     """The process that handles a node's events.
 
+    Its text does not name the process, so that the outputs of a notebook stay the same; `pid` and `host` do.
+
     Attributes
     ----------
     pid : int
+        The id of the process.
     host : str
+        The name of its machine.
     here : bool
         Whether it is this process.
     """
@@ -107,7 +111,7 @@ class Owner:
         self.here = record.incarnation == incarnation
 
     def __repr__(self) -> str:
-        return "this process" if self.here else f"process {self.pid} on {self.host}"
+        return "this process" if self.here else "another process"
 
 
 class Hosting:
@@ -139,13 +143,13 @@ class Hosting:
         )
         space.failures.add(failure)
 
-    def lost(self, node: str, owner: OwnerRecord) -> None:
+    def lost(self, node: str, owner: OwnerRecord) -> None:  # noqa: ARG002 - a notice names no process
         """Another process handles a node's events from here on."""
         for registration in self._space._dispatch.registrations.of(node)[:1]:
             registration.context.copy().run(
                 sys.stderr.write,
-                f'node "{node}": process {owner.pid} on {owner.host} handles its events from now on; '
-                "run the cell that registers its handlers again to take them back\n",
+                f'another process now owns node "{node}"; '
+                "re-run the cell that registers its handlers to reclaim it\n",
             )
 
 
@@ -214,10 +218,7 @@ async def register(space: Space, registration: Registration) -> None:
     if before is None or before.incarnation in (None, space._session.incarnation):
         return
     if await on_io(space._session.ask(before.incarnation, {}, ANSWER)):  # else it is gone: no news
-        sys.stderr.write(
-            f'node "{registration.node}": its events are handled here from now on, and no longer by '
-            f"process {before.pid} on {before.host}\n"
-        )
+        sys.stderr.write(f'this process now owns node "{registration.node}" (before: another process)\n')
 
 
 def _replaces(new: Registration, old: Registration) -> bool:
