@@ -14,6 +14,7 @@ from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.server import NatsServer, find_store, join
 from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb.node import Node, check_name
+from happen_nb.readings import check_timeout
 from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
 from happen_nb.runtime.session import Session
 from happen_nb.shown import Shown
@@ -271,8 +272,12 @@ async def _connect(
     check_name(name, "space")
     if not isinstance(fresh, bool) and fresh != "force":
         raise ValueError(f'connect: fresh is {fresh!r}; give True, False or "force"')
+    if timeout is not None:
+        check_timeout("connect", timeout)
     if timeout is not None and timeout <= 0:
         raise ValueError(f"connect: timeout is {timeout!r}; give seconds, more than 0")
+    if not isinstance(receipts, int):
+        raise TypeError(f"connect: receipts is {receipts!r}; give True or False")
     options = _options(
         None if replicas is REPLICAS else replicas,
         None if history is HISTORY else history,
@@ -292,8 +297,10 @@ async def _connect(
 
 def _options(replicas: int | None, history: int | None, event_ttl: timedelta | None) -> Options:
     for what, number in (("replicas", replicas), ("history", history)):
-        if number is not None and (not isinstance(number, int) or number < 1):
+        if number is not None and (not isinstance(number, int) or number < 1 or isinstance(number, bool)):
             raise ValueError(f"connect: {what} is {number!r}; give a whole number of 1 or more")
+    if event_ttl is not None and not isinstance(event_ttl, timedelta):
+        raise TypeError(f"connect: event_ttl is {event_ttl!r}; give a timedelta, such as timedelta(days=7)")
     if event_ttl is not None and event_ttl < timedelta(seconds=1):
         raise ValueError(f"connect: event_ttl is {event_ttl!r}; give a timedelta of a second or more")
     return Options(history, None if event_ttl is None else int(event_ttl.total_seconds()), replicas)

@@ -7,8 +7,10 @@
     │   └── ForkedError (RuntimeError)               an object inherited by a forked child
     ├── ClosedError (RuntimeError)                   the space was closed
     ├── SpaceInUseError (RuntimeError)               another process is connected to the space
+    ├── SpaceNotEmptyError (ValueError)              a fork's target that holds something already
     ├── InvalidNameError (ValueError)                a name that no node or space may have
     ├── UnknownNodeError (KeyError, AttributeError)  a view of a node that does not exist
+    ├── UnknownEventError (LookupError)              an event that is not stored
     ├── PathError (ValueError)                       a path that leads nowhere it could be written
     ├── StateError (ValueError)                      a value that is no state
     ├── EventTypeError (ValueError)                  a type that no event may have
@@ -31,7 +33,7 @@
 
 Each one is also the built-in named in parentheses, so ``except ValueError`` works as expected. Arguments
 that make no sense are a plain ValueError or TypeError, as in Python itself, and so is a revision that
-never was; an event that never was is a LookupError.
+never was.
 """
 
 from __future__ import annotations
@@ -93,6 +95,13 @@ class SpaceInUseError(HappenError, RuntimeError):
     """
 
 
+class SpaceNotEmptyError(HappenError, ValueError):
+    """The target of a fork holds states or events already; it is left as it is.
+
+    Cure: take another name, or `drop` that space first.
+    """
+
+
 class InvalidNameError(HappenError, ValueError):
     """No node or space may be named so: a name is 1 to 64 of ``A-Z a-z 0-9 _ -``.
 
@@ -114,6 +123,13 @@ class UnknownNodeError(HappenError, KeyError, AttributeError):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""  # KeyError would show the repr of the message
+
+
+class UnknownEventError(HappenError, LookupError):
+    """No event with that id is stored: it never was, or it is older than the space's ``event_ttl``.
+
+    Cure: look for it with ``space.events()``; connect with a longer ``event_ttl`` to keep events longer.
+    """
 
 
 class PathError(HappenError, ValueError):

@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
-from happen_nb.errors import HappenError, HappenTimeoutError
+from happen_nb.errors import HappenError, HappenTimeoutError, UnknownEventError
 from happen_nb.events import Event, Events, Journal
 from happen_nb.journal import eventlog, history, order
 from happen_nb.model.commits import CommitRecord
@@ -102,6 +103,9 @@ class Readings:
 
     async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: float) -> Event:
         matching, session = Pattern.of(pattern), self._session
+        check_timeout("wait_for", timeout)
+        if where is not None and not callable(where):
+            raise TypeError(f"wait_for: where is {where!r}; give a function of an event")
         deadline = time.monotonic() + timeout
         refused, others = 0, Counter[str]()
         coming = Stored(session)
@@ -170,7 +174,7 @@ class Readings:
         return await wait_in_loop(self._events(pattern, since, limit))
 
     async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
-        _check_limit("events", limit)
+        check_limit("events", limit)
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
         return Events(self.name, matching.text, [self._event(record) for record in records])
@@ -221,7 +225,7 @@ class Readings:
         return await wait_in_loop(self._journal(since, limit))
 
     async def _journal(self, since: Since | None, limit: int | None) -> Journal:
-        _check_limit("journal", limit)
+        check_limit("journal", limit)
         stream = self._session.stream
         after = await position_after(self._session, since)
         entries = await on_io(order.everything(stream, since=after, limit=limit))
@@ -291,11 +295,12 @@ class Readings:
         for record in reversed(await self._stored(Pattern.of("**"), None, None)):
             if record.id == id:
                 return record
-        raise LookupError(f'trace: no event with the id "{id}" is stored')
+        raise UnknownEventError(f'trace: no event with the id "{id}" is stored')
 
     async def _settle_event(self, event: Event, timeout: float) -> Trace:
         if event.pending:
             raise ValueError("settle: the event is pending: it leaves with the commit of its transform")
+        check_timeout("settle", timeout)
         refuse_in_callback("settle")
         return Trace(await on_io(_effects(self._session, event._record, timeout)))
 
@@ -354,9 +359,35 @@ def _instead(refused: int, others: Counter[str]) -> str:
     return "".join(f"; {each}" for each in found)
 
 
-def _check_limit(call: str, limit: int | None) -> None:
-    if limit is not None and limit < 0:
-        raise ValueError(f"{call}: limit is {limit}; give 0 or more, or None for all")
+def check_limit(call: str, limit: Any, *, least: int = 0) -> None:
+    """Refuse a `limit` that is not a whole number.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if limit is None and not least:
+        return
+    if isinstance(limit, bool) or not isinstance(limit, Integral):
+        none = "" if least else ", or None for all"
+        raise TypeError(f"{call}: limit is {limit!r}; give a whole number{none}")
+    if limit < least:
+        raise ValueError(f"{call}: limit is {limit}; give {least} or more")
+
+
+def check_timeout(call: str, timeout: Any) -> None:
+    """Refuse a `timeout` that is not a number of seconds.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, Real):
+        raise TypeError(
+            f'{call}: timeout is {timeout!r}; give seconds, or float("inf") to wait without a limit'
+        )
+    if timeout != timeout:  # noqa: PLR0124 - NaN is in no order: the wait would never end
+        raise ValueError(f"{call}: timeout is {timeout!r}; give seconds")
 
 
 def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
