@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
@@ -24,26 +23,10 @@ NO_CHANGE = Diff()
 
 
 class Commit(Shown, kind="commit"):
-    """One accepted change of a node's state.
+    """One accepted change of a node's state, shown as a colored diff.
 
-    Attributes
-    ----------
-    node : str
-        The node's name.
-    revision : int
-        The how-many-eth commit of the node it is.
-    changed : bool
-        False if the new state was equal to the old one, so that nothing was stored.
-    deleted : bool
-        Whether it ended the node.
-    cause : str or None
-        The id of the event that led to it.
-    by : str or None
-        The node whose handler made it.
-    time : datetime
-        When the server stored it, in UTC.
-    sequence : int
-        Its position in the space's journal.
+    It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `cause`, `by`,
+    `time` and `sequence`.
 
     Examples
     --------
@@ -59,58 +42,69 @@ class Commit(Shown, kind="commit"):
         self._record = record
         self._previous = previous
         self._unchanged_at = unchanged_at
+        self._diff: Diff | None = None
 
     @property
-    def changed(self) -> bool:  # noqa: D102 - described above, as the others
+    def node(self) -> str:
+        """The name of the node."""
+        return self._record.node
+
+    @property
+    def revision(self) -> int:
+        """The revision: 1 for the node's first commit, 2 for its second."""
+        return self._record.revision
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was stored: False if the new state was equal to the old one."""
         return self._unchanged_at is None
 
     @property
+    def deleted(self) -> bool:
+        """Whether the commit deleted the node; it then reads as ``{}``."""
+        return self._record.deleted
+
+    @property
+    def cause(self) -> str | None:
+        """The id of the event whose handler made the commit; None for one from a cell or a script."""
+        return self._record.origin.cause
+
+    @property
+    def by(self) -> str | None:
+        """The name of the node whose handler made the commit; None for one from a cell or a script."""
+        return self._record.origin.by
+
+    @property
+    def sequence(self) -> int:
+        """The position in the space's journal, which counts commits, events and other messages from 1."""
+        return self._record.sequence
+
+    @property
+    def time(self) -> datetime:
+        """When the server stored it: a datetime in UTC."""
+        return utc(self._record.time)
+
+    @property
     def read(self) -> int:
-        """The journal position of the cut that its transform read."""
+        """The journal position of the snapshot that its transform read."""
         if self._unchanged_at is not None:
             return self._unchanged_at
         record = self._record  # another client's commit does not say
         return record.sequence - 1 if record.id is None else record.read
 
-    node: str = property(lambda self: self._record.node)  # type: ignore[assignment]
-
-    @property
-    def revision(self) -> int:  # noqa: D102
-        return self._record.revision
-
-    @property
-    def deleted(self) -> bool:  # noqa: D102
-        return self._record.deleted
-
-    @property
-    def cause(self) -> str | None:  # noqa: D102
-        return self._record.origin.cause
-
-    @property
-    def by(self) -> str | None:  # noqa: D102
-        return self._record.origin.by
-
-    @property
-    def sequence(self) -> int:  # noqa: D102
-        return self._record.sequence
-
-    @cached_property
-    def time(self) -> datetime:  # noqa: D102
-        return utc(self._record.time)
-
     @property
     def after(self) -> FrozenDict:
-        """The state it made."""
+        """The frozen state after the commit."""
         return self._record.state
 
     @property
     def before(self) -> FrozenDict:
-        """The state that it changed.
+        """The frozen state before the commit.
 
         Raises
         ------
         HistoryGoneError
-            That state is not stored any more.
+            That state is no longer stored.
         """
         if not self.changed:
             return self.after
@@ -121,10 +115,18 @@ class Commit(Shown, kind="commit"):
             raise HistoryGoneError(f'node "{self.node}": revision {self.revision - 1} is not stored any more')
         return previous.state
 
-    @cached_property
+    @property
     def diff(self) -> Diff:
-        """What changed, as a sequence of `Change`."""
-        return diff(self.before, self.after) if self.changed else NO_CHANGE
+        """The changes from `before` to `after`: a sequence of `Change`, shown in color.
+
+        Raises
+        ------
+        HistoryGoneError
+            The state before is no longer stored.
+        """
+        if self._diff is None:
+            self._diff = diff(self.before, self.after) if self.changed else NO_CHANGE
+        return self._diff
 
 
 def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> list[Commit]:
@@ -137,13 +139,22 @@ def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> 
 
 
 class History(Listing[Commit], kind="history"):
-    """The stored commits of a node, newest last.
+    """The stored commits of a node: a sequence, newest last.
 
     Attributes
     ----------
     node : str
+        The name of the node.
     truncated : bool
-        Whether older ones are not stored any more. A limit alone does not count.
+        Whether older commits are no longer stored. A limit alone does not count.
+
+    Examples
+    --------
+    >>> for open in (1, 2):
+    ...     commit = orders.state.set({"open": open})
+    >>> history = orders.state.history()
+    >>> [commit.revision for commit in history], history.truncated
+    ([1, 2], False)
     """
 
     def __init__(

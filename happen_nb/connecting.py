@@ -14,7 +14,6 @@ from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.server import NatsServer, find_store, join
 from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb.node import Node, check_name
-from happen_nb.readings import check_timeout
 from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
 from happen_nb.runtime.session import Session
 from happen_nb.shown import Shown
@@ -182,18 +181,18 @@ def connect(
         Empty the space, at every such call; refused while another process is connected, unless "force".
     receipts : bool, optional
         Wait at the end of each cell for everything that it caused, and show that below it, in one line that
-        unfolds. Interrupting the kernel ends the waiting.
+        unfolds. Interrupting the kernel ends the waiting. False for a new space.
     token, user, password : str, optional
         NATS credentials.
     credentials : path, optional
         A NATS ``.creds`` file.
     tls : ssl.SSLContext, optional
     replicas : int, optional
-        How many servers of a cluster keep the space.
+        How many servers of a cluster keep the space; 1 for a new one.
     history : int, optional
-        Commits that are kept per node.
+        Commits that are kept per node; 1000 for a new space.
     event_ttl : timedelta, optional
-        How long events are kept; a second or more.
+        How long events are kept, a second or more; 7 days for a new space.
     sync : "default" or "always", optional
         When the embedded server writes to disk: within two minutes, or at each commit. Only a loss of
         power makes the difference, not the end of a process.
@@ -272,8 +271,6 @@ async def _connect(
     check_name(name, "space")
     if not isinstance(fresh, bool) and fresh != "force":
         raise ValueError(f'connect: fresh is {fresh!r}; give True, False or "force"')
-    if timeout is not None:
-        check_timeout("connect", timeout)
     if timeout is not None and timeout <= 0:
         raise ValueError(f"connect: timeout is {timeout!r}; give seconds, more than 0")
     if not isinstance(receipts, int):

@@ -19,25 +19,15 @@ if TYPE_CHECKING:
 
 
 class Event(Shown, kind="event"):
-    """Something that was said in a space: by ``broadcast`` to all, by ``send`` to one node.
+    """A message in a space: by ``broadcast`` to every node, by ``send`` to one.
+
+    It has the fields `type`, `payload`, `id`, `sender`, `target`, `cause`, `correlation`, `path`, `time`,
+    `occurred`, `sequence`, `index`, `pending`, `repeated` and `handled_by`.
 
     Attributes
     ----------
-    type : str
-    payload : frozen JSON
-    id : str
-    sender : str
-        The node's name; ``"notebook"`` for the person at the keyboard.
-    target : str or None
-        The node that it was sent to.
-    cause : str or None
-        The id of the event whose handler emitted it.
-    correlation : str
-        The id of the first of the chain of causes; its own if it is the first.
-    path : tuple of str
-        The ids of all its causes, from the first on.
     repeated : bool
-        Whether it was stored before under the same ``id``, so that it was not stored again.
+        Whether it was already stored under the same ``id``, so that it was not stored again.
 
     Examples
     --------
@@ -52,35 +42,43 @@ class Event(Shown, kind="event"):
         self.repeated = repeated
 
     @property
-    def type(self) -> str:  # noqa: D102 - described above, as the others
+    def type(self) -> str:
+        """The type, by which handlers select events: ``"order.paid"``."""
         return self._record.type
 
     @property
-    def payload(self) -> Any:  # noqa: D102
+    def payload(self) -> Any:
+        """The payload: a frozen JSON value, or None."""
         return self._record.payload
 
     @property
-    def id(self) -> str:  # noqa: D102
+    def id(self) -> str:
+        """The id, unique in the space: generated, or the one that its sender gave."""
         return self._record.id
 
     @property
-    def sender(self) -> str:  # noqa: D102
+    def sender(self) -> str:
+        """The name of the node that emitted it; ``"notebook"`` for the person at the keyboard."""
         return self._record.sender
 
     @property
-    def target(self) -> str | None:  # noqa: D102
+    def target(self) -> str | None:
+        """The name of the node that it was sent to; None if it was broadcast."""
         return self._record.target
 
     @property
-    def cause(self) -> str | None:  # noqa: D102
+    def cause(self) -> str | None:
+        """The id of the event whose handler emitted it; None for an event from a cell or a script."""
         return self._record.cause
 
     @property
-    def correlation(self) -> str:  # noqa: D102
+    def correlation(self) -> str:
+        """The id of the first event of its causal chain; its own id if it is the first."""
         return self._record.correlation or self._record.id
 
     @property
-    def path(self) -> tuple[str, ...]:  # noqa: D102
+    def path(self) -> tuple[str, ...]:
+        """The ids of its causes, from the first one to `cause`; empty for the first event of a chain."""
         return self._record.path
 
     @property
@@ -90,32 +88,51 @@ class Event(Shown, kind="event"):
 
     @property
     def sequence(self) -> int | None:
-        """Its position in the space's journal; None while it is pending."""
+        """The position in the space's journal; None while it is pending.
+
+        The events of one commit share the sequence of the commit; `index` tells them apart.
+        """
         return self._record.sequence or None
 
     @property
     def index(self) -> int:
-        """Which of the events of one commit it is, from 0."""
+        """Its place among the events of one commit, from 0."""
         return self._record.index
 
     @property
     def time(self) -> datetime | None:
-        """When the server stored it, in UTC; None while it is pending."""
+        """When the server stored it: a datetime in UTC; None while it is pending."""
         return utc(self._record.time) if self._record.time else None
 
     @property
     def occurred(self) -> datetime | None:
-        """When what it tells of happened, if its sender said so."""
+        """When it happened (event time), if its sender gave that; None otherwise."""
         occurred = self._record.occurred
         return None if occurred is None else datetime.fromisoformat(occurred)
 
     @property
     def handled_by(self) -> tuple[str, ...]:
-        """The nodes that have handled it, in any process, read from the journal."""
+        """The names of the nodes that have handled it, in any process, read from the journal.
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: None)
+        >>> event = orders.broadcast("order.paid")
+        >>> trace = event.settle()
+        >>> event.handled_by
+        ('inventory',)
+        """
         return wait_for(self._space._handled_by(self))
 
     def settle(self, timeout: float = 10.0) -> Trace:
-        """Wait until all that it caused has been committed and handled, in every process.
+        """Wait until everything that it caused is committed and handled, in every process.
+
+        Interrupting the kernel ends the wait.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds.
 
         Returns
         -------
@@ -126,6 +143,10 @@ class Event(Shown, kind="event"):
         ------
         HappenTimeoutError
             Something still runs after `timeout` seconds; the message names it.
+        HappenError
+            It was called in a handler or callback, which would wait for itself.
+        ValueError
+            The event is pending.
 
         Examples
         --------
@@ -141,13 +162,14 @@ class Event(Shown, kind="event"):
 
 
 class Events(Listing[Event], kind="events"):
-    """Stored events of a space, newest last.
+    """Stored events of a space: a sequence, newest last.
 
     Attributes
     ----------
     space : str
+        The name of the space.
     pattern : str
-        What their types match.
+        The pattern that their types match.
     """
 
     def __init__(self, space: str, pattern: str, events: Sequence[Event]) -> None:

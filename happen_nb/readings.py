@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
@@ -103,12 +102,9 @@ class Readings:
 
     async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: float) -> Event:
         matching, session = Pattern.of(pattern), self._session
-        check_timeout("wait_for", timeout)
-        if where is not None and not callable(where):
-            raise TypeError(f"wait_for: where is {where!r}; give a function of an event")
         deadline = time.monotonic() + timeout
-        refused, others = 0, Counter[str]()
         coming = Stored(session)
+        refused, others = 0, Counter[str]()
         try:
             reached = await position_after(session, since)
             for record in [] if since is None else await self._stored(matching, since, None):
@@ -128,9 +124,8 @@ class Readings:
                     refused += 1
         finally:
             coming.close()
-        raise HappenTimeoutError(
-            f'wait_for: no event "{matching.text}" came within {timeout:g} s{_instead(refused, others)}'
-        )
+        instead = _instead(refused, others)
+        raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {timeout:g} s{instead}')
 
     def _event(self, record: EventRecord) -> Event:
         return Event(record, self)  # type: ignore[arg-type]
@@ -174,7 +169,8 @@ class Readings:
         return await wait_in_loop(self._events(pattern, since, limit))
 
     async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
-        check_limit("events", limit)
+        if limit is not None and limit < 0:
+            raise ValueError(f"events: limit is {limit}; give 0 or more, or none for all")
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
         return Events(self.name, matching.text, [self._event(record) for record in records])
@@ -225,7 +221,8 @@ class Readings:
         return await wait_in_loop(self._journal(since, limit))
 
     async def _journal(self, since: Since | None, limit: int | None) -> Journal:
-        check_limit("journal", limit)
+        if limit is not None and limit < 0:
+            raise ValueError(f"journal: limit is {limit}; give 0 or more, or none for all")
         stream = self._session.stream
         after = await position_after(self._session, since)
         entries = await on_io(order.everything(stream, since=after, limit=limit))
@@ -284,10 +281,7 @@ class Readings:
         return await wait_in_loop(self._trace(event, times=times))
 
     async def _trace(self, event: Event | str, *, times: bool) -> Trace:
-        if isinstance(event, Event):
-            check_space(self._session, event, "trace")
-            if event.pending:
-                raise ValueError(f'trace: the event "{event.type}" is pending: it leaves with its transform')
+        check_space(self._session, event, "trace")
         record = event._record if isinstance(event, Event) else await self._find(event)
         return Trace(await on_io(_effects(self._session, record, None)), times=times)
 
@@ -300,7 +294,6 @@ class Readings:
     async def _settle_event(self, event: Event, timeout: float) -> Trace:
         if event.pending:
             raise ValueError("settle: the event is pending: it leaves with the commit of its transform")
-        check_timeout("settle", timeout)
         refuse_in_callback("settle")
         return Trace(await on_io(_effects(self._session, event._record, timeout)))
 
@@ -359,72 +352,36 @@ def _instead(refused: int, others: Counter[str]) -> str:
     return "".join(f"; {each}" for each in found)
 
 
-def check_limit(call: str, limit: Any, *, least: int = 0) -> None:
-    """Refuse a `limit` that is not a whole number.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    if limit is None and not least:
-        return
-    if isinstance(limit, bool) or not isinstance(limit, Integral):
-        none = "" if least else ", or None for all"
-        raise TypeError(f"{call}: limit is {limit!r}; give a whole number{none}")
-    if limit < least:
-        raise ValueError(f"{call}: limit is {limit}; give {least} or more")
-
-
-def check_timeout(call: str, timeout: Any) -> None:
-    """Refuse a `timeout` that is not a number of seconds.
-
-    Raises
-    ------
-    TypeError, ValueError
-    """
-    if isinstance(timeout, bool) or not isinstance(timeout, Real):
-        raise TypeError(
-            f'{call}: timeout is {timeout!r}; give seconds, or float("inf") to wait without a limit'
-        )
-    if timeout != timeout:  # noqa: PLR0124 - NaN is in no order: the wait would never end
-        raise ValueError(f"{call}: timeout is {timeout!r}; give seconds")
-
-
 def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
     return where is None or bool(where(event))
 
 
-async def position_of(session: Session, when: Any, call: str = "at") -> int:
-    """The journal position that a point in time means: all commits up to it are in.
-
-    Raises
-    ------
-    TypeError
-        It is not a point in time.
-    ValueError
-        It is an event that is pending, or belongs to another space.
-    """
+async def position_of(session: Session, when: Any) -> int:
+    """The journal position that a moment means: all commits up to it are in."""
+    check_space(session, when, "at")
     if isinstance(when, Commit):
         return when.read
     if isinstance(when, Event):
-        return _stored_position(session, when, call)[0]  # the commit that it rides on comes before it
+        return _stored_position(when)[0]  # the commit that it rides on comes before it
     if isinstance(when, datetime):
         return await history.position_at(session.stream, when)
-    takes = "a datetime, an Event, a Commit, or (state.at) a revision" if call == "at" else _SINCE
-    raise TypeError(f"{call}: {when!r} is not a point in time; give {takes}")
+    raise TypeError(
+        f"at: {when!r} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
+    )
 
 
 async def position_after(session: Session, since: Any) -> tuple[int, int]:
-    """The position after which `since` means; errors as for `position_of`."""
+    """The position after which `since` means."""
+    check_space(session, since, "since")
     if since is None:
         return 0, 0
     if isinstance(since, Event):
-        return _stored_position(session, since, "since")
+        return _stored_position(since)
     if isinstance(since, Commit):
         return since.sequence, -1
     if isinstance(since, int) and not isinstance(since, bool):
         return since, LAST
-    return await on_io(position_of(session, since, "since")), LAST
+    return await on_io(position_of(session, since)), LAST
 
 
 async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list[datetime | None]:
@@ -449,26 +406,23 @@ LAST = 1 << 30
 """After the last event of any commit."""
 
 
-_SINCE = "an Event, a Commit, a datetime, or a sequence"
-
-
-def _stored_position(session: Session, event: Event, call: str) -> tuple[int, int]:
-    check_space(session, event, call)
-    if event.pending:
-        raise ValueError(
-            f'{call}: the event "{event.type}" is pending: it has no position in the journal before its '
-            "transform commits"
-        )
-    return event._record.position
-
-
-def check_space(session: Session, event: Event, call: str) -> None:
+def check_space(session: Session, given: Any, call: str) -> None:
     """Refuse an event of another space, whose position means something else here.
 
     Raises
     ------
     ValueError
     """
-    here, there = session.subjects.space, event._space.name
+    if not isinstance(given, Event):
+        return
+    here, there = session.subjects.space, given._space.name
     if here != there:
-        raise ValueError(f'{call}: the event "{event.type}" belongs to the space "{there}", not to "{here}"')
+        raise ValueError(f'{call}: the event "{given.type}" belongs to the space "{there}", not to "{here}"')
+
+
+def _stored_position(event: Event) -> tuple[int, int]:
+    if event.pending:
+        raise ValueError(
+            "since: the event is pending: it has no place in the journal before its transform commits"
+        )
+    return event._record.position

@@ -23,7 +23,7 @@ from happen_nb.model.values import freeze_initial
 from happen_nb.moment import Moment, records_at
 from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
-from happen_nb.readings import check_timeout, position_of, refuse_in_callback
+from happen_nb.readings import position_of, refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -205,7 +205,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     async def _settle(self, timeout: float) -> None:
         refuse_in_callback("settle")
-        check_timeout("settle", timeout)
         deadline = time.monotonic() + timeout
         activity = self._session.dispatch.activity
         begun = activity.snapshot()

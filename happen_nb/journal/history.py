@@ -28,8 +28,8 @@ TOGETHER = 250
 """Nodes that are asked for in one request; a server gives an answer for 1,024 at most."""
 BRIEF = 1.0
 """Seconds to wait for all its answers: who is not among them can be asked for one by one."""
-EARLIEST, LATEST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-"""Servers count ns in 64 bits, from 1970 to 2262; a datetime beyond these is asked for as one of them."""
+LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+"""Servers count ns in 64 bits, which end in 2262; what is asked for after this is asked for here."""
 
 
 async def commits(
@@ -237,10 +237,7 @@ async def _cleared_after(stream: Stream, position: int) -> bool:
 
 async def position_at(stream: Stream, moment: datetime) -> int:
     """The sequence of the last message stored at or before a moment, which is a whole microsecond."""
-    if EARLIEST.year < moment.year < LATEST.year:  # else it may have no form in UTC
-        moment = moment.astimezone(UTC)
-    else:
-        moment = EARLIEST if moment.year <= EARLIEST.year else LATEST
+    moment = min(moment.astimezone(UTC), LATEST)
     start = (moment + timedelta(microseconds=1)).isoformat().replace("+00:00", "Z")
     after = await stream.read(">", start=start, headers_only=True, limit=1)
     return after[0].sequence - 1 if after else (await stream.info()).last
