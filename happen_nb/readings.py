@@ -1,10 +1,10 @@
-"""Events of a space: waiting for them, reading what is stored, and what no handler handled."""
+"""Reading what a space stores: events, the journal, past states, unhandled events; and waiting for events."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from happen_nb.events import Event, Events, Journal
 from happen_nb.journal import eventlog, history, order
 from happen_nb.model.commits import CommitRecord
 from happen_nb.model.patterns import Pattern
+from happen_nb.moment import Moment, records_at
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.following import Effects, Stored
@@ -24,6 +25,7 @@ from happen_nb.unhandled import Unhandled
 
 if TYPE_CHECKING:
     from happen_nb.model.commits import EventRecord
+    from happen_nb.model.frozen import FrozenDict
     from happen_nb.model.trace import TraceNode
     from happen_nb.runtime.dispatch import Dispatch
     from happen_nb.runtime.session import Session
@@ -33,7 +35,7 @@ Since = Event | Commit | datetime | int
 
 
 class Readings:
-    """The part of a `Space` that reads and waits for events."""
+    """The part of a `Space` that reads what is stored, and waits for events."""
 
     name: str
     _dispatch: Dispatch
@@ -236,6 +238,37 @@ class Readings:
             else:
                 items.append(self._event(entry))
         return Journal(self.name, items)
+
+    def at(self, when: Any) -> Mapping[str, FrozenDict]:
+        """Read the states of all nodes at one point in time.
+
+        Parameters
+        ----------
+        when : datetime, Event or Commit
+            A datetime (naive: local time); an event: all commits before it; or a commit: the snapshot that
+            its transform read.
+
+        Returns
+        -------
+        mapping of str to state
+            A node whose state of that time was trimmed raises HistoryGoneError when it is accessed.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> dict(space.at(second))["orders"]
+        {'open': 1}
+        """
+        return wait_for(self._at(when))
+
+    async def aat(self, when: Any) -> Mapping[str, FrozenDict]:
+        """`at`, to await."""
+        return await wait_in_loop(self._at(when))
+
+    async def _at(self, when: Any) -> Moment:
+        position = await on_io(position_of(self._session, when))
+        return Moment(await on_io(records_at(self._session, position)))
 
     @property
     def unhandled(self) -> Unhandled:

@@ -20,10 +20,9 @@ from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
 from happen_nb.journal import eventlog
 from happen_nb.model.values import freeze_initial
-from happen_nb.moment import Moment, records_at
 from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
-from happen_nb.readings import position_of, refuse_in_callback
+from happen_nb.readings import refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -221,52 +220,27 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         """When a call that begins now has to be done."""
         return time.monotonic() + self._session.timeout
 
-    # -- the past ------------------------------------------------------------------------------------
-
-    def at(self, when: Any) -> Mapping[str, FrozenDict]:
-        """The states of all nodes at one moment.
-
-        Parameters
-        ----------
-        when : datetime, Event or Commit
-            A moment (naive: local time), before an event, or what a commit saw when it was computed.
-
-        Returns
-        -------
-        mapping of str to state
-            A node whose state then was trimmed raises HistoryGoneError when it is looked at.
-
-        Examples
-        --------
-        >>> first = orders.state.set({"open": 1})
-        >>> second = orders.state.set({"open": 2})
-        >>> dict(space.at(second))["orders"]
-        {'open': 1}
-        """
-        return wait_for(self._at(when))
-
-    async def aat(self, when: Any) -> Mapping[str, FrozenDict]:
-        """`at`, to await."""
-        return await wait_in_loop(self._at(when))
-
-    async def _at(self, when: Any) -> Moment:
-        position = await on_io(position_of(self._session, when))
-        return Moment(await on_io(records_at(self._session, position)))
-
     # -- the whole space -----------------------------------------------------------------------------
 
     def clear(self, *, force: bool = False) -> None:
-        """Empty the space, for every process in it; nodes and what follows them stay.
+        """Empty the space for every process in it: states, events and history; nodes and handlers stay.
 
         Parameters
         ----------
         force : bool, optional
-            Do it while other processes are connected.
+            Empty it while other processes are connected, too.
 
         Raises
         ------
         SpaceInUseError
             Another process is connected.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> space.clear()
+        >>> orders.state.get(), len(space.journal())
+        ({}, 0)
         """
         wait_for(self._clear(force=force))
 
@@ -297,21 +271,38 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
     def fork(self, name: str, *, at: Any = None) -> Space:
-        """A new space on the same server that begins with the states of this one.
+        """Make a new space on the same server that starts from the states of this one.
+
+        Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
+        This space stays as it is.
 
         Parameters
         ----------
         name : str
-            The new space's; one that is not empty is refused.
-        at : datetime or Commit, optional
-            With the states as they were then.
+            The name of the new space.
+        at : datetime, Event or Commit, optional
+            Start from the states at that time, as `at` returns them.
+
+        Returns
+        -------
+        Space
+            The new space, connected.
 
         Raises
         ------
-        ValueError
-            The target is not empty.
+        SpaceNotEmptyError
+            The target holds states or events already.
         HistoryGoneError
-            Some states of that moment are not stored any more; names them all.
+            Some states of that time are no longer stored; the message names all their nodes.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> what_if = space.fork("what-if", at=second)
+        >>> what_if.views.orders.get(), orders.state.get()
+        ({'open': 1}, {'open': 2})
+        >>> what_if.drop()
         """
         return wait_for(self._fork(name, at))
 
@@ -357,12 +348,19 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         return dict(moment)
 
     def drop(self) -> None:
-        """Remove the space for good, with all it holds, and close it.
+        """Delete the space permanently, with everything that it holds, and close it.
 
         Raises
         ------
         SpaceInUseError
             Another process is connected.
+
+        Examples
+        --------
+        >>> what_if = space.fork("what-if")
+        >>> what_if.drop()
+        >>> "what-if" in [each.name for each in happen.spaces()]
+        False
         """
         wait_for(self._drop(force=False))
 
@@ -378,7 +376,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         await self._close()
 
     def dashboard(self) -> Dashboard:
-        """A widget with all of it: states, events, failures, a form to send, a slider through time."""
+        """Show the whole space in a widget: states, events, failures, a form, a slider through time."""
         from happen_nb.dashboard import Dashboard
 
         return Dashboard(self)
@@ -386,7 +384,20 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     # -- the end -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Disconnect; the embedded server ends when nobody uses it any more. What is stored stays."""
+        """Disconnect; everything that is stored stays.
+
+        Handlers that run may finish and still commit. The embedded server stops soon after its last user has
+        disconnected. ``with happen.connect(...) as space:`` closes the space at the end.
+
+        Examples
+        --------
+        >>> shop = happen.connect(store=":memory:", name="shop")
+        >>> shop.close()
+        >>> shop.events()
+        Traceback (most recent call last):
+            ...
+        happen_nb.errors.ClosedError: the space "shop" was closed; connect again
+        """
         wait_for(self._close())
 
     async def aclose(self) -> None:
