@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from happen_nb.errors import NoHandlerError
 from happen_nb.events import Event
@@ -11,7 +11,6 @@ from happen_nb.runtime.bridge import wait_for
 from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
-    from happen_nb.node import Node
     from happen_nb.runtime.unhandled import NotHeard
     from happen_nb.space import Space
 
@@ -36,22 +35,21 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         self.reason = found.reason
         self.nearest = found.nearest
 
-    def retry(self, node: str | Node | None = None) -> None:
-        """Handle it late, by the handlers of this process that match now, and wait for them.
+    def retry(self, node: str | None = None) -> None:
+        """Handle it now, by the handlers that match by now; waits for them.
 
         Parameters
         ----------
-        node : str or Node, optional
-            Only by the handlers of this node.
+        node : str, optional
+            Only by this node's.
 
         Raises
         ------
         NoHandlerError
             No handler of this process matches.
         """
-        name = _name_of(node)
-        if not self._handle(name):
-            whose = "this process" if name is None else f'node "{name}" in this process'
+        if not self._handle(node):
+            whose = "this process" if node is None else f'node "{node}" in this process'
             raise NoHandlerError(f'retry: no handler of {whose} matches "{self.event.type}"')
 
     def _handle(self, node: str | None) -> bool:
@@ -69,21 +67,7 @@ class Unhandled(Listing[UnhandledEvent], kind="unhandled"):
     def __init__(self, space: Space, found: Sequence[NotHeard]) -> None:
         self._items = [UnhandledEvent(space, each) for each in found]
 
-    def retry(self, node: str | Node | None = None) -> None:
-        """Handle late those events that handlers of this process match now, and wait for them.
-
-        Parameters
-        ----------
-        node : str or Node, optional
-            Only by the handlers of this node.
-        """
-        name = _name_of(node)
+    def retry(self, node: str | None = None) -> None:
+        """Handle now what handlers of this process match by now, and wait for them."""
         for each in self:
-            each._handle(name)
-
-
-def _name_of(node: Any) -> str | None:
-    name = node if node is None or isinstance(node, str) else getattr(node, "name", node)
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"retry: {node!r} is not a node; give its name, or the Node")
-    return name
+            each._handle(node)

@@ -172,16 +172,3 @@ def test_many_are_told_apart(space, orders):
         space.broadcast("even" if n % 2 == 0 else "odd", n)
     space.settle()
     assert [each.event.payload for each in space.unhandled] == list(range(1, 500, 2))
-
-
-def test_a_node_names_whose_handlers_retry(space):
-    orders, stock = space.create_node("orders"), space.create_node("stock")
-    space.broadcast("order.paid")
-    seen = []
-    for node in (orders, stock):
-        node.on("order.*", lambda event, name=node.name: seen.append(name))
-
-    space.unhandled.retry(stock)
-    assert seen == ["stock"]
-    with pytest.raises(TypeError, match="give its name, or the Node"):
-        space.unhandled.retry(7)
