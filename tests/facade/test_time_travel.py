@@ -268,6 +268,20 @@ def test_a_fork_begins_with_the_states_at_revision_1_and_is_independent(space, f
     assert len(space.journal()) == 6
 
 
+def test_a_fork_of_a_past_that_is_gone_names_all_its_nodes_and_leaves_nothing(space):
+    first = [space.create_node(name).state.set({"n": 1}) for name in ("orders", "stock", "till")][-1]
+    space.clear()
+    for name in ("orders", "till"):
+        space.nodes[name].state.set({"n": 2})
+
+    moment = space.at(first)
+
+    assert {"orders", "till"} <= set(moment)
+    with pytest.raises(happen.HistoryGoneError, match=r"of orders, till "):
+        space.fork("gone_fork", at=first)
+    assert "gone_fork" not in [each.name for each in happen.spaces()]
+
+
 def test_a_fork_of_the_past(space, forked):
     commits = fill(space.create_node("orders"), 3)
 
