@@ -31,12 +31,12 @@ async def everything(stream: Stream, *, since: Position = (0, 0), limit: int | N
     """
     if limit == 0:
         return []
-    info = await stream.info()
-    start = max(info.first, since[0])
+    first, last = await stream.bounds()
+    start = max(first, since[0])
     if limit is not None:
-        start = await _start_of(stream, start, info.last, since, limit)
+        start = await _start_of(stream, start, last, since, limit)
     subjects = [stream.subjects.states, stream.subjects.events]
-    items = await stream.read(subjects, start=start, enough=lambda item: item.sequence > info.last)
+    items = await stream.read(subjects, start=start, enough=lambda item: item.sequence > last)
     entries = [entry for item in items for entry in eventlog.entries_of(stream.decode(item))]
     await _number(stream, entries)
     later = [entry for entry in entries if position_of(entry) > since]
