@@ -226,6 +226,8 @@ class Pace:
 class Replaying:
     """The part of a `Space` that replays."""
 
+    name: str
+
     def replay(
         self,
         rows: pd.DataFrame | Iterable[Mapping[str, Any]] | Iterable[Event],
