@@ -45,7 +45,7 @@ class Verdict(Shown, kind="verdict"):
     seen : int
         How many commits or events it was looked at for.
     noun : str
-        ``"commit"`` or ``"event"``.
+        ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
     broken : tuple
         Those that break it.
     error : str or None
@@ -92,7 +92,7 @@ def check(
         The rule in words: ``"no order is shipped twice"``.
     what : Node, State, or iterable of Commit or Event
         For a node, each stored state; otherwise each item: ``space.events("order.*")``,
-        ``node.state.history()``, ``space.journal().commits``.
+        ``node.state.history()``, ``space.journal()``.
     rule : callable
         ``rule(state)`` for a node, else ``rule(commit)`` or ``rule(event)``, is true where it holds. With a
         second parameter it is also given the list of all before it. What it raises breaks the rule.
@@ -131,7 +131,8 @@ def check(
         if not holds:
             broken.append(item)
     trace = _trace(broken[0], space) if broken else None
-    noun = "event" if items and isinstance(items[0], Event) else "commit"
+    kinds = {isinstance(item, Event) for item in items}
+    noun = "item" if len(kinds) > 1 else "event" if True in kinds else "commit"
     return Verdict(says, len(items), noun, tuple(broken), error=error, trace=trace)
 
 
