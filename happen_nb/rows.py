@@ -137,6 +137,7 @@ class Rows:
             if self._time is not None:
                 raise ValueError("replay: events have their own times; leave time out")
             type = row.type if self._type is None else self._type_of(number, row)
+            row._record.check()
             return Said(type, row.payload, row._record.occurred, row.occurred or row.time)
         if not isinstance(row, Mapping):
             raise TypeError(

@@ -193,6 +193,7 @@ class Sender:
             if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
                 emitting.same(record, earlier.record)
                 return cast("Emission", earlier)
+        record = replace(record, body=dumps(record.payload))
         emission = Emission(record, Event(record, space))
         evaluation.emitted.append(emission)
         return emission
@@ -240,6 +241,8 @@ async def commit_emitting(
         Of the events with ids of the caller's those that were there already; filled here.
     """
     dispatch = session.dispatch
+    for each in emitted:
+        each.record.check()  # the transform had its Event
     for each in emitted:
         dispatch.emitted[each.record.id] = causing()
         if each.request is not None:

@@ -371,6 +371,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         if at is None:
             await on_io(self._session.fresh(self._session.timeout))
             records = self._session.replica.cut().nodes
+            for record in records.values():
+                record.check()
             return {name: record.state for name, record in records.items() if not record.deleted}
         moment = await self._at(at)
         if moment.gone:

@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit, History
-from happen_nb.errors import HappenTimeoutError, TooLargeError
+from happen_nb.errors import FrozenStateError, HappenTimeoutError, TooLargeError
 from happen_nb.journal import history
-from happen_nb.model.commits import EMPTY, CommitRecord, Cut
+from happen_nb.model.commits import EMPTY, CommitRecord, Cut, check_empty
 from happen_nb.model.frozen import FrozenDict, equal
+from happen_nb.model.intact import LARGE
 from happen_nb.model.paths import Selector, select
 from happen_nb.model.transforms import Transform, evaluate, takes_second
 from happen_nb.model.values import biggest_part, dumps
@@ -89,6 +90,9 @@ class State(Shown, kind="state"):
     async def _get(self, selector: Selector | None) -> Any:
         session = self._space._session
         await on_io(session.fresh(session.timeout))
+        record = session.replica.newest(self._name)
+        if record is not None:
+            record.check()
         return self.get(selector)
 
     @property
@@ -162,9 +166,12 @@ class State(Shown, kind="state"):
             evaluation = Evaluation(self._name, self._space)
             new, viewed = self._evaluate(transform, cut, evaluation)
             record = cut.nodes.get(self._name)
-            if _holds(record, new) and all(each.record.id in known for each in evaluation.emitted):
+            body = self._checked_body(record, new)
+            _check_viewed(cut, viewed)
+            if _holds(record, new, body) and all(each.record.id in known for each in evaluation.emitted):
                 return Commit(record or self._nothing(), record, unchanged_at=cut.position)
-            change = Change(self._name, new, self._body(new), cut, viewed if serializable else None, origin)
+            self._check_size(new, body)
+            change = Change(self._name, new, body, cut, viewed if serializable else None, origin)
             applied = await self._commit(change, deadline, evaluation.emitted, known)
             if applied is not None:
                 return Commit(*applied)
@@ -202,13 +209,37 @@ class State(Shown, kind="state"):
             token = evaluating.set(evaluation)
             try:
                 new = evaluate(transform, state, views, node=self._name, revision=revision)
+            except Exception as error:
+                self._note_damage(record, error)
+                raise
             finally:
                 evaluating.reset(token)
             return new, frozenset(views._viewed)
         return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
 
-    def _body(self, state: FrozenDict) -> bytes:
-        body = dumps(state)
+    def _checked_body(self, record: CommitRecord | None, new: FrozenDict) -> bytes:
+        """The JSON of a new state, made of one that is still what is stored."""
+        body = None
+        try:
+            body = dumps(new)
+        finally:
+            if record is None:
+                check_empty(self._name)
+            else:
+                record.check(new, body)
+        return body
+
+    def _note_damage(self, record: CommitRecord | None, error: Exception) -> None:
+        """Restore what a transform has changed in place before it raised, and say so in its error."""
+        try:
+            if record is None:
+                check_empty(self._name)
+            else:
+                record.check()
+        except FrozenStateError as damage:
+            error.add_note(str(damage))
+
+    def _check_size(self, state: FrozenDict, body: bytes) -> None:
         limit = self._space._session.connection.max_payload - BODY_ROOM
         if len(body) > limit:
             path, size = biggest_part(state)
@@ -216,10 +247,9 @@ class State(Shown, kind="state"):
                 f'state.set of node "{self._name}": {len(body):,} bytes as JSON, and the server takes '
                 f"{limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several nodes"
             )
-        return body
 
     def _nothing(self) -> CommitRecord:
-        nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"")
+        nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
         nothing.known(EMPTY)
         return nothing
 
@@ -229,7 +259,9 @@ class State(Shown, kind="state"):
         cut = session.replica.cut_of(self._name)
         record = cut.nodes.get(self._name)
         if record is None or record.deleted:
-            change = Change(self._name, initial, self._body(initial), cut, origin=causes.here())
+            body = dumps(initial)
+            self._check_size(initial, body)
+            change = Change(self._name, initial, body, cut, origin=causes.here())
             await self._commit(change, time.monotonic() + session.timeout)
 
     async def _delete(self) -> Commit | None:
@@ -414,8 +446,18 @@ class State(Shown, kind="state"):
                 )
 
 
-def _holds(record: CommitRecord | None, state: FrozenDict) -> bool:
+def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
     """Whether `state` is what is stored; never where another client stored what cannot be read."""
     if record is None or record.deleted:
         return not state
-    return record.readable and equal(record.state, state)
+    if not record.readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+        return False
+    return record.body == body or equal(record.state, state)
+
+
+def _check_viewed(cut: Cut, viewed: frozenset[str]) -> None:
+    """Check the states that a transform viewed; a large one is only checked where it is changed."""
+    for name in viewed:
+        record = cut.nodes.get(name)
+        if record is not None and len(record.body or b"") < LARGE:
+            record.check()
