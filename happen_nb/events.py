@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from happen_nb.model.commits import EventRecord
+    from happen_nb.readings import Timeout
     from happen_nb.space import Space
     from happen_nb.trace import Trace
 
@@ -114,8 +115,13 @@ class Event(Shown, kind="event"):
         """The nodes that have handled it, in any process, read from the journal."""
         return wait_for(self._space._handled_by(self))
 
-    def settle(self, timeout: float = 10.0) -> Trace:
+    def settle(self, timeout: Timeout = 10.0) -> Trace:
         """Wait until all that it caused has been committed and handled, in every process.
+
+        Parameters
+        ----------
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
 
         Returns
         -------
@@ -135,7 +141,7 @@ class Event(Shown, kind="event"):
         """
         return wait_for(self._space._settle_event(self, timeout))
 
-    async def asettle(self, timeout: float = 10.0) -> Trace:
+    async def asettle(self, timeout: Timeout = 10.0) -> Trace:
         """`settle`, to await."""
         return await wait_in_loop(self._space._settle_event(self, timeout))
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
-from happen_nb.errors import HappenError, HappenTimeoutError
+from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, UnknownEventError
 from happen_nb.events import Event, Events
 from happen_nb.journal import eventlog, history
+from happen_nb.model import arguments
+from happen_nb.model.moments import to_utc
 from happen_nb.model.patterns import Pattern
+from happen_nb.model.quoting import quote
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.following import Effects, Stored
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 Since = Event | Commit | datetime | int
 """After which moment: an event, a commit, a time (naive: local), or a sequence."""
+Timeout = float | timedelta | None
+"""Seconds, or a timedelta; None waits without limit."""
 
 
 class Readings:
@@ -49,7 +54,7 @@ class Readings:
         where: Callable[[Event], object] | None = None,
         *,
         since: Since | None = None,
-        timeout: float = 10.0,
+        timeout: Timeout = 10.0,
     ) -> Event:
         """Wait for the next event of a kind, from any process.
 
@@ -61,8 +66,8 @@ class Readings:
             Filters further.
         since : Event, Commit, datetime or int, optional
             The first one after it, also if it is stored already.
-        timeout : float, optional
-            Seconds.
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
 
         Raises
         ------
@@ -85,14 +90,16 @@ class Readings:
         where: Callable[[Event], object] | None = None,
         *,
         since: Since | None = None,
-        timeout: float = 10.0,
+        timeout: Timeout = 10.0,
     ) -> Event:
         """`wait_for`, to await."""
         return await wait_in_loop(self._wait_for(pattern, where, since, timeout))
 
-    async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: float) -> Event:
+    async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: Timeout) -> Event:
         matching, session = Pattern.of(pattern), self._session
-        deadline = time.monotonic() + timeout
+        _check_where(where)
+        seconds = arguments.timeout(timeout, "wait_for: timeout")
+        deadline = time.monotonic() + seconds
         coming = Stored(session)
         try:
             reached = await position_after(session, since)
@@ -108,7 +115,7 @@ class Readings:
                     return event
         finally:
             coming.close()
-        raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {timeout:g} s')
+        raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {seconds:g} s')
 
     def _event(self, record: EventRecord) -> Event:
         return Event(record, self)  # type: ignore[arg-type]
@@ -152,8 +159,7 @@ class Readings:
         return await wait_in_loop(self._events(pattern, since, limit))
 
     async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
-        if limit is not None and limit < 0:
-            raise ValueError(f"events: limit is {limit}; give 0 or more, or none for all")
+        limit = None if limit is None else arguments.count(limit, "events: limit")
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
         return Events(self.name, matching.text, [self._event(record) for record in records])
@@ -201,20 +207,26 @@ class Readings:
         return wait_for(self._trace(event, times=times))
 
     async def _trace(self, event: Event | str, *, times: bool) -> Trace:
-        record = event._record if isinstance(event, Event) else await self._find(event)
+        if isinstance(event, Event):
+            record = event._record
+        elif isinstance(event, str):
+            record = await self._find(event)
+        else:
+            raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
         return Trace(await on_io(_effects(self._session, record, None)), times=times)
 
     async def _find(self, id: str) -> EventRecord:
         for record in reversed(await self._stored(Pattern.of("**"), None, None)):
             if record.id == id:
                 return record
-        raise LookupError(f'trace: no event with the id "{id}" is stored')
+        raise UnknownEventError(f"trace: no event with the id {quote(id)} is stored")
 
-    async def _settle_event(self, event: Event, timeout: float) -> Trace:
+    async def _settle_event(self, event: Event, timeout: Timeout) -> Trace:
+        seconds = arguments.timeout(timeout, "settle: timeout")
         if event.pending:
-            raise ValueError("settle: the event is pending: it leaves with the commit of its transform")
+            raise PendingError("settle: the event is pending: it leaves with the commit of its transform")
         refuse_in_callback("settle")
-        return Trace(await on_io(_effects(self._session, event._record, timeout)))
+        return Trace(await on_io(_effects(self._session, event._record, seconds)))
 
     async def _handled_by(self, event: Event) -> tuple[str, ...]:
         if event.pending:
@@ -256,6 +268,11 @@ async def _effects(session: Session, record: EventRecord, timeout: float | None)
     return tree
 
 
+def _check_where(where: object) -> None:
+    if where is not None and not callable(where):
+        raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
+
+
 def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
     return where is None or bool(where(event))
 
@@ -266,10 +283,10 @@ async def position_of(session: Session, when: Any) -> int:
         return when.read
     if isinstance(when, Event):
         return _stored_position(when)[0]  # the commit that it rides on comes before it
-    if isinstance(when, datetime):
-        return await history.position_at(session.stream, when)
+    if arguments.is_moment(when):
+        return await history.position_at(session.stream, arguments.moment(when, "at"))
     raise TypeError(
-        f"at: {when!r} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
+        f"at: {quote(when)} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
     )
 
 
@@ -281,8 +298,10 @@ async def position_after(session: Session, since: Any) -> tuple[int, int]:
         return _stored_position(since)
     if isinstance(since, Commit):
         return since.sequence, -1
-    if isinstance(since, int) and not isinstance(since, bool):
-        return since, LAST
+    if arguments.is_index(since):
+        return arguments.count(since, "since"), LAST
+    if not arguments.is_moment(since):
+        raise TypeError(f"since is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
     return await on_io(position_of(session, since)), LAST
 
 
@@ -300,7 +319,7 @@ def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime 
     for id in reversed(record.origin.path):
         occurred = events[id].occurred if id in events else None
         if occurred is not None:
-            return datetime.fromisoformat(occurred).astimezone(UTC)
+            return to_utc(datetime.fromisoformat(occurred))
     return None
 
 
@@ -310,7 +329,7 @@ LAST = 1 << 30
 
 def _stored_position(event: Event) -> tuple[int, int]:
     if event.pending:
-        raise ValueError(
+        raise PendingError(
             "since: the event is pending: it has no place in the journal before its transform commits"
         )
     return event._record.position

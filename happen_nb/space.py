@@ -15,15 +15,17 @@ from happen_nb.errors import (
     HappenTimeoutError,
     HistoryGoneError,
     SpaceInUseError,
+    SpaceNotEmptyError,
 )
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
 from happen_nb.journal import history
+from happen_nb.model import arguments
 from happen_nb.model.values import freeze_initial
 from happen_nb.moment import Moment, records_at
 from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
-from happen_nb.readings import position_after, position_of, refuse_in_callback
+from happen_nb.readings import Timeout, position_after, position_of, refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -143,7 +145,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         return await wait_in_loop(self._create_node(name, initial))
 
     async def _create_node(self, name: str, initial: Mapping[str, Any] | None) -> Node:
-        check_name(name, "node")
+        name = check_name(name, "node")
         state = None if initial is None else freeze_initial(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
         newest = self._session.replica.newest(name)
@@ -177,8 +179,13 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         name = watch.node.name
         self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
 
-    def settle(self, timeout: float = 10.0) -> None:
+    def settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until all that this process caused so far, and what followed from it here, has been done.
+
+        Parameters
+        ----------
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
 
         Raises
         ------
@@ -199,13 +206,14 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
         wait_for(self._settle(timeout))
 
-    async def asettle(self, timeout: float = 10.0) -> None:
+    async def asettle(self, timeout: Timeout = 10.0) -> None:
         """`settle`, to await."""
         await wait_in_loop(self._settle(timeout))
 
-    async def _settle(self, timeout: float) -> None:
+    async def _settle(self, timeout: Timeout) -> None:
+        seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds
         activity = self._session.dispatch.activity
         begun = activity.snapshot()
         while left := activity.left(begun):
@@ -214,7 +222,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
                 busy = ", ".join(
                     f"{name} ({times:,})" if times > 1 else name for name, times in names.items()
                 )
-                raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {busy}")
+                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {busy}")
             await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
 
     def _deadline(self) -> float:
@@ -276,8 +284,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         return await wait_in_loop(self._journal(since, limit))
 
     async def _journal(self, since: Any, limit: int | None) -> Journal:
-        if limit is not None and limit < 0:
-            raise ValueError(f"journal: limit is {limit}; give 0 or more, or none for all")
+        limit = None if limit is None else arguments.count(limit, "journal: limit")
         position, _ = await position_after(self._session, since)
         stream = self._session.stream
         records = await on_io(history.commits(stream, None, limit=limit, since=position))
@@ -356,7 +363,9 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         if target is self or not target._session.replica.empty():
             if opened:
                 await target._close()
-            raise ValueError(f'fork: the space "{name}" is not empty; take another name, or drop() it first')
+            raise SpaceNotEmptyError(
+                f'fork: the space "{name}" is not empty; take another name, or drop() it first'
+            )
         try:
             await on_io(target._session.change(self._session.info.options))
             for node, state in states.items():

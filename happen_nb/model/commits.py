@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from happen_nb.errors import StateError
+from happen_nb.errors import FrozenStateError, StateError
 from happen_nb.model.frozen import Frozen, FrozenDict, FrozenList
-from happen_nb.model.intact import is_intact, restore, shares_intact
+from happen_nb.model.intact import LARGE, is_intact, restore, shares_intact
 from happen_nb.model.values import dumps, freeze_state, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 EMPTY: FrozenDict = freeze_state({}, node="")
 
@@ -304,18 +304,6 @@ def revision_after(previous: CommitRecord | None) -> int:
     return 1 if previous is None else previous.revision + 1
 
 
-def check_empty(node: str) -> None:
-    """Make sure that the state of `node`, which has no commits, is empty; if it is not, empty it and raise.
-
-    Raises
-    ------
-    FrozenStateError
-        It was changed in place.
-    """
-    if EMPTY:
-        CommitRecord(node, 0, 0, 0, None).check()
-
-
 @dataclass(frozen=True, slots=True)
 class Cut:
     """The states of all nodes at one position of the journal.
@@ -327,3 +315,46 @@ class Cut:
     position: int = 0
     written: int = 0
     """The sequence of the newest commit of any node."""
+
+
+def check(node: str, record: CommitRecord | None) -> None:
+    """Make sure that the state of a node is what is stored; if it is not, restore it and raise.
+
+    Raises
+    ------
+    FrozenStateError
+        Code that does not call the methods of dicts and lists has changed it in place.
+    """
+    if record is not None:
+        record.check()
+    elif EMPTY:  # what nodes without commits share
+        CommitRecord(node, 0, 0, 0, None).check()
+
+
+def checked_body(node: str, record: CommitRecord | None, new: FrozenDict) -> bytes:
+    """The JSON of a new state, made of one that still is what is stored; `check` tells what it raises."""
+    body = None
+    try:
+        body = dumps(new)
+    finally:  # an error of the JSON may come of the damage
+        if record is None:
+            check(node, None)
+        else:
+            record.check(new, body)
+    return body
+
+
+def check_viewed(cut: Cut, viewed: Collection[str]) -> None:
+    """Check the states that a transform viewed; a large one is only checked when its own node commits."""
+    for name in viewed:
+        record = cut.nodes.get(name)
+        if record is not None and len(record.body or b"") < LARGE:
+            record.check()
+
+
+def note_damage(node: str, record: CommitRecord | None, error: Exception) -> None:
+    """Restore what a transform has changed in place before it raised, and add a note to its error."""
+    try:
+        check(node, record)
+    except FrozenStateError as damage:
+        error.add_note(str(damage))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 from happen_nb.errors import PathError
+from happen_nb.model.arguments import is_index
+from happen_nb.model.quoting import quote, type_name
 
 Steps: TypeAlias = tuple[str | int, ...]
 Path: TypeAlias = str | Steps
@@ -35,7 +38,7 @@ def parse_path(path: Path) -> Steps:
     """Split a path into its steps.
 
     A string is split at its dots. A tuple is taken as it is: of strings, which may hold dots, and of
-    integers, which index lists.
+    integers, which index lists; those of NumPy are integers too.
 
     Raises
     ------
@@ -58,15 +61,23 @@ def parse_path(path: Path) -> Steps:
     if not isinstance(path, tuple):
         raise PathError(
             f'a path is a string such as "orders.o1.status" or a tuple such as ("orders", "o.1", 0), '
-            f"not {type(path).__name__}"
+            f"not {type_name(path)}"
         )
     for step in path:
-        if isinstance(step, bool) or not isinstance(step, str | int):
-            raise PathError(
-                f"the path {path!r} has a step of type {type(step).__name__}; "
-                "steps are strings (keys) or integers (list indices)"
-            )
+        if type(step) is not str and type(step) is not int:
+            return tuple(_parse_step(step, path) for step in path)
     return path
+
+
+def _parse_step(step: Any, path: tuple[Any, ...]) -> str | int:
+    if isinstance(step, str):
+        return str.__str__(step)
+    if is_index(step):
+        return operator.index(step)
+    raise PathError(
+        f"the path {quote(path)} has a step of type {type_name(step)}; "
+        "steps are strings (keys) or integers (list indices)"
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -76,7 +87,7 @@ def _parse_text(path: str) -> Steps:
     steps = tuple(path.split("."))
     if "" in steps:
         raise PathError(
-            f"the path {path!r} has an empty step; a key that is empty or has a dot needs a tuple: "
+            f"the path {quote(path)} has an empty step; a key that is empty or has a dot needs a tuple: "
             '("orders", "o.1")'
         )
     return steps
