@@ -47,6 +47,8 @@ class Event(Shown, kind="event"):
     ('order.paid', {'id': 'o1'}, 'orders')
     """
 
+    _pickle = "pickle its parts: event.type, event.payload, event.id"
+
     def __init__(self, record: EventRecord, space: Space, *, repeated: bool = False) -> None:
         self._record = record
         self._space = space
@@ -155,6 +157,8 @@ class Events(Listing[Event], kind="events"):
     pattern : str
         What their types match.
     """
+
+    _pickle = "pickle events.to_frame()"
 
     def __init__(self, space: str, pattern: str, events: Sequence[Event]) -> None:
         self.space = space

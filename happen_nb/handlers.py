@@ -69,6 +69,8 @@ class Handler(Shown, kind="registration"):
         Whether it is still registered.
     """
 
+    _pickle = "call node.on() in the other process"
+
     def __init__(self, registration: Registration) -> None:
         self._registration = registration
         self.node = registration.node
@@ -85,6 +87,8 @@ class Handler(Shown, kind="registration"):
 
 class Handlers(Listing[Handler], kind="handlers"):
     """The handlers of a node in this process, in the order of registration."""
+
+    _pickle = "call node.on() in the other process"
 
     def __init__(self, node: str, registrations: Sequence[Registration]) -> None:
         self.node = node

@@ -47,6 +47,8 @@ class Node(Shown, Sender, kind="node"):
     {'customers': {}}
     """
 
+    _pickle = "pickle its name, then call connect() and create_node() in the other process"
+
     state: State
 
     def __init__(self, space: Space, name: str) -> None:
@@ -215,6 +217,8 @@ class Node(Shown, Sender, kind="node"):
 
 class Nodes(Shown, Mapping[str, Node], kind="nodes"):
     """The nodes that this process made and nobody has deleted."""
+
+    _pickle = "pickle the names, list(space.nodes)"
 
     def __init__(self, space: Space) -> None:
         self.space = space

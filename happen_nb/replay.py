@@ -56,6 +56,8 @@ class Replay(Shown, kind="replay"):
         How many times as fast as it occurred.
     """
 
+    _pickle = "pickle what you need of it, such as replay.stored"
+
     def __init__(self, space: Space, rows: Rows, sender: str, speed: float | None) -> None:
         self.what = rows.what
         self.total = rows.total

@@ -37,6 +37,8 @@ class Reply(Shown, kind="reply"):
         Seconds to wait for a result; each progress begins them anew.
     """
 
+    _pickle = "pickle reply.result()"
+
     def __init__(self, request: Request, event: Event, timeout: float) -> None:
         self.event = event
         self.target = request.target

@@ -76,6 +76,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     0
     """
 
+    _pickle = "call connect() in the other process"
+
     def __init__(
         self,
         name: str,

@@ -55,6 +55,8 @@ class State(Shown, kind="state"):
     'open'
     """
 
+    _pickle = "pickle state.get()"
+
     node: Node
     _name: str
     _space: Space
