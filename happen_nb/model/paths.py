@@ -180,7 +180,7 @@ def _parts_there(steps: Steps, part: Any, wanted: str | int) -> str:
     where = format_path(steps) if steps else "the state"
     if isinstance(part, dict):
         keys = [key for key in part if isinstance(key, str)]
-        near = get_close_matches(str(wanted), keys, _FEW, 0.5) or keys[:_FEW]
+        near = get_close_matches(str(wanted), keys, _FEW) or keys[:_FEW]
         names = ", ".join(format_path((*steps, key)) for key in near)
         return f"there {'is' if len(near) == 1 else 'are'} {names}" if names else f"{where} is empty"
     if isinstance(part, list):
