@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import chain, count
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import HistoryGoneError
 from happen_nb.model.commits import EMPTY, CommitRecord
 from happen_nb.model.diff import Diff, diff
-from happen_nb.model.paths import Selector, format_path, parse_path, select
+from happen_nb.model.paths import (
+    MISSING,
+    Path,
+    Selector,
+    format_path,
+    lookup,
+    missing_hint,
+    parse_path,
+    select,
+)
 from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
@@ -19,7 +30,11 @@ if TYPE_CHECKING:
 
     from happen_nb.model.frozen import FrozenDict
 
+log = logging.getLogger("happen_nb")
+
 NO_CHANGE = Diff()
+LARGEST = 2**63 - 1
+"""The largest integer of a column that has negative ones too."""
 
 
 class Commit(Shown, kind="commit"):
@@ -157,6 +172,8 @@ class History(Listing[Commit], kind="history"):
     ([1, 2], False)
     """
 
+    _pickle = "pickle list(history), as a Commit can be pickled, or history.to_frame(...)"
+
     def __init__(
         self,
         node: str,
@@ -181,7 +198,8 @@ class History(Listing[Commit], kind="history"):
         *selectors, **named : path or callable
             One column each, named by its path, function or keyword; ``_2`` and so on is added to a name
             that is taken. Where a path leads nowhere, or a callable raises KeyError, IndexError or
-            TypeError, the value is None.
+            TypeError, the value is None. A path that leads nowhere in all states is logged, with the nearest
+            one.
 
         Returns
         -------
@@ -250,19 +268,35 @@ class History(Listing[Commit], kind="history"):
         columns: dict[str, list[Any]] = {}
         for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
             column = [lenient(commit.after, selector) for commit in self]
+            if column and not callable(selector) and all(value is None for value in column):
+                self._notice_missing(selector)
             columns[_unused(name, {*taken, *columns})] = column
         return columns
 
+    def _notice_missing(self, path: Path) -> None:
+        """Log the nearest paths, where one leads nowhere in all states."""
+        if all(lookup(commit.after, path, MISSING) is MISSING for commit in self):
+            log.warning('history of node "%s": %s', self.node, missing_hint(self[-1].after, path))
+
 
 def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
-    """A frame with a column for each list of values; None stays None, where pandas would make it NaN."""
+    """A frame with a column for each list of values, none of which pandas turns into another."""
     import pandas as pd
 
     made = {}
     for name, values in columns.items():
-        missing = isinstance(values, list) and any(value is None for value in values)
-        made[name] = pd.Series(values, dtype=object if missing else None, index=index)
+        exact = object if isinstance(values, list) and _mixed(values) else None
+        made[name] = pd.Series(values, dtype=exact, index=index)
     return pd.DataFrame(made, index=index)
+
+
+def _mixed(values: Sequence[Any]) -> bool:
+    """Whether one type of pandas cannot hold all values as they are: None would be NaN, 1 be 1.0."""
+    kinds = {*map(type, values)}
+    whole = [kind for kind in kinds if issubclass(kind, Integral) and not issubclass(kind, bool)]
+    if type(None) in kinds or (whole and any(issubclass(kind, float) for kind in kinds)):
+        return True
+    return kinds == {int} and min(values) < 0 and max(values) > LARGEST
 
 
 def utc(ns: int) -> datetime:

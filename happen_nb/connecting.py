@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.server import NatsServer, find_store, join
 from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
+from happen_nb.model import arguments
+from happen_nb.model.quoting import quote
 from happen_nb.node import Node, check_name
 from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
 from happen_nb.runtime.session import Session
@@ -268,11 +270,11 @@ async def _connect(
     sync: Literal["default", "always"],
     timeout: float | None,
 ) -> Space:
-    check_name(name, "space")
+    name = check_name(name, "space")
     if not isinstance(fresh, bool) and fresh != "force":
         raise ValueError(f'connect: fresh is {fresh!r}; give True, False or "force"')
-    if timeout is not None and timeout <= 0:
-        raise ValueError(f"connect: timeout is {timeout!r}; give seconds, more than 0")
+    if timeout is not None:
+        timeout = arguments.seconds(timeout, "connect: timeout", above_zero=True)
     if not isinstance(receipts, int):
         raise TypeError(f"connect: receipts is {receipts!r}; give True or False")
     options = _options(
@@ -293,14 +295,12 @@ async def _connect(
 
 
 def _options(replicas: int | None, history: int | None, event_ttl: timedelta | None) -> Options:
-    for what, number in (("replicas", replicas), ("history", history)):
-        if number is not None and (not isinstance(number, int) or number < 1 or isinstance(number, bool)):
-            raise ValueError(f"connect: {what} is {number!r}; give a whole number of 1 or more")
-    if event_ttl is not None and not isinstance(event_ttl, timedelta):
-        raise TypeError(f"connect: event_ttl is {event_ttl!r}; give a timedelta, such as timedelta(days=7)")
-    if event_ttl is not None and event_ttl < timedelta(seconds=1):
-        raise ValueError(f"connect: event_ttl is {event_ttl!r}; give a timedelta of a second or more")
-    return Options(history, None if event_ttl is None else int(event_ttl.total_seconds()), replicas)
+    replicas = None if replicas is None else arguments.count(replicas, "connect: replicas", least=1)
+    history = None if history is None else arguments.count(history, "connect: history", least=1)
+    ttl = None if event_ttl is None else int(arguments.seconds(event_ttl, "connect: event_ttl"))
+    if ttl == 0:
+        raise ValueError(f"connect: event_ttl is {quote(event_ttl)}; give a timedelta of a second or more")
+    return Options(history, ttl, replicas)
 
 
 def _target(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from happen_nb.model.commits import EventRecord
+    from happen_nb.readings import Timeout
     from happen_nb.space import Space
     from happen_nb.trace import Trace
 
@@ -35,6 +36,8 @@ class Event(Shown, kind="event"):
     >>> event.type, event.payload, event.sender
     ('order.paid', {'id': 'o1'}, 'orders')
     """
+
+    _pickle = "pickle its parts: event.type, event.payload, event.id"
 
     def __init__(self, record: EventRecord, space: Space, *, repeated: bool = False) -> None:
         self._record = record
@@ -124,15 +127,15 @@ class Event(Shown, kind="event"):
         """
         return wait_for(self._space._handled_by(self))
 
-    def settle(self, timeout: float = 10.0) -> Trace:
+    def settle(self, timeout: Timeout = 10.0) -> Trace:
         """Wait until everything that it caused is committed and handled, in every process.
 
         Interrupting the kernel ends the wait.
 
         Parameters
         ----------
-        timeout : float, optional
-            Seconds.
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
 
         Returns
         -------
@@ -156,7 +159,7 @@ class Event(Shown, kind="event"):
         """
         return wait_for(self._space._settle_event(self, timeout))
 
-    async def asettle(self, timeout: float = 10.0) -> Trace:
+    async def asettle(self, timeout: Timeout = 10.0) -> Trace:
         """`settle`, to await."""
         return await wait_in_loop(self._space._settle_event(self, timeout))
 
@@ -171,6 +174,8 @@ class Events(Listing[Event], kind="events"):
     pattern : str
         The pattern that their types match.
     """
+
+    _pickle = "pickle events.to_frame()"
 
     def __init__(self, space: str, pattern: str, events: Sequence[Event]) -> None:
         self.space = space

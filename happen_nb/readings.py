@@ -5,15 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
-from happen_nb.errors import HappenError, HappenTimeoutError, UnknownEventError
+from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, UnknownEventError
 from happen_nb.events import Event, Events, Journal
 from happen_nb.journal import eventlog, history, order
+from happen_nb.model import arguments
 from happen_nb.model.commits import CommitRecord
+from happen_nb.model.moments import to_utc
 from happen_nb.model.patterns import Pattern
+from happen_nb.model.quoting import quote
 from happen_nb.moment import Moment, records_at
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 Since = Event | Commit | datetime | int
 """After which moment: an event, a commit, a time (naive: local), or a sequence."""
+Timeout = float | timedelta | None
+"""Seconds, or a timedelta; None waits without limit."""
 
 
 class Readings:
@@ -53,7 +58,7 @@ class Readings:
         where: Callable[[Event], object] | None = None,
         *,
         since: Since | None = None,
-        timeout: float = 10.0,
+        timeout: Timeout = 10.0,
     ) -> Event:
         """Wait for the next event of a type, from any process.
 
@@ -69,8 +74,8 @@ class Readings:
         since : Event, Commit, datetime or int, optional
             Return the first event after it, also one that is stored already; an int is a sequence, a naive
             datetime is local time.
-        timeout : float, optional
-            Seconds.
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
 
         Returns
         -------
@@ -97,14 +102,16 @@ class Readings:
         where: Callable[[Event], object] | None = None,
         *,
         since: Since | None = None,
-        timeout: float = 10.0,
+        timeout: Timeout = 10.0,
     ) -> Event:
         """`wait_for`, to await."""
         return await wait_in_loop(self._wait_for(pattern, where, since, timeout))
 
-    async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: float) -> Event:
+    async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: Timeout) -> Event:
         matching, session = Pattern.of(pattern), self._session
-        deadline = time.monotonic() + timeout
+        _check_where(where)
+        seconds = arguments.timeout(timeout, "wait_for: timeout")
+        deadline = time.monotonic() + seconds
         coming = Stored(session)
         refused, others = 0, Counter[str]()
         try:
@@ -127,7 +134,7 @@ class Readings:
         finally:
             coming.close()
         instead = _instead(refused, others)
-        raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {timeout:g} s{instead}')
+        raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {seconds:g} s{instead}')
 
     def _event(self, record: EventRecord) -> Event:
         return Event(record, self)  # type: ignore[arg-type]
@@ -171,8 +178,7 @@ class Readings:
         return await wait_in_loop(self._events(pattern, since, limit))
 
     async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
-        if limit is not None and limit < 0:
-            raise ValueError(f"events: limit is {limit}; give 0 or more, or none for all")
+        limit = None if limit is None else arguments.count(limit, "events: limit")
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
         return Events(self.name, matching.text, [self._event(record) for record in records])
@@ -223,8 +229,7 @@ class Readings:
         return await wait_in_loop(self._journal(since, limit))
 
     async def _journal(self, since: Since | None, limit: int | None) -> Journal:
-        if limit is not None and limit < 0:
-            raise ValueError(f"journal: limit is {limit}; give 0 or more, or none for all")
+        limit = None if limit is None else arguments.count(limit, "journal: limit")
         stream = self._session.stream
         after = await position_after(self._session, since)
         entries = await on_io(order.everything(stream, since=after, limit=limit))
@@ -315,20 +320,26 @@ class Readings:
 
     async def _trace(self, event: Event | str, *, times: bool) -> Trace:
         check_space(self._session, event, "trace")
-        record = event._record if isinstance(event, Event) else await self._find(event)
+        if isinstance(event, Event):
+            record = event._record
+        elif isinstance(event, str):
+            record = await self._find(event)
+        else:
+            raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
         return Trace(await on_io(_effects(self._session, record, None)), times=times)
 
     async def _find(self, id: str) -> EventRecord:
         for record in reversed(await self._stored(Pattern.of("**"), None, None)):
             if record.id == id:
                 return record
-        raise UnknownEventError(f'trace: no event with the id "{id}" is stored')
+        raise UnknownEventError(f"trace: no event with the id {quote(id)} is stored")
 
-    async def _settle_event(self, event: Event, timeout: float) -> Trace:
+    async def _settle_event(self, event: Event, timeout: Timeout) -> Trace:
+        seconds = arguments.timeout(timeout, "settle: timeout")
         if event.pending:
-            raise ValueError("settle: the event is pending: it leaves with the commit of its transform")
+            raise PendingError("settle: the event is pending: it leaves with the commit of its transform")
         refuse_in_callback("settle")
-        return Trace(await on_io(_effects(self._session, event._record, timeout)))
+        return Trace(await on_io(_effects(self._session, event._record, seconds)))
 
     async def _handled_by(self, event: Event) -> tuple[str, ...]:
         if event.pending:
@@ -385,6 +396,11 @@ def _instead(refused: int, others: Counter[str]) -> str:
     return "".join(f"; {each}" for each in found)
 
 
+def _check_where(where: object) -> None:
+    if where is not None and not callable(where):
+        raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
+
+
 def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
     return where is None or bool(where(event))
 
@@ -396,10 +412,10 @@ async def position_of(session: Session, when: Any) -> int:
         return when.read
     if isinstance(when, Event):
         return _stored_position(when)[0]  # the commit that it rides on comes before it
-    if isinstance(when, datetime):
-        return await history.position_at(session.stream, when)
+    if arguments.is_moment(when):
+        return await history.position_at(session.stream, arguments.moment(when, "at"))
     raise TypeError(
-        f"at: {when!r} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
+        f"at: {quote(when)} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
     )
 
 
@@ -412,8 +428,10 @@ async def position_after(session: Session, since: Any) -> tuple[int, int]:
         return _stored_position(since)
     if isinstance(since, Commit):
         return since.sequence, -1
-    if isinstance(since, int) and not isinstance(since, bool):
-        return since, LAST
+    if arguments.is_index(since):
+        return arguments.count(since, "since"), LAST
+    if not arguments.is_moment(since):
+        raise TypeError(f"since is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
     return await on_io(position_of(session, since)), LAST
 
 
@@ -431,7 +449,7 @@ def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime 
     for id in reversed(record.origin.path):
         occurred = events[id].occurred if id in events else None
         if occurred is not None:
-            return datetime.fromisoformat(occurred).astimezone(UTC)
+            return to_utc(datetime.fromisoformat(occurred))
     return None
 
 
@@ -455,7 +473,7 @@ def check_space(session: Session, given: Any, call: str) -> None:
 
 def _stored_position(event: Event) -> tuple[int, int]:
     if event.pending:
-        raise ValueError(
+        raise PendingError(
             "since: the event is pending: it has no place in the journal before its transform commits"
         )
     return event._record.position

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from typing import Any, ClassVar, Final, Self, TypeVar, overload
+from typing import Any, ClassVar, Final, NoReturn, Self, TypeVar, overload
 
 from happen_nb.display import text
 from happen_nb.display.bundle import bundle
@@ -14,15 +13,30 @@ from happen_nb.model.frozen import FrozenDict, FrozenList
 Item = TypeVar("Item")
 
 
+def _refuse(self: Shown, _protocol: object) -> NoReturn:
+    kind = type(self).__name__
+    raise TypeError(f"{kind} belongs to a connection of this process and cannot be pickled; {self._pickle}")
+
+
+def _same(self: Shown, *_memo: object) -> Shown:
+    """A copy is the object itself: it stands for one thing of the space."""
+    return self
+
+
 class Shown:
     """Shows itself as the display layer draws its kind; ``class Node(Shown, kind="node")``."""
 
     __slots__ = ()
     _kind: ClassVar[str]
+    _pickle: ClassVar[str]
+    """Of a class that belongs to a connection of this process: what to pickle in its place."""
 
     def __init_subclass__(cls, *, kind: str) -> None:
         super().__init_subclass__()
         cls._kind = kind
+        if "_pickle" in vars(cls):
+            for name, method in (("__reduce_ex__", _refuse), ("__copy__", _same), ("__deepcopy__", _same)):
+                setattr(cls, name, method)
 
     def __repr__(self) -> str:
         draw: Callable[[object], str] = getattr(text, self._kind)
@@ -44,8 +58,8 @@ class Listing(Shown, Sequence[Item], kind="listing"):
     def __getitem__(self, index: int | slice) -> Item | Self:
         if not isinstance(index, slice):
             return self._items[index]
-        part = copy(self)
-        part._items = self._items[index]
+        part = type(self).__new__(type(self))
+        part.__dict__.update(self.__dict__, _items=self._items[index])
         return part
 
     def __len__(self) -> int:

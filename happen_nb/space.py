@@ -19,10 +19,11 @@ from happen_nb.errors import (
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
 from happen_nb.journal import eventlog
+from happen_nb.model import arguments
 from happen_nb.model.values import freeze_initial
 from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
-from happen_nb.readings import refuse_in_callback
+from happen_nb.readings import Timeout, refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -72,6 +73,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     ...     shop.create_node("orders", initial={"open": 0}).state.get("open")
     0
     """
+
+    _pickle = "call connect() in the other process"
 
     def __init__(
         self,
@@ -142,7 +145,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         return await wait_in_loop(self._create_node(name, initial))
 
     async def _create_node(self, name: str, initial: Mapping[str, Any] | None) -> Node:
-        check_name(name, "node")
+        name = check_name(name, "node")
         state = None if initial is None else freeze_initial(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
         newest = self._session.replica.newest(name)
@@ -176,8 +179,13 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         name = watch.node.name
         self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
 
-    def settle(self, timeout: float = 10.0) -> None:
+    def settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until all that this process caused so far, and what followed from it here, has been done.
+
+        Parameters
+        ----------
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
 
         Raises
         ------
@@ -198,13 +206,14 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
         wait_for(self._settle(timeout))
 
-    async def asettle(self, timeout: float = 10.0) -> None:
+    async def asettle(self, timeout: Timeout = 10.0) -> None:
         """`settle`, to await."""
         await wait_in_loop(self._settle(timeout))
 
-    async def _settle(self, timeout: float) -> None:
+    async def _settle(self, timeout: Timeout) -> None:
+        seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds
         activity = self._session.dispatch.activity
         begun = activity.snapshot()
         while left := activity.left(begun):
@@ -213,7 +222,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
                 busy = ", ".join(
                     f"{name} ({times:,})" if times > 1 else name for name, times in names.items()
                 )
-                raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {busy}")
+                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {busy}")
             await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
 
     def _deadline(self) -> float:
@@ -340,6 +349,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         if at is None:
             await on_io(self._session.fresh(self._session.timeout))
             records = self._session.replica.cut().nodes
+            for record in records.values():
+                record.check()
             return {name: record.state for name, record in records.items() if not record.deleted}
         moment = await self._at(at)
         if moment.gone:

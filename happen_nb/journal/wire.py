@@ -308,7 +308,7 @@ def decode(
             return CommitRecord(node, sequence, 0, time, _stored(headers, body))
     if subject.startswith(subjects.event_prefix):
         try:
-            return _decode_event(orjson.loads(headers[EVENT]), payload(body), sequence, 0, time)
+            return _decode_event(orjson.loads(headers[EVENT]), payload(body), body, sequence, 0, time)
         except _UNREADABLE:
             return Other(sequence)
     if subject.startswith(subjects.handled_prefix):
@@ -409,14 +409,14 @@ def _decode_commit(
     events: tuple[EventRecord, ...] = ()
     if text is not None:
         events = tuple(
-            _decode_event(fields, freeze(fields["payload"]), sequence, index, time)
+            _decode_event(fields, freeze(fields["payload"]), None, sequence, index, time)
             for index, fields in enumerate(orjson.loads(text))
         )
     return CommitRecord(node, sequence, int(revision), time, stored, id, int(read), origin, events)
 
 
 def _decode_event(
-    fields: dict[str, Any], payload: Frozen, sequence: int, index: int, time: int
+    fields: dict[str, Any], payload: Frozen, body: bytes | None, sequence: int, index: int, time: int
 ) -> EventRecord:
     return EventRecord(
         _text(fields["id"]),
@@ -432,6 +432,7 @@ def _decode_event(
         sequence=sequence,
         index=index,
         time=time,
+        body=dumps(payload) if body is None else body,
     )
 
 

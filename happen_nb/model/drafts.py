@@ -27,8 +27,9 @@ from typing import Any, Self, SupportsIndex
 
 from happen_nb.errors import FrozenStateError, StateError
 from happen_nb.model.frozen import FrozenDict, FrozenList
+from happen_nb.model.quoting import quote
 from happen_nb.model.transforms import check_function, refuse_suspended, takes_second
-from happen_nb.model.values import as_state
+from happen_nb.model.values import DRAFTS, as_state
 
 
 class _Session:
@@ -69,7 +70,7 @@ class _Draft:
             return DraftList(value, self._session)
         return value
 
-    def __happen_draft__(self) -> tuple[Any, Any]:
+    def _parts(self) -> tuple[Any, Any]:
         return self._open(), self._original
 
     def __len__(self) -> int:
@@ -331,6 +332,9 @@ class DraftList(_Draft, MutableSequence[Any]):
         return bool(self._open() >= _raw(other))
 
 
+DRAFTS[DraftDict] = DRAFTS[DraftList] = _Draft._parts
+
+
 def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
     """Make a transform of a function that edits the state in place.
 
@@ -400,4 +404,4 @@ def _edited(state: Any, edit: Callable[[DraftDict], Any]) -> FrozenDict:
 
 
 def _shown(value: Any) -> str:
-    return f"a part of the draft ({value!r:.60})" if isinstance(value, _Draft) else f"{value!r:.60}"
+    return f"a part of the draft ({quote(value, 60)})" if isinstance(value, _Draft) else quote(value, 60)

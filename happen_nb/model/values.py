@@ -6,15 +6,17 @@ are frozen already are shared, not copied, so a commit costs only what it change
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final
 
 import orjson
 
-from happen_nb.errors import StateError
+from happen_nb.errors import FrozenStateError, StateError
 from happen_nb.model.conversion import UnstorableError, plain
 from happen_nb.model.frozen import Frozen, FrozenDict, FrozenList, unchecked_dict, unchecked_list
 from happen_nb.model.paths import Steps, format_path
+from happen_nb.model.quoting import describe, quote, shorten, type_name
 
 __all__ = ["MAX_DEPTH", "Frozen", "biggest_part", "dumps", "freeze", "freeze_state", "loads"]
 
@@ -25,11 +27,15 @@ _JSON_DEPTH: Final = 254  # what the JSON encoder writes
 _TOO_DEEP: Final = "nests too deeply (more than {} levels); store a flat mapping whose values name keys of it"
 
 _MOST_STEPS: Final = 12  # of a path in a message
+_LONGEST_STEP: Final = 60
 _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 _KEYS_HINT: Final = "use {str(k): v for k, v in x.items()}"
 _NUMBER_HINT: Final = "JSON has no such number: store None, or leave it out"
 _CONSTANTS: Final = frozenset({FrozenDict, FrozenList, bool, type(None)})
+
+DRAFTS: Final[dict[type, Callable[[Any], tuple[Any, Frozen]]]] = {}
+"""Type of a draft -> a function that gives its present content, and what it was made from."""
 
 _set_key = dict.__setitem__
 _set_item = list.__setitem__
@@ -70,9 +76,13 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
     try:
         frozen: Frozen = _frozen(value, 1)
     except UnstorableError as bad:
-        raise error(_explain(bad, what)) from None
+        raise error(_explain(bad, what)) from bad.__cause__
     except RecursionError as deep:
         raise error(f"{what} contains itself, or {_TOO_DEEP.format(MAX_DEPTH)}") from deep
+    except FrozenStateError:  # an ended draft
+        raise
+    except Exception as raised:  # by code of the value's: a hash, a comparison of keys
+        raise error(f"{what} raised {describe(raised)} when it was converted; store its parts") from raised
     return frozen
 
 
@@ -87,7 +97,7 @@ def freeze_initial(value: Any, *, node: str) -> FrozenDict:
     state = freeze(value, what=f'create_node: initial of node "{node}"')
     if not isinstance(state, FrozenDict):
         raise StateError(
-            f'create_node: initial of node "{node}" is {_article(type(value).__name__)}; a state is a '
+            f'create_node: initial of node "{node}" is {_article(type_name(value))}; a state is a '
             'mapping at the top: initial={"key": value}'
         )
     return state
@@ -118,7 +128,7 @@ def as_state(value: Any, who: str) -> FrozenDict:
     state = freeze(value)
     if not isinstance(state, FrozenDict):
         raise StateError(
-            f"{who} returned {_article(type(value).__name__)}; a state is a mapping at the top: "
+            f"{who} returned {_article(type_name(value))}; a state is a mapping at the top: "
             'return {**state, "key": value}'
         )
     return state
@@ -142,7 +152,7 @@ def _frozen(value: Any, depth: int) -> Any:
         return value if _SMALLEST <= value <= _LARGEST else _checked_int(value)
     if kind is float:
         return value if isfinite(value) else _checked_float(value)
-    draft = getattr(kind, "__happen_draft__", None)
+    draft = DRAFTS.get(kind)
     if draft is not None:
         return _frozen_draft(draft(value), depth)
     return _frozen(plain(value), depth)
@@ -225,22 +235,26 @@ def _surrogate(problem: str) -> str:
 
 def _checked_key(key: Any) -> str:
     if not isinstance(key, str):
-        noun = _article(type(key).__name__)
-        raise UnstorableError(f"the key {key!r} is {noun}, and keys are strings; {_KEYS_HINT}")
+        noun = _article(type_name(key))
+        raise UnstorableError(f"the key {quote(key)} is {noun}, and keys are strings; {_KEYS_HINT}")
     text: str = key if type(key) is str else plain(key)
     if type(text) is not str:
-        raise UnstorableError(f"the key {key!r} stands for {text!r}, and keys are strings; {_KEYS_HINT}")
+        raise UnstorableError(
+            f"the key {quote(key)} stands for {quote(text)}, and keys are strings; {_KEYS_HINT}"
+        )
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UnstorableError(_surrogate(f"the key {text!r} has a lone surrogate")) from None
+        raise UnstorableError(_surrogate(f"the key {quote(text)} has a lone surrogate")) from None
     return text
 
 
 def _with_plain_keys(source: FrozenDict) -> FrozenDict:
     result = unchecked_dict({_checked_key(key): value for key, value in source.items()})
     if len(result) != len(source):
-        raise UnstorableError(f"two of the keys {list(source)!r:.200} stand for the same string; keep one")
+        raise UnstorableError(
+            f"two of the keys {quote(list(source), 200)} stand for the same string; keep one"
+        )
     return result
 
 
@@ -272,7 +286,8 @@ def _explain(bad: UnstorableError, what: str) -> str:
 def _place(steps: Steps) -> str:
     if not steps:
         return ""
-    shown = format_path(steps[:_MOST_STEPS])
+    short = [shorten(step, _LONGEST_STEP) if isinstance(step, str) else step for step in steps[:_MOST_STEPS]]
+    shown = format_path(tuple(short))
     return f" at {shown}..." if len(steps) > _MOST_STEPS else f" at {shown}"
 
 
@@ -292,7 +307,9 @@ def dumps(value: Frozen) -> bytes:
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError as bad:
-        raise StateError(f"the state {_TOO_DEEP.format(_JSON_DEPTH)} ({bad})") from bad
+        if "Recursion" in str(bad):
+            raise StateError(f"the state {_TOO_DEEP.format(_JSON_DEPTH)} ({bad})") from bad
+        raise StateError(f"a frozen container was changed in place, and is no JSON any more: {bad}") from bad
 
 
 def loads(data: bytes) -> Frozen:
