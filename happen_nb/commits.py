@@ -40,8 +40,8 @@ LARGEST = 2**63 - 1
 class Commit(Shown, kind="commit"):
     """One accepted change of a node's state, shown as a colored diff.
 
-    It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `cause`, `by`,
-    `time` and `sequence`.
+    It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `id`, `cause`,
+    `correlation`, `by`, `time` and `sequence`.
 
     Examples
     --------
@@ -83,6 +83,16 @@ class Commit(Shown, kind="commit"):
     def cause(self) -> str | None:
         """The id of the event whose handler made the commit; None for one from a cell or a script."""
         return self._record.origin.cause
+
+    @property
+    def id(self) -> str | None:
+        """The generated id of the commit; None if another client of the server wrote it."""
+        return self._record.id
+
+    @property
+    def correlation(self) -> str | None:
+        """The id of the first event of its causal chain; None for a commit from a cell or a script."""
+        return self._record.origin.correlation
 
     @property
     def by(self) -> str | None:

@@ -284,18 +284,8 @@ def _row(item: Commit | Event) -> tuple[Any, ...]:
     """The kind of an item, then its value in each column of `_JOURNAL`."""
     if isinstance(item, Event):
         return "event", item.sender, item.type, None, item.id, item.cause, item.correlation, None
-    record = item._record
-    origin = record.origin
-    return (
-        "commit",
-        record.node,
-        None,
-        record.revision,
-        record.id,
-        origin.cause,
-        origin.correlation,
-        origin.by,
-    )
+    about = (item.id, item.cause, item.correlation, item.by)
+    return "commit", item.node, None, item.revision, *about
 
 
 def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:

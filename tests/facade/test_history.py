@@ -413,7 +413,8 @@ def test_the_frame_of_a_journal(space):
         ["event", "orders", "order.paid", None, None, event.id, None],
         ["commit", "stock", None, 1, event.id, event.id, "stock"],
     ]
-    assert frame["id"].tolist() == [event.id, journal[1]._record.id]
+    assert frame["id"].tolist() == [each.id for each in journal]
+    assert journal[1].correlation == event.correlation
     assert space.journal(limit=0).to_frame().columns.tolist() == COLUMNS
 
 
