@@ -227,6 +227,8 @@ class Journal(Listing[Commit | Event], kind="journal"):
     ['Commit', 'Event']
     """
 
+    _pickle = "pickle journal.to_frame(...)"
+
     def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:
         self.space = space
         self._items = list(items)
