@@ -52,9 +52,6 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
             bundle["text/html"] = _image(self.svg(), said)
         return bundle
 
-    def __repr__(self) -> str:
-        return self._said()
-
     def svg(self) -> str:
         """A still picture of it."""
         spec = self.to_plotly_json()
@@ -63,6 +60,9 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
         except Exception:  # plotly draws what a user added, and this need not know it
             return self._instead(_UNKNOWN)
         return drawn if len(drawn) <= MOST else self._instead(_TOO_MUCH)
+
+    def __repr__(self) -> str:
+        return self._said()
 
     def _instead(self, why: str) -> str:
         spec = message(self.layout.title.text or "", why).to_plotly_json()
