@@ -148,13 +148,13 @@ class Hosting:
         )
         space.failures.add(failure)
 
-    def lost(self, node: str, owner: OwnerRecord) -> None:  # noqa: ARG002 - a notice names no process
+    def lost(self, node: str, owner: OwnerRecord) -> None:
         """Another process handles a node's events from here on."""
         for registration in self._space._dispatch.registrations.of(node)[:1]:
             registration.context.copy().run(
                 sys.stderr.write,
-                f'another process now owns node "{node}"; '
-                "re-run the cell that registers its handlers to reclaim it\n",
+                f'node "{node}": process {owner.pid} on {owner.host} handles its events from now on; '
+                "run the cell that registers its handlers again to take them back\n",
             )
 
 
@@ -218,7 +218,10 @@ async def register(space: Space, registration: Registration) -> None:
     if before is None or before.incarnation in (None, space._session.incarnation):
         return
     if await on_io(space._session.ask(before.incarnation, {}, ANSWER)):  # else it is gone: no news
-        sys.stderr.write(f'this process now owns node "{registration.node}" (before: another process)\n')
+        sys.stderr.write(
+            f'node "{registration.node}": its events are handled here from now on, and no longer by '
+            f"process {before.pid} on {before.host}\n"
+        )
 
 
 def _replaces(new: Registration, old: Registration) -> bool:

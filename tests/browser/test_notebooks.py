@@ -17,7 +17,7 @@ ERRORS = """() => [...jupyterapp.shell.currentWidget.content.model.cells]
     .flatMap(cell => cell.outputs?.toJSON() ?? [])
     .filter(output => output.output_type === "error" || output.name === "stderr")
     .map(output => output.evalue ?? [output.text].flat().join(""))"""
-TAKEN_OVER = "another process now owns"  # it stands below an earlier cell, which is not compared
+TAKEN_OVER = "handles its events from now on"  # it stands below an earlier cell, which is not compared
 OPENED = """async () => {
     const shown = jupyterapp.shell.currentWidget;
     await shown.sessionContext.session.kernel.info;

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from pathlib import Path
 
 import nbformat
@@ -52,9 +50,3 @@ def test_a_notebook_is_valid_small_and_holds_no_widget_state(path):
 @each_notebook
 def test_code_has_no_scroll_bars(path):
     assert not [line for cell in code_cells(path) for line in cell.source.splitlines() if len(line) >= WIDTH]
-
-
-@each_notebook
-def test_no_output_names_a_process(path):
-    outputs = json.dumps([output for cell in code_cells(path) for output in cell.outputs])
-    assert re.findall(r"process \d+", outputs) == []
