@@ -154,11 +154,11 @@ def _frozen(value: Any, depth: int) -> Any:
         return value if isfinite(value) else _checked_float(value)
     draft = DRAFTS.get(kind)
     if draft is not None:
-        return _frozen_draft(draft(value), depth)
+        return _frozen_draft(value, draft(value), depth)
     return _frozen(plain(value), depth)
 
 
-def _frozen_dict(source: dict[Any, Any], depth: int) -> FrozenDict:
+def _frozen_dict(source: dict[Any, Any], depth: int, draft: Any = None) -> FrozenDict:
     if depth > MAX_DEPTH:
         raise UnstorableError(_TOO_DEEP.format(MAX_DEPTH))
     result = unchecked_dict(source)
@@ -174,14 +174,14 @@ def _frozen_dict(source: dict[Any, Any], depth: int) -> FrozenDict:
         try:
             frozen = _frozen(value, depth + 1)
         except UnstorableError as bad:
-            bad.within(key, source)
+            bad.within(key, source if draft is None else draft)
             raise
         if frozen is not value:
             _set_key(result, key, frozen)
     return _with_plain_keys(result) if odd_keys else result
 
 
-def _frozen_list(source: list[Any], depth: int) -> FrozenList:
+def _frozen_list(source: list[Any], depth: int, draft: Any = None) -> FrozenList:
     if depth > MAX_DEPTH:
         raise UnstorableError(_TOO_DEEP.format(MAX_DEPTH))
     result = unchecked_list(source)
@@ -194,17 +194,18 @@ def _frozen_list(source: list[Any], depth: int) -> FrozenList:
         try:
             frozen = _frozen(value, depth + 1)
         except UnstorableError as bad:
-            bad.within(index, source)
+            bad.within(index, source if draft is None else draft)
             raise
         if frozen is not value:
             _set_item(result, index, frozen)
     return result
 
 
-def _frozen_draft(draft: tuple[Any, Frozen], depth: int) -> Frozen:
+def _frozen_draft(draft: Any, parts: tuple[Any, Frozen], depth: int) -> Frozen:
     """Freeze the present content of a draft; if that is what it began with, share it."""
-    content, original = draft
-    result = _frozen_dict(content, depth) if type(content) is dict else _frozen_list(content, depth)
+    content, original = parts
+    freeze_content = _frozen_dict if type(content) is dict else _frozen_list
+    result: Frozen = freeze_content(content, depth, draft)
     return original if _same_parts(result, original) else result
 
 
