@@ -271,8 +271,8 @@ async def _connect(
     timeout: float | None,
 ) -> Space:
     name = check_name(name, "space")
-    if not isinstance(fresh, bool) and fresh != "force":
-        raise ValueError(f'connect: fresh is {fresh!r}; give True, False or "force"')
+    if not arguments.is_truth(fresh) and not (isinstance(fresh, str) and fresh == "force"):
+        raise ValueError(f'connect: fresh is {quote(fresh)}; give True, False or "force"')
     if timeout is not None:
         timeout = arguments.seconds(timeout, "connect: timeout", above_zero=True)
     if not isinstance(receipts, int):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit, History
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
@@ -86,10 +86,6 @@ class State(Shown, kind="state"):
             f'node "{self._name}": state{part} is read-only; commit a change with '
             f"state.set(happen.put({path}, value)), or state.set(lambda s: {{**s, ...}})"
         )
-
-    def __getattr__(self, name: str) -> NoReturn:
-        hint = "" if name.startswith("_") else f'; read a part of the state with state.get("{name}")'
-        raise AttributeError(f"a State has no attribute {name!r}{hint}", name=name, obj=self)
 
     def __getitem__(self, path: Selector) -> Any:
         """``state["orders.o1"]`` reads like ``state.get("orders.o1")``."""

@@ -37,7 +37,18 @@ def _is_foreign_index(value: object) -> bool:
         operator.index(value)  # type: ignore[arg-type]  # it has one; an array has none of use
     except TypeError:
         return False
-    return type(value).__name__ not in ("bool", "bool_")  # NumPy's have one in some versions
+    return not is_truth(value)  # NumPy's have one in some versions
+
+
+def is_truth(value: object) -> bool:
+    """Whether a value is a truth value, of Python or NumPy.
+
+    Examples
+    --------
+    >>> is_truth(False), is_truth(0)
+    (True, False)
+    """
+    return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
 
 
 def count(value: Any, what: str, *, least: int = 0) -> int:
@@ -125,8 +136,10 @@ def timeout(value: Any, what: str) -> float:
 def _seconds(value: Any) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds() if value == value else math.nan  # noqa: PLR0124 - pandas.NaT
-    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_", "NaTType"):
-        return math.nan if type(value).__name__ == "NaTType" else None
+    if type(value).__name__ == "NaTType":
+        return math.nan
+    if is_truth(value):
+        return None
     numpy = sys.modules.get("numpy")
     if numpy is not None and isinstance(value, numpy.timedelta64):
         return math.nan if numpy.isnat(value) else float(value / numpy.timedelta64(1, "us")) / 1e6

@@ -115,6 +115,3 @@ def test_a_state_reads_by_its_items(space):
     assert node.state["nope"] is None
     with pytest.raises(TypeError):
         iter(node.state)
-    with pytest.raises(AttributeError, match=r'state\.get\("open"\)'):
-        _ = node.state.open
-    assert not hasattr(node.state, "_repr_png_")
