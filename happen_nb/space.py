@@ -323,7 +323,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     async def _refuse_others(self, call: str, way_out: str) -> None:
         others = await on_io(self._session.others())
         if others:
-            who = ", ".join(f"process {other['pid']} on {other['host']}" for other in others)
+            who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
     def fork(self, name: str, *, at: Any = None) -> Space:
@@ -357,6 +357,12 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             if opened:
                 await target._close()
             raise ValueError(f'fork: the space "{name}" is not empty; take another name, or drop() it first')
+        try:
+            await target._refuse_others("fork", "take another name, or close it there first")
+        except SpaceInUseError:
+            if opened:
+                await target._close()
+            raise
         try:
             await on_io(target._session.change(self._session.info.options))
             for node, state in states.items():

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import secrets
+import socket
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,9 @@ Answer = Msg
 
 OLDEST_SERVER = (2, 12)
 """The first nats-server with atomic batches and a time to live per message."""
+NAME = "happen_nb"
+"""Begins the name of every connection on the server."""
+_PROCESS = secrets.token_hex(3)
 RECONNECT_WAIT: Any = 0.05  # nats-py says int, and sleeps any number of seconds
 SECURE = ("tls", "wss")
 HEADERS = 66_000
@@ -55,6 +60,11 @@ RESEND = 1.0
 _SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
+
+
+def process_name() -> str:
+    """The name of this process's connections on the server: for people, and unlike any other process's."""
+    return f"{NAME} process {os.getpid()} on {socket.gethostname()} [{_PROCESS}]"
 
 
 class _Client(Client):
@@ -150,7 +160,7 @@ class Connection:
 
         connecting = self._client.connect(
             servers=self.servers,
-            name="happen_nb",
+            name=process_name(),
             error_cb=on_error,
             reconnected_cb=on_reconnect,
             connect_timeout=1,
@@ -219,10 +229,12 @@ class Connection:
         except (nats.errors.Error, OSError) as error:
             log.debug("unsubscribe: %s", error)
 
-    async def publish(self, subject: str, body: bytes = b"", *, reply: str = "") -> None:
+    async def publish(
+        self, subject: str, body: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
         """Send a message that nobody stores; nothing happens while the connection is away."""
         if self.connected:
-            await self._client.publish(subject, body, reply=reply)
+            await self._client.publish(subject, body, reply=reply, headers=headers)
 
     async def request(self, subject: str, body: bytes, *, timeout: float) -> bytes | None:
         """Ask who listens on a subject, once: None if nobody does, empty if no answer comes in time."""

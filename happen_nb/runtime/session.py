@@ -41,6 +41,8 @@ log = logging.getLogger("happen_nb")
 BODY_ROOM = 4096
 """Bytes of a message that are left for its headers."""
 TRIM_EVERY = 256
+JUST_GONE = 0.1
+"""Seconds within which the server notices that a process on its machine has ended."""
 STALLED = 1.0
 """Seconds after which a wait for the follower makes it look again."""
 
@@ -356,10 +358,13 @@ class Session:
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
         return [answer for answer in answers if answer]
 
-    async def others(self) -> list[dict[str, Any]]:
-        """The other processes that are connected to the space now."""
-        found = await present(self.connection, self.subjects)
-        return [other for other in found if other["incarnation"] != self.incarnation]
+    async def others(self) -> list[str]:
+        """The other processes that are connected to the space now, named for a person."""
+        found = await present(self.connection, self.subjects, wait=self.timeout)
+        if found:  # one that was just killed is still listed for an instant
+            await asyncio.sleep(JUST_GONE)
+            found = await present(self.connection, self.subjects, wait=self.timeout)
+        return found
 
     # -- the whole space -----------------------------------------------------------------------------
 
