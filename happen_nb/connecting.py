@@ -30,6 +30,8 @@ TIMEOUT = 5.0
 TIMEOUT_REPLICATED = 15.0
 JOIN_TIMEOUT = 10.0
 """Seconds that an embedded server may take to start on a slow machine."""
+RECONNECT_TIMEOUT = 1.0
+"""Seconds in which a connection is back when its server is."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,14 @@ class Registry:
             self.spaces[target, name] = space
         return space
 
-    def same(self, session: Session) -> Space | None:
-        """A space that is open already, by whatever address."""
+    async def same(self, session: Session) -> Space | None:
+        """A space that is open already, by whatever address; on the IO thread."""
         for space in list(self.spaces.values()):
-            if space._session.identity == session.identity:
-                return space
+            other = space._open_session
+            if other is not None and other.identity[:2] == session.identity[:2]:
+                await other.connection.wait_connected(RECONNECT_TIMEOUT)
+                if other.identity == session.identity:
+                    return space
         return None
 
     def remove(self, space: Space) -> None:
@@ -274,7 +279,7 @@ async def _open(target: Target, name: str, options: Options) -> Space:
         except BaseException:
             registry.leave(server)
             raise
-        same = registry.same(session)
+        same = await registry.same(session)
         if same is not None:
             await session.close()
             registry.leave(server)

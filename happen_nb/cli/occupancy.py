@@ -12,8 +12,8 @@ from pathlib import Path
 from happen_nb.journal.connection import Connection
 from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.presence import Attendance, attendance
-from happen_nb.journal.server.removal import FOREGROUND
 from happen_nb.journal.server.supervision import lock
+from happen_nb.journal.server.supervision.belongings import FOREGROUND
 from happen_nb.journal.server.supervision.hints import in_use_elsewhere
 from happen_nb.journal.server.supervision.main import GRACE
 from happen_nb.journal.server.survey import Survey, survey

@@ -214,6 +214,19 @@ class Connection:
         version = self._client.connected_server_version
         return f"{version.major}.{version.minor}.{version.patch}"
 
+    @property
+    def server_id(self) -> str:
+        """The cluster that it is connected to now, or the id of the server, which is new at each start."""
+        info = self._client._server_info
+        return str(info.get("cluster") or info["server_id"])
+
+    async def wait_connected(self, timeout: float) -> bool:
+        """Wait until the connection is up; False if that takes longer than `timeout` seconds."""
+        deadline = self._loop.time() + timeout
+        while not self.connected and self._loop.time() < deadline:  # noqa: ASYNC110 - nats-py has no event
+            await asyncio.sleep(RECONNECT_WAIT / 5)
+        return self.connected
+
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back."""
         self._reconnected.append(callback)

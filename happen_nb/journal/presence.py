@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 WAIT = 5.0
 """Seconds in which every server of a cluster must have listed its listeners."""
-_LOOK = 0.02
 _CLIENT, _ROUTER, _GATEWAY, _LEAF = 0, 1, 2, 4
 
 
@@ -91,8 +90,7 @@ async def present(connection: Connection, subjects: Subjects, *, wait: float = W
     try:
         ask = {"Nats-Trace-Dest": inbox, "Nats-Trace-Only": "true"}
         async with asyncio.timeout(wait):
-            while not connection.connected:  # noqa: ASYNC110 - nats-py has no event for it
-                await asyncio.sleep(_LOOK)
+            await connection.wait_connected(wait)
             await connection.publish(subjects.who, headers=ask)
             await listing.complete.wait()
     except TimeoutError:

@@ -141,9 +141,9 @@ class Session:
         return self._info
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """Tells this space from every other on any server."""
-        return self.subjects.stream, self.info.created
+    def identity(self) -> tuple[str, str, str]:
+        """Tells this space from every other on any server, also from its copy in another store."""
+        return self.subjects.stream, self.info.created, self.connection.server_id
 
     async def change(self, options: Options) -> None:
         """Store options that were given explicitly."""
