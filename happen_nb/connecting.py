@@ -8,6 +8,7 @@ import secrets
 import threading
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from happen_nb.journal.credentials import Credentials
@@ -270,8 +271,9 @@ async def _open(target: Target, name: str, options: Options) -> Space:
     async with registry.opening:
         known = registry.spaces.get((target, name))
         if known is not None:
-            if options != Options():
-                await known._session.change(options)
+            if options != Options() or known._session.connection.connected:
+                await known._session.change(options)  # makes the space anew if it was dropped meanwhile
+            _diagnose_by(known._session, None if known.server is None else known.server._embedded)
             return known
         server = await registry.join(target) if target.embedded else None
         try:
@@ -284,6 +286,7 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             await session.close()
             registry.leave(server)
             return registry.add(target, name, same)
+        _diagnose_by(session, server)
         if server is not None:
             server.on_moved(lambda url: bridge().soon(session.connection.moved, url))
 
@@ -294,6 +297,12 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             return space, space not in known
 
         return registry.add(target, name, Space(name, session, server, open_other, registry.remove))
+
+
+def _diagnose_by(session: Session, server: NatsServer | None) -> None:
+    """Have the embedded server asked why a call has no answer."""
+    if server is not None:
+        session.connection.diagnose = partial(server.diagnose, server.identity)
 
 
 async def _join(target: Target) -> NatsServer:

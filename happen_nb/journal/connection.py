@@ -113,6 +113,8 @@ class Connection:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._reconnected: list[Callable[[], None]] = []
+        self.diagnose: Callable[[], str | None] | None = None
+        """Returns why a call may have no answer, for a person; None if nothing is known."""
         self._closed = False
 
     @classmethod
@@ -389,6 +391,9 @@ class Connection:
             if call.deadline <= now:
                 call.future.set_exception(self._timed_out(call))
                 continue
+            if call.due <= now and (reason := self.diagnosis()):
+                call.future.set_exception(self._unanswered(call, reason))
+                continue
             if call.due <= now:
                 self._send_again(call)
                 call.due = min(now + RESEND, call.deadline)
@@ -399,9 +404,18 @@ class Connection:
         if not call.sent:
             return NotStoredError(f"{call.what}: no connection to {where} in time; nothing was stored")
         state = "does not answer" if self.connected else "is not connected"
+        return self._unanswered(call, f"{where} {state} in time")
+
+    def _unanswered(self, call: _Call, reason: str) -> Exception:
+        if not call.sent:
+            return NotStoredError(f"{call.what}: {reason}; nothing was stored")
         return OutcomeUnknownError(
-            f"{call.what}: {where} {state} in time; whether it was stored is not known, read it to see"
+            f"{call.what}: {reason}; whether it was stored is not known, read it to see"
         )
+
+    def diagnosis(self) -> str | None:
+        """Why a call may have no answer, as far as it is known."""
+        return self.diagnose() if self.diagnose is not None else None
 
     async def _answered(self, answer: Msg) -> None:
         token = answer.subject[len(self._inbox) :]

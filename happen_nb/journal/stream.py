@@ -176,8 +176,14 @@ class Stream:
         """
         info = await self._find()
         if info is None:
-            raise HappenError(f'the space "{self.subjects.space}" was dropped; connect again to begin anew')
+            raise HappenError(self.dropped)
         return info
+
+    @property
+    def dropped(self) -> str:
+        """The message for a space that no longer exists."""
+        why = self.connection.diagnosis() or "it was dropped; connect again to start anew"
+        return f'the space "{self.subjects.space}" no longer exists: {why}'
 
     async def _find(self) -> Info | None:
         """Ask until it is clear: just after a server's start it says 'stream not found' for a moment."""

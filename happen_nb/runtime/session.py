@@ -147,7 +147,9 @@ class Session:
 
     async def change(self, options: Options) -> None:
         """Store options that were given explicitly."""
-        self._info = await self.stream.ensure(options)
+        before, self._info = self.info, await self.stream.ensure(options)
+        if self._info.created != before.created:
+            await self._follower.check()  # it was dropped, and is made anew
 
     async def close(self) -> None:
         """Let others take over, stop following and disconnect."""

@@ -24,6 +24,13 @@ class Membership:
         self._socket.connect(("127.0.0.1", port))
         self._socket.sendall(line.encode())
 
+    def report_full(self) -> None:
+        """Report that nats-server could not write: it is started anew when there is room."""
+        try:
+            self._socket.sendall(b"full\n")
+        except OSError:
+            return  # the supervisor is gone, and nats-server with it
+
     def hear(self, deadline: float | None) -> list[str] | None:
         """The words of the next line; None at the end of the connection or when the time is up."""
         try:

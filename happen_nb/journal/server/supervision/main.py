@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 
-from . import belongings, system
+from . import belongings, disk, system
 from . import hints as hints_file
 from . import lock as lock_file
 from .hints import Hints
@@ -111,6 +111,7 @@ class Supervisor:
                 self.members.serve(self._patience())
                 self._look_after_server()
                 self._look_after_folder()
+                self._look_after_disk()
         finally:
             self._end()
 
@@ -206,6 +207,12 @@ class Supervisor:
             self.stopping = self.gone = True
         elif not hints_file.read(self.folder).host and not belongings.foreign(self.folder):
             self._publish()
+
+    def _look_after_disk(self) -> None:
+        """Start nats-server anew when there is room again: until then it stores nothing, and never would."""
+        if self.members.disk_is_full and not self.gone and disk.has_room(self.folder):
+            self.members.disk_is_full = False
+            self.server.kill()
 
     def _end(self) -> None:
         """Say that nobody serves, let nobody in, end the server, and only then let go of the lock."""

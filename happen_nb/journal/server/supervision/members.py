@@ -6,6 +6,7 @@ A line each way, so joining costs one round trip::
     supervisor  hello <answer>                        at once; proves that this is not someone else's port
     supervisor  welcome <url> <name> <sync>           nats-server takes connections; again after a restart
     supervisor  error <text>                          it cannot be started
+    kernel      full                                  nats-server could not write: the disk is full
 
 A supervisor that asks whether another one lives says ``ping <ask>`` and gets ``pong <answer>``.
 """
@@ -59,6 +60,8 @@ class Members:
         self.joined: set[Connection] = set()
         self._strangers: list[Connection] = []
         self.ever = False
+        self.disk_is_full = False
+        """A member reported that nats-server could not write; whoever makes room for it resets this."""
         self.last_left = time.monotonic()
 
     @property
@@ -99,6 +102,8 @@ class Members:
             self._drop(connection)
         elif connection not in self.joined:
             self._hear_stranger(connection, heard)
+        elif b"full\n" in heard:
+            self.disk_is_full = True
 
     def _hear_stranger(self, connection: Connection, heard: bytes) -> None:
         connection.heard += heard

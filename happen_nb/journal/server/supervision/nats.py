@@ -122,6 +122,11 @@ class NatsProcess:
         """Whether it takes connections: only when all it has stored is loaded."""
         return name_at(self.port) == self.name
 
+    def kill(self) -> None:
+        """End it at once; all that it has acknowledged is written."""
+        if self.process is not None:
+            self.process.kill()
+
     def stop(self, *, at_once: bool = False) -> None:
         """End it: after it has stored everything, or at once because its folder is gone."""
         if self.process is None:
