@@ -287,8 +287,17 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             registry.leave(server)
             return registry.add(target, name, same)
         _diagnose_by(session, server)
+
+        def moved(url: str) -> None:
+            bridge().soon(session.connection.moved, url)
+
+        def closed(space: Space) -> None:
+            if server is not None:
+                server.off_moved(moved)
+            registry.remove(space)
+
         if server is not None:
-            server.on_moved(lambda url: bridge().soon(session.connection.moved, url))
+            server.on_moved(moved)
 
         async def open_other(other: str) -> tuple[Space, bool]:
             """A space beside this one, and whether it was opened just now."""
@@ -296,7 +305,7 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             space = await on_io(_open(target, other, Options()))
             return space, space not in known
 
-        return registry.add(target, name, Space(name, session, server, open_other, registry.remove))
+        return registry.add(target, name, Space(name, session, server, open_other, closed))
 
 
 def _diagnose_by(session: Session, server: NatsServer | None) -> None:

@@ -385,13 +385,15 @@ class Connection:
         """Send again what has no answer yet, and fail what has no time left."""
         self._timer = None
         now = self._loop.time()
+        late = any(call.due <= now and not call.future.done() for call in self._calls.values())
+        reason = self.diagnosis() if late else None
         for call in self._calls.values():
             if call.future.done():
                 continue
             if call.deadline <= now:
                 call.future.set_exception(self._timed_out(call))
                 continue
-            if call.due <= now and (reason := self.diagnosis()):
+            if call.due <= now and reason:
                 call.future.set_exception(self._unanswered(call, reason))
                 continue
             if call.due <= now:

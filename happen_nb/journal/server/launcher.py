@@ -139,6 +139,10 @@ class NatsServer:
         """
         self._callbacks.append(callback)
 
+    def off_moved(self, callback: Callable[[str], None]) -> None:
+        """Stop calling it."""
+        self._callbacks.remove(callback)
+
     @property
     def identity(self) -> tuple[int, int]:
         """Tells the store from one that is made in the same folder after this one was removed."""
