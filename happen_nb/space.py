@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.watch import Watch
+
+log = logging.getLogger("happen_nb")
 
 SETTLE_LOOK = 0.002
 """Seconds between looks at whether all is done."""
@@ -123,7 +126,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         name : str
             1 to 64 of ``A-Z a-z 0-9 _ -``.
         initial : mapping, optional
-            The state to begin with; committed only if the node has none, in whatever process.
+            The state to begin with; committed only if the node has none, in whatever process. Otherwise
+            it is not used, and a notice names the node's revision.
 
         Raises
         ------
@@ -149,8 +153,23 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         newest = self._session.replica.newest(name)
         if state is not None:
             await node.state._begin(state)
+            self._notice_unused(name, newest)
         self._local[name] = newest
         return node
+
+    def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
+        """Log that an initial state was not used: the node had one, or another process was first."""
+        record, session = self._session.replica.newest(name), self._session
+        if record is None or record.deleted:
+            return
+        first = before is None or before.deleted
+        own = (record.id or "").startswith(session.address)
+        if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
+            log.warning(
+                'node "%s" is at revision %s: initial is not used; connect(fresh=True) begins anew',
+                name,
+                f"{record.revision:,}",
+            )
 
     def _is_local(self, name: str, newest: CommitRecord | None) -> bool:
         """Whether this process made the node, and nobody has deleted it since."""
