@@ -14,7 +14,6 @@ from happen_nb.errors import (
     ClosedError,
     ForkedError,
     HappenTimeoutError,
-    HistoryGoneError,
     SpaceInUseError,
 )
 from happen_nb.failures import Failures
@@ -34,7 +33,7 @@ from happen_nb.shown import Shown
 from happen_nb.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -345,7 +344,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
-    def fork(self, name: str, *, at: Any = None) -> Space:
+    def fork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
         """A new space on the same server that begins with the states of this one.
 
         Parameters
@@ -354,23 +353,28 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             The new space's; one that is not empty is refused.
         at : datetime or Commit, optional
             With the states as they were then.
+        without : iterable of str, optional
+            Leave these nodes out.
 
         Raises
         ------
         ValueError
             The target is not empty.
+        StateError
+            Some states cannot be copied: other clients wrote what is no state, or under a key that is no
+            node name. The message names them all.
         HistoryGoneError
             Some states of that moment are not stored any more; names them all.
         """
-        return wait_for(self._fork(name, at))
+        return wait_for(self._fork(name, at, without))
 
-    async def afork(self, name: str, *, at: Any = None) -> Space:
+    async def afork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
         """`fork`, to await."""
-        return await wait_in_loop(self._fork(name, at))
+        return await wait_in_loop(self._fork(name, at, without))
 
-    async def _fork(self, name: str, at: Any) -> Space:
+    async def _fork(self, name: str, at: Any, without: Iterable[str]) -> Space:
         check_name(name, "space")
-        states = await self._states(at)
+        states = await self._states(at, without)
         target, opened = await self._opener(name)
         if target is self or not target._session.replica.empty():
             if opened:
@@ -384,24 +388,22 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             raise
         try:
             await on_io(target._session.change(self._session.info.options))
+            await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
                 await (await target._create_node(node, None)).state._begin(state)
+            await on_io(target._session.stream.mark_unfinished(""))
         except BaseException:
             await target._drop(force=True)
             raise
         target._local.clear()
         return target
 
-    async def _states(self, at: Any) -> dict[str, FrozenDict]:
-        if at is None:
-            await on_io(self._session.fresh(self._session.timeout))
-            records = self._session.replica.cut().nodes
-            return {name: record.state for name, record in records.items() if not record.deleted}
-        moment = await self._at(at)
-        if moment.gone:
-            gone = ", ".join(moment.gone)
-            raise HistoryGoneError(f"fork: the states of {gone} at that moment are not stored any more")
-        return dict(moment)
+    async def _states(self, at: Any, without: Iterable[str]) -> dict[str, FrozenDict]:
+        if at is not None:
+            return (await self._at(at)).to_fork(without)
+        await on_io(self._session.fresh(self._session.timeout))
+        records = self._session.replica.cut().nodes
+        return Moment({name: each for name, each in records.items() if not each.deleted}).to_fork(without)
 
     def drop(self) -> None:
         """Remove the space for good, with all it holds, and close it.

@@ -31,6 +31,8 @@ YOUNG = 60.0
 """Seconds for which no commit is trimmed, so that followers that lag still see it."""
 TRIM_BATCH = 1000
 """Commits that are trimmed at once, at most."""
+UNFINISHED = "happen.unfinished"
+"""In the metadata of a stream that a fork still fills: the space that it copies."""
 NOT_FOUND = 10059
 NO_PEERS = 10005
 EXISTS_DIFFERENTLY = 10058
@@ -73,6 +75,8 @@ class Info:
     replicas: int
     history: int
     event_ttl: int
+    unfinished: str = ""
+    """The space that a fork was copying into this one when it was last looked at; empty if none."""
 
     @property
     def options(self) -> Options:
@@ -91,6 +95,7 @@ def _info(answer: dict[str, Any]) -> Info:
         config["num_replicas"],
         int(metadata.get("happen.history", HISTORY)),
         int(metadata.get("happen.event_ttl", EVENT_TTL)),
+        metadata.get(UNFINISHED, ""),
     )
 
 
@@ -140,9 +145,12 @@ class Stream:
             history=options.history or info.history,
             event_ttl=options.event_ttl or info.event_ttl,
         )
-        if wanted == info:
-            return info
-        config = self._config(Options(wanted.history, wanted.event_ttl, wanted.replicas))
+        return info if wanted == info else await self._update(wanted)
+
+    async def _update(self, wanted: Info) -> Info:
+        config = self._config(wanted.options)
+        if wanted.unfinished:
+            config["metadata"][UNFINISHED] = wanted.unfinished
         answer = await self._api("UPDATE", config)
         if error := answer.get("error"):
             raise server_error(f'changing the space "{self.subjects.space}"', error)
@@ -165,6 +173,17 @@ class Stream:
             "deny_delete": True,
             "metadata": options.metadata(),
         }
+
+    async def mark_unfinished(self, source: str) -> Info:
+        """Mark the space as one that a fork of `source` still fills; with "" it is whole."""
+        return await self._update(replace(await self.info(), unfinished=source))
+
+    async def start_over(self, info: Info) -> Info:
+        """Empty a space that a fork has left unfinished; what is stored after `info` stays."""
+        answer = await self._api("PURGE", {"seq": info.last + 1})
+        if error := answer.get("error"):
+            raise server_error(f'emptying the space "{self.subjects.space}"', error)
+        return await self.mark_unfinished("")
 
     async def info(self) -> Info:
         """The stream now, by its leader.
@@ -285,6 +304,8 @@ async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]
     """The spaces on a server, by name."""
     found: list[SpaceInfo] = []
     for name, state in (await space_states(connection, timeout)).items():
+        if state["unfinished"]:
+            continue  # a fork fills it, or was killed while it did
         nodes = await _count_nodes(connection, Subjects(name), timeout)
         found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
     return found
@@ -302,7 +323,8 @@ async def space_states(connection: Connection, timeout: float) -> dict[str, dict
         for stream in streams:
             name = space_of(stream["config"]["name"])
             if name is not None:
-                found[name] = stream["state"]
+                mark = stream["config"].get("metadata", {}).get(UNFINISHED, "")
+                found[name] = {**stream["state"], "unfinished": mark}
         offset += len(streams)
         if not streams or offset >= answer["total"]:
             return dict(sorted(found.items()))

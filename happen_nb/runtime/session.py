@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import (
+    ClosedError,
+    HappenError,
+    HappenTimeoutError,
+    NotStoredError,
+    OutcomeUnknownError,
+    SpaceInUseError,
+)
 from happen_nb.journal import append, history, wire
 from happen_nb.journal.append import BatchLostError, RefusedError
 from happen_nb.journal.connection import Connection
@@ -122,7 +129,7 @@ class Session:
         connection = await Connection.open(servers, credentials, timeout=timeout)
         self = cls(connection, Subjects(space), incarnation, timeout)
         try:
-            self._info = await self.stream.ensure(options)
+            self._info = await self._whole(await self.stream.ensure(options))
             await connection.subscribe(self.subjects.who, self._answer_who)
             await connection.subscribe(self.subjects.live_prefix + incarnation, self._answer_live)
             await connection.subscribe(self.subjects.reply_prefix + self.address, self.dispatch.answers.hear)
@@ -133,6 +140,28 @@ class Session:
             await self.close()
             raise
         return self
+
+    async def _whole(self, info: Info) -> Info:
+        """Start over with a space whose fork was killed.
+
+        Raises
+        ------
+        SpaceInUseError
+            The fork still goes on.
+        """
+        if not info.unfinished:
+            return info
+        if others := await self.others():
+            raise SpaceInUseError(
+                f'the space "{self.subjects.space}" is still being filled by a fork of "{info.unfinished}" '
+                f"({', '.join(others)}); connect when it is whole"
+            )
+        log.warning(
+            'the space "%s" starts over, empty: the process that forked "%s" into it was killed',
+            self.subjects.space,
+            info.unfinished,
+        )
+        return await self.stream.start_over(info)
 
     @property
     def info(self) -> Info:
