@@ -63,9 +63,20 @@ def occupied(store: Path) -> tuple[Survey, str]:
     """
     found = survey(store)
     there = people(attendance_of(found))
-    if not there:
+    if not there and not _is_kept_running(store):
         found = at_rest(store)
     return found, describe(found, there) if found.held else ""
+
+
+def _is_kept_running(store: Path) -> bool:
+    """Whether ``happen server`` runs on a store."""
+    try:
+        held = lock.try_take(str(store / FOREGROUND), make=False)
+    except OSError:
+        return False
+    if held is not None:
+        os.close(held)
+    return held is None
 
 
 def at_rest(store: Path, seconds: float = PATIENCE) -> Survey:

@@ -113,7 +113,7 @@ def _introduce(server: NatsServer, store: Path, *, show_token: bool) -> None:
 def _end(server: NatsServer, store: Path) -> None:
     """Leave; and wait until nothing runs any more, unless others are there."""
     there = _others(store)
-    server.close()
+    server.close(at_once=True)
     if there:
         tell(f"left; the server runs on until these have left too: {there}")
         return

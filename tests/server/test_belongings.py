@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from processes import eventually, is_at_rest
+from processes import end_everything_of, eventually, is_at_rest
 
 import happen_nb as happen
 from happen_nb.errors import HappenConnectionError
@@ -81,7 +81,7 @@ def test_other_files_beside_a_server_stay(tmp_path):
         (tmp_path / name).write_text(name)
     (tmp_path / "server.json.4711.tmp").write_text("left by a killed supervisor")
 
-    join(tmp_path).close()
+    join(tmp_path).close(at_once=True)
     assert eventually(lambda: is_at_rest(tmp_path))
     left = remove_store(tmp_path)
 
@@ -106,7 +106,7 @@ def test_a_store_of_version_0_1_opens_with_its_port_and_token(tmp_path):
     server = join(tmp_path)
 
     assert (server.url, server.token) == (f"nats://127.0.0.1:{port}", "0123456789abcdef0123456789abcdef")
-    server.close()
+    server.close(at_once=True)
     assert eventually(lambda: is_at_rest(tmp_path))
 
 
@@ -115,14 +115,14 @@ def test_a_file_that_a_power_failure_left_empty_is_no_obstacle(tmp_path):
         (tmp_path / name).write_bytes(b"\0" * 200)
     server = join(tmp_path)
     assert server.running
-    server.close()
+    server.close(at_once=True)
     assert eventually(lambda: is_at_rest(tmp_path))
 
 
 def test_a_store_that_is_open_to_others_is_closed_to_them(folder):
     folder.mkdir()
     folder.chmod(0o777)
-    join(folder).close()
+    join(folder).close(at_once=True)
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -141,7 +141,7 @@ def test_a_folder_with_other_files_that_others_can_write_in_is_refused(tmp_path)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 def test_a_server_file_of_another_user_is_not_believed(folder):
-    join(folder).close()
+    join(folder).close(at_once=True)
     assert eventually(lambda: is_at_rest(folder))
     os.chown(folder / "server.json", 65534, 65534)
     with pytest.raises(HappenConnectionError, match=r"its server\.json is not a file of yours"):
@@ -190,8 +190,10 @@ def test_only_folders_that_nobody_else_could_have_made_are_swept(tmp_path):
 
 
 def test_the_copy_of_a_store_is_another_space_in_the_same_process(folder, tmp_path):
+    server = join(folder)
     with happen.connect(store=folder, name="shop") as space:
         space.create_node("n", initial={"from": "original"})
+    server.close(at_once=True)
     assert eventually(lambda: is_at_rest(folder))
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
@@ -200,4 +202,5 @@ def test_the_copy_of_a_store_is_another_space_in_the_same_process(folder, tmp_pa
     with original as first, happen.connect(store=copy, name="shop") as second:
         second.create_node("n").state.set({"from": "copy"})
         assert first.create_node("n").state.get(fresh=True) == {"from": "original"}
-    assert eventually(lambda: is_at_rest(folder) and is_at_rest(copy))
+    for store in (folder, copy):
+        end_everything_of(store)

@@ -6,10 +6,11 @@ import os
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
-from processes import eventually, is_at_rest, servers_of
+from processes import eventually, is_at_rest, servers_of, stop
 
 import happen_nb as happen
 from happen_nb.runtime.bridge import bridge
@@ -28,9 +29,10 @@ def space(folder):
 def stopped(space):
     """Stops the server while a block runs, so that no call has an answer."""
     pid = space.server.pid
-    os.kill(pid, signal.SIGSTOP)
+    stop(pid)
     yield
-    os.kill(pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):  # it was started anew
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_call_without_an_answer_names_a_full_disk(space, folder, monkeypatch, stopped):
@@ -46,7 +48,7 @@ def test_after_a_failed_write_the_server_is_started_anew_when_there_is_room(spac
     broken = space.server.pid
     with (folder / "server.log").open("a") as log:
         log.write(f"[{broken}] 2026/11/28 20:00:00.000000 [ERR] write 2.blk: no space left on device\n")
-    os.kill(broken, signal.SIGSTOP)  # as it is after a failed write: it answers nothing any more
+    stop(broken)  # as it is after a failed write: it answers nothing any more
 
     assert node.state.set({"n": 2}, timeout=60).revision == 2
 

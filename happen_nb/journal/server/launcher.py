@@ -183,12 +183,20 @@ class NatsServer:
             "and the server stores again automatically"
         )
 
-    def close(self) -> None:
-        """Leave; the server ends soon after the last one has left. Again: nothing."""
+    def close(self, *, at_once: bool = False) -> None:
+        """Leave; the server ends soon after the last one has left. Again: nothing.
+
+        Parameters
+        ----------
+        at_once : bool, optional
+            End it without waiting whether somebody joins again, as a kernel does that restarts.
+        """
         self._closed = True
         _open_servers.discard(self)
         membership = self._membership
         if membership is not None:
+            if at_once:
+                membership.report_done()
             membership.leave()  # the thread that waits there sees it, and puts everything away
 
     def after_fork_in_child(self) -> None:

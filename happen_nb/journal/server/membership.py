@@ -26,8 +26,15 @@ class Membership:
 
     def report_full(self) -> None:
         """Report that nats-server could not write: it is started anew when there is room."""
+        self._tell(b"full\n")
+
+    def report_done(self) -> None:
+        """Report that nobody is going to join again soon: if this one is the last, all ends at once."""
+        self._tell(b"done\n")
+
+    def _tell(self, line: bytes) -> None:
         try:
-            self._socket.sendall(b"full\n")
+            self._socket.sendall(line)
         except OSError:
             return  # the supervisor is gone, and nats-server with it
 

@@ -133,7 +133,8 @@ class Supervisor:
         self.stopping = True
 
     def _is_used(self) -> bool:
-        grace = 0.0 if self.temporary and self.members.ever else GRACE
+        at_once = self.members.done or (self.temporary and self.members.ever)
+        grace = 0.0 if at_once else GRACE
         return bool(self.members.joined) or time.monotonic() - self.members.last_left < grace
 
     def _patience(self) -> float:
