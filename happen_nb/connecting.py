@@ -8,6 +8,7 @@ import secrets
 import threading
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from happen_nb.journal.credentials import Credentials
@@ -55,6 +56,8 @@ TIMEOUT = 5.0
 TIMEOUT_REPLICATED = 15.0
 JOIN_TIMEOUT = 10.0
 """Seconds that an embedded server may take to start on a slow machine."""
+RECONNECT_TIMEOUT = 1.0
+"""Seconds in which a connection is back when its server is."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +101,14 @@ class Registry:
             self.spaces[target, name] = space
         return space
 
-    def same(self, session: Session) -> Space | None:
-        """A space that is open already, by whatever address."""
+    async def same(self, session: Session) -> Space | None:
+        """A space that is open already, by whatever address; on the IO thread."""
         for space in list(self.spaces.values()):
-            if space._session.identity == session.identity:
-                return space
+            other = space._open_session
+            if other is not None and other.identity[:2] == session.identity[:2]:
+                await other.connection.wait_connected(RECONNECT_TIMEOUT)
+                if other.identity == session.identity:
+                    return space
         return None
 
     def remove(self, space: Space) -> None:
@@ -327,8 +333,9 @@ async def _open(target: Target, name: str, options: Options) -> Space:
     async with registry.opening:
         known = registry.spaces.get((target, name))
         if known is not None:
-            if options != Options():
-                await known._session.change(options)
+            if options != Options() or known._session.connection.connected:
+                await known._session.change(options)  # makes the space anew if it was dropped meanwhile
+            _diagnose_by(known._session, None if known.server is None else known.server._embedded)
             return known
         server = await registry.join(target) if target.embedded else None
         try:
@@ -336,13 +343,23 @@ async def _open(target: Target, name: str, options: Options) -> Space:
         except BaseException:
             registry.leave(server)
             raise
-        same = registry.same(session)
+        same = await registry.same(session)
         if same is not None:
             await session.close()
             registry.leave(server)
             return registry.add(target, name, same)
+        _diagnose_by(session, server)
+
+        def moved(url: str) -> None:
+            bridge().soon(session.connection.moved, url)
+
+        def closed(space: Space) -> None:
+            if server is not None:
+                server.off_moved(moved)
+            registry.remove(space)
+
         if server is not None:
-            server.on_moved(lambda url: bridge().soon(session.connection.moved, url))
+            server.on_moved(moved)
 
         async def open_other(other: str) -> tuple[Space, bool]:
             """A space beside this one, and whether it was opened just now."""
@@ -350,7 +367,13 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             space = await on_io(_open(target, other, Options()))
             return space, space not in known
 
-        return registry.add(target, name, Space(name, session, server, open_other, registry.remove))
+        return registry.add(target, name, Space(name, session, server, open_other, closed))
+
+
+def _diagnose_by(session: Session, server: NatsServer | None) -> None:
+    """Have the embedded server asked why a call has no answer."""
+    if server is not None:
+        session.connection.diagnose = partial(server.diagnose, server.identity)
 
 
 async def _join(target: Target) -> NatsServer:

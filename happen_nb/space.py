@@ -13,17 +13,15 @@ from happen_nb.errors import (
     ClosedError,
     ForkedError,
     HappenTimeoutError,
-    HistoryGoneError,
-    InvalidNameError,
     SpaceInUseError,
     SpaceNotEmptyError,
-    StateError,
 )
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
 from happen_nb.journal import eventlog
 from happen_nb.model import arguments
 from happen_nb.model.values import freeze_initial
+from happen_nb.moment import Moment
 from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
 from happen_nb.readings import Timeout, refuse_in_callback
@@ -130,7 +128,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         name : str
             1 to 64 of ``A-Z a-z 0-9 _ -``.
         initial : mapping, optional
-            The state to begin with; committed only if the node has none, in whatever process.
+            The state to begin with; committed only if the node has none, in whatever process. Otherwise
+            it is not used, and a notice names the node's revision.
 
         Raises
         ------
@@ -156,8 +155,23 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         newest = self._session.replica.newest(name)
         if state is not None:
             await node.state._begin(state)
+            self._notice_unused(name, newest)
         self._local[name] = newest
         return node
+
+    def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
+        """Log that an initial state was not used: the node had one, or another process was first."""
+        record, session = self._session.replica.newest(name), self._session
+        if record is None or record.deleted:
+            return
+        first = before is None or before.deleted
+        own = (record.id or "").startswith(session.address)
+        if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
+            log.warning(
+                'node "%s" is at revision %s: initial is not used; connect(fresh=True) begins anew',
+                name,
+                f"{record.revision:,}",
+            )
 
     def _is_local(self, name: str, newest: CommitRecord | None) -> bool:
         """Whether this process made the node, and nobody has deleted it since."""
@@ -281,10 +295,10 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     async def _refuse_others(self, call: str, way_out: str) -> None:
         others = await on_io(self._session.others())
         if others:
-            who = ", ".join(f"process {other['pid']} on {other['host']}" for other in others)
+            who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
-    def fork(self, name: str, *, at: Any = None) -> Space:
+    def fork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
         """Make a new space on the same server that starts from the states of this one.
 
         Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
@@ -296,6 +310,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             The name of the new space.
         at : datetime, Event or Commit, optional
             Start from the states at that time, as `at` returns them.
+        without : iterable of str, optional
+            Leave these nodes out.
 
         Returns
         -------
@@ -306,6 +322,9 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         ------
         SpaceNotEmptyError
             The target holds states or events already.
+        StateError
+            Some states cannot be copied: other clients wrote what is no state, or under a key that is no
+            node name. The message names them all.
         HistoryGoneError
             Some states of that time are no longer stored; the message names all their nodes.
 
@@ -318,15 +337,15 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         ({'open': 1}, {'open': 2})
         >>> what_if.drop()
         """
-        return wait_for(self._fork(name, at))
+        return wait_for(self._fork(name, at, without))
 
-    async def afork(self, name: str, *, at: Any = None) -> Space:
+    async def afork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
         """`fork`, to await."""
-        return await wait_in_loop(self._fork(name, at))
+        return await wait_in_loop(self._fork(name, at, without))
 
-    async def _fork(self, name: str, at: Any) -> Space:
+    async def _fork(self, name: str, at: Any, without: Iterable[str]) -> Space:
         check_name(name, "space")
-        states = await self._states(at)
+        states = await self._states(at, without)
         target, opened = await self._opener(name)
         if target is self or not await target._is_empty():
             if opened:
@@ -335,9 +354,17 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
                 f'fork: the space "{name}" is not empty; take another name, or drop() it first'
             )
         try:
+            await target._refuse_others("fork", "take another name, or close it there first")
+        except SpaceInUseError:
+            if opened:
+                await target._close()
+            raise
+        try:
             await on_io(target._session.change(self._session.info.options))
+            await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
                 await (await target._create_node(node, None)).state._begin(state)
+            await on_io(target._session.stream.mark_unfinished(""))
         except BaseException:
             await target._drop(force=True)
             raise
@@ -350,18 +377,14 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             return False
         return not await on_io(eventlog.heads(self._session.stream, lambda _: True, limit=1))
 
-    async def _states(self, at: Any) -> dict[str, FrozenDict]:
-        if at is None:
-            await on_io(self._session.fresh(self._session.timeout))
-            records = self._session.replica.cut().nodes
-            for record in records.values():
-                record.check()
-            return _copyable(record for record in records.values() if not record.deleted)
-        moment = await self._at(at)
-        if moment.gone:
-            gone = ", ".join(moment.gone)
-            raise HistoryGoneError(f"fork: the states of {gone} at that moment are not stored any more")
-        return _copyable(moment._then(name).record for name in moment)
+    async def _states(self, at: Any, without: Iterable[str]) -> dict[str, FrozenDict]:
+        if at is not None:
+            return (await self._at(at)).to_fork(without)
+        await on_io(self._session.fresh(self._session.timeout))
+        records = self._session.replica.cut().nodes
+        for record in records.values():
+            record.check()
+        return Moment({name: each for name, each in records.items() if not each.deleted}).to_fork(without)
 
     def drop(self) -> None:
         """Delete the space permanently, with everything that it holds, and close it.
@@ -460,15 +483,3 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _copyable(records: Iterable[CommitRecord]) -> dict[str, FrozenDict]:
-    """The states by name, without those that another client stored and no node could have."""
-    states: dict[str, FrozenDict] = {}
-    for record in records:
-        try:
-            check_name(record.node, "node")
-            states[record.node] = record.state
-        except (InvalidNameError, StateError) as error:
-            log.warning("fork leaves out what another client stored: %s", error)
-    return states

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import (
+    ClosedError,
+    HappenError,
+    HappenTimeoutError,
+    NotStoredError,
+    OutcomeUnknownError,
+    SpaceInUseError,
+)
 from happen_nb.journal import append, exchange, fields, history, wire
 from happen_nb.journal.append import RefusedError, Resend
 from happen_nb.journal.connection import Connection
@@ -41,6 +48,8 @@ BODY_ROOM = wire.BODY_ROOM
 QUESTION_BYTES = 250_000
 """Bytes of the ids in one question; what asks for more asks several."""
 TRIM_EVERY = 256
+JUST_GONE = 0.1
+"""Seconds within which the server notices that a process on its machine has ended."""
 STALLED = 1.0
 """Seconds after which a wait for the follower makes it look again."""
 
@@ -120,7 +129,7 @@ class Session:
         connection = await Connection.open(servers, credentials, timeout=timeout)
         self = cls(connection, Subjects(space), incarnation, timeout)
         try:
-            self._info = await self.stream.ensure(options)
+            self._info = await self._whole(await self.stream.ensure(options))
             connection.is_gone = self._is_gone
             await connection.subscribe(self.subjects.who, self._answer_who)
             await connection.subscribe(self.subjects.live_prefix + incarnation, self._answer_live)
@@ -133,6 +142,28 @@ class Session:
             raise
         return self
 
+    async def _whole(self, info: Info) -> Info:
+        """Start over with a space whose fork was killed.
+
+        Raises
+        ------
+        SpaceInUseError
+            The fork still goes on.
+        """
+        if not info.unfinished:
+            return info
+        if others := await self.others():
+            raise SpaceInUseError(
+                f'the space "{self.subjects.space}" is still being filled by a fork of "{info.unfinished}" '
+                f"({', '.join(others)}); connect when it is whole"
+            )
+        log.warning(
+            'the space "%s" starts over, empty: the process that forked "%s" into it was killed',
+            self.subjects.space,
+            info.unfinished,
+        )
+        return await self.stream.start_over(info)
+
     @property
     def info(self) -> Info:
         """The stream as it was when the session opened or last looked."""
@@ -140,13 +171,15 @@ class Session:
         return self._info
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """Tells this space from every other on any server."""
-        return self.subjects.stream, self.info.created
+    def identity(self) -> tuple[str, str, str]:
+        """Tells this space from every other on any server, also from its copy in another store."""
+        return self.subjects.stream, self.info.created, self.connection.server_id
 
     async def change(self, options: Options) -> None:
         """Store options that were given explicitly."""
-        self._info = await self.stream.ensure(options)
+        before, self._info = self.info, await self.stream.ensure(options)
+        if self._info.created != before.created:
+            await self._follower.check()  # it was dropped, and is made anew
 
     async def close(self) -> None:
         """Let others take over, stop following and disconnect."""
@@ -440,10 +473,13 @@ class Session:
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
         return [answer for answer in answers if answer]
 
-    async def others(self) -> list[dict[str, Any]]:
-        """The other processes that are connected to the space now."""
-        found = await present(self.connection, self.subjects)
-        return [other for other in found if other["incarnation"] != self.incarnation]
+    async def others(self) -> list[str]:
+        """The other processes that are connected to the space now, named for a person."""
+        found = await present(self.connection, self.subjects, wait=self.timeout)
+        if found:  # one that was just killed is still listed for an instant
+            await asyncio.sleep(JUST_GONE)
+            found = await present(self.connection, self.subjects, wait=self.timeout)
+        return found
 
     # -- the whole space -----------------------------------------------------------------------------
 
