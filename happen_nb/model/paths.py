@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
 from happen_nb.errors import PathError
@@ -15,6 +17,8 @@ Selector: TypeAlias = Callable[[Any], Any] | Path
 
 
 _MOST_DIGITS: Final = 18  # no list is longer
+_LOOKED_AT: Final = 1_000  # keys that a hint compares
+_NAMED: Final = 2  # keys that it names
 
 
 class _Missing(Enum):
@@ -138,6 +142,41 @@ def lookup(value: Any, path: Path, default: Any = None) -> Any:
         else:
             return default
     return value
+
+
+def missing_hint(state: Any, path: Path) -> str | None:
+    """Explain why there is nothing at a path; None if there is something, or nothing like it.
+
+    Examples
+    --------
+    >>> missing_hint({"temp": 20}, "tmp")
+    'nothing at tmp; there is temp'
+    >>> missing_hint({"rooms": [{"temp": 20}]}, "rooms.1.temp")
+    'nothing at rooms.1; rooms has 1 item'
+    >>> missing_hint({"temp": 20}, "temp"), missing_hint({"temp": 20}, "people")
+    (None, None)
+    """
+    steps = parse_path(path)
+    for at, step in enumerate(steps):
+        value = lookup(state, steps[:at])
+        if lookup(value, (step,), MISSING) is MISSING:
+            there = _near(value, steps[:at], step)
+            return there and f"nothing at {format_path(steps[: at + 1])}; {there}"
+    return None
+
+
+def _near(value: Any, above: Steps, step: str | int) -> str | None:
+    """What there is where a step was looked for, if it is of any help."""
+    if isinstance(value, list):
+        items = "1 item" if len(value) == 1 else f"{len(value):,} items"
+        return f"{format_path(above)} has {items}"
+    if not isinstance(value, dict):
+        return None
+    known = list(islice(value, _LOOKED_AT))
+    folded = {key.casefold(): key for key in known}
+    close = get_close_matches(str(step), known, n=_NAMED) or get_close_matches(str(step).casefold(), folded)
+    names = [format_path((*above, key if key in value else folded[key])) for key in close]
+    return f"there is {' and '.join(names)}" if names else None
 
 
 def select(value: Any, selector: Selector | None = None) -> Any:
