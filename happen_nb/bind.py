@@ -401,7 +401,8 @@ def _holds_bytes(widget: Any, trait: str) -> str | None:
         return None
     return (
         f"{kind}.{trait} holds bytes, which have no JSON form; "
-        f'use {kind.lower()}.observe(function, "{trait}") and commit what you need of them, such as a name, a text or base64"
+        f'use {kind.lower()}.observe(function, "{trait}") '
+        "and commit what you need of them, such as a name, a text or base64"
     )
 
 
