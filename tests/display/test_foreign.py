@@ -73,8 +73,7 @@ def test_failures_with_such_texts_are_shown_in_bounds(stuck):
         for each in (stuck, broken(fail), broken(lambda _: "x" * 30_000_000))
     ]
     shown = text.failures(made)
-    assert "not returned within 0.1 s" in shown
-    assert "cannot be shown: RuntimeError" in shown
+    assert shown.count("BrokenError: (its message cannot be shown: ") == 2
     assert len(shown) < 10_000
     assert len(html.failures(made)) < 100_000
 

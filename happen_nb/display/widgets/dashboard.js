@@ -162,6 +162,7 @@ function render({ model, el }) {
     connection = "no answer from the kernel";
     showTime();
   }, SILENT);
+  showTime();
   hello(AGAIN);
   return () => {
     clearTimeout(asking);
