@@ -36,9 +36,16 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
     or GitHub the still picture, anything else the text.
     """
 
+    _points = False
+    """Whether it has arrows for the mark under the pointer."""
+
     def _ipython_display_(self) -> None:
         empty = Figure({"layout": {"template": "none"}})
         if _undecided() or PLOTLY in empty._repr_mimebundle_(validate=False):
+            if self._points:
+                from happen_nb.display.widgets import pointing
+
+                pointing.show()
             raise NotImplementedError  # IPython then asks for the mime bundle
         super()._ipython_display_()
 

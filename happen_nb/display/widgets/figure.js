@@ -47,12 +47,26 @@ function render({ model, el }) {
   const box = document.createElement("div");
   el.append(box);
   let script = null;
+  let given = {}; // the layout as the kernel gave it
+  const zoomed = new Map(); // axis -> the range that its reader has chosen
 
   function draw() {
     if (!script) return;
     const { data, layout } = JSON.parse(model.get("figure"));
-    layout.uirevision ??= "kept";
+    given = structuredClone(layout);
+    layout.uirevision ??= "kept"; // what was switched off stays so, and ranges that the kernel does not give
+    for (const [axis, range] of zoomed) layout[axis] = { ...layout[axis], range, autorange: false };
     script.react(box, data, layout, { displaylogo: false });
+  }
+
+  function note(changes) {
+    for (const [axis] of Object.keys(changes).map((key) => key.split("."))) {
+      if (!/^[xy]axis\d*$/.test(axis)) continue;
+      const range = box.layout[axis]?.range;
+      const isReset = changes[`${axis}.autorange`] || String(range) === String(given[axis]?.range);
+      if (isReset || !range) zoomed.delete(axis);
+      else zoomed.set(axis, [...range]);
+    }
   }
 
   const watcher = new ResizeObserver(() => {
@@ -62,6 +76,7 @@ function render({ model, el }) {
     if (ends.signal.aborted) return;
     script = made;
     draw();
+    box.on("plotly_relayout", note);
     watcher.observe(el);
   });
   model.on("change:figure", draw);
