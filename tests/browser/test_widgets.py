@@ -348,11 +348,55 @@ def test_a_view_beside_the_notebook_shows_the_same_widget(lab, tab):
     tab.open("beside.ipynb")
     run(tab, 0, 1)
     tab.page.evaluate(SELECT, 1)
+    notebook = tab.page.evaluate("jupyterapp.shell.currentWidget.id")
     tab.command("notebook:create-output-view")
     beside = tab.page.locator(".jp-LinkedOutputView").get_by_role("slider")
     expect(beside).to_be_visible()
-    tab.page.evaluate("jupyterapp.shell.activateById(jupyterapp.shell.widgets('main').next().value.id)")
+    tab.page.evaluate("id => jupyterapp.shell.activateById(id)", notebook)
     run(tab, 2)
     for handle in (beside, cell(tab, 1).get_by_role("slider")):
         expect(handle).to_have_attribute("aria-valuenow", "7.0")
     assert tab.console_errors == tab.off_site == []
+
+
+CHAIN = """
+@stock.on("order.paid")
+def ship(event):
+    stock.broadcast("parcel.sent")
+
+stock.on("parcel.sent", lambda event: stock.state.set(happen.put("pens", 11)))
+orders.broadcast("order.paid", {"n": 1}).settle()
+"""
+LAST = """figure => {
+    const marks = figure.querySelectorAll(".scatterlayer .trace:last-of-type .point, .scatterlayer .point");
+    return [...marks].map(mark => {
+        const {left, top, width, height} = mark.getBoundingClientRect();
+        return [left + width / 2, top + height / 2];
+    });
+}"""
+
+
+def test_pointing_at_a_mark_shows_the_arrows_of_its_causes(lab, tab):
+    save(lab, "arrows.ipynb", [SET_UP, CHAIN, "space.timeline()"])
+    tab.open("arrows.ipynb")
+    run(tab, 0, 1, 2)
+    figure = output(tab, 2, "Timeline").locator(".js-plotly-plot")
+    arrows, shown = figure.locator(".hn-arrows path"), []
+    for x, y in figure.evaluate(LAST):
+        tab.page.mouse.move(x, y)
+        expect(figure.locator(".hovertext").first).to_be_visible()
+        shown.append(arrows.count())
+    assert max(shown) >= 3
+    assert all(shown)
+    tab.shoot("arrows", themes=["light"])
+    tab.page.mouse.move(5, 5)
+    expect(arrows).to_have_count(0)
+
+    tab.command("docmanager:save")
+    tab.page.evaluate(RESTART)
+    tab.load("arrows.ipynb")
+    output(tab, 2, "Timeline")
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+RESTART = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"

@@ -22,34 +22,34 @@ function draw(figure, arrow) {
   return path;
 }
 
+const followed = new WeakMap(); // figure -> what listened to it; plotly makes another when it draws a figure anew
+
 function follow(figure) {
-  const box = document.createElementNS(SVG, "svg");
+  const box = figure.querySelector(":scope > .hn-arrows") ?? document.createElementNS(SVG, "svg");
   box.setAttribute("class", "hn-arrows");
   box.setAttribute("aria-hidden", "true");
   box.style.cssText = "position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; z-index: 1";
+  figure.append(box);
   const clear = () => box.replaceChildren();
-  const show = ({ points }) => {
+  figure.on("plotly_hover", ({ points }) => {
     const arrows = (figure.layout.annotations ?? []).filter(isOf(points[0]));
     box.replaceChildren(...arrows.map((arrow) => draw(figure, arrow)));
-  };
-  figure.append(box);
-  figure.on("plotly_hover", show);
+  });
   for (const event of ["plotly_unhover", "plotly_relayout", "plotly_relayouting"]) figure.on(event, clear);
 }
 
 function render({ el }) {
+  const child = el.closest(".jp-OutputArea-child");
+  if (child) child.style.display = "none";
   const area = el.closest(".jp-OutputArea") ?? document.body;
-  const look = () => {
-    const child = el.closest(".jp-OutputArea-child");
-    if (child) child.style.display = "none";
-    for (const figure of area.querySelectorAll(".js-plotly-plot")) {
-      if (figure.on && !figure.querySelector(".hn-arrows")) follow(figure);
-    }
+  const look = ({ target }) => {
+    const figure = target.closest(".js-plotly-plot");
+    if (!figure?.on || followed.get(figure) === figure.on) return;
+    followed.set(figure, figure.on);
+    follow(figure);
   };
-  const watcher = new MutationObserver(look);
-  watcher.observe(area, { childList: true, subtree: true });
-  look();
-  return () => watcher.disconnect();
+  area.addEventListener("mouseover", look);
+  return () => area.removeEventListener("mouseover", look);
 }
 
 export default { render };
