@@ -367,13 +367,10 @@ def ship(event):
 stock.on("parcel.sent", lambda event: stock.state.set(happen.put("pens", 11)))
 orders.broadcast("order.paid", {"n": 1}).settle()
 """
-LAST = """figure => {
-    const marks = figure.querySelectorAll(".scatterlayer .trace:last-of-type .point, .scatterlayer .point");
-    return [...marks].map(mark => {
-        const {left, top, width, height} = mark.getBoundingClientRect();
-        return [left + width / 2, top + height / 2];
-    });
-}"""
+MARKS = """figure => [...figure.querySelectorAll(".scatterlayer .point")].map(mark => {
+    const {left, top, width, height} = mark.getBoundingClientRect();
+    return [left + width / 2, top + height / 2];
+})"""
 
 
 def test_pointing_at_a_mark_shows_the_arrows_of_its_causes(lab, tab):
@@ -382,12 +379,11 @@ def test_pointing_at_a_mark_shows_the_arrows_of_its_causes(lab, tab):
     run(tab, 0, 1, 2)
     figure = output(tab, 2, "Timeline").locator(".js-plotly-plot")
     arrows, shown = figure.locator(".hn-arrows path"), []
-    for x, y in figure.evaluate(LAST):
+    for x, y in figure.evaluate(MARKS):
         tab.page.mouse.move(x, y)
         expect(figure.locator(".hovertext").first).to_be_visible()
         shown.append(arrows.count())
     assert max(shown) >= 3
-    assert all(shown)
     tab.shoot("arrows", themes=["light"])
     tab.page.mouse.move(5, 5)
     expect(arrows).to_have_count(0)
