@@ -18,7 +18,8 @@ from happen_nb.display.spans import plain
 from happen_nb.errors import ClosedError, HappenError
 from happen_nb.failures import Failure
 from happen_nb.model.frozen import equal, thaw
-from happen_nb.model.paths import MISSING, Path, format_path, lookup, missing_hint, parse_path
+from happen_nb.model.hints import typo_hint
+from happen_nb.model.paths import MISSING, Path, format_path, lookup, parse_path
 from happen_nb.model.transforms import put
 from happen_nb.model.values import freeze
 from happen_nb.pulse import SLOW, Pulse
@@ -196,7 +197,7 @@ class Binding:
         self._hint = None
         if lookup(state, self._steps, MISSING) is not MISSING:
             return state
-        if (hint := missing_hint(state, self._steps)) is not None:
+        if (hint := typo_hint(state, self._steps)) is not None:
             self._hint = f"{hint}; the widget's value was committed to {format_path(self._steps)}"
         return put(self._steps, _stored(getattr(self.widget, self.trait)))(state)
 
@@ -279,7 +280,7 @@ class Binding:
         if self._is_deleted:
             self._mark(f'node "{self.node.name}" was deleted; create it again to use this {self._kind}')
         elif value is MISSING:
-            hint = missing_hint(state, self._steps)
+            hint = typo_hint(state, self._steps)
             self._mark("the state has no such place any more" + (f": {hint}" if hint else ""))
         elif self._tried is MISSING or not equal(self._tried, value):
             self._mark(None if self._shows(value) else self._cannot(value))

@@ -15,6 +15,7 @@ from happen_nb.display.widgets.figure import FigurePane, is_figure
 from happen_nb.display.widgets.pane import Pane
 from happen_nb.errors import ClosedError, HappenError
 from happen_nb.failures import Failure
+from happen_nb.model.hints import typo_hint
 from happen_nb.model.paths import missing_hint, parse_path, select
 from happen_nb.pulse import SLOW, Pulse
 from happen_nb.runtime.cells import cells
@@ -262,8 +263,10 @@ def _selected(state: FrozenDict, selector: Selector) -> tuple[Any, str | None]:
         value = select(state, selector)
     except (KeyError, IndexError, TypeError) as error:
         key = error.args[0] if isinstance(error, KeyError) and error.args else None
-        return None, missing_hint(state, (key,)) if isinstance(key, str) else None
-    return value, None if callable(selector) or value is not None else missing_hint(state, selector)
+        return None, typo_hint(state, (key,)) if isinstance(key, str) else None
+    if callable(selector) or value is not None:
+        return value, None
+    return value, missing_hint(state, selector) or None
 
 
 def live_of_state(state: State, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
