@@ -193,7 +193,11 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
 
     @property
     def _name(self) -> str:
-        return getattr(self._render or self._selector, "__qualname__", "live")
+        """The function's name; a callable object may have none, or one of any kind."""
+        name: object = None
+        with suppress(Exception):
+            name = getattr(self._render or self._selector, "__qualname__", None)
+        return name if isinstance(name, str) else "live"
 
     def _failed(self, error: BaseException) -> content.Content:
         """Keep a failure; show it in place of the value."""
