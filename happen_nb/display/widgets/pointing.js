@@ -1,8 +1,8 @@
 // Shows the arrows of the mark under the pointer, in the figures beside this widget. It shows nothing itself.
 
-const SVG = "http://www.w3.org/2000/svg";
 const HEAD = 7; // pixels of the tip of an arrow
 
+const element = (figure, name) => document.createElementNS(figure.querySelector("svg").namespaceURI, name);
 const isOf = ({ x, y }) => (arrow) => arrow.clicktoshow && arrow.xclick === x && arrow.yclick === y;
 
 function draw(figure, arrow) {
@@ -14,7 +14,7 @@ function draw(figure, arrow) {
   [x0, y0] = [x0 + right * arrow.startstandoff, y0 + down * arrow.startstandoff];
   [x, y] = [x - right * arrow.standoff, y - down * arrow.standoff];
   const wing = (side) => `${x - HEAD * (right + side * down * 0.5)} ${y - HEAD * (down - side * right * 0.5)}`;
-  const path = document.createElementNS(SVG, "path");
+  const path = element(figure, "path");
   path.setAttribute("d", `M ${x0} ${y0} L ${x} ${y} M ${wing(1)} L ${x} ${y} L ${wing(-1)}`);
   path.setAttribute("stroke", arrow.arrowcolor);
   path.setAttribute("stroke-width", arrow.arrowwidth);
@@ -25,7 +25,7 @@ function draw(figure, arrow) {
 const followed = new WeakMap(); // figure -> what listened to it; plotly makes another when it draws a figure anew
 
 function follow(figure) {
-  const box = figure.querySelector(":scope > .hn-arrows") ?? document.createElementNS(SVG, "svg");
+  const box = figure.querySelector(":scope > .hn-arrows") ?? element(figure, "svg");
   box.setAttribute("class", "hn-arrows");
   box.setAttribute("aria-hidden", "true");
   box.style.cssText = "position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; z-index: 1";
