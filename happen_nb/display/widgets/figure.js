@@ -51,12 +51,15 @@ function render({ model, el }) {
   const zoomed = new Map(); // axis -> the range that its reader has chosen
 
   function draw() {
-    if (!script) return;
-    const { data, layout } = JSON.parse(model.get("figure"));
+    const figure = model.get("figure");
+    if (!script || !figure) return;
+    const { data, layout } = JSON.parse(figure);
     given = structuredClone(layout);
     layout.uirevision ??= "kept"; // what was switched off stays so, and ranges that the kernel does not give
     for (const [axis, range] of zoomed) layout[axis] = { ...layout[axis], range, autorange: false };
+    const isFirst = !box.data;
     script.react(box, data, layout, { displaylogo: false });
+    if (isFirst) box.on("plotly_relayout", note);
   }
 
   function note(changes) {
@@ -76,7 +79,6 @@ function render({ model, el }) {
     if (ends.signal.aborted) return;
     script = made;
     draw();
-    box.on("plotly_relayout", note);
     watcher.observe(el);
   });
   model.on("change:figure", draw);
