@@ -41,8 +41,9 @@ class Pictures(Readings):
     ) -> Figure:
         """Draw what happened: a lane per node, events and commits as marks, time from left to right.
 
-        What would overlap is one mark with a count; long empty time is folded. Pointing at a mark tells what
-        it is, why it happened and what it led to; clicking it shows the arrows.
+        What would overlap is one mark with a count; long empty time is folded. Pointing at a mark shows what
+        it is, why it happened and what it led to, with arrows from its causes; clicking it keeps the arrows.
+        Without the kernel, as in a saved notebook, the arrows appear by clicking only.
 
         Parameters
         ----------

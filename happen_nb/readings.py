@@ -27,7 +27,8 @@ from happen_nb.trace import Trace
 from happen_nb.unhandled import Unhandled
 
 if TYPE_CHECKING:
-    from happen_nb.model.commits import EventRecord
+    from happen_nb.facts import Facts
+    from happen_nb.model.commits import CommitRecord, EventRecord
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.model.trace import TraceNode
     from happen_nb.runtime.dispatch import Dispatch
@@ -43,6 +44,7 @@ class Readings:
     """The part of a `Space` that reads what is stored, and waits for events."""
 
     name: str
+    facts: Facts
     _dispatch: Dispatch
 
     @property
@@ -277,7 +279,7 @@ class Readings:
 
     @property
     def unhandled(self) -> Unhandled:
-        """Events that no handler took, with the reason; of the newest 10,000.
+        """Events that no handler took and that are not `facts`, with the reason; of the newest 10,000.
 
         Examples
         --------
@@ -292,7 +294,9 @@ class Readings:
         return await wait_in_loop(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
-        return Unhandled(self, await on_io(find_unhandled(self._session)))  # type: ignore[arg-type]
+        found = await on_io(find_unhandled(self._session))
+        found = [each for each in found if not self.facts.cover(each.event.type)]
+        return Unhandled(self, found)  # type: ignore[arg-type]
 
     # -- what an event caused ------------------------------------------------------------------------
 

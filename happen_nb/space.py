@@ -16,6 +16,7 @@ from happen_nb.errors import (
     SpaceInUseError,
     SpaceNotEmptyError,
 )
+from happen_nb.facts import Facts
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
 from happen_nb.journal import eventlog
@@ -65,6 +66,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         The nodes that this process made.
     views : Views
         The states of all nodes, of every process.
+    facts : Facts
+        The types of events that nobody has to handle.
     failures : Failures
         What callbacks raised, newest last.
     server : NatsServer or None
@@ -90,6 +93,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self.name = name
         self.server = None if server is None else NatsServer(server)
         self.failures = Failures()
+        self.facts = Facts()
         self._open_session: Session | None = session
         self._closing = False
         self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')

@@ -428,10 +428,12 @@ class State(Shown, kind="state"):
         Parameters
         ----------
         selector : callable or path, optional
-            Only the selected part; None where there is none.
+            Only the selected part; None where there is none, with a hint such as "nothing at tmp; there is
+            temp".
         render : callable, optional
-            ``render(value)`` returns text, or anything that a notebook can display. What it raises goes to
-            ``space.failures`` and is shown in place of the value.
+            ``render(value)`` returns text, or anything that a notebook can display. A plotly figure is drawn
+            in place and keeps its zoom. What it raises goes to ``space.failures`` and is shown in place of
+            the value.
 
         Returns
         -------

@@ -27,6 +27,7 @@ from happen_nb.display.page import (
 from happen_nb.display.spans import Line, Span, count, cut_middle, function, name
 from happen_nb.display.tree import Budget, tree
 from happen_nb.model.moments import to_utc
+from happen_nb.model.nearness import near_miss
 
 NEWEST = 20
 """How many of the newest events a table shows."""
@@ -36,6 +37,7 @@ HANDLERS = 20
 
 _PAYLOAD = 60  # columns of a payload in a table, or beside which it becomes a tree
 _ALL = "**"
+_LOST = "owner died"  # the reason of an event that should have been handled
 
 _Item = TypeVar("_Item")
 
@@ -97,7 +99,7 @@ def unhandled(x: shown.Sized[shown.Unhandled]) -> Page:
 
 def unhandled_event(x: shown.Unhandled, budget: Budget) -> Page:
     """An event that nobody took, why, and what nearly would have."""
-    said, parts = x.event, [_from_to(x.event.sender, x.event.target), _reason(x.reason)]
+    said, parts = x.event, [_from_to(x.event.sender, x.event.target), reason(x)]
     if x.nearest is not None:
         parts.append((Span("nearest pattern "), Span(name(x.nearest), "str")))
     parts.append(when(said.time, zone=True))
@@ -133,8 +135,10 @@ def _from_to(sender: str, target: str | None) -> Line:
     return Span(name(sender), "plain"), Span(" → "), to
 
 
-def _reason(reason: str) -> Line:
-    return (Span(name(reason), "err"),)
+def reason(x: shown.Unhandled) -> Line:
+    """Why nobody took it; that is an error where something has gone wrong, as where a pattern has a typo."""
+    wrong = x.reason == _LOST or (x.nearest is not None and near_miss(x.event.type, [x.nearest]) is not None)
+    return (Span(name(x.reason), "err" if wrong else "plain"),)
 
 
 def iso(moment: datetime) -> str:
@@ -177,7 +181,7 @@ def _unhandled_row(x: shown.Unhandled) -> tuple[Cell, ...]:
         type_cell(x.event.type),
         Cell((Span(name(x.event.sender), "plain"),)),
         name_cell(x.event.target),
-        Cell(_reason(x.reason)),
+        Cell(reason(x)),
         Cell((Span(name(x.nearest), "str"),) if x.nearest is not None else ()),
     )
 
