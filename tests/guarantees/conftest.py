@@ -53,7 +53,7 @@ def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster
 
 @pytest.fixture
 def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
-    """Three servers that the test may kill, freeze, wipe and cut off; they are whole again for the next one."""
+    """Three servers that the test may kill, freeze, wipe and cut off; the next test finds them whole."""
     yield shared_cluster
     shared_cluster.restore()
 

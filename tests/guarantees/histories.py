@@ -85,7 +85,7 @@ class History:
         return "\n".join(problems[:PROBLEMS] + check(self.operations, stored(self._space)))
 
     def _await_all_handled(self, within: float) -> list[str]:
-        """Each node handles in order, so what came before the last one is handled; and so what that caused."""
+        """Each node handles in order, so all before the last event is handled, and what that caused."""
         deadline = time.monotonic() + within
         try:
             for _ in range(DEEPEST + 1):

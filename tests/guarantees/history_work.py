@@ -1,7 +1,7 @@
 """Loads that do random things and keep a record of all they did and saw, for ``checker.py``.
 
-See ``work.py`` for how they are run. Every state carries its own revision as ``n``, and a ``token`` that names
-its writer. The events ``for.<node>`` are handled by that node alone.
+See ``work.py`` for how they are run. Every state carries its own revision as ``n``, and a ``token`` that
+names its writer. The events ``for.<node>`` are handled by that node alone.
 """
 
 from __future__ import annotations

@@ -134,8 +134,8 @@ class Cluster:
     """Three servers whose JetStream is clustered; `url` names them all.
 
     The routes between them go through proxies, two for each pair of servers, and no server learns another's
-    real address. So each server can be cut off from the other two, or receive what they send late, while clients
-    still reach it.
+    real address. So each server can be cut off from the other two, or receive what they send late, while
+    clients still reach it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -275,7 +275,7 @@ class Cluster:
 
 
 def _cluster_config(name: str, port: int, routes: list[Proxy]) -> str:
-    """A server's part of a cluster; the address that it offers to the others is one that nobody listens on."""
+    """A server's part of a cluster; it offers the others an address that nobody listens on."""
     listed = ", ".join(f'"{proxy.url.replace("nats:", "nats-route:")}"' for proxy in routes)
     return (
         f"server_name: {name}\n"

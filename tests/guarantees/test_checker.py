@@ -39,9 +39,9 @@ SET_B1 = Operation("set", "q", 6.0, 7.0, "b", {"b": 0}, "b1", 1, sequence=4)
 HANDLE_E2 = Operation("handle", "p", 8.5, 9.0, "a", {"a": 2, "b": 1}, event="e2", sequence=4)
 FRESH = Operation("fresh", "q", 9.0, 9.5, "a", {"a": 2}, "a2")
 GET = Operation("get", "p", 9.6, 9.7, seen={"a": 2, "b": 1})
-WATCH = Operation("watch", "r", 0.0, 0.0, "a", {"a": 0})
-SEEN_A1 = Operation("seen", "r", 1.0, 1.0, "a", token="a1", wrote=1, sequence=1)
-SEEN_A2 = Operation("seen", "r", 3.0, 3.0, "a", token="a2", wrote=2, sequence=2)
+WATCH = Operation("watch", "w", 0.0, 0.0, "a", {"a": 0})
+SEEN_A1 = Operation("seen", "w", 1.0, 1.0, "a", token="a1", wrote=1, sequence=1)
+SEEN_A2 = Operation("seen", "w", 3.0, 3.0, "a", token="a2", wrote=2, sequence=2)
 EVENTS = Operation("events", "q", 9.6, 9.9, wrote=2, sequence=4)
 HISTORY = [SET_A1, SET_A2, EMIT, HANDLE_E1, SET_B1, HANDLE_E2, FRESH, GET]
 HISTORY += [WATCH, SEEN_A1, SEEN_A2, EVENTS]
