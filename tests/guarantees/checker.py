@@ -34,7 +34,7 @@ class Operation:
     kind : str
         ``"set"``; ``"fresh"``, a read of what is newest; ``"get"``, a read of what the process has;
         ``"events"``, a reading of all events; ``"broadcast"``; ``"handle"``, of which `seen` is what the
-        handler read when it was called; ``"watch"``, the registration of a watch; or ``"seen"``, a call of it.
+        handler read when it was called; ``"watch"``, the registration of one; or ``"seen"``, a call of it.
     process : str
     began, ended : float
         Moments, by one clock for all processes.
