@@ -1,8 +1,8 @@
 """A NATS connection whose calls survive a lost connection.
 
-A call waits in our own table until its answer arrives. It is sent again, unchanged, when the connection
-is back, when the server says to ask again, and when a second passed without an answer. So a call must be
-one that may be stored or done twice without harm: each of ours carries an expectation that sees to it.
+A call waits in our own table until its answer arrives. It is sent again when the connection is back, when
+the server says to ask again, and when it has no answer although the server has read it. So a call must be
+one that may arrive twice without harm: each of ours carries an expectation that sees to it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 import secrets
+import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from nats.aio.msg import Msg
 from happen_nb.errors import (
     ClosedError,
     HappenConnectionError,
+    HappenError,
     NotStoredError,
     OutcomeUnknownError,
     ServerError,
@@ -32,7 +34,7 @@ from happen_nb.journal.credentials import Credentials, check_address, check_tls,
 from happen_nb.journal.wire import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
     from typing import Self
 
     from nats.aio.subscription import Subscription
@@ -51,14 +53,74 @@ HEADERS = 66_000
 ASK_AGAIN = 0.05
 """Seconds before a call is sent again that the server could not take at the moment."""
 RESEND = 1.0
-"""Seconds after which an unanswered call is sent again."""
+"""Seconds after which an unanswered call is looked at: it is sent again if the server has read it."""
+ANSWER_TIME = 0.25
+"""Seconds that the server has for an answer after it has read a call."""
+GONE_AFTER = 0.5
+"""Seconds of "no responders" after which we ask whether the stream still exists."""
+PING_INTERVAL = 1.0
+STALE_SECONDS = 10.0
+"""Seconds without a byte from the server after which the connection counts as lost."""
+STALE_SECONDS_CLUSTER = 3.0
+"""The same where another server of a cluster can take over."""
+SLOWEST_LINK = 250_000
+"""Bytes per second; a link that carries what we wrote at this rate is slow, not lost."""
+TRANSFER = 16_000
+"""Bytes within a second that are more than heartbeats: something large is arriving."""
 _SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
 
 
 class _Client(Client):
-    """nats-py's client, which otherwise reads headers for a third of the time that a message takes."""
+    """nats-py's client, with a faster header parser and a ping that can tell a slow link from a lost one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = 0
+        """Bytes that have arrived."""
+        self._received_at = time.monotonic()
+        self._written_then = 0
+        self._traffic = (0.0, 0, 0)
+        parse = self._ps.parse
+
+        async def counted(data: bytes) -> None:
+            self.received += len(data)
+            self._received_at = time.monotonic()
+            self._written_then = self.stats["out_bytes"]
+            await parse(data)
+
+        self._ps.parse = counted  # type: ignore[method-assign,assignment]
+
+    def transferring(self) -> bool:
+        """Return whether something large is arriving: a slow link must not be taken for a silent server."""
+        now = time.monotonic()
+        began, before, rate = self._traffic
+        if now - began >= 1.0:
+            rate = self.received - before if now - began < 2.0 else 0  # noqa: PLR2004
+            self._traffic = (now, self.received, rate)
+            return rate > TRANSFER
+        return max(rate, self.received - before) > TRANSFER
+
+    async def _ping_interval(self) -> None:
+        """Ping every second; give the connection up when nothing arrives although it should have by now."""
+        self._received_at = time.monotonic()
+        self._written_then = self.stats["out_bytes"]
+        while True:
+            await asyncio.sleep(PING_INTERVAL)
+            if not self.is_connected:
+                continue
+            self.transferring()  # keeps its measure up to date
+            limit = STALE_SECONDS_CLUSTER if len(self._server_pool) > 1 else STALE_SECONDS
+            limit += (self.stats["out_bytes"] - self._written_then) / SLOWEST_LINK
+            if time.monotonic() - self._received_at > limit:
+                await self._process_op_err(nats.errors.StaleConnectionError())
+                return
+            try:
+                await self._send_ping()
+            except (RuntimeError, AttributeError, OSError) as error:  # the transport is being replaced
+                log.debug("ping: %s", error)
+                return
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -86,14 +148,18 @@ class _Call:
     what: str
     due: float
     """When it is looked at again, by the loop's clock."""
+    again: Callable[[], Sequence[Message]] | None = None
     sent: int = 0
+    refused: int = 0
+    """How many of these sendings the server has certainly not taken."""
+    no_responders_since: float = 0.0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Connection:
     """One connection to a server or cluster; everything here runs on its event loop."""
 
-    def __init__(self, servers: Sequence[str], client: Client) -> None:
+    def __init__(self, servers: Sequence[str], client: _Client) -> None:
         self.servers = list(servers)
         self._client = client
         self._loop = asyncio.get_running_loop()
@@ -103,6 +169,10 @@ class Connection:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._reconnected: list[Callable[[], None]] = []
+        self._probe: asyncio.Task[None] | None = None
+        self._gone_check: asyncio.Task[None] | None = None
+        self.is_gone: Callable[[], Awaitable[str | None]] | None = None
+        """Asked when nobody answers: returns what to report if the stream no longer exists."""
         self._closed = False
 
     @classmethod
@@ -144,6 +214,8 @@ class Connection:
                 refused.set_exception(error)
 
         async def on_reconnect() -> None:
+            if self._probe is not None:
+                self._probe.cancel()
             self._resend_all()
             for callback in self._reconnected:
                 callback()
@@ -157,8 +229,6 @@ class Connection:
             reconnect_time_wait=RECONNECT_WAIT,
             max_reconnect_attempts=-1,
             allow_reconnect=True,
-            ping_interval=5,
-            max_outstanding_pings=2,
             pending_size=0,
             **credentials.options(),
         )
@@ -192,6 +262,11 @@ class Connection:
     def connected(self) -> bool:
         """Whether the connection is up at this moment."""
         return bool(self._client.is_connected)
+
+    @property
+    def transferring(self) -> bool:
+        """Whether something large is arriving at this moment."""
+        return self._client.transferring()
 
     @property
     def max_payload(self) -> int:
@@ -262,6 +337,7 @@ class Connection:
         timeout: float,
         what: str,
         future: asyncio.Future[Any] | None = None,
+        again: Callable[[], Sequence[Message]] | None = None,
     ) -> Any:
         """Send messages and wait for the answer to the last one.
 
@@ -274,6 +350,9 @@ class Connection:
             Names the call in errors.
         future : asyncio.Future, optional
             One that somebody else may resolve who learns of the outcome before the answer arrives.
+        again : callable, optional
+            Returns what to send the second time and later, nothing if it must not be sent again; without it
+            the same messages are sent.
 
         Returns
         -------
@@ -296,7 +375,7 @@ class Connection:
         now = self._loop.time()
         future = future or self._loop.create_future()
         due = now + min(RESEND, timeout)
-        call = _Call(str(self._count), messages, future, now + timeout, what, due)
+        call = _Call(str(self._count), messages, future, now + timeout, what, due, again)
         self._calls[call.token] = call
         self._look_at(due)
         try:
@@ -324,10 +403,13 @@ class Connection:
     async def _send(self, call: _Call) -> None:
         if not self.connected:
             return
+        messages = call.messages if call.again is None or call.sent == call.refused else call.again()
+        if not messages:
+            return
         try:
-            for message in call.messages[:-1]:
+            for message in messages[:-1]:
                 await self._client.publish(message.subject, message.body, headers=message.headers)
-            last = call.messages[-1]
+            last = messages[-1]
             await self._client.publish(
                 last.subject, last.body, reply=self._inbox + call.token, headers=last.headers or None
             )
@@ -355,9 +437,10 @@ class Connection:
         self._timer = self._loop.call_at(when, self._look)
 
     def _look(self) -> None:
-        """Send again what has no answer yet, and fail what has no time left."""
+        """Fail what has no time left, and see to what has no answer yet."""
         self._timer = None
         now = self._loop.time()
+        late: list[_Call] = []
         for call in self._calls.values():
             if call.future.done():
                 continue
@@ -365,9 +448,30 @@ class Connection:
                 call.future.set_exception(self._timed_out(call))
                 continue
             if call.due <= now:
-                self._send_again(call)
+                late.append(call)
                 call.due = min(now + RESEND, call.deadline)
             self._look_at(call.due)
+        if late and self.connected and self._probe is None:
+            self._probe = self._loop.create_task(self._resend_if_read(late))
+
+    async def _resend_if_read(self, calls: Iterable[_Call]) -> None:
+        """Send calls again that have no answer although the server has read them.
+
+        On a slow link a call may still be on its way, and its answer may wait behind something large. A PONG
+        says that the server has read what was written before the PING; a second one, that the answer would
+        have arrived by now.
+        """
+        try:
+            await self._client.flush()
+            await asyncio.sleep(ANSWER_TIME)
+            await self._client.flush()
+        except (nats.errors.Error, OSError, AttributeError, RuntimeError) as error:
+            log.debug("ping: %s", error)  # the connection is being replaced: all calls are sent again then
+        else:
+            for call in calls:
+                self._send_again(call)
+        finally:
+            self._probe = None
 
     def _timed_out(self, call: _Call) -> Exception:
         where = self.where
@@ -385,14 +489,34 @@ class Connection:
         call = self._calls.get(token)
         if call is None or call.future.done():
             return
-        if _ask_again(answer):
-            self._loop.call_later(ASK_AGAIN, self._send_again, call)
-        else:
+        if not _ask_again(answer):
             call.future.set_result(answer)
+            return
+        call.refused += 1
+        now = self._loop.time()
+        call.no_responders_since = call.no_responders_since or now
+        if now - call.no_responders_since > GONE_AFTER and self._gone_check is None:
+            self._gone_check = self._loop.create_task(self._fail_if_gone())
+        self._loop.call_later(ASK_AGAIN, self._send_again, call)
+
+    async def _fail_if_gone(self) -> None:
+        """Fail the calls that nobody answers, if that is because the stream was deleted."""
+        try:
+            gone = None if self.is_gone is None else await self.is_gone()
+            for call in list(self._calls.values()) if gone else ():
+                if call.no_responders_since and not call.future.done():
+                    call.future.set_exception(HappenError(f"{call.what}: {gone}"))
+        except HappenError as problem:
+            log.debug("does the stream exist? %s", problem)
+        finally:
+            self._gone_check = None
 
     async def close(self) -> None:
         """End the connection; calls still waiting fail."""
         self._closed = True
+        for task in (self._probe, self._gone_check):
+            if task is not None:
+                task.cancel()
         for call in list(self._calls.values()):
             if not call.future.done():
                 call.future.set_exception(ClosedError(f"{call.what}: the space was closed"))

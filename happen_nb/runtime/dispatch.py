@@ -281,7 +281,7 @@ class Dispatch:
         """Answer another process that asks what is going on here."""
         if "events" in question:
             await self.flush()
-            return {"position": self.session.replica.position, "open": self.open(question["events"])}
+            return {"position": self.session.position, "open": self.open(question["events"])}
         if question.get("awaited"):
             self.waiting.awaited(question["send"])
         if "send" in question or "cancel" in question:
