@@ -127,7 +127,8 @@ class Follower:
         again = info.created == self._created
         if self._consumer is not None:
             await self._consumer.stop()  # else what it delivers meanwhile would be reported twice
-        last = info.last if info.replicas == 1 else await self._stream.store()
+        # What is last is asked for after the end of the old consumer: the position has gone on until then.
+        last = (await self._stream.bounds())[1] if again or not self._exact else info.last
         subjects = self._stream.subjects
         kinds = [subjects.states, subjects.owners, subjects.clear]
         newest = await self._stream.read(kinds, policy="last_per_subject")
@@ -256,8 +257,8 @@ class Follower:
 
     async def check_key(self, node: str) -> None:
         """Start afresh if what is held of a node is no longer stored: it expired or was purged."""
+        held = self._sink.held().get(node)  # as of before the question: it may go on meanwhile
         newest = await self._stream.get({"last_by_subj": self._stream.subjects.state(node)})
-        held = self._sink.held().get(node)
         if held is not None and held.sequence > (0 if newest is None else newest.sequence):
             await self.check(gone=True)
         elif held is not None and newest is not None and newest.sequence == held.sequence:
