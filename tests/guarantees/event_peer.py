@@ -160,6 +160,7 @@ class EventPeer(Peer):
         if space := vars(self).pop("_space", None):
             space.close()
         self._replies.clear()
+        self._seen.clear()
         return mark
 
     def handle(self, node: str, pattern: str, how: str, witness: str) -> None:
