@@ -135,9 +135,7 @@ def read_money(url: str, space: str, names: list[str], total: int) -> None:
 def commit_by_a_wrong_clock(
     url: str, space: str, ahead: float, young: float, commits: int, *, emit: bool
 ) -> None:
-    """Commit with a clock that is ahead by so many seconds;
-    with `emit`, every tenth commit emits.
-
+    """Commit with a clock that is ahead by so many seconds; with `emit`, every tenth commit emits.
 
     Reports how many ``commits`` and how many ``events`` are still stored after that.
     """
