@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import secrets
-import time
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
 import orjson
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from happen_nb.errors import (
@@ -30,6 +28,7 @@ from happen_nb.errors import (
     ServerError,
     TooLargeError,
 )
+from happen_nb.journal.client import SLOWEST_LINK, NatsClient
 from happen_nb.journal.credentials import Credentials, check_address, check_tls, shown
 from happen_nb.journal.wire import Message
 
@@ -58,85 +57,10 @@ ANSWER_TIME = 0.25
 """Seconds that the server has for an answer after it has read a call."""
 GONE_AFTER = 0.5
 """Seconds of "no responders" after which we ask whether the stream still exists."""
-PING_INTERVAL = 1.0
-STALE_SECONDS = 10.0
-"""Seconds without a byte from the server after which the connection counts as lost."""
-STALE_SECONDS_CLUSTER = 3.0
-"""The same where another server of a cluster can take over."""
-SLOWEST_LINK = 250_000
-"""Bytes per second; a link that carries what we wrote at this rate is slow, not lost."""
-TRANSFER = 16_000
-"""Bytes within a second that are more than heartbeats: something large is arriving."""
-_SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
+MOVE_SECONDS = 5.0
+"""Seconds without an answer after which a client of a cluster goes to another server."""
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
-
-
-class _Client(Client):
-    """nats-py's client, with a faster header parser and a ping that can tell a slow link from a lost one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.received = 0
-        """Bytes that have arrived."""
-        self._received_at = time.monotonic()
-        self._written_then = 0
-        self._traffic = (0.0, 0, 0)
-        parse = self._ps.parse
-
-        async def counted(data: bytes) -> None:
-            self.received += len(data)
-            self._received_at = time.monotonic()
-            self._written_then = self.stats["out_bytes"]
-            await parse(data)
-
-        self._ps.parse = counted  # type: ignore[method-assign,assignment]
-
-    def transferring(self) -> bool:
-        """Return whether something large is arriving: a slow link must not be taken for a silent server."""
-        now = time.monotonic()
-        began, before, rate = self._traffic
-        if now - began >= 1.0:
-            rate = self.received - before if now - began < 2.0 else 0  # noqa: PLR2004
-            self._traffic = (now, self.received, rate)
-            return rate > TRANSFER
-        return max(rate, self.received - before) > TRANSFER
-
-    async def _ping_interval(self) -> None:
-        """Ping every second; give the connection up when nothing arrives although it should have by now."""
-        self._received_at = time.monotonic()
-        self._written_then = self.stats["out_bytes"]
-        while True:
-            await asyncio.sleep(PING_INTERVAL)
-            if not self.is_connected:
-                continue
-            self.transferring()  # keeps its measure up to date
-            limit = STALE_SECONDS_CLUSTER if len(self._server_pool) > 1 else STALE_SECONDS
-            limit += (self.stats["out_bytes"] - self._written_then) / SLOWEST_LINK
-            if time.monotonic() - self._received_at > limit:
-                await self._process_op_err(nats.errors.StaleConnectionError())
-                return
-            try:
-                await self._send_ping()
-            except (RuntimeError, AttributeError, OSError) as error:  # the transport is being replaced
-                log.debug("ping: %s", error)
-                return
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        """The headers; those whose name has white space or is not ASCII are left out, as they are there."""
-        found: dict[str, str] = {}
-        for line in raw.decode("utf-8", "replace").split("\r\n"):
-            told, colon, value = line.partition(":")
-            if colon and (name := _header_name(told)):
-                found[name] = value.strip(_SPACE)
-        return found
-
-
-@lru_cache(256)
-def _header_name(told: str) -> str | None:
-    name = told.strip(_SPACE)
-    return name if name.split() == [name] and name.isascii() else None
 
 
 @dataclass(eq=False, slots=True)
@@ -148,6 +72,7 @@ class _Call:
     what: str
     due: float
     """When it is looked at again, by the loop's clock."""
+    began: float
     again: Callable[[], Sequence[Message]] | None = None
     sent: int = 0
     refused: int = 0
@@ -159,7 +84,7 @@ class _Call:
 class Connection:
     """One connection to a server or cluster; everything here runs on its event loop."""
 
-    def __init__(self, servers: Sequence[str], client: _Client) -> None:
+    def __init__(self, servers: Sequence[str], client: NatsClient) -> None:
         self.servers = list(servers)
         self._client = client
         self._loop = asyncio.get_running_loop()
@@ -171,6 +96,7 @@ class Connection:
         self._reconnected: list[Callable[[], None]] = []
         self._probe: asyncio.Task[None] | None = None
         self._gone_check: asyncio.Task[None] | None = None
+        self._moved_at = 0.0
         self.is_gone: Callable[[], Awaitable[str | None]] | None = None
         """Asked when nobody answers: returns what to report if the stream no longer exists."""
         self._closed = False
@@ -188,7 +114,7 @@ class Connection:
         credentials.check()
         if credentials.tls is not None or any(secure):
             await check_tls(servers, timeout=timeout)
-        self = cls(servers, _Client())
+        self = cls(servers, NatsClient())
         where = self.where
         problems: list[Exception] = []
         try:
@@ -221,7 +147,8 @@ class Connection:
                 callback()
 
         connecting = self._client.connect(
-            servers=self.servers,
+            servers=random.sample(self.servers, len(self.servers)),
+            dont_randomize=True,  # it takes one after the other, so never the one again that it has left
             name="happen_nb",
             error_cb=on_error,
             reconnected_cb=on_reconnect,
@@ -245,7 +172,12 @@ class Connection:
                 f"happen_nb needs {OLDEST_SERVER[0]}.{OLDEST_SERVER[1]} or newer (atomic batches). "
                 "Upgrade the server"
             )
-        answer = await self._client.request("$JS.API.INFO", b"", timeout=5)
+        while True:  # for as long as the caller has time
+            try:
+                answer = await self._client.request("$JS.API.INFO", b"", timeout=1)
+                break
+            except (nats.errors.TimeoutError, nats.errors.ConnectionReconnectingError) as late:
+                log.debug("%s: %s; asking again", where, late)
         if answer.headers and answer.headers.get("Status") == "503":
             raise nats.errors.NoRespondersError
         if error := orjson.loads(answer.data).get("error"):
@@ -267,6 +199,11 @@ class Connection:
     def transferring(self) -> bool:
         """Whether something large is arriving at this moment."""
         return self._client.transferring()
+
+    @property
+    def patience(self) -> float:
+        """Seconds that silence may last longer: something large may be in front of what is awaited."""
+        return self.max_payload / SLOWEST_LINK if self.transferring else 0.0
 
     @property
     def max_payload(self) -> int:
@@ -375,7 +312,7 @@ class Connection:
         now = self._loop.time()
         future = future or self._loop.create_future()
         due = now + min(RESEND, timeout)
-        call = _Call(str(self._count), messages, future, now + timeout, what, due, again)
+        call = _Call(str(self._count), messages, future, now + timeout, what, due, now, again)
         self._calls[call.token] = call
         self._look_at(due)
         try:
@@ -451,8 +388,26 @@ class Connection:
                 late.append(call)
                 call.due = min(now + RESEND, call.deadline)
             self._look_at(call.due)
-        if late and self.connected and self._probe is None:
+        if not late or not self.connected or self._probe is not None:
+            return
+        if self._server_fails(now):
+            self._moved_at = now
+            self._probe = self._loop.create_task(self._move())
+        else:
             self._probe = self._loop.create_task(self._resend_if_read(late))
+
+    def _server_fails(self, now: float) -> bool:
+        """Return whether another server of the cluster may answer what this one does not."""
+        if not self._client.can_move or self.transferring:
+            return False
+        calls = list(self._calls.values())
+        written = sum(message.size for call in calls for message in call.messages)
+        longest = now - max(self._moved_at, min(call.began for call in calls))
+        return longest > MOVE_SECONDS + written / SLOWEST_LINK
+
+    async def _move(self) -> None:
+        self._probe = None  # the reconnect would cancel it
+        await self._client.move()
 
     async def _resend_if_read(self, calls: Iterable[_Call]) -> None:
         """Send calls again that have no answer although the server has read them.

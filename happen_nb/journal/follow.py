@@ -286,8 +286,8 @@ class Follower:
                 self._lost.clear()  # the reconnect sets it again
                 continue
             due = loop.time() - checked > CHECK
-            quiet = self._consumer is None or loop.time() - self._consumer.heard > SILENCE
-            silent = quiet and not self._connection.transferring
+            limit = SILENCE + self._connection.patience
+            silent = self._consumer is None or loop.time() - self._consumer.heard > limit
             if not (due or silent or self._lost.is_set()):
                 continue
             checked = loop.time()

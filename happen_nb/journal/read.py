@@ -314,7 +314,7 @@ class _Reading:
 
     def late(self) -> bool:
         """Return whether it made no progress for too long."""
-        return self._loop.time() - self._progress > self._timeout
+        return self._loop.time() - self._progress > self._timeout + self._connection.patience
 
     async def run(self) -> bool:
         """Read with one consumer; False if that was lost on the way."""
@@ -369,9 +369,7 @@ class _Reading:
         while not self._ended.done():
             await asyncio.wait([self._ended], timeout=LOOK)
             now = self._loop.time()
-            if self._connection.transferring:
-                self._progress = now
-            elif now - consumer.heard > SILENCE or self.late():
+            if now - consumer.heard > SILENCE + self._connection.patience or self.late():
                 self._end(complete=False)
             elif self._barrier is not None and now - max(stored, self._progress) > 2 * LOOK:
                 await self._barrier.store()
