@@ -1,8 +1,8 @@
 """A space with three replicas, one of whose servers is late, cut off, wiped, frozen or killed.
 
 Processes that act at random, and one that connects again and again, go on meanwhile. No call fails, nothing
-that was acknowledged is lost or doubled, no read is stale, a watch sees each commit once, and, as no owner dies, each
-event is handled once.
+that was acknowledged is lost or doubled, no read is stale, each watch sees each commit once, and each event
+is handled once, since no owner dies.
 """
 
 from __future__ import annotations
