@@ -55,7 +55,7 @@ RESEND = 1.0
 """Seconds after which an unanswered call is looked at: it is sent again if the server has read it."""
 ANSWER_TIME = 0.25
 """Seconds that the server has for an answer after it has read a call."""
-GONE_AFTER = 0.5
+GONE_AFTER = 0.2
 """Seconds of "no responders" after which we ask whether the stream still exists."""
 MOVE_SECONDS = 5.0
 """Seconds without an answer after which a client of a cluster goes to another server."""
