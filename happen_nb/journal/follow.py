@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from happen_nb.errors import HappenError, HappenTimeoutError
-from happen_nb.journal.read import CREATE_SECONDS, SILENCE, Consumer, Stored
+from happen_nb.journal.read import CREATE_GROWTH, CREATE_SECONDS, SILENCE, Consumer, Stored
 from happen_nb.journal.stream import MAX_CHECKED_KEYS
 from happen_nb.journal.wire import Clear, lifetime, revision_of
 from happen_nb.model.commits import CommitRecord, OwnerRecord
@@ -27,6 +27,10 @@ LOOK = 0.25
 """Seconds between looks at whether the consumer is alive."""
 CHECK = 5.0
 """Seconds between checks that what is held is still what is stored."""
+STUCK = 1.5
+"""Seconds that a consumer has to bring something that somebody waits for."""
+LEADER_SECONDS = 2.0
+"""Seconds for which the follower waits for the leader before it looks after its consumer again."""
 EXPIRY_SLACK = 1.0
 """Seconds that a server may take to remove what has expired."""
 
@@ -83,6 +87,8 @@ class Follower:
         self._created = ""
         self._target = 0
         self._seen = 0
+        self._news = 0.0
+        """When the position moved last, or a consumer was made, by the loop's clock."""
         self._consumer: Consumer | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -109,6 +115,12 @@ class Follower:
     def restart(self) -> None:
         """Make a new consumer from the position on; nothing is lost or reported twice."""
         self._lost.set()
+
+    def nudge(self) -> None:
+        """Make a new consumer if the present one had its time and brought nothing: its server may lag."""
+        quiet = asyncio.get_running_loop().time() - self._news
+        if not self._turn.locked() and quiet > STUCK and not self._connection.transferring:
+            self.restart()
 
     async def stop(self) -> None:
         """Stop following."""
@@ -187,19 +199,20 @@ class Follower:
         config = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._position + 1}
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._stream.timeout
+        patience = CREATE_SECONDS
         while True:
             left = max(0.1, deadline - loop.time())
             consumer = Consumer(self._connection, self._stream.subjects.stream, self._take, self.restart)
             try:
-                waiting = await consumer.start(
-                    config, timeout=left if self._exact else min(left, CREATE_SECONDS)
-                )
+                waiting = await consumer.start(config, timeout=left if self._exact else min(left, patience))
                 break
             except HappenTimeoutError:
                 await consumer.stop()
+                patience *= CREATE_GROWTH
                 if self._exact or loop.time() > deadline:
                     raise
         self._consumer = consumer
+        self._news = loop.time()
         if not waiting:
             self._caught_up()
 
@@ -212,6 +225,7 @@ class Follower:
     def _take(self, item: Stored) -> None:
         if item.sequence > self._position:
             self._position = item.sequence
+            self._news = asyncio.get_running_loop().time()
             try:
                 decoded = self._stream.decode(item)
                 if isinstance(decoded, Clear):
@@ -291,12 +305,23 @@ class Follower:
             if not (due or silent or self._lost.is_set()):
                 continue
             checked = loop.time()
+            remake = silent or self._lost.is_set()
             try:
-                await self.check(remake=silent or self._lost.is_set(), keys=True)
+                if remake and not self._exact:  # at once, also while nobody leads the stream
+                    async with self._turn:
+                        await self._follow(0)
+                await self.check(remake=remake and self._exact, keys=True, timeout=LEADER_SECONDS)
             except HappenError as error:
                 log.debug("following %s: %s; trying again", self._stream.subjects.stream, error)
 
-    async def check(self, *, remake: bool = False, gone: bool = False, keys: bool = False) -> Info:
+    async def check(
+        self,
+        *,
+        remake: bool = False,
+        gone: bool = False,
+        keys: bool = False,
+        timeout: float | None = None,
+    ) -> Info:
         """Compare with the stream as it is; start afresh if it was purged or made anew.
 
         Parameters
@@ -307,10 +332,12 @@ class Follower:
             Something that is held is no longer stored.
         keys : bool, optional
             Look whether that is so, unless there are very many nodes.
+        timeout : float, optional
+            Seconds for the question.
         """
         position = self._position  # as of now: it may have passed `info.last` when the answer is here
         held = self._sink.held()
-        info = await self._stream.info(keys=keys and len(held) <= MAX_CHECKED_KEYS)
+        info = await self._stream.info(keys=keys and len(held) <= MAX_CHECKED_KEYS, timeout=timeout)
         gone = gone or await self._gone(info)
         async with self._turn:
             oldest = min((record.sequence for record in held.values()), default=0)

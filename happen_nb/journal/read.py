@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 SILENCE = 2.5
 """Seconds without a message or heartbeat (one a second) after which a consumer counts as lost."""
 CREATE_SECONDS = 1.5
-"""Seconds that a cluster has to create a consumer: another try may go to another server."""
+"""Seconds that a cluster has at first to create a consumer: another try may go to another server."""
+CREATE_GROWTH = 2
+"""How much more it has each next time."""
 LOOK = 0.25
 """Seconds between looks at a reading that makes no progress."""
 SPARE = 8
@@ -224,7 +227,7 @@ class Barrier(Protocol):
 
     subject: str
 
-    def store(self) -> Awaitable[int]:
+    def store(self, timeout: float | None = None) -> Awaitable[int]:
         """Store a message on `subject`; returns its sequence."""
 
 
@@ -304,6 +307,7 @@ class _Reading:
         self._limit = limit
         self._enough = enough
         self._barrier = barrier
+        self._create_seconds = CREATE_SECONDS
         self._newest_only = config["deliver_policy"] == "last_per_subject"
         self._loop = asyncio.get_running_loop()
         self._progress = self._loop.time()
@@ -323,7 +327,8 @@ class _Reading:
         config = self._resumed()
         self._first = int(config.get("opt_start_seq", 0))
         if self._barrier is not None:
-            self._until = await self._barrier.store()
+            self._until = await self._barrier.store(self._timeout)
+            self._progress = self._loop.time()
             if self._until < self._first:
                 return True  # nothing is stored so far on
         consumer = Consumer(self._connection, self._stream, self._take, lambda: self._end(complete=False))
@@ -333,6 +338,7 @@ class _Reading:
             except HappenTimeoutError:
                 if self._barrier is None or self.late():
                     raise
+                self._create_seconds *= CREATE_GROWTH
                 return False  # another consumer goes to another server
             if not waiting and self._barrier is None:
                 return True
@@ -343,7 +349,7 @@ class _Reading:
 
     def _patience(self) -> float:
         left = max(0.1, self._progress + self._timeout - self._loop.time())
-        return left if self._barrier is None else min(left, CREATE_SECONDS)
+        return left if self._barrier is None else min(left, self._create_seconds)
 
     def _pull(self) -> dict[str, Any] | None:
         if self._limit is None:
@@ -372,7 +378,8 @@ class _Reading:
             if now - consumer.heard > SILENCE + self._connection.patience or self.late():
                 self._end(complete=False)
             elif self._barrier is not None and now - max(stored, self._progress) > 2 * LOOK:
-                await self._barrier.store()
+                with contextlib.suppress(HappenTimeoutError):  # the reading itself ends when it is late
+                    await self._barrier.store(2 * LOOK)
                 stored = self._loop.time()
 
     def _take(self, item: Stored) -> None:

@@ -186,7 +186,7 @@ class Stream:
             "metadata": options.metadata(),
         }
 
-    async def info(self, *, keys: bool = False) -> Info:
+    async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
         """The stream now, by its leader; with the keys of all states where `keys` asks for them.
 
         Raises
@@ -194,7 +194,7 @@ class Stream:
         HappenError
             The space was dropped.
         """
-        info = await self._find(keys=keys)
+        info = await self._find(keys=keys, timeout=timeout)
         if info is None:
             raise HappenError(self.dropped)
         return info
@@ -204,16 +204,17 @@ class Stream:
         """The message for a space that no longer exists."""
         return f'the space "{self.subjects.space}" was dropped; connect again to start anew'
 
-    async def _find(self, *, keys: bool = False) -> Info | None:
+    async def _find(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
         """Ask until it is clear: just after its start a server reports 'stream not found' for a moment."""
         for pause in (0.05, 0.2):
-            if info := await self._look(keys=keys):
+            if info := await self._look(keys=keys, timeout=timeout):
                 return info
             await asyncio.sleep(pause)
-        return await self._look(keys=keys)
+        return await self._look(keys=keys, timeout=timeout)
 
-    async def _look(self, *, keys: bool = False) -> Info | None:
-        answer = await self._api("INFO", {"subjects_filter": self.subjects.states} if keys else None)
+    async def _look(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
+        body = {"subjects_filter": self.subjects.states} if keys else None
+        answer = await self._api("INFO", body, timeout=timeout)
         error = answer.get("error")
         if not error:
             return self._seen(answer)
@@ -226,14 +227,16 @@ class Stream:
         self.replicas = info.replicas
         return info
 
-    async def _api(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return await self.connection.api(f"STREAM.{verb}.{self.subjects.stream}", body, timeout=self.timeout)
+    async def _api(
+        self, verb: str, body: dict[str, Any] | None = None, *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        name = f"STREAM.{verb}.{self.subjects.stream}"
+        return await self.connection.api(name, body, timeout=timeout or self.timeout)
 
-    async def store(self) -> int:
+    async def store(self, timeout: float | None = None) -> int:
         """Store a barrier; returns its sequence."""
-        return int(
-            await store(self.connection, [encode_sync(self.subjects)], timeout=self.timeout, what="a read")
-        )
+        barrier = [encode_sync(self.subjects)]
+        return int(await store(self.connection, barrier, timeout=timeout or self.timeout, what="a reading"))
 
     async def bounds(self) -> tuple[int, int]:
         """The sequences of the first message and of the last one, as of this moment.
@@ -254,17 +257,17 @@ class Stream:
             **options,
         )
 
-    async def get(self, request: dict[str, Any]) -> Stored | None:
+    async def get(self, request: dict[str, Any], timeout: float | None = None) -> Stored | None:
         """One message by the leader of the stream, not by any of its replicas; None if there is none.
 
         Parameters
         ----------
         request : dict
             ``seq``, or ``last_by_subj``.
+        timeout : float, optional
+            Seconds.
         """
-        answer = await self.connection.api(
-            f"STREAM.MSG.GET.{self.subjects.stream}", request, timeout=self.timeout
-        )
+        answer = await self._api("MSG.GET", request, timeout=timeout)
         if error := answer.get("error"):
             if error.get("err_code") == NO_MESSAGE:
                 return None

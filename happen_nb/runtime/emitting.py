@@ -120,9 +120,10 @@ async def _followed(session: Session, event: EventRecord, seen: Awaited, sequenc
 
 async def stored(session: Session, event: EventRecord) -> EventRecord | None:
     """The event that is stored under the same subject, if there is one."""
-    found = await session.stream.read(session.subjects.event(event), limit=1)
-    records = map(session.stream.decode, found)
-    return next((record for record in records if isinstance(record, EventRecord)), None)
+    # By the leader: one that was replaced may miss it, and then the server refuses the event once more.
+    found = await session.stream.get({"last_by_subj": session.subjects.event(event)})
+    record = None if found is None else session.stream.decode(found)
+    return record if isinstance(record, EventRecord) else None
 
 
 def same(event: EventRecord, there: EventRecord) -> EventRecord:

@@ -303,8 +303,7 @@ class Session:
                     f'the space "{self.subjects.space}" is at {self.replica.position}, and {sequence} '
                     "does not arrive in time"
                 )
-            if not self.connection.transferring:
-                self._follower.restart()
+            self._follower.nudge()
             if self.stream.replicas > 1:  # the message may be gone; a barrier after it arrives all the same
                 self.background(self._store_barrier())
 
