@@ -57,6 +57,7 @@ class Server:
 
     def __init__(self, folder: Path, config: str = "", *, jetstream: bool = True) -> None:
         self.folder = folder
+        self.name = folder.name
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self._monitor = free_port()
@@ -211,10 +212,11 @@ class Cluster:
 
     def move_leader(self, stream: str, to: Server) -> None:
         """Have a stream led by a certain server."""
-        (name,) = (name for name, server in self.servers.items() if server is to)
+        deadline = time.monotonic() + START_WITHIN
         while self.leader(stream) is not to:
+            assert time.monotonic() < deadline, f"{to.name} does not take the lead of {stream}"
             with Foreign(self.url) as client:
-                client.api(f"STREAM.LEADER.STEPDOWN.{stream}", {"placement": {"preferred": name}})
+                client.api(f"STREAM.LEADER.STEPDOWN.{stream}", {"placement": {"preferred": to.name}})
             time.sleep(0.2)
 
     def change_leader(self, stream: str, pause: Callable[[], float]) -> None:
@@ -262,8 +264,7 @@ class Cluster:
         self.wait_whole()
 
     def _between(self, one: Server, other: Server) -> list[Proxy]:
-        names = {id(server): name for name, server in self.servers.items()}
-        return self._routes[frozenset((names[id(one)], names[id(other)]))]
+        return self._routes[frozenset((one.name, other.name))]
 
     def kill(self) -> None:
         """End all three, and the proxies."""
