@@ -125,6 +125,21 @@ def test_a_server_that_hears_late_from_the_leader_makes_no_read_stale_and_hides_
         assert not problems, f"seed {seed}\n{problems}"
 
 
+@pytest.mark.parametrize("forks", [3, pytest.param(25, marks=SOAK)])
+def test_a_fork_beside_a_server_that_hears_late_has_all_that_was_acknowledged(
+    cluster: Cluster, name: str, processes: Processes, forks: int
+) -> None:
+    happen.connect(cluster.url, name=name, replicas=REPLICAS).close()
+    leader, assigner = _make_late(cluster, f"KV_happen_{name}")
+    writer = processes.event_peer(leader.url, name)
+    with happen.connect(assigner.url, name=name) as space:
+        for number in range(forks):
+            _, acknowledged = writer.ask("add", node="counter", times=20)
+            with space.fork(f"{name}_{number}") as fork:
+                assert fork.views.counter.get("n") == acknowledged
+                fork.drop()
+
+
 def _make_late(cluster: Cluster, stream: str) -> list[Server]:
     """Have the stream's leader and another server hear late from each other; the two that clients use.
 
