@@ -59,6 +59,8 @@ GONE_AFTER = 0.2
 """Seconds of "no responders" after which we ask whether the stream still exists."""
 MOVE_SECONDS = 5.0
 """Seconds without an answer after which a client of a cluster goes to another server."""
+SEQUENCE = "Nats-Sequence"
+"""A header of each stored message that is the answer to a direct get."""
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
 
@@ -497,8 +499,8 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _ask_again(answer: Msg) -> bool:
-    if answer.headers:
-        return answer.headers.get("Status") == "503"
+    if answer.headers:  # a stored message may have any header, and then it has its sequence too
+        return answer.headers.get("Status") == "503" and SEQUENCE not in answer.headers
     return any(code in answer.data for code in _AGAIN_CODES)
 
 

@@ -14,6 +14,7 @@ from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.subjects import Subjects, space_of
 from happen_nb.journal.wire import (
+    BODY_ROOM,
     EVENTS,
     UNREAD,
     Clear,
@@ -23,6 +24,7 @@ from happen_nb.journal.wire import (
     is_deletion,
     revision_of,
 )
+from happen_nb.model.commits import CommitRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -87,6 +89,8 @@ class Info:
     replicas: int
     history: int
     event_ttl: int
+    newest: int
+    """When the last message was stored, in ns by the server's clock."""
     subjects: frozenset[str] | None = None
     """The keys of the states, if they were asked for."""
 
@@ -107,6 +111,7 @@ def _info(answer: dict[str, Any]) -> Info:
         config["num_replicas"],
         int(metadata.get("happen.history", HISTORY)),
         int(metadata.get("happen.event_ttl", EVENT_TTL)),
+        round(parse_time(state["last_ts"]).timestamp() * 1e6) * 1000,
         frozenset(state["subjects"] or ()) if "subjects" in state else None,
     )
 
@@ -129,6 +134,8 @@ class Stream:
         self.timeout = timeout
         self.replicas = 1
         """As it was when the stream was last looked at."""
+        self._oldest = 0
+        """Events on commits before that time, in ns, have expired, as those with their own subjects have."""
 
     async def ensure(self, options: Options) -> Info:
         """Make the stream, or change what is stored where `options` say so."""
@@ -225,6 +232,7 @@ class Stream:
     def _seen(self, answer: dict[str, Any]) -> Info:
         info = _info(answer)
         self.replicas = info.replicas
+        self._oldest = info.newest - info.event_ttl * 1_000_000_000
         return info
 
     async def _api(
@@ -279,13 +287,20 @@ class Stream:
         return Stored(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
 
     def decode(self, item: Stored) -> Item:
-        """What a stored message is."""
-        return decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+        """What a stored message is; expired events on a commit are left out."""
+        record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+        return self._unexpired(record)
 
     def head(self, item: Stored) -> Item:
         """The same as far as its headers tell: an event that rides on no commit has `UNREAD` as payload."""
         about = item.sequence, item.time
-        return decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
+        record = decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
+        return self._unexpired(record)
+
+    def _unexpired(self, record: Item) -> Item:
+        if isinstance(record, CommitRecord) and record.time < self._oldest:
+            record.events = ()
+        return record
 
     async def clear(self, owners: Callable[[], Iterable[OwnerRecord]], newest: int) -> int:
         """Empty the space, once, for everyone who follows it.
@@ -302,9 +317,9 @@ class Stream:
         int
             The position of the mark.
         """
-        id = secrets.token_hex(8)
+        id, limit = secrets.token_hex(8), self.connection.max_payload - BODY_ROOM
         while True:
-            mark = encode_clear(self.subjects, owners(), id=id, expected=newest)
+            mark = encode_clear(self.subjects, owners(), limit=limit, id=id, expected=newest)
             try:
                 return int(await store(self.connection, [mark], timeout=self.timeout, what="clear"))
             except RefusedError as refusal:  # another process was faster, or this one: do not clear twice
