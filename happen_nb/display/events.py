@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 
 from happen_nb.display import _protocols as shown
@@ -26,6 +26,7 @@ from happen_nb.display.page import (
 )
 from happen_nb.display.spans import Line, Span, count, cut_middle, function, name
 from happen_nb.display.tree import Budget, tree
+from happen_nb.model.moments import to_utc
 
 NEWEST = 20
 """How many of the newest events a table shows."""
@@ -83,7 +84,7 @@ def events(x: shown.Events, budget: Budget) -> Page:
     share = budget.share(NEWEST)
     return Page(
         Heading("Events of", name(x.space), tuple(parts)),
-        _newest(x, _EVENTS, lambda each: _event_row(each, replace(share))),
+        newest(x, _EVENTS, lambda each: _event_row(each, replace(share))),
     )
 
 
@@ -91,7 +92,7 @@ def unhandled(x: shown.Sized[shown.Unhandled]) -> Page:
     """The newest events that nobody took, and why."""
     if not len(x):
         return Page(Heading("No unhandled events"))
-    return Page(Heading(count(len(x), "unhandled event")), _newest(x, _UNHANDLED, _unhandled_row))
+    return Page(Heading(count(len(x), "unhandled event")), newest(x, _UNHANDLED, _unhandled_row))
 
 
 def unhandled_event(x: shown.Unhandled, budget: Budget) -> Page:
@@ -137,11 +138,8 @@ def _reason(reason: str) -> Line:
 
 
 def iso(moment: datetime) -> str:
-    """A moment in UTC; one without a zone, or at the end of all times, as its sender wrote it."""
-    try:
-        known = moment if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        known = moment
+    """A moment in UTC; one without a zone as its sender wrote it."""
+    known = moment if moment.tzinfo is None else to_utc(moment)
     return known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -152,9 +150,10 @@ def _payload(payload: object, budget: Budget) -> tuple[Block, ...]:
     return (tree(payload, budget) if line is None else Note(line),)
 
 
-def _newest(
+def newest(
     x: shown.Sized[_Item], columns: Sequence[Column], row: Callable[[_Item], tuple[Cell, ...]]
 ) -> tuple[Table, ...]:
+    """A table of the newest items, which says how many are older."""
     older = max(0, len(x) - NEWEST)
     rows = [row(x[index]) for index in range(older, len(x))]
     return (table(columns, rows, f"… {older:,} older" if older else "", more_first=True),) if rows else ()
@@ -166,18 +165,18 @@ def _event_row(x: shown.Event, budget: Budget) -> tuple[Cell, ...]:
         Cell(when(x.time)),
         Cell(occurred),
         Cell((Span(name(x.sender), "plain"),)),
-        _name_cell(x.target),
-        _type_cell(x.type),
-        _payload_cell(x.payload, budget),
+        name_cell(x.target),
+        type_cell(x.type),
+        payload_cell(x.payload, budget),
     )
 
 
 def _unhandled_row(x: shown.Unhandled) -> tuple[Cell, ...]:
     return (
         Cell(when(x.event.time)),
-        _type_cell(x.event.type),
+        type_cell(x.event.type),
         Cell((Span(name(x.event.sender), "plain"),)),
-        _name_cell(x.event.target),
+        name_cell(x.event.target),
         Cell(_reason(x.reason)),
         Cell((Span(name(x.nearest), "str"),) if x.nearest is not None else ()),
     )
@@ -203,15 +202,18 @@ def _handler_line(x: shown.Registration) -> Line:
     )
 
 
-def _type_cell(type: str) -> Cell:
+def type_cell(type: str) -> Cell:
+    """The type of an event."""
     return Cell((Span(cut_middle(type, _PAYLOAD), "name"),))
 
 
-def _name_cell(text: str | None) -> Cell:
+def name_cell(text: str | None) -> Cell:
+    """A name, if there is one."""
     return Cell(() if text is None else (Span(name(text), "plain"),))
 
 
-def _payload_cell(payload: object, budget: Budget) -> Cell:
+def payload_cell(payload: object, budget: Budget) -> Cell:
+    """A payload in a line; if it is cut, HTML folds more of it below."""
     if payload is None:
         return Cell()
     whole = fits(payload, _PAYLOAD)

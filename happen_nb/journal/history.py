@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from happen_nb.errors import HappenTimeoutError, HistoryGoneError
+from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 from happen_nb.journal.read import direct
 from happen_nb.journal.wire import Message
 from happen_nb.model.commits import CommitRecord, revision_after
+from happen_nb.model.moments import to_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +23,13 @@ if TYPE_CHECKING:
     from happen_nb.journal.read import Stored
     from happen_nb.journal.stream import Stream
 
-NO_LAG = 0.05
-"""Seconds to wait for a replica of the stream that answered before it had all."""
 TOGETHER = 250
 """Nodes that are asked for in one request; a server gives an answer for 1,024 at most."""
 BRIEF = 1.0
 """Seconds to wait for all its answers: who is not among them can be asked for one by one."""
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""Servers count ns in 64 bits, which end in 2262; what is asked for after this is asked for here."""
+"""Servers count ns in 64 bits, from 1677 to 2262; what is asked for beyond these is asked for here."""
 
 
 async def commits(
@@ -93,20 +93,19 @@ async def at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
     ------
     HistoryGoneError
         It was trimmed.
-    ValueError
-        There is no such revision, or not yet.
+    UnknownRevisionError
+        The node has not got that far.
     """
-    if revision < 0:
-        raise ValueError(f'node "{node}" has no revision {revision}; its first commit makes revision 1')
     heads = _number(await stream.read(stream.subjects.state(node), headers_only=True), stream)
     for record in heads:
         if record.revision == revision:
             found = await stream.read(stream.subjects.state(node), start=record.sequence, limit=1)
             return next(iter(_number(found, stream, {node: _before(record)})))
     if heads and revision > heads[-1].revision:
-        raise ValueError(f'node "{node}" has no revision {revision} yet; its newest is {heads[-1].revision}')
+        newest = heads[-1].revision
+        raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; its newest is {newest}')
     if not heads and not await _cleared_after(stream, 0):
-        raise ValueError(f'node "{node}" has no revision {revision} yet; it has no commits')
+        raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; it has no commits')
     oldest = f"the oldest is {heads[0].revision}" if heads else "the space was cleared"
     raise HistoryGoneError(f'node "{node}": revision {revision} is not stored any more; {oldest}')
 
@@ -129,23 +128,36 @@ async def at_position(stream: Stream, node: str, position: int) -> CommitRecord 
     HistoryGoneError
         It was trimmed, or the space was cleared since.
     """
-    deadline = asyncio.get_running_loop().time() + stream.timeout
-    while asyncio.get_running_loop().time() < deadline:
-        found = await _last_at(stream, node, position)
-        if found is not None:
-            return found
+    found = await _last_at(stream, node, position)
+    if stream.replicas > 1:
+        # A replica that lags answers with an older commit, or with none: is there a later one?
+        start = found.sequence + 1 if found is not None else 0
+        if await _any_until(stream, node, start, position):
+            heads = _number(await stream.read(stream.subjects.state(node), headers_only=True), stream)
+            newest = [head for head in heads if head.sequence <= position][-1:]
+            return await at_revision(stream, node, newest[0].revision) if newest else None
+    if found is None:
         first = await stream.read(stream.subjects.state(node), headers_only=True, limit=1)
-        if not first or first[0].sequence > position:
-            await _must_be_whole(stream, node, position, _number(first, stream))
-            return None
-        await asyncio.sleep(NO_LAG)  # it is there: the replica that answered has not got it yet
-    raise HappenTimeoutError(f'node "{node}" at {position}: no answer within {stream.timeout:g} s')
+        await _must_be_whole(stream, node, position, _number(first, stream))
+    return found
+
+
+async def _any_until(stream: Stream, node: str, start: int, position: int) -> bool:
+    """Return whether a node has a commit from one sequence to another."""
+    subject = stream.subjects.state(node)
+    beyond = await stream.read(
+        subject, headers_only=True, start=start, limit=1, enough=lambda item: item.sequence > position
+    )
+    return bool(beyond)
 
 
 async def many_at_position(stream: Stream, nodes: Sequence[str], position: int) -> dict[str, CommitRecord]:
-    """`at_position` of many nodes in few requests; those of which this does not tell are left out."""
+    """`at_position` of many nodes in few requests; those of which this does not tell are left out.
+
+    With replicas it tells of none: any of them may answer, and the one that does may lag.
+    """
     found: dict[str, CommitRecord] = {}
-    if position:
+    if position and stream.replicas == 1:
         for at in range(0, len(nodes), TOGETHER):
             for item in await _last_of_each(stream, nodes[at : at + TOGETHER], position):
                 record = _record(stream, item)
@@ -180,8 +192,7 @@ async def _last_of_each(stream: Stream, nodes: Sequence[str], position: int) -> 
 
 async def last_clear(stream: Stream) -> int:
     """Where the space was cleared last; 0 if it never was."""
-    get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}.{stream.subjects.clear}", b"", {})
-    item = direct(await stream.connection.call([get], timeout=stream.timeout, what="looking for a clear"))
+    item = await stream.get({"last_by_subj": stream.subjects.clear})
     return 0 if item is None else item.sequence
 
 
@@ -206,10 +217,16 @@ async def before_each(stream: Stream, records: Sequence[CommitRecord]) -> dict[s
     """What each node was before the first of its `records`, where that is stored."""
     first: dict[str, CommitRecord] = {}
     for record in records:
-        first.setdefault(record.node, record)
+        if record.node not in first:
+            first[record.node] = record
+    wanted = {name: record for name, record in first.items() if record.revision > 1}
     found: dict[str, CommitRecord] = {}
-    for name, record in first.items():
-        if record.revision > 1:
+    if len(wanted) > 1:  # one request for all, where nothing of them lies between
+        begin = min(record.sequence for record in wanted.values())
+        there = await many_at_position(stream, list(wanted), begin - 1)
+        found = {name: each for name, each in there.items() if each.revision == wanted[name].revision - 1}
+    for name, record in wanted.items():
+        if name not in found:
             with contextlib.suppress(HistoryGoneError):  # it was trimmed: the commit says so itself
                 before = await at_position(stream, name, record.sequence - 1)
                 found |= {} if before is None else {name: before}
@@ -231,7 +248,22 @@ async def _cleared_after(stream: Stream, position: int) -> bool:
 
 async def position_at(stream: Stream, moment: datetime) -> int:
     """The sequence of the last message stored at or before a moment, which is a whole microsecond."""
-    moment = min(moment.astimezone(UTC), LATEST)
-    start = (moment + timedelta(microseconds=1)).isoformat().replace("+00:00", "Z")
-    after = await stream.read(">", start=start, headers_only=True, limit=1)
-    return after[0].sequence - 1 if after else (await stream.info()).last
+    moment = min(max(to_utc(moment), EARLIEST), LATEST)
+    after = moment + timedelta(microseconds=1)
+    start = after.isoformat().replace("+00:00", "Z")
+    _, last = await stream.bounds()
+    if stream.replicas == 1:
+        later = await stream.read(">", start=start, headers_only=True, limit=1)
+        return later[0].sequence - 1 if later else last
+    newest = await stream.get({"seq": last})
+    if newest is None or newest.time < round(after.timestamp() * 1e6) * 1000:
+        return last
+    found: list[int] = []
+
+    def reached(item: Stored) -> bool:
+        late = item.time >= round(after.timestamp() * 1e6) * 1000
+        found.extend([item.sequence] if late else ())
+        return late
+
+    await stream.read(">", start=start, headers_only=True, enough=reached)
+    return found[0] - 1 if found else last

@@ -10,8 +10,8 @@ subject                                  what a message on it is
 ``happen.<space>.handled.<incarnation>`` what a process handled, and with which outcome
 ``happen.<space>.clear``                 the space was emptied; everything before it is gone but the owners,
                                          which it carries on
-``happen.<space>.sync``                  a barrier that a fresh read waits for; lives a second
-``happen.<space>.guard``                 carries the guard of a viewed key in a batch; lives a second
+``happen.<space>.sync``                  a barrier that a fresh read waits for; lives half a minute
+``happen.<space>.guard``                 carries the guard of another subject in a batch; lives a second
 ``_happen.<space>.who``                  not stored: who is connected?
 ``_happen.<space>.live.<incarnation>``   not stored: is this process alive, what has it still to handle?
 ``_happen.<space>.reply.<address>``      not stored: progress and result of what was sent from there
@@ -23,6 +23,7 @@ Header values are ASCII: JSON and percent-encoding see to that.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,10 @@ EVENT = "Happen-Event"
 
 UNREAD: Any = object()
 """Stands for a payload that was left out when its event was read."""
+CLEAR = "Happen-Clear"
+"""The id of a clear, which tells it from another process's."""
+SYNC_SECONDS = 30
+"""How long a barrier lives: longer than a server that lags needs to reach it."""
 HEADER_LIMIT = 60_000
 """Bytes of a commit's headers, events and path included; a server takes 64 kB. Beyond, it becomes a batch."""
 BODY_LIMIT = 8_000
@@ -108,6 +113,7 @@ class Clear:
     sequence: int
     time: int
     owners: tuple[OwnerRecord, ...] = ()
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +239,16 @@ def batch(messages: list[Message], id: str) -> list[Message]:
 
 def encode_guard(subjects: Subjects, node: str, expected: int) -> Message:
     """A message of a batch that stops it if `node` has changed since `expected`."""
-    headers = {EXPECTED: str(expected), EXPECTED_SUBJECT: subjects.state(node), TTL: "1"}
-    return Message(subjects.guard, b"", headers)
+    return _guard(subjects, subjects.state(node), expected)
+
+
+def guard_clear(subjects: Subjects, expected: int) -> Message:
+    """A message of a batch that stops it if the space was cleared since `expected`."""
+    return _guard(subjects, subjects.clear, expected)
+
+
+def _guard(subjects: Subjects, subject: str, expected: int) -> Message:
+    return Message(subjects.guard, b"", {EXPECTED: str(expected), EXPECTED_SUBJECT: subject, TTL: "1"})
 
 
 def guard_all(subjects: Subjects, commit: Message, expected: int) -> Message:
@@ -281,22 +295,25 @@ def encode_handled(
     return [(Message(subject, body, headers), number) for body, number in encode_handlings(records, limit)]
 
 
-def encode_clear(subjects: Subjects, owners: Iterable[OwnerRecord], *, limit: int) -> Message:
-    """The message that empties a space; it carries the owners on, of nodes that have one.
+def encode_clear(
+    subjects: Subjects, owners: Iterable[OwnerRecord], *, limit: int, id: str, expected: int
+) -> Message:
+    """The message that empties a space, stored only if `expected` is still the newest clear.
 
-    If they take more than `limit` bytes, it carries no patterns; each owner stores its own again.
+    It carries the owners on, of nodes that have one. If they take more than `limit` bytes, it carries no
+    patterns; each owner stores its own again.
     """
     owners = [owner for owner in owners if owner.incarnation is not None]
     for patterns in (True, False):
         body = json.dumps([_owner_fields(owner, patterns=patterns) for owner in owners]).encode()
         if len(body) <= limit:
             break
-    return Message(subjects.clear, body, {ROLLUP: "all"})
+    return Message(subjects.clear, body, {ROLLUP: "all", EXPECTED: str(expected), CLEAR: id})
 
 
 def encode_sync(subjects: Subjects) -> Message:
-    """The barrier of a fresh read."""
-    return Message(subjects.sync, b"", {TTL: "1"})
+    """The barrier of a fresh or complete reading."""
+    return Message(subjects.sync, b"", {TTL: str(SYNC_SECONDS)})
 
 
 # -- decode ------------------------------------------------------------------------------------------
@@ -327,7 +344,7 @@ def decode(
     if subject.startswith(subjects.event_prefix):
         try:
             about = fields.mapping(fields.read_json(headers[EVENT]))
-            return _decode_event(about, payload(body), sequence, 0, time)
+            return _decode_event(about, payload(body), body, sequence, 0, time)
         except fields.UNREADABLE:
             return Other(sequence)
     if subject.startswith(subjects.handled_prefix):
@@ -336,7 +353,7 @@ def decode(
         node = subject[len(subjects.owner_prefix) :]
         return _decode_owner(node, _read(body), sequence) if fields.is_name(node) else Other(sequence)
     if subject == subjects.clear and headers.get(ROLLUP) == "all":  # else nothing was removed
-        return Clear(sequence, time, _carried(_read(body)))
+        return Clear(sequence, time, _carried(_read(body)), headers.get(CLEAR))
     return Other(sequence)
 
 
@@ -385,6 +402,26 @@ def revision_of(headers: Mapping[str, str]) -> int:
         return 0
 
 
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def lifetime(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a message lives, by its ``Nats-TTL``; None if it stays.
+
+    Examples
+    --------
+    >>> lifetime({"Nats-TTL": "1m30s"}), lifetime({"Nats-TTL": "5"}), lifetime({"Nats-TTL": "never"})
+    (90.0, 5.0, None)
+    """
+    text = headers.get(TTL, "")
+    if re.fullmatch(r"\d{1,12}", text):
+        return float(text)
+    if not re.fullmatch(r"(\d{1,12}(\.\d{1,12})?(h|ms|m|s|us|µs|ns))+", text):
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)", text)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
 def is_deletion(headers: Mapping[str, str]) -> bool:
     """Whether a message on a node's key ends the node."""
     return headers.get(OPERATION) in ("DEL", "PURGE")
@@ -417,7 +454,7 @@ def _decode_commit(
     events: tuple[EventRecord, ...] = ()
     if text is not None:
         events = tuple(
-            _decode_event(fields.mapping(about), freeze(about["payload"]), sequence, index, time)
+            _decode_event(fields.mapping(about), freeze(about["payload"]), None, sequence, index, time)
             for index, about in enumerate(fields.array(fields.read_json(text)))
         )
     at = fields.digits(revision), fields.digits(read)
@@ -425,7 +462,7 @@ def _decode_commit(
 
 
 def _decode_event(
-    about: dict[str, Any], payload: Frozen, sequence: int, index: int, time: int
+    about: dict[str, Any], payload: Frozen, body: bytes | None, sequence: int, index: int, time: int
 ) -> EventRecord:
     get = about.get
     target, nonce = get("target"), get("nonce")
@@ -445,4 +482,5 @@ def _decode_event(
         sequence=sequence,
         index=index,
         time=time,
+        body=dumps(payload) if body is None else body,
     )

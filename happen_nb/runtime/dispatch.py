@@ -295,8 +295,9 @@ class Dispatch:
     async def live(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what is going on here."""
         if "events" in question:
-            await self.flush()
-            return {"position": self.session.replica.position, "open": self.open(question["events"])}
+            answer = {"position": self.session.position, "open": self.open(question["events"])}
+            await self.flush()  # last: what is not open any more is stored when the other one reads it
+            return answer
         if question.get("awaited"):
             self.waiting.awaited(question["send"])
         if "send" in question or "cancel" in question:

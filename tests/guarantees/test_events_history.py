@@ -80,7 +80,7 @@ def _journal(space: happen.Space) -> list[Stored]:
     """All that is stored, in its order."""
     commits = [
         Stored((commit.sequence, -1), commit.node, commit.revision, commit.after["token"], cause=commit.cause)
-        for commit in space.journal()
+        for commit in space.journal().commits
     ]
     events = [
         Stored(

@@ -85,7 +85,9 @@ def test_so_many_handlings_are_in_one_message():
 def test_a_clear_without_room_for_patterns_still_carries_every_owner():
     owners = [OwnerRecord(f"n{n}", "5d0f9c1e7a2b", tuple(f"{p:0>900}" for p in range(90))) for n in range(30)]
     for limit, patterns in [(5_000_000, 90), (1_000_000, 0)]:
-        message = wire.encode_clear(SHOP, [*owners, OwnerRecord("free", None)], limit=limit)
+        message = wire.encode_clear(
+            SHOP, [*owners, OwnerRecord("free", None)], limit=limit, id="c", expected=0
+        )
         assert len(message.body) <= limit
         found = wire.decode(SHOP, message.subject, message.headers, message.body, 9, 0)
         assert [owner.node for owner in found.owners] == [owner.node for owner in owners]

@@ -54,7 +54,7 @@ def encoded(shown, item):
             ((message, _),) = wire.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
             return message
         case wire.Clear():
-            return wire.encode_clear(SHOP, item.owners, limit=1_000_000)
+            return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_sync(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:

@@ -61,6 +61,9 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
             return self._instead(_UNKNOWN)
         return drawn if len(drawn) <= MOST else self._instead(_TOO_MUCH)
 
+    def __repr__(self) -> str:
+        return self._said()
+
     def _instead(self, why: str) -> str:
         spec = message(self.layout.title.text or "", why).to_plotly_json()
         return still(spec["data"], spec["layout"])
