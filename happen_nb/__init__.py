@@ -14,8 +14,8 @@ Examples
 """
 
 from happen_nb.bind import Binding, bind
-from happen_nb.commits import Commit, History, Journal
-from happen_nb.connecting import aconnect, connect, create_node, current, run, spaces
+from happen_nb.commits import Commit, History
+from happen_nb.connecting import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
 from happen_nb.errors import (
     CancelledHandlingError,
     CausalLoopError,
@@ -50,7 +50,7 @@ from happen_nb.errors import (
     UnknownNodeError,
     UnknownRevisionError,
 )
-from happen_nb.events import Event, Events
+from happen_nb.events import Event, Events, Journal
 from happen_nb.model.drafts import draft
 from happen_nb.model.transforms import compose, put
 from happen_nb.node import Node
@@ -117,6 +117,8 @@ __all__ = [
     "Views",
     "Watch",
     "aconnect",
+    "acreate_node",
+    "aspaces",
     "bind",
     "compose",
     "connect",

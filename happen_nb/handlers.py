@@ -98,10 +98,14 @@ class Handlers(Listing[Handler], kind="handlers"):
 class Owner:
     """The process that handles a node's events.
 
+    Its text does not name the process, so that the outputs of a notebook stay the same; `pid` and `host` do.
+
     Attributes
     ----------
     pid : int
+        The id of the process.
     host : str
+        The name of its machine.
     here : bool
         Whether it is this process.
     """
@@ -112,7 +116,7 @@ class Owner:
         self.here = record.incarnation == incarnation
 
     def __repr__(self) -> str:
-        return "this process" if self.here else f"process {self.pid} on {self.host}"
+        return "this process" if self.here else "another process"
 
 
 class Hosting:

@@ -232,6 +232,8 @@ class Pace:
 class Replaying:
     """The part of a `Space` that replays."""
 
+    name: str
+
     def replay(
         self,
         rows: pd.DataFrame | Iterable[Mapping[str, Any]] | Iterable[Event],
@@ -297,6 +299,11 @@ class Replaying:
         name = sender if isinstance(sender, str) else getattr(sender, "name", sender)
         if name != RESERVED:
             check_name(name, "node")
+        there = getattr(getattr(sender, "space", self), "name", self.name)
+        if there != self.name:
+            raise ValueError(
+                f'replay: the node "{name}" belongs to the space "{there}", not to "{self.name}"'
+            )
         given = Rows(rows, type=type, time=time, nan=nan, paced=speed is not None)
         replay = Replay(self, given, name, speed)  # type: ignore[arg-type]
         cells.register(replay.stop)

@@ -142,7 +142,7 @@ class Sender:
         record = self._make(type, payload, target=_name_of(target))
         if evaluating.get():
             emission = self._pending(record)
-            request = emission.request = Request(str(record.target))
+            request = emission.request = Request(str(record.target), seconds)
             return Reply(request, emission.event, seconds)
         return wait_for(self._send(record, seconds))
 
@@ -183,6 +183,7 @@ class Sender:
             origin.path,
             _moment(occurred),
             nonce=None if id is None else session.new_id(),
+            omitted=origin.omitted,
         )
 
     def _pending(self, record: EventRecord) -> Emission:
@@ -219,7 +220,7 @@ class Sender:
 
     async def _send(self, record: EventRecord, timeout: float) -> Reply:
         space, _ = self._emits_as
-        request = Request(str(record.target))
+        request = Request(str(record.target), timeout)
         event = Event(record, space)
         if await on_io(space._dispatch.expects(request, record)):
             try:

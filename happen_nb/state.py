@@ -126,7 +126,7 @@ class State(Shown, kind="state"):
 
     async def _get(self, selector: Selector | None) -> Any:
         session = self._space._session
-        await on_io(session.fresh(session.timeout))
+        await on_io(session.fresh(session.timeout, self._name))
         check(self._name, session.replica.newest(self._name))
         return self.get(selector)
 
@@ -428,10 +428,12 @@ class State(Shown, kind="state"):
         Parameters
         ----------
         selector : callable or path, optional
-            Only the selected part; None where there is none.
+            Only the selected part; None where there is none, with a hint such as "nothing at tmp; there is
+            temp".
         render : callable, optional
-            ``render(value)`` returns text, or anything that a notebook can display. What it raises goes to
-            ``space.failures`` and is shown in place of the value.
+            ``render(value)`` returns text, or anything that a notebook can display. A plotly figure is drawn
+            in place and keeps its zoom. What it raises goes to ``space.failures`` and is shown in place of
+            the value.
 
         Returns
         -------

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from happen_nb.journal.handlings import Handled
 from happen_nb.journal.read import direct
-from happen_nb.journal.wire import UNREAD, Handled, Message
+from happen_nb.journal.wire import UNREAD, Message
 from happen_nb.model.commits import CommitRecord, EventRecord
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ async def events(
     if limit is not None:
         return await whole(stream, await heads(stream, matches, since=since, limit=limit))
     matches = cache(matches)
-    info = await stream.info()
-    records = await between(stream, max(info.first, since[0]), info.last)
+    first, last = await stream.bounds()
+    records = await between(stream, max(first, since[0]), last)
     return [record for record in records if record.position > since and matches(record.type)]
 
 
@@ -66,8 +67,8 @@ async def heads(
 ) -> list[EventRecord]:
     """The newest events whose type matches, as `entries` gives them; `whole` reads the rest of them."""
     matches = cache(matches)
-    info = await stream.info()
-    first, end = max(info.first, since[0]), info.last
+    first, end = await stream.bounds()
+    first = max(first, since[0])
     found: list[EventRecord] = []
     window = max(WINDOW, 2 * limit)
     while end >= first and len(found) < limit:
@@ -85,7 +86,7 @@ async def between(stream: Stream, start: int, end: int) -> list[EventRecord]:
     subjects = stream.subjects
     own = await _read(stream, subjects.events, start, end)
     commits = await _read(stream, subjects.states, start, end, headers_only=True)
-    records = [record for item in (*own, *commits) for record in _told(stream.decode(item))]
+    records = [record for item in (*own, *commits) for record in entries_of(stream.decode(item))]
     events = [record for record in records if isinstance(record, EventRecord)]
     return sorted(events, key=lambda record: record.position)
 
@@ -115,12 +116,12 @@ async def entries(stream: Stream, start: int, end: int) -> list[Entry]:
     """
     found: list[Entry] = []
     for item in await _read(stream, ">", start, end, headers_only=True):
-        found += _told(stream.head(item))
+        found += entries_of(stream.head(item))
     return found
 
 
-def _told(item: Item) -> tuple[Entry, ...]:
-    """The commit or event that a message is, and the events that ride on it."""
+def entries_of(item: Item) -> tuple[Entry, ...]:
+    """The commit or event that a message is, then the events that it carries."""
     if isinstance(item, CommitRecord):
         return (item, *item.events)
     return (item,) if isinstance(item, EventRecord) else ()
@@ -143,14 +144,17 @@ async def whole(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecor
 async def at_each(stream: Stream, sequences: Iterable[int]) -> list[EventRecord]:
     """The events at some sequences, asked for side by side."""
     items = await asyncio.gather(*(_at(stream, sequence) for sequence in sequences))
-    records = [record for item in items if item is not None for record in _told(stream.decode(item))]
+    records = [record for item in items if item is not None for record in entries_of(stream.decode(item))]
     return [record for record in records if isinstance(record, EventRecord)]
 
 
 async def _at(stream: Stream, sequence: int) -> Stored | None:
     request = orjson.dumps({"seq": sequence})
     get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
-    return direct(await stream.connection.call([get], timeout=stream.timeout, what="reading an event"))
+    item = direct(await stream.connection.call([get], timeout=stream.timeout, what="reading an event"))
+    if item is None and stream.replicas > 1:
+        return await stream.get({"seq": sequence})  # the replica that answered may lag
+    return item
 
 
 async def _read(

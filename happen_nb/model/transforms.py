@@ -172,7 +172,7 @@ def refuse_suspended(result: Any, who: str) -> None:
         raise TransformError(f"{who} is a generator; {_GENERATOR_WAY_OUT}")
 
 
-def put(path: Path, value: Any) -> Callable[[Any], Any]:
+def put(path: Path, value_or_function: Any) -> Callable[[Any], Any]:
     """Make a transform that sets one place of a state.
 
     Parameters
@@ -180,7 +180,7 @@ def put(path: Path, value: Any) -> Callable[[Any], Any]:
     path : str or tuple
         Where: ``"orders.o1.status"`` or ``("orders", "o.1", 0)``. Missing parents are made, as mappings; an
         item of a list must exist.
-    value : object
+    value_or_function : object
         What to put there; or a function of the old value (``None`` if there is none) that returns it.
 
     Raises
@@ -199,7 +199,7 @@ def put(path: Path, value: Any) -> Callable[[Any], Any]:
     steps = parse_path(path)
 
     def transform(state: Any) -> Any:
-        return _with(state, steps, 0, value)
+        return _with(state, steps, 0, value_or_function)
 
     transform.__name__ = transform.__qualname__ = f"put({format_path(steps)})"
     return transform

@@ -40,10 +40,18 @@ class Workers:
         """See to a thread for what waits, as far as there may be one more."""
         if self._idle >= len(self._work):
             self._changed.notify()
-        elif self._threads - self._blocked < THREADS:
-            self._threads += 1
-            thread = threading.Thread(target=self._run, name="happen_nb-worker", daemon=True)
+        elif self._threads - self._blocked < THREADS and not ending.begun():
+            self._start_thread()
+
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._run, name="happen_nb-worker", daemon=True)
+        try:
             contextvars.Context().run(thread.start)  # it works for many: it has no context of its own
+        except RuntimeError:
+            if not ending.begun():  # else the end has begun since we looked, and nothing starts any more
+                raise
+        else:
+            self._threads += 1
 
     @contextmanager
     def blocked(self) -> Iterator[None]:

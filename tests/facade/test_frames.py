@@ -102,6 +102,7 @@ def test_what_belongs_to_a_connection_says_what_to_pickle_instead(space):
         event,
         node.state.history(),
         space.events(),
+        space.journal(),
         space.views,
         space.views.n,
     ]

@@ -394,11 +394,17 @@ def play_both(state, script, mapping_operations, list_operations):
 scripts = st.lists(st.tuples(ways, st.integers(0, 10**6), choices), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
-@given(states, scripts)
-def test_a_draft_does_exactly_what_a_plain_container_does(state, script):
-    _, result, wanted = play_both(state, script, READ_MAPPING | EDIT_MAPPING, READ_LIST | EDIT_LIST)
-    assert repr(result) == repr(wanted)
+@pytest.mark.parametrize(
+    "examples", [400, pytest.param(4_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+)
+def test_a_draft_does_exactly_what_a_plain_container_does(examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(states, scripts)
+    def check(state, script):
+        _, result, wanted = play_both(state, script, READ_MAPPING | EDIT_MAPPING, READ_LIST | EDIT_LIST)
+        assert repr(result) == repr(wanted)
+
+    check()
 
 
 @settings(max_examples=100, deadline=None)
