@@ -137,7 +137,7 @@ class Sender:
         record = self._make(type, payload, target=_name_of(target))
         if evaluating.get():
             emission = self._pending(record)
-            request = emission.request = Request(str(record.target))
+            request = emission.request = Request(str(record.target), timeout)
             return Reply(request, emission.event, timeout)
         return wait_for(self._send(record, timeout))
 
@@ -178,6 +178,7 @@ class Sender:
             origin.path,
             _moment(occurred),
             nonce=None if id is None else session.new_id(),
+            omitted=origin.omitted,
         )
 
     def _pending(self, record: EventRecord) -> Emission:
@@ -213,7 +214,7 @@ class Sender:
 
     async def _send(self, record: EventRecord, timeout: float) -> Reply:
         space, _ = self._emits_as
-        request = Request(str(record.target))
+        request = Request(str(record.target), timeout)
         event = Event(record, space)
         if await on_io(space._dispatch.expects(request, record)):
             try:

@@ -14,7 +14,10 @@ from happen_nb.errors import (
     ClosedError,
     ForkedError,
     HappenTimeoutError,
+    HistoryGoneError,
+    InvalidNameError,
     SpaceInUseError,
+    StateError,
 )
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
@@ -344,7 +347,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
-    def fork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
+    def fork(self, name: str, *, at: Any = None) -> Space:
         """A new space on the same server that begins with the states of this one.
 
         Parameters
@@ -353,28 +356,23 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             The new space's; one that is not empty is refused.
         at : datetime or Commit, optional
             With the states as they were then.
-        without : iterable of str, optional
-            Leave these nodes out.
 
         Raises
         ------
         ValueError
             The target is not empty.
-        StateError
-            Some states cannot be copied: other clients wrote what is no state, or under a key that is no
-            node name. The message names them all.
         HistoryGoneError
             Some states of that moment are not stored any more; names them all.
         """
-        return wait_for(self._fork(name, at, without))
+        return wait_for(self._fork(name, at))
 
-    async def afork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
+    async def afork(self, name: str, *, at: Any = None) -> Space:
         """`fork`, to await."""
-        return await wait_in_loop(self._fork(name, at, without))
+        return await wait_in_loop(self._fork(name, at))
 
-    async def _fork(self, name: str, at: Any, without: Iterable[str]) -> Space:
+    async def _fork(self, name: str, at: Any) -> Space:
         check_name(name, "space")
-        states = await self._states(at, without)
+        states = await self._states(at)
         target, opened = await self._opener(name)
         if target is self or not target._session.replica.empty():
             if opened:
@@ -398,12 +396,16 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         target._local.clear()
         return target
 
-    async def _states(self, at: Any, without: Iterable[str]) -> dict[str, FrozenDict]:
-        if at is not None:
-            return (await self._at(at)).to_fork(without)
-        await on_io(self._session.fresh(self._session.timeout))
-        records = self._session.replica.cut().nodes
-        return Moment({name: each for name, each in records.items() if not each.deleted}).to_fork(without)
+    async def _states(self, at: Any) -> dict[str, FrozenDict]:
+        if at is None:
+            await on_io(self._session.fresh(self._session.timeout))
+            records = self._session.replica.cut().nodes
+            return _copyable(record for record in records.values() if not record.deleted)
+        moment = await self._at(at)
+        if moment.gone:
+            gone = ", ".join(moment.gone)
+            raise HistoryGoneError(f"fork: the states of {gone} at that moment are not stored any more")
+        return _copyable(moment._then(name).record for name in moment)
 
     def drop(self) -> None:
         """Remove the space for good, with all it holds, and close it.
@@ -478,3 +480,15 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _copyable(records: Iterable[CommitRecord]) -> dict[str, FrozenDict]:
+    """The states by name, without those that another client stored and no node could have."""
+    states: dict[str, FrozenDict] = {}
+    for record in records:
+        try:
+            check_name(record.node, "node")
+            states[record.node] = record.state
+        except (InvalidNameError, StateError) as error:
+            log.warning("fork leaves out what another client stored: %s", error)
+    return states

@@ -25,6 +25,7 @@ BROWSERS = str(os.cpu_count() or 1)  # each with a JupyterLab of its own
 PART_LIMIT = 1500.0  # seconds after which a part is ended: a hanging process must not hide the other parts
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
+NODE_PACKAGES = ("nodejs", "npm")
 NO_CHROMIUM = "no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM"
 NO_TESTS = 5  # pytest's exit code
 
@@ -75,6 +76,8 @@ def main() -> int:
 
 def run_all(other_pythons: list[str]) -> list[Outcome]:
     """Each part of the suite, one after the other: each keeps all cores busy."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        install(NODE_PACKAGES)  # else the tests that need them say what is missing
     return [
         run_check("ruff check", "ruff", "check", "--quiet"),
         run_check("ruff format", "ruff", "format", "--check", "--quiet"),
@@ -165,14 +168,19 @@ def run_browser_tests() -> Outcome:
     return Outcome("browser", ok=not IN_CI, note=f"NOT RUN, {NO_CHROMIUM}")
 
 
+def install(packages: tuple[str, ...]) -> None:
+    """Install the Debian packages that are missing, where that may be done."""
+    if is_root() and shutil.which("apt-get") and (missing := [p for p in packages if not has(p)]):
+        announce(f"installing {' '.join(missing)}")
+        limited(["apt-get", "update", "-qq"])
+        limited(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing])
+
+
 def find_chromium() -> str | None:
     """The Chromium that CHROMIUM names or that is on PATH, installed first where that may be done."""
     if chosen := os.environ.get("CHROMIUM"):
         return chosen
-    if is_root() and shutil.which("apt-get") and (missing := [p for p in DEBIAN_PACKAGES if not has(p)]):
-        announce(f"installing {' '.join(missing)}")
-        limited(["apt-get", "update", "-qq"])
-        limited(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing])
+    install(DEBIAN_PACKAGES)
     return next(filter(None, map(shutil.which, CHROMIUMS)), None)
 
 

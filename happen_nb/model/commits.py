@@ -9,11 +9,13 @@ import orjson
 
 from happen_nb.errors import StateError
 from happen_nb.model.frozen import FrozenDict
-from happen_nb.model.values import freeze_state, loads
+from happen_nb.model.values import check_integers, freeze_state, loads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LONGEST_PATH = 40_000
+"""Characters of the ids of a path, as JSON: it has to fit into a header."""
 EMPTY: FrozenDict = freeze_state({}, node="")
 
 
@@ -31,12 +33,38 @@ class Origin:
         The node whose handler made the change.
     path : tuple of str, optional
         The ids of all that led to it, from the first cause to the last.
+    omitted : int, optional
+        How many ids a long path leaves out after its first.
     """
 
     cause: str | None = None
     correlation: str | None = None
     by: str | None = None
     path: tuple[str, ...] = ()
+    omitted: int = 0
+
+    @property
+    def depth(self) -> int:
+        """The number of causes, one after the other."""
+        return len(self.path) + self.omitted
+
+    def then(self, id: str, *, cause: str | None, correlation: str | None, by: str | None) -> Origin:
+        """The origin of what follows from `id`, which has this origin itself.
+
+        A path that gets too long for a header keeps its first id and its newest ones.
+        """
+        path = (*self.path, id)
+        over = sum(map(_size, path)) - LONGEST_PATH
+        kept = 1
+        while over > 0 and kept < len(path) - 1:
+            over -= _size(path[kept])
+            kept += 1
+        return Origin(cause, correlation, by, (*path[:1], *path[kept:]), self.omitted + kept - 1)
+
+
+def _size(id: str) -> int:
+    """Characters of an id in a JSON array in ASCII."""
+    return 3 + (len(id) if id.isascii() else 6 * len(id))
 
 
 NO_ORIGIN = Origin()
@@ -58,6 +86,8 @@ class EventRecord:
     nonce: str | None = None
     """Given where the id is the caller's, unique over all senders and types: tells one try to store it from
     another's."""
+    omitted: int = 0
+    """How many ids a long path leaves out after its first."""
     sequence: int = 0
     index: int = 0
     time: int = 0
@@ -75,7 +105,7 @@ class EventRecord:
     @property
     def origin(self) -> Origin:
         """What led to the event."""
-        return Origin(self.cause, self.correlation, None, self.path)
+        return Origin(self.cause, self.correlation, None, self.path, self.omitted)
 
 
 class HandledRecord(NamedTuple):
@@ -207,7 +237,8 @@ class CommitRecord:
             return self.state
         try:
             value = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            check_integers(body)
+        except ValueError:
             return self.state
         return value if type(value) is dict else self.state
 

@@ -6,6 +6,8 @@ are frozen already are shared, not copied, so a commit costs only what it change
 
 from __future__ import annotations
 
+import json
+import re
 from math import isfinite
 from typing import Any, Final
 
@@ -16,7 +18,16 @@ from happen_nb.model.conversion import UnstorableError, plain
 from happen_nb.model.frozen import Frozen, FrozenDict, FrozenList, unchecked_dict, unchecked_list
 from happen_nb.model.paths import Steps, format_path
 
-__all__ = ["MAX_DEPTH", "Frozen", "biggest_part", "dumps", "freeze", "freeze_state", "loads"]
+__all__ = [
+    "MAX_DEPTH",
+    "Frozen",
+    "biggest_part",
+    "check_integers",
+    "dumps",
+    "freeze",
+    "freeze_state",
+    "loads",
+]
 
 MAX_DEPTH: Final = 200
 """How many containers may be nested in what is frozen at once; leaves room for an envelope around it."""
@@ -29,6 +40,9 @@ _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 _KEYS_HINT: Final = "use {str(k): v for k, v in x.items()}"
 _NUMBER_HINT: Final = "JSON has no such number: store None, or leave it out"
+_DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"0" * 9)
+_MANY_DIGITS: Final = b"0" * 19  # as many as the shortest integer beyond 64 bits has
+_LARGE_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _CONSTANTS: Final = frozenset({FrozenDict, FrozenList, bool, type(None)})
 
 _set_key = dict.__setitem__
@@ -301,7 +315,7 @@ def loads(data: bytes) -> Frozen:
     Raises
     ------
     StateError
-        It is no JSON, or nests too deeply.
+        It is not JSON, nests too deeply, or has an integer beyond 64 bits.
 
     Examples
     --------
@@ -310,14 +324,48 @@ def loads(data: bytes) -> Frozen:
     >>> loads(b"{'items'}")
     Traceback (most recent call last):
     ...
-    happen_nb.errors.StateError: this is no JSON: unexpected character...
+    happen_nb.errors.StateError: this is not JSON: unexpected character...
     """
     try:
         value: Frozen = _decoded(orjson.loads(data), 1)
+        check_integers(data)
     except orjson.JSONDecodeError as bad:
-        raise StateError(f"this is no JSON: {bad}") from bad
+        raise StateError(f"this is not JSON: {bad}") from bad
     except (UnstorableError, RecursionError) as deep:
         raise StateError(f"the JSON {_TOO_DEEP.format(_JSON_DEPTH)}") from deep
+    return value
+
+
+def check_integers(data: bytes) -> None:
+    """Refuse JSON with an integer beyond 64 bits, which the decoder would silently read as a float.
+
+    Raises
+    ------
+    StateError
+        It has one.
+
+    Examples
+    --------
+    >>> check_integers(b'{"n": 18446744073709551615, "price": 1e30}')
+    >>> check_integers(b'{"n": 18446744073709551616}')
+    Traceback (most recent call last):
+    ...
+    happen_nb.errors.StateError: the JSON has an integer below -2**63 or above 2**64 - 1 (20 digits); ...
+    """
+    if _MANY_DIGITS in data.translate(_DIGITS_TO_0) and _LARGE_INTEGER.search(data):  # it may be in a string
+        try:
+            json.loads(data, parse_int=_parsed_int)
+        except RecursionError as deep:
+            raise StateError(f"the JSON {_TOO_DEEP.format(_JSON_DEPTH)}") from deep
+
+
+def _parsed_int(digits: str) -> int:
+    value = int(digits) if len(digits) <= len(str(_SMALLEST)) else None
+    if value is None or not _SMALLEST <= value <= _LARGEST:
+        raise StateError(
+            f"the JSON has an integer below -2**63 or above 2**64 - 1 ({len(digits.lstrip('-'))} digits); "
+            "write it as a string"
+        )
     return value
 
 

@@ -27,10 +27,6 @@ LONGEST_CHAIN = 1000
 """Causes, one after the other, before a chain counts as a loop."""
 
 
-LONGEST_PATH = 40_000
-"""Characters of all their ids, which go into a header: with ids of 128 characters it is over before."""
-
-
 @dataclass(eq=False, slots=True)
 class Scope:
     """A handler or callback that runs.
@@ -65,14 +61,16 @@ scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
 
 def of_event(event: EventRecord, node: str, handler: str) -> Scope:
     """The scope in which a node's handler handles an event."""
-    origin = Origin(event.id, event.correlation or event.id, node, (*event.path, event.id))
+    correlation = event.correlation or event.id
+    origin = event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
     return Scope(node, f'{handler}, handling "{event.type}"', origin, event)
 
 
 def of_commit(record: CommitRecord, callback: str) -> Scope:
     """The scope in which a callback is called with a commit: its cause, and a path that is one longer."""
     cause = record.origin
-    origin = Origin(cause.cause, cause.correlation or record.mark, cause.by, (*cause.path, record.mark))
+    mark = record.mark
+    origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
     return Scope(record.node, f'{callback}, watching "{record.node}"', origin)
 
 
@@ -93,8 +91,7 @@ def here() -> Origin:
         raise CancelledHandlingError(
             f'{running.what} of node "{running.node}" was cancelled: it changes nothing any more'
         )
-    path = running.origin.path
-    if len(path) > LONGEST_CHAIN or sum(map(len, path)) > LONGEST_PATH:
+    if running.origin.depth > LONGEST_CHAIN:
         raise CausalLoopError(
             f'{running.what} of node "{running.node}": a chain of more than {LONGEST_CHAIN:,} causes is cut '
             "here; handlers that answer each other never end: make one of them stop"

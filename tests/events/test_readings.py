@@ -357,3 +357,27 @@ def test_a_node_with_a_handler_and_no_commit_is_in_the_views_as_empty(space, ord
     space.create_node("stock").state.set(lambda s, views: seen.append(views.orders.get()) or {"n": 1})
     assert seen == [{}]
     assert space.views.collect({"orders": len}) == {"orders": 0}
+
+
+def test_an_event_that_rode_on_a_commit_expires_as_one_with_a_message_of_its_own(store, until):
+    def emit(state):
+        orders.broadcast("rides")
+        return {"n": 1}
+
+    with happen.connect(store=store, name="expiring", fresh=True, event_ttl=timedelta(seconds=1)) as space:
+        orders = space.create_node("orders")
+        orders.state.set(emit)
+        orders.broadcast("walks")
+
+        def types(**options):
+            orders.state.set(happen.put("n", lambda n: n + 1))  # the newest message tells the time
+            return [event.type for event in space.events(**options)]
+
+        assert set(types()) <= {"rides", "walks"}
+        until(lambda: "rides" not in types())
+        until(lambda: types() == [])
+        assert types(limit=10) == []
+        assert list(space.unhandled) == []
+        orders.broadcast("late")
+        assert types() == ["late"]
+        assert len(orders.state.history()) > 2
