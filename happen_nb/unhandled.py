@@ -29,6 +29,8 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         The pattern that would nearly have matched.
     """
 
+    _pickle = "pickle parts of its event, such as unhandled.event.payload"
+
     def __init__(self, space: Space, found: NotHeard) -> None:
         self._space = space
         self.event = Event(found.event, space)
@@ -63,6 +65,8 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
 
 class Unhandled(Listing[UnhandledEvent], kind="unhandled"):
     """The events that no handler took, newest last; as of when it was asked for."""
+
+    _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
     def __init__(self, space: Space, found: Sequence[NotHeard]) -> None:
         self._items = [UnhandledEvent(space, each) for each in found]

@@ -83,8 +83,7 @@ def run_all(other_pythons: list[str]) -> list[Outcome]:
         run_check("ruff format", "ruff", "format", "--check", "--quiet"),
         run_check("mypy", "mypy"),
         run_check("import direction", "lint-imports"),
-        run_pytest("doctests", DOCTESTS),
-        run_pytest("tests", TESTS),
+        run_pytest("tests and doctests", TESTS),
         run_pytest("notebooks", NOTEBOOKS),
         run_browser_tests(),
         *(run_pytest(f"core, {release_of(python)}", CORE, python) for python in other_pythons),
@@ -93,26 +92,24 @@ def run_all(other_pythons: list[str]) -> list[Outcome]:
 
 WITHOUT_NBVAL = ["-p", "no:nbval"]  # the plugin takes 3 s to import
 FILES_AT_ONCE = ["-n", WORKERS, "--dist=loadfile"]
-DOCTESTS = [*WITHOUT_NBVAL, "--doctest-modules", "happen_nb"]
-TESTS = [
-    *WITHOUT_NBVAL,
-    *FILES_AT_ONCE,
-    "tests",
-    "--ignore=tests/browser",
-    "--ignore=tests/notebooks",
+IN_THIS_ORDER = "--no-loadscope-reorder"  # otherwise files with few tests come last, however long they take
+DOCS = "tests/test_docs.py"
+HEAVY = [f"tests/{folder}" for folder in ("guarantees", "server", "accidents", "cli")]
+"""Kernels, kills and loads: they take longest, so they start first."""
+ELSEWHERE = ["tests/browser", "tests/notebooks"]
+"""Parts of their own."""
+LIGHT = [
+    path.relative_to(ROOT).as_posix()
+    for path in sorted((ROOT / "tests").iterdir())
+    if path.match("test_*.py") or any(path.rglob("test_*.py"))
 ]
-CORE = [  # what another Python could change
-    *DOCTESTS,
-    *TESTS,
-    "--ignore=tests/accidents",
-    "--ignore=tests/cli",
-    "--ignore=tests/guarantees",
-    "--ignore=tests/server",  # these: kernels, kills and loads
-    "--ignore=tests/test_docs.py",  # the same pages again
-]
+LIGHT = [path for path in LIGHT if path not in {DOCS, *HEAVY, *ELSEWHERE}]
+SIDE_BY_SIDE = [*WITHOUT_NBVAL, *FILES_AT_ONCE, IN_THIS_ORDER, "--doctest-modules"]
+TESTS = [*SIDE_BY_SIDE, DOCS, *HEAVY, *LIGHT, "happen_nb"]
+CORE = [*SIDE_BY_SIDE, *LIGHT, "happen_nb"]  # what another Python could change
 NOTEBOOKS = [
     *FILES_AT_ONCE,
-    "--no-loadscope-reorder",  # what takes longest first
+    IN_THIS_ORDER,  # what takes longest first
     *("-p", "tests.notebooks.nbval_follow"),
     "--nbval",
     "--nbval-current-env",

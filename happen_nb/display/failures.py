@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from happen_nb.display import _protocols as shown
+from happen_nb.display.foreign import text_of
 from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, part, table
 from happen_nb.display.spans import Line, Span, count, cut, function, name, one_line, weight
 from happen_nb.display.tree import Budget
@@ -51,10 +52,7 @@ def message(exception: BaseException | str) -> str:
     """An exception as its kind and what it says."""
     if isinstance(exception, str):
         return exception
-    try:
-        text = str(exception)
-    except Exception as broken:  # its __str__ is the user's
-        text = f"(its message cannot be shown: {type(broken).__name__})"
+    text = text_of(exception, what="message")
     kind = type(exception).__name__
     return f"{kind}: {text}" if text else kind
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 import time
 from functools import lru_cache
 
@@ -15,10 +12,6 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 log = logging.getLogger("happen_nb")
-
-NAME = "happen_nb"
-"""Begins the name of every connection on the server."""
-_PROCESS = secrets.token_hex(3)
 
 PING_INTERVAL = 1.0
 STALE_SECONDS = 10.0
@@ -30,11 +23,6 @@ SLOWEST_LINK = 250_000
 TRANSFER = 16_000
 """Bytes within a second that are more than heartbeats: something large is arriving."""
 _SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
-
-
-def process_name() -> str:
-    """The name of this process's connections on the server: for people, and unlike any other process's."""
-    return f"{NAME} process {os.getpid()} on {socket.gethostname()} [{_PROCESS}]"
 
 
 class NatsClient(Client):

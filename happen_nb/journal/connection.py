@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import re
 import secrets
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,7 @@ from happen_nb.errors import (
     ServerError,
     TooLargeError,
 )
-from happen_nb.journal.client import SLOWEST_LINK, NatsClient, process_name
+from happen_nb.journal.client import SLOWEST_LINK, NatsClient
 from happen_nb.journal.credentials import Credentials, check_address, check_tls, shown
 from happen_nb.journal.wire import Message
 
@@ -45,6 +47,9 @@ Answer = Msg
 
 OLDEST_SERVER = (2, 12)
 """The first nats-server with atomic batches and a time to live per message."""
+NAME = "happen_nb"
+"""Begins the name of every connection on the server."""
+_PROCESS = secrets.token_hex(3)
 RECONNECT_WAIT: Any = 0.05  # nats-py says int, and sleeps any number of seconds
 SECURE = ("tls", "wss")
 HEADERS = 66_000
@@ -63,6 +68,11 @@ SEQUENCE = "Nats-Sequence"
 """A header of each stored message that is the answer to a direct get."""
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
+
+
+def process_name() -> str:
+    """The name of this process's connections on the server: for people, and unlike any other process's."""
+    return f"{NAME} process {os.getpid()} on {socket.gethostname()} [{_PROCESS}]"
 
 
 @dataclass(eq=False, slots=True)
@@ -96,13 +106,13 @@ class Connection:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._reconnected: list[Callable[[], None]] = []
-        self.diagnose: Callable[[], str | None] | None = None
-        """Returns why a call may have no answer, for a person; None if nothing is known."""
         self._probe: asyncio.Task[None] | None = None
         self._gone_check: asyncio.Task[None] | None = None
         self._moved_at = 0.0
         self.is_gone: Callable[[], Awaitable[str | None]] | None = None
         """Asked when nobody answers: returns what to report if the stream no longer exists."""
+        self.diagnose: Callable[[], str | None] | None = None
+        """Returns why a call may have no answer, for a person; None if nothing is known."""
         self._closed = False
 
     @classmethod
@@ -396,9 +406,9 @@ class Connection:
         """Fail what has no time left, and see to what has no answer yet."""
         self._timer = None
         now = self._loop.time()
-        late: list[_Call] = []
         overdue = any(call.due <= now and not call.future.done() for call in self._calls.values())
         reason = self.diagnosis() if overdue else None
+        late: list[_Call] = []
         for call in self._calls.values():
             if call.future.done():
                 continue

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb.errors import HappenConnectionError
-from happen_nb.journal.client import NAME, process_name
+from happen_nb.journal.connection import NAME, process_name
 from happen_nb.journal.stream import space_states
 from happen_nb.journal.subjects import Subjects
 

@@ -44,11 +44,11 @@ YOUNG = 60.0
 """Seconds for which no commit is trimmed, so that followers that lag still see it."""
 TRIM_BATCH = 1000
 """Commits that are trimmed at once, at most."""
-UNFINISHED = "happen.unfinished"
-"""In the metadata of a stream that a fork still fills: the space that it copies."""
 MAX_CHECKED_KEYS = 5_000
 """Nodes up to which a look at the stream lists its keys."""
 NO_MESSAGE = 10037
+UNFINISHED = "happen.unfinished"
+"""In the metadata of a stream that a fork still fills: the space that it copies."""
 NOT_FOUND = 10059
 NO_PEERS = 10005
 EXISTS_DIFFERENTLY = 10058
@@ -93,10 +93,10 @@ class Info:
     event_ttl: int
     newest: int
     """When the last message was stored, in ns by the server's clock."""
-    subjects: frozenset[str] | None = None
-    """The keys of the states, if they were asked for."""
     unfinished: str = ""
     """The space that a fork was copying into this one when it was last looked at; empty if none."""
+    subjects: frozenset[str] | None = None
+    """The keys of the states, if they were asked for."""
 
     @property
     def options(self) -> Options:
@@ -116,8 +116,8 @@ def _info(answer: dict[str, Any]) -> Info:
         int(metadata.get("happen.history", HISTORY)),
         int(metadata.get("happen.event_ttl", EVENT_TTL)),
         round(parse_time(state["last_ts"]).timestamp() * 1e6) * 1000,
-        frozenset(state["subjects"] or ()) if "subjects" in state else None,
         metadata.get(UNFINISHED, ""),
+        frozenset(state["subjects"] or ()) if "subjects" in state else None,
     )
 
 

@@ -344,7 +344,7 @@ def decode(
     if subject.startswith(subjects.event_prefix):
         try:
             about = fields.mapping(fields.read_json(headers[EVENT]))
-            return _decode_event(about, payload(body), sequence, 0, time)
+            return _decode_event(about, payload(body), body, sequence, 0, time)
         except fields.UNREADABLE:
             return Other(sequence)
     if subject.startswith(subjects.handled_prefix):
@@ -454,7 +454,7 @@ def _decode_commit(
     events: tuple[EventRecord, ...] = ()
     if text is not None:
         events = tuple(
-            _decode_event(fields.mapping(about), freeze(about["payload"]), sequence, index, time)
+            _decode_event(fields.mapping(about), freeze(about["payload"]), None, sequence, index, time)
             for index, about in enumerate(fields.array(fields.read_json(text)))
         )
     at = fields.digits(revision), fields.digits(read)
@@ -462,7 +462,7 @@ def _decode_commit(
 
 
 def _decode_event(
-    about: dict[str, Any], payload: Frozen, sequence: int, index: int, time: int
+    about: dict[str, Any], payload: Frozen, body: bytes | None, sequence: int, index: int, time: int
 ) -> EventRecord:
     get = about.get
     target, nonce = get("target"), get("nonce")
@@ -482,4 +482,5 @@ def _decode_event(
         sequence=sequence,
         index=index,
         time=time,
+        body=dumps(payload) if body is None else body,
     )

@@ -10,9 +10,10 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
-from happen_nb.errors import CausalLoopError, HandlerError, NoHandlerError
+from happen_nb.errors import CausalLoopError, FrozenStateError, HandlerError, NoHandlerError
 from happen_nb.model.commits import HandledRecord
 from happen_nb.model.transforms import takes_second
 from happen_nb.runtime import causes, ending
@@ -157,6 +158,8 @@ class Delivery:
         if not present:
             matching = self.desk.registrations.candidates(self.event.type, self.box.name)
             present = matching.get(self.box.name, [])
+        with suppress(FrozenStateError):  # restored: whoever changed it in place got that error, or ended
+            self.event.check()
         event = self.desk.host.event(self.event)
         for registration in present:
             if self._accepts(registration, event):
@@ -285,6 +288,7 @@ class Attempt:
         value, error = None, None
         try:
             value = await self._steps()
+            self.delivery.event.check()
         except BaseException as raised:
             error = raised
         if self.delivery.box.current is self:

@@ -294,11 +294,9 @@ class Session:
         """A stored commit that the replica never got: a fresh start or a clear passed over it."""
         base = change.base
         revision = 1 if base is None else base.revision + 1
-        body = None if change.body is None else b""
-        record = CommitRecord(
-            change.node, sequence, revision, time.time_ns(), body, id, change.cut.position, change.origin
-        )
-        if body is not None:
+        now, read = time.time_ns(), change.cut.position
+        record = CommitRecord(change.node, sequence, revision, now, change.body, id, read, change.origin)
+        if change.body is not None:
             record.known(change.state)
         return await self._find_own(change, id) or Applied(record, base)
 

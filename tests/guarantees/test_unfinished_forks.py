@@ -1,7 +1,11 @@
-"""A fork is whole or not there, also when its process is killed."""
+"""A fork is whole or not there, also when its process is killed; what it cannot copy it names."""
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
+
+import nats
 import pytest
 
 import happen_nb as happen
@@ -65,3 +69,26 @@ def test_a_change_of_options_leaves_the_mark(url: str, name: str) -> None:
     with happen.connect(url, name=name) as again:
         assert list(again.views) == []
         assert again._session.info.history == 7
+
+
+@pytest.mark.parametrize("when", ["now", "then"])
+def test_what_other_clients_stored_is_named_and_can_be_left_out(url: str, name: str, when: str) -> None:
+    async def put(key: str, value: bytes) -> None:
+        client = await nats.connect(url)
+        await client.jetstream().publish(f"$KV.happen_{name}.{key}", value)
+        await client.close()
+
+    with happen.connect(url, name=name) as space:
+        space.create_node("good", initial={"a": 1})
+        asyncio.run(put("bad", b"[1]"))
+        asyncio.run(put("a.b.c", b"{}"))
+        space.create_node("good").state.get(fresh=True)
+        at = dt.datetime.now(dt.UTC) if when == "then" else None
+
+        with pytest.raises(happen.StateError, match=r"without=\['a\.b\.c', 'bad'\].*no node name.*\"bad\""):
+            space.fork(f"{name}_f", at=at)
+        with pytest.raises(ValueError, match="no node goood"):
+            space.fork(f"{name}_f", at=at, without=["goood"])
+
+        with space.fork(f"{name}_f", at=at, without=["bad", "a.b.c"]) as fork:
+            assert {node: view.get() for node, view in fork.views.items()} == {"good": {"a": 1}}
