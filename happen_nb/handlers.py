@@ -13,6 +13,7 @@ from happen_nb.commits import Commit
 from happen_nb.events import Event
 from happen_nb.failures import Failure
 from happen_nb.model.patterns import Pattern
+from happen_nb.retrying import Retried
 from happen_nb.runtime.bridge import on_io
 from happen_nb.runtime.cells import cells
 from happen_nb.runtime.registrations import Registration
@@ -21,7 +22,8 @@ from happen_nb.shown import Listing, Shown
 if TYPE_CHECKING:
     from happen_nb.model.commits import EventRecord, OwnerRecord
     from happen_nb.node import Node
-    from happen_nb.runtime.handling import Attempt
+    from happen_nb.runtime.attempts import Attempt
+    from happen_nb.runtime.tracebacks import Trouble
     from happen_nb.space import Space
     from happen_nb.views import Views
 
@@ -127,16 +129,15 @@ class Hosting:
 
     def reply(self, value: Any) -> Any:
         """What is replied where a handler returns `value`: nothing for the Commit of its last call."""
-        return None if isinstance(value, Commit | Event) else value
+        return None if isinstance(value, Commit | Event | Retried) else value
 
-    def failed(self, attempt: Attempt, error: BaseException) -> None:
+    def failed(self, attempt: Attempt, trouble: Trouble) -> None:
         """A handler has raised for the last time."""
         event, space = attempt.event, self._space
         node, name = attempt.registration.node, attempt.registration.name
         again = partial(space._handle_again, event._record, node, name)
-        failure = Failure(
-            node, name, f'handling "{event.type}"', event, error, again, attempt.number, event.id
-        )
+        doing, number = f'handling "{event.type}"', max(1, attempt.number)
+        failure = Failure(node, name, doing, event, trouble.error, again, number, event.id, trouble)
         space.failures.add(failure)
 
     def lost(self, node: str, owner: OwnerRecord) -> None:

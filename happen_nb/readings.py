@@ -12,6 +12,7 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 from happen_nb.events import Event, Events
 from happen_nb.journal import eventlog, history
 from happen_nb.model.patterns import Pattern
+from happen_nb.retrying import HandledAgainError, refuse_retry
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.following import Effects, Stored
@@ -226,17 +227,14 @@ class Readings:
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
-        refuse_on_handlers("retry()", "await asyncio.to_thread(...retry)")
-        running = causes.scope.get()
-        if running is not None and running.event is not None and running.node == node:
-            refuse_in_callback("retry")
+        refuse_retry(node)
         error: BaseException | None = await on_io(self._dispatch.again(record, node, handler, causing()))
         return error
 
     def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:
         error = wait_for(self._again(record, node, handler))
         if error is not None:
-            raise error
+            raise HandledAgainError(error)
 
 
 def refuse_in_callback(call: str) -> None:
@@ -246,7 +244,7 @@ def refuse_in_callback(call: str) -> None:
     ------
     HappenError
     """
-    running = causes.scope.get()
+    running = causes.current()
     if running is not None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 

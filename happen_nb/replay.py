@@ -299,7 +299,7 @@ class Replaying:
 
 
 def _refuse_in_code_that_reacts() -> None:
-    evaluation, running = evaluating.get(), causes.scope.get()
+    evaluation, running = evaluating.get(), causes.current()
     if evaluation is not None:
         raise TransformError(
             f'replay: the transform of node "{evaluation.node}" may run more than once, and a replay should '

@@ -126,7 +126,7 @@ class Reply(Shown, kind="reply"):
                 f'the reply of "{self.target}" to "{self.event.type}" is pending: what a transform sends '
                 "leaves with its commit; what a retry or an exception dropped has no reply"
             )
-        request, session, scope = self._request, self.event._space._session, causes.scope.get()
+        request, session, scope = self._request, self.event._space._session, causes.current()
         dispatch = session.dispatch
         await on_io(dispatch.waiting.begin(scope, request))
         try:

@@ -57,7 +57,8 @@ class Watch(Shown, kind="watch"):
             if self.active:
                 context = self._context.copy()
                 context.run(causes.scope.set, scope)
-                context.run(self._call, commit)
+                with scope.held():
+                    context.run(self._call, commit)
             activity.end(token)
 
         self._mailbox.put(work)

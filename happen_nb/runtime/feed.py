@@ -55,12 +55,13 @@ class Feed:
                 self.dispatch.owners.apply(item)
             elif isinstance(item, Clear):
                 self.dispatch.owners.reset(item.owners)
+                self.dispatch.cleared(sequence)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._tell(item)
         elif isinstance(item, CommitRecord):
             if item.deleted and item.id is not None and self.dispatch is not None:
-                self.dispatch.deleted(item.node)
+                self.dispatch.deleted(item.node, item.origin.path)
             for event in item.events:
                 self._tell(event)
 

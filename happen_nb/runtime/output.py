@@ -21,7 +21,7 @@ def causing() -> contextvars.Context | None:
     """
     context = contextvars.copy_context()
     kernel = shell()
-    if causes.scope.get() is not None or not hasattr(kernel, "set_thread_parent"):
+    if causes.current() is not None or not hasattr(kernel, "set_thread_parent"):
         return context  # that of a handler is right already
     parent = kernel.get_parent()
     if parent and parent["header"]["msg_type"] != "execute_request":

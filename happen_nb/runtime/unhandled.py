@@ -23,7 +23,7 @@ NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "ow
 
 
 @dataclass(frozen=True, slots=True)
-class NotHeard:
+class NotHandled:
     """An event that nobody took: the reason, and the pattern that would nearly have taken it."""
 
     event: EventRecord
@@ -31,7 +31,7 @@ class NotHeard:
     nearest: str | None
 
 
-async def find_unhandled(session: Session) -> list[NotHeard]:
+async def find_unhandled(session: Session) -> list[NotHandled]:
     """The events that no handler took, oldest first; what is still to be handled is not among them."""
     dispatch = session.dispatch
     await dispatch.flush()
@@ -48,7 +48,9 @@ async def find_unhandled(session: Session) -> list[NotHeard]:
     left = await eventlog.whole(session.stream, [event for event in left if event.id not in still])
     owners = [owner for owner in dispatch.owners.all() if owner.incarnation is not None]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
-    return [NotHeard(event, *_reason(event, owners, patterns, refused=event.id in refused)) for event in left]
+    return [
+        NotHandled(event, *_reason(event, owners, patterns, refused=event.id in refused)) for event in left
+    ]
 
 
 async def _still_open(session: Session, ids: list[str]) -> set[str]:
