@@ -26,6 +26,7 @@ from happen_nb.pictures import Pictures
 from happen_nb.readings import position_after, position_of, refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
+from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
@@ -318,6 +319,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     async def _empty(self) -> None:
         self.failures.clear()
+        self._dispatch.spare(causes.path())
         await on_io(self._session.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
@@ -424,6 +426,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
                     pulse.finish()
         finally:
             self._open_session = None
+            for watch in [watch for watches in self._watches.values() for watch in watches]:
+                watch.active = False
             self._watches.clear()
             await on_io(session.close())
             self._closed(self)

@@ -69,7 +69,7 @@ def retried(x: shown.Retried) -> Page:
 
 def message(exception: BaseException | str) -> str:
     """An exception as its kind and what it says."""
-    return exception if isinstance(exception, str) else said_by(exception)
+    return said_by(exception) if isinstance(exception, BaseException) else exception
 
 
 def _row(x: shown.Failure, budget: Budget) -> tuple[Cell, ...]:

@@ -29,6 +29,7 @@ log = logging.getLogger("happen_nb")
 PATIENCE: Final = 5.0
 """Seconds that an async or generator handler has to end after it was stopped; then the node goes on."""
 UNREGISTERED: Final = "it was unregistered"
+DELETED: Final = "its node was deleted"
 CLOSED: Final = "the space was closed"
 _DOUBLINGS: Final = 60
 """How often a backoff doubles at most."""

@@ -103,6 +103,12 @@ def current() -> Scope | None:
     return found if found is not None and found.running else None
 
 
+def path() -> tuple[str, ...]:
+    """Return the events whose handlers this is called in, directly or through others."""
+    running = current()
+    return () if running is None else running.origin.path
+
+
 def of_event(event: EventRecord, node: str, handler: str) -> Scope:
     """Make the scope in which a node's handler handles an event."""
     origin = Origin(event.id, event.correlation or event.id, node, (*event.path, event.id))
@@ -133,8 +139,8 @@ def here() -> Origin:
         raise CancelledHandlingError(
             f'{running.what} of node "{running.node}" was cancelled: it cannot change anything any more'
         )
-    path = running.origin.path
-    if len(path) > LONGEST_CHAIN or sum(map(len, path)) > LONGEST_PATH:
+    ids = running.origin.path
+    if len(ids) > LONGEST_CHAIN or sum(map(len, ids)) > LONGEST_PATH:
         raise CausalLoopError(
             f'{running.what} of node "{running.node}": a causal chain of more than {LONGEST_CHAIN:,} is cut '
             "here; these handlers keep triggering each other: add a stopping condition"

@@ -12,7 +12,7 @@ from happen_nb.errors import HappenError, NoHandlerError
 from happen_nb.journal import append, wire
 from happen_nb.runtime import causes, ending
 from happen_nb.runtime.activity import Activity
-from happen_nb.runtime.attempts import CLOSED, UNREGISTERED
+from happen_nb.runtime.attempts import CLOSED, DELETED, UNREGISTERED
 from happen_nb.runtime.bridge import bridge
 from happen_nb.runtime.handling import Box, Delivery
 from happen_nb.runtime.mailbox import Mailbox, Workers
@@ -113,7 +113,7 @@ class Dispatch:
 
         The one that this is called in, and those that it is called by, go on.
         """
-        return self._stop(node, of, UNREGISTERED, _running_in())
+        return self._stop(node, of, UNREGISTERED, causes.path())
 
     def _stop(self, node: str, of: Callable[[Registration], bool], why: str, spare: Container[str]) -> bool:
         box = self._boxes.get(node)
@@ -127,12 +127,13 @@ class Dispatch:
         Those that it was deleted by, whose events are on the path, come to their end.
         """
         self._unregister(node)
-        self._stop(node, lambda _: True, "its node was deleted", path)
+        self._stop(node, lambda _: True, DELETED, path)
         self.session.background(self._let_go(node))
 
-    async def forget(self, node: str) -> None:
-        """Unregister a node's handlers, and let nobody own it."""
+    async def forget(self, node: str, path: Container[str]) -> None:
+        """Unregister a node's handlers, and let nobody own it; those on the path come to their end."""
         self._unregister(node)
+        self._stop(node, lambda _: True, DELETED, path)
         await self._let_go(node)
 
     def _unregister(self, node: str) -> None:
@@ -147,6 +148,7 @@ class Dispatch:
         """The space was cleared: what is left to do of events before that is not done. On the IO thread."""
         for box in self._boxes.values():
             box.drop("the space was cleared", position, self._spared)
+        self._spared = frozenset()
 
     async def _let_go(self, node: str) -> None:
         try:
@@ -335,15 +337,10 @@ class Dispatch:
         """Answer another process that asks what is going on here."""
         if "events" in question:
             await self.flush()
-            return {"position": self.session.replica.position, "open": self.open(question["events"])}
+            position, left = self.session.replica.position, self.open(question["events"])
+            return {"position": position, "open": left, "by": self.session.incarnation}
         if question.get("awaited"):
             self.waiting.awaited(question["send"])
         if "send" in question or "cancel" in question:
             return self.answers.live(question)
         return {"waiters": self.owners.asked_by(question.get("from", ""))}
-
-
-def _running_in() -> tuple[str, ...]:
-    """The events whose handlers this is called in, directly or by others."""
-    running = causes.current()
-    return () if running is None else running.origin.path

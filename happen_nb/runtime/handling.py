@@ -275,6 +275,7 @@ class Delivery:
             if self.on_end is not None:
                 self.on_end(self._refused if self.trouble is None else self.trouble.again())
         finally:
+            self.trouble = None if self.trouble is None else self.trouble.kept()
             self._attempts, self._context = [], None  # the answer is kept for a while, and not all of this
             if self.answer is not None:
                 self.answer.delivery = None
