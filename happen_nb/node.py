@@ -65,6 +65,7 @@ class Node(Shown, Sender, kind="node"):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        keep: bool = False,
     ) -> F: ...
     @overload
     def on(
@@ -75,6 +76,7 @@ class Node(Shown, Sender, kind="node"):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        keep: bool = False,
     ) -> Callable[[F], F]: ...
     def on(
         self,
@@ -84,6 +86,7 @@ class Node(Shown, Sender, kind="node"):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        keep: bool = False,
     ) -> Any:
         """Handle events; as a call, or as a decorator.
 
@@ -105,6 +108,9 @@ class Node(Shown, Sender, kind="node"):
         backoff : float, optional
             Seconds before the first of these times; each next one waits twice as long. Other events go on
             meanwhile.
+        keep : bool, optional
+            Keep the same function that another cell has registered with the same pattern; without it, the
+            new registration replaces that one, and a notice says so.
 
         Returns
         -------
@@ -128,7 +134,7 @@ class Node(Shown, Sender, kind="node"):
         1
         """
         if handler is not None:
-            wait_for(self._on(pattern, handler, where, retries, backoff))
+            wait_for(self._on(pattern, handler, where, retries, backoff, keep=keep))
             return handler
         if callable(pattern):
             raise TypeError(
@@ -137,13 +143,15 @@ class Node(Shown, Sender, kind="node"):
         Pattern.of(pattern)
 
         def register_it(function: F) -> F:
-            wait_for(self._on(pattern, function, where, retries, backoff))
+            wait_for(self._on(pattern, function, where, retries, backoff, keep=keep))
             return function
 
         return register_it
 
-    async def _on(self, pattern: Any, handler: Any, where: Any, retries: int, backoff: float) -> None:
-        registration = make_registration(self.name, pattern, handler, where, retries, backoff)
+    async def _on(
+        self, pattern: Any, handler: Any, where: Any, retries: int, backoff: float, *, keep: bool
+    ) -> None:
+        registration = make_registration(self.name, pattern, handler, where, retries, backoff, keep=keep)
         await register(self.space, registration)
 
     @property

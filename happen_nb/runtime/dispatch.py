@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import HappenError, NoHandlerError
 from happen_nb.journal import append, wire
-from happen_nb.runtime import causes, ending
+from happen_nb.runtime import causes, ending, output
 from happen_nb.runtime.activity import Activity
 from happen_nb.runtime.attempts import CLOSED, DELETED, UNREGISTERED
 from happen_nb.runtime.bridge import bridge
@@ -37,6 +37,8 @@ RECORD_EVERY = 0.02
 """Seconds at most between something was handled and that is stored."""
 RECORDS = 500
 """Handlings in one message."""
+NAME = 0.5
+"""Seconds that another process has to name its notebook."""
 LAST = 0.5
 """Seconds at the end in which handlers that run may end, and as many in which those may that are stopped."""
 
@@ -330,8 +332,12 @@ class Dispatch:
         self.answers.close(why)
 
     def lost(self, node: str, owner: OwnerRecord) -> None:
-        """Another process took a node over."""
-        self.host.lost(node, owner)
+        """Another process acquired a node: say so, and which one it is."""
+        self.session.background(self._lost(node, owner))
+
+    async def _lost(self, node: str, owner: OwnerRecord) -> None:
+        answer = await self.session.ask(owner.incarnation or "", {}, NAME)
+        self.host.lost(node, owner, answer or {})
 
     async def live(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what is going on here."""
@@ -343,4 +349,4 @@ class Dispatch:
             self.waiting.awaited(question["send"])
         if "send" in question or "cancel" in question:
             return self.answers.live(question)
-        return {"waiters": self.owners.asked_by(question.get("from", ""))}
+        return {"waiters": self.owners.asked_by(question.get("from", "")), "notebook": output.notebook()}

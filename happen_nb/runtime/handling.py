@@ -18,7 +18,7 @@ from happen_nb.runtime.attempts import CLOSED, UNREGISTERED, Attempt
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Mapping
 
     from happen_nb.model.commits import EventRecord, OwnerRecord
     from happen_nb.runtime.activity import Activity
@@ -48,8 +48,8 @@ class Host(Protocol):
     def failed(self, attempt: Attempt, trouble: Trouble) -> None:
         """A handler has raised for the last time."""
 
-    def lost(self, node: str, owner: OwnerRecord) -> None:
-        """Another process handles a node's events from here on."""
+    def lost(self, node: str, owner: OwnerRecord, answer: Mapping[str, Any]) -> None:
+        """Another process handles a node's events from here on; `answer` is what it says of itself."""
 
 
 class Box:
