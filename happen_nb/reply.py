@@ -11,6 +11,7 @@ from happen_nb.errors import CancelledHandlingError, HappenTimeoutError
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.cells import cells
+from happen_nb.runtime.tracebacks import fresh
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Reply(Shown, kind="reply"):
         for live in self._lives:
             live.finish()
         if self._request.error is not None:
-            raise self._request.error
+            raise fresh(self._request.error)
 
     def cancel(self) -> None:
         """Stop the handling: at its next await or yield; a plain handler goes on without effect."""

@@ -28,6 +28,7 @@ from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb.runtime.tracebacks import fresh
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
@@ -106,7 +107,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     def _session(self) -> Session:
         session = self._open_session
         if session is None:
-            raise self._why_closed
+            raise fresh(self._why_closed)
         return session
 
     # -- nodes ---------------------------------------------------------------------------------------

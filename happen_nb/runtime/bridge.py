@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from happen_nb.errors import HappenError, TransformError
+from happen_nb.frames import hide, hide_all
 from happen_nb.runtime import causes
 from happen_nb.runtime.mailbox import workers_here
 from happen_nb.runtime.tracebacks import shortened
@@ -369,6 +370,8 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
         result: T = end.value
         return result
     except BaseException as error:  # IPython takes 10 ms for each frame, and who reads it longer
+        hide(sys._getframe())
+        hide_all(error.__traceback__)
         raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one
 
 
@@ -393,6 +396,8 @@ async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
             await asyncio.sleep(0)
         return result
     except BaseException as error:
+        hide(sys._getframe())
+        hide_all(error.__traceback__)
         raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one
 
 

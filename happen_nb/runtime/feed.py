@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb.journal.wire import Clear
 from happen_nb.model.commits import CommitRecord, EventRecord, OwnerRecord
 from happen_nb.runtime.bridge import within
+from happen_nb.runtime.tracebacks import fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,7 @@ class Feed:
         futures += [awaited.future for waiting in self._expected.values() for awaited in waiting]
         for future in futures:
             if not future.done():
-                future.set_exception(why)
+                future.set_exception(fresh(why))
 
     def _tell(self, event: EventRecord) -> None:
         if self.dispatch is not None:

@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any, Final
 
 from happen_nb.errors import HappenError
+from happen_nb.frames import of_user
 from happen_nb.model.texts import LONGEST, encodable, said_by, shortened_text, without_middle
 
 LONGEST_TRACE: Final = 30_000
 """Characters of a traceback that are kept."""
 
-_OURS = ("happen_nb.", "asyncio.", "concurrent.futures.", "contextvars")
 _PACKAGES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 _INSTALLED = (str(Path(__file__).parent.parent), *_PACKAGES, "<frozen ")
 """How the files begin whose lines are nobody's own."""
@@ -126,17 +126,22 @@ def _traceback(error: BaseException) -> TracebackType | None:
     return found
 
 
-def fresh(error: BaseException) -> BaseException:
+def fresh(error: BaseException, frames: TracebackType | None = None) -> BaseException:
     """Return a stored exception to be raised once more, so that its traceback does not grow each time.
 
-    One of ours is copied. Any other exception can only be raised itself, with the traceback of this time.
+    One of ours is copied. Any other exception can only be raised itself.
+
+    Parameters
+    ----------
+    frames : TracebackType, optional
+        With which the traceback of such an exception begins.
     """
     if isinstance(error, HappenError):
         new = copy.copy(error)
         new.__cause__, new.__context__ = error.__cause__, error.__context__
         new.__suppress_context__ = error.__suppress_context__
         return new
-    return BaseException.with_traceback(error, None)
+    return BaseException.with_traceback(error, frames)
 
 
 def shortened(error: BaseException) -> TracebackType | None:
@@ -144,19 +149,8 @@ def shortened(error: BaseException) -> TracebackType | None:
 
     They do where Python itself refused something: such an error keeps all of them, if no frame is the user's.
     """
-    frames: list[TracebackType] = []
-    each = _traceback(error)
-    while each is not None:
-        if not _is_ours(each):
-            frames.append(each)
-        each = each.tb_next
-    if not frames and not issubclass(type(error), HappenError | KeyboardInterrupt):
-        return _traceback(error)
-    short: TracebackType | None = None
-    for frame in reversed(frames):
-        short = TracebackType(short, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    whole = _traceback(error)
+    short = of_user(whole)
+    if short is None and not issubclass(type(error), HappenError | KeyboardInterrupt):
+        return whole
     return short
-
-
-def _is_ours(frame: TracebackType) -> bool:
-    return str(frame.tb_frame.f_globals.get("__name__", "")).startswith(_OURS)
