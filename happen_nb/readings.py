@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
@@ -162,9 +163,14 @@ class Readings:
     async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
         session = self._session
         after = await position_after(session, since)
-        reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit)
-        records: list[EventRecord] = await on_io(reading)
-        return records
+        if pattern.predicate is None:
+            reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit)
+            records: list[EventRecord] = await on_io(reading)
+            return records
+        records = await on_io(eventlog.events(session.stream, lambda _: True, since=after))
+        matches = cache(pattern.matches)  # the user's code never runs on the IO thread
+        found = [record for record in records if matches(record.type)]
+        return found if limit is None else found[max(0, len(found) - limit) :]
 
     @property
     def unhandled(self) -> Unhandled:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 class Reply(Shown, kind="reply"):
     """What becomes of something that was sent; made by ``send``.
 
-    Iterating gives the progress as it comes, ``result()`` or ``await`` the result.
+    Iterating gives the progress as it comes, ``result()`` or ``await`` the result. Interrupting the kernel in
+    a plain ``for value in reply`` or ``result()`` cancels the handling.
 
     Attributes
     ----------
@@ -106,8 +107,16 @@ class Reply(Shown, kind="reply"):
         try:
             return wait_for(self._result(timeout))
         except KeyboardInterrupt as stop:
-            wait_for(self._cancel(stop))
+            self._interrupted(stop)
             raise
+
+    def _interrupted(self, stop: KeyboardInterrupt) -> None:
+        """Cancel the handling, and say what that means."""
+        wait_for(self._cancel(stop))
+        stop.add_note(
+            f'the reply of "{self.target}" to "{self.event.type}" was cancelled: an async or generator '
+            "handler stops at its next await or yield; a plain one is abandoned, its later writes are refused"
+        )
 
     def __await__(self) -> Generator[Any, None, Any]:
         return wait_in_loop(self._result(None)).__await__()
@@ -154,7 +163,11 @@ class Reply(Shown, kind="reply"):
                 yield value
             if self._request.done and not self._request.since(seen):
                 break
-            wait_for(self._change(changes, begun, None))
+            try:
+                wait_for(self._change(changes, begun, None))
+            except KeyboardInterrupt as stop:
+                self._interrupted(stop)
+                raise
         self._end()
 
     async def __aiter__(self) -> AsyncIterator[Any]:

@@ -134,7 +134,7 @@ class Sender:
         >>> orders.send("inventory", "stock.of", "pens").result()
         3
         """
-        record = self._make(type, payload, target=_name_of(target))
+        record = self._make(type, payload, target=self._name_of(target))
         if evaluating.get():
             emission = self._pending(record)
             request = emission.request = Request(str(record.target))
@@ -145,7 +145,8 @@ class Sender:
         self, target: str | Node, type: str, payload: Any = None, *, timeout: float = 30.0
     ) -> Reply:
         """`send`, to await; gives the Reply, which can be awaited for the result."""
-        return await wait_in_loop(self._send(self._make(type, payload, target=_name_of(target)), timeout))
+        record = self._make(type, payload, target=self._name_of(target))
+        return await wait_in_loop(self._send(record, timeout))
 
     # -- how -----------------------------------------------------------------------------------------
 
@@ -179,6 +180,20 @@ class Sender:
             _moment(occurred),
             nonce=None if id is None else session.new_id(),
         )
+
+    def _name_of(self, target: Any) -> str:
+        if isinstance(target, str):
+            return target
+        name, there = getattr(target, "name", None), getattr(target, "space", None)
+        if not isinstance(name, str) or there is None:
+            raise TypeError(f"send: {target!r} is not a node; give its name, or the Node")
+        here, _ = self._emits_as
+        if there is not here:
+            raise ValueError(
+                f'send: the node "{name}" belongs to the space "{there.name}", and this is "{here.name}"; '
+                f'send there, or give the name "{name}" for the node of this space'
+            )
+        return name
 
     def _pending(self, record: EventRecord) -> Emission:
         evaluation = evaluating.get()
@@ -261,13 +276,6 @@ async def commit_emitting(
         if each.request is not None:
             await on_io(dispatch.sent(each.request))
     return applied
-
-
-def _name_of(target: Any) -> str:
-    name = target if isinstance(target, str) else getattr(target, "name", None)
-    if not isinstance(name, str):
-        raise TypeError(f"send: {target!r} is no node; give its name, or the Node")
-    return name
 
 
 def _parts(event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:

@@ -35,7 +35,7 @@ from happen_nb.shown import Shown
 from happen_nb.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from types import TracebackType
     from typing import Self
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from happen_nb.model.commits import CommitRecord
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.pulse import Pulse
+    from happen_nb.runtime.activity import Token
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.watch import Watch
@@ -199,7 +200,12 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         [1]
         """
         refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
-        wait_for(self._settle(timeout))
+        try:
+            wait_for(self._settle(timeout))
+        except KeyboardInterrupt as stop:
+            left = self._dispatch.activity.snapshot().tokens
+            stop.add_note(f"settle: still running: {_names(left)}" if left else "settle: all is done")
+            raise
 
     async def asettle(self, timeout: float = 10.0) -> None:
         """`settle`, to await."""
@@ -212,11 +218,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         begun = activity.snapshot()
         while left := activity.left(begun):
             if time.monotonic() > deadline:
-                names = Counter(token.describe() for token in left)
-                busy = ", ".join(
-                    f"{name} ({times:,})" if times > 1 else name for name, times in names.items()
-                )
-                raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {busy}")
+                raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {_names(left)}")
             await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
 
     def _deadline(self) -> float:
@@ -456,3 +458,9 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _names(tokens: Iterable[Token]) -> str:
+    """What has not ended, each name once."""
+    names = Counter(token.describe() for token in tokens)
+    return ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())

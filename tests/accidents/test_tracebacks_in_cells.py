@@ -16,7 +16,8 @@ ERRORS = {
     "nobody": "space.send('nobody', 'a').result()",
     "awaited reply": "await (await space.asend('nobody', 'a'))",
     "handler": "orders.on('b', lambda event: 1 / 0); space.send('orders', 'b').result()",
-    "settle": "import time; orders.on('c', lambda event: time.sleep(1)); event = orders.broadcast('c')\nspace.settle(0.1)",
+    "settle": "import time; orders.on('c', lambda event: time.sleep(1)); orders.send('orders', 'c')\n"
+    "space.settle(0.1)",
     "view": "space.views.nobody",
     "path": "orders.state.get('a..b')",
 }
