@@ -88,7 +88,7 @@ class State(Shown, kind="state"):
 
     async def _get(self, selector: Selector | None) -> Any:
         session = self._space._session
-        await on_io(session.fresh(session.timeout))
+        await on_io(session.fresh(session.timeout, self._name))
         return self.get(selector)
 
     @property

@@ -78,7 +78,12 @@ def test_every_link_within_the_repository_leads_somewhere():
 def test_every_address_of_the_project_is_the_one_in_pyproject():
     ours = PROJECT["project"]["urls"]
     name = ours["Repository"].removeprefix("https://github.com/")
-    starts = (ours["Repository"], ours["Documentation"], f"https://mybinder.org/v2/gh/{name}")
+    starts = (
+        ours["Repository"],
+        ours["Documentation"],
+        f"https://mybinder.org/v2/gh/{name}",
+        f"https://raw.githubusercontent.com/{name}",
+    )
     right = re.compile(rf"({'|'.join(map(re.escape, starts))})(\.git|/.*)?")
     address = re.compile(r"https?://[^\s)>`\"]*happen[-_]nb[^\s)>`\"]*")
     pages = [
@@ -165,6 +170,36 @@ def test_the_wheel_needs_jupyterlab_only_as_an_extra(wheel):
     lines = re.findall(r"^Requires-Dist: (jupyterlab|notebook)\b(.*)$", metadata, re.MULTILINE)
     assert len(lines) == 2
     assert all("extra == 'lab'" in condition for _, condition in lines)
+
+
+def test_pypi_shows_the_readme_with_addresses_that_lead_somewhere(wheel):
+    metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
+    addresses = re.findall(r"\]\(([^)]+)\)", metadata)
+    assert len(addresses) > 10
+    assert [each for each in addresses if not each.startswith(("https://", "#"))] == []
+    assert "https://raw.githubusercontent.com/happen-nb/happen_nb/main/docs/picture.png" in addresses
+
+
+def test_what_the_library_imports_is_declared():
+    names = {"nats": "nats-py", "orjson": "orjson", "IPython": "ipython", "nest_asyncio2": "nest-asyncio2"}
+    beside = {path.stem for path in (ROOT / "happen_nb/journal/server/supervision").glob("*.py")}
+    extras = {
+        "jupyterlab",
+        "jupyter_server",
+        "jupyter_client",
+    }  # of the extra "lab", and what it and ipykernel bring
+    sources = [path.read_text("utf-8") for path in (ROOT / "happen_nb").rglob("*.py")]
+    trees = [ast.walk(ast.parse(source)) for source in sources]
+    imported = {name.partition(".")[0] for tree in trees for node in tree for name in _modules(node)}
+    third = imported - set(sys.stdlib_module_names) - {"happen_nb"} - extras - beside
+    declared = {re.split(r"[\[><=]", each)[0] for each in PROJECT["project"]["dependencies"]}
+    assert {names.get(name, name) for name in third} <= declared
+
+
+def _modules(node):
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
 
 
 def test_the_changelog_tells_of_this_version():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,10 +14,7 @@ from happen_nb.journal.connection import server_error
 from happen_nb.journal.wire import batch
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
-
-    from nats.aio.msg import Msg
 
     from happen_nb.journal.connection import Connection
     from happen_nb.journal.wire import Message
@@ -25,23 +24,42 @@ BATCH_LOST = 10176
 """The server has forgotten the beginning of a batch (a new leader, or a lost connection)."""
 MAX_BATCH = 1000
 """Messages in a batch that the server takes."""
-PAUSE = 0.01
-"""Seconds before a commit is computed again when nothing new was seen that stood in its way."""
 
 
 class RefusedError(Exception):
-    """The expectation did not hold; `newest` is the sequence that the server had in its place.
+    """An expectation did not hold; whoever stores decides what that means.
 
-    It is no user's error: whoever stores decides what it means.
+    Attributes
+    ----------
+    newest : int
+        The sequence that the server has in the place of the expected one.
+    resent : bool
+        Whether the message was sent more than once: its own first sending may stand in the way.
     """
 
-    def __init__(self, newest: int) -> None:
+    def __init__(self, newest: int, *, resent: bool) -> None:
         super().__init__(f"wrong last sequence: {newest}")
         self.newest = newest
+        self.resent = resent
 
 
-class BatchLostError(Exception):
-    """A batch did not arrive whole: nothing of it was stored, send it under a new id."""
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """What makes it safe to send messages again whose answer was lost.
+
+    A message carries an expectation, so the server refuses it if it is stored already. That does not help
+    where it was stored and is gone again: removed by a clear, or expired.
+
+    Parameters
+    ----------
+    guard : Message
+        Goes with each later sending, as one atomic batch: it holds only if the space was not cleared since.
+    lives : float
+        Seconds after which what was stored first may have expired; it is not sent again then.
+    """
+
+    guard: Message
+    lives: float = float("inf")
 
 
 async def store(
@@ -51,6 +69,7 @@ async def store(
     timeout: float,
     what: str,
     future: asyncio.Future[Any] | None = None,
+    resend: Resend | None = None,
 ) -> Any:
     """Store messages, all or none.
 
@@ -58,8 +77,12 @@ async def store(
     ----------
     messages : sequence of Message
         More than one become an atomic batch (NATS ADR-50).
+    timeout : float
+        Seconds.
     future : asyncio.Future, optional
         One that is resolved when the follower sees the message before its answer arrives.
+    resend : Resend, optional
+        How to send them again; without it they are sent again as they are.
 
     Returns
     -------
@@ -69,25 +92,35 @@ async def store(
     Raises
     ------
     RefusedError
-        The expectation of one of them did not hold. If the message was sent more than once, it may be
-        its own first sending that stands in the way.
+        The expectation of one of them did not hold.
     ServerError
         The server cannot store it.
     """
-    sent = messages if len(messages) == 1 else batch(list(messages), secrets.token_hex(8))
-    answer = await connection.call(sent, timeout=timeout, what=what, future=future)
-    return _sequence(answer, what) if hasattr(answer, "data") else answer
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    resent = False
 
+    def as_sent() -> list[Message]:
+        guarded = [resend.guard, *messages] if resent and resend is not None else list(messages)
+        return guarded if len(guarded) == 1 else batch(guarded, secrets.token_hex(8))
 
-def _sequence(answer: Msg, what: str) -> int:
-    result = orjson.loads(answer.data)
-    error = result.get("error")
-    if not error:
-        return int(result["seq"])
-    code = error.get("err_code")
-    if code == WRONG_LAST_SEQUENCE:
-        match = re.search(r"\d+$", error.get("description", ""))
-        raise RefusedError(int(match[0]) if match else 0)
-    if code == BATCH_LOST:
-        raise BatchLostError(what)
-    raise server_error(what, error)
+    def again() -> list[Message]:
+        nonlocal resent
+        resent = True
+        expired = resend is not None and loop.time() - began > resend.lives
+        return [] if expired else as_sent()
+
+    while True:
+        left = max(0.001, began + timeout - loop.time())
+        answer = await connection.call(as_sent(), timeout=left, what=what, future=future, again=again)
+        if not hasattr(answer, "data"):
+            return answer
+        result = orjson.loads(answer.data)
+        code = result.get("error", {}).get("err_code")
+        if code == WRONG_LAST_SEQUENCE:
+            match = re.search(r"\d+$", result["error"].get("description", ""))
+            raise RefusedError(int(match[0]) if match else 0, resent=resent)
+        if code is None:
+            return int(result["seq"])
+        if code != BATCH_LOST:  # of a lost batch nothing was stored: it is sent as a new one
+            raise server_error(what, result["error"])

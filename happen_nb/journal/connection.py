@@ -1,38 +1,39 @@
 """A NATS connection whose calls survive a lost connection.
 
-A call waits in our own table until its answer arrives. It is sent again, unchanged, when the connection
-is back, when the server says to ask again, and when a second passed without an answer. So a call must be
-one that may be stored or done twice without harm: each of ours carries an expectation that sees to it.
+A call waits in our own table until its answer arrives. It is sent again when the connection is back, when
+the server says to ask again, and when it has no answer although the server has read it. So a call must be
+one that may arrive twice without harm: each of ours carries an expectation that sees to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
 import secrets
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
 import orjson
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from happen_nb.errors import (
     ClosedError,
     HappenConnectionError,
+    HappenError,
     NotStoredError,
     OutcomeUnknownError,
     ServerError,
     TooLargeError,
 )
+from happen_nb.journal.client import SLOWEST_LINK, NatsClient
 from happen_nb.journal.credentials import Credentials, check_address, check_tls, shown
 from happen_nb.journal.wire import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
     from typing import Self
 
     from nats.aio.subscription import Subscription
@@ -51,30 +52,15 @@ HEADERS = 66_000
 ASK_AGAIN = 0.05
 """Seconds before a call is sent again that the server could not take at the moment."""
 RESEND = 1.0
-"""Seconds after which an unanswered call is sent again."""
-_SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
+"""Seconds after which an unanswered call is looked at: it is sent again if the server has read it."""
+ANSWER_TIME = 0.25
+"""Seconds that the server has for an answer after it has read a call."""
+GONE_AFTER = 0.2
+"""Seconds of "no responders" after which we ask whether the stream still exists."""
+MOVE_SECONDS = 5.0
+"""Seconds without an answer after which a client of a cluster goes to another server."""
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
-
-
-class _Client(Client):
-    """nats-py's client, which otherwise reads headers for a third of the time that a message takes."""
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        """The headers; those whose name has white space or is not ASCII are left out, as they are there."""
-        found: dict[str, str] = {}
-        for line in raw.decode("utf-8", "replace").split("\r\n"):
-            told, colon, value = line.partition(":")
-            if colon and (name := _header_name(told)):
-                found[name] = value.strip(_SPACE)
-        return found
-
-
-@lru_cache(256)
-def _header_name(told: str) -> str | None:
-    name = told.strip(_SPACE)
-    return name if name.split() == [name] and name.isascii() else None
 
 
 @dataclass(eq=False, slots=True)
@@ -86,14 +72,19 @@ class _Call:
     what: str
     due: float
     """When it is looked at again, by the loop's clock."""
+    began: float
+    again: Callable[[], Sequence[Message]] | None = None
     sent: int = 0
+    refused: int = 0
+    """How many of these sendings the server has certainly not taken."""
+    no_responders_since: float = 0.0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
 
 class Connection:
     """One connection to a server or cluster; everything here runs on its event loop."""
 
-    def __init__(self, servers: Sequence[str], client: Client) -> None:
+    def __init__(self, servers: Sequence[str], client: NatsClient) -> None:
         self.servers = list(servers)
         self._client = client
         self._loop = asyncio.get_running_loop()
@@ -103,6 +94,11 @@ class Connection:
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._reconnected: list[Callable[[], None]] = []
+        self._probe: asyncio.Task[None] | None = None
+        self._gone_check: asyncio.Task[None] | None = None
+        self._moved_at = 0.0
+        self.is_gone: Callable[[], Awaitable[str | None]] | None = None
+        """Asked when nobody answers: returns what to report if the stream no longer exists."""
         self._closed = False
 
     @classmethod
@@ -118,7 +114,7 @@ class Connection:
         credentials.check()
         if credentials.tls is not None or any(secure):
             await check_tls(servers, timeout=timeout)
-        self = cls(servers, _Client())
+        self = cls(servers, NatsClient())
         where = self.where
         problems: list[Exception] = []
         try:
@@ -144,12 +140,15 @@ class Connection:
                 refused.set_exception(error)
 
         async def on_reconnect() -> None:
+            if self._probe is not None:
+                self._probe.cancel()
             self._resend_all()
             for callback in self._reconnected:
                 callback()
 
         connecting = self._client.connect(
-            servers=self.servers,
+            servers=random.sample(self.servers, len(self.servers)),
+            dont_randomize=True,  # it takes one after the other, so never the one again that it has left
             name="happen_nb",
             error_cb=on_error,
             reconnected_cb=on_reconnect,
@@ -157,8 +156,6 @@ class Connection:
             reconnect_time_wait=RECONNECT_WAIT,
             max_reconnect_attempts=-1,
             allow_reconnect=True,
-            ping_interval=5,
-            max_outstanding_pings=2,
             pending_size=0,
             **credentials.options(),
         )
@@ -175,7 +172,12 @@ class Connection:
                 f"happen_nb needs {OLDEST_SERVER[0]}.{OLDEST_SERVER[1]} or newer (atomic batches). "
                 "Upgrade the server"
             )
-        answer = await self._client.request("$JS.API.INFO", b"", timeout=5)
+        while True:  # for as long as the caller has time
+            try:
+                answer = await self._client.request("$JS.API.INFO", b"", timeout=1)
+                break
+            except (nats.errors.TimeoutError, nats.errors.ConnectionReconnectingError) as late:
+                log.debug("%s: %s; asking again", where, late)
         if answer.headers and answer.headers.get("Status") == "503":
             raise nats.errors.NoRespondersError
         if error := orjson.loads(answer.data).get("error"):
@@ -192,6 +194,16 @@ class Connection:
     def connected(self) -> bool:
         """Whether the connection is up at this moment."""
         return bool(self._client.is_connected)
+
+    @property
+    def transferring(self) -> bool:
+        """Whether something large is arriving at this moment."""
+        return self._client.transferring()
+
+    @property
+    def patience(self) -> float:
+        """Seconds that silence may last longer: something large may be in front of what is awaited."""
+        return self.max_payload / SLOWEST_LINK if self.transferring else 0.0
 
     @property
     def max_payload(self) -> int:
@@ -262,6 +274,7 @@ class Connection:
         timeout: float,
         what: str,
         future: asyncio.Future[Any] | None = None,
+        again: Callable[[], Sequence[Message]] | None = None,
     ) -> Any:
         """Send messages and wait for the answer to the last one.
 
@@ -274,6 +287,9 @@ class Connection:
             Names the call in errors.
         future : asyncio.Future, optional
             One that somebody else may resolve who learns of the outcome before the answer arrives.
+        again : callable, optional
+            Returns what to send the second time and later, nothing if it must not be sent again; without it
+            the same messages are sent.
 
         Returns
         -------
@@ -296,7 +312,7 @@ class Connection:
         now = self._loop.time()
         future = future or self._loop.create_future()
         due = now + min(RESEND, timeout)
-        call = _Call(str(self._count), messages, future, now + timeout, what, due)
+        call = _Call(str(self._count), messages, future, now + timeout, what, due, now, again)
         self._calls[call.token] = call
         self._look_at(due)
         try:
@@ -324,10 +340,13 @@ class Connection:
     async def _send(self, call: _Call) -> None:
         if not self.connected:
             return
+        messages = call.messages if call.again is None or call.sent == call.refused else call.again()
+        if not messages:
+            return
         try:
-            for message in call.messages[:-1]:
+            for message in messages[:-1]:
                 await self._client.publish(message.subject, message.body, headers=message.headers)
-            last = call.messages[-1]
+            last = messages[-1]
             await self._client.publish(
                 last.subject, last.body, reply=self._inbox + call.token, headers=last.headers or None
             )
@@ -355,9 +374,10 @@ class Connection:
         self._timer = self._loop.call_at(when, self._look)
 
     def _look(self) -> None:
-        """Send again what has no answer yet, and fail what has no time left."""
+        """Fail what has no time left, and see to what has no answer yet."""
         self._timer = None
         now = self._loop.time()
+        late: list[_Call] = []
         for call in self._calls.values():
             if call.future.done():
                 continue
@@ -365,9 +385,48 @@ class Connection:
                 call.future.set_exception(self._timed_out(call))
                 continue
             if call.due <= now:
-                self._send_again(call)
+                late.append(call)
                 call.due = min(now + RESEND, call.deadline)
             self._look_at(call.due)
+        if not late or not self.connected or self._probe is not None:
+            return
+        if self._server_fails(now):
+            self._moved_at = now
+            self._probe = self._loop.create_task(self._move())
+        else:
+            self._probe = self._loop.create_task(self._resend_if_read(late))
+
+    def _server_fails(self, now: float) -> bool:
+        """Return whether another server of the cluster may answer what this one does not."""
+        if not self._client.can_move or self.transferring:
+            return False
+        calls = list(self._calls.values())
+        written = sum(message.size for call in calls for message in call.messages)
+        longest = now - max(self._moved_at, min(call.began for call in calls))
+        return longest > MOVE_SECONDS + written / SLOWEST_LINK
+
+    async def _move(self) -> None:
+        self._probe = None  # the reconnect would cancel it
+        await self._client.move()
+
+    async def _resend_if_read(self, calls: Iterable[_Call]) -> None:
+        """Send calls again that have no answer although the server has read them.
+
+        On a slow link a call may still be on its way, and its answer may wait behind something large. A PONG
+        says that the server has read what was written before the PING; a second one, that the answer would
+        have arrived by now.
+        """
+        try:
+            await self._client.flush()
+            await asyncio.sleep(ANSWER_TIME)
+            await self._client.flush()
+        except (nats.errors.Error, OSError, AttributeError, RuntimeError) as error:
+            log.debug("ping: %s", error)  # the connection is being replaced: all calls are sent again then
+        else:
+            for call in calls:
+                self._send_again(call)
+        finally:
+            self._probe = None
 
     def _timed_out(self, call: _Call) -> Exception:
         where = self.where
@@ -385,14 +444,34 @@ class Connection:
         call = self._calls.get(token)
         if call is None or call.future.done():
             return
-        if _ask_again(answer):
-            self._loop.call_later(ASK_AGAIN, self._send_again, call)
-        else:
+        if not _ask_again(answer):
             call.future.set_result(answer)
+            return
+        call.refused += 1
+        now = self._loop.time()
+        call.no_responders_since = call.no_responders_since or now
+        if now - call.no_responders_since > GONE_AFTER and self._gone_check is None:
+            self._gone_check = self._loop.create_task(self._fail_if_gone())
+        self._loop.call_later(ASK_AGAIN, self._send_again, call)
+
+    async def _fail_if_gone(self) -> None:
+        """Fail the calls that nobody answers, if that is because the stream was deleted."""
+        try:
+            gone = None if self.is_gone is None else await self.is_gone()
+            for call in list(self._calls.values()) if gone else ():
+                if call.no_responders_since and not call.future.done():
+                    call.future.set_exception(HappenError(f"{call.what}: {gone}"))
+        except HappenError as problem:
+            log.debug("does the stream exist? %s", problem)
+        finally:
+            self._gone_check = None
 
     async def close(self) -> None:
         """End the connection; calls still waiting fail."""
         self._closed = True
+        for task in (self._probe, self._gone_check):
+            if task is not None:
+                task.cancel()
         for call in list(self._calls.values()):
             if not call.future.done():
                 call.future.set_exception(ClosedError(f"{call.what}: the space was closed"))

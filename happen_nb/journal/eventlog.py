@@ -56,8 +56,8 @@ async def events(
     if limit is not None:
         return await whole(stream, await heads(stream, matches, since=since, limit=limit))
     matches = cache(matches)
-    info = await stream.info()
-    records = await between(stream, max(info.first, since[0]), info.last)
+    first, last = await stream.bounds()
+    records = await between(stream, max(first, since[0]), last)
     return [record for record in records if record.position > since and matches(record.type)]
 
 
@@ -66,8 +66,8 @@ async def heads(
 ) -> list[EventRecord]:
     """The newest events whose type matches, as `entries` gives them; `whole` reads the rest of them."""
     matches = cache(matches)
-    info = await stream.info()
-    first, end = max(info.first, since[0]), info.last
+    first, end = await stream.bounds()
+    first = max(first, since[0])
     found: list[EventRecord] = []
     window = max(WINDOW, 2 * limit)
     while end >= first and len(found) < limit:
@@ -150,7 +150,10 @@ async def at_each(stream: Stream, sequences: Iterable[int]) -> list[EventRecord]
 async def _at(stream: Stream, sequence: int) -> Stored | None:
     request = orjson.dumps({"seq": sequence})
     get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
-    return direct(await stream.connection.call([get], timeout=stream.timeout, what="reading an event"))
+    item = direct(await stream.connection.call([get], timeout=stream.timeout, what="reading an event"))
+    if item is None and stream.replicas > 1:
+        return await stream.get({"seq": sequence})  # the replica that answered may lag
+    return item
 
 
 async def _read(

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Protocol
 
-from happen_nb.errors import HappenError
-from happen_nb.journal.read import SILENCE, Consumer, Stored
-from happen_nb.journal.wire import Clear, revision_of
+from happen_nb.errors import HappenError, HappenTimeoutError
+from happen_nb.journal.read import CREATE_GROWTH, CREATE_SECONDS, SILENCE, Consumer, Stored
+from happen_nb.journal.stream import MAX_CHECKED_KEYS
+from happen_nb.journal.wire import Clear, lifetime, revision_of
 from happen_nb.model.commits import CommitRecord, OwnerRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from happen_nb.journal.connection import Connection
     from happen_nb.journal.stream import Info, Stream
     from happen_nb.journal.wire import Item
@@ -22,17 +27,30 @@ LOOK = 0.25
 """Seconds between looks at whether the consumer is alive."""
 CHECK = 5.0
 """Seconds between checks that what is held is still what is stored."""
+STUCK = 1.5
+"""Seconds that a consumer has to bring something that somebody waits for."""
+LEADER_SECONDS = 2.0
+"""Seconds for which the follower waits for the leader before it looks after its consumer again."""
+EXPIRY_SLACK = 1.0
+"""Seconds that a server may take to remove what has expired."""
 
 
 class Sink(Protocol):
     """What follows: it holds states, and is told of everything in order. Called on the IO thread."""
 
     def reset(
-        self, records: list[CommitRecord], owners: list[OwnerRecord], position: int, *, again: bool
+        self,
+        records: list[CommitRecord],
+        owners: list[OwnerRecord],
+        position: int,
+        *,
+        again: bool,
+        unknown: set[str],
     ) -> None:
-        """Begin with the newest record of each node, as of `position` or later, and the owners then.
+        """Start with the newest record of each node, as of `position` or later, and the owners then.
 
-        `again` says that the stream is the same as before, so that what was told is not told again.
+        `again` says that the stream is the same as before, so what was reported is not reported again.
+        `unknown` are the nodes whose owner changed since: the owner before is the one that was known.
         """
 
     def apply(self, item: Item, sequence: int) -> None:
@@ -41,8 +59,11 @@ class Sink(Protocol):
     def caught_up(self, position: int) -> None:
         """There is nothing more at or before `position`."""
 
-    def oldest(self) -> int:
-        """The smallest sequence of a record that is held; 0 if none is."""
+    def held(self) -> Mapping[str, CommitRecord]:
+        """The newest record of each node that is held."""
+
+    async def reached(self, position: int, timeout: float) -> bool:
+        """Wait until `position` is reached; False after `timeout` seconds."""
 
 
 class Follower:
@@ -54,6 +75,10 @@ class Follower:
     sink : Sink
     """
 
+    # With one server, STREAM.INFO and the number of messages that wait for a consumer are exact. With
+    # replicas they are not: a consumer may be on a server that lags, and a leader that was replaced answers
+    # for a while. There the position only follows messages that arrived, and a barrier says what must arrive.
+
     def __init__(self, stream: Stream, sink: Sink) -> None:
         self._stream = stream
         self._sink = sink
@@ -61,59 +86,93 @@ class Follower:
         self._position = 0
         self._created = ""
         self._target = 0
+        self._seen = 0
+        self._news = 0.0
+        """When the position moved last, or a consumer was made, by the loop's clock."""
         self._consumer: Consumer | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._expiring: dict[str, asyncio.TimerHandle] = {}
+        self._checks: set[asyncio.Task[None]] = set()
         self.epoch = 0
-        """How often it began afresh, so that someone may have missed commits in between."""
+        """How often it started afresh, so that someone may have missed commits in between."""
+        self.cleared = 0
+        """The sequence of the newest clear that was seen."""
 
-    async def start(self, info: Info) -> None:
-        """Read the newest states and begin to follow; returns when reads may open."""
-        await self._begin(info)
+    @property
+    def position(self) -> int:
+        """The sequence up to which every message was taken."""
+        return self._position
+
+    async def start(self, info: Info) -> int:
+        """Read the newest states and start to follow; returns the position from which on reads are exact."""
+        position = await self._begin(info)
         self._connection.on_reconnect(self.restart)
         self._task = asyncio.create_task(self._keep())
+        return position
 
     def restart(self) -> None:
-        """Make a new consumer from the position on; nothing is lost or told twice."""
+        """Make a new consumer from the position on; nothing is lost or reported twice."""
         self._lost.set()
 
+    def nudge(self) -> None:
+        """Make a new consumer if the present one had its time and brought nothing: its server may lag."""
+        quiet = asyncio.get_running_loop().time() - self._news
+        if not self._turn.locked() and quiet > STUCK and not self._connection.transferring:
+            self.restart()
+
     async def stop(self) -> None:
-        """End following."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Stop following."""
+        for timer in self._expiring.values():
+            timer.cancel()
+        tasks = [task for task in (self._task, *self._checks) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._consumer is not None:
             await self._consumer.stop()
 
-    # -- beginning -----------------------------------------------------------------------------------
+    # -- starting ------------------------------------------------------------------------------------
 
-    async def _begin(self, info: Info) -> None:
+    async def _begin(self, info: Info) -> int:
         again = info.created == self._created
         if self._consumer is not None:
-            await self._consumer.stop()  # else what it delivers meanwhile would be told, and then told again
+            await self._consumer.stop()  # else what it delivers meanwhile would be reported twice
+        # What is last is asked for after the end of the old consumer: the position has gone on until then.
+        last = (await self._stream.bounds())[1] if again or not self._exact else info.last
         subjects = self._stream.subjects
         kinds = [subjects.states, subjects.owners, subjects.clear]
         newest = await self._stream.read(kinds, policy="last_per_subject")
         states = [item for item in newest if item.subject.startswith(subjects.state_prefix)]
         records = [await self._record(item) for item in states]
         highest = max((item.sequence for item in states), default=0)
-        if not again or self._position > info.last:
-            self._position = info.last  # else events that were not told yet are still to come
+        if not again or self._position > last:
+            self._position = last  # else events that were not reported yet are still to come
         self._created = info.created
         self.epoch += 1
-        self._sink.reset(records, self._owners(newest), max(highest, info.last), again=again)
-        await self._follow(info)
+        self.cleared = max((item.sequence for item in newest if item.subject == subjects.clear), default=0)
+        owners, unknown = self._owners(newest)
+        position = max(highest, last)
+        self._sink.reset(records, owners, position, again=again, unknown=unknown)
+        for item in states:
+            self._watch_expiry(item)
+        await self._follow(last)
+        return position
 
-    def _owners(self, newest: list[Stored]) -> list[OwnerRecord]:
-        """The owners as of the position: those from then on are told when they come by."""
+    def _owners(self, newest: list[Stored]) -> tuple[list[OwnerRecord], set[str]]:
+        """The owners as of the position, and the nodes whose owner changed later."""
         found: dict[str, OwnerRecord] = {}
+        later: set[str] = set()
         for item in newest:
+            record = self._stream.decode(item)
+            carried = record.owners if isinstance(record, Clear) else (record,)
+            owners = [owner for owner in carried if isinstance(owner, OwnerRecord)]
             if item.sequence <= self._position:
-                record = self._stream.decode(item)
-                carried = record.owners if isinstance(record, Clear) else (record,)
-                found |= {owner.node: owner for owner in carried if isinstance(owner, OwnerRecord)}
-        return list(found.values())
+                found |= {owner.node: owner for owner in owners}
+            else:
+                later |= {owner.node for owner in owners}
+        return list(found.values()), later - found.keys()
 
     async def _record(self, item: Stored) -> CommitRecord:
         record = self._stream.decode(item)
@@ -130,68 +189,168 @@ class Follower:
                 revision = revision_of(item.headers) or revision + 1
         return revision
 
-    async def _follow(self, info: Info) -> None:
-        """Follow from the position on; whatever is at or before `info.last` and gone is passed over."""
+    async def _follow(self, last: int) -> None:
+        """Follow from the position on; on one server, pass over what is at or before `last` and gone."""
         self._lost.clear()
         previous, self._consumer = self._consumer, None
         if previous is not None:
             await previous.stop()
-        self._target = info.last
-        consumer = Consumer(self._connection, self._stream.subjects.stream, self._take, self.restart)
+        self._target = last
         config = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._position + 1}
-        waiting = await consumer.start(config, timeout=self._stream.timeout)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._stream.timeout
+        patience = CREATE_SECONDS
+        while True:
+            left = max(0.1, deadline - loop.time())
+            consumer = Consumer(self._connection, self._stream.subjects.stream, self._take, self.restart)
+            try:
+                waiting = await consumer.start(config, timeout=left if self._exact else min(left, patience))
+                break
+            except HappenTimeoutError:
+                await consumer.stop()
+                patience *= CREATE_GROWTH
+                if self._exact or loop.time() > deadline:
+                    raise
         self._consumer = consumer
+        self._news = loop.time()
         if not waiting:
-            self._caught_up(info.last)
+            self._caught_up()
+
+    @property
+    def _exact(self) -> bool:
+        return self._stream.replicas == 1
 
     # -- following -----------------------------------------------------------------------------------
 
     def _take(self, item: Stored) -> None:
         if item.sequence > self._position:
             self._position = item.sequence
+            self._news = asyncio.get_running_loop().time()
             try:
-                self._sink.apply(self._stream.decode(item), item.sequence)
-            except Exception:  # of one message: those after it are to be told all the same
+                decoded = self._stream.decode(item)
+                if isinstance(decoded, Clear):
+                    self.cleared = item.sequence
+                self._sink.apply(decoded, item.sequence)
+                if isinstance(decoded, CommitRecord):
+                    self._watch_expiry(item)
+            except Exception:  # of one message: those after it are to be taken all the same
                 log.exception("message %d of %s was not taken", item.sequence, self._stream.subjects.stream)
         if item.pending == 0:
-            self._caught_up(self._target)
+            self._caught_up()
 
-    def _caught_up(self, target: int) -> None:
-        self._position = max(self._position, target)
-        self._sink.caught_up(self._position)
+    def _caught_up(self) -> None:
+        """The consumer has delivered all that its server has."""
+        if self._exact:
+            self._position = max(self._position, self._target)
+            self._sink.caught_up(self._position)
+
+    # -- what goes away without a message ------------------------------------------------------------
+
+    def _watch_expiry(self, item: Stored) -> None:
+        """Look at a key again when the value that another client gave a time to live has expired."""
+        node = item.subject[len(self._stream.subjects.state_prefix) :]
+        if (timer := self._expiring.pop(node, None)) is not None:
+            timer.cancel()
+        seconds = lifetime(item.headers)
+        if seconds is not None:
+            left = min(seconds, item.time / 1e9 + seconds - time.time())
+            loop = asyncio.get_running_loop()
+            self._expiring[node] = loop.call_later(max(0.0, left) + EXPIRY_SLACK, self._expired, node)
+
+    def _expired(self, node: str) -> None:
+        del self._expiring[node]
+        task = asyncio.get_running_loop().create_task(self._look_at(node))
+        self._checks.add(task)
+        task.add_done_callback(self._checks.discard)
+
+    async def _look_at(self, node: str) -> None:
+        try:
+            await self.check_key(node)
+        except HappenError as error:
+            log.debug("looking at %s: %s; the next check will do", node, error)
+
+    async def check_key(self, node: str) -> None:
+        """Start afresh if what is held of a node is no longer stored: it expired or was purged."""
+        held = self._sink.held().get(node)  # as of before the question: it may go on meanwhile
+        newest = await self._stream.get({"last_by_subj": self._stream.subjects.state(node)})
+        if held is not None and held.sequence > (0 if newest is None else newest.sequence):
+            await self.check(gone=True)
+        elif held is not None and newest is not None and newest.sequence == held.sequence:
+            self._watch_expiry(newest)
+
+    async def _gone(self, info: Info) -> bool:
+        """Return whether something that is held is no longer stored, though no message says so."""
+        if info.subjects is None or not await self._sink.reached(info.last, LOOK):
+            return False
+        state = self._stream.subjects.state
+        held = self._sink.held().items()
+        return any(each.sequence <= info.last and state(node) not in info.subjects for node, each in held)
+
+    # -- watching the consumer -----------------------------------------------------------------------
 
     async def _keep(self) -> None:
         """Notice a lost consumer, and a stream that was changed behind our back, for as long as it runs."""
         loop = asyncio.get_running_loop()
         checked = loop.time()
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):  # the usual case: nothing was lost
                 async with asyncio.timeout(LOOK):
                     await self._lost.wait()
-            except TimeoutError:
-                pass  # the usual case: nothing was lost
             if not self._connection.connected:
                 self._lost.clear()  # the reconnect sets it again
                 continue
             due = loop.time() - checked > CHECK
-            silent = self._consumer is None or loop.time() - self._consumer.heard > SILENCE
+            limit = SILENCE + self._connection.patience
+            silent = self._consumer is None or loop.time() - self._consumer.heard > limit
             if not (due or silent or self._lost.is_set()):
                 continue
             checked = loop.time()
+            remake = silent or self._lost.is_set()
             try:
-                await self.check(remake=silent or self._lost.is_set())
+                if remake and not self._exact:  # at once, also while nobody leads the stream
+                    async with self._turn:
+                        await self._follow(0)
+                await self.check(remake=remake and self._exact, keys=True, timeout=LEADER_SECONDS)
             except HappenError as error:
                 log.debug("following %s: %s; trying again", self._stream.subjects.stream, error)
 
-    async def check(self, *, remake: bool = False) -> Info:
-        """Compare with the stream as it is; begin afresh if it was purged or made anew."""
+    async def check(
+        self,
+        *,
+        remake: bool = False,
+        gone: bool = False,
+        keys: bool = False,
+        timeout: float | None = None,
+    ) -> Info:
+        """Compare with the stream as it is; start afresh if it was purged or made anew.
+
+        Parameters
+        ----------
+        remake : bool, optional
+            Make a new consumer in any case.
+        gone : bool, optional
+            Something that is held is no longer stored.
+        keys : bool, optional
+            Look whether that is so, unless there are very many nodes.
+        timeout : float, optional
+            Seconds for the question.
+        """
         position = self._position  # as of now: it may have passed `info.last` when the answer is here
-        info = await self._stream.info()
+        held = self._sink.held()
+        info = await self._stream.info(keys=keys and len(held) <= MAX_CHECKED_KEYS, timeout=timeout)
+        gone = gone or await self._gone(info)
         async with self._turn:
-            oldest = self._sink.oldest()
+            oldest = min((record.sequence for record in held.values()), default=0)
             purged = 0 < oldest < info.first and position >= min(info.first, info.last)  # and no mark came by
-            if info.created != self._created or info.last < position or purged:
+            behind = self._exact and info.last < position
+            if info.created != self._created or behind or purged or gone:
                 await self._begin(info)
-            elif remake:
-                await self._follow(info)
+            elif remake or self._stalled(info, position):
+                await self._follow(info.last)
         return info
+
+    def _stalled(self, info: Info, position: int) -> bool:
+        """Return whether the consumer brought nothing since the last look, although there is more."""
+        stalled = not self._exact and position < self._seen and self._position == position
+        self._seen = info.last
+        return stalled

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from happen_nb.errors import HappenTimeoutError, HistoryGoneError
+from happen_nb.errors import HistoryGoneError
 from happen_nb.journal.read import direct
 from happen_nb.journal.wire import Message
 from happen_nb.model.commits import CommitRecord, revision_after
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from happen_nb.journal.read import Stored
     from happen_nb.journal.stream import Stream
 
-NO_LAG = 0.05
-"""Seconds to wait for a replica of the stream that answered before it had all."""
 TOGETHER = 250
 """Nodes that are asked for in one request; a server gives an answer for 1,024 at most."""
 BRIEF = 1.0
@@ -129,23 +127,36 @@ async def at_position(stream: Stream, node: str, position: int) -> CommitRecord 
     HistoryGoneError
         It was trimmed, or the space was cleared since.
     """
-    deadline = asyncio.get_running_loop().time() + stream.timeout
-    while asyncio.get_running_loop().time() < deadline:
-        found = await _last_at(stream, node, position)
-        if found is not None:
-            return found
+    found = await _last_at(stream, node, position)
+    if stream.replicas > 1:
+        # A replica that lags answers with an older commit, or with none: is there a later one?
+        start = found.sequence + 1 if found is not None else 0
+        if await _any_until(stream, node, start, position):
+            heads = _number(await stream.read(stream.subjects.state(node), headers_only=True), stream)
+            newest = [head for head in heads if head.sequence <= position][-1:]
+            return await at_revision(stream, node, newest[0].revision) if newest else None
+    if found is None:
         first = await stream.read(stream.subjects.state(node), headers_only=True, limit=1)
-        if not first or first[0].sequence > position:
-            await _must_be_whole(stream, node, position, _number(first, stream))
-            return None
-        await asyncio.sleep(NO_LAG)  # it is there: the replica that answered has not got it yet
-    raise HappenTimeoutError(f'node "{node}" at {position}: no answer within {stream.timeout:g} s')
+        await _must_be_whole(stream, node, position, _number(first, stream))
+    return found
+
+
+async def _any_until(stream: Stream, node: str, start: int, position: int) -> bool:
+    """Return whether a node has a commit from one sequence to another."""
+    subject = stream.subjects.state(node)
+    beyond = await stream.read(
+        subject, headers_only=True, start=start, limit=1, enough=lambda item: item.sequence > position
+    )
+    return bool(beyond)
 
 
 async def many_at_position(stream: Stream, nodes: Sequence[str], position: int) -> dict[str, CommitRecord]:
-    """`at_position` of many nodes in few requests; those of which this does not tell are left out."""
+    """`at_position` of many nodes in few requests; those of which this does not tell are left out.
+
+    With replicas it tells of none: any of them may answer, and the one that does may lag.
+    """
     found: dict[str, CommitRecord] = {}
-    if position:
+    if position and stream.replicas == 1:
         for at in range(0, len(nodes), TOGETHER):
             for item in await _last_of_each(stream, nodes[at : at + TOGETHER], position):
                 record = _record(stream, item)
@@ -180,8 +191,7 @@ async def _last_of_each(stream: Stream, nodes: Sequence[str], position: int) -> 
 
 async def last_clear(stream: Stream) -> int:
     """Where the space was cleared last; 0 if it never was."""
-    get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}.{stream.subjects.clear}", b"", {})
-    item = direct(await stream.connection.call([get], timeout=stream.timeout, what="looking for a clear"))
+    item = await stream.get({"last_by_subj": stream.subjects.clear})
     return 0 if item is None else item.sequence
 
 
@@ -232,6 +242,21 @@ async def _cleared_after(stream: Stream, position: int) -> bool:
 async def position_at(stream: Stream, moment: datetime) -> int:
     """The sequence of the last message stored at or before a moment, which is a whole microsecond."""
     moment = min(moment.astimezone(UTC), LATEST)
-    start = (moment + timedelta(microseconds=1)).isoformat().replace("+00:00", "Z")
-    after = await stream.read(">", start=start, headers_only=True, limit=1)
-    return after[0].sequence - 1 if after else (await stream.info()).last
+    after = moment + timedelta(microseconds=1)
+    start = after.isoformat().replace("+00:00", "Z")
+    _, last = await stream.bounds()
+    if stream.replicas == 1:
+        later = await stream.read(">", start=start, headers_only=True, limit=1)
+        return later[0].sequence - 1 if later else last
+    newest = await stream.get({"seq": last})
+    if newest is None or newest.time < round(after.timestamp() * 1e6) * 1000:
+        return last
+    found: list[int] = []
+
+    def reached(item: Stored) -> bool:
+        late = item.time >= round(after.timestamp() * 1e6) * 1000
+        found.extend([item.sequence] if late else ())
+        return late
+
+    await stream.read(">", start=start, headers_only=True, enough=reached)
+    return found[0] - 1 if found else last

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -13,7 +14,7 @@ from happen_nb.errors import HappenTimeoutError
 from happen_nb.journal.connection import server_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
@@ -22,7 +23,14 @@ if TYPE_CHECKING:
 
 SILENCE = 2.5
 """Seconds without a message or heartbeat (one a second) after which a consumer counts as lost."""
-
+CREATE_SECONDS = 1.5
+"""Seconds that a cluster has at first to create a consumer: another try may go to another server."""
+CREATE_GROWTH = 2
+"""How much more it has each next time."""
+LOOK = 0.25
+"""Seconds between looks at a reading that makes no progress."""
+SPARE = 8
+"""Messages that a pull asks for beyond the wanted ones: barriers may be among them."""
 
 PLAIN_TOKENS = 9
 """Tokens of a reply subject without a domain."""
@@ -115,37 +123,55 @@ class Consumer:
         self._subscription: Subscription | None = None
         self._delivered = 0
         self._open = True
+        self._inbox = ""
+        self._pull: dict[str, Any] | None = None
+        self._left = 0
         self._name = f"happen-{secrets.token_hex(6)}"
         self.heard = 0.0
         """When something was last heard of it, by the loop's clock."""
 
-    async def start(self, config: dict[str, Any], *, timeout: float, limit: int | None = None) -> int:
-        """Create it; `config` says what to deliver, and `limit` how many at most.
+    async def start(
+        self, config: dict[str, Any], *, timeout: float, pull: dict[str, Any] | None = None
+    ) -> int:
+        """Create it.
 
-        Without a limit the server pushes, as fast as flow control allows; with one it gives so many.
+        Parameters
+        ----------
+        config : dict
+            What to deliver.
+        timeout : float
+            Seconds.
+        pull : dict, optional
+            A pull request: the server gives what it asks for. Without one the server pushes, as fast as flow
+            control allows.
 
         Returns
         -------
         int
-            How many messages wait for it at this moment.
+            How many messages wait for it at this moment, as far as its server knows.
         """
         self.heard = asyncio.get_running_loop().time()
-        inbox = self._connection.new_inbox()
-        self._subscription = await self._connection.subscribe(inbox, self._received)
-        pushed = {"deliver_subject": inbox, "flow_control": True, "idle_heartbeat": 1_000_000_000}
+        self._inbox = self._connection.new_inbox()
+        self._subscription = await self._connection.subscribe(self._inbox, self._received)
+        pushed = {"deliver_subject": self._inbox, "flow_control": True, "idle_heartbeat": 1_000_000_000}
         request = {
             "stream_name": self._stream,
-            "config": {**_EPHEMERAL, "name": self._name, **config, **({} if limit else pushed)},
+            "config": {**_EPHEMERAL, "name": self._name, **config, **({} if pull else pushed)},
         }
         name = f"CONSUMER.CREATE.{self._stream}.{self._name}"
         answer = await self._connection.api(name, request, timeout=timeout)
         if error := answer.get("error"):
             raise server_error(f"reading {self._stream}", error)
-        if limit:
-            next_ = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
-            ask = orjson.dumps({"batch": limit, "no_wait": True})
-            await self._connection.publish(next_, ask, reply=inbox)
+        self._pull = pull
+        await self._ask()
         return int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
+
+    async def _ask(self) -> None:
+        """Ask for the next messages, if it pulls."""
+        if self._pull is not None and self._open:
+            self._left = self._pull["batch"]
+            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+            await self._connection.publish(subject, orjson.dumps(self._pull), reply=self._inbox)
 
     async def _received(self, message: Msg) -> None:
         if not self._open:
@@ -159,11 +185,17 @@ class Consumer:
         self._delivered += 1
         if item.delivered != self._delivered:
             self._gap()
-        else:
-            self._on_message(item)
+            return
+        self._on_message(item)
+        self._left -= 1
+        if not self._left and self._pull is not None and "expires" in self._pull:
+            await self._ask()
 
     async def _control(self, message: Msg, headers: dict[str, str]) -> None:
-        if message.reply:
+        if self._pull is not None:
+            if "expires" in self._pull:  # the time of the last request is up, or the server ended it
+                await self._ask()
+        elif message.reply:
             await self._connection.publish(message.reply)
         elif stalled := headers.get("Nats-Consumer-Stalled"):
             await self._connection.publish(stalled)
@@ -186,6 +218,19 @@ class Consumer:
 Policy = Literal["all", "last_per_subject"]
 
 
+class Barrier(Protocol):
+    """What tells that a reading of a replicated stream is complete.
+
+    A consumer may be on a server that lags behind the others, and such a server says that nothing is left
+    when it has no more. So a message is stored first, and the reading ends when that message arrives.
+    """
+
+    subject: str
+
+    def store(self, timeout: float | None = None) -> Awaitable[int]:
+        """Store a message on `subject`; returns its sequence."""
+
+
 async def read(
     connection: Connection,
     stream: str,
@@ -197,81 +242,167 @@ async def read(
     headers_only: bool = False,
     limit: int | None = None,
     enough: Callable[[Stored], bool] | None = None,
+    barrier: Barrier | None = None,
 ) -> list[Stored]:
-    """What is stored at this moment on a subject or several, oldest first.
+    """Read what is stored at this moment on a subject or several, oldest first.
 
     Parameters
     ----------
+    timeout : float
+        Seconds without progress after which it fails.
     start : int or str, optional
         The sequence, or the time (RFC 3339), to begin with.
     policy : "all" or "last_per_subject"
     headers_only : bool, optional
         Leave the bodies out.
     limit : int, optional
-        Read no more than so many.
+        Read at most so many.
     enough : callable, optional
         Stop before the first message for which it is true.
+    barrier : Barrier, optional
+        Needed where the stream has replicas.
 
     Raises
     ------
     HappenTimeoutError
-        It took longer than `timeout` seconds without an end in sight.
+        There was no progress for `timeout` seconds.
     """
     subjects = [subject] if isinstance(subject, str) else list(subject)
     config: dict[str, Any] = {"deliver_policy": policy}
     if subjects != [">"]:
-        config["filter_subjects"] = subjects
+        config["filter_subjects"] = [*subjects, barrier.subject] if barrier else subjects
     if isinstance(start, str):
         config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
     elif start:
         config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
     if headers_only:
         config["headers_only"] = True
-    deadline = asyncio.get_running_loop().time() + timeout
-    while True:
-        found = await _read_once(connection, stream, config, deadline, limit, enough)
-        if found is not None:
-            return found
-        if asyncio.get_running_loop().time() > deadline:
-            raise HappenTimeoutError(f"reading {subject}: not complete within {timeout:g} s")
+    reading = _Reading(connection, stream, config, timeout, limit, enough, barrier)
+    while not await reading.run():
+        if reading.late():
+            raise HappenTimeoutError(f"reading {subject}: no progress for {timeout:g} s")
+    if policy == "last_per_subject" and barrier:  # a server that lagged may have sent more than one
+        return list({item.subject: item for item in reading.found}.values())
+    return reading.found
 
 
-async def _read_once(
-    connection: Connection,
-    stream: str,
-    config: dict[str, Any],
-    deadline: float,
-    limit: int | None,
-    enough: Callable[[Stored], bool] | None,
-) -> list[Stored] | None:
-    """One try: None if the consumer was lost on the way."""
-    loop = asyncio.get_running_loop()
-    found: list[Stored] = []
-    ended: asyncio.Future[bool] = loop.create_future()
+class _Reading:
+    """One reading, over as many consumers as it takes."""
 
-    def end(*, complete: bool) -> None:
-        if not ended.done():
-            ended.set_result(complete)
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        config: dict[str, Any],
+        timeout: float,
+        limit: int | None,
+        enough: Callable[[Stored], bool] | None,
+        barrier: Barrier | None,
+    ) -> None:
+        self.found: list[Stored] = []
+        self._connection = connection
+        self._stream = stream
+        self._config = config
+        self._timeout = timeout
+        self._limit = limit
+        self._enough = enough
+        self._barrier = barrier
+        self._create_seconds = CREATE_SECONDS
+        self._newest_only = config["deliver_policy"] == "last_per_subject"
+        self._loop = asyncio.get_running_loop()
+        self._progress = self._loop.time()
+        self._first = 0
+        self._until = 0
+        self._passed = False
+        self._ended: asyncio.Future[bool]
 
-    def take(item: Stored) -> None:
-        if ended.done():
+    def late(self) -> bool:
+        """Return whether it made no progress for too long."""
+        return self._loop.time() - self._progress > self._timeout + self._connection.patience
+
+    async def run(self) -> bool:
+        """Read with one consumer; False if that was lost on the way."""
+        self._ended = self._loop.create_future()
+        self._passed = False
+        config = self._resumed()
+        self._first = int(config.get("opt_start_seq", 0))
+        if self._barrier is not None:
+            self._until = await self._barrier.store(self._timeout)
+            self._progress = self._loop.time()
+            if self._until < self._first:
+                return True  # nothing is stored so far on
+        consumer = Consumer(self._connection, self._stream, self._take, lambda: self._end(complete=False))
+        try:
+            try:
+                waiting = await consumer.start(config, timeout=self._patience(), pull=self._pull())
+            except HappenTimeoutError:
+                if self._barrier is None or self.late():
+                    raise
+                self._create_seconds *= CREATE_GROWTH
+                return False  # another consumer goes to another server
+            if not waiting and self._barrier is None:
+                return True
+            await self._watch(consumer)
+            return self._ended.result()
+        finally:
+            await consumer.stop()
+
+    def _patience(self) -> float:
+        left = max(0.1, self._progress + self._timeout - self._loop.time())
+        return left if self._barrier is None else min(left, self._create_seconds)
+
+    def _pull(self) -> dict[str, Any] | None:
+        if self._limit is None:
+            return None
+        if self._barrier is None:
+            return {"batch": self._limit, "no_wait": True}
+        return {"batch": self._limit + SPARE, "expires": 1_000_000_000}
+
+    def _resumed(self) -> dict[str, Any]:
+        """The configuration of the next consumer: it goes on where the one before ended."""
+        if not self.found:
+            return self._config
+        if self._newest_only:
+            self.found = []
+            return self._config
+        following = {"deliver_policy": "by_start_sequence", "opt_start_seq": self.found[-1].sequence + 1}
+        kept = {key: value for key, value in self._config.items() if key != "opt_start_time"}
+        return {**kept, **following}
+
+    async def _watch(self, consumer: Consumer) -> None:
+        """Wait for the end; store the barrier again where it may have gone before it arrived."""
+        stored = self._loop.time()
+        while not self._ended.done():
+            await asyncio.wait([self._ended], timeout=LOOK)
+            now = self._loop.time()
+            if now - consumer.heard > SILENCE + self._connection.patience or self.late():
+                self._end(complete=False)
+            elif self._barrier is not None and now - max(stored, self._progress) > 2 * LOOK:
+                with contextlib.suppress(HappenTimeoutError):  # the reading itself ends when it is late
+                    await self._barrier.store(2 * LOOK)
+                stored = self._loop.time()
+
+    def _take(self, item: Stored) -> None:
+        if self._ended.done():
             return
-        if enough is not None and enough(item):
-            end(complete=True)
+        self._progress = self._loop.time()
+        if item.sequence < self._first:
+            return  # from a server that lags: it starts with what it has next
+        barrier = self._barrier
+        beyond = barrier is not None and item.sequence >= self._until
+        if beyond and not self._newest_only:
+            self._end(complete=True)
+        elif barrier is not None and item.subject == barrier.subject:
+            self._passed = self._passed or beyond
+        elif self._enough is not None and self._enough(item):
+            self._end(complete=True)
             return
-        found.append(item)
-        if item.pending == 0 or len(found) == limit:
-            end(complete=True)
+        else:
+            self.found.append(item)
+        nothing_left = item.pending == 0 and (barrier is None or self._passed)
+        if nothing_left or (self._limit is not None and len(self.found) >= self._limit):
+            self._end(complete=True)
 
-    consumer = Consumer(connection, stream, take, lambda: end(complete=False))
-    try:
-        left = max(0.1, deadline - loop.time())
-        if not await consumer.start(config, timeout=left, limit=limit):
-            return found
-        while not ended.done():
-            await asyncio.wait([ended], timeout=0.25)
-            if loop.time() - consumer.heard > SILENCE or loop.time() > deadline:
-                end(complete=False)
-        return found if ended.result() else None
-    finally:
-        await consumer.stop()
+    def _end(self, *, complete: bool) -> None:
+        if not self._ended.done():
+            self._ended.set_result(complete)

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import HappenConnectionError, HappenError
-from happen_nb.journal.append import store
+from happen_nb.journal.append import RefusedError, store
 from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.subjects import Subjects, space_of
-from happen_nb.journal.wire import EVENTS, UNREAD, decode, encode_clear, is_deletion, revision_of
+from happen_nb.journal.wire import (
+    EVENTS,
+    UNREAD,
+    Clear,
+    decode,
+    encode_clear,
+    encode_sync,
+    is_deletion,
+    revision_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from happen_nb.journal.connection import Connection
@@ -31,6 +42,9 @@ YOUNG = 60.0
 """Seconds for which no commit is trimmed, so that followers that lag still see it."""
 TRIM_BATCH = 1000
 """Commits that are trimmed at once, at most."""
+MAX_CHECKED_KEYS = 5_000
+"""Nodes up to which a look at the stream lists its keys."""
+NO_MESSAGE = 10037
 NOT_FOUND = 10059
 NO_PEERS = 10005
 EXISTS_DIFFERENTLY = 10058
@@ -73,6 +87,8 @@ class Info:
     replicas: int
     history: int
     event_ttl: int
+    subjects: frozenset[str] | None = None
+    """The keys of the states, if they were asked for."""
 
     @property
     def options(self) -> Options:
@@ -91,6 +107,7 @@ def _info(answer: dict[str, Any]) -> Info:
         config["num_replicas"],
         int(metadata.get("happen.history", HISTORY)),
         int(metadata.get("happen.event_ttl", EVENT_TTL)),
+        frozenset(state["subjects"] or ()) if "subjects" in state else None,
     )
 
 
@@ -108,7 +125,10 @@ class Stream:
     def __init__(self, connection: Connection, subjects: Subjects, timeout: float) -> None:
         self.connection = connection
         self.subjects = subjects
+        self.subject = subjects.sync
         self.timeout = timeout
+        self.replicas = 1
+        """As it was when the stream was last looked at."""
 
     async def ensure(self, options: Options) -> Info:
         """Make the stream, or change what is stored where `options` say so."""
@@ -117,7 +137,7 @@ class Stream:
             answer = await self._create(options)
             error = answer.get("error")
             if not error:
-                return _info(answer)
+                return self._seen(answer)
             if error.get("err_code") != EXISTS_DIFFERENTLY:  # else another process was faster
                 raise server_error(f'making the space "{self.subjects.space}"', error)
             info = await self.info()
@@ -146,7 +166,7 @@ class Stream:
         answer = await self._api("UPDATE", config)
         if error := answer.get("error"):
             raise server_error(f'changing the space "{self.subjects.space}"', error)
-        return _info(answer)
+        return self._seen(answer)
 
     def _config(self, options: Options) -> dict[str, Any]:
         return {
@@ -166,42 +186,97 @@ class Stream:
             "metadata": options.metadata(),
         }
 
-    async def info(self) -> Info:
-        """The stream now, by its leader.
+    async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
+        """The stream now, by its leader; with the keys of all states where `keys` asks for them.
 
         Raises
         ------
         HappenError
             The space was dropped.
         """
-        info = await self._find()
+        info = await self._find(keys=keys, timeout=timeout)
         if info is None:
-            raise HappenError(f'the space "{self.subjects.space}" was dropped; connect again to begin anew')
+            raise HappenError(self.dropped)
         return info
 
-    async def _find(self) -> Info | None:
-        """Ask until it is clear: just after a server's start it says 'stream not found' for a moment."""
+    @property
+    def dropped(self) -> str:
+        """The message for a space that no longer exists."""
+        return f'the space "{self.subjects.space}" was dropped; connect again to start anew'
+
+    async def _find(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
+        """Ask until it is clear: just after its start a server reports 'stream not found' for a moment."""
         for pause in (0.05, 0.2):
-            if info := await self._look():
+            if info := await self._look(keys=keys, timeout=timeout):
                 return info
             await asyncio.sleep(pause)
-        return await self._look()
+        return await self._look(keys=keys, timeout=timeout)
 
-    async def _look(self) -> Info | None:
-        answer = await self._api("INFO")
+    async def _look(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
+        body = {"subjects_filter": self.subjects.states} if keys else None
+        answer = await self._api("INFO", body, timeout=timeout)
         error = answer.get("error")
         if not error:
-            return _info(answer)
+            return self._seen(answer)
         if error.get("err_code") != NOT_FOUND:
             raise server_error(f'the space "{self.subjects.space}"', error)
         return None
 
-    async def _api(self, verb: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return await self.connection.api(f"STREAM.{verb}.{self.subjects.stream}", body, timeout=self.timeout)
+    def _seen(self, answer: dict[str, Any]) -> Info:
+        info = _info(answer)
+        self.replicas = info.replicas
+        return info
+
+    async def _api(
+        self, verb: str, body: dict[str, Any] | None = None, *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        name = f"STREAM.{verb}.{self.subjects.stream}"
+        return await self.connection.api(name, body, timeout=timeout or self.timeout)
+
+    async def store(self, timeout: float | None = None) -> int:
+        """Store a barrier; returns its sequence."""
+        barrier = [encode_sync(self.subjects)]
+        return int(await store(self.connection, barrier, timeout=timeout or self.timeout, what="a reading"))
+
+    async def bounds(self) -> tuple[int, int]:
+        """The sequences of the first message and of the last one, as of this moment.
+
+        With replicas a leader that was replaced may not know it yet, so a barrier tells what is last.
+        """
+        info = await self.info()
+        return info.first, info.last if info.replicas == 1 else await self.store()
 
     async def read(self, subject: str | Sequence[str], **options: Any) -> list[Stored]:
-        """What is stored at this moment on a subject or several, oldest first; `read` tells the options."""
-        return await read(self.connection, self.subjects.stream, subject, timeout=self.timeout, **options)
+        """Read what is stored at this moment on a subject or several, oldest first; see `read`."""
+        return await read(
+            self.connection,
+            self.subjects.stream,
+            subject,
+            timeout=self.timeout,
+            barrier=self if self.replicas > 1 else None,
+            **options,
+        )
+
+    async def get(self, request: dict[str, Any], timeout: float | None = None) -> Stored | None:
+        """One message by the leader of the stream, not by any of its replicas; None if there is none.
+
+        Parameters
+        ----------
+        request : dict
+            ``seq``, or ``last_by_subj``.
+        timeout : float, optional
+            Seconds.
+        """
+        answer = await self._api("MSG.GET", request, timeout=timeout)
+        if error := answer.get("error"):
+            if error.get("err_code") == NO_MESSAGE:
+                return None
+            raise server_error(f'reading the space "{self.subjects.space}"', error)
+        message = answer["message"]
+        time = round(parse_time(message["time"]).timestamp() * 1e6) * 1000
+        headers = _headers(base64.b64decode(message.get("hdrs", "")))
+        body = base64.b64decode(message.get("data", ""))
+        return Stored(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
 
     def decode(self, item: Stored) -> Item:
         """What a stored message is."""
@@ -212,10 +287,32 @@ class Stream:
         about = item.sequence, item.time
         return decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
 
-    async def clear(self, owners: Iterable[OwnerRecord]) -> int:
-        """Empty the space, for everyone who follows it; returns the position of the mark."""
-        mark = [encode_clear(self.subjects, owners)]
-        return int(await store(self.connection, mark, timeout=self.timeout, what="clear"))
+    async def clear(self, owners: Callable[[], Iterable[OwnerRecord]], newest: int) -> int:
+        """Empty the space, once, for everyone who follows it.
+
+        Parameters
+        ----------
+        owners : callable
+            Returns the owners as they are known now.
+        newest : int
+            The sequence of the newest clear that is known.
+
+        Returns
+        -------
+        int
+            The position of the mark.
+        """
+        id = secrets.token_hex(8)
+        while True:
+            mark = encode_clear(self.subjects, owners(), id=id, expected=newest)
+            try:
+                return int(await store(self.connection, [mark], timeout=self.timeout, what="clear"))
+            except RefusedError as refusal:  # another process was faster, or this one: do not clear twice
+                newest = refusal.newest
+                there = await self.get({"seq": newest}) if newest else None
+                item = None if there is None else self.decode(there)
+                if isinstance(item, Clear) and item.id == id:
+                    return newest
 
     async def thin(self, subject: str, keep: int) -> None:
         """Let go of all but the newest messages of a subject."""
@@ -252,6 +349,12 @@ class Stream:
         if old:
             await self._api("PURGE", {"filter": subject, "seq": old[-1].sequence + 1})
         return len(old)
+
+
+def _headers(raw: bytes) -> dict[str, str]:
+    """Headers as the leader gives them: lines of ``name: value`` after the one with the version."""
+    lines = (line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n")[1:])
+    return {name.strip(): value.strip() for name, colon, value in lines if colon}
 
 
 @dataclass(frozen=True, slots=True)

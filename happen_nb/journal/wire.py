@@ -10,8 +10,8 @@ subject                                  what a message on it is
 ``happen.<space>.handled.<incarnation>`` what a process handled, and with which outcome
 ``happen.<space>.clear``                 the space was emptied; everything before it is gone but the owners,
                                          which it carries on
-``happen.<space>.sync``                  a barrier that a fresh read waits for; lives a second
-``happen.<space>.guard``                 carries the guard of a viewed key in a batch; lives a second
+``happen.<space>.sync``                  a barrier that a fresh read waits for; lives half a minute
+``happen.<space>.guard``                 carries the guard of another subject in a batch; lives a second
 ``_happen.<space>.who``                  not stored: who is connected?
 ``_happen.<space>.live.<incarnation>``   not stored: is this process alive, what has it still to handle?
 ``_happen.<space>.reply.<address>``      not stored: progress and result of what was sent from there
@@ -23,6 +23,7 @@ Header values are ASCII: JSON and percent-encoding see to that.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -67,6 +68,10 @@ EVENT = "Happen-Event"
 
 UNREAD: Any = object()
 """Stands for a payload that was left out when its event was read."""
+CLEAR = "Happen-Clear"
+"""The id of a clear, which tells it from another process's."""
+SYNC_SECONDS = 30
+"""How long a barrier lives: longer than a server that lags needs to reach it."""
 HEADER_LIMIT = 48_000
 """Bytes of events that ride in a commit's header; more go on subjects of their own."""
 BODY_LIMIT = 8_000
@@ -94,6 +99,7 @@ class Clear:
     sequence: int
     time: int
     owners: tuple[OwnerRecord, ...] = ()
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +219,16 @@ def batch(messages: list[Message], id: str) -> list[Message]:
 
 def encode_guard(subjects: Subjects, node: str, expected: int) -> Message:
     """A message of a batch that stops it if `node` has changed since `expected`."""
-    headers = {EXPECTED: str(expected), EXPECTED_SUBJECT: subjects.state(node), TTL: "1"}
-    return Message(subjects.guard, b"", headers)
+    return _guard(subjects, subjects.state(node), expected)
+
+
+def guard_clear(subjects: Subjects, expected: int) -> Message:
+    """A message of a batch that stops it if the space was cleared since `expected`."""
+    return _guard(subjects, subjects.clear, expected)
+
+
+def _guard(subjects: Subjects, subject: str, expected: int) -> Message:
+    return Message(subjects.guard, b"", {EXPECTED: str(expected), EXPECTED_SUBJECT: subject, TTL: "1"})
 
 
 def guard_all(subjects: Subjects, commit: Message, expected: int) -> Message:
@@ -253,15 +267,18 @@ def encode_handled(subjects: Subjects, records: Iterable[HandledRecord], *, by: 
     return Message(subjects.handled_prefix + by, body, {TTL: str(ttl)})
 
 
-def encode_clear(subjects: Subjects, owners: Iterable[OwnerRecord]) -> Message:
-    """The message that empties a space; who handles what goes on."""
+def encode_clear(subjects: Subjects, owners: Iterable[OwnerRecord], *, id: str, expected: int) -> Message:
+    """The message that empties a space, stored only if `expected` is still the newest clear.
+
+    It carries the owners on: who handles what does not change.
+    """
     body = json.dumps([_owner_fields(owner) for owner in owners]).encode()
-    return Message(subjects.clear, body, {ROLLUP: "all"})
+    return Message(subjects.clear, body, {ROLLUP: "all", EXPECTED: str(expected), CLEAR: id})
 
 
 def encode_sync(subjects: Subjects) -> Message:
-    """The barrier of a fresh read."""
-    return Message(subjects.sync, b"", {TTL: "1"})
+    """The barrier of a fresh or complete reading."""
+    return Message(subjects.sync, b"", {TTL: str(SYNC_SECONDS)})
 
 
 # -- decode ------------------------------------------------------------------------------------------
@@ -302,7 +319,7 @@ def decode(
         except _UNREADABLE:
             return Other(sequence)
     if subject == subjects.clear:
-        return Clear(sequence, time, _carried(body))
+        return Clear(sequence, time, _carried(body), headers.get(CLEAR))
     return Other(sequence)
 
 
@@ -344,6 +361,26 @@ def revision_of(headers: Mapping[str, str]) -> int:
         return int(headers[COMMIT].split(" ")[1])
     except (KeyError, ValueError, IndexError):
         return 0
+
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+
+
+def lifetime(headers: Mapping[str, str]) -> float | None:
+    """The seconds that a message lives, by its ``Nats-TTL``; None if it stays.
+
+    Examples
+    --------
+    >>> lifetime({"Nats-TTL": "1m30s"}), lifetime({"Nats-TTL": "5"}), lifetime({"Nats-TTL": "never"})
+    (90.0, 5.0, None)
+    """
+    text = headers.get(TTL, "")
+    if re.fullmatch(r"\d{1,12}", text):
+        return float(text)
+    if not re.fullmatch(r"(\d{1,12}(\.\d{1,12})?(h|ms|m|s|us|µs|ns))+", text):
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)", text)
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def is_deletion(headers: Mapping[str, str]) -> bool:

@@ -342,8 +342,8 @@ class Dispatch:
     async def live(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what is going on here."""
         if "events" in question:
-            await self.flush()
-            position, left = self.session.replica.position, self.open(question["events"])
+            position, left = self.session.position, self.open(question["events"])
+            await self.flush()  # last: what is not open any more is stored when the other one reads it
             return {"position": position, "open": left, "by": self.session.incarnation}
         if question.get("awaited"):
             self.waiting.awaited(question["send"])

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.errors import NotStoredError
+from happen_nb.errors import NotStoredError, OutcomeUnknownError
 from happen_nb.journal import append, wire
 from happen_nb.journal.append import RefusedError
 from happen_nb.model.commits import EventRecord
@@ -38,18 +38,33 @@ async def publish(session: Session, event: EventRecord, deadline: float) -> Even
     if left <= 0:
         raise NotStoredError(f'broadcast of "{event.type}": the time was up; nothing was stored')
     what = f'broadcast of "{event.type}"'
-    message = wire.encode_event(session.subjects, event, ttl=session.info.event_ttl)
+    ttl = session.info.event_ttl
+    message = wire.encode_event(session.subjects, event, ttl=ttl)
     seen = session.feed.expect(event.id)
+    before = session.uncertain()
     try:
         outcome: Any = await append.store(
-            session.connection, [message], timeout=left, what=what, future=seen.future
+            session.connection,
+            [message],
+            timeout=left,
+            what=what,
+            future=seen.future,
+            resend=session.resend(ttl),
         )
         if not isinstance(outcome, EventRecord):
             await session.reach(outcome, deadline)
             outcome = await _followed(session, event, seen, outcome)
     except RefusedError as refusal:  # it is stored: by an earlier sending of ours, or under the caller's id
         await session.reach(refusal.newest, deadline)
-        outcome = await _followed(session, event, seen, refusal.newest)
+        there = seen.record or await stored(session, event)
+        if there is None and before != session.uncertain():
+            if not refusal.resent:
+                return await publish(session, event, deadline)  # what had the id is gone
+            raise OutcomeUnknownError(
+                f"{what}: the answer was lost and the space was emptied or purged meanwhile; if the event "
+                "was stored before that, it is gone"
+            ) from None
+        outcome = there or await _followed(session, event, seen, refusal.newest)
     finally:
         session.feed.forget(event.id, seen)
     return same(event, outcome)
@@ -105,9 +120,10 @@ async def _followed(session: Session, event: EventRecord, seen: Awaited, sequenc
 
 async def stored(session: Session, event: EventRecord) -> EventRecord | None:
     """The event that is stored under the same subject, if there is one."""
-    found = await session.stream.read(session.subjects.event(event), limit=1)
-    records = map(session.stream.decode, found)
-    return next((record for record in records if isinstance(record, EventRecord)), None)
+    # By the leader: one that was replaced may miss it, and then the server refuses the event once more.
+    found = await session.stream.get({"last_by_subj": session.subjects.event(event)})
+    record = None if found is None else session.stream.decode(found)
+    return record if isinstance(record, EventRecord) else None
 
 
 def same(event: EventRecord, there: EventRecord) -> EventRecord:

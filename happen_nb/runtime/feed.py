@@ -11,7 +11,7 @@ from happen_nb.runtime.bridge import within
 from happen_nb.runtime.tracebacks import fresh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from happen_nb.journal.wire import Item
     from happen_nb.runtime.dispatch import Dispatch
@@ -42,11 +42,17 @@ class Feed:
         self._waiting: set[asyncio.Future[None]] = set()
 
     def reset(
-        self, records: list[CommitRecord], owners: list[OwnerRecord], position: int, *, again: bool
+        self,
+        records: list[CommitRecord],
+        owners: list[OwnerRecord],
+        position: int,
+        *,
+        again: bool,
+        unknown: set[str],
     ) -> None:
-        """Begin with these records and owners."""
+        """Start with these records and owners."""
         if self.dispatch is not None:
-            self.dispatch.owners.reset(owners)
+            self.dispatch.owners.reset(owners, keep=unknown if again else ())
         self.replica.reset(records, position, again=again)
 
     def apply(self, item: Item, sequence: int) -> None:
@@ -70,9 +76,13 @@ class Feed:
         """There is nothing more at or before `position`."""
         self.replica.caught_up(position)
 
-    def oldest(self) -> int:
-        """The smallest sequence of a record that is held; 0 if none is."""
-        return self.replica.oldest()
+    def held(self) -> Mapping[str, CommitRecord]:
+        """The newest record of each node that is held."""
+        return self.replica.cut().nodes
+
+    async def reached(self, position: int, timeout: float) -> bool:
+        """Wait until the replica is at `position`; False if it takes longer than `timeout` seconds."""
+        return await self.replica.reached(position, timeout)
 
     def expect(self, id: str) -> Awaited:
         """Look out for an event."""

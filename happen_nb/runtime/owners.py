@@ -102,9 +102,10 @@ class Owners:
 
     # -- following -----------------------------------------------------------------------------------
 
-    def reset(self, owners: Iterable[OwnerRecord]) -> None:
-        """Begin with these."""
-        self._owners = {owner.node: owner for owner in owners}
+    def reset(self, owners: Iterable[OwnerRecord], *, keep: Iterable[str] = ()) -> None:
+        """Start with these; of the nodes in `keep` with what was known before."""
+        kept = {node: self._owners[node] for node in keep if node in self._owners}
+        self._owners = kept | {owner.node: owner for owner in owners}
         self._keep()
 
     def apply(self, owner: OwnerRecord) -> None:
@@ -160,7 +161,7 @@ class Owners:
         except RefusedError as refusal:
             await self._session.reach(refusal.newest, deadline)
             if self._owners.get(node) is before:
-                await asyncio.sleep(append.PAUSE)  # what was expected is gone, or the replica lags
+                await self._session.start_afresh()  # what was expected is gone, and no message says so
             return False
         await self._session.reach(sequence, deadline)
         if before is not None:

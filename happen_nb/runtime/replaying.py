@@ -13,9 +13,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from happen_nb.errors import ClosedError, TooLargeError
+from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 from happen_nb.journal import append, wire
-from happen_nb.journal.append import BatchLostError, RefusedError
+from happen_nb.journal.append import RefusedError
 from happen_nb.model.commits import EventRecord
 from happen_nb.runtime import emitting
 from happen_nb.runtime.bridge import bridge
@@ -240,18 +240,22 @@ async def store_all(session: Session, batch: Sequence[Item], deadline: float) ->
     """
     last = batch[-1][0]
     seen = session.feed.expect(last.id)
+    before, resend = session.uncertain(), session.resend(session.info.event_ttl)
     try:
         while batch:
             messages = [message for _, message in batch]
             what, left = f"replay: {len(batch):,} events", max(0.001, deadline - time.monotonic())
             try:
                 outcome = await append.store(
-                    session.connection, messages, timeout=left, what=what, future=seen.future
+                    session.connection, messages, timeout=left, what=what, future=seen.future, resend=resend
                 )
-            except BatchLostError:
-                continue  # nothing of it was stored; it is sent as a new batch
             except RefusedError:  # it was sent before: a server that was killed may have stored a part of it
                 await session.fresh(max(0.001, deadline - time.monotonic()))
+                if seen.record is None and before != session.uncertain():
+                    raise OutcomeUnknownError(
+                        f"{what}: the answer was lost and the space was emptied or purged meanwhile; those "
+                        "that were stored before that are gone"
+                    ) from None
                 batch = await _missing(session, batch) if seen.record is None else ()
                 continue
             if not isinstance(outcome, EventRecord):

@@ -144,10 +144,6 @@ class Replica:
             self._position = max(self._position, position)
         self._wake()
 
-    def oldest(self) -> int:
-        """The smallest sequence held; 0 if nothing is."""
-        return min((record.sequence for record in self._records.values()), default=0)
-
     # -- being told, on the IO thread ----------------------------------------------------------------
 
     def listen(self, listener: Listener) -> Callable[[], None]:

@@ -16,7 +16,7 @@ import orjson
 
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, NotStoredError, OutcomeUnknownError
 from happen_nb.journal import append, history, wire
-from happen_nb.journal.append import BatchLostError, RefusedError
+from happen_nb.journal.append import RefusedError, Resend
 from happen_nb.journal.connection import Connection
 from happen_nb.journal.follow import Follower
 from happen_nb.journal.presence import present
@@ -121,11 +121,12 @@ class Session:
         self = cls(connection, Subjects(space), incarnation, timeout)
         try:
             self._info = await self.stream.ensure(options)
+            connection.is_gone = self._is_gone
             await connection.subscribe(self.subjects.who, self._answer_who)
             await connection.subscribe(self.subjects.live_prefix + incarnation, self._answer_live)
             await connection.subscribe(self.subjects.reply_prefix + self.address, self.dispatch.answers.hear)
-            await self._follower.start(self._info)
-            if not await self.replica.reached(self._info.last, timeout):
+            position = await self._follower.start(self._info)
+            if not await self.replica.reached(position, timeout):
                 raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
         except BaseException:
             await self.close()
@@ -191,19 +192,33 @@ class Session:
                 "nothing was stored"
             )
         id = self.new_id()
-        epoch = self._follower.epoch
+        before = self.uncertain()
         messages = self._messages(change, id)
         seen = self.replica.expect(id, change.state)
         try:
             applied = await self._store(change, id, messages, seen, deadline)
-            if applied is None and self._follower.epoch != epoch:
+        except RefusedError as refusal:
+            applied = await self._after_refusal(refusal.newest, change, seen, deadline)
+            if applied is None and before != self.uncertain():
                 applied = await self._find_own(change, id)
+                if applied is None and refusal.resent:
+                    raise OutcomeUnknownError(
+                        f'state.set of node "{change.node}": the answer was lost and the space was emptied '
+                        "or purged meanwhile; if the commit was stored before that, it is gone"
+                    ) from None
         finally:
             self.replica.forget(id)
         if applied is not None and applied.record.revision % TRIM_EVERY == 0:
-            size = len(change.body or b"")
-            self.background(self._trim(change.node, applied.record.revision, size))
+            self.background(self._trim(applied.record, len(change.body or b"")))
         return applied
+
+    def uncertain(self) -> tuple[int, int]:
+        """Differs from an earlier answer if what was stored since may be gone, unseen by this process."""
+        return self._follower.epoch, self._follower.cleared
+
+    def resend(self, lives: float = float("inf")) -> Resend:
+        """What goes with messages that are sent again, so that a clear cannot make them count twice."""
+        return Resend(wire.guard_clear(self.subjects, self._follower.cleared), lives)
 
     def _messages(self, change: Change, id: str) -> list[wire.Message]:
         base = change.base
@@ -234,20 +249,14 @@ class Session:
         self, change: Change, id: str, messages: list[wire.Message], seen: Expected, deadline: float
     ) -> Applied | None:
         what = f'state.set of node "{change.node}"'
-        while True:
-            left = max(0.001, deadline - time.monotonic())
-            try:
-                outcome = await append.store(
-                    self.connection, messages, timeout=left, what=what, future=seen.future
-                )
-            except BatchLostError:
-                continue  # nothing of it was stored; it is sent as a new batch
-            except RefusedError as refusal:
-                return await self._after_refusal(refusal.newest, change, seen, deadline)
-            if isinstance(outcome, Applied):
-                return outcome
-            await self.reach(outcome, deadline)
-            return seen.applied or await self._passed_over(outcome, change, id)
+        left = max(0.001, deadline - time.monotonic())
+        outcome = await append.store(
+            self.connection, messages, timeout=left, what=what, future=seen.future, resend=self.resend()
+        )
+        if isinstance(outcome, Applied):
+            return outcome
+        await self.reach(outcome, deadline)
+        return seen.applied or await self._passed_over(outcome, change, id)
 
     async def _passed_over(self, sequence: int, change: Change, id: str) -> Applied:
         """A stored commit that the replica never got: a fresh start or a clear passed over it."""
@@ -269,9 +278,12 @@ class Session:
         if newest > self.replica.position:
             await self.reach(newest, deadline)
         elif not taken and self.replica.unchanged(change.node, change.cut):
-            await self._follower.check(remake=True)  # what was expected is gone: cleared, purged
-            await asyncio.sleep(append.PAUSE)
+            await self.start_afresh()  # what was expected is gone, and no message says so: expired or purged
         return seen.applied
+
+    async def start_afresh(self) -> None:
+        """Read again what is stored: something that is held is gone."""
+        await self._follower.check(gone=True)
 
     async def _find_own(self, change: Change, id: str) -> Applied | None:
         """Look for a commit among the stored ones, when the follower may have missed it."""
@@ -291,7 +303,15 @@ class Session:
                     f'the space "{self.subjects.space}" is at {self.replica.position}, and {sequence} '
                     "does not arrive in time"
                 )
-            self._follower.restart()
+            self._follower.nudge()
+            if self.stream.replicas > 1:  # the message may be gone; a barrier after it arrives all the same
+                self.background(self._store_barrier())
+
+    async def _store_barrier(self) -> None:
+        try:
+            await self.stream.store()
+        except HappenError as error:
+            log.debug("a barrier: %s; the next one will do", error)
 
     def background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Do something that nobody waits for, until the session closes."""
@@ -300,10 +320,12 @@ class Session:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _trim(self, node: str, revision: int, size: int) -> None:
+    async def _trim(self, newest: CommitRecord, size: int) -> None:
+        node = newest.node
         try:
             self._info = info = await self.stream.info()
-            gone = await self.stream.trim(node, revision, size, info, time.time())
+            # By the server's clock, as are the times that it compares with: this machine's may be wrong.
+            gone = await self.stream.trim(node, newest.revision, size, info, newest.time / 1e9)
         except HappenError as error:
             log.debug('trimming "%s": %s; the next time will do', node, error)
             return
@@ -318,8 +340,16 @@ class Session:
 
     # -- fresh reads ---------------------------------------------------------------------------------
 
-    async def fresh(self, timeout: float) -> None:
-        """Wait until the replica has everything that was stored before the call, by whomever."""
+    async def fresh(self, timeout: float, node: str | None = None) -> None:
+        """Wait until the replica has everything that was stored before the call, by whomever.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds.
+        node : str, optional
+            Look, too, whether what is held of this node is still stored.
+        """
         deadline = time.monotonic() + timeout
         await self.connection.settled(min(timeout / 2, STALLED))
         if self.info.replicas == 1:
@@ -328,6 +358,20 @@ class Session:
             barrier = [wire.encode_sync(self.subjects)]
             last = await append.store(self.connection, barrier, timeout=timeout, what="a fresh read")
         await self.reach(last, deadline)
+        if node is not None and self.replica.newest(node) is not None:
+            await self._follower.check_key(node)
+
+    @property
+    def position(self) -> int:
+        """The sequence up to which this process has taken every message."""
+        return self._follower.position
+
+    async def _is_gone(self) -> str | None:
+        try:
+            await self.stream.info()
+        except HappenError as error:
+            return self.stream.dropped if str(error) == self.stream.dropped else None
+        return None
 
     # -- who is here ---------------------------------------------------------------------------------
 
@@ -365,5 +409,5 @@ class Session:
 
     async def clear(self) -> None:
         """Empty the space, and wait until this process sees it."""
-        position = await self.stream.clear(self.dispatch.owners.all())
+        position = await self.stream.clear(self.dispatch.owners.all, self._follower.cleared)
         await self.reach(position, time.monotonic() + self.timeout)

@@ -3,7 +3,7 @@
 import pytest
 from nats.aio.client import Client
 
-from happen_nb.journal.connection import _Client
+from happen_nb.journal.client import NatsClient
 
 
 @pytest.mark.parametrize(
@@ -21,4 +21,4 @@ from happen_nb.journal.connection import _Client
     ],
 )
 def test_headers_are_those_that_the_client_would_have_read(raw):
-    assert _Client._parse_header_lines(raw) == Client._parse_header_lines(raw)
+    assert NatsClient._parse_header_lines(raw) == Client._parse_header_lines(raw)

@@ -51,7 +51,7 @@ def encoded(shown, item):
         case wire.Handled():
             return wire.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
         case wire.Clear():
-            return wire.encode_clear(SHOP, item.owners)
+            return wire.encode_clear(SHOP, item.owners, id=item.id, expected=expected)
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_sync(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:

@@ -1,0 +1,103 @@
+"""nats-py's client, with a faster header parser, and a ping that can tell a slow link from a lost one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import lru_cache
+
+import nats.errors
+from nats.aio.client import Client
+
+log = logging.getLogger("happen_nb")
+
+PING_INTERVAL = 1.0
+STALE_SECONDS = 10.0
+"""Seconds without a byte from the server after which the connection counts as lost."""
+STALE_SECONDS_CLUSTER = 3.0
+"""The same where another server of a cluster can take over."""
+SLOWEST_LINK = 250_000
+"""Bytes per second; a link that carries what we wrote at this rate is slow, not lost."""
+TRANSFER = 16_000
+"""Bytes within a second that are more than heartbeats: something large is arriving."""
+_SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
+
+
+class NatsClient(Client):
+    """A client of nats-py that counts what arrives, so that its owner knows what the link does.
+
+    nats-py counts whole messages, so one that takes longer than a few pings looks like silence.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received = 0
+        """Bytes that have arrived."""
+        self._received_at = time.monotonic()
+        self._written_then = 0
+        self._traffic = (0.0, 0, 0)
+        parse = self._ps.parse
+
+        async def counted(data: bytes) -> None:
+            self.received += len(data)
+            self._received_at = time.monotonic()
+            self._written_then = self.stats["out_bytes"]
+            await parse(data)
+
+        self._ps.parse = counted  # type: ignore[method-assign,assignment]
+
+    def transferring(self) -> bool:
+        """Return whether something large is arriving: a slow link must not be taken for a silent server."""
+        now = time.monotonic()
+        began, before, rate = self._traffic
+        if now - began >= 1.0:
+            rate = self.received - before if now - began < 2.0 else 0  # noqa: PLR2004
+            self._traffic = (now, self.received, rate)
+            return rate > TRANSFER
+        return max(rate, self.received - before) > TRANSFER
+
+    @property
+    def can_move(self) -> bool:
+        """Whether there is another server to go to."""
+        return self.is_connected and len(self._server_pool) > 1
+
+    async def move(self) -> None:
+        """Go to the next server of the pool."""
+        await self._process_op_err(nats.errors.StaleConnectionError())
+
+    async def _ping_interval(self) -> None:
+        """Ping every second; give the connection up when nothing arrives although it should have by now."""
+        self._received_at = time.monotonic()
+        self._written_then = self.stats["out_bytes"]
+        while True:
+            await asyncio.sleep(PING_INTERVAL)
+            if not self.is_connected:
+                continue
+            self.transferring()  # keeps its measure up to date
+            limit = STALE_SECONDS_CLUSTER if len(self._server_pool) > 1 else STALE_SECONDS
+            limit += (self.stats["out_bytes"] - self._written_then) / SLOWEST_LINK
+            if time.monotonic() - self._received_at > limit:
+                await self.move()
+                return
+            try:
+                await self._send_ping()
+            except (RuntimeError, AttributeError, OSError) as error:  # the transport is being replaced
+                log.debug("ping: %s", error)
+                return
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        """The headers; those whose name has white space or is not ASCII are left out, as they are there."""
+        found: dict[str, str] = {}
+        for line in raw.decode("utf-8", "replace").split("\r\n"):
+            told, colon, value = line.partition(":")
+            if colon and (name := _header_name(told)):
+                found[name] = value.strip(_SPACE)
+        return found
+
+
+@lru_cache(256)
+def _header_name(told: str) -> str | None:
+    name = told.strip(_SPACE)
+    return name if name.split() == [name] and name.isascii() else None
