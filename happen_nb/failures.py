@@ -123,7 +123,10 @@ class Failure(Shown, kind="failure"):
         except (ClosedError, KeyboardInterrupt):
             raise
         except BaseException as error:
-            return error
+            trouble = Trouble.of(error)
+            self.attempts += 1
+            self.exception, self._trouble = error, trouble.kept()
+            return trouble.again()
         if self._list is not None:
             self._list.take_off(self)
         return None

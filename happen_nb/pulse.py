@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from typing import TYPE_CHECKING
 
 from happen_nb.errors import ClosedError
 from happen_nb.runtime.bridge import bridge
+
+log = logging.getLogger("happen_nb")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +39,7 @@ class Pulse:
     ----------
     space : Space
     work : callable
-        Takes no arguments. It must not raise, but a `ClosedError`, which ends it: what is shown then stays.
+        Takes no arguments. A `ClosedError` ends it, and what is shown then stays; anything else is logged.
     interval : float, optional
     kept : bool, optional
         Whether what it writes is what the notebook keeps: then it is called when the space closes, even
@@ -116,6 +119,8 @@ class Pulse:
                 self._work()
             except ClosedError:
                 self.stop()
+            except BaseException:  # one picture that cannot be made does not end it
+                log.exception("in %r", self._work)
 
     def _take(self) -> bool:
         with self._lock:
