@@ -85,7 +85,8 @@ class Failure(Shown, kind="failure"):
         who = f'node "{self.node}": ' if self.doing.startswith("handling") else ""
         frames = "".join(map(_line, self._trouble.place))
         said = shortened_text(self._trouble.said, _BRIEF)
-        return f"{who}{self.handler}, {self.doing}, failed:\n{frames}{said}\n"
+        notes = shortened_text(self._trouble.notes, _BRIEF)
+        return f"{who}{self.handler}, {self.doing}, failed:\n{frames}{said}\n{notes}"
 
     def retry(self) -> None:
         """Do it again: an event is handled by the node's handlers of now. If that works, the failure is gone.

@@ -31,6 +31,8 @@ class Trouble:
     error : BaseException
     said : str
         Its type and text, without the traceback that a `HandlerError` has in its text.
+    notes : str
+        A line for each of its notes.
     trace : str
         Its traceback, of the user's own functions.
     place : tuple of FrameSummary
@@ -41,6 +43,7 @@ class Trouble:
 
     error: BaseException
     said: str
+    notes: str
     trace: str
     place: tuple[traceback.FrameSummary, ...]
     frames: TracebackType | None = field(repr=False, compare=False)
@@ -48,10 +51,10 @@ class Trouble:
     @classmethod
     def of(cls, error: BaseException) -> Trouble:
         """Take down what there is to say about an exception, and drop its frames."""
-        said, trace, place = _said(error), told(error), place_of(error)
+        said, notes, trace, place = _said(error), _notes(error), told(error), place_of(error)
         frames = shortened(error)
         release(error)
-        return cls(error, said, trace, place, frames)
+        return cls(error, said, notes, trace, place, frames)
 
     def again(self) -> BaseException:
         """Return the exception with its frames, to be raised once more."""
@@ -59,13 +62,21 @@ class Trouble:
 
     def kept(self) -> Trouble:
         """Return the same without frames."""
-        return Trouble(self.error, self.said, self.trace, self.place, None)
+        return Trouble(self.error, self.said, self.notes, self.trace, self.place, None)
 
 
 def _said(error: BaseException) -> str:
     if issubclass(type(error), HappenError) and error.args and type(error.args[0]) is str:
         return f"{type(error).__name__}: {encodable(shortened_text(error.args[0], LONGEST))}"
     return said_by(error)
+
+
+def _notes(error: BaseException) -> str:
+    try:
+        notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    except BaseException:  # it may be a property of the user's
+        return ""
+    return encodable(shortened_text("".join(f"{note}\n" for note in notes), LONGEST))
 
 
 def told(error: BaseException) -> str:
