@@ -6,6 +6,7 @@ import ast
 import itertools
 import os
 import re
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 DOCTEST_NODES = ("orders", "inventory")
 _count = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Have SIGINT work in tests and in processes that they start.
+
+    A shell without job control starts background commands with SIGINT ignored, which child processes inherit.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,11 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
+import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -33,6 +36,12 @@ SUPPORTED = ("3.11", "3.12", "3.13")
 #: What a command needs beside the library: extras, and dependency groups.
 NEEDS: dict[str, tuple[str, list[str]]] = {"lab": ("lab", []), "test": ("lab,docs", ["dev"])}
 
+#: What its set-up brings, and about how long that takes.
+BRINGS = {
+    "lab": "JupyterLab, happen_nb and a nats-server: 400 MB, mostly within a minute",
+    "test": "JupyterLab, happen_nb, and what checks and tests need: 1 GB, mostly within two minutes",
+}
+
 
 def main() -> int:
     """Prepare the venv, then hand over to the command in it."""
@@ -42,6 +51,7 @@ def main() -> int:
     arguments = parser.parse_args()
     python = prepare(VENV, arguments.command)
     if arguments.command == "lab":
+        trust_notebooks(python)
         return hand_over([python, "-m", "happen_nb.cli", "lab", *arguments.rest])
     return hand_over([python, "tests/suite.py", *map(str, also(arguments.rest))])
 
@@ -57,6 +67,8 @@ def also(rest: list[str]) -> list[str]:
             continue
         if found := find_python(release):
             options += ["--also", str(prepare(ROOT / f".venv-{release}", "test", found))]
+        elif os.environ.get("CI", "").lower() in {"1", "true"}:
+            sys.exit(f"run.py: no Python {release} on this machine, and in CI each one is tested")
         else:
             say(f"no Python {release} on this machine: not tested with it")
     return options
@@ -80,12 +92,65 @@ def prepare(venv: Path, command: str, interpreter: str | None = None) -> Path:
     wanted = fingerprint(interpreter)
     if python.exists() and any(stamp(venv, name) == wanted for name in (command, "test")):
         return python
-    say(f"setting up {venv.name} (once) ...")
+    say(f"Setting up {venv.name}, once. {BRINGS[command]}.")
     if version(python) != version(interpreter):
-        check([interpreter, "-m", "venv", "--clear", "--without-pip", venv])
-    install(python, requirements(*NEEDS[command]))
+        with step("making the environment", venv):
+            check([interpreter, "-m", "venv", "--clear", "--without-pip", venv])
+    with step("downloading and installing", venv):
+        install(python, requirements(*NEEDS[command]))
     (venv / f"happen-{command}.stamp").write_text(wanted, encoding="utf-8")
     return python
+
+
+def trust_notebooks(python: Path) -> None:
+    """Let JupyterLab show the widgets and HTML that are stored in the notebooks of this checkout."""
+    notebooks = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    content = hashlib.sha256(b"".join(notebook.read_bytes() for notebook in notebooks)).hexdigest()
+    if stamp(VENV, "trust") == content:
+        return
+    if succeeds([python, "-m", "jupyter", "trust", *notebooks], quiet=True):
+        (VENV / "happen-trust.stamp").write_text(content, encoding="utf-8")
+    else:
+        say("the notebooks could not be marked as trusted: run their cells to see widgets in them")
+
+
+@contextmanager
+def step(text: str, venv: Path) -> Iterator[None]:
+    """Show that something goes on: a line that counts in a terminal, elsewhere a line now and then."""
+    started = time.monotonic()
+    ended = threading.Event()
+    in_place = sys.stderr.isatty()
+
+    def show() -> None:
+        now = f"  {text}: {time.monotonic() - started:.0f} s, {megabytes(venv)} MB so far"
+        sys.stderr.write(f"\r{now}" if in_place else f"{now}\n")
+        sys.stderr.flush()
+
+    def count() -> None:
+        while not ended.wait(0.5 if in_place else 10):
+            show()
+
+    counting = threading.Thread(target=count, daemon=True)
+    say(f"  {text} ...")
+    counting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        counting.join()
+        if in_place:
+            sys.stderr.write("\r")
+        say(f"  {text}: {time.monotonic() - started:.0f} s, {megabytes(venv)} MB         ")
+
+
+def megabytes(folder: Path) -> int:
+    """The size of a folder, in which files may come and go meanwhile."""
+    size = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += Path(where, name).lstat().st_size
+    return round(size / 1e6)
 
 
 def stamp(venv: Path, command: str) -> str:

@@ -9,7 +9,7 @@ from side_by_side import alternate, report
 import happen_nb as happen
 
 BODY = {"stock": 7, "pad": "x" * 900, "nested": {"list": [1, 2, 3]}}
-ROUNDS, COUNT = 10, 300
+COUNT = 60
 
 
 def count_up(state):
@@ -31,13 +31,13 @@ def main():
         nodes = [space.create_node(f"node-{number}", initial=BODY) for number in range(100)]
         reader = space.create_node("reader", initial=BODY).state
         writer = space.create_node("writer", initial=BODY).state
-        for count, bar in ((3, "1.15"), (100, "1.5")):
+        for count, bar in ((3, 1.15), (100, 1.5)):
             transform = collecting(nodes[:count])
 
             def ours(transform=transform):
                 reader.set(transform)
 
-            pairs = alternate(ours, lambda: writer.set(count_up), ROUNDS, COUNT)
+            pairs = alternate(ours, lambda: writer.set(count_up), count=COUNT)
             report(f"set, collecting {count}", pairs, peer="plain set", bar=bar)
 
 

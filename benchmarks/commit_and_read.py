@@ -1,45 +1,29 @@
-"""`state.set` and `state.get` of 1 kB beside bare nats-py, in one process, as ratios of medians.
+"""`state.set`, `aset` and `get` of 1 kB beside nats-py itself, in one process, as ratios of medians.
 
-Run it with ``python benchmarks/commit_and_read.py``. Both sides use the same server and the same hop to
-the IO thread; the bare connection follows its stream too.
+Run it with ``python benchmarks/commit_and_read.py``. Both sides use the same server, and a connection that
+follows its stream by a push consumer. `set` is compared with a compare-and-set through the same hop to the IO
+thread, `aset` with one in the loop that awaits it, without a hop.
 """
 
 import asyncio
 import statistics
 
-import nats
 import orjson
-from side_by_side import alternate, amedian, median, report, shown
+from side_by_side import Bare, aalternate, alternate, median, report, run, shown
 
 import happen_nb as happen
-from happen_nb.journal.wire import EXPECTED
-from happen_nb.runtime.bridge import bridge
 
 BODY = {"open": 0, "pad": "x" * 900, "nested": {"list": [1, 2, 3]}}
-ROUNDS, COUNT = 10, 300
+COUNT = 60
 
 
-class Bare:
-    """A compare-and-set publish and a key-value read by nats-py itself."""
-
-    def __init__(self, server):
-        self.sequence = 0
-        self.body = orjson.dumps(BODY)
-        bridge().wait(self._open(server))
-
-    async def _open(self, server):
-        self.client = await nats.connect(server.url, token=server.token)
-        self.js = self.client.jetstream()
-        self.kv = await self.js.create_key_value(bucket="bare", history=64)
-
-        async def seen(_):
-            pass
-
-        await self.js.subscribe("$KV.bare.>", cb=seen, ordered_consumer=True)
-
-    async def publish(self):
-        ack = await self.js.publish("$KV.bare.key", self.body, headers={EXPECTED: str(self.sequence)})
-        self.sequence = ack.seq
+async def open_bare(server, bucket):
+    """A bucket of its own that nats-py follows, and a commit to it."""
+    bare = await Bare.open(server)
+    bare.kv = await bare.js.create_key_value(bucket=bucket, history=64)
+    await bare.follow(f"KV_{bucket}", seen=str)
+    body = orjson.dumps(BODY)
+    return bare, lambda: bare.commit(f"$KV.{bucket}.key", body)
 
 
 def count_up(state):
@@ -53,27 +37,26 @@ def tail(who, call, count=3000):
     print(f"  {who}, {count} calls: mean {mean}   two of 1,000 over {slow}   slowest {slowest}")
 
 
-async def in_loop(state, bare):
-    pairs = []
-    for _ in range(ROUNDS):
-        ours = await amedian(lambda: state.aset(count_up), COUNT)
-        theirs = await amedian(lambda: bridge().wait_in_loop(bare.publish()), COUNT)
-        pairs.append((ours, theirs))
+async def in_one_loop(state, server):
+    bare, commit = await open_bare(server, "bare_in_loop")
+    pairs = await aalternate(lambda: state.aset(count_up), commit, count=COUNT)
+    await bare.client.close()
     return pairs
 
 
 def main():
     with happen.connect(store=":memory:", name="benchmark") as space:
         state = space.create_node("orders", initial=BODY).state
-        bare, io = Bare(space.server), bridge()
-        pairs = alternate(lambda: state.set(count_up), lambda: io.wait(bare.publish()), ROUNDS, COUNT)
-        report("state.set", pairs, bar="1.15")
+        bare, commit = run(open_bare(space.server, "bare"))
+        report(
+            "state.set", alternate(lambda: state.set(count_up), lambda: run(commit()), count=COUNT), bar=1.15
+        )
+        report("state.aset", asyncio.run(in_one_loop(state, space.server)), bar=1.2)
+        pairs = alternate(state.get, lambda: run(bare.kv.get("key")), count=COUNT)
+        report("state.get", pairs, peer="kv.get", bar=1 / 50)
         tail("ours", lambda: state.set(count_up))
-        tail("bare", lambda: io.wait(bare.publish()))
-        report("state.aset", asyncio.run(in_loop(state, bare)), bar="1.2")
-        pairs = alternate(state.get, lambda: io.wait(bare.kv.get("key")), 3, COUNT)
-        report("state.get", pairs, peer="kv.get", bar="1/50")
-        io.wait(bare.client.close())
+        tail("bare", lambda: run(commit()))
+        run(bare.client.close())
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main():
             python.run("import happen_nb")
 
         needed = alternate(ours, lambda: python.run("import nats, orjson"), ROUNDS)
-        report("import happen_nb", needed, peer="nats, orjson", bar="1.5")
+        report("import happen_nb", needed, peer="nats, orjson", bar=1.5)
         report("Python itself", alternate(ours, lambda: python.run("pass"), ROUNDS), peer="nothing")
         heavy = python.run(
             f"import happen_nb, sys; print(*(name for name in {HEAVY} if name in sys.modules))"

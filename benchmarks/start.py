@@ -116,7 +116,7 @@ def main():
         pairs = alternate(
             lambda: connect(base.server), lambda: bridge().wait(receive(base.server)), ROUNDS, after=end
         )
-        report("connect", pairs, bar="2")
+        report("connect", pairs, bar=2)
         memory(base.server)
 
 

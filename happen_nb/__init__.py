@@ -14,8 +14,8 @@ Examples
 """
 
 from happen_nb.bind import Binding, bind
-from happen_nb.commits import Commit, History, Journal
-from happen_nb.connecting import aconnect, connect, create_node, current, run, spaces
+from happen_nb.commits import Commit, History
+from happen_nb.connecting import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
 from happen_nb.errors import (
     CancelledHandlingError,
     CausalLoopError,
@@ -29,6 +29,7 @@ from happen_nb.errors import (
     HappenError,
     HappenTimeoutError,
     HistoryGoneError,
+    IdTakenError,
     InvalidNameError,
     NoHandlerError,
     NotStoredError,
@@ -36,15 +37,20 @@ from happen_nb.errors import (
     PathError,
     PatternError,
     PayloadError,
+    PendingError,
     ReplyLostError,
     ServerError,
     SpaceInUseError,
+    SpaceNotEmptyError,
     StateError,
     TooLargeError,
     TransformError,
+    UnknownEventError,
+    UnknownHandlerError,
     UnknownNodeError,
+    UnknownRevisionError,
 )
-from happen_nb.events import Event, Events
+from happen_nb.events import Event, Events, Journal
 from happen_nb.model.drafts import draft
 from happen_nb.model.transforms import compose, put
 from happen_nb.node import Node
@@ -79,6 +85,7 @@ __all__ = [
     "HappenTimeoutError",
     "History",
     "HistoryGoneError",
+    "IdTakenError",
     "InvalidNameError",
     "Journal",
     "NatsServer",
@@ -89,6 +96,7 @@ __all__ = [
     "PathError",
     "PatternError",
     "PayloadError",
+    "PendingError",
     "Replay",
     "Reply",
     "ReplyLostError",
@@ -96,16 +104,22 @@ __all__ = [
     "ServerError",
     "Space",
     "SpaceInUseError",
+    "SpaceNotEmptyError",
     "State",
     "StateError",
     "TooLargeError",
     "Trace",
     "TransformError",
+    "UnknownEventError",
+    "UnknownHandlerError",
     "UnknownNodeError",
+    "UnknownRevisionError",
     "View",
     "Views",
     "Watch",
     "aconnect",
+    "acreate_node",
+    "aspaces",
     "bind",
     "carry",
     "compose",

@@ -1,17 +1,27 @@
-"""What a user holds of the past: commits, a node's history, the space's journal."""
+"""What a user holds of the past: commits, and a node's history."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cached_property
 from itertools import chain, count
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import HistoryGoneError
 from happen_nb.model.commits import EMPTY, CommitRecord
 from happen_nb.model.diff import Diff, diff
-from happen_nb.model.paths import Selector, format_path, parse_path, select
+from happen_nb.model.paths import (
+    MISSING,
+    Path,
+    Selector,
+    format_path,
+    lookup,
+    missing_hint,
+    parse_path,
+    select,
+)
 from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
@@ -20,30 +30,18 @@ if TYPE_CHECKING:
 
     from happen_nb.model.frozen import FrozenDict
 
+log = logging.getLogger("happen_nb")
+
 NO_CHANGE = Diff()
+LARGEST = 2**63 - 1
+"""The largest integer of a column that has negative ones too."""
 
 
 class Commit(Shown, kind="commit"):
-    """One accepted change of a node's state.
+    """One accepted change of a node's state, shown as a colored diff.
 
-    Attributes
-    ----------
-    node : str
-        The node's name.
-    revision : int
-        The how-many-eth commit of the node it is.
-    changed : bool
-        False if the new state was equal to the old one, so that nothing was stored.
-    deleted : bool
-        Whether it ended the node.
-    cause : str or None
-        The id of the event that led to it.
-    by : str or None
-        The node whose handler made it.
-    time : datetime
-        When the server stored it, in UTC.
-    sequence : int
-        Its position in the space's journal.
+    It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `id`, `cause`,
+    `correlation`, `by`, `time` and `sequence`.
 
     Examples
     --------
@@ -59,58 +57,79 @@ class Commit(Shown, kind="commit"):
         self._record = record
         self._previous = previous
         self._unchanged_at = unchanged_at
+        self._diff: Diff | None = None
 
     @property
-    def changed(self) -> bool:  # noqa: D102 - described above, as the others
+    def node(self) -> str:
+        """The name of the node."""
+        return self._record.node
+
+    @property
+    def revision(self) -> int:
+        """The revision: 1 for the node's first commit, 2 for its second."""
+        return self._record.revision
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was stored: False if the new state was equal to the old one."""
         return self._unchanged_at is None
 
     @property
+    def deleted(self) -> bool:
+        """Whether the commit deleted the node; it then reads as ``{}``."""
+        return self._record.deleted
+
+    @property
+    def cause(self) -> str | None:
+        """The id of the event whose handler made the commit; None for one from a cell or a script."""
+        return self._record.origin.cause
+
+    @property
+    def id(self) -> str | None:
+        """The generated id of the commit; None if another client of the server wrote it."""
+        return self._record.id
+
+    @property
+    def correlation(self) -> str | None:
+        """The id of the first event of its causal chain; None for a commit from a cell or a script."""
+        return self._record.origin.correlation
+
+    @property
+    def by(self) -> str | None:
+        """The name of the node whose handler made the commit; None for one from a cell or a script."""
+        return self._record.origin.by
+
+    @property
+    def sequence(self) -> int:
+        """The position in the space's journal, which counts commits, events and other messages from 1."""
+        return self._record.sequence
+
+    @property
+    def time(self) -> datetime:
+        """When the server stored it: a datetime in UTC."""
+        return utc(self._record.time)
+
+    @property
     def read(self) -> int:
-        """The journal position of the cut that its transform read."""
+        """The journal position of the snapshot that its transform read."""
         if self._unchanged_at is not None:
             return self._unchanged_at
         record = self._record  # another client's commit does not say
         return record.sequence - 1 if record.id is None else record.read
 
-    node: str = property(lambda self: self._record.node)  # type: ignore[assignment]
-
-    @property
-    def revision(self) -> int:  # noqa: D102
-        return self._record.revision
-
-    @property
-    def deleted(self) -> bool:  # noqa: D102
-        return self._record.deleted
-
-    @property
-    def cause(self) -> str | None:  # noqa: D102
-        return self._record.origin.cause
-
-    @property
-    def by(self) -> str | None:  # noqa: D102
-        return self._record.origin.by
-
-    @property
-    def sequence(self) -> int:  # noqa: D102
-        return self._record.sequence
-
-    @cached_property
-    def time(self) -> datetime:  # noqa: D102
-        return utc(self._record.time)
-
     @property
     def after(self) -> FrozenDict:
-        """The state it made."""
+        """The frozen state after the commit."""
         return self._record.state
 
     @property
     def before(self) -> FrozenDict:
-        """The state that it changed.
+        """The frozen state before the commit.
 
         Raises
         ------
         HistoryGoneError
-            That state is not stored any more.
+            That state is no longer stored.
         """
         if not self.changed:
             return self.after
@@ -121,10 +140,18 @@ class Commit(Shown, kind="commit"):
             raise HistoryGoneError(f'node "{self.node}": revision {self.revision - 1} is not stored any more')
         return previous.state
 
-    @cached_property
+    @property
     def diff(self) -> Diff:
-        """What changed, as a sequence of `Change`."""
-        return diff(self.before, self.after) if self.changed else NO_CHANGE
+        """The changes from `before` to `after`: a sequence of `Change`, shown in color.
+
+        Raises
+        ------
+        HistoryGoneError
+            The state before is no longer stored.
+        """
+        if self._diff is None:
+            self._diff = diff(self.before, self.after) if self.changed else NO_CHANGE
+        return self._diff
 
 
 def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> list[Commit]:
@@ -137,14 +164,25 @@ def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> 
 
 
 class History(Listing[Commit], kind="history"):
-    """The stored commits of a node, newest last.
+    """The stored commits of a node: a sequence, newest last.
 
     Attributes
     ----------
     node : str
+        The name of the node.
     truncated : bool
-        Whether older ones are not stored any more. A limit alone does not count.
+        Whether older commits are no longer stored. A limit alone does not count.
+
+    Examples
+    --------
+    >>> for open in (1, 2):
+    ...     commit = orders.state.set({"open": open})
+    >>> history = orders.state.history()
+    >>> [commit.revision for commit in history], history.truncated
+    ([1, 2], False)
     """
+
+    _pickle = "pickle list(history), as a Commit can be pickled, or history.to_frame(...)"
 
     def __init__(
         self,
@@ -170,7 +208,8 @@ class History(Listing[Commit], kind="history"):
         *selectors, **named : path or callable
             One column each, named by its path, function or keyword; ``_2`` and so on is added to a name
             that is taken. Where a path leads nowhere, or a callable raises KeyError, IndexError or
-            TypeError, the value is None.
+            TypeError, the value is None. A path that leads nowhere in all states is logged, with the nearest
+            one.
 
         Returns
         -------
@@ -239,36 +278,35 @@ class History(Listing[Commit], kind="history"):
         columns: dict[str, list[Any]] = {}
         for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
             column = [lenient(commit.after, selector) for commit in self]
+            if column and not callable(selector) and all(value is None for value in column):
+                self._notice_missing(selector)
             columns[_unused(name, {*taken, *columns})] = column
         return columns
 
-
-class Journal(Listing[Commit], kind="journal"):
-    """What the space's journal holds, in its total order, newest last."""
-
-    def __init__(self, space: str, records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> None:
-        self.space = space
-        self._items = _chain(records, before)
-
-    def to_frame(self) -> pd.DataFrame:
-        """One row a commit: index ``sequence``; ``time`` in UTC, ``node revision by cause``."""
-        import pandas as pd
-
-        data: dict[str, Any] = {"time": times(commit.time for commit in self)}
-        for name in ("node", "revision", "by", "cause"):
-            data[name] = [getattr(commit, name) for commit in self]
-        return frame(pd.Index([commit.sequence for commit in self], name="sequence"), data)
+    def _notice_missing(self, path: Path) -> None:
+        """Log the nearest paths, where one leads nowhere in all states."""
+        if all(lookup(commit.after, path, MISSING) is MISSING for commit in self):
+            log.warning('history of node "%s": %s', self.node, missing_hint(self[-1].after, path))
 
 
 def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
-    """A frame with a column for each list of values; None stays None, where pandas would make it NaN."""
+    """A frame with a column for each list of values, none of which pandas turns into another."""
     import pandas as pd
 
     made = {}
     for name, values in columns.items():
-        missing = isinstance(values, list) and any(value is None for value in values)
-        made[name] = pd.Series(values, dtype=object if missing else None, index=index)
+        exact = object if isinstance(values, list) and _mixed(values) else None
+        made[name] = pd.Series(values, dtype=exact, index=index)
     return pd.DataFrame(made, index=index)
+
+
+def _mixed(values: Sequence[Any]) -> bool:
+    """Whether one type of pandas cannot hold all values as they are: None would be NaN, 1 be 1.0."""
+    kinds = {*map(type, values)}
+    whole = [kind for kind in kinds if issubclass(kind, Integral) and not issubclass(kind, bool)]
+    if type(None) in kinds or (whole and any(issubclass(kind, float) for kind in kinds)):
+        return True
+    return kinds == {int} and min(values) < 0 and max(values) > LARGEST
 
 
 def utc(ns: int) -> datetime:

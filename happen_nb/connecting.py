@@ -8,11 +8,14 @@ import secrets
 import threading
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.server import NatsServer, find_store, join
 from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
+from happen_nb.model import arguments
+from happen_nb.model.quoting import quote
 from happen_nb.node import Node, check_name
 from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
 from happen_nb.runtime.session import Session
@@ -26,10 +29,35 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class _Number(int):
+    """A default that is equal to the plain number, and is recognized by its identity."""
+
+    __slots__ = ()
+
+
+class _No(int):
+    """The same for False."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "False"
+
+
+# The defaults of what a space may have already: they say what a new one gets, and change nothing. An explicit
+# value does, also an equal one.
+RECEIPTS = cast("bool", _No())
+REPLICAS: int = _Number(1)
+HISTORY: int = _Number(1000)
+EVENT_TTL = timedelta(days=7)
+
 TIMEOUT = 5.0
 TIMEOUT_REPLICATED = 15.0
 JOIN_TIMEOUT = 10.0
 """Seconds that an embedded server may take to start on a slow machine."""
+RECONNECT_TIMEOUT = 1.0
+"""Seconds in which a connection is back when its server is."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +101,14 @@ class Registry:
             self.spaces[target, name] = space
         return space
 
-    def same(self, session: Session) -> Space | None:
-        """A space that is open already, by whatever address."""
+    async def same(self, session: Session) -> Space | None:
+        """A space that is open already, by whatever address; on the IO thread."""
         for space in list(self.spaces.values()):
-            if space._session.identity == session.identity:
-                return space
+            other = space._open_session
+            if other is not None and other.identity[:2] == session.identity[:2]:
+                await other.connection.wait_connected(RECONNECT_TIMEOUT)
+                if other.identity == session.identity:
+                    return space
         return None
 
     def remove(self, space: Space) -> None:
@@ -127,19 +158,22 @@ def connect(
     name: str = "default",
     store: str | os.PathLike[str] | None = None,
     fresh: bool | Literal["force"] = False,
-    receipts: bool | None = None,
+    receipts: bool = RECEIPTS,
     token: str | None = None,
     user: str | None = None,
     password: str | None = None,
     credentials: str | os.PathLike[str] | None = None,
     tls: ssl.SSLContext | None = None,
-    replicas: int | None = None,
-    history: int | None = None,
-    event_ttl: timedelta | None = None,
+    replicas: int = REPLICAS,
+    history: int = HISTORY,
+    event_ttl: timedelta = EVENT_TTL,
     sync: Literal["default", "always"] = "default",
     timeout: float | None = None,
 ) -> Space:
-    """Connect to a space; the same arguments again give the same one.
+    """Connect to a space; the same arguments again return the same one.
+
+    `receipts`, `replicas`, `history` and `event_ttl` change a space only where they are given: the defaults
+    are those of a new space, and leave an existing one as it is.
 
     Parameters
     ----------
@@ -154,8 +188,8 @@ def connect(
     fresh : bool or "force", optional
         Empty the space, at every such call; refused while another process is connected, unless "force".
     receipts : bool, optional
-        Wait at the end of each cell for what it caused, and show that below it, in one line that unfolds.
-        The stop button ends the waiting. Off at first; without it, it stays as it is.
+        Wait at the end of each cell for everything that it caused, and show that below it, in one line that
+        unfolds. Interrupting the kernel ends the waiting. False for a new space.
     token, user, password : str, optional
         NATS credentials.
     credentials : path, optional
@@ -164,9 +198,9 @@ def connect(
     replicas : int, optional
         How many servers of a cluster keep the space; 1 for a new one.
     history : int, optional
-        Commits per node that are kept; 1000 for a new space.
+        Commits that are kept per node; 1000 for a new space.
     event_ttl : timedelta, optional
-        How long events are kept; 7 days for a new space.
+        How long events are kept, a second or more; 7 days for a new space.
     sync : "default" or "always", optional
         When the embedded server writes to disk: within two minutes, or at each commit. Only a loss of
         power makes the difference, not the end of a process.
@@ -191,54 +225,88 @@ def connect(
     return wait_for(_connect(**arguments))
 
 
-async def aconnect(servers: str | Iterable[str] | None = None, **options: Any) -> Space:
-    """`connect`, to await; it takes the same options."""
-    return await wait_in_loop(_connect(servers, **options))
-
-
-async def _connect(
+async def aconnect(
     servers: str | Iterable[str] | None = None,
     *,
     name: str = "default",
     store: str | os.PathLike[str] | None = None,
     fresh: bool | Literal["force"] = False,
-    receipts: bool | None = None,
+    receipts: bool = RECEIPTS,
     token: str | None = None,
     user: str | None = None,
     password: str | None = None,
     credentials: str | os.PathLike[str] | None = None,
     tls: ssl.SSLContext | None = None,
-    replicas: int | None = None,
-    history: int | None = None,
-    event_ttl: timedelta | None = None,
+    replicas: int = REPLICAS,
+    history: int = HISTORY,
+    event_ttl: timedelta = EVENT_TTL,
     sync: Literal["default", "always"] = "default",
     timeout: float | None = None,
 ) -> Space:
-    check_name(name, "space")
-    if not isinstance(fresh, bool) and fresh != "force":
-        raise ValueError(f'connect: fresh is {fresh!r}; give True, False or "force"')
-    if timeout is not None and timeout <= 0:
-        raise ValueError(f"connect: timeout is {timeout!r}; give seconds, more than 0")
-    options = _options(replicas, history, event_ttl)
+    """`connect`, to await.
+
+    Examples
+    --------
+    >>> async def work():
+    ...     async with await happen.aconnect(store=":memory:", name="shop") as space:
+    ...         orders = await space.acreate_node("orders", initial={"open": 0})
+    ...         return await orders.state.aset(lambda s: {"open": s["open"] + 1})
+    >>> happen.run(work()).after
+    {'open': 1}
+    """
+    arguments = dict(locals())
+    return await wait_in_loop(_connect(**arguments))
+
+
+async def _connect(
+    servers: str | Iterable[str] | None,
+    *,
+    name: str,
+    store: str | os.PathLike[str] | None,
+    fresh: bool | Literal["force"],
+    receipts: bool,
+    token: str | None,
+    user: str | None,
+    password: str | None,
+    credentials: str | os.PathLike[str] | None,
+    tls: ssl.SSLContext | None,
+    replicas: int,
+    history: int,
+    event_ttl: timedelta,
+    sync: Literal["default", "always"],
+    timeout: float | None,
+) -> Space:
+    name = check_name(name, "space")
+    if not arguments.is_truth(fresh) and not (isinstance(fresh, str) and fresh == "force"):
+        raise ValueError(f'connect: fresh is {quote(fresh)}; give True, False or "force"')
+    if timeout is not None:
+        timeout = arguments.seconds(timeout, "connect: timeout", above_zero=True)
+    if not isinstance(receipts, int):
+        raise TypeError(f"connect: receipts is {receipts!r}; give True or False")
+    options = _options(
+        None if replicas is REPLICAS else replicas,
+        None if history is HISTORY else history,
+        None if event_ttl is EVENT_TTL else event_ttl,
+    )
     proof = Credentials(token, user, password, None if credentials is None else os.fspath(credentials), tls)
     seconds = timeout if timeout is not None else (TIMEOUT_REPLICATED if (replicas or 1) > 1 else TIMEOUT)
     target = _target(servers, store, proof, sync, seconds)
     space = await on_io(_open(target, name, options))
     if fresh:
         await space._refresh(force=fresh == "force")
-    if receipts is not None:
+    if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
     registry.current = space
     return space
 
 
 def _options(replicas: int | None, history: int | None, event_ttl: timedelta | None) -> Options:
-    for what, number in (("replicas", replicas), ("history", history)):
-        if number is not None and (not isinstance(number, int) or number < 1):
-            raise ValueError(f"connect: {what} is {number!r}; give a whole number of 1 or more")
-    if event_ttl is not None and event_ttl < timedelta(seconds=1):
-        raise ValueError(f"connect: event_ttl is {event_ttl!r}; give a timedelta of a second or more")
-    return Options(history, None if event_ttl is None else int(event_ttl.total_seconds()), replicas)
+    replicas = None if replicas is None else arguments.count(replicas, "connect: replicas", least=1)
+    history = None if history is None else arguments.count(history, "connect: history", least=1)
+    ttl = None if event_ttl is None else int(arguments.seconds(event_ttl, "connect: event_ttl"))
+    if ttl == 0:
+        raise ValueError(f"connect: event_ttl is {quote(event_ttl)}; give a timedelta of a second or more")
+    return Options(history, ttl, replicas)
 
 
 def _target(
@@ -265,8 +333,9 @@ async def _open(target: Target, name: str, options: Options) -> Space:
     async with registry.opening:
         known = registry.spaces.get((target, name))
         if known is not None:
-            if options != Options():
-                await known._session.change(options)
+            if options != Options() or known._session.connection.connected:
+                await known._session.change(options)  # makes the space anew if it was dropped meanwhile
+            _diagnose_by(known._session, None if known.server is None else known.server._embedded)
             return known
         server = await registry.join(target) if target.embedded else None
         try:
@@ -274,13 +343,23 @@ async def _open(target: Target, name: str, options: Options) -> Space:
         except BaseException:
             registry.leave(server)
             raise
-        same = registry.same(session)
+        same = await registry.same(session)
         if same is not None:
             await session.close()
             registry.leave(server)
             return registry.add(target, name, same)
+        _diagnose_by(session, server)
+
+        def moved(url: str) -> None:
+            bridge().soon(session.connection.moved, url)
+
+        def closed(space: Space) -> None:
+            if server is not None:
+                server.off_moved(moved)
+            registry.remove(space)
+
         if server is not None:
-            server.on_moved(lambda url: bridge().soon(session.connection.moved, url))
+            server.on_moved(moved)
 
         async def open_other(other: str) -> tuple[Space, bool]:
             """A space beside this one, and whether it was opened just now."""
@@ -288,7 +367,13 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             space = await on_io(_open(target, other, Options()))
             return space, space not in known
 
-        return registry.add(target, name, Space(name, session, server, open_other, registry.remove))
+        return registry.add(target, name, Space(name, session, server, open_other, closed))
+
+
+def _diagnose_by(session: Session, server: NatsServer | None) -> None:
+    """Have the embedded server asked why a call has no answer."""
+    if server is not None:
+        session.connection.diagnose = partial(server.diagnose, server.identity)
 
 
 async def _join(target: Target) -> NatsServer:
@@ -316,13 +401,41 @@ async def _session(target: Target, server: NatsServer | None, name: str, options
 
 
 def current() -> Space:
-    """The space that was connected last; connects the default one if there is none."""
+    """Return the space that was connected last; connect to the default one if there is none.
+
+    A fork never becomes the current space, and one that was closed no longer is.
+
+    Examples
+    --------
+    >>> shop = happen.connect(store=":memory:", name="shop")
+    >>> happen.current() is shop
+    True
+    >>> shop.close()
+    """
     return registry.current or connect()
 
 
+async def _acurrent() -> Space:
+    return registry.current or await aconnect()
+
+
 def create_node(name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
-    """A node of the current space; see `Space.create_node`."""
+    """Return a node of the current space; see `Space.create_node`.
+
+    Connects to the default space first if there is none.
+
+    Examples
+    --------
+    >>> with happen.connect(store=":memory:", name="shop"):
+    ...     happen.create_node("orders", initial={"open": 0}).state.get("open")
+    0
+    """
     return current().create_node(name, initial=initial)
+
+
+async def acreate_node(name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
+    """`create_node`, to await."""
+    return await (await _acurrent()).acreate_node(name, initial=initial)
 
 
 class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
@@ -332,8 +445,27 @@ class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
 
 
 def spaces() -> Spaces:
-    """The spaces on the current space's server: ``.name .nodes .bytes .last_change`` each."""
+    """List the spaces on the current space's server.
+
+    Returns
+    -------
+    Spaces
+        A sequence sorted by name; each has ``.name``, ``.nodes`` (how many have a state), ``.bytes`` (on the
+        server's disk) and ``.last_change`` (a datetime in UTC).
+
+    Examples
+    --------
+    >>> with happen.connect(store=":memory:", name="shop") as shop:
+    ...     node = shop.create_node("orders", initial={"open": 0})
+    ...     [(each.name, each.nodes) for each in happen.spaces()]
+    [('shop', 1)]
+    """
     return wait_for(_spaces(current()._session))
+
+
+async def aspaces() -> Spaces:
+    """`spaces`, to await."""
+    return await wait_in_loop(_spaces((await _acurrent())._session))
 
 
 async def _spaces(session: Session) -> Spaces:

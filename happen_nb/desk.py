@@ -49,6 +49,7 @@ class Desk:
         self._tell = tell
         self._context = contextvars.copy_context()
         self._numbers: WeakKeyDictionary[Failure, int] = WeakKeyDictionary()
+        self._summaries: WeakKeyDictionary[Failure, dict[str, Any]] = WeakKeyDictionary()
         self._count = count(1)
         self._unhandled: dict[str, UnhandledEvent] = {}
         self._tasks: dict[str, Task] = {
@@ -86,8 +87,14 @@ class Desk:
 
     def failures(self) -> list[dict[str, Any]]:
         """The newest failures."""
-        found = summaries.newest(self._space.failures, LISTED)
-        return [summaries.failure(self._number(each), each) for each in found]
+        return [self._summary(each) for each in summaries.newest(self._space.failures, LISTED)]
+
+    def _summary(self, failure: Failure) -> dict[str, Any]:
+        """A failure in short; made once, as it asks the user's exception for its text."""
+        known = self._summaries.get(failure)
+        if known is None or known["times"] != failure.attempts:
+            known = self._summaries[failure] = summaries.failure(self._number(failure), failure)
+        return known
 
     def _number(self, failure: Failure) -> int:
         return self._numbers.setdefault(failure, next(self._count))

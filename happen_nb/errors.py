@@ -7,11 +7,16 @@
     │   └── ForkedError (RuntimeError)               an object inherited by a forked child
     ├── ClosedError (RuntimeError)                   the space was closed
     ├── SpaceInUseError (RuntimeError)               another process is connected to the space
+    ├── SpaceNotEmptyError (ValueError)              a fork into a space that holds something
     ├── InvalidNameError (ValueError)                a name that no node or space may have
     ├── UnknownNodeError (KeyError, AttributeError)  a view of a node that does not exist
     ├── PathError (ValueError)                       a path that leads nowhere it could be written
     ├── StateError (ValueError)                      a value that is no state
     ├── EventTypeError (ValueError)                  a type that no event may have
+    ├── IdTakenError (ValueError)                    an id that another event has
+    ├── PendingError (ValueError)                    an event that still waits for its transform's commit
+    ├── UnknownEventError (LookupError)              an event that is not stored
+    ├── UnknownHandlerError (ValueError, LookupError)  a handler that is not registered
     ├── PatternError (ValueError)                    a pattern of event types that cannot be read as one
     ├── FrozenStateError (TypeError)                 an attempt to change what is shared
     ├── TransformError (RuntimeError)                a transform that does what it must not
@@ -23,15 +28,16 @@
     ├── CausalLoopError (RecursionError)             a chain of causes that never ends
     ├── CancelledHandlingError (RuntimeError)        a cancelled handling that goes on
     ├── HistoryGoneError (LookupError)               an old state that was trimmed
+    ├── UnknownRevisionError (ValueError, LookupError)  a revision that a node has not reached
     ├── TooLargeError (ValueError)                   more than the server takes in one message
     ├── ServerError (RuntimeError)                   the server refused to store something
     └── HappenTimeoutError (TimeoutError)            the time was up
         ├── NotStoredError                           ... and nothing was stored
         └── OutcomeUnknownError                      ... and what was sent may be stored or not
 
-Each one is also the built-in named in parentheses, so ``except ValueError`` works as expected. Arguments
-that make no sense are a plain ValueError or TypeError, as in Python itself, and so is a revision that
-never was; an event that never was is a LookupError.
+Each one is also the built-in named in parentheses, so ``except ValueError`` works as expected. A wrong
+argument, of a wrong type or out of range, is a plain TypeError or ValueError, as in Python itself.
+Everything that depends on what is stored or running is one of these.
 """
 
 from __future__ import annotations
@@ -105,6 +111,13 @@ class SpaceInUseError(HappenError, RuntimeError):
     """
 
 
+class SpaceNotEmptyError(HappenError, ValueError):
+    """The space that a fork was to become is not empty. It is left as it was.
+
+    Cure: fork under another name, or remove the space first: ``connect(name=...).drop()``.
+    """
+
+
 class InvalidNameError(HappenError, ValueError):
     """No node or space may be named so: a name is 1 to 64 of ``A-Z a-z 0-9 _ -``.
 
@@ -151,6 +164,39 @@ class EventTypeError(HappenError, ValueError):
 
     Cure: give a short name, with dots between its parts, as ``"order.paid"``; what varies belongs in the
     payload.
+    """
+
+
+class IdTakenError(HappenError, ValueError):
+    """The id given to ``broadcast`` belongs to a stored event with another type, payload or target.
+
+    Nothing was stored. The same id with the same content gives the stored event, as often as it is repeated.
+
+    Cure: give each event an id of its own, made of what it is about, such as ``f"pay-{order}"``.
+    """
+
+
+class PendingError(HappenError, ValueError):
+    """An event of a transform has no place in the journal yet: it leaves with the transform's commit.
+
+    If the transform raised or ran again, the event never leaves.
+
+    Cure: use the event after ``state.set`` has returned.
+    """
+
+
+class UnknownEventError(HappenError, LookupError):
+    """No event with that id is stored: there never was one, or it is older than ``event_ttl``.
+
+    Cure: take an event or an id from ``space.events()``.
+    """
+
+
+class UnknownHandlerError(HappenError, ValueError, LookupError):
+    """``node.off`` was given a function or pattern with which nothing is registered in this process.
+
+    Cure: look at ``node.handlers``. A lambda is another function each time it is written: unregister it by
+    its pattern.
     """
 
 
@@ -271,6 +317,13 @@ class HistoryGoneError(HappenError, LookupError):
     ``node.state.history()`` shows what there is; what is gone stays gone.
 
     Cure: ``connect(history=...)`` keeps more commits of each node from then on.
+    """
+
+
+class UnknownRevisionError(HappenError, ValueError, LookupError):
+    """The node has not reached that revision; the message has its newest.
+
+    Cure: take a revision from ``node.state.history()``; the newest is ``node.state.revision``.
     """
 
 

@@ -53,6 +53,8 @@ class Failure(Shown, kind="failure"):
         How often it failed.
     """
 
+    _pickle = "pickle its text, failure.traceback"
+
     node: str
     handler: str
     doing: str
@@ -143,6 +145,8 @@ class Failure(Shown, kind="failure"):
 
 class Failures(Shown, Sequence[Failure], kind="failures"):
     """The failures of a space, newest last."""
+
+    _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:
         self._failures: list[Failure] = []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from happen_nb.commits import Commit
 from happen_nb.events import Event
 from happen_nb.failures import Failure
+from happen_nb.model.arguments import count, seconds
 from happen_nb.model.functions import is_same
 from happen_nb.model.patterns import Pattern
 from happen_nb.retrying import Retried
@@ -73,6 +74,8 @@ class Handler(Shown, kind="registration"):
         Whether it is still registered.
     """
 
+    _pickle = "call node.on() in the other process"
+
     def __init__(self, registration: Registration) -> None:
         self._registration = registration
         self.node = registration.node
@@ -90,6 +93,8 @@ class Handler(Shown, kind="registration"):
 class Handlers(Listing[Handler], kind="handlers"):
     """The handlers of a node in this process, in the order of registration."""
 
+    _pickle = "call node.on() in the other process"
+
     def __init__(self, node: str, registrations: Sequence[Registration]) -> None:
         self.node = node
         self._items = [Handler(registration) for registration in registrations]
@@ -98,10 +103,14 @@ class Handlers(Listing[Handler], kind="handlers"):
 class Owner:
     """The process that handles a node's events.
 
+    Its text does not name the process, so that the outputs of a notebook stay the same; `pid` and `host` do.
+
     Attributes
     ----------
     pid : int
+        The id of the process.
     host : str
+        The name of its machine.
     here : bool
         Whether it is this process.
     """
@@ -112,7 +121,7 @@ class Owner:
         self.here = record.incarnation == incarnation
 
     def __repr__(self) -> str:
-        return "this process" if self.here else f"process {self.pid} on {self.host}"
+        return "this process" if self.here else "another process"
 
 
 class Hosting:
@@ -182,17 +191,14 @@ def make_registration(
         raise TypeError(
             f"on: where is {where!r}, whose call is always true; give a plain function of an event"
         )
-    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
-        raise ValueError(f"on: retries is {retries!r}; give a whole number, 0 or more")
-    if not isinstance(backoff, int | float) or isinstance(backoff, bool) or not 0 <= backoff < float("inf"):
-        raise ValueError(f"on: backoff is {backoff!r}; give seconds, 0 or more")
+    retries, backoff = count(retries, "on: retries"), seconds(backoff, "on: backoff", endless=False)
     registration = Registration(
         node,
         Pattern.of(pattern),
         handler,
         where,
         retries,
-        float(backoff),
+        backoff,
         run=cells.here(),
         place=cells.name(),
         keep=keep,

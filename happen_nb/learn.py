@@ -45,7 +45,7 @@ class Verdict(Shown, kind="verdict"):
     seen : int
         How many commits or events it was looked at for.
     noun : str
-        ``"commit"`` or ``"event"``.
+        ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
     broken : tuple
         Those that break it.
     error : str or None
@@ -131,7 +131,8 @@ def check(
         if not holds:
             broken.append(item)
     trace = _trace(broken[0], space) if broken else None
-    noun = "event" if items and isinstance(items[0], Event) else "commit"
+    kinds = {isinstance(item, Event) for item in items}
+    noun = "item" if len(kinds) > 1 else "event" if True in kinds else "commit"
     return Verdict(says, len(items), noun, tuple(broken), error=error, trace=trace)
 
 

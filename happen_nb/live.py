@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets
 
-from happen_nb.commits import Commit, lenient
+from happen_nb.commits import Commit
 from happen_nb.display.bundle import bundle
 from happen_nb.display.widgets import content, parts, twin
+from happen_nb.display.widgets.figure import FigurePane, is_figure
 from happen_nb.display.widgets.pane import Pane
 from happen_nb.errors import ClosedError, HappenError
 from happen_nb.failures import Failure
-from happen_nb.model.paths import parse_path
+from happen_nb.model.hints import typo_hint
+from happen_nb.model.paths import missing_hint, parse_path, select
 from happen_nb.pulse import SLOW, Pulse
 from happen_nb.runtime.cells import cells
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from happen_nb.display.live import Picture
     from happen_nb.model.commits import CommitRecord
+    from happen_nb.model.frozen import FrozenDict
     from happen_nb.model.paths import Selector
     from happen_nb.space import Space
     from happen_nb.state import State
     from happen_nb.views import View
 
-    Shown = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+FIRST: Final = 10.0
+"""Seconds that making it waits for the first picture."""
+LATE: Final = 5.0
+"""Seconds after which it says that `render` has not returned."""
 
 
-class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
+class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
     """Shows a state, and follows it; made by ``state.live`` and ``view.live``.
 
     It is drawn anew at most ten times a second, and always with the newest state. What the notebook's file
@@ -58,6 +66,9 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
         super().__init__(_dom_classes=(twin.ALIVE,))
         self._lock = threading.Lock()
         self._own: tuple[ipywidgets.Widget, set[str]] | None = None
+        self._child: ipywidgets.Widget | None = None
+        self._note: Pane | None = None
+        self._hint: str | None = None
         self._pulse = Pulse(space, self._draw)
         self._painter = Pulse(space, self._paint, SLOW, kept=True)
         self._space, self._node, self._source = space, node, shown
@@ -65,8 +76,8 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
         self._replica = space._session.replica
         self._known: CommitRecord | None = None
         self._twins: list[twin.Twin] = []
-        self._picture: Picture = {}
-        self._draw()
+        self._content = content.of_picture({"text/plain": "", "text/html": ""})
+        self._pulse.begin(FIRST)
         self._pulse.follow(self._changed)
         cells.register(self.close)
 
@@ -80,6 +91,8 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
         self._end()
         with self._lock:
             self._put(None)
+            if self._note is not None:
+                parts.close(self._note)
         self.layout.close()
         super().close()
 
@@ -88,7 +101,7 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
             pulse.stop()
 
     def __repr__(self) -> str:
-        return self._picture.get("text/plain", "")
+        return self._picture["text/plain"]
 
     def _ipython_display_(self) -> None:
         shown = twin.show(self, self._picture)
@@ -97,6 +110,12 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
 
     # -- what is shown -------------------------------------------------------------------------------
 
+    @property
+    def _picture(self) -> Picture:
+        """What it shows now, where it cannot be shown as a widget."""
+        shown = [self._content.picture, *([] if self._hint is None else [content.of_hint(self._hint)])]
+        return {mime: "\n".join(each[mime] for each in shown) for mime in ("text/plain", "text/html")}
+
     def _changed(self) -> bool:
         return self._replica.newest(self._node) is not self._known
 
@@ -104,20 +123,37 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
         """Show what is there now. Only here is drawn, and never twice at once."""
         self._known = self._replica.newest(self._node)
         before = parts.alive()
+        late = threading.Timer(LATE, self._say, [f"{self._name} has not returned for {LATE:g} s"])
+        late.daemon = True
+        late.start()
         try:
-            made = self._content()
+            made, hint = self._made(before)
         except ClosedError:
             raise
         except BaseException as error:  # nothing that a callback raises may end the worker
-            made = self._failed(error), {}
+            made, hint = self._failed(error), self._missing()
+        finally:
+            late.cancel()
         with self._lock:
             if self._pulse.stopped:
                 return
-            if isinstance(made, ipywidgets.Widget):
-                self._picture = content.of_text(f'a {type(made).__name__} for node "{self._node}"')
-                self._put(made, before)
-            else:
-                self._show(*made)
+            try:
+                self._show(made, before)
+            except Exception as error:  # the widget refuses it
+                self._show(self._failed(error), before)
+        self._say(hint)
+
+    def _say(self, hint: str | None) -> None:
+        """Show a remark below the value, or none."""
+        with self._lock:
+            if self._pulse.stopped:
+                return
+            if hint is not None:
+                self._note = self._note or Pane()
+                self._note.show(content.of_hint(hint)["text/html"])
+            if hint != self._hint:
+                self._hint = hint
+                self._arrange()
         self._painter.tell()
 
     def _paint(self) -> None:
@@ -125,48 +161,73 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
         for each in list(self._twins):
             each.update(self._picture)
 
-    def _content(self) -> ipywidgets.Widget | Shown:
-        """A widget, or a mime bundle with its metadata."""
+    def _made(self, before: set[str]) -> tuple[Any, str | None]:
+        """What is shown, a widget or the content of one, and a remark on that."""
         try:
             whole = self._source.get()
         except ClosedError:
             raise
         except HappenError as error:  # what is stored cannot be read, or is gone: that is how it is
-            return content.of_error(error), {}
-        value = whole if self._selector is None else lenient(whole, self._selector)
-        if self._render is not None:
-            return self._rendered(self._render(value))
+            return content.of_picture(content.of_error(error)), None
+        if self._selector is None and self._render is None:
+            return content.of_picture(bundle(self._source, self._source._kind)), None
+        value, hint = whole, None
         if self._selector is not None:
-            return bundle(value, "value"), {}
-        return bundle(self._source, self._source._kind), {}
+            value, hint = _selected(whole, self._selector)
+        if self._render is None:
+            return content.of_picture(bundle(value, "value")), hint
+        out = self._render(value)
+        if not isinstance(out, ipywidgets.Widget):
+            return content.of_value(out), hint
+        if not is_figure(out) or out.model_id in before:
+            return out, hint
+        figure = content.of_value(out)  # a widget of its own each time, where one figure can stay in place
+        parts.close(out)
+        return figure, hint
 
-    def _rendered(self, out: object) -> ipywidgets.Widget | Shown:
-        if isinstance(out, ipywidgets.Widget):
-            return out
-        return (content.of_text(out), {}) if isinstance(out, str) else content.bundle_of(out)
+    def _missing(self) -> str | None:
+        """Why the selector finds nothing, where `render` fails because of that."""
+        with suppress(Exception):
+            return None if self._selector is None else _selected(self._source.get(), self._selector)[1]
+        return None
 
-    def _failed(self, error: BaseException) -> Picture:
+    @property
+    def _name(self) -> str:
+        """The function's name; a callable object may have none, or one of any kind."""
+        name: object = None
+        with suppress(Exception):
+            name = getattr(self._render or self._selector, "__qualname__", None)
+        return name if isinstance(name, str) else "live"
+
+    def _failed(self, error: BaseException) -> content.Content:
         """Keep a failure; show it in place of the value."""
-        name = getattr(self._render or self._selector, "__qualname__", "live")
+        if isinstance(error, content.UndisplayableError):
+            error = error.with_traceback(None)  # it leads to no line of the user's
         commit = None if self._known is None else Commit(self._known, None)
-        failure = Failure(self._node, name, f'showing "{self._node}"', commit, error, self._again)
+        failure = Failure(self._node, self._name, f'showing "{self._node}"', commit, error, self._again)
         self._space.failures.add(failure)
-        return bundle(failure, "failure")
+        return content.of_picture(bundle(failure, "failure"))
 
     def _again(self) -> None:
-        self._content()
+        self._made(parts.alive())
         self._pulse.tell()
 
-    def _show(self, data: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-        picture = content.picture_of(data)
-        if content.is_static(data):
-            self._pane(Pane).show(picture["text/html"])
+    def _show(self, made: Any, before: set[str]) -> None:
+        if isinstance(made, ipywidgets.Widget):
+            self._put(made, before)
+            self._content = content.of_picture(
+                content.of_text(f'a {type(made).__name__} for node "{self._node}"')
+            )
+            return
+        if made.figure is not None:
+            self._pane(FigurePane).show(made.figure)
+        elif made.is_static:
+            self._pane(Pane).show(made.picture["text/html"])
         else:
-            output = {"output_type": "display_data", "data": dict(data), "metadata": dict(metadata)}
-            self._pane(ipywidgets.Output).outputs = (output,)
-        self._picture = picture
+            self._pane(ipywidgets.Output).outputs = made.outputs
+        self._content = made
 
-    def _pane(self, kind: type[Pane | ipywidgets.Output]) -> Any:
+    def _pane(self, kind: type[FigurePane | Pane | ipywidgets.Output]) -> Any:
         """Our own child of a kind, put there if there is none."""
         pane = self._own[0] if self._own else None
         if not isinstance(pane, kind) or self._own != (pane, set()):
@@ -184,14 +245,32 @@ class Live(ipywidgets.Box):  # type: ignore[misc]  # ipywidgets ships no types
         before : set of str, optional
             The widgets that there were before that call.
         """
-        if child is not None and child in self.children:
+        if child is not None and child is self._child:
             return
         own, self._own = self._own, None
-        self.children = () if child is None else (child,)
+        self._child = child
+        self._arrange()
         if child is not None and (before is None or child.model_id not in before):
             self._own = child, before or set()
         if own is not None:
             parts.close(own[0], keep=own[1])
+
+    def _arrange(self) -> None:
+        """Put the value and the remark on it below each other."""
+        remark = self._note if self._hint is not None else None
+        self.children = tuple(each for each in (self._child, remark) if each is not None)
+
+
+def _selected(state: FrozenDict, selector: Selector) -> tuple[Any, str | None]:
+    """The selected part, and why there is none where it is missing."""
+    try:
+        value = select(state, selector)
+    except (KeyError, IndexError, TypeError) as error:
+        key = error.args[0] if isinstance(error, KeyError) and error.args else None
+        return None, typo_hint(state, (key,)) if isinstance(key, str) else None
+    if callable(selector) or value is not None:
+        return value, None
+    return value, missing_hint(state, selector) or None
 
 
 def live_of_state(state: State, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:

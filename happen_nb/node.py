@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb.errors import InvalidNameError, UnknownNodeError
+from happen_nb.errors import InvalidNameError, UnknownHandlerError, UnknownNodeError
 from happen_nb.handlers import Handlers, Owner, make_registration, register
 from happen_nb.model.functions import equal, is_namesake
 from happen_nb.model.patterns import Pattern
+from happen_nb.model.quoting import quote
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, wait_for, wait_in_loop
 from happen_nb.sending import Sender
@@ -48,11 +49,29 @@ class Node(Shown, Sender, kind="node"):
     {'customers': {}}
     """
 
+    _pickle = "pickle its name, then call connect() and create_node() in the other process"
+
+    state: State
+
     def __init__(self, space: Space, name: str) -> None:
         self.name = name
         self.space = space
-        self.state = State(self)
         self._emits_as = space, name
+        super().__setattr__("state", State(self))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "state":
+            raise AttributeError(
+                f'node.state of node "{self.name}" is read-only; commit a change with node.state.set({{...}})'
+            )
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name == "state":
+            raise AttributeError(
+                f'node.state of node "{self.name}" is read-only; node.delete() removes the node and its state'
+            )
+        super().__delattr__(name)
 
     # -- handling events -----------------------------------------------------------------------------
 
@@ -172,7 +191,7 @@ class Node(Shown, Sender, kind="node"):
 
         Raises
         ------
-        ValueError
+        UnknownHandlerError
             There is none.
 
         Examples
@@ -191,8 +210,8 @@ class Node(Shown, Sender, kind="node"):
         stopped = dispatch.stop(self.name, lambda each: not each.active and wanted(each))
         if not found and not stopped:
             known = ", ".join(f'"{each.pattern}" -> {each.name}' for each in self.handlers) or "none"
-            raise ValueError(
-                f'off: node "{self.name}" has no such handler {function_or_pattern!r}; it has {known}'
+            raise UnknownHandlerError(
+                f'off: node "{self.name}" has no such handler {quote(function_or_pattern)}; it has {known}'
             )
 
     @property
@@ -226,6 +245,8 @@ class Node(Shown, Sender, kind="node"):
 
 class Nodes(Shown, Mapping[str, Node], kind="nodes"):
     """The nodes that this process made and nobody has deleted."""
+
+    _pickle = "pickle the names, list(space.nodes)"
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -279,7 +300,7 @@ def check_name(name: object, what: str) -> str:
     InvalidNameError
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidNameError(f"a {what} cannot be named {name!r}: use 1 to 64 of A-Z a-z 0-9 _ -")
+        raise InvalidNameError(f"a {what} cannot be named {quote(name)}: use 1 to 64 of A-Z a-z 0-9 _ -")
     if what == "node" and name == RESERVED:
         raise InvalidNameError(f'no node may be named "{RESERVED}": that is the person at the keyboard')
-    return name
+    return str.__str__(name)

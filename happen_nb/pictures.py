@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb.display.plots.happened import NOTEBOOK, By, Happened
 from happen_nb.journal import eventlog, history
+from happen_nb.model.arguments import count
 from happen_nb.model.patterns import Pattern
 from happen_nb.readings import Readings, Since, position_after
 from happen_nb.runtime.bridge import on_io, wait_for
@@ -40,8 +41,9 @@ class Pictures(Readings):
     ) -> Figure:
         """Draw what happened: a lane per node, events and commits as marks, time from left to right.
 
-        What would overlap is one mark with a count; long empty time is folded. Pointing at a mark tells what
-        it is, why it happened and what it led to; clicking it shows the arrows.
+        What would overlap is one mark with a count; long empty time is folded. Pointing at a mark shows what
+        it is, why it happened and what it led to, with arrows from its causes; clicking it keeps the arrows.
+        Without the kernel, as in a saved notebook, the arrows appear by clicking only.
 
         Parameters
         ----------
@@ -77,10 +79,9 @@ class Pictures(Readings):
 
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
-        if limit < 1:
-            raise ValueError(f"timeline: limit is {limit}; give 1 or more")
+        limit = count(limit, "timeline: limit", least=1)
         happened = wait_for(self._happened(Pattern.of(pattern), since, limit, commits=True))
-        lanes = None if nodes is None else _names(nodes)
+        lanes = None if nodes is None else _names(nodes, self.name)
         for name in lanes or ():
             self._must_be_known(name, happened)
         return timeline(happened, nodes=lanes, by=by)
@@ -116,8 +117,7 @@ class Pictures(Readings):
         """
         from happen_nb.display.plots.graph import graph
 
-        if limit < 1:
-            raise ValueError(f"graph: limit is {limit}; give 1 or more")
+        limit = count(limit, "graph: limit", least=1)
         return graph(wait_for(self._happened(Pattern.of(pattern), since, limit, commits=False)))
 
     async def _happened(
@@ -167,11 +167,19 @@ NOWHERE: Position = (0, 0)
 """Before all events and commits."""
 
 
-def _names(nodes: Iterable[str | Node] | str | Node) -> list[str]:
+def _names(nodes: Iterable[str | Node] | str | Node, space: str) -> list[str]:
     from happen_nb.node import Node
 
     given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
-    return [each if isinstance(each, str) else each.name for each in given]
+    return [each if isinstance(each, str) else _name(each, space) for each in given]
+
+
+def _name(node: Node, space: str) -> str:
+    if node.space.name != space:
+        raise ValueError(
+            f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
+        )
+    return node.name
 
 
 async def _changes(session: Session, after: int, limit: int) -> list[Change]:

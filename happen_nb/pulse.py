@@ -6,18 +6,19 @@ import asyncio
 import contextvars
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from happen_nb.errors import ClosedError
 from happen_nb.runtime.bridge import bridge
-
-log = logging.getLogger("happen_nb")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from happen_nb.runtime.session import Session
     from happen_nb.space import Space
+
+_log = logging.getLogger("happen_nb")
 
 INTERVAL = 0.1
 """Seconds at least between two pictures."""
@@ -39,7 +40,8 @@ class Pulse:
     ----------
     space : Space
     work : callable
-        Takes no arguments. A `ClosedError` ends it, and what is shown then stays; anything else is logged.
+        Takes no arguments. A `ClosedError` ends the pulse: what is shown then stays. Any other exception is
+        logged, and the next news calls it again.
     interval : float, optional
     kept : bool, optional
         Whether what it writes is what the notebook keeps: then it is called when the space closes, even
@@ -60,6 +62,8 @@ class Pulse:
         self._news = False
         self._running = False
         self._ended = threading.Event()
+        self._begun: float | None = None
+        """When the call that runs began, on the monotonic clock."""
         space._pulses[self] = None
 
     def tell(self) -> None:
@@ -83,6 +87,10 @@ class Pulse:
         self._changed = changed
         bridge().soon(lambda: session.background(self._follow(session)))
 
+    def begin(self, seconds: float) -> None:
+        """Call it now, and wait for it, but no longer than so many seconds: it may never return."""
+        self._apart(seconds, last=False)
+
     def stop(self) -> None:
         """Call it no more; a call that runs may still end."""
         self._ended.set()
@@ -93,12 +101,18 @@ class Pulse:
 
         It is called as what the cell does that closes the space.
         """
-        run = contextvars.copy_context().run
-        name, last = "happen_nb-last", {"last": True}
-        thread = threading.Thread(target=run, args=(self._call,), kwargs=last, name=name, daemon=True)
-        thread.start()
-        thread.join(LAST)  # a function of the user's may never end
+        begun = self._begun
+        if begun is None or time.monotonic() - begun < LAST:
+            self._apart(LAST, last=True)
         self.stop()
+
+    def _apart(self, seconds: float, *, last: bool) -> None:
+        """Call it on a thread of its own: a function of the user's may never end."""
+        run = contextvars.copy_context().run
+        name, options = "happen_nb-pulse", {"last": last}
+        thread = threading.Thread(target=run, args=(self._call,), kwargs=options, name=name, daemon=True)
+        thread.start()
+        thread.join(seconds)
 
     @property
     def stopped(self) -> bool:
@@ -106,21 +120,24 @@ class Pulse:
         return self._ended.is_set()
 
     def _run(self) -> None:
-        while self._take():
-            self._context.copy().run(self._call)
-            with self._space._dispatch.workers.blocked():
+        with self._space._dispatch.workers.blocked():  # it may never return, and handlers need the threads
+            while self._take():
+                self._context.copy().run(self._call)
                 self._ended.wait(self._interval)
 
     def _call(self, *, last: bool = False) -> None:
         with self._working:
             if self.stopped or (last and not (self._kept or self._news or self._changed())):
                 return
+            self._begun = time.monotonic()
             try:
                 self._work()
             except ClosedError:
                 self.stop()
-            except BaseException:  # one picture that cannot be made does not end it
-                log.exception("in %r", self._work)
+            except BaseException:  # the thread serves others too
+                _log.exception("a display could not be drawn; it is drawn again when there is news")
+            finally:
+                self._begun = None
 
     def _take(self) -> bool:
         with self._lock:

@@ -6,12 +6,13 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb.errors import HappenError, HappenTimeoutError
+from happen_nb.model.nearness import near_miss
 from happen_nb.runtime.activity import Snapshot
 from happen_nb.runtime.bridge import on_io, wait_for
 from happen_nb.runtime.cells import cells
@@ -87,19 +88,33 @@ class Receipt(Shown, kind="receipt"):
         How many there are.
     repeated : int
         Events with an ``id`` that was stored before.
+    nearest : str or None
+        The pattern that one of the unhandled events misses narrowly, as by a typo.
     replaced : int
         Registrations of the cell's last run that those of this run replace.
     note : str
         What still runs.
     """
 
-    def __init__(self, trees: list[TraceNode], caused: Caused, *, replaced: int = 0, note: str = "") -> None:
+    def __init__(
+        self,
+        trees: list[TraceNode],
+        caused: Caused,
+        *,
+        facts: Callable[[str], bool] = lambda _: False,
+        patterns: Collection[str] = (),
+        replaced: int = 0,
+        note: str = "",
+    ) -> None:
         totals = [tree.totals for tree in trees]
         self.trees = trees
         self.events = sum(each.events for each in totals) or caused.made
         self.commits = sum(each.commits for each in totals) or caused.changed
         self.failures = sum(each.failures for each in totals)
-        self.unhandled = 0 if note else sum(_is_unhandled(node) for tree in trees for node in tree)
+        unhandled = [] if note else [type for tree in trees for type in _unhandled(tree) if not facts(type)]
+        self.unhandled = len(unhandled)
+        near = (near_miss(type, patterns) for type in dict.fromkeys(unhandled))
+        self.nearest = next(filter(None, near), None)
         self.repeated = caused.repeated
         self.replaced = replaced
         self.note = note
@@ -164,7 +179,10 @@ class Receipts:
                 trees, note = self._followed(caused)
             except HappenError as error:  # the space was closed, or the server is away
                 note = str(error)
-        return Receipt(trees, caused, replaced=replaced, note=note)
+        owners = self._space._dispatch.owners.all()
+        patterns = sorted({pattern for owner in owners if owner.incarnation for pattern in owner.patterns})
+        facts = self._space.facts.cover
+        return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
 
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
         """What came of it, and what else there is to say."""
@@ -200,8 +218,11 @@ async def _grown(session: Session, caused: Caused, timeout: float | None) -> lis
     return await Effects(session, caused.events, caused.commits).trees(timeout)
 
 
-def _is_unhandled(node: TraceNode) -> bool:
-    return node.event is not None and not any(record.took for record in node.handled)
+def _unhandled(tree: TraceNode) -> Iterator[str]:
+    """The types of the events that no handler took."""
+    for node in tree:
+        if node.event is not None and not any(record.took for record in node.handled):
+            yield node.event.type
 
 
 @contextmanager

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
+import numbers
 import threading
 import time as clock
 from collections.abc import Callable, Generator, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb.display.bundle import bundle
 from happen_nb.display.live import Live, follow
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, TransformError
+from happen_nb.model.arguments import seconds
+from happen_nb.model.quoting import quote
 from happen_nb.node import RESERVED, check_name
 from happen_nb.readings import refuse_in_callback
 from happen_nb.rows import Rows
@@ -55,6 +58,8 @@ class Replay(Shown, kind="replay"):
     speed : float or None
         How many times as fast as it occurred.
     """
+
+    _pickle = "pickle what you need of it, such as replay.stored"
 
     def __init__(self, space: Space, rows: Rows, sender: str, speed: float | None) -> None:
         self.what = rows.what
@@ -113,7 +118,7 @@ class Replay(Shown, kind="replay"):
         await on_io(self._line.stop())
         self._show_end()
 
-    def wait(self, timeout: float | None = None) -> Replay:
+    def wait(self, timeout: float | timedelta | None = None) -> Replay:
         """Wait until all its events are stored, or it was stopped; ``space.settle()`` waits for handlers too.
 
         Interrupting the wait, as the stop button does, stops it.
@@ -150,7 +155,8 @@ class Replay(Shown, kind="replay"):
         yield from wait_in_loop(self._wait(None)).__await__()
         return self
 
-    async def _wait(self, timeout: float | None) -> None:
+    async def _wait(self, timeout: float | timedelta | None) -> None:
+        timeout = None if timeout is None else seconds(timeout, "replay.wait: timeout")
         self._minded = True
         if not self.done:
             refuse_in_callback("replay.wait")
@@ -232,6 +238,8 @@ class Pace:
 class Replaying:
     """The part of a `Space` that replays."""
 
+    name: str
+
     def replay(
         self,
         rows: pd.DataFrame | Iterable[Mapping[str, Any]] | Iterable[Event],
@@ -293,15 +301,28 @@ class Replaying:
         [('heat.a', 20.5), ('heat.b', None)]
         """
         _refuse_in_code_that_reacts()
-        if speed is not None and not (0 < speed < math.inf):
-            raise ValueError(f"replay: speed is {speed!r}; give a number above 0, such as 60")
+        speed = None if speed is None else _checked_speed(speed)
         name = sender if isinstance(sender, str) else getattr(sender, "name", sender)
         if name != RESERVED:
             check_name(name, "node")
+        there = getattr(getattr(sender, "space", self), "name", self.name)
+        if there != self.name:
+            raise ValueError(
+                f'replay: the node "{name}" belongs to the space "{there}", not to "{self.name}"'
+            )
         given = Rows(rows, type=type, time=time, nan=nan, paced=speed is not None)
         replay = Replay(self, given, name, speed)  # type: ignore[arg-type]
         cells.register(replay.stop)
         return replay
+
+
+def _checked_speed(speed: Any) -> float:
+    problem = f"replay: speed is {quote(speed)}; give a number above 0, such as 60"
+    if isinstance(speed, bool) or not isinstance(speed, numbers.Real):
+        raise TypeError(problem)
+    if not 0 < (number := float(speed)) < math.inf:
+        raise ValueError(problem)
+    return number
 
 
 def _refuse_in_code_that_reacts() -> None:

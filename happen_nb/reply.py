@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.display.bundle import bundle
 from happen_nb.display.live import Live, follow
-from happen_nb.errors import CancelledHandlingError, HappenTimeoutError
+from happen_nb.errors import CancelledHandlingError, HappenTimeoutError, PendingError
+from happen_nb.model.arguments import seconds
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.cells import cells
@@ -36,6 +38,8 @@ class Reply(Shown, kind="reply"):
     timeout : float
         Seconds to wait for a result; each progress begins them anew.
     """
+
+    _pickle = "pickle reply.result()"
 
     def __init__(self, request: Request, event: Event, timeout: float) -> None:
         self.event = event
@@ -80,14 +84,14 @@ class Reply(Shown, kind="reply"):
         self._lives.append(live)
         cells.register(live.stop)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for what the handler returns.
 
         Interrupting the wait cancels the handling.
 
         Parameters
         ----------
-        timeout : float, optional
+        timeout : float or timedelta, optional
             Seconds, in place of the reply's own.
 
         Raises
@@ -121,7 +125,8 @@ class Reply(Shown, kind="reply"):
     def __await__(self) -> Generator[Any, None, Any]:
         return wait_in_loop(self._result(None)).__await__()
 
-    async def _result(self, timeout: float | None) -> Any:
+    async def _result(self, timeout: float | timedelta | None) -> Any:
+        timeout = None if timeout is None else seconds(timeout, "result: timeout")
         request = self._request
         begun = time.monotonic()
         while not request.done:
@@ -132,7 +137,7 @@ class Reply(Shown, kind="reply"):
     async def _change(self, seen: int, begun: float, timeout: float | None) -> None:
         """Wait until there are more than `seen` changes."""
         if self.event.pending and not self.done:
-            raise ValueError(
+            raise PendingError(
                 f'the reply of "{self.target}" to "{self.event.type}" is pending: what a transform sends '
                 "leaves with its commit; what a retry or an exception dropped has no reply"
             )
@@ -141,13 +146,13 @@ class Reply(Shown, kind="reply"):
         await on_io(dispatch.waiting.begin(scope, request))
         try:
             while request.changes <= seen and not request.done:
-                seconds = self.timeout if timeout is None else timeout
+                most = self.timeout if timeout is None else timeout
                 since = max(begun, request.heard) if timeout is None else begun
-                left = since + seconds - time.monotonic()
+                left = since + most - time.monotonic()
                 if left <= 0:
                     raise HappenTimeoutError(
                         f'the reply of "{self.target}" to "{self.event.type}" has not come within '
-                        f"{seconds:g} s; the handling goes on: ask again, or cancel()"
+                        f"{most:g} s; the handling goes on: ask again, or cancel()"
                     )
                 await on_io(request.changed(seen, left))
         finally:

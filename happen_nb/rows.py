@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from datetime import datetime
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb.errors import EventTypeError, PayloadError
 from happen_nb.events import Event
+from happen_nb.model.conversion import MAX_ARRAY_BYTES, plain
 from happen_nb.model.patterns import check_type
+from happen_nb.model.quoting import quote, type_name
 from happen_nb.model.values import freeze
 
 if TYPE_CHECKING:
@@ -59,7 +63,7 @@ class Rows:
         if isinstance(type, str):
             check_type(type)
         elif type is not None and not callable(type):
-            raise TypeError(f"replay: type is {type!r}; give a text, or a function of the row")
+            raise TypeError(f"replay: type is {quote(type)}; give a text, or a function of the row")
         self._type = type
         self._time = time
         self._nan = freeze(nan, what="replay: nan", error=PayloadError)
@@ -86,7 +90,7 @@ class Rows:
         odd = [column for column in columns if not isinstance(column, str)]
         if odd:
             raise PayloadError(
-                f"replay: the column {odd[0]!r} is no text, and keys are; "
+                f"replay: the column {quote(odd[0])} is no text, and keys are; "
                 "name the columns: frame.set_axis([...], axis=1), or frame.rename(columns=str)"
             )
         twice = frame.columns[frame.columns.duplicated()]
@@ -109,10 +113,10 @@ class Rows:
                 )
 
     def _of_others(self, rows: Any) -> Iterable[Any]:
-        if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
-            hint = "make it a list" if isinstance(rows, AsyncIterable) else "one row is [row]"
+        hint = _hint(rows)
+        if hint is not None:
             raise TypeError(
-                f"replay: rows is of type {rows.__class__.__name__}; give a DataFrame, an iterable "
+                f"replay: rows is of type {type_name(rows)}; give a pandas DataFrame, an iterable "
                 f"of mappings, or events; {hint}"
             )
         if isinstance(rows, Sequence) and rows and not isinstance(rows[0], Event):
@@ -137,10 +141,11 @@ class Rows:
             if self._time is not None:
                 raise ValueError("replay: events have their own times; leave time out")
             type = row.type if self._type is None else self._type_of(number, row)
+            row._record.check()
             return Said(type, row.payload, row._record.occurred, row.occurred or row.time)
         if not isinstance(row, Mapping):
             raise TypeError(
-                f"replay: row {number} is of type {row.__class__.__name__}, and a row is a mapping: "
+                f"replay: row {number} is of type {type_name(row)}, and a row is a mapping: "
                 "dict(zip(names, row))"
             )
         self._require_arguments()
@@ -181,8 +186,8 @@ class Rows:
         except ValueError:
             pass  # said below, as of what is no text
         raise ValueError(
-            f"replay: row {number} at {self._time}: {value!r} is no time; give datetimes or ISO 8601 text, "
-            "as pandas.to_datetime makes them"
+            f"replay: row {number} at {self._time}: {quote(value)} is no time; give datetimes or ISO 8601 "
+            "text, as pandas.to_datetime makes them"
         )
 
     def _filled(self, value: Any) -> Any:
@@ -195,7 +200,44 @@ class Rows:
             return {key: self._filled(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
             return [self._filled(part) for part in value]
-        return self._nan if _is_missing(value) else value
+        if _is_missing(value):
+            return self._nan
+        if hasattr(value, "dtype") and hasattr(value, "ndim"):
+            return self._filled_array(value)
+        if isinstance(value, Enum) or is_dataclass(value):
+            return self._filled(plain(value))
+        return value
+
+    def _filled_array(self, array: Any) -> Any:
+        """An array with `nan` in the place of what is missing; what is too large, or no array, as it is."""
+        import pandas as pd
+
+        if isinstance(array, pd.Series | pd.Index | pd.DataFrame) or array.nbytes > MAX_ARRAY_BYTES:
+            return array
+        if not array.ndim:
+            return self._nan if _is_missing(item := array[()]) else item
+        whole = array.dtype != object and not hasattr(array, "mask") and not pd.isna(array).any()
+        return array if whole else [self._filled(part) for part in array]
+
+
+_FRAMES: Final = (
+    ("polars", "LazyFrame", "rows.collect().iter_rows(named=True)"),
+    ("polars", "DataFrame", "rows.iter_rows(named=True)"),
+    ("pyarrow", "Table", "rows.to_pylist()"),
+)
+
+
+def _hint(rows: object) -> str | None:
+    """What to give in the place of what cannot be replayed; None if it can."""
+    library, kind = type_name(rows).split(".")[0], type(rows).__name__
+    for known, name, call in _FRAMES:
+        if (library, kind) == (known, name):
+            return f"here {call}"
+    if isinstance(rows, AsyncIterable):
+        return "make it a list"
+    if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
+        return "one row is [row]"
+    return None
 
 
 def _is_frame(rows: Any) -> bool:
@@ -211,4 +253,5 @@ def _is_frame(rows: Any) -> bool:
 def _is_missing(value: Any) -> bool:
     import pandas as pd
 
-    return pd.isna(value) is True
+    numpy = sys.modules.get("numpy")
+    return pd.isna(value) is True or (numpy is not None and value is numpy.ma.masked)

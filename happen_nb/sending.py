@@ -6,13 +6,15 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 from happen_nb.events import Event
+from happen_nb.model import arguments
 from happen_nb.model.commits import EventRecord
 from happen_nb.model.patterns import check_type
+from happen_nb.model.quoting import quote
 from happen_nb.model.values import dumps, freeze
 from happen_nb.reply import Reply
 from happen_nb.runtime import causes, emitting
@@ -23,6 +25,7 @@ from happen_nb.runtime.session import BODY_ROOM
 
 if TYPE_CHECKING:
     from happen_nb.node import Node
+    from happen_nb.readings import Timeout
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Change, Session
     from happen_nb.space import Space
@@ -111,7 +114,7 @@ class Sender:
         """`broadcast`, to await."""
         return await wait_in_loop(self._store(self._make(type, payload, id=id, occurred=occurred)))
 
-    def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: float = 30.0) -> Reply:
+    def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0) -> Reply:
         """Send to one node, whose handler replies.
 
         Parameters
@@ -120,8 +123,9 @@ class Sender:
         type : str
         payload : optional
             Anything with a JSON form.
-        timeout : float, optional
-            Seconds to wait for a result; each progress begins them anew. Their end does not cancel.
+        timeout : float or timedelta, optional
+            Seconds to wait for a result, None without limit; each progress begins them anew. Their end does
+            not cancel.
 
         Returns
         -------
@@ -134,19 +138,21 @@ class Sender:
         >>> orders.send("inventory", "stock.of", "pens").result()
         3
         """
+        seconds = arguments.timeout(timeout, "send: timeout")
         record = self._make(type, payload, target=self._name_of(target))
         if evaluating.get():
             emission = self._pending(record)
-            request = emission.request = Request(str(record.target))
-            return Reply(request, emission.event, timeout)
-        return wait_for(self._send(record, timeout))
+            request = emission.request = Request(str(record.target), seconds)
+            return Reply(request, emission.event, seconds)
+        return wait_for(self._send(record, seconds))
 
     async def asend(
-        self, target: str | Node, type: str, payload: Any = None, *, timeout: float = 30.0
+        self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0
     ) -> Reply:
         """`send`, to await; gives the Reply, which can be awaited for the result."""
+        seconds = arguments.timeout(timeout, "send: timeout")
         record = self._make(type, payload, target=self._name_of(target))
-        return await wait_in_loop(self._send(record, timeout))
+        return await wait_in_loop(self._send(record, seconds))
 
     # -- how -----------------------------------------------------------------------------------------
 
@@ -163,11 +169,10 @@ class Sender:
             type, payload, id, occurred = _parts(type, payload, id, occurred)
         space, sender = self._emits_as
         session = space._session
-        check_type(type)
+        type = str.__str__(check_type(type))
         origin = causes.here()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
-        if id is not None and (not isinstance(id, str) or not _ID.fullmatch(id)):
-            raise ValueError(f"broadcast: id is {id!r}; give 1 to 128 of A-Z a-z 0-9 _ -")
+        id = None if id is None else _checked_id(id)
         return EventRecord(
             id or session.new_id(),
             type,
@@ -179,14 +184,15 @@ class Sender:
             origin.path,
             _moment(occurred),
             nonce=None if id is None else session.new_id(),
+            omitted=origin.omitted,
         )
 
     def _name_of(self, target: Any) -> str:
         if isinstance(target, str):
-            return target
+            return str.__str__(target)
         name, there = getattr(target, "name", None), getattr(target, "space", None)
         if not isinstance(name, str) or there is None:
-            raise TypeError(f"send: {target!r} is not a node; give its name, or the Node")
+            raise TypeError(f"send: {quote(target)} is not a node; give its name, or the Node")
         here, _ = self._emits_as
         if there is not here:
             raise ValueError(
@@ -208,6 +214,7 @@ class Sender:
             if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
                 emitting.same(record, earlier.record)
                 return cast("Emission", earlier)
+        record = replace(record, body=dumps(record.payload))
         emission = Emission(record, Event(record, space))
         evaluation.emitted.append(emission)
         return emission
@@ -228,7 +235,7 @@ class Sender:
 
     async def _send(self, record: EventRecord, timeout: float) -> Reply:
         space, _ = self._emits_as
-        request = Request(str(record.target))
+        request = Request(str(record.target), timeout)
         event = Event(record, space)
         if await on_io(space._dispatch.expects(request, record)):
             try:
@@ -256,6 +263,8 @@ async def commit_emitting(
     """
     dispatch = session.dispatch
     for each in emitted:
+        each.record.check()  # the transform had its Event
+    for each in emitted:
         dispatch.emitted[each.record.id] = causing()
         if each.request is not None:
             dispatch.answers.begin(each.request, each.record)
@@ -278,6 +287,15 @@ async def commit_emitting(
     return applied
 
 
+def _checked_id(id: Any) -> str:
+    problem = f"broadcast: id is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
+    if not isinstance(id, str):
+        raise TypeError(problem)
+    if not _ID.fullmatch(id):
+        raise ValueError(problem)
+    return str.__str__(id)
+
+
 def _parts(event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:
     if any(part is not None for part in rest):
         raise TypeError("broadcast: give a mapping with type and payload, or both as arguments")
@@ -288,16 +306,17 @@ def _parts(event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:
     return event["type"], event.get("payload"), event.get("id"), event.get("occurred")
 
 
-def _moment(occurred: datetime | str | None) -> str | None:
+def _moment(occurred: Any) -> str | None:
     if occurred is None:
         return None
+    if not isinstance(occurred, str):
+        return arguments.moment(occurred, "broadcast: occurred").isoformat()
     try:
-        if isinstance(occurred, str | date):
-            text = occurred if isinstance(occurred, str) else occurred.isoformat()
-            return datetime.fromisoformat(text).isoformat()  # NaT is a date too, and no moment
+        return datetime.fromisoformat(occurred).isoformat()
     except ValueError as error:
-        raise ValueError(f"broadcast: occurred is {occurred!r}; give a datetime or ISO 8601 text") from error
-    raise TypeError(f"broadcast: occurred is {occurred!r}; give a datetime or ISO 8601 text")
+        raise ValueError(
+            f"broadcast: occurred is {quote(occurred)}; give a datetime or ISO 8601 text"
+        ) from error
 
 
 def _check_size(record: EventRecord, limit: int) -> None:

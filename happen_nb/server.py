@@ -17,6 +17,8 @@ class NatsServer(Shown, kind="server"):
     True
     """
 
+    _pickle = "pickle its url and token, and give them to connect() in the other process"
+
     def __init__(self, embedded: Embedded) -> None:
         self._embedded = embedded
 

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.commits import Journal
 from happen_nb.errors import (
     ClosedError,
     ForkedError,
     HappenTimeoutError,
-    HistoryGoneError,
     SpaceInUseError,
+    SpaceNotEmptyError,
 )
+from happen_nb.facts import Facts
 from happen_nb.failures import Failures
 from happen_nb.handlers import Hosting
-from happen_nb.journal import history
+from happen_nb.journal import eventlog
+from happen_nb.model import arguments
 from happen_nb.model.values import freeze_initial
-from happen_nb.moment import Moment, records_at
+from happen_nb.moment import Moment
 from happen_nb.node import RESERVED, Node, Nodes, check_name
 from happen_nb.pictures import Pictures
-from happen_nb.readings import position_after, position_of, refuse_in_callback
+from happen_nb.readings import Timeout, refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
 from happen_nb.runtime import causes
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from happen_nb.runtime.session import Session
     from happen_nb.watch import Watch
 
+log = logging.getLogger("happen_nb")
+
 SETTLE_LOOK = 0.002
 """Seconds between looks at whether all is done."""
 SETTLE_LOOK_EACH = 5e-6
@@ -65,6 +69,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         The nodes that this process made.
     views : Views
         The states of all nodes, of every process.
+    facts : Facts
+        The types of events that nobody has to handle.
     failures : Failures
         What callbacks raised, newest last.
     server : NatsServer or None
@@ -77,6 +83,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     0
     """
 
+    _pickle = "call connect() in the other process"
+
     def __init__(
         self,
         name: str,
@@ -88,6 +96,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self.name = name
         self.server = None if server is None else NatsServer(server)
         self.failures = Failures()
+        self.facts = Facts()
         self._open_session: Session | None = session
         self._closing = False
         self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')
@@ -126,7 +135,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         name : str
             1 to 64 of ``A-Z a-z 0-9 _ -``.
         initial : mapping, optional
-            The state to begin with; committed only if the node has none, in whatever process.
+            The state to begin with; committed only if the node has none, in whatever process. Otherwise
+            it is not used, and a notice names the node's revision.
 
         Raises
         ------
@@ -146,14 +156,29 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         return await wait_in_loop(self._create_node(name, initial))
 
     async def _create_node(self, name: str, initial: Mapping[str, Any] | None) -> Node:
-        check_name(name, "node")
+        name = check_name(name, "node")
         state = None if initial is None else freeze_initial(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
         newest = self._session.replica.newest(name)
         if state is not None:
             await node.state._begin(state)
+            self._notice_unused(name, newest)
         self._local[name] = newest
         return node
+
+    def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
+        """Log that an initial state was not used: the node had one, or another process was first."""
+        record, session = self._session.replica.newest(name), self._session
+        if record is None or record.deleted:
+            return
+        first = before is None or before.deleted
+        own = (record.id or "").startswith(session.address)
+        if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
+            log.warning(
+                'node "%s" is at revision %s: initial is not used; connect(fresh=True) begins anew',
+                name,
+                f"{record.revision:,}",
+            )
 
     def _is_local(self, name: str, newest: CommitRecord | None) -> bool:
         """Whether this process made the node, and nobody has deleted it since."""
@@ -180,8 +205,13 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         name = watch.node.name
         self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
 
-    def settle(self, timeout: float = 10.0) -> None:
+    def settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until all that this process caused so far, and what followed from it here, has been done.
+
+        Parameters
+        ----------
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
 
         Raises
         ------
@@ -207,100 +237,46 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             stop.add_note(f"settle: still running: {_names(left)}" if left else "settle: all is done")
             raise
 
-    async def asettle(self, timeout: float = 10.0) -> None:
+    async def asettle(self, timeout: Timeout = 10.0) -> None:
         """`settle`, to await."""
         await wait_in_loop(self._settle(timeout))
 
-    async def _settle(self, timeout: float) -> None:
+    async def _settle(self, timeout: Timeout) -> None:
+        seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds
         activity = self._session.dispatch.activity
         begun = activity.snapshot()
         while left := activity.left(begun):
             if time.monotonic() > deadline:
-                raise HappenTimeoutError(f"settle: still running after {timeout:g} s: {_names(left)}")
+                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
             await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
 
     def _deadline(self) -> float:
         """When a call that begins now has to be done."""
         return time.monotonic() + self._session.timeout
 
-    # -- the past ------------------------------------------------------------------------------------
-
-    def at(self, when: Any) -> Mapping[str, FrozenDict]:
-        """The states of all nodes at one moment.
-
-        Parameters
-        ----------
-        when : datetime, Event or Commit
-            A moment (naive: local time), before an event, or what a commit saw when it was computed.
-
-        Returns
-        -------
-        mapping of str to state
-            A node whose state then was trimmed raises HistoryGoneError when it is looked at.
-
-        Examples
-        --------
-        >>> first = orders.state.set({"open": 1})
-        >>> second = orders.state.set({"open": 2})
-        >>> dict(space.at(second))["orders"]
-        {'open': 1}
-        """
-        return wait_for(self._at(when))
-
-    async def aat(self, when: Any) -> Mapping[str, FrozenDict]:
-        """`at`, to await."""
-        return await wait_in_loop(self._at(when))
-
-    async def _at(self, when: Any) -> Moment:
-        position = await on_io(position_of(self._session, when))
-        return Moment(await on_io(records_at(self._session, position)))
-
-    def journal(self, *, since: Any = None, limit: int | None = None) -> Journal:
-        """The stored commits of all nodes in their total order, newest last.
-
-        Parameters
-        ----------
-        since : Commit, Event, datetime or int, optional
-            Only what came after it; an int is a sequence.
-        limit : int, optional
-            Only the newest so many.
-
-        Examples
-        --------
-        >>> commit = orders.state.set({"open": 1})
-        >>> [commit.node for commit in space.journal()]
-        ['orders']
-        """
-        return wait_for(self._journal(since, limit))
-
-    async def ajournal(self, *, since: Any = None, limit: int | None = None) -> Journal:
-        """`journal`, to await."""
-        return await wait_in_loop(self._journal(since, limit))
-
-    async def _journal(self, since: Any, limit: int | None) -> Journal:
-        if limit is not None and limit < 0:
-            raise ValueError(f"journal: limit is {limit}; give 0 or more, or none for all")
-        position, _ = await position_after(self._session, since)
-        stream = self._session.stream
-        records = await on_io(history.commits(stream, None, limit=limit, since=position))
-        return Journal(self.name, records, await on_io(history.before_each(stream, records)))
-
     # -- the whole space -----------------------------------------------------------------------------
 
     def clear(self, *, force: bool = False) -> None:
-        """Empty the space, for every process in it; nodes and what follows them stay.
+        """Empty the space for every process in it: states, events and history; nodes and handlers stay.
 
         Parameters
         ----------
         force : bool, optional
-            Do it while other processes are connected.
+            Empty it while other processes are connected, too.
 
         Raises
         ------
         SpaceInUseError
             Another process is connected.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> space.clear()
+        >>> orders.state.get(), len(space.journal())
+        ({}, 0)
         """
         wait_for(self._clear(force=force))
 
@@ -328,70 +304,117 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     async def _refuse_others(self, call: str, way_out: str) -> None:
         others = await on_io(self._session.others())
         if others:
-            who = ", ".join(f"process {other['pid']} on {other['host']}" for other in others)
+            who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
-    def fork(self, name: str, *, at: Any = None) -> Space:
-        """A new space on the same server that begins with the states of this one.
+    def fork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
+        """Make a new space on the same server that starts from the states of this one.
+
+        Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
+        This space stays as it is.
 
         Parameters
         ----------
         name : str
-            The new space's; one that is not empty is refused.
-        at : datetime or Commit, optional
-            With the states as they were then.
+            The name of the new space.
+        at : datetime, Event or Commit, optional
+            Start from the states at that time, as `at` returns them.
+        without : iterable of str, optional
+            Leave these nodes out.
+
+        Returns
+        -------
+        Space
+            The new space, connected.
 
         Raises
         ------
-        ValueError
-            The target is not empty.
+        SpaceNotEmptyError
+            The target holds states or events already.
+        StateError
+            Some states cannot be copied: other clients wrote what is no state, or under a key that is no
+            node name. The message names them all.
         HistoryGoneError
-            Some states of that moment are not stored any more; names them all.
+            Some states of that time are no longer stored; the message names all their nodes.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> what_if = space.fork("what-if", at=second)
+        >>> what_if.views.orders.get(), orders.state.get()
+        ({'open': 1}, {'open': 2})
+        >>> what_if.drop()
         """
-        return wait_for(self._fork(name, at))
+        return wait_for(self._fork(name, at, without))
 
-    async def afork(self, name: str, *, at: Any = None) -> Space:
+    async def afork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
         """`fork`, to await."""
-        return await wait_in_loop(self._fork(name, at))
+        return await wait_in_loop(self._fork(name, at, without))
 
-    async def _fork(self, name: str, at: Any) -> Space:
+    async def _fork(self, name: str, at: Any, without: Iterable[str]) -> Space:
         check_name(name, "space")
-        states = await self._states(at)
+        states = await self._states(at, without)
         target, opened = await self._opener(name)
-        if target is self or not target._session.replica.empty():
+        if target is self or not await target._is_empty():
             if opened:
                 await target._close()
-            raise ValueError(f'fork: the space "{name}" is not empty; take another name, or drop() it first')
+            raise SpaceNotEmptyError(
+                f'fork: the space "{name}" is not empty; take another name, or drop() it first'
+            )
+        try:
+            await target._refuse_others("fork", "take another name, or close it there first")
+        except SpaceInUseError:
+            if opened:
+                await target._close()
+            raise
         try:
             await on_io(target._session.change(self._session.info.options))
+            await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
                 await (await target._create_node(node, None)).state._begin(state)
+            await on_io(target._session.stream.mark_unfinished(""))
         except BaseException:
             await target._drop(force=True)
             raise
         target._local.clear()
         return target
 
-    async def _states(self, at: Any) -> dict[str, FrozenDict]:
-        if at is None:
-            await on_io(self._session.fresh(self._session.timeout))
-            records = self._session.replica.cut().nodes
-            return {name: record.state for name, record in records.items() if not record.deleted}
-        moment = await self._at(at)
-        if moment.gone:
-            gone = ", ".join(moment.gone)
-            raise HistoryGoneError(f"fork: the states of {gone} at that moment are not stored any more")
-        return dict(moment)
+    async def _is_empty(self) -> bool:
+        """Whether no node has, or had, a state, and no event is stored."""
+        if not self._session.replica.empty():
+            return False
+        return not await on_io(eventlog.heads(self._session.stream, lambda _: True, limit=1))
+
+    async def _states(self, at: Any, without: Iterable[str]) -> dict[str, FrozenDict]:
+        if at is not None:
+            return (await self._at(at)).to_fork(without)
+        await on_io(self._session.fresh(self._session.timeout))
+        records = self._session.replica.cut().nodes
+        for record in records.values():
+            record.check()
+        return Moment({name: each for name, each in records.items() if not each.deleted}).to_fork(without)
 
     def drop(self) -> None:
-        """Remove the space for good, with all it holds, and close it.
+        """Delete the space permanently, with everything that it holds, and close it.
 
         Raises
         ------
         SpaceInUseError
             Another process is connected.
+
+        Examples
+        --------
+        >>> what_if = space.fork("what-if")
+        >>> what_if.drop()
+        >>> "what-if" in [each.name for each in happen.spaces()]
+        False
         """
         wait_for(self._drop(force=False))
+
+    async def adrop(self) -> None:
+        """`drop`, to await."""
+        await wait_in_loop(self._drop(force=False))
 
     async def _drop(self, *, force: bool) -> None:
         if not force:
@@ -401,7 +424,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         await self._close()
 
     def dashboard(self) -> Dashboard:
-        """A widget with all of it: states, events, failures, a form to send, a slider through time."""
+        """Show the whole space in a widget: states, events, failures, a form, a slider through time."""
         from happen_nb.dashboard import Dashboard
 
         return Dashboard(self)
@@ -409,7 +432,20 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     # -- the end -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Disconnect; the embedded server ends when nobody uses it any more. What is stored stays."""
+        """Disconnect; everything that is stored stays.
+
+        Handlers that run may finish and still commit. The embedded server stops soon after its last user has
+        disconnected. ``with happen.connect(...) as space:`` closes the space at the end.
+
+        Examples
+        --------
+        >>> shop = happen.connect(store=":memory:", name="shop")
+        >>> shop.close()
+        >>> shop.events()
+        Traceback (most recent call last):
+            ...
+        happen_nb.errors.ClosedError: the space "shop" was closed; connect again
+        """
         wait_for(self._close())
 
     async def aclose(self) -> None:

@@ -6,11 +6,13 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit, History
-from happen_nb.errors import HappenTimeoutError, TooLargeError
+from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 from happen_nb.journal import history
-from happen_nb.model.commits import EMPTY, CommitRecord, Cut
+from happen_nb.model import arguments
+from happen_nb.model.commits import EMPTY, CommitRecord, Cut, check_viewed, checked_body, note_damage
 from happen_nb.model.frozen import FrozenDict, equal
 from happen_nb.model.paths import Selector, select
+from happen_nb.model.quoting import quote
 from happen_nb.model.transforms import Transform, evaluate, takes_second
 from happen_nb.model.values import biggest_part, dumps
 from happen_nb.readings import occurrences, position_of
@@ -36,9 +38,11 @@ if TYPE_CHECKING:
     from happen_nb.live import Live
     from happen_nb.model.commits import EventRecord
     from happen_nb.node import Node
+    from happen_nb.readings import Timeout
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.sending import Emission
+    from happen_nb.space import Space
 
 
 class State(Shown, kind="state"):
@@ -51,10 +55,44 @@ class State(Shown, kind="state"):
     'open'
     """
 
+    _pickle = "pickle state.get()"
+
+    node: Node
+    _name: str
+    _space: Space
+
     def __init__(self, node: Node) -> None:
-        self.node = node
-        self._name = node.name
-        self._space = node.space
+        set_once = super().__setattr__
+        set_once("node", node)
+        set_once("_name", node.name)
+        set_once("_space", node.space)
+
+    # -- read-only -----------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
+
+    def __setitem__(self, path: Any, value: object) -> None:
+        raise TypeError(self._read_only(f"[{quote(path)}]", quote(path)))
+
+    def __delitem__(self, path: Any) -> None:
+        raise TypeError(self._read_only(f"[{quote(path)}]", quote(path)))
+
+    def _read_only(self, part: str, path: str) -> str:
+        return (
+            f'node "{self._name}": state{part} is read-only; commit a change with '
+            f"state.set(happen.put({path}, value)), or state.set(lambda s: {{**s, ...}})"
+        )
+
+    def __getitem__(self, path: Selector) -> Any:
+        """``state["orders.o1"]`` reads like ``state.get("orders.o1")``."""
+        return self.get(path)
+
+    __iter__ = None
+    __contains__ = None
 
     # -- reading -------------------------------------------------------------------------------------
 
@@ -89,6 +127,9 @@ class State(Shown, kind="state"):
     async def _get(self, selector: Selector | None) -> Any:
         session = self._space._session
         await on_io(session.fresh(session.timeout, self._name))
+        record = session.replica.newest(self._name)
+        if record is not None:
+            record.check()
         return self.get(selector)
 
     @property
@@ -99,9 +140,7 @@ class State(Shown, kind="state"):
 
     # -- changing ------------------------------------------------------------------------------------
 
-    def set(
-        self, transform: Transform, *, serializable: bool = False, timeout: float | None = None
-    ) -> Commit:
+    def set(self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None) -> Commit:
         """Commit a new state.
 
         Returns after the server has stored it and this process sees it. If another change of the node came
@@ -115,7 +154,7 @@ class State(Shown, kind="state"):
         serializable : bool, optional
             Run again also if a node that was viewed has changed meanwhile. Without it two transforms that
             each view what the other writes can both be stored (write skew).
-        timeout : float, optional
+        timeout : float or timedelta, optional
             Seconds, in place of the space's.
 
         Returns
@@ -144,30 +183,47 @@ class State(Shown, kind="state"):
         return wait_for(self._set(transform, serializable=serializable, timeout=timeout))
 
     async def aset(
-        self, transform: Transform, *, serializable: bool = False, timeout: float | None = None
+        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
     ) -> Commit:
         """`set`, to await."""
         return await wait_in_loop(self._set(transform, serializable=serializable, timeout=timeout))
 
-    async def _set(self, transform: Transform, *, serializable: bool, timeout: float | None) -> Commit:
+    async def _set(self, transform: Transform, *, serializable: bool, timeout: Timeout) -> Commit:
         session = self._space._session
-        deadline = time.monotonic() + (session.timeout if timeout is None else timeout)
+        limit = session.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
+        deadline, conflicts = time.monotonic() + limit, 0
         looks = callable(transform) and takes_second(transform, "views") != "none"
         origin = causes.here()
         known: dict[str, EventRecord] = {}
-        if callable(transform) and session.replica.newest(self._name) is None:
+        if callable(transform) and limit and session.replica.newest(self._name) is None:
             await on_io(session.fresh(deadline - time.monotonic()))  # another process may just have made it
         while True:
             cut = session.replica.cut() if looks or serializable else session.replica.cut_of(self._name)
             evaluation = Evaluation(self._name, self._space)
             new, viewed = self._evaluate(transform, cut, evaluation)
             record = cut.nodes.get(self._name)
-            if _holds(record, new) and all(each.record.id in known for each in evaluation.emitted):
+            body = checked_body(self._name, record, new)
+            check_viewed(cut, viewed)
+            if _holds(record, new, body) and all(each.record.id in known for each in evaluation.emitted):
                 return Commit(record or self._nothing(), record, unchanged_at=cut.position)
-            change = Change(self._name, new, self._body(new), cut, viewed if serializable else None, origin)
+            self._check_size(new, body)
+            if time.monotonic() >= deadline:
+                raise self._too_late(limit, conflicts)
+            change = Change(self._name, new, body, cut, viewed if serializable else None, origin)
             applied = await self._commit(change, deadline, evaluation.emitted, known)
             if applied is not None:
                 return Commit(*applied)
+            conflicts += 1
+
+    def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
+        why = (
+            f"other writers were faster, {conflicts:,} times"
+            if conflicts
+            else "it was over before the new state was computed; give a longer timeout"
+        )
+        return NotStoredError(
+            f'state.set of node "{self._name}": nothing was stored within the timeout of {limit:g} s: {why}'
+        )
 
     async def _commit(
         self,
@@ -202,13 +258,15 @@ class State(Shown, kind="state"):
             token = evaluating.set(evaluation)
             try:
                 new = evaluate(transform, state, views, node=self._name, revision=revision)
+            except Exception as error:
+                note_damage(self._name, record, error)
+                raise
             finally:
                 evaluating.reset(token)
             return new, frozenset(views._viewed)
         return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
 
-    def _body(self, state: FrozenDict) -> bytes:
-        body = dumps(state)
+    def _check_size(self, state: FrozenDict, body: bytes) -> None:
         limit = self._space._session.connection.max_payload - BODY_ROOM
         if len(body) > limit:
             path, size = biggest_part(state)
@@ -216,10 +274,9 @@ class State(Shown, kind="state"):
                 f'state.set of node "{self._name}": {len(body):,} bytes as JSON, and the server takes '
                 f"{limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several nodes"
             )
-        return body
 
     def _nothing(self) -> CommitRecord:
-        nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"")
+        nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
         nothing.known(EMPTY)
         return nothing
 
@@ -229,7 +286,9 @@ class State(Shown, kind="state"):
         cut = session.replica.cut_of(self._name)
         record = cut.nodes.get(self._name)
         if record is None or record.deleted:
-            change = Change(self._name, initial, self._body(initial), cut, origin=causes.here())
+            body = dumps(initial)
+            self._check_size(initial, body)
+            change = Change(self._name, initial, body, cut, origin=causes.here())
             await self._commit(change, time.monotonic() + session.timeout)
 
     async def _delete(self) -> Commit | None:
@@ -253,6 +312,8 @@ class State(Shown, kind="state"):
         ------
         HistoryGoneError
             That revision is not stored any more.
+        UnknownRevisionError
+            The node has not got that far.
 
         Examples
         --------
@@ -287,8 +348,7 @@ class State(Shown, kind="state"):
         return await wait_in_loop(self._history(limit))
 
     async def _history(self, limit: int | None) -> History:
-        if limit is not None and limit < 0:
-            raise ValueError(f"history: limit is {limit}; give 0 or more, or none for all")
+        limit = None if limit is None else arguments.count(limit, "history: limit")
         more = None if limit is None else limit + 1  # one more, to know what the first one changed
         stream = self._space._session.stream
         records = await on_io(history.commits(stream, self._name, limit=more))
@@ -311,6 +371,8 @@ class State(Shown, kind="state"):
         ------
         HistoryGoneError
             It is not stored any more.
+        UnknownRevisionError
+            The node has not got that far.
 
         Examples
         --------
@@ -327,8 +389,9 @@ class State(Shown, kind="state"):
 
     async def _at(self, when: Any) -> FrozenDict:
         session = self._space._session
-        if isinstance(when, int) and not isinstance(when, bool):
-            return (await on_io(self._at_revision(session, when))).state
+        if arguments.is_index(when):
+            revision = arguments.count(when, "at: revision")
+            return (await on_io(self._at_revision(session, revision))).state
         position = await on_io(position_of(session, when))
         newest = session.replica.newest(self._name)
         if newest is None or newest.sequence > position:
@@ -365,10 +428,12 @@ class State(Shown, kind="state"):
         Parameters
         ----------
         selector : callable or path, optional
-            Only the selected part; None where there is none.
+            Only the selected part; None where there is none, with a hint such as "nothing at tmp; there is
+            temp".
         render : callable, optional
-            ``render(value)`` returns text, or anything that a notebook can display. What it raises goes to
-            ``space.failures`` and is shown in place of the value.
+            ``render(value)`` returns text, or anything that a notebook can display. A plotly figure is drawn
+            in place and keeps its zoom. What it raises goes to ``space.failures`` and is shown in place of
+            the value.
 
         Returns
         -------
@@ -385,8 +450,15 @@ class State(Shown, kind="state"):
 
         return live_of_state(self, selector, render)
 
-    def wait_for(self, predicate: Callable[[FrozenDict], object], timeout: float = 10.0) -> FrozenDict:
+    def wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0) -> FrozenDict:
         """Wait until ``predicate(state)`` holds; returns that state, at once if it holds already.
+
+        Parameters
+        ----------
+        predicate : callable
+            A function of the frozen state.
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
 
         Raises
         ------
@@ -396,13 +468,18 @@ class State(Shown, kind="state"):
         refuse_on_handlers("state.wait_for()", "await state.await_for(...)")
         return wait_for(self._wait_for(predicate, timeout))
 
-    async def await_for(self, predicate: Callable[[FrozenDict], object], timeout: float = 10.0) -> FrozenDict:
+    async def await_for(
+        self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
+    ) -> FrozenDict:
         """`wait_for`, to await."""
         return await wait_in_loop(self._wait_for(predicate, timeout))
 
-    async def _wait_for(self, predicate: Callable[[FrozenDict], object], timeout: float) -> FrozenDict:
+    async def _wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout) -> FrozenDict:
+        if not callable(predicate):
+            raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
+        seconds = arguments.timeout(timeout, "wait_for: timeout")
         replica = self._space._session.replica
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + seconds
         while True:
             record = replica.newest(self._name)
             state = EMPTY if record is None else record.state
@@ -410,12 +487,14 @@ class State(Shown, kind="state"):
                 return state
             if not await on_io(replica.changed(self._name, record, deadline - time.monotonic())):
                 raise HappenTimeoutError(
-                    f'node "{self._name}": the condition did not hold within {timeout:g} s'
+                    f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )
 
 
-def _holds(record: CommitRecord | None, state: FrozenDict) -> bool:
+def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
     """Whether `state` is what is stored; never where another client stored what cannot be read."""
     if record is None or record.deleted:
         return not state
-    return record.readable and equal(record.state, state)
+    if not record.readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+        return False
+    return record.body == body or equal(record.state, state)

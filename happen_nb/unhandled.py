@@ -30,6 +30,8 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         The pattern that would most nearly have matched.
     """
 
+    _pickle = "pickle parts of its event, such as unhandled.event.payload"
+
     def __init__(self, space: Space, found: NotHandled) -> None:
         self._space = space
         self.event = Event(found.event, space)
@@ -77,6 +79,8 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
 
 class Unhandled(Listing[UnhandledEvent], kind="unhandled"):
     """The events that no handler handled, newest last; as of when it was asked for."""
+
+    _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
     def __init__(self, space: Space, found: Sequence[NotHandled]) -> None:
         self._items = [UnhandledEvent(space, each) for each in found]

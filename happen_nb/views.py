@@ -27,6 +27,8 @@ class View(Shown, kind="view"):
     'open'
     """
 
+    _pickle = "pickle view.get()"
+
     def __init__(self, name: str, views: Views) -> None:
         self.name = name
         self._views = views
@@ -63,6 +65,8 @@ class Views(Shown, Mapping[str, View], kind="views"):
     An attribute works too, and its ``_`` also finds ``-``: ``views.customer_service``. A node named like
     a method of mappings, as ``items`` is, is ``views["items"]`` only.
     """
+
+    _pickle = "pickle views.collect(...)"
 
     def __init__(self, space: Space, cut: Cut | None = None) -> None:
         self._space = space

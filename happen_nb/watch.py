@@ -32,6 +32,8 @@ class Watch(Shown, kind="watch"):
         Whether it is still called.
     """
 
+    _pickle = "call state.watch() in the other process"
+
     def __init__(self, node: Node, callback: Callable[[Commit], object]) -> None:
         if not callable(callback):
             raise TypeError(f"watch: {callback!r} is not callable; give a function of a commit")

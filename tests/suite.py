@@ -25,6 +25,7 @@ BROWSERS = str(os.cpu_count() or 1)  # each with a JupyterLab of its own
 PART_LIMIT = 1500.0  # seconds after which a part is ended: a hanging process must not hide the other parts
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
+NODE_PACKAGES = ("nodejs", "npm")
 NO_CHROMIUM = "no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM"
 NO_TESTS = 5  # pytest's exit code
 
@@ -75,13 +76,14 @@ def main() -> int:
 
 def run_all(other_pythons: list[str]) -> list[Outcome]:
     """Each part of the suite, one after the other: each keeps all cores busy."""
+    if not (shutil.which("node") and shutil.which("npm")):
+        install(NODE_PACKAGES)  # else the tests that need them say what is missing
     return [
         run_check("ruff check", "ruff", "check", "--quiet"),
         run_check("ruff format", "ruff", "format", "--check", "--quiet"),
         run_check("mypy", "mypy"),
         run_check("import direction", "lint-imports"),
-        run_pytest("doctests", DOCTESTS),
-        run_pytest("tests", TESTS),
+        run_pytest("tests and doctests", TESTS),
         run_pytest("notebooks", NOTEBOOKS),
         run_browser_tests(),
         *(run_pytest(f"core, {release_of(python)}", CORE, python) for python in other_pythons),
@@ -90,26 +92,24 @@ def run_all(other_pythons: list[str]) -> list[Outcome]:
 
 WITHOUT_NBVAL = ["-p", "no:nbval"]  # the plugin takes 3 s to import
 FILES_AT_ONCE = ["-n", WORKERS, "--dist=loadfile"]
-DOCTESTS = [*WITHOUT_NBVAL, "--doctest-modules", "happen_nb"]
-TESTS = [
-    *WITHOUT_NBVAL,
-    *FILES_AT_ONCE,
-    "tests",
-    "--ignore=tests/browser",
-    "--ignore=tests/notebooks",
+IN_THIS_ORDER = "--no-loadscope-reorder"  # otherwise files with few tests come last, however long they take
+DOCS = "tests/test_docs.py"
+HEAVY = [f"tests/{folder}" for folder in ("guarantees", "server", "accidents", "cli")]
+"""Kernels, kills and loads: they take longest, so they start first."""
+ELSEWHERE = ["tests/browser", "tests/notebooks"]
+"""Parts of their own."""
+LIGHT = [
+    path.relative_to(ROOT).as_posix()
+    for path in sorted((ROOT / "tests").iterdir())
+    if path.match("test_*.py") or any(path.rglob("test_*.py"))
 ]
-CORE = [  # what another Python could change
-    *DOCTESTS,
-    *TESTS,
-    "--ignore=tests/accidents",
-    "--ignore=tests/cli",
-    "--ignore=tests/guarantees",
-    "--ignore=tests/server",  # these: kernels, kills and loads
-    "--ignore=tests/test_docs.py",  # the same pages again
-]
+LIGHT = [path for path in LIGHT if path not in {DOCS, *HEAVY, *ELSEWHERE}]
+SIDE_BY_SIDE = [*WITHOUT_NBVAL, *FILES_AT_ONCE, IN_THIS_ORDER, "--doctest-modules"]
+TESTS = [*SIDE_BY_SIDE, DOCS, *HEAVY, *LIGHT, "happen_nb"]
+CORE = [*SIDE_BY_SIDE, *LIGHT, "happen_nb"]  # what another Python could change
 NOTEBOOKS = [
     *FILES_AT_ONCE,
-    "--no-loadscope-reorder",  # what takes longest first
+    IN_THIS_ORDER,  # what takes longest first
     *("-p", "tests.notebooks.nbval_follow"),
     "--nbval",
     "--nbval-current-env",
@@ -165,14 +165,19 @@ def run_browser_tests() -> Outcome:
     return Outcome("browser", ok=not IN_CI, note=f"NOT RUN, {NO_CHROMIUM}")
 
 
+def install(packages: tuple[str, ...]) -> None:
+    """Install the Debian packages that are missing, where that may be done."""
+    if is_root() and shutil.which("apt-get") and (missing := [p for p in packages if not has(p)]):
+        announce(f"installing {' '.join(missing)}")
+        limited(["apt-get", "update", "-qq"])
+        limited(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing])
+
+
 def find_chromium() -> str | None:
     """The Chromium that CHROMIUM names or that is on PATH, installed first where that may be done."""
     if chosen := os.environ.get("CHROMIUM"):
         return chosen
-    if is_root() and shutil.which("apt-get") and (missing := [p for p in DEBIAN_PACKAGES if not has(p)]):
-        announce(f"installing {' '.join(missing)}")
-        limited(["apt-get", "update", "-qq"])
-        limited(["apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing])
+    install(DEBIAN_PACKAGES)
     return next(filter(None, map(shutil.which, CHROMIUMS)), None)
 
 

@@ -154,6 +154,16 @@ def test_a_shim_without_a_python_behind_it_is_passed_over(run, tmp_path, monkeyp
     assert run.find_python("3.12") == str(real)
 
 
+def test_a_python_that_is_missing_is_passed_over_but_not_in_ci(run, monkeypatch, capsys):
+    monkeypatch.setattr(run, "find_python", lambda release: None)
+    monkeypatch.delenv("CI", raising=False)
+    assert run.also(["--all-pythons", "-k", "x"]) == ["-k", "x"]
+    assert "no Python 3.12 on this machine" in capsys.readouterr().err
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(SystemExit, match=r"no Python 3\.1\d on this machine"):
+        run.also(["--all-pythons"])
+
+
 def test_the_wheel_is_typed_and_holds_what_the_library_reads(wheel):
     shipped = {name for name in wheel.namelist() if not name.startswith("happen_nb-")}
     there = {

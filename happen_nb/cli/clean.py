@@ -99,7 +99,7 @@ def _clean_spaces(store: Path, options: argparse.Namespace) -> int:
     try:
         asyncio.run(_drop(server, names))
     finally:
-        server.close()
+        server.close(at_once=True)
     tell(f"removed {', '.join(names)}")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from importlib.util import find_spec
@@ -46,11 +47,17 @@ def _run(options: argparse.Namespace, for_jupyter: list[str]) -> int:
     from jupyterlab.labapp import LabApp
 
     _prefer_this_python()
+    logging.getLogger("tornado.general").addFilter(_tells_something)
     server = LabApp.initialize_server(argv=[*_jupyter_options(options, folder), *for_jupyter])
     if options.no_browser:
         server.io_loop.add_callback(_print_url, server)  # runs when it listens
     server.start()
     return 0
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    """Leave out a warning that means nothing: jupyter_server gives tornado milliseconds for seconds."""
+    return "websocket_ping_timeout" not in record.getMessage()
 
 
 def _print_url(server: ServerApp) -> None:

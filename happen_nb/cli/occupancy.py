@@ -12,8 +12,8 @@ from pathlib import Path
 from happen_nb.journal.connection import Connection
 from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.presence import Attendance, attendance
-from happen_nb.journal.server.removal import FOREGROUND
 from happen_nb.journal.server.supervision import lock
+from happen_nb.journal.server.supervision.belongings import FOREGROUND
 from happen_nb.journal.server.supervision.hints import in_use_elsewhere
 from happen_nb.journal.server.supervision.main import GRACE
 from happen_nb.journal.server.survey import Survey, survey
@@ -63,9 +63,20 @@ def occupied(store: Path) -> tuple[Survey, str]:
     """
     found = survey(store)
     there = people(attendance_of(found))
-    if not there:
+    if not there and not _is_kept_running(store):
         found = at_rest(store)
     return found, describe(found, there) if found.held else ""
+
+
+def _is_kept_running(store: Path) -> bool:
+    """Whether ``happen server`` runs on a store."""
+    try:
+        held = lock.try_take(str(store / FOREGROUND), make=False)
+    except OSError:
+        return False
+    if held is not None:
+        os.close(held)
+    return held is None
 
 
 def at_rest(store: Path, seconds: float = PATIENCE) -> Survey:

@@ -21,7 +21,8 @@ from happen_nb.cli.parsing import (
 from happen_nb.errors import HappenError
 from happen_nb.journal.server import NatsServer, join
 from happen_nb.journal.server.spawn import find_nats_server, version_of
-from happen_nb.journal.server.store import FOLDER, is_read_only, prepare_store
+from happen_nb.journal.server.store import is_read_only, prepare_store
+from happen_nb.journal.server.supervision.belongings import FOLDER
 from happen_nb.journal.server.supervision.hints import NAME as HINTS
 from happen_nb.journal.server.survey import survey
 
@@ -112,7 +113,7 @@ def _introduce(server: NatsServer, store: Path, *, show_token: bool) -> None:
 def _end(server: NatsServer, store: Path) -> None:
     """Leave; and wait until nothing runs any more, unless others are there."""
     there = _others(store)
-    server.close()
+    server.close(at_once=True)
     if there:
         tell(f"left; the server runs on until these have left too: {there}")
         return

@@ -213,6 +213,8 @@ class Receipt(Protocol):
     @property
     def unhandled(self) -> int: ...
     @property
+    def nearest(self) -> str | None: ...
+    @property
     def repeated(self) -> int: ...
     @property
     def replaced(self) -> int: ...
@@ -250,8 +252,8 @@ class History(Sized[Commit], Protocol):
     def truncated(self) -> bool: ...
 
 
-class Journal(Sized[Commit], Protocol):
-    """Stored commits of all nodes, newest last."""
+class Journal(Sized[Commit | Event], Protocol):
+    """Stored commits and events of a space in their total order, newest last."""
 
     @property
     def space(self) -> str: ...

@@ -38,6 +38,9 @@ _PAGES: Final[dict[str, Callable[[Any], Page]]] = {
     "registration": events.registration,
     "verdict": lambda x: verdicts.verdict(x, Budget()),
     "value": lambda x: pages.value(x, Budget()),
+    "frozen": lambda x: pages.frozen(x, Budget()),
+    "diff": lambda x: pages.diff(x, Budget()),
+    "change": lambda x: pages.change(x, Budget()),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 
 from happen_nb.display import _protocols as shown
@@ -26,6 +26,8 @@ from happen_nb.display.page import (
 )
 from happen_nb.display.spans import Line, Span, count, cut_middle, function, name
 from happen_nb.display.tree import Budget, tree
+from happen_nb.model.moments import to_utc
+from happen_nb.model.nearness import near_miss
 
 NEWEST = 20
 """How many of the newest events a table shows."""
@@ -35,6 +37,7 @@ HANDLERS = 20
 
 _PAYLOAD = 60  # columns of a payload in a table, or beside which it becomes a tree
 _ALL = "**"
+_LOST = "owner died"  # the reason of an event that should have been handled
 
 _Item = TypeVar("_Item")
 
@@ -83,7 +86,7 @@ def events(x: shown.Events, budget: Budget) -> Page:
     share = budget.share(NEWEST)
     return Page(
         Heading("Events of", name(x.space), tuple(parts)),
-        _newest(x, _EVENTS, lambda each: _event_row(each, replace(share))),
+        newest(x, _EVENTS, lambda each: _event_row(each, replace(share))),
     )
 
 
@@ -91,12 +94,12 @@ def unhandled(x: shown.Sized[shown.Unhandled]) -> Page:
     """The newest events that nobody took, and why."""
     if not len(x):
         return Page(Heading("No unhandled events"))
-    return Page(Heading(count(len(x), "unhandled event")), _newest(x, _UNHANDLED, _unhandled_row))
+    return Page(Heading(count(len(x), "unhandled event")), newest(x, _UNHANDLED, _unhandled_row))
 
 
 def unhandled_event(x: shown.Unhandled, budget: Budget) -> Page:
     """An event that nobody took, why, and what nearly would have."""
-    said, parts = x.event, [_from_to(x.event.sender, x.event.target), _reason(x.reason)]
+    said, parts = x.event, [_from_to(x.event.sender, x.event.target), reason(x)]
     if x.nearest is not None:
         parts.append((Span("nearest pattern "), Span(name(x.nearest), "str")))
     parts.append(when(said.time, zone=True))
@@ -132,16 +135,15 @@ def _from_to(sender: str, target: str | None) -> Line:
     return Span(name(sender), "plain"), Span(" → "), to
 
 
-def _reason(reason: str) -> Line:
-    return (Span(name(reason), "err"),)
+def reason(x: shown.Unhandled) -> Line:
+    """Why nobody took it; that is an error where something has gone wrong, as where a pattern has a typo."""
+    wrong = x.reason == _LOST or (x.nearest is not None and near_miss(x.event.type, [x.nearest]) is not None)
+    return (Span(name(x.reason), "err" if wrong else "plain"),)
 
 
 def iso(moment: datetime) -> str:
-    """A moment in UTC; one without a zone, or at the end of all times, as its sender wrote it."""
-    try:
-        known = moment if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError:
-        known = moment
+    """A moment in UTC; one without a zone as its sender wrote it."""
+    known = moment if moment.tzinfo is None else to_utc(moment)
     return known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -152,9 +154,10 @@ def _payload(payload: object, budget: Budget) -> tuple[Block, ...]:
     return (tree(payload, budget) if line is None else Note(line),)
 
 
-def _newest(
+def newest(
     x: shown.Sized[_Item], columns: Sequence[Column], row: Callable[[_Item], tuple[Cell, ...]]
 ) -> tuple[Table, ...]:
+    """A table of the newest items, which says how many are older."""
     older = max(0, len(x) - NEWEST)
     rows = [row(x[index]) for index in range(older, len(x))]
     return (table(columns, rows, f"… {older:,} older" if older else "", more_first=True),) if rows else ()
@@ -166,19 +169,19 @@ def _event_row(x: shown.Event, budget: Budget) -> tuple[Cell, ...]:
         Cell(when(x.time)),
         Cell(occurred),
         Cell((Span(name(x.sender), "plain"),)),
-        _name_cell(x.target),
-        _type_cell(x.type),
-        _payload_cell(x.payload, budget),
+        name_cell(x.target),
+        type_cell(x.type),
+        payload_cell(x.payload, budget),
     )
 
 
 def _unhandled_row(x: shown.Unhandled) -> tuple[Cell, ...]:
     return (
         Cell(when(x.event.time)),
-        _type_cell(x.event.type),
+        type_cell(x.event.type),
         Cell((Span(name(x.event.sender), "plain"),)),
-        _name_cell(x.event.target),
-        Cell(_reason(x.reason)),
+        name_cell(x.event.target),
+        Cell(reason(x)),
         Cell((Span(name(x.nearest), "str"),) if x.nearest is not None else ()),
     )
 
@@ -203,15 +206,18 @@ def _handler_line(x: shown.Registration) -> Line:
     )
 
 
-def _type_cell(type: str) -> Cell:
+def type_cell(type: str) -> Cell:
+    """The type of an event."""
     return Cell((Span(cut_middle(type, _PAYLOAD), "name"),))
 
 
-def _name_cell(text: str | None) -> Cell:
+def name_cell(text: str | None) -> Cell:
+    """A name, if there is one."""
     return Cell(() if text is None else (Span(name(text), "plain"),))
 
 
-def _payload_cell(payload: object, budget: Budget) -> Cell:
+def payload_cell(payload: object, budget: Budget) -> Cell:
+    """A payload in a line; if it is cut, HTML folds more of it below."""
     if payload is None:
         return Cell()
     whole = fits(payload, _PAYLOAD)

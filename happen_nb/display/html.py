@@ -5,7 +5,7 @@ Without the style (where a front end removes it) lists, tables and folds still r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -99,7 +99,7 @@ def history(x: shown.History) -> str:
 
 
 def journal(x: shown.Journal) -> str:
-    """The commits of a space: the newest, a line each."""
+    """The commits and events of a space: the newest, a line each."""
     return render(pages.journal(x, Budget()))
 
 
@@ -206,6 +206,21 @@ def verdict(x: shown.Verdict) -> str:
 def value(x: object) -> str:
     """A state or a part of one."""
     return render(pages.value(x, Budget()))
+
+
+def frozen(x: object) -> str:
+    """A frozen value: a mapping as the tree that its node shows."""
+    return render(pages.frozen(x, Budget()))
+
+
+def diff(x: Sequence[shown.Change]) -> str:
+    """The changes of a commit."""
+    return render(pages.diff(x, Budget()))
+
+
+def change(x: shown.Change) -> str:
+    """One of the changes of a commit."""
+    return render(pages.change(x, Budget()))
 
 
 def _text(text: str) -> str:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb.display import _protocols as shown
 from happen_nb.display.changes import changes, in_a_line
-from happen_nb.display.events import handler_outline
+from happen_nb.display.events import NEWEST, handler_outline, name_cell, newest, payload_cell, type_cell
 from happen_nb.display.inline import fits, summary
 from happen_nb.display.page import Block, Cell, Column, Heading, Note, Page, more, part, table, when
 from happen_nb.display.spans import Line, Span, byte_count, count, function, name, one_line
 from happen_nb.display.tree import Budget, tree
 from happen_nb.errors import ClosedError, HappenError
 
-COMMITS = 20
-"""How many of the newest commits a history shows."""
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 NODES = 30
 """How many nodes a table shows."""
@@ -53,6 +53,21 @@ def value(x: object, budget: Budget) -> Page:
     return Page(None, (tree(x, budget) if line is None else Note(line),))
 
 
+def frozen(x: object, budget: Budget) -> Page:
+    """A frozen value: a mapping as the tree that its node shows, anything else as a `value`."""
+    return Page(None, (tree(x, budget),)) if isinstance(x, dict) else value(x, budget)
+
+
+def diff(x: Sequence[shown.Change], budget: Budget) -> Page:
+    """The changes of a commit."""
+    return Page(None, (changes(x, budget) if x else Note(part("no change")),))
+
+
+def change(x: shown.Change, budget: Budget) -> Page:
+    """One of the changes of a commit."""
+    return diff((x,), budget)
+
+
 def commit(x: shown.Commit, budget: Budget) -> Page:
     """What a commit changed."""
     parts = [part(f"revision {x.revision:,}")]
@@ -69,13 +84,17 @@ def history(x: shown.History, budget: Budget) -> Page:
     parts = [part(count(len(x), "commit"))]
     if x.truncated:
         parts.append(part("older ones are gone"))
-    return Page(Heading("History of", name(x.node), tuple(parts)), _commits(x, budget, nodes=False))
+    return Page(Heading("History of", name(x.node), tuple(parts)), _commits(x, budget))
 
 
 def journal(x: shown.Journal, budget: Budget) -> Page:
-    """The newest commits of a space."""
-    heading = Heading("Journal of", name(x.space), (part(count(len(x), "commit")),))
-    return Page(heading, _commits(x, budget, nodes=True))
+    """The newest commits and events of a space, in one table."""
+    events = sum(_is_event(x[index]) for index in range(len(x)))
+    counts = [(len(x) - events, "commit"), (events, "event")]
+    parts = [part(count(number, noun)) for number, noun in counts if number]
+    share = budget.share(NEWEST)
+    heading = Heading("Journal of", name(x.space), tuple(parts or [part("empty")]))
+    return Page(heading, newest(x, _JOURNAL, lambda each: _journal_row(each, replace(share))))
 
 
 def views(x: shown.Views) -> Page:
@@ -142,11 +161,18 @@ def spaces(x: shown.Sized[shown.SpaceInfo]) -> Page:
 _NO_NODES: Final = 'no nodes yet: create_node("orders") makes one'
 _STATES: Final = (Column("node"), Column("here"), Column("revision", right=True), Column("state"))
 _COMMITS: Final = (
-    Column("node"),
     Column("revision", right=True),
     Column("time (UTC)", time=True),
     Column("by"),
     Column("changes"),
+)
+_JOURNAL: Final = (
+    Column("time (UTC)", time=True),
+    Column("node"),
+    Column("target"),
+    Column("commit or event"),
+    Column("by"),
+    Column("changes or payload"),
 )
 _SPACES: Final = (
     Column("space"),
@@ -178,27 +204,46 @@ def _error(error: HappenError) -> Note:
 def _difference(x: shown.Commit, budget: Budget) -> Block:
     if not x.changed:
         return Note(part("no change"))
-    diff = _attempt(lambda: changes(x.diff, budget))
-    return _error(diff) if isinstance(diff, HappenError) else diff
+    made = _attempt(lambda: changes(x.diff, budget))
+    return _error(made) if isinstance(made, HappenError) else made
 
 
-def _commits(x: shown.Sized[shown.Commit], budget: Budget, *, nodes: bool) -> tuple[Block, ...]:
-    older = max(0, len(x) - COMMITS)
-    share = budget.share(COMMITS)
-    rows = [_commit_row(x[index], replace(share), nodes=nodes) for index in range(older, len(x))]
-    if not rows:
-        return ()
-    return (table(_COMMITS, rows, f"… {older:,} older" if older else "", more_first=True),)
+def _commits(x: shown.Sized[shown.Commit], budget: Budget) -> tuple[Block, ...]:
+    share = budget.share(NEWEST)
+    return newest(x, _COMMITS, lambda each: _commit_row(each, replace(share)))
 
 
-def _commit_row(x: shown.Commit, budget: Budget, *, nodes: bool) -> tuple[Cell, ...]:
+def _commit_row(x: shown.Commit, budget: Budget) -> tuple[Cell, ...]:
     return (
-        Cell((Span(name(x.node), "name"),) if nodes else ()),
         Cell((Span(f"{x.revision:,}", "plain"),)),
         Cell(when(x.time)),
-        Cell((Span(name(x.by), "plain"),) if x.by is not None else ()),
+        name_cell(x.by),
         _changes_cell(x, budget),
     )
+
+
+def _journal_row(x: shown.Commit | shown.Event, budget: Budget) -> tuple[Cell, ...]:
+    if _is_event(x):
+        return (
+            Cell(when(x.time)),
+            Cell((Span(name(x.sender), "name"),)),
+            name_cell(x.target),
+            type_cell(x.type),
+            Cell(),
+            payload_cell(x.payload, budget),
+        )
+    return (
+        Cell(when(x.time)),
+        Cell((Span(name(x.node), "name"),)),
+        Cell(),
+        Cell((Span(f"revision {x.revision:,}", "plain"),)),
+        name_cell(x.by),
+        _changes_cell(x, budget),
+    )
+
+
+def _is_event(x: shown.Commit | shown.Event) -> TypeIs[shown.Event]:
+    return hasattr(x, "payload")
 
 
 def _changes_cell(x: shown.Commit, budget: Budget) -> Cell:
@@ -206,13 +251,13 @@ def _changes_cell(x: shown.Commit, budget: Budget) -> Cell:
         return Cell((Span("deleted", "del"),))
     if not x.changed:
         return Cell(part("no change"))
-    diff = _attempt(lambda: x.diff)
-    if isinstance(diff, HappenError):
-        return Cell((Span(one_line(str(diff), _SUMMARY), "err"),))
-    line, whole = in_a_line(diff, _SUMMARY)
+    made = _attempt(lambda: x.diff)
+    if isinstance(made, HappenError):
+        return Cell((Span(one_line(str(made), _SUMMARY), "err"),))
+    line, whole = in_a_line(made, _SUMMARY)
     if whole or not budget.folds:
         return Cell(line)
-    folded = changes(diff, budget, limit=_CHANGES)
+    folded = changes(made, budget, limit=_CHANGES)
     return Cell(line, folded if folded.rows else None)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from happen_nb.display import _protocols as shown
 from happen_nb.display.page import Note, Page
-from happen_nb.display.spans import Line, Span, count, one_line
+from happen_nb.display.spans import Line, Span, count, name, one_line
 from happen_nb.display.traces import SHOWN, outline
 from happen_nb.display.tree import Budget
 
@@ -26,8 +26,14 @@ def _line(x: shown.Receipt) -> Line:
     parts: list[Span] = [Span(count(x.events, "event"), "plain")] if x.events else []
     parts += [Span(count(x.commits, "commit"), "plain")] if x.commits else []
     parts += [Span(count(x.failures, "failure"), "err")] if x.failures else []
-    parts += [Span(f"{x.unhandled:,} unhandled", "err")] if x.unhandled else []
+    parts += [Span(_unhandled(x), "plain" if x.nearest is None else "err")] if x.unhandled else []
     parts += [Span(f"{x.repeated:,} stored before", "plain")] if x.repeated else []
     parts += [Span(f"{count(x.replaced, 'registration')} replaced", "plain")] if x.replaced else []
     parts += [Span(one_line(x.note, _ROOM))] if x.note else []
     return tuple(span for each in parts for span in (Span(", "), each))[1:]
+
+
+def _unhandled(x: shown.Receipt) -> str:
+    """How many were handled by nobody; with the pattern that one of them has missed by a typo."""
+    near = "" if x.nearest is None else f" (nearly matches {name(x.nearest)})"
+    return f"{x.unhandled:,} unhandled{near}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from happen_nb.display import _protocols as shown
@@ -13,6 +13,8 @@ from happen_nb.display import receipts as _receipts
 from happen_nb.display import replies as _replies
 from happen_nb.display import traces as _traces
 from happen_nb.display import verdicts as _verdicts
+from happen_nb.display.changes import in_a_line
+from happen_nb.display.inline import fits, summary
 from happen_nb.display.page import Block, Code, Column, Heading, Outline, Page, Table
 from happen_nb.display.spans import TIMES, Line, columns, plain, spoken
 from happen_nb.display.tree import WIDTH, Budget, Row
@@ -58,7 +60,7 @@ def history(x: shown.History) -> str:
 
 
 def journal(x: shown.Journal) -> str:
-    """The commits of a space: the newest, a line each."""
+    """The commits and events of a space: the newest, a line each."""
     return render(pages.journal(x, _budget()))
 
 
@@ -171,6 +173,41 @@ def value(x: object) -> str:
     {stock: 7, tags: ["new", "blue"]}
     """
     return render(pages.value(x, _budget()))
+
+
+def frozen(x: object) -> str:
+    """A frozen value: a mapping as the tree that its node shows.
+
+    Examples
+    --------
+    >>> print(frozen({"stock": 7, "tags": ["new", "blue"]}))
+    stock  7
+    tags   ["new", "blue"]
+    """
+    return render(pages.frozen(x, _budget()))
+
+
+def diff(x: Sequence[shown.Change]) -> str:
+    """The changes of a commit."""
+    return render(pages.diff(x, _budget()))
+
+
+def change(x: shown.Change) -> str:
+    """One of the changes of a commit."""
+    return render(pages.change(x, _budget()))
+
+
+def nested(x: object, kind: str) -> str:
+    """A frozen value, diff or change in one line, inside something that is not ours.
+
+    Examples
+    --------
+    >>> nested({"stock": 7}, "frozen"), nested({"orders": {str(n): n for n in range(999)}}, "frozen")
+    ("{'stock': 7}", '{orders: {999 keys}}')
+    """
+    if kind == "frozen":
+        return repr(x) if fits(x, WIDTH) is not None else plain(summary(x, WIDTH))
+    return plain(in_a_line(x if isinstance(x, tuple) else (x,), WIDTH)[0])
 
 
 def _budget() -> Budget:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from happen_nb.errors import TooLargeError
 from happen_nb.journal.connection import server_error
-from happen_nb.journal.wire import batch
+from happen_nb.journal.wire import EXPECTED_SUBJECT, MOST_MESSAGES, batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 WRONG_LAST_SEQUENCE = 10071
 BATCH_LOST = 10176
 """The server has forgotten the beginning of a batch (a new leader, or a lost connection)."""
-MAX_BATCH = 1000
-"""Messages in a batch that the server takes."""
 
 
 class RefusedError(Exception):
@@ -93,15 +92,21 @@ async def store(
     ------
     RefusedError
         The expectation of one of them did not hold.
+    TooLargeError
+        There are more messages than one batch may have, or one is too large; nothing was sent.
     ServerError
         The server cannot store it.
     """
+    if len(messages) > MOST_MESSAGES:
+        raise _too_many(messages, what)
     loop = asyncio.get_running_loop()
     began = loop.time()
     resent = False
 
     def as_sent() -> list[Message]:
-        guarded = [resend.guard, *messages] if resent and resend is not None else list(messages)
+        guarded = list(messages)
+        if resent and resend is not None and len(messages) < MOST_MESSAGES:
+            guarded.insert(0, resend.guard)
         return guarded if len(guarded) == 1 else batch(guarded, secrets.token_hex(8))
 
     def again() -> list[Message]:
@@ -124,3 +129,16 @@ async def store(
             return int(result["seq"])
         if code != BATCH_LOST:  # of a lost batch nothing was stored: it is sent as a new one
             raise server_error(what, result["error"])
+
+
+def _too_many(messages: Sequence[Message], what: str) -> TooLargeError:
+    guards = sum(EXPECTED_SUBJECT in message.headers and not message.body for message in messages)
+    advice = (
+        "emit fewer events in one transform, put several into one payload, or broadcast them after the set"
+    )
+    if guards > len(messages) // 2:
+        advice = "view fewer nodes in a serializable transform, or commit it without serializable=True"
+    return TooLargeError(
+        f"{what}: {len(messages):,} messages in one batch, {guards:,} of them guards of viewed nodes; "
+        f"a server takes at most {MOST_MESSAGES} (fewer than 1,000). Nothing was stored; {advice}"
+    )

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 log = logging.getLogger("happen_nb")
 
@@ -85,6 +86,27 @@ class NatsClient(Client):
             except (RuntimeError, AttributeError, OSError) as error:  # the transport is being replaced
                 log.debug("ping: %s", error)
                 return
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        """Build a message as nats-py does, also for subjects that are not UTF-8: any client may use them."""
+        return Msg(
+            _client=self,
+            subject=subject.decode(errors="replace"),
+            reply=reply.decode(errors="replace"),
+            data=data,
+            headers=headers,
+            _sid=sid,
+        )
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        """Read headers as nats-py does; an invalid block, which any client may send, counts as none."""
+        try:
+            return await super()._process_headers(headers)
+        except (ValueError, IndexError) as error:
+            log.info("the headers of a message cannot be read: %s", error)
+            return None
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

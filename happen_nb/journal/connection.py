@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import re
 import secrets
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,9 @@ Answer = Msg
 
 OLDEST_SERVER = (2, 12)
 """The first nats-server with atomic batches and a time to live per message."""
+NAME = "happen_nb"
+"""Begins the name of every connection on the server."""
+_PROCESS = secrets.token_hex(3)
 RECONNECT_WAIT: Any = 0.05  # nats-py says int, and sleeps any number of seconds
 SECURE = ("tls", "wss")
 HEADERS = 66_000
@@ -59,8 +64,15 @@ GONE_AFTER = 0.2
 """Seconds of "no responders" after which we ask whether the stream still exists."""
 MOVE_SECONDS = 5.0
 """Seconds without an answer after which a client of a cluster goes to another server."""
+SEQUENCE = "Nats-Sequence"
+"""A header of each stored message that is the answer to a direct get."""
 _AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
 """JetStream, or the expected sequence of a subject, is not available for the moment."""
+
+
+def process_name() -> str:
+    """The name of this process's connections on the server: for people, and unlike any other process's."""
+    return f"{NAME} process {os.getpid()} on {socket.gethostname()} [{_PROCESS}]"
 
 
 @dataclass(eq=False, slots=True)
@@ -99,6 +111,8 @@ class Connection:
         self._moved_at = 0.0
         self.is_gone: Callable[[], Awaitable[str | None]] | None = None
         """Asked when nobody answers: returns what to report if the stream no longer exists."""
+        self.diagnose: Callable[[], str | None] | None = None
+        """Returns why a call may have no answer, for a person; None if nothing is known."""
         self._closed = False
 
     @classmethod
@@ -149,7 +163,7 @@ class Connection:
         connecting = self._client.connect(
             servers=random.sample(self.servers, len(self.servers)),
             dont_randomize=True,  # it takes one after the other, so never the one again that it has left
-            name="happen_nb",
+            name=process_name(),
             error_cb=on_error,
             reconnected_cb=on_reconnect,
             connect_timeout=1,
@@ -216,6 +230,19 @@ class Connection:
         version = self._client.connected_server_version
         return f"{version.major}.{version.minor}.{version.patch}"
 
+    @property
+    def server_id(self) -> str:
+        """The cluster that it is connected to now, or the id of the server, which is new at each start."""
+        info = self._client._server_info
+        return str(info.get("cluster") or info["server_id"])
+
+    async def wait_connected(self, timeout: float) -> bool:
+        """Wait until the connection is up; False if that takes longer than `timeout` seconds."""
+        deadline = self._loop.time() + timeout
+        while not self.connected and self._loop.time() < deadline:  # noqa: ASYNC110 - nats-py has no event
+            await asyncio.sleep(RECONNECT_WAIT / 5)
+        return self.connected
+
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back."""
         self._reconnected.append(callback)
@@ -231,10 +258,12 @@ class Connection:
         except (nats.errors.Error, OSError) as error:
             log.debug("unsubscribe: %s", error)
 
-    async def publish(self, subject: str, body: bytes = b"", *, reply: str = "") -> None:
+    async def publish(
+        self, subject: str, body: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
+    ) -> None:
         """Send a message that nobody stores; nothing happens while the connection is away."""
         if self.connected:
-            await self._client.publish(subject, body, reply=reply)
+            await self._client.publish(subject, body, reply=reply, headers=headers)
 
     async def request(self, subject: str, body: bytes, *, timeout: float) -> bytes | None:
         """Ask who listens on a subject, once: None if nobody does, empty if no answer comes in time."""
@@ -377,12 +406,17 @@ class Connection:
         """Fail what has no time left, and see to what has no answer yet."""
         self._timer = None
         now = self._loop.time()
+        overdue = any(call.due <= now and not call.future.done() for call in self._calls.values())
+        reason = self.diagnosis() if overdue else None
         late: list[_Call] = []
         for call in self._calls.values():
             if call.future.done():
                 continue
             if call.deadline <= now:
                 call.future.set_exception(self._timed_out(call))
+                continue
+            if call.due <= now and reason:
+                call.future.set_exception(self._unanswered(call, reason))
                 continue
             if call.due <= now:
                 late.append(call)
@@ -433,9 +467,18 @@ class Connection:
         if not call.sent:
             return NotStoredError(f"{call.what}: no connection to {where} in time; nothing was stored")
         state = "does not answer" if self.connected else "is not connected"
+        return self._unanswered(call, f"{where} {state} in time")
+
+    def _unanswered(self, call: _Call, reason: str) -> Exception:
+        if not call.sent:
+            return NotStoredError(f"{call.what}: {reason}; nothing was stored")
         return OutcomeUnknownError(
-            f"{call.what}: {where} {state} in time; whether it was stored is not known, read it to see"
+            f"{call.what}: {reason}; whether it was stored is not known, read it to see"
         )
+
+    def diagnosis(self) -> str | None:
+        """Why a call may have no answer, as far as it is known."""
+        return self.diagnose() if self.diagnose is not None else None
 
     async def _answered(self, answer: Msg) -> None:
         token = answer.subject[len(self._inbox) :]
@@ -497,8 +540,8 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def _ask_again(answer: Msg) -> bool:
-    if answer.headers:
-        return answer.headers.get("Status") == "503"
+    if answer.headers:  # a stored message may have any header, and then it has its sequence too
+        return answer.headers.get("Status") == "503" and SEQUENCE not in answer.headers
     return any(code in answer.data for code in _AGAIN_CODES)
 
 

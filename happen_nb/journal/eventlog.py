@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from happen_nb.journal.handlings import Handled
 from happen_nb.journal.read import direct
-from happen_nb.journal.wire import UNREAD, Handled, Message
+from happen_nb.journal.wire import UNREAD, Message
 from happen_nb.model.commits import CommitRecord, EventRecord
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ async def between(stream: Stream, start: int, end: int) -> list[EventRecord]:
     subjects = stream.subjects
     own = await _read(stream, subjects.events, start, end)
     commits = await _read(stream, subjects.states, start, end, headers_only=True)
-    records = [record for item in (*own, *commits) for record in _told(stream.decode(item))]
+    records = [record for item in (*own, *commits) for record in entries_of(stream.decode(item))]
     events = [record for record in records if isinstance(record, EventRecord)]
     return sorted(events, key=lambda record: record.position)
 
@@ -115,12 +116,12 @@ async def entries(stream: Stream, start: int, end: int) -> list[Entry]:
     """
     found: list[Entry] = []
     for item in await _read(stream, ">", start, end, headers_only=True):
-        found += _told(stream.head(item))
+        found += entries_of(stream.head(item))
     return found
 
 
-def _told(item: Item) -> tuple[Entry, ...]:
-    """The commit or event that a message is, and the events that ride on it."""
+def entries_of(item: Item) -> tuple[Entry, ...]:
+    """The commit or event that a message is, then the events that it carries."""
     if isinstance(item, CommitRecord):
         return (item, *item.events)
     return (item,) if isinstance(item, EventRecord) else ()
@@ -143,7 +144,7 @@ async def whole(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecor
 async def at_each(stream: Stream, sequences: Iterable[int]) -> list[EventRecord]:
     """The events at some sequences, asked for side by side."""
     items = await asyncio.gather(*(_at(stream, sequence) for sequence in sequences))
-    records = [record for item in items if item is not None for record in _told(stream.decode(item))]
+    records = [record for item in items if item is not None for record in entries_of(stream.decode(item))]
     return [record for record in records if isinstance(record, EventRecord)]
 
 

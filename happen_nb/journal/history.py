@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from happen_nb.errors import HistoryGoneError
+from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 from happen_nb.journal.read import direct
 from happen_nb.journal.wire import Message
 from happen_nb.model.commits import CommitRecord, revision_after
+from happen_nb.model.moments import to_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +27,9 @@ TOGETHER = 250
 """Nodes that are asked for in one request; a server gives an answer for 1,024 at most."""
 BRIEF = 1.0
 """Seconds to wait for all its answers: who is not among them can be asked for one by one."""
+EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
-"""Servers count ns in 64 bits, which end in 2262; what is asked for after this is asked for here."""
+"""Servers count ns in 64 bits, from 1677 to 2262; what is asked for beyond these is asked for here."""
 
 
 async def commits(
@@ -91,20 +93,19 @@ async def at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
     ------
     HistoryGoneError
         It was trimmed.
-    ValueError
-        There is no such revision, or not yet.
+    UnknownRevisionError
+        The node has not got that far.
     """
-    if revision < 0:
-        raise ValueError(f'node "{node}" has no revision {revision}; its first commit makes revision 1')
     heads = _number(await stream.read(stream.subjects.state(node), headers_only=True), stream)
     for record in heads:
         if record.revision == revision:
             found = await stream.read(stream.subjects.state(node), start=record.sequence, limit=1)
             return next(iter(_number(found, stream, {node: _before(record)})))
     if heads and revision > heads[-1].revision:
-        raise ValueError(f'node "{node}" has no revision {revision} yet; its newest is {heads[-1].revision}')
+        newest = heads[-1].revision
+        raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; its newest is {newest}')
     if not heads and not await _cleared_after(stream, 0):
-        raise ValueError(f'node "{node}" has no revision {revision} yet; it has no commits')
+        raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; it has no commits')
     oldest = f"the oldest is {heads[0].revision}" if heads else "the space was cleared"
     raise HistoryGoneError(f'node "{node}": revision {revision} is not stored any more; {oldest}')
 
@@ -216,10 +217,16 @@ async def before_each(stream: Stream, records: Sequence[CommitRecord]) -> dict[s
     """What each node was before the first of its `records`, where that is stored."""
     first: dict[str, CommitRecord] = {}
     for record in records:
-        first.setdefault(record.node, record)
+        if record.node not in first:
+            first[record.node] = record
+    wanted = {name: record for name, record in first.items() if record.revision > 1}
     found: dict[str, CommitRecord] = {}
-    for name, record in first.items():
-        if record.revision > 1:
+    if len(wanted) > 1:  # one request for all, where nothing of them lies between
+        begin = min(record.sequence for record in wanted.values())
+        there = await many_at_position(stream, list(wanted), begin - 1)
+        found = {name: each for name, each in there.items() if each.revision == wanted[name].revision - 1}
+    for name, record in wanted.items():
+        if name not in found:
             with contextlib.suppress(HistoryGoneError):  # it was trimmed: the commit says so itself
                 before = await at_position(stream, name, record.sequence - 1)
                 found |= {} if before is None else {name: before}
@@ -241,7 +248,7 @@ async def _cleared_after(stream: Stream, position: int) -> bool:
 
 async def position_at(stream: Stream, moment: datetime) -> int:
     """The sequence of the last message stored at or before a moment, which is a whole microsecond."""
-    moment = min(moment.astimezone(UTC), LATEST)
+    moment = min(max(to_utc(moment), EARLIEST), LATEST)
     after = moment + timedelta(microseconds=1)
     start = after.isoformat().replace("+00:00", "Z")
     _, last = await stream.bounds()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import orjson
 
 from happen_nb.errors import HappenTimeoutError
-from happen_nb.journal.connection import server_error
+from happen_nb.journal.connection import SEQUENCE, server_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +32,8 @@ LOOK = 0.25
 SPARE = 8
 """Messages that a pull asks for beyond the wanted ones: barriers may be among them."""
 
+DELIVERED = "$JS.ACK."
+"""Begins the reply subject of each stored message, whatever headers its writer gave it."""
 PLAIN_TOKENS = 9
 """Tokens of a reply subject without a domain."""
 
@@ -73,10 +75,10 @@ def stored(message: Msg) -> Stored:
 def direct(answer: Msg) -> Stored | None:
     """What a direct get gives; None if there is no such message."""
     headers = answer.headers or {}
-    if "Status" in headers:
+    if SEQUENCE not in headers:
         return None
     time = round(parse_time(headers["Nats-Time-Stamp"]).timestamp() * 1e6) * 1000
-    sequence = int(headers["Nats-Sequence"])
+    sequence = int(headers[SEQUENCE])
     return Stored(headers["Nats-Subject"], headers, answer.data, sequence, 0, time, 0)
 
 
@@ -178,7 +180,7 @@ class Consumer:
             return
         self.heard = asyncio.get_running_loop().time()
         headers = message.headers
-        if headers is not None and "Status" in headers:
+        if headers is not None and "Status" in headers and not message.reply.startswith(DELIVERED):
             await self._control(message, headers)
             return
         item = stored(message)

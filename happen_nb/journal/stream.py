@@ -14,6 +14,7 @@ from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.subjects import Subjects, space_of
 from happen_nb.journal.wire import (
+    BODY_ROOM,
     EVENTS,
     UNREAD,
     Clear,
@@ -23,6 +24,7 @@ from happen_nb.journal.wire import (
     is_deletion,
     revision_of,
 )
+from happen_nb.model.commits import CommitRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -45,6 +47,8 @@ TRIM_BATCH = 1000
 MAX_CHECKED_KEYS = 5_000
 """Nodes up to which a look at the stream lists its keys."""
 NO_MESSAGE = 10037
+UNFINISHED = "happen.unfinished"
+"""In the metadata of a stream that a fork still fills: the space that it copies."""
 NOT_FOUND = 10059
 NO_PEERS = 10005
 EXISTS_DIFFERENTLY = 10058
@@ -87,6 +91,10 @@ class Info:
     replicas: int
     history: int
     event_ttl: int
+    newest: int
+    """When the last message was stored, in ns by the server's clock."""
+    unfinished: str = ""
+    """The space that a fork was copying into this one when it was last looked at; empty if none."""
     subjects: frozenset[str] | None = None
     """The keys of the states, if they were asked for."""
 
@@ -107,6 +115,8 @@ def _info(answer: dict[str, Any]) -> Info:
         config["num_replicas"],
         int(metadata.get("happen.history", HISTORY)),
         int(metadata.get("happen.event_ttl", EVENT_TTL)),
+        round(parse_time(state["last_ts"]).timestamp() * 1e6) * 1000,
+        metadata.get(UNFINISHED, ""),
         frozenset(state["subjects"] or ()) if "subjects" in state else None,
     )
 
@@ -129,6 +139,8 @@ class Stream:
         self.timeout = timeout
         self.replicas = 1
         """As it was when the stream was last looked at."""
+        self._oldest = 0
+        """Events on commits before that time, in ns, have expired, as those with their own subjects have."""
 
     async def ensure(self, options: Options) -> Info:
         """Make the stream, or change what is stored where `options` say so."""
@@ -160,9 +172,12 @@ class Stream:
             history=options.history or info.history,
             event_ttl=options.event_ttl or info.event_ttl,
         )
-        if wanted == info:
-            return info
-        config = self._config(Options(wanted.history, wanted.event_ttl, wanted.replicas))
+        return info if wanted == info else await self._update(wanted)
+
+    async def _update(self, wanted: Info) -> Info:
+        config = self._config(wanted.options)
+        if wanted.unfinished:
+            config["metadata"][UNFINISHED] = wanted.unfinished
         answer = await self._api("UPDATE", config)
         if error := answer.get("error"):
             raise server_error(f'changing the space "{self.subjects.space}"', error)
@@ -186,6 +201,17 @@ class Stream:
             "metadata": options.metadata(),
         }
 
+    async def mark_unfinished(self, source: str) -> Info:
+        """Mark the space as one that a fork of `source` still fills; with "" it is whole."""
+        return await self._update(replace(await self.info(), unfinished=source))
+
+    async def start_over(self, info: Info) -> Info:
+        """Empty a space that a fork has left unfinished; what is stored after `info` stays."""
+        answer = await self._api("PURGE", {"seq": info.last + 1})
+        if error := answer.get("error"):
+            raise server_error(f'emptying the space "{self.subjects.space}"', error)
+        return await self.mark_unfinished("")
+
     async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
         """The stream now, by its leader; with the keys of all states where `keys` asks for them.
 
@@ -202,7 +228,8 @@ class Stream:
     @property
     def dropped(self) -> str:
         """The message for a space that no longer exists."""
-        return f'the space "{self.subjects.space}" was dropped; connect again to start anew'
+        why = self.connection.diagnosis() or "it was dropped; connect again to start anew"
+        return f'the space "{self.subjects.space}" no longer exists: {why}'
 
     async def _find(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
         """Ask until it is clear: just after its start a server reports 'stream not found' for a moment."""
@@ -225,6 +252,7 @@ class Stream:
     def _seen(self, answer: dict[str, Any]) -> Info:
         info = _info(answer)
         self.replicas = info.replicas
+        self._oldest = info.newest - info.event_ttl * 1_000_000_000
         return info
 
     async def _api(
@@ -279,13 +307,20 @@ class Stream:
         return Stored(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
 
     def decode(self, item: Stored) -> Item:
-        """What a stored message is."""
-        return decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+        """What a stored message is; expired events on a commit are left out."""
+        record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+        return self._unexpired(record)
 
     def head(self, item: Stored) -> Item:
         """The same as far as its headers tell: an event that rides on no commit has `UNREAD` as payload."""
         about = item.sequence, item.time
-        return decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
+        record = decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
+        return self._unexpired(record)
+
+    def _unexpired(self, record: Item) -> Item:
+        if isinstance(record, CommitRecord) and record.time < self._oldest:
+            record.events = ()
+        return record
 
     async def clear(self, owners: Callable[[], Iterable[OwnerRecord]], newest: int) -> int:
         """Empty the space, once, for everyone who follows it.
@@ -302,9 +337,9 @@ class Stream:
         int
             The position of the mark.
         """
-        id = secrets.token_hex(8)
+        id, limit = secrets.token_hex(8), self.connection.max_payload - BODY_ROOM
         while True:
-            mark = encode_clear(self.subjects, owners(), id=id, expected=newest)
+            mark = encode_clear(self.subjects, owners(), limit=limit, id=id, expected=newest)
             try:
                 return int(await store(self.connection, [mark], timeout=self.timeout, what="clear"))
             except RefusedError as refusal:  # another process was faster, or this one: do not clear twice
@@ -382,6 +417,8 @@ async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]
     """The spaces on a server, by name."""
     found: list[SpaceInfo] = []
     for name, state in (await space_states(connection, timeout)).items():
+        if state["unfinished"]:
+            continue  # a fork fills it, or was killed while it did
         nodes = await _count_nodes(connection, Subjects(name), timeout)
         found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
     return found
@@ -399,7 +436,8 @@ async def space_states(connection: Connection, timeout: float) -> dict[str, dict
         for stream in streams:
             name = space_of(stream["config"]["name"])
             if name is not None:
-                found[name] = stream["state"]
+                mark = stream["config"].get("metadata", {}).get(UNFINISHED, "")
+                found[name] = {**stream["state"], "unfinished": mark}
         offset += len(streams)
         if not streams or offset >= answer["total"]:
             return dict(sorted(found.items()))

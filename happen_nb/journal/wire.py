@@ -25,27 +25,28 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
-from itertools import starmap
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from happen_nb.journal import fields
+from happen_nb.journal.handlings import HANDLED_BYTES, Handled, encode_handlings
 from happen_nb.model.commits import (
     NO_ORIGIN,
     CommitRecord,
     EventRecord,
-    HandledRecord,
     Origin,
     OwnerRecord,
 )
+from happen_nb.model.patterns import check_type, is_pattern
 from happen_nb.model.values import dumps, freeze, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from happen_nb.journal.subjects import Subjects
+    from happen_nb.model.commits import HandledRecord
     from happen_nb.model.frozen import Frozen
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -63,6 +64,8 @@ CAUSE = "Happen-Cause"
 CORRELATION = "Happen-Correlation"
 BY = "Happen-By"
 PATH = "Happen-Path"
+OMITTED = "Happen-Omitted"
+"""How many ids a long path leaves out after its first."""
 EVENTS = "Happen-Events"
 EVENT = "Happen-Event"
 
@@ -72,10 +75,16 @@ CLEAR = "Happen-Clear"
 """The id of a clear, which tells it from another process's."""
 SYNC_SECONDS = 30
 """How long a barrier lives: longer than a server that lags needs to reach it."""
-HEADER_LIMIT = 48_000
-"""Bytes of events that ride in a commit's header; more go on subjects of their own."""
+HEADER_LIMIT = 60_000
+"""Bytes of a commit's headers, events and path included; a server takes 64 kB. Beyond, it becomes a batch."""
 BODY_LIMIT = 8_000
 """Bytes of a body beside which events still ride in the header."""
+MOST_MESSAGES = 999
+"""Messages in one atomic batch; the server takes fewer than 1,000."""
+PATTERN_BYTES = 100_000
+"""Bytes of the patterns in an owner record; they only explain, so those beyond are left out."""
+BODY_ROOM = 4096
+"""Bytes of a message that are left for its headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +96,14 @@ class Message:
     headers: dict[str, str]
 
     @property
+    def header_size(self) -> int:
+        """Bytes of the headers."""
+        return sum(len(key) + len(value.encode()) + 4 for key, value in self.headers.items())
+
+    @property
     def size(self) -> int:
         """Bytes, as the server counts them."""
-        return len(self.body) + sum(len(key) + len(value) + 4 for key, value in self.headers.items())
+        return len(self.body) + self.header_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +114,6 @@ class Clear:
     time: int
     owners: tuple[OwnerRecord, ...] = ()
     id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Handled:
-    """What a process handled; its body is read by who wants to know."""
-
-    sequence: int
-    by: str
-    body: bytes
-
-    def records(self) -> list[HandledRecord]:
-        """The handlings in it; none if it cannot be read."""
-        try:
-            return list(starmap(partial(HandledRecord, by=self.by), _json(self.body)))
-        except _UNREADABLE:
-            return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,33 +151,53 @@ def encode_commit(
         headers[BY] = origin.by
     if origin.path:
         headers[PATH] = " ".join(origin.path)
+    if origin.omitted:
+        headers[OMITTED] = str(origin.omitted)
     if body is None:
         headers[OPERATION] = "DEL"
     return Message(subjects.state(node), b"" if body is None else body, headers)
 
 
 def with_events(
-    subjects: Subjects, commit: Message, events: Iterable[EventRecord], *, ttl: int
+    subjects: Subjects, commit: Message, events: Iterable[EventRecord], *, ttl: int, most: int = MOST_MESSAGES
 ) -> list[Message]:
     """The messages of a commit that emits: one if the events fit in its header, else a batch.
 
-    Events that a caller named go on subjects of their own, where an id can be unique.
+    Events with an id of the caller's go on subjects of their own, where an id can be unique. A batch of more
+    than `most` messages carries as many of its first events as possible in the header of the commit.
     """
     events = list(events)
-    if not events:
-        return [commit]
+    riding: list[str] = []
     if len(commit.body) <= BODY_LIMIT and not any(event.keyed for event in events):
-        text = _ascii([_event_fields(event) for event in events])
-        if len(text) <= HEADER_LIMIT:
-            return [Message(commit.subject, commit.body, {**commit.headers, EVENTS: text})]
-    return [commit, *(encode_event(subjects, event, ttl=ttl) for event in events)]
+        riding = _fitting(commit, events)
+    if len(riding) < len(events):
+        riding = _fitting(commit, events) if 1 + len(events) > most else []
+    if riding:
+        headers = {**commit.headers, EVENTS: f"[{','.join(riding)}]"}
+        commit = Message(commit.subject, commit.body, headers)
+    return [commit, *(encode_event(subjects, event, ttl=ttl) for event in events[len(riding) :])]
+
+
+def _fitting(commit: Message, events: Iterable[EventRecord]) -> list[str]:
+    """The first events as JSON, as many as may ride in the header of their commit."""
+    room = HEADER_LIMIT - commit.header_size - len(EVENTS) - len(": []\r\n")
+    found: list[str] = []
+    for event in events:
+        if event.keyed:
+            break
+        text = _ascii(_event_fields(event))
+        room -= len(text) + 1
+        if room < 0:
+            break
+        found.append(text)
+    return found
 
 
 def encode_event(subjects: Subjects, event: EventRecord, *, ttl: int) -> Message:
     """An event on a subject of its own; `ttl` in seconds. It is stored once: nothing may be there yet."""
-    fields = _event_fields(event)
-    del fields["payload"]
-    headers = {EXPECTED: "0", EVENT: _ascii(fields), TTL: str(ttl)}
+    about = _event_fields(event)
+    del about["payload"]
+    headers = {EXPECTED: "0", EVENT: _ascii(about), TTL: str(ttl)}
     return Message(subjects.event(event), dumps(event.payload), headers)
 
 
@@ -190,13 +208,15 @@ def _ascii(value: Any) -> str:
 
 
 def _event_fields(event: EventRecord) -> dict[str, Any]:
-    fields: dict[str, Any] = {"id": event.id, "type": event.type, "sender": event.sender}
+    about: dict[str, Any] = {"id": event.id, "type": event.type, "sender": event.sender}
     for name in ("target", "cause", "correlation", "occurred", "nonce"):
         if (value := getattr(event, name)) is not None:
-            fields[name] = value
+            about[name] = value
     if event.path:
-        fields["path"] = event.path
-    return {**fields, "payload": event.payload}
+        about["path"] = event.path
+    if event.omitted:
+        about["omitted"] = event.omitted
+    return {**about, "payload": event.payload}
 
 
 def batch(messages: list[Message], id: str) -> list[Message]:
@@ -246,11 +266,11 @@ def encode_owner(subjects: Subjects, owner: OwnerRecord, *, expected: int) -> Me
     return Message(subjects.owner_prefix + owner.node, body, {EXPECTED: str(expected)})
 
 
-def _owner_fields(owner: OwnerRecord) -> dict[str, Any]:
+def _owner_fields(owner: OwnerRecord, *, patterns: bool = True) -> dict[str, Any]:
     return {
         "node": owner.node,
         "incarnation": owner.incarnation,
-        "patterns": list(owner.patterns),
+        "patterns": _first(owner.patterns, PATTERN_BYTES) if patterns else [],
         "pid": owner.pid,
         "host": owner.host,
         "since": owner.since,
@@ -258,21 +278,36 @@ def _owner_fields(owner: OwnerRecord) -> dict[str, Any]:
     }
 
 
-def encode_handled(subjects: Subjects, records: Iterable[HandledRecord], *, by: str, ttl: int) -> Message:
-    """What a process handled; `ttl` in seconds."""
-    items = [
-        [r.event, r.node, r.handler, r.outcome, round(r.duration, 6), r.error, r.attempts] for r in records
-    ]
-    body = json.dumps(items, separators=(",", ":")).encode()
-    return Message(subjects.handled_prefix + by, body, {TTL: str(ttl)})
+def _first(texts: Iterable[str], size: int) -> list[str]:
+    """The first of them, as many as fit into so many bytes of ASCII JSON."""
+    sums = accumulate(len(json.dumps(text)) + 2 for text in texts)
+    return [text for text, total in zip(texts, sums, strict=True) if total <= size]
 
 
-def encode_clear(subjects: Subjects, owners: Iterable[OwnerRecord], *, id: str, expected: int) -> Message:
+def encode_handled(
+    subjects: Subjects, records: Iterable[HandledRecord], *, by: str, ttl: int, limit: int = HANDLED_BYTES
+) -> list[tuple[Message, int]]:
+    """What a process handled, in messages of no more than `limit` bytes, each with the number of its records.
+
+    `ttl` is in seconds.
+    """
+    subject, headers = subjects.handled_prefix + by, {TTL: str(ttl)}
+    return [(Message(subject, body, headers), number) for body, number in encode_handlings(records, limit)]
+
+
+def encode_clear(
+    subjects: Subjects, owners: Iterable[OwnerRecord], *, limit: int, id: str, expected: int
+) -> Message:
     """The message that empties a space, stored only if `expected` is still the newest clear.
 
-    It carries the owners on: who handles what does not change.
+    It carries the owners on, of nodes that have one. If they take more than `limit` bytes, it carries no
+    patterns; each owner stores its own again.
     """
-    body = json.dumps([_owner_fields(owner) for owner in owners]).encode()
+    owners = [owner for owner in owners if owner.incarnation is not None]
+    for patterns in (True, False):
+        body = json.dumps([_owner_fields(owner, patterns=patterns) for owner in owners]).encode()
+        if len(body) <= limit:
+            break
     return Message(subjects.clear, body, {ROLLUP: "all", EXPECTED: str(expected), CLEAR: id})
 
 
@@ -304,61 +339,65 @@ def decode(
         node = subject[len(subjects.state_prefix) :]
         try:
             return _decode_commit(node, headers, body, sequence, time)
-        except _UNREADABLE:
+        except fields.UNREADABLE:
             return CommitRecord(node, sequence, 0, time, _stored(headers, body))
     if subject.startswith(subjects.event_prefix):
         try:
-            return _decode_event(orjson.loads(headers[EVENT]), payload(body), sequence, 0, time)
-        except _UNREADABLE:
+            about = fields.mapping(fields.read_json(headers[EVENT]))
+            return _decode_event(about, payload(body), body, sequence, 0, time)
+        except fields.UNREADABLE:
             return Other(sequence)
     if subject.startswith(subjects.handled_prefix):
         return Handled(sequence, subject[len(subjects.handled_prefix) :], body)
     if subject.startswith(subjects.owner_prefix):
-        try:
-            return _decode_owner(json.loads(body), sequence)
-        except _UNREADABLE:
-            return Other(sequence)
-    if subject == subjects.clear:
-        return Clear(sequence, time, _carried(body), headers.get(CLEAR))
+        node = subject[len(subjects.owner_prefix) :]
+        return _decode_owner(node, _read(body), sequence) if fields.is_name(node) else Other(sequence)
+    if subject == subjects.clear and headers.get(ROLLUP) == "all":  # else nothing was removed
+        return Clear(sequence, time, _carried(_read(body)), headers.get(CLEAR))
     return Other(sequence)
 
 
-def _json(body: bytes) -> Any:
-    """Read JSON that may have lone surrogates, as the text of an error has: orjson reads all other."""
+def _read(body: bytes) -> Any:
+    """The JSON of a body; None if there is none."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return json.loads(body)
+        return fields.read_json(body)
+    except fields.UNREADABLE:
+        return None
 
 
-def _decode_owner(fields: dict[str, Any], sequence: int) -> OwnerRecord:
-    patterns = tuple(fields["patterns"])
+def _decode_owner(node: str, about: Any, sequence: int) -> OwnerRecord:
+    """Who owns a node from here on: nobody, where another client wrote what names no process."""
+    if not isinstance(about, dict) or not isinstance(incarnation := about.get("incarnation"), str):
+        return OwnerRecord(node, None, sequence=sequence)
+    if not fields.is_name(incarnation):
+        return OwnerRecord(node, None, sequence=sequence)
+    host = about.get("host")
     return OwnerRecord(
-        fields["node"],
-        fields["incarnation"],
-        patterns,
-        fields["pid"],
-        fields["host"],
-        fields["since"],
-        fields["takeover"],
+        node,
+        incarnation,
+        tuple(filter(is_pattern, fields.texts(about.get("patterns")))),
+        fields.natural(about.get("pid"), 0),
+        host if isinstance(host, str) and fields.is_label(host) else "",
+        fields.natural(about.get("since"), 0),
+        about.get("takeover") is True,
         sequence,
     )
 
 
-def _carried(body: bytes) -> tuple[OwnerRecord, ...]:
-    try:
-        return tuple(_decode_owner(fields, 0) for fields in json.loads(body))
-    except _UNREADABLE:  # another client's mark
+def _carried(items: Any) -> tuple[OwnerRecord, ...]:
+    """The owners of a clear: none in another client's mark."""
+    if not isinstance(items, list):
         return ()
-
-
-_UNREADABLE = (ValueError, KeyError, TypeError)
+    named = [(item.get("node"), item) for item in items if isinstance(item, dict)]
+    return tuple(
+        _decode_owner(node, item, 0) for node, item in named if isinstance(node, str) and fields.is_name(node)
+    )
 
 
 def revision_of(headers: Mapping[str, str]) -> int:
     """The revision that a commit's headers give; 0 if another client wrote it."""
     try:
-        return int(headers[COMMIT].split(" ")[1])
+        return fields.digits(headers[COMMIT].split(" ")[1])
     except (KeyError, ValueError, IndexError):
         return 0
 
@@ -404,53 +443,44 @@ def _decode_commit(
     cause, correlation, by, path = get(CAUSE), get(CORRELATION), get(BY), get(PATH)
     origin = NO_ORIGIN
     if not (cause is correlation is by is path is None):
-        origin = Origin(cause, correlation, by, tuple(path.split(" ")) if path else ())
+        origin = Origin(
+            fields.optional(cause),
+            fields.optional(correlation),
+            None if by is None else fields.label(by),
+            fields.marks(path.split(" ")) if path else (),
+            fields.digits(get(OMITTED, "0")),
+        )
     text = get(EVENTS)
     events: tuple[EventRecord, ...] = ()
     if text is not None:
         events = tuple(
-            _decode_event(fields, freeze(fields["payload"]), sequence, index, time)
-            for index, fields in enumerate(orjson.loads(text))
+            _decode_event(fields.mapping(about), freeze(about["payload"]), None, sequence, index, time)
+            for index, about in enumerate(fields.array(fields.read_json(text)))
         )
-    return CommitRecord(node, sequence, int(revision), time, stored, id, int(read), origin, events)
+    at = fields.digits(revision), fields.digits(read)
+    return CommitRecord(node, sequence, at[0], time, stored, fields.mark(id), at[1], origin, events)
 
 
 def _decode_event(
-    fields: dict[str, Any], payload: Frozen, sequence: int, index: int, time: int
+    about: dict[str, Any], payload: Frozen, body: bytes | None, sequence: int, index: int, time: int
 ) -> EventRecord:
+    get = about.get
+    target, nonce = get("target"), get("nonce")
+    path = fields.marks(fields.array(get("path", [])))
     return EventRecord(
-        _text(fields["id"]),
-        _text(fields["type"]),
-        _text(fields["sender"]),
+        fields.identifier(about["id"]),
+        check_type(about["type"]),
+        fields.label(about["sender"]),
         payload,
-        _text_or_none(fields.get("target")),
-        _text_or_none(fields.get("cause")),
-        _text_or_none(fields.get("correlation")),
-        tuple(map(_text, fields.get("path", ()))),
-        _moment(fields.get("occurred")),
-        fields.get("nonce"),
+        None if target is None else fields.label(target),
+        fields.optional(get("cause")),
+        fields.optional(get("correlation")),
+        path,
+        fields.moment(get("occurred")),
+        None if nonce is None else fields.text(nonce),
+        omitted=fields.natural(get("omitted"), 0),
         sequence=sequence,
         index=index,
         time=time,
+        body=dumps(payload) if body is None else body,
     )
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    raise TypeError("another client's: a name or an id that is no text")
-
-
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _moment(value: Any) -> str | None:
-    """When something occurred; None where another client did not say it in ISO 8601."""
-    if not isinstance(value, str):
-        return None
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return value

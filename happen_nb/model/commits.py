@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from happen_nb.errors import StateError
-from happen_nb.model.frozen import FrozenDict
-from happen_nb.model.values import freeze_state, loads
+from happen_nb.errors import FrozenStateError, StateError
+from happen_nb.model.frozen import Frozen, FrozenDict, FrozenList
+from happen_nb.model.intact import LARGE, is_intact, restore, shares_intact
+from happen_nb.model.values import check_integers, dumps, freeze_state, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+LONGEST_PATH = 40_000
+"""Characters of the ids of a path, as JSON: it has to fit into a header."""
 EMPTY: FrozenDict = freeze_state({}, node="")
+_MOST_DIGITS: Final = 20  # of an integer of 64 bits, with its sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +37,38 @@ class Origin:
         The node whose handler made the change.
     path : tuple of str, optional
         The ids of all that led to it, from the first cause to the last.
+    omitted : int, optional
+        How many ids a long path leaves out after its first.
     """
 
     cause: str | None = None
     correlation: str | None = None
     by: str | None = None
     path: tuple[str, ...] = ()
+    omitted: int = 0
+
+    @property
+    def depth(self) -> int:
+        """The number of causes, one after the other."""
+        return len(self.path) + self.omitted
+
+    def then(self, id: str, *, cause: str | None, correlation: str | None, by: str | None) -> Origin:
+        """The origin of what follows from `id`, which has this origin itself.
+
+        A path that gets too long for a header keeps its first id and its newest ones.
+        """
+        path = (*self.path, id)
+        over = sum(map(_size, path)) - LONGEST_PATH
+        kept = 1
+        while over > 0 and kept < len(path) - 1:
+            over -= _size(path[kept])
+            kept += 1
+        return Origin(cause, correlation, by, (*path[:1], *path[kept:]), self.omitted + kept - 1)
+
+
+def _size(id: str) -> int:
+    """Characters of an id in a JSON array in ASCII."""
+    return 3 + (len(id) if id.isascii() else 6 * len(id))
 
 
 NO_ORIGIN = Origin()
@@ -58,9 +90,13 @@ class EventRecord:
     nonce: str | None = None
     """Given where the id is the caller's, unique over all senders and types: tells one try to store it from
     another's."""
+    omitted: int = 0
+    """How many ids a long path leaves out after its first."""
     sequence: int = 0
     index: int = 0
     time: int = 0
+    body: bytes | None = field(default=None, repr=False, compare=False)
+    """The payload as JSON, by which `check` notices what changes it in place."""
 
     @property
     def keyed(self) -> bool:
@@ -75,7 +111,25 @@ class EventRecord:
     @property
     def origin(self) -> Origin:
         """What led to the event."""
-        return Origin(self.cause, self.correlation, None, self.path)
+        return Origin(self.cause, self.correlation, None, self.path, self.omitted)
+
+    def check(self) -> None:
+        """Make sure that the payload is what it was; if it is not, restore it and raise.
+
+        Raises
+        ------
+        FrozenStateError
+            Code that does not call the methods of dicts and lists has changed it in place.
+        """
+        payload, body = self.payload, self.body
+        if body is None or type(payload) not in (FrozenDict, FrozenList) or is_intact(payload, body):
+            return
+        restored = restore(payload, body, f'the payload of "{self.type}"')
+        if restored is None:  # another client wrote the same otherwise
+            object.__setattr__(self, "body", dumps(payload))
+            return
+        object.__setattr__(self, "payload", restored[0])
+        raise restored[1]
 
 
 class HandledRecord(NamedTuple):
@@ -138,7 +192,8 @@ class CommitRecord:
     time : int
         The server's time stamp, in ns since 1970.
     body : bytes or None
-        The state as JSON; None for a deletion.
+        The state as JSON; None for a deletion. It stays beside the decoded state, to notice what changes that
+        in place.
     id : str, optional
         The commit's id; None when another key-value client wrote it.
     read : int
@@ -187,11 +242,11 @@ class CommitRecord:
         StateError
             Another client stored something that is not a JSON object.
         """
-        body = self.body  # before the state: another thread may be here, which lets go of the body last
         state = self._state
         if state is None:
-            state = self._state = self._decode(body)
-            self.body = b""  # decoded: the text is not needed again
+            state = self._decode(self.body)
+            self.body = dumps(state)  # as this process writes it; another may have written it otherwise
+            self._state = state
         return state
 
     def glimpse(self) -> dict[str, Any]:
@@ -202,12 +257,13 @@ class CommitRecord:
         StateError
             As for `state`.
         """
-        body, state = self.body, self._state  # in this order, as in `state`
+        body, state = self.body, self._state
         if state is not None or body is None:
             return self.state
         try:
             value = orjson.loads(body)
-        except orjson.JSONDecodeError:
+            check_integers(body)
+        except ValueError:
             return self.state
         return value if type(value) is dict else self.state
 
@@ -225,13 +281,47 @@ class CommitRecord:
             return False
 
     def known(self, state: FrozenDict) -> None:
-        """Take over a state that this process froze itself, so that it is not decoded again."""
-        self._state, self.body = state, b""
+        """Take over the state that this process wrote as `body`, so that it is not decoded again."""
+        self._state = state
+
+    def check(self, new: Frozen = None, new_body: bytes | None = None) -> None:
+        """Make sure that the state is what is stored; if it is not, restore it and raise.
+
+        Parameters
+        ----------
+        new, new_body : optional
+            A state that was made of this one, and its JSON, by which a large state is checked faster.
+
+        Raises
+        ------
+        FrozenStateError
+            Code that does not call the methods of dicts and lists has changed it in place.
+        """
+        state, body = self._state, b"{}" if self.body is None else self.body
+        if state is None:
+            return  # nobody has had it
+        if new_body is not None and (
+            new_body == body if new is state else shares_intact(state, body, new, new_body)
+        ):
+            return
+        if is_intact(state, body):
+            return
+        restored = restore(state, body, f'the state of node "{self.node}"')
+        if restored is not None:
+            stored, error = restored
+            if state is EMPTY:
+                dict.clear(EMPTY)
+            else:
+                assert isinstance(stored, FrozenDict)
+                self._state = stored
+            raise error
 
     def _decode(self, body: bytes | None) -> FrozenDict:
         assert body is not None
         try:
             state = loads(body)
+            if self.id is None:
+                _refuse_large_integers(body)
         except ValueError as error:
             problem = str(error)
         else:
@@ -243,6 +333,20 @@ class CommitRecord:
             f"{len(body)} bytes there ({problem}). Replace it with state.set({{...}}), or go back with "
             f"state.revert({self.revision - 1})"
         )
+
+
+_MANY_DIGITS: Final = re.compile(rb"[0-9]{19}")
+
+
+def _refuse_large_integers(body: bytes) -> None:
+    """Refuse integers beyond 64 bits, which the decoder reads as floats; only other clients write them."""
+    if _MANY_DIGITS.search(body):
+        json.loads(body, parse_int=_small_integer)
+
+
+def _small_integer(digits: str) -> None:
+    if len(digits) > _MOST_DIGITS or not -(2**63) <= int(digits) < 2**64:
+        raise ValueError(f"an integer beyond 64 bits: {digits[:_MOST_DIGITS]}...")
 
 
 def revision_after(previous: CommitRecord | None) -> int:
@@ -261,3 +365,46 @@ class Cut:
     position: int = 0
     written: int = 0
     """The sequence of the newest commit of any node."""
+
+
+def check(node: str, record: CommitRecord | None) -> None:
+    """Make sure that the state of a node is what is stored; if it is not, restore it and raise.
+
+    Raises
+    ------
+    FrozenStateError
+        Code that does not call the methods of dicts and lists has changed it in place.
+    """
+    if record is not None:
+        record.check()
+    elif EMPTY:  # what nodes without commits share
+        CommitRecord(node, 0, 0, 0, None).check()
+
+
+def checked_body(node: str, record: CommitRecord | None, new: FrozenDict) -> bytes:
+    """The JSON of a new state, made of one that still is what is stored; `check` tells what it raises."""
+    body = None
+    try:
+        body = dumps(new)
+    finally:  # an error of the JSON may come of the damage
+        if record is None:
+            check(node, None)
+        else:
+            record.check(new, body)
+    return body
+
+
+def check_viewed(cut: Cut, viewed: Collection[str]) -> None:
+    """Check the states that a transform viewed; a large one is only checked when its own node commits."""
+    for name in viewed:
+        record = cut.nodes.get(name)
+        if record is not None and len(record.body or b"") < LARGE:
+            record.check()
+
+
+def note_damage(node: str, record: CommitRecord | None, error: Exception) -> None:
+    """Restore what a transform has changed in place before it raised, and add a note to its error."""
+    try:
+        check(node, record)
+    except FrozenStateError as damage:
+        error.add_note(str(damage))

@@ -13,12 +13,15 @@ import decimal
 import enum
 import inspect
 import numbers
+import operator
 import os
 import sys
 import types
 import uuid
 from collections.abc import Generator, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Final
+
+from happen_nb.model.quoting import describe, type_name
 
 MAX_ARRAY_BYTES: Final = 1_000_000
 
@@ -44,13 +47,22 @@ def plain(value: Any) -> Any:
     Raises
     ------
     UnstorableError
-        There is no obvious one; the error says what to do.
+        There is no obvious one; the error says what to do. Or the value's own code has raised: its exception
+        is the cause of the error.
     """
-    for convert in (_from_standard_library, _from_pandas, _from_numpy):
-        result = convert(value)
-        if result is not NotImplemented:
-            return result
-    raise UnstorableError(_advice(value))
+    try:
+        for convert in (_from_standard_library, _from_pandas, _from_numpy):
+            result = convert(value)
+            if result is not NotImplemented:
+                return result
+    except (UnstorableError, RecursionError):
+        raise
+    except Exception as error:
+        raise UnstorableError(
+            f"a value of type {type_name(value)} raised {describe(error)} when it was converted; "
+            "store its parts"
+        ) from error
+    raise _unstorable(value)
 
 
 def _from_standard_library(value: Any) -> Any:
@@ -71,8 +83,17 @@ def _from_standard_library(value: Any) -> Any:
     if isinstance(value, uuid.UUID):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name: _field(value, field.name) for field in dataclasses.fields(value)}
     return NotImplemented
+
+
+def _field(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name)
+    except AttributeError as error:
+        raise UnstorableError(
+            f'the field "{name}" of the dataclass {type_name(value)} has no value; set it before it is stored'
+        ) from error
 
 
 def _from_pandas(value: Any) -> Any:
@@ -93,6 +114,8 @@ def _from_numpy(value: Any) -> Any:
     if value is numpy.ma.masked:
         return None
     if isinstance(value, numpy.ndarray):
+        if value.dtype.names is not None:
+            return NotImplemented  # without the names of its fields it would be another thing
         return _moments(value, numpy) if value.dtype.kind == "M" and value.ndim else _array_items(value)
     if isinstance(value, numpy.bool_):
         return bool(value)
@@ -158,16 +181,40 @@ _LIBRARY_ADVICE: Final[tuple[tuple[str, str, str], ...]] = (
     ("pandas", "Index", "store x.tolist()"),
     ("pandas", "Period", "store str(x)"),
     ("pandas", "Interval", "store [x.left, x.right]"),
+    ("pandas", "api.extensions.ExtensionDtype", "store str(x)"),
+    ("numpy", "dtype", "store str(x)"),
+    ("numpy", "ndarray", 'store pandas.DataFrame(x).to_dict("records"), which keeps the names of the fields'),
+    ("numpy", "void", "store dict(zip(x.dtype.names, x.item())), or x.tobytes().hex() if it has no fields"),
     ("numpy", "timedelta64", "store x.item().total_seconds()"),
     ("numpy", "complexfloating", "store [float(x.real), float(x.imag)]"),
 )
 
 
-def _advice(value: Any) -> str:
+_FOREIGN_ADVICE: Final = (
+    ("polars", "LazyFrame", "store x.collect().to_dicts()"),
+    ("polars", "DataFrame", "store x.to_dicts()"),
+    ("polars", "Series", "store x.to_list()"),
+    ("polars", "", "store str(x)"),
+    ("pyarrow", "Table", "store x.to_pylist()"),
+    ("pyarrow", "Array", "store x.to_pylist()"),
+    ("pyarrow", "Scalar", "store x.as_py()"),
+    ("xarray", "Dataset", "store x.to_dict()"),
+    ("xarray", "DataArray", "store x.to_dict()"),
+)
+"""Of libraries that need not be there: the name of the library, the end of a type's name, what to do."""
+_PARTS: Final = "store its parts as mappings, lists, strings and numbers, or str(x)"
+
+
+def _unstorable(value: Any) -> UnstorableError:
     """Say that a value cannot be stored, and what can be stored instead."""
-    kind = type(value)
-    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"a value of type {name} has no JSON form; {_instead(value)}"
+    cause, instead = None, _PARTS
+    try:
+        instead = _instead(value)
+    except Exception as error:  # its own code was asked what it is
+        cause = error
+    unstorable = UnstorableError(f"a value of type {type_name(value)} has no JSON form; {instead}")
+    unstorable.__cause__ = cause
+    return unstorable
 
 
 def _instead(value: Any) -> str:
@@ -175,7 +222,11 @@ def _instead(value: Any) -> str:
         return "await it first, and store its result"
     for library, kind, hint in _LIBRARY_ADVICE:
         module = sys.modules.get(library)
-        if module is not None and isinstance(value, getattr(module, kind)):
+        if module is not None and isinstance(value, operator.attrgetter(kind)(module)):
+            return hint
+    library, _, kind = type_name(value).partition(".")
+    for foreign, suffix, hint in _FOREIGN_ADVICE:
+        if foreign == library and kind.endswith(suffix):
             return hint
     for kinds, hint in _ADVICE:
         if isinstance(value, kinds):
@@ -193,4 +244,4 @@ def _instead_of_object(value: Any) -> str:
     for attribute, hint in ways:
         if hasattr(value, attribute):
             return hint
-    return "store its parts as mappings, lists, strings and numbers, or str(x)"
+    return _PARTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex, overload
 
 from happen_nb.errors import PathError
 from happen_nb.model.frozen import Frozen, FrozenDict, FrozenList, equal, unchecked_dict, unchecked_list
@@ -35,9 +35,20 @@ class Change:
 
 
 class Diff(tuple[Change, ...]):
-    """The changes between two values, in the order of the new one, removals last; empty if they are equal."""
+    """The changes between two values, in the order of the new one, removals last; empty if they are equal.
+
+    A slice of it is a `Diff` too.
+    """
 
     __slots__ = ()
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Change: ...
+    @overload
+    def __getitem__(self, index: slice) -> Diff: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Change | Diff:
+        found = super().__getitem__(index)
+        return Diff(found) if isinstance(found, tuple) else found
 
 
 def diff(a: Frozen, b: Frozen) -> Diff:

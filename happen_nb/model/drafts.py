@@ -1,8 +1,8 @@
 """Drafts: edit a frozen state as if it were plain, and get the next frozen state.
 
-A draft holds a shallow copy of one frozen container. What is read from it becomes a draft too and takes the
-place of the frozen part in that copy, so edits deep inside need no way back up. What was never read stays
-shared.
+A draft is a dict or list that begins as a shallow copy of one frozen container. What is read from it becomes
+a draft too and takes the place of the frozen part in it, so edits deep inside need no way back up. What was
+never read stays shared. C code that reads or writes it directly, such as json and heapq, finds real parts.
 """
 
 # The methods are those of dict and list, and documented there:
@@ -11,24 +11,23 @@ shared.
 from __future__ import annotations
 
 import copy
-from collections.abc import (
-    Callable,
-    ItemsView,
-    Iterable,
-    Iterator,
-    KeysView,
-    Mapping,
-    MutableMapping,
-    MutableSequence,
-    ValuesView,
-)
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
-from typing import Any, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex
 
 from happen_nb.errors import FrozenStateError, StateError
 from happen_nb.model.frozen import FrozenDict, FrozenList
+from happen_nb.model.quoting import quote
 from happen_nb.model.transforms import check_function, refuse_suspended, takes_second
-from happen_nb.model.values import as_state
+from happen_nb.model.values import DRAFTS, as_state
+
+if TYPE_CHECKING:
+    from _collections_abc import dict_items, dict_keys, dict_values
+
+_items: Final = dict.items
+_update: Final = dict.update
+_set_key: Final = dict.__setitem__
+_set_item: Final = list.__setitem__
 
 
 class _Session:
@@ -41,24 +40,19 @@ class _Session:
 
 
 class _Draft:
-    """What both kinds of drafts share: the copy, what it was made from, and the session."""
+    """What both kinds of drafts share: what it was made from, and the session."""
 
-    __slots__ = ("_content", "_drafted", "_original", "_session")
+    __slots__ = ()
+    _original: FrozenDict | FrozenList
+    _session: _Session
 
-    def __init__(self, original: FrozenDict | FrozenList, session: _Session) -> None:
-        self._original = original
-        self._session = session
-        self._content: Any = original.copy()
-        self._drafted = False  # whether no frozen part is left in the content
-
-    def _open(self) -> Any:
-        """The content, if the transform still runs."""
+    def _open(self) -> None:
+        """Make sure that the transform still runs."""
         if not self._session.open:
             raise FrozenStateError(
                 "this draft was used after its transform had ended; take what you need out of it before, "
                 "as copy.deepcopy(draft), or read the committed state"
             )
-        return self._content
 
     def _adopt(self, value: Any) -> Any:
         """What to hold for a value: a draft of a frozen one, anything else as it is."""
@@ -69,103 +63,107 @@ class _Draft:
             return DraftList(value, self._session)
         return value
 
-    def __happen_draft__(self) -> tuple[Any, Any]:
-        return self._open(), self._original
-
-    def __len__(self) -> int:
-        return len(self._open())
-
-    def __repr__(self) -> str:
-        if not self._session.open:
-            return f"<{type(self).__name__} whose transform has ended>"
-        return repr(self._content)
-
-    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return type(self._open()), (copy.deepcopy(self._content),)
+    def _ended(self) -> str:
+        return f"<{type(self).__name__} whose transform has ended>"
 
 
-def _raw(value: Any) -> Any:
-    """The container inside a draft, all its parts drafts; anything else as it is."""
-    return value._all() if isinstance(value, DraftDict | DraftList) else value
+class DraftDict(_Draft, dict[Any, Any]):
+    """A mapping being edited inside :func:`draft`: a ``dict`` whose frozen parts become drafts when read."""
 
+    __slots__ = ("_drafted", "_original", "_session")
+    __hash__ = None
 
-class DraftDict(_Draft, MutableMapping[str, Any]):
-    """A mapping being edited inside :func:`draft`: all methods and operators of ``dict``."""
+    def __init__(self, original: FrozenDict, session: _Session) -> None:
+        _update(self, original)
+        self._original = original
+        self._session = session
+        self._drafted = False  # whether no frozen part is left in it
 
-    __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
-    _content: dict[Any, Any]
+    @classmethod
+    def fromkeys(cls, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
+        return dict.fromkeys(keys, value)
 
-    def _all(self) -> dict[Any, Any]:
-        """The content with a draft in place of every frozen part."""
-        content: dict[Any, Any] = self._open()
+    def _draft_all(self) -> Self:
+        """Put a draft in the place of every frozen part."""
+        self._open()
         if not self._drafted:
-            for key, value in content.items():
+            for key, value in _items(self):
                 if type(value) is FrozenDict or type(value) is FrozenList:
-                    content[key] = self._adopt(value)
+                    _set_key(self, key, self._adopt(value))
             self._drafted = True
-        return content
+        return self
 
-    def __getitem__(self, key: str) -> Any:
-        content = self._open()
-        value = content[key]
+    def _parts(self) -> tuple[dict[Any, Any], FrozenDict | FrozenList]:
+        self._open()
+        return dict(_items(self)), self._original
+
+    def __getitem__(self, key: Any) -> Any:
+        self._open()
+        value = dict.__getitem__(self, key)
         if type(value) is FrozenDict or type(value) is FrozenList:
-            value = content[key] = self._adopt(value)
+            value = self._adopt(value)
+            _set_key(self, key, value)
         return value
 
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._open()[key] = self._adopt(value)
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._open()
+        _set_key(self, key, self._adopt(value))
 
-    def __delitem__(self, key: str) -> None:
-        del self._open()[key]
+    def __delitem__(self, key: Any) -> None:
+        self._open()
+        dict.__delitem__(self, key)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._open()
+        self._open()
+        return dict.__contains__(self, key)
 
-    def __iter__(self) -> Iterator[str]:
-        keys: Iterator[str] = iter(self._open())
-        return keys
+    def __len__(self) -> int:
+        self._open()
+        return dict.__len__(self)
 
-    def __reversed__(self) -> Iterator[str]:
-        keys: Iterator[str] = reversed(self._open())
-        return keys
+    def __iter__(self) -> Iterator[Any]:  # also makes ``dict(draft)`` read the parts by __getitem__
+        self._open()
+        return dict.__iter__(self)
 
-    def keys(self) -> KeysView[str]:
-        return self._all().keys()
+    def __reversed__(self) -> Iterator[Any]:
+        self._open()
+        return dict.__reversed__(self)
 
-    def values(self) -> ValuesView[Any]:
-        return self._all().values()
+    def keys(self) -> dict_keys[Any, Any]:
+        self._open()
+        return dict.keys(self)
 
-    def items(self) -> ItemsView[str, Any]:
-        return self._all().items()
+    def values(self) -> dict_values[Any, Any]:
+        return dict.values(self._draft_all())
 
-    def get(self, key: str, default: Any = None) -> Any:
-        if key not in self:
-            return default
-        return self[key]
+    def items(self) -> dict_items[Any, Any]:
+        return dict.items(self._draft_all())
 
-    def pop(self, key: str, *default: Any) -> Any:
-        return self._adopt(self._open().pop(key, *default))
+    def get(self, key: Any, default: Any = None) -> Any:
+        self._open()
+        return self[key] if dict.__contains__(self, key) else default
 
-    def popitem(self) -> tuple[str, Any]:
-        key, value = self._open().popitem()
+    def pop(self, key: Any, *default: Any) -> Any:
+        self._open()
+        return self._adopt(dict.pop(self, key, *default))
+
+    def popitem(self) -> tuple[Any, Any]:
+        self._open()
+        key, value = dict.popitem(self)
         return key, self._adopt(value)
 
-    def setdefault(self, key: str, default: Any = None) -> Any:
+    def setdefault(self, key: Any, default: Any = None) -> Any:
         if key not in self:
             self[key] = default
         return self[key]
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        content = self._open()
-        other = _raw(other)
-        if isinstance(other, Mapping):
-            content.update({key: self._adopt(other[key]) for key in other})
-        elif hasattr(other, "keys"):
-            content.update({key: self._adopt(other[key]) for key in other.keys()})  # noqa: SIM118
+        self._open()
+        if isinstance(other, Mapping) or hasattr(other, "keys"):
+            _update(self, {key: self._adopt(other[key]) for key in other.keys()})  # noqa: SIM118
         else:
-            content.update(map(self._adopt_pair, other))
-        content.update({key: self._adopt(value) for key, value in more.items()})
+            _update(self, map(self._adopt_pair, other))
+        _update(self, {key: self._adopt(value) for key, value in more.items()})
 
     def _adopt_pair(self, pair: Any) -> Any:
         match pair:
@@ -174,161 +172,215 @@ class DraftDict(_Draft, MutableMapping[str, Any]):
         return pair
 
     def clear(self) -> None:
-        self._open().clear()
+        self._open()
+        dict.clear(self)
 
-    def copy(self) -> dict[str, Any]:
-        return self._all().copy()
+    def copy(self) -> dict[Any, Any]:
+        return dict(self.items())
 
     __copy__ = copy
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        result = memo[id(self)] = {}
-        result.update({key: copy.deepcopy(value, memo) for key, value in self._open().items()})
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
+        self._open()
+        result: dict[Any, Any] = {}
+        memo[id(self)] = result
+        result.update({key: copy.deepcopy(value, memo) for key, value in _items(self)})
         return result
 
-    def __or__(self, other: Any) -> dict[str, Any]:
-        other = _raw(other)
-        return self._all() | other if isinstance(other, dict) else NotImplemented
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return dict, (copy.deepcopy(self),)
 
-    def __ror__(self, other: Any) -> dict[str, Any]:
-        return other | self._all() if isinstance(other, dict) else NotImplemented
+    def __repr__(self) -> str:
+        return dict.__repr__(self) if self._session.open else self._ended()
+
+    def __or__(self, other: Any) -> dict[Any, Any]:
+        return self.copy() | _plain(other) if isinstance(other, dict) else NotImplemented
+
+    def __ror__(self, other: Any) -> dict[Any, Any]:
+        return _plain(other) | self.copy() if isinstance(other, dict) else NotImplemented
 
     def __ior__(self, other: Any) -> Self:
         self.update(other)
         return self
 
     def __eq__(self, other: object) -> bool:
-        content = self._open()
-        if isinstance(other, DraftDict):
-            return self is other or bool(content == other._open())
-        return content == other if isinstance(other, dict) else NotImplemented
+        self._open()
+        return self is other or dict.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
-class DraftList(_Draft, MutableSequence[Any]):
-    """A list being edited inside :func:`draft`: all methods and operators of ``list``."""
+class DraftList(_Draft, list[Any]):
+    """A list being edited inside :func:`draft`: a ``list`` whose frozen parts become drafts when read."""
 
-    __slots__ = ()
-    __hash__ = None  # type: ignore[assignment]
-    _content: list[Any]
+    __slots__ = ("_original", "_session")
+    __hash__ = None
 
-    def _all(self) -> list[Any]:
-        """The content with a draft in place of every frozen part."""
-        content: list[Any] = self._open()
-        if not self._drafted:
-            content[:] = map(self._adopt, content)
-            self._drafted = True
-        return content
+    def __init__(self, original: FrozenList, session: _Session) -> None:
+        list.__init__(self, original)
+        self._original = original
+        self._session = session
+
+    def _draft_all(self) -> Self:
+        """Put a draft in the place of every frozen part."""
+        self._open()
+        for index, value in enumerate(list.__iter__(self)):
+            if type(value) is FrozenDict or type(value) is FrozenList:
+                _set_item(self, index, self._adopt(value))
+        return self
+
+    def _parts(self) -> tuple[list[Any], FrozenDict | FrozenList]:
+        self._open()
+        return list.copy(self), self._original
 
     def _adopted(self, values: Any) -> Any:
-        values = _raw(values)
         if isinstance(values, list | tuple):
             return [self._adopt(value) for value in values]
         return map(self._adopt, values)
 
     def __getitem__(self, index: Any) -> Any:
-        content = self._open()
-        value = content[index]
+        self._open()
+        value = list.__getitem__(self, index)
         if isinstance(index, slice):
-            if not self._drafted:
-                content[index] = value = [self._adopt(item) for item in value]
+            value = [self._adopt(item) for item in value]
+            list.__setitem__(self, index, value)
         elif type(value) is FrozenDict or type(value) is FrozenList:
-            value = content[index] = self._adopt(value)
+            value = self._adopt(value)
+            list.__setitem__(self, index, value)
         return value
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._open()[index] = self._adopted(value) if isinstance(index, slice) else self._adopt(value)
+        self._open()
+        list.__setitem__(
+            self, index, self._adopted(value) if isinstance(index, slice) else self._adopt(value)
+        )
 
     def __delitem__(self, index: Any) -> None:
-        del self._open()[index]
+        self._open()
+        list.__delitem__(self, index)
 
     def __contains__(self, value: object) -> bool:
-        return value in self._open()
+        self._open()
+        return list.__contains__(self, value)
+
+    def __len__(self) -> int:
+        self._open()
+        return list.__len__(self)
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._all())
+        return list.__iter__(self._draft_all())
 
     def __reversed__(self) -> Iterator[Any]:
-        items: Iterator[Any] = reversed(self._all())
-        return items
+        return list.__reversed__(self._draft_all())
 
     def append(self, value: Any) -> None:
-        self._open().append(self._adopt(value))
+        self._open()
+        list.append(self, self._adopt(value))
 
     def insert(self, index: SupportsIndex, value: Any) -> None:
-        self._open().insert(index, self._adopt(value))
+        self._open()
+        list.insert(self, index, self._adopt(value))
 
     def extend(self, values: Iterable[Any]) -> None:
-        self._open().extend(self._adopted(values))
+        self._open()
+        list.extend(self, self._adopted(values))
 
     def pop(self, index: SupportsIndex = -1) -> Any:
-        return self._adopt(self._open().pop(index))
+        self._open()
+        return self._adopt(list.pop(self, index))
 
     def remove(self, value: Any) -> None:
-        self._open().remove(value)
+        self._open()
+        list.remove(self, value)
 
     def clear(self) -> None:
-        self._open().clear()
+        self._open()
+        list.clear(self)
 
     def index(self, value: Any, *bounds: SupportsIndex) -> int:
-        return int(self._open().index(value, *bounds))
+        self._open()
+        return list.index(self, value, *bounds)
 
     def count(self, value: Any) -> int:
-        return int(self._open().count(value))
+        self._open()
+        return list.count(self, value)
 
     def reverse(self) -> None:
-        self._open().reverse()
+        self._open()
+        list.reverse(self)
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
-        self._all().sort(key=key, reverse=reverse)
+        list.sort(self._draft_all(), key=key, reverse=reverse)
 
     def copy(self) -> list[Any]:
-        return self._all().copy()
+        return list.copy(self._draft_all())
 
     __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
-        result = memo[id(self)] = []
-        result.extend(copy.deepcopy(value, memo) for value in self._open())
+        self._open()
+        result: list[Any] = []
+        memo[id(self)] = result
+        result.extend(copy.deepcopy(value, memo) for value in list.__iter__(self))
         return result
 
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return list, (copy.deepcopy(self),)
+
+    def __repr__(self) -> str:
+        return list.__repr__(self) if self._session.open else self._ended()
+
     def __add__(self, other: Any) -> list[Any]:
-        other = _raw(other)
-        return self._all() + other if isinstance(other, list) else NotImplemented
+        return self.copy() + _plain(other) if isinstance(other, list) else NotImplemented
 
     def __radd__(self, other: Any) -> list[Any]:
-        return other + self._all() if isinstance(other, list) else NotImplemented
+        return _plain(other) + self.copy() if isinstance(other, list) else NotImplemented
 
     def __iadd__(self, values: Iterable[Any]) -> Self:  # type: ignore[misc]  # takes more than __add__, as of list
         self.extend(values)
         return self
 
     def __mul__(self, times: SupportsIndex) -> list[Any]:
-        return self._all() * times
+        return self.copy() * times
 
     __rmul__ = __mul__
 
     def __imul__(self, times: SupportsIndex) -> Self:
-        content = self._all()
-        content *= times
+        list.__imul__(self._draft_all(), times)
         return self
 
     def __eq__(self, other: object) -> bool:
-        content = self._open()
-        if isinstance(other, DraftList):
-            return self is other or bool(content == other._open())
-        return content == other if isinstance(other, list) else NotImplemented
+        self._open()
+        return self is other or list.__eq__(self, other)
 
-    def __lt__(self, other: Any) -> bool:
-        return bool(self._open() < _raw(other))
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
-    def __le__(self, other: Any) -> bool:
-        return bool(self._open() <= _raw(other))
+    def __lt__(self, other: list[Any]) -> bool:
+        self._open()
+        return list.__lt__(self, other)
 
-    def __gt__(self, other: Any) -> bool:
-        return bool(self._open() > _raw(other))
+    def __le__(self, other: list[Any]) -> bool:
+        self._open()
+        return list.__le__(self, other)
 
-    def __ge__(self, other: Any) -> bool:
-        return bool(self._open() >= _raw(other))
+    def __gt__(self, other: list[Any]) -> bool:
+        self._open()
+        return list.__gt__(self, other)
+
+    def __ge__(self, other: list[Any]) -> bool:
+        self._open()
+        return list.__ge__(self, other)
+
+
+def _plain(value: Any) -> Any:
+    """A plain copy of a draft, all its parts drafts; anything else as it is."""
+    return value.copy() if isinstance(value, DraftDict | DraftList) else value
+
+
+DRAFTS[DraftDict] = DraftDict._parts
+DRAFTS[DraftList] = DraftList._parts
 
 
 def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
@@ -400,4 +452,4 @@ def _edited(state: Any, edit: Callable[[DraftDict], Any]) -> FrozenDict:
 
 
 def _shown(value: Any) -> str:
-    return f"a part of the draft ({value!r:.60})" if isinstance(value, _Draft) else f"{value!r:.60}"
+    return f"a part of the draft ({quote(value, 60)})" if isinstance(value, _Draft) else quote(value, 60)

@@ -22,7 +22,8 @@ class FrozenDict(dict[str, Any]):
 
     Everything in it is frozen too. ``|``, ``copy()`` and ``copy.copy`` give a plain ``dict`` whose
     values are still frozen; ``copy.deepcopy`` and ``pickle`` give plain mutable containers all the
-    way down. Only ``happen_nb.model.values.freeze`` makes one.
+    way down. Only ``happen_nb.model.values.freeze`` makes one. C code that writes without calling methods,
+    such as ``dict.update(state, ...)``, is noticed by the next ``state.set``, which restores the mapping.
 
     Examples
     --------
@@ -69,7 +70,8 @@ class FrozenList(list[Any]):
 
     Everything in it is frozen too. Slices, ``+``, ``*``, ``copy()`` and ``copy.copy`` give a plain
     ``list`` whose items are still frozen; ``copy.deepcopy`` and ``pickle`` give plain mutable
-    containers all the way down. Only ``happen_nb.model.values.freeze`` makes one.
+    containers all the way down. Only ``happen_nb.model.values.freeze`` makes one. C code that writes without
+    calling methods, such as ``heapq``, is noticed by the next ``state.set``, which restores the list.
 
     Examples
     --------

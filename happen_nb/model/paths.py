@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 from happen_nb.errors import PathError
+from happen_nb.model.arguments import is_index
+from happen_nb.model.quoting import LONGEST, quote, shorten, type_name
 
 Steps: TypeAlias = tuple[str | int, ...]
 Path: TypeAlias = str | Steps
@@ -15,6 +19,7 @@ Selector: TypeAlias = Callable[[Any], Any] | Path
 
 
 _MOST_DIGITS: Final = 18  # no list is longer
+_FEW: Final = 3  # parts that a message names
 
 
 class _Missing(Enum):
@@ -35,7 +40,7 @@ def parse_path(path: Path) -> Steps:
     """Split a path into its steps.
 
     A string is split at its dots. A tuple is taken as it is: of strings, which may hold dots, and of
-    integers, which index lists.
+    integers, which index lists; those of NumPy are integers too.
 
     Raises
     ------
@@ -58,15 +63,23 @@ def parse_path(path: Path) -> Steps:
     if not isinstance(path, tuple):
         raise PathError(
             f'a path is a string such as "orders.o1.status" or a tuple such as ("orders", "o.1", 0), '
-            f"not {type(path).__name__}"
+            f"not {type_name(path)}"
         )
     for step in path:
-        if isinstance(step, bool) or not isinstance(step, str | int):
-            raise PathError(
-                f"the path {path!r} has a step of type {type(step).__name__}; "
-                "steps are strings (keys) or integers (list indices)"
-            )
+        if type(step) is not str and type(step) is not int:
+            return tuple(_parse_step(step, path) for step in path)
     return path
+
+
+def _parse_step(step: Any, path: tuple[Any, ...]) -> str | int:
+    if isinstance(step, str):
+        return str.__str__(step)
+    if is_index(step):
+        return operator.index(step)
+    raise PathError(
+        f"the path {quote(path)} has a step of type {type_name(step)}; "
+        "steps are strings (keys) or integers (list indices)"
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -76,7 +89,7 @@ def _parse_text(path: str) -> Steps:
     steps = tuple(path.split("."))
     if "" in steps:
         raise PathError(
-            f"the path {path!r} has an empty step; a key that is empty or has a dot needs a tuple: "
+            f"the path {quote(path)} has an empty step; a key that is empty or has a dot needs a tuple: "
             '("orders", "o.1")'
         )
     return steps
@@ -138,6 +151,41 @@ def lookup(value: Any, path: Path, default: Any = None) -> Any:
         else:
             return default
     return value
+
+
+def missing_hint(value: Any, path: Path) -> str:
+    """Describe what is near a path that leads nowhere; empty if it leads somewhere.
+
+    Examples
+    --------
+    >>> state = {"temp": 20.5, "orders": {"o1": {"status": "new"}}}
+    >>> missing_hint(state, "tmp")
+    'nothing at tmp; there is temp'
+    >>> missing_hint(state, "orders.o1.staus")
+    'nothing at orders.o1.staus; there is orders.o1.status'
+    >>> missing_hint(state, "temp")
+    ''
+    """
+    steps = parse_path(path)
+    for number in range(1, len(steps) + 1):
+        if lookup(value, steps[:number], MISSING) is MISSING:
+            before = steps[: number - 1]
+            there = _parts_there(before, lookup(value, before), steps[number - 1])
+            return shorten(f"nothing at {format_path(steps)}; {there}", 3 * LONGEST)
+    return ""
+
+
+def _parts_there(steps: Steps, part: Any, wanted: str | int) -> str:
+    """What a part has, the nearest of `wanted` first."""
+    where = format_path(steps) if steps else "the state"
+    if isinstance(part, dict):
+        keys = [key for key in part if isinstance(key, str)]
+        near = get_close_matches(str(wanted), keys, _FEW) or keys[:_FEW]
+        names = ", ".join(format_path((*steps, key)) for key in near)
+        return f"there {'is' if len(near) == 1 else 'are'} {names}" if names else f"{where} is empty"
+    if isinstance(part, list):
+        return f"{where} is a list of {len(part):,}"
+    return f"{where} is {quote(part, 40)}, which has no parts"
 
 
 def select(value: Any, selector: Selector | None = None) -> Any:

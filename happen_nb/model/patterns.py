@@ -288,6 +288,22 @@ def nearest(type: str, patterns: Iterable[str]) -> str | None:
     return found
 
 
+@lru_cache(maxsize=16_384)
+def is_pattern(text: str) -> bool:
+    r"""Tell whether a string can be read as a pattern.
+
+    Examples
+    --------
+    >>> is_pattern("order.*"), is_pattern("order.{paid"), is_pattern("order\n")
+    (True, False, False)
+    """
+    try:
+        Pattern.of(text)
+    except PatternError:
+        return False
+    return True
+
+
 def _check_text(text: str) -> None:
     if not text:
         raise PatternError('the pattern is an empty string; every event is "**"')

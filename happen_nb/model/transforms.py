@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from types import FunctionType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, Final, Literal, TypeAlias
 
 from happen_nb.errors import PathError, StateError, TransformError
 from happen_nb.model.frozen import FrozenDict
 from happen_nb.model.paths import Path, Steps, format_path, list_index, parse_path
+from happen_nb.model.quoting import quote
 from happen_nb.model.values import as_state, freeze_state
 
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Any]
@@ -138,7 +139,7 @@ def evaluate(transform: Transform, state: FrozenDict, views: Any, *, node: str, 
     if not callable(transform):
         raise StateError(
             f'state.set on node "{node}": neither a function of the state nor a mapping, but '
-            f"{transform!r:.80}; write set(lambda state: {{**state, ...}})"
+            f"{quote(transform)}; write set(lambda state: {{**state, ...}})"
         )
     try:
         result = _call(transform, state, views)
@@ -162,15 +163,16 @@ def check_function(function: object, who: str) -> None:
 
 def refuse_suspended(result: Any, who: str) -> None:
     """Refuse what an async or generator function returns instead of running."""
-    if inspect.iscoroutine(result):
+    kind = type(result)  # the result itself may lie about it
+    if kind is CoroutineType:
         result.close()
-    if inspect.isawaitable(result):
+    if issubclass(kind, Awaitable):
         raise TransformError(f"{who} is async; {_ASYNC_WAY_OUT}")
-    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+    if kind in (GeneratorType, AsyncGeneratorType):
         raise TransformError(f"{who} is a generator; {_GENERATOR_WAY_OUT}")
 
 
-def put(path: Path, value: Any) -> Callable[[Any], Any]:
+def put(path: Path, value_or_function: Any) -> Callable[[Any], Any]:
     """Make a transform that sets one place of a state.
 
     Parameters
@@ -178,7 +180,7 @@ def put(path: Path, value: Any) -> Callable[[Any], Any]:
     path : str or tuple
         Where: ``"orders.o1.status"`` or ``("orders", "o.1", 0)``. Missing parents are made, as mappings; an
         item of a list must exist.
-    value : object
+    value_or_function : object
         What to put there; or a function of the old value (``None`` if there is none) that returns it.
 
     Raises
@@ -197,7 +199,7 @@ def put(path: Path, value: Any) -> Callable[[Any], Any]:
     steps = parse_path(path)
 
     def transform(state: Any) -> Any:
-        return _with(state, steps, 0, value)
+        return _with(state, steps, 0, value_or_function)
 
     transform.__name__ = transform.__qualname__ = f"put({format_path(steps)})"
     return transform
@@ -220,7 +222,9 @@ def _with(part: Any, steps: Steps, depth: int, value: Any) -> Any:
                 steps, depth, f"is a list of {len(part)} without item {step}; put changes items only"
             )
         return [*part[:index], _with(part[index], steps, depth + 1, value), *part[index + 1 :]]
-    raise _no_way(steps, depth, f"is {part!r:.40}, which is no mapping or list; put a mapping there first")
+    raise _no_way(
+        steps, depth, f"is {quote(part, 40)}, which is no mapping or list; put a mapping there first"
+    )
 
 
 def _no_way(steps: Steps, depth: int, problem: str) -> PathError:
@@ -262,7 +266,7 @@ def compose(*transforms: Transform) -> Callable[..., Any]:
 
 def _check_step(step: Transform, who: str) -> None:
     if not callable(step) and not isinstance(step, Mapping):
-        raise StateError(f"{who} is neither a function of the state nor a mapping, but {step!r:.80}")
+        raise StateError(f"{who} is neither a function of the state nor a mapping, but {quote(step)}")
     check_function(step, who)
 
 

@@ -6,17 +6,30 @@ are frozen already are shared, not copied, so a commit costs only what it change
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, Final
 
 import orjson
 
-from happen_nb.errors import StateError
+from happen_nb.errors import FrozenStateError, StateError
 from happen_nb.model.conversion import UnstorableError, plain
 from happen_nb.model.frozen import Frozen, FrozenDict, FrozenList, unchecked_dict, unchecked_list
 from happen_nb.model.paths import Steps, format_path
+from happen_nb.model.quoting import describe, quote, shorten, type_name
 
-__all__ = ["MAX_DEPTH", "Frozen", "biggest_part", "dumps", "freeze", "freeze_state", "loads"]
+__all__ = [
+    "MAX_DEPTH",
+    "Frozen",
+    "biggest_part",
+    "check_integers",
+    "dumps",
+    "freeze",
+    "freeze_state",
+    "loads",
+]
 
 MAX_DEPTH: Final = 200
 """How many containers may be nested in what is frozen at once; leaves room for an envelope around it."""
@@ -25,11 +38,18 @@ _JSON_DEPTH: Final = 254  # what the JSON encoder writes
 _TOO_DEEP: Final = "nests too deeply (more than {} levels); store a flat mapping whose values name keys of it"
 
 _MOST_STEPS: Final = 12  # of a path in a message
+_LONGEST_STEP: Final = 60
 _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 _KEYS_HINT: Final = "use {str(k): v for k, v in x.items()}"
 _NUMBER_HINT: Final = "JSON has no such number: store None, or leave it out"
+_DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"0" * 9)
+_MANY_DIGITS: Final = b"0" * 19  # as many as the shortest integer beyond 64 bits has
+_LARGE_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _CONSTANTS: Final = frozenset({FrozenDict, FrozenList, bool, type(None)})
+
+DRAFTS: Final[dict[type, Callable[[Any], tuple[Any, Frozen]]]] = {}
+"""Type of a draft -> a function that gives its present content, and what it was made from."""
 
 _set_key = dict.__setitem__
 _set_item = list.__setitem__
@@ -70,9 +90,13 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
     try:
         frozen: Frozen = _frozen(value, 1)
     except UnstorableError as bad:
-        raise error(_explain(bad, what)) from None
+        raise error(_explain(bad, what)) from bad.__cause__
     except RecursionError as deep:
         raise error(f"{what} contains itself, or {_TOO_DEEP.format(MAX_DEPTH)}") from deep
+    except FrozenStateError:  # an ended draft
+        raise
+    except Exception as raised:  # by code of the value's: a hash, a comparison of keys
+        raise error(f"{what} raised {describe(raised)} when it was converted; store its parts") from raised
     return frozen
 
 
@@ -87,7 +111,7 @@ def freeze_initial(value: Any, *, node: str) -> FrozenDict:
     state = freeze(value, what=f'create_node: initial of node "{node}"')
     if not isinstance(state, FrozenDict):
         raise StateError(
-            f'create_node: initial of node "{node}" is {_article(type(value).__name__)}; a state is a '
+            f'create_node: initial of node "{node}" is {_article(type_name(value))}; a state is a '
             'mapping at the top: initial={"key": value}'
         )
     return state
@@ -118,7 +142,7 @@ def as_state(value: Any, who: str) -> FrozenDict:
     state = freeze(value)
     if not isinstance(state, FrozenDict):
         raise StateError(
-            f"{who} returned {_article(type(value).__name__)}; a state is a mapping at the top: "
+            f"{who} returned {_article(type_name(value))}; a state is a mapping at the top: "
             'return {**state, "key": value}'
         )
     return state
@@ -142,13 +166,13 @@ def _frozen(value: Any, depth: int) -> Any:
         return value if _SMALLEST <= value <= _LARGEST else _checked_int(value)
     if kind is float:
         return value if isfinite(value) else _checked_float(value)
-    draft = getattr(kind, "__happen_draft__", None)
+    draft = DRAFTS.get(kind)
     if draft is not None:
-        return _frozen_draft(draft(value), depth)
+        return _frozen_draft(value, draft(value), depth)
     return _frozen(plain(value), depth)
 
 
-def _frozen_dict(source: dict[Any, Any], depth: int) -> FrozenDict:
+def _frozen_dict(source: dict[Any, Any], depth: int, draft: Any = None) -> FrozenDict:
     if depth > MAX_DEPTH:
         raise UnstorableError(_TOO_DEEP.format(MAX_DEPTH))
     result = unchecked_dict(source)
@@ -164,14 +188,14 @@ def _frozen_dict(source: dict[Any, Any], depth: int) -> FrozenDict:
         try:
             frozen = _frozen(value, depth + 1)
         except UnstorableError as bad:
-            bad.within(key, source)
+            bad.within(key, source if draft is None else draft)
             raise
         if frozen is not value:
             _set_key(result, key, frozen)
     return _with_plain_keys(result) if odd_keys else result
 
 
-def _frozen_list(source: list[Any], depth: int) -> FrozenList:
+def _frozen_list(source: list[Any], depth: int, draft: Any = None) -> FrozenList:
     if depth > MAX_DEPTH:
         raise UnstorableError(_TOO_DEEP.format(MAX_DEPTH))
     result = unchecked_list(source)
@@ -184,17 +208,18 @@ def _frozen_list(source: list[Any], depth: int) -> FrozenList:
         try:
             frozen = _frozen(value, depth + 1)
         except UnstorableError as bad:
-            bad.within(index, source)
+            bad.within(index, source if draft is None else draft)
             raise
         if frozen is not value:
             _set_item(result, index, frozen)
     return result
 
 
-def _frozen_draft(draft: tuple[Any, Frozen], depth: int) -> Frozen:
+def _frozen_draft(draft: Any, parts: tuple[Any, Frozen], depth: int) -> Frozen:
     """Freeze the present content of a draft; if that is what it began with, share it."""
-    content, original = draft
-    result = _frozen_dict(content, depth) if type(content) is dict else _frozen_list(content, depth)
+    content, original = parts
+    freeze_content = _frozen_dict if type(content) is dict else _frozen_list
+    result: Frozen = freeze_content(content, depth, draft)
     return original if _same_parts(result, original) else result
 
 
@@ -225,22 +250,26 @@ def _surrogate(problem: str) -> str:
 
 def _checked_key(key: Any) -> str:
     if not isinstance(key, str):
-        noun = _article(type(key).__name__)
-        raise UnstorableError(f"the key {key!r} is {noun}, and keys are strings; {_KEYS_HINT}")
+        noun = _article(type_name(key))
+        raise UnstorableError(f"the key {quote(key)} is {noun}, and keys are strings; {_KEYS_HINT}")
     text: str = key if type(key) is str else plain(key)
     if type(text) is not str:
-        raise UnstorableError(f"the key {key!r} stands for {text!r}, and keys are strings; {_KEYS_HINT}")
+        raise UnstorableError(
+            f"the key {quote(key)} stands for {quote(text)}, and keys are strings; {_KEYS_HINT}"
+        )
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise UnstorableError(_surrogate(f"the key {text!r} has a lone surrogate")) from None
+        raise UnstorableError(_surrogate(f"the key {quote(text)} has a lone surrogate")) from None
     return text
 
 
 def _with_plain_keys(source: FrozenDict) -> FrozenDict:
     result = unchecked_dict({_checked_key(key): value for key, value in source.items()})
     if len(result) != len(source):
-        raise UnstorableError(f"two of the keys {list(source)!r:.200} stand for the same string; keep one")
+        raise UnstorableError(
+            f"two of the keys {quote(list(source), 200)} stand for the same string; keep one"
+        )
     return result
 
 
@@ -272,7 +301,8 @@ def _explain(bad: UnstorableError, what: str) -> str:
 def _place(steps: Steps) -> str:
     if not steps:
         return ""
-    shown = format_path(steps[:_MOST_STEPS])
+    short = [shorten(step, _LONGEST_STEP) if isinstance(step, str) else step for step in steps[:_MOST_STEPS]]
+    shown = format_path(tuple(short))
     return f" at {shown}..." if len(steps) > _MOST_STEPS else f" at {shown}"
 
 
@@ -292,7 +322,9 @@ def dumps(value: Frozen) -> bytes:
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError as bad:
-        raise StateError(f"the state {_TOO_DEEP.format(_JSON_DEPTH)} ({bad})") from bad
+        if "Recursion" in str(bad):
+            raise StateError(f"the state {_TOO_DEEP.format(_JSON_DEPTH)} ({bad})") from bad
+        raise StateError(f"a frozen container was changed in place, and is no JSON any more: {bad}") from bad
 
 
 def loads(data: bytes) -> Frozen:
@@ -301,7 +333,7 @@ def loads(data: bytes) -> Frozen:
     Raises
     ------
     StateError
-        It is no JSON, or nests too deeply.
+        It is not JSON, nests too deeply, or has an integer beyond 64 bits.
 
     Examples
     --------
@@ -310,14 +342,48 @@ def loads(data: bytes) -> Frozen:
     >>> loads(b"{'items'}")
     Traceback (most recent call last):
     ...
-    happen_nb.errors.StateError: this is no JSON: unexpected character...
+    happen_nb.errors.StateError: this is not JSON: unexpected character...
     """
     try:
         value: Frozen = _decoded(orjson.loads(data), 1)
+        check_integers(data)
     except orjson.JSONDecodeError as bad:
-        raise StateError(f"this is no JSON: {bad}") from bad
+        raise StateError(f"this is not JSON: {bad}") from bad
     except (UnstorableError, RecursionError) as deep:
         raise StateError(f"the JSON {_TOO_DEEP.format(_JSON_DEPTH)}") from deep
+    return value
+
+
+def check_integers(data: bytes) -> None:
+    """Refuse JSON with an integer beyond 64 bits, which the decoder would silently read as a float.
+
+    Raises
+    ------
+    StateError
+        It has one.
+
+    Examples
+    --------
+    >>> check_integers(b'{"n": 18446744073709551615, "price": 1e30}')
+    >>> check_integers(b'{"n": 18446744073709551616}')
+    Traceback (most recent call last):
+    ...
+    happen_nb.errors.StateError: the JSON has an integer below -2**63 or above 2**64 - 1 (20 digits); ...
+    """
+    if _MANY_DIGITS in data.translate(_DIGITS_TO_0) and _LARGE_INTEGER.search(data):  # it may be in a string
+        try:
+            json.loads(data, parse_int=_parsed_int)
+        except RecursionError as deep:
+            raise StateError(f"the JSON {_TOO_DEEP.format(_JSON_DEPTH)}") from deep
+
+
+def _parsed_int(digits: str) -> int:
+    value = int(digits) if len(digits) <= len(str(_SMALLEST)) else None
+    if value is None or not _SMALLEST <= value <= _LARGEST:
+        raise StateError(
+            f"the JSON has an integer below -2**63 or above 2**64 - 1 ({len(digits.lstrip('-'))} digits); "
+            "write it as a string"
+        )
     return value
 
 

@@ -160,6 +160,7 @@ class Attempt:
         trouble: Trouble | None = None
         try:
             value = await self._steps()
+            self.delivery.event.check()
             value = self._converted(value)
         except BaseException as error:
             trouble = Trouble.of(error.args[0] if type(error) is _Raised else error)

@@ -30,9 +30,6 @@ LONGEST_CHAIN = 1000
 """Causes, one after the other, before a chain counts as a loop."""
 
 
-LONGEST_PATH = 40_000
-"""Characters of all their ids, which go into a header: with ids of 128 characters it is over before."""
-
 _counting = threading.Lock()
 
 
@@ -111,14 +108,16 @@ def path() -> tuple[str, ...]:
 
 def of_event(event: EventRecord, node: str, handler: str) -> Scope:
     """Make the scope in which a node's handler handles an event."""
-    origin = Origin(event.id, event.correlation or event.id, node, (*event.path, event.id))
+    correlation = event.correlation or event.id
+    origin = event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
     return Scope(node, f'{handler}, handling "{event.type}"', origin, event)
 
 
 def of_commit(record: CommitRecord, callback: str) -> Scope:
     """Make the scope in which a callback is called with a commit: its path is one longer."""
     cause = record.origin
-    origin = Origin(cause.cause, cause.correlation or record.mark, cause.by, (*cause.path, record.mark))
+    mark = record.mark
+    origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
     return Scope(record.node, f'{callback}, watching "{record.node}"', origin)
 
 
@@ -139,8 +138,7 @@ def here() -> Origin:
         raise CancelledHandlingError(
             f'{running.what} of node "{running.node}" was cancelled: it cannot change anything any more'
         )
-    ids = running.origin.path
-    if len(ids) > LONGEST_CHAIN or sum(map(len, ids)) > LONGEST_PATH:
+    if running.origin.depth > LONGEST_CHAIN:
         raise CausalLoopError(
             f'{running.what} of node "{running.node}": a causal chain of more than {LONGEST_CHAIN:,} is cut '
             "here; these handlers keep triggering each other: add a stopping condition"

@@ -8,8 +8,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.errors import HappenError, NoHandlerError
+from happen_nb.errors import HappenError, NoHandlerError, NotStoredError
 from happen_nb.journal import append, wire
+from happen_nb.journal.handlings import HANDLED_BYTES, MOST_HANDLINGS
 from happen_nb.runtime import causes, ending, output
 from happen_nb.runtime.activity import Activity
 from happen_nb.runtime.attempts import CLOSED, DELETED, UNREGISTERED
@@ -35,8 +36,6 @@ log = logging.getLogger("happen_nb")
 
 RECORD_EVERY = 0.02
 """Seconds at most between something was handled and that is stored."""
-RECORDS = 500
-"""Handlings in one message."""
 NAME = 0.5
 """Seconds that another process has to name its notebook."""
 LAST = 0.5
@@ -281,23 +280,39 @@ class Dispatch:
         async with self._flushing:
             left = len(self._done)
             while left > 0:
-                number = min(left, RECORDS)  # and no more: threads may append between the two slices
+                number = min(left, MOST_HANDLINGS)  # and no more: threads may append between the slices
                 records, self._done[:number] = self._done[:number], []
                 left -= number
-                await self._store_handled(records)
+                if not await self._store_handled(records):
+                    return
 
-    async def _store_handled(self, records: list[HandledRecord]) -> None:
-        message = wire.encode_handled(
-            self.session.subjects, records, by=self.session.incarnation, ttl=self.session.info.event_ttl
+    async def _store_handled(self, records: list[HandledRecord]) -> bool:
+        """Store handlings in messages that the server takes; False if it cannot be reached."""
+        session = self.session
+        limit = min(HANDLED_BYTES, session.connection.max_payload - wire.BODY_ROOM)
+        messages = wire.encode_handled(
+            session.subjects, records, by=session.incarnation, ttl=session.info.event_ttl, limit=limit
         )
+        for message, number in messages:
+            try:
+                sequence = await append.store(
+                    session.connection, [message], timeout=session.timeout, what="what was handled"
+                )
+            except NotStoredError:
+                self._done[:0] = records  # for the next time: the connection is away
+                return False
+            except HappenError as error:
+                log.warning("what %d handlers did is not stored: %s", number, error)
+            else:
+                await self._reach(sequence)
+            records = records[number:]
+        return True
+
+    async def _reach(self, sequence: int) -> None:
         try:
-            sequence = await append.store(
-                self.session.connection, [message], timeout=self.session.timeout, what="what was handled"
-            )
-        except HappenError as error:
-            log.warning("what %d handlers did is not kept: %s", len(records), error)
-        else:
             await self.session.reach(sequence, time.monotonic() + self.session.timeout)
+        except HappenError as error:
+            log.debug("what was handled is stored at %d: %s", sequence, error)
 
     async def close(self) -> None:
         """Let others take over, begin with no event any more, and store what was handled."""

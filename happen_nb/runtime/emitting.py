@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.errors import NotStoredError, OutcomeUnknownError
+from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 from happen_nb.journal import append, wire
 from happen_nb.journal.append import RefusedError
 from happen_nb.model.commits import EventRecord
@@ -31,7 +31,7 @@ async def publish(session: Session, event: EventRecord, deadline: float) -> Even
 
     Raises
     ------
-    ValueError
+    IdTakenError
         The caller's id was there with another content.
     """
     left = deadline - time.monotonic()
@@ -131,13 +131,13 @@ def same(event: EventRecord, there: EventRecord) -> EventRecord:
 
     Raises
     ------
-    ValueError
+    IdTakenError
         Its type, payload or target is another.
     """
     if there.nonce != event.nonce:
         content = (there.type, there.target) == (event.type, event.target)
         if not content or not equal(there.payload, event.payload):
-            raise ValueError(
+            raise IdTakenError(
                 f'broadcast: the id "{event.id}" is taken by an event "{there.type}" of "{there.sender}" '
                 "with another content; an id belongs to one type, payload and target"
             )

@@ -13,9 +13,9 @@ from happen_nb.model.commits import EventRecord
 from happen_nb.model.trace import TraceNode, build
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from happen_nb.model.commits import HandledRecord
+    from happen_nb.model.commits import HandledRecord, Origin
     from happen_nb.model.trace import Change
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
@@ -71,15 +71,15 @@ class Effects:
         self._stops = [session.feed.listen(self._event_came), session.replica.listen(self._commit_came)]
 
     def _event_came(self, event: EventRecord) -> None:
-        if self._follows(event.path):
+        if self._follows(event.path, event.cause):
             self._events[event.id] = event
 
     def _commit_came(self, applied: Applied) -> None:
-        if self._follows(applied.record.origin.path):
+        if self._follows(applied.record.origin.path, applied.record.origin.cause):
             self._commits[applied.record.sequence] = (applied.record, applied.previous)
 
-    def _follows(self, path: Sequence[str]) -> bool:
-        return not self._ids.isdisjoint(path)
+    def _follows(self, path: Sequence[str], cause: str | None) -> bool:
+        return cause in self._events or not self._ids.isdisjoint(path)  # a long path is not complete
 
     async def trees(self, timeout: float | None) -> list[TraceNode]:
         """A tree for each root, in journal order: as it is now, or when all is handled, in every process."""
@@ -103,10 +103,10 @@ class Effects:
         for event in await eventlog.events(stream, lambda _: True, since=(start, 0)):
             self._event_came(event)
         commits = await history.commits(stream, None, since=start - 1)
-        found = [each for each in commits if self._follows(each.origin.path)]
+        found = [each for each in commits if self._follows(each.origin.path, each.origin.cause)]
         newest = await history.before_each(stream, found)
         for record in commits:
-            if self._follows(record.origin.path):
+            if self._follows(record.origin.path, record.origin.cause):
                 self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
             newest[record.node] = record
 
@@ -114,14 +114,15 @@ class Effects:
         """What was collected, each at the root that it grew from."""
         events: dict[str, list[EventRecord]] = {}
         commits: dict[str, list[Change]] = {}
-        for event in self._events.values():
-            events.setdefault(self._root_of((*event.path, event.id)), []).append(event)
+        roots: dict[str, str] = {id: id for id in self._ids}
+        for event in sorted(self._events.values(), key=lambda event: event.position):
+            root = roots[event.id] = _root_of(event.origin, roots, event.id)
+            events.setdefault(root, []).append(event)
         for change in self._commits.values():
-            commits.setdefault(self._root_of(change[0].origin.path), []).append(change)
+            commits.setdefault(_root_of(change[0].origin, roots), []).append(change)
         done: dict[str, list[HandledRecord]] = {}
         for handling in handled:
-            event = self._events[handling.event]
-            done.setdefault(self._root_of((*event.path, event.id)), []).append(handling)
+            done.setdefault(roots[handling.event], []).append(handling)
 
         def grow(root: EventRecord) -> TraceNode:
             id = root.id
@@ -133,9 +134,6 @@ class Effects:
             tree = TraceNode(commit=record, before=before, children=stem.children)
             trees.append(((record.sequence, -1), tree))
         return [tree for _, tree in sorted(trees, key=lambda each: each[0])]
-
-    def _root_of(self, path: Sequence[str]) -> str:
-        return next(id for id in path if id in self._ids)
 
     async def _wait(self, deadline: float, timeout: float) -> None:
         pause = LOOK
@@ -163,3 +161,9 @@ class Effects:
             await session.reach(answer["position"], time.monotonic() + session.timeout)
         await session.dispatch.flush()
         return still
+
+
+def _root_of(origin: Origin, roots: Mapping[str, str], *ids: str) -> str:
+    """The root of what has this origin: that of the first id of its path that has one."""
+    known = (roots[id] for id in (*origin.path, origin.cause or "", *ids) if id in roots)
+    return next(known, next(iter(roots)))

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from happen_nb.errors import HandlerError, NoHandlerError
+from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 from happen_nb.model.commits import HandledRecord
 from happen_nb.model.texts import said_by
 from happen_nb.runtime.attempts import CLOSED, UNREGISTERED, Attempt
@@ -174,6 +175,8 @@ class Delivery:
             return None
         self._round += 1
         begun, attempts = self._round, []
+        with suppress(FrozenStateError):  # restored: whoever changed it in place got that error, or ended
+            self.event.check()
         event = self.desk.host.event(self.event)
         for registration in self._present():
             attempt = Attempt(self, registration, event, self._context_of(registration))

@@ -56,15 +56,18 @@ class Workers:
             self._changed.notify()
         elif self._threads - self._blocked < self._limit:
             self._add()
-        elif not self._growing and self._limit < MORE:
+        elif not self._growing and self._limit < MORE and not ending.begun():
             self._growing = True
             _start(self._grow, "happen_nb-workers")
 
     def _add(self) -> None:
+        if ending.begun():
+            return
         try:
             _start(self._run, "happen_nb-worker")
         except RuntimeError as refused:  # the system has no more threads: those that are there go on
-            log.warning("no more threads for handlers: %s", refused)
+            if not ending.begun():  # else the end has begun since we looked, and nothing starts any more
+                log.warning("no more threads for handlers: %s", refused)
         else:
             self._threads += 1
 

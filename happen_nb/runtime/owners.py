@@ -106,6 +106,9 @@ class Owners:
         """Start with these; of the nodes in `keep` with what was known before."""
         kept = {node: self._owners[node] for node in keep if node in self._owners}
         self._owners = kept | {owner.node: owner for owner in owners}
+        for node in self._wanted.nodes():
+            if self.is_ours(node) and self._owners[node].patterns != self._wanted.patterns(node):
+                self.renew(node)  # a clear carried the owner, but not all of its patterns
         self._keep()
 
     def apply(self, owner: OwnerRecord) -> None:

@@ -9,8 +9,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from happen_nb.errors import (
     DeadlockError,
     HandlerError,
@@ -19,7 +17,9 @@ from happen_nb.errors import (
     PayloadError,
     ReplyLostError,
 )
-from happen_nb.model.texts import said_by
+from happen_nb.journal import exchange, fields
+from happen_nb.journal.wire import BODY_ROOM
+from happen_nb.model.texts import said_by, text_of
 from happen_nb.model.values import dumps, freeze
 from happen_nb.runtime.bridge import bridge, within
 
@@ -48,6 +48,13 @@ ASK_ACCEPTED = 0.5
 GONE = 1.0
 """Seconds without anybody there after which an owner counts as gone."""
 
+LONGEST_MESSAGE = 20_000
+"""Characters of an error's message in a reply."""
+LONGEST_TRACEBACK = 50_000
+"""Characters of its traceback."""
+TEXT_SHARE = 8
+"""Each text of an error takes up to one part in so many of a message."""
+
 FINAL = frozenset(("done", "failed", "cancelled"))
 
 _KINDS: dict[str, Callable[[str], Exception]] = {
@@ -65,7 +72,7 @@ class Answer:
         self.delivery: Delivery | None = None
         self.final: dict[str, Any] | None = None
         self._answers = answers
-        self._waiting: deque[Any] = deque(maxlen=PROGRESS)
+        self._waiting: deque[tuple[Any, int]] = deque(maxlen=PROGRESS)
         self._flushing = False
         self._lock = threading.Lock()
 
@@ -75,34 +82,58 @@ class Answer:
         return self.final or {"event": self.event.id, "state": "accepted"}
 
     def progress(self, value: Any) -> None:
-        """Tell how far it is; the newest values are told where there are too many.
+        """Report progress; of more than can be sent only the newest values are.
 
         Raises
         ------
         PayloadError
-            It has no JSON form.
+            The value has no JSON form, or is larger than the server takes.
         """
-        frozen = freeze(value, what=f'progress of "{self.event.type}"', error=PayloadError)
+        frozen, size = self._frozen(value, f'progress of "{self.event.type}"')
         with self._lock:
-            self._waiting.append(frozen)
+            self._waiting.append((frozen, size))
             if self._flushing:
                 return
             self._flushing = True
         bridge().soon(self._flush)
+
+    def _frozen(self, value: Any, what: str) -> tuple[Any, int]:
+        """A value that fits into a message, and its size in bytes."""
+        try:
+            frozen = freeze(value, what=what, error=PayloadError)
+            size = len(dumps(frozen))
+        except PayloadError:
+            raise
+        except BaseException as error:  # the value's own code runs when it is looked at
+            raise PayloadError(f"{what} cannot be converted: {said_by(error)}") from error
+        if size > self._answers.room:
+            raise PayloadError(
+                f"{what}: {size:,} bytes as JSON, and the server takes {self._answers.room:,}; "
+                "store it elsewhere and reply with its name, or yield it in parts"
+            )
+        return frozen, size
 
     def _flush(self) -> None:
         if self.final is None and self._take():
             bridge().loop.call_later(FLUSH, self._flush)
 
     def _take(self) -> bool:
-        """Tell what waits; False if nothing did."""
+        """Send the progress that waits, in messages that the server takes; False if none did."""
         with self._lock:
-            values = list(self._waiting)
+            waiting = list(self._waiting)
             self._waiting.clear()
-            self._flushing = bool(values)
+            self._flushing = bool(waiting)
+        values: list[Any] = []
+        left = self._answers.room
+        for value, size in waiting:
+            if values and size > left:
+                self._answers.tell(self.event, {**self.state, "progress": values})
+                values, left = [], self._answers.room
+            values.append(value)
+            left -= size + 1
         if values:
             self._answers.tell(self.event, {**self.state, "progress": values})
-        return bool(values)
+        return bool(waiting)
 
     def convert(self, value: Any) -> Any:
         """Convert a result as a payload.
@@ -110,18 +141,12 @@ class Answer:
         Raises
         ------
         PayloadError
-            It has no JSON form, or its own code raises when it is looked at.
+            It has no JSON form, or is larger than the server takes.
         """
-        what = f'the result of "{self.event.type}"'
-        try:
-            return freeze(value, what=what, error=PayloadError)
-        except PayloadError:
-            raise
-        except BaseException as error:
-            raise PayloadError(f"{what} cannot be converted: {said_by(error)}") from error
+        return self._frozen(value, f'the result of "{self.event.type}"')[0]
 
     def finish(self, value: Any) -> None:
-        """It was handled; this is the result."""
+        """The event was handled, and this is the result."""
         try:
             frozen = self.convert(value)
         except PayloadError as error:
@@ -131,15 +156,22 @@ class Answer:
 
     def fail(self, error: HandlerError) -> None:
         """Its handler has raised."""
-        trace = {"node": error.node, "error": error.error, "remote_traceback": error.remote_traceback}
-        self._end({"state": "failed", "kind": "HandlerError", "message": error.args[0], "trace": trace})
+        cut = self._answers.cut
+        trace = {
+            "node": error.node,
+            "error": cut(error.error, LONGEST_MESSAGE),
+            "remote_traceback": cut(error.remote_traceback, LONGEST_TRACEBACK),
+        }
+        message = cut(error.args[0], LONGEST_MESSAGE)
+        self._end({"state": "failed", "kind": "HandlerError", "message": message, "trace": trace})
 
     def refuse(self, error: Exception) -> None:
-        """It is not handled, or what came out cannot be told."""
+        """The event is not handled, or its result cannot be sent."""
         if isinstance(error, HandlerError):
             self.fail(error)
         else:
-            self._end({"state": "failed", "kind": type(error).__name__, "message": str(error)})
+            message = self._answers.cut(text_of(error), LONGEST_MESSAGE)
+            self._end({"state": "failed", "kind": type(error).__name__, "message": message})
 
     def _end(self, outcome: dict[str, Any]) -> None:
         bridge().soon(self._ended, {"event": self.event.id, **outcome})
@@ -155,8 +187,10 @@ class Answer:
 class Request:
     """Something that was sent from here; changed on the IO thread, read from any."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, timeout: float) -> None:
         self.target = target
+        self.timeout = timeout
+        """Seconds without news after which its owner is asked only while somebody waits."""
         self.event: EventRecord | None = None
         self.owner: str | None = None
         self.awaited = False
@@ -169,6 +203,7 @@ class Request:
         self.heard = time.monotonic()
         self.unread: deque[tuple[int, Any]] = deque(maxlen=PROGRESS)
         self._waiters: set[asyncio.Future[None]] = set()
+        self._wanted = asyncio.Event()
         self._told: list[Callable[[], None]] = []
 
     @property
@@ -185,18 +220,18 @@ class Request:
         return [item for item in list(self.unread) if item[0] > number]
 
     def hear(self, message: dict[str, Any]) -> None:
-        """The other side says something. On the IO thread."""
+        """Take a message of the other side, as `exchange.decode_reply` gives it. On the IO thread."""
         if self.done:
             return
         for value in message.get("progress", ()):
-            self.progress = freeze(value)
+            self.progress = value
             self.changes += 1
             self.unread.append((self.changes, self.progress))
             self.heard = time.monotonic()
         self.owner = message.get("by", self.owner)
         state = message["state"]
         if state == "done":
-            self.value = freeze(message.get("value"))
+            self.value = message["value"]
         elif state == "failed":
             self.error = _error(message)
         self.state = state  # last: other threads look at it first
@@ -211,6 +246,7 @@ class Request:
 
     def _wake(self) -> None:
         self.changes += 1
+        self._wanted.set()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -223,10 +259,22 @@ class Request:
             return True
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
+        self._wanted.set()
         try:
             return await within(timeout, waiter)
         finally:
             self._waiters.discard(waiter)
+
+    async def wanted(self, since: float) -> None:
+        """Return at once while somebody waits or the timeout runs, else as soon as somebody waits again.
+
+        `since` is when the owner was first asked. On the IO thread.
+        """
+        while (
+            not self.done and not self._waiters and time.monotonic() > max(since, self.heard) + self.timeout
+        ):
+            self._wanted.clear()
+            await self._wanted.wait()
 
 
 class Answers:
@@ -239,6 +287,19 @@ class Answers:
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def room(self) -> int:
+        """Bytes of a value that the server takes in one message."""
+        return self._session.connection.max_payload - BODY_ROOM
+
+    def cut(self, text: str, characters: int) -> str:
+        """A text of an error that fits into a message: without its middle, where it is too long."""
+        text = text.encode(errors="replace").decode()  # it may have lone surrogates
+        most = min(characters, len(text))
+        while most and len(dumps(_without_middle(text, most))) > self.room // TEXT_SHARE:
+            most //= 2
+        return _without_middle(text, most)
 
     # -- replying ------------------------------------------------------------------------------------
 
@@ -283,8 +344,13 @@ class Answers:
         if address == self._session.address:
             self.heard(message)
         else:
-            subject = self._session.subjects.reply_prefix + address
-            self._session.background(self._session.connection.publish(subject, dumps(freeze(message))))
+            self._session.background(self._published(self._session.subjects.reply_prefix + address, message))
+
+    async def _published(self, subject: str, message: dict[str, Any]) -> None:
+        try:
+            await self._session.connection.publish(subject, exchange.encode(message))
+        except Exception as error:  # it is asked for again
+            log.info("the reply to %s was not sent: %s: %s", subject, type(error).__name__, error)
 
     def delivery(self, id: str) -> Delivery | None:
         """The handling of an event that was sent to a node of this process."""
@@ -303,11 +369,27 @@ class Answers:
     # -- sending -------------------------------------------------------------------------------------
 
     async def hear(self, message: Message) -> None:
-        """A message of the other side has come."""
-        self.heard(orjson.loads(message.data))
+        """Take a reply of another process."""
+        try:
+            reply = fields.mapping(fields.read_json(message.data))
+            id = fields.text(reply.get("event"))
+        except fields.UNREADABLE as error:
+            log.info("a reply on %s cannot be read: %s", message.subject, error)
+        else:
+            self._read(id, reply)
+
+    def _read(self, id: str, reply: Any) -> None:
+        """Take a reply of another process; one that cannot be read is the end of its request."""
+        try:
+            self.heard(exchange.decode_reply(id, reply))
+        except fields.UNREADABLE as error:
+            log.info("the reply to the event %.100s cannot be read: %s", id, error)
+            request = self._requests.pop(id, None)
+            if request is not None:
+                request.fail(_unreadable(request, error))
 
     def heard(self, message: dict[str, Any]) -> None:
-        """The other side says something."""
+        """Take a reply, as `exchange.decode_reply` gives it."""
         request = self._requests.get(message["event"])
         if request is not None:
             request.hear(message)
@@ -347,8 +429,10 @@ class Answers:
         event = request.event
         assert event is not None
         gone_since: float | None = None
+        began = time.monotonic()
         while not request.done:
             await asyncio.sleep(ASK if request.state == "waiting" else ASK_ACCEPTED)
+            await request.wanted(began)
             if request.done:
                 return
             try:
@@ -359,8 +443,8 @@ class Answers:
                 continue
             if answer is not None:
                 gone_since = None
-                if state := answer.get("send"):
-                    self.heard(state)
+                if (reply := answer.get("send")) is not None:
+                    self._read(event.id, reply)
                 continue
             if not self._session.connection.connected:
                 gone_since = None  # it is we who are gone
@@ -408,8 +492,24 @@ def _size(outcome: dict[str, Any]) -> int:
         return 0
 
 
+def _without_middle(text: str, characters: int) -> str:
+    """A text of no more than so many characters and a note."""
+    if len(text) <= characters:
+        return text
+    head = characters // 2
+    left_out = len(text) - characters
+    return f"{text[:head]}\n... {left_out:,} characters ...\n{text[len(text) - characters + head :]}"
+
+
+def _unreadable(request: Request, problem: Exception) -> HandlerError:
+    type = "" if request.event is None else request.event.type
+    return HandlerError(
+        f'the reply of "{request.target}" to "{type}" cannot be read: {problem}. '
+        'The page "Wire format" of the documentation shows what a program replies',
+        node=request.target,
+    )
+
+
 def _error(message: dict[str, Any]) -> Exception:
     kind, text = message["kind"], message["message"]
-    if kind == "HandlerError":
-        return HandlerError(text, **message["trace"])
-    return _KINDS.get(kind, HandlerError)(text)
+    return _KINDS[kind](text) if kind in _KINDS else HandlerError(text, **message.get("trace", {}))

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, NotStoredError, OutcomeUnknownError
-from happen_nb.journal import append, history, wire
+from happen_nb.errors import (
+    ClosedError,
+    HappenError,
+    HappenTimeoutError,
+    NotStoredError,
+    OutcomeUnknownError,
+    SpaceInUseError,
+)
+from happen_nb.journal import append, exchange, fields, history, wire
 from happen_nb.journal.append import RefusedError, Resend
 from happen_nb.journal.connection import Connection
 from happen_nb.journal.follow import Follower
@@ -23,7 +30,6 @@ from happen_nb.journal.presence import present
 from happen_nb.journal.stream import Info, Options, Stream
 from happen_nb.journal.subjects import Subjects
 from happen_nb.model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
-from happen_nb.model.values import dumps, freeze
 from happen_nb.runtime.dispatch import Dispatch
 from happen_nb.runtime.feed import Feed
 from happen_nb.runtime.replica import Applied, Expected, Replica
@@ -38,9 +44,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("happen_nb")
 
-BODY_ROOM = 4096
-"""Bytes of a message that are left for its headers."""
+BODY_ROOM = wire.BODY_ROOM
+QUESTION_BYTES = 250_000
+"""Bytes of the ids in one question; what asks for more asks several."""
 TRIM_EVERY = 256
+JUST_GONE = 0.1
+"""Seconds within which the server notices that a process on its machine has ended."""
 STALLED = 1.0
 """Seconds after which a wait for the follower makes it look again."""
 
@@ -120,7 +129,7 @@ class Session:
         connection = await Connection.open(servers, credentials, timeout=timeout)
         self = cls(connection, Subjects(space), incarnation, timeout)
         try:
-            self._info = await self.stream.ensure(options)
+            self._info = await self._whole(await self.stream.ensure(options))
             connection.is_gone = self._is_gone
             await connection.subscribe(self.subjects.who, self._answer_who)
             await connection.subscribe(self.subjects.live_prefix + incarnation, self._answer_live)
@@ -133,6 +142,28 @@ class Session:
             raise
         return self
 
+    async def _whole(self, info: Info) -> Info:
+        """Start over with a space whose fork was killed.
+
+        Raises
+        ------
+        SpaceInUseError
+            The fork still goes on.
+        """
+        if not info.unfinished:
+            return info
+        if others := await self.others():
+            raise SpaceInUseError(
+                f'the space "{self.subjects.space}" is still being filled by a fork of "{info.unfinished}" '
+                f"({', '.join(others)}); connect when it is whole"
+            )
+        log.warning(
+            'the space "%s" starts over, empty: the process that forked "%s" into it was killed',
+            self.subjects.space,
+            info.unfinished,
+        )
+        return await self.stream.start_over(info)
+
     @property
     def info(self) -> Info:
         """The stream as it was when the session opened or last looked."""
@@ -140,13 +171,15 @@ class Session:
         return self._info
 
     @property
-    def identity(self) -> tuple[str, str]:
-        """Tells this space from every other on any server."""
-        return self.subjects.stream, self.info.created
+    def identity(self) -> tuple[str, str, str]:
+        """Tells this space from every other on any server, also from its copy in another store."""
+        return self.subjects.stream, self.info.created, self.connection.server_id
 
     async def change(self, options: Options) -> None:
         """Store options that were given explicitly."""
-        self._info = await self.stream.ensure(options)
+        before, self._info = self.info, await self.stream.ensure(options)
+        if self._info.created != before.created:
+            await self._follower.check()  # it was dropped, and is made anew
 
     async def close(self) -> None:
         """Let others take over, stop following and disconnect."""
@@ -232,18 +265,17 @@ class Session:
             expected=0 if base is None else base.sequence,
             origin=change.origin,
         )
-        messages = wire.with_events(self.subjects, commit, change.events, ttl=self.info.event_ttl)
-        if change.viewed is None:
-            return messages
-        if self.info.replicas == 1:
-            messages[0] = wire.guard_all(self.subjects, messages[0], change.cut.written)
-            return messages
-        newest = {name: change.cut.nodes.get(name) for name in change.viewed - {change.node}}
-        guards = [
-            wire.encode_guard(self.subjects, name, record.sequence if record else 0)
-            for name, record in newest.items()
-        ]
-        return [*guards, *messages]
+        guards: list[wire.Message] = []
+        if change.viewed is not None and self.info.replicas == 1:
+            commit = wire.guard_all(self.subjects, commit, change.cut.written)
+        elif change.viewed is not None:
+            newest = {name: change.cut.nodes.get(name) for name in change.viewed - {change.node}}
+            guards = [
+                wire.encode_guard(self.subjects, name, record.sequence if record else 0)
+                for name, record in newest.items()
+            ]
+        most, ttl = wire.MOST_MESSAGES - len(guards), self.info.event_ttl
+        return [*guards, *wire.with_events(self.subjects, commit, change.events, ttl=ttl, most=most)]
 
     async def _store(
         self, change: Change, id: str, messages: list[wire.Message], seen: Expected, deadline: float
@@ -262,11 +294,9 @@ class Session:
         """A stored commit that the replica never got: a fresh start or a clear passed over it."""
         base = change.base
         revision = 1 if base is None else base.revision + 1
-        body = None if change.body is None else b""
-        record = CommitRecord(
-            change.node, sequence, revision, time.time_ns(), body, id, change.cut.position, change.origin
-        )
-        if body is not None:
+        now, read = time.time_ns(), change.cut.position
+        record = CommitRecord(change.node, sequence, revision, now, change.body, id, read, change.origin)
+        if change.body is not None:
             record.known(change.state)
         return await self._find_own(change, id) or Applied(record, base)
 
@@ -383,15 +413,58 @@ class Session:
         self.background(self._answered_live(message))
 
     async def _answered_live(self, message: Answer) -> None:
-        answer = await self.dispatch.live(orjson.loads(message.data))
-        await self.connection.publish(message.reply, dumps(freeze(answer)))
+        try:
+            question = exchange.decode_question(message.data)
+            answer = await self.dispatch.live(question)
+            if message.reply:
+                await self.connection.publish(message.reply, exchange.encode(answer))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # whoever asked may have sent anything
+            log.info("a question on %s: %s: %s", message.subject, type(error).__name__, error)
 
     async def ask(self, incarnation: str, question: dict[str, Any], timeout: float) -> dict[str, Any] | None:
-        """Ask another process; None if it is gone, empty if it does not answer in time."""
+        """Ask another process; None if it is gone, empty if it gives no readable answer in time.
+
+        A question about many events is asked in parts that a message can hold.
+        """
+        found: dict[str, Any] = {}
+        parts = self._parts(question)
+        for part in parts:
+            answer = await self._ask_once(incarnation, part, timeout)
+            if not answer or len(parts) == 1:
+                return answer
+            position = min(answer["position"], found.get("position", answer["position"]))
+            found = {**answer, "position": position, "open": [*found.get("open", ()), *answer["open"]]}
+        return found
+
+    def _parts(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        """A question, or the parts of one about more events than fit into a message."""
+        if "events" not in question:
+            return [question]
+        room = min(QUESTION_BYTES, max(1, self.connection.max_payload - BODY_ROOM))
+        parts: list[list[str]] = [[]]
+        size = 0
+        for id in question["events"]:
+            size += len(id.encode()) + 3
+            if size > room and parts[-1]:
+                parts.append([])
+                size = len(id.encode()) + 3
+            parts[-1].append(id)
+        return [{**question, "events": ids} for ids in parts]
+
+    async def _ask_once(
+        self, incarnation: str, question: dict[str, Any], timeout: float
+    ) -> dict[str, Any] | None:
         body = orjson.dumps({**question, "from": self.incarnation})
-        subject = self.subjects.live_prefix + incarnation
-        answer = await self.connection.request(subject, body, timeout=timeout)
-        return orjson.loads(answer) if answer else (None if answer is None else {})
+        data = await self.connection.request(self.subjects.live_prefix + incarnation, body, timeout=timeout)
+        if not data:
+            return None if data is None else {}
+        try:
+            return exchange.decode_answer(question, data)
+        except fields.UNREADABLE as error:
+            log.info("the answer of process %s cannot be read: %s", incarnation, error)
+            return {}
 
     async def ask_owners(self, question: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
         """Ask every other process that owns a node; the answers of those that gave one."""
@@ -400,10 +473,13 @@ class Session:
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
         return [answer for answer in answers if answer]
 
-    async def others(self) -> list[dict[str, Any]]:
-        """The other processes that are connected to the space now."""
-        found = await present(self.connection, self.subjects)
-        return [other for other in found if other["incarnation"] != self.incarnation]
+    async def others(self) -> list[str]:
+        """The other processes that are connected to the space now, named for a person."""
+        found = await present(self.connection, self.subjects, wait=self.timeout)
+        if found:  # one that was just killed is still listed for an instant
+            await asyncio.sleep(JUST_GONE)
+            found = await present(self.connection, self.subjects, wait=self.timeout)
+        return found
 
     # -- the whole space -----------------------------------------------------------------------------
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 import happen_nb as happen
 
@@ -15,6 +18,8 @@ def big(kind):
         return {f"o{n}": {"status": "open", "total": n} for n in range(MANY)}
     if kind == "a long list":
         return {"items": [{"n": n} for n in range(MANY)]}
+    if kind == "a matrix":
+        return {"matrix": [[0] * 1000] * 700}
     if kind == "a long text":
         return {"text": "<x>" * 1_000_000}
     if kind == "long keys":
@@ -46,6 +51,81 @@ def test_every_repr_of_a_huge_state_stays_small(space, kind):
         thing = get(node, commit)
         for form, shown in {"repr": repr(thing), **thing._repr_mimebundle_()}.items():
             assert len(shown.encode()) < LIMIT, (name, form)
+
+
+VALUES = {
+    "state.get()": lambda node, commit: node.state.get(),
+    "view.get()": lambda node, commit: node.space.views.orders.get(),
+    "a selected part": lambda node, commit: next(iter(node.state.get().values())),
+    "commit.after": lambda node, commit: commit.after,
+    "commit.diff": lambda node, commit: commit.diff,
+    "part of a diff": lambda node, commit: commit.diff[:10_000],
+    "one change": lambda node, commit: commit.diff[0],
+    "event.payload": lambda node, commit: node.broadcast("copy", commit.after).payload,
+    "state.at()": lambda node, commit: node.state.at(commit.revision),
+}
+
+
+def formatted(value):
+    """What a cell shows that ends with the value; for a terminal, IPython takes the text."""
+    return DisplayFormatter().format(value)[0]
+
+
+@pytest.mark.parametrize("kind", ["wide", "a long list", "a matrix", "long keys", "deep"])
+def test_every_value_of_a_huge_state_stays_small_at_the_end_of_a_cell(space, kind):
+    node = space.create_node("orders", initial={"before": True})
+    commit = node.state.set(big(kind))
+
+    for name, get in VALUES.items():
+        value = get(node, commit)
+        if not isinstance(value, str | int):
+            shown = formatted(value)
+            assert set(shown) == {"text/plain", "text/html"}, name
+            assert all(len(form.encode()) < LIMIT for form in shown.values()), name
+
+
+def test_a_value_shows_the_tree_of_its_node(space):
+    node = space.create_node("orders", initial=big("wide"))
+    [heading, *tree] = node.state._repr_mimebundle_()["text/plain"].splitlines()
+    value = formatted(node.state.get())
+
+    assert heading == "State of orders · revision 1"
+    assert value["text/plain"].splitlines() == [line.removeprefix("  ") for line in tree]
+    assert (
+        value["text/html"].partition("<ul")[2]
+        == node.state._repr_mimebundle_()["text/html"].partition("<ul")[2]
+    )
+
+
+def test_values_inside_of_something_else_stay_small(space):
+    node = space.create_node("orders", initial={"a": big("wide"), "b": {"n": 1}})
+    a, b = node.state.get("a"), node.state.get("b")
+
+    assert formatted([a] * 2000)["text/plain"].encode().__len__() < LIMIT
+    assert formatted((b, 1))["text/plain"] == "({'n': 1}, 1)"
+    assert formatted({"orders": b})["text/plain"] == "{'orders': {'n': 1}}"
+
+
+def test_the_repr_of_a_value_stays_that_of_a_dict_list_or_tuple(space):
+    node = space.create_node("orders", initial={"items": [{"n": 1}]})
+    commit = node.state.set({"items": [{"n": 2}]})
+
+    assert repr(node.state.get()) == str(node.state.get()) == "{'items': [{'n': 2}]}"
+    assert repr(node.state.get("items")) == "[{'n': 2}]"
+    assert repr(commit.diff) == repr(tuple(commit.diff))
+
+
+def test_a_diff_shows_itself_as_its_commit_does(space):
+    commit = space.create_node("orders", initial={"n": 1, "old": True}).state.set({"n": 2, "new": [1]})
+    shown = formatted(commit.diff)
+
+    assert shown["text/plain"] == "~ n    1 → 2\n+ new  [1]\n- old  True"
+    assert {"<del>1</del>", "<ins>2</ins>"} <= set(
+        re.findall(r"<(?:ins|del)>.*?</(?:ins|del)>", shown["text/html"])
+    )
+    assert formatted(commit.diff[0])["text/plain"] == "~ n  1 → 2"
+    assert formatted(commit.diff[1:])["text/plain"] == "+ new  [1]\n- old  True"
+    assert formatted(commit.diff[:0])["text/plain"] == "no change"
 
 
 def test_a_repr_says_how_much_it_left_out(space):

@@ -32,6 +32,19 @@ thread = threading.Thread(target=space.broadcast, args=["order.paid"])
 thread.start()
 thread.join()
 """
+BROKEN = """\
+class Broken(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+@stock.on("broken")
+def broken(event):
+    raise Broken
+
+@stock.on("huge")
+def huge(event):
+    raise ValueError("7;" * 500_000)
+"""
 _count = itertools.count()
 
 
@@ -75,6 +88,35 @@ def test_failures_and_unhandled_events_are_counted(receipts: Kernel) -> None:
     receipt = run.shown[-1].splitlines()
     assert receipt[0] == "2 events, 1 failure, 1 unhandled"
     assert "    ! stock bad  ValueError: no such thing" in receipt
+
+
+def html_of(run) -> str:
+    (html,) = [m["content"]["data"]["text/html"] for m in run.messages if m["msg_type"] == "display_data"]
+    return html
+
+
+def test_an_event_that_nobody_needs_to_handle_is_no_error(receipts: Kernel) -> None:
+    assert '<span class="p">1 unhandled</span>' in html_of(receipts.do("space.broadcast('stock.low')\nNone"))
+
+
+def test_an_event_that_a_pattern_misses_by_a_typo_is_marked(receipts: Kernel) -> None:
+    run = receipts.do("space.broadcast('ordr.paid')\nNone")
+    assert run.shown[-1].splitlines()[0] == "1 event, 1 unhandled (nearly matches order.*)"
+    assert '<span class="e">1 unhandled (nearly' in html_of(run)
+
+
+def test_facts_are_not_counted_as_unhandled(receipts: Kernel) -> None:
+    run = receipts.do("space.facts.add('*.low')\nspace.broadcast('stock.low')\nNone")
+    assert run.shown[-1].splitlines()[0] == "1 event"
+
+
+def test_a_handler_with_a_broken_message_leaves_the_receipt_readable(receipts: Kernel) -> None:
+    receipts.do(BROKEN)
+    run = receipts.do("space.broadcast('broken')\nspace.broadcast('huge')\nspace.settle()\nNone")
+    receipt = run.shown[-1]
+    assert receipt.startswith("2 events, 2 failures\n")
+    assert len(receipt) < 10_000
+    assert len(html_of(run)) < 100_000
 
 
 def test_a_cell_that_raises_shows_it_too(receipts: Kernel) -> None:

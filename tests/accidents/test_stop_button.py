@@ -26,6 +26,8 @@ CALLS = {
     "history": "orders.state.history()",
     "at": "orders.state.at(datetime.datetime.now())",
     "wait_for": "orders.state.wait_for(lambda s: s['n'] == 99, timeout=600)",
+    "wait_for an event": "space.wait_for('never', timeout=600)",
+    "journal": "space.journal()",
     "clear": "space.clear(force=True)",
 }
 
@@ -79,8 +81,9 @@ def test_an_interrupted_set_is_stored_once_or_not_at_all_and_the_next_read_tells
     assert connected.ask("[c.after['n'] for c in orders.state.history()]") == list(range(told + 1))
 
 
-def test_wait_for_ends_though_the_server_is_well_and_watches_go_on(connected):
-    run = press_stop_while_waiting(connected, CALLS["wait_for"])
+@pytest.mark.parametrize("call", ["wait_for", "wait_for an event"])
+def test_wait_for_ends_though_the_server_is_well_and_watches_go_on(connected, call):
+    run = press_stop_while_waiting(connected, CALLS[call])
 
     assert run.error.startswith("KeyboardInterrupt")
     connected.do("orders.state.set({'n': 5}); space.settle()")

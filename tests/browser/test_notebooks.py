@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -47,6 +49,26 @@ def test_it_opens_unchanged_and_run_all_works_twice_without_errors_or_requests_t
     expect(empty).to_have_count(0)  # also where its view opens when the last cell has closed the space
     assert tab.console_errors == []
     assert tab.off_site == []
+
+
+SHOWN = """() => {
+    const {cells} = jupyterapp.shell.currentWidget.content.model;
+    const lists = [...document.querySelectorAll(".happen ul")].filter(list => list.offsetParent);
+    return {
+        trusted: [...cells].every(cell => cell.type !== "code" || cell.trusted),
+        signs: [...new Set(lists.map(list => getComputedStyle(list).listStyleType))],
+    };
+}"""
+
+
+def test_a_trusted_notebook_opens_with_its_states_as_they_were_saved(lab, tab):
+    folder = Path(lab.env["HAPPEN_STORE"]).parent / "notebooks"
+    trust = [sys.executable, "-m", "jupyter", "trust", "00_first_steps.ipynb"]
+    subprocess.run(trust, cwd=folder, env=lab.env, check=True, capture_output=True)
+    tab.open("00_first_steps.ipynb")
+    expect(tab.page.locator(".happen ul:visible").first).to_be_visible()
+    assert tab.page.evaluate(SHOWN) == {"trusted": True, "signs": ["none"]}
+    assert tab.console_errors == tab.off_site == []
 
 
 def is_marked_as_changed_only_where_python_is_another(tab, notebook):

@@ -6,6 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
+from tests.browser.conftest import Watched
 from tests.browser.test_live_reply import save
 
 SET_UP = """
@@ -185,3 +186,216 @@ def test_a_click_counts_though_all_is_drawn_anew_meanwhile(lab, tab):
     expect(live).to_contain_text("pens 219", timeout=30_000)
     expect(dashboard.get_by_role("button", name="show this moment")).to_be_visible()
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+FIGURES = """
+class Own:
+    def __init__(self, number):
+        self.number = number
+
+    def _ipython_display_(self):
+        display(f"{self.number} displayed")
+"""
+RANGE = "figure => figure._fullLayout.xaxis.range.map(each => Math.round(each * 1000))"
+
+
+def test_a_figure_and_anything_displayable_are_drawn_in_place_and_keep_the_zoom(lab, tab):
+    plot = "orders.state.live(render=lambda _: orders.state.history().plot('open', x='revision'))"
+    own = "orders.state.live('open', render=Own)"
+    save(lab, "figures.ipynb", [SET_UP + FIGURES, plot, own, *map(OPEN.format, (2, 3, 4))])
+    tab.open("figures.ipynb")
+    run(tab, 0, 1, 2)
+    figure = output(tab, 1, "open").locator(".js-plotly-plot")
+    output(tab, 2, "1 displayed")
+    figure.evaluate("figure => { figure.marked = true }")
+    figure.hover()
+    before = figure.evaluate(RANGE)
+    figure.locator("[data-title='Zoom in']").click()
+    tab.page.wait_for_function(
+        f"([figure, before]) => String(({RANGE})(figure)) !== before",
+        arg=[figure.element_handle(), ",".join(map(str, before))],
+    )
+    zoomed = figure.evaluate(RANGE)
+    run(tab, 3, 4, 5)
+    output(tab, 2, "4 displayed")
+    tab.page.wait_for_function("figure => figure.data[0].x.length >= 4", arg=figure.element_handle())
+    assert figure.evaluate(RANGE) == zoomed
+    assert figure.evaluate("figure => figure.marked")
+    assert tab.page.locator(".js-plotly-plot").count() == 1
+    tab.shoot("figures")
+    assert tab.page.evaluate(SAVED) < 200_000
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+SAVED = "() => JSON.stringify(jupyterapp.shell.currentWidget.content.model.toJSON()).length"
+
+
+def test_a_mistyped_path_is_named_where_it_is_shown(lab, tab):
+    binding = "happen.bind(w.IntText(), orders, 'opn')"
+    save(lab, "typo.ipynb", [SET_UP, "orders.state.live('opn')", "stock.state.live('pns')", binding])
+    tab.open("typo.ipynb")
+    run(tab, 0, 1, 2, 3)
+    output(tab, 2, "nothing at pns; there is pens")
+    output(tab, 3, "nothing at opn; there is open")
+    output(tab, 1, "0")
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+AT_END = "box => box.scrollTop + box.clientHeight >= box.scrollHeight - 22"
+SAY = "for n in range({}): orders.broadcast('order.paid', {{'n': n}})"
+
+
+def test_a_log_follows_until_a_person_scrolls_and_again_when_told_to(lab, tab):
+    cells = [SET_UP, "space.dashboard()", SAY.format(60), SAY.format(12), SAY.format(5)]
+    save(lab, "follows.ipynb", cells)
+    tab.open("follows.ipynb")
+    run(tab, 0, 1)
+    dashboard = cell(tab, 1).locator(".hn-dash")
+    log, newest = dashboard.get_by_role("listbox"), dashboard.locator(".hn-newest")
+    dashboard.get_by_role("tab", name="Send").click()  # the box has no height now
+    run(tab, 2)
+    expect(dashboard.get_by_role("treeitem").filter(has_text="open: 61")).to_be_visible()
+    dashboard.get_by_role("tab", name="Events").click()
+    expect(log.get_by_role("option").last).to_contain_text("orders · 61")
+    expect(newest).to_be_hidden()
+
+    log.hover()
+    tab.page.mouse.wheel(0, -400)
+    expect(newest).to_have_text("go to newest")
+    top = log.evaluate("box => box.scrollTop")
+    run(tab, 3)
+    expect(newest).to_have_text("24 new, go to newest")
+    assert log.evaluate("box => box.scrollTop") == top
+    tab.shoot("dashboard-scrolled")
+    newest.click()
+    expect(newest).to_be_hidden()
+    run(tab, 4)
+    expect(log.get_by_role("option").last).to_contain_text("orders · 78")
+
+    tab.command("docmanager:save")
+    tab.load("follows.ipynb")
+    expect(dashboard.locator(".hn-status")).to_have_text("live", timeout=30_000)
+    expect(log.get_by_role("option").last).to_contain_text("orders · 78")
+    assert log.evaluate(AT_END)
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+DEAF = """
+answers, hello = False, Dashboard._hello
+Dashboard._hello = lambda self, message: answers and hello(self, message)
+"""
+
+
+RESTORE = "Dashboard._hello = hello"
+
+
+def test_a_dashboard_asks_again_until_the_kernel_answers(lab, tab):
+    save(
+        lab, "deaf.ipynb", [SET_UP + DEAF, "space.dashboard()", "answers = True", "Dashboard._hello = hello"]
+    )
+    tab.open("deaf.ipynb")
+    run(tab, 0, 1)
+    status = cell(tab, 1).locator(".hn-status")
+    expect(status).to_have_text("connecting")
+    expect(status).to_have_text("no answer from the kernel", timeout=30_000)
+    run(tab, 2)
+    expect(status).to_have_text("live", timeout=30_000)
+    expect(cell(tab, 1).get_by_role("treeitem").filter(has_text="pens:")).to_be_visible()
+    run(tab, 3)
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+def drag(page, handle, by):
+    """Drag a slider fast, in many steps, as a hand does."""
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + by, y, steps=60)
+    page.mouse.up()
+
+
+def test_two_browsers_that_drag_one_slider_fast_agree_and_nothing_goes_back(lab, tab, chromium):
+    slider = "slider = w.IntSlider(max=1000); happen.bind(slider, orders, 'open')"
+    seen = "seen = []; orders.state.watch(lambda commit: seen.append(commit.after['open'])); None"
+    check = "space.settle(); print(seen == sorted(seen), len(seen) > 3, seen[-1] == orders.state.get('open'))"
+    save(lab, "two.ipynb", [SET_UP, slider, "orders.state.live('open')", seen, check])
+    tab.open("two.ipynb")
+    run(tab, 0, 1, 2, 3)
+    tab.command("docmanager:save")
+    other = Watched(chromium.new_page(), lab)
+    other.load("two.ipynb")
+    here, there = (cell(each, 1).get_by_role("slider") for each in (tab, other))
+    drag(tab.page, here, 100)
+    expect(here).not_to_have_attribute("aria-valuenow", "1.0")
+    value = here.get_attribute("aria-valuenow")
+    expect(there).to_have_attribute("aria-valuenow", value)
+    output(tab, 2, value.removesuffix(".0"))
+    run(tab, 4)
+    expect(cell(tab, 4).locator(".jp-OutputArea")).to_contain_text("True True True")
+    drag(other.page, there, -60)
+    expect(there).not_to_have_attribute("aria-valuenow", value)
+    value = there.get_attribute("aria-valuenow")
+    expect(here).to_have_attribute("aria-valuenow", value)
+    output(tab, 2, value.removesuffix(".0"))
+    assert tab.console_errors == other.console_errors == tab.off_site == []
+    other.page.close()
+
+
+def test_a_view_beside_the_notebook_shows_the_same_widget(lab, tab):
+    slider = "slider = w.IntSlider(max=10); happen.bind(slider, orders, 'open')"
+    save(lab, "beside.ipynb", [SET_UP, slider, OPEN.format(7)])
+    tab.open("beside.ipynb")
+    run(tab, 0, 1)
+    tab.page.evaluate(SELECT, 1)
+    notebook = tab.page.evaluate("jupyterapp.shell.currentWidget.id")
+    tab.command("notebook:create-output-view")
+    beside = tab.page.locator(".jp-LinkedOutputView").get_by_role("slider")
+    expect(beside).to_be_visible()
+    tab.page.evaluate("id => jupyterapp.shell.activateById(id)", notebook)
+    run(tab, 2)
+    for handle in (beside, cell(tab, 1).get_by_role("slider")):
+        expect(handle).to_have_attribute("aria-valuenow", "7.0")
+    assert tab.console_errors == tab.off_site == []
+
+
+CHAIN = """
+@stock.on("order.paid")
+def ship(event):
+    stock.broadcast("parcel.sent")
+
+stock.on("parcel.sent", lambda event: stock.state.set(happen.put("pens", 11)))
+orders.broadcast("order.paid", {"n": 1}).settle()
+"""
+MARKS = """figure => [...figure.querySelectorAll(".scatterlayer .point")].map(mark => {
+    const {left, top, width, height} = mark.getBoundingClientRect();
+    return [left + width / 2, top + height / 2];
+})"""
+
+
+def test_pointing_at_a_mark_shows_the_arrows_of_its_causes(lab, tab):
+    save(lab, "arrows.ipynb", [SET_UP, CHAIN, "space.timeline()"])
+    tab.open("arrows.ipynb")
+    run(tab, 0, 1, 2)
+    figure = output(tab, 2, "Timeline").locator(".js-plotly-plot")
+    arrows, label, shown = figure.locator(".hn-arrows path"), figure.locator(".hovertext"), {}
+    for x, y in figure.evaluate(MARKS):
+        tab.page.mouse.move(5, 5)
+        expect(label).to_have_count(0)
+        expect(arrows).to_have_count(0)
+        tab.page.mouse.move(x, y)
+        expect(label).to_have_count(1)
+        shown[label.text_content().partition("2")[0]] = arrows.count()
+    assert shown["stock revision "] == 2
+    tab.shoot("arrows", themes=["light"])
+    tab.page.mouse.move(5, 5)
+    expect(arrows).to_have_count(0)
+
+    tab.command("docmanager:save")
+    tab.page.evaluate(RESTART)
+    tab.load("arrows.ipynb")
+    output(tab, 2, "Timeline")
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []
+
+
+RESTART = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"

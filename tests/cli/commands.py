@@ -1,7 +1,10 @@
-"""The command ``happen`` as processes, and a process that is connected to a store as a notebook is."""
+"""The command ``happen``, in this process or in one of its own, and processes that are in a space."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import queue
 import signal
@@ -10,18 +13,25 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from happen_nb import cli
 
 WAIT = 60.0
 HAPPEN = [sys.executable, "-m", "happen_nb.cli"]
 VISITOR = """
-import os, sys
+import json, sys
 import happen_nb as happen
-servers, store, name = sys.argv[1:]
-space = happen.connect(servers or None, store=store or None, name=name)
-space.create_node("orders", initial={"open": 1})
-print(os.getpid(), flush=True)
-sys.stdin.readline()
-space.close()
+for line in sys.stdin:
+    space = happen.connect(**json.loads(line))
+    if "orders" not in space.views:
+        space.create_node("orders", initial={"open": 1})
+    print("in", flush=True)
+    sys.stdin.readline()
+    space.close()
+    print("out", flush=True)
 """
 
 
@@ -36,7 +46,30 @@ def environment(**variables):
 
 
 def happen(*arguments, cwd, stdin="", **variables):
-    """Run a command to its end."""
+    """Run a command to its end; in this process, which takes a tenth of the time."""
+    out, err, before = io.StringIO(), io.StringIO(), dict(os.environ)
+    at_term = signal.getsignal(signal.SIGTERM)
+    wanted = environment(**variables)
+    with (
+        contextlib.chdir(cwd),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        os.environ.clear()
+        os.environ.update(wanted)
+        try:
+            code = cli.main(list(map(str, arguments)))
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+            signal.signal(signal.SIGTERM, at_term)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def happen_process(*arguments, cwd, stdin="", **variables):
+    """Run a command to its end, in a process of its own: some variables count only for a new one."""
     return subprocess.run(
         [*HAPPEN, *map(str, arguments)],
         cwd=cwd,
@@ -90,11 +123,6 @@ class Running:
         os.killpg(self.pid, number)
         return self.ended()
 
-    def leave(self):
-        """Let a visitor close its space."""
-        self.process.stdin.close()
-        return self.ended()
-
     def ended(self):
         code = self.process.wait(WAIT)
         said = []
@@ -127,8 +155,41 @@ def server(store, *options, **variables):
     return running
 
 
-def visitor(store="", *, servers="", name="shop"):
+class Visitor(Running):
+    """A process that enters one space after the other, since each process takes a while to start."""
+
+    idle: ClassVar[list[Visitor]] = []
+
+    def __init__(self):
+        super().__init__([sys.executable, "-c", VISITOR], "/")
+        self.inside = False
+
+    def enter(self, **target):
+        """Connect to a space."""
+        self._say(json.dumps(target))
+        self.until("in")
+        self.inside = True
+
+    def leave(self):
+        """Close the space."""
+        self._say("")
+        self.until("out")
+        self.inside = False
+
+    def _say(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def put_back(self):
+        """Let another test use it, if it lives."""
+        if self.process.poll() is None:
+            if self.inside:
+                self.leave()
+            self.idle.append(self)
+
+
+def visitor(store=None, *, servers=None, name="shop"):
     """A process in a space."""
-    running = Running([sys.executable, "-c", VISITOR, servers, str(store), name], "/")
-    running.until("")
-    return running
+    found = Visitor.idle.pop() if Visitor.idle else Visitor()
+    found.enter(store=store and str(store), servers=servers, name=name)
+    return found

@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 import happen_nb
+from tests.cli.commands import Visitor
 from tests.server.processes import end_everything_of, eventually, is_at_rest
 
 
@@ -48,4 +49,15 @@ def start():
 
     yield start
     for process in started:
-        process.kill()
+        if isinstance(process, Visitor):
+            process.put_back()
+        else:
+            process.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _visitors():
+    """End the visitors that no test needs any more."""
+    yield
+    for idle in Visitor.idle:
+        idle.kill()

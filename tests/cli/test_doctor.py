@@ -13,14 +13,15 @@ import pytest
 
 import happen_nb
 from happen_nb.journal.server.survey import survey
-from tests.cli.commands import happen, visitor
+from tests.cli.commands import happen, happen_process, visitor
 from tests.guarantees.servers import Server, free_port
 from tests.server.processes import end_everything_of, everything_of
 
 
 def doctor(folder, *options, **variables):
     """What it says, by verdict: a line for each finding, with its remedy behind."""
-    done = happen("doctor", *options, cwd=folder, **variables)
+    run = happen_process if "PYTHONPATH" in variables else happen
+    done = run("doctor", *options, cwd=folder, **variables)
     assert done.stderr == ""
     findings = {"ok": [], "note": [], "wrong": []}
     last = findings["ok"]

@@ -116,7 +116,7 @@ class History(list[Commit]):
     truncated = False
 
 
-class Journal(list[Commit]):
+class Journal(list[Any]):
     space = "default"
 
 

@@ -5,6 +5,7 @@ from happen_nb.display.bundle import bundle
 from happen_nb.errors import StateError
 
 LIMIT = 100_000
+SOAK = [pytest.mark.soak, pytest.mark.timeout(600)]
 HOSTILE = [
     "&" * 5000,
     "<" * 5000,
@@ -16,13 +17,23 @@ HOSTILE = [
 ]
 
 
-def states(bad: str):
-    """States that are large in each direction, made of characters that grow when they are escaped."""
-    yield {f"{bad[:200]}{n}": n for n in range(2_000)}
-    yield {f"{bad[:30]}{n}": {f"{m}": bad for m in range(50)} for n in range(50)}
-    yield {"list": [[bad[:9]] * 9] * 1000, "ones": [1] * 20_000}
-    yield {str(n): bad for n in range(500)}
-    yield {str(n): {bad[:40]: {bad[:40]: {bad[:40]: list(range(999))}}} for n in range(40)}
+#: States that are large in each direction, made of characters that grow when they are escaped.
+LARGE = {
+    "keys": lambda bad: {f"{bad[:200]}{n}": n for n in range(2_000)},
+    "mappings": lambda bad: {f"{bad[:30]}{n}": {f"{m}": bad for m in range(50)} for n in range(50)},
+    "lists": lambda bad: {"list": [[bad[:9]] * 9] * 1000, "ones": [1] * 20_000},
+    "texts": lambda bad: {str(n): bad for n in range(500)},
+    "depth": lambda bad: {str(n): {bad[:40]: {bad[:40]: {bad[:40]: list(range(999))}}} for n in range(40)},
+}
+SHAPES = list(LARGE)
+
+
+def combined():
+    """Each text with one shape, and under ``soak`` with all others: `HOSTILE` and the name in `LARGE`."""
+    for number, bad in enumerate(HOSTILE):
+        for shape in SHAPES:
+            usual = shape == SHAPES[number % len(SHAPES)]
+            yield pytest.param(bad, shape, id=f"{ord(bad[0]):x}-{shape}", marks=[] if usual else SOAK)
 
 
 def trace(bad: str, state: dict[str, object]):
@@ -34,37 +45,48 @@ def trace(bad: str, state: dict[str, object]):
     return a.trace(events, commits, handlings)
 
 
-@pytest.mark.parametrize("bad", HOSTILE)
-def test_any_size_of_anything_stays_under_100_kb(bad):
-    for state in states(bad):
-        own = a.node(bad, state)
-        commits = [a.Commit(bad, n, {}, own.state.content, by=bad) for n in range(9)]
-        commits += [a.Commit(bad, n, own.state.content, a.frozen({"x": bad}), by=bad) for n in range(13)]
-        nodes = {f"{n}{bad}": own for n in range(100)}
-        space = a.Space(bad, nodes, nodes, a.Server())
-        event = a.Event(bad, state, bad, bad)
-        failures = [a.Failure(bad, bad, ValueError(bad), (bad + "\n") * 100, event=event) for _ in range(50)]
-        own.handlers = [a.Registration(bad, bad, where=True, retries=10**18)] * 50
-        own.busy = bad
-        reply = a.Reply(event, bad, bad, {"progress": 0.5, bad: bad})
-        result = a.Reply(event, bad, "done", _value=state)
-        shown = [
-            ("node", own),
-            ("value", list(state.values())),
-            ("commit", commits[0]),
-            ("commit", commits[-1]),
-        ]
-        shown += [("history", a.History(commits)), ("journal", a.Journal(commits)), ("space", space)]
-        shown += [("failures", failures), ("failure", failures[0]), ("node", a.node(bad, StateError(bad)))]
-        shown += [("event", event), ("events", a.Events([event] * 50)), ("trace", trace(bad, state))]
-        shown += [("unhandled", [a.Unhandled(event, bad, bad)] * 50), ("handlers", a.Handlers(own.handlers))]
-        shown += [("unhandled_event", a.Unhandled(event, bad, bad)), ("nodes", a.Views(nodes, space=space))]
-        shown += [("reply", reply), ("reply", result), ("registration", own.handlers[0])]
-        view = a.view(bad, state)
-        shown += [("moment", a.Moment({f"{n}{bad}": view for n in range(100)}))]
-        for kind, each in shown:
-            for mime, form in bundle(each, kind).items():
-                assert len(form.encode()) < LIMIT, (kind, mime)
+@pytest.mark.parametrize(("bad", "shape"), [*combined()])
+def test_any_size_of_anything_stays_under_100_kb(bad, shape):
+    for kind, each in everything(bad, LARGE[shape](bad)):
+        for mime, form in bundle(each, kind).items():
+            assert len(form.encode()) < LIMIT, (kind, mime)
+
+
+def everything(bad, state):
+    """All that a cell may end with, as large as can be: what kind it is, and what is shown."""
+    own = a.node(bad, state)
+    commits = [a.Commit(bad, n, {}, own.state.content, by=bad) for n in range(9)]
+    commits += [a.Commit(bad, n, own.state.content, a.frozen({"x": bad}), by=bad) for n in range(13)]
+    nodes = {f"{n}{bad}": own for n in range(100)}
+    space = a.Space(bad, nodes, nodes, a.Server())
+    event = a.Event(bad, state, bad, bad)
+    failures = [a.Failure(bad, bad, ValueError(bad), (bad + "\n") * 100, event=event) for _ in range(50)]
+    own.handlers = [a.Registration(bad, bad, where=True, retries=10**18)] * 50
+    own.busy = bad
+    view = a.view(bad, state)
+    return [
+        ("node", own),
+        ("node", a.node(bad, StateError(bad))),
+        ("value", list(state.values())),
+        ("commit", commits[0]),
+        ("commit", commits[-1]),
+        ("history", a.History(commits)),
+        ("journal", a.Journal(commits)),
+        ("space", space),
+        ("failures", failures),
+        ("failure", failures[0]),
+        ("event", event),
+        ("events", a.Events([event] * 50)),
+        ("trace", trace(bad, state)),
+        ("unhandled", [a.Unhandled(event, bad, bad)] * 50),
+        ("unhandled_event", a.Unhandled(event, bad, bad)),
+        ("handlers", a.Handlers(own.handlers)),
+        ("registration", own.handlers[0]),
+        ("nodes", a.Views(nodes, space=space)),
+        ("reply", a.Reply(event, bad, bad, {"progress": 0.5, bad: bad})),
+        ("reply", a.Reply(event, bad, "done", _value=state)),
+        ("moment", a.Moment({f"{n}{bad}": view for n in range(100)})),
+    ]
 
 
 def test_a_deep_value_is_no_recursion():
@@ -124,11 +146,13 @@ def test_failures_among_what_a_trace_leaves_out_are_counted():
     assert bundle(shown, "trace")["text/plain"].endswith("… 100 more, 2 failures")
 
 
-def test_a_trace_of_10_000_in_any_shape_stays_under_100_kb():
+@pytest.mark.parametrize("size", [1_000, pytest.param(10_000, marks=SOAK)])
+def test_a_trace_in_any_shape_stays_under_100_kb(size):
     for parent in (lambda n: n - 1, lambda n: n // 2, lambda n: 0, lambda n: n // 100):
-        events = [a.said(str(n), str(parent(n)) if n else None, n + 1) for n in range(5_000)]
-        commits = [a.changed(str(n), 10_000 + n, a.SHOP, {"n": n}) for n in range(5_000)]
-        handlings = [a.handled(str(n), f"node-{m}") for n in range(5_000) for m in range(3)]
+        half = range(size // 2)
+        events = [a.said(str(n), str(parent(n)) if n else None, n + 1) for n in half]
+        commits = [a.changed(str(n), size + n, a.SHOP, {"n": n}) for n in half]
+        handlings = [a.handled(str(n), f"node-{m}") for n in half for m in range(3)]
         for times in (False, True):
             shown = a.trace(events, commits, handlings)
             shown.times = times

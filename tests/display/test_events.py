@@ -172,3 +172,22 @@ def test_a_failure_says_which_event_was_handled_and_nothing_of_a_commit_that_was
         "  orders  f        order.paid         1  ValueError: no",
         "  orders  g                           1  ValueError: no",
     ]
+
+
+@pytest.mark.parametrize(
+    ("type", "reason", "nearest", "is_error"),
+    [
+        ("order.shipped", "no pattern", None, False),
+        ("order.shipped", "no pattern", "order.placed", False),
+        ("order.paid", "no owner", "order.paid", False),
+        ("order.paid", "where", None, False),
+        ("order.payed", "no pattern", "order.paid", True),
+        ("order.item.added", "no pattern", "order.*", True),
+        ("order.paid", "owner died", None, True),
+    ],
+)
+def test_an_unhandled_event_is_an_error_only_where_something_went_wrong(type, reason, nearest, is_error):
+    made = a.Unhandled(a.Event(type, None), reason, nearest)
+    for markup in (html.unhandled([made]), html.unhandled_event(made)):
+        assert (f'<span class="e">{reason}</span>' in markup) is is_error
+        assert (f'<span class="p">{reason}</span>' in markup) is not is_error

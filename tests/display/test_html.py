@@ -119,14 +119,23 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.dictionaries(st.text(), JSON, max_size=50), st.dictionaries(st.text(), JSON, max_size=50))
-def test_any_state_and_any_change_can_be_shown(before, after):
-    plain = a.Commit("orders", 2, before, after)
-    for kind, shown in (("value", before), ("commit", plain), ("history", a.History([plain]))):
-        both = bundle(shown, kind)
-        visible = "".join(reading.read(both["text/html"]).visible)
-        assert reading.squeezed(visible) == reading.squeezed(both["text/plain"])
+STATES = st.dictionaries(st.text(), JSON, max_size=50)
+
+
+@pytest.mark.parametrize(
+    "examples", [15, pytest.param(600, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+)
+def test_any_state_and_any_change_can_be_shown(examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(STATES, STATES)
+    def check(before, after):
+        plain = a.Commit("orders", 2, before, after)
+        for kind, shown in (("value", before), ("commit", plain), ("history", a.History([plain]))):
+            both = bundle(shown, kind)
+            visible = "".join(reading.read(both["text/html"]).visible)
+            assert reading.squeezed(visible) == reading.squeezed(both["text/plain"])
+
+    check()
 
 
 def test_times_stand_in_time_elements_only():

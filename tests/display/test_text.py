@@ -146,12 +146,18 @@ def test_a_long_history_says_how_many_are_older():
     assert lines[-1] == "     1,000  ~ n  998 → 999"
 
 
-def test_a_journal_names_the_nodes():
-    made = a.Journal(a.history([{"n": 0}]))
-    assert text.journal(made).splitlines()[1:] == [
-        "  node    revision  changes",
-        "  orders         1  + n  0",
+def test_a_journal_shows_commits_and_events_in_one_table():
+    made = a.Journal([*a.history([{"n": 0}]), a.Event(payload={"id": "o1"}, target="stock")])
+    assert text.journal(made).splitlines() == [
+        "Journal of default · 1 commit · 1 event",
+        "  node    target  commit or event  changes or payload",
+        "  orders          revision 1       + n  0",
+        '  orders  stock   order.created    {id: "o1"}',
     ]
+
+
+def test_an_empty_journal_says_so():
+    assert text.journal(a.Journal()) == "Journal of default · empty"
 
 
 def test_views_are_a_line_each_and_a_broken_one_hides_no_other():

@@ -500,13 +500,41 @@ def test_a_loop_is_not_retried(space, orders):
     assert calls == list(range(1001))
 
 
-def test_a_chain_of_long_ids_is_cut_before_they_outgrow_the_headers(space, orders):
+def test_a_chain_of_the_longest_ids_is_cut_at_1000_causes_too(space, orders):
     def go_on(event):
-        if event.payload < 600:
-            orders.broadcast("a", event.payload + 1, id=f"{event.payload + 1:0>128}")
+        orders.broadcast("a", event.payload + 1, id=f"{event.payload + 1:0>128}")
+
+    orders.on("a", go_on)
+    first = space.broadcast("a", 0)
+    space.settle(timeout=60)
+
+    (failure,) = space.failures
+    assert isinstance(failure.exception, happen.CausalLoopError)
+    assert "1,000" in str(failure.exception)
+    events = space.events()
+    assert len(events) == 1001
+    path = failure.event.path
+    assert path[0] == first.id
+    assert list(path[1:]) == [event.id for event in events][-len(path) : -1]  # the newest, without a gap
+    assert failure.event.correlation == first.id
+    assert len(list(events[500].settle(timeout=60))) == 501
+
+
+def test_a_commit_at_the_end_of_a_long_chain_emits_as_much_as_at_its_beginning(space, orders):
+    commits = []
+
+    def go_on(event):
+        if event.payload < 985:
+            orders.broadcast("a", event.payload + 1)
+        else:
+            commits.append(
+                orders.state.set(lambda state: (orders.broadcast("end", "x" * 19_000), {"n": 1})[1])
+            )
 
     orders.on("a", go_on)
     space.broadcast("a", 0)
     space.settle(timeout=60)
-    assert [type(failure.exception) for failure in space.failures] == [happen.CausalLoopError]
-    assert 300 < len(space.events()) < 330
+    assert [type(failure.exception) for failure in space.failures] == []
+    assert commits[0].changed
+    (end,) = space.events("end")
+    assert len(end.path) == 986

@@ -359,6 +359,109 @@ def test_a_node_with_a_handler_and_no_commit_is_in_the_views_as_empty(space, ord
     assert space.views.collect({"orders": len}) == {"orders": 0}
 
 
+def test_an_event_that_rode_on_a_commit_expires_as_one_with_a_message_of_its_own(store, until):
+    def emit(state):
+        orders.broadcast("rides")
+        return {"n": 1}
+
+    with happen.connect(store=store, name="expiring", fresh=True, event_ttl=timedelta(seconds=1)) as space:
+        orders = space.create_node("orders")
+        orders.state.set(emit)
+        orders.broadcast("walks")
+
+        def types(**options):
+            orders.state.set(happen.put("n", lambda n: n + 1))  # the newest message tells the time
+            return [event.type for event in space.events(**options)]
+
+        assert set(types()) <= {"rides", "walks"}
+        until(lambda: "rides" not in types())
+        until(lambda: types() == [])
+        assert types(limit=10) == []
+        assert list(space.unhandled) == []
+        orders.broadcast("late")
+        assert types() == ["late"]
+        assert len(orders.state.history()) > 2
+
+
+# -- points in time ----------------------------------------------------------------------------------
+
+
+def test_a_timeout_of_wait_for_says_how_many_events_where_refused(space, orders):
+    start = orders.broadcast("order.paid", 9)
+    for n in range(3):
+        orders.broadcast("order.paid", n)
+
+    with pytest.raises(happen.HappenTimeoutError, match=r"`where` refused 3 of this type$"):
+        space.wait_for("order.*", lambda event: event.payload > 2, since=start, timeout=0.05)
+
+
+def test_a_timeout_of_wait_for_names_the_types_of_other_events(space, orders):
+    async def work():
+        waiting = asyncio.create_task(space.await_for("order.paid", timeout=0.5))
+        await asyncio.sleep(0)
+        for type_ in ("order.payed", "order.payed", "tick"):
+            await orders.abroadcast(type_)
+        await waiting
+
+    with pytest.raises(happen.HappenTimeoutError, match=r'3 of other types came: "order.payed", "tick"$'):
+        asyncio.run(work())
+
+
+MISUSED = {
+    "since": (
+        lambda space, event: space.events(since=event),
+        lambda space, event: space.journal(since=event),
+        lambda space, event: space.wait_for("a", since=event, timeout=0),
+        lambda space, event: space.timeline(since=event),
+        lambda space, event: space.graph(since=event),
+    ),
+    "at": (
+        lambda space, event: space.at(event),
+        lambda space, event: space.nodes["orders"].state.at(event),
+    ),
+    "trace": (lambda space, event: space.trace(event),),
+}
+
+
+@pytest.mark.parametrize("call", MISUSED)
+def test_an_event_of_another_space_is_refused_where_its_position_counts(space, orders, store, call):
+    with happen.connect(store=store, name="another_space") as other:
+        event = other.broadcast("a")
+        for misuse in MISUSED[call]:
+            with pytest.raises(ValueError, match=rf'{call}: .*"another_space", not to "{space.name}"'):
+                misuse(space, event)
+        other.drop()
+
+
+@pytest.mark.parametrize("call", ["since", "at"])
+def test_a_pending_event_is_refused_where_its_position_counts(space, orders, call):
+    def transform(state):
+        pending.append(orders.broadcast("a"))
+        raise LookupError
+
+    pending = []
+    with pytest.raises(LookupError):
+        orders.state.set(transform)
+
+    for misuse in MISUSED[call]:
+        with pytest.raises(ValueError, match="pending"):
+            misuse(space, pending[0])
+
+
+def test_a_timeline_refuses_a_node_of_another_space(space, store):
+    with happen.connect(store=store, name="another_space") as other:
+        with pytest.raises(ValueError, match='"another_space", not to'):
+            space.timeline(nodes=[other.create_node("orders")])
+        other.drop()
+
+
+def test_an_event_that_is_not_stored_has_no_trace(space):
+    with pytest.raises(happen.UnknownEventError, match="nope") as caught:
+        space.trace("nope")
+
+    assert isinstance(caught.value, LookupError)
+
+
 def test_a_predicate_that_takes_its_time_stops_nobody_else(space, orders, gate):
     begun = threading.Event()
 

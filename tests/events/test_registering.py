@@ -155,10 +155,20 @@ def test_what_is_no_function_is_refused(space, orders, wrong):
 
 
 @pytest.mark.parametrize(
-    ("retries", "backoff"), [(-1, 0), (1.5, 0), (True, 0), ("1", 0), (1, -1), (1, float("inf")), (1, "x")]
+    ("retries", "backoff", "error"),
+    [
+        (-1, 0, ValueError),
+        (1, -1, ValueError),
+        (1, float("inf"), ValueError),
+        (1.5, 0, TypeError),
+        (True, 0, TypeError),
+        ("1", 0, TypeError),
+        (1, True, TypeError),
+        (1, "x", TypeError),
+    ],
 )
-def test_numbers_that_make_no_sense_are_refused(space, orders, retries, backoff):
-    with pytest.raises(ValueError, match=r"retries|backoff"):
+def test_numbers_that_make_no_sense_are_refused(space, orders, retries, backoff, error):
+    with pytest.raises(error, match=r"retries|backoff"):
         orders.on("a", print, retries=retries, backoff=backoff)
 
 

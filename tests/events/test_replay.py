@@ -134,6 +134,14 @@ def test_two_replays_at_once_keep_their_own_order(space):
 # -- events again ------------------------------------------------------------------------------------
 
 
+def test_a_node_of_another_space_cannot_be_the_sender(space, store):
+    with happen.connect(store=store, name="another_space") as other:
+        node = other.create_node("orders")
+        with pytest.raises(ValueError, match='"another_space", not to'):
+            space.replay(numbered(1), type="row", sender=node)
+        other.drop()
+
+
 def test_events_are_said_again_with_their_type_payload_and_time(space, orders):
     orders.broadcast("order.paid", {"id": "o1"}, occurred="2024-05-01T12:00:00+02:00")
     orders.broadcast("order.sent", None)

@@ -161,12 +161,15 @@ class AnySequence(RuleBasedStateMachine):
 
 
 @pytest.mark.usefixtures("_server")
-def test_any_sequence_of_calls_does_what_the_model_does(store):
+@pytest.mark.parametrize(
+    "examples", [15, pytest.param(150, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+)
+def test_any_sequence_of_calls_does_what_the_model_does(store, examples):
     AnySequence.store = store
     run_state_machine_as_test(
         AnySequence,
         settings=settings(
-            max_examples=10,
+            max_examples=examples,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow],

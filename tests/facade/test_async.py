@@ -11,6 +11,7 @@ import threading
 import pytest
 
 import happen_nb as happen
+from happen_nb import connecting
 
 
 def in_a_loop(test):
@@ -42,9 +43,15 @@ async def test_every_twin(space):
     assert [c.revision for c in seen] == [3]
     assert dict(await space.aat(commit.time)) == {"orders": {"n": 1}}
     assert [c.revision for c in await space.ajournal(since=commit)] == [3]
+    event = await orders.abroadcast("order.paid")
+    assert [each.event.type for each in await space.atrace(event)] == ["order.paid"]
+    assert [(each.event.id, each.reason) for each in await space.aunhandled()] == [(event.id, "no owner")]
+    assert (await space.await_for("order.*", since=commit)).id == event.id
+    assert [each.id for each in await space.aevents(since=commit)] == [event.id]
     fork = await space.afork(f"{space.name[:50]}_fork")
     assert fork.views.orders.get("n") == 0
-    fork.drop()
+    await fork.adrop()
+    assert fork.name not in [each.name for each in await happen.aspaces()]
     await orders.adelete()
     assert "orders" not in space.views
     await space.aclear()
@@ -56,9 +63,23 @@ async def test_the_twins_of_the_module(store):
     space = await happen.aconnect(store=store, name="twins")
     assert happen.current() is space
     assert await happen.aconnect(store=store, name="twins", fresh=True) is space
+    assert await happen.acreate_node("orders", initial={"n": 1}) is space.nodes["orders"]
+    assert "twins" in [each.name for each in await happen.aspaces()]
     await space.aclose()
     with pytest.raises(happen.ClosedError):
         space.create_node("orders")
+
+
+@in_a_loop
+async def test_the_variants_of_the_module_connect_where_there_is_no_space(monkeypatch, tmp_path):
+    monkeypatch.setenv("HAPPEN_STORE", str(tmp_path / ".happen"))
+    monkeypatch.setattr(connecting.registry, "current", None)
+
+    node = await happen.acreate_node("orders", initial={"n": 1})
+
+    async with happen.current() as space:
+        assert node.space is space
+        assert [(each.name, each.nodes) for each in await happen.aspaces()] == [("default", 1)]
 
 
 @in_a_loop

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import happen_nb as happen
+from tests.guarantees.servers import Foreign
 
 
 @pytest.fixture
@@ -300,16 +301,134 @@ def test_the_journal_since_and_limited(space):
     assert space.journal(limit=1)[0].before == commits[4].after
 
 
-def test_the_frame_of_a_journal(space):
-    commits = fill(space.create_node("a"), 2)
+def test_the_journal_has_commits_and_events_in_one_order(space):
+    orders, stock = space.create_node("orders"), space.create_node("stock")
+    stock.on("order.paid", lambda event: stock.state.set({"left": 1}))
 
-    frame = space.journal().to_frame()
+    def pay(state):
+        orders.broadcast("order.paid", {"id": "o1"})
+        stock.broadcast("noted")
+        return {"paid": True}
+
+    space.broadcast("start", [1])
+    paid = orders.state.set(pay)
+    space.settle()
+
+    journal = space.journal()
+
+    assert [type(each) for each in journal] == [
+        happen.Event,
+        happen.Commit,
+        happen.Event,
+        happen.Event,
+        happen.Commit,
+    ]
+    start, commit, first, second, effect = journal
+    assert (start.type, commit.revision, first.type, second.sender) == ("start", 1, "order.paid", "stock")
+    assert commit.sequence == first.sequence == second.sequence == paid.sequence
+    assert (commit.before, commit.after, effect.cause, effect.by) == ({}, {"paid": True}, first.id, "stock")
+    assert list(journal.commits) == [commit, effect]
+    assert list(journal.events) == [start, first, second]
+
+
+@pytest.mark.parametrize("limit", range(8))
+def test_a_limited_journal_is_the_end_of_the_whole_one(space, limit):
+    orders = space.create_node("orders")
+
+    def emit_two(state):
+        orders.broadcast("a")
+        orders.broadcast("b")
+        return {"n": state.get("n", 0) + 1}
+
+    for _ in range(2):
+        orders.state.set(emit_two)
+        orders.broadcast("c")
+
+    def described(journal):
+        return [(each.sequence, getattr(each, "type", None)) for each in journal]
+
+    whole = described(space.journal())
+    assert len(whole) == 8
+    assert described(space.journal(limit=limit)) == whole[8 - limit :]
+
+
+def test_the_newest_of_a_long_journal_are_found_behind_other_messages(space):
+    orders = space.create_node("orders")
+    orders.on("tick", lambda event: None)
+    commit = orders.state.set({"n": 1})
+    space.replay([{}] * 700, type="tick").wait()
+    space.settle()
+
+    journal = space.journal(limit=701)
+
+    assert len(journal) == 701
+    assert journal[0].sequence == commit.sequence
+
+
+def test_the_journal_after_a_commit_begins_with_the_events_that_it_emitted(space):
+    orders = space.create_node("orders")
+
+    def pay(state):
+        orders.broadcast("order.paid")
+        orders.broadcast("order.noted")
+        return {"paid": True}
+
+    commit = orders.state.set(pay)
+    paid, _ = space.events()
+
+    assert [each.type for each in space.journal(since=commit)] == ["order.paid", "order.noted"]
+    assert [each.type for each in space.journal(since=paid)] == ["order.noted"]
+    assert list(space.journal(since=commit.sequence)) == []
+
+
+def test_a_journal_that_starts_late_numbers_the_commits_of_other_clients(space):
+    commits = fill(space.create_node("a"), 3)
+    with Foreign(space.server.url, token=space.server.token) as client:
+        client.publish(f"$KV.happen_{space.name}.a", b'{"n": 9}')
+    space.create_node("a").state.get(fresh=True)
+
+    for journal in (space.journal(since=commits[-1]), space.journal(limit=1)):
+        assert [(each.revision, each.before, each.after) for each in journal] == [
+            (4, commits[-1].after, {"n": 9})
+        ]
+
+
+COLUMNS = ["kind", "time", "node", "type", "revision", "id", "cause", "correlation", "by"]
+
+
+def test_the_frame_of_a_journal(space):
+    orders, stock = space.create_node("orders"), space.create_node("stock")
+    stock.on("order.*", lambda event: stock.state.set({"left": 1}))
+    event = orders.broadcast("order.paid", {"id": "o1", "price": 3})
+    space.settle()
+
+    journal = space.journal()
+    frame = journal.to_frame()
 
     assert frame.index.name == "sequence"
-    assert frame.index.tolist() == [c.sequence for c in commits]
+    assert frame.index.tolist() == [each.sequence for each in journal]
+    assert frame.columns.tolist() == COLUMNS
     assert str(frame["time"].dt.tz) == "UTC"
-    assert {"time", "cause"} <= set(frame.columns)
-    assert space.journal(limit=0).to_frame().columns.tolist() == frame.columns.tolist()
+    assert frame.drop(columns=["time", "id"]).to_numpy().tolist() == [
+        ["event", "orders", "order.paid", None, None, event.id, None],
+        ["commit", "stock", None, 1, event.id, event.id, "stock"],
+    ]
+    assert frame["id"].tolist() == [each.id for each in journal]
+    assert journal[1].correlation == event.correlation
+    assert space.journal(limit=0).to_frame().columns.tolist() == COLUMNS
+
+
+def test_the_flat_frame_of_a_journal_has_a_column_for_each_key_of_the_payloads(space):
+    orders = space.create_node("orders", initial={})
+    orders.broadcast("order.paid", {"id": "o1"})
+    orders.broadcast("count", 3)
+
+    frame = space.journal().to_frame(flatten=True)
+
+    assert frame.columns.tolist() == [*COLUMNS, "payload.id", "payload"]
+    assert frame["payload.id"].tolist() == [None, "o1", None]
+    assert frame["payload"].tolist() == [None, None, 3]
+    assert space.events().to_frame(flatten=True).columns.tolist()[-2:] == ["payload.id", "payload"]
 
 
 @pytest.mark.parametrize("since", ["yesterday", 1.5, object(), True])

@@ -129,6 +129,17 @@ def test_what_is_no_commit_or_event_is_refused(what: object) -> None:
         check("anything", what, lambda _: True)  # type: ignore[arg-type]
 
 
+def test_a_rule_for_a_journal_is_looked_at_for_commits_and_events(space: happen.Space) -> None:
+    orders = space.create_node("orders", initial={"n": 1})
+    orders.broadcast("order.paid")
+
+    def later(item: happen.Commit | happen.Event, earlier: list[happen.Commit | happen.Event]) -> bool:
+        return all(each.sequence < item.sequence for each in earlier)
+
+    assert repr(check("one order", space.journal(), later)) == "✓ one order · holds for 2 items"
+    assert repr(check("one order", space.journal().events, later)) == "✓ one order · holds for 1 event"
+
+
 def test_html_in_a_rule_or_state_is_text(space: happen.Space) -> None:
     stock = space.create_node("stock", initial={"<img src=x onerror=alert(1)>": 1})
 

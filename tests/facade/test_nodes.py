@@ -33,6 +33,23 @@ def test_initial_is_not_used_where_another_process_has_given_the_node_a_state(sp
     assert space.create_node("orders", initial={"by": "me"}).state.get() == {"by": "other"}
 
 
+def test_an_initial_that_is_not_used_is_noticed_with_the_revision_and_the_way_to_begin_anew(space, caplog):
+    node = space.create_node("orders", initial={"n": 1})
+    assert caplog.messages == []
+    node.state.set({"n": 2})
+
+    space.create_node("orders")
+    assert caplog.messages == []
+    space.create_node("orders", initial={"n": 1})
+
+    (notice,) = caplog.messages
+    assert 'node "orders" is at revision 2: initial is not used' in notice
+    assert "connect(fresh=True)" in notice
+    node.delete()
+    space.create_node("orders", initial={"n": 1})
+    assert caplog.messages == [notice]
+
+
 def test_an_empty_initial_state_is_a_commit(space):
     node = space.create_node("orders", initial={})
 

@@ -95,3 +95,24 @@ def test_a_glimpse_is_the_state_and_keeps_nothing():
 def test_a_glimpse_of_what_is_no_state_is_the_same_error(body):
     with pytest.raises(StateError, match="no readable state"):
         CommitRecord("orders", 1, 1, 0, body).glimpse()
+
+
+LARGE_INTEGERS = {
+    b'{"a":18446744073709551616}': None,
+    b'{"a":[-9223372036854775809]}': None,
+    b'{"a":' + b"9" * 5000 + b"}": None,
+    b'{"a":18446744073709551615}': 2**64 - 1,
+    b'{"a":-9223372036854775808}': -(2**63),
+    b'{"a":1234567890123456789012.5}': 1234567890123456789012.5,
+    b'{"a":"18446744073709551616"}': "18446744073709551616",
+}
+
+
+@pytest.mark.parametrize(("body", "wanted"), LARGE_INTEGERS.items(), ids=range(len(LARGE_INTEGERS)))
+def test_an_integer_beyond_64_bits_of_another_client_is_no_float(body, wanted):
+    record = CommitRecord("orders", 1, 1, 0, body)
+    if wanted is None:
+        with pytest.raises(StateError, match="beyond 64 bits"):
+            _ = record.state
+    else:
+        assert record.state["a"] == wanted

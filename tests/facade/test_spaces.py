@@ -97,8 +97,6 @@ def test_servers_and_store_together_are_refused(store):
     [
         {"history": 0},
         {"history": -1},
-        {"history": 1.5},
-        {"history": "many"},
         {"replicas": 0},
         {"event_ttl": dt.timedelta(0)},
         {"event_ttl": dt.timedelta(days=-1)},
@@ -112,6 +110,14 @@ def test_servers_and_store_together_are_refused(store):
 )
 def test_an_option_that_makes_no_sense_is_a_value_error_that_names_it(store, option):
     with pytest.raises(ValueError, match=next(iter(option))):
+        happen.connect(store=store, name="never", **option)
+
+
+@pytest.mark.parametrize(
+    "option", [{"history": 1.5}, {"history": "many"}, {"replicas": True}, {"event_ttl": "1 day"}], ids=str
+)
+def test_an_option_of_another_type_is_a_type_error_that_names_it(store, option):
+    with pytest.raises(TypeError, match=next(iter(option))):
         happen.connect(store=store, name="never", **option)
 
 

@@ -1,142 +1,257 @@
-"""The names and parameters of the contract: nothing may be missing."""
+"""The contract: every name with its parameters, their kinds and their defaults."""
 
 from __future__ import annotations
 
 import inspect
 from datetime import timedelta
 
+import ipywidgets
 import pytest
 
 import happen_nb as happen
 
-TOP = ["connect", "aconnect", "current", "create_node", "run", "spaces", "draft", "put", "compose"]
-SPACE = [
-    "name create_node acreate_node nodes views at aat journal ajournal failures drop clear aclear",
-    "fork afork replay timeline graph trace dashboard",
-    "server close aclose __enter__ __exit__ __aenter__ __aexit__",
+CONNECT = (
+    'servers=None, *, name="default", store=None, fresh=False, receipts=False, token=None, user=None, '
+    "password=None, credentials=None, tls=None, replicas=1, history=1000, event_ttl=timedelta(days=7), "
+    'sync="default", timeout=None'
+)
+BROADCAST = "type, payload=None, *, id=None, occurred=None"
+SEND = "target, type, payload=None, *, timeout=30.0"
+EVENTS = 'pattern="**", *, since=None, limit=None'
+WAIT_FOR = "pattern, where=None, *, since=None, timeout=10.0"
+
+CALLS = [
+    ("happen.connect", CONNECT),
+    ("happen.aconnect", CONNECT),
+    ("happen.current", ""),
+    ("happen.create_node", "name, *, initial=None"),
+    ("happen.acreate_node", "name, *, initial=None"),
+    ("happen.run", "coroutine"),
+    ("happen.spaces", ""),
+    ("happen.aspaces", ""),
+    ("happen.draft", "edit"),
+    ("happen.put", "path, value_or_function"),
+    ("happen.compose", "*transforms"),
+    ("happen.bind", 'widget, node, path, *, trait="value"'),
+    ("happen.Result", "value"),
+    ("space.create_node", "name, *, initial=None"),
+    ("space.acreate_node", "name, *, initial=None"),
+    ("space.broadcast", BROADCAST),
+    ("space.abroadcast", BROADCAST),
+    ("space.send", SEND),
+    ("space.asend", SEND),
+    ("space.settle", "timeout=10.0"),
+    ("space.asettle", "timeout=10.0"),
+    ("space.wait_for", WAIT_FOR),
+    ("space.await_for", WAIT_FOR),
+    ("space.events", EVENTS),
+    ("space.aevents", EVENTS),
+    ("space.journal", "*, since=None, limit=None"),
+    ("space.ajournal", "*, since=None, limit=None"),
+    ("space.at", "when"),
+    ("space.aat", "when"),
+    ("space.replay", 'rows, *, type=None, time=None, sender="notebook", speed=None, nan=None'),
+    ("space.clear", "*, force=False"),
+    ("space.aclear", "*, force=False"),
+    ("space.fork", "name, *, at=None"),
+    ("space.afork", "name, *, at=None"),
+    ("space.drop", ""),
+    ("space.adrop", ""),
+    ("space.aunhandled", ""),
+    ("space.timeline", 'pattern="**", *, nodes=None, since=None, limit=2000, by="time"'),
+    ("space.graph", ""),
+    ("space.trace", "event, *, times=False"),
+    ("space.atrace", "event, *, times=False"),
+    ("space.dashboard", ""),
+    ("space.close", ""),
+    ("space.aclose", ""),
+    ("space.views.collect", "selectors, *, default=MISSING"),
+    ("node.broadcast", BROADCAST),
+    ("node.abroadcast", BROADCAST),
+    ("node.send", SEND),
+    ("node.asend", SEND),
+    ("node.off", "function_or_pattern"),
+    ("node.delete", ""),
+    ("node.adelete", ""),
+    ("node.state.get", "selector=None, *, fresh=False"),
+    ("node.state.aget", "selector=None, *, fresh=False"),
+    ("node.state.set", "transform, *, serializable=False, timeout=None"),
+    ("node.state.aset", "transform, *, serializable=False, timeout=None"),
+    ("node.state.history", "limit=None"),
+    ("node.state.ahistory", "limit=None"),
+    ("node.state.at", "when"),
+    ("node.state.aat", "when"),
+    ("node.state.revert", "revision"),
+    ("node.state.arevert", "revision"),
+    ("node.state.watch", "callback"),
+    ("node.state.wait_for", "predicate, timeout=10.0"),
+    ("node.state.await_for", "predicate, timeout=10.0"),
+    ("node.state.live", "selector=None, *, render=None"),
+    ("view.get", "selector=None"),
+    ("view.live", "selector=None, *, render=None"),
+    ("event.settle", "timeout=10.0"),
+    ("event.asettle", "timeout=10.0"),
+    ("events.to_frame", "*, flatten=True"),
+    ("journal.to_frame", "*, flatten=False"),
+    ("history.to_frame", "*selectors, **named"),
+    ("history.plot", '*selectors, x="time", **named'),
+    ("reply.result", "timeout=None"),
+    ("reply.cancel", ""),
+    ("replay.stop", ""),
+    ("replay.wait", ""),
+    ("watch.stop", ""),
+    ("binding.stop", ""),
+    ("failures.retry", "node=None"),
+    ("failures.clear", ""),
+    ("failures.to_frame", ""),
+    ("failure.retry", ""),
+    ("unhandled.retry", "node=None"),
+    # what lets handlers run in threads, and keeps both of two functions of one name
+    ("happen.carry", "function"),
+    ("node.on", "pattern, handler=None, *, where=None, retries=0, backoff=0.5, keep=False"),
 ]
-STATE = [
-    "get aget set aset revision history ahistory at aat revert arevert watch wait_for await_for",
-]
-COMMIT = ["node revision before after diff changed cause time sequence"]
+
+ATTRIBUTES = {
+    "space": "name nodes views failures unhandled server __enter__ __exit__ __aenter__ __aexit__",
+    "space.server": "url token store running log pid",
+    "node": "name space state handlers owner",
+    "node.state": "revision",
+    "view": "revision",
+    "commit": "node revision before after diff changed cause by time sequence",
+    "history": "truncated",
+    "event": (
+        "type payload id sender cause correlation path time occurred sequence handled_by repeated pending"
+    ),
+    "reply": "done progress __iter__ __aiter__ __await__",
+    "context": "node space views event attempt",
+    "failure": "event node handler exception traceback attempts",
+    "unhandled_event": "event reason nearest",
+    "node.state ": "__getitem__",
+}
 
 
-def names(lines):
-    return " ".join(lines).split()
+@pytest.fixture(scope="module")
+def things(store, _server):
+    """One of everything that a user holds."""
+    with happen.connect(store=store, name="surface") as space:
+        node = space.create_node("orders", initial={"open": 1})
+
+        @node.on("order.*")
+        def fail(event, context):
+            found["context"] = context
+            raise ValueError("mine")
+
+        node.on("question", lambda event: "answer")
+        found = {"happen": happen, "space": space, "node": node, "view": space.views.orders}
+        found["commit"] = node.state.set({"open": 2})
+        found["event"] = node.broadcast("order.paid", {"id": "o1"})
+        found["reply"] = node.send("orders", "question")
+        found["replay"] = space.replay([{"n": 1}], type="row").wait()
+        space.settle()
+        found["watch"] = node.state.watch(print)
+        found["binding"] = happen.bind(ipywidgets.IntSlider(), node, "open")
+        found |= {"events": space.events(), "journal": space.journal(), "history": node.state.history()}
+        found |= {"failures": space.failures, "failure": space.failures[0]}
+        found |= {"unhandled": space.unhandled, "unhandled_event": space.unhandled[0]}
+        yield found
+        space.drop()
 
 
-@pytest.mark.parametrize("name", TOP)
-def test_the_module_offers(name):
-    assert name in happen.__all__
-    assert callable(getattr(happen, name))
+def look_up(things, path):
+    first, *rest = path.split(".")
+    thing = things[first]
+    for name in rest:
+        thing = getattr(thing, name)
+    return thing
+
+
+def parameters_of(call):
+    """Name, kind and default of each parameter."""
+    return {each.name: (each.kind, each.default) for each in inspect.signature(call).parameters.values()}
+
+
+@pytest.mark.parametrize(("path", "parameters"), CALLS, ids=[path for path, _ in CALLS])
+def test_a_call_takes_what_the_contract_says(things, path, parameters):
+    names = {"timedelta": timedelta, "MISSING": happen.Views.collect.__kwdefaults__["default"]}
+    expected = parameters_of(eval(f"lambda {parameters}: 0", names))
+    actual = parameters_of(look_up(things, path))
+
+    more = {name: each for name, each in actual.items() if name not in expected}
+
+    assert {name: each for name, each in actual.items() if name in expected} == expected
+    assert [name for name in actual if name in expected] == list(expected)
+    assert [name for name, (_, default) in more.items() if default is inspect.Parameter.empty] == []
+
+
+@pytest.mark.parametrize("path", ATTRIBUTES)
+def test_an_object_has_what_the_contract_says(things, path):
+    thing = look_up(things, path.strip())
+
+    assert [name for name in ATTRIBUTES[path].split() if not hasattr(thing, name)] == []
+
+
+def _variants():
+    """Each async variant with the call of which it is one."""
+    paths = {path for path, _ in CALLS}
+    for path in sorted(paths):
+        owner, _, name = path.rpartition(".")
+        call = f"{owner}.{name[1:]}"
+        if name.startswith("a") and (call in paths or name == "aunhandled"):
+            yield path, call
+
+
+ASYNC = dict(_variants())
+
+
+def test_every_call_that_waits_has_an_async_variant():
+    """The list of the contract."""
+    names = (
+        "aconnect acreate_node aget aset arevert adelete ahistory aat abroadcast asend asettle await_for "
+        "aevents ajournal aclose aclear afork adrop aspaces atrace aunhandled"
+    )
+    assert {path.rpartition(".")[2] for path in ASYNC} == set(names.split())
+
+
+@pytest.mark.parametrize("path", ASYNC)
+def test_an_async_variant_takes_what_the_call_takes(things, path):
+    variant, call = look_up(things, path), look_up(things, ASYNC[path])
+
+    assert inspect.iscoroutinefunction(variant)
+    if callable(call):  # and not a property
+        assert parameters_of(variant) == parameters_of(call)
 
 
 def test_all_lists_only_what_is_there_and_in_order():
     assert [name for name in happen.__all__ if not hasattr(happen, name)] == []
     assert sorted(happen.__all__) == happen.__all__
-
-
-@pytest.mark.parametrize("name", names(SPACE))
-def test_a_space_offers(space, name):
-    assert hasattr(space, name)
-
-
-@pytest.mark.parametrize("name", names(STATE))
-def test_a_state_offers(space, name):
-    assert hasattr(space.create_node("orders").state, name)
-
-
-@pytest.mark.parametrize("name", names(COMMIT))
-def test_a_commit_offers(space, name):
-    assert hasattr(space.create_node("orders").state.set({"n": 1}), name)
-
-
-@pytest.mark.parametrize("name", ["name", "space", "state", "delete", "adelete"])
-def test_a_node_offers(space, name):
-    assert hasattr(space.create_node("orders"), name)
-
-
-@pytest.mark.parametrize("name", ["retry", "clear", "to_frame"])
-def test_failures_offer(space, name):
-    assert callable(getattr(space.failures, name))
-
-
-@pytest.mark.parametrize("name", ["settle", "asettle"])
-def test_a_space_can_settle(name):
-    assert callable(getattr(happen.Space, name))
-
-
-@pytest.mark.parametrize("name", ["get", "revision", "collect"])
-def test_views_offer(space, name):
-    node = space.create_node("orders")
-    assert hasattr(space.views if name == "collect" else space.views[node.name], name)
-
-
-@pytest.mark.parametrize(
-    ("function", "parameters"),
-    [
-        (
-            happen.connect,
-            (
-                "servers *name *store *fresh *receipts *token *user *password *credentials *tls *replicas "
-                "*history *event_ttl *sync *timeout"
-            ),
-        ),
-        (happen.create_node, "name *initial"),
-        (happen.Space.create_node, "name *initial"),
-        (happen.Space.acreate_node, "name *initial"),
-        (happen.Space.at, "when"),
-        (happen.Space.journal, "*since *limit"),
-        (happen.Space.clear, "*force"),
-        (happen.Space.fork, "name *at"),
-        (happen.Space.drop, ""),
-        (happen.State.get, "selector *fresh"),
-        (happen.State.set, "transform *serializable *timeout"),
-        (happen.State.history, "limit"),
-        (happen.State.at, "when"),
-        (happen.State.revert, "revision"),
-        (happen.State.watch, "callback"),
-        (happen.State.wait_for, "predicate timeout"),
-        (happen.View.get, "selector"),
-        (happen.Views.collect, "selectors *default"),
-        (happen.put, "path value"),
-    ],
-    ids=lambda value: value.__qualname__ if callable(value) else "",
-)
-def test_parameters_are_those_of_the_contract(function, parameters):
-    signature = inspect.signature(function).parameters.values()
-    actual = [
-        ("*" if parameter.kind is parameter.KEYWORD_ONLY else "") + parameter.name
-        for parameter in signature
-        if parameter.name != "self"
-    ]
-    assert actual == parameters.split()
-
-
-@pytest.mark.parametrize("name", ["get", "set", "history", "at", "revert", "wait_for"], ids="State.{}".format)
-def test_a_states_twin_takes_what_the_call_takes(name):
-    assert parameters_of(happen.State, f"a{name}") == parameters_of(happen.State, name)
-
-
-@pytest.mark.parametrize(
-    "name", ["create_node", "at", "journal", "clear", "fork", "close"], ids="Space.{}".format
-)
-def test_a_spaces_twin_takes_what_the_call_takes(name):
-    assert parameters_of(happen.Space, f"a{name}") == parameters_of(happen.Space, name)
-
-
-def parameters_of(kind, name):
-    return inspect.signature(getattr(kind, name)).parameters
-
-
-def test_a_condition_is_waited_for_ten_seconds_by_default():
-    assert parameters_of(happen.State, "wait_for")["timeout"].default == 10.0
+    assert {path.partition(".")[2] for path, _ in CALLS if path.startswith("happen.")} <= set(happen.__all__)
 
 
 def test_a_new_space_keeps_a_thousand_commits_and_events_for_seven_days(space):
     info = space._session.info
 
     assert (info.history, timedelta(seconds=info.event_ttl), info.replicas) == (1000, timedelta(days=7), 1)
+
+
+def test_help_shows_the_plain_defaults():
+    shown = str(inspect.signature(happen.connect))
+
+    for default in ("receipts: 'bool' = False", "replicas: 'int' = 1", "history: 'int' = 1000"):
+        assert default in shown
+    assert "event_ttl: 'timedelta' = datetime.timedelta(days=7)" in shown
+
+
+def test_an_explicit_option_changes_what_is_stored_and_a_default_never_does(store):
+    with happen.connect(store=store, name="kept", history=7, event_ttl=timedelta(hours=1)) as space:
+        happen.connect(store=store, name="kept")
+        assert (space._session.info.history, space._session.info.event_ttl) == (7, 3600)
+
+        happen.connect(store=store, name="kept", history=1000)
+        assert (space._session.info.history, space._session.info.event_ttl) == (1000, 3600)
+
+        happen.connect(store=store, name="kept", event_ttl=timedelta(days=7))
+        assert space._session.info.event_ttl == 7 * 86400
+        space.drop()
 
 
 @pytest.mark.parametrize(
@@ -153,6 +268,7 @@ def test_a_new_space_keeps_a_thousand_commits_and_events_for_seven_days(space):
         (happen.HappenConnectionError, ConnectionError),
         (happen.HappenTimeoutError, TimeoutError),
         (happen.HistoryGoneError, LookupError),
+        (happen.IdTakenError, ValueError),
         (happen.InvalidNameError, ValueError),
         (happen.NoHandlerError, LookupError),
         (happen.NotStoredError, TimeoutError),
@@ -160,13 +276,18 @@ def test_a_new_space_keeps_a_thousand_commits_and_events_for_seven_days(space):
         (happen.PathError, ValueError),
         (happen.PatternError, ValueError),
         (happen.PayloadError, ValueError),
+        (happen.PendingError, ValueError),
         (happen.ReplyLostError, RuntimeError),
         (happen.ServerError, RuntimeError),
         (happen.SpaceInUseError, RuntimeError),
+        (happen.SpaceNotEmptyError, ValueError),
         (happen.StateError, ValueError),
         (happen.TooLargeError, ValueError),
         (happen.TransformError, RuntimeError),
+        (happen.UnknownEventError, LookupError),
+        (happen.UnknownHandlerError, ValueError),
         (happen.UnknownNodeError, KeyError),
+        (happen.UnknownRevisionError, ValueError),
     ],
     ids=lambda kind: kind.__name__,
 )

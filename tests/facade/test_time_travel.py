@@ -268,6 +268,20 @@ def test_a_fork_begins_with_the_states_at_revision_1_and_is_independent(space, f
     assert len(space.journal()) == 6
 
 
+def test_a_fork_of_a_past_that_is_gone_names_all_its_nodes_and_leaves_nothing(space):
+    first = [space.create_node(name).state.set({"n": 1}) for name in ("orders", "stock", "till")][-1]
+    space.clear()
+    for name in ("orders", "till"):
+        space.nodes[name].state.set({"n": 2})
+
+    moment = space.at(first)
+
+    assert {"orders", "till"} <= set(moment)
+    with pytest.raises(happen.HistoryGoneError, match=r"of orders, till "):
+        space.fork("gone_fork", at=first)
+    assert "gone_fork" not in [each.name for each in happen.spaces()]
+
+
 def test_a_fork_of_the_past(space, forked):
     commits = fill(space.create_node("orders"), 3)
 
@@ -304,6 +318,15 @@ def test_a_target_that_is_not_empty_is_refused_and_left_alone(space, store):
 
         assert taken.views.mine.get() == {"n": 7}
         taken.drop()
+
+
+def test_a_target_that_holds_only_events_is_not_empty(space, store):
+    with happen.connect(store=store, name="only_events") as target:
+        target.broadcast("a")
+        with pytest.raises(ValueError, match="only_events"):
+            space.fork("only_events")
+        assert len(target.events()) == 1
+        target.drop()
 
 
 def test_a_space_cannot_be_forked_into_itself(space):

@@ -12,11 +12,11 @@ before that of another which had ended when it began.
 from __future__ import annotations
 
 import heapq
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 WORST = 5
 """Problems of one kind that are told."""
@@ -33,7 +33,8 @@ class Operation:
     ----------
     kind : str
         ``"set"``; ``"fresh"``, a read of what is newest; ``"get"``, a read of what the process has;
-        ``"broadcast"``; or ``"handle"``, of which `seen` is what the handler read when it was called.
+        ``"events"``, a reading of all events; ``"broadcast"``; ``"handle"``, of which `seen` is what the
+        handler read when it was called; ``"watch"``, the registration of one; or ``"seen"``, a call of it.
     process : str
     began, ended : float
         Moments, by one clock for all processes.
@@ -44,11 +45,12 @@ class Operation:
     token : str
         Of a set: what it wrote. Of a read of one node: what was there.
     wrote : int
-        The revision that a set made.
+        The revision that a set made, or that a watch was called with; the number of events or commits that a
+        reading returned.
     event : str
         The id of the event that was broadcast or handled.
     sequence : int
-        Of the commit or event.
+        Of the commit or event; of the last one in a reading.
     """
 
     kind: str
@@ -105,6 +107,8 @@ def check(operations: Sequence[Operation], journal: Sequence[Stored]) -> list[st
         check_cuts,
         check_handlers,
         check_order,
+        check_watches,
+        check_readings,
     )
     return [problem for kind in kinds for problem in _few(kind(operations, journal), kind.__name__)]
 
@@ -274,3 +278,59 @@ def check_order(operations: Sequence[Operation], journal: Sequence[Stored]) -> I
                 yield f"{node} handled {next} after {one}, which is stored later"
             if next.process == one.process and next.began < one.ended:
                 yield f"{node} handled {next} while it handled {one}"
+
+
+def check_watches(operations: Sequence[Operation], journal: Sequence[Stored]) -> Iterable[str]:
+    """A watch is called once with each commit from its registration on, in their order."""
+    stored = {(entry.node, entry.revision): entry for entry in journal if not entry.event}
+    newest = Counter(entry.node for entry in journal if not entry.event)
+    calls: dict[tuple[str, str], list[Operation]] = defaultdict(list)
+    for op in operations:
+        if op.kind == "seen":
+            calls[op.process, op.node].append(op)
+    for watch in operations:
+        if watch.kind != "watch":
+            continue
+        called = calls[watch.process, watch.node]
+        due = range(watch.seen[watch.node] + 1, newest[watch.node] + 1)
+        times = Counter(op.wrote for op in called)
+        missed = [revision for revision in due if not times[revision]]
+        again = [revision for revision in times if times[revision] > 1]
+        if missed or again:
+            yield f"{watch} missed {_start_of(missed)} and was called again with {_start_of(again)}"
+        for one, next in pairwise(called):
+            if next.wrote < one.wrote:
+                yield f"{watch} was called with {next.wrote} after {one.wrote}"
+        for op in called:
+            found = stored.get((op.node, op.wrote))
+            if found is None or (found.token, found.place[0]) != (op.token, op.sequence):
+                yield f"{watch} was called with {op.wrote}, {op.token!r}; stored is {found}"
+
+
+def _start_of(revisions: Sequence[int]) -> str:
+    more = f" ... ({len(revisions)})" if len(revisions) > WORST else ""
+    return ", ".join(map(str, revisions[:WORST])) + more or "none"
+
+
+def check_readings(operations: Sequence[Operation], journal: Sequence[Stored]) -> Iterable[str]:
+    """A reading has all up to its last entry, and all that was acknowledged before it began."""
+    sequences = sorted(entry.place[0] for entry in journal if entry.event)
+    acknowledged = sorted((op.ended, op.sequence) for op in operations if op.kind == "broadcast")
+    ends = [ended for ended, _ in acknowledged]
+    newest = list(accumulate((sequence for _, sequence in acknowledged), max, initial=0))
+    for op in operations:
+        if op.kind == "events":
+            if op.wrote != (complete := bisect_right(sequences, op.sequence)):
+                yield f"{op} returned {op.wrote} of the {complete} events up to {op.sequence}"
+            if op.sequence < (known := newest[bisect_left(ends, op.began)]):
+                yield f"{op} ends at {op.sequence}, and {known} was acknowledged before"
+        elif op.kind == "fresh" and op.wrote and op.wrote != op.seen[op.node]:
+            yield f"{op} returned {op.wrote} of {op.seen[op.node]} commits"
+
+
+def longest(operations: Iterable[Operation]) -> Operation:
+    """The call that took the longest."""
+    return max(
+        (op for op in operations if op.kind in ("set", "broadcast", "fresh", "events")),
+        key=lambda op: op.ended - op.began,
+    )

@@ -41,14 +41,21 @@ def mortal(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    """Three servers of the test's own."""
-    cluster = Cluster(tmp_path / "cluster")
+@pytest.fixture(scope="session")
+def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three servers that the tests share, one after the other."""
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
     try:
         yield cluster.start()
     finally:
         cluster.kill()
+
+
+@pytest.fixture
+def cluster(shared_cluster: Cluster) -> Iterator[Cluster]:
+    """Three servers that the test may kill, freeze, wipe and cut off; the next test finds them whole."""
+    yield shared_cluster
+    shared_cluster.restore()
 
 
 @pytest.fixture

@@ -160,6 +160,7 @@ class EventPeer(Peer):
         if space := vars(self).pop("_space", None):
             space.close()
         self._replies.clear()
+        self._seen.clear()
         return mark
 
     def handle(self, node: str, pattern: str, how: str, witness: str) -> None:
@@ -193,6 +194,9 @@ class EventPeer(Peer):
 
     def wait_for(self, pattern: str, since: int | None = None) -> Any:
         return self._space.wait_for(pattern, since=since, timeout=30).payload
+
+    def count_events(self, pattern: str) -> int:
+        return len(self._space.events(pattern))
 
     def unhandled(self) -> list[tuple[Any, str]]:
         return [(each.event.payload, each.reason) for each in self._space.unhandled]

@@ -42,6 +42,10 @@ class Peer:
     def get(self, node: str, *, fresh: bool = False) -> dict[str, Any]:
         return dict(self._node(node).state.get(fresh=fresh))
 
+    def size(self, node: str) -> int:
+        """How many bytes of JSON a state has."""
+        return len(json.dumps(self._node(node).state.get()))
+
     def states(self) -> dict[str, Any]:
         """Revision and state of every node that has a commit."""
         return states(self._space)

@@ -11,14 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.request import urlopen
 
 import nats
 import nats.errors
 from nats.aio.client import Client
 
 from tests.guarantees.processes import freeze
+from tests.guarantees.proxy import Proxy
 
 T = TypeVar("T")
 
@@ -54,15 +57,18 @@ class Server:
 
     def __init__(self, folder: Path, config: str = "", *, jetstream: bool = True) -> None:
         self.folder = folder
+        self.name = folder.name
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
+        self._monitor = free_port()
         self.log = folder / "server.log"
         self._jetstream = jetstream
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         store = f'jetstream {{ store_dir: "{folder / "store"}" }}\n' if jetstream else ""
         (folder / "server.conf").write_text(
-            f'listen: "127.0.0.1:{self.port}"\nlog_file: "{self.log}"\nmax_payload: 8MB\n{store}{config}\n'
+            f'listen: "127.0.0.1:{self.port}"\nhttp: "127.0.0.1:{self._monitor}"\n'
+            f'log_file: "{self.log}"\nmax_payload: 8MB\n{store}{config}\n'
         )
 
     def spawn(self) -> Self:
@@ -91,12 +97,28 @@ class Server:
                 time.sleep(0.005)
         raise AssertionError(f"nats-server does not listen: {self.log.read_text()[-2000:]}")
 
+    def monitor(self, page: str) -> dict[str, Any]:
+        """A page of its monitoring, for example ``jsz``."""
+        with urlopen(f"http://127.0.0.1:{self._monitor}/{page}", timeout=5) as answer:
+            result: dict[str, Any] = json.load(answer)
+        return result
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not killed."""
+        return self._process is not None
+
     def kill(self) -> None:
         """End it at once, as ``kill -9`` does."""
         if self._process is not None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+    def wipe(self) -> None:
+        """Remove what it has stored, while it is down."""
+        assert not self.running
+        shutil.rmtree(self.folder / "store")
 
     def freeze(self) -> None:
         """Stop it where it is, until `thaw`."""
@@ -110,23 +132,40 @@ class Server:
 
 
 class Cluster:
-    """Three servers whose JetStream is clustered; `url` names them all."""
+    """Three servers whose JetStream is clustered; `url` names them all.
+
+    The routes between them go through proxies, two for each pair of servers, and no server learns another's
+    real address. So each server can be cut off from the other two, or receive what they send late, while
+    clients still reach it.
+    """
 
     def __init__(self, folder: Path) -> None:
-        routes = [free_port() for _ in range(3)]
-        listed = ", ".join(f'"nats-route://127.0.0.1:{route}"' for route in routes)
+        names = [f"n{number}" for number in range(3)]
+        ports = {name: free_port() for name in names}
+        self._routes: dict[frozenset[str], list[Proxy]] = {
+            frozenset(pair): [Proxy(ports[name]) for name in pair] for pair in combinations(names, 2)
+        }
         self.servers = {
-            f"n{number}": Server(
-                folder / f"n{number}",
-                f"server_name: n{number}\n"
-                f'cluster {{ name: c, listen: "127.0.0.1:{route}", routes: [{listed}] }}',
-            )
-            for number, route in enumerate(routes)
+            name: Server(folder / name, _cluster_config(name, ports[name], self._routes_of(name)))
+            for name in names
         }
         self.url = ",".join(server.url for server in self.servers.values())
 
+    def _routes_of(self, name: str) -> list[Proxy]:
+        """The proxies that lead to the two others."""
+        return [
+            proxy
+            for pair, proxies in self._routes.items()
+            if name in pair
+            for server, proxy in zip(sorted(pair), proxies, strict=True)
+            if server != name
+        ]
+
     def start(self) -> Self:
         """Start all three; returns when they have elected a leader and all take part."""
+        for proxies in self._routes.values():
+            for proxy in proxies:
+                proxy.__enter__()
         for server in self.servers.values():
             server.spawn()
         for server in self.servers.values():
@@ -156,6 +195,30 @@ class Cluster:
             time.sleep(0.05)
         raise AssertionError(f"nobody leads {stream}")
 
+    def followers(self, stream: str) -> list[Server]:
+        """The two servers that do not lead a stream."""
+        leader = self.leader(stream)
+        return [server for server in self.servers.values() if server is not leader]
+
+    def assigner(self) -> Server:
+        """The server that leads the cluster itself, and decides on which server a consumer runs."""
+        deadline = time.monotonic() + START_WITHIN
+        while time.monotonic() < deadline:
+            for server in self.servers.values():
+                if server.running and (name := server.monitor("jsz")["meta_cluster"].get("leader")):
+                    return self.servers[name]
+            time.sleep(0.05)
+        raise AssertionError("nobody leads the cluster")
+
+    def move_leader(self, stream: str, to: Server) -> None:
+        """Have a stream led by a certain server."""
+        deadline = time.monotonic() + START_WITHIN
+        while self.leader(stream) is not to:
+            assert time.monotonic() < deadline, f"{to.name} does not take the lead of {stream}"
+            with Foreign(self.url) as client:
+                client.api(f"STREAM.LEADER.STEPDOWN.{stream}", {"placement": {"preferred": to.name}})
+            time.sleep(0.2)
+
     def change_leader(self, stream: str, pause: Callable[[], float]) -> None:
         """Kill the server that leads a stream, and start it again when the others have gone on without it.
 
@@ -168,10 +231,58 @@ class Cluster:
         leader.start()
         self.wait_whole(stream)
 
+    def delay(self, one: Server, other: Server, seconds: float) -> None:
+        """Have everything between two servers arrive so many seconds late, until `heal`."""
+        for proxy in self._between(one, other):
+            proxy.delay = seconds
+
+    def cut_off(self, server: Server) -> None:
+        """Cut the routes between one server and the other two, until `heal`."""
+        for other in self.servers.values():
+            if other is not server:
+                for proxy in self._between(server, other):
+                    proxy.cut()
+
+    def heal(self) -> None:
+        """Let everything between the servers pass at once again."""
+        for proxies in self._routes.values():
+            for proxy in proxies:
+                proxy.delay = 0.0
+                proxy.heal()
+
+    def restore(self) -> None:
+        """Undo all that was done to the servers and between them; returns when the cluster is whole."""
+        self.heal()
+        for server in self.servers.values():
+            if server.running:
+                server.thaw()
+            else:
+                server.start()
+        with Foreign(self.url) as client:
+            for stream in client.api("STREAM.NAMES").get("streams") or ():
+                client.api(f"STREAM.DELETE.{stream}")
+        self.wait_whole()
+
+    def _between(self, one: Server, other: Server) -> list[Proxy]:
+        return self._routes[frozenset((one.name, other.name))]
+
     def kill(self) -> None:
-        """End all three."""
+        """End all three, and the proxies."""
         for server in self.servers.values():
             server.kill()
+        for proxies in self._routes.values():
+            for proxy in proxies:
+                proxy.__exit__()
+
+
+def _cluster_config(name: str, port: int, routes: list[Proxy]) -> str:
+    """A server's part of a cluster; it offers the others an address that nobody listens on."""
+    listed = ", ".join(f'"{proxy.url.replace("nats:", "nats-route:")}"' for proxy in routes)
+    return (
+        f"server_name: {name}\n"
+        f'cluster {{ name: c, listen: "127.0.0.1:{port}", no_advertise: true, advertise: "127.0.0.1:9", '
+        f"routes: [{listed}] }}"
+    )
 
 
 def _is_whole(cluster: dict[str, Any]) -> bool:

@@ -16,7 +16,10 @@ from tests.guarantees.checker import (
     check_handlers,
     check_linearizable,
     check_order,
+    check_readings,
     check_stored,
+    check_watches,
+    longest,
 )
 
 # Process p commits a twice and emits an event, whose handler at node b in process q commits b and emits
@@ -36,7 +39,12 @@ SET_B1 = Operation("set", "q", 6.0, 7.0, "b", {"b": 0}, "b1", 1, sequence=4)
 HANDLE_E2 = Operation("handle", "p", 8.5, 9.0, "a", {"a": 2, "b": 1}, event="e2", sequence=4)
 FRESH = Operation("fresh", "q", 9.0, 9.5, "a", {"a": 2}, "a2")
 GET = Operation("get", "p", 9.6, 9.7, seen={"a": 2, "b": 1})
+WATCH = Operation("watch", "w", 0.0, 0.0, "a", {"a": 0})
+SEEN_A1 = Operation("seen", "w", 1.0, 1.0, "a", token="a1", wrote=1, sequence=1)
+SEEN_A2 = Operation("seen", "w", 3.0, 3.0, "a", token="a2", wrote=2, sequence=2)
+EVENTS = Operation("events", "q", 9.6, 9.9, wrote=2, sequence=4)
 HISTORY = [SET_A1, SET_A2, EMIT, HANDLE_E1, SET_B1, HANDLE_E2, FRESH, GET]
+HISTORY += [WATCH, SEEN_A1, SEEN_A2, EVENTS]
 
 Check = Callable[[Sequence[Operation], Sequence[Stored]], object]
 
@@ -200,6 +208,53 @@ def test_a_node_that_handles_two_events_at_a_time_is_found() -> None:
     journal = [*JOURNAL, Stored((5, 0), "p", event="e3", target="b")]
     beside = replace(HANDLE_E1, event="e3", began=7.0, ended=9.0)
     assert "while it handled" in problems(check_order, [*HISTORY, beside], journal)
+
+
+# -- watches and readings --------------------------------------------------------------------------------
+
+
+def test_a_commit_that_a_watch_missed_is_found() -> None:
+    assert "missed 1 and was called again with none" in problems(check_watches, but(SEEN_A1))
+    assert "missed 1, 2 and" in problems(check_watches, [WATCH])
+
+
+def test_a_watch_need_not_see_what_was_committed_before_it() -> None:
+    late = replace(WATCH, seen={"a": 1})
+    assert problems(check_watches, [late, SEEN_A2]) == ""
+
+
+def test_a_commit_that_a_watch_saw_twice_is_found() -> None:
+    assert "missed none and was called again with 2" in problems(
+        check_watches, but(SEEN_A2, SEEN_A2, SEEN_A2)
+    )
+
+
+def test_commits_that_a_watch_saw_in_another_order_are_found() -> None:
+    assert "was called with 1 after 2" in problems(check_watches, [WATCH, SEEN_A2, SEEN_A1])
+
+
+def test_a_watch_that_was_called_with_something_else_than_is_stored_is_found() -> None:
+    assert "was called with 2, '?'" in problems(check_watches, but(SEEN_A2, replace(SEEN_A2, token="?")))
+
+
+def test_a_reading_of_events_that_leaves_one_out_is_found() -> None:
+    assert "returned 1 of the 2 events up to 4" in problems(
+        check_readings, but(EVENTS, replace(EVENTS, wrote=1))
+    )
+
+
+def test_a_reading_of_events_that_ends_too_early_is_found() -> None:
+    short = replace(EVENTS, wrote=0, sequence=0)
+    assert "ends at 0, and 3 was acknowledged before" in problems(check_readings, but(EVENTS, short))
+    assert problems(check_readings, but(EVENTS, replace(short, began=4.5))) == ""
+
+
+def test_a_history_that_leaves_a_commit_out_is_found() -> None:
+    assert "returned 1 of 2 commits" in problems(check_readings, but(FRESH, replace(FRESH, wrote=1)))
+
+
+def test_the_call_that_took_the_longest_is_named() -> None:
+    assert longest(HISTORY) in (SET_A1, SET_A2, EMIT)
 
 
 @pytest.mark.parametrize("count", [3, 12])

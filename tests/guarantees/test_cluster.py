@@ -70,23 +70,24 @@ def test_a_fresh_read_is_never_stale_whichever_server_leads(
                 cluster.wait_whole(f"KV_happen_{name}")
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("freezes", "commits"), [(1, 8), pytest.param(4, 20, marks=[pytest.mark.soak, pytest.mark.timeout(300)])]
+)
 def test_a_fresh_read_is_never_stale_when_a_frozen_leader_wakes_up(
-    cluster: Cluster, name: str, processes: Processes
+    cluster: Cluster, name: str, processes: Processes, freezes: int, commits: int
 ) -> None:
     with happen.connect(cluster.url, name=name, replicas=REPLICAS) as space:
         node = space.create_node("counter", initial={"n": 0})
         writer = processes.peer(cluster.url, name, replicas=REPLICAS)
-        for freeze in range(4):
+        for freeze in range(freezes):
             leader = cluster.leader(f"KV_happen_{name}")
             leader.freeze()
-            for commit in range(1, 21):
+            for commit in range(1, commits + 1):
                 _, acknowledged = writer.ask("add", node="counter")
-                if commit == 10:
+                if commit == commits // 2:
                     leader.thaw()
 
-                assert node.state.get("n", fresh=True) == acknowledged == 20 * freeze + commit
+                assert node.state.get("n", fresh=True) == acknowledged == commits * freeze + commit
             cluster.wait_whole(f"KV_happen_{name}")
 
 

@@ -77,7 +77,7 @@ def _expected(n: int, sequence: int) -> list[tuple[Place, int]]:
 
 
 @pytest.mark.parametrize(
-    "size", [500, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+    "size", [150, pytest.param(10_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
 def test_an_event_with_an_id_is_stored_once_whoever_emits_it_how_often(
     url: str, name: str, processes: Processes, seed: int, size: int

@@ -17,16 +17,16 @@ def _all_at_once(peers: list[Peer], do: str, arguments: Sequence[dict[str, Any]]
     return [peer.answer() for peer in peers]
 
 
-def test_a_space_that_many_make_at_once_is_one(url: str, name: str, processes: Processes) -> None:
-    for turn in range(3):
+@pytest.mark.parametrize("turns", [5, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
+def test_a_space_that_many_make_at_once_is_one(url: str, name: str, processes: Processes, turns: int) -> None:
+    peers = [processes.event_peer() for _ in range(4)]
+    for turn in range(turns):
         space = f"{name}_{turn}"
-        peers = [processes.peer() for _ in range(4)]
         _all_at_once(peers, "connect", [{"url": url, "name": space, "history": 100 + k} for k in range(4)])
         _all_at_once(peers, "add", [{"node": "n"}] * 4)
 
         assert [peer.ask("get", node="n", fresh=True) for peer in peers] == [{"n": 4}] * 4
-        for peer in peers:
-            peer.end()
+        _all_at_once(peers, "close", [{}] * 4)
 
 
 def test_of_many_initial_states_one_wins_and_nobody_fails(url: str, name: str, processes: Processes) -> None:

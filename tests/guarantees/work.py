@@ -13,9 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import happen_nb as happen
+from happen_nb.journal import stream
 
 AMOUNT = 10
 
@@ -127,6 +129,34 @@ def read_money(url: str, space: str, names: list[str], total: int) -> None:
     report({"cuts": cuts, "wrong": wrong})
 
 
+# -- a wrong clock -----------------------------------------------------------------------------------------
+
+
+def commit_by_a_wrong_clock(
+    url: str, space: str, ahead: float, young: float, commits: int, *, emit: bool
+) -> None:
+    """Commit with a clock that is ahead by so many seconds; with `emit`, every tenth commit emits.
+
+    Reports how many ``commits`` and how many ``events`` are still stored after that.
+    """
+    right = time.time, time.time_ns
+    time.time, time.time_ns = lambda: right[0]() + ahead, lambda: right[1]() + round(ahead * 1e9)
+    stream.YOUNG = young
+    with happen.connect(url, name=space, history=10, event_ttl=timedelta(hours=1)) as connected:
+        node = connected.create_node("orders")
+
+        def step(state: Any) -> dict[str, Any]:
+            n = state.get("n", 0) + 1
+            if emit and n % 10 == 0:
+                node.broadcast("tenth", n)
+            return {"n": n}
+
+        wait_for_start()
+        for _ in range(commits):
+            node.state.set(step)
+        report({"commits": len(node.state.history()), "events": len(connected.events("tenth"))})
+
+
 # -- many writers ------------------------------------------------------------------------------------------
 
 
@@ -171,7 +201,14 @@ def write_in_threads(url: str, space: str, label: str, threads: int, replicas: i
 
 LOADS: dict[str, Callable[..., None]] = {
     load.__name__: load
-    for load in (increment, increment_until_killed, move_money, read_money, write_in_threads)
+    for load in (
+        increment,
+        increment_until_killed,
+        move_money,
+        read_money,
+        commit_by_a_wrong_clock,
+        write_in_threads,
+    )
 }
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from happen_nb.journal import wire
-from happen_nb.journal.stream import Options, Stream
+from happen_nb.journal import exchange, wire
+from happen_nb.journal.handlings import HANDLED_BYTES, MOST_HANDLINGS
+from happen_nb.journal.stream import EVENT_TTL, HISTORY, Options, Stream
 from happen_nb.journal.subjects import Subjects
-from happen_nb.model.commits import CommitRecord, EventRecord, OwnerRecord
+from happen_nb.model.commits import LONGEST_PATH, CommitRecord, EventRecord, Origin, OwnerRecord
+from happen_nb.runtime import replies as replies_module
 
 PAGE = (Path(__file__).parents[2] / "docs/wire.md").read_text("utf-8")
 SHOP = Subjects("shop")
@@ -49,9 +51,10 @@ def encoded(shown, item):
         case OwnerRecord():
             return wire.encode_owner(SHOP, item, expected=expected)
         case wire.Handled():
-            return wire.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
+            ((message, _),) = wire.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
+            return message
         case wire.Clear():
-            return wire.encode_clear(SHOP, item.owners, id=item.id, expected=expected)
+            return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_sync(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:
@@ -86,6 +89,40 @@ def test_the_stream_is_configured_as_the_page_shows():
     assert json.loads(shown) == Stream(None, SHOP, 1.0)._config(Options(1000, 604_800))
 
 
-def test_the_limits_of_a_header_are_those_of_the_page():
+def test_the_limits_are_those_of_the_page():
     text = " ".join(PAGE.split())
-    assert f"over {wire.HEADER_LIMIT:,} bytes of JSON, or the state over {wire.BODY_LIMIT:,}," in text
+    assert f"more than {wire.HEADER_LIMIT:,} bytes, or the state more than {wire.BODY_LIMIT:,}," in text
+    assert f"at most {wire.MOST_MESSAGES} messages" in text
+    assert f"cut at {wire.PATTERN_BYTES:,} bytes" in text
+    assert f"at most {MOST_HANDLINGS} handlings and {HANDLED_BYTES:,} bytes" in text
+    assert f"path of more than {LONGEST_PATH:,} characters" in text
+    assert f"{EVENT_TTL:,} seconds (7 days)" in text
+    assert f"{HISTORY:,} commits per node" in text
+
+
+def test_the_states_and_kinds_of_a_reply_are_those_of_the_page():
+    _, _, replies = PAGE.partition("### Replies")
+    assert set(re.findall(r'"state": "(\w+)"', replies)) == exchange.STATES
+    for kind in ("HandlerError", *replies_module._KINDS):
+        assert f"`{kind}`" in replies
+
+
+def test_a_long_path_is_as_the_page_shows():
+    origin = Origin()
+    for number in range(400):
+        origin = origin.then(f"{number:0>128}", cause="c", correlation="r", by="b")
+    assert origin.depth == 400
+    assert (origin.path[0], origin.path[-1]) == (f"{0:0>128}", f"{399:0>128}")
+    assert sum(map(len, origin.path)) + 3 * len(origin.path) <= LONGEST_PATH
+    commit = wire.encode_commit(
+        SHOP, "orders", b"{}", id="i-1", revision=1, read=0, expected=0, origin=origin
+    )
+    assert commit.header_size < wire.HEADER_LIMIT
+    read = wire.decode(SHOP, commit.subject, commit.headers, commit.body, 50, 0)
+    assert read.origin == origin
+    event = EventRecord("e-1", "t", "s", 1, None, "c", "r", origin.path, omitted=origin.omitted)
+    (riding,) = wire.with_events(
+        SHOP, wire.Message(SHOP.state("orders"), b"{}", {wire.COMMIT: "i-1 1 0"}), [event], ttl=1
+    )
+    (found,) = wire.decode(SHOP, riding.subject, riding.headers, riding.body, 50, 0).events
+    assert (found.path, found.omitted) == (origin.path, origin.omitted)

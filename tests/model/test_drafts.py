@@ -1,9 +1,15 @@
 """A draft does what the plain container would, and shares what was not touched."""
 
+import bisect
+import collections.abc
 import copy
+import heapq
+import json
 import operator
 import pickle
 
+import orjson
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +17,7 @@ from hypothesis import strategies as st
 from happen_nb.errors import FrozenStateError, StateError, TransformError
 from happen_nb.model.diff import diff
 from happen_nb.model.drafts import DraftDict, DraftList, draft
-from happen_nb.model.frozen import FrozenDict, equal, thaw
+from happen_nb.model.frozen import FrozenDict, FrozenList, equal, thaw
 from happen_nb.model.transforms import takes_second
 from happen_nb.model.values import dumps, freeze
 
@@ -388,11 +394,17 @@ def play_both(state, script, mapping_operations, list_operations):
 scripts = st.lists(st.tuples(ways, st.integers(0, 10**6), choices), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
-@given(states, scripts)
-def test_a_draft_does_exactly_what_a_plain_container_does(state, script):
-    _, result, wanted = play_both(state, script, READ_MAPPING | EDIT_MAPPING, READ_LIST | EDIT_LIST)
-    assert repr(result) == repr(wanted)
+@pytest.mark.parametrize(
+    "examples", [400, pytest.param(4_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+)
+def test_a_draft_does_exactly_what_a_plain_container_does(examples):
+    @settings(max_examples=examples, deadline=None)
+    @given(states, scripts)
+    def check(state, script):
+        _, result, wanted = play_both(state, script, READ_MAPPING | EDIT_MAPPING, READ_LIST | EDIT_LIST)
+        assert repr(result) == repr(wanted)
+
+    check()
 
 
 @settings(max_examples=100, deadline=None)
@@ -717,3 +729,75 @@ def test_a_part_of_a_draft_freezes_as_it_is_now():
     edit(STATE)
     assert taken == [{"order": {"status": "paid"}, "log": STATE["log"]}]
     assert taken[0]["log"] is STATE["log"]
+
+
+# -- what reads and writes a draft without its methods -------------------------------------------------
+
+
+def of(edit, state):
+    return draft(edit)(freeze(state))
+
+
+ORDERS = {"orders": {"o1": {"status": "new", "items": [3, 1, 2]}}, "queue": [2, 5], "n": 1}
+
+
+def test_a_draft_is_a_dict_or_a_list_with_all_their_methods():
+    def edit(d):
+        assert isinstance(d, dict)
+        assert isinstance(d["queue"], list)
+        assert isinstance(d, collections.abc.MutableMapping)
+        assert isinstance(d["queue"], collections.abc.MutableSequence)
+        assert [name for name in dir(dict) if not hasattr(d, name)] == []
+        assert [name for name in dir(list) if not hasattr(d["queue"], name)] == []
+        assert d.fromkeys("ab", 1) == {"a": 1, "b": 1}
+        assert type(d.fromkeys("ab")) is dict
+
+    of(edit, ORDERS)
+
+
+def test_json_orjson_and_pandas_read_a_draft():
+    def edit(d):
+        d["orders"]["o1"]["status"] = "paid"
+        wanted = {**ORDERS, "orders": {"o1": {**ORDERS["orders"]["o1"], "status": "paid"}}}
+        assert json.loads(json.dumps(d)) == json.loads(json.dumps(d, indent=1)) == wanted
+        assert orjson.loads(orjson.dumps(d)) == wanted
+        assert json.dumps(d["queue"]) == "[2, 5]"
+        assert pd.DataFrame(d["orders"]).loc["status", "o1"] == "paid"
+
+    of(edit, ORDERS)
+
+
+def test_code_in_c_may_write_into_a_draft():
+    def edit(d):
+        heapq.heappush(d["queue"], 1)
+        bisect.insort(d["orders"]["o1"]["items"], 9)
+        list.append(d["queue"], 7)
+        dict.update(d["orders"]["o1"], status="paid")
+        dict.__setitem__(d, "n", 5)
+
+    after = of(edit, ORDERS)
+    items = [3, 1, 2, 9]
+    assert after == {"orders": {"o1": {"status": "paid", "items": items}}, "queue": [1, 5, 2, 7], "n": 5}
+    assert type(after["orders"]["o1"]["items"]) is FrozenList
+
+
+def test_copies_made_by_syntax_hold_drafts():
+    def edit(d):
+        first, second = {**d}, dict(d)
+        first["orders"]["o1"]["status"] = "paid"
+        second["orders"]["o2"] = {}
+        (only,) = [*d["orders"]["o1"]["items"][:1]]
+        assert only == 3
+
+    after = of(edit, ORDERS)
+    assert after["orders"] == {"o1": {"status": "paid", "items": [3, 1, 2]}, "o2": {}}
+
+
+def test_an_ended_draft_is_not_written_as_json():
+    kept = []
+    of(lambda d: kept.extend([d, d["queue"]]), ORDERS)
+    for each in kept:
+        with pytest.raises(TypeError):  # of a list json says so itself
+            json.dumps(each)
+        with pytest.raises(FrozenStateError, match="ended"):
+            assert each != {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from happen_nb.errors import PathError
-from happen_nb.model.paths import MISSING, format_path, lookup, parse_path, select
+from happen_nb.model.paths import MISSING, format_path, lookup, missing_hint, parse_path, select
 from happen_nb.model.values import freeze
 
 STATE = freeze({"orders": {"o1": {"items": ["pen", "ink"]}, "7": "seven", "o.1": 1, "": 2}, "none": None})
@@ -108,3 +108,41 @@ def test_what_a_selector_raises_comes_out_unchanged():
 def test_missing_is_false_and_shows_its_name():
     assert not MISSING
     assert repr(MISSING) == "MISSING"
+
+
+HINTS = {
+    "tmp": "nothing at tmp; there is temp",
+    "orders.o1.staus": "nothing at orders.o1.staus; there is orders.o1.status",
+    "orders.o7.status": "nothing at orders.o7.status; there is orders.o1",
+    "items.5": "nothing at items.5; items is a list of 2",
+    "temp.x": "nothing at temp.x; temp is 20.5, which has no parts",
+    "empty.x": "nothing at empty.x; empty is empty",
+    "qqqq": "nothing at qqqq; there are temp, orders, items",
+    "temp": "",
+    "none": "",
+    "items.0": "",
+    (): "",
+}
+
+
+@pytest.mark.parametrize(("path", "hint"), HINTS.items(), ids=map(str, HINTS))
+def test_a_hint_names_what_is_near(path, hint):
+    state = freeze(
+        {"temp": 20.5, "orders": {"o1": {"status": "new"}}, "items": [1, 2], "empty": {}, "none": None}
+    )
+    assert missing_hint(state, path) == hint
+
+
+def test_a_hint_is_bounded():
+    state = freeze({"k" * 10_000: 1, "l" * 10_000: 2})
+    assert len(missing_hint(state, "m" * 10_000)) <= 240
+
+
+def test_integers_of_numpy_are_indices():
+    import numpy as np
+
+    assert parse_path(("items", np.int64(1), np.str_("a"))) == ("items", 1, "a")
+    assert [type(step) for step in parse_path(("items", np.int64(1), np.str_("a")))] == [str, int, str]
+    for wrong in (True, np.bool_(1), 1.0, None):
+        with pytest.raises(PathError):
+            parse_path(("items", wrong))

@@ -66,6 +66,11 @@ class Kernel:
         self.ask("close")
         self.kill()
 
+    def finish(self) -> None:
+        """The same, and end the server at once if nobody else uses it."""
+        self.ask("finish")
+        self.kill()
+
 
 def main(store: str, options: dict[str, Any]) -> None:
     without_the_rest()
@@ -100,6 +105,7 @@ def main(store: str, options: dict[str, Any]) -> None:
         "log": lambda: server.log,
         "moves": lambda: moves,
         "close": server.close,
+        "finish": lambda: server.close(at_once=True),
         "fork": lambda: fork(server),
     }
     for line in sys.stdin:

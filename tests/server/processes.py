@@ -58,6 +58,12 @@ def kill(pid: int) -> None:
         return
 
 
+def stop(pid: int) -> None:
+    """Stop a process, and wait until it has stopped; `signal.SIGCONT` lets it go on."""
+    os.kill(pid, signal.SIGSTOP)
+    assert eventually(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+
+
 def end_everything_of(store: Path | str) -> None:
     """End all that its server consists of: first the supervisors, which would start another one."""
     while found := supervisors_of(store) or servers_of(store):

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 from pathlib import Path
 
+import pytest
 from processes import (
     answer_of,
     eventually,
@@ -17,6 +19,8 @@ from processes import (
     servers_of,
     supervisors_of,
 )
+
+from happen_nb.journal.server.supervision.members import Members
 
 
 def test_processes_that_join_share_one_server(start, folder):
@@ -51,6 +55,27 @@ def test_after_the_last_was_killed_nothing_runs_and_the_lock_is_free(start, fold
     assert eventually(lambda: is_at_rest(folder), 5)
 
 
+def test_whoever_says_that_it_is_done_is_not_waited_for(start, folder):
+    first, second = start(), start()
+    first.finish()
+    assert second.ask("running")
+    second.finish()
+    assert eventually(lambda: is_at_rest(folder))
+
+
+@pytest.mark.parametrize(("lines", "done"), [([b"done\n"], True), ([], False)])
+def test_only_the_last_to_leave_counts_for_whether_somebody_is_waited_for(lines, done):
+    members = Members("ask", "answer", lambda: "welcome\n")
+    for said in ([] if done else [b"done\n"], lines):
+        with socket.create_connection(("127.0.0.1", members.control)) as member:
+            for line in (b"hello ask\n", *said):
+                member.sendall(line)
+                assert eventually(lambda: members.serve(0.01) or members.joined)
+        assert eventually(lambda: members.serve(0.01) or not members.joined)
+    assert members.done == done
+    members.close()
+
+
 def test_who_joins_again_within_the_grace_gets_the_same_server(start, folder):
     start().leave()
     server = servers_of(folder)
@@ -61,7 +86,7 @@ def test_who_joins_again_within_the_grace_gets_the_same_server(start, folder):
 
 def test_the_next_session_has_the_same_port_and_token(start, folder):
     first = start()
-    first.leave()
+    first.finish()
     assert eventually(lambda: is_at_rest(folder))
     second = start()
     assert second.joined["spawned"]
@@ -70,7 +95,7 @@ def test_the_next_session_has_the_same_port_and_token(start, folder):
 
 def test_the_process_that_started_the_server_has_no_dead_child_left_when_it_ended(start, folder):
     kernel = start()
-    kernel.ask("close")
+    kernel.ask("finish")
     assert eventually(lambda: is_at_rest(folder), 5)
     assert eventually(lambda: children_of(kernel.pid) == "")
 
@@ -101,7 +126,7 @@ def test_joining_needs_the_secret_that_only_the_user_can_read(start, folder):
     kernel = start()
     known = json.loads((folder / "server.json").read_text())
     assert answer_of(known["control"], "hello x") == b""
-    kernel.kill()
+    kernel.finish()
     assert eventually(lambda: is_at_rest(folder), 5)
 
 
@@ -150,7 +175,7 @@ def test_a_copied_folder_gets_a_server_of_its_own(start, folder, tmp_path):
             != f"nats://127.0.0.1:{json.loads((folder / 'server.json').read_text())['port']}"
         )
     finally:
-        other.kill()
+        other.finish()
         assert eventually(lambda: is_at_rest(copy))
 
 

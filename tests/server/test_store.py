@@ -132,7 +132,7 @@ def test_a_disk_that_is_full_when_the_server_starts_is_an_error_that_names_the_s
 
 
 def test_a_folder_in_use_by_another_host_is_an_error_that_names_the_host(start, folder):
-    start().kill()
+    start().finish()
     assert eventually(lambda: is_at_rest(folder), 5)
     file = folder / "server.json"
     file.write_text(
@@ -145,7 +145,7 @@ def test_a_folder_in_use_by_another_host_is_an_error_that_names_the_host(start, 
 
 
 def test_a_folder_that_another_host_has_left_can_be_used(start, folder):
-    start().kill()
+    start().finish()
     assert eventually(lambda: is_at_rest(folder), 5)
     file = folder / "server.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "host": "lab-7 another-boot"}))
@@ -160,7 +160,7 @@ def test_data_stay_out_of_the_projects_history(start, folder):
 def test_a_folder_that_holds_other_things_is_not_hidden_from_git(start, tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "table.csv").touch()
-    start(tmp_path / "data").leave()
+    start(tmp_path / "data").finish()
     assert not (tmp_path / "data" / ".gitignore").exists()
     assert eventually(lambda: is_at_rest(tmp_path / "data"))
 

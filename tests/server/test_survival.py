@@ -11,7 +11,7 @@ import time
 
 import nats
 import pytest
-from processes import eventually, is_at_rest, kill, lock_is_free, servers_of, supervisors_of
+from processes import eventually, is_at_rest, kill, lock_is_free, servers_of, stop, supervisors_of
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_server_ends_when_its_supervisor_and_the_kernel_are_killed(kernel, f
 
 
 def test_a_server_ends_when_its_supervisor_is_killed_while_starting_it(start, folder):
-    for delay in range(20):
+    for delay in range(0, 20, 2):
         kernel = start()
         (supervisor,), (server,) = supervisors_of(folder), servers_of(folder)
         kill(kernel.pid)
@@ -88,7 +88,7 @@ def test_a_server_ends_when_its_supervisor_is_killed_while_starting_it(start, fo
 def test_an_orphaned_server_is_ended_by_the_next_supervisor(start, folder):
     kernel = start()
     (supervisor,), (server,) = supervisors_of(folder), servers_of(folder)
-    os.kill(server.pid, signal.SIGSTOP)  # so that it does not notice the end of its supervisor
+    stop(server.pid)  # so that it does not notice the end of its supervisor
     kernel.kill()
     kill(supervisor.pid)
     assert not lock_is_free(folder)
@@ -164,7 +164,7 @@ def test_a_damaged_server_file_does_not_prevent_a_start(folder, start, content):
 
 def test_a_server_file_of_a_time_before_a_crash_does_not_prevent_a_start(folder, start, kernel):
     stale = (folder / "server.json").read_bytes()
-    kernel.kill()
+    kernel.finish()
     assert eventually(lambda: is_at_rest(folder), 5)
     (folder / "server.json").write_bytes(stale)
     assert start().ask("running")
@@ -173,7 +173,7 @@ def test_a_server_file_of_a_time_before_a_crash_does_not_prevent_a_start(folder,
 def test_a_process_that_has_got_the_recorded_id_of_a_server_is_not_touched(folder, start, kernel):
     stale = (folder / "server.json").read_text()
     (server,) = servers_of(folder)
-    kernel.kill()
+    kernel.finish()
     assert eventually(lambda: is_at_rest(folder), 5)
     bystander = start(":memory:")
     (folder / "server.json").write_text(stale.replace(str(server.pid), str(bystander.pid)))
@@ -182,7 +182,7 @@ def test_a_process_that_has_got_the_recorded_id_of_a_server_is_not_touched(folde
 
 
 def test_a_token_that_others_could_read_is_replaced(folder, start, kernel):
-    kernel.leave()
+    kernel.finish()
     assert eventually(lambda: is_at_rest(folder), 5)
     (folder / "server.json").chmod(0o644)
     assert start().joined["token"] != kernel.joined["token"]
@@ -190,7 +190,7 @@ def test_a_token_that_others_could_read_is_replaced(folder, start, kernel):
 
 def test_a_stranger_on_the_recorded_control_port_is_not_believed(folder, start, kernel):
     stale = (folder / "server.json").read_text()
-    kernel.kill()
+    kernel.finish()
     assert eventually(lambda: is_at_rest(folder), 5)
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))

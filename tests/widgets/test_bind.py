@@ -13,6 +13,7 @@ import pytest
 from happen_nb import put
 from happen_nb.bind import bind
 from happen_nb.errors import PathError, StateError
+from happen_nb.model.paths import MISSING
 
 
 class Colour(enum.Enum):
@@ -162,6 +163,8 @@ def test_a_path_that_is_gone_is_marked_and_not_made_again(orders, until):
         (w.Text, "Ada", "Ada"),
         (w.Checkbox, True, True),
         (w.DatePicker, dt.date(2026, 1, 2), "2026-01-02"),
+        (w.TimePicker, dt.time(9, 30), "09:30:00"),
+        (w.NaiveDatetimePicker, dt.datetime(2026, 1, 2, 3, 4), "2026-01-02T03:04:00"),  # noqa: DTZ001
         (w.DatetimePicker, dt.datetime(2026, 1, 2, 3, 4, tzinfo=dt.UTC), "2026-01-02T03:04:00+00:00"),
         (w.IntRangeSlider, (2, 5), [2, 5]),
         (w.ColorPicker, "#ff0000", "#ff0000"),
@@ -271,3 +274,126 @@ def test_its_text_says_what_is_bound(orders):
     deadline = time.monotonic() + 10
     while "cannot show" not in repr(binding):
         assert time.monotonic() < deadline
+
+
+def settled(binding, until):
+    """Wait until a binding has looked at what its widget did."""
+    until(lambda: binding._moved is MISSING and binding._tried is not MISSING)
+
+
+NOBODYS = [
+    (lambda: w.Dropdown(options=["a", "b"]), "b", {"options": ["a", "b", "c"]}, "b", None),
+    (lambda: w.Dropdown(options=["a", "b"]), "b", {"options": ["a"]}, "a", "cannot show"),
+    (lambda: w.Select(options=["a", "b"]), "b", {"options": []}, None, "cannot show"),
+    (lambda: w.RadioButtons(options=[("A", 1), ("B", 2)]), 2, {"options": [("Z", 0), ("B", 2)]}, 2, None),
+    (lambda: w.SelectMultiple(options=["a", "b"]), ["b"], {"options": ["b", "c"]}, ("b",), None),
+    (lambda: w.SelectionSlider(options=["a", "b"]), "b", {"options": ["c", "d"]}, "c", "cannot show"),
+    (lambda: w.IntSlider(max=10), 7, {"max": 5}, 5, "the state has 7"),
+    (lambda: w.FloatSlider(max=10), 7.5, {"max": 5.0}, 5.0, "the state has 7.5"),
+    (lambda: w.BoundedIntText(max=10), 3, {"min": 5}, 5, "the state has 3"),
+    (lambda: w.IntRangeSlider(max=10), [2, 9], {"max": 5}, (2, 5), "cannot show"),
+    (lambda: w.FloatLogSlider(value=100.0, max=5), 100.0, {"max": 1}, 10.0, "cannot show"),
+    (
+        w.DatePicker,
+        "2026-05-05",
+        {"max": dt.date(2026, 1, 1)},
+        dt.date(2026, 1, 1),
+        "cannot show",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "stored", "change", "shown", "problem"), NOBODYS)
+def test_what_a_widget_does_itself_is_not_committed(orders, until, make, stored, change, shown, problem):
+    orders.state.set({"place": stored})
+    widget = make()
+    binding = bind(widget, orders, "place")
+    assert binding.problem is None
+    revision = orders.state.revision
+    for name, value in change.items():
+        setattr(widget, name, value)
+    settled(binding, until)
+    assert widget.value == shown
+    assert (binding.problem or "").startswith("the state has") is bool(problem)
+    assert (problem or "") in (binding.problem or "")
+    assert (orders.state.get("place"), orders.state.revision) == (stored, revision)
+
+
+def test_the_value_is_shown_again_when_the_widget_can_show_it(orders, until):
+    slider = w.IntSlider(max=10)
+    orders.state.set({"open": 7})
+    binding = bind(slider, orders, "open")
+    slider.max = 5
+    until(lambda: binding.problem)
+    slider.max = 10
+    until(lambda: binding.problem is None and slider.value == 7)
+    assert orders.state.revision == 2
+
+
+def test_what_a_person_or_the_users_own_code_chooses_is_committed(orders, until):
+    box = w.Dropdown(options=["a", "b", "c"])
+    bind(box, orders, "pick")
+    box.set_state({"index": 2})  # as the browser does
+    until(lambda: orders.state.get("pick") == "c")
+    box.observe(lambda change: setattr(box, "value", "y"), names="options")
+    box.options = ["x", "y"]
+    until(lambda: orders.state.get("pick") == "y")
+
+
+def test_a_widget_that_is_bound_to_a_deleted_node_does_not_create_it_again(space, orders, until):
+    slider = w.IntSlider(max=10)
+    binding = bind(slider, orders, "open")
+    orders.delete()
+    until(lambda: binding.problem and "was deleted" in binding.problem)
+    slider.value = 6
+    until(lambda: binding._moved is MISSING)
+    binding.stop()
+    assert "orders" not in space.views
+    assert len(space.failures) == 0
+
+
+def test_a_widget_follows_a_node_that_is_created_again(space, orders, until):
+    slider = w.IntSlider(max=10)
+    binding = bind(slider, orders, "open")
+    orders.delete()
+    until(lambda: binding.problem)
+    space.create_node("orders", initial={"open": 4})
+    until(lambda: slider.value == 4 and binding.problem is None)
+
+
+@pytest.mark.parametrize("widget", [w.FileUpload(), w.Image()])
+def test_a_widget_that_holds_bytes_is_refused_with_a_way_out(orders, widget):
+    with pytest.raises(TypeError, match=r"holds bytes, which have no JSON form; use \w+\.observe"):
+        bind(widget, orders, "file")
+    assert orders.state.get() == {"open": 1}
+
+
+def test_a_path_with_a_typo_says_what_is_there(orders):
+    orders.state.set({"temp": 20})
+    binding = bind(w.IntSlider(), orders, "tmp")
+    assert "nothing at tmp; there is temp; the widget's value was committed to tmp" in repr(binding)
+    assert binding.problem is None
+    assert "there is" not in repr(bind(w.IntSlider(), orders, "humidity"))
+
+
+def test_an_error_with_a_huge_or_broken_text_is_marked_in_one_line(space, orders, until, capsys):
+    class BrokenError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def observe(change):
+        if change.new == 8:
+            raise BrokenError
+        if change.new == 9:
+            raise ValueError("x" * 5_000_000)
+
+    slider = w.IntSlider()
+    binding = bind(slider, orders, "open")
+    slider.observe(observe, names="value")
+    for value in (8, 9):
+        orders.state.set({"open": value})
+        until(lambda value=value: slider.value == value)
+    until(lambda: len(space.failures) == 2)
+    assert len(repr(binding)) < 1_000
+    slider.unobserve_all()
+    orders.state.set({"open": 3})

@@ -91,3 +91,41 @@ def test_no_thread_is_kept_while_there_is_no_news(space, orders):
     assert threading.active_count() < before + len(pulses) / 2
     for pulse in pulses:
         pulse.stop()
+
+
+def test_an_error_is_logged_and_the_next_news_calls_it_again(space, until, caplog):
+    seen = []
+
+    def work():
+        seen.append(1)
+        if len(seen) == 1:
+            raise SystemExit("out")
+
+    pulse = Pulse(space, work, interval=0.0)
+    pulse.tell()
+    until(lambda: "could not be drawn" in caplog.text)
+    pulse.tell()
+    until(lambda: len(seen) == 2)
+    pulse.stop()
+
+
+def test_a_first_call_that_never_returns_is_not_waited_for(space):
+    may_go = threading.Event()
+    pulse = Pulse(space, lambda: may_go.wait(60))
+    pulse.begin(0.05)
+    pulse.stop()
+    assert not may_go.is_set()
+    may_go.set()
+
+
+def test_calls_that_never_return_leave_the_workers_to_others(space, until):
+    may_go, seen = threading.Event(), []
+    pulses = [Pulse(space, lambda: may_go.wait(60)) for _ in range(70)]
+    for pulse in pulses:
+        pulse.tell()
+    other = Pulse(space, lambda: seen.append(1))
+    other.tell()
+    until(lambda: seen)
+    may_go.set()
+    for pulse in [*pulses, other]:
+        pulse.stop()

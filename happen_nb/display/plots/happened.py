@@ -11,6 +11,7 @@ from itertools import zip_longest
 from typing import Literal
 
 from happen_nb.model.commits import EventRecord, HandledRecord
+from happen_nb.model.moments import nanoseconds
 from happen_nb.model.trace import Change
 
 By = Literal["time", "occurred"]
@@ -118,7 +119,7 @@ class Happened:
             if seen is None:
                 return None
             if seen.occurred is not None:
-                return int(datetime.fromisoformat(seen.occurred).timestamp() * 1e6) * 1000
+                return nanoseconds(datetime.fromisoformat(seen.occurred))
             seen = self._cause(seen.cause, seen.path)
         return None
 

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from plotly.basedatatypes import BaseFigure
 from plotly.graph_objects import Figure
 
 from happen_nb.display.plots import svg
@@ -35,9 +36,16 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
     or GitHub the still picture, anything else the text.
     """
 
+    _points = False
+    """Whether it has arrows for the mark under the pointer."""
+
     def _ipython_display_(self) -> None:
         empty = Figure({"layout": {"template": "none"}})
         if _undecided() or PLOTLY in empty._repr_mimebundle_(validate=False):
+            if self._points:
+                from happen_nb.display.widgets import pointing
+
+                pointing.show()
             raise NotImplementedError  # IPython then asks for the mime bundle
         super()._ipython_display_()
 
@@ -48,9 +56,13 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
         else:
             bundle = super()._repr_mimebundle_(*args, **more)
         if PLOTLY in bundle and "text/html" not in bundle:
-            bundle["text/plain"] = said = self._said()
-            bundle["text/html"] = _image(self.svg(), said)
+            bundle |= self.static()
         return bundle
+
+    def static(self) -> dict[str, str]:
+        """What it is where plotly's script is not: its title, and a still picture."""
+        said = self._said()
+        return {"text/plain": said, "text/html": _image(self.svg(), said)}
 
     def svg(self) -> str:
         """A still picture of it."""
@@ -61,6 +73,9 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
             return self._instead(_UNKNOWN)
         return drawn if len(drawn) <= MOST else self._instead(_TOO_MUCH)
 
+    def __repr__(self) -> str:
+        return self._said()
+
     def _instead(self, why: str) -> str:
         spec = message(self.layout.title.text or "", why).to_plotly_json()
         return still(spec["data"], spec["layout"])
@@ -69,6 +84,12 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
         """Its title, and what it says instead of showing something."""
         notes = [] if self.data else [note.text for note in self.layout.annotations]
         return "\n".join(map(svg.plain, [self.layout.title.text or "Figure", *notes]))
+
+
+def static(figure: BaseFigure) -> dict[str, str]:
+    """The static form of any figure of plotly's."""
+    own = figure if isinstance(figure, Picture) else Picture(figure.to_plotly_json(), skip_invalid=True)
+    return own.static()
 
 
 def _undecided() -> bool:

@@ -25,7 +25,7 @@ LINES: Final = 250
 MOST_LINES: Final = 1_000
 """Lines that a figure holds."""
 ARROWS: Final = 300
-"""Arrows that a figure holds, for the newest marks; those of a mark appear when it is clicked."""
+"""Arrows that a figure holds, for the newest marks; those of a mark appear where it is pointed at."""
 _ARROWS_OF_A_MARK: Final = 24
 _PLOT: Final = WIDTH - 150.0  # pixels of the time axis
 _LANE, _LOW_LANE, _FEW = 50, 36, 10  # pixels of a lane; the lower ones where there are more than a few
@@ -62,7 +62,7 @@ def timeline(x: Happened, *, nodes: Sequence[str] | None = None, by: By = "time"
     marks = marks_of(shown, lanes, time.place)
     edges = edges_of(x, marks)
     traces = [_lines(edges), *_traces(x, marks)]
-    return figure(
+    made = figure(
         traces,
         title=_title(x, shown, len(lanes), known),
         height=118 + len(lanes) * (_LANE if len(lanes) <= _FEW else _LOW_LANE),
@@ -72,6 +72,8 @@ def timeline(x: Happened, *, nodes: Sequence[str] | None = None, by: By = "time"
         shapes=[*_stripes(len(lanes)), *_folds(time)],
         annotations=[*_fold_labels(time), *_arrows(marks, edges)],
     )
+    made._points = True
+    return made
 
 
 def _lanes(x: Happened, things: Iterable[Happening], nodes: Sequence[str] | None) -> tuple[list[str], int]:
@@ -197,7 +199,7 @@ def _symbol(mark: Mark, symbol: str) -> str:
 
 
 def _arrows(marks: Iterable[Mark], edges: Iterable[Edge]) -> list[dict[str, Any]]:
-    """Hidden arrows from all causes of a mark and to its effects; clicking the mark shows them."""
+    """Hidden arrows from all causes of a mark and to its effects, for when it is pointed at or clicked."""
     causes: dict[Mark, list[Edge]] = {}
     effects: dict[Mark, list[Edge]] = {}
     for edge in edges:

@@ -11,7 +11,7 @@ from happen_nb.display import html, text
 from happen_nb.display.inline import summary
 from happen_nb.display.live import Picture
 from happen_nb.display.page import Block, Heading, Note, Page, part
-from happen_nb.display.spans import Span, name, one_line
+from happen_nb.display.spans import Kind, Span, name, one_line
 from happen_nb.display.widgets import twin
 from happen_nb.display.widgets.pane import Pane
 from happen_nb.model.paths import MISSING
@@ -33,11 +33,12 @@ class Bound(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         self._note = Pane()
         super().__init__((widget,), _dom_classes=(twin.ALIVE,))
 
-    def say(self, problem: str | None) -> None:
-        """Show a problem, or that there is none."""
-        if problem is not None:
-            self._note.show(html.render(Page(None, _problem(problem))))
-        self.children = (self._widget,) if problem is None else (self._widget, self._note)
+    def say(self, problem: str | None, hint: str | None = None) -> None:
+        """Show a problem and a remark, or neither."""
+        blocks = _remarks(problem, hint)
+        if blocks:
+            self._note.show(html.render(Page(None, blocks)))
+        self.children = (self._widget, self._note) if blocks else (self._widget,)
 
     def close(self) -> None:
         """Close all but the widget, which is not ours."""
@@ -59,7 +60,9 @@ def outline(widget: ipywidgets.Widget, *, on: bool) -> None:
         setattr(layout, side, border)
 
 
-def picture(node: str, place: str, widget: str, value: object, problem: str | None) -> Picture:
+def picture(
+    node: str, place: str, widget: str, value: object, problem: str | None, hint: str | None = None
+) -> Picture:
     """A binding where it cannot be shown as a widget.
 
     Examples
@@ -70,9 +73,10 @@ def picture(node: str, place: str, widget: str, value: object, problem: str | No
     """
     parts = (part(name(place)), part(name(widget)))
     blocks: tuple[Block, ...] = () if value is MISSING else (Note(summary(value, _ROOM)),)
-    page = Page(Heading("Binding of", name(node), parts), (*blocks, *_problem(problem)))
+    page = Page(Heading("Binding of", name(node), parts), (*blocks, *_remarks(problem, hint)))
     return {"text/plain": text.render(page), "text/html": html.render(page)}
 
 
-def _problem(problem: str | None) -> tuple[Block, ...]:
-    return () if problem is None else (Note((Span(one_line(problem, _PROBLEM), "err"),)),)
+def _remarks(problem: str | None, hint: str | None) -> tuple[Block, ...]:
+    remarks: tuple[tuple[str | None, Kind], ...] = ((problem, "err"), (hint, ""))
+    return tuple(Note((Span(one_line(text, _PROBLEM), kind),)) for text, kind in remarks if text is not None)

@@ -1,6 +1,9 @@
 // The dashboard of a space. The kernel sends summaries at most ten times a second, and details when asked.
 
 const LOOK = 2000; // ms at least between two looks for unhandled events
+const AGAIN = 1000; // ms after which all is asked for again, as a message may be lost; then twice as long
+const MOST = 16000; // ms, at most
+const SILENT = 5000; // ms after which the kernel counts as silent; it answers between two cells
 
 function render({ model, el }) {
   const view = Math.floor(Math.random() * 2 ** 40) * 1024;
@@ -11,6 +14,8 @@ function render({ model, el }) {
     return ask;
   };
   let [first, last, past, newest, looking] = [1, 1, null, null, null];
+  let [asking, heard] = [null, false];
+  let connection = "connecting"; // then "live", or "no answer from the kernel" until there is one
 
   const goTo = (sequence) => {
     past = sequence;
@@ -58,8 +63,11 @@ function render({ model, el }) {
     h("button", { onclick: step(1), "aria-label": "Later moment" }, "▶"), told);
 
   function showTime() {
-    status.textContent = past === null ? "live" : "past";
-    status.classList.toggle("hn-past", past !== null);
+    const isLive = connection === "live";
+    status.textContent = isLive && past !== null ? "past" : connection;
+    status.classList.toggle("hn-past", isLive && past !== null);
+    status.classList.toggle("hn-waiting", !isLive);
+    status.title = isLive ? "" : "It answers between two cells. If it has ended, run this cell again.";
     now.hidden = past === null;
     told.textContent = past === null ? "" : log.told(past) || (newest ? log.line(newest) : "");
     slider.setAttribute("aria-valuetext", past === null ? "now" : told.textContent || `position ${past}`);
@@ -71,7 +79,9 @@ function render({ model, el }) {
 
   const takes = {
     all(message) {
-      if (message.ask !== mine) return;
+      if (connection === "live" || message.ask <= view || message.ask > view + count) return; // of another view
+      connection = "live";
+      clearTimeout(asking);
       name.textContent = message.space;
       log.clear();
       log.add(message.log);
@@ -135,13 +145,28 @@ function render({ model, el }) {
   const columns = h("div", { class: "hn-columns" }, states.element, tabs.element);
   const root = h("div", { ...attributes, "data-lm-suppress-shortcuts": "true" }, bar, line, columns);
   el.append(root);
-  const hear = unlessPressed(root, (message) => takes[message.type]?.(message));
+  const hear = unlessPressed(root, (message) => {
+    heard = true; // what is new comes while a cell runs, but the answer after it
+    takes[message.type]?.(message);
+  });
   model.on("msg:custom", hear);
   const watcher = new ResizeObserver(() => log.resize());
   watcher.observe(root);
+  watcher.observe(log.box);
+  const hello = (wait) => {
+    tell({ do: "hello" });
+    asking = setTimeout(hello, wait, Math.min(2 * wait, MOST));
+  };
+  const silent = setTimeout(() => {
+    if (connection !== "connecting" || heard) return;
+    connection = "no answer from the kernel";
+    showTime();
+  }, SILENT);
   showTime();
-  const mine = tell({ do: "hello" });
+  hello(AGAIN);
   return () => {
+    clearTimeout(asking);
+    clearTimeout(silent);
     model.off("msg:custom", hear);
     watcher.disconnect();
     clearTimeout(looking);

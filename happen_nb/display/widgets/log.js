@@ -10,6 +10,10 @@ function makeLog(tell, goTo) {
   let selected = null;
   let limit = Infinity; // what is after it has not happened yet
   let waiting = false;
+  let following = true; // whether the newest is kept in sight: only a person's scrolling ends that
+  let placed = 0; // where the box was scrolled to last
+  let height = 0; // of the box when it was drawn last; none while it is hidden
+  let unseen = 0; // entries that have come since it does not follow
   const asked = new Set();
   const id = newId("entry");
 
@@ -20,8 +24,9 @@ function makeLog(tell, goTo) {
   const count = h("span", { class: "hn-quiet", role: "status" });
   const rows = h("div", { class: "hn-rows" });
   const earlier = h("button", { class: "hn-more", onclick: () => tell({ do: "earlier" }) }, "load earlier");
+  const toNewest = h("button", { class: "hn-newest", hidden: true, onclick: follow });
   const list = { role: "listbox", tabindex: 0 };
-  const events = { onscroll: soon, onkeydown: keys };
+  const events = { onscroll: scrolled, onkeydown: keys };
   const box = h("div", { class: "hn-log", "aria-label": "Events and commits", ...list, ...events }, rows);
   const text = h("pre", { class: "hn-detail", tabindex: 0 });
   const moment = h("button", { onclick: () => selected && goTo(selected[0]) }, "show this moment");
@@ -43,7 +48,7 @@ function makeLog(tell, goTo) {
   function refilter() {
     fitting = entries.filter(test());
     cut();
-    soon(true);
+    soon();
   }
 
   function cut() {
@@ -66,16 +71,38 @@ function makeLog(tell, goTo) {
     const fresh = first ? more : more.filter(isLater);
     entries = first ? [...fresh, ...entries] : [...entries, ...fresh];
     const gone = Math.max(0, entries.length - KEPT);
-    const atEnd = box.scrollTop + box.clientHeight >= shown.length * ROW - ROW;
+    const lost = gone && !first ? after(shown, entries[gone - 1][0]) : 0;
+    const kept = shown.length - lost;
     if (first || gone) fitting = (entries = entries.slice(gone)).filter(test());
     else fitting.push(...fresh.filter(test()));
     cut();
-    if (first) box.scrollTop += fresh.length * ROW;
-    soon(atEnd && !first);
+    const added = Math.max(0, shown.length - kept);
+    if (!following) shift(first ? added : -lost);
+    if (!following && !first) unseen += added;
+    soon();
   }
 
-  function soon(toEnd) {
-    if (toEnd === true) box.dataset.end = "1";
+  function shift(by) { // what is in sight stays there though rows before it come or go
+    rows.style.height = `${Math.max(1, shown.length) * ROW}px`;
+    box.scrollTop += by * ROW;
+    placed = box.scrollTop;
+  }
+
+  function follow() {
+    following = true;
+    soon();
+  }
+
+  function scrolled() {
+    // what is hidden, shown again or shrunk is scrolled by the browser, and not by a person
+    const byHand = box.clientHeight && box.clientHeight === height && Math.abs(box.scrollTop - placed) > 1;
+    if (byHand) following = isAtEnd();
+    soon();
+  }
+
+  const isAtEnd = () => box.scrollTop + box.clientHeight >= shown.length * ROW - ROW;
+
+  function soon() {
     if (waiting) return;
     waiting = true;
     requestAnimationFrame(draw);
@@ -83,9 +110,15 @@ function makeLog(tell, goTo) {
 
   function draw() {
     waiting = false;
+    height = box.clientHeight;
     rows.style.height = `${Math.max(1, shown.length) * ROW}px`;
-    if (box.dataset.end) box.scrollTop = shown.length * ROW;
-    delete box.dataset.end;
+    if (following) {
+      box.scrollTop = shown.length * ROW;
+      unseen = 0;
+    }
+    placed = box.scrollTop;
+    toNewest.hidden = following;
+    toNewest.textContent = unseen ? `${unseen.toLocaleString("en")} new, go to newest` : "go to newest";
     const from = Math.max(0, Math.floor(box.scrollTop / ROW) - 3);
     const until = Math.min(shown.length, from + Math.ceil(box.clientHeight / ROW) + 6);
     rows.replaceChildren(...shown.slice(from, until).map((entry, at) => row(entry, from + at)));
@@ -120,8 +153,11 @@ function makeLog(tell, goTo) {
     selected = shown[Math.max(0, Math.min(shown.length - 1, at))] ?? null;
     if (!selected) return;
     const top = shown.indexOf(selected) * ROW;
+    const before = box.scrollTop;
     if (top < box.scrollTop) box.scrollTop = top;
     if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW - box.clientHeight;
+    if (box.scrollTop !== before) following = isAtEnd();
+    placed = box.scrollTop;
     tell({ do: "detail", sequence: selected[0], index: selected[1] });
     soon();
   }
@@ -140,12 +176,13 @@ function makeLog(tell, goTo) {
 
   const label = h("label", {}, commits, " commits");
   return {
-    element: h("div", {}, h("div", { class: "hn-line" }, filter, label, count, earlier), box, detail),
+    element: h("div", {}, h("div", { class: "hn-line" }, filter, label, count, earlier, toNewest), box, detail),
     add,
-    clear: () => { entries = []; fitting = []; shown = []; asked.clear(); soon(); },
+    clear: () => { entries = []; fitting = []; shown = []; unseen = 0; asked.clear(); soon(); },
+    box,
     resize: soon,
     setEarlier: (there) => { earlier.hidden = !there; },
-    setLimit: (sequence) => { limit = sequence ?? Infinity; cut(); soon(true); },
+    setLimit: (sequence) => { limit = sequence ?? Infinity; following = true; cut(); soon(); },
     setDetail: (message) => {
       if (!same([message.sequence, message.index], selected)) return;
       text.textContent = message.text;

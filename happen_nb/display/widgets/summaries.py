@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from happen_nb.display import _protocols as shown
 from happen_nb.display import text
+from happen_nb.display.events import reason
 from happen_nb.display.failures import message
 from happen_nb.display.inline import is_container, size, summary
 from happen_nb.display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
@@ -103,7 +104,7 @@ def unhandled(x: shown.Unhandled, position: tuple[int, int]) -> Json:
     """What nobody took, and why."""
     said = x.event
     spans = [Span(cut_middle(said.type, _TYPE), "name"), Span(f"  from {name(said.sender)}  ")]
-    spans.append(Span(x.reason, "err"))
+    spans += reason(x)
     if x.nearest is not None:
         spans += [Span("  nearest "), Span(cut(x.nearest, _TYPE), "str")]
     return {

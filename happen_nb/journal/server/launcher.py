@@ -16,6 +16,7 @@ from happen_nb.journal.server import spawn
 from happen_nb.journal.server.membership import Membership, knock
 from happen_nb.journal.server.private import PrivateFolder
 from happen_nb.journal.server.store import prepare_store, unusable
+from happen_nb.journal.server.supervision import disk, lock
 from happen_nb.journal.server.supervision import hints as hints_file
 from happen_nb.journal.server.supervision.nats import name_at, read_log
 
@@ -26,6 +27,7 @@ _POLL = 0.005
 _REJOIN_TIMEOUT = 10.0
 _REJOIN_PAUSE = 1.0
 _SPAWN_PAUSE = 0.25
+_RESTART_SECONDS = 1.0
 Sync = Literal["default", "always"]
 
 
@@ -91,6 +93,8 @@ class NatsServer:
         self.token = ""
         self._sync = sync
         self._name = ""
+        self._pid = 0
+        self._identity = 0, 0
         self._private = PrivateFolder() if store is None else None
         self._folder = store or (self._private.path if self._private else Path())
         self._spawned: spawn.Spawned | None = None
@@ -112,10 +116,16 @@ class NatsServer:
 
     @property
     def pid(self) -> int | None:
-        """The id of its process; None while none answers."""
-        known = hints_file.read(str(self._folder))
-        answers = not self._closed and known.name and name_at(known.port) == known.name
-        return known.pid if answers else None
+        """The id of its process; None if none answers, also within a second, in which one is restarted."""
+        deadline = time.monotonic() + _RESTART_SECONDS
+        while not self._closed:
+            pid = self._pid
+            if self.running and pid == self._pid:
+                return pid or None
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_POLL)
+        return None
 
     @property
     def log(self) -> str:
@@ -129,12 +139,64 @@ class NatsServer:
         """
         self._callbacks.append(callback)
 
-    def close(self) -> None:
-        """Leave; the server ends soon after the last one has left. Again: nothing."""
+    def off_moved(self, callback: Callable[[str], None]) -> None:
+        """Stop calling it."""
+        self._callbacks.remove(callback)
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Tells the store from one that is made in the same folder after this one was removed."""
+        return self._identity
+
+    def diagnose(self, identity: tuple[int, int]) -> str | None:
+        """Find out why a call to the server may have no answer.
+
+        Parameters
+        ----------
+        identity : tuple of int
+            That of the store when what is called was made there.
+
+        Returns
+        -------
+        str or None
+            The reason, for a person; None if all seems well.
+        """
+        folder = str(self._folder)
+        if self._identity != identity:
+            return (
+                f"its store {folder} was removed while it was in use, with all that was stored in it: "
+                "connect again to start anew"
+            )
+        try:
+            if not disk.failed_write(folder, self._pid):
+                return None
+            if self._membership is not None:
+                self._membership.report_full()
+            left = disk.free(folder)
+            if left >= disk.ENOUGH and disk.has_room(folder):
+                return None  # the server is started anew, and answers then
+        except OSError as error:
+            logger.debug("looking at the disk of %s: %s", folder, error)
+            return None
+        return (
+            f"the disk of the store {folder} is full ({left / 1e6:.1f} MB are free): make room, "
+            "and the server stores again automatically"
+        )
+
+    def close(self, *, at_once: bool = False) -> None:
+        """Leave; the server ends soon after the last one has left. Again: nothing.
+
+        Parameters
+        ----------
+        at_once : bool, optional
+            End it without waiting whether somebody joins again, as a kernel does that restarts.
+        """
         self._closed = True
         _open_servers.discard(self)
         membership = self._membership
         if membership is not None:
+            if at_once:
+                membership.report_done()
             membership.leave()  # the thread that waits there sees it, and puts everything away
 
     def after_fork_in_child(self) -> None:
@@ -220,6 +282,15 @@ class NatsServer:
         """Take over where the server is, and tell those who want to know if that is elsewhere now."""
         _, url, self._name, sync = answer
         before, self.url = self.url, url
+        known = hints_file.read(str(self._folder))
+        if known.name == self._name:
+            self._pid = known.pid
+        identity = lock.identity(str(self._folder))
+        if identity != self._identity != (0, 0):
+            logger.warning(
+                "the store %s was removed while it was in use; it is made anew, empty", self._folder
+            )
+        self._identity = identity
         if not before and sync != self._sync:
             logger.warning(
                 'the server of %s runs with sync="%s", as the first who joined it wanted; sync="%s" takes '

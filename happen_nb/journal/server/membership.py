@@ -24,6 +24,20 @@ class Membership:
         self._socket.connect(("127.0.0.1", port))
         self._socket.sendall(line.encode())
 
+    def report_full(self) -> None:
+        """Report that nats-server could not write: it is started anew when there is room."""
+        self._tell(b"full\n")
+
+    def report_done(self) -> None:
+        """Report that nobody is going to join again soon: if this one is the last, all ends at once."""
+        self._tell(b"done\n")
+
+    def _tell(self, line: bytes) -> None:
+        try:
+            self._socket.sendall(line)
+        except OSError:
+            return  # the supervisor is gone, and nats-server with it
+
     def hear(self, deadline: float | None) -> list[str] | None:
         """The words of the next line; None at the end of the connection or when the time is up."""
         try:

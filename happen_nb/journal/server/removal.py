@@ -8,12 +8,7 @@ from pathlib import Path
 
 from happen_nb.errors import SpaceInUseError
 from happen_nb.journal.server.store import IGNORE_ALL
-from happen_nb.journal.server.supervision import hints, lock, nats, system
-
-FOREGROUND = "foreground"
-"""The file that ``happen server`` holds locked."""
-_KEPT = ("jetstream", f"{nats.LOG}*", f"{nats.CONFIG}*", f"{hints.NAME}*", FOREGROUND)
-"""What a server keeps in its store beside the lock, as patterns."""
+from happen_nb.journal.server.supervision import belongings, lock, system
 
 
 def is_store(folder: Path) -> bool:
@@ -24,8 +19,7 @@ def is_store(folder: Path) -> bool:
     >>> is_store(Path("no-such-folder"))
     False
     """
-    signs = (folder / hints.NAME, folder / nats.CONFIG)
-    return (folder / lock.NAME).is_file() and any(sign.is_file() for sign in signs)
+    return (folder / lock.NAME).is_file() and belongings.is_store(str(folder))
 
 
 def remove_store(store: Path) -> list[str]:
@@ -48,9 +42,8 @@ def remove_store(store: Path) -> list[str]:
     if held is None:
         raise SpaceInUseError(f"the store {store} is in use by a server; nothing was removed")
     try:
-        for pattern in _KEPT:
-            for found in store.glob(pattern):
-                _remove(found)
+        for name in belongings.of_server(str(store)):
+            _remove(store / name)
         _remove_ignore(store / ".gitignore")
         if system.POSIX:
             path.unlink()  # while it is held: who waits for it sees that the file is another one

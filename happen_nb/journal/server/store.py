@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import sys
 from pathlib import Path
 
 from happen_nb.errors import HappenConnectionError
+from happen_nb.journal.server.supervision import belongings
+from happen_nb.journal.server.supervision.belongings import FOLDER
 
 logger = logging.getLogger("happen_nb")
 
 MEMORY = ":memory:"
-FOLDER = ".happen"
 IGNORE_ALL = "*\n"
 """What the ``.gitignore`` in a store says."""
+_OTHERS, _OTHERS_WRITE = 0o077, 0o022
 _ROOT_MARKS = (".git", "pyproject.toml")
 _ELSEWHERE = 'give another folder as store, or store=":memory:"'
 
@@ -101,6 +104,8 @@ def prepare_store(store: Path, *, again: bool = False) -> None:
     try:
         made = _make(store, parents=not again)
         check_owner(store)
+        if not made:
+            _check_contents(store)
         if made or store.name == FOLDER or not any(store.iterdir()):
             _ignore_in_git(store, made=made)
         if not os.access(store, os.W_OK | os.X_OK):
@@ -134,6 +139,21 @@ def check_owner(store: Path) -> None:
     """Raise PermissionError for the folder of another user."""
     if sys.platform != "win32" and os.geteuid() not in {0, store.stat().st_uid}:
         raise PermissionError(13, f"it belongs to another user (id {store.stat().st_uid})")
+
+
+def _check_contents(store: Path) -> None:
+    """Raise PermissionError where a server would change files of others, or others could change its own."""
+    if reason := belongings.foreign(str(store)):
+        raise PermissionError(13, reason)
+    mode = stat.S_IMODE(store.stat().st_mode)
+    if sys.platform == "win32" or not mode & _OTHERS:
+        return
+    if store.name == FOLDER or belongings.are_all(str(store)):
+        store.chmod(mode & ~_OTHERS)
+    elif mode & _OTHERS_WRITE:
+        raise PermissionError(
+            13, f"other users can write in it (its mode is {mode:o}): take that from them with chmod go-w"
+        )
 
 
 def _ignore_in_git(store: Path, *, made: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from made import trace
 
@@ -166,3 +168,17 @@ def test_what_a_selector_raises_beyond_missing_comes_out(orders):
     orders.state.set({"n": 0})
     with pytest.raises(ZeroDivisionError):
         orders.state.history().plot(lambda state: 1 / state["n"])
+
+
+def test_a_figures_repr_is_short(space, orders):
+    for n in range(30):
+        orders.state.set({"n": n})
+    orders.broadcast("order.paid")
+
+    timeline, graph = space.timeline(), space.graph()
+    plot = orders.state.history().plot("n")
+
+    assert repr(timeline) == str(timeline)
+    assert re.fullmatch("Timeline of .* · 1 event · 30 commits", repr(timeline))
+    assert re.fullmatch("Graph of .*\nNo event has been handled here yet.", repr(graph))
+    assert repr(plot) == "History of orders · 30 commits"

@@ -8,6 +8,8 @@ module          subject
 ``nats``        the nats-server process
 ``hints``       ``server.json``: where the server is, for those who may read it
 ``lock``        who may serve a store; ending an orphan; removing what a killed kernel left
+``belongings``  which files in a folder are the server's own: only those are replaced or removed
+``disk``        whether the disk is full, and when there is room again
 ``system``      what differs between operating systems
 =============== ==========================================================================================
 

@@ -4,19 +4,21 @@ It holds secrets, so only its user can read it. It is replaced in one step and n
 """
 
 # Importing pathlib would make each start slower.
-# ruff: noqa: PTH108, PTH116, PTH118, PTH123, PTH208
+# ruff: noqa: PTH108, PTH116, PTH118, PTH123
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
+import stat
 
 from . import system
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, BinaryIO
 
 NAME = "server.json"
 _LIMIT = 65_536
@@ -87,15 +89,67 @@ def in_use_elsewhere(host: str) -> str:
 
 
 def read(folder: str) -> Hints:
-    """What is known about the server of a store; nothing if the file is missing or damaged."""
+    """What is known about the server of a store; nothing if the file is missing, damaged or not ours."""
     try:
-        with open(os.path.join(folder, NAME), "rb") as file:
+        with open_own(folder, NAME) as file:
             hints = parse(file.read(_LIMIT))
             hints.exposed = system.POSIX and bool(os.fstat(file.fileno()).st_mode & 0o077)
             hints.copied = hints.lock != lock_id(folder)
     except OSError:
         return Hints()
     return hints
+
+
+def open_own(folder: str, name: str) -> BinaryIO:
+    """Open a regular file of this user, or of the user whose folder it is, to read it.
+
+    Raises
+    ------
+    OSError
+        There is no such file: a link, a folder and another user's file are none.
+    """
+    path = os.path.join(folder, name)
+    file = os.fdopen(os.open(path, os.O_RDONLY | system.NO_LINK | system.NO_WAIT), "rb")
+    found = os.fstat(file.fileno())
+    trusted = not system.POSIX or found.st_uid in {os.geteuid(), os.stat(folder).st_uid}
+    if not (trusted and stat.S_ISREG(found.st_mode)):
+        file.close()
+        raise PermissionError(errno.EACCES, "it is not a file of yours", path)
+    return file
+
+
+def read_file(folder: str, name: str) -> bytes | None:
+    """The beginning of such a file, more than any of ours has; None if there is none."""
+    try:
+        with open_own(folder, name) as file:
+            return file.read(_LIMIT)
+    except OSError:
+        return None
+
+
+def is_own(content: bytes) -> bool:
+    """Whether a ``server.json`` is one that a supervisor has written.
+
+    Examples
+    --------
+    >>> is_own(Hints().as_json()), is_own(b'{"host": "0.0.0.0", "port": 80}')
+    (True, False)
+    """
+    found = _loads(content)
+    return isinstance(found, dict) and {"control", "ask", "answer", "supervisor", "lock"} <= found.keys()
+
+
+def may_be_own(content: bytes) -> bool:
+    """Whether it may be one that was damaged: it is no JSON of another program."""
+    found = _loads(content)
+    return not isinstance(found, dict) or not found or any(name in found for name in _FIELDS)
+
+
+def _loads(content: bytes) -> object:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def parse(content: bytes) -> Hints:
@@ -106,10 +160,7 @@ def parse(content: bytes) -> Hints:
     >>> parse(b'{"port": 20123, "token": "a b"}').port
     20123
     """
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        return Hints()
+    found = _loads(content)
     if not isinstance(found, dict):
         return Hints()
     return Hints(**{name: found[name] for name in _FIELDS if name in found and _is_sound(name, found[name])})
@@ -142,23 +193,18 @@ def write_private(path: str, content: bytes) -> None:
     """Replace a file in one step by one that only its user can read."""
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        remove(temporary)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | system.NO_LINK, 0o600)
         with open(fd, "wb") as file:
             file.write(content)
         system.replace(temporary, path)
     except OSError:
-        _remove(temporary)
+        remove(temporary)
         raise
 
 
-def remove_temporary(folder: str) -> None:
-    """Remove what a killed supervisor has left unfinished; only for the lock's holder."""
-    for name in os.listdir(folder):
-        if name.endswith(".tmp"):
-            _remove(os.path.join(folder, name))
-
-
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
+    """Remove a file that may not be there."""
     try:
         os.unlink(path)
     except OSError:

@@ -9,6 +9,7 @@ import errno
 import os
 import signal
 import socket
+import stat
 import time
 
 from . import hints as hints_file
@@ -56,7 +57,7 @@ def take(folder: str, patience: float) -> int | None:
 
 def try_take(path: str, *, make: bool = True) -> int | None:
     """Open and lock a file; None if another process holds it, or it was removed meanwhile."""
-    flags = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if make else 0)
+    flags = os.O_RDWR | system.NO_LINK | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if make else 0)
     fd = os.open(path, flags, 0o600)
     try:
         if system.try_lock(fd) and is_at(fd, path):
@@ -66,6 +67,15 @@ def try_take(path: str, *, make: bool = True) -> int | None:
         raise
     os.close(fd)
     return None
+
+
+def identity(folder: str) -> tuple[int, int]:
+    """What tells the store in a folder from one that is made there later; zeros if there is none."""
+    try:
+        found = os.stat(os.path.join(folder, NAME))
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_mtime_ns  # nothing is ever written to the lock file
 
 
 def is_at(fd: int, path: str) -> bool:
@@ -94,7 +104,7 @@ def end_orphan(folder: str, known: Hints, *, force: bool = False) -> None:
     The process is known by its command line, which holds a name that was drawn for it: a process id
     alone may be another process by now.
     """
-    if not known.name or known.name not in system.command_of(known.pid):
+    if not known.name or f" -n {known.name} " not in f"{system.command_of(known.pid)} ":
         return
     if vars(hints_file.read(folder)) != vars(known):
         return
@@ -105,15 +115,23 @@ def end_orphan(folder: str, known: Hints, *, force: bool = False) -> None:
 
 
 def sweep(own: str) -> None:
-    """Remove the folders of in-memory servers whose kernel and supervisor were both killed."""
+    """Remove the folders of in-memory servers of this user whose kernel and supervisor were both killed."""
     parent = os.path.dirname(own)
     for name in os.listdir(parent):
         folder = os.path.join(parent, name)
         if name.startswith(PREFIX) and folder != own:
             try:
-                _remove_if_abandoned(folder)
+                if is_private(folder):
+                    _remove_if_abandoned(folder)
             except OSError:
-                continue  # another user's, or one that is being removed
+                continue  # it is being removed
+
+
+def is_private(path: str) -> bool:
+    """Whether a path is a folder, and no link, that only this user can write in or read."""
+    found = os.lstat(path)
+    own = not system.POSIX or (found.st_uid == os.geteuid() and not found.st_mode & 0o077)
+    return stat.S_ISDIR(found.st_mode) and own
 
 
 def _remove_if_abandoned(folder: str) -> None:

@@ -11,9 +11,9 @@ import socket
 import sys
 import time
 
+from . import belongings, disk, system
 from . import hints as hints_file
 from . import lock as lock_file
-from . import system
 from .hints import Hints
 from .lock import Failure
 from .members import Members
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     os.umask(0o077)
     remembered = hints_file.parse(sys.stdin.buffer.readline())  # the file may be gone
     try:
+        _refuse_foreign(folder)
         lock = lock_file.take(folder, float(patience))
         if lock is not None:
             Supervisor(folder, binary, sync, lock, remembered, temporary=keep == "remove").run()
@@ -44,6 +45,12 @@ def main(arguments: list[str]) -> int:
         _say(str(error))
         return FAILED
     return 0
+
+
+def _refuse_foreign(folder: str) -> None:
+    """Raise Failure for a folder in which a server would change what is not its own."""
+    if reason := belongings.foreign(folder):
+        raise Failure(reason)
 
 
 def _say(text: str) -> None:
@@ -81,7 +88,7 @@ class Supervisor:
         host = last.elsewhere()
         if host:
             raise Failure(hints_file.in_use_elsewhere(host))
-        hints_file.remove_temporary(self.folder)
+        belongings.remove_temporary(self.folder)
         kept = "" if last.exposed else last.token
         return Hints(
             host=hints_file.this_host(),
@@ -104,6 +111,7 @@ class Supervisor:
                 self.members.serve(self._patience())
                 self._look_after_server()
                 self._look_after_folder()
+                self._look_after_disk()
         finally:
             self._end()
 
@@ -125,7 +133,8 @@ class Supervisor:
         self.stopping = True
 
     def _is_used(self) -> bool:
-        grace = 0.0 if self.temporary and self.members.ever else GRACE
+        at_once = self.members.done or (self.temporary and self.members.ever)
+        grace = 0.0 if at_once else GRACE
         return bool(self.members.joined) or time.monotonic() - self.members.last_left < grace
 
     def _patience(self) -> float:
@@ -142,6 +151,7 @@ class Supervisor:
     # the server
 
     def _start(self, port: int) -> None:
+        _refuse_foreign(self.folder)  # a file may have been replaced since the last start
         self.start_at = None
         self.started = time.monotonic()
         self.server.start(port)
@@ -196,8 +206,14 @@ class Supervisor:
         self.folder_checked = time.monotonic()
         if not lock_file.is_at(self.lock, os.path.join(self.folder, lock_file.NAME)):
             self.stopping = self.gone = True
-        elif not hints_file.read(self.folder).host:
+        elif not hints_file.read(self.folder).host and not belongings.foreign(self.folder):
             self._publish()
+
+    def _look_after_disk(self) -> None:
+        """Start nats-server anew when there is room again: until then it stores nothing, and never would."""
+        if self.members.disk_is_full and not self.gone and disk.has_room(self.folder):
+            self.members.disk_is_full = False
+            self.server.kill()
 
     def _end(self) -> None:
         """Say that nobody serves, let nobody in, end the server, and only then let go of the lock."""

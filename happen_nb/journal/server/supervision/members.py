@@ -6,6 +6,8 @@ A line each way, so joining costs one round trip::
     supervisor  hello <answer>                        at once; proves that this is not someone else's port
     supervisor  welcome <url> <name> <sync>           nats-server takes connections; again after a restart
     supervisor  error <text>                          it cannot be started
+    kernel      full                                  nats-server could not write: the disk is full
+    kernel      done                                  before it leaves: nobody is going to join again soon
 
 A supervisor that asks whether another one lives says ``ping <ask>`` and gets ``pong <answer>``.
 """
@@ -35,6 +37,7 @@ class Connection:
         self.sock = sock
         self.heard = b""
         self.since = time.monotonic()
+        self.done = False
 
     def say(self, text: str) -> bool:
         """Send a line; False if the other side is gone or reads nothing."""
@@ -59,6 +62,10 @@ class Members:
         self.joined: set[Connection] = set()
         self._strangers: list[Connection] = []
         self.ever = False
+        self.done = False
+        """Whoever left last said that nobody is going to join again soon."""
+        self.disk_is_full = False
+        """A member reported that nats-server could not write; whoever makes room for it resets this."""
         self.last_left = time.monotonic()
 
     @property
@@ -99,6 +106,9 @@ class Members:
             self._drop(connection)
         elif connection not in self.joined:
             self._hear_stranger(connection, heard)
+        else:
+            connection.done = connection.done or b"done\n" in heard
+            self.disk_is_full = self.disk_is_full or b"full\n" in heard
 
     def _hear_stranger(self, connection: Connection, heard: bytes) -> None:
         connection.heard += heard
@@ -130,6 +140,7 @@ class Members:
         if connection in self.joined:
             self.joined.remove(connection)
             self.last_left = time.monotonic()
+            self.done = connection.done
         else:
             self._strangers.remove(connection)
 

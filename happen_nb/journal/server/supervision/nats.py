@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 
 from . import system
-from .hints import write_private
+from .hints import read_file, write_private
 
 LOOPBACK = "127.0.0.1"
 LOG = "server.log"
@@ -20,6 +21,21 @@ CONFIG = "nats.conf"
 _PORTS = (20_000, 32_000)  # below the range from which systems take the ports of outgoing connections
 _PROBE_TIMEOUT = 0.25
 _STOP_TIMEOUT = 10.0
+
+
+_OWN_CONFIG = re.compile(
+    rb'listen: "127\.0\.0\.1:\d+"\n'
+    rb'authorization \{ token: "\w+" \}\n'
+    rb"max_payload: \w+\n"
+    rb'log_file: "server\.log"\nlogfile_size_limit: \w+\nlogfile_max_num: \d+\n'
+    rb'jetstream \{ store_dir: "\."[^{}\n]* \}\n'
+)
+"""What `NatsProcess` writes, in this version and in earlier ones."""
+
+
+def is_own_config(content: bytes) -> bool:
+    """Whether a ``nats.conf`` is one that a supervisor has written, and nobody has changed."""
+    return _OWN_CONFIG.fullmatch(content) is not None
 
 
 class NatsProcess:
@@ -66,7 +82,8 @@ class NatsProcess:
         system.tie(self.process)
 
     def _open_log(self) -> int:
-        return os.open(os.path.join(self.folder, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | system.NO_LINK
+        return os.open(os.path.join(self.folder, LOG), flags, 0o600)
 
     def log_to(self, fd: int) -> None:
         """Let what is written to `fd` go to the log, too."""
@@ -77,13 +94,8 @@ class NatsProcess:
     def _write_config(self, path: str) -> None:
         """Write it, unless it is there already: a full disk does not prevent a restart."""
         config = self._config().encode()
-        try:
-            with open(path, "rb") as file:
-                if file.read() == config:
-                    return
-        except OSError:
-            pass  # there is none that can be read: it is written anew
-        write_private(path, config)
+        if read_file(self.folder, CONFIG) != config:
+            write_private(path, config)
 
     def _config(self) -> str:
         """Paths in it are relative to the store, so that nothing has to be quoted."""
@@ -109,6 +121,11 @@ class NatsProcess:
     def answers(self) -> bool:
         """Whether it takes connections: only when all it has stored is loaded."""
         return name_at(self.port) == self.name
+
+    def kill(self) -> None:
+        """End it at once; all that it has acknowledged is written."""
+        if self.process is not None:
+            self.process.kill()
 
     def stop(self, *, at_once: bool = False) -> None:
         """End it: after it has stored everything, or at once because its folder is gone."""

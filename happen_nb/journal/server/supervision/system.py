@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 POSIX = os.name == "posix"
+NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
+"""Opens a file, but not the one that a link in its place leads to."""
+NO_WAIT: int = getattr(os, "O_NONBLOCK", 0)
+"""Opens a pipe that was put there without waiting for its other end."""
 
 if sys.platform == "win32":
     import ctypes

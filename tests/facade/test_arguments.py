@@ -1,0 +1,238 @@
+"""What calls take: scalars of NumPy and pandas count as what they stand for, and nothing else does."""
+
+import datetime as dt
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import happen_nb as happen
+from happen_nb.errors import HappenTimeoutError, NotStoredError
+
+
+@pytest.fixture
+def node(space):
+    node = space.create_node("orders", initial={"items": [1, 2], "price": 3})
+    node.state.set(happen.put("price", 9))
+    space.broadcast("x")
+    return node
+
+
+def test_numbers_of_the_frames_lead_back_to_what_they_came_from(space, node):
+    history, events = node.state.history().to_frame("price"), space.events().to_frame()
+    journal = space.journal().to_frame()
+    assert node.state.at(history.index[0])["price"] == 3
+    assert node.state.revert(history.price.idxmin()).after["price"] == 3
+    assert len(space.events(since=events.index[0])) == 0
+    assert len(space.journal(since=journal.index[-1])) >= 0
+    assert space.timeline(since=events.index[0], limit=np.int64(5)) is not None
+    assert space.graph(since=events.index[0], limit=np.int64(5)) is not None
+    assert len(node.state.history(np.int64(1))) == len(space.events(limit=np.int32(1))) == 1
+
+
+def test_moments_of_pandas_and_numpy_are_moments(space, node):
+    first, last = node.state.history()[0], node.state.history()[-1]
+    stamp = pd.Timestamp(last.time)
+    naive = np.datetime64(last.time.astimezone().replace(tzinfo=None))
+    for when in (last.time, stamp, stamp.tz_convert("Asia/Tokyo"), naive):
+        assert node.state.at(when)["price"] == 9
+        assert space.at(when)["orders"]["price"] == 9
+        assert len(space.events(since=when)) == 1
+    assert node.state.at(dt.date(2020, 1, 1)) == {}
+    assert node.state.at(first.time)["price"] == 3
+
+
+FIRST, LAST = dt.datetime.min, dt.datetime.max  # noqa: DTZ901 - without a zone is what is tested
+
+
+@pytest.mark.parametrize("end", [FIRST, LAST])
+@pytest.mark.parametrize("hours", [None, 0, 14, -12])
+def test_the_ends_of_the_calendar_are_moments(space, node, end, hours):
+    zone = None if hours is None else dt.timezone(dt.timedelta(hours=hours))
+    when = end.replace(tzinfo=zone)
+    early = end == FIRST
+    assert node.state.at(when) == ({} if early else {"items": [1, 2], "price": 9})
+    assert len(space.at(when)) == (0 if early else 1)
+    assert len(space.events(since=when)) == (1 if early else 0)
+    event = space.broadcast("y", occurred=when)
+    assert event.occurred == when
+    for text in (repr(event), event._repr_mimebundle_()["text/html"], repr(space.events())):
+        assert text
+    space.timeline(by="occurred").to_json()
+
+
+def test_one_missing_date_does_not_break_the_pictures(space, node):
+    node.on("order", lambda event: node.state.set(happen.put("price", event.payload)))
+    for i in range(3):
+        space.broadcast("order", i, occurred=dt.datetime(2024, 1, 1 + i, tzinfo=dt.UTC))
+    for end in (FIRST, LAST):
+        space.broadcast("order", 3, occurred=end)
+    space.settle()
+    assert len(space.timeline(by="occurred").data)
+    assert len(node.state.history().plot("price", x="occurred").data)
+
+
+def test_paths_take_integers_of_numpy(space, node):
+    assert node.state.get(("items", np.int64(0))) == 1
+    node.state.set(happen.put(("items", np.int64(0)), 5))
+    assert node.state.get((np.str_("items"), np.uint8(0))) == 5
+
+
+@pytest.mark.parametrize(
+    "timeout",
+    [
+        dt.timedelta(seconds=5),
+        pd.Timedelta("5s"),
+        np.timedelta64(5, "s"),
+        np.float64(5),
+        np.int64(5),
+        None,
+        float("inf"),
+    ],
+)
+def test_every_timeout_takes_durations_and_none(space, node, timeout):
+    node.on("ask", lambda event: event.payload)
+    node.state.set({"n": 1}, timeout=timeout)
+    assert node.state.wait_for(lambda s: True, timeout) == {"n": 1}
+    space.settle(timeout)
+    assert space.broadcast("y").settle(timeout)
+    assert space.wait_for("y", since=0, timeout=timeout).type == "y"
+    assert space.send("orders", "ask", 1, timeout=timeout).result(timeout) == 1
+    space.replay([{"a": 1}], type="r").wait(timeout)
+
+
+def calls(space, node):
+    node.on("ask", lambda event: None)
+    reply = space.send("orders", "ask")
+    return {
+        "set": lambda t: node.state.set({"n": 2}, timeout=t),
+        "state.wait_for": lambda t: node.state.wait_for(lambda s: True, t),
+        "settle": space.settle,
+        "event.settle": space.broadcast("y").settle,
+        "wait_for": lambda t: space.wait_for("y", since=0, timeout=t),
+        "send": lambda t: space.send("orders", "ask", timeout=t),
+        "result": reply.result,
+        "replay.wait": space.replay([{"a": 1}], type="r").wait,
+        "connect": lambda t: happen.connect(store=":memory:", name="never", timeout=t),
+        "event_ttl": lambda t: happen.connect(store=":memory:", name="never", event_ttl=t),
+    }
+
+
+@pytest.mark.parametrize("wrong", [True, np.bool_(1), "5", [5], object()])
+def test_a_timeout_of_another_type_is_a_type_error(space, node, wrong):
+    for call in calls(space, node).values():
+        with pytest.raises(TypeError, match=r"timeout|event_ttl"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), -dt.timedelta(1), pd.NaT, np.timedelta64("NaT")])
+def test_a_timeout_out_of_range_is_a_value_error(space, node, wrong):
+    for call in calls(space, node).values():
+        with pytest.raises(ValueError, match=r"timeout|event_ttl"):
+            call(wrong)
+
+
+def counts(space, node):
+    return {
+        "history": node.state.history,
+        "events": lambda n: space.events(limit=n),
+        "journal": lambda n: space.journal(limit=n),
+        "timeline": lambda n: space.timeline(limit=n),
+        "graph": lambda n: space.graph(limit=n),
+        "retries": lambda n: node.on("z", print, retries=n),
+        "replicas": lambda n: happen.connect(store=":memory:", name="never", replicas=n),
+        "kept": lambda n: happen.connect(store=":memory:", name="never", history=n),
+        "at": node.state.at,
+        "revert": node.state.revert,
+        "since": lambda n: space.events(since=n),
+    }
+
+
+@pytest.mark.parametrize("wrong", [True, np.bool_(0), 1.5, "3", np.float64(1), [1], pd.NA])
+def test_a_number_of_another_type_is_a_type_error(space, node, wrong):
+    for call in counts(space, node).values():
+        with pytest.raises(TypeError):
+            call(wrong)
+
+
+def test_a_negative_number_is_a_value_error_and_none_of_the_library(space, node):
+    for call in counts(space, node).values():
+        with pytest.raises(ValueError, match="-1") as raised:
+            call(-1)
+        assert not isinstance(raised.value, happen.HappenError)
+
+
+@pytest.mark.parametrize("missing", [pd.NaT, np.datetime64("NaT"), np.datetime64("20000-01-01")])
+def test_a_missing_moment_is_a_value_error(space, node, missing):
+    for call in (
+        node.state.at,
+        space.at,
+        lambda t: space.events(since=t),
+        lambda t: space.broadcast("y", occurred=t),
+    ):
+        with pytest.raises(ValueError, match="datetime"):
+            call(missing)
+
+
+@pytest.mark.parametrize("wrong", ["2024-01-01", 1.5, dt.time(1), dt.timedelta(1), object(), "x" * 10**6])
+def test_what_is_no_moment_is_a_type_error(space, node, wrong):
+    for call in (node.state.at, space.at, lambda t: space.events(since=t), lambda t: space.journal(since=t)):
+        with pytest.raises(TypeError) as raised:
+            call(wrong)
+        assert len(str(raised.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "occurred",
+    [
+        pd.Timestamp("2024-05-01T10:00Z"),
+        dt.date(2024, 5, 1),
+        np.datetime64("2024-05-01T10:00"),
+        np.str_("2024-05-01"),
+    ],
+)
+def test_occurred_takes_what_stands_for_a_moment(space, occurred):
+    event = space.broadcast("y", occurred=occurred)
+    assert event.occurred.date() == dt.date(2024, 5, 1)
+
+
+def test_texts_of_numpy_are_texts(space):
+    node = space.create_node(np.str_("orders"))
+    event = node.broadcast(np.str_("order.paid"), id=np.str_("o1"))
+    assert [type(x) for x in (event.type, event.id, event.sender, node.name)] == [str] * 4
+    node.on("ask", lambda event: 1)
+    assert space.send(np.str_("orders"), np.str_("ask")).result(5) == 1
+
+
+def test_a_predicate_or_a_where_that_is_no_function_is_a_type_error(space, node):
+    for call, *arguments in [(node.state.wait_for, "price"), (space.wait_for, "x", "y"), (space.trace, 5)]:
+        with pytest.raises(TypeError):
+            call(*arguments)
+
+
+def test_a_timeout_of_zero_tells_the_truth(space, node):
+    with pytest.raises(NotStoredError, match="within the timeout of 0 s: it was over before") as raised:
+        node.state.set(lambda s: {**s, "n": 1}, timeout=0)
+    assert "other writers" not in str(raised.value)
+    assert node.state.get("n") is None
+    assert not node.state.set(lambda s: s, timeout=0).changed
+    with pytest.raises(HappenTimeoutError):
+        node.state.wait_for(lambda s: False, 0)
+    with pytest.raises(NotStoredError):
+        space.create_node("new").state.set(lambda s: {"n": 1}, timeout=0)
+
+
+def test_writers_that_are_faster_are_named_and_counted(space, node):
+    def slow(state):
+        node_of_another_thread(lambda: node.state.set(happen.put("m", lambda n: (n or 0) + 1)))
+        return {**state, "n": 1}
+
+    with pytest.raises(NotStoredError, match=r"other writers were faster, .* times"):
+        node.state.set(slow, timeout=0.3)
+
+
+def node_of_another_thread(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()

@@ -1,0 +1,88 @@
+"""A call whose acknowledgement is lost, in a space that is cleared before the connection is back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+import happen_nb as happen
+from tests.guarantees.processes import Processes, eventually
+from tests.guarantees.proxy import Proxy
+from tests.guarantees.witness import Witness
+
+
+def broadcast(node: happen.Node) -> None:
+    node.broadcast("paid", {"amount": 1})
+
+
+def broadcast_with_an_id(node: happen.Node) -> None:
+    node.broadcast("paid", {"amount": 1}, id="payment-1")
+
+
+def commit(node: happen.Node) -> None:
+    node.state.set({"x": 1})
+
+
+def commit_and_emit(node: happen.Node) -> None:
+    node.state.set(lambda state: [{"x": 1}, node.broadcast("paid", {"amount": 1})][0])
+
+
+@contextmanager
+def _without_acknowledgement(
+    proxy: Proxy, act: Callable[[happen.Node], None], node: happen.Node
+) -> Iterator[None]:
+    """Do something whose acknowledgement does not arrive; the connection is lost and back at the end."""
+
+    def call() -> None:
+        try:
+            act(node)
+        except happen.HappenError as error:
+            errors.append(error)
+
+    errors: list[happen.HappenError] = []
+    proxy.swallow_answers()
+    calling = threading.Thread(target=call)
+    calling.start()
+    yield
+    proxy.cut()
+    proxy.heal()
+    calling.join()
+    assert all(isinstance(error, happen.OutcomeUnknownError) for error in errors), errors
+
+
+@pytest.mark.parametrize(
+    ("act", "initial"),
+    [
+        (broadcast, None),
+        (broadcast_with_an_id, None),
+        (commit, None),
+        (commit, {"x": 0}),
+        (commit_and_emit, {"x": 0}),
+    ],
+)
+def test_what_was_cleared_before_it_was_acknowledged_does_not_come_back(
+    url: str,
+    name: str,
+    processes: Processes,
+    proxy: Proxy,
+    witness: Witness,
+    act: Callable[[happen.Node], None],
+    initial: dict[str, int] | None,
+) -> None:
+    with happen.connect(proxy.url, name=name) as space:
+        other = processes.event_peer(url, name)
+        other.ask("handle", node="till", pattern="*", how="note", witness=str(witness.path))
+        orders = space.create_node("orders", initial=initial)
+        other.ask("watch", node="orders")
+        with _without_acknowledgement(proxy, act, orders):
+            eventually(lambda: witness.notes() or other.ask("watched"))  # it is stored
+            other.ask("clear", force=True)
+        space.broadcast("end")  # comes after all that was sent again
+        eventually(lambda: [note for note in witness.notes() if note.type == "end"])
+
+        assert witness.doubled() == []
+        assert len(other.ask("watched")) <= 1
+        assert [note.type for note in witness.notes()] in (["end"], ["paid", "end"])

@@ -1,0 +1,94 @@
+"""A fork is whole or not there, also when its process is killed; what it cannot copy it names."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+import nats
+import pytest
+
+import happen_nb as happen
+from happen_nb.runtime.bridge import bridge
+from tests.guarantees.processes import Processes, eventually
+
+
+def half_a_fork(url: str, name: str) -> happen.Space:
+    """A space as a fork leaves it that was killed."""
+    half = happen.connect(url, name=name)
+    bridge().wait(half._session.stream.mark_unfinished("shop"))
+    half.create_node("n0", initial={"n": 0})
+    return half
+
+
+def test_what_a_killed_fork_left_is_no_space_and_connecting_starts_over(
+    url: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    half_a_fork(url, name).close()
+
+    with happen.connect(url, name=f"{name}_x"):
+        assert name not in [space.name for space in happen.spaces()]
+    with happen.connect(url, name=name) as again:
+        assert list(again.views) == []
+        assert "starts over" in caplog.text
+        assert again.create_node("n1", initial={}).state.revision == 1
+        assert name in [space.name for space in happen.spaces()]
+    with happen.connect(url, name=name) as again:
+        assert list(again.views) == ["n1"]
+
+
+def test_the_same_fork_works_after_one_was_killed(url: str, name: str) -> None:
+    with happen.connect(url, name=name) as space:
+        for n in range(3):
+            space.create_node(f"n{n}", initial={"n": n})
+        half_a_fork(url, f"{name}_f").close()
+
+        with space.fork(f"{name}_f") as fork:
+            assert dict(fork.views.collect({"n0": "n", "n2": "n"})) == {"n0": 0, "n2": 2}
+            happen.connect(url, name=name)  # the current space again
+            assert fork.name in [found.name for found in happen.spaces()]
+
+
+def test_a_fork_that_still_goes_on_is_not_connected_to(url: str, name: str, processes: Processes) -> None:
+    space = half_a_fork(url, name)
+    error, text = processes.peer().fail("connect", url=url, name=name)
+
+    assert error == "SpaceInUseError"
+    assert 'a fork of "shop"' in text
+    bridge().wait(space._session.stream.mark_unfinished(""))
+    other = processes.peer(url, name)
+    eventually(lambda: other.ask("states") == {"n0": [1, {"n": 0}]})
+    space.close()
+
+
+def test_a_change_of_options_leaves_the_mark(url: str, name: str) -> None:
+    half = half_a_fork(url, name)
+    happen.connect(url, name=name, history=7)
+    assert (half._session.info.unfinished, half._session.info.history) == ("shop", 7)
+    half.close()
+    with happen.connect(url, name=name) as again:
+        assert list(again.views) == []
+        assert again._session.info.history == 7
+
+
+@pytest.mark.parametrize("when", ["now", "then"])
+def test_what_other_clients_stored_is_named_and_can_be_left_out(url: str, name: str, when: str) -> None:
+    async def put(key: str, value: bytes) -> None:
+        client = await nats.connect(url)
+        await client.jetstream().publish(f"$KV.happen_{name}.{key}", value)
+        await client.close()
+
+    with happen.connect(url, name=name) as space:
+        space.create_node("good", initial={"a": 1})
+        asyncio.run(put("bad", b"[1]"))
+        asyncio.run(put("a.b.c", b"{}"))
+        space.create_node("good").state.get(fresh=True)
+        at = dt.datetime.now(dt.UTC) if when == "then" else None
+
+        with pytest.raises(happen.StateError, match=r"without=\['a\.b\.c', 'bad'\].*no node name.*\"bad\""):
+            space.fork(f"{name}_f", at=at)
+        with pytest.raises(ValueError, match="no node goood"):
+            space.fork(f"{name}_f", at=at, without=["goood"])
+
+        with space.fork(f"{name}_f", at=at, without=["bad", "a.b.c"]) as fork:
+            assert {node: view.get() for node, view in fork.views.items()} == {"good": {"a": 1}}

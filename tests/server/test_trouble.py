@@ -1,0 +1,133 @@
+"""A full disk, or a store that was removed: calls name it, and all goes on when it is mended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+from processes import eventually, is_at_rest, servers_of, stop
+
+import happen_nb as happen
+from happen_nb.runtime.bridge import bridge
+
+FULL = SimpleNamespace(free=400_000)
+
+
+@pytest.fixture
+def space(folder):
+    """A space on a store of its own."""
+    with happen.connect(store=folder, name="shop") as space:
+        yield space
+
+
+@pytest.fixture
+def stopped(space):
+    """Stops the server while a block runs, so that no call has an answer."""
+    pid = space.server.pid
+    stop(pid)
+    yield
+    with suppress(ProcessLookupError):  # it was started anew
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_call_without_an_answer_names_a_full_disk(space, folder, monkeypatch, stopped):
+    node = space.create_node("orders")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: FULL)
+
+    with pytest.raises(happen.OutcomeUnknownError, match=rf"disk of the store {folder} is full \(0\.4 MB"):
+        node.state.set({"n": 1}, timeout=60)
+
+
+def test_after_a_failed_write_the_server_is_started_anew_when_there_is_room(space, folder):
+    node = space.create_node("orders", initial={"n": 1})
+    broken = space.server.pid
+    with (folder / "server.log").open("a") as log:
+        log.write(f"[{broken}] 2026/11/28 20:00:00.000000 [ERR] write 2.blk: no space left on device\n")
+    stop(broken)  # as it is after a failed write: it answers nothing any more
+
+    assert node.state.set({"n": 2}, timeout=60).revision == 2
+
+    assert eventually(lambda: space.server.pid not in {None, broken})
+    assert [commit.after["n"] for commit in node.state.history()] == [1, 2]
+
+
+def test_an_unanswered_call_on_a_disk_with_room_waits_for_its_time(space, stopped):
+    node = space.create_node("orders")
+    with pytest.raises(happen.OutcomeUnknownError, match="does not answer in time"):
+        node.state.set({"n": 1}, timeout=1.5)
+
+
+def fill(node):
+    for n in range(1, 50):
+        node.state.set({"n": n, "text": "x" * 400_000})
+
+
+@pytest.mark.soak
+def test_on_a_disk_that_was_full_everything_acknowledged_is_there_and_sets_work_again(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)], check=True)
+    try:
+        with happen.connect(store=disk / "store", name="shop") as space:
+            node = space.create_node("orders", initial={"n": 0})
+            (disk / "other").write_bytes(bytes(shutil.disk_usage(disk).free - 4_000_000))
+            with pytest.raises(happen.OutcomeUnknownError, match="is full"):
+                fill(node)
+            acknowledged = node.state.get("n")
+            (disk / "other").unlink()
+            after = node.state.set(lambda state: {"n": state["n"], "more": True})
+            assert after.after["n"] in (acknowledged, acknowledged + 1)
+            stored = [commit.after["n"] for commit in node.state.history()]
+            assert stored[: acknowledged + 1] == list(range(acknowledged + 1))
+        assert eventually(lambda: is_at_rest(disk / "store"))
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_calls_name_a_store_that_was_removed_and_connecting_again_starts_anew(space, folder, caplog):
+    node = space.create_node("orders", initial={"n": 1})
+    heard = []
+    node.on("tick", lambda event: heard.append(event.payload))
+    (server,) = servers_of(folder)
+    shutil.rmtree(folder)
+    assert eventually(lambda: server not in servers_of(folder) and space.server.pid)
+
+    with pytest.raises(happen.HappenError, match=rf"{folder} was removed while it was in use.*connect again"):
+        node.state.set({"n": 2}, timeout=60)
+    with pytest.raises(happen.HappenError, match=rf"{folder} was removed while it was in use.*connect again"):
+        node.state.get(fresh=True)
+    assert "was removed while it was in use" in caplog.text
+
+    assert happen.connect(store=folder, name="shop") is space
+    assert node.state.get() == {}
+    assert node.state.set({"n": 3}).revision == 1
+    space.broadcast("tick", 1).settle()
+    assert heard == [1]
+
+
+def test_a_space_that_another_process_dropped_is_made_anew_by_connecting_again(space, folder):
+    node = space.create_node("orders", initial={"n": 1})
+    bridge().wait(space._session.stream.drop())
+    with pytest.raises(happen.HappenError, match="no longer exists: it was dropped; connect again"):
+        node.state.get(fresh=True)
+
+    assert happen.connect(store=folder, name="shop") is space
+    assert node.state.set({"n": 2}).revision == 1
+
+
+def test_the_process_id_is_that_of_the_new_server_right_after_a_kill(space, folder):
+    killed = space.server.pid
+    os.kill(killed, signal.SIGKILL)
+    assert eventually(lambda: space.server.pid != killed)
+    assert [process.pid for process in servers_of(folder)] == [space.server.pid]
+
+
+def test_the_process_id_is_known_while_server_json_is_missing(space, folder):
+    known = space.server.pid
+    (folder / "server.json").unlink()
+    assert space.server.pid == known
