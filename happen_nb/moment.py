@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
 from happen_nb.journal import history
+from happen_nb.model.arguments import check_name
 from happen_nb.model.commits import CommitRecord
-from happen_nb.node import check_name
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:

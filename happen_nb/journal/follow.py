@@ -27,6 +27,8 @@ LOOK = 0.25
 """Seconds between looks at whether the consumer is alive."""
 CHECK = 5.0
 """Seconds between checks that what is held is still what is stored."""
+CHECK_CLUSTER = 2.0
+"""The same where a consumer may be alive and stand still."""
 STUCK = 1.5
 """Seconds that a consumer has to bring something that somebody waits for."""
 LEADER_SECONDS = 2.0
@@ -299,7 +301,7 @@ class Follower:
             if not self._connection.connected:
                 self._lost.clear()  # the reconnect sets it again
                 continue
-            due = loop.time() - checked > CHECK
+            due = loop.time() - checked > (CHECK if self._exact else CHECK_CLUSTER)
             limit = SILENCE + self._connection.patience
             silent = self._consumer is None or loop.time() - self._consumer.heard > limit
             if not (due or silent or self._lost.is_set()):

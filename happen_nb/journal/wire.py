@@ -312,8 +312,8 @@ def encode_clear(
 
 
 def encode_sync(subjects: Subjects) -> Message:
-    """The barrier of a fresh or complete reading."""
-    return Message(subjects.sync, b"", {TTL: str(SYNC_SECONDS)})
+    """The barrier of a fresh or complete reading; it replaces the one before, whose reader takes this."""
+    return Message(subjects.sync, b"", {TTL: str(SYNC_SECONDS), ROLLUP: "sub"})
 
 
 # -- decode ------------------------------------------------------------------------------------------
