@@ -18,12 +18,13 @@ from happen_nb.errors import (
 )
 from happen_nb.facts import Facts
 from happen_nb.failures import Failures
+from happen_nb.forking import states_now, states_then
 from happen_nb.handlers import Hosting
 from happen_nb.journal import eventlog
 from happen_nb.model import arguments
+from happen_nb.model.arguments import RESERVED, check_name
 from happen_nb.model.values import freeze_initial
-from happen_nb.moment import Moment
-from happen_nb.node import RESERVED, Node, Nodes, check_name
+from happen_nb.node import Node, Nodes
 from happen_nb.pictures import Pictures
 from happen_nb.readings import Timeout, refuse_in_callback
 from happen_nb.receipts import Receipts
@@ -35,7 +36,7 @@ from happen_nb.shown import Shown
 from happen_nb.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
     from typing import Self
 
@@ -302,11 +303,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
-    def fork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
+    def fork(self, name: str, *, at: Any = None) -> Space:
         """Make a new space on the same server that starts from the states of this one.
 
         Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
-        This space stays as it is.
+        This space stays as it is. What other clients stored, and no node could have, is left out and logged.
 
         Parameters
         ----------
@@ -314,8 +315,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             The name of the new space.
         at : datetime, Event or Commit, optional
             Start from the states at that time, as `at` returns them.
-        without : iterable of str, optional
-            Leave these nodes out.
 
         Returns
         -------
@@ -326,9 +325,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         ------
         SpaceNotEmptyError
             The target holds states or events already.
-        StateError
-            Some states cannot be copied: other clients wrote what is no state, or under a key that is no
-            node name. The message names them all.
         HistoryGoneError
             Some states of that time are no longer stored; the message names all their nodes.
 
@@ -341,15 +337,15 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         ({'open': 1}, {'open': 2})
         >>> what_if.drop()
         """
-        return wait_for(self._fork(name, at, without))
+        return wait_for(self._fork(name, at))
 
-    async def afork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
+    async def afork(self, name: str, *, at: Any = None) -> Space:
         """`fork`, to await."""
-        return await wait_in_loop(self._fork(name, at, without))
+        return await wait_in_loop(self._fork(name, at))
 
-    async def _fork(self, name: str, at: Any, without: Iterable[str]) -> Space:
+    async def _fork(self, name: str, at: Any) -> Space:
         check_name(name, "space")
-        states = await self._states(at, without)
+        states = await self._states(at)
         target, opened = await self._opener(name)
         if target is self or not await target._is_empty():
             if opened:
@@ -381,14 +377,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             return False
         return not await on_io(eventlog.heads(self._session.stream, lambda _: True, limit=1))
 
-    async def _states(self, at: Any, without: Iterable[str]) -> dict[str, FrozenDict]:
+    async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is not None:
-            return (await self._at(at)).to_fork(without)
+            return states_then(await self._at(at))
         await on_io(self._session.fresh(self._session.timeout))
-        records = self._session.replica.cut().nodes
-        for record in records.values():
-            record.check()
-        return Moment({name: each for name, each in records.items() if not each.deleted}).to_fork(without)
+        return states_now(self._session.replica.cut().nodes.values())
 
     def drop(self) -> None:
         """Delete the space permanently, with everything that it holds, and close it.
