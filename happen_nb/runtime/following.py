@@ -155,7 +155,10 @@ class Effects:
         ids = list(self._events)
         newest = max(event.sequence for event in self._events.values())
         still = set(session.dispatch.open(ids))
-        for answer in await session.ask_owners({"events": ids}, ANSWER):  # others are gone, or stopped
+        answers, busy = await session.ask_owners({"events": ids}, ANSWER)
+        if busy:
+            still |= set(ids[-1:])
+        for answer in answers:
             behind = answer["position"] < newest
             still |= set(ids[-1:]) if behind else set(answer["open"])
             await session.reach(answer["position"], time.monotonic() + session.timeout)

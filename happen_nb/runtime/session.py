@@ -466,12 +466,23 @@ class Session:
             log.info("the answer of process %s cannot be read: %s", incarnation, error)
             return {}
 
-    async def ask_owners(self, question: dict[str, Any], timeout: float) -> list[dict[str, Any]]:
-        """Ask every other process that owns a node; the answers of those that gave one."""
+    async def ask_owners(
+        self, question: dict[str, Any], timeout: float
+    ) -> tuple[list[dict[str, Any]], set[str]]:
+        """Ask every other process that owns a node.
+
+        Returns
+        -------
+        list of dict
+            The answers.
+        set of str
+            The incarnations of those that listen and are too busy to answer: they may do anything later.
+        """
         owners = {owner.incarnation for owner in self.dispatch.owners.all() if owner.incarnation}
-        others = owners - {self.incarnation}
+        others = sorted(owners - {self.incarnation})
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
-        return [answer for answer in answers if answer]
+        busy = {other for other, answer in zip(others, answers, strict=True) if answer == {}}
+        return [answer for answer in answers if answer], busy
 
     async def others(self) -> list[str]:
         """The other processes that are connected to the space now, named for a person."""

@@ -44,9 +44,10 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
     for record in records:
         (taken if record.took else refused).add(record.event)
     left = [event for event in events if event.id not in taken]
-    still, alive = await _still_open(session, [event.id for event in left])
-    left = await eventlog.whole(session.stream, [event for event in left if event.id not in still])
+    still, alive, busy = await _still_open(session, [event.id for event in left])
     owners = [_as_of_now(session, owner) for owner in dispatch.owners.all() if owner.incarnation is not None]
+    left = [event for event in left if event.id not in still and not _may_come(event, owners, busy)]
+    left = await eventlog.whole(session.stream, left)
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []
     for event in left:
@@ -63,11 +64,19 @@ def _as_of_now(session: Session, owner: OwnerRecord) -> OwnerRecord:
     return replace(owner, patterns=session.dispatch.patterns(owner.node))
 
 
-async def _still_open(session: Session, ids: list[str]) -> tuple[set[str], set[str]]:
-    """Those of the events that are still to be handled, and the processes that are there."""
-    answers = await session.ask_owners({"events": ids}, ANSWER)
+async def _still_open(session: Session, ids: list[str]) -> tuple[set[str], set[str], set[str]]:
+    """The events that are still to be handled, the processes that answer, and those that are too busy."""
+    answers, busy = await session.ask_owners({"events": ids}, ANSWER)
     still = {*session.dispatch.open(ids), *(id for answer in answers for id in answer.get("open", ()))}
-    return still, {session.incarnation, *(answer["by"] for answer in answers if "by" in answer)}
+    return still, {session.incarnation, *(answer["by"] for answer in answers if "by" in answer)}, busy
+
+
+def _may_come(event: EventRecord, owners: Iterable[OwnerRecord], busy: Container[str | None]) -> bool:
+    """Return whether a process that is too busy to say what it has to do may still handle an event."""
+    return any(
+        owner.incarnation in busy and event.target in (None, owner.node) and owner.claimed < event.sequence
+        for owner in owners
+    )
 
 
 def _reason(event: EventRecord, owners: Iterable[OwnerRecord], alive: Container[str | None]) -> str:
