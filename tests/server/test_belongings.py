@@ -47,6 +47,8 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         ("server.log", "my own log"),
         ("lock", "a lock file of another program"),
         ("foreground", "a note"),
+        ("seen.json", '{"mine": true}'),
+        ("seen.json", "films that I have seen"),
         ("jetstream/$G/streams/orders/meta.inf", "data of another nats-server"),
     ],
 )
