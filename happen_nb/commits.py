@@ -14,7 +14,6 @@ from happen_nb.model.commits import EMPTY, CommitRecord
 from happen_nb.model.diff import Diff, diff
 from happen_nb.model.paths import (
     MISSING,
-    Path,
     Selector,
     format_path,
     lookup,
@@ -265,7 +264,7 @@ class History(Listing[Commit], kind="history"):
         elif x == "occurred":
             title, places = "when it occurred, UTC", self._occurred([commit._record for commit in self])
         else:
-            title, places = _name(x), [lenient(commit.after, x) for commit in self]
+            title, places = _name(x), self._values(x)
         if not selectors and not named and self:
             selectors = shown_at_first(self[-1].after)
         commits = Commits(self.node, revisions, moments, places, title)
@@ -277,16 +276,20 @@ class History(Listing[Commit], kind="history"):
         """Of each selector its name and the value after each commit."""
         columns: dict[str, list[Any]] = {}
         for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
-            column = [lenient(commit.after, selector) for commit in self]
-            if column and not callable(selector) and all(value is None for value in column):
-                self._notice_missing(selector)
-            columns[_unused(name, {*taken, *columns})] = column
+            columns[_unused(name, {*taken, *columns})] = self._values(selector)
         return columns
 
-    def _notice_missing(self, path: Path) -> None:
-        """Log the nearest paths, where one leads nowhere in all states."""
-        if all(lookup(commit.after, path, MISSING) is MISSING for commit in self):
-            log.warning('history of node "%s": %s', self.node, missing_hint(self[-1].after, path))
+    def _values(self, selector: Selector) -> list[Any]:
+        """The value after each commit; logs the nearest paths, where a path leads nowhere in all states."""
+        values = [lenient(commit.after, selector) for commit in self]
+        if (
+            not callable(selector)
+            and values
+            and all(value is None for value in values)
+            and all(lookup(commit.after, selector, MISSING) is MISSING for commit in self)
+        ):
+            log.warning('history of node "%s": %s', self.node, missing_hint(self[-1].after, selector))
+        return values
 
 
 def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:

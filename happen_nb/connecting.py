@@ -15,8 +15,9 @@ from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.server import NatsServer, find_store, join
 from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb.model import arguments
+from happen_nb.model.arguments import check_name
 from happen_nb.model.quoting import quote
-from happen_nb.node import Node, check_name
+from happen_nb.node import Node
 from happen_nb.runtime.bridge import on_io, wait_for, wait_in_loop
 from happen_nb.runtime.session import Session
 from happen_nb.shown import Shown

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
-from happen_nb.node import check_name
+from happen_nb.model.arguments import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

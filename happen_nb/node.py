@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb.errors import InvalidNameError, UnknownHandlerError, UnknownNodeError
+from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 from happen_nb.handlers import Handlers, Owner, make_registration, register
 from happen_nb.model.patterns import Pattern
 from happen_nb.model.quoting import quote
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from happen_nb.space import Space
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-RESERVED = "notebook"
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class Node(Shown, Sender, kind="node"):
@@ -254,17 +250,3 @@ def _is(registration: Registration, wanted: Callable[..., Any] | str) -> bool:
     if isinstance(wanted, str):
         return pattern.predicate is None and pattern.text == wanted
     return wanted in (registration.handler, pattern.predicate)
-
-
-def check_name(name: object, what: str) -> str:
-    """The name, if a `what` ("node", "space") may have it.
-
-    Raises
-    ------
-    InvalidNameError
-    """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidNameError(f"a {what} cannot be named {quote(name)}: use 1 to 64 of A-Z a-z 0-9 _ -")
-    if what == "node" and name == RESERVED:
-        raise InvalidNameError(f'no node may be named "{RESERVED}": that is the person at the keyboard')
-    return str.__str__(name)

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from happen_nb.display.bundle import bundle
 from happen_nb.display.live import Live, follow
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, TransformError
-from happen_nb.model.arguments import seconds
+from happen_nb.model.arguments import RESERVED, check_name, seconds
 from happen_nb.model.quoting import quote
-from happen_nb.node import RESERVED, check_name
 from happen_nb.readings import refuse_in_callback
 from happen_nb.rows import Rows
 from happen_nb.runtime import causes

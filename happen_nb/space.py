@@ -22,8 +22,9 @@ from happen_nb.forking import states_now, states_then
 from happen_nb.handlers import Hosting
 from happen_nb.journal import eventlog
 from happen_nb.model import arguments
+from happen_nb.model.arguments import RESERVED, check_name
 from happen_nb.model.values import freeze_initial
-from happen_nb.node import RESERVED, Node, Nodes, check_name
+from happen_nb.node import Node, Nodes
 from happen_nb.pictures import Pictures
 from happen_nb.readings import Timeout, refuse_in_callback
 from happen_nb.receipts import Receipts

@@ -9,7 +9,7 @@ from happen_nb.commits import Commit, History
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 from happen_nb.journal import history
 from happen_nb.model import arguments
-from happen_nb.model.commits import EMPTY, CommitRecord, Cut, check_viewed, checked_body, note_damage
+from happen_nb.model.commits import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
 from happen_nb.model.frozen import FrozenDict, equal
 from happen_nb.model.paths import Selector, select
 from happen_nb.model.quoting import quote
@@ -127,9 +127,7 @@ class State(Shown, kind="state"):
     async def _get(self, selector: Selector | None) -> Any:
         session = self._space._session
         await on_io(session.fresh(session.timeout, self._name))
-        record = session.replica.newest(self._name)
-        if record is not None:
-            record.check()
+        check(self._name, session.replica.newest(self._name))
         return self.get(selector)
 
     @property
@@ -396,6 +394,7 @@ class State(Shown, kind="state"):
         newest = session.replica.newest(self._name)
         if newest is None or newest.sequence > position:
             newest = await on_io(history.at_position(session.stream, self._name, position))
+        check(self._name, newest)
         return EMPTY if newest is None else newest.state
 
     async def _at_revision(self, session: Session, revision: int) -> CommitRecord:
@@ -403,6 +402,7 @@ class State(Shown, kind="state"):
         if revision == 0:
             return self._nothing()
         if newest is not None and newest.revision == revision:
+            newest.check()
             return newest
         return await history.at_revision(session.stream, self._name, revision)
 

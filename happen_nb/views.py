@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb.errors import UnknownNodeError
 from happen_nb.model.commits import EMPTY, CommitRecord, Cut
 from happen_nb.model.paths import MISSING, Selector, select
+from happen_nb.model.quoting import quote
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
@@ -104,6 +105,10 @@ class Views(Shown, Mapping[str, View], kind="views"):
         >>> orders.space.views.collect({"inventory": lambda s: s["stock"]})
         {'inventory': 7}
         """
+        if not isinstance(selectors, Mapping):
+            raise TypeError(
+                f"collect: selectors is {quote(selectors)}; give a mapping of names to functions or paths"
+            )
         views = self if self._cut is not None else Views(self._space, self._space._session.replica.cut())
         assert views._cut is not None
         collected = {}
@@ -163,6 +168,8 @@ class Views(Shown, Mapping[str, View], kind="views"):
     # -- as a mapping --------------------------------------------------------------------------------
 
     def __getitem__(self, name: str) -> View:
+        if not isinstance(name, str):
+            raise TypeError(f"views: {quote(name)} is not the name of a node; names are strings")
         found = self._find(name)
         if found is None:
             raise self._unknown(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from happen_nb.display import _protocols as shown
@@ -26,7 +26,6 @@ from happen_nb.display.page import (
 )
 from happen_nb.display.spans import Line, Span, count, cut_middle, function, name
 from happen_nb.display.tree import Budget, tree
-from happen_nb.model.moments import to_utc
 from happen_nb.model.nearness import near_miss
 
 NEWEST = 20
@@ -142,8 +141,11 @@ def reason(x: shown.Unhandled) -> Line:
 
 
 def iso(moment: datetime) -> str:
-    """A moment in UTC; one without a zone as its sender wrote it."""
-    known = moment if moment.tzinfo is None else to_utc(moment)
+    """A moment in UTC; one without a zone, or at the end of all times, as its sender wrote it."""
+    try:
+        known = moment if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError:
+        known = moment
     return known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.protocol.parser import AWAITING_MSG_PAYLOAD
 
 log = logging.getLogger("happen_nb")
 
@@ -20,43 +21,34 @@ STALE_SECONDS_CLUSTER = 3.0
 """The same where another server of a cluster can take over."""
 SLOWEST_LINK = 250_000
 """Bytes per second; a link that carries what we wrote at this rate is slow, not lost."""
-TRANSFER = 16_000
-"""Bytes within a second that are more than heartbeats: something large is arriving."""
+LARGE = 64_000
+"""Bytes of a message that a slow link needs a while for."""
 _SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
 
 
 class NatsClient(Client):
-    """A client of nats-py that counts what arrives, so that its owner knows what the link does.
+    """A client of nats-py that knows what the link does.
 
     nats-py counts whole messages, so one that takes longer than a few pings looks like silence.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.received = 0
-        """Bytes that have arrived."""
         self._received_at = time.monotonic()
         self._written_then = 0
-        self._traffic = (0.0, 0, 0)
         parse = self._ps.parse
 
         async def counted(data: bytes) -> None:
-            self.received += len(data)
             self._received_at = time.monotonic()
             self._written_then = self.stats["out_bytes"]
             await parse(data)
 
         self._ps.parse = counted  # type: ignore[method-assign,assignment]
 
+    @property
     def transferring(self) -> bool:
-        """Return whether something large is arriving: a slow link must not be taken for a silent server."""
-        now = time.monotonic()
-        began, before, rate = self._traffic
-        if now - began >= 1.0:
-            rate = self.received - before if now - began < 2.0 else 0  # noqa: PLR2004
-            self._traffic = (now, self.received, rate)
-            return rate > TRANSFER
-        return max(rate, self.received - before) > TRANSFER
+        """Whether a large message has arrived in part: what comes behind it has to wait."""
+        return self._ps.state == AWAITING_MSG_PAYLOAD and self._ps.needed > LARGE
 
     @property
     def can_move(self) -> bool:
@@ -75,7 +67,6 @@ class NatsClient(Client):
             await asyncio.sleep(PING_INTERVAL)
             if not self.is_connected:
                 continue
-            self.transferring()  # keeps its measure up to date
             limit = STALE_SECONDS_CLUSTER if len(self._server_pool) > 1 else STALE_SECONDS
             limit += (self.stats["out_bytes"] - self._written_then) / SLOWEST_LINK
             if time.monotonic() - self._received_at > limit:

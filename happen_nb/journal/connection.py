@@ -211,8 +211,8 @@ class Connection:
 
     @property
     def transferring(self) -> bool:
-        """Whether something large is arriving at this moment."""
-        return self._client.transferring()
+        """Whether a large message has arrived in part."""
+        return self._client.transferring
 
     @property
     def patience(self) -> float:

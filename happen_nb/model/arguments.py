@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import re
 import sys
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final
 
+from happen_nb.errors import InvalidNameError
 from happen_nb.model.quoting import quote
 
+RESERVED = "notebook"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 UNLIMITED: Final = 1e9
 """Seconds that stand for "without limit": 30 years, which every clock and timer can count."""
 
@@ -198,3 +202,17 @@ def moment(value: Any, what: str) -> datetime:
     if isinstance(found, datetime):
         return found
     raise ValueError(f"{what} is {quote(value)}; give a datetime of the years 1 to 9999")
+
+
+def check_name(name: object, what: str) -> str:
+    """Return a name, if a `what` ("node", "space") may have it.
+
+    Raises
+    ------
+    InvalidNameError
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidNameError(f"a {what} cannot be named {quote(name)}: use 1 to 64 of A-Z a-z 0-9 _ -")
+    if what == "node" and name == RESERVED:
+        raise InvalidNameError(f'no node may be named "{RESERVED}": that is the person at the keyboard')
+    return str.__str__(name)

@@ -401,6 +401,8 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
 
     Raises
     ------
+    TypeError
+        It is not a function.
     TransformError
         The function is async or a generator.
     StateError
@@ -419,6 +421,8 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
     >>> ship(freeze({"orders": {"o1": {"status": "new"}}, "log": []}))
     {'orders': {'o1': {'status': 'shipped'}}, 'log': ['o1']}
     """
+    if not callable(edit):
+        raise TypeError(f"draft: {quote(edit)} is not callable; give a function that edits a draft in place")
     check_function(edit, "draft: the edit")
     second = takes_second(edit, "views")
 

@@ -236,3 +236,14 @@ def node_of_another_thread(work):
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
+
+
+def test_names_and_functions_of_another_type_are_type_errors(space, node):
+    for call in (
+        lambda: space.views[5],
+        lambda: space.views.collect(["orders"]),
+        lambda: happen.draft(5),
+        lambda: node.state.watch("x"),
+    ):
+        with pytest.raises(TypeError):
+            call()

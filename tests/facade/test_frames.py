@@ -87,7 +87,7 @@ def test_a_path_with_a_typo_is_logged_with_the_nearest(space, caplog):
         node.state.history().to_frame("temp", "note", lambda s: s["tmp"])
         assert not caplog.records
         node.state.history().to_frame("tmp")
-        node.state.history().plot("tmp")
+        node.state.history().plot("temp", x="tmp")
     said = 'history of node "room": nothing at tmp; there is temp'
     assert [record.message for record in caplog.records] == [said, said]
 

@@ -73,7 +73,7 @@ def test_asking_whether_a_view_is_there_is_no_error(space, nodes):
     assert ("customer" in space.views, "nobody" in space.views, 7 in space.views) == (True, False, False)
 
 
-@pytest.mark.parametrize("name", ["__deepcopy__", "_repr_html_", "_ipython_canary_method_should_not_exist_"])
+@pytest.mark.parametrize("name", ["__array__", "_repr_html_", "_ipython_canary_method_should_not_exist_"])
 def test_what_python_and_ipython_probe_for_is_no_node(space, nodes, name):
     with pytest.raises(AttributeError):
         getattr(space.views, name)

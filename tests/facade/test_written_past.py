@@ -201,3 +201,12 @@ def test_a_replay_of_events_sends_what_they_were(space):
         space.replay([event]).wait(10)
     assert space.replay([event]).wait(10).stored == 1
     assert space.events()[-1].payload == {"queue": [2, 5]}
+
+
+def test_a_look_back_at_the_newest_revision_is_checked(space):
+    node = space.create_node("clinic", initial=STATE)
+    for look in (lambda: node.state.at(1), lambda: node.state.at(node.state.history()[-1].time)):
+        heapq.heappush(node.state.get("queue"), 1)
+        with pytest.raises(FrozenStateError, match="at queue"):
+            look()
+        assert look() == STATE
