@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from happen_nb.embedding import Embedding, diagnose_by
+from happen_nb.errors import HappenTimeoutError
 from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.server import NatsServer, find_store, join
 from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
@@ -334,10 +335,7 @@ async def _open(target: Target, name: str, options: Options) -> Space:
     async with registry.opening:
         known = registry.spaces.get((target, name))
         if known is not None:
-            if options != Options() or known._session.connection.connected:
-                await known._session.change(options)  # makes the space anew if it was dropped meanwhile
-            if known.server is not None:
-                diagnose_by(known._session, known.server._embedded)
+            await _renew(known, options)
             return known
         server = await registry.join(target) if target.embedded else None
         try:
@@ -364,6 +362,21 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             return space, space not in known
 
         return registry.add(target, name, Space(name, session, server, open_other, closed))
+
+
+async def _renew(space: Space, options: Options) -> None:
+    """Store options that were given, and make the space anew if it was dropped meanwhile."""
+    session = space._session
+    if options == Options() and not session.connection.connected:
+        return
+    try:
+        await session.change(options)
+    except HappenTimeoutError:
+        if options != Options():
+            raise
+        return  # the server does not answer now; what this process holds can be read all the same
+    if space.server is not None:
+        diagnose_by(session, space.server._embedded)
 
 
 async def _join(target: Target) -> NatsServer:
