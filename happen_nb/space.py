@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import (
@@ -29,7 +29,9 @@ from happen_nb.pictures import Pictures
 from happen_nb.readings import Timeout, refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
+from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb.runtime.tracebacks import fresh
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from happen_nb.model.commits import CommitRecord
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.pulse import Pulse
+    from happen_nb.runtime.activity import Token
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.watch import Watch
@@ -115,7 +118,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     def _session(self) -> Session:
         session = self._open_session
         if session is None:
-            raise self._why_closed
+            raise fresh(self._why_closed)
         return session
 
     # -- nodes ---------------------------------------------------------------------------------------
@@ -228,7 +231,12 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         [1]
         """
         refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
-        wait_for(self._settle(timeout))
+        try:
+            wait_for(self._settle(timeout))
+        except KeyboardInterrupt as stop:
+            left = self._dispatch.activity.snapshot().tokens
+            stop.add_note(f"settle: still running: {_names(left)}" if left else "settle: all is done")
+            raise
 
     async def asettle(self, timeout: Timeout = 10.0) -> None:
         """`settle`, to await."""
@@ -242,11 +250,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         begun = activity.snapshot()
         while left := activity.left(begun):
             if time.monotonic() > deadline:
-                names = Counter(token.describe() for token in left)
-                busy = ", ".join(
-                    f"{name} ({times:,})" if times > 1 else name for name, times in names.items()
-                )
-                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {busy}")
+                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
             await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
 
     def _deadline(self) -> float:
@@ -295,6 +299,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     async def _empty(self) -> None:
         self.failures.clear()
+        self._dispatch.spare(causes.path())
         await on_io(self._session.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
@@ -453,6 +458,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
                     pulse.finish()
         finally:
             self._open_session = None
+            for watch in [watch for watches in self._watches.values() for watch in watches]:
+                watch.active = False
             self._watches.clear()
             await on_io(session.close())
             self._closed(self)
@@ -480,3 +487,9 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _names(tokens: Iterable[Token]) -> str:
+    """What has not ended, each name once."""
+    names = Counter(token.describe() for token in tokens)
+    return ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
