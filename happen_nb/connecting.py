@@ -8,9 +8,10 @@ import secrets
 import threading
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
+from happen_nb.embedding import Embedding, diagnose_by
+from happen_nb.errors import HappenTimeoutError
 from happen_nb.journal.credentials import Credentials
 from happen_nb.journal.server import NatsServer, find_store, join
 from happen_nb.journal.stream import Options, SpaceInfo, list_spaces
@@ -18,7 +19,7 @@ from happen_nb.model import arguments
 from happen_nb.model.arguments import check_name
 from happen_nb.model.quoting import quote
 from happen_nb.node import Node
-from happen_nb.runtime.bridge import bridge, on_io, wait_for, wait_in_loop
+from happen_nb.runtime.bridge import on_io, wait_for, wait_in_loop
 from happen_nb.runtime.session import Session
 from happen_nb.shown import Shown
 from happen_nb.space import Space
@@ -334,9 +335,7 @@ async def _open(target: Target, name: str, options: Options) -> Space:
     async with registry.opening:
         known = registry.spaces.get((target, name))
         if known is not None:
-            if options != Options() or known._session.connection.connected:
-                await known._session.change(options)  # makes the space anew if it was dropped meanwhile
-            _diagnose_by(known._session, None if known.server is None else known.server._embedded)
+            await _renew(known, options)
             return known
         server = await registry.join(target) if target.embedded else None
         try:
@@ -349,18 +348,12 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             await session.close()
             registry.leave(server)
             return registry.add(target, name, same)
-        _diagnose_by(session, server)
-
-        def moved(url: str) -> None:
-            bridge().soon(session.connection.moved, url)
+        embedding = None if server is None else Embedding(session, server)
 
         def closed(space: Space) -> None:
-            if server is not None:
-                server.off_moved(moved)
+            if embedding is not None:
+                embedding.end()
             registry.remove(space)
-
-        if server is not None:
-            server.on_moved(moved)
 
         async def open_other(other: str) -> tuple[Space, bool]:
             """A space beside this one, and whether it was opened just now."""
@@ -371,10 +364,19 @@ async def _open(target: Target, name: str, options: Options) -> Space:
         return registry.add(target, name, Space(name, session, server, open_other, closed))
 
 
-def _diagnose_by(session: Session, server: NatsServer | None) -> None:
-    """Have the embedded server asked why a call has no answer."""
-    if server is not None:
-        session.connection.diagnose = partial(server.diagnose, server.identity)
+async def _renew(space: Space, options: Options) -> None:
+    """Store options that were given, and make the space anew if it was dropped meanwhile."""
+    session = space._session
+    if options == Options() and not session.connection.connected:
+        return
+    try:
+        await session.change(options)
+    except HappenTimeoutError:
+        if options != Options():
+            raise
+        return  # the server does not answer now; what this process holds can be read all the same
+    if space.server is not None:
+        diagnose_by(session, space.server._embedded)
 
 
 async def _join(target: Target) -> NatsServer:

@@ -128,6 +128,12 @@ def test_a_file_in_the_place_of_the_store_is_wrong(tmp_path):
     assert has(findings["wrong"], "store is a file", "-> give another store")
 
 
+def test_a_folder_with_files_of_another_server_is_wrong(tmp_path):
+    (tmp_path / "nats.conf").write_text("port: 4222")
+    findings, _ = doctor(tmp_path, "--store", ".")
+    assert has(findings["wrong"], "nats.conf was not written by happen_nb", "-> give another store")
+
+
 def test_a_store_in_memory_is_a_note(tmp_path):
     findings, _ = doctor(tmp_path, HAPPEN_STORE=":memory:")
     assert has(findings["note"], "in memory")

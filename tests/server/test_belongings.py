@@ -15,7 +15,7 @@ import happen_nb as happen
 from happen_nb.errors import HappenConnectionError
 from happen_nb.journal.server import join
 from happen_nb.journal.server.removal import remove_store
-from happen_nb.journal.server.supervision import lock
+from happen_nb.journal.server.supervision import hints, lock
 
 CONFIG_OF_0_1 = """\
 listen: "127.0.0.1:20123"
@@ -47,6 +47,8 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         ("server.log", "my own log"),
         ("lock", "a lock file of another program"),
         ("foreground", "a note"),
+        ("seen.json", '{"mine": true}'),
+        ("seen.json", "films that I have seen"),
         ("jetstream/$G/streams/orders/meta.inf", "data of another nats-server"),
     ],
 )
@@ -139,12 +141,18 @@ def test_a_folder_with_other_files_that_others_can_write_in_is_refused(tmp_path)
     assert shared.stat().st_mode & 0o777 == 0o777
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-def test_a_server_file_of_another_user_is_not_believed(folder):
+def test_a_server_file_of_another_user_is_not_believed(folder, monkeypatch):
     join(folder).close(at_once=True)
     assert eventually(lambda: is_at_rest(folder))
-    os.chown(folder / "server.json", 65534, 65534)
-    with pytest.raises(HappenConnectionError, match=r"its server\.json is not a file of yours"):
+    fstat = os.fstat
+
+    def as_of_another_user(fd):
+        found = fstat(fd)
+        return os.stat_result((*found[:4], found.st_uid + 1, *found[5:]))
+
+    monkeypatch.setattr(os, "fstat", as_of_another_user)
+    assert hints.read(str(folder)).token == ""
+    with pytest.raises(HappenConnectionError, match=r"is not a file of yours"):
         join(folder)
 
 

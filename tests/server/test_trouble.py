@@ -131,3 +131,15 @@ def test_the_process_id_is_known_while_server_json_is_missing(space, folder):
     known = space.server.pid
     (folder / "server.json").unlink()
     assert space.server.pid == known
+
+
+def test_connecting_again_to_a_server_that_does_not_answer_gives_the_space_that_is_open(folder):
+    with happen.connect(store=folder, name="shop", timeout=1) as space:
+        node = space.create_node("orders", initial={"n": 1})
+        pid = space.server.pid
+        stop(pid)
+        try:
+            assert happen.connect(store=folder, name="shop", timeout=1) is space
+            assert node.state.get() == {"n": 1}
+        finally:
+            os.kill(pid, signal.SIGCONT)

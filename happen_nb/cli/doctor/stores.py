@@ -16,6 +16,7 @@ from happen_nb.display.spans import byte_count
 from happen_nb.errors import HappenError
 from happen_nb.journal.server.removal import is_store
 from happen_nb.journal.server.store import check_owner, is_read_only
+from happen_nb.journal.server.supervision.belongings import foreign
 from happen_nb.journal.server.survey import Survey, size_of, spaces_on_disk, survey
 
 _LITTLE, _TOO_LITTLE = 1_000_000_000, 50_000_000
@@ -42,6 +43,8 @@ def _usable(store: Path, *, asked_for: bool) -> Finding:
             check_owner(store)
     except PermissionError as error:
         return wrong(f"{store}: {error.strerror}", "give another store: connect(store=...) or HAPPEN_STORE")
+    if store.exists() and (reason := foreign(str(store))):
+        return wrong(f"{store}: {reason}", "give another store: connect(store=...) or HAPPEN_STORE")
     if is_read_only(store):
         text = f"{store} is read-only"
         if asked_for and store.exists():

@@ -9,6 +9,7 @@ nothing by themselves, only beside such a file.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -22,7 +23,9 @@ FOLDER = ".happen"
 FOREGROUND = "foreground"
 """The file that ``happen server`` holds locked."""
 DATA = "jetstream"
-_TEMPORARY = re.compile(rf"({re.escape(hints_file.NAME)}|{re.escape(CONFIG)})\.\d+\.tmp")
+SEEN = "seen.json"
+"""How far each space was; see `happen_nb.journal.server.seen`."""
+_TEMPORARY = re.compile(rf"({re.escape(hints_file.NAME)}|{re.escape(CONFIG)}|{re.escape(SEEN)})\.\d+\.tmp")
 _LOGS = re.compile(rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?")
 """The log, and as nats-server renames it."""
 
@@ -41,6 +44,7 @@ def foreign(folder: str) -> str:
         hints_file.NAME: hints_file.may_be_own if known else hints_file.is_own,
         LOCK: _is_blank,
         FOREGROUND: _is_blank,
+        SEEN: _may_be_own_note if known else _is_own_note,
     }
     if not known:
         own[LOG] = _is_blank
@@ -69,6 +73,7 @@ def of_server(folder: str) -> list[str]:
             or (name == CONFIG and (is_own_config(content) or _is_blank(content)))
             or (name == hints_file.NAME and (hints_file.may_be_own(content) or _is_blank(content)))
             or (name == FOREGROUND and _is_blank(content))
+            or (name == SEEN and _may_be_own_note(content))
         ):
             found.append(name)
     return found
@@ -84,6 +89,20 @@ def remove_temporary(folder: str) -> None:
     for name in os.listdir(folder):
         if _TEMPORARY.fullmatch(name):
             hints_file.remove(os.path.join(folder, name))
+
+
+def _is_own_note(content: bytes) -> bool:
+    """Whether a ``seen.json`` is ours."""
+    return content.startswith(b"{") and _may_be_own_note(content)
+
+
+def _may_be_own_note(content: bytes) -> bool:
+    """Whether it may be ours and damaged: it is no JSON of another program."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(found, dict) and all(name.startswith("KV_") for name in found)
 
 
 def _is_blank(content: bytes) -> bool:

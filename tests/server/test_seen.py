@@ -1,0 +1,78 @@
+"""A loss that the server does not mention is noticed when a space is opened."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from processes import eventually, is_at_rest, kill, servers_of
+
+import happen_nb as happen
+from happen_nb.journal.server import join
+from happen_nb.journal.server.seen import Seen
+
+
+def end(folder):
+    """End the server of a store in good order."""
+    join(folder).close(at_once=True)
+    assert eventually(lambda: is_at_rest(folder))
+
+
+def damage(folder):
+    """Change a few bytes in the middle of what is stored, as a disk does that fails."""
+    (block,) = folder.glob("jetstream/$G/streams/KV_happen_shop/msgs/*.blk")
+    (block.parent / "index.db").unlink(missing_ok=True)  # without it the server reads the block
+    with block.open("r+b") as file:
+        file.seek(block.stat().st_size // 2)
+        file.write(b"zzz")
+
+
+def test_what_a_damaged_file_has_lost_is_warned_of_once(folder, caplog):
+    with happen.connect(store=folder, name="shop") as space:
+        node = space.create_node("orders")
+        for n in range(20):
+            node.state.set({"n": n, "text": "x" * 500})
+    end(folder)
+    damage(folder)
+
+    with happen.connect(store=folder, name="shop") as space:
+        assert 0 < space.create_node("orders").state.revision < 20
+    (warning,) = [text for text in caplog.messages if "is lost" in text]
+    assert 'the space "shop" ends at message 1' in warning
+    assert "was at 20 before" in warning
+    assert str(folder) in warning
+    happen.connect(store=folder, name="shop").close()
+    assert len([text for text in caplog.messages if "is lost" in text]) == 1
+
+
+def test_nothing_is_warned_of_after_kills_a_clear_and_a_drop(folder, caplog):
+    space = happen.connect(store=folder, name="shop")
+    for n in range(20):
+        space.create_node("orders").state.set({"n": n})
+    space.clear()
+    (server,) = servers_of(folder)
+    kill(server.pid)
+    space.create_node("orders").state.set({"n": 0})
+    space.close()
+    happen.connect(store=folder, name="shop").drop()
+    happen.connect(store=folder, name="shop").close()
+    assert [text for text in caplog.messages if "is lost" in text] == []
+
+
+def test_how_far_a_space_is_gets_noted_while_it_is_open(folder):
+    with happen.connect(store=folder, name="shop") as space:
+        space.create_node("orders", initial={"n": 1})
+        info = space._session.info
+        assert eventually(lambda: Seen(folder, "KV_happen_shop", info.created).last == 1)
+        assert Seen(folder, "KV_happen_shop", "another time").last == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"KV_happen_shop": 7}', '{"KV_happen_shop": [1, 2]}'])
+def test_a_damaged_note_is_replaced(folder, content):
+    folder.mkdir()
+    (folder / "seen.json").write_text(content)
+    seen = Seen(folder, "KV_happen_shop", "now")
+    assert seen.last == 0
+    seen.note(5)
+    assert seen.last == 5
+    assert json.loads((folder / "seen.json").read_text()) == {"KV_happen_shop": ["now", 5]}
