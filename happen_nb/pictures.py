@@ -10,7 +10,7 @@ from happen_nb.display.plots.happened import NOTEBOOK, By, Happened
 from happen_nb.journal import eventlog, history
 from happen_nb.model.arguments import count
 from happen_nb.model.patterns import Pattern
-from happen_nb.readings import Readings, Since, position_after
+from happen_nb.readings import Readings, Since, newest_events, position_after
 from happen_nb.runtime.bridge import on_io, wait_for
 from happen_nb.views import unknown_node
 
@@ -127,8 +127,7 @@ class Pictures(Readings):
         session = self._session
         after = await position_after(session, since)
         await on_io(session.dispatch.flush())
-        reading = eventlog.heads(session.stream, pattern.matches, since=after, limit=limit + 1)
-        events = await on_io(reading)
+        events = await newest_events(session, pattern, after, limit + 1)
         changes = await on_io(_changes(session, after[0], limit + 1)) if commits else []
         if pattern.text != "**":
             ids = {event.id for event in events}

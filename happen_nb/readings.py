@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -195,8 +196,7 @@ class Readings:
             records: list[EventRecord] = await on_io(reading)
             return records
         records = await on_io(eventlog.events(session.stream, lambda _: True, since=after))
-        matches = cache(pattern.matches)  # the user's code never runs on the IO thread
-        found = [record for record in records if matches(record.type)]
+        found = _matching(pattern, records)
         return found if limit is None else found[max(0, len(found) - limit) :]
 
     def journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
@@ -382,6 +382,24 @@ def refuse_in_callback(call: str) -> None:
     running = causes.current()
     if running is not None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
+
+
+async def newest_events(
+    session: Session, pattern: Pattern, since: tuple[int, int], limit: int
+) -> list[EventRecord]:
+    """Read the newest events of a pattern, as far as their headers say."""
+    if pattern.predicate is None:
+        reading = eventlog.heads(session.stream, pattern.matches, since=since, limit=limit)
+        records: list[EventRecord] = await on_io(reading)
+        return records
+    reading = eventlog.heads(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
+    return _matching(pattern, await on_io(reading))[-limit:]
+
+
+def _matching(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
+    """Ask a predicate: it is the user's code, which never runs on the IO thread."""
+    matches = cache(pattern.matches)
+    return [record for record in records if matches(record.type)]
 
 
 async def _effects(session: Session, record: EventRecord, timeout: float | None) -> TraceNode:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import (
@@ -38,7 +38,7 @@ from happen_nb.shown import Shown
 from happen_nb.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
     from types import TracebackType
     from typing import Self
 
@@ -489,7 +489,9 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         await self.aclose()
 
 
-def _names(tokens: Iterable[Token]) -> str:
-    """What has not ended, each name once."""
+def _names(tokens: Collection[Token]) -> str:
+    """What has not ended, each name once, and what ends it."""
     names = Counter(token.describe() for token in tokens)
-    return ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
+    hints = dict.fromkeys(hint for token in tokens if token.hint is not None and (hint := token.hint()))
+    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
+    return "; ".join([shown, *hints])

@@ -20,10 +20,13 @@ class Token:
         The chain of causes it belongs to.
     describe : callable
         Gives its name for a message.
+    hint : callable, optional
+        Says what ends it, if it takes long; else returns an empty string.
     """
 
     correlation: str
     describe: Callable[[], str]
+    hint: Callable[[], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,11 @@ class Activity:
         self._open: set[Token] = set()
         self._lock = threading.Lock()
 
-    def begin(self, correlation: str, describe: Callable[[], str]) -> Token:
+    def begin(
+        self, correlation: str, describe: Callable[[], str], hint: Callable[[], str] | None = None
+    ) -> Token:
         """Something begins; `end` it."""
-        token = Token(correlation, describe)
+        token = Token(correlation, describe, hint)
         with self._lock:
             self._open.add(token)
         return token

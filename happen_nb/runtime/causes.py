@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 from happen_nb.model.commits import NO_ORIGIN, Origin
+from happen_nb.runtime.cells import shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
@@ -169,8 +170,9 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
 
     Events and commits have the handled event as their cause in the handler itself, in asyncio tasks, and in
     ``asyncio.to_thread``. Other threads, pools and executors know nothing of the handler: what they emit has
-    no cause, unless the function that they run was carried there. Only the cause is; every other context
-    variable, and so the arithmetic context of `decimal`, is that of the thread.
+    no cause, unless the function that they run was carried there. What it prints is shown below the same
+    cell. Nothing else is carried: every other context variable, and so the arithmetic context of `decimal`,
+    is that of the thread.
 
     Parameters
     ----------
@@ -205,32 +207,44 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
             f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
             "function that iterates over it"
         )
-    found = current()
+    there = Place(current())
     if inspect.iscoroutinefunction(function):
 
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-            with _in(found):
+            with there.entered():
                 return await function(*args, **kwargs)
 
         return cast("Callable[P, R]", functools.wraps(function)(carried_async))
 
     def carried(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _in(found):
+        with there.entered():
             return function(*args, **kwargs)
 
     return functools.update_wrapper(carried, function)
 
 
-@contextmanager
-def _in(found: Scope | None) -> Iterator[None]:
-    """Have this context run in a scope, meanwhile."""
-    if found is not None:
-        found.hold()
-    token = scope.set(found)
-    try:
-        yield
-    finally:
-        if found is not None:
-            found.release()
-        with suppress(ValueError):  # a coroutine that is dropped is closed in another context
-            scope.reset(token)
+class Place:
+    """Where a function is carried from: a handler, and the cell that its output belongs to."""
+
+    def __init__(self, found: Scope | None) -> None:
+        self._scope = found
+        self._kernel = shell()
+        with_cells = found is not None and hasattr(self._kernel, "set_thread_parent")
+        self._cell = self._kernel.get_parent() if with_cells else None
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have this context be there, meanwhile."""
+        if self._scope is not None:
+            self._scope.hold()
+        token = scope.set(self._scope)
+        cell = self._kernel.set_thread_parent(self._cell) if self._cell else None
+        try:
+            yield
+        finally:
+            if self._scope is not None:
+                self._scope.release()
+            with suppress(ValueError):  # a coroutine that is dropped is closed in another context
+                scope.reset(token)
+                if cell is not None:
+                    self._kernel.reset_thread_parent(cell)

@@ -147,16 +147,19 @@ class Delivery:
         self._left = 0
         self._refused: Exception | None = None
         self._lock = threading.Lock()
-        self._token = desk.activity.begin(event.correlation or event.id, self._describe)
+        self._token = desk.activity.begin(event.correlation or event.id, self._describe, self._hint)
         box.queued[self] = box.open[self] = None
 
     def _describe(self) -> str:
-        what = f'node "{self.box.name}" handling "{self.event.type}"'
+        return f'node "{self.box.name}" handling "{self.event.type}"'
+
+    def _hint(self) -> str:
         current = self.box.current
         if current is None or current.delivery is not self or time.monotonic() - current.began < LONG:
-            return what
-        name = current.registration.name
-        return f'{what} (in {name}; node.off("{current.registration.pattern.text}") stops it)'
+            return ""
+        registration = current.registration
+        what = f'node "{self.box.name}" is in {registration.name}'
+        return f'{what}; its off("{registration.pattern.text}") stops that'
 
     # -- its turn ------------------------------------------------------------------------------------
 

@@ -165,7 +165,9 @@ def test_a_stopped_call_shows_the_users_frame_and_little_else(hanging):
 
     trace = next(m["content"]["traceback"] for m in run.messages if m["msg_type"] == "error")
     assert len([frame for frame in trace if "mine" in frame]) == 2
-    assert len([frame for frame in trace if "happen_nb" in frame]) == 2
+    assert (
+        len([frame for frame in trace if "happen_nb" in frame]) <= 1
+    )  # the last frame, which IPython shows in any case
 
 
 # -- handlers that do not end ------------------------------------------------------------------------

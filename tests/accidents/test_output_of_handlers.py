@@ -82,24 +82,24 @@ def where(event):
     "thread": """
 def handle(event):
     may_go.wait(30)
-    thread = threading.Thread(target=say, args=[event])
+    thread = threading.Thread(target=happen.carry(say), args=[event])
     thread.start()
     thread.join()
 """,
     "timer": """
 def handle(event):
     may_go.wait(30)
-    timer = threading.Timer(0.01, say, [event])
+    timer = threading.Timer(0.01, happen.carry(say), [event])
     timer.start()
     timer.join()
 """,
     "thread of a thread": """
 def work(event):
-    thread = threading.Thread(target=say, args=[event])
+    thread = threading.Thread(target=happen.carry(say), args=[event])
     thread.start()
     thread.join()
 def handle(event):
-    thread = threading.Thread(target=work, args=[event])
+    thread = threading.Thread(target=happen.carry(work), args=[event])
     may_go.wait(30)
     thread.start()
     thread.join()
@@ -109,7 +109,7 @@ executor = ThreadPoolExecutor(1)
 executor.submit(print, end='').result()
 def handle(event):
     may_go.wait(30)
-    executor.submit(say, event).result()
+    executor.submit(happen.carry(say), event).result()
 """,
     "to_thread": """
 async def handle(event):
@@ -119,7 +119,7 @@ async def handle(event):
     "run_in_executor": """
 async def handle(event):
     await wait()
-    await asyncio.get_running_loop().run_in_executor(None, say, event)
+    await asyncio.get_running_loop().run_in_executor(None, happen.carry(say), event)
 """,
     "task": """
 async def work(event):
@@ -133,7 +133,7 @@ CHAINS = {
     "broadcast": "node.broadcast('went', event.type)",
     "send": "node.send('second', 'went').result()",
     "set": "node.state.set(lambda s: node.broadcast('went') and {'n': 1})",
-    "thread": "t = threading.Thread(target=node.broadcast, args=['went']); t.start(); t.join()",
+    "thread": "t = threading.Thread(target=happen.carry(node.broadcast), args=['went']); t.start(); t.join()",
 }
 
 
@@ -269,9 +269,10 @@ def test_an_event_handled_again_is_of_the_cell_that_asks_for_it(talking):
     )
     assert "ZeroDivisionError" in cause.stderr
     made = talking.do("@orders.on('go')\ndef handle(event):\n    say(event)")
-    asking = talking.do("space.failures.retry()")
+    asking = talking.do("space.failures.retry();")
 
-    check(asking, made)
+    check(asking)
+    assert " replaces In [" in made.output
 
 
 def test_a_handler_without_a_kernel_prints_to_the_standard_streams(space, capsys):

@@ -484,3 +484,20 @@ def test_a_predicate_and_a_limit_give_the_newest_that_match(space, orders):
         orders.broadcast("even" if n % 2 == 0 else "odd", n)
     found = space.events(lambda kind: kind == "even", limit=2)
     assert [event.payload for event in found] == [2, 4]
+
+
+@pytest.mark.parametrize("picture", ["timeline", "graph"])
+def test_a_predicate_of_a_picture_that_takes_its_time_stops_nobody_else(space, orders, gate, picture):
+    begun = threading.Event()
+
+    def slow(kind):
+        begun.set()
+        return gate.wait(10)
+
+    orders.broadcast("a")
+    reading = threading.Thread(target=getattr(space, picture), args=[slow])
+    reading.start()
+    assert begun.wait(10)
+    assert orders.state.get(fresh=True) == {}
+    gate.set()
+    reading.join(10)

@@ -483,8 +483,8 @@ def test_the_stop_button_while_settling_says_what_still_runs(space, orders, gate
     threading.Thread(target=press).start()
     with pytest.raises(KeyboardInterrupt) as caught:
         space.settle(20)
-    assert 'node.off("a") stops it' in caught.value.__notes__[0]
-    with pytest.raises(happen.HappenTimeoutError, match=r'spin; node.off\("a"\) stops it'):
+    assert 'off("a") stops that' in caught.value.__notes__[0]
+    with pytest.raises(happen.HappenTimeoutError, match=r'spin; its off\("a"\) stops that'):
         space.settle(0.01)
     orders.off("a")
     space.settle(5)

@@ -91,6 +91,8 @@ def test_a_closed_space_begins_with_none_of_what_waits_and_that_is_unhandled(
         eventually(witness.notes)
         owner.ask("close")
         (tmp_path / "gate").touch()
+        outcomes = lambda: [each.outcome for each in space.trace(events[0]).root.handled]  # noqa: E731
+        eventually(lambda: outcomes() == ["cancelled"])  # the one that ran longer than a close waits
 
         assert [note.event for note in witness.notes()] == [events[0].id]
         assert [each.event.id for each in space.unhandled][-19:] == [event.id for event in events[1:]]
