@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -136,14 +136,12 @@ def natural(value: Any, default: int | None = None) -> int:
 
 
 def moment(value: Any) -> str | None:
-    """An ISO 8601 time as it is written; None where it is none, or not within the years 1 to 9999 in UTC."""
+    """An ISO 8601 time as it is written; None where it is none."""
     if not isinstance(value, str):
         return None
     try:
-        when = datetime.fromisoformat(value)
-        if when.tzinfo is not None:
-            when.astimezone(UTC)
-    except (ValueError, OverflowError):
+        datetime.fromisoformat(value)
+    except ValueError:
         return None
     return value
 
