@@ -56,7 +56,8 @@ from happen_nb.model.transforms import compose, put
 from happen_nb.node import Node
 from happen_nb.replay import Replay
 from happen_nb.reply import Reply
-from happen_nb.runtime.handling import Result
+from happen_nb.runtime.attempts import Result
+from happen_nb.runtime.causes import carry
 from happen_nb.server import NatsServer
 from happen_nb.space import Space
 from happen_nb.state import State
@@ -120,6 +121,7 @@ __all__ = [
     "acreate_node",
     "aspaces",
     "bind",
+    "carry",
     "compose",
     "connect",
     "create_node",

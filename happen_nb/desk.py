@@ -113,8 +113,6 @@ class Desk:
                 failure.retry()
             except BaseException as error:  # what a handler raises
                 wrong.append(described(error))
-            else:
-                self._space.failures.take_off(failure)
         said = f"failed again: {wrong[0]}" if wrong else "worked this time"
         self._tell({"type": "failures", "failures": self.failures(), "said": said})
 
@@ -140,7 +138,7 @@ class Desk:
 
     def _retry_all_unhandled(self, message: Message) -> None:
         for each in list(self._unhandled.values()):
-            each._handle(None)
+            each._handle(each._nodes(None))
         self._look(message)
 
     # -- in full -------------------------------------------------------------------------------------

@@ -43,6 +43,10 @@ Everything that depends on what is stored or running is one of these.
 from __future__ import annotations
 
 import re
+import sys
+import traceback
+
+from happen_nb.frames import hide, render
 
 
 class HappenError(Exception):
@@ -56,6 +60,14 @@ class HappenError(Exception):
     ...     print(type(error).__name__)
     InvalidNameError
     """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        hide(sys._getframe(1))
+
+    def _render_traceback_(self) -> list[str]:
+        """How IPython shows it: where the user's own code led to it, and what it says."""
+        return render(self) or traceback.format_exception(self)
 
 
 class HappenConnectionError(HappenError, ConnectionError):

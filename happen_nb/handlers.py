@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,21 +12,27 @@ from happen_nb.commits import Commit
 from happen_nb.events import Event
 from happen_nb.failures import Failure
 from happen_nb.model.arguments import count, seconds
+from happen_nb.model.functions import is_same
 from happen_nb.model.patterns import Pattern
+from happen_nb.retrying import Retried
 from happen_nb.runtime.bridge import on_io
 from happen_nb.runtime.cells import cells
+from happen_nb.runtime.output import notice
 from happen_nb.runtime.registrations import Registration
 from happen_nb.shown import Listing, Shown
 
 if TYPE_CHECKING:
     from happen_nb.model.commits import EventRecord, OwnerRecord
     from happen_nb.node import Node
-    from happen_nb.runtime.handling import Attempt
+    from happen_nb.runtime.attempts import Attempt
+    from happen_nb.runtime.tracebacks import Trouble
     from happen_nb.space import Space
     from happen_nb.views import Views
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_NAME = 100
+"""Characters of a notebook's name."""
 ANSWER = 0.2
 """Seconds for which the owner before may take to show that it is there."""
 
@@ -136,25 +141,24 @@ class Hosting:
 
     def reply(self, value: Any) -> Any:
         """What is replied where a handler returns `value`: nothing for the Commit of its last call."""
-        return None if isinstance(value, Commit | Event) else value
+        return None if isinstance(value, Commit | Event | Retried) else value
 
-    def failed(self, attempt: Attempt, error: BaseException) -> None:
+    def failed(self, attempt: Attempt, trouble: Trouble) -> None:
         """A handler has raised for the last time."""
         event, space = attempt.event, self._space
         node, name = attempt.registration.node, attempt.registration.name
         again = partial(space._handle_again, event._record, node, name)
-        failure = Failure(
-            node, name, f'handling "{event.type}"', event, error, again, attempt.number, event.id
-        )
+        doing, number = f'handling "{event.type}"', max(1, attempt.number)
+        failure = Failure(node, name, doing, event, trouble.error, again, number, event.id, trouble)
         space.failures.add(failure)
 
-    def lost(self, node: str, owner: OwnerRecord) -> None:
+    def lost(self, node: str, owner: OwnerRecord, answer: Mapping[str, Any]) -> None:
         """Another process handles a node's events from here on."""
         for registration in self._space._dispatch.registrations.of(node)[:1]:
             registration.context.copy().run(
-                sys.stderr.write,
-                f'node "{node}": process {owner.pid} on {owner.host} handles its events from now on; '
-                "run the cell that registers its handlers again to take them back\n",
+                notice,
+                f'{_process(owner, answer)} now owns node "{node}"; re-run the cell that registers its '
+                "handlers to reclaim it",
             )
 
 
@@ -165,6 +169,8 @@ def make_registration(
     where: Any,
     retries: int,
     backoff: float,
+    *,
+    keep: bool,
 ) -> Registration:
     """Check what is to be registered.
 
@@ -186,7 +192,17 @@ def make_registration(
             f"on: where is {where!r}, whose call is always true; give a plain function of an event"
         )
     retries, backoff = count(retries, "on: retries"), seconds(backoff, "on: backoff", endless=False)
-    registration = Registration(node, Pattern.of(pattern), handler, where, retries, backoff, run=cells.here())
+    registration = Registration(
+        node,
+        Pattern.of(pattern),
+        handler,
+        where,
+        retries,
+        backoff,
+        run=cells.here(),
+        place=cells.name(),
+        keep=keep,
+    )
     given = {"none": 1, "positional": 2, "keyword": 1}[second := registration.second()]
     _check_takes(handler, "the handler", given, ["context"] if second == "keyword" else [])
     _check_takes(where, "where", 1, [])
@@ -208,31 +224,47 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
 
 
 async def register(space: Space, registration: Registration) -> None:
-    """Register a handler, take off what it replaces, and say so where another process had the node."""
+    """Register a handler, unregister what it replaces, and say so where another process had the node."""
     dispatch = space._dispatch
-    for other in dispatch.registrations.of(registration.node):
-        if _replaces(registration, other):
-            dispatch.registrations.remove(other)
+    replaced = [each for each in dispatch.registrations.alike(registration) if _replaces(registration, each)]
+    for each in replaced:
+        dispatch.remove(each)
     before = await on_io(dispatch.add(registration, space._deadline()))
-    cells.register(lambda: dispatch.registrations.remove(registration))
+    cells.register(lambda: dispatch.remove(registration))
+    if replaced:
+        notice(_replacement(registration, replaced))
     if before is None or before.incarnation in (None, space._session.incarnation):
         return
-    if await on_io(space._session.ask(before.incarnation, {}, ANSWER)):  # else it is gone: no news
-        sys.stderr.write(
-            f'node "{registration.node}": its events are handled here from now on, and no longer by '
-            f"process {before.pid} on {before.host}\n"
+    answer = await on_io(space._session.ask(before.incarnation, {}, ANSWER))
+    if answer:  # else it is gone: no news
+        notice(
+            f'this process now owns node "{registration.node}" (before: {_process(before, answer)}); '
+            "re-run the cell that registers its handlers there to reclaim it"
         )
 
 
 def _replaces(new: Registration, old: Registration) -> bool:
-    """Whether it is an earlier run's namesake, where the front end does not tell cells apart."""
+    """Whether another run has registered the same function with the same pattern."""
     return (
-        new.run is not None
+        new.run is not None  # in a script, and from other threads, all stay
         and old.run is not None
         and new.run is not old.run
-        and not cells.identified
-        and new.name == old.name
-        and "<lambda>" not in new.name
-        and new.pattern == old.pattern
-        and getattr(new.handler, "__module__", None) == getattr(old.handler, "__module__", None)
+        and not (new.keep or old.keep)
+        and (new.pattern == old.pattern or is_same(new.pattern.predicate, old.pattern.predicate))
+        and is_same(new.handler, old.handler)
     )
+
+
+def _replacement(new: Registration, old: Sequence[Registration]) -> str:
+    places = ", ".join(dict.fromkeys(each.place for each in old))
+    what = f'"{new.pattern.text}" -> {new.name}'
+    return f'{new.place} replaces {places} on node "{new.node}": {what}; on(..., keep=True) keeps both'
+
+
+def _process(owner: OwnerRecord, answer: Mapping[str, Any]) -> str:
+    """Name a process, by its notebook if that has a name."""
+    process = f"process {owner.pid} on {owner.host}"
+    notebook = answer.get("notebook")
+    if not isinstance(notebook, str) or not notebook:
+        return process
+    return f"{notebook[:_NAME]} ({process})"

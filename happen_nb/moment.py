@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
+from happen_nb.errors import HistoryGoneError
 from happen_nb.journal import history
-from happen_nb.model.arguments import check_name
 from happen_nb.model.commits import CommitRecord
 from happen_nb.shown import Shown
 
@@ -35,38 +34,6 @@ class Moment(Shown, Mapping[str, "FrozenDict"], kind="moment"):
     def gone(self) -> list[str]:
         """The nodes whose state then is not stored any more."""
         return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
-
-    def to_fork(self, without: Iterable[str]) -> dict[str, FrozenDict]:
-        """The states that a fork begins with, without those of some nodes.
-
-        Raises
-        ------
-        StateError, HistoryGoneError
-            Some states cannot be copied, or are not stored any more; the message names them all.
-        """
-        left_out = {without} if isinstance(without, str) else set(without)
-        if unknown := sorted(left_out - self._records.keys()):
-            raise ValueError(f"fork: there is no node {', '.join(unknown)} to leave out")
-        if gone := [name for name in self.gone if name not in left_out]:
-            raise HistoryGoneError(
-                f"fork: the states of {', '.join(gone)} at that moment are not stored any more; "
-                f"without={gone} leaves them out"
-            )
-        states: dict[str, FrozenDict] = {}
-        problems: dict[str, str] = {}
-        for name in [name for name in self._records if name not in left_out]:
-            try:
-                states[check_name(name, "node")] = self[name]
-            except InvalidNameError:
-                problems[name] = "is a key of another client, and no node name"
-            except StateError as error:
-                problems[name] = str(error)
-        if problems:
-            told = "; ".join(f'"{name}": {problem}' for name, problem in sorted(problems.items()))
-            raise StateError(
-                f"fork: some states cannot be copied; without={sorted(problems)} leaves them out. {told}"
-            )
-        return states
 
     def __getitem__(self, name: str) -> FrozenDict:
         return self._then(name).get()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 from happen_nb.handlers import Handlers, Owner, make_registration, register
+from happen_nb.model.functions import equal, is_namesake
 from happen_nb.model.patterns import Pattern
 from happen_nb.model.quoting import quote
+from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, wait_for, wait_in_loop
 from happen_nb.sending import Sender
 from happen_nb.shown import Shown
@@ -78,6 +80,7 @@ class Node(Shown, Sender, kind="node"):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        keep: bool = False,
     ) -> F: ...
     @overload
     def on(
@@ -88,6 +91,7 @@ class Node(Shown, Sender, kind="node"):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        keep: bool = False,
     ) -> Callable[[F], F]: ...
     def on(
         self,
@@ -97,6 +101,7 @@ class Node(Shown, Sender, kind="node"):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        keep: bool = False,
     ) -> Any:
         """Handle events; as a call, or as a decorator.
 
@@ -118,6 +123,9 @@ class Node(Shown, Sender, kind="node"):
         backoff : float, optional
             Seconds before the first of these times; each next one waits twice as long. Other events go on
             meanwhile.
+        keep : bool, optional
+            Keep the same function that another cell has registered with the same pattern; without it, the
+            new registration replaces that one, and a notice says so.
 
         Returns
         -------
@@ -141,7 +149,7 @@ class Node(Shown, Sender, kind="node"):
         1
         """
         if handler is not None:
-            wait_for(self._on(pattern, handler, where, retries, backoff))
+            wait_for(self._on(pattern, handler, where, retries, backoff, keep=keep))
             return handler
         if callable(pattern):
             raise TypeError(
@@ -150,13 +158,15 @@ class Node(Shown, Sender, kind="node"):
         Pattern.of(pattern)
 
         def register_it(function: F) -> F:
-            wait_for(self._on(pattern, function, where, retries, backoff))
+            wait_for(self._on(pattern, function, where, retries, backoff, keep=keep))
             return function
 
         return register_it
 
-    async def _on(self, pattern: Any, handler: Any, where: Any, retries: int, backoff: float) -> None:
-        registration = make_registration(self.name, pattern, handler, where, retries, backoff)
+    async def _on(
+        self, pattern: Any, handler: Any, where: Any, retries: int, backoff: float, *, keep: bool
+    ) -> None:
+        registration = make_registration(self.name, pattern, handler, where, retries, backoff, keep=keep)
         await register(self.space, registration)
 
     @property
@@ -165,22 +175,40 @@ class Node(Shown, Sender, kind="node"):
         return Handlers(self.name, self.space._dispatch.registrations.of(self.name))
 
     def off(self, function_or_pattern: Callable[..., Any] | str) -> None:
-        """Take off handlers: those with this function, or with this pattern.
+        """Unregister the handlers with this function or this pattern, and stop them if they run.
+
+        An async or generator handler stops at its next await or yield. A plain one cannot be stopped: the
+        node goes on without it, and what it commits or emits from then on is refused. What was registered
+        before its module was reloaded is found by its name.
+
+        Parameters
+        ----------
+        function_or_pattern : callable or str
 
         Raises
         ------
         UnknownHandlerError
             There is none.
+
+        Examples
+        --------
+        >>> endless = orders.on("order.placed", lambda event: None)
+        >>> orders.off("order.placed")
+        >>> len(orders.handlers)
+        0
         """
-        registrations = self.space._dispatch.registrations
-        found = [each for each in registrations.of(self.name) if _is(each, function_or_pattern)]
-        if not found:
+        dispatch = self.space._dispatch
+        registered = dispatch.registrations.of(self.name)
+        wanted = _wanted(registered, function_or_pattern)
+        found = [registration for registration in registered if wanted(registration)]
+        for registration in found:
+            dispatch.remove(registration)
+        stopped = dispatch.stop(self.name, lambda each: not each.active and wanted(each))
+        if not found and not stopped:
             known = ", ".join(f'"{each.pattern}" -> {each.name}' for each in self.handlers) or "none"
             raise UnknownHandlerError(
                 f'off: node "{self.name}" has no such handler {quote(function_or_pattern)}; it has {known}'
             )
-        for registration in found:
-            registrations.remove(registration)
 
     @property
     def owner(self) -> Owner | None:
@@ -208,7 +236,7 @@ class Node(Shown, Sender, kind="node"):
     async def _delete(self) -> None:
         await self.state._delete()
         self.space._forget(self)
-        await on_io(self.space._dispatch.forget(self.name))
+        await on_io(self.space._dispatch.forget(self.name, causes.path()))
 
 
 class Nodes(Shown, Mapping[str, Node], kind="nodes"):
@@ -245,8 +273,16 @@ class Nodes(Shown, Mapping[str, Node], kind="nodes"):
         return list(self)
 
 
-def _is(registration: Registration, wanted: Callable[..., Any] | str) -> bool:
-    pattern = registration.pattern
+def _wanted(
+    registered: Iterable[Registration], wanted: Callable[..., Any] | str
+) -> Callable[[Registration], bool]:
+    """Which registrations are meant: by a pattern; by a function, or else by its name."""
     if isinstance(wanted, str):
-        return pattern.predicate is None and pattern.text == wanted
-    return wanted in (registration.handler, pattern.predicate)
+        return lambda each: each.pattern.predicate is None and each.pattern.text == wanted
+
+    def is_same(each: Registration) -> bool:
+        return equal(each.handler, wanted) or equal(each.pattern.predicate, wanted)
+
+    if any(map(is_same, registered)):
+        return is_same
+    return lambda each: is_same(each) or is_namesake(each.handler, wanted)

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.commits import Commit
@@ -18,6 +19,7 @@ from happen_nb.model.moments import to_utc
 from happen_nb.model.patterns import Pattern
 from happen_nb.model.quoting import quote
 from happen_nb.moment import Moment, records_at
+from happen_nb.retrying import HandledAgainError, refuse_retry
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.following import Effects, Stored
@@ -188,9 +190,14 @@ class Readings:
     async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
         session = self._session
         after = await position_after(session, since)
-        reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit)
-        records: list[EventRecord] = await on_io(reading)
-        return records
+        if pattern.predicate is None:
+            reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit)
+            records: list[EventRecord] = await on_io(reading)
+            return records
+        records = await on_io(eventlog.events(session.stream, lambda _: True, since=after))
+        matches = cache(pattern.matches)  # the user's code never runs on the IO thread
+        found = [record for record in records if matches(record.type)]
+        return found if limit is None else found[max(0, len(found) - limit) :]
 
     def journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
         """Read the stored commits and events of the space in their one total order, newest last.
@@ -355,17 +362,14 @@ class Readings:
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
-        refuse_on_handlers("retry()", "await asyncio.to_thread(...retry)")
-        running = causes.scope.get()
-        if running is not None and running.event is not None and running.node == node:
-            refuse_in_callback("retry")
+        refuse_retry(node)
         error: BaseException | None = await on_io(self._dispatch.again(record, node, handler, causing()))
         return error
 
     def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:
         error = wait_for(self._again(record, node, handler))
         if error is not None:
-            raise error
+            raise HandledAgainError(error)
 
 
 def refuse_in_callback(call: str) -> None:
@@ -375,7 +379,7 @@ def refuse_in_callback(call: str) -> None:
     ------
     HappenError
     """
-    running = causes.scope.get()
+    running = causes.current()
     if running is not None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 

@@ -24,9 +24,12 @@ from happen_nb.runtime.bridge import bridge, evaluating, on_io, wait_for, wait_i
 from happen_nb.runtime.cells import cells
 from happen_nb.runtime.output import causing
 from happen_nb.runtime.replaying import Line
+from happen_nb.runtime.tracebacks import fresh
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import pandas as pd
 
     from happen_nb.events import Event
@@ -63,6 +66,7 @@ class Replay(Shown, kind="replay"):
         self.speed = speed
         self._space = space
         self._minded = False
+        self._frames: TracebackType | None = None
         self._lives: list[Live] = []
         self._context = contextvars.copy_context()
         self._line = Line(space._session, sender, self._describe, causing(), self._ended)
@@ -160,7 +164,9 @@ class Replay(Shown, kind="replay"):
                 raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it goes on")
         self._show_end()
         if self.error is not None:
-            raise self.error
+            if self._frames is None:
+                self._frames = self.error.__traceback__
+            raise fresh(self.error, self._frames)
 
     # -- how it is shown -----------------------------------------------------------------------------
 
@@ -319,7 +325,7 @@ def _checked_speed(speed: Any) -> float:
 
 
 def _refuse_in_code_that_reacts() -> None:
-    evaluation, running = evaluating.get(), causes.scope.get()
+    evaluation, running = evaluating.get(), causes.current()
     if evaluation is not None:
         raise TransformError(
             f'replay: the transform of node "{evaluation.node}" may run more than once, and a replay should '

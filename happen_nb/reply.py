@@ -13,6 +13,7 @@ from happen_nb.model.arguments import seconds
 from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb.runtime.cells import cells
+from happen_nb.runtime.tracebacks import fresh
 from happen_nb.shown import Shown
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class Reply(Shown, kind="reply"):
     """What becomes of something that was sent; made by ``send``.
 
-    Iterating gives the progress as it comes, ``result()`` or ``await`` the result.
+    Iterating gives the progress as it comes, ``result()`` or ``await`` the result. Interrupting the kernel in
+    a plain ``for value in reply`` or ``result()`` cancels the handling.
 
     Attributes
     ----------
@@ -109,8 +111,16 @@ class Reply(Shown, kind="reply"):
         try:
             return wait_for(self._result(timeout))
         except KeyboardInterrupt as stop:
-            wait_for(self._cancel(stop))
+            self._interrupted(stop)
             raise
+
+    def _interrupted(self, stop: KeyboardInterrupt) -> None:
+        """Cancel the handling, and say what that means."""
+        wait_for(self._cancel(stop))
+        stop.add_note(
+            f'the reply of "{self.target}" to "{self.event.type}" was cancelled: an async or generator '
+            "handler stops at its next await or yield; a plain one is abandoned, its later writes are refused"
+        )
 
     def __await__(self) -> Generator[Any, None, Any]:
         return wait_in_loop(self._result(None)).__await__()
@@ -131,7 +141,7 @@ class Reply(Shown, kind="reply"):
                 f'the reply of "{self.target}" to "{self.event.type}" is pending: what a transform sends '
                 "leaves with its commit; what a retry or an exception dropped has no reply"
             )
-        request, session, scope = self._request, self.event._space._session, causes.scope.get()
+        request, session, scope = self._request, self.event._space._session, causes.current()
         dispatch = session.dispatch
         await on_io(dispatch.waiting.begin(scope, request))
         try:
@@ -158,7 +168,11 @@ class Reply(Shown, kind="reply"):
                 yield value
             if self._request.done and not self._request.since(seen):
                 break
-            wait_for(self._change(changes, begun, None))
+            try:
+                wait_for(self._change(changes, begun, None))
+            except KeyboardInterrupt as stop:
+                self._interrupted(stop)
+                raise
         self._end()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -178,7 +192,7 @@ class Reply(Shown, kind="reply"):
         for live in self._lives:
             live.finish()
         if self._request.error is not None:
-            raise self._request.error
+            raise fresh(self._request.error)
 
     def cancel(self) -> None:
         """Stop the handling: at its next await or yield; a plain handler goes on without effect."""

@@ -139,7 +139,7 @@ class Sender:
         3
         """
         seconds = arguments.timeout(timeout, "send: timeout")
-        record = self._make(type, payload, target=_name_of(target))
+        record = self._make(type, payload, target=self._name_of(target))
         if evaluating.get():
             emission = self._pending(record)
             request = emission.request = Request(str(record.target), seconds)
@@ -151,7 +151,8 @@ class Sender:
     ) -> Reply:
         """`send`, to await; gives the Reply, which can be awaited for the result."""
         seconds = arguments.timeout(timeout, "send: timeout")
-        return await wait_in_loop(self._send(self._make(type, payload, target=_name_of(target)), seconds))
+        record = self._make(type, payload, target=self._name_of(target))
+        return await wait_in_loop(self._send(record, seconds))
 
     # -- how -----------------------------------------------------------------------------------------
 
@@ -185,6 +186,20 @@ class Sender:
             nonce=None if id is None else session.new_id(),
             omitted=origin.omitted,
         )
+
+    def _name_of(self, target: Any) -> str:
+        if isinstance(target, str):
+            return str.__str__(target)
+        name, there = getattr(target, "name", None), getattr(target, "space", None)
+        if not isinstance(name, str) or there is None:
+            raise TypeError(f"send: {quote(target)} is not a node; give its name, or the Node")
+        here, _ = self._emits_as
+        if there is not here:
+            raise ValueError(
+                f'send: the node "{name}" belongs to the space "{there.name}", and this is "{here.name}"; '
+                f'send there, or give the name "{name}" for the node of this space'
+            )
+        return name
 
     def _pending(self, record: EventRecord) -> Emission:
         evaluation = evaluating.get()
@@ -279,13 +294,6 @@ def _checked_id(id: Any) -> str:
     if not _ID.fullmatch(id):
         raise ValueError(problem)
     return str.__str__(id)
-
-
-def _name_of(target: Any) -> str:
-    name = target if isinstance(target, str) else getattr(target, "name", None)
-    if not isinstance(name, str):
-        raise TypeError(f"send: {quote(target)} is no node; give its name, or the Node")
-    return str.__str__(name)
 
 
 def _parts(event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import (
@@ -18,25 +18,27 @@ from happen_nb.errors import (
 )
 from happen_nb.facts import Facts
 from happen_nb.failures import Failures
+from happen_nb.forking import states_now, states_then
 from happen_nb.handlers import Hosting
 from happen_nb.journal import eventlog
 from happen_nb.model import arguments
 from happen_nb.model.arguments import RESERVED, check_name
 from happen_nb.model.values import freeze_initial
-from happen_nb.moment import Moment
 from happen_nb.node import Node, Nodes
 from happen_nb.pictures import Pictures
 from happen_nb.readings import Timeout, refuse_in_callback
 from happen_nb.receipts import Receipts
 from happen_nb.replay import Replaying
+from happen_nb.runtime import causes
 from happen_nb.runtime.bridge import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb.runtime.tracebacks import fresh
 from happen_nb.sending import Sender
 from happen_nb.server import NatsServer
 from happen_nb.shown import Shown
 from happen_nb.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
     from types import TracebackType
     from typing import Self
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from happen_nb.model.commits import CommitRecord
     from happen_nb.model.frozen import FrozenDict
     from happen_nb.pulse import Pulse
+    from happen_nb.runtime.activity import Token
     from happen_nb.runtime.replica import Applied
     from happen_nb.runtime.session import Session
     from happen_nb.watch import Watch
@@ -115,7 +118,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     def _session(self) -> Session:
         session = self._open_session
         if session is None:
-            raise self._why_closed
+            raise fresh(self._why_closed)
         return session
 
     # -- nodes ---------------------------------------------------------------------------------------
@@ -228,7 +231,12 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         [1]
         """
         refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
-        wait_for(self._settle(timeout))
+        try:
+            wait_for(self._settle(timeout))
+        except KeyboardInterrupt as stop:
+            left = self._dispatch.activity.snapshot().tokens
+            stop.add_note(f"settle: still running: {_names(left)}" if left else "settle: all is done")
+            raise
 
     async def asettle(self, timeout: Timeout = 10.0) -> None:
         """`settle`, to await."""
@@ -242,11 +250,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         begun = activity.snapshot()
         while left := activity.left(begun):
             if time.monotonic() > deadline:
-                names = Counter(token.describe() for token in left)
-                busy = ", ".join(
-                    f"{name} ({times:,})" if times > 1 else name for name, times in names.items()
-                )
-                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {busy}")
+                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
             await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
 
     def _deadline(self) -> float:
@@ -295,6 +299,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     async def _empty(self) -> None:
         self.failures.clear()
+        self._dispatch.spare(causes.path())
         await on_io(self._session.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
@@ -303,11 +308,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
-    def fork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
+    def fork(self, name: str, *, at: Any = None) -> Space:
         """Make a new space on the same server that starts from the states of this one.
 
         Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
-        This space stays as it is.
+        This space stays as it is. What other clients stored, and no node could have, is left out and logged.
 
         Parameters
         ----------
@@ -315,8 +320,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             The name of the new space.
         at : datetime, Event or Commit, optional
             Start from the states at that time, as `at` returns them.
-        without : iterable of str, optional
-            Leave these nodes out.
 
         Returns
         -------
@@ -327,9 +330,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         ------
         SpaceNotEmptyError
             The target holds states or events already.
-        StateError
-            Some states cannot be copied: other clients wrote what is no state, or under a key that is no
-            node name. The message names them all.
         HistoryGoneError
             Some states of that time are no longer stored; the message names all their nodes.
 
@@ -342,15 +342,15 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         ({'open': 1}, {'open': 2})
         >>> what_if.drop()
         """
-        return wait_for(self._fork(name, at, without))
+        return wait_for(self._fork(name, at))
 
-    async def afork(self, name: str, *, at: Any = None, without: Iterable[str] = ()) -> Space:
+    async def afork(self, name: str, *, at: Any = None) -> Space:
         """`fork`, to await."""
-        return await wait_in_loop(self._fork(name, at, without))
+        return await wait_in_loop(self._fork(name, at))
 
-    async def _fork(self, name: str, at: Any, without: Iterable[str]) -> Space:
+    async def _fork(self, name: str, at: Any) -> Space:
         check_name(name, "space")
-        states = await self._states(at, without)
+        states = await self._states(at)
         target, opened = await self._opener(name)
         if target is self or not await target._is_empty():
             if opened:
@@ -382,14 +382,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             return False
         return not await on_io(eventlog.heads(self._session.stream, lambda _: True, limit=1))
 
-    async def _states(self, at: Any, without: Iterable[str]) -> dict[str, FrozenDict]:
+    async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is not None:
-            return (await self._at(at)).to_fork(without)
+            return states_then(await self._at(at))
         await on_io(self._session.fresh(self._session.timeout))
-        records = self._session.replica.cut().nodes
-        for record in records.values():
-            record.check()
-        return Moment({name: each for name, each in records.items() if not each.deleted}).to_fork(without)
+        return states_now(self._session.replica.cut().nodes.values())
 
     def drop(self) -> None:
         """Delete the space permanently, with everything that it holds, and close it.
@@ -461,6 +458,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
                     pulse.finish()
         finally:
             self._open_session = None
+            for watch in [watch for watches in self._watches.values() for watch in watches]:
+                watch.active = False
             self._watches.clear()
             await on_io(session.close())
             self._closed(self)
@@ -488,3 +487,9 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _names(tokens: Iterable[Token]) -> str:
+    """What has not ended, each name once."""
+    names = Counter(token.describe() for token in tokens)
+    return ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class Watch(Shown, kind="watch"):
     def __init__(self, node: Node, callback: Callable[[Commit], object]) -> None:
         if not callable(callback):
             raise TypeError(f"watch: {callback!r} is not callable; give a function of a commit")
+        if inspect.iscoroutinefunction(callback) or inspect.isgeneratorfunction(callback):
+            raise TypeError(f"watch: {callback!r} would never run; give a plain function of a commit")
         self.node = node
         self.callback = callback
         self.name = getattr(callback, "__qualname__", type(callback).__name__)
@@ -46,7 +49,7 @@ class Watch(Shown, kind="watch"):
         cells.register(self.stop)
 
     def stop(self) -> None:
-        """Call it no longer."""
+        """Stop calling the callback."""
         self.active = False
         self.node.space._unwatch(self)
 
@@ -56,11 +59,14 @@ class Watch(Shown, kind="watch"):
         token = activity.begin(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
 
         def work() -> None:
-            if self.active:
-                context = self._context.copy()
-                context.run(causes.scope.set, scope)
-                context.run(self._call, commit)
-            activity.end(token)
+            try:
+                if self.active:
+                    context = self._context.copy()
+                    context.run(causes.scope.set, scope)
+                    with scope.held():
+                        context.run(self._call, commit)
+            finally:
+                activity.end(token)
 
         self._mailbox.put(work)
 

@@ -285,6 +285,21 @@ class Failure(Protocol):
     def attempts(self) -> int: ...
 
 
+class Retried(Protocol):
+    """What a retry came to; ``what`` was retried, a "failure" or an "event"."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def succeeded(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def unhandled(self) -> int: ...
+    @property
+    def errors(self) -> Sequence[str]: ...
+
+
 class Views(Protocol):
     """The views of all nodes of a space: a live mapping with the space it belongs to."""
 

@@ -23,6 +23,7 @@ _PAGES: Final[dict[str, Callable[[Any], Page]]] = {
     "moment": pages.moment,
     "failure": lambda x: failures.failure(x, Budget()),
     "failures": lambda x: failures.failures(x, Budget()),
+    "retried": failures.retried,
     "watch": pages.watch,
     "spaces": pages.spaces,
     "event": lambda x: events.event(x, Budget()),

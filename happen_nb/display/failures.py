@@ -6,13 +6,16 @@ import re
 from typing import Final
 
 from happen_nb.display import _protocols as shown
-from happen_nb.display.foreign import text_of
 from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, part, table
 from happen_nb.display.spans import Line, Span, count, cut, function, name, one_line, weight
 from happen_nb.display.tree import Budget
+from happen_nb.model.texts import said_by
 
 NEWEST = 10
 """How many of the newest failures are shown."""
+
+ERRORS = 5
+"""How many different errors of a retry are shown."""
 
 _LINES = 24  # last lines of a traceback
 _LINE = 160  # columns of one
@@ -48,13 +51,25 @@ def failures(x: shown.Sized[shown.Failure], budget: Budget) -> Page:
     return Page(Heading(count(len(x), "failure")), blocks)
 
 
+def retried(x: shown.Retried) -> Page:
+    """How many succeeded and how many failed again, and with what."""
+    if not (x.succeeded or x.failed or x.unhandled):
+        return Page(Heading(f"No {x.what}s to retry"))
+    counts = (
+        ((Span(f"{x.succeeded:,} succeeded", "add"),) if x.succeeded else ()),
+        ((Span(f"{x.failed:,} failed again", "err"),) if x.failed else ()),
+        (part(f"{x.unhandled:,} without a handler") if x.unhandled else ()),
+    )
+    total = count(x.succeeded + x.failed + x.unhandled, x.what)
+    left = max(0, len(x.errors) - ERRORS)
+    lines = [Note((Span(one_line(text, _MESSAGE), "err"),)) for text in x.errors[:ERRORS]]
+    more = [Note(part(f"… {count(left, 'other error')}"))] if left else []
+    return Page(Heading("Retried", total, tuple(filter(None, counts))), (*lines, *more))
+
+
 def message(exception: BaseException | str) -> str:
     """An exception as its kind and what it says."""
-    if isinstance(exception, str):
-        return exception
-    text = text_of(exception, what="message")
-    kind = type(exception).__name__
-    return f"{kind}: {text}" if text else kind
+    return said_by(exception) if isinstance(exception, BaseException) else exception
 
 
 def _row(x: shown.Failure, budget: Budget) -> tuple[Cell, ...]:

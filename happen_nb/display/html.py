@@ -133,6 +133,11 @@ def failures(x: shown.Sized[shown.Failure]) -> str:
     return render(_failures.failures(x, Budget()))
 
 
+def retried(x: shown.Retried) -> str:
+    """What a retry came to."""
+    return render(_failures.retried(x))
+
+
 def watch(x: shown.Watch) -> str:
     """A watch: what it follows, and whether it still does."""
     return render(pages.watch(x))

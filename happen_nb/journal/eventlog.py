@@ -185,4 +185,6 @@ class Handlings:
 async def handled(stream: Stream, *, since: int) -> Handlings:
     """What was handled, in the order in which that was stored, after a sequence."""
     items = map(stream.decode, await stream.read(stream.subjects.handled, start=since + 1))
-    return Handlings([item for item in items if isinstance(item, Handled)])
+    handled = [item for item in items if isinstance(item, Handled)]
+    # A message whose answer was lost is stored twice: no two handlings of a process are the same.
+    return Handlings(list({(item.by, item.body): item for item in handled}.values()))

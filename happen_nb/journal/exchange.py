@@ -54,7 +54,9 @@ def decode_reply(id: str, reply: Any) -> dict[str, Any]:
         raise ValueError(f'"state" is {_shown(state)}; it is one of {", ".join(sorted(STATES))}')
     found: dict[str, Any] = {"event": id, "state": state}
     if reply.get("by") is not None:
-        found["by"] = fields.name(reply["by"])
+        found["by"] = _text(reply, "by")
+        if not fields.is_name(found["by"]):
+            raise ValueError(f'"by" is {_shown(found["by"])}, which cannot be the name of a process')
     if reply.get("progress") is not None:
         if not isinstance(reply["progress"], list):
             raise TypeError(f'"progress" is {fields.kind_of(reply["progress"])}, not an array of values')

@@ -274,8 +274,13 @@ class Follower:
     async def check_key(self, node: str) -> None:
         """Start afresh if what is held of a node is no longer stored: it expired or was purged."""
         held = self._sink.held().get(node)  # as of before the question: it may go on meanwhile
-        newest = await self._stream.get({"last_by_subj": self._stream.subjects.state(node)})
-        if held is not None and held.sequence > (0 if newest is None else newest.sequence):
+        subject = self._stream.subjects.state(node)
+        newest = await self._stream.get({"last_by_subj": subject})
+        if held is not None and _is_older(newest, held) and not self._exact:
+            # A new leader may still lack the newest messages: read up to a barrier before it counts as gone.
+            found = await self._stream.read(subject, policy="last_per_subject", headers_only=True)
+            newest = found[0] if found else None
+        if held is not None and _is_older(newest, held):
             await self.check(gone=True)
         elif held is not None and newest is not None and newest.sequence == held.sequence:
             self._watch_expiry(newest)
@@ -356,3 +361,7 @@ class Follower:
         stalled = not self._exact and position < self._seen and self._position == position
         self._seen = info.last
         return stalled
+
+
+def _is_older(stored: Stored | None, held: CommitRecord) -> bool:
+    return stored is None or stored.sequence < held.sequence

@@ -21,9 +21,7 @@ LONGEST_NAME: Final = 500
 OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))
 
 _LAST: Final = (None, None, None, None, 0.0, None, 1)  # where a writer left out the last members
-_TYPES: Final = frozenset(
-    (str, str, str, str, duration, error, int) for duration in (float, int) for error in (str, type(None))
-)
+_NUMBERS: Final = (float, int)  # no bool
 _LONGEST_DURATION: Final = 1e9  # seconds
 
 
@@ -73,13 +71,16 @@ def _encode(r: HandledRecord, limit: int) -> str:
 
 def _decode(item: Any, by: str) -> HandledRecord | None:
     """One handling; None if another client wrote what is none. More members than these may follow."""
-    if not isinstance(item, list):
+    if type(item) is not list:
         return None
-    known = [*item[: len(_LAST)], *_LAST[len(item) :]]
-    if tuple(map(type, known)) not in _TYPES:
+    whole = item if len(item) == len(_LAST) else [*item[: len(_LAST)], *_LAST[len(item) :]]
+    event, node, handler, outcome, duration, error, attempts = whole
+    if not (type(event) is type(node) is type(handler) is type(outcome) is str):
         return None
-    event, node, handler, outcome, duration, error, attempts = known
-    named = fields.is_name(node) and fields.is_label(handler) and outcome in OUTCOMES
-    if not (named and 0 <= duration < _LONGEST_DURATION and 0 < attempts <= fields.LARGEST):
+    if not (type(duration) in _NUMBERS and type(attempts) is int and (error is None or type(error) is str)):
+        return None
+    if not (0 <= duration < _LONGEST_DURATION and 0 < attempts <= fields.LARGEST and outcome in OUTCOMES):
+        return None
+    if not (fields.is_name(node) and fields.is_label(handler)):
         return None
     return HandledRecord(event, node, handler, outcome, duration, error, attempts, by)

@@ -57,6 +57,8 @@ BATCH_ID = "Nats-Batch-Id"
 BATCH_SEQUENCE = "Nats-Batch-Sequence"
 BATCH_COMMIT = "Nats-Batch-Commit"
 OPERATION = "KV-Operation"
+MARKER = "Nats-Marker-Reason"
+"""On a mark that the server leaves where a value expired or was removed."""
 
 COMMIT = "Happen-Commit"
 """``<id> <revision> <read>``: one header, since each one costs its reader a microsecond or two."""
@@ -423,8 +425,8 @@ def lifetime(headers: Mapping[str, str]) -> float | None:
 
 
 def is_deletion(headers: Mapping[str, str]) -> bool:
-    """Whether a message on a node's key ends the node."""
-    return headers.get(OPERATION) in ("DEL", "PURGE")
+    """Whether a message on a node's key ends the node: a client's mark, or one that the server placed."""
+    return headers.get(OPERATION) in ("DEL", "PURGE") or MARKER in headers
 
 
 def _stored(headers: Mapping[str, str], body: bytes) -> bytes | None:

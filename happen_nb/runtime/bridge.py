@@ -9,7 +9,9 @@ the thread of the caller; only what is handed to `on_io` runs on the IO thread.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import sys
 import threading
 from collections import deque
 from contextvars import Context, ContextVar
@@ -19,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from happen_nb.errors import HappenError, TransformError
+from happen_nb.frames import hide, hide_all
+from happen_nb.runtime import causes
 from happen_nb.runtime.mailbox import workers_here
 from happen_nb.runtime.tracebacks import shortened
 
@@ -26,6 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
 T = TypeVar("T")
+
+log = logging.getLogger("happen_nb")
+
+BLOCKED = 0.5
+"""Seconds without a turn after which the loop of async handlers counts as blocked."""
+LOOPS = 16
+"""Loops of async handlers at most."""
 
 
 @dataclass(eq=False, slots=True)
@@ -110,8 +121,9 @@ def inbox_of(loop: asyncio.AbstractEventLoop) -> Inbox:
 class Bridge:
     """A thread with an event loop: the IO thread of this process, or the one of async handlers."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, task_factory: Any = None) -> None:
         self.loop = asyncio.new_event_loop()
+        self.loop.set_task_factory(task_factory)
         self._inbox = inbox_of(self.loop)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         Context().run(self._thread.start)  # it works for many: it has no context of its own
@@ -123,7 +135,16 @@ class Bridge:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self.loop.is_closed():
+            try:
+                self.loop.run_forever()
+            except BaseException:  # a task of a handler may raise SystemExit, which asyncio lets out
+                log.exception("a task ended the loop of %s, which goes on", self._thread.name)
+
+    def doing(self) -> str:
+        """Where its thread is at the moment."""
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        return "ended" if frame is None else f"{frame.f_code.co_name}, line {frame.f_lineno}"
 
     def soon(self, callback: Callable[..., object], *args: object) -> None:
         """Call something on the IO thread, without waiting for it."""
@@ -187,12 +208,102 @@ def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> N
         inbox_of(loop).put(callback)
 
 
+class Handlers:
+    """The event loop of async handlers, and others that stand in for it while a handler blocks it."""
+
+    def __init__(self) -> None:
+        self._loops = [self._make(0)]
+        self._current = self._loops[0]
+        self._waiting: deque[_Start] = deque()
+        self._watching = False
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def _make(number: int) -> Bridge:
+        return Bridge(f"happen_nb-handlers-{number}" if number else "happen_nb-handlers", causes.make_task)
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the thread of one of them."""
+        return any(each.here for each in self._loops)
+
+    def start(self, call: Callable[[], object]) -> None:
+        """Call something soon in a loop that is not blocked."""
+        start = _Start(call)
+        with self._lock:
+            self._drop_begun()
+            self._waiting.append(start)
+            self._current.soon(start)
+            if self._watching:
+                return
+            self._watching = True
+        bridge().soon(self._watch)
+
+    def _watch(self) -> None:
+        """Look again in a while whether what waits has begun. On the IO thread."""
+        with self._lock:
+            self._drop_begun()
+            self._watching = bool(self._waiting)
+            if self._waiting:
+                bridge().loop.call_later(BLOCKED, self._look, self._waiting[0])
+
+    def _drop_begun(self) -> None:
+        while self._waiting and self._waiting[0].begun:
+            self._waiting.popleft()
+
+    def _look(self, seen: _Start) -> None:
+        if not seen.begun:
+            self._stand_in()
+        self._watch()
+
+    def _stand_in(self) -> None:
+        """Start what waits in another loop, until the first one goes on."""
+        blocked = self._current
+        number = self._loops.index(blocked) + 1
+        if number == LOOPS:
+            return
+        log.warning(
+            "an async handler blocks the loop of all async handlers (%s): others start in another loop "
+            "meanwhile; use await asyncio.to_thread(...) for what blocks",
+            blocked.doing(),
+        )
+        with self._lock:
+            if number == len(self._loops):
+                self._loops.append(self._make(number))
+            self._current = self._loops[number]
+            for start in self._waiting:
+                self._current.soon(start)
+        blocked.soon(self._back, blocked)
+
+    def _back(self, free: Bridge) -> None:
+        with self._lock:
+            self._current = min(free, self._current, key=self._loops.index)
+
+
+class _Start:
+    """A call that is made once, by the loop that comes to it first."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._call: Callable[[], object] | None = call
+        self._lock = threading.Lock()
+
+    @property
+    def begun(self) -> bool:
+        return self._call is None
+
+    def __call__(self) -> None:
+        with self._lock:
+            call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
 class _Process:
     """What this process has one of; a forked child has none of it yet."""
 
     def __init__(self) -> None:
         self.bridge: Bridge | None = None
-        self.handlers: Bridge | None = None
+        self.handlers: Handlers | None = None
         self.making = threading.Lock()
 
 
@@ -209,11 +320,11 @@ def bridge() -> Bridge:
     return _process.bridge
 
 
-def handlers() -> Bridge:
-    """The thread of async handlers, started when it is first needed."""
+def handlers() -> Handlers:
+    """The threads of async handlers; the first is started when it is first needed."""
     if _process.handlers is None:
         with _process.making:
-            _process.handlers = _process.handlers or Bridge("happen_nb-handlers")
+            _process.handlers = _process.handlers or Handlers()
     return _process.handlers
 
 
@@ -259,6 +370,8 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
         result: T = end.value
         return result
     except BaseException as error:  # IPython takes 10 ms for each frame, and who reads it longer
+        hide(sys._getframe())
+        hide_all(error.__traceback__)
         raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one
 
 
@@ -266,9 +379,11 @@ async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in the caller's loop, as something to await."""
     _refuse_in_transform(work)
     io = bridge()
+    waited = False
     try:
         step: on_io[Any] = work.send(None)
         while True:
+            waited = True
             try:
                 answer = await io.wait_in_loop(step.work)
             except BaseException as error:
@@ -277,8 +392,12 @@ async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
                 step = work.send(answer)
     except StopIteration as end:
         result: T = end.value
+        if not waited:  # a loop that only awaits what is there already lets other tasks run, too
+            await asyncio.sleep(0)
         return result
     except BaseException as error:
+        hide(sys._getframe())
+        hide_all(error.__traceback__)
         raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one
 
 

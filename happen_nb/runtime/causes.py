@@ -1,30 +1,36 @@
 """What led to what: the event that is handled, or the commit that is watched, in this context.
 
-A context variable holds it, so tasks and ``asyncio.to_thread`` have it too; `inherit` sees to threads and
-executors, which do not hand contexts on by themselves before Python 3.14.
+A context variable holds it, so asyncio tasks and ``asyncio.to_thread`` have it too. Other threads start with
+an empty context: `carry` takes the cause there, and what nobody carries has none.
 """
 
 from __future__ import annotations
 
-import contextvars
+import asyncio
+import functools
+import inspect
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
+from contextlib import contextmanager, suppress
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
-from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 from happen_nb.model.commits import NO_ORIGIN, Origin
-from happen_nb.runtime.bridge import evaluating
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb.model.commits import CommitRecord, EventRecord
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 LONGEST_CHAIN = 1000
 """Causes, one after the other, before a chain counts as a loop."""
+
+
+_counting = threading.Lock()
 
 
 @dataclass(eq=False, slots=True)
@@ -53,21 +59,62 @@ class Scope:
     event: EventRecord | None = None
     waits: list[Any] = field(default_factory=list)
     abandoned: bool = False
+    _users: int = 0
+
+    def hold(self) -> None:
+        """Something begins to run in it."""
+        with _counting:
+            self._users += 1
+
+    def release(self, _: object = None) -> None:
+        """That has ended."""
+        with _counting:
+            self._users -= 1
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Something runs in it meanwhile."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
+
+    @property
+    def running(self) -> bool:
+        """Whether the handling has not ended, or tasks that it left run on, or what was carried from it.
+
+        A context may be kept for much longer, as by a thread that was started in it and works for others
+        since: such a context has no cause, rather than the wrong one.
+        """
+        return self._users > 0
 
 
 scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
-"""The handler or callback that runs in this context; None in a cell."""
+"""The handler or callback that this context was made in; None in a cell. Ask `current`: it may have ended."""
+
+
+def current() -> Scope | None:
+    """Return the handler or callback that runs in this context; None in a cell."""
+    found = scope.get()
+    return found if found is not None and found.running else None
+
+
+def path() -> tuple[str, ...]:
+    """Return the events whose handlers this is called in, directly or through others."""
+    running = current()
+    return () if running is None else running.origin.path
 
 
 def of_event(event: EventRecord, node: str, handler: str) -> Scope:
-    """The scope in which a node's handler handles an event."""
+    """Make the scope in which a node's handler handles an event."""
     correlation = event.correlation or event.id
     origin = event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
     return Scope(node, f'{handler}, handling "{event.type}"', origin, event)
 
 
 def of_commit(record: CommitRecord, callback: str) -> Scope:
-    """The scope in which a callback is called with a commit: its cause, and a path that is one longer."""
+    """Make the scope in which a callback is called with a commit: its path is one longer."""
     cause = record.origin
     mark = record.mark
     origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
@@ -75,69 +122,115 @@ def of_commit(record: CommitRecord, callback: str) -> Scope:
 
 
 def here() -> Origin:
-    """Where what is emitted or committed in this context comes from.
+    """Return where what is emitted or committed in this context comes from.
 
     Raises
     ------
     CausalLoopError
-        The chain of causes is too long to be anything but a loop.
+        The causal chain is too long to be anything but a loop.
     CancelledHandlingError
         The handling was cancelled.
     """
-    running = scope.get()
+    running = current()
     if running is None:
         return NO_ORIGIN
     if running.abandoned:
         raise CancelledHandlingError(
-            f'{running.what} of node "{running.node}" was cancelled: it changes nothing any more'
+            f'{running.what} of node "{running.node}" was cancelled: it cannot change anything any more'
         )
     if running.origin.depth > LONGEST_CHAIN:
         raise CausalLoopError(
-            f'{running.what} of node "{running.node}": a chain of more than {LONGEST_CHAIN:,} causes is cut '
-            "here; handlers that answer each other never end: make one of them stop"
+            f'{running.what} of node "{running.node}": a causal chain of more than {LONGEST_CHAIN:,} is cut '
+            "here; these handlers keep triggering each other: add a stopping condition"
         )
     return running.origin
 
 
-def inherit() -> None:
-    """Let threads and executors that handlers use know what they work for; done once."""
-    with _installing:
-        if getattr(threading.Thread.start, "_happen_nb", False):
-            return
-        threading.Thread.start = _with_scope(threading.Thread.start)  # type: ignore[method-assign,assignment]
-        ThreadPoolExecutor.submit = _with_context(ThreadPoolExecutor.submit)  # type: ignore[method-assign]
+def make_task(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+    context: Context | None = None,
+    **options: Any,
+) -> asyncio.Task[Any]:
+    """Make a task of the handlers' loop, which holds the scope that it runs in until it ends."""
+    context = copy_context() if context is None else context
+    task: asyncio.Task[Any] = asyncio.Task(
+        cast("Coroutine[Any, Any, Any]", work), loop=loop, context=context, **options
+    )
+    found = context.get(scope)
+    if found is not None and found.running:
+        found.hold()
+        task.add_done_callback(found.release, context=Context())
+    return task
 
 
-_installing = threading.Lock()
+def carry(function: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a function so that it runs with the cause of where it was wrapped, in whatever thread.
+
+    Events and commits have the handled event as their cause in the handler itself, in asyncio tasks, and in
+    ``asyncio.to_thread``. Other threads, pools and executors know nothing of the handler: what they emit has
+    no cause, unless the function that they run was carried there. Only the cause is; every other context
+    variable, and so the arithmetic context of `decimal`, is that of the thread.
+
+    Parameters
+    ----------
+    function : callable
+        A plain or async function.
+
+    Returns
+    -------
+    callable
+        Takes the same arguments and returns the same.
+
+    Raises
+    ------
+    TypeError
+        It is not callable, or a generator function, which runs only when somebody iterates over it.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> pool = ThreadPoolExecutor(1)
+    >>> @orders.on("order.placed")
+    ... def reserve(event):
+    ...     pool.submit(happen.carry(orders.broadcast), "stock.reserved").result()
+    >>> trace = orders.broadcast("order.placed").settle()
+    >>> [node.event.type for node in trace]
+    ['order.placed', 'stock.reserved']
+    """
+    if not callable(function):
+        raise TypeError(f"carry: {function!r} is not callable; give a function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
+            "function that iterates over it"
+        )
+    found = current()
+    if inspect.iscoroutinefunction(function):
+
+        async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with _in(found):
+                return await function(*args, **kwargs)
+
+        return cast("Callable[P, R]", functools.wraps(function)(carried_async))
+
+    def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+        with _in(found):
+            return function(*args, **kwargs)
+
+    return functools.update_wrapper(carried, function)
 
 
-def _with_scope(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    """A thread that a handler starts runs in the handler's context."""
-
-    @wraps(start)
-    def started(self: threading.Thread) -> None:
-        if scope.get() is not None:
-            context, run = _for_another_thread(), self.run
-            self.run = lambda: context.run(run)  # type: ignore[method-assign]
-        start(self)
-
-    started._happen_nb = True  # type: ignore[attr-defined]
-    return started
-
-
-def _with_context(submit: Callable[..., Any]) -> Callable[..., Any]:
-    """Work that is given to an executor runs in the context of who gave it, whatever thread takes it."""
-
-    @wraps(submit)
-    def submitted(self: ThreadPoolExecutor, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return submit(self, _for_another_thread().run, work, *args, **kwargs)
-
-    return submitted
-
-
-def _for_another_thread() -> contextvars.Context:
-    """A copy of this context outside of a transform, which is what its own thread does and no other."""
-    context = contextvars.copy_context()
-    if evaluating.get() is not None:
-        context.run(evaluating.set, None)
-    return context
+@contextmanager
+def _in(found: Scope | None) -> Iterator[None]:
+    """Have this context run in a scope, meanwhile."""
+    if found is not None:
+        found.hold()
+    token = scope.set(found)
+    try:
+        yield
+    finally:
+        if found is not None:
+            found.release()
+        with suppress(ValueError):  # a coroutine that is dropped is closed in another context
+            scope.reset(token)

@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
     from types import FrameType
+
+
+MODULE: Final = "module "
 
 
 class Cells:
@@ -29,13 +32,12 @@ class Cells:
         self._depth = 0
         self.run: object = None
         """The run of a cell that this is; None outside of cells."""
-        self._identified = False
         self._thread = threading.main_thread()
         self._hooked: Any = None
         self._followers: list[Callable[[int], object]] = []
         self._taken_off = 0
 
-    def begin(self, cell: str, *, identified: bool = False, request: str | None = None) -> None:
+    def begin(self, cell: str, *, request: str | None = None) -> None:
         """A run of `cell` begins, by a `request` of the front end: take off what its last run registered.
 
         A cell that a cell runs, as ``%%capture`` does, is a part of the outer one.
@@ -44,7 +46,7 @@ class Cells:
             self._depth += 1
             return
         self._taken_off = self._take_off(cell)
-        self._cell, self.run, self._identified = cell, object(), identified
+        self._cell, self.run = cell, object()
         self._request, self._depth = request, 1
 
     def end(self) -> None:
@@ -70,10 +72,12 @@ class Cells:
         """The run of a cell, or of a module's body, that this is; None elsewhere, and in other threads."""
         return self._place()[1]
 
-    @property
-    def identified(self) -> bool:
-        """Whether what registers is told apart from all else, and not by its source."""
-        return self._identified and _module_body() is None
+    def name(self) -> str:
+        """Name what `here` is, as a notebook does: ``In [3]``; empty where it is nothing."""
+        place, _ = self._place()
+        if place is None or place.startswith(MODULE):
+            return place or ""
+        return f"In [{getattr(shell(), 'execution_count', '?')}]"
 
     def register(self, stop: Callable[[], object]) -> None:
         """Call `stop` when the cell that runs now is run again."""
@@ -87,7 +91,7 @@ class Cells:
         body = _module_body()
         if body is not None:
             module: ModuleSpec = body.f_globals["__spec__"]
-            place = f"module {module.name}"
+            place = f"{MODULE}{module.name}"
             if self._modules.setdefault(place, module) is not module:  # a reload makes a new one
                 self._modules[place] = module
                 self._take_off(place)
@@ -121,7 +125,7 @@ class Cells:
     def _started(self, cell_id: str | None, source: str | None, request: dict[str, Any]) -> None:
         cell = cell_id or hashlib.sha256((source or "").encode()).hexdigest()
         id = request["header"]["msg_id"] if request else None
-        self.begin(cell, identified=bool(cell_id), request=id)
+        self.begin(cell, request=id)
 
 
 def _request(here: Any) -> dict[str, Any]:

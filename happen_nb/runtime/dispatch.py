@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError
 from happen_nb.journal import append, wire
 from happen_nb.journal.handlings import HANDLED_BYTES, MOST_HANDLINGS
-from happen_nb.runtime import causes, ending
+from happen_nb.runtime import causes, ending, output
 from happen_nb.runtime.activity import Activity
+from happen_nb.runtime.attempts import CLOSED, DELETED, UNREGISTERED
 from happen_nb.runtime.bridge import bridge
 from happen_nb.runtime.handling import Box, Delivery
 from happen_nb.runtime.mailbox import Mailbox, Workers
@@ -23,7 +24,7 @@ from happen_nb.runtime.waiting import Waiting
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from happen_nb.model.commits import EventRecord, HandledRecord, OwnerRecord
     from happen_nb.runtime.handling import Host
@@ -35,8 +36,10 @@ log = logging.getLogger("happen_nb")
 
 RECORD_EVERY = 0.02
 """Seconds at most between something was handled and that is stored."""
+NAME = 0.5
+"""Seconds that another process has to name its notebook."""
 LAST = 0.5
-"""Seconds at the end in which handlers that run may end."""
+"""Seconds at the end in which handlers that run may end, and as many in which those may that are stopped."""
 
 
 class Dispatch:
@@ -69,12 +72,13 @@ class Dispatch:
         self._done: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
+        self._spared: frozenset[str] = frozenset()
 
     # -- what is registered --------------------------------------------------------------------------
 
     def nodes(self) -> set[str]:
         """The nodes with handlers here."""
-        return {registration.node for registration in self.registrations}
+        return self.registrations.nodes()
 
     def patterns(self, node: str) -> tuple[str, ...]:
         """The patterns of a node's handlers here; predicates have none."""
@@ -83,7 +87,6 @@ class Dispatch:
 
     async def add(self, registration: Registration, deadline: float) -> OwnerRecord | None:
         """Register a handler, and own its node from here on; returns the owner before, if it was another."""
-        causes.inherit()
         self.registrations.add(registration)
         try:
             return await self.owners.claim(registration.node, deadline)
@@ -91,19 +94,62 @@ class Dispatch:
             self.registrations.remove(registration)
             raise
 
-    def deleted(self, node: str) -> None:
-        """The node was deleted: its handlers are gone with it, before the next event is taken."""
-        self._take_off(node)
+    def remove(self, registration: Registration) -> bool:
+        """Unregister a handler; False if it was. What waits to be repeated by it is not. From any thread.
+
+        What it handles at the moment comes to its end.
+        """
+        removed = self.registrations.remove(registration)
+        box = self._boxes.get(registration.node)
+        if box is not None:
+            for attempt in list(box.waiting):
+                if attempt.registration is registration:
+                    attempt.stop(UNREGISTERED)
+        if removed:
+            bridge().soon(self.owners.renew, registration.node)
+        return removed
+
+    def stop(self, node: str, of: Callable[[Registration], bool]) -> bool:
+        """Stop handlers of a node that run; whether any did. From any thread.
+
+        The one that this is called in, and those that it is called by, go on.
+        """
+        return self._stop(node, of, UNREGISTERED, causes.path())
+
+    def _stop(self, node: str, of: Callable[[Registration], bool], why: str, spare: Container[str]) -> bool:
+        box = self._boxes.get(node)
+        return box is not None and box.stop(
+            why, lambda each: of(each.registration) and each.delivery.event.id not in spare
+        )
+
+    def deleted(self, node: str, path: Container[str] = ()) -> None:
+        """The node was deleted: its handlers are gone with it, before the next event is taken.
+
+        Those that it was deleted by, whose events are on the path, come to their end.
+        """
+        self._unregister(node)
+        self._stop(node, lambda _: True, DELETED, path)
         self.session.background(self._let_go(node))
 
-    async def forget(self, node: str) -> None:
-        """Take off a node's handlers, and let nobody own it."""
-        self._take_off(node)
+    async def forget(self, node: str, path: Container[str]) -> None:
+        """Unregister a node's handlers, and let nobody own it; those on the path come to their end."""
+        self._unregister(node)
+        self._stop(node, lambda _: True, DELETED, path)
         await self._let_go(node)
 
-    def _take_off(self, node: str) -> None:
+    def _unregister(self, node: str) -> None:
         for registration in self.registrations.of(node):
-            self.registrations.remove(registration)
+            self.remove(registration)
+
+    def spare(self, path: Iterable[str]) -> None:
+        """Let what handles these events go on when the space is cleared, since it is what clears it."""
+        self._spared = frozenset(path)
+
+    def cleared(self, position: int) -> None:
+        """The space was cleared: what is left to do of events before that is not done. On the IO thread."""
+        for box in self._boxes.values():
+            box.drop("the space was cleared", position, self._spared)
+        self._spared = frozenset()
 
     async def _let_go(self, node: str) -> None:
         try:
@@ -273,33 +319,49 @@ class Dispatch:
         for line in list(self.lines):
             line.end_with_space()
             await line.ended(LAST)
-        if self.owners.leaving or not self.session.connection.connected:
+        if self.owners.leaving:
             return
+        for box in self._boxes.values():
+            box.mailbox.clear()
+            for attempt in list(box.waiting):
+                attempt.stop(CLOSED)
+        if self.session.connection.connected:
+            await self.owners.release_all(1.0)
+        self.owners.leaving = True
+        await self._ended(LAST)
+        for node in self._boxes:
+            self._stop(node, lambda _: True, CLOSED, ())
+        await self._ended(LAST)
+        if self.session.connection.connected:
+            await self.flush()
+
+    async def _ended(self, seconds: float) -> None:
+        """Give what runs time to end."""
+        deadline = time.monotonic() + seconds
         mailboxes = [box.mailbox for box in self._boxes.values()]
-        for mailbox in mailboxes:
-            mailbox.clear()
-        await self.owners.release_all(1.0)
-        deadline = time.monotonic() + LAST
         while any(each.running for each in mailboxes) and time.monotonic() < deadline:  # noqa: ASYNC110 - threads
             await asyncio.sleep(RECORD_EVERY)
-        await self.flush()
 
-    def stop(self, why: Exception) -> None:
+    def end(self, why: Exception) -> None:
         """Nothing comes any more."""
         self.answers.close(why)
 
     def lost(self, node: str, owner: OwnerRecord) -> None:
-        """Another process took a node over."""
-        self.host.lost(node, owner)
+        """Another process acquired a node: say so, and which one it is."""
+        self.session.background(self._lost(node, owner))
+
+    async def _lost(self, node: str, owner: OwnerRecord) -> None:
+        answer = await self.session.ask(owner.incarnation or "", {}, NAME)
+        self.host.lost(node, owner, answer or {})
 
     async def live(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what is going on here."""
         if "events" in question:
-            answer = {"position": self.session.position, "open": self.open(question["events"])}
+            position, left = self.session.position, self.open(question["events"])
             await self.flush()  # last: what is not open any more is stored when the other one reads it
-            return answer
+            return {"position": position, "open": left, "by": self.session.incarnation}
         if question.get("awaited"):
             self.waiting.awaited(question["send"])
         if "send" in question or "cancel" in question:
             return self.answers.live(question)
-        return {"waiters": self.owners.asked_by(question.get("from", ""))}
+        return {"waiters": self.owners.asked_by(question.get("from", "")), "notebook": output.notebook()}

@@ -25,5 +25,8 @@ def begun() -> bool:
 
 def explains(error: BaseException) -> bool:
     """Whether an error is what the end leads to: executors refuse as soon as the main thread is through."""
-    refused = isinstance(error, RuntimeError) and str(error).startswith("cannot schedule new futures after")
-    return begun() or (refused and getattr(executors, "_shutdown", False))
+    if begun():
+        return True
+    if type(error) is not RuntimeError or not getattr(executors, "_shutdown", False):
+        return False
+    return str(error).startswith("cannot schedule new futures after")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb.journal.wire import Clear
 from happen_nb.model.commits import CommitRecord, EventRecord, OwnerRecord
 from happen_nb.runtime.bridge import within
+from happen_nb.runtime.tracebacks import fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,12 +62,13 @@ class Feed:
                 self.dispatch.owners.apply(item)
             elif isinstance(item, Clear):
                 self.dispatch.owners.reset(item.owners)
+                self.dispatch.cleared(sequence)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._tell(item)
         elif isinstance(item, CommitRecord):
             if item.deleted and item.id is not None and self.dispatch is not None:
-                self.dispatch.deleted(item.node)
+                self.dispatch.deleted(item.node, item.origin.path)
             for event in item.events:
                 self._tell(event)
 
@@ -117,7 +119,7 @@ class Feed:
         futures += [awaited.future for waiting in self._expected.values() for awaited in waiting]
         for future in futures:
             if not future.done():
-                future.set_exception(why)
+                future.set_exception(fresh(why))
 
     def _tell(self, event: EventRecord) -> None:
         if self.dispatch is not None:

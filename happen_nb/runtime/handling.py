@@ -1,4 +1,4 @@
-"""One event at one node: which handlers take it, step by step, and what becomes of it.
+"""One event at one node: which handlers handle it, and how that ends.
 
 A `Delivery` waits in the node's mailbox. When its turn comes each handler that accepts the event makes an
 `Attempt`; one that raises may be repeated later, while the node goes on with other events.
@@ -6,66 +6,51 @@ A `Delivery` waits in the node's mailbox. When its turn comes each handler that 
 
 from __future__ import annotations
 
-import asyncio
-import inspect
+import logging
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from happen_nb.errors import CausalLoopError, FrozenStateError, HandlerError, NoHandlerError
+from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 from happen_nb.model.commits import HandledRecord
-from happen_nb.model.transforms import takes_second
-from happen_nb.runtime import causes, ending
-from happen_nb.runtime.bridge import bridge
-from happen_nb.runtime.runs import Run, on_loop
-from happen_nb.runtime.tracebacks import told
+from happen_nb.model.texts import said_by
+from happen_nb.runtime.attempts import CLOSED, UNREGISTERED, Attempt
 
 if TYPE_CHECKING:
     import contextvars
+    from collections.abc import Callable, Container, Mapping
 
     from happen_nb.model.commits import EventRecord, OwnerRecord
     from happen_nb.runtime.activity import Activity
     from happen_nb.runtime.mailbox import Mailbox, Pending, Workers
     from happen_nb.runtime.registrations import Registration, Registrations
     from happen_nb.runtime.replies import Answer
+    from happen_nb.runtime.tracebacks import Trouble
 
-LONGEST_TEXT = 10_000
-"""Characters of an error's text that are kept in the journal."""
+log = logging.getLogger("happen_nb")
 
-
-class Result:
-    """What an async generator gives as its result: ``yield happen.Result(value)``.
-
-    Attributes
-    ----------
-    value : object
-        Anything with a JSON form.
-    """
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
+LONG: Final = 1.0
+"""Seconds after which a handler that runs is named."""
 
 
 class Host(Protocol):
     """What the facade gives handlers, and is told."""
 
     def event(self, record: EventRecord) -> Any:
-        """The event that a handler is called with."""
+        """Make the event that a handler is called with."""
 
     def context(self, node: str, event: Any) -> Any:
-        """The context that a handler is called with; its ``attempt`` is set before each call."""
+        """Make the context that a handler is called with; its ``attempt`` is set before each call."""
 
     def reply(self, value: Any) -> Any:
-        """What is replied where a handler returns `value`."""
+        """Return what is replied where a handler returns `value`."""
 
-    def failed(self, attempt: Attempt, error: BaseException) -> None:
+    def failed(self, attempt: Attempt, trouble: Trouble) -> None:
         """A handler has raised for the last time."""
 
-    def lost(self, node: str, owner: OwnerRecord) -> None:
-        """Another process handles a node's events from here on."""
+    def lost(self, node: str, owner: OwnerRecord, answer: Mapping[str, Any]) -> None:
+        """Another process handles a node's events from here on; `answer` is what it says of itself."""
 
 
 class Box:
@@ -78,12 +63,30 @@ class Box:
         """What has not begun."""
         self.open: dict[Delivery, None] = {}
         """What has not ended."""
+        self.waiting: dict[Attempt, None] = {}
+        """What has failed and waits to be repeated."""
         self.current: Attempt | None = None
 
     def busy(self) -> tuple[float, int]:
         """Seconds for which it has handled the current event, and how many wait."""
         current = self.current
         return (0.0 if current is None else time.monotonic() - current.began), len(self.queued)
+
+    def stop(self, why: str, of: Callable[[Attempt], bool]) -> bool:
+        """Stop those attempts that run or wait to be repeated; whether there were any. From any thread."""
+        current = self.current
+        attempts = [*list(self.waiting), *([] if current is None else [current])]
+        found = [attempt for attempt in attempts if of(attempt)]
+        for attempt in found:
+            attempt.stop(why)
+        return bool(found)
+
+    def drop(self, why: str, before: int, spare: Container[str]) -> None:
+        """Cancel all that is not done of events stored before a position: they are gone. From any thread."""
+        for delivery in list(self.open):
+            if delivery.event.sequence < before and delivery.event.id not in spare:
+                delivery.forgotten = True
+                delivery.cancel(why)
 
 
 class Desk(Protocol):
@@ -96,10 +99,6 @@ class Desk(Protocol):
 
     def handled(self, record: HandledRecord) -> None:
         """Something was handled."""
-
-
-class Cancelled(BaseException):
-    """A generator was stopped; never seen by a handler."""
 
 
 class Delivery:
@@ -132,98 +131,158 @@ class Delivery:
         self.event = event
         self.answer = answer
         self.cancelled = False
+        self.forgotten = False
+        """Whether the event is stored no more, and neither is what becomes of it."""
         self.awaited = False
         """Whether a handler, here or elsewhere, waits for the reply."""
         self.ended = False
+        self.trouble: Trouble | None = None
+        """What the first handler that failed has raised."""
         self.on_end: Callable[[BaseException | None], None] | None = None
         """Called at the end, with the error if a handler has failed."""
         self._candidates = candidates
         self._context = context
         self._attempts: list[Attempt] = []
+        self._round = 0
         self._left = 0
-        self._error: BaseException | None = None
+        self._refused: Exception | None = None
+        self._lock = threading.Lock()
         self._token = desk.activity.begin(event.correlation or event.id, self._describe)
         box.queued[self] = box.open[self] = None
 
     def _describe(self) -> str:
-        return f'node "{self.box.name}" handling "{self.event.type}"'
+        what = f'node "{self.box.name}" handling "{self.event.type}"'
+        current = self.box.current
+        if current is None or current.delivery is not self or time.monotonic() - current.began < LONG:
+            return what
+        name = current.registration.name
+        return f'{what} (in {name}; node.off("{current.registration.pattern.text}") stops it)'
+
+    # -- its turn ------------------------------------------------------------------------------------
 
     def begin(self) -> Pending | None:
         """Its turn has come: let each handler that accepts it begin."""
+        try:
+            return self._begin()
+        except BaseException as broken:
+            self.break_off(broken)
+            return None
+
+    def _begin(self) -> Pending | None:
         self.box.queued.pop(self, None)
         if self.cancelled or self.ended:
             self._end()
             return None
-        present = [registration for registration in self._candidates if registration.active]
-        if not present:
-            matching = self.desk.registrations.candidates(self.event.type, self.box.name)
-            present = matching.get(self.box.name, [])
+        self._round += 1
+        begun, attempts = self._round, []
         with suppress(FrozenStateError):  # restored: whoever changed it in place got that error, or ended
             self.event.check()
         event = self.desk.host.event(self.event)
-        for registration in present:
-            if self._accepts(registration, event):
-                self._attempts.append(Attempt(self, registration, event, self._context_of(registration)))
-        self._left = len(self._attempts)
-        if not self._attempts:
+        for registration in self._present():
+            attempt = Attempt(self, registration, event, self._context_of(registration))
+            if attempt.accepts():
+                attempts.append(attempt)
+            if self.ended or self._round != begun:  # it was abandoned in a filter that did not end
+                return None
+        self._attempts = attempts
+        self._left = len(attempts)
+        if not attempts:
             self._nobody()
             return None
-        first, *others = self._attempts
+        first, *others = attempts
         if others:
             self.box.mailbox.put_first([attempt.start for attempt in others])
         return first.start()
 
-    def _accepts(self, registration: Registration, event: Any) -> bool:
-        asked = registration.pattern.predicate, registration.where
-        if asked == (None, None):
-            return True
-        context = self._context_of(registration)
-        try:
-            if not context.run(registration.pattern.matches, self.event.type):
-                return False
-            accepted = registration.where is None or bool(context.run(registration.where, event))
-        except BaseException as error:
-            failed = Attempt(self, registration, event, context)
-            context.run(failed.fail, error)
-            return False
-        if not accepted:
-            self.desk.handled(HandledRecord(self.event.id, self.box.name, registration.name, "refused"))
-        return accepted
+    def _present(self) -> list[Registration]:
+        present = [registration for registration in self._candidates if registration.active]
+        if present:
+            return present
+        return self.desk.registrations.candidates(self.event.type, self.box.name).get(self.box.name, [])
 
     def _context_of(self, registration: Registration) -> contextvars.Context:
         return (self._context or registration.context).copy()
 
+    def begin_again(self) -> None:
+        """A filter was abandoned: let the other handlers begin."""
+        self._round += 1
+        if self.cancelled:
+            self._end()
+        else:
+            self.box.mailbox.put_first([self.begin])
+
     def _nobody(self) -> None:
+        if self.trouble is None:
+            self._refused = NoHandlerError(
+                f'send: no handler of node "{self.box.name}" accepts this "{self.event.type}" (where)'
+            )
+        if self.answer is not None:
+            self.answer.refuse(self._refused or _remote(self.box.name, self.event, self.trouble))
+        self._end()
+
+    # -- how it ends ---------------------------------------------------------------------------------
+
+    def replies(self, attempt: Attempt) -> bool:
+        """Whether this is the handler that replies."""
+        return bool(self._attempts) and attempt is self._attempts[0]
+
+    def fails(self, trouble: Trouble) -> None:
+        """One handler has raised for the last time."""
+        self.trouble = self.trouble or (trouble if self.on_end is not None else trouble.kept())
+
+    def attempt_ended(self, attempt: Attempt, outcome: str, value: Any, trouble: Trouble | None) -> None:
+        """One handler is through with it, after the last of its attempts."""
+        with self._lock:
+            self._left -= 1
+            left = self._left
+        if outcome == "cancelled":
+            self._refused = self._refused or self._stopped(attempt)
+        if self.answer is not None and self.replies(attempt) and not self.cancelled:
+            if outcome == "done":
+                self.answer.finish(value)
+            elif trouble is None:
+                if attempt.why != CLOSED:  # who waits is told so of the space
+                    self.answer.refuse(self._stopped(attempt))
+            elif attempt.unconverted and isinstance(trouble.error, Exception):
+                self.answer.refuse(trouble.error)
+            else:
+                self.answer.refuse(_remote(self.box.name, self.event, trouble))
+        if not left:
+            self._end()
+
+    def _stopped(self, attempt: Attempt) -> HandlerError:
+        why = attempt.why or UNREGISTERED
+        text = f'the handler of "{self.event.type}" at node "{self.box.name}" was stopped: {why}'
+        return HandlerError(text, node=self.box.name)
+
+    def break_off(self, broken: BaseException) -> None:
+        """Something went wrong that is no handler's: it ends here, so that the node goes on."""
+        log.error('node "%s" handling "%s"', self.box.name, self.event.type, exc_info=broken)
         if self.answer is not None:
             self.answer.refuse(
-                _remote(self.box.name, self.event, self._error)
-                if self._error
-                else NoHandlerError(
-                    f'send: no handler of node "{self.box.name}" accepts this "{self.event.type}" (where)'
+                HandlerError(
+                    f'the handling of "{self.event.type}" at node "{self.box.name}" broke off: '
+                    f"{said_by(broken)}",
+                    node=self.box.name,
                 )
             )
         self._end()
 
-    def attempt_ended(self, attempt: Attempt, value: Any, error: BaseException | None) -> None:
-        """One handler is through with it, after the last of its attempts."""
-        self._left -= 1
-        self._error = self._error or error
-        if attempt is self._attempts[0] and self.answer is not None and not self.cancelled:
-            if error is None:
-                self.answer.finish(self.desk.host.reply(value))
-            else:
-                self.answer.fail(_remote(self.box.name, self.event, error))
-        if not self._left:
-            self._end()
-
     def _end(self) -> None:
-        if self.ended:
-            return
-        self.ended = True
+        with self._lock:
+            if self.ended:
+                return
+            self.ended = True
         self.box.open.pop(self, None)
-        if self.on_end is not None:
-            self.on_end(self._error)
-        self.desk.activity.end(self._token)
+        try:
+            if self.on_end is not None:
+                self.on_end(self._refused if self.trouble is None else self.trouble.again())
+        finally:
+            self.trouble = None if self.trouble is None else self.trouble.kept()
+            self._attempts, self._context = [], None  # the answer is kept for a while, and not all of this
+            if self.answer is not None:
+                self.answer.delivery = None
+            self.desk.activity.end(self._token)
 
     def refuse(self, error: Exception) -> None:
         """Do not handle it at all. On the IO thread, before it began."""
@@ -231,191 +290,35 @@ class Delivery:
         if self.answer is not None:
             self.answer.refuse(error)
         self._not_begun("failed", error)
-        self._error = error
+        self._refused = error
         self._end()
 
-    def cancel(self) -> None:
+    def cancel(self, why: str) -> None:
         """Stop what can be stopped: at the next await or yield; a plain handler goes on without effect."""
         self.cancelled = True
-        current = self.box.current
-        if current is not None and current.delivery is self:
-            current.cancel()
-        elif self in self.box.queued:
-            self.box.queued.pop(self, None)
+        if self.box.queued.pop(self, False) is None:
             self._not_begun("cancelled", None)
             self._end()
+        self.box.stop(why, lambda attempt: attempt.delivery is self)
 
     def _not_begun(self, outcome: str, error: Exception | None) -> None:
-        """Keep what became of it, so that it does not count as unhandled."""
+        """Record why it did not begin, so that it does not count as unhandled."""
         name = self._candidates[0].name if self._candidates else ""
-        text = None if error is None else _said(error)
-        self.desk.handled(HandledRecord(self.event.id, self.box.name, name, outcome, error=text))
+        self.record(name, outcome, None if error is None else said_by(error), 0.0, 1)
 
-
-class Attempt:
-    """One handler and one event: called, perhaps called again, with one context for all its steps."""
-
-    def __init__(
-        self, delivery: Delivery, registration: Registration, event: Any, context: contextvars.Context
-    ) -> None:
-        self.delivery = delivery
-        self.registration = registration
-        self.event = event
-        self.number = 0
-        self.began = 0.0
-        self.scope = causes.of_event(delivery.event, delivery.box.name, registration.name)
-        self._context = context
-        self._given = delivery.desk.host.context(delivery.box.name, event)
-        self._step: Any = registration.handler
-        self._spent = 0.0
-        self._run: Run | None = None
-        self._generating = False
-        context.run(causes.scope.set, self.scope)
-
-    def start(self) -> Pending | None:
-        """Call the handler, or go on with the step that failed."""
-        if self.delivery.cancelled:  # while another handler ran, or before it was to be repeated
-            self._through("cancelled", None, asyncio.CancelledError())
-            return None
-        self.number += 1
-        self._given.attempt = self.number
-        self.began = time.monotonic()
-        self.delivery.box.current = self
-        self._run = Run(self._attempt(), self._context, self.delivery.desk.workers)
-        return self._run.start()
-
-    async def _attempt(self) -> None:
-        value, error = None, None
-        try:
-            value = await self._steps()
-            self.delivery.event.check()
-        except BaseException as raised:
-            error = raised
-        if self.delivery.box.current is self:
-            self.delivery.box.current = None
-        self._spent += time.monotonic() - self.began
-        if self.scope.abandoned or (error is not None and ending.explains(error)):
-            return
-        if error is None:
-            self._through("done", value, None)
-        elif self.delivery.cancelled and isinstance(error, Cancelled | asyncio.CancelledError):
-            self._through("cancelled", None, error)
-        elif self.number <= self.registration.retries and not isinstance(error, CausalLoopError):
-            pause = self.registration.backoff * 2 ** (self.number - 1)
-            bridge().soon(bridge().loop.call_later, pause, self._again)
-        else:
-            self.fail(error)
-            self.delivery.attempt_ended(self, None, error)
-
-    def _again(self) -> None:
-        self.delivery.box.mailbox.put_first([self.start])
-
-    def fail(self, error: BaseException) -> None:
-        """It has raised for the last time."""
-        self.delivery._error = error
-        self._record("failed", _said(error))
-        self.delivery.desk.host.failed(self, error)
-
-    def _through(self, outcome: str, value: Any, error: BaseException | None) -> None:
-        self._record(outcome, None)
-        self.delivery.attempt_ended(self, value, error)
-
-    def _record(self, outcome: str, error: str | None) -> None:
-        self.delivery.desk.handled(
-            HandledRecord(
-                self.delivery.event.id,
-                self.delivery.box.name,
-                self.registration.name,
-                outcome,
-                self._spent,
-                error,
-                max(1, self.number),
+    def record(self, handler: str, outcome: str, error: str | None, seconds: float, attempts: int) -> None:
+        """Keep what a handler did with it."""
+        if not self.forgotten:
+            self.desk.handled(
+                HandledRecord(self.event.id, self.box.name, handler, outcome, seconds, error, attempts)
             )
-        )
-
-    # -- the steps -----------------------------------------------------------------------------------
-
-    async def _steps(self) -> Any:
-        while True:
-            result: Any = self._called()
-            if result is None:
-                return None
-            if inspect.isawaitable(result):
-                result = await on_loop(_awaited(result))
-            elif isinstance(result, Generator):
-                result = self._iterate(result)
-            elif isinstance(result, AsyncGenerator):
-                result = await on_loop(self._aiterate(result))
-            if not callable(result):
-                return result
-            self._step = result
-
-    def _called(self) -> Any:
-        second = takes_second(self._step, "context")
-        if second == "none":
-            return self._step(self.event)
-        if second == "positional":
-            return self._step(self.event, self._given)
-        return self._step(self.event, context=self._given)
-
-    def _iterate(self, generator: Generator[Any, None, Any]) -> Any:
-        self._generating = True
-        try:
-            while True:
-                if self.delivery.cancelled:
-                    generator.close()
-                    raise Cancelled
-                self._progress(next(generator))
-        except StopIteration as end:
-            return end.value
-        finally:
-            self._generating = False
-
-    async def _aiterate(self, generator: AsyncGenerator[Any, None]) -> Any:
-        result = None
-        try:
-            async for value in generator:
-                if isinstance(value, Result):
-                    result = value.value
-                    break
-                self._progress(value)
-        finally:
-            await generator.aclose()
-        return result
-
-    def _progress(self, value: Any) -> None:
-        if self.delivery.answer is not None:
-            self.delivery.answer.progress(value)
-
-    def cancel(self) -> None:
-        """Stop it where it can be stopped."""
-        if self._generating or (self._run is not None and self._run.cancel_task()):
-            return
-        self.scope.abandoned = True
-        self.delivery.box.current = None
-        self._record("cancelled", None)
-        self.delivery._end()
-        self.delivery.box.mailbox.abandon()
 
 
-async def _awaited(result: Any) -> Any:
-    return await result
-
-
-def _said(error: BaseException) -> str:
-    """Its type and text, as far as there is one and it is not endless."""
-    try:
-        text = error.args[0] if isinstance(error, HandlerError) else str(error)  # its traceback is told once
-    except Exception:
-        text = "(its text cannot be had)"
-    return f"{type(error).__name__}: {text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + '...'}"
-
-
-def _remote(node: str, event: EventRecord, error: BaseException) -> HandlerError:
-    text = _said(error)
+def _remote(node: str, event: EventRecord, trouble: Trouble | None) -> HandlerError:
+    assert trouble is not None
     return HandlerError(
-        f'the handler of "{event.type}" at node "{node}" raised {text}',
+        f'the handler of "{event.type}" at node "{node}" raised {trouble.said}',
         node=node,
-        error=text,
-        remote_traceback=told(error),
+        error=trouble.said,
+        remote_traceback=trouble.trace,
     )

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from happen_nb.runtime import ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-IDLE = 5.0
+log = logging.getLogger("happen_nb")
+
+IDLE: Final = 5.0
 """Seconds after which a thread without work ends."""
-THREADS = 64
+THREADS: Final = 64
 """Threads that may work at once; those that wait in a call of ours do not count."""
+MORE: Final = 1024
+"""Threads that there may be once all of them have been blocked for a while."""
+STUCK: Final = 0.1
+"""Seconds without an idle thread after which there are more of them."""
 
 
 class Workers:
-    """Threads that are there while there is work: an idle one is used again, else one more starts."""
+    """Threads that are there while there is work: an idle one is used again, else one more starts.
+
+    If all of them are blocked outside of the library, more start: nothing waits for ever behind a handler
+    that it has nothing to do with.
+    """
 
     def __init__(self) -> None:
         self._work: deque[Callable[[], None]] = deque()
@@ -29,9 +40,12 @@ class Workers:
         self._idle = 0
         self._threads = 0
         self._blocked = 0
+        self._begun = 0
+        self._limit = THREADS
+        self._growing = False
 
     def submit(self, work: Callable[[], None]) -> None:
-        """Run `work` soon on a thread of the pool; it must not raise."""
+        """Run `work` soon on a thread of the pool."""
         with self._changed:
             self._work.append(work)
             self._provide()
@@ -40,18 +54,44 @@ class Workers:
         """See to a thread for what waits, as far as there may be one more."""
         if self._idle >= len(self._work):
             self._changed.notify()
-        elif self._threads - self._blocked < THREADS and not ending.begun():
-            self._start_thread()
+        elif self._threads - self._blocked < self._limit:
+            self._add()
+        elif not self._growing and self._limit < MORE and not ending.begun():
+            self._growing = True
+            _start(self._grow, "happen_nb-workers")
 
-    def _start_thread(self) -> None:
-        thread = threading.Thread(target=self._run, name="happen_nb-worker", daemon=True)
+    def _add(self) -> None:
+        if ending.begun():
+            return
         try:
-            contextvars.Context().run(thread.start)  # it works for many: it has no context of its own
-        except RuntimeError:
+            _start(self._run, "happen_nb-worker")
+        except RuntimeError as refused:  # the system has no more threads: those that are there go on
             if not ending.begun():  # else the end has begun since we looked, and nothing starts any more
-                raise
+                log.warning("no more threads for handlers: %s", refused)
         else:
             self._threads += 1
+
+    def _grow(self) -> None:
+        """Add threads as long as work waits and none of them takes any."""
+        with self._changed:
+            while self._work and self._limit < MORE:
+                begun = self._begun
+                self._changed.wait_for(lambda: not self._work, STUCK)
+                if self._work and begun == self._begun and not self._idle:
+                    self._add_more()
+            self._growing = False
+
+    def _add_more(self) -> None:
+        if self._limit == THREADS:
+            log.warning(
+                "%d handlers or callbacks block their threads, and others wait: more threads start; "
+                "wait in async handlers, by await, where many wait at once",
+                self._threads - self._blocked,
+            )
+        more = min(THREADS, len(self._work), MORE - self._limit)
+        self._limit += more
+        for _ in range(more):
+            self._add()
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
@@ -69,7 +109,10 @@ class Workers:
     def _run(self) -> None:
         _local.workers = self
         while (work := self._next()) is not None:
-            work()
+            try:
+                work()
+            except BaseException:  # it is the library's: a handler's own is a failure
+                log.exception("in %r", work)
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
@@ -78,9 +121,18 @@ class Workers:
                 if not self._work and not self._changed.wait_for(lambda: bool(self._work), IDLE):
                     self._threads -= 1
                     return None
-                return None if ending.begun() else self._work.popleft()
+                if ending.begun():
+                    return None
+                self._begun += 1
+                return self._work.popleft()
             finally:
                 self._idle -= 1
+
+
+def _start(run: Callable[[], None], name: str) -> None:
+    """Start a thread that works for many, and so has no context of its own."""
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    contextvars.Context().run(thread.start)
 
 
 class _Local(threading.local):
@@ -103,7 +155,7 @@ class Pending(Protocol):
 
 
 Work = Callable[[], Pending | None]
-"""Something to do; what it returns, if anything, still has to end. It must not raise."""
+"""Something to do; what it returns, if anything, still has to end. What it raises is logged."""
 
 
 class Mailbox:
@@ -162,9 +214,12 @@ class Mailbox:
 
     def _drain(self, turn: int) -> None:
         while (work := self._next(turn)) is not None:
-            rest = work()
-            if rest is not None and rest.then(lambda: self._drain(turn)):
-                return
+            try:
+                rest = work()
+                if rest is not None and rest.then(lambda: self._drain(turn)):
+                    return
+            except BaseException:  # one that breaks does not stop the next
+                log.exception("in %r", work)
 
     def _next(self, turn: int) -> Work | None:
         with self._lock:

@@ -7,7 +7,10 @@ in a copy of it, writes under that cell, whichever thread it is and whatever oth
 from __future__ import annotations
 
 import contextvars
+import os
+import sys
 import threading
+from pathlib import Path
 
 from happen_nb.runtime import causes
 from happen_nb.runtime.cells import shell
@@ -21,7 +24,7 @@ def causing() -> contextvars.Context | None:
     """
     context = contextvars.copy_context()
     kernel = shell()
-    if causes.scope.get() is not None or not hasattr(kernel, "set_thread_parent"):
+    if causes.current() is not None or not hasattr(kernel, "set_thread_parent"):
         return context  # that of a handler is right already
     parent = kernel.get_parent()
     if parent and parent["header"]["msg_type"] != "execute_request":
@@ -36,3 +39,14 @@ def run() -> str | None:
     kernel = shell()
     parent = kernel.get_parent() if hasattr(kernel, "get_parent") else None
     return str(parent["header"]["msg_id"]) if parent else None
+
+
+def notice(text: str) -> None:
+    """Write a line of news: where a notebook shows it as plain output, else to stderr."""
+    stream = sys.stderr if shell() is None else sys.stdout
+    stream.write(f"{text}\n")
+
+
+def notebook() -> str:
+    """Name the notebook of this process, if the front end says which it is."""
+    return Path(os.environ.get("JPY_SESSION_NAME", "")).name

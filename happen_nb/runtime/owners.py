@@ -108,7 +108,7 @@ class Owners:
         self._owners = kept | {owner.node: owner for owner in owners}
         for node in self._wanted.nodes():
             if self.is_ours(node) and self._owners[node].patterns != self._wanted.patterns(node):
-                self._renew(node)  # a clear carried the owner, but not all of its patterns
+                self.renew(node)  # a clear carried the owner, but not all of its patterns
         self._keep()
 
     def apply(self, owner: OwnerRecord) -> None:
@@ -143,7 +143,7 @@ class Owners:
             before = self._owners.get(node)
             if await self._store(node, before, self._mine(node), deadline):
                 return before
-        self._renew(node)
+        self.renew(node)
         return None
 
     def _mine(self, node: str) -> OwnerRecord:
@@ -178,9 +178,9 @@ class Owners:
         except HappenError as error:
             log.debug('old owners of "%s": %s', node, error)
 
-    def _renew(self, node: str) -> None:
+    def renew(self, node: str) -> None:
         """Store the patterns of our handlers, soon: others name them where nobody handles an event."""
-        if node not in self._renewing:
+        if node not in self._renewing and self.is_ours(node) and not self.leaving:
             self._renewing.add(node)
             self._session.background(self._renewed(node))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 import threading
 from dataclasses import dataclass, field
 from itertools import count
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.model.patterns import PatternIndex
@@ -13,6 +15,7 @@ from happen_nb.model.transforms import Second, takes_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from importlib.machinery import ModuleSpec
 
     from happen_nb.model.patterns import Pattern
 
@@ -34,6 +37,10 @@ class Registration:
         Seconds before the first of these times; each next one waits twice as long.
     run : object, optional
         The run of the cell that registered it.
+    place : str, optional
+        That run as a notice names it: ``In [3]``.
+    keep : bool
+        Whether it stays beside the same function that another cell registers.
     """
 
     node: str
@@ -43,19 +50,54 @@ class Registration:
     retries: int = 0
     backoff: float = 0.5
     run: object = None
+    place: str = ""
+    keep: bool = False
     active: bool = True
     number: int = 0
     """How many were registered before it."""
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    name: str = field(init=False)
+    """The function's name."""
+    _spec: ModuleSpec | None = field(init=False)
 
-    @property
-    def name(self) -> str:
-        """The function's name."""
-        return str(getattr(self.handler, "__qualname__", None) or type(self.handler).__qualname__)
+    def __post_init__(self) -> None:
+        self.name = str(getattr(self.handler, "__qualname__", None) or type(self.handler).__qualname__)
+        self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
 
     def second(self) -> Second:
         """How the handler takes its context, if it does."""
         return takes_second(self.handler, "context")
+
+    def current(self) -> Callable[..., Any]:
+        """Return the handler, or what has its name now if its module was reloaded.
+
+        IPython's autoreload puts the new code into the old function, but cannot renew a wrapped one.
+        """
+        if self._spec is not None and _spec_of(self.handler) is not self._spec:
+            found: Callable[..., Any] | None = _found_by_name(self.handler)
+            if callable(found):
+                return found
+        return self.handler
+
+
+def _spec_of(function: object) -> ModuleSpec | None:
+    """What a module was loaded from: a reload makes a new one. Cells and scripts have none."""
+    module = sys.modules.get(str(getattr(function, "__module__", None)))
+    return getattr(module, "__spec__", None)
+
+
+def _found_by_name(function: object) -> Any:
+    """What the module of a function has under its name; None if it is not to be found there."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not (isinstance(module, str) and isinstance(name, str)):
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        try:
+            found = getattr(found, part, None)
+        except Exception:  # a module's __getattr__ is the user's
+            return None
+    return found
 
 
 class Registrations:
@@ -63,7 +105,8 @@ class Registrations:
 
     def __init__(self) -> None:
         self._strings: PatternIndex[Registration] = PatternIndex()
-        self._all: tuple[Registration, ...] = ()
+        self._nodes: dict[str, dict[Registration, None]] = {}
+        self._same: dict[tuple[str, str], dict[Registration, None]] = {}
         self._predicates: tuple[Registration, ...] = ()
         self._numbers = count()
         self._lock = threading.Lock()
@@ -72,21 +115,25 @@ class Registrations:
         """Add one, after all others."""
         with self._lock:
             registration.number = next(self._numbers)
-            self._all = (*self._all, registration)
+            self._nodes.setdefault(registration.node, {})[registration] = None
+            self._same.setdefault(_key(registration), {})[registration] = None
             if registration.pattern.predicate is None:
                 self._strings.add(registration.pattern, registration)
             else:
                 self._predicates = (*self._predicates, registration)
 
     def remove(self, registration: Registration) -> bool:
-        """Take one off; False if it was off already."""
+        """Remove one; False if it was removed already."""
         with self._lock:
             if not registration.active:
                 return False
             registration.active = False
-            self._all = tuple(other for other in self._all if other is not registration)
-            self._predicates = tuple(other for other in self._predicates if other is not registration)
-            self._strings.remove(registration)
+            _discard(self._nodes, registration.node, registration)
+            _discard(self._same, _key(registration), registration)
+            if registration.pattern.predicate is None:
+                self._strings.remove(registration)
+            else:
+                self._predicates = tuple(each for each in self._predicates if each is not registration)
         return True
 
     def candidates(self, type: str, target: str | None) -> dict[str, list[Registration]]:
@@ -97,12 +144,36 @@ class Registrations:
                 found.setdefault(registration.node, []).append(registration)
         if self._predicates:
             for registrations in found.values():
-                registrations.sort(key=lambda registration: registration.number)
+                registrations.sort(key=attrgetter("number"))
         return found
 
     def of(self, node: str) -> list[Registration]:
-        """A node's registrations, in order."""
-        return [registration for registration in self._all if registration.node == node]
+        """Return a node's registrations, in order."""
+        with self._lock:
+            return list(self._nodes.get(node, ()))
+
+    def alike(self, registration: Registration) -> list[Registration]:
+        """Return those of the same node whose pattern reads the same, in order."""
+        with self._lock:
+            return list(self._same.get(_key(registration), ()))
+
+    def nodes(self) -> set[str]:
+        """Return the nodes that have any."""
+        with self._lock:
+            return set(self._nodes)
 
     def __iter__(self) -> Iterator[Registration]:
-        return iter(self._all)
+        with self._lock:
+            found = [each for registrations in self._nodes.values() for each in registrations]
+        return iter(sorted(found, key=attrgetter("number")))
+
+
+def _key(registration: Registration) -> tuple[str, str]:
+    return registration.node, registration.pattern.text
+
+
+def _discard(index: dict[Any, dict[Registration, None]], key: object, registration: Registration) -> None:
+    registrations = index[key]
+    del registrations[registration]
+    if not registrations:
+        del index[key]

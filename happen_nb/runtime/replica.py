@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from happen_nb.journal.wire import Clear
 from happen_nb.model.commits import CommitRecord, Cut, revision_after
 from happen_nb.runtime.bridge import within
+from happen_nb.runtime.tracebacks import fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,7 +198,7 @@ class Replica:
 
     def _future(self) -> asyncio.Future[None]:
         if self._closed is not None:
-            raise self._closed
+            raise fresh(self._closed)
         return asyncio.get_running_loop().create_future()
 
     def close(self, why: Exception) -> None:
@@ -206,7 +207,7 @@ class Replica:
         waiting = [future for futures in self._changes.values() for future in futures]
         for future in (*waiting, *(future for _, _, future in self._waiting)):
             if not future.done():
-                future.set_exception(why)
+                future.set_exception(fresh(why))
 
     def _wake(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._position:

@@ -19,6 +19,7 @@ from happen_nb.errors import (
 )
 from happen_nb.journal import exchange, fields
 from happen_nb.journal.wire import BODY_ROOM
+from happen_nb.model.texts import said_by, text_of
 from happen_nb.model.values import dumps, freeze
 from happen_nb.runtime.bridge import bridge, within
 
@@ -38,6 +39,8 @@ PROGRESS = 100
 """Progress values in one message, and the newest that are kept for who has not looked yet."""
 KEPT = 60.0
 """Seconds for which a result is kept for who asks again."""
+KEPT_BYTES = 16 << 20
+"""Bytes of results, as JSON, that are kept at most; the newest is kept in any case."""
 ASK = 0.1
 """Seconds after which an owner is asked that has not accepted yet."""
 ASK_ACCEPTED = 0.5
@@ -101,9 +104,8 @@ class Answer:
             size = len(dumps(frozen))
         except PayloadError:
             raise
-        except Exception as error:  # the value's own code runs when it is looked at
-            why = str(error) if isinstance(error, HappenError) else type(error).__name__
-            raise PayloadError(f"{what} cannot be converted: {why}") from error
+        except BaseException as error:  # the value's own code runs when it is looked at
+            raise PayloadError(f"{what} cannot be converted: {said_by(error)}") from error
         if size > self._answers.room:
             raise PayloadError(
                 f"{what}: {size:,} bytes as JSON, and the server takes {self._answers.room:,}; "
@@ -168,7 +170,7 @@ class Answer:
         if isinstance(error, HandlerError):
             self.fail(error)
         else:
-            message = self._answers.cut(str(error), LONGEST_MESSAGE)
+            message = self._answers.cut(text_of(error), LONGEST_MESSAGE)
             self._end({"state": "failed", "kind": type(error).__name__, "message": message})
 
     def _end(self, outcome: dict[str, Any]) -> None:
@@ -179,7 +181,7 @@ class Answer:
             self._take()
             self.final = outcome
             self._answers.tell(self.event, outcome)
-            bridge().loop.call_later(KEPT, self._answers.forget, self.event.id)
+            self._answers.keep(self.event.id, _size(outcome))
 
 
 class Request:
@@ -282,6 +284,9 @@ class Answers:
         self._session = session
         self._answers: dict[str, Answer] = {}
         self._requests: dict[str, Request] = {}
+        self._kept: deque[tuple[float, str, int]] = deque()
+        self._size = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def room(self) -> int:
@@ -304,9 +309,33 @@ class Answers:
         self.tell(event, answer.state)
         return answer
 
-    def forget(self, id: str) -> None:
-        """Nobody asks for it any more."""
+    def keep(self, id: str, size: int) -> None:
+        """Keep a result for a while for who asks again: the oldest go when they are old, or too large.
+
+        Parameters
+        ----------
+        size : int
+            Its bytes as JSON.
+        """
+        self._kept.append((time.monotonic() + KEPT, id, size))
+        self._size += size
+        while self._size > KEPT_BYTES and len(self._kept) > 1:
+            self._forget_oldest()
+        if self._timer is None:
+            self._timer = bridge().loop.call_later(KEPT, self._forget_old)
+
+    def _forget_oldest(self) -> None:
+        _, id, size = self._kept.popleft()
+        self._size -= size
         self._answers.pop(id, None)
+
+    def _forget_old(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        while self._kept and self._kept[0][0] <= now:
+            self._forget_oldest()
+        if self._kept:
+            self._timer = bridge().loop.call_later(self._kept[0][0] - now, self._forget_old)
 
     def tell(self, event: EventRecord, message: dict[str, Any]) -> None:
         """Say something to who sent the event."""
@@ -334,7 +363,7 @@ class Answers:
         if answer is None:
             return {}
         if "cancel" in question and answer.delivery is not None:
-            answer.delivery.cancel()
+            answer.delivery.cancel("the reply was cancelled")
         return {"send": answer.state}
 
     # -- sending -------------------------------------------------------------------------------------
@@ -371,6 +400,10 @@ class Answers:
         """There will be no replies any more."""
         for request in list(self._requests.values()):
             request.fail(why)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._answers.clear()
+        self._kept.clear()
 
     def begin(self, request: Request, event: EventRecord) -> None:
         """Listen for the reply to an event; before it is stored."""
@@ -449,6 +482,14 @@ class Answers:
             self.live(question)
         elif request.owner is not None:
             await self._session.ask(request.owner, question, ASK_ACCEPTED)
+
+
+def _size(outcome: dict[str, Any]) -> int:
+    """Bytes of what is replied, about."""
+    try:
+        return len(dumps(outcome.get("value"))) + len(outcome.get("message", ""))
+    except HappenError:  # it nests too deeply to be sent to another process
+        return 0
 
 
 def _without_middle(text: str, characters: int) -> str:

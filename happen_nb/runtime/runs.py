@@ -8,38 +8,59 @@ nodes may await something at once.
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from happen_nb.runtime.bridge import handlers
+from happen_nb.runtime.bridge import handlers, inbox_of
 
 if TYPE_CHECKING:
     import contextvars
 
     from happen_nb.runtime.mailbox import Workers
 
+log = logging.getLogger("happen_nb")
+
 T = TypeVar("T")
 
 
 class on_loop(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
-    """Await a coroutine on the handlers' loop; only inside what a `Run` drives."""
+    """Await a coroutine on the handlers' loop; only inside what a `Run` drives.
 
-    __slots__ = ("work",)
+    Parameters
+    ----------
+    work : coroutine
+    inner : object
+        What it awaits, which is closed, too, if the work is cancelled before it begins.
+    """
 
-    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+    __slots__ = ("inner", "work")
+
+    def __init__(self, work: Coroutine[Any, Any, T], inner: object) -> None:
         self.work = work
+        self.inner = inner
+
+    def drop(self) -> None:
+        """Close it, if it has not begun, so that nobody is warned of it."""
+        if inspect.iscoroutine(self.work) and inspect.getcoroutinestate(self.work) == inspect.CORO_CREATED:
+            self.work.close()
+            if inspect.iscoroutine(self.inner):
+                self.inner.close()
 
     def __await__(self) -> Generator[on_loop[T], T, T]:
         return (yield self)
 
 
 class Run:
-    """Drives a coroutine that never raises, in a context.
+    """Drives a coroutine in a context.
 
     Parameters
     ----------
     work : coroutine
+        What it raises is logged, and ends the run.
     context : contextvars.Context
     workers : Workers
     """
@@ -50,6 +71,8 @@ class Run:
         self._work = work
         self._context = context
         self._workers = workers
+        self._on_loop = False
+        self._cancelled = False
         self._task: asyncio.Task[Any] | None = None
         self._ended = False
         self._callback: Callable[[], None] | None = None
@@ -68,27 +91,43 @@ class Run:
             return not self._ended
 
     def cancel_task(self) -> bool:
-        """Cancel what runs on the handlers' loop; False if nothing does."""
-        task = self._task
+        """Cancel what runs on the handlers' loop, or is about to; False if nothing does."""
+        with self._lock:
+            if not self._on_loop:
+                return False
+            self._cancelled = True
+            task = self._task
         if task is not None:
-            handlers().soon(task.cancel)
-        return task is not None
+            inbox_of(task.get_loop()).put(task.cancel)
+        return True
 
     def _step(self, move: Callable[[Any], on_loop[Any]], value: Any) -> None:
         try:
             step = self._context.run(move, value)
         except StopIteration:
             self._end()
+        except BaseException:
+            log.exception("in a handler's run")
+            self._end()
         else:
-            handlers().soon(self._begin, step.work)
+            self._on_loop = True
+            handlers().start(partial(self._begin, step))
 
-    def _begin(self, work: Coroutine[Any, Any, Any]) -> None:
+    def _begin(self, step: on_loop[Any]) -> None:
         """Start on the handlers' loop what was awaited."""
-        self._task = asyncio.get_running_loop().create_task(_outcome(work), context=self._context)
-        self._task.add_done_callback(self._came)
+        task = asyncio.get_running_loop().create_task(_outcome(step.work), context=self._context)
+        task.add_done_callback(partial(self._came, step))
+        with self._lock:
+            self._task = task
+            cancelled = self._cancelled
+        if cancelled:
+            task.cancel()
 
-    def _came(self, task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
-        self._task = None
+    def _came(self, step: on_loop[Any], task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
+        step.drop()
+        with self._lock:
+            self._task = None
+            self._on_loop = self._cancelled = False
         value, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
         if error is None:
             self._workers.submit(lambda: self._step(self._work.send, value))

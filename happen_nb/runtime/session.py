@@ -189,7 +189,7 @@ class Session:
             task.cancel()
         closed = ClosedError(f'the space "{self.subjects.space}" was closed while this waited')
         self.feed.close(closed)
-        self.dispatch.stop(closed)
+        self.dispatch.end(closed)
         await self._follower.stop()
         await self.connection.close()
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from happen_nb.journal import eventlog
 from happen_nb.model.patterns import Pattern, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from happen_nb.model.commits import EventRecord, OwnerRecord
     from happen_nb.runtime.session import Session
@@ -23,7 +23,7 @@ NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "ow
 
 
 @dataclass(frozen=True, slots=True)
-class NotHeard:
+class NotHandled:
     """An event that nobody took: the reason, and the pattern that would nearly have taken it."""
 
     event: EventRecord
@@ -31,7 +31,7 @@ class NotHeard:
     nearest: str | None
 
 
-async def find_unhandled(session: Session) -> list[NotHeard]:
+async def find_unhandled(session: Session) -> list[NotHandled]:
     """The events that no handler took, oldest first; what is still to be handled is not among them."""
     dispatch = session.dispatch
     await dispatch.flush()
@@ -44,30 +44,41 @@ async def find_unhandled(session: Session) -> list[NotHeard]:
     for record in records:
         (taken if record.took else refused).add(record.event)
     left = [event for event in events if event.id not in taken]
-    still = await _still_open(session, [event.id for event in left])
+    still, alive = await _still_open(session, [event.id for event in left])
     left = await eventlog.whole(session.stream, [event for event in left if event.id not in still])
-    owners = [owner for owner in dispatch.owners.all() if owner.incarnation is not None]
+    owners = [_as_of_now(session, owner) for owner in dispatch.owners.all() if owner.incarnation is not None]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
-    return [NotHeard(event, *_reason(event, owners, patterns, refused=event.id in refused)) for event in left]
+    found = []
+    for event in left:
+        reason = WHERE if event.id in refused else _reason(event, owners, alive)
+        near = nearest(event.type, patterns) if reason in (NO_PATTERN, NO_OWNER) else None
+        found.append(NotHandled(event, reason, near))
+    return found
 
 
-async def _still_open(session: Session, ids: list[str]) -> set[str]:
+def _as_of_now(session: Session, owner: OwnerRecord) -> OwnerRecord:
+    """Of a node of ours, with the patterns of now: their record is stored a little later."""
+    if owner.incarnation != session.incarnation:
+        return owner
+    return replace(owner, patterns=session.dispatch.patterns(owner.node))
+
+
+async def _still_open(session: Session, ids: list[str]) -> tuple[set[str], set[str]]:
+    """Those of the events that are still to be handled, and the processes that are there."""
     answers = await session.ask_owners({"events": ids}, ANSWER)
-    return {*session.dispatch.open(ids), *(id for answer in answers for id in answer["open"])}
+    still = {*session.dispatch.open(ids), *(id for answer in answers for id in answer.get("open", ()))}
+    return still, {session.incarnation, *(answer["by"] for answer in answers if "by" in answer)}
 
 
-def _reason(
-    event: EventRecord, owners: Iterable[OwnerRecord], patterns: list[str], *, refused: bool
-) -> tuple[str, str | None]:
-    if refused:
-        return WHERE, None
+def _reason(event: EventRecord, owners: Iterable[OwnerRecord], alive: Container[str | None]) -> str:
     concerned = [owner for owner in owners if event.target in (None, owner.node)]
     matching = [owner for owner in concerned if _matches(owner, event.type)]
+    known = [owner for owner in concerned if owner.claimed < event.sequence]
+    if any(owner.incarnation in alive for owner in known if owner in matching):
+        return NO_PATTERN  # when its turn came, nothing was registered for it any more
     if any(owner.sequence < event.sequence or owner.takeover for owner in matching):
-        return OWNER_DIED, None
-    if not any(owner.claimed < event.sequence for owner in concerned):
-        return NO_OWNER, nearest(event.type, patterns)
-    return NO_PATTERN, nearest(event.type, patterns)
+        return OWNER_DIED
+    return NO_PATTERN if known else NO_OWNER
 
 
 def _matches(owner: OwnerRecord, type: str) -> bool:

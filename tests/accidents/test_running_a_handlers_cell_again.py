@@ -73,44 +73,96 @@ def test_of_an_edited_pattern_only_the_new_one_is_there(kernel):
     assert kernel.ask("[handler.pattern for handler in orders.handlers]") == ["went"]
 
 
-def test_without_cell_ids_a_named_function_replaces_its_namesake_with_the_same_pattern(kernel):
-    kernel.do(NAMED)
-    kernel.do(NAMED_EDITED)
+def cell_number(kernel):
+    """The number of the next cell."""
+    return kernel.ask("get_ipython().execution_count") + 1
 
+
+@with_and_without_ids
+def test_a_named_function_of_another_cell_is_replaced_and_a_line_says_so(kernel, cell):
+    first = cell_number(kernel)
+    kernel.do(NAMED, cell and "cell-1")
+    run = kernel.do(NAMED_EDITED, cell and "cell-2")
+
+    assert run.stdout == (
+        f'In [{first + 1}] replaces In [{first}] on node "orders": "go" -> handle; '
+        "on(..., keep=True) keeps both\n"
+    )
+    assert run.stderr == ""
     assert seen_of_one_event(kernel) == ["edited"]
 
 
-def test_without_cell_ids_an_edited_lambda_is_another_handler(kernel):
-    kernel.do(LAMBDA)
-    kernel.do(LAMBDA_EDITED)
-
-    assert seen_of_one_event(kernel) == ["edited", "first"]
-
-
-def test_without_cell_ids_a_namesake_with_another_pattern_stays(kernel):
-    kernel.do(NAMED)
-    kernel.do(NAMED_EDITED.replace("'go'", "'g*'"))
-
-    assert seen_of_one_event(kernel) == ["edited", "first"]
+@with_and_without_ids
+def test_running_its_own_cell_again_replaces_it_without_a_line(kernel, cell):
+    kernel.do(NAMED, cell)
+    assert kernel.do(NAMED, cell).output == ""
 
 
-def test_with_cell_ids_a_namesake_of_another_cell_stays(kernel):
-    kernel.do(NAMED, "cell-1")
-    kernel.do(NAMED_EDITED, "cell-2")
-
-    assert seen_of_one_event(kernel) == ["edited", "first"]
-
-
-def test_two_cells_with_the_same_source_are_two_where_they_have_ids(kernel):
-    for cell in ("cell-1", "cell-2", "cell-1"):
-        kernel.do(LAMBDA, cell)
-    assert seen_of_one_event(kernel) == ["first", "first"]
-
-
-def test_two_cells_with_the_same_source_are_one_without_ids(kernel):
-    for _ in range(2):
-        kernel.do(LAMBDA)
+def test_a_lambda_with_the_same_source_is_the_same_function(kernel):
+    for cell in ("cell-1", "cell-2", "cell-3"):
+        run = kernel.do(LAMBDA, cell)
+    assert "replaces" in run.stdout
     assert seen_of_one_event(kernel) == ["first"]
+
+
+def test_a_lambda_with_another_source_or_other_defaults_is_another_function(kernel):
+    kernel.do(LAMBDA, "cell-1")
+    kernel.do(LAMBDA_EDITED, "cell-2")
+    for n in (3, 4):
+        kernel.do(f"orders.on('go', lambda event, n='{n}': seen.append(n));", f"cell-{n}")
+    assert seen_of_one_event(kernel) == ["3", "4", "edited", "first"]
+
+
+def test_what_a_function_makes_is_the_same_if_it_has_closed_over_the_same(kernel):
+    kernel.do("def make(word):\n    def handle(event):\n        seen.append(word)\n    return handle")
+    for cell, word in enumerate(["a", "b", "b", "c"]):
+        kernel.do(f"orders.on('go', make('{word}'));", f"cell-{cell}")
+    assert seen_of_one_event(kernel) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kept", ["first", "second"])
+def test_keep_keeps_both(kernel, kept):
+    sources = [
+        NAMED.replace("'go'", "'go', keep=True" if kept == "first" else "'go'"),
+        NAMED_EDITED.replace("'go'", "'go', keep=True" if kept == "second" else "'go'"),
+    ]
+    for n, source in enumerate(sources):
+        assert kernel.do(source, f"cell-{n}").output == ""
+
+    assert seen_of_one_event(kernel) == ["edited", "first"]
+    kernel.do(sources[0], "cell-0")
+    assert seen_of_one_event(kernel) == ["edited", "first"]
+
+
+@with_and_without_ids
+def test_another_pattern_or_node_is_another_registration(kernel, cell):
+    kernel.do("other = space.create_node('other')")
+    kernel.do(NAMED, cell and "cell-1")
+    kernel.do(NAMED_EDITED.replace("'go'", "'g*'"), cell and "cell-2")
+    kernel.do(NAMED.replace("orders", "other"), cell and "cell-3")
+
+    assert seen_of_one_event(kernel) == ["edited", "first", "first"]
+
+
+def test_a_method_of_another_object_is_another_function(kernel):
+    kernel.do("class Shop:\n    def handle(self, event):\n        seen.append(self.word)\n")
+    kernel.do("a, b = Shop(), Shop(); a.word, b.word = 'a', 'b'")
+    for cell, name in enumerate("aab"):
+        kernel.do(f"orders.on('go', {name}.handle);", f"cell-{cell}")
+    assert seen_of_one_event(kernel) == ["a", "b"]
+
+
+def test_the_events_that_wait_are_handled_by_what_replaces_their_handler(kernel):
+    kernel.do(
+        "import threading; may_go = threading.Event(); begun = threading.Event()\n"
+        "orders.on('wait', lambda event: (begun.set(), may_go.wait(30)));"
+    )
+    kernel.do(NAMED, "cell-1")
+    kernel.do("orders.broadcast('wait'); [orders.broadcast('go') for _ in range(3)]; begun.wait(30);")
+    kernel.do(NAMED_EDITED, "cell-2")
+    kernel.do("may_go.set(); space.settle()")
+
+    assert kernel.ask("seen") == ["edited"] * 3
 
 
 @with_and_without_ids
@@ -232,6 +284,27 @@ def test_a_handler_that_becomes_async_when_its_module_is_reloaded_is_awaited(rel
     assert kernel.ask("orders.send('orders', 'go').result()") == "awaited"
 
 
+def test_a_decorated_handler_of_a_reloaded_module_is_the_new_one_and_can_be_unregistered(reloading):
+    source = (
+        "# {n}\nimport functools\n"
+        "def decorate(function):\n"
+        "    @functools.wraps(function)\n"
+        "    def wrapped(event):\n"
+        "        return function(event)\n"
+        "    return wrapped\n"
+        "def plain(event):\n    return {n}\n"
+        "@decorate\ndef decorated(event):\n    return {n}\n"
+    )
+    kernel, edit = reloading
+    edit(source.format(n=1))
+    kernel.do("orders.on('a', mine.plain); orders.on('b', mine.decorated);")
+    edit(source.format(n=22))
+
+    assert kernel.ask("[space.send('orders', kind).result() for kind in 'ab']") == [22, 22]
+    kernel.do("orders.off(mine.plain); orders.off(mine.decorated)")
+    assert kernel.ask("len(orders.handlers)") == 0
+
+
 # -- other front ends --------------------------------------------------------------------------------
 
 SETUP = (
@@ -293,7 +366,9 @@ def test_in_a_terminals_ipython_a_cell_is_known_by_its_source_and_a_function_by_
         + [f"shell.run_cell({cell!r}, store_history=True)" for cell in cells]
     )
 
-    assert "['edited', 'first']" in run_python("-c", script, cwd=tmp_path)
+    output = run_python("-c", script, cwd=tmp_path)
+    assert "['edited', 'first']" in output
+    assert output.count(" replaces In [") == 1
 
 
 MODULE = """

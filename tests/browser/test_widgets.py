@@ -394,7 +394,8 @@ def test_pointing_at_a_mark_shows_the_arrows_of_its_causes(lab, tab):
     tab.command("docmanager:save")
     tab.page.evaluate(RESTART)
     tab.load("arrows.ipynb")
-    output(tab, 2, "Timeline")
+    expect(cell(tab, 2).locator(".jp-RenderedPlotly")).to_be_visible()
+    expect(cell(tab, 2).locator(".jp-OutputArea-child:visible")).to_have_count(1)
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
 
 

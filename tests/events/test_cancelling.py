@@ -170,7 +170,7 @@ def test_a_thread_of_an_abandoned_handler_changes_nothing_either(space, orders, 
         trail.ended.set()
 
     def handler(event):
-        threading.Thread(target=write).start()
+        threading.Thread(target=happen.carry(write)).start()
         trail.begun.set()
         gate.wait(10)
 

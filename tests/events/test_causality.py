@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import decimal
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
+from multiprocessing.pool import ThreadPool
 
 import pytest
 
@@ -65,7 +68,7 @@ def in_a_retry(act):
 
 def in_a_thread(act):
     def handler(event):
-        thread = threading.Thread(target=act)
+        thread = threading.Thread(target=happen.carry(act))
         thread.start()
         thread.join()
 
@@ -74,8 +77,12 @@ def in_a_thread(act):
 
 def in_a_thread_class(act):
     class Worker(threading.Thread):
+        def __init__(self):
+            super().__init__()
+            self.act = happen.carry(act)
+
         def run(self):
-            act()
+            self.act()
 
     def handler(event):
         worker = Worker()
@@ -87,7 +94,7 @@ def in_a_thread_class(act):
 
 def in_a_timer(act):
     def handler(event):
-        timer = threading.Timer(0.001, act)
+        timer = threading.Timer(0.001, happen.carry(act))
         timer.start()
         timer.join()
 
@@ -107,7 +114,20 @@ def in_to_thread(act):
 
 def in_run_in_executor(act):
     async def handler(event):
-        await asyncio.get_running_loop().run_in_executor(None, act)
+        await asyncio.get_running_loop().run_in_executor(None, happen.carry(act))
+
+    return handler
+
+
+def in_a_carried_coroutine_of_another_loop(act):
+    async def work():
+        await asyncio.sleep(0)
+        act()
+
+    def handler(event):
+        thread = threading.Thread(target=lambda work: asyncio.run(work()), args=[happen.carry(work)])
+        thread.start()
+        thread.join()
 
     return handler
 
@@ -126,7 +146,7 @@ def in_a_task(act):
 def in_an_executor_made_inside(act):
     def handler(event):
         with ThreadPoolExecutor() as pool:
-            pool.submit(act).result()
+            pool.submit(happen.carry(act)).result()
 
     return handler
 
@@ -137,14 +157,14 @@ wait([OUTSIDE.submit(int) for _ in range(10)])
 
 def in_an_executor_made_outside(act):
     def handler(event):
-        OUTSIDE.submit(act).result()
+        OUTSIDE.submit(happen.carry(act)).result()
 
     return handler
 
 
 def in_an_executors_map(act):
     def handler(event):
-        list(OUTSIDE.map(lambda _: act(), [1]))
+        list(OUTSIDE.map(happen.carry(lambda _: act()), [1]))
 
     return handler
 
@@ -185,6 +205,7 @@ WAYS = [
     in_a_thread_of_a_thread,
     in_to_thread,
     in_run_in_executor,
+    in_a_carried_coroutine_of_another_loop,
     in_a_task,
     in_an_executor_made_inside,
     in_an_executor_made_outside,
@@ -285,9 +306,115 @@ def test_a_pool_that_a_handler_made_works_for_the_cell_without_its_cause(space, 
         assert pool.submit(partial(space.broadcast, "b")).result().cause is None
 
 
+def test_what_a_long_lived_thread_of_a_handler_does_has_no_cause_rather_than_an_old_one(space, orders):
+    pool = []
+
+    def handler(event):
+        pool[:] = pool or [ThreadPool(1)]
+        return pool[0].apply(lambda: orders.broadcast("made").cause)
+
+    orders.on("a", handler)
+    causes = [space.send("orders", "a").result() for _ in range(2)]
+
+    assert [*causes, pool[0].apply(lambda: orders.broadcast("made").cause)] == [None, None, None]
+
+
+def test_a_pool_that_works_for_many_takes_the_cause_of_each_carried_function(space, orders):
+    def handler(event):
+        return OUTSIDE.submit(happen.carry(lambda: orders.broadcast("made").cause)).result()
+
+    orders.on("a", handler)
+    replies = [space.send("orders", "a") for _ in range(3)]
+
+    assert [reply.result() for reply in replies] == [reply.event.id for reply in replies]
+    assert OUTSIDE.submit(lambda: orders.broadcast("made").cause).result() is None
+
+
+def test_a_context_that_outlives_its_handling_has_no_cause(space, orders):
+    contexts = []
+    orders.on("a", lambda event: contexts.append(contextvars.copy_context()))
+    space.broadcast("a").settle()
+
+    assert contexts[0].run(orders.broadcast, "b").cause is None
+    contexts[0].run(space.settle)  # it is no handler that would wait for itself
+
+
+def test_a_function_that_was_carried_keeps_its_cause_after_the_handling(space, orders):
+    carried = []
+    orders.on("a", lambda event: carried.append(happen.carry(orders.broadcast)))
+    event = space.broadcast("a")
+    event.settle()
+
+    assert carried[0]("b").cause == event.id
+    assert orders.broadcast("b").cause is None
+
+
+@pytest.mark.parametrize("way", ["directly", "in to_thread"])
+def test_a_task_that_a_handler_leaves_running_still_has_its_cause(space, orders, gate, way):
+    told = []
+
+    async def later():
+        await asyncio.to_thread(gate.wait, 10)
+        broadcast = orders.broadcast if way == "directly" else partial(asyncio.to_thread, orders.broadcast)
+        event = broadcast("told")
+        told.append(event if way == "directly" else await event)
+
+    async def handler(event):
+        handler.task = asyncio.create_task(later())
+
+    orders.on("a", handler)
+    event = space.broadcast("a")
+    event.settle()
+    gate.set()
+
+    assert space.wait_for("told").cause == event.id
+
+
+def test_only_the_cause_is_carried(space, orders):
+    def handler(event):
+        decimal.getcontext().prec = 3
+        carried = happen.carry(lambda: decimal.getcontext().prec)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(carried).result()
+
+    orders.on("a", handler)
+    assert space.send("orders", "a").result() == decimal.DefaultContext.prec
+
+
+def test_threads_and_executors_of_the_process_are_left_as_they_are(space, orders):
+    before = threading.Thread.start, ThreadPoolExecutor.submit, ThreadPoolExecutor.map
+    orders.on("a", print)
+    assert (threading.Thread.start, ThreadPoolExecutor.submit, ThreadPoolExecutor.map) == before
+    assert {each.__module__ for each in before} == {
+        "threading",
+        "concurrent.futures.thread",
+        "concurrent.futures._base",
+    }
+
+
+def test_what_cannot_be_carried_is_refused():
+    def generator():
+        yield
+
+    with pytest.raises(TypeError, match="generator"):
+        happen.carry(generator)
+    with pytest.raises(TypeError, match="not callable"):
+        happen.carry(1)
+
+
+def test_carrying_keeps_name_arguments_and_result():
+    def add(a, b=1):
+        """Add."""
+        return a + b
+
+    carried = happen.carry(add)
+    assert (carried.__name__, carried.__doc__, carried(1), carried(1, b=2)) == ("add", "Add.", 2, 3)
+
+
 def test_two_handlers_at_once_do_not_mix_their_causes(space):
     def tell(event, context):
-        threads = [threading.Thread(target=context.node.broadcast, args=("told", n)) for n in range(5)]
+        broadcast = happen.carry(context.node.broadcast)
+        threads = [threading.Thread(target=broadcast, args=("told", n)) for n in range(5)]
         for thread in threads:
             thread.start()
         for thread in threads:

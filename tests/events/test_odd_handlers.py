@@ -79,10 +79,11 @@ def test_a_result_without_a_json_form_is_an_error_for_who_waits(space, orders):
     orders.on("a", lambda event: {"x": object()})
     with pytest.raises(happen.PayloadError, match="x"):
         space.send("orders", "a").result(timeout=5)
+    assert [type(failure.exception) for failure in space.failures] == [happen.PayloadError]
     orders.on("b", lambda event: object())
-    space.broadcast("b")
+    space.broadcast("b")  # nobody waits for the result
     space.settle()
-    assert len(space.failures) == 0
+    assert len(space.failures) == 1
 
 
 def test_a_progress_without_a_json_form_is_a_failure_of_the_handler(space, orders):

@@ -460,3 +460,27 @@ def test_an_event_that_is_not_stored_has_no_trace(space):
         space.trace("nope")
 
     assert isinstance(caught.value, LookupError)
+
+
+def test_a_predicate_that_takes_its_time_stops_nobody_else(space, orders, gate):
+    begun = threading.Event()
+
+    def slow(kind):
+        begun.set()
+        return gate.wait(10)
+
+    orders.broadcast("a")
+    reading = threading.Thread(target=space.events, args=[slow])
+    reading.start()
+    assert begun.wait(10)
+    orders.state.set({"n": 1})
+    assert orders.state.get(fresh=True) == {"n": 1}
+    gate.set()
+    reading.join(10)
+
+
+def test_a_predicate_and_a_limit_give_the_newest_that_match(space, orders):
+    for n in range(5):
+        orders.broadcast("even" if n % 2 == 0 else "odd", n)
+    found = space.events(lambda kind: kind == "even", limit=2)
+    assert [event.payload for event in found] == [2, 4]

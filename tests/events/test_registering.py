@@ -264,3 +264,14 @@ def test_a_send_that_only_a_broken_filter_would_take_says_so(space, orders):
     orders.on("a", lambda event: 1, where=lambda event: 1 / 0)
     with pytest.raises(happen.HandlerError, match="ZeroDivisionError"):
         orders.send("orders", "a").result()
+
+
+def test_many_patterns_are_stored_together(space, orders):
+    before = space._session.replica.position
+    for n in range(1000):
+        orders.on(f"type.{n}", print)
+    space.broadcast("type.7").settle()
+    stored = space._session.replica.position - before
+
+    assert stored < 500
+    assert len(orders.handlers) == 1000

@@ -201,14 +201,49 @@ def test_a_failure_is_handled_again_after_a_fix(space, orders):
     space.settle()
     assert [failure.event.payload for failure in space.failures] == [0, 1, 2]
 
-    with pytest.raises(ValueError, match="0"):
-        space.failures.retry()
-    assert [failure.attempts for failure in space.failures] == [2, 1, 1]
+    retried = space.failures.retry()
+    assert (retried.succeeded, retried.failed) == (0, 3)
+    assert [failure.attempts for failure in space.failures] == [2, 2, 2]
+    with pytest.raises(ValueError, match="1"):
+        space.failures[1].retry()
     broken.clear()
     space.failures[1].retry()
-    assert done == [1]
-    space.failures.retry("orders")
-    assert (done, len(space.failures)) == ([1, 0, 1, 2], 0)
+    assert (done, len(space.failures)) == ([1], 2)
+    retried = space.failures.retry("orders")
+    assert (retried.succeeded, retried.failed, done, len(space.failures)) == (2, 0, [1, 0, 2], 0)
+
+
+def test_one_poison_message_does_not_stop_the_others(space, orders):
+    broken, done = [True], []
+
+    def handler(event):
+        if broken or event.payload == 1:
+            raise ValueError(f"poison {event.payload}")
+        done.append(event.payload)
+
+    orders.on("a", handler)
+    for n in range(3):
+        orders.broadcast("a", n)
+    space.settle()
+    broken.clear()
+    retried = space.failures.retry()
+
+    assert (retried.succeeded, retried.failed, done) == (2, 1, [0, 2])
+    assert [failure.event.payload for failure in space.failures] == [1]
+    assert repr(retried) == "Retried 3 failures · 2 succeeded · 1 failed again\n  ValueError: poison 1"
+
+
+def test_what_fails_again_in_another_way_is_still_one_failure(space, orders):
+    errors = [ValueError("first"), KeyError("second")]
+    orders.on("a", lambda event: (_ for _ in ()).throw(errors.pop(0)))
+    space.broadcast("a")
+    space.settle()
+    with pytest.raises(KeyError):
+        space.failures[0].retry()
+
+    (failure,) = space.failures
+    assert (type(failure.exception), failure.attempts) == (KeyError, 2)
+    assert "second" in failure.traceback
 
 
 def test_a_fixed_function_of_the_same_name_is_what_retry_calls(space, orders):
@@ -254,8 +289,10 @@ def test_retrying_where_no_handler_is_left_says_so_and_keeps_the_failure(space, 
     space.settle()
     orders.off("a")
     with pytest.raises(happen.NoHandlerError, match='"a"'):
-        space.failures.retry()
-    assert len(space.failures) == 1
+        space.failures[0].retry()
+    retried = space.failures.retry()
+    assert (retried.failed, len(space.failures)) == (1, 1)
+    assert '"a"' in retried.errors[0]
 
 
 def test_retrying_one_nodes_failures_leaves_the_others(space, orders, stock):
@@ -276,7 +313,9 @@ def test_failures_are_rows_of_a_frame(space, orders):
     space.broadcast("a")
     space.settle()
     (row,) = space.failures.to_frame().itertuples(index=False)
-    assert (row.node, row.exception, row.attempts) == ("orders", "ZeroDivisionError", 1)
+    assert (row.node, row.event, row.exception, row.attempts) == ("orders", "a", "ZeroDivisionError", 1)
+    event = space.events()[0]
+    assert (row.id, row.time) == (event.id, event.time)
 
 
 def test_a_failure_caused_by_another_shows_both(space, orders):

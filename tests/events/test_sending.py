@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import threading
 
 import pytest
@@ -311,7 +313,7 @@ def test_handlers_that_were_all_taken_off_are_none(space, orders):
 
 @pytest.mark.parametrize("wrong", [None, 5, b"orders", object()])
 def test_a_target_that_is_no_node_is_refused(space, orders, wrong):
-    with pytest.raises(TypeError, match="no node"):
+    with pytest.raises(TypeError, match="not a node"):
         space.send(wrong, "a")
 
 
@@ -420,3 +422,69 @@ def test_blocking_calls_that_need_no_handler_work_in_an_async_handler(space, ord
 
     orders.on("go", handler)
     assert space.send("orders", "go").result(timeout=5) == 4
+
+
+def test_a_node_of_another_space_is_refused(store, space, orders, stock):
+    with happen.connect(store=store, name="another_with_a_stock") as other:
+        theirs = other.create_node("stock")
+        for send in (orders.send, space.send):
+            with pytest.raises(ValueError, match='belongs to the space "another_with_a_stock"'):
+                send(theirs, "a")
+        with pytest.raises(TypeError, match="not a node"):
+            orders.send(space, "a")
+        other.drop()
+
+
+def test_the_stop_button_while_iterating_cancels_the_handling(space, orders, until):
+    steps = []
+    main = threading.main_thread().ident
+
+    def slow(event):
+        while True:
+            steps.append(1)
+            threading.Event().wait(0.01)
+            yield len(steps)
+
+    def waits():
+        frame = sys._current_frames()[main]
+        return frame.f_code.co_name == "wait" and "bridge" in frame.f_code.co_filename
+
+    def press():
+        until(lambda: len(steps) > 3 and waits())
+        signal.pthread_kill(main, signal.SIGINT)
+
+    orders.on("a", slow)
+    reply = space.send("orders", "a")
+    threading.Thread(target=press).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        for _ in reply:
+            pass
+
+    assert "was cancelled" in caught.value.__notes__[0]
+    assert reply.state == "cancelled"
+    space.settle(5)
+
+
+def test_the_stop_button_while_settling_says_what_still_runs(space, orders, gate, until):
+    main = threading.main_thread().ident
+    begun = threading.Event()
+
+    def spin(event):
+        begun.set()
+        gate.wait(20)
+
+    def press():
+        until(lambda: orders.busy)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    orders.on("a", spin)
+    space.broadcast("a")
+    assert begun.wait(10)
+    threading.Thread(target=press).start()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        space.settle(20)
+    assert 'node.off("a") stops it' in caught.value.__notes__[0]
+    with pytest.raises(happen.HappenTimeoutError, match=r'spin; node.off\("a"\) stops it'):
+        space.settle(0.01)
+    orders.off("a")
+    space.settle(5)

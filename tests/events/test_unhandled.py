@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 import happen_nb as happen
@@ -172,3 +174,43 @@ def test_many_are_told_apart(space, orders):
         space.broadcast("even" if n % 2 == 0 else "odd", n)
     space.settle()
     assert [each.event.payload for each in space.unhandled] == list(range(1, 500, 2))
+
+
+@pytest.mark.parametrize("end", ["off", "delete", "replaced"])
+def test_what_was_unregistered_before_its_events_turn_came_has_lost_no_owner(space, orders, gate, until, end):
+    begun = threading.Event()
+
+    @orders.on("job")
+    def work(event):
+        begun.set()
+        gate.wait(10)
+
+    for n in range(3):
+        space.broadcast("job", n)
+    assert begun.wait(10)
+    if end == "delete":
+        orders.delete()
+    else:
+        orders.off(work)
+    gate.set()
+    space.settle()
+    if end == "replaced":
+        orders.on("job", print)
+    assert {each.reason for each in space.unhandled} == {"no owner" if end == "delete" else "no pattern"}
+    assert [each.event.payload for each in space.unhandled] == [1, 2]
+
+
+def test_a_retry_says_how_many_succeeded_failed_and_have_no_handler(space, orders):
+    for n in range(4):
+        space.broadcast("job", n)
+    space.broadcast("other")
+    orders.on("job", lambda event: 1 / event.payload)
+    retried = space.unhandled.retry()
+
+    assert (retried.succeeded, retried.failed, retried.unhandled) == (3, 1, 1)
+    assert repr(retried) == (
+        "Retried 5 events · 3 succeeded · 1 failed again · 1 without a handler\n"
+        "  ZeroDivisionError: division by zero"
+    )
+    assert [each.event.type for each in space.unhandled] == ["other"]
+    assert [failure.event.payload for failure in space.failures] == [0]

@@ -90,8 +90,7 @@ def test_failures_retry_calls_again_and_takes_off_what_works(space, orders):
     other.state.set({"n": 2})
     space.settle()
 
-    with pytest.raises(ValueError, match=r"1|2"):
-        space.failures.retry()
+    assert space.failures.retry().failed == 2
     assert len(space.failures) == 2
     broken = False
     space.failures.retry("other")

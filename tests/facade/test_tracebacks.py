@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import traceback
 
 import pytest
@@ -49,3 +50,89 @@ def test_an_awaited_call_is_as_short(orders):
     names = lines_of(lambda: asyncio.run(work()))
 
     assert names[names.index("work") :] == ["work", "aset", "wait_in_loop", "bad"]
+
+
+# -- errors that are raised again ----------------------------------------------------------------------------
+
+
+def length(error):
+    return len(traceback.extract_tb(error.__traceback__))
+
+
+def raised(call):
+    with pytest.raises(Exception) as caught:
+        call()
+    return caught.value
+
+
+def closed(store, name):
+    space = happen.connect(store=store, name=name)
+    node = space.create_node("orders")
+    space.drop()
+    return node
+
+
+def test_each_error_of_a_closed_space_is_a_new_one_with_a_traceback_of_its_own(store):
+    node = closed(store, "closed_and_asked")
+    calls = {
+        "get": node.state.get,
+        "set": lambda: node.state.set({}),
+        "broadcast": lambda: node.broadcast("a"),
+        "settle": node.space.settle,
+        "events": node.space.events,
+    }
+    for call in calls.values():
+        errors = [raised(call) for _ in range(4)]
+        assert {type(error) for error in errors} == {happen.ClosedError}
+        assert len({id(error) for error in errors}) == 4
+        assert len({length(error) for error in errors}) == 1
+
+
+def test_those_who_waited_when_a_space_was_closed_get_an_error_each(store):
+    space = happen.connect(store=store, name="closed_while_many_waited")
+    node = space.create_node("orders")
+    errors = []
+
+    def wait():
+        errors.append(raised(lambda: node.state.wait_for(lambda state: False, timeout=30)))
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    threading.Event().wait(0.1)
+    space.close()
+    for thread in threads:
+        thread.join(10)
+
+    assert {type(error) for error in errors} == {happen.ClosedError}
+    assert len({id(error) for error in errors}) == 3
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled", "no handler"])
+def test_the_error_of_a_reply_does_not_grow(space, orders, end):
+    if end != "no handler":
+        orders.on("a", lambda event: 1 / 0 if end == "failed" else threading.Event().wait(0.2))
+    reply = space.send("orders", "a")
+    if end == "cancelled":
+        reply.cancel()
+    errors = [raised(reply.result) for _ in range(4)]
+
+    assert len({id(error) for error in errors}) == 4
+    assert len({length(error) for error in errors}) == 1
+    assert len({str(error) for error in errors}) == 1
+    assert type(errors[0]) is type(reply.error)
+    assert vars(errors[0]) == vars(reply.error)
+
+
+def test_the_error_of_a_replay_does_not_grow_and_shows_the_row_that_raised(space):
+    def rows():
+        yield {"n": 1}
+        raise ValueError("no more rows")
+
+    replay = space.replay(rows(), type="row")
+    errors = [raised(replay.wait) for _ in range(3)]
+
+    assert {str(error) for error in errors} == {"no more rows"}
+    frames = [frame.name for frame in traceback.extract_tb(errors[-1].__traceback__)]
+    assert frames.count("rows") == 1
+    assert frames.count("wait") == 1

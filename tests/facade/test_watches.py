@@ -48,8 +48,10 @@ def test_what_a_callback_raises_is_kept_counted_and_can_be_tried_again(space, ca
     (failure,) = space.failures
     assert (failure.node, failure.attempts, str(failure.exception)) == ("orders", 2, "not yet")
     assert capsys.readouterr().err.count("ValueError: not yet") == 1
+    retried = space.failures.retry()
+    assert (retried.failed, failure.attempts) == (1, 3)
     with pytest.raises(ValueError, match="not yet"):
-        space.failures.retry()
+        failure.retry()
     broken[0] = False
     space.failures.retry("orders")
     assert len(space.failures) == 0
@@ -74,3 +76,37 @@ def test_settle_in_a_callback_is_refused(space):
     space.settle()
 
     assert "wait for itself" in str(space.failures[0].exception)
+
+
+def test_a_callback_that_would_never_run_is_refused(space):
+    async def later(commit): ...
+
+    def generator(commit):
+        yield
+
+    orders = space.create_node("orders")
+    for callback in (later, generator):
+        with pytest.raises(TypeError, match="never run"):
+            orders.state.watch(callback)
+
+
+def test_a_failure_that_cannot_be_shown_does_not_stop_anything(space, monkeypatch):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self): ...
+
+    orders, seen = space.create_node("orders"), []
+    orders.state.watch(lambda commit: seen.append(commit.revision) or 1 / 0)
+    orders.on("a", lambda event: 1 / 0)
+    orders.on("ping", lambda event: "pong")
+    monkeypatch.setattr("sys.stderr", Closed())
+    for n in range(3):
+        orders.state.set({"n": n})
+    with pytest.raises(happen.HandlerError):
+        space.send("orders", "a").result(5)
+    assert space.send("orders", "ping").result(5) == "pong"
+    space.settle(5)
+    assert seen == [1, 2, 3]
+    assert len(space.failures) == 2

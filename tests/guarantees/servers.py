@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import shutil
 import signal
 import socket
@@ -26,6 +27,8 @@ from tests.guarantees.proxy import Proxy
 T = TypeVar("T")
 
 START_WITHIN = 20.0
+PORTS = (12_000, 30_000)
+"""Below those that systems give to sockets without a port of their own."""
 
 
 def nats_server() -> str:
@@ -36,10 +39,14 @@ def nats_server() -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
+    """A port that nobody listens on; not one that the system gives to other sockets before it is used."""
+    while True:
+        port = random.randrange(*PORTS)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue  # in use
         return port
 
 

@@ -86,3 +86,20 @@ def test_what_was_cleared_before_it_was_acknowledged_does_not_come_back(
         assert witness.doubled() == []
         assert len(other.ask("watched")) <= 1
         assert [note.type for note in witness.notes()] in (["end"], ["paid", "end"])
+
+
+def test_a_clear_whose_acknowledgement_is_lost_does_not_clear_twice(
+    url: str, name: str, processes: Processes, proxy: Proxy
+) -> None:
+    with happen.connect(proxy.url, name=name) as space:
+        other = processes.event_peer(url, name)
+        other.ask("set", node="before", value={"n": 1})
+        with _without_acknowledgement(
+            proxy, lambda node: space.clear(force=True), space.create_node("orders")
+        ):
+            eventually(lambda: other.ask("get", node="before", fresh=True) == {})  # it is done
+            other.ask("set", node="after", value={"n": 2})
+
+        assert other.ask("get", node="after", fresh=True) == {"n": 2}
+        assert space.views.after.get() == {"n": 2}
+        assert "before" not in space.views

@@ -7,11 +7,15 @@ import json
 import pytest
 
 import happen_nb as happen
+from tests.journal.raw import Raw
 
 
 def test_a_program_reads_commits_and_emits(space, javascript):
     orders = space.create_node("orders", initial={"open": 2})
-    orders.state.set({"open": 3})
+    with Raw(space.server.url, space.server.token) as client:  # any key-value client: it gives no revision
+        client.publish(f"$KV.happen_{space.name}.orders".encode(), b'{"open":3}')
+        client.flush()
+    orders.state.wait_for(lambda state: state["open"] == 3)
     seen = []
 
     def on_paid(event):

@@ -1,0 +1,54 @@
+"""Frames of a traceback: which are the user's, and how IPython is kept from showing the others."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+_LIBRARY: Final = ("happen_nb.", "asyncio.", "concurrent.futures.", "contextvars")
+
+
+def is_library(frame: FrameType) -> bool:
+    """Whether a frame is of this library, or of what runs its functions."""
+    return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARY)
+
+
+def of_user(traceback: TracebackType | None) -> TracebackType | None:
+    """Return a traceback with the frames of the user's own functions only; None if there are none."""
+    frames: list[TracebackType] = []
+    while traceback is not None:
+        if not is_library(traceback.tb_frame):
+            frames.append(traceback)
+        traceback = traceback.tb_next
+    short: TracebackType | None = None
+    for each in reversed(frames):
+        short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return short
+
+
+def hide(frame: FrameType | None) -> None:
+    """Mark a frame of the library, and those that called it, as ones that IPython and pytest leave out."""
+    while frame is not None and is_library(frame):
+        frame.f_locals["__tracebackhide__"] = True
+        frame = frame.f_back
+
+
+def hide_all(traceback: TracebackType | None) -> None:
+    """Mark the library's frames of a traceback."""
+    while traceback is not None:
+        if is_library(traceback.tb_frame):
+            traceback.tb_frame.f_locals["__tracebackhide__"] = True
+        traceback = traceback.tb_next
+
+
+def render(error: BaseException) -> list[str] | None:
+    """Return how IPython shows an error with the frames of the user only; None where there is no IPython."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None:
+        return None
+    shown = shell.InteractiveTB
+    frames = of_user(error.__traceback__)
+    lines: list[str] = shown.structured_traceback(type(error), error, frames, tb_offset=shown.tb_offset)
+    return lines

@@ -1,0 +1,53 @@
+"""What a cell shows of an error: the user's own lines, and the sentence."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+ERRORS = {
+    "state": "orders.state.set(lambda state: {'a': {1}})",
+    "no return": "orders.state.set(lambda state: None)",
+    "awaited": "await orders.state.aset(lambda state: None)",
+    "type": "orders.broadcast('')",
+    "pattern": "orders.on('{a', print)",
+    "payload": "orders.broadcast('a', object())",
+    "nobody": "space.send('nobody', 'a').result()",
+    "awaited reply": "await (await space.asend('nobody', 'a'))",
+    "handler": "orders.on('b', lambda event: 1 / 0); space.send('orders', 'b').result()",
+    "settle": "import time; orders.on('c', lambda event: time.sleep(1)); orders.send('orders', 'c')\n"
+    "space.settle(0.1)",
+    "view": "space.views.nobody",
+    "path": "orders.state.get('a..b')",
+}
+
+
+def traceback_of(run):
+    (error,) = [m["content"] for m in run.messages if m["msg_type"] == "error"]
+    return re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error["traceback"]))
+
+
+@pytest.mark.parametrize("source", ERRORS.values(), ids=ERRORS)
+def test_an_error_of_the_library_shows_the_cell_and_the_sentence(kernel, source):
+    text = traceback_of(kernel.run(source))
+
+    assert "happen_nb/" not in text
+    assert "Cell In[" in text
+    assert len(text.splitlines()) < 20
+    kernel.do("space.settle()")
+
+
+def test_an_error_of_a_transform_shows_the_call_and_the_transform(kernel):
+    text = traceback_of(kernel.run("def ship(state):\n    return state['missing']\norders.state.set(ship)"))
+
+    assert "happen_nb/" not in text
+    assert text.count("Cell In[") == 2
+    assert "KeyError: 'missing'" in text
+
+
+def test_a_wrong_argument_shows_one_frame_of_the_library_at_most(kernel):
+    text = traceback_of(kernel.run("orders.on('a', 3)"))
+
+    assert text.count("happen_nb/") <= 1
+    assert "TypeError: on: the handler" in text
