@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
@@ -20,7 +18,6 @@ if TYPE_CHECKING:
 LONGEST_PATH = 40_000
 """Characters of the ids of a path, as JSON: it has to fit into a header."""
 EMPTY: FrozenDict = freeze_state({}, node="")
-_MOST_DIGITS: Final = 20  # of an integer of 64 bits, with its sign
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +317,6 @@ class CommitRecord:
         assert body is not None
         try:
             state = loads(body)
-            if self.id is None:
-                _refuse_large_integers(body)
         except ValueError as error:
             problem = str(error)
         else:
@@ -333,20 +328,6 @@ class CommitRecord:
             f"{len(body)} bytes there ({problem}). Replace it with state.set({{...}}), or go back with "
             f"state.revert({self.revision - 1})"
         )
-
-
-_MANY_DIGITS: Final = re.compile(rb"[0-9]{19}")
-
-
-def _refuse_large_integers(body: bytes) -> None:
-    """Refuse integers beyond 64 bits, which the decoder reads as floats; only other clients write them."""
-    if _MANY_DIGITS.search(body):
-        json.loads(body, parse_int=_small_integer)
-
-
-def _small_integer(digits: str) -> None:
-    if len(digits) > _MOST_DIGITS or not -(2**63) <= int(digits) < 2**64:
-        raise ValueError(f"an integer beyond 64 bits: {digits[:_MOST_DIGITS]}...")
 
 
 def revision_after(previous: CommitRecord | None) -> int:
