@@ -135,6 +135,9 @@ class Connection:
             async with asyncio.timeout(timeout):
                 await self._connect(credentials, problems)
                 await self._check(where)
+        except HappenConnectionError:  # it says already what is wrong
+            await self._client.close()
+            raise
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await self._client.close()
             raise _explain(where, error, problems, timeout) from None
@@ -189,9 +192,12 @@ class Connection:
         while True:  # for as long as the caller has time
             try:
                 answer = await self._client.request("$JS.API.INFO", b"", timeout=1)
-                break
             except (nats.errors.TimeoutError, nats.errors.ConnectionReconnectingError) as late:
                 log.debug("%s: %s; asking again", where, late)
+                continue
+            if not any(code in answer.data for code in _AGAIN_CODES):
+                break
+            await asyncio.sleep(ASK_AGAIN)  # nobody leads the cluster for the moment
         if answer.headers and answer.headers.get("Status") == "503":
             raise nats.errors.NoRespondersError
         if error := orjson.loads(answer.data).get("error"):
