@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb.errors import TooLargeError
-from happen_nb.journal.connection import server_error
+from happen_nb.journal.answers import server_error
 from happen_nb.journal.wire import EXPECTED_SUBJECT, MOST_MESSAGES, batch
 
 if TYPE_CHECKING:

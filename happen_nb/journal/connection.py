@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 import random
-import re
 import secrets
 import socket
 from dataclasses import dataclass, field
@@ -27,9 +26,9 @@ from happen_nb.errors import (
     HappenError,
     NotStoredError,
     OutcomeUnknownError,
-    ServerError,
     TooLargeError,
 )
+from happen_nb.journal.answers import ask_again, explain, is_refusal, is_unavailable
 from happen_nb.journal.client import SLOWEST_LINK, NatsClient
 from happen_nb.journal.credentials import Credentials, check_address, check_tls, shown
 from happen_nb.journal.wire import Message
@@ -64,10 +63,6 @@ GONE_AFTER = 0.2
 """Seconds of "no responders" after which we ask whether the stream still exists."""
 MOVE_SECONDS = 5.0
 """Seconds without an answer after which a client of a cluster goes to another server."""
-SEQUENCE = "Nats-Sequence"
-"""A header of each stored message that is the answer to a direct get."""
-_AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
-"""JetStream, or the expected sequence of a subject, is not available for the moment."""
 
 
 def process_name() -> str:
@@ -140,7 +135,7 @@ class Connection:
             raise
         except (TimeoutError, OSError, nats.errors.Error) as error:
             await self._client.close()
-            raise _explain(where, error, problems, timeout) from None
+            raise explain(where, error, problems, timeout) from None
         except BaseException:
             await self._client.close()
             raise
@@ -153,7 +148,7 @@ class Connection:
             problems.append(error)
             del problems[:-10]
             log.debug("nats: %s", error)
-            if _is_refusal(error) and not refused.done():
+            if is_refusal(error) and not refused.done():
                 refused.set_exception(error)
 
         async def on_reconnect() -> None:
@@ -195,7 +190,7 @@ class Connection:
             except (nats.errors.TimeoutError, nats.errors.ConnectionReconnectingError) as late:
                 log.debug("%s: %s; asking again", where, late)
                 continue
-            if not any(code in answer.data for code in _AGAIN_CODES):
+            if not is_unavailable(answer):
                 break
             await asyncio.sleep(ASK_AGAIN)  # nobody leads the cluster for the moment
         if answer.headers and answer.headers.get("Status") == "503":
@@ -493,7 +488,7 @@ class Connection:
         call = self._calls.get(token)
         if call is None or call.future.done():
             return
-        if not _ask_again(answer):
+        if not ask_again(answer):
             call.future.set_result(answer)
             return
         call.refused += 1
@@ -538,41 +533,3 @@ async def _first(work: Coroutine[Any, Any, None], refusal: asyncio.Future[None])
     finally:
         task.cancel()
         refusal.cancel()
-
-
-def _is_refusal(error: Exception) -> bool:
-    text = str(error).lower()
-    return "authorization" in text or "authentication" in text
-
-
-def _ask_again(answer: Msg) -> bool:
-    if answer.headers:  # a stored message may have any header, and then it has its sequence too
-        return answer.headers.get("Status") == "503" and SEQUENCE not in answer.headers
-    return any(code in answer.data for code in _AGAIN_CODES)
-
-
-def server_error(what: str, error: dict[str, Any]) -> ServerError:
-    """An error that the server gave, in words for a person."""
-    text = error.get("description", "unknown error")
-    hint = "; is its disk full?" if error.get("err_code") in (10047, 10077, 10023, 10028) else ""
-    return ServerError(f"{what}: the server refused ({error.get('err_code')}: {text}){hint}")
-
-
-def _explain(
-    where: str, error: BaseException, problems: Sequence[Exception], timeout: float
-) -> HappenConnectionError:
-    newest = problems[-1] if problems else error
-    seen = " ".join(str(problem) for problem in (*problems, error)).lower()
-    if _is_refusal(Exception(seen)) or "nkeys" in seen:
-        what = "the server does not accept these credentials; check token, user and password, or credentials"
-    elif isinstance(error, nats.errors.NoRespondersError) or "no responders" in seen:
-        what = "this server has no JetStream; start it with 'nats-server -js'"
-    elif "tls" in seen or "ssl" in seen or "certificate" in seen:
-        what = f"no TLS connection ({newest}); give tls=ssl.create_default_context(...)"
-    elif isinstance(error, TimeoutError) and not problems:
-        what = f"no answer within {timeout:g} s; is it the right address?"
-    else:
-        what = f"no server there ({newest}); is it running?"
-        if not re.search(r"[.:/]", where):
-            what += f' To name a space write connect(name="{where}")'
-    return HappenConnectionError(f"{where}: {what}")

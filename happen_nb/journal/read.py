@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import orjson
 
 from happen_nb.errors import HappenTimeoutError
-from happen_nb.journal.connection import SEQUENCE, server_error
+from happen_nb.journal.answers import SEQUENCE, server_error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from happen_nb.errors import HappenConnectionError, HappenError
+from happen_nb.journal.answers import server_error
 from happen_nb.journal.append import RefusedError, store
-from happen_nb.journal.connection import server_error
 from happen_nb.journal.read import Stored, parse_time, read
 from happen_nb.journal.subjects import Subjects, space_of
 from happen_nb.journal.wire import (
