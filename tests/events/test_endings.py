@@ -48,7 +48,7 @@ def test_a_handler_that_waits_to_be_repeated_is_not_called_after_its_end(space, 
 
     orders.on("pay", fail, retries=3, backoff=0.2)
     space.broadcast("pay")
-    until(lambda: calls and not orders.busy)
+    until(lambda: space._dispatch.box("orders").waiting)
     end(space, orders, fail)
     before = len(calls)
     threading.Event().wait(0.5)
@@ -66,7 +66,7 @@ def test_what_was_to_be_repeated_and_is_not_is_a_failure(space, orders, until, e
 
     orders.on("pay", fail, retries=3, backoff=60)
     reply = space.send("orders", "pay")
-    until(lambda: calls and not orders.busy)
+    until(lambda: space._dispatch.box("orders").waiting)
     ENDS[end](space, orders, fail)
     space.settle(5)
 
