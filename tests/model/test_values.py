@@ -390,7 +390,7 @@ def test_a_state_is_a_mapping():
 
 @pytest.mark.parametrize("data", [b"", b"{", b"NaN", b"[1e999]", b"\xff", b'"\\ud800"', b"{'a':1}", b"1 2"])
 def test_what_is_no_json_is_an_error(data):
-    with pytest.raises(StateError, match="no JSON"):
+    with pytest.raises(StateError, match="not JSON"):
         loads(data)
 
 
