@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
 from happen_nb.errors import TooLargeError
 from happen_nb.journal.answers import server_error
-from happen_nb.journal.wire import EXPECTED_SUBJECT, MOST_MESSAGES, batch
+from happen_nb.journal.wire import EXPECTED_SUBJECT, MOST_MESSAGES, batch, guard_clear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from happen_nb.journal.connection import Connection
+    from happen_nb.journal.subjects import Subjects
     from happen_nb.journal.wire import Message
 
 WRONG_LAST_SEQUENCE = 10071
@@ -42,22 +42,24 @@ class RefusedError(Exception):
         self.resent = resent
 
 
-@dataclass(frozen=True, slots=True)
-class Resend:
+class Resend(NamedTuple):
     """What makes it safe to send messages again whose answer was lost.
 
     A message carries an expectation, so the server refuses it if it is stored already. That does not help
-    where it was stored and is gone again: removed by a clear, or expired.
+    where it was stored and is gone again: removed by a clear, or expired. So a guard goes with each later
+    sending, as one atomic batch.
 
     Parameters
     ----------
-    guard : Message
-        Goes with each later sending, as one atomic batch: it holds only if the space was not cleared since.
+    subjects : Subjects
+    cleared : int
+        The sequence of the newest clear when it was sent first; the guard holds if there was none since.
     lives : float
         Seconds after which what was stored first may have expired; it is not sent again then.
     """
 
-    guard: Message
+    subjects: Subjects
+    cleared: int
     lives: float = float("inf")
 
 
@@ -106,7 +108,7 @@ async def store(
     def as_sent() -> list[Message]:
         guarded = list(messages)
         if resent and resend is not None and len(messages) < MOST_MESSAGES:
-            guarded.insert(0, resend.guard)
+            guarded.insert(0, guard_clear(resend.subjects, resend.cleared))
         return guarded if len(guarded) == 1 else batch(guarded, secrets.token_hex(8))
 
     def again() -> list[Message]:

@@ -251,7 +251,7 @@ class Session:
 
     def resend(self, lives: float = float("inf")) -> Resend:
         """What goes with messages that are sent again, so that a clear cannot make them count twice."""
-        return Resend(wire.guard_clear(self.subjects, self._follower.cleared), lives)
+        return Resend(self.subjects, self._follower.cleared, lives)
 
     def _messages(self, change: Change, id: str) -> list[wire.Message]:
         base = change.base
