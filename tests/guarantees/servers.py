@@ -30,6 +30,9 @@ START_WITHIN = 20.0
 PORTS = (12_000, 30_000)
 """Below those that systems give to sockets without a port of their own."""
 
+_choose = random.SystemRandom()  # other workers of this run have the same state of `random`
+_given: set[int] = set()
+
 
 def nats_server() -> str:
     """The server binary of this environment."""
@@ -39,14 +42,17 @@ def nats_server() -> str:
 
 
 def free_port() -> int:
-    """A port that nobody listens on; not one that the system gives to other sockets before it is used."""
+    """A port that nobody listens on; not one that another socket gets before it is used."""
     while True:
-        port = random.randrange(*PORTS)
+        port = _choose.randrange(*PORTS)
+        if port in _given:
+            continue
         with socket.socket() as listener:
             try:
                 listener.bind(("127.0.0.1", port))
             except OSError:
                 continue  # in use
+        _given.add(port)
         return port
 
 
