@@ -93,6 +93,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
             self._put(None)
             if self._note is not None:
                 parts.close(self._note)
+                self._note = None
         self.layout.close()
         super().close()
 
@@ -179,7 +180,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         out = self._render(value)
         if not isinstance(out, ipywidgets.Widget):
             return content.of_value(out), hint
-        if not is_figure(out) or out.model_id in before:
+        if not is_figure(out) or (out.comm is not None and out.model_id in before):
             return out, hint
         figure = content.of_value(out)  # a widget of its own each time, where one figure can stay in place
         parts.close(out)

@@ -217,6 +217,7 @@ def test_it_ends_with_stop_and_leaves_what_it_shows(space, orders):
 
 def test_closing_closes_every_comm(orders, comms):
     lives = [orders.state.live(), orders.state.live("open"), orders.state.live(render=lambda _: Latex("x"))]
+    lives.append(orders.state.live("opn"))  # with a hint
     assert comms() > 0
     for live in lives:
         live.close()

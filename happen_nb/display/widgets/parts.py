@@ -39,7 +39,7 @@ def parts_of(widget: Widget) -> list[Widget]:
 def close(widget: Widget, *, keep: Collection[str] = ()) -> None:
     """Close a widget and its parts, but not those whose model id is in `keep`."""
     for part in parts_of(widget):
-        if part.model_id not in keep:
+        if part.comm is not None and part.model_id not in keep:  # one without a comm is closed
             part.close()
 
 
