@@ -98,6 +98,8 @@ class Dashboard(panel.Panel):
 
     def close(self) -> None:
         """Stop, and take it away where it is shown."""
+        if "_desk" not in vars(self):
+            return  # it was never made: its space is closed
         self.stop()
         self.layout.close()
         super().close()

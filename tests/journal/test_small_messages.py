@@ -122,7 +122,7 @@ def test_results_and_errors_arrive_or_name_the_limit(space, where, request):
     with pytest.raises(happen.HandlerError, match="ValueError: zzz") as raised:
         ask("fail", 2_000_000)
     assert len(str(raised.value)) < 200_000
-    assert "characters ..." in raised.value.remote_traceback
+    assert len(raised.value.remote_traceback) < 200_000
     assert ask("steps", 300_000) == "end"
     with pytest.raises(happen.HandlerError, match="progress of"):
         ask("steps", MB)
