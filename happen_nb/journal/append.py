@@ -118,19 +118,31 @@ async def store(
         return [] if expired else as_sent()
 
     while True:
+        if future is not None and future.done():
+            future = (
+                None  # an earlier answer has resolved it: whoever waits for the message looks at the journal
+            )
         left = max(0.001, began + timeout - loop.time())
         answer = await connection.call(as_sent(), timeout=left, what=what, future=future, again=again)
         if not hasattr(answer, "data"):
             return answer
-        result = orjson.loads(answer.data)
-        code = result.get("error", {}).get("err_code")
-        if code == WRONG_LAST_SEQUENCE:
-            match = re.search(r"\d+$", result["error"].get("description", ""))
-            raise RefusedError(int(match[0]) if match else 0, resent=resent)
-        if code is None:
-            return int(result["seq"])
-        if code != BATCH_LOST:  # of a lost batch nothing was stored: it is sent as a new one
-            raise server_error(what, result["error"])
+        sequence = _sequence(answer.data, what, resent=resent)
+        if sequence is not None:
+            return sequence
+
+
+def _sequence(answer: bytes, what: str, *, resent: bool) -> int | None:
+    """The sequence of what was stored; None for a lost batch, of which nothing was."""
+    result = orjson.loads(answer)
+    code = result.get("error", {}).get("err_code")
+    if code == WRONG_LAST_SEQUENCE:
+        match = re.search(r"\d+$", result["error"].get("description", ""))
+        raise RefusedError(int(match[0]) if match else 0, resent=resent)
+    if code == BATCH_LOST:
+        return None
+    if code is not None:
+        raise server_error(what, result["error"])
+    return int(result["seq"])
 
 
 def _too_many(messages: Sequence[Message], what: str) -> TooLargeError:

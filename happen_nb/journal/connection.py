@@ -423,7 +423,8 @@ class Connection:
                 late.append(call)
                 call.due = min(now + RESEND, call.deadline)
             self._look_at(call.due)
-        if not late or not self.connected or self._probe is not None:
+        probing = self._probe is not None and not self._probe.done()
+        if not late or not self.connected or probing:
             return
         if self._server_fails(now):
             self._moved_at = now
@@ -459,7 +460,8 @@ class Connection:
             log.debug("ping: %s", error)  # the connection is being replaced: all calls are sent again then
         else:
             for call in calls:
-                self._send_again(call)
+                if call.sent != call.refused:  # else its own timer sends it
+                    self._send_again(call)
         finally:
             self._probe = None
 

@@ -89,6 +89,7 @@ class Follower:
         self._created = ""
         self._target = 0
         self._seen = 0
+        self._first = 0
         self._news = 0.0
         """When the position moved last, or a consumer was made, by the loop's clock."""
         self._consumer: Consumer | None = None
@@ -146,6 +147,9 @@ class Follower:
         subjects = self._stream.subjects
         kinds = [subjects.states, subjects.owners, subjects.clear]
         newest = await self._stream.read(kinds, policy="last_per_subject")
+        self.cleared = max((item.sequence for item in newest if item.subject == subjects.clear), default=0)
+        # A server that lags may have sent what was there before a clear, and then the clear.
+        newest = [item for item in newest if item.sequence >= self.cleared]
         states = [item for item in newest if item.subject.startswith(subjects.state_prefix)]
         records = [await self._record(item) for item in states]
         highest = max((item.sequence for item in states), default=0)
@@ -153,7 +157,6 @@ class Follower:
             self._position = last  # else events that were not reported yet are still to come
         self._created = info.created
         self.epoch += 1
-        self.cleared = max((item.sequence for item in newest if item.subject == subjects.clear), default=0)
         owners, unknown = self._owners(newest)
         position = max(highest, last)
         self._sink.reset(records, owners, position, again=again, unknown=unknown)
@@ -208,11 +211,11 @@ class Follower:
             try:
                 waiting = await consumer.start(config, timeout=left if self._exact else min(left, patience))
                 break
-            except HappenTimeoutError:
+            except BaseException as error:
                 await consumer.stop()
-                patience *= CREATE_GROWTH
-                if self._exact or loop.time() > deadline:
+                if not isinstance(error, HappenTimeoutError) or self._exact or loop.time() > deadline:
                     raise
+                patience *= CREATE_GROWTH
         self._consumer = consumer
         self._news = loop.time()
         if not waiting:
@@ -320,6 +323,7 @@ class Follower:
                 await self.check(remake=remake and self._exact, keys=True, timeout=LEADER_SECONDS)
             except HappenError as error:
                 log.debug("following %s: %s; trying again", self._stream.subjects.stream, error)
+                await asyncio.sleep(LOOK)
 
     async def check(
         self,
@@ -343,18 +347,30 @@ class Follower:
             Seconds for the question.
         """
         position = self._position  # as of now: it may have passed `info.last` when the answer is here
-        held = self._sink.held()
-        info = await self._stream.info(keys=keys and len(held) <= MAX_CHECKED_KEYS, timeout=timeout)
+        keys = keys and len(self._sink.held()) <= MAX_CHECKED_KEYS
+        info = await self._stream.info(keys=keys, timeout=timeout)
         gone = gone or await self._gone(info)
         async with self._turn:
-            oldest = min((record.sequence for record in held.values()), default=0)
-            purged = 0 < oldest < info.first and position >= min(info.first, info.last)  # and no mark came by
+            if info.created != self._created:  # another one that waited for its turn may have seen to that
+                info = await self._stream.info(timeout=timeout)
+            purged = self._is_purged(info, position)
             behind = self._exact and info.last < position
             if info.created != self._created or behind or purged or gone:
                 await self._begin(info)
-            elif remake or self._stalled(info, position):
+            elif remake:
                 await self._follow(info.last)
+            elif self._stalled(info, position):
+                await self._follow(info.last)
+                await self._stream.store(timeout)  # what is missing may have expired; this arrives
         return info
+
+    def _is_purged(self, info: Info, position: int) -> bool:
+        """Return whether the stream lost messages at its beginning that are held, and no mark came by."""
+        if info.first == self._first or position < min(info.first, info.last):
+            return False
+        self._first = info.first
+        oldest = min((record.sequence for record in self._sink.held().values()), default=0)
+        return 0 < oldest < info.first
 
     def _stalled(self, info: Info, position: int) -> bool:
         """Return whether the consumer brought nothing since the last look, although there is more."""

@@ -29,6 +29,7 @@ CREATE_GROWTH = 2
 """How much more it has each next time."""
 LOOK = 0.25
 """Seconds between looks at a reading that makes no progress."""
+NO_RESPONDERS = "503"
 SPARE = 8
 """Messages that a pull asks for beyond the wanted ones: barriers may be among them."""
 
@@ -195,7 +196,9 @@ class Consumer:
 
     async def _control(self, message: Msg, headers: dict[str, str]) -> None:
         if self._pull is not None:
-            if "expires" in self._pull:  # the time of the last request is up, or the server ended it
+            if headers["Status"] == NO_RESPONDERS:  # the server that had the consumer is gone
+                self._gap()
+            elif "expires" in self._pull:  # the time of the last request is up, or the server ended it
                 await self._ask()
         elif message.reply:
             await self._connection.publish(message.reply)
@@ -284,7 +287,8 @@ async def read(
         if reading.late():
             raise HappenTimeoutError(f"reading {subject}: no progress for {timeout:g} s")
     if policy == "last_per_subject" and barrier:  # a server that lagged may have sent more than one
-        return list({item.subject: item for item in reading.found}.values())
+        newest = {item.subject: item for item in reading.found}
+        return sorted(newest.values(), key=lambda item: item.sequence)
     return reading.found
 
 
@@ -329,8 +333,10 @@ class _Reading:
         config = self._resumed()
         self._first = int(config.get("opt_start_seq", 0))
         if self._barrier is not None:
+            first = not self._until
             self._until = await self._barrier.store(self._timeout)
-            self._progress = self._loop.time()
+            if first:  # later ones are no progress: a reading that gets nothing must come to an end
+                self._progress = self._loop.time()
             if self._until < self._first:
                 return True  # nothing is stored so far on
         consumer = Consumer(self._connection, self._stream, self._take, lambda: self._end(complete=False))

@@ -415,7 +415,9 @@ def lifetime(headers: Mapping[str, str]) -> float | None:
     >>> lifetime({"Nats-TTL": "1m30s"}), lifetime({"Nats-TTL": "5"}), lifetime({"Nats-TTL": "never"})
     (90.0, 5.0, None)
     """
-    text = headers.get(TTL, "")
+    text = headers.get(TTL)
+    if text is None:
+        return None
     if re.fullmatch(r"\d{1,12}", text):
         return float(text)
     if not re.fullmatch(r"(\d{1,12}(\.\d{1,12})?(h|ms|m|s|us|µs|ns))+", text):

@@ -266,7 +266,7 @@ class Session:
             origin=change.origin,
         )
         guards: list[wire.Message] = []
-        if change.viewed is not None and self.info.replicas == 1:
+        if change.viewed is not None and self.stream.replicas == 1:
             commit = wire.guard_all(self.subjects, commit, change.cut.written)
         elif change.viewed is not None:
             newest = {name: change.cut.nodes.get(name) for name in change.viewed - {change.node}}
@@ -382,8 +382,8 @@ class Session:
         """
         deadline = time.monotonic() + timeout
         await self.connection.settled(min(timeout / 2, STALLED))
-        if self.info.replicas == 1:
-            last = (await self._follower.check()).last
+        if self.stream.replicas == 1:
+            last = (await self._follower.check(timeout=max(0.001, timeout))).last
         else:
             barrier = [wire.encode_sync(self.subjects)]
             last = await append.store(self.connection, barrier, timeout=timeout, what="a fresh read")

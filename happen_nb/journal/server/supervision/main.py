@@ -211,7 +211,7 @@ class Supervisor:
 
     def _look_after_disk(self) -> None:
         """Start nats-server anew when there is room again: until then it stores nothing, and never would."""
-        if self.members.disk_is_full and not self.gone and disk.has_room(self.folder):
+        if self.members.disk_is_full and self.ready and not self.gone and disk.has_room(self.folder):
             self.members.disk_is_full = False
             self.server.kill()
 
