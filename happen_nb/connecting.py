@@ -293,9 +293,15 @@ async def _connect(
     proof = Credentials(token, user, password, None if credentials is None else os.fspath(credentials), tls)
     seconds = timeout if timeout is not None else (TIMEOUT_REPLICATED if (replicas or 1) > 1 else TIMEOUT)
     target = _target(servers, store, proof, sync, seconds)
+    known = list(registry.spaces.values())
     space = await on_io(_open(target, name, options))
     if fresh:
-        await space._refresh(force=fresh == "force")
+        try:
+            await space._refresh(force=fresh == "force")
+        except BaseException:
+            if space not in known:  # nobody has it: it would keep others from their own fresh start
+                await space._close()
+            raise
     if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
     registry.current = space

@@ -10,7 +10,7 @@ from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from happen_nb.commits import Commit, frame, times
-from happen_nb.errors import ClosedError
+from happen_nb.errors import ClosedError, NoHandlerError
 from happen_nb.model.texts import shortened_text, text_of
 from happen_nb.retrying import HandledAgainError, Retried, refuse_retry
 from happen_nb.runtime import ending, output
@@ -125,6 +125,8 @@ class Failure(Shown, kind="failure"):
             return failed.error
         except (ClosedError, KeyboardInterrupt):
             raise
+        except NoHandlerError as error:
+            return error  # nothing was tried: the failure stays what it is
         except BaseException as error:
             trouble = Trouble.of(error)
             self.attempts += 1

@@ -152,12 +152,12 @@ class Hosting:
         failure = Failure(node, name, doing, event, trouble.error, again, number, event.id, trouble)
         space.failures.add(failure)
 
-    def lost(self, node: str, owner: OwnerRecord, answer: Mapping[str, Any]) -> None:
+    def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Another process handles a node's events from here on."""
         for registration in self._space._dispatch.registrations.of(node)[:1]:
             registration.context.copy().run(
                 notice,
-                f'{_process(owner, answer)} now owns node "{node}"; re-run the cell that registers its '
+                f'{_notebook(answer)} now owns node "{node}"; re-run the cell that registers its '
                 "handlers to reclaim it",
             )
 
@@ -227,9 +227,7 @@ async def register(space: Space, registration: Registration) -> None:
     """Register a handler, unregister what it replaces, and say so where another process had the node."""
     dispatch = space._dispatch
     replaced = [each for each in dispatch.registrations.alike(registration) if _replaces(registration, each)]
-    for each in replaced:
-        dispatch.remove(each)
-    before = await on_io(dispatch.add(registration, space._deadline()))
+    before = await on_io(dispatch.add(registration, space._deadline(), replaced))
     cells.register(lambda: dispatch.remove(registration))
     if replaced:
         notice(_replacement(registration, replaced))
@@ -238,7 +236,7 @@ async def register(space: Space, registration: Registration) -> None:
     answer = await on_io(space._session.ask(before.incarnation, {}, ANSWER))
     if answer:  # else it is gone: no news
         notice(
-            f'this process now owns node "{registration.node}" (before: {_process(before, answer)}); '
+            f'this process now owns node "{registration.node}" (before: {_notebook(answer)}); '
             "re-run the cell that registers its handlers there to reclaim it"
         )
 
@@ -261,10 +259,7 @@ def _replacement(new: Registration, old: Sequence[Registration]) -> str:
     return f'{new.place} replaces {places} on node "{new.node}": {what}; on(..., keep=True) keeps both'
 
 
-def _process(owner: OwnerRecord, answer: Mapping[str, Any]) -> str:
-    """Name a process, by its notebook if that has a name."""
-    process = f"process {owner.pid} on {owner.host}"
+def _notebook(answer: Mapping[str, Any]) -> str:
+    """Name a process by its notebook, if that has a name: a number would change from run to run."""
     notebook = answer.get("notebook")
-    if not isinstance(notebook, str) or not notebook:
-        return process
-    return f"{notebook[:_NAME]} ({process})"
+    return notebook[:_NAME] if isinstance(notebook, str) and notebook else "another process"

@@ -62,7 +62,7 @@ class Watch(Shown, kind="watch"):
             try:
                 if self.active:
                     context = self._context.copy()
-                    context.run(causes.scope.set, scope)
+                    context.run(causes.enter, scope)
                     with scope.held():
                         context.run(self._call, commit)
             finally:

@@ -6,10 +6,11 @@ import re
 from typing import Final
 
 from happen_nb.display import _protocols as shown
+from happen_nb.display.foreign import text_of
 from happen_nb.display.page import Cell, Code, Column, Heading, Note, Page, part, table
 from happen_nb.display.spans import Line, Span, count, cut, function, name, one_line, weight
 from happen_nb.display.tree import Budget
-from happen_nb.model.texts import said_by
+from happen_nb.model.texts import encodable
 
 NEWEST = 10
 """How many of the newest failures are shown."""
@@ -68,8 +69,11 @@ def retried(x: shown.Retried) -> Page:
 
 
 def message(exception: BaseException | str) -> str:
-    """An exception as its kind and what it says."""
-    return said_by(exception) if isinstance(exception, BaseException) else exception
+    """An exception as its kind and what it says, if it does so in time."""
+    if isinstance(exception, str):
+        return exception
+    text, kind = encodable(text_of(exception, what="message")), type(exception).__name__
+    return f"{kind}: {text}" if text else kind
 
 
 def _row(x: shown.Failure, budget: Budget) -> tuple[Cell, ...]:

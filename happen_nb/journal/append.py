@@ -119,9 +119,7 @@ async def store(
 
     while True:
         if future is not None and future.done():
-            future = (
-                None  # an earlier answer has resolved it: whoever waits for the message looks at the journal
-            )
+            future = None  # an earlier answer has resolved it
         left = max(0.001, began + timeout - loop.time())
         answer = await connection.call(as_sent(), timeout=left, what=what, future=future, again=again)
         if not hasattr(answer, "data"):

@@ -47,8 +47,9 @@ def is_namesake(a: object, b: object) -> bool:
 def is_same(a: Any, b: Any) -> bool:
     """Tell whether two functions are the same one, perhaps defined again.
 
-    A named function is the same as its namesake. A lambda, and a function that another one made, are the
-    same if their code, their defaults and what they have closed over are.
+    A named function is the same as its namesake. Lambdas are the same if their code, their defaults and what
+    they have closed over are; so are functions that another one made, but if their code differs, the function
+    that made them was edited.
 
     Examples
     --------
@@ -63,15 +64,14 @@ def is_same(a: Any, b: Any) -> bool:
         return equal(a.__self__, b.__self__) and is_same(a.__func__, b.__func__)
     if isinstance(a, functools.partial) and isinstance(b, functools.partial):
         return is_same(a.func, b.func) and equal((a.args, a.keywords), (b.args, b.keywords))
-    if isinstance(a, FunctionType) and isinstance(b, FunctionType):
-        return (
-            a.__module__ == b.__module__
-            and a.__qualname__ == b.__qualname__
-            and _code(a.__code__) == _code(b.__code__)
-            and equal((a.__defaults__, a.__kwdefaults__), (b.__defaults__, b.__kwdefaults__))
-            and equal(_closed_over(a), _closed_over(b))
-        )
-    return False
+    if not isinstance(a, FunctionType) or not isinstance(b, FunctionType):
+        return False
+    if (a.__module__, a.__qualname__) != (b.__module__, b.__qualname__):
+        return False
+    if _code(a.__code__) != _code(b.__code__):
+        return not a.__qualname__.endswith("<lambda>")
+    given = (a.__defaults__, a.__kwdefaults__), (b.__defaults__, b.__kwdefaults__)
+    return equal(*given) and equal(_closed_over(a), _closed_over(b))
 
 
 def _code(code: CodeType) -> tuple[object, ...]:

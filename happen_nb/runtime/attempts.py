@@ -84,7 +84,7 @@ class Attempt:
         self._trouble: Trouble | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._lock = threading.Lock()
-        context.run(causes.scope.set, self.scope)
+        context.run(causes.enter, self.scope)
 
     # -- whether it accepts the event ----------------------------------------------------------------
 

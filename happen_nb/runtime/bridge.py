@@ -18,7 +18,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from happen_nb.errors import HappenError, TransformError
 from happen_nb.frames import hide, hide_all
@@ -81,7 +81,7 @@ class Inbox:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self._loop = ref(loop)  # the loop is what the inbox is found by: it must not be kept
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
 
@@ -92,7 +92,10 @@ class Inbox:
             return
         try:
             self._woken = True
-            self._loop.call_soon_threadsafe(self._run, context=Context())
+            loop = self._loop()
+            if loop is None:
+                raise RuntimeError("the event loop that waits for this is gone")
+            loop.call_soon_threadsafe(self._run, context=Context())
         except BaseException:  # the stop button, or the loop is closed
             self._woken = False
             raise
@@ -104,7 +107,9 @@ class Inbox:
             try:
                 call()
             except Exception as error:
-                self._loop.call_exception_handler({"message": f"in {call!r}", "exception": error})
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": f"in {call!r}", "exception": error}
+                )
 
 
 _inboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = WeakKeyDictionary()

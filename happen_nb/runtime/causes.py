@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
@@ -93,6 +94,17 @@ class Scope:
 
 scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
 """The handler or callback that this context was made in; None in a cell. Ask `current`: it may have ended."""
+
+
+def enter(found: Scope) -> None:
+    """Make this context, a copy of a cell's, that of a handler or callback.
+
+    A copy shares what context variables hold. Of these the arithmetic of `decimal` can be changed in place,
+    so a handler gets its own.
+    """
+    scope.set(found)
+    if (decimal := sys.modules.get("decimal")) is not None:
+        decimal.setcontext(decimal.getcontext().copy())
 
 
 def current() -> Scope | None:

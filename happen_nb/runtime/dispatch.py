@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.errors import HappenError, NoHandlerError, NotStoredError
+from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 from happen_nb.journal import append, wire
 from happen_nb.journal.handlings import HANDLED_BYTES, MOST_HANDLINGS
 from happen_nb.runtime import causes, ending, output
@@ -85,9 +85,16 @@ class Dispatch:
         mine = self.registrations.of(node)
         return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
 
-    async def add(self, registration: Registration, deadline: float) -> OwnerRecord | None:
-        """Register a handler, and own its node from here on; returns the owner before, if it was another."""
+    async def add(
+        self, registration: Registration, deadline: float, replaced: Iterable[Registration] = ()
+    ) -> OwnerRecord | None:
+        """Register a handler, and own its node from here on; returns the owner before, if it was another.
+
+        Those that it replaces go when it is there, so that no event finds neither.
+        """
         self.registrations.add(registration)
+        for each in replaced:
+            self.remove(each)
         try:
             return await self.owners.claim(registration.node, deadline)
         except BaseException:
@@ -240,7 +247,12 @@ class Dispatch:
         box = self.box(node)
         ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         delivery = Delivery(self, box, event, named or found, context)
-        delivery.on_end = lambda error: bridge().soon(ended.set_result, error)
+
+        def end(error: BaseException | None) -> None:
+            if not ended.done():  # whoever waited may have been interrupted
+                ended.set_result(error)
+
+        delivery.on_end = lambda error: bridge().soon(end, error)
         box.mailbox.put(delivery.begin)
         return await ended
 
@@ -298,11 +310,15 @@ class Dispatch:
                 sequence = await append.store(
                     session.connection, [message], timeout=session.timeout, what="what was handled"
                 )
-            except NotStoredError:
-                self._done[:0] = records  # for the next time: the connection is away
+            except (NotStoredError, OutcomeUnknownError):
+                self._done[:0] = records  # for the next time: stored twice does no harm, lost does
                 return False
             except HappenError as error:
                 log.warning("what %d handlers did is not stored: %s", number, error)
+            except BaseException:  # whoever waits for it was interrupted, not who handled it
+                self._done[:0] = records
+                bridge().soon(self._record_soon)
+                raise
             else:
                 await self._reach(sequence)
             records = records[number:]
@@ -345,6 +361,9 @@ class Dispatch:
     def end(self, why: Exception) -> None:
         """Nothing comes any more."""
         self.answers.close(why)
+        for box in self._boxes.values():
+            for delivery in list(box.open):
+                delivery.give_up(why)
 
     def lost(self, node: str, owner: OwnerRecord) -> None:
         """Another process acquired a node: say so, and which one it is."""
@@ -352,7 +371,7 @@ class Dispatch:
 
     async def _lost(self, node: str, owner: OwnerRecord) -> None:
         answer = await self.session.ask(owner.incarnation or "", {}, NAME)
-        self.host.lost(node, owner, answer or {})
+        self.host.lost(node, answer or {})
 
     async def live(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what is going on here."""

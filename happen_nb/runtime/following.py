@@ -95,7 +95,9 @@ class Effects:
         finally:
             for stop in self._stops:
                 stop()
-        return self._grown([record for record in handled if record.event in self._events])
+        # A record whose answer was lost may be stored twice.
+        found = dict.fromkeys(record for record in handled if record.event in self._events)
+        return self._grown(list(found))
 
     async def _read_stored(self, start: int) -> None:
         """What was stored before this began to listen."""

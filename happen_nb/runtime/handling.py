@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Mapping
 
-    from happen_nb.model.commits import EventRecord, OwnerRecord
+    from happen_nb.model.commits import EventRecord
     from happen_nb.runtime.activity import Activity
     from happen_nb.runtime.mailbox import Mailbox, Pending, Workers
     from happen_nb.runtime.registrations import Registration, Registrations
@@ -49,7 +49,7 @@ class Host(Protocol):
     def failed(self, attempt: Attempt, trouble: Trouble) -> None:
         """A handler has raised for the last time."""
 
-    def lost(self, node: str, owner: OwnerRecord, answer: Mapping[str, Any]) -> None:
+    def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Another process handles a node's events from here on; `answer` is what it says of itself."""
 
 
@@ -239,13 +239,13 @@ class Delivery:
             self._left -= 1
             left = self._left
         if outcome == "cancelled":
-            self._refused = self._refused or self._stopped(attempt)
+            self._refused = self._refused or self._stopped(attempt.why)
         if self.answer is not None and self.replies(attempt) and not self.cancelled:
             if outcome == "done":
                 self.answer.finish(value)
             elif trouble is None:
                 if attempt.why != CLOSED:  # who waits is told so of the space
-                    self.answer.refuse(self._stopped(attempt))
+                    self.answer.refuse(self._stopped(attempt.why))
             elif attempt.unconverted and isinstance(trouble.error, Exception):
                 self.answer.refuse(trouble.error)
             else:
@@ -253,10 +253,16 @@ class Delivery:
         if not left:
             self._end()
 
-    def _stopped(self, attempt: Attempt) -> HandlerError:
-        why = attempt.why or UNREGISTERED
-        text = f'the handler of "{self.event.type}" at node "{self.box.name}" was stopped: {why}'
+    def _stopped(self, why: str) -> HandlerError:
+        text = (
+            f'the handler of "{self.event.type}" at node "{self.box.name}" was stopped: {why or UNREGISTERED}'
+        )
         return HandlerError(text, node=self.box.name)
+
+    def give_up(self, why: Exception) -> None:
+        """Let go of it: nobody handles it any more. Whoever waits for its end gets the error."""
+        self._refused = self._refused or why
+        self._end()
 
     def break_off(self, broken: BaseException) -> None:
         """Something went wrong that is no handler's: it ends here, so that the node goes on."""
@@ -299,6 +305,10 @@ class Delivery:
     def cancel(self, why: str) -> None:
         """Stop what can be stopped: at the next await or yield; a plain handler goes on without effect."""
         self.cancelled = True
+        if self._refused is None:
+            self._refused = self._stopped(why)
+        if self.answer is not None:
+            self.answer.refuse(self._refused)  # ignored where there is a reply already
         if self.box.queued.pop(self, False) is None:
             self._not_begun("cancelled", None)
             self._end()

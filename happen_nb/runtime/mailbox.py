@@ -58,7 +58,11 @@ class Workers:
             self._add()
         elif not self._growing and self._limit < MORE and not ending.begun():
             self._growing = True
-            _start(self._grow, "happen_nb-workers")
+            try:
+                _start(self._grow, "happen_nb-workers")
+            except RuntimeError as refused:  # as for a worker: those that are there go on
+                self._growing = False
+                log.warning("no more threads for handlers: %s", refused)
 
     def _add(self) -> None:
         if ending.begun():

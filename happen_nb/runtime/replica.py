@@ -17,7 +17,7 @@ from happen_nb.runtime.bridge import within
 from happen_nb.runtime.tracebacks import fresh
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from happen_nb.journal.wire import Item
@@ -96,6 +96,7 @@ class Replica:
         """Begin with these records; tells the listeners of those they have not seen."""
         before = self._records if again else {}
         self._told = self._told if again else 0
+        gone = self._records.keys() - {record.node for record in records}
         with self._lock:
             self._records = {record.node: record for record in records}
             self._shared = False
@@ -104,22 +105,26 @@ class Replica:
         news = [record for record in records if record.sequence > self._told]
         for record in sorted(news, key=lambda record: record.sequence):
             self._tell(record, before.get(record.node))
+        self._notice(gone)
         self._wake()
 
     def apply(self, item: Item, sequence: int) -> None:
         """Take the next message of the journal."""
         applied: Applied | None = None
+        gone: list[str] = []
         with self._lock:
             if isinstance(item, CommitRecord):
                 applied = self._take(item)
             elif isinstance(item, Clear):
                 self._unshare()
-                for name in [name for name, record in self._records.items() if record.sequence < sequence]:
+                gone = [name for name, record in self._records.items() if record.sequence < sequence]
+                for name in gone:
                     del self._records[name]
                 self._written = max((record.sequence for record in self._records.values()), default=0)
             self._position = max(self._position, sequence)
         if applied is not None:
             self._tell(*applied)
+        self._notice(gone)
         self._wake()
 
     def _take(self, record: CommitRecord) -> Applied | None:
@@ -160,11 +165,16 @@ class Replica:
             expected.applied = applied
             if not expected.future.done():
                 expected.future.set_result(applied)
-        for future in self._changes.pop(record.node, ()):
-            if not future.done():
-                future.set_result(None)
+        self._notice((record.node,))
         for listener in list(self._listeners):
             listener(applied)
+
+    def _notice(self, nodes: Iterable[str]) -> None:
+        """Wake whoever waits for a change of these nodes."""
+        for node in nodes:
+            for future in self._changes.pop(node, ()):
+                if not future.done():
+                    future.set_result(None)
 
     def expect(self, id: str, state: FrozenDict) -> Expected:
         """Look out for the commit `id`: it need not be decoded, and its future resolves when it is seen."""
@@ -193,8 +203,14 @@ class Replica:
             return True
         future = self._future()
         self._count += 1
-        heapq.heappush(self._waiting, (position, self._count, future))
-        return await within(timeout, future)
+        entry = position, self._count, future
+        heapq.heappush(self._waiting, entry)
+        try:
+            return await within(timeout, future)
+        finally:
+            if future.cancelled() and entry in self._waiting:  # else an idle space would collect them
+                self._waiting.remove(entry)
+                heapq.heapify(self._waiting)
 
     def _future(self) -> asyncio.Future[None]:
         if self._closed is not None:

@@ -268,7 +268,10 @@ def test_an_async_handler_that_only_reads_in_a_loop_lets_others_run(space, order
 
 
 def test_an_async_handler_that_blocks_does_not_stop_those_of_other_nodes(space, orders, stock, gate):
+    begun = threading.Event()
+
     async def blocks(event):
+        begun.set()
         gate.wait(20)
 
     async def ping(event):
@@ -278,6 +281,7 @@ def test_an_async_handler_that_blocks_does_not_stop_those_of_other_nodes(space, 
     orders.on("a", blocks)
     stock.on("ping", ping)
     space.broadcast("a")
+    assert begun.wait(10)  # one that awaits in the loop when it gets blocked has to wait
     for _ in range(3):
         assert space.send("stock", "ping").result(10) == "pong"
     gate.set()

@@ -181,6 +181,7 @@ class Supervisor:
         if not self.ever_ready:
             self.server.log_to(sys.stderr.fileno())  # the kernel that has read it so far goes its own way
         self.ready = self.ever_ready = True
+        self.members.disk_is_full = False  # what was reported meanwhile was of the one before
         self.members.tell(self._greeting())
 
     def _greeting(self) -> str:
