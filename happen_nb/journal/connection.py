@@ -250,7 +250,12 @@ class Connection:
 
     async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Subscription:
         """Follow a subject without any limit of what may wait; it is subscribed again on reconnects."""
-        return await self._client.subscribe(subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0)
+        try:
+            return await self._client.subscribe(
+                subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0
+            )
+        except nats.errors.ConnectionClosedError:
+            raise ClosedError("the space was closed; connect again") from None
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop following; a lost connection has forgotten it already."""
@@ -263,8 +268,12 @@ class Connection:
         self, subject: str, body: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """Send a message that nobody stores; nothing happens while the connection is away."""
-        if self.connected:
+        if not self.connected:
+            return
+        try:
             await self._client.publish(subject, body, reply=reply, headers=headers)
+        except nats.errors.Error as error:  # it went away just now
+            log.debug("%s: %s", subject, error)
 
     async def request(self, subject: str, body: bytes, *, timeout: float) -> bytes | None:
         """Ask who listens on a subject, once: None if nobody does, empty if no answer comes in time."""

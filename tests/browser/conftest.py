@@ -44,7 +44,10 @@ FROM_THE_TOP = """async () => {
     document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0;
     for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
 }"""
-OF_A_CLOSED_NOTEBOOK = "._ensureFocus"  # where JupyterLab 4.6 looks for the focus of one that was just closed
+OF_JUPYTERLAB = (
+    "._ensureFocus",  # where JupyterLab 4.6 looks for the focus of a notebook that was just closed
+    "widget model not found",  # of the views in a saved notebook, whose kernel is gone: the static ones stay
+)
 ERROR_OUTPUTS = (
     '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"], '
     '.jp-RenderedText[data-mime-type="application/vnd.jupyter.error"]'
@@ -102,7 +105,11 @@ def serving(folder):
             yield Lab(f"{parts.scheme}://{parts.netloc}", parse_qs(parts.query)["token"][0], env)
         finally:
             process.terminate()  # the server stops its kernels
-            process.wait(DEADLINE)
+            try:
+                process.wait(DEADLINE)
+            except subprocess.TimeoutExpired:  # its kernels have ended; a thread of anyio may still wait
+                process.kill()
+                process.wait()
 
 
 def _first_url(process):
@@ -171,7 +178,7 @@ class Watched:
             self._note_error(f"{message.text} ({message.location.get('url', '')})")
 
     def _note_error(self, error):
-        if OF_A_CLOSED_NOTEBOOK not in str(error):
+        if not any(known in str(error) for known in OF_JUPYTERLAB):
             self.console_errors.append(str(error))
 
     def open(self, notebook):
