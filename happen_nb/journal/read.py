@@ -29,6 +29,8 @@ CREATE_GROWTH = 2
 """How much more it has each next time."""
 LOOK = 0.25
 """Seconds between looks at a reading that makes no progress."""
+STALL = 1.0
+"""Seconds without a message after which a reading that has begun goes on with another consumer."""
 NO_RESPONDERS = "503"
 SPARE = 8
 """Messages that a pull asks for beyond the wanted ones: barriers may be among them."""
@@ -385,10 +387,17 @@ class _Reading:
             now = self._loop.time()
             if now - consumer.heard > SILENCE + self._connection.patience or self.late():
                 self._end(complete=False)
+            elif self._stalled(now):
+                self._end(complete=False)  # what was to come may be gone: another consumer knows
             elif self._barrier is not None and now - max(stored, self._progress) > 2 * LOOK:
                 with contextlib.suppress(HappenTimeoutError):  # the reading itself ends when it is late
                     await self._barrier.store(2 * LOOK)
                 stored = self._loop.time()
+
+    def _stalled(self, now: float) -> bool:
+        """Return whether a reading of one server has begun and gets no more."""
+        begun = self._barrier is None and bool(self.found) and not self._newest_only
+        return begun and now - self._progress > STALL + self._connection.patience
 
     def _take(self, item: Stored) -> None:
         if self._ended.done():

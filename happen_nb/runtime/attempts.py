@@ -150,10 +150,13 @@ class Attempt:
             if not self._open:
                 return False
             self._open = False
+        self._leave()
+        return True
+
+    def _leave(self) -> None:
         if self.delivery.box.current is self:
             self.delivery.box.current = None
         self._spent += time.monotonic() - self.began
-        return True
 
     async def _attempt(self) -> None:
         value: Any = None
@@ -264,15 +267,18 @@ class Attempt:
 
     def abandon(self) -> None:
         """Let the node go on without it, if it still runs; from now on it cannot change anything."""
-        if not self._close():
-            return
-        self.scope.abandoned = True
+        with self._lock:
+            if not self._open:
+                return
+            self._open, self.scope.abandoned = False, True
+            self.delivery.box.mailbox.let_go()  # before it can end: then it would begin with the next, too
+        self._leave()
         if self._filtering:
             self._record("cancelled", None)
             self.delivery.begin_again()
         else:
             self._end("cancelled")
-        self.delivery.box.mailbox.abandon()
+        self.delivery.box.mailbox.go_on()
 
     # -- the end -------------------------------------------------------------------------------------
 

@@ -185,7 +185,7 @@ class Delivery:
             attempt = Attempt(self, registration, event, self._context_of(registration))
             if attempt.accepts():
                 attempts.append(attempt)
-            if self.ended or self._round != begun:  # it was abandoned in a filter that did not end
+            if self.ended or self._round != begun or attempt.scope.abandoned:  # in a filter that did not end
                 return None
         self._attempts = attempts
         self._left = len(attempts)

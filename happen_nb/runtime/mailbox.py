@@ -202,13 +202,16 @@ class Mailbox:
         """Whether something has begun and not ended."""
         return self._running
 
-    def abandon(self) -> None:
-        """Let what runs now go on by itself, and begin with the next."""
+    def let_go(self) -> None:
+        """Let what runs now go on by itself: when it ends, nothing begins. `go_on` begins with the next."""
         with self._lock:
-            if self._running:
-                self._turn += 1
-                self._running = False
-                self._begin()
+            self._turn += 1
+
+    def go_on(self) -> None:
+        """Begin with the next, after `let_go`."""
+        with self._lock:
+            self._running = False
+            self._begin()
 
     def _begin(self) -> None:
         if self._waiting and not self._running:

@@ -145,9 +145,8 @@ def test_a_plain_handler_that_never_ends_is_abandoned_and_its_writes_are_refused
     if end != "delete":
         orders.on("ping", lambda event: "pong")
         assert space.send("orders", "ping").result(5) == "pong"
-    if end == "off":
-        with pytest.raises(happen.HandlerError, match="unregistered"):
-            reply.result(5)
+    with pytest.raises(happen.HandlerError, match="was stopped: "):
+        reply.result(5)
     space.settle(5)
     gate.set()
     until(lambda: refused)
@@ -367,3 +366,26 @@ def test_results_are_kept_up_to_a_number_of_bytes(space, orders, monkeypatch):
 
     assert len(answers._answers) <= 4
     assert answers._size <= 100_000
+
+
+def test_a_retry_that_waits_for_its_turn_returns_when_the_space_is_closed(store, gate):
+    def fail(event):
+        raise ValueError("down")
+
+    def wait(event):
+        begun.set()
+        gate.wait(10)
+
+    begun = threading.Event()
+    with happen.connect(store=store, name="retry_at_close") as space:
+        node = space.create_node("till")
+        node.on("pay", fail)
+        node.on("wait", wait)
+        space.broadcast("pay").settle()
+        space.broadcast("wait")
+        assert begun.wait(10)
+        retrying = threading.Thread(target=space.failures.retry)
+        retrying.start()
+    gate.set()
+    retrying.join(10)
+    assert not retrying.is_alive()

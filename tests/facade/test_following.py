@@ -308,3 +308,11 @@ def test_what_a_condition_raises_comes_out(orders):
 
 def test_wait_for_on_a_node_without_commits_sees_an_empty_state(space):
     assert space.create_node("new").state.wait_for(lambda s: s == {}, timeout=0) == {}
+
+
+def test_what_is_waited_for_may_come_by_a_clear(space, orders):
+    waiting = threading.Thread(target=orders.state.wait_for, args=[lambda state: not state], daemon=True)
+    waiting.start()
+    space.clear()
+    waiting.join(DEADLINE)
+    assert not waiting.is_alive()

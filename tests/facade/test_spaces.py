@@ -162,6 +162,17 @@ def test_fresh_empties_the_space_at_every_call(space, store):
         assert len(space.journal()) == 0
 
 
+def test_a_fresh_start_that_is_refused_leaves_nobody_in_the_space(space, store, other):
+    with happen.connect(store=store, name=f"{space.name[:50]}_mine") as mine:
+        other.do(
+            "try:\n"
+            f"    happen.connect(store={str(store)!r}, name={mine.name!r}, fresh=True)\n"
+            "except happen.SpaceInUseError:\n"
+            "    pass"
+        )
+        mine.clear()
+
+
 def test_fresh_and_clear_are_refused_while_another_process_is_connected(space, store, other):
     node = space.create_node("orders", initial={"n": 1})
 
