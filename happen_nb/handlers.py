@@ -234,7 +234,7 @@ async def register(space: Space, registration: Registration) -> None:
     if before is None or before.incarnation in (None, space._session.incarnation):
         return
     answer = await on_io(space._session.ask(before.incarnation, {}, ANSWER))
-    if answer:  # else it is gone: no news
+    if answer is not None:  # else it is gone: no news
         notice(
             f'this process now owns node "{registration.node}" (before: {_notebook(answer)}); '
             "re-run the cell that registers its handlers there to reclaim it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,10 @@ class State(Shown, kind="state"):
 
     async def aget(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """`get`, to await."""
-        return await wait_in_loop(self._get(selector)) if fresh else self.get(selector)
+        if fresh:
+            return await wait_in_loop(self._get(selector))
+        await asyncio.sleep(0)  # a loop that only reads lets others run
+        return self.get(selector)
 
     async def _get(self, selector: Selector | None) -> Any:
         session = self._space._session

@@ -70,8 +70,8 @@ def retried(x: shown.Retried) -> Page:
 
 def message(exception: BaseException | str) -> str:
     """An exception as its kind and what it says, if it does so in time."""
-    if isinstance(exception, str):
-        return exception
+    if issubclass(type(exception), str):  # what isinstance asks for may raise
+        return str(exception)
     text, kind = encodable(text_of(exception, what="message")), type(exception).__name__
     return f"{kind}: {text}" if text else kind
 

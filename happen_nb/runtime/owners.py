@@ -139,6 +139,8 @@ class Owners:
 
     async def claim(self, node: str, deadline: float) -> OwnerRecord | None:
         """Become the owner of a node; the newest to claim it wins. Returns the owner before."""
+        if self.is_ours(node):  # another process may have claimed it just now
+            await self._session.fresh(max(0.001, deadline - time.monotonic()))
         while not self.is_ours(node):
             before = self._owners.get(node)
             if await self._store(node, before, self._mine(node), deadline):
