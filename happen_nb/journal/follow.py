@@ -31,6 +31,8 @@ CHECK_CLUSTER = 2.0
 """The same where a consumer may be alive and stand still."""
 STUCK = 1.5
 """Seconds that a consumer has to bring something that somebody waits for."""
+STUCK_CLUSTER = 0.5
+"""The same where another consumer may be on a server that does not lag."""
 LEADER_SECONDS = 2.0
 """Seconds for which the follower waits for the leader before it looks after its consumer again."""
 EXPIRY_SLACK = 1.0
@@ -122,7 +124,8 @@ class Follower:
     def nudge(self) -> None:
         """Make a new consumer if the present one had its time and brought nothing: its server may lag."""
         quiet = asyncio.get_running_loop().time() - self._news
-        if not self._turn.locked() and quiet > STUCK and not self._connection.transferring:
+        stuck = STUCK if self._exact else STUCK_CLUSTER
+        if not self._turn.locked() and quiet > stuck and not self._connection.transferring:
             self.restart()
 
     async def stop(self) -> None:

@@ -52,6 +52,8 @@ JUST_GONE = 0.1
 """Seconds within which the server notices that a process on its machine has ended."""
 STALLED = 1.0
 """Seconds after which a wait for the follower makes it look again."""
+STALLED_CLUSTER = 0.5
+"""The same with replicas: the consumer may be on a server that lags, and another one is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +329,8 @@ class Session:
 
     async def reach(self, sequence: int, deadline: float) -> None:
         """Wait until the replica is at `sequence`, looking again if it does not come."""
-        while not await self.replica.reached(sequence, min(STALLED, max(0.001, deadline - time.monotonic()))):
+        stalled = STALLED if self.stream.replicas == 1 else STALLED_CLUSTER
+        while not await self.replica.reached(sequence, min(stalled, max(0.001, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 raise OutcomeUnknownError(
                     f'the space "{self.subjects.space}" is at {self.replica.position}, and {sequence} '

@@ -134,7 +134,7 @@ def test_a_fork_beside_a_server_that_hears_late_has_all_that_was_acknowledged(
     writer = processes.event_peer(leader.url, name)
     with happen.connect(assigner.url, name=name) as space:
         for number in range(forks):
-            _, acknowledged = writer.ask("add", node="counter", times=20)
+            _, acknowledged = writer.ask("add", node="counter", times=10)
             with space.fork(f"{name}_{number}") as fork:
                 assert fork.views.counter.get("n") == acknowledged
                 fork.drop()
