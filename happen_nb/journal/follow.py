@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from happen_nb.errors import HappenError, HappenTimeoutError
-from happen_nb.journal.read import CREATE_GROWTH, CREATE_SECONDS, SILENCE, Consumer, Stored
+from happen_nb.journal.read import CREATE_MOST, CREATE_SECONDS, SILENCE, Consumer, Stored
 from happen_nb.journal.stream import MAX_CHECKED_KEYS
 from happen_nb.journal.wire import Clear, lifetime, revision_of
 from happen_nb.model.commits import CommitRecord, OwnerRecord
@@ -218,7 +218,7 @@ class Follower:
                 await consumer.stop()
                 if not isinstance(error, HappenTimeoutError) or self._exact or loop.time() > deadline:
                     raise
-                patience *= CREATE_GROWTH
+                patience = CREATE_MOST
         self._consumer = consumer
         self._news = loop.time()
         if not waiting:

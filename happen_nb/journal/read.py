@@ -25,8 +25,8 @@ SILENCE = 2.5
 """Seconds without a message or heartbeat (one a second) after which a consumer counts as lost."""
 CREATE_SECONDS = 1.5
 """Seconds that a cluster has at first to create a consumer: another try may go to another server."""
-CREATE_GROWTH = 2
-"""How much more it has each next time."""
+CREATE_MOST = 3.0
+"""Seconds that it has later: a try stays with the server that it was given to, so it must not take long."""
 LOOK = 0.25
 """Seconds between looks at a reading that makes no progress."""
 STALL = 1.0
@@ -348,7 +348,7 @@ class _Reading:
             except HappenTimeoutError:
                 if self._barrier is None or self.late():
                     raise
-                self._create_seconds *= CREATE_GROWTH
+                self._create_seconds = CREATE_MOST
                 return False  # another consumer goes to another server
             if not waiting and self._barrier is None:
                 return True
