@@ -66,4 +66,4 @@ def without_middle(text: str, limit: int) -> str:
         return text
     head = limit // 4
     tail = limit - head
-    return f"{text[:head]}\n... ({len(text) - limit:,} characters left out)\n{text[-tail:]}"
+    return f"{text[:head]}\n... ({len(text) - limit:,} characters left out)\n{text[len(text) - tail :]}"

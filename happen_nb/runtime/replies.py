@@ -19,7 +19,7 @@ from happen_nb.errors import (
 )
 from happen_nb.journal import exchange, fields
 from happen_nb.journal.wire import BODY_ROOM
-from happen_nb.model.texts import said_by, text_of
+from happen_nb.model.texts import said_by, text_of, without_middle
 from happen_nb.model.values import dumps, freeze
 from happen_nb.runtime.bridge import bridge, within
 
@@ -297,9 +297,9 @@ class Answers:
         """A text of an error that fits into a message: without its middle, where it is too long."""
         text = text.encode(errors="replace").decode()  # it may have lone surrogates
         most = min(characters, len(text))
-        while most and len(dumps(_without_middle(text, most))) > self.room // TEXT_SHARE:
+        while most and len(dumps(without_middle(text, most))) > self.room // TEXT_SHARE:
             most //= 2
-        return _without_middle(text, most)
+        return without_middle(text, most)
 
     # -- replying ------------------------------------------------------------------------------------
 
@@ -490,15 +490,6 @@ def _size(outcome: dict[str, Any]) -> int:
         return len(dumps(outcome.get("value"))) + len(outcome.get("message", ""))
     except HappenError:  # it nests too deeply to be sent to another process
         return 0
-
-
-def _without_middle(text: str, characters: int) -> str:
-    """A text of no more than so many characters and a note."""
-    if len(text) <= characters:
-        return text
-    head = characters // 2
-    left_out = len(text) - characters
-    return f"{text[:head]}\n... {left_out:,} characters ...\n{text[len(text) - characters + head :]}"
 
 
 def _unreadable(request: Request, problem: Exception) -> HandlerError:
