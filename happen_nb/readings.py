@@ -127,15 +127,17 @@ class Readings:
                     return event
                 refused += 1
             while (left := deadline - time.monotonic()) > 0:
-                record_ = await on_io(coming.next(left))
-                if record_ is None or record_.position <= reached:
-                    continue
-                if not matching.matches(record_.type):
-                    others[record_.type] += 1
-                elif _accepts(where, event := self._event(record_)):
-                    return event
-                else:
-                    refused += 1
+                for record in await on_io(coming.take(left)):
+                    if record.position <= reached:
+                        continue
+                    if time.monotonic() >= deadline:  # `where` may be slow, and much may have come
+                        break
+                    if not matching.matches(record.type):
+                        others[record.type] += 1
+                    elif _accepts(where, event := self._event(record)):
+                        return event
+                    else:
+                        refused += 1
         finally:
             coming.close()
         instead = _instead(refused, others)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from happen_nb.errors import HappenTimeoutError
@@ -30,18 +29,21 @@ ANSWER = 2.0
 
 
 class Stored:
-    """The events from now on, one after the other."""
+    """The events from now on."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._events: deque[EventRecord] = deque()
+        self._events: list[EventRecord] = []
         self._stop = session.feed.listen(self._events.append)
 
-    async def next(self, timeout: float) -> EventRecord | None:
-        """The next event; None after `timeout` seconds."""
+    async def take(self, timeout: float) -> list[EventRecord]:
+        """Return the events that have come, as soon as there is one; none of them after `timeout` seconds."""
+        # All at once: one by one, each would cost its caller a turn of the IO thread.
         if not self._events:
             await self._session.feed.next(timeout)
-        return self._events.popleft() if self._events else None
+        taken = list(self._events)
+        self._events.clear()
+        return taken
 
     def close(self) -> None:
         """Follow no longer."""

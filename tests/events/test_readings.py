@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -47,6 +48,16 @@ def test_wait_for_gives_the_next_event_of_the_kind(space, orders, until):
 def test_wait_for_filters_further(space, orders, until):
     thread = later(lambda: [orders.broadcast("a", n) for n in range(5)], until, space)
     assert space.wait_for("a", lambda event: event.payload > 2).payload == 3
+    thread.join()
+
+
+def test_wait_for_ends_in_time_though_its_filter_is_slow_and_much_has_come(space, orders, until):
+    def slow(event):
+        time.sleep(0.05)
+
+    thread = later(lambda: [orders.broadcast("a", n) for n in range(100)], until, space)
+    with pytest.raises(happen.HappenTimeoutError, match=r"`where` refused \d of this type"):
+        space.wait_for("a", slow, timeout=0.3)
     thread.join()
 
 
