@@ -52,7 +52,7 @@ def main() -> int:
     python = prepare(VENV, arguments.command)
     if arguments.command == "lab":
         trust_notebooks(python)
-        return hand_over([python, "-m", "happen_nb.cli", "lab", *arguments.rest])
+        return hand_over([python, "-m", "happen_nb", "lab", *arguments.rest])
     return hand_over([python, "tests/suite.py", *map(str, also(arguments.rest))])
 
 

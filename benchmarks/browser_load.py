@@ -28,7 +28,7 @@ TIMED = len(SHOWN) + 1
 PEER = f"""
 import asyncio, time
 import happen_nb as happen
-from happen_nb.node import Node
+from happen_nb._api.node import Node
 
 async def send(space, room):
     begun, sent = time.perf_counter(), 0

@@ -17,8 +17,8 @@ import nats
 from side_by_side import alternate, median, report, shown
 
 import happen_nb as happen
-from happen_nb.journal.server.spawn import find_nats_server
-from happen_nb.runtime.bridge import bridge
+from happen_nb._runtime.io import bridge
+from happen_nb._server.spawn import find_nats_server
 
 ROUNDS = 15
 PAUSE = 0.002

@@ -14,10 +14,10 @@ import nats
 import psutil
 
 import happen_nb as happen
-from happen_nb.journal.subjects import Subjects
-from happen_nb.journal.wire import encode_event
-from happen_nb.model.commits import EventRecord
-from happen_nb.model.values import freeze
+from happen_nb._journal.subjects import Subjects
+from happen_nb._journal.wire import encode_event
+from happen_nb._model.commits import EventRecord
+from happen_nb._model.values import freeze
 
 IN_FLIGHT, PARTS, IDLE_NODES, IDLE = 2000, 5, 20, 60.0
 

@@ -13,11 +13,11 @@ import nats
 from side_by_side import alternate, median, report, shown
 
 import happen_nb as happen
-from happen_nb.journal.wire import EXPECTED
-from happen_nb.model.diff import diff
-from happen_nb.model.frozen import equal
-from happen_nb.model.values import dumps, freeze_state, loads
-from happen_nb.runtime.bridge import bridge
+from happen_nb._journal.wire import EXPECTED
+from happen_nb._model.diff import diff
+from happen_nb._model.frozen import equal
+from happen_nb._model.values import dumps, freeze_state, loads
+from happen_nb._runtime.io import bridge
 
 ROUNDS, COUNT = 15, 10
 

@@ -20,7 +20,7 @@ import pandas as pd
 from side_by_side import alternate, report
 
 import happen_nb as happen
-from happen_nb.runtime.bridge import bridge
+from happen_nb._runtime.io import bridge
 
 ROWS, ROUNDS, ROUND = 300_000, 4, 20_000
 IN_FLIGHT = 500

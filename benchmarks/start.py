@@ -14,10 +14,10 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from side_by_side import alternate, report
 
 import happen_nb as happen
-from happen_nb.journal.subjects import Subjects
-from happen_nb.journal.wire import encode_commit
-from happen_nb.model.commits import NO_ORIGIN
-from happen_nb.runtime.bridge import bridge
+from happen_nb._journal.subjects import Subjects
+from happen_nb._journal.wire import encode_commit
+from happen_nb._model.commits import NO_ORIGIN
+from happen_nb._runtime.io import bridge
 
 NAME, NODES, REVISIONS = "large", 5_000, 21
 WINDOW, ROUNDS = 1_000, 15

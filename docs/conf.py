@@ -19,7 +19,7 @@ from numpydoc.xref import DEFAULT_LINKS
 from sphinx.util.docutils import SphinxDirective
 
 import happen_nb
-from happen_nb.cli import main
+from happen_nb._cli import main
 
 if TYPE_CHECKING:
     from sphinx.addnodes import pending_xref

@@ -13,9 +13,23 @@ Examples
 >>> shop.close()
 """
 
-from happen_nb.bind import Binding, bind
-from happen_nb.commits import Commit, History
-from happen_nb.connecting import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
+from happen_nb._api.connect import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
+from happen_nb._api.events import Event, Events, Journal
+from happen_nb._api.history import Commit, History
+from happen_nb._api.node import Node
+from happen_nb._api.replay import Replay
+from happen_nb._api.reply import Reply
+from happen_nb._api.server import NatsServer
+from happen_nb._api.space import Space
+from happen_nb._api.state import State
+from happen_nb._api.trace import Trace
+from happen_nb._api.views import View, Views
+from happen_nb._api.watch import Watch
+from happen_nb._model.drafts import draft
+from happen_nb._model.transforms import compose, put
+from happen_nb._runtime.attempts import Result
+from happen_nb._runtime.causes import carry
+from happen_nb._widgets.bind import Binding, bind
 from happen_nb.errors import (
     CancelledHandlingError,
     CausalLoopError,
@@ -50,20 +64,6 @@ from happen_nb.errors import (
     UnknownNodeError,
     UnknownRevisionError,
 )
-from happen_nb.events import Event, Events, Journal
-from happen_nb.model.drafts import draft
-from happen_nb.model.transforms import compose, put
-from happen_nb.node import Node
-from happen_nb.replay import Replay
-from happen_nb.reply import Reply
-from happen_nb.runtime.attempts import Result
-from happen_nb.runtime.causes import carry
-from happen_nb.server import NatsServer
-from happen_nb.space import Space
-from happen_nb.state import State
-from happen_nb.trace import Trace
-from happen_nb.views import View, Views
-from happen_nb.watch import Watch
 
 __version__ = "0.1.0"
 
@@ -135,14 +135,14 @@ __all__ = [
 
 def load_ipython_extension(shell: object) -> None:
     """``%load_ext happen_nb``: completion of nodes, event types and paths, and ``%happen``."""
-    from happen_nb.extension import load
+    from happen_nb._ipython.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: object) -> None:
     """``%unload_ext happen_nb``: without it again."""
-    from happen_nb.extension import unload
+    from happen_nb._ipython.extension import unload
 
     unload(shell)
 

@@ -46,7 +46,7 @@ import re
 import sys
 import traceback
 
-from happen_nb.frames import hide, render
+from happen_nb._frames import hide, render
 
 
 class HappenError(Exception):

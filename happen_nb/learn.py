@@ -17,18 +17,18 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from happen_nb.commits import Commit
-from happen_nb.connecting import registry
-from happen_nb.display.failures import message
-from happen_nb.events import Event
-from happen_nb.model.transforms import takes_second
-from happen_nb.node import Node
-from happen_nb.shown import Shown
-from happen_nb.state import State
+from happen_nb._api.base import Shown
+from happen_nb._api.connect import registry
+from happen_nb._api.events import Event
+from happen_nb._api.history import Commit
+from happen_nb._api.node import Node
+from happen_nb._api.state import State
+from happen_nb._display.failures import message
+from happen_nb._model.transforms import takes_second
 
 if TYPE_CHECKING:
-    from happen_nb.space import Space
-    from happen_nb.trace import Trace
+    from happen_nb._api.space import Space
+    from happen_nb._api.trace import Trace
 
 Rule = Callable[..., object]
 

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import psutil
 import pytest
 
-from happen_nb import cli
+from happen_nb import _cli as cli
 
 DEADLINE = 60.0
 
@@ -65,7 +65,7 @@ def first_url(process):
 @contextmanager
 def running_lab(folder, home, *options, **environment):
     process = subprocess.Popen(
-        [sys.executable, "-m", "happen_nb.cli", "lab", "--no-browser", *options],
+        [sys.executable, "-m", "happen_nb", "lab", "--no-browser", *options],
         cwd=folder,
         env={**os.environ, "HOME": str(home), "IPYTHONDIR": str(home / "ipython"), **environment},
         stdout=subprocess.PIPE,

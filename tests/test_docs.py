@@ -118,7 +118,7 @@ def test_every_error_has_a_cause_and_a_cure(name):
 def test_every_command_tells_how_it_is_called(site):
     page = (site / "cli.html").read_text("utf-8")
     listed = subprocess.run(
-        [sys.executable, "-m", "happen_nb.cli", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "happen_nb", "--help"], capture_output=True, text=True, check=True
     )
     (commands,) = re.findall(r"\{([\w,]+)\} \.\.\.", listed.stdout)
     for command in commands.split(","):

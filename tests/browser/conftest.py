@@ -85,7 +85,7 @@ def serving(folder):
     env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     env |= {key: str(folder / key.lower()) for key in (*own, "JUPYTERLAB_SETTINGS_DIR", "IPYTHONDIR")}
     env |= {"HAPPEN_STORE": str(folder / ".happen")}
-    command = [sys.executable, "-m", "happen_nb.cli", "lab", "--no-browser", "--port=0"]
+    command = [sys.executable, "-m", "happen_nb", "lab", "--no-browser", "--port=0"]
     command += [f"--{app}.expose_app_in_browser=True" for app in ("LabApp", "JupyterNotebookApp")]
     command += ["--LabApp.extension_manager=readonly"]
     with (folder / "server.log").open("w") as log:

@@ -6,7 +6,7 @@ import re
 
 from playwright.sync_api import expect
 
-from happen_nb.display.spans import clean
+from happen_nb._display.spans import clean
 from tests.browser import everything
 from tests.browser.everything import (
     BIND,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from happen_nb.display import html
+from happen_nb._display import html
 from tests.display import standins as a
 
 LAB = "<style>.jp-OutputArea-output pre { word-break: break-all; }</style>"

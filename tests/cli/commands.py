@@ -17,10 +17,10 @@ from typing import ClassVar
 
 import pytest
 
-from happen_nb import cli
+from happen_nb import _cli as cli
 
 WAIT = 60.0
-HAPPEN = [sys.executable, "-m", "happen_nb.cli"]
+HAPPEN = [sys.executable, "-m", "happen_nb"]
 VISITOR = """
 import json, sys
 import happen_nb as happen

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from happen_nb.journal.server.survey import survey
+from happen_nb._server.survey import survey
 from tests.cli.commands import WAIT, happen, server, starting, visitor
 from tests.server.processes import eventually, is_at_rest, kill, servers_of
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.diff import Diff, diff
+from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.trace import TraceNode, build
+from happen_nb._model.values import dumps, freeze
 from happen_nb.errors import HappenError
-from happen_nb.model.commits import CommitRecord, EventRecord, HandledRecord, Origin
-from happen_nb.model.diff import Diff, diff
-from happen_nb.model.frozen import FrozenDict
-from happen_nb.model.trace import TraceNode, build
-from happen_nb.model.values import dumps, freeze
 
 NOON = datetime(2026, 3, 14, 12, 0, 0, 250_000, tzinfo=UTC)
 TICKS = int(NOON.timestamp() * 1e9)
@@ -278,7 +278,7 @@ class SpaceInfo:
 
 
 TRACEBACK = f"""Traceback (most recent call last):
-  File "{FOLDER}/../.venv/lib/python3.11/site-packages/happen_nb/runtime/mailbox.py", line 88, in _handle
+  File "{FOLDER}/../.venv/lib/python3.11/site-packages/happen_nb/_runtime/mailbox.py", line 88, in _handle
     value = handler(event, context)
   File "/tmp/ipykernel_4242/1637812345.py", line 7, in on_order
     reserve(event.payload)

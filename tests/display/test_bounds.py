@@ -1,7 +1,7 @@
 import pytest
 import standins as a
 
-from happen_nb.display.bundle import bundle
+from happen_nb._display.bundle import bundle
 from happen_nb.errors import StateError
 
 LIMIT = 100_000

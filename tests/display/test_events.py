@@ -4,7 +4,7 @@ import pytest
 import reading
 import standins as a
 
-from happen_nb.display import html, text
+from happen_nb._display import html, text
 from happen_nb.errors import CancelledHandlingError, HandlerError, NoHandlerError
 
 

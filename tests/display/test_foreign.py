@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from happen_nb.display import foreign, html, text
-from happen_nb.display.foreign import text_of
+from happen_nb._display import foreign, html, text
+from happen_nb._display.foreign import text_of
 from tests.display import standins as a
 
 

@@ -7,8 +7,8 @@ import standins as a
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from happen_nb.display import html, text
-from happen_nb.display.bundle import bundle
+from happen_nb._display import html, text
+from happen_nb._display.bundle import bundle
 from happen_nb.errors import HandlerError, StateError
 from tests.display.hostile import PAYLOADS
 

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from happen_nb.display.live import GRACE, INTERVAL, Live, publisher
+from happen_nb._display.live import GRACE, INTERVAL, Live, publisher
 from tests.accidents.kernels import WITHIN, Kernel
 
 PICTURES = ("display_data", "update_display_data", "execute_result")

@@ -3,9 +3,9 @@ from datetime import UTC, datetime
 import pytest
 import standins as a
 
-from happen_nb.display import text
+from happen_nb._display import text
+from happen_nb._model.diff import Change
 from happen_nb.errors import StateError, UnknownNodeError
-from happen_nb.model.diff import Change
 
 BROKEN = StateError('node "legacy" holds no readable state at revision 7')
 

@@ -1,7 +1,7 @@
 import reading
 import standins as a
 
-from happen_nb.display import html, text
+from happen_nb._display import html, text
 
 
 def test_a_trace_shows_what_followed_from_what_and_who_did_it():

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 
-from happen_nb.runtime import ending
-from happen_nb.runtime.mailbox import Workers
+from happen_nb._runtime import ending
+from happen_nb._runtime.mailbox import Workers
 
 SCRIPT = """
 import threading

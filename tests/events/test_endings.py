@@ -11,7 +11,7 @@ import weakref
 import pytest
 
 import happen_nb as happen
-from happen_nb.runtime import mailbox, replies
+from happen_nb._runtime import mailbox, replies
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ def test_off_of_a_handler_that_a_new_run_has_replaced_stops_it_too(space, orders
 def test_a_generator_that_does_not_yield_any_more_does_not_stop_its_node_for_ever(
     space, orders, gate, monkeypatch
 ):
-    monkeypatch.setattr("happen_nb.runtime.attempts.PATIENCE", 0.05)
+    monkeypatch.setattr("happen_nb._runtime.attempts.PATIENCE", 0.05)
     begun = threading.Event()
 
     def stuck(event):

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
-from happen_nb.runtime import replaying
+from happen_nb._runtime import replaying
 
 NAN = float("nan")
 
@@ -397,7 +397,7 @@ def test_what_the_rows_or_the_type_raise_comes_out_of_wait_unchanged(space):
 
 
 def test_an_error_that_nobody_waits_for_is_logged(space, caplog, monkeypatch, until):
-    monkeypatch.setattr("happen_nb.replay.UNMINDED", 0.01)
+    monkeypatch.setattr("happen_nb._api.replay.UNMINDED", 0.01)
     with caplog.at_level(logging.WARNING, "happen_nb"):
         space.replay([*numbered(3), 7], type="row")
         until(lambda: "a replay ended at row 3: replay: row 3 is of type int" in caplog.text)
@@ -438,7 +438,7 @@ class Clock:
 
 def test_rows_are_due_when_they_occurred_divided_by_the_speed(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr("happen_nb.replay.clock", clock)
+    monkeypatch.setattr("happen_nb._api.replay.clock", clock)
     pace = happen.replay.Pace(60)
     at = partial(datetime, 2024, 5, 1)
 

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 import happen_nb as happen
-from happen_nb import connecting
+from happen_nb._api import connect as connecting
 
 
 def in_a_loop(test):

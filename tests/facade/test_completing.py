@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import happen_nb as happen
-from happen_nb import completing
+from happen_nb._ipython import completion as completing
 
 STATE = {"orders": {"o1": {"status": "open", "items": ["pen", "ink"]}, "o2": 1}, "a.b": 1, "": 2, "it's": 3}
 
@@ -24,7 +24,7 @@ class Trap:
 @pytest.fixture
 def nodes(space, monkeypatch):
     """Three nodes of the current space, one of which handles events."""
-    monkeypatch.setattr("happen_nb.connecting.registry.current", space)
+    monkeypatch.setattr("happen_nb._api.connect.registry.current", space)
     nodes = {
         "orders": space.create_node("orders", initial=STATE),
         "stock": space.create_node("stock", initial={"pens": 3}),
@@ -206,7 +206,7 @@ def test_what_is_not_ours_is_left_alone(offered, code):
 
 
 def test_without_a_space_there_is_nothing(offered, monkeypatch):
-    monkeypatch.setattr("happen_nb.connecting.registry.current", None)
+    monkeypatch.setattr("happen_nb._api.connect.registry.current", None)
 
     assert offered("views.") is offered('ship = happen.put("') is offered('node.send("') is None
     assert offered("%happen ") == []

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from happen_nb._api.moment import Moment, Past
+from happen_nb._journal import history
+from happen_nb._model.commits import CommitRecord
+from happen_nb._runtime.io import on_io, wait_for
 from happen_nb.errors import HistoryGoneError, StateError
-from happen_nb.journal import history
-from happen_nb.model.commits import CommitRecord
-from happen_nb.moment import Moment, Past
-from happen_nb.runtime.bridge import on_io, wait_for
 
 
 @pytest.fixture

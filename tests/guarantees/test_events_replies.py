@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import happen_nb as happen
-from happen_nb.runtime.dispatch import Dispatch
-from happen_nb.runtime.replies import Request
+from happen_nb._runtime.dispatch import Dispatch
+from happen_nb._runtime.replies import Request
 from tests.guarantees.processes import Peer, Processes, eventually
 from tests.guarantees.proxy import Proxy
 from tests.guarantees.servers import Server

@@ -9,11 +9,11 @@ import time
 import pytest
 
 import happen_nb as happen
-from happen_nb.journal import append
-from happen_nb.journal.wire import encode_event
-from happen_nb.model.commits import EventRecord
-from happen_nb.runtime.bridge import bridge
-from happen_nb.runtime.replaying import store_all
+from happen_nb._journal import append
+from happen_nb._journal.wire import encode_event
+from happen_nb._model.commits import EventRecord
+from happen_nb._runtime.io import bridge
+from happen_nb._runtime.replaying import store_all
 from tests.guarantees.servers import Cluster, Server
 
 

@@ -9,7 +9,7 @@ import nats
 import pytest
 
 import happen_nb as happen
-from happen_nb.runtime.bridge import bridge
+from happen_nb._runtime.io import bridge
 from tests.guarantees.processes import Processes, eventually
 
 

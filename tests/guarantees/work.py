@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import Any
 
 import happen_nb as happen
-from happen_nb.journal import stream
+from happen_nb._journal import stream
 
 AMOUNT = 10
 

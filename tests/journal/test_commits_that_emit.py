@@ -4,12 +4,12 @@ import time
 
 import pytest
 
-from happen_nb.journal import wire
-from happen_nb.journal.read import read
-from happen_nb.model.commits import CommitRecord, EventRecord, Origin
-from happen_nb.model.values import dumps, freeze_state
-from happen_nb.runtime.bridge import bridge
-from happen_nb.runtime.session import Change
+from happen_nb._journal import wire
+from happen_nb._journal.read import read
+from happen_nb._model.commits import CommitRecord, EventRecord, Origin
+from happen_nb._model.values import dumps, freeze_state
+from happen_nb._runtime.io import bridge
+from happen_nb._runtime.session import Change
 
 
 def event(number, payload=None, *, keyed=False):

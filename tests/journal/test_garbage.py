@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from happen_nb._journal import exchange, fields, wire
+from happen_nb._journal.handlings import OUTCOMES, Handled
+from happen_nb._journal.subjects import Subjects
+from happen_nb._model.commits import CommitRecord, EventRecord, OwnerRecord
+from happen_nb._model.patterns import Pattern
 from happen_nb.errors import StateError
-from happen_nb.journal import exchange, fields, wire
-from happen_nb.journal.handlings import OUTCOMES, Handled
-from happen_nb.journal.subjects import Subjects
-from happen_nb.model.commits import CommitRecord, EventRecord, OwnerRecord
-from happen_nb.model.patterns import Pattern
 from tests.journal import garbage
 
 SHOP = Subjects("shop")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
-from happen_nb.journal import wire
+from happen_nb._journal import wire
 from tests.journal import garbage
 from tests.journal.raw import Raw
 

@@ -3,7 +3,7 @@
 import pytest
 from nats.aio.client import Client
 
-from happen_nb.journal.client import NatsClient
+from happen_nb._journal.client import NatsClient
 
 
 @pytest.mark.parametrize(

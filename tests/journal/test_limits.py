@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
-from happen_nb.journal import append, wire
-from happen_nb.journal.handlings import MOST_HANDLINGS, Handled, encode_handlings
-from happen_nb.journal.subjects import Subjects
-from happen_nb.model.commits import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
-from happen_nb.model.values import freeze
-from happen_nb.runtime.bridge import bridge
+from happen_nb._journal import append, wire
+from happen_nb._journal.handlings import MOST_HANDLINGS, Handled, encode_handlings
+from happen_nb._journal.subjects import Subjects
+from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
+from happen_nb._model.values import freeze
+from happen_nb._runtime.io import bridge
 
 SHOP = Subjects("shop")
 COMMIT = wire.Message(SHOP.state("orders"), b"{}", {wire.EXPECTED: "0", wire.COMMIT: "a-1 1 0"})

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from happen_nb._journal.subjects import quote_type
+from happen_nb._model.patterns import LONGEST_PATTERN, Pattern, PatternIndex, check_type, nearest
 from happen_nb.errors import EventTypeError, HappenError, PatternError
-from happen_nb.journal.subjects import quote_type
-from happen_nb.model.patterns import LONGEST_PATTERN, Pattern, PatternIndex, check_type, nearest
 
 # -- a plain reference: expand the alternatives, then try every way ------------------------------------
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from happen_nb._model.diff import diff
+from happen_nb._model.drafts import draft
+from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.paths import lookup
+from happen_nb._model.transforms import compose, evaluate, put, takes_second
+from happen_nb._model.values import freeze
 from happen_nb.errors import FrozenStateError, PathError, StateError, TransformError
-from happen_nb.model.diff import diff
-from happen_nb.model.drafts import draft
-from happen_nb.model.frozen import FrozenDict
-from happen_nb.model.paths import lookup
-from happen_nb.model.transforms import compose, evaluate, put, takes_second
-from happen_nb.model.values import freeze
 
 STATE = freeze({"n": 1, "orders": {"o1": {"status": "new", "items": ["pen", "ink"]}}})
 VIEWS = {"customer": "ada"}

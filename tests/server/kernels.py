@@ -74,9 +74,9 @@ class Kernel:
 
 def main(store: str, options: dict[str, Any]) -> None:
     without_the_rest()
+    from happen_nb._server.launcher import join
+    from happen_nb._server.store import find_store
     from happen_nb.errors import HappenConnectionError
-    from happen_nb.journal.server.launcher import join
-    from happen_nb.journal.server.store import find_store
 
     limit(options)
     signal.signal(signal.SIGINT, lambda *_: None)

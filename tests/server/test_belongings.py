@@ -12,10 +12,10 @@ import pytest
 from processes import end_everything_of, eventually, is_at_rest
 
 import happen_nb as happen
+from happen_nb._server import join
+from happen_nb._server.removal import remove_store
+from happen_nb._server.supervision import hints, lock
 from happen_nb.errors import HappenConnectionError
-from happen_nb.journal.server import join
-from happen_nb.journal.server.removal import remove_store
-from happen_nb.journal.server.supervision import hints, lock
 
 CONFIG_OF_0_1 = """\
 listen: "127.0.0.1:20123"

@@ -8,8 +8,8 @@ import pytest
 from processes import eventually, is_at_rest, kill, servers_of
 
 import happen_nb as happen
-from happen_nb.journal.server import join
-from happen_nb.journal.server.seen import Seen
+from happen_nb._server import join
+from happen_nb._server.seen import Seen
 
 
 def end(folder):

@@ -20,7 +20,7 @@ from processes import (
     supervisors_of,
 )
 
-from happen_nb.journal.server.supervision.members import Members
+from happen_nb._server.supervision.members import Members
 
 
 def test_processes_that_join_share_one_server(start, folder):

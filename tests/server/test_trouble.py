@@ -13,7 +13,7 @@ import pytest
 from processes import eventually, is_at_rest, servers_of, stop
 
 import happen_nb as happen
-from happen_nb.runtime.bridge import bridge
+from happen_nb._runtime.io import bridge
 
 FULL = SimpleNamespace(free=400_000)
 

@@ -11,9 +11,9 @@ import ipywidgets as w
 import pytest
 
 from happen_nb import put
-from happen_nb.bind import bind
+from happen_nb._model.paths import MISSING
+from happen_nb._widgets.bind import bind
 from happen_nb.errors import PathError, StateError
-from happen_nb.model.paths import MISSING
 
 
 class Colour(enum.Enum):

@@ -12,8 +12,8 @@ import pytest
 
 import happen_nb
 from happen_nb import put
-from happen_nb.dashboard import CHILDREN, KEPT, OPEN, Dashboard
-from happen_nb.display.widgets import panel
+from happen_nb._widgets import panel
+from happen_nb._widgets.dashboard import CHILDREN, KEPT, OPEN, Dashboard
 from happen_nb.errors import ClosedError, HistoryGoneError
 from tests.display.hostile import PAYLOADS
 
@@ -159,8 +159,8 @@ def test_only_so_many_containers_are_followed(browser):
 
 
 def test_the_log_keeps_so_many_and_earlier_ones_are_read_when_asked(space, orders, monkeypatch, until):
-    monkeypatch.setattr("happen_nb.dashboard.WINDOW", 10)
-    monkeypatch.setattr("happen_nb.dashboard.EARLIER", 20)
+    monkeypatch.setattr("happen_nb._widgets.dashboard.WINDOW", 10)
+    monkeypatch.setattr("happen_nb._widgets.dashboard.EARLIER", 20)
     for number in range(40):
         space.broadcast(f"e{number}", number)
     browser = Browser(space, monkeypatch, until)
@@ -242,7 +242,7 @@ def test_a_state_that_was_trimmed_is_told_as_such(store, monkeypatch, until):
         async def at(past, position):
             return {"orders": gone}
 
-        monkeypatch.setattr("happen_nb.moment.Past.at", at)
+        monkeypatch.setattr("happen_nb._api.moment.Past.at", at)
         browser = Browser(space, monkeypatch, until)
         browser.ask("at", sequence=first.sequence)
         (told,) = browser.hears("moment")["nodes"]

@@ -10,8 +10,8 @@ import ipywidgets
 import pytest
 from IPython.display import HTML, Latex, Markdown
 
-from happen_nb.display.widgets.figure import FigurePane
-from happen_nb.display.widgets.pane import Pane
+from happen_nb._widgets.figure import FigurePane
+from happen_nb._widgets.pane import Pane
 from happen_nb.errors import ClosedError, PathError
 from tests.display.hostile import PAYLOADS
 
@@ -198,7 +198,7 @@ def test_a_space_that_closes_leaves_what_is_shown(store):
 def test_a_state_that_is_none_is_shown_as_an_error_and_is_no_failure(space, orders, until):
     live = orders.state.live()
     client = space._session.connection
-    from happen_nb.runtime.bridge import bridge
+    from happen_nb._runtime.io import bridge
 
     bridge().soon(
         lambda: space._session.background(client.publish("$KV.happen_" + space.name + ".orders", b"no"))
@@ -333,8 +333,8 @@ def test_an_object_that_cannot_be_displayed_is_an_error_in_a_bounded_place(order
 
 
 def test_a_render_that_never_returns_is_named_and_holds_up_nothing_else(space, orders, until, monkeypatch):
-    monkeypatch.setattr("happen_nb.live.FIRST", 0.1)
-    monkeypatch.setattr("happen_nb.live.LATE", 0.1)
+    monkeypatch.setattr("happen_nb._widgets.live.FIRST", 0.1)
+    monkeypatch.setattr("happen_nb._widgets.live.LATE", 0.1)
     may_go = threading.Event()
     stuck = [orders.state.live("open", render=lambda n: may_go.wait(60) and f"{n}") for _ in range(70)]
     until(lambda: "has not returned for 0.1 s" in repr(stuck[0]))

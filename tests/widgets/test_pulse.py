@@ -7,7 +7,7 @@ import threading
 import time
 from itertools import pairwise
 
-from happen_nb.pulse import Pulse
+from happen_nb._widgets.throttle import Pulse
 
 here = contextvars.ContextVar("here", default="nowhere")
 

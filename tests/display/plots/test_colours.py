@@ -3,10 +3,10 @@ import re
 import pytest
 from made import shop
 
-from happen_nb.display.html import style
-from happen_nb.display.plots import colours
-from happen_nb.display.plots.graph import graph
-from happen_nb.display.plots.timeline import timeline
+from happen_nb._display.html import style
+from happen_nb._display.plots import colours
+from happen_nb._display.plots.graph import graph
+from happen_nb._display.plots.timeline import timeline
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
 NAMED = {"quiet": colours.QUIET, "number": colours.NUMBER, "string": colours.STRING, "atom": colours.ATOM}

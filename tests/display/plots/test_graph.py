@@ -4,8 +4,8 @@ from math import dist
 import pytest
 from made import Journal, crowd, shop, tags, texts, trace
 
-from happen_nb.display.plots.graph import NODES, arrows_of, graph, size_of
-from happen_nb.display.plots.labels import Box, placed
+from happen_nb._display.plots.graph import NODES, arrows_of, graph, size_of
+from happen_nb._display.plots.labels import Box, placed
 
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
 

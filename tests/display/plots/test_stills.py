@@ -12,7 +12,7 @@ import plotly.io
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
-from happen_nb.display.plots.picture import MOST, PLOTLY
+from happen_nb._display.plots.picture import MOST, PLOTLY
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = {SVG + name for name in ("svg", "g", "path", "text", "tspan")}

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from made import MS, SECOND, Journal, crowd, shop, tags, texts, trace
 
-from happen_nb.display.plots.timeline import ARROWS, LANES, MOST_LINES, timeline
+from happen_nb._display.plots.timeline import ARROWS, LANES, MOST_LINES, timeline
 
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import tags, texts
 
-from happen_nb.display.plots.rows import BANDS, POINTS, bands, steps, thinned
-from happen_nb.display.plots.values import ROWS, Commits, values
+from happen_nb._display.plots.rows import BANDS, POINTS, bands, steps, thinned
+from happen_nb._display.plots.values import ROWS, Commits, values
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"

@@ -1,0 +1,66 @@
+"""What ties an open space to the embedded server that it is on."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from happen_nb._runtime.io import bridge
+from happen_nb._server.seen import Seen
+
+if TYPE_CHECKING:
+    from happen_nb._runtime.session import Session
+    from happen_nb._server import NatsServer
+
+NOTE_SECONDS = 1.0
+"""How often it is noted how far a space is."""
+
+
+class Embedding:
+    """Lets a session follow its server to another port, ask it for trouble, and note how far the space is.
+
+    Parameters
+    ----------
+    session : Session
+    server : NatsServer
+    """
+
+    def __init__(self, session: Session, server: NatsServer) -> None:
+        self._session = session
+        self._server = server
+        server.on_moved(self._moved)
+        diagnose_by(session, server)
+        if (seen := self._seen()) is not None:
+            seen.warn_of_loss(session.subjects.space, session.info.last)
+            session.background(self._keep_noting())
+
+    def end(self) -> None:
+        """The space was closed."""
+        self._server.off_moved(self._moved)
+        self._note()
+
+    def _moved(self, url: str) -> None:
+        bridge().soon(self._session.connection.moved, url)
+
+    def _seen(self) -> Seen | None:
+        if self._server.store is None:
+            return None
+        return Seen(self._server.store, self._session.subjects.stream, self._session.info.created)
+
+    def _note(self) -> None:
+        if (seen := self._seen()) is not None:
+            seen.note(self._session.replica.position)
+
+    async def _keep_noting(self) -> None:
+        noted = 0
+        while True:
+            if self._session.replica.position != noted:
+                noted = self._session.replica.position
+                self._note()
+            await asyncio.sleep(NOTE_SECONDS)
+
+
+def diagnose_by(session: Session, server: NatsServer) -> None:
+    """Have the server asked why a call has no answer, from now on: its store is the one of this moment."""
+    session.connection.diagnose = partial(server.diagnose, server.identity)

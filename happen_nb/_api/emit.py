@@ -1,0 +1,328 @@
+"""Emitting events: what a node and a space have in common."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from happen_nb._api.events import Event
+from happen_nb._api.reply import Reply
+from happen_nb._model import arguments
+from happen_nb._model.commits import EventRecord
+from happen_nb._model.patterns import check_type
+from happen_nb._model.quoting import quote
+from happen_nb._model.values import dumps, freeze
+from happen_nb._runtime import causes, emitting
+from happen_nb._runtime.io import evaluating, on_io, wait_for, wait_in_loop
+from happen_nb._runtime.output import causing
+from happen_nb._runtime.replies import Request
+from happen_nb._runtime.session import BODY_ROOM
+from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
+
+if TYPE_CHECKING:
+    from happen_nb._api.node import Node
+    from happen_nb._api.readings import Timeout
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.session import Change, Session
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_PARTS = frozenset(("type", "payload", "id", "occurred"))
+
+
+@dataclass(eq=False, slots=True)
+class Emission:
+    """An event that leaves with the commit of a transform."""
+
+    record: EventRecord
+    event: Event
+    request: Request | None = None
+
+
+class Sender:
+    """Emits events under its name: a node, or the person at the keyboard."""
+
+    _emits_as: tuple[Space, str]
+
+    def broadcast(
+        self,
+        type: str | Mapping[str, Any],
+        payload: Any = None,
+        *,
+        id: str | None = None,
+        occurred: datetime | str | None = None,
+    ) -> Event:
+        """Tell every node of the space that handles it, in every process.
+
+        It is stored when this returns. Inside a transform it leaves with the commit, and its Event is
+        pending until then.
+
+        Parameters
+        ----------
+        type : str or mapping
+            1 to 256 characters; or a mapping with ``type``, ``payload``, ``id`` and ``occurred``.
+        payload : optional
+            Anything with a JSON form.
+        id : str, optional
+            1 to 128 of ``A-Z a-z 0-9 _ -``: the event is stored once; the same again gives the stored one.
+        occurred : datetime, optional
+            When what it tells of happened.
+
+        Returns
+        -------
+        Event
+
+        Raises
+        ------
+        EventTypeError
+            No event may have that type.
+        PayloadError
+            The payload has a part without a JSON form; the message names the place.
+        TooLargeError
+            It is larger than the server takes.
+        ValueError
+            The id is taken by an event with another content.
+        NotStoredError, OutcomeUnknownError
+            The time was up.
+
+        Examples
+        --------
+        >>> orders.broadcast("order.paid", {"id": "o1"}).payload
+        {'id': 'o1'}
+        >>> orders.broadcast("order.paid", {"id": "o1"}, id="pay-o1").repeated
+        False
+        >>> orders.broadcast("order.paid", {"id": "o1"}, id="pay-o1").repeated
+        True
+        """
+        record = self._make(type, payload, id=id, occurred=occurred)
+        if evaluating.get():
+            return self._pending(record).event
+        return wait_for(self._store(record))
+
+    async def abroadcast(
+        self,
+        type: str | Mapping[str, Any],
+        payload: Any = None,
+        *,
+        id: str | None = None,
+        occurred: datetime | str | None = None,
+    ) -> Event:
+        """`broadcast`, to await."""
+        return await wait_in_loop(self._store(self._make(type, payload, id=id, occurred=occurred)))
+
+    def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0) -> Reply:
+        """Send to one node, whose handler replies.
+
+        Parameters
+        ----------
+        target : str or Node
+        type : str
+        payload : optional
+            Anything with a JSON form.
+        timeout : float or timedelta, optional
+            Seconds to wait for a result, None without limit; each progress begins them anew. Their end does
+            not cancel.
+
+        Returns
+        -------
+        Reply
+            ``.result()`` waits for what the handler returns.
+
+        Examples
+        --------
+        >>> stock = inventory.on("stock.of", lambda event: {"pens": 3}[event.payload])
+        >>> orders.send("inventory", "stock.of", "pens").result()
+        3
+        """
+        seconds = arguments.timeout(timeout, "send: timeout")
+        record = self._make(type, payload, target=self._name_of(target))
+        if evaluating.get():
+            emission = self._pending(record)
+            request = emission.request = Request(str(record.target), seconds)
+            return Reply(request, emission.event, seconds)
+        return wait_for(self._send(record, seconds))
+
+    async def asend(
+        self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0
+    ) -> Reply:
+        """`send`, to await; gives the Reply, which can be awaited for the result."""
+        seconds = arguments.timeout(timeout, "send: timeout")
+        record = self._make(type, payload, target=self._name_of(target))
+        return await wait_in_loop(self._send(record, seconds))
+
+    # -- how -----------------------------------------------------------------------------------------
+
+    def _make(
+        self,
+        type: Any,
+        payload: Any,
+        *,
+        id: str | None = None,
+        occurred: datetime | str | None = None,
+        target: str | None = None,
+    ) -> EventRecord:
+        if isinstance(type, Mapping):
+            type, payload, id, occurred = _parts(type, payload, id, occurred)
+        space, sender = self._emits_as
+        session = space._session
+        type = str.__str__(check_type(type))
+        origin = causes.here()
+        frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
+        id = None if id is None else _checked_id(id)
+        return EventRecord(
+            id or session.new_id(),
+            type,
+            sender,
+            frozen,
+            target,
+            origin.cause,
+            origin.correlation,
+            origin.path,
+            _moment(occurred),
+            nonce=None if id is None else session.new_id(),
+            omitted=origin.omitted,
+        )
+
+    def _name_of(self, target: Any) -> str:
+        if isinstance(target, str):
+            return str.__str__(target)
+        name, there = getattr(target, "name", None), getattr(target, "space", None)
+        if not isinstance(name, str) or there is None:
+            raise TypeError(f"send: {quote(target)} is not a node; give its name, or the Node")
+        here, _ = self._emits_as
+        if there is not here:
+            raise ValueError(
+                f'send: the node "{name}" belongs to the space "{there.name}", and this is "{here.name}"; '
+                f'send there, or give the name "{name}" for the node of this space'
+            )
+        return name
+
+    def _pending(self, record: EventRecord) -> Emission:
+        evaluation = evaluating.get()
+        assert evaluation is not None
+        space, sender = self._emits_as
+        if evaluation.space is not space:
+            raise TransformError(
+                f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
+                "another one: what a transform emits leaves with its commit; do it after the set"
+            )
+        for earlier in evaluation.emitted if record.keyed else ():
+            if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
+                emitting.same(record, earlier.record)
+                return cast("Emission", earlier)
+        record = replace(record, body=dumps(record.payload))
+        emission = Emission(record, Event(record, space))
+        evaluation.emitted.append(emission)
+        return emission
+
+    async def _store(self, record: EventRecord) -> Event:
+        space, _ = self._emits_as
+        session = space._session
+        _check_size(record, session.connection.max_payload)
+        session.dispatch.emitted[record.id] = causing()
+        try:
+            deadline = time.monotonic() + session.timeout
+            stored = await on_io(emitting.publish(session, record, deadline))
+        finally:
+            session.dispatch.emitted.pop(record.id, None)
+        event = Event(stored, space, repeated=stored.nonce != record.nonce)
+        space._receipts.made(event)
+        return event
+
+    async def _send(self, record: EventRecord, timeout: float) -> Reply:
+        space, _ = self._emits_as
+        request = Request(str(record.target), timeout)
+        event = Event(record, space)
+        if await on_io(space._dispatch.expects(request, record)):
+            try:
+                event = await self._store(record)
+            except BaseException:
+                space._dispatch.answers.end(record)
+                raise
+            await on_io(space._dispatch.sent(request))
+        return Reply(request, event, timeout)
+
+
+async def commit_emitting(
+    session: Session,
+    change: Change,
+    emitted: Sequence[Emission],
+    deadline: float,
+    known: dict[str, EventRecord],
+) -> Applied | None:
+    """Commit what a transform computed, with what it emitted; None if something else was stored first.
+
+    Parameters
+    ----------
+    known : dict of str to EventRecord
+        Of the events with ids of the caller's those that were there already; filled here.
+    """
+    dispatch = session.dispatch
+    for each in emitted:
+        each.record.check()  # the transform had its Event
+    for each in emitted:
+        dispatch.emitted[each.record.id] = causing()
+        if each.request is not None:
+            dispatch.answers.begin(each.request, each.record)
+    try:
+        change = replace(change, events=tuple(each.record for each in emitted))
+        stored = await on_io(emitting.commit(session, change, deadline, known))
+    finally:
+        for each in emitted:
+            dispatch.emitted.pop(each.record.id, None)
+    if stored is None:
+        for each in emitted:
+            dispatch.answers.end(each.record)  # the transform runs again, and emits others
+        return None
+    applied, events = stored
+    for each in emitted:
+        each.event._record = events.get(each.record.id, each.record)
+        each.event.repeated = each.record.id in known
+        if each.request is not None:
+            await on_io(dispatch.sent(each.request))
+    return applied
+
+
+def _checked_id(id: Any) -> str:
+    problem = f"broadcast: id is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
+    if not isinstance(id, str):
+        raise TypeError(problem)
+    if not _ID.fullmatch(id):
+        raise ValueError(problem)
+    return str.__str__(id)
+
+
+def _parts(event: Mapping[str, Any], *rest: Any) -> tuple[Any, Any, Any, Any]:
+    if any(part is not None for part in rest):
+        raise TypeError("broadcast: give a mapping with type and payload, or both as arguments")
+    unknown = [key for key in event if key not in _PARTS]
+    if unknown or "type" not in event:
+        problem = f'"{unknown[0]}" is not one' if unknown else 'it has no "type"'
+        raise EventTypeError(f"broadcast: an event has the parts type, payload, id and occurred; {problem}")
+    return event["type"], event.get("payload"), event.get("id"), event.get("occurred")
+
+
+def _moment(occurred: Any) -> str | None:
+    if occurred is None:
+        return None
+    if not isinstance(occurred, str):
+        return arguments.moment(occurred, "broadcast: occurred").isoformat()
+    try:
+        return datetime.fromisoformat(occurred).isoformat()
+    except ValueError as error:
+        raise ValueError(
+            f"broadcast: occurred is {quote(occurred)}; give a datetime or ISO 8601 text"
+        ) from error
+
+
+def _check_size(record: EventRecord, limit: int) -> None:
+    size = len(dumps(record.payload))
+    if size > limit - BODY_ROOM:
+        raise TooLargeError(
+            f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server takes '
+            f"{limit - BODY_ROOM:,}; store it elsewhere and send its name, or split it"
+        )

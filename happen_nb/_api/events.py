@@ -1,0 +1,299 @@
+"""What a user holds of events: one event, the stored events, and the journal of commits and events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.base import Listing, Shown
+from happen_nb._api.history import Commit, frame, times, utc
+from happen_nb._runtime.io import wait_for, wait_in_loop
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from happen_nb._api.readings import Timeout
+    from happen_nb._api.space import Space
+    from happen_nb._api.trace import Trace
+    from happen_nb._model.commits import EventRecord
+
+
+class Event(Shown, kind="event"):
+    """A message in a space: by ``broadcast`` to every node, by ``send`` to one.
+
+    It has the fields `type`, `payload`, `id`, `sender`, `target`, `cause`, `correlation`, `path`, `time`,
+    `occurred`, `sequence`, `index`, `pending`, `repeated` and `handled_by`.
+
+    Attributes
+    ----------
+    repeated : bool
+        Whether it was already stored under the same ``id``, so that it was not stored again.
+
+    Examples
+    --------
+    >>> event = orders.broadcast("order.paid", {"id": "o1"})
+    >>> event.type, event.payload, event.sender
+    ('order.paid', {'id': 'o1'}, 'orders')
+    """
+
+    _pickle = "pickle its parts: event.type, event.payload, event.id"
+
+    def __init__(self, record: EventRecord, space: Space, *, repeated: bool = False) -> None:
+        self._record = record
+        self._space = space
+        self.repeated = repeated
+
+    @property
+    def type(self) -> str:
+        """The type, by which handlers select events: ``"order.paid"``."""
+        return self._record.type
+
+    @property
+    def payload(self) -> Any:
+        """The payload: a frozen JSON value, or None."""
+        return self._record.payload
+
+    @property
+    def id(self) -> str:
+        """The id, unique in the space: generated, or the one that its sender gave."""
+        return self._record.id
+
+    @property
+    def sender(self) -> str:
+        """The name of the node that emitted it; ``"notebook"`` for the person at the keyboard."""
+        return self._record.sender
+
+    @property
+    def target(self) -> str | None:
+        """The name of the node that it was sent to; None if it was broadcast."""
+        return self._record.target
+
+    @property
+    def cause(self) -> str | None:
+        """The id of the event whose handler emitted it; None for an event from a cell or a script."""
+        return self._record.cause
+
+    @property
+    def correlation(self) -> str:
+        """The id of the first event of its causal chain; its own id if it is the first."""
+        return self._record.correlation or self._record.id
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The ids of its causes, from the first one to `cause`; empty for the first event of a chain."""
+        return self._record.path
+
+    @property
+    def pending(self) -> bool:
+        """Whether it still waits for the commit of the transform that emitted it."""
+        return not self._record.sequence
+
+    @property
+    def sequence(self) -> int | None:
+        """The position in the space's journal; None while it is pending.
+
+        The events of one commit share the sequence of the commit; `index` tells them apart.
+        """
+        return self._record.sequence or None
+
+    @property
+    def index(self) -> int:
+        """Its place among the events of one commit, from 0."""
+        return self._record.index
+
+    @property
+    def time(self) -> datetime | None:
+        """When the server stored it: a datetime in UTC; None while it is pending."""
+        return utc(self._record.time) if self._record.time else None
+
+    @property
+    def occurred(self) -> datetime | None:
+        """When it happened (event time), if its sender gave that; None otherwise."""
+        occurred = self._record.occurred
+        return None if occurred is None else datetime.fromisoformat(occurred)
+
+    @property
+    def handled_by(self) -> tuple[str, ...]:
+        """The names of the nodes that have handled it, in any process, read from the journal.
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: None)
+        >>> event = orders.broadcast("order.paid")
+        >>> trace = event.settle()
+        >>> event.handled_by
+        ('inventory',)
+        """
+        return wait_for(self._space._handled_by(self))
+
+    def settle(self, timeout: Timeout = 10.0) -> Trace:
+        """Wait until everything that it caused is committed and handled, in every process.
+
+        Interrupting the kernel ends the wait.
+
+        Parameters
+        ----------
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
+
+        Returns
+        -------
+        Trace
+            The tree of its effects.
+
+        Raises
+        ------
+        HappenTimeoutError
+            Something still runs after `timeout` seconds; the message names it.
+        HappenError
+            It was called in a handler or callback, which would wait for itself.
+        ValueError
+            The event is pending.
+
+        Examples
+        --------
+        >>> counting = orders.on("order.*", lambda e: orders.state.set({"paid": 1}))
+        >>> print(orders.broadcast("order.paid").settle())
+        Trace of order.paid ...
+        """
+        return wait_for(self._space._settle_event(self, timeout))
+
+    async def asettle(self, timeout: Timeout = 10.0) -> Trace:
+        """`settle`, to await."""
+        return await wait_in_loop(self._space._settle_event(self, timeout))
+
+
+class Events(Listing[Event], kind="events"):
+    """Stored events of a space: a sequence, newest last.
+
+    Attributes
+    ----------
+    space : str
+        The name of the space.
+    pattern : str
+        The pattern that their types match.
+    """
+
+    _pickle = "pickle events.to_frame()"
+
+    def __init__(self, space: str, pattern: str, events: Sequence[Event]) -> None:
+        self.space = space
+        self.pattern = pattern
+        self._items = list(events)
+
+    def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
+        """One row an event.
+
+        Parameters
+        ----------
+        flatten : bool, optional
+            A column ``payload.<key>`` for each key of the payloads; else one column ``payload``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``sequence``; ``time`` in UTC, ``type sender id cause correlation``, then the payload.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid", {"id": "o1", "price": 3})
+        >>> space.events().to_frame()[["type", "payload.price"]].values.tolist()
+        [['order.paid', 3]]
+        """
+        import pandas as pd
+
+        data: dict[str, Any] = {"time": times(event.time for event in self)}
+        for name in ("type", "sender", "id", "cause", "correlation"):
+            data[name] = [getattr(event, name) for event in self]
+        payloads = [event.payload for event in self]
+        data |= _flattened(payloads) if flatten else {"payload": payloads}
+        return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
+
+
+class Journal(Listing[Commit | Event], kind="journal"):
+    """Commits and events of a space in their one total order, newest last.
+
+    Attributes
+    ----------
+    space : str
+        The name of the space.
+
+    Examples
+    --------
+    >>> commit = orders.state.set({"open": 1})
+    >>> event = orders.broadcast("order.paid", {"id": "o1"})
+    >>> [type(each).__name__ for each in space.journal()]
+    ['Commit', 'Event']
+    """
+
+    _pickle = "pickle journal.to_frame(...)"
+
+    def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:
+        self.space = space
+        self._items = list(items)
+
+    @property
+    def commits(self) -> Journal:
+        """Only the commits."""
+        return Journal(self.space, [each for each in self if isinstance(each, Commit)])
+
+    @property
+    def events(self) -> Journal:
+        """Only the events."""
+        return Journal(self.space, [each for each in self if isinstance(each, Event)])
+
+    def to_frame(self, *, flatten: bool = False) -> pd.DataFrame:
+        """Make a frame with one row per commit or event.
+
+        Parameters
+        ----------
+        flatten : bool, optional
+            Add a column ``payload.<key>`` for each key of the payloads, and a column ``payload`` if there
+            are payloads that are not mappings.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``sequence``, which a commit shares with the events that it emitted. Columns: ``kind``
+            ("commit" or "event"), ``time`` in UTC, ``node`` (an event's sender), ``type`` (of events),
+            ``revision`` (of commits), ``id``, ``cause``, ``correlation``, and ``by``, the node whose handler
+            made the commit.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> frame = space.journal().to_frame(flatten=True)
+        >>> frame[["kind", "node", "revision", "type", "payload.id"]].values.tolist()
+        [['commit', 'orders', 1, None, None], ['event', 'orders', None, 'order.paid', 'o1']]
+        """
+        import pandas as pd
+
+        rows = [_row(each) for each in self]
+        data: dict[str, Any] = {"kind": [row[0] for row in rows], "time": times(each.time for each in self)}
+        data |= {name: [row[at] for row in rows] for at, name in enumerate(_JOURNAL, start=1)}
+        if flatten:
+            data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
+        return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
+
+
+_JOURNAL = ("node", "type", "revision", "id", "cause", "correlation", "by")
+"""The columns of a journal after its kind and time."""
+
+
+def _row(item: Commit | Event) -> tuple[Any, ...]:
+    """The kind of an item, then its value in each column of `_JOURNAL`."""
+    if isinstance(item, Event):
+        return "event", item.sender, item.type, None, item.id, item.cause, item.correlation, None
+    about = (item.id, item.cause, item.correlation, item.by)
+    return "commit", item.node, None, item.revision, *about
+
+
+def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
+    """A column for each key of the payloads, and one for those that are not mappings."""
+    mappings = [payload if isinstance(payload, Mapping) else {} for payload in payloads]
+    keys = dict.fromkeys(key for payload in mappings for key in payload)
+    columns = {f"payload.{key}": [payload.get(key) for payload in mappings] for key in keys}
+    others = [None if isinstance(payload, Mapping) else payload for payload in payloads]
+    return {**columns, "payload": others} if any(other is not None for other in others) else columns

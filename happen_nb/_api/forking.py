@@ -1,0 +1,52 @@
+"""What a fork copies."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from happen_nb._model.arguments import check_name
+from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from happen_nb._api.moment import Moment
+    from happen_nb._model.commits import CommitRecord
+    from happen_nb._model.frozen import FrozenDict
+
+log = logging.getLogger("happen_nb")
+
+
+def states_now(records: Iterable[CommitRecord]) -> dict[str, FrozenDict]:
+    """The states by node, without those of other clients that no node could have, which are logged.
+
+    Raises
+    ------
+    FrozenStateError
+        Code of this process has changed a state in place.
+    """
+    states: dict[str, FrozenDict] = {}
+    for record in records:
+        record.check()
+        if record.deleted:
+            continue
+        try:
+            states[check_name(record.node, "node")] = record.state
+        except (InvalidNameError, StateError) as error:
+            log.warning('fork: "%s" is left out, another client stored it: %s', record.node, error)
+    return states
+
+
+def states_then(moment: Moment) -> dict[str, FrozenDict]:
+    """The same for the states at a time.
+
+    Raises
+    ------
+    HistoryGoneError
+        Some of them are no longer stored; the message names all their nodes.
+    """
+    if moment.gone:
+        gone = ", ".join(moment.gone)
+        raise HistoryGoneError(f"fork: the states of {gone} at that time are no longer stored")
+    return states_now(moment._then(name).record for name in moment)

@@ -1,0 +1,265 @@
+"""Handlers as a user registers and sees them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from happen_nb._api.base import Listing, Shown
+from happen_nb._api.events import Event
+from happen_nb._api.failures import Failure
+from happen_nb._api.history import Commit
+from happen_nb._api.retrying import Retried
+from happen_nb._model.arguments import count, seconds
+from happen_nb._model.functions import is_same
+from happen_nb._model.patterns import Pattern
+from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import on_io
+from happen_nb._runtime.output import notice
+from happen_nb._runtime.registrations import Registration
+
+if TYPE_CHECKING:
+    from happen_nb._api.node import Node
+    from happen_nb._api.space import Space
+    from happen_nb._api.views import Views
+    from happen_nb._model.commits import EventRecord, OwnerRecord
+    from happen_nb._runtime.attempts import Attempt
+    from happen_nb._runtime.tracebacks import Trouble
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_NAME = 100
+"""Characters of a notebook's name."""
+ANSWER = 0.2
+"""Seconds for which the owner before may take to show that it is there."""
+
+
+class HandlerContext(SimpleNamespace):
+    """What a handler's second parameter gets; its steps may keep what they like on it.
+
+    Attributes
+    ----------
+    node : Node
+    space : Space
+    views : Views
+    event : Event
+    attempt : int
+        1 at the first call, more where it is repeated.
+    """
+
+    node: Node
+    space: Space
+    views: Views
+    event: Event
+    attempt: int
+
+
+class Handler(Shown, kind="registration"):
+    """A registered handler.
+
+    Attributes
+    ----------
+    node : str
+    pattern : str
+    function : callable
+    name : str
+        The function's.
+    where : bool
+        Whether it filters further.
+    retries : int
+    active : bool
+        Whether it is still registered.
+    """
+
+    _pickle = "call node.on() in the other process"
+
+    def __init__(self, registration: Registration) -> None:
+        self._registration = registration
+        self.node = registration.node
+        self.pattern = registration.pattern.text
+        self.function = registration.handler
+        self.name = registration.name
+        self.where = registration.where is not None
+        self.retries = registration.retries
+
+    @property
+    def active(self) -> bool:
+        return self._registration.active
+
+
+class Handlers(Listing[Handler], kind="handlers"):
+    """The handlers of a node in this process, in the order of registration."""
+
+    _pickle = "call node.on() in the other process"
+
+    def __init__(self, node: str, registrations: Sequence[Registration]) -> None:
+        self.node = node
+        self._items = [Handler(registration) for registration in registrations]
+
+
+class Owner:
+    """The process that handles a node's events.
+
+    Its text does not name the process, so that the outputs of a notebook stay the same; `pid` and `host` do.
+
+    Attributes
+    ----------
+    pid : int
+        The id of the process.
+    host : str
+        The name of its machine.
+    here : bool
+        Whether it is this process.
+    """
+
+    def __init__(self, record: OwnerRecord, incarnation: str) -> None:
+        self.pid = record.pid
+        self.host = record.host
+        self.here = record.incarnation == incarnation
+
+    def __repr__(self) -> str:
+        return "this process" if self.here else "another process"
+
+
+class Hosting:
+    """What handlers of a space are called with, and where their failures go."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def event(self, record: EventRecord) -> Event:
+        """The event that a handler is called with."""
+        return Event(record, self._space)
+
+    def context(self, node: str, event: Event) -> HandlerContext:
+        """The context that a handler is called with."""
+        space = self._space
+        return HandlerContext(node=space._nodes[node], space=space, views=space.views, event=event, attempt=0)
+
+    def reply(self, value: Any) -> Any:
+        """What is replied where a handler returns `value`: nothing for the Commit of its last call."""
+        return None if isinstance(value, Commit | Event | Retried) else value
+
+    def failed(self, attempt: Attempt, trouble: Trouble) -> None:
+        """A handler has raised for the last time."""
+        event, space = attempt.event, self._space
+        node, name = attempt.registration.node, attempt.registration.name
+        again = partial(space._handle_again, event._record, node, name)
+        doing, number = f'handling "{event.type}"', max(1, attempt.number)
+        failure = Failure(node, name, doing, event, trouble.error, again, number, event.id, trouble)
+        space.failures.add(failure)
+
+    def lost(self, node: str, answer: Mapping[str, Any]) -> None:
+        """Another process handles a node's events from here on."""
+        for registration in self._space._dispatch.registrations.of(node)[:1]:
+            registration.context.copy().run(
+                notice,
+                f'{_notebook(answer)} now owns node "{node}"; re-run the cell that registers its '
+                "handlers to reclaim it",
+            )
+
+
+def make_registration(
+    node: str,
+    pattern: Any,
+    handler: Any,
+    where: Any,
+    retries: int,
+    backoff: float,
+    *,
+    keep: bool,
+) -> Registration:
+    """Check what is to be registered.
+
+    Raises
+    ------
+    TypeError
+        The handler or the filter is no function of an event.
+    ValueError
+        A number makes no sense.
+    PatternError
+        The pattern cannot be read.
+    """
+    if not callable(handler):
+        raise TypeError(f'on: the handler of node "{node}" is {handler!r}; give a function of an event')
+    if where is not None and not callable(where):
+        raise TypeError(f"on: where is {where!r}; give a function of an event that returns True or False")
+    if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
+        raise TypeError(
+            f"on: where is {where!r}, whose call is always true; give a plain function of an event"
+        )
+    retries, backoff = count(retries, "on: retries"), seconds(backoff, "on: backoff", endless=False)
+    registration = Registration(
+        node,
+        Pattern.of(pattern),
+        handler,
+        where,
+        retries,
+        backoff,
+        run=cells.here(),
+        place=cells.name(),
+        keep=keep,
+    )
+    given = {"none": 1, "positional": 2, "keyword": 1}[second := registration.second()]
+    _check_takes(handler, "the handler", given, ["context"] if second == "keyword" else [])
+    _check_takes(where, "where", 1, [])
+    return registration
+
+
+def _check_takes(function: Any, what: str, positional: int, named: list[str]) -> None:
+    """Refuse a function that cannot be called as it will be, as far as its signature can be read."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return
+    try:
+        signature.bind(*[None] * positional, **dict.fromkeys(named))
+    except TypeError as error:
+        raise TypeError(
+            f"on: {what} {function!r} is called with an event, but takes {signature}: {error}"
+        ) from None
+
+
+async def register(space: Space, registration: Registration) -> None:
+    """Register a handler, unregister what it replaces, and say so where another process had the node."""
+    dispatch = space._dispatch
+    replaced = [each for each in dispatch.registrations.alike(registration) if _replaces(registration, each)]
+    before = await on_io(dispatch.add(registration, space._deadline(), replaced))
+    cells.register(lambda: dispatch.remove(registration))
+    if replaced:
+        notice(_replacement(registration, replaced))
+    if before is None or before.incarnation in (None, space._session.incarnation):
+        return
+    answer = await on_io(space._session.ask(before.incarnation, {}, ANSWER))
+    if answer is not None:  # else it is gone: no news
+        notice(
+            f'this process now owns node "{registration.node}" (before: {_notebook(answer)}); '
+            "re-run the cell that registers its handlers there to reclaim it"
+        )
+
+
+def _replaces(new: Registration, old: Registration) -> bool:
+    """Whether another run has registered the same function with the same pattern."""
+    return (
+        new.run is not None  # in a script, and from other threads, all stay
+        and old.run is not None
+        and new.run is not old.run
+        and not (new.keep or old.keep)
+        and (new.pattern == old.pattern or is_same(new.pattern.predicate, old.pattern.predicate))
+        and is_same(new.handler, old.handler)
+    )
+
+
+def _replacement(new: Registration, old: Sequence[Registration]) -> str:
+    places = ", ".join(dict.fromkeys(each.place for each in old))
+    what = f'"{new.pattern.text}" -> {new.name}'
+    return f'{new.place} replaces {places} on node "{new.node}": {what}; on(..., keep=True) keeps both'
+
+
+def _notebook(answer: Mapping[str, Any]) -> str:
+    """Name a process by its notebook, if that has a name: a number would change from run to run."""
+    notebook = answer.get("notebook")
+    return notebook[:_NAME] if isinstance(notebook, str) and notebook else "another process"

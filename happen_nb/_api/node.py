@@ -1,0 +1,288 @@
+"""A node: a named owner of one state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from happen_nb._api.base import Shown
+from happen_nb._api.emit import Sender
+from happen_nb._api.handlers import Handlers, Owner, make_registration, register
+from happen_nb._api.state import State
+from happen_nb._api.views import unknown_node
+from happen_nb._model.functions import equal, is_namesake
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import quote
+from happen_nb._runtime import causes
+from happen_nb._runtime.io import on_io, wait_for, wait_in_loop
+from happen_nb.errors import UnknownHandlerError, UnknownNodeError
+
+if TYPE_CHECKING:
+    from happen_nb._api.events import Event
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.registrations import Registration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Node(Shown, Sender, kind="node"):
+    """A named owner of one state, which handles events; made by ``create_node``.
+
+    Attributes
+    ----------
+    name : str
+    space : Space
+    state : State
+    handlers : Handlers
+        What is registered in this process.
+    owner : Owner or None
+        The process that handles its events.
+
+    Examples
+    --------
+    >>> node = space.create_node("customer-service", initial={"customers": {}})
+    >>> node.state.get()
+    {'customers': {}}
+    """
+
+    _pickle = "pickle its name, then call connect() and create_node() in the other process"
+
+    state: State
+
+    def __init__(self, space: Space, name: str) -> None:
+        self.name = name
+        self.space = space
+        self._emits_as = space, name
+        super().__setattr__("state", State(self))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "state":
+            raise AttributeError(
+                f'node.state of node "{self.name}" is read-only; commit a change with node.state.set({{...}})'
+            )
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name == "state":
+            raise AttributeError(
+                f'node.state of node "{self.name}" is read-only; node.delete() removes the node and its state'
+            )
+        super().__delattr__(name)
+
+    # -- handling events -----------------------------------------------------------------------------
+
+    @overload
+    def on(
+        self,
+        pattern: str | Callable[[str], object],
+        handler: F,
+        *,
+        where: Callable[[Event], object] | None = None,
+        retries: int = 0,
+        backoff: float = 0.5,
+        keep: bool = False,
+    ) -> F: ...
+    @overload
+    def on(
+        self,
+        pattern: str,
+        handler: None = None,
+        *,
+        where: Callable[[Event], object] | None = None,
+        retries: int = 0,
+        backoff: float = 0.5,
+        keep: bool = False,
+    ) -> Callable[[F], F]: ...
+    def on(
+        self,
+        pattern: Any,
+        handler: Any = None,
+        *,
+        where: Callable[[Event], object] | None = None,
+        retries: int = 0,
+        backoff: float = 0.5,
+        keep: bool = False,
+    ) -> Any:
+        """Handle events; as a call, or as a decorator.
+
+        The handler is called as ``handler(event)`` or ``handler(event, context)``, off the main thread, one
+        event at a time, in the order of the journal. What it returns is the reply to ``send``; a function
+        that it returns is its next step. A generator yields progress. It may be async.
+
+        Parameters
+        ----------
+        pattern : str or callable
+            A type; ``*`` stands for any run without a dot, ``**`` for anything, ``{a,b}`` for alternatives.
+            Or a function that tells of a type whether it is handled.
+        handler : callable, optional
+            Plain, async, generator or async generator function.
+        where : callable, optional
+            ``where(event)`` filters further.
+        retries : int, optional
+            How often a handler that raises is called again; then it is in ``space.failures``.
+        backoff : float, optional
+            Seconds before the first of these times; each next one waits twice as long. Other events go on
+            meanwhile.
+        keep : bool, optional
+            Keep the same function that another cell has registered with the same pattern; without it, the
+            new registration replaces that one, and a notice says so.
+
+        Returns
+        -------
+        callable
+            The handler itself, also as a decorator.
+
+        Raises
+        ------
+        TypeError
+            The handler cannot be called with an event.
+        PatternError
+            The pattern cannot be read.
+
+        Examples
+        --------
+        >>> @orders.on("order.*")
+        ... def count(event):
+        ...     orders.state.set(happen.put("seen", lambda n: (n or 0) + 1))
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> orders.state.get("seen")
+        1
+        """
+        if handler is not None:
+            wait_for(self._on(pattern, handler, where, retries, backoff, keep=keep))
+            return handler
+        if callable(pattern):
+            raise TypeError(
+                'on: a decorator needs a pattern: write @node.on("order.*"), or node.on(predicate, handler)'
+            )
+        Pattern.of(pattern)
+
+        def register_it(function: F) -> F:
+            wait_for(self._on(pattern, function, where, retries, backoff, keep=keep))
+            return function
+
+        return register_it
+
+    async def _on(
+        self, pattern: Any, handler: Any, where: Any, retries: int, backoff: float, *, keep: bool
+    ) -> None:
+        registration = make_registration(self.name, pattern, handler, where, retries, backoff, keep=keep)
+        await register(self.space, registration)
+
+    @property
+    def handlers(self) -> Handlers:
+        """What is registered here to handle its events, in order."""
+        return Handlers(self.name, self.space._dispatch.registrations.of(self.name))
+
+    def off(self, function_or_pattern: Callable[..., Any] | str) -> None:
+        """Unregister the handlers with this function or this pattern, and stop them if they run.
+
+        An async or generator handler stops at its next await or yield. A plain one cannot be stopped: the
+        node goes on without it, and what it commits or emits from then on is refused. What was registered
+        before its module was reloaded is found by its name.
+
+        Parameters
+        ----------
+        function_or_pattern : callable or str
+
+        Raises
+        ------
+        UnknownHandlerError
+            There is none.
+
+        Examples
+        --------
+        >>> endless = orders.on("order.placed", lambda event: None)
+        >>> orders.off("order.placed")
+        >>> len(orders.handlers)
+        0
+        """
+        dispatch = self.space._dispatch
+        registered = dispatch.registrations.of(self.name)
+        wanted = _wanted(registered, function_or_pattern)
+        found = [registration for registration in registered if wanted(registration)]
+        for registration in found:
+            dispatch.remove(registration)
+        stopped = dispatch.stop(self.name, lambda each: not each.active and wanted(each))
+        if not found and not stopped:
+            known = ", ".join(f'"{each.pattern}" -> {each.name}' for each in self.handlers) or "none"
+            raise UnknownHandlerError(
+                f'off: node "{self.name}" has no such handler {quote(function_or_pattern)}; it has {known}'
+            )
+
+    @property
+    def owner(self) -> Owner | None:
+        """The process that handles the node's events; None if nobody does."""
+        session = self.space._session
+        record = session.dispatch.owners.of(self.name)
+        return None if record is None else Owner(record, session.incarnation)
+
+    @property
+    def busy(self) -> str:
+        """``"busy 12 s, 3,204 waiting"``, where a handler has run for a second; else empty."""
+        seconds, waiting = self.space._dispatch.box(self.name).busy()
+        return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def delete(self) -> None:
+        """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
+        wait_for(self._delete())
+
+    async def adelete(self) -> None:
+        """`delete`, to await."""
+        await wait_in_loop(self._delete())
+
+    async def _delete(self) -> None:
+        await self.state._delete()
+        self.space._forget(self)
+        await on_io(self.space._dispatch.forget(self.name, causes.path()))
+
+
+class Nodes(Shown, Mapping[str, Node], kind="nodes"):
+    """The nodes that this process made and nobody has deleted."""
+
+    _pickle = "pickle the names, list(space.nodes)"
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+
+    def __getitem__(self, name: str) -> Node:
+        newest = self.space._session.replica.newest(name)
+        if not self.space._is_local(name, newest):
+            raise self._unknown(name)
+        return self.space._nodes[name]
+
+    def _unknown(self, name: str) -> UnknownNodeError:
+        views = self.space.views
+        if name in views:
+            return UnknownNodeError(
+                f'node "{name}" was not made in this process: create_node("{name}") makes it, with the state '
+                f'that it has; views["{name}"] only reads it'
+            )
+        return unknown_node(name, views._names(), f'the space: create_node("{name}") makes it')
+
+    def __iter__(self) -> Iterator[str]:
+        newest = self.space._session.replica.newest
+        return iter([name for name in self.space._local if self.space._is_local(name, newest(name))])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+
+def _wanted(
+    registered: Iterable[Registration], wanted: Callable[..., Any] | str
+) -> Callable[[Registration], bool]:
+    """Which registrations are meant: by a pattern; by a function, or else by its name."""
+    if isinstance(wanted, str):
+        return lambda each: each.pattern.predicate is None and each.pattern.text == wanted
+
+    def is_same(each: Registration) -> bool:
+        return equal(each.handler, wanted) or equal(each.pattern.predicate, wanted)
+
+    if any(map(is_same, registered)):
+        return is_same
+    return lambda each: is_same(each) or is_namesake(each.handler, wanted)

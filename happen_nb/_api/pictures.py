@@ -1,0 +1,198 @@
+"""Pictures of a space: what happened when, and who says what to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.readings import Readings, Since, newest_events, position_after
+from happen_nb._api.views import unknown_node
+from happen_nb._display.plots.happened import NOTEBOOK, By, Happened
+from happen_nb._journal import eventlog, history
+from happen_nb._model.arguments import count
+from happen_nb._model.patterns import Pattern
+from happen_nb._runtime.io import on_io, wait_for
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from happen_nb._api.node import Node
+    from happen_nb._api.views import Views
+    from happen_nb._journal.eventlog import Position
+    from happen_nb._model.commits import EventRecord, HandledRecord
+    from happen_nb._model.trace import Change
+    from happen_nb._runtime.session import Session
+
+
+class Pictures(Readings):
+    """The part of a `Space` that draws its journal."""
+
+    views: Views
+
+    def timeline(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        nodes: Iterable[str | Node] | str | Node | None = None,
+        since: Since | None = None,
+        limit: int = 2000,
+        by: By = "time",
+    ) -> Figure:
+        """Draw what happened: a lane per node, events and commits as marks, time from left to right.
+
+        What would overlap is one mark with a count; long empty time is folded. Pointing at a mark shows what
+        it is, why it happened and what it led to, with arrows from its causes; clicking it keeps the arrows.
+        Without the kernel, as in a saved notebook, the arrows appear by clicking only.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            Which events, as for ``node.on``. With one, only the commits that these events caused.
+        nodes : names or nodes, optional
+            The lanes, from top to bottom; ``"notebook"`` is who sits at the keyboard.
+        since : Event, Commit, datetime or int, optional
+            Only what came after it; an int is a sequence.
+        limit : int, optional
+            Only the newest so many events and commits.
+        by : "time" or "occurred"
+            When they were stored, or when what they tell of occurred.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+
+        Raises
+        ------
+        UnknownNodeError
+            No such node has ever said or committed anything.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> commit = orders.state.set({"paid": 1})
+        >>> figure = space.timeline()
+        >>> [trace.name for trace in figure.data if trace.x]
+        ['event', 'commit']
+        """
+        from happen_nb._display.plots.timeline import timeline
+
+        if by not in {"time", "occurred"}:
+            raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
+        limit = count(limit, "timeline: limit", least=1)
+        happened = wait_for(self._happened(Pattern.of(pattern), since, limit, commits=True))
+        lanes = None if nodes is None else _names(nodes, self.name)
+        for name in lanes or ():
+            self._must_be_known(name, happened)
+        return timeline(happened, nodes=lanes, by=by)
+
+    def graph(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        since: Since | None = None,
+        limit: int = 10_000,
+    ) -> Figure:
+        """Draw who says what to whom, and how often: an arrow from each sender to who handled it.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            Which events, as for ``node.on``.
+        since : Event, Commit, datetime or int, optional
+            Only what came after it; an int is a sequence.
+        limit : int, optional
+            Only the newest so many events.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: None)
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> [label for trace in space.graph().data if trace.name == "arrows" for label in trace.text]
+        ['<b>1</b>']
+        """
+        from happen_nb._display.plots.graph import graph
+
+        limit = count(limit, "graph: limit", least=1)
+        return graph(wait_for(self._happened(Pattern.of(pattern), since, limit, commits=False)))
+
+    async def _happened(
+        self, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
+    ) -> Happened:
+        """The newest events and commits, `limit` of both together, and what became of the events."""
+        session = self._session
+        after = await position_after(session, since)
+        await on_io(session.dispatch.flush())
+        events = await newest_events(session, pattern, after, limit + 1)
+        changes = await on_io(_changes(session, after[0], limit + 1)) if commits else []
+        if pattern.text != "**":
+            ids = {event.id for event in events}
+            changes = [change for change in changes if change[0].origin.cause in ids]
+        cut = _after_which(events, changes, limit)
+        events = [event for event in events if event.position > cut]
+        handled: Iterable[HandledRecord] = ()
+        if events:
+            handled = await on_io(eventlog.handled(session.stream, since=events[0].sequence))
+        return Happened(
+            self.name,
+            events,
+            [change for change in changes if (change[0].sequence, -1) > cut],
+            handled,
+            sorted({*self.views, *session.dispatch.owners.names()}),
+            limit if cut > NOWHERE else None,
+            partial(_whole, session),
+        )
+
+    def _must_be_known(self, name: str, x: Happened) -> None:
+        known = {NOTEBOOK, *x.nodes, *(event.sender for event in x.events)}
+        known |= {change[0].node for change in x.commits} | {record.node for record in x.handled}
+        if name not in known:
+            raise unknown_node(name, sorted(known), f'the timeline of "{self.name}"')
+
+
+def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+    async def read() -> Sequence[EventRecord]:
+        whole: Sequence[EventRecord] = await on_io(eventlog.whole(session.stream, events))
+        return whole
+
+    return wait_for(read())
+
+
+NOWHERE: Position = (0, 0)
+"""Before all events and commits."""
+
+
+def _names(nodes: Iterable[str | Node] | str | Node, space: str) -> list[str]:
+    from happen_nb._api.node import Node
+
+    given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
+    return [each if isinstance(each, str) else _name(each, space) for each in given]
+
+
+def _name(node: Node, space: str) -> str:
+    if node.space.name != space:
+        raise ValueError(
+            f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
+        )
+    return node.name
+
+
+async def _changes(session: Session, after: int, limit: int) -> list[Change]:
+    """The newest commits, each with the one before it on its node."""
+    records = await history.commits(session.stream, None, limit=limit, since=after)
+    newest = await history.before_each(session.stream, records)
+    changes: list[Change] = []
+    for record in records:
+        changes.append((record, newest.get(record.node)))
+        newest[record.node] = record
+    return changes
+
+
+def _after_which(events: list[EventRecord], changes: list[Change], limit: int) -> Position:
+    """The position after which there are `limit` events and commits."""
+    positions = [event.position for event in events] + [(record.sequence, -1) for record, _ in changes]
+    return sorted(positions)[-limit - 1] if len(positions) > limit else NOWHERE

@@ -1,0 +1,507 @@
+"""Reading what a space stores: events, the journal, past states, unhandled events; and waiting for events."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.events import Event, Events, Journal
+from happen_nb._api.history import Commit
+from happen_nb._api.moment import Moment, records_at
+from happen_nb._api.retrying import HandledAgainError, refuse_retry
+from happen_nb._api.trace import Trace
+from happen_nb._api.unhandled import Unhandled
+from happen_nb._journal import eventlog, history, order
+from happen_nb._model import arguments
+from happen_nb._model.commits import CommitRecord
+from happen_nb._model.moments import to_utc
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import quote
+from happen_nb._runtime import causes
+from happen_nb._runtime.following import Effects, Stored
+from happen_nb._runtime.io import on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb._runtime.output import causing
+from happen_nb._runtime.unhandled import find_unhandled
+from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, UnknownEventError
+
+if TYPE_CHECKING:
+    from happen_nb._api.facts import Facts
+    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.trace import TraceNode
+    from happen_nb._runtime.dispatch import Dispatch
+    from happen_nb._runtime.session import Session
+
+Since = Event | Commit | datetime | int
+"""After which moment: an event, a commit, a time (naive: local), or a sequence."""
+Timeout = float | timedelta | None
+"""Seconds, or a timedelta; None waits without limit."""
+
+
+class Readings:
+    """The part of a `Space` that reads what is stored, and waits for events."""
+
+    name: str
+    facts: Facts
+    _dispatch: Dispatch
+
+    @property
+    def _session(self) -> Session:
+        """The open connection; an error if there is none."""
+        raise NotImplementedError
+
+    # -- waiting -------------------------------------------------------------------------------------
+
+    def wait_for(
+        self,
+        pattern: str | Callable[[str], object],
+        where: Callable[[Event], object] | None = None,
+        *,
+        since: Since | None = None,
+        timeout: Timeout = 10.0,
+    ) -> Event:
+        """Wait for the next event of a type, from any process.
+
+        Events that are stored already are ignored, unless `since` is given. Interrupting the kernel ends the
+        wait.
+
+        Parameters
+        ----------
+        pattern : str or callable
+            The type, a pattern, or a predicate on the type, as for ``node.on``.
+        where : callable, optional
+            ``where(event)`` filters further.
+        since : Event, Commit, datetime or int, optional
+            Return the first event after it, also one that is stored already; an int is a sequence, a naive
+            datetime is local time.
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
+
+        Returns
+        -------
+        Event
+
+        Raises
+        ------
+        HappenTimeoutError
+            No such event came in time; the message names the types of those that came.
+
+        Examples
+        --------
+        >>> start = orders.broadcast("start")
+        >>> paid = orders.broadcast("order.paid")
+        >>> space.wait_for("order.*", since=start).type
+        'order.paid'
+        """
+        refuse_on_handlers("space.wait_for()", "await space.await_for(...)")
+        return wait_for(self._wait_for(pattern, where, since, timeout))
+
+    async def await_for(
+        self,
+        pattern: str | Callable[[str], object],
+        where: Callable[[Event], object] | None = None,
+        *,
+        since: Since | None = None,
+        timeout: Timeout = 10.0,
+    ) -> Event:
+        """`wait_for`, to await."""
+        return await wait_in_loop(self._wait_for(pattern, where, since, timeout))
+
+    async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: Timeout) -> Event:
+        matching, session = Pattern.of(pattern), self._session
+        _check_where(where)
+        seconds = arguments.timeout(timeout, "wait_for: timeout")
+        deadline = time.monotonic() + seconds
+        coming = Stored(session)
+        refused, others = 0, Counter[str]()
+        try:
+            reached = await position_after(session, since)
+            for record in [] if since is None else await self._stored(matching, since, None):
+                reached = record.position
+                if _accepts(where, event := self._event(record)):
+                    return event
+                refused += 1
+            while (left := deadline - time.monotonic()) > 0:
+                for record in await on_io(coming.take(left)):
+                    if record.position <= reached:
+                        continue
+                    if time.monotonic() >= deadline:  # `where` may be slow, and much may have come
+                        break
+                    if not matching.matches(record.type):
+                        others[record.type] += 1
+                    elif _accepts(where, event := self._event(record)):
+                        return event
+                    else:
+                        refused += 1
+        finally:
+            coming.close()
+        instead = _instead(refused, others)
+        raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {seconds:g} s{instead}')
+
+    def _event(self, record: EventRecord) -> Event:
+        return Event(record, self)  # type: ignore[arg-type]
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def events(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        since: Since | None = None,
+        limit: int | None = None,
+    ) -> Events:
+        """The stored events, newest last.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            As for ``node.on``.
+        since : Event, Commit, datetime or int, optional
+            Only what came after it; an int is a sequence.
+        limit : int, optional
+            Only the newest so many.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> [event.payload for event in space.events("order.*")]
+        [{'id': 'o1'}]
+        """
+        return wait_for(self._events(pattern, since, limit))
+
+    async def aevents(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        since: Since | None = None,
+        limit: int | None = None,
+    ) -> Events:
+        """`events`, to await."""
+        return await wait_in_loop(self._events(pattern, since, limit))
+
+    async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
+        limit = None if limit is None else arguments.count(limit, "events: limit")
+        matching = Pattern.of(pattern)
+        records = await self._stored(matching, since, limit)
+        return Events(self.name, matching.text, [self._event(record) for record in records])
+
+    async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
+        session = self._session
+        after = await position_after(session, since)
+        if pattern.predicate is None:
+            reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit)
+            records: list[EventRecord] = await on_io(reading)
+            return records
+        records = await on_io(eventlog.events(session.stream, lambda _: True, since=after))
+        found = _matching(pattern, records)
+        return found if limit is None else found[max(0, len(found) - limit) :]
+
+    def journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
+        """Read the stored commits and events of the space in their one total order, newest last.
+
+        A commit comes just before the events that it emitted.
+
+        Parameters
+        ----------
+        since : Event, Commit, datetime or int, optional
+            Only the commits and events after it; an int is a sequence, a naive datetime is local time.
+        limit : int, optional
+            Only this many, the newest.
+
+        Returns
+        -------
+        Journal
+            A sequence of `Commit` and `Event`, with ``.to_frame()``, ``.commits`` and ``.events``.
+
+        Raises
+        ------
+        ValueError
+            `limit` is negative, or `since` is a pending event.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> print(space.journal())
+        Journal of ... · 1 commit · 1 event
+          node    commit or event  changes or payload
+          orders  revision 1       + open  1
+          orders  order.paid       {id: "o1"}
+        """
+        return wait_for(self._journal(since, limit))
+
+    async def ajournal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
+        """`journal`, to await."""
+        return await wait_in_loop(self._journal(since, limit))
+
+    async def _journal(self, since: Since | None, limit: int | None) -> Journal:
+        limit = None if limit is None else arguments.count(limit, "journal: limit")
+        stream = self._session.stream
+        after = await position_after(self._session, since)
+        entries = await on_io(order.everything(stream, since=after, limit=limit))
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+        newest = await on_io(history.before_each(stream, commits))
+        items: list[Commit | Event] = []
+        for entry in entries:
+            if isinstance(entry, CommitRecord):
+                items.append(Commit(entry, newest.get(entry.node)))
+                newest[entry.node] = entry
+            else:
+                items.append(self._event(entry))
+        return Journal(self.name, items)
+
+    def at(self, when: Any) -> Mapping[str, FrozenDict]:
+        """Read the states of all nodes at one point in time.
+
+        Parameters
+        ----------
+        when : datetime, Event or Commit
+            A datetime (naive: local time); an event: all commits before it; or a commit: the snapshot that
+            its transform read.
+
+        Returns
+        -------
+        mapping of str to state
+            A node whose state of that time was trimmed raises HistoryGoneError when it is accessed.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> dict(space.at(second))["orders"]
+        {'open': 1}
+        """
+        return wait_for(self._at(when))
+
+    async def aat(self, when: Any) -> Mapping[str, FrozenDict]:
+        """`at`, to await."""
+        return await wait_in_loop(self._at(when))
+
+    async def _at(self, when: Any) -> Moment:
+        position = await on_io(position_of(self._session, when))
+        return Moment(await on_io(records_at(self._session, position)))
+
+    @property
+    def unhandled(self) -> Unhandled:
+        """Events that no handler took and that are not `facts`, with the reason; of the newest 10,000.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.payed")
+        >>> [(each.event.type, each.reason) for each in space.unhandled]
+        [('order.payed', 'no owner')]
+        """
+        return wait_for(self._unhandled())
+
+    async def aunhandled(self) -> Unhandled:
+        """`unhandled`, to await."""
+        return await wait_in_loop(self._unhandled())
+
+    async def _unhandled(self) -> Unhandled:
+        found = await on_io(find_unhandled(self._session))
+        found = [each for each in found if not self.facts.cover(each.event.type)]
+        return Unhandled(self, found)  # type: ignore[arg-type]
+
+    # -- what an event caused ------------------------------------------------------------------------
+
+    def trace(self, event: Event | str, *, times: bool = False) -> Trace:
+        """What an event has caused until now: a tree of events and commits, read from the journal.
+
+        Parameters
+        ----------
+        event : Event or str
+            Or its id.
+        times : bool, optional
+            Show in its text too how long things took.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> [node.event.type for node in space.trace(event)]
+        ['order.paid']
+        """
+        return wait_for(self._trace(event, times=times))
+
+    async def atrace(self, event: Event | str, *, times: bool = False) -> Trace:
+        """`trace`, to await."""
+        return await wait_in_loop(self._trace(event, times=times))
+
+    async def _trace(self, event: Event | str, *, times: bool) -> Trace:
+        check_space(self._session, event, "trace")
+        if isinstance(event, Event):
+            record = event._record
+        elif isinstance(event, str):
+            record = await self._find(event)
+        else:
+            raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
+        return Trace(await on_io(_effects(self._session, record, None)), times=times)
+
+    async def _find(self, id: str) -> EventRecord:
+        for record in reversed(await self._stored(Pattern.of("**"), None, None)):
+            if record.id == id:
+                return record
+        raise UnknownEventError(f"trace: no event with the id {quote(id)} is stored")
+
+    async def _settle_event(self, event: Event, timeout: Timeout) -> Trace:
+        seconds = arguments.timeout(timeout, "settle: timeout")
+        if event.pending:
+            raise PendingError("settle: the event is pending: it leaves with the commit of its transform")
+        refuse_in_callback("settle")
+        return Trace(await on_io(_effects(self._session, event._record, seconds)))
+
+    async def _handled_by(self, event: Event) -> tuple[str, ...]:
+        if event.pending:
+            return ()
+        session = self._session
+        await on_io(session.dispatch.flush())
+        records = await on_io(eventlog.handled(session.stream, since=event._record.sequence))
+        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.took))
+
+    async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
+        """Handle an event once more; the error if it failed."""
+        refuse_retry(node)
+        error: BaseException | None = await on_io(self._dispatch.again(record, node, handler, causing()))
+        return error
+
+    def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:
+        error = wait_for(self._again(record, node, handler))
+        if error is not None:
+            raise HandledAgainError(error)
+
+
+def refuse_in_callback(call: str) -> None:
+    """Refuse to wait, in a handler or callback, for what may be that handler itself.
+
+    Raises
+    ------
+    HappenError
+    """
+    running = causes.current()
+    if running is not None:
+        raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
+
+
+async def newest_events(
+    session: Session, pattern: Pattern, since: tuple[int, int], limit: int
+) -> list[EventRecord]:
+    """Read the newest events of a pattern, as far as their headers say."""
+    if pattern.predicate is None:
+        reading = eventlog.heads(session.stream, pattern.matches, since=since, limit=limit)
+        records: list[EventRecord] = await on_io(reading)
+        return records
+    reading = eventlog.heads(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
+    return _matching(pattern, await on_io(reading))[-limit:]
+
+
+def _matching(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
+    """Ask a predicate: it is the user's code, which never runs on the IO thread."""
+    matches = cache(pattern.matches)
+    return [record for record in records if matches(record.type)]
+
+
+async def _effects(session: Session, record: EventRecord, timeout: float | None) -> TraceNode:
+    (tree,) = await Effects(session, [record]).trees(timeout)
+    return tree
+
+
+OTHERS = 3
+"""Types of other events that a message names."""
+
+
+def _instead(refused: int, others: Counter[str]) -> str:
+    """The events that came while none was accepted."""
+    found = [f"`where` refused {refused:,} of this type"] if refused else []
+    if others:
+        types = ", ".join(f'"{type}"' for type, _ in others.most_common(OTHERS))
+        found.append(
+            f"{others.total():,} of other types came: {types}{', …' if len(others) > OTHERS else ''}"
+        )
+    return "".join(f"; {each}" for each in found)
+
+
+def _check_where(where: object) -> None:
+    if where is not None and not callable(where):
+        raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
+
+
+def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
+    return where is None or bool(where(event))
+
+
+async def position_of(session: Session, when: Any) -> int:
+    """The journal position that a moment means: all commits up to it are in."""
+    check_space(session, when, "at")
+    if isinstance(when, Commit):
+        return when.read
+    if isinstance(when, Event):
+        return _stored_position(when)[0]  # the commit that it rides on comes before it
+    if arguments.is_moment(when):
+        return await history.position_at(session.stream, arguments.moment(when, "at"))
+    raise TypeError(
+        f"at: {quote(when)} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
+    )
+
+
+async def position_after(session: Session, since: Any) -> tuple[int, int]:
+    """The position after which `since` means."""
+    check_space(session, since, "since")
+    if since is None:
+        return 0, 0
+    if isinstance(since, Event):
+        return _stored_position(since)
+    if isinstance(since, Commit):
+        return since.sequence, -1
+    if arguments.is_index(since):
+        return arguments.count(since, "since"), LAST
+    if not arguments.is_moment(since):
+        raise TypeError(f"since is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
+    return await on_io(position_of(session, since)), LAST
+
+
+async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list[datetime | None]:
+    """When that happened which the nearest cause of each commit tells of, in UTC; naive times are local."""
+    ids = {id for record in records for id in record.origin.path}
+    if not ids:
+        return [None] * len(records)
+    newest = max(record.sequence for record in records)
+    found = await on_io(eventlog.by_id(session.stream, ids, before=newest))
+    return [_occurred(record, found) for record in records]
+
+
+def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime | None:
+    for id in reversed(record.origin.path):
+        occurred = events[id].occurred if id in events else None
+        if occurred is not None:
+            return to_utc(datetime.fromisoformat(occurred))
+    return None
+
+
+LAST = 1 << 30
+"""After the last event of any commit."""
+
+
+def check_space(session: Session, given: Any, call: str) -> None:
+    """Refuse an event of another space, whose position means something else here.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not isinstance(given, Event):
+        return
+    here, there = session.subjects.space, given._space.name
+    if here != there:
+        raise ValueError(f'{call}: the event "{given.type}" belongs to the space "{there}", not to "{here}"')
+
+
+def _stored_position(event: Event) -> tuple[int, int]:
+    if event.pending:
+        raise PendingError(
+            "since: the event is pending: it has no place in the journal before its transform commits"
+        )
+    return event._record.position

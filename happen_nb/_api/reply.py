@@ -1,0 +1,208 @@
+"""The reply to what was sent to a node: progress as it comes, then a result or an error."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.base import Shown
+from happen_nb._display.bundle import bundle
+from happen_nb._display.live import Live, follow
+from happen_nb._model.arguments import seconds
+from happen_nb._runtime import causes
+from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb._runtime.tracebacks import fresh
+from happen_nb.errors import CancelledHandlingError, HappenTimeoutError, PendingError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Iterator
+
+    from happen_nb._api.events import Event
+    from happen_nb._runtime.replies import Request
+
+
+class Reply(Shown, kind="reply"):
+    """What becomes of something that was sent; made by ``send``.
+
+    Iterating gives the progress as it comes, ``result()`` or ``await`` the result. Interrupting the kernel in
+    a plain ``for value in reply`` or ``result()`` cancels the handling.
+
+    Attributes
+    ----------
+    event : Event
+        What was sent.
+    target : str
+        The node that it was sent to.
+    timeout : float
+        Seconds to wait for a result; each progress begins them anew.
+    """
+
+    _pickle = "pickle reply.result()"
+
+    def __init__(self, request: Request, event: Event, timeout: float) -> None:
+        self.event = event
+        self.target = request.target
+        self.timeout = timeout
+        self._request = request
+        self._lives: list[Live] = []
+
+    @property
+    def state(self) -> str:
+        """``"waiting"``, ``"accepted"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+        return self._request.state
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result or an error."""
+        return self._request.done
+
+    @property
+    def progress(self) -> Any:
+        """The newest progress; None before the first."""
+        return self._request.progress
+
+    @property
+    def error(self) -> BaseException | None:
+        """What `result` raises; None as long as there is no error."""
+        return self._request.error
+
+    @property
+    def _value(self) -> Any:
+        return self._request.value
+
+    def _ipython_display_(self) -> None:
+        """Show how far it is, in a notebook, until it is done.
+
+        Raises
+        ------
+        NotImplementedError
+            It is done, or this is no notebook: IPython then shows it as it shows anything else.
+        """
+        live = follow(lambda: bundle(self, "reply"), lambda: self.done, self._request.listen)
+        self._lives.append(live)
+        cells.register(live.stop)
+
+    def result(self, timeout: float | timedelta | None = None) -> Any:
+        """Wait for what the handler returns.
+
+        Interrupting the wait cancels the handling.
+
+        Parameters
+        ----------
+        timeout : float or timedelta, optional
+            Seconds, in place of the reply's own.
+
+        Raises
+        ------
+        HandlerError
+            The handler raised; the message ends with its traceback.
+        NoHandlerError
+            Nobody handles it.
+        ReplyLostError
+            The process that handled it has ended.
+        DeadlockError
+            Its handler waits for who waits here.
+        HappenTimeoutError
+            The time was up; the handling goes on.
+        """
+        refuse_on_handlers("reply.result()", "await reply")
+        try:
+            return wait_for(self._result(timeout))
+        except KeyboardInterrupt as stop:
+            self._interrupted(stop)
+            raise
+
+    def _interrupted(self, stop: KeyboardInterrupt) -> None:
+        """Cancel the handling, and say what that means."""
+        wait_for(self._cancel(stop))
+        stop.add_note(
+            f'the reply of "{self.target}" to "{self.event.type}" was cancelled: an async or generator '
+            "handler stops at its next await or yield; a plain one is abandoned, its later writes are refused"
+        )
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return wait_in_loop(self._result(None)).__await__()
+
+    async def _result(self, timeout: float | timedelta | None) -> Any:
+        timeout = None if timeout is None else seconds(timeout, "result: timeout")
+        request = self._request
+        begun = time.monotonic()
+        while not request.done:
+            await self._change(request.changes, begun, timeout)
+        self._end()
+        return request.value
+
+    async def _change(self, seen: int, begun: float, timeout: float | None) -> None:
+        """Wait until there are more than `seen` changes."""
+        if self.event.pending and not self.done:
+            raise PendingError(
+                f'the reply of "{self.target}" to "{self.event.type}" is pending: what a transform sends '
+                "leaves with its commit; what a retry or an exception dropped has no reply"
+            )
+        request, session, scope = self._request, self.event._space._session, causes.current()
+        dispatch = session.dispatch
+        await on_io(dispatch.waiting.begin(scope, request))
+        try:
+            while request.changes <= seen and not request.done:
+                most = self.timeout if timeout is None else timeout
+                since = max(begun, request.heard) if timeout is None else begun
+                left = since + most - time.monotonic()
+                if left <= 0:
+                    raise HappenTimeoutError(
+                        f'the reply of "{self.target}" to "{self.event.type}" has not come within '
+                        f"{most:g} s; the handling goes on: ask again, or cancel()"
+                    )
+                await on_io(request.changed(seen, left))
+        finally:
+            dispatch.waiting.end(scope, request)
+
+    def __iter__(self) -> Iterator[Any]:
+        refuse_on_handlers("iterating a reply", "async for value in reply")
+        seen, begun = 0, time.monotonic()
+        while True:
+            changes = self._request.changes  # before looking: what comes meanwhile is not slept over
+            for number, value in self._request.since(seen):
+                seen = number
+                yield value
+            if self._request.done and not self._request.since(seen):
+                break
+            try:
+                wait_for(self._change(changes, begun, None))
+            except KeyboardInterrupt as stop:
+                self._interrupted(stop)
+                raise
+        self._end()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        seen, begun = 0, time.monotonic()
+        while True:
+            changes = self._request.changes  # before looking: what comes meanwhile is not slept over
+            for number, value in self._request.since(seen):
+                seen = number
+                yield value
+            if self._request.done and not self._request.since(seen):
+                break
+            await wait_in_loop(self._change(changes, begun, None))
+        self._end()
+
+    def _end(self) -> None:
+        """It is done: show so where it is shown, before who waited goes on; raise its error."""
+        for live in self._lives:
+            live.finish()
+        if self._request.error is not None:
+            raise fresh(self._request.error)
+
+    def cancel(self) -> None:
+        """Stop the handling: at its next await or yield; a plain handler goes on without effect."""
+        wait_for(self._cancel(None))
+
+    async def acancel(self) -> None:
+        """`cancel`, to await."""
+        await wait_in_loop(self._cancel(None))
+
+    async def _cancel(self, stop: BaseException | None) -> None:
+        why = CancelledHandlingError(f'the reply of "{self.target}" to "{self.event.type}" was cancelled')
+        why.__cause__ = stop
+        await on_io(self.event._space._session.dispatch.answers.cancel(self._request, why))

@@ -1,0 +1,257 @@
+"""What is replayed: rows of a table, mappings or events, each as what is said of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, is_dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb._api.events import Event
+from happen_nb._model.conversion import MAX_ARRAY_BYTES, plain
+from happen_nb._model.patterns import check_type
+from happen_nb._model.quoting import quote, type_name
+from happen_nb._model.values import freeze
+from happen_nb.errors import EventTypeError, PayloadError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK: Final = 500
+"""Rows of a frame that are made into mappings at once."""
+_WHOLE: Final = frozenset({str, int, bool, type(None)})
+
+TypeOf = str | Callable[[Any], str]
+"""The type of all events, or a function that tells a row's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a row says: an event to be, and the moment it tells of."""
+
+    type: str
+    payload: Any
+    occurred: str | None
+    moment: datetime | None
+
+
+class Rows:
+    """Rows in their order, read one by one and only once.
+
+    Parameters
+    ----------
+    rows : DataFrame, iterable of mappings, or iterable of Event
+    type : str or callable, optional
+    time : str, optional
+        The column whose value is when it occurred.
+    nan : optional
+        Stands in the place of NaN, NaT and ``pd.NA``.
+    paced : bool
+        Whether each row needs a time.
+
+    Raises
+    ------
+    TypeError, ValueError
+        This cannot be replayed, or not without more arguments.
+    """
+
+    def __init__(
+        self, rows: Any, *, type: TypeOf | None, time: str | None, nan: Any, paced: bool = False
+    ) -> None:
+        if isinstance(type, str):
+            check_type(type)
+        elif type is not None and not callable(type):
+            raise TypeError(f"replay: type is {quote(type)}; give a text, or a function of the row")
+        self._type = type
+        self._time = time
+        self._nan = freeze(nan, what="replay: nan", error=PayloadError)
+        self._paced = paced
+        self._rows = self._of_frame(rows) if _is_frame(rows) else self._of_others(rows)
+        self.total = len(rows) if isinstance(rows, Sized) else None
+
+    @property
+    def what(self) -> str:
+        """The type, if it is the same for all."""
+        return self._type if isinstance(self._type, str) else ""
+
+    def __iter__(self) -> Iterator[Said]:
+        for number, row in enumerate(self._rows):
+            yield self._said(number, row)
+
+    # -- what can be replayed ------------------------------------------------------------------------
+
+    def _of_frame(self, frame: pd.DataFrame) -> Iterable[Mapping[str, Any]]:
+        self._require_arguments()
+        if self._time is not None and self._time in frame.index.names and self._time not in frame.columns:
+            frame = frame.reset_index(self._time)
+        columns = list(frame.columns)
+        odd = [column for column in columns if not isinstance(column, str)]
+        if odd:
+            raise PayloadError(
+                f"replay: the column {quote(odd[0])} is no text, and keys are; "
+                "name the columns: frame.set_axis([...], axis=1), or frame.rename(columns=str)"
+            )
+        twice = frame.columns[frame.columns.duplicated()]
+        if len(twice):
+            raise ValueError(f'replay: there is more than one column "{twice[0]}"; rename all but one')
+        if self._time is not None and self._time not in columns:
+            raise ValueError(f'replay: there is no column "{self._time}"; there are {", ".join(columns)}')
+        return self._records(frame.copy(deep=False))
+
+    def _records(self, frame: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
+        for start in range(0, len(frame), CHUNK):
+            records: list[dict[str, Any]] = frame.iloc[start : start + CHUNK].to_dict("records")  # type: ignore[assignment]
+            if self._nan is None:
+                yield from records
+            else:  # in a frame None is missing too: pandas makes it of some of its own
+                nan = self._nan
+                yield from (
+                    {key: nan if value is None else value for key, value in record.items()}
+                    for record in records
+                )
+
+    def _of_others(self, rows: Any) -> Iterable[Any]:
+        hint = _hint(rows)
+        if hint is not None:
+            raise TypeError(
+                f"replay: rows is of type {type_name(rows)}; give a pandas DataFrame, an iterable "
+                f"of mappings, or events; {hint}"
+            )
+        if isinstance(rows, Sequence) and rows and not isinstance(rows[0], Event):
+            self._require_arguments()
+        given: Iterable[Any] = rows
+        return given
+
+    def _require_arguments(self) -> None:
+        """Refuse rows that do not say by themselves what an event would."""
+        if self._type is None:
+            raise ValueError(
+                'replay: rows have no type of their own; give type="reading", '
+                "or a function of the row: type=lambda row: f\"reading.{row['sensor']}\""
+            )
+        if self._paced and self._time is None:
+            raise ValueError("replay: speed needs the times of the rows; give time= the name of their column")
+
+    # -- each row ------------------------------------------------------------------------------------
+
+    def _said(self, number: int, row: Any) -> Said:
+        if isinstance(row, Event):
+            if self._time is not None:
+                raise ValueError("replay: events have their own times; leave time out")
+            type = row.type if self._type is None else self._type_of(number, row)
+            row._record.check()
+            return Said(type, row.payload, row._record.occurred, row.occurred or row.time)
+        if not isinstance(row, Mapping):
+            raise TypeError(
+                f"replay: row {number} is of type {type_name(row)}, and a row is a mapping: "
+                "dict(zip(names, row))"
+            )
+        self._require_arguments()
+        moment = self._moment(number, row)
+        filled = {
+            key: value if value.__class__ in _WHOLE else self._filled(value)
+            for key, value in row.items()
+            if key != self._time
+        }
+        payload = freeze(filled, what=f"replay: row {number}", error=PayloadError)
+        occurred = None if moment is None else moment.isoformat()
+        return Said(self._type_of(number, row), payload, occurred, moment)
+
+    def _type_of(self, number: int, row: Any) -> str:
+        if isinstance(self._type, str):
+            return self._type
+        assert self._type is not None
+        type = self._type(row)
+        try:
+            check_type(type)
+        except EventTypeError as error:
+            raise EventTypeError(f"replay: row {number}: {error}") from None
+        return type
+
+    def _moment(self, number: int, row: Mapping[str, Any]) -> datetime | None:
+        """When it occurred; None if the row does not know."""
+        if self._time is None:
+            return None
+        if self._time not in row:
+            raise ValueError(f'replay: row {number} has no "{self._time}"; it has {", ".join(map(str, row))}')
+        value = row[self._time]
+        if value is None or _is_missing(value):
+            return None
+        try:
+            text = freeze(value)
+            if isinstance(text, str):
+                return datetime.fromisoformat(text)
+        except ValueError:
+            pass  # said below, as of what is no text
+        raise ValueError(
+            f"replay: row {number} at {self._time}: {quote(value)} is no time; give datetimes or ISO 8601 "
+            "text, as pandas.to_datetime makes them"
+        )
+
+    def _filled(self, value: Any) -> Any:
+        """A value with `nan` in the place of what is missing."""
+        if value.__class__ in _WHOLE:
+            return value
+        if value.__class__ is float:
+            return self._nan if value != value else value  # noqa: PLR0124 - so NaN is told, and nothing else
+        if isinstance(value, Mapping):
+            return {key: self._filled(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._filled(part) for part in value]
+        if _is_missing(value):
+            return self._nan
+        if hasattr(value, "dtype") and hasattr(value, "ndim"):
+            return self._filled_array(value)
+        if isinstance(value, Enum) or is_dataclass(value):
+            return self._filled(plain(value))
+        return value
+
+    def _filled_array(self, array: Any) -> Any:
+        """An array with `nan` in the place of what is missing; what is too large, or no array, as it is."""
+        import pandas as pd
+
+        if isinstance(array, pd.Series | pd.Index | pd.DataFrame) or array.nbytes > MAX_ARRAY_BYTES:
+            return array
+        if not array.ndim:
+            return self._nan if _is_missing(item := array[()]) else item
+        whole = array.dtype != object and not hasattr(array, "mask") and not pd.isna(array).any()
+        return array if whole else [self._filled(part) for part in array]
+
+
+_FRAMES: Final = (
+    ("polars", "LazyFrame", "rows.collect().iter_rows(named=True)"),
+    ("polars", "DataFrame", "rows.iter_rows(named=True)"),
+    ("pyarrow", "Table", "rows.to_pylist()"),
+)
+
+
+def _hint(rows: object) -> str | None:
+    """What to give in the place of what cannot be replayed; None if it can."""
+    library, kind = type_name(rows).split(".")[0], type(rows).__name__
+    for known, name, call in _FRAMES:
+        if (library, kind) == (known, name):
+            return f"here {call}"
+    if isinstance(rows, AsyncIterable):
+        return "make it a list"
+    if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
+        return "one row is [row]"
+    return None
+
+
+def _is_frame(rows: Any) -> bool:
+    """Whether it is a DataFrame; pandas is there if it is."""
+    kind = rows.__class__
+    if not kind.__module__.startswith("pandas") and not hasattr(rows, "iloc"):
+        return False
+    import pandas as pd
+
+    return isinstance(rows, pd.DataFrame)
+
+
+def _is_missing(value: Any) -> bool:
+    import pandas as pd
+
+    numpy = sys.modules.get("numpy")
+    return pd.isna(value) is True or (numpy is not None and value is numpy.ma.masked)

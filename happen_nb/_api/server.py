@@ -1,0 +1,53 @@
+"""The embedded server, as a user holds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from happen_nb._api.base import Shown
+from happen_nb._server import NatsServer as Embedded
+
+
+class NatsServer(Shown, kind="server"):
+    """The nats-server that started by itself, and ends when nobody uses it any more; ``space.server``.
+
+    Examples
+    --------
+    >>> space.server.running
+    True
+    """
+
+    _pickle = "pickle its url and token, and give them to connect() in the other process"
+
+    def __init__(self, embedded: Embedded) -> None:
+        self._embedded = embedded
+
+    @property
+    def url(self) -> str:
+        """Where it listens: on this machine only."""
+        return self._embedded.url
+
+    @property
+    def token(self) -> str:
+        """What another client must show to connect."""
+        return self._embedded.token
+
+    @property
+    def store(self) -> Path | None:
+        """The folder that it keeps everything in; None if nothing is kept."""
+        return self._embedded.store
+
+    @property
+    def running(self) -> bool:
+        """Whether it answers now."""
+        return self._embedded.running
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process; None while it does not answer. If it is killed, another one is started."""
+        return self._embedded.pid
+
+    @property
+    def log(self) -> str:
+        """The last part of what it logged."""
+        return self._embedded.log

@@ -1,0 +1,497 @@
+"""A space: a named, isolated system of nodes on one server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.base import Shown
+from happen_nb._api.emit import Sender
+from happen_nb._api.facts import Facts
+from happen_nb._api.failures import Failures
+from happen_nb._api.forking import states_now, states_then
+from happen_nb._api.handlers import Hosting
+from happen_nb._api.node import Node, Nodes
+from happen_nb._api.pictures import Pictures
+from happen_nb._api.readings import Timeout, refuse_in_callback
+from happen_nb._api.receipts import Receipts
+from happen_nb._api.replay import Replaying
+from happen_nb._api.server import NatsServer
+from happen_nb._api.views import Views
+from happen_nb._journal import eventlog
+from happen_nb._model import arguments
+from happen_nb._model.arguments import RESERVED, check_name
+from happen_nb._model.values import freeze_initial
+from happen_nb._runtime import causes
+from happen_nb._runtime.io import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb._runtime.tracebacks import fresh
+from happen_nb.errors import (
+    ClosedError,
+    ForkedError,
+    HappenTimeoutError,
+    SpaceInUseError,
+    SpaceNotEmptyError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine
+    from types import TracebackType
+    from typing import Self
+
+    from happen_nb._api.watch import Watch
+    from happen_nb._model.commits import CommitRecord
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._runtime.activity import Token
+    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.session import Session
+    from happen_nb._server import NatsServer as Embedded
+    from happen_nb._widgets.dashboard import Dashboard
+    from happen_nb._widgets.throttle import Pulse
+
+log = logging.getLogger("happen_nb")
+
+SETTLE_LOOK = 0.002
+"""Seconds between looks at whether all is done."""
+SETTLE_LOOK_EACH = 5e-6
+"""Seconds more for each thing that is not done, since looking at many takes time from doing them."""
+
+
+class Space(Shown, Sender, Pictures, Replaying, kind="space"):
+    """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
+
+    Attributes
+    ----------
+    name : str
+    nodes : mapping of str to Node
+        The nodes that this process made.
+    views : Views
+        The states of all nodes, of every process.
+    facts : Facts
+        The types of events that nobody has to handle.
+    failures : Failures
+        What callbacks raised, newest last.
+    server : NatsServer or None
+        The embedded server, if it is one.
+
+    Examples
+    --------
+    >>> with happen.connect(store=":memory:", name="example") as shop:
+    ...     shop.create_node("orders", initial={"open": 0}).state.get("open")
+    0
+    """
+
+    _pickle = "call connect() in the other process"
+
+    def __init__(
+        self,
+        name: str,
+        session: Session,
+        server: Embedded | None,
+        opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
+        closed: Callable[[Space], None],
+    ) -> None:
+        self.name = name
+        self.server = None if server is None else NatsServer(server)
+        self.failures = Failures()
+        self.facts = Facts()
+        self._open_session: Session | None = session
+        self._closing = False
+        self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')
+        self._opener = opener
+        self._closed = closed
+        self._nodes: dict[str, Node] = {}
+        self._local: dict[str, CommitRecord | None] = {}
+        self._emits_as = self, RESERVED
+        self._dispatch = session.dispatch
+        self._dispatch.host = Hosting(self)
+        self._watches: dict[str, list[Watch]] = {}
+        self._pulses: dict[Pulse, None] = {}
+        self._receipts = Receipts(self)
+        self.views = Views(self)
+        bridge().soon(session.replica.listen, self._heard)
+
+    @property
+    def _session(self) -> Session:
+        session = self._open_session
+        if session is None:
+            raise fresh(self._why_closed)
+        return session
+
+    # -- nodes ---------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """The nodes of this process, by name."""
+        return Nodes(self)
+
+    def create_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
+        """The node of that name, made when it is asked for first.
+
+        Parameters
+        ----------
+        name : str
+            1 to 64 of ``A-Z a-z 0-9 _ -``.
+        initial : mapping, optional
+            The state to begin with; committed only if the node has none, in whatever process. Otherwise
+            it is not used, and a notice names the node's revision.
+
+        Raises
+        ------
+        InvalidNameError
+            No node may be named so.
+
+        Examples
+        --------
+        >>> orders = space.create_node("orders", initial={"open": 0})
+        >>> space.create_node("orders") is orders
+        True
+        """
+        return wait_for(self._create_node(name, initial))
+
+    async def acreate_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
+        """`create_node`, to await."""
+        return await wait_in_loop(self._create_node(name, initial))
+
+    async def _create_node(self, name: str, initial: Mapping[str, Any] | None) -> Node:
+        name = check_name(name, "node")
+        state = None if initial is None else freeze_initial(initial, node=name)
+        node = self._nodes.setdefault(name, Node(self, name))
+        newest = self._session.replica.newest(name)
+        if state is not None:
+            await node.state._begin(state)
+            self._notice_unused(name, newest)
+        self._local[name] = newest
+        return node
+
+    def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
+        """Log that an initial state was not used: the node had one, or another process was first."""
+        record, session = self._session.replica.newest(name), self._session
+        if record is None or record.deleted:
+            return
+        first = before is None or before.deleted
+        own = (record.id or "").startswith(session.address)
+        if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
+            log.warning(
+                'node "%s" is at revision %s: initial is not used; connect(fresh=True) begins anew',
+                name,
+                f"{record.revision:,}",
+            )
+
+    def _is_local(self, name: str, newest: CommitRecord | None) -> bool:
+        """Whether this process made the node, and nobody has deleted it since."""
+        return name in self._local and (newest is None or not newest.deleted or newest is self._local[name])
+
+    def _forget(self, node: Node) -> None:
+        self._local.pop(node.name, None)
+        for watch in list(self._watches.get(node.name, ())):
+            watch.stop()
+
+    # -- following -----------------------------------------------------------------------------------
+
+    def _heard(self, applied: Applied) -> None:
+        """A commit was seen: hand it to the node's watches. On the IO thread."""
+        for watch in self._watches.get(applied.record.node, ()):
+            watch._take(applied)
+
+    def _watch(self, watch: Watch) -> None:
+        name = watch.node.name
+        self._session  # noqa: B018 - a closed space has no watches
+        self._watches[name] = [*self._watches.get(name, ()), watch]
+
+    def _unwatch(self, watch: Watch) -> None:
+        name = watch.node.name
+        self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
+
+    def settle(self, timeout: Timeout = 10.0) -> None:
+        """Wait until all that this process caused so far, and what followed from it here, has been done.
+
+        Parameters
+        ----------
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
+
+        Raises
+        ------
+        HappenTimeoutError
+            Something still runs after `timeout` seconds; the message names it.
+        HappenError
+            It was called in a callback, which would wait for itself.
+
+        Examples
+        --------
+        >>> seen = []
+        >>> watch = orders.state.watch(lambda commit: seen.append(commit.revision))
+        >>> commit = orders.state.set({"open": 1})
+        >>> space.settle()
+        >>> seen
+        [1]
+        """
+        refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
+        try:
+            wait_for(self._settle(timeout))
+        except KeyboardInterrupt as stop:
+            left = self._dispatch.activity.snapshot().tokens
+            stop.add_note(f"settle: still running: {_names(left)}" if left else "settle: all is done")
+            raise
+
+    async def asettle(self, timeout: Timeout = 10.0) -> None:
+        """`settle`, to await."""
+        await wait_in_loop(self._settle(timeout))
+
+    async def _settle(self, timeout: Timeout) -> None:
+        seconds = arguments.timeout(timeout, "settle: timeout")
+        refuse_in_callback("settle")
+        deadline = time.monotonic() + seconds
+        activity = self._session.dispatch.activity
+        begun = activity.snapshot()
+        while left := activity.left(begun):
+            if time.monotonic() > deadline:
+                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
+            await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
+
+    def _deadline(self) -> float:
+        """When a call that begins now has to be done."""
+        return time.monotonic() + self._session.timeout
+
+    # -- the whole space -----------------------------------------------------------------------------
+
+    def clear(self, *, force: bool = False) -> None:
+        """Empty the space for every process in it: states, events and history; nodes and handlers stay.
+
+        Parameters
+        ----------
+        force : bool, optional
+            Empty it while other processes are connected, too.
+
+        Raises
+        ------
+        SpaceInUseError
+            Another process is connected.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> space.clear()
+        >>> orders.state.get(), len(space.journal())
+        ({}, 0)
+        """
+        wait_for(self._clear(force=force))
+
+    async def aclear(self, *, force: bool = False) -> None:
+        """`clear`, to await."""
+        await wait_in_loop(self._clear(force=force))
+
+    async def _clear(self, *, force: bool) -> None:
+        if not force:
+            await self._refuse_others("clear", "clear(force=True) does it all the same")
+        await self._empty()
+
+    async def _refresh(self, *, force: bool) -> None:
+        """Empty the space for who connects to it."""
+        if not force:
+            way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it all the same'
+            await self._refuse_others("connect(fresh=True)", way_out)
+        await self._empty()
+
+    async def _empty(self) -> None:
+        self.failures.clear()
+        self._dispatch.spare(causes.path())
+        await on_io(self._session.clear())
+
+    async def _refuse_others(self, call: str, way_out: str) -> None:
+        others = await on_io(self._session.others())
+        if others:
+            who = ", ".join(others)
+            raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
+
+    def fork(self, name: str, *, at: Any = None) -> Space:
+        """Make a new space on the same server that starts from the states of this one.
+
+        Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
+        This space stays as it is. What other clients stored, and no node could have, is left out and logged.
+
+        Parameters
+        ----------
+        name : str
+            The name of the new space.
+        at : datetime, Event or Commit, optional
+            Start from the states at that time, as `at` returns them.
+
+        Returns
+        -------
+        Space
+            The new space, connected.
+
+        Raises
+        ------
+        SpaceNotEmptyError
+            The target holds states or events already.
+        HistoryGoneError
+            Some states of that time are no longer stored; the message names all their nodes.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> what_if = space.fork("what-if", at=second)
+        >>> what_if.views.orders.get(), orders.state.get()
+        ({'open': 1}, {'open': 2})
+        >>> what_if.drop()
+        """
+        return wait_for(self._fork(name, at))
+
+    async def afork(self, name: str, *, at: Any = None) -> Space:
+        """`fork`, to await."""
+        return await wait_in_loop(self._fork(name, at))
+
+    async def _fork(self, name: str, at: Any) -> Space:
+        check_name(name, "space")
+        states = await self._states(at)
+        target, opened = await self._opener(name)
+        if target is self or not await target._is_empty():
+            if opened:
+                await target._close()
+            raise SpaceNotEmptyError(
+                f'fork: the space "{name}" is not empty; take another name, or drop() it first'
+            )
+        try:
+            await target._refuse_others("fork", "take another name, or close it there first")
+        except SpaceInUseError:
+            if opened:
+                await target._close()
+            raise
+        try:
+            await on_io(target._session.change(self._session.info.options))
+            await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
+            for node, state in states.items():
+                await (await target._create_node(node, None)).state._begin(state)
+            await on_io(target._session.stream.mark_unfinished(""))
+        except BaseException:
+            await target._drop(force=True)
+            raise
+        target._local.clear()
+        return target
+
+    async def _is_empty(self) -> bool:
+        """Whether no node has, or had, a state, and no event is stored."""
+        if not self._session.replica.empty():
+            return False
+        return not await on_io(eventlog.heads(self._session.stream, lambda _: True, limit=1))
+
+    async def _states(self, at: Any) -> dict[str, FrozenDict]:
+        if at is not None:
+            return states_then(await self._at(at))
+        await on_io(self._session.fresh(self._session.timeout))
+        return states_now(self._session.replica.cut().nodes.values())
+
+    def drop(self) -> None:
+        """Delete the space permanently, with everything that it holds, and close it.
+
+        Raises
+        ------
+        SpaceInUseError
+            Another process is connected.
+
+        Examples
+        --------
+        >>> what_if = space.fork("what-if")
+        >>> what_if.drop()
+        >>> "what-if" in [each.name for each in happen.spaces()]
+        False
+        """
+        wait_for(self._drop(force=False))
+
+    async def adrop(self) -> None:
+        """`drop`, to await."""
+        await wait_in_loop(self._drop(force=False))
+
+    async def _drop(self, *, force: bool) -> None:
+        if not force:
+            await self._refuse_others("drop", "close it there first")
+        await on_io(self._session.dispatch.close())  # what it still stores needs the stream
+        await on_io(self._session.stream.drop())
+        await self._close()
+
+    def dashboard(self) -> Dashboard:
+        """Show the whole space in a widget: states, events, failures, a form, a slider through time."""
+        from happen_nb._widgets.dashboard import Dashboard
+
+        return Dashboard(self)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Disconnect; everything that is stored stays.
+
+        Handlers that run may finish and still commit. The embedded server stops soon after its last user has
+        disconnected. ``with happen.connect(...) as space:`` closes the space at the end.
+
+        Examples
+        --------
+        >>> shop = happen.connect(store=":memory:", name="shop")
+        >>> shop.close()
+        >>> shop.events()
+        Traceback (most recent call last):
+            ...
+        happen_nb.errors.ClosedError: the space "shop" was closed; connect again
+        """
+        wait_for(self._close())
+
+    async def aclose(self) -> None:
+        """`close`, to await."""
+        await wait_in_loop(self._close())
+
+    async def _close(self) -> None:
+        session = self._open_session
+        if session is None or self._closing:
+            return
+        self._closing = True
+        self._receipts.show(on=False)
+        try:
+            await on_io(session.dispatch.close())  # what runs may come to its end, and still commit
+            if session.connection.connected:
+                for pulse in list(self._pulses):
+                    pulse.finish()
+        finally:
+            self._open_session = None
+            for watch in [watch for watches in self._watches.values() for watch in watches]:
+                watch.active = False
+            self._watches.clear()
+            await on_io(session.close())
+            self._closed(self)
+
+    def _after_fork_in_child(self) -> None:
+        """Let go of what is the parent's: it is not to be touched in the child."""
+        self._why_closed = ForkedError(
+            f'the space "{self.name}" belongs to the parent of this process, which forked: '
+            "call connect() in the child"
+        )
+        self._open_session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+def _names(tokens: Collection[Token]) -> str:
+    """What has not ended, each name once, and what ends it."""
+    names = Counter(token.describe() for token in tokens)
+    hints = dict.fromkeys(hint for token in tokens if token.hint is not None and (hint := token.hint()))
+    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
+    return "; ".join([shown, *hints])

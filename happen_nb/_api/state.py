@@ -1,0 +1,504 @@
+"""A node's state: read it, change it, go back in time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.base import Shown
+from happen_nb._api.emit import commit_emitting
+from happen_nb._api.history import Commit, History
+from happen_nb._api.readings import occurrences, position_of
+from happen_nb._api.views import Views
+from happen_nb._api.watch import Watch
+from happen_nb._journal import history
+from happen_nb._model import arguments
+from happen_nb._model.commits import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.frozen import FrozenDict, equal
+from happen_nb._model.paths import Selector, select
+from happen_nb._model.quoting import quote
+from happen_nb._model.transforms import Transform, evaluate, takes_second
+from happen_nb._model.values import biggest_part, dumps
+from happen_nb._runtime import causes
+from happen_nb._runtime.io import (
+    Evaluation,
+    evaluating,
+    on_io,
+    refuse_on_handlers,
+    wait_for,
+    wait_in_loop,
+)
+from happen_nb._runtime.session import BODY_ROOM, Change
+from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from happen_nb._api.emit import Emission
+    from happen_nb._api.node import Node
+    from happen_nb._api.readings import Timeout
+    from happen_nb._api.space import Space
+    from happen_nb._model.commits import EventRecord
+    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.session import Session
+    from happen_nb._widgets.live import Live
+
+
+class State(Shown, kind="state"):
+    """The state of a node: one JSON document, changed by transforms, kept in the journal.
+
+    Examples
+    --------
+    >>> commit = orders.state.set({"orders": {"o1": {"status": "open"}}})
+    >>> orders.state.get("orders.o1.status")
+    'open'
+    """
+
+    _pickle = "pickle state.get()"
+
+    node: Node
+    _name: str
+    _space: Space
+
+    def __init__(self, node: Node) -> None:
+        set_once = super().__setattr__
+        set_once("node", node)
+        set_once("_name", node.name)
+        set_once("_space", node.space)
+
+    # -- read-only -----------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
+
+    def __setitem__(self, path: Any, value: object) -> None:
+        raise TypeError(self._read_only(f"[{quote(path)}]", quote(path)))
+
+    def __delitem__(self, path: Any) -> None:
+        raise TypeError(self._read_only(f"[{quote(path)}]", quote(path)))
+
+    def _read_only(self, part: str, path: str) -> str:
+        return (
+            f'node "{self._name}": state{part} is read-only; commit a change with '
+            f"state.set(happen.put({path}, value)), or state.set(lambda s: {{**s, ...}})"
+        )
+
+    def __getitem__(self, path: Selector) -> Any:
+        """``state["orders.o1"]`` reads like ``state.get("orders.o1")``."""
+        return self.get(path)
+
+    __iter__ = None
+    __contains__ = None
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def get(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
+        """The frozen state, or the selected part of it.
+
+        It is read from this process's copy of the space, which follows every commit and costs no network.
+
+        Parameters
+        ----------
+        selector : callable or path, optional
+            A function of the state, or a path like ``"orders.o1.status"`` or ``("orders", "o.1", 0)``; a
+            missing path is None.
+        fresh : bool, optional
+            Wait until this process has all that was stored before the call, whoever wrote it.
+
+        Raises
+        ------
+        StateError
+            Another client stored something that is no state.
+        """
+        if fresh:
+            return wait_for(self._get(selector))
+        record = self._space._session.replica.newest(self._name)
+        state = EMPTY if record is None else record.state
+        return state if selector is None else select(state, selector)
+
+    async def aget(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
+        """`get`, to await."""
+        if fresh:
+            return await wait_in_loop(self._get(selector))
+        await asyncio.sleep(0)  # a loop that only reads lets others run
+        return self.get(selector)
+
+    async def _get(self, selector: Selector | None) -> Any:
+        session = self._space._session
+        await on_io(session.fresh(session.timeout, self._name))
+        check(self._name, session.replica.newest(self._name))
+        return self.get(selector)
+
+    @property
+    def revision(self) -> int:
+        """How many commits the node has had; 0 before the first."""
+        record = self._space._session.replica.newest(self._name)
+        return 0 if record is None else record.revision
+
+    # -- changing ------------------------------------------------------------------------------------
+
+    def set(self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None) -> Commit:
+        """Commit a new state.
+
+        Returns after the server has stored it and this process sees it. If another change of the node came
+        first, the transform runs again on the newer state: no change is ever lost.
+
+        Parameters
+        ----------
+        transform : callable or mapping
+            ``transform(state)`` or ``transform(state, views)`` returns the new state; a mapping is the new
+            state itself.
+        serializable : bool, optional
+            Run again also if a node that was viewed has changed meanwhile. Without it two transforms that
+            each view what the other writes can both be stored (write skew).
+        timeout : float or timedelta, optional
+            Seconds, in place of the space's.
+
+        Returns
+        -------
+        Commit
+            ``.changed`` is False if the new state is equal to the old one: nothing is stored then.
+
+        Raises
+        ------
+        StateError
+            The result is no state; the message names the place.
+        FrozenStateError
+            The transform changed what it was given.
+        TransformError
+            The transform did more than compute.
+        NotStoredError, OutcomeUnknownError
+            The time was up, and nothing was stored, or it is unknown.
+
+        Examples
+        --------
+        >>> orders.state.set({"open": 1}).revision
+        1
+        >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
+        {'open': 2}
+        """
+        return wait_for(self._set(transform, serializable=serializable, timeout=timeout))
+
+    async def aset(
+        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
+    ) -> Commit:
+        """`set`, to await."""
+        return await wait_in_loop(self._set(transform, serializable=serializable, timeout=timeout))
+
+    async def _set(self, transform: Transform, *, serializable: bool, timeout: Timeout) -> Commit:
+        session = self._space._session
+        limit = session.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
+        deadline, conflicts = time.monotonic() + limit, 0
+        looks = callable(transform) and takes_second(transform, "views") != "none"
+        origin = causes.here()
+        known: dict[str, EventRecord] = {}
+        if callable(transform) and limit and session.replica.newest(self._name) is None:
+            await on_io(session.fresh(deadline - time.monotonic()))  # another process may just have made it
+        while True:
+            cut = session.replica.cut() if looks or serializable else session.replica.cut_of(self._name)
+            evaluation = Evaluation(self._name, self._space)
+            new, viewed = self._evaluate(transform, cut, evaluation)
+            record = cut.nodes.get(self._name)
+            body = checked_body(self._name, record, new)
+            check_viewed(cut, viewed)
+            if _holds(record, new, body) and all(each.record.id in known for each in evaluation.emitted):
+                return Commit(record or self._nothing(), record, unchanged_at=cut.position)
+            self._check_size(new, body)
+            if time.monotonic() >= deadline:
+                raise self._too_late(limit, conflicts)
+            change = Change(self._name, new, body, cut, viewed if serializable else None, origin)
+            applied = await self._commit(change, deadline, evaluation.emitted, known)
+            if applied is not None:
+                return Commit(*applied)
+            conflicts += 1
+
+    def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
+        why = (
+            f"other writers were faster, {conflicts:,} times"
+            if conflicts
+            else "it was over before the new state was computed; give a longer timeout"
+        )
+        return NotStoredError(
+            f'state.set of node "{self._name}": nothing was stored within the timeout of {limit:g} s: {why}'
+        )
+
+    async def _commit(
+        self,
+        change: Change,
+        deadline: float,
+        emitted: Sequence[Emission] = (),
+        known: dict[str, EventRecord] | None = None,
+    ) -> Applied | None:
+        """Store a change with what it emitted; None if something else was stored first."""
+        session = self._space._session
+        if emitted:
+            applied = await commit_emitting(
+                session, change, emitted, deadline, {} if known is None else known
+            )
+        else:
+            applied = await on_io(session.commit(change, deadline))
+        if applied is not None:
+            receipts = self._space._receipts
+            receipts.changed(applied)
+            for each in emitted:
+                receipts.made(each.event)
+        return applied
+
+    def _evaluate(
+        self, transform: Transform, cut: Cut, evaluation: Evaluation
+    ) -> tuple[FrozenDict, frozenset[str]]:
+        """The new state, computed on one cut, and the nodes that were viewed for it."""
+        record = cut.nodes.get(self._name)
+        if callable(transform):
+            state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
+            views = Views(self._space, cut)
+            token = evaluating.set(evaluation)
+            try:
+                new = evaluate(transform, state, views, node=self._name, revision=revision)
+            except Exception as error:
+                note_damage(self._name, record, error)
+                raise
+            finally:
+                evaluating.reset(token)
+            return new, frozenset(views._viewed)
+        return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
+
+    def _check_size(self, state: FrozenDict, body: bytes) -> None:
+        limit = self._space._session.connection.max_payload - BODY_ROOM
+        if len(body) > limit:
+            path, size = biggest_part(state)
+            raise TooLargeError(
+                f'state.set of node "{self._name}": {len(body):,} bytes as JSON, and the server takes '
+                f"{limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several nodes"
+            )
+
+    def _nothing(self) -> CommitRecord:
+        nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
+        nothing.known(EMPTY)
+        return nothing
+
+    async def _begin(self, initial: FrozenDict) -> None:
+        """Commit `initial` if the node has no state; whoever else was first has won."""
+        session = self._space._session
+        cut = session.replica.cut_of(self._name)
+        record = cut.nodes.get(self._name)
+        if record is None or record.deleted:
+            body = dumps(initial)
+            self._check_size(initial, body)
+            change = Change(self._name, initial, body, cut, origin=causes.here())
+            await self._commit(change, time.monotonic() + session.timeout)
+
+    async def _delete(self) -> Commit | None:
+        session = self._space._session
+        deadline = time.monotonic() + session.timeout
+        await on_io(session.fresh(session.timeout))  # another process may just have made it
+        while True:
+            cut = session.replica.cut_of(self._name)
+            record = cut.nodes.get(self._name)
+            if record is None or record.deleted:
+                return None
+            change = Change(self._name, EMPTY, None, cut, origin=causes.here())
+            applied = await self._commit(change, deadline)
+            if applied is not None:
+                return Commit(*applied)
+
+    def revert(self, revision: int) -> Commit:
+        """Commit the state of an earlier revision as the new one.
+
+        Raises
+        ------
+        HistoryGoneError
+            That revision is not stored any more.
+        UnknownRevisionError
+            The node has not got that far.
+
+        Examples
+        --------
+        >>> one = orders.state.set({"open": 1})
+        >>> two = orders.state.set({"open": 2})
+        >>> orders.state.revert(1).after
+        {'open': 1}
+        """
+        return wait_for(self._revert(revision))
+
+    async def arevert(self, revision: int) -> Commit:
+        """`revert`, to await."""
+        return await wait_in_loop(self._revert(revision))
+
+    async def _revert(self, revision: int) -> Commit:
+        return await self._set(await self._at(revision), serializable=False, timeout=None)
+
+    # -- the past ------------------------------------------------------------------------------------
+
+    def history(self, limit: int | None = None) -> History:
+        """The stored commits, newest last.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Only the newest so many.
+        """
+        return wait_for(self._history(limit))
+
+    async def ahistory(self, limit: int | None = None) -> History:
+        """`history`, to await."""
+        return await wait_in_loop(self._history(limit))
+
+    async def _history(self, limit: int | None) -> History:
+        limit = None if limit is None else arguments.count(limit, "history: limit")
+        more = None if limit is None else limit + 1  # one more, to know what the first one changed
+        stream = self._space._session.stream
+        records = await on_io(history.commits(stream, self._name, limit=more))
+        later = bool(records) and records[0].revision > 1
+        truncated = later and await on_io(history.oldest_revision(stream, self._name)) > 1
+        return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
+
+    def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
+        return wait_for(occurrences(self._space._session, records))
+
+    def at(self, when: Any) -> FrozenDict:
+        """The state as it was.
+
+        Parameters
+        ----------
+        when : int, datetime, Event or Commit
+            A revision; a moment (naive: local time); before an event; what a commit saw when it was computed.
+
+        Raises
+        ------
+        HistoryGoneError
+            It is not stored any more.
+        UnknownRevisionError
+            The node has not got that far.
+
+        Examples
+        --------
+        >>> one = orders.state.set({"open": 1})
+        >>> two = orders.state.set({"open": 2})
+        >>> orders.state.at(1)
+        {'open': 1}
+        """
+        return wait_for(self._at(when))
+
+    async def aat(self, when: Any) -> FrozenDict:
+        """`at`, to await."""
+        return await wait_in_loop(self._at(when))
+
+    async def _at(self, when: Any) -> FrozenDict:
+        session = self._space._session
+        if arguments.is_index(when):
+            revision = arguments.count(when, "at: revision")
+            return (await on_io(self._at_revision(session, revision))).state
+        position = await on_io(position_of(session, when))
+        newest = session.replica.newest(self._name)
+        if newest is None or newest.sequence > position:
+            newest = await on_io(history.at_position(session.stream, self._name, position))
+        check(self._name, newest)
+        return EMPTY if newest is None else newest.state
+
+    async def _at_revision(self, session: Session, revision: int) -> CommitRecord:
+        newest = session.replica.newest(self._name)
+        if revision == 0:
+            return self._nothing()
+        if newest is not None and newest.revision == revision:
+            newest.check()
+            return newest
+        return await history.at_revision(session.stream, self._name, revision)
+
+    # -- following -----------------------------------------------------------------------------------
+
+    def watch(self, callback: Callable[[Commit], object]) -> Watch:
+        """Call `callback` with each commit of the node from now on, wherever it is made.
+
+        It is called off the main thread, in order. What it raises goes to ``space.failures``.
+
+        Returns
+        -------
+        Watch
+            ``.stop()`` ends it; so does running the cell again.
+        """
+        return Watch(self.node, callback)
+
+    def live(
+        self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
+    ) -> Live:
+        """Show the state in a widget that follows every commit, wherever it is made.
+
+        Parameters
+        ----------
+        selector : callable or path, optional
+            Only the selected part; None where there is none, with a hint such as "nothing at tmp; there is
+            temp".
+        render : callable, optional
+            ``render(value)`` returns text, or anything that a notebook can display. A plotly figure is drawn
+            in place and keeps its zoom. What it raises goes to ``space.failures`` and is shown in place of
+            the value.
+
+        Returns
+        -------
+        Live
+            An ipywidget; it ends when its cell is run again, or with ``.stop()``.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 2})
+        >>> orders.state.live("open")
+        2
+        """
+        from happen_nb._widgets.live import live_of_state
+
+        return live_of_state(self, selector, render)
+
+    def wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0) -> FrozenDict:
+        """Wait until ``predicate(state)`` holds; returns that state, at once if it holds already.
+
+        Parameters
+        ----------
+        predicate : callable
+            A function of the frozen state.
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
+
+        Raises
+        ------
+        HappenTimeoutError
+            It does not hold within `timeout` seconds.
+        """
+        refuse_on_handlers("state.wait_for()", "await state.await_for(...)")
+        return wait_for(self._wait_for(predicate, timeout))
+
+    async def await_for(
+        self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
+    ) -> FrozenDict:
+        """`wait_for`, to await."""
+        return await wait_in_loop(self._wait_for(predicate, timeout))
+
+    async def _wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout) -> FrozenDict:
+        if not callable(predicate):
+            raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
+        seconds = arguments.timeout(timeout, "wait_for: timeout")
+        replica = self._space._session.replica
+        deadline = time.monotonic() + seconds
+        while True:
+            record = replica.newest(self._name)
+            state = EMPTY if record is None else record.state
+            if predicate(state):
+                return state
+            if not await on_io(replica.changed(self._name, record, deadline - time.monotonic())):
+                raise HappenTimeoutError(
+                    f'node "{self._name}": the condition did not hold within {seconds:g} s'
+                )
+
+
+def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
+    """Whether `state` is what is stored; never where another client stored what cannot be read."""
+    if record is None or record.deleted:
+        return not state
+    if not record.readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+        return False
+    return record.body == body or equal(record.state, state)

@@ -1,0 +1,114 @@
+"""Events that no handler handled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from happen_nb._api.base import Listing, Shown
+from happen_nb._api.events import Event
+from happen_nb._api.retrying import Retried, refuse_retry
+from happen_nb._runtime.io import wait_for
+from happen_nb.errors import NoHandlerError
+
+if TYPE_CHECKING:
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.unhandled import NotHandled
+
+
+class UnhandledEvent(Shown, kind="unhandled_event"):
+    """An event that no handler handled.
+
+    Attributes
+    ----------
+    event : Event
+    reason : str
+        ``"no pattern"``: nodes with handlers, but none of this type when its turn came. ``"where"``: a
+        filter refused it. ``"no owner"``: nobody handled events of the node, or of any, when it was stored.
+        ``"owner died"``: the process that should have handled it has ended.
+    nearest : str or None
+        The pattern that would most nearly have matched.
+    """
+
+    _pickle = "pickle parts of its event, such as unhandled.event.payload"
+
+    def __init__(self, space: Space, found: NotHandled) -> None:
+        self._space = space
+        self.event = Event(found.event, space)
+        self.reason = found.reason
+        self.nearest = found.nearest
+
+    def retry(self, node: str | None = None) -> Retried:
+        """Handle it now, by the handlers that match by now, and wait for them.
+
+        Parameters
+        ----------
+        node : str, optional
+            Only by this node's.
+
+        Returns
+        -------
+        Retried
+            Whether it succeeded; what failed is in ``space.failures``, too.
+
+        Raises
+        ------
+        NoHandlerError
+            No handler of this process matches.
+        """
+        if not self._nodes(node):
+            whose = "this process" if node is None else f'node "{node}" in this process'
+            raise NoHandlerError(f'retry: no handler of {whose} matches "{self.event.type}"')
+        return _retried([self], node)
+
+    def _nodes(self, node: str | None) -> list[str]:
+        """The nodes of this process whose handlers match."""
+        record, dispatch = self.event._record, self._space._dispatch
+        candidates = dispatch.registrations.candidates(record.type, record.target)
+        return [name for name in candidates if node in (None, name) and dispatch.owners.is_ours(name)]
+
+    def _handle(self, nodes: Iterable[str]) -> BaseException | None:
+        """Have nodes handle it; what the first one raised that failed."""
+        first: BaseException | None = None
+        for name in nodes:
+            refuse_retry(name)
+            error = wait_for(self._space._again(self.event._record, name, None))
+            first = first or error
+        return first
+
+
+class Unhandled(Listing[UnhandledEvent], kind="unhandled"):
+    """The events that no handler handled, newest last; as of when it was asked for."""
+
+    _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
+
+    def __init__(self, space: Space, found: Sequence[NotHandled]) -> None:
+        self._items = [UnhandledEvent(space, each) for each in found]
+
+    def retry(self, node: str | None = None) -> Retried:
+        """Handle now what handlers of this process match by now, and wait for them.
+
+        Parameters
+        ----------
+        node : str, optional
+            Only by this node's.
+
+        Returns
+        -------
+        Retried
+            How many succeeded, failed, and have no handler here.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.placed")
+        >>> late = orders.on("order.placed", lambda event: None)
+        >>> space.unhandled.retry()
+        Retried 1 event · 1 succeeded
+        """
+        return _retried(self, node)
+
+
+def _retried(events: Iterable[UnhandledEvent], node: str | None) -> Retried:
+    found = [(each, each._nodes(node)) for each in events]
+    handled = [each._handle(nodes) for each, nodes in found if nodes]
+    return Retried("event", handled, len(found) - len(handled))

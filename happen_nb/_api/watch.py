@@ -1,0 +1,83 @@
+"""Callbacks that follow a node's commits."""
+
+from __future__ import annotations
+
+import contextvars
+import inspect
+from functools import partial
+from typing import TYPE_CHECKING
+
+from happen_nb._api.base import Shown
+from happen_nb._api.failures import Failure
+from happen_nb._api.history import Commit
+from happen_nb._runtime import causes
+from happen_nb._runtime.cells import cells
+from happen_nb._runtime.mailbox import Mailbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from happen_nb._api.node import Node
+    from happen_nb._runtime.replica import Applied
+
+
+class Watch(Shown, kind="watch"):
+    """A callback that is called with each commit of a node; made by ``state.watch``.
+
+    Attributes
+    ----------
+    node : Node
+    callback : callable
+    active : bool
+        Whether it is still called.
+    """
+
+    _pickle = "call state.watch() in the other process"
+
+    def __init__(self, node: Node, callback: Callable[[Commit], object]) -> None:
+        if not callable(callback):
+            raise TypeError(f"watch: {callback!r} is not callable; give a function of a commit")
+        if inspect.iscoroutinefunction(callback) or inspect.isgeneratorfunction(callback):
+            raise TypeError(f"watch: {callback!r} would never run; give a plain function of a commit")
+        self.node = node
+        self.callback = callback
+        self.name = getattr(callback, "__qualname__", type(callback).__name__)
+        self.active = True
+        self._context = contextvars.copy_context()
+        self._mailbox = Mailbox(node.space._dispatch.workers)
+        node.space._watch(self)
+        cells.register(self.stop)
+
+    def stop(self) -> None:
+        """Stop calling the callback."""
+        self.active = False
+        self.node.space._unwatch(self)
+
+    def _take(self, applied: Applied) -> None:
+        commit, scope = Commit(*applied), causes.of_commit(applied.record, self.name)
+        activity = self.node.space._dispatch.activity
+        token = activity.begin(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
+
+        def work() -> None:
+            try:
+                if self.active:
+                    context = self._context.copy()
+                    context.run(causes.enter, scope)
+                    with scope.held():
+                        context.run(self._call, commit)
+            finally:
+                activity.end(token)
+
+        self._mailbox.put(work)
+
+    @property
+    def _watching(self) -> str:
+        return f'watching "{self.node.name}"'
+
+    def _call(self, commit: Commit) -> None:
+        try:
+            self.callback(commit)
+        except BaseException as error:  # nothing that a callback raises may end the worker
+            failures = self.node.space.failures
+            again = partial(self.callback, commit)
+            failures.add(Failure(self.node.name, self.name, self._watching, commit, error, again))

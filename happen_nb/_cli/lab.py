@@ -1,0 +1,93 @@
+"""``happen lab``: opens JupyterLab on notebooks, with the kernel of the Python it runs in."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from happen_nb._cli.parsing import Commands, add_command, refuse, tell
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
+
+_SETTINGS = Path(__file__).parent.parent / "lab_settings"
+_DESCRIPTION = """\
+Open JupyterLab on a folder of notebooks. Its kernels run in the Python of this
+command, so happen_nb is there. Further options are passed on to JupyterLab."""
+_EXAMPLES = """\
+  happen lab                        ./notebooks, or this folder if there is none
+  happen lab tutorials              the folder tutorials
+  happen lab --no-browser --port=0  print the URL only; any port
+"""
+
+
+def add_to(commands: Commands) -> None:
+    """Add it to the command line."""
+    parser = add_command(
+        commands, "lab", _run, help="open JupyterLab", description=_DESCRIPTION, examples=_EXAMPLES
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="default: ./notebooks, or this folder if there is none"
+    )
+    parser.add_argument("--no-browser", action="store_true", help="open no browser, only print the URL")
+    parser.add_argument("--port", type=int, help="try this port first (default: 8888)")
+
+
+def _run(options: argparse.Namespace, for_jupyter: list[str]) -> int:
+    folder = options.folder or _default_folder()
+    if not folder.is_dir():
+        return refuse("lab", f"there is no folder {folder}")
+    if find_spec("jupyterlab") is None:
+        return refuse("lab", 'JupyterLab is not installed: pip install ".[lab]" in the clone of happen_nb')
+    from jupyterlab.labapp import LabApp
+
+    _prefer_this_python()
+    logging.getLogger("tornado.general").addFilter(_tells_something)
+    server = LabApp.initialize_server(argv=[*_jupyter_options(options, folder), *for_jupyter])
+    if options.no_browser:
+        server.io_loop.add_callback(_print_url, server)  # runs when it listens
+    server.start()
+    return 0
+
+
+def _tells_something(record: logging.LogRecord) -> bool:
+    """Leave out a warning that means nothing: jupyter_server gives tornado milliseconds for seconds."""
+    return "websocket_ping_timeout" not in record.getMessage()
+
+
+def _print_url(server: ServerApp) -> None:
+    tell(server.display_url.split()[0])
+
+
+def _default_folder() -> Path:
+    notebooks = Path("notebooks")
+    return notebooks if notebooks.is_dir() else Path()
+
+
+def _jupyter_options(options: argparse.Namespace, folder: Path) -> list[str]:
+    chosen = [f"--ServerApp.root_dir={folder.resolve()}", "--Application.log_level=WARN"]
+    chosen += ["--ServerApp.answer_yes=True"]  # Ctrl-C ends it without asking back
+    if options.no_browser:
+        chosen += ["--ServerApp.open_browser=False"]
+    if options.port is not None:
+        chosen += [f"--ServerApp.port={options.port}"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        chosen += ["--ServerApp.allow_root=True"]  # the user of most containers
+    return chosen
+
+
+def _prefer_this_python() -> None:
+    """Let this Python's kernel, scripts and quiet settings win over others of the same name."""
+    _put_first("JUPYTER_PATH", Path(sys.prefix, "share", "jupyter"))
+    _put_first("JUPYTER_CONFIG_PATH", _SETTINGS)
+    _put_first("PATH", Path(sys.executable).parent)
+
+
+def _put_first(variable: str, folder: Path) -> None:
+    others = os.environ.get(variable)
+    os.environ[variable] = os.pathsep.join([str(folder), others] if others else [str(folder)])

@@ -1,0 +1,290 @@
+"""How a trace is shown: an outline of events and commits, each below what caused it.
+
+What is shown is chosen level by level, so that no deep branch hides the others; a bounded number of lines,
+each bounded, so that neither time nor size depends on how much followed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import islice
+
+from happen_nb._display import _protocols as shown
+from happen_nb._display.changes import changes, in_a_line
+from happen_nb._display.page import Heading, Outline, Page, Step, part, took, when
+from happen_nb._display.spans import (
+    TIMES,
+    Line,
+    Span,
+    count,
+    cut_middle,
+    function,
+    name,
+    one_line,
+    plain,
+    weight,
+)
+from happen_nb._display.tree import ROW, WIDTH, Budget, Row
+from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.diff import Diff, diff
+from happen_nb._model.trace import TraceNode
+from happen_nb.errors import HappenError
+
+SHOWN = 100
+"""How many events and commits a trace shows."""
+
+DEEP = 12
+"""From this depth on lines are not indented further; the depth stands before them."""
+
+_NAME = 24  # columns of the name of a node that handled an event
+_ERRORS = 4  # errors below an event
+_CHANGES = 12  # changes in the fold of a commit
+_ROOM = 48  # columns that a line has at least
+_OUTCOMES = ("failed", "cancelled", "done", "refused")  # what several handlings by a node come to
+
+
+def trace(x: shown.Trace, budget: Budget, *, limit: int = SHOWN) -> Page:
+    """What followed from an event: how much, then what from what, in `limit` lines or a few more."""
+    totals = x.root.totals
+    parts = [part(count(totals.events, "event")), part(count(totals.commits, "commit"))]
+    if totals.failures:
+        parts.append((Span(count(totals.failures, "failure"), "err"),))
+    if totals.duration:
+        parts.append(_took(totals.duration, times=x.times))
+    heading = Heading("Trace of", _title(x.root), tuple(parts))
+    return Page(heading, (Outline(_steps(x.root, budget, times=x.times, limit=limit)),))
+
+
+def outline(line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int = SHOWN) -> Outline:
+    """A line that unfolds to what followed from each of the roots, `limit` lines or a few more."""
+    steps = [Step(0, line)]
+    for index, root in enumerate(roots):
+        if len(steps) > limit or not budget.weight:
+            steps.append(Step(1, part(f"… {len(roots) - index:,} more")))
+            break
+        steps += (replace(step, depth=step.depth + 1) for step in _steps(root, budget, times=False))
+    return Outline(tuple(steps), folded=True)
+
+
+def _title(root: TraceNode) -> str:
+    if root.event is not None:
+        return name(root.event.type)
+    return name(root.commit.node) if root.commit is not None else ""
+
+
+@dataclass(slots=True)
+class _Entry:
+    """What is shown of one node of the tree."""
+
+    depth: int
+    line: Line
+    errors: list[Line] = field(default_factory=list)
+    diff: Diff | None = None
+    detail: Row | None = None
+
+    @property
+    def cost(self) -> int:
+        return sum(ROW + weight(line) for line in (self.line, *self.errors))
+
+
+def _steps(root: TraceNode, budget: Budget, *, times: bool, limit: int = SHOWN) -> tuple[Step, ...]:
+    entries = _chosen(root, budget, times=times, limit=limit)
+    _fold(entries.values(), budget)
+    sizes = _sizes(root)
+    steps: list[Step] = []
+    waiting: list[Step | TraceNode] = [root]
+    while waiting:
+        next = waiting.pop()
+        if isinstance(next, Step):
+            steps.append(next)
+            continue
+        entry = entries[next]
+        steps.append(_step(entry.depth, entry.line, entry.detail))
+        below = entry.depth + 1
+        steps.extend(Step(min(below, DEEP), line) for line in entry.errors)
+        left = [child for child in next.children if child not in entries]
+        if left:
+            waiting.append(_step(below, _left_out(left, sizes)))
+        waiting.extend(child for child in reversed(_effects(next)) if child in entries)
+    return tuple(steps)
+
+
+def _effects(node: TraceNode) -> list[TraceNode]:
+    """What followed from it, by who did it: nodes work side by side, and who is first varies."""
+    return sorted(node.children, key=_actor)
+
+
+def _actor(node: TraceNode) -> str:
+    if node.commit is not None:
+        return node.commit.origin.by or node.commit.node
+    return node.event.sender if node.event is not None else ""
+
+
+def _step(depth: int, line: Line, detail: Row | None = None) -> Step:
+    if depth <= DEEP:
+        return Step(depth, line, detail)
+    return Step(DEEP, (Span(f"{depth:,} ↳ "), *line), detail)
+
+
+def _chosen(root: TraceNode, budget: Budget, *, times: bool, limit: int) -> dict[TraceNode, _Entry]:
+    """What is shown: those next to the root first, as many as there is room for."""
+    entries: dict[TraceNode, _Entry] = {}
+    waiting: deque[tuple[int, TraceNode, TraceNode | None]] = deque([(0, root, None)])
+    while waiting and len(entries) < limit:
+        depth, node, parent = waiting.popleft()
+        entry = _entry(node, depth, parent, times=times)
+        if not budget.spend(entry.cost) and entries:
+            break
+        entries[node] = entry
+        waiting.extend((depth + 1, child, node) for child in _effects(node))
+    return entries
+
+
+def _sizes(root: TraceNode) -> dict[TraceNode, tuple[int, int]]:
+    """Of each node how many there are from it on, itself included, and how many handlings failed."""
+    sizes: dict[TraceNode, tuple[int, int]] = {}
+    for node in reversed(list(root)):
+        below = [sizes[child] for child in node.children]
+        failed = sum(record.outcome == "failed" for record in node.handled)
+        sizes[node] = 1 + sum(size for size, _ in below), failed + sum(number for _, number in below)
+    return sizes
+
+
+def _left_out(left: Sequence[TraceNode], sizes: dict[TraceNode, tuple[int, int]]) -> Line:
+    number = sum(sizes[node][0] for node in left)
+    failed = sum(sizes[node][1] for node in left)
+    more = Span(f"… {number:,} more")
+    return (more, Span(f", {count(failed, 'failure')}", "err")) if failed else (more,)
+
+
+def _entry(node: TraceNode, depth: int, parent: TraceNode | None, *, times: bool) -> _Entry:
+    room = max(_ROOM, WIDTH - 2 * min(depth, DEEP) - 2)
+    if node.commit is not None:
+        gap = _gap(node.commit.origin.cause, parent)
+        line, changed = _commit(node.commit, node.before, room, times=times)
+        return _Entry(depth, (*gap, *line), diff=changed)
+    if node.event is None:
+        return _Entry(depth, part("unknown"))
+    line = _event(node.event, node.handled, room, times=times)
+    return _Entry(depth, (*_gap(node.event.cause, parent), *line), _errors(node.handled, room))
+
+
+def _gap(cause: str | None, parent: TraceNode | None) -> Line:
+    """Marks what hangs below an earlier cause because its own is not stored any more."""
+    known = parent is None or parent.event is None or parent.event.id == cause
+    return () if known else part("… ")
+
+
+def _event(x: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
+    """Its type, who said it, and who handled it."""
+    start: Line = (Span(cut_middle(x.type, room // 2), "key"), Span("  "))
+    start = (*start, Span(cut_middle(x.sender, room // 4), "plain"), Span(" → "))
+    line = (*start, *_handlers(x, handled, room - len(plain(start)), times=times))
+    return (*line, *_position(x.sequence, x.time, x.id)) if times else line
+
+
+def _handlers(x: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
+    """The nodes that handled it, as many as there is room for, at least one."""
+    nodes: dict[str, list[HandledRecord]] = {}
+    for record in sorted(handled, key=lambda record: record.node):
+        nodes.setdefault(record.node, []).append(record)
+    if not nodes:
+        return part("nobody yet") if x.target is None else (Span(name(x.target), "plain"), Span(" not yet"))
+    line: list[Span] = []
+    for index, (node, records) in enumerate(islice(nodes.items(), room)):
+        piece = _handler(node, records, times=times)
+        room -= len(plain(span for span in piece if span.kind not in TIMES)) + 2
+        if room < 0 and index:
+            line.append(Span(f", … {len(nodes) - index:,} more"))
+            break
+        line += (Span(", "), *piece) if index else piece
+    return tuple(line)
+
+
+def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Line:
+    outcomes = {record.outcome for record in records}
+    outcome = next((each for each in _OUTCOMES if each in outcomes), "")
+    said: Line = ()
+    if outcome != "done":
+        said = (Span(f" {outcome}", "" if outcome == "refused" else "err"),)
+    duration = sum(record.duration for record in records)
+    lasted = _took(duration, times=times) if duration else ()
+    space = part(" ") if lasted and times else ()
+    return (Span(cut_middle(node, _NAME), "plain"), *said, *space, *lasted)
+
+
+def _errors(handled: Sequence[HandledRecord], room: int) -> list[Line]:
+    failed = [record for record in handled if record.outcome == "failed"]
+    lines = [_error(record, room) for record in failed[:_ERRORS]]
+    if len(failed) > _ERRORS:
+        lines.append(part(f"… {count(len(failed) - _ERRORS, 'failure')} more"))
+    return lines
+
+
+def _error(record: HandledRecord, room: int) -> Line:
+    """Which handler failed, and with what."""
+    where = f"{cut_middle(record.node, room // 4)} {cut_middle(function(record.handler), room // 4)}"
+    tries = f" · {count(record.attempts, 'attempt')}" if record.attempts > 1 else ""
+    return (
+        Span("! ", "err"),
+        Span(where, "plain"),
+        Span(f"{tries}  "),
+        Span(one_line(record.error or "", room), "err"),
+    )
+
+
+def _commit(
+    x: CommitRecord, before: CommitRecord | None, room: int, *, times: bool
+) -> tuple[Line, Diff | None]:
+    """Whose commit it is, with its changes in a line; and the changes, if that is not all of them."""
+    by = x.origin.by
+    start: Line = (Span(cut_middle(x.node, room // 4), "key"), Span(f" revision {x.revision:,}"))
+    if by is not None and by != x.node:
+        start = (*start, Span(" by "), Span(cut_middle(by, room // 4), "plain"))
+    line, changed = _changes(x, before, max(room // 2, room - len(plain(start)) - 2))
+    end = _position(x.sequence, x.time, x.id or "") if times else ()
+    return (*start, Span("  "), *line, *end), changed
+
+
+def _changes(x: CommitRecord, before: CommitRecord | None, room: int) -> tuple[Line, Diff | None]:
+    if x.deleted:
+        return (Span("deleted", "del"),), None
+    known = x.revision == 1 if before is None else before.revision == x.revision - 1
+    if not known:
+        return part("(what it changed is not stored)"), None
+    try:
+        changed = diff(EMPTY if before is None else before.state, x.state)
+    except HappenError as error:
+        return (Span(one_line(str(error), room), "err"),), None
+    if not changed:
+        return part("no change"), None
+    line, whole = in_a_line(changed, room)
+    return line, None if whole else changed
+
+
+def _fold(entries: Iterable[_Entry], budget: Budget) -> None:
+    """Put the changes that do not fit in a line into a fold, with what is left of the budget."""
+    folding = [entry for entry in entries if entry.diff]
+    if not budget.folds or not folding:
+        return
+    share = budget.share(len(folding))
+    for entry in folding:
+        assert entry.diff is not None
+        folded = changes(entry.diff, replace(share), limit=_CHANGES)
+        entry.detail = folded if folded.rows else None
+
+
+def _took(seconds: float, *, times: bool) -> Line:
+    (span,) = took(seconds)
+    return (span._replace(kind="told"),) if times else (span,)
+
+
+def _position(sequence: int, time: int, id: str) -> Line:
+    """Where and when it is stored, and its id."""
+    if not sequence:
+        return part(f"  pending {name(id)}")
+    (moment,) = when(datetime.fromtimestamp(time / 1e9, UTC), zone=True)
+    return Span("  "), moment._replace(kind="told"), Span(f"  #{sequence} {name(id)}".rstrip())

@@ -1,0 +1,1 @@
+"""The IPython extension: completion and the magic."""

@@ -1,0 +1,455 @@
+"""The JetStream stream that holds a space: its configuration, and what is done to it as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._journal.answers import server_error
+from happen_nb._journal.append import RefusedError, store
+from happen_nb._journal.read import Stored, parse_time, read
+from happen_nb._journal.subjects import Subjects, space_of
+from happen_nb._journal.wire import (
+    BODY_ROOM,
+    EVENTS,
+    UNREAD,
+    Clear,
+    decode,
+    encode_clear,
+    encode_sync,
+    is_deletion,
+    revision_of,
+)
+from happen_nb._model.commits import CommitRecord
+from happen_nb.errors import HappenConnectionError, HappenError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from happen_nb._journal.connection import Connection
+    from happen_nb._journal.wire import Item
+    from happen_nb._model.commits import OwnerRecord
+
+HISTORY = 1000
+EVENT_TTL = 7 * 24 * 3600
+BACKSTOP = 1_000_000
+"""Messages a subject that the server itself never keeps more of."""
+KEPT_BYTES = 64 * 1024 * 1024
+"""Bytes of old states a node, about, that trimming leaves."""
+YOUNG = 60.0
+"""Seconds for which no commit is trimmed, so that followers that lag still see it."""
+TRIM_BATCH = 1000
+"""Commits that are trimmed at once, at most."""
+MAX_CHECKED_KEYS = 5_000
+"""Nodes up to which a look at the stream lists its keys."""
+NO_MESSAGE = 10037
+UNFINISHED = "happen.unfinished"
+"""In the metadata of a stream that a fork still fills: the space that it copies."""
+NOT_FOUND = 10059
+NO_PEERS = 10005
+EXISTS_DIFFERENTLY = 10058
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a space keeps; None means what is stored, or the default for a new space.
+
+    Parameters
+    ----------
+    history : int, optional
+        Commits per node that are kept.
+    event_ttl : int, optional
+        Seconds that events are kept.
+    replicas : int, optional
+    """
+
+    history: int | None = None
+    event_ttl: int | None = None
+    replicas: int | None = None
+
+    def metadata(self) -> dict[str, str]:
+        """As the stream carries them, so that every process trims alike."""
+        named = {"happen.history": self.history, "happen.event_ttl": self.event_ttl}
+        return {key: str(value) for key, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """The stream at one moment.
+
+    ``created`` tells a stream from one of the same name that was made later.
+    """
+
+    created: str
+    first: int
+    last: int
+    bytes: int
+    replicas: int
+    history: int
+    event_ttl: int
+    newest: int
+    """When the last message was stored, in ns by the server's clock."""
+    unfinished: str = ""
+    """The space that a fork was copying into this one when it was last looked at; empty if none."""
+    subjects: frozenset[str] | None = None
+    """The keys of the states, if they were asked for."""
+
+    @property
+    def options(self) -> Options:
+        """The options that make a stream like this one."""
+        return Options(self.history, self.event_ttl, self.replicas)
+
+
+def _info(answer: dict[str, Any]) -> Info:
+    state, config = answer["state"], answer["config"]
+    metadata = config.get("metadata", {})
+    return Info(
+        answer["created"],
+        state["first_seq"],
+        state["last_seq"],
+        state["bytes"],
+        config["num_replicas"],
+        int(metadata.get("happen.history", HISTORY)),
+        int(metadata.get("happen.event_ttl", EVENT_TTL)),
+        round(parse_time(state["last_ts"]).timestamp() * 1e6) * 1000,
+        metadata.get(UNFINISHED, ""),
+        frozenset(state["subjects"] or ()) if "subjects" in state else None,
+    )
+
+
+class Stream:
+    """The stream of one space.
+
+    Parameters
+    ----------
+    connection : Connection
+    subjects : Subjects
+    timeout : float
+        Seconds for each call.
+    """
+
+    def __init__(self, connection: Connection, subjects: Subjects, timeout: float) -> None:
+        self.connection = connection
+        self.subjects = subjects
+        self.subject = subjects.sync
+        self.timeout = timeout
+        self.replicas = 1
+        """As it was when the stream was last looked at."""
+        self._oldest = 0
+        """Events on commits before that time, in ns, have expired, as those with their own subjects have."""
+
+    async def ensure(self, options: Options) -> Info:
+        """Make the stream, or change what is stored where `options` say so."""
+        info = await self._look()
+        if info is None:  # if it is there after all, making it again changes nothing
+            answer = await self._create(options)
+            error = answer.get("error")
+            if not error:
+                return self._seen(answer)
+            if error.get("err_code") != EXISTS_DIFFERENTLY:  # else another process was faster
+                raise server_error(f'making the space "{self.subjects.space}"', error)
+            info = await self.info()
+        return await self._change(info, options)
+
+    async def _create(self, options: Options) -> dict[str, Any]:
+        """Make it; a cluster that has just started may find its servers only after a moment."""
+        deadline = asyncio.get_running_loop().time() + self.timeout / 2
+        while True:
+            answer = await self._api("CREATE", self._config(options))
+            late = asyncio.get_running_loop().time() > deadline
+            if late or answer.get("error", {}).get("err_code") != NO_PEERS:
+                return answer
+            await asyncio.sleep(0.1)
+
+    async def _change(self, info: Info, options: Options) -> Info:
+        wanted = replace(
+            info,
+            replicas=options.replicas or info.replicas,
+            history=options.history or info.history,
+            event_ttl=options.event_ttl or info.event_ttl,
+        )
+        return info if wanted == info else await self._update(wanted)
+
+    async def _update(self, wanted: Info) -> Info:
+        config = self._config(wanted.options)
+        if wanted.unfinished:
+            config["metadata"][UNFINISHED] = wanted.unfinished
+        answer = await self._api("UPDATE", config)
+        if error := answer.get("error"):
+            raise server_error(f'changing the space "{self.subjects.space}"', error)
+        return self._seen(answer)
+
+    def _config(self, options: Options) -> dict[str, Any]:
+        return {
+            "name": self.subjects.stream,
+            "subjects": self.subjects.all,
+            "retention": "limits",
+            "discard": "old",
+            "storage": "file",
+            "num_replicas": options.replicas or 1,
+            "max_msgs_per_subject": BACKSTOP,
+            "allow_direct": True,
+            "allow_atomic": True,
+            "allow_msg_ttl": True,
+            "allow_msg_schedules": True,
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "metadata": options.metadata(),
+        }
+
+    async def mark_unfinished(self, source: str) -> Info:
+        """Mark the space as one that a fork of `source` still fills; with "" it is whole."""
+        return await self._update(replace(await self.info(), unfinished=source))
+
+    async def start_over(self, info: Info) -> Info:
+        """Empty a space that a fork has left unfinished; what is stored after `info` stays."""
+        answer = await self._api("PURGE", {"seq": info.last + 1})
+        if error := answer.get("error"):
+            raise server_error(f'emptying the space "{self.subjects.space}"', error)
+        return await self.mark_unfinished("")
+
+    async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
+        """The stream now, by its leader; with the keys of all states where `keys` asks for them.
+
+        Raises
+        ------
+        HappenError
+            The space was dropped.
+        """
+        info = await self._find(keys=keys, timeout=timeout)
+        if info is None:
+            raise HappenError(self.dropped)
+        return info
+
+    @property
+    def dropped(self) -> str:
+        """The message for a space that no longer exists."""
+        why = self.connection.diagnosis() or "it was dropped; connect again to start anew"
+        return f'the space "{self.subjects.space}" no longer exists: {why}'
+
+    async def _find(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
+        """Ask until it is clear: just after its start a server reports 'stream not found' for a moment."""
+        for pause in (0.05, 0.2):
+            if info := await self._look(keys=keys, timeout=timeout):
+                return info
+            await asyncio.sleep(pause)
+        return await self._look(keys=keys, timeout=timeout)
+
+    async def _look(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
+        body = {"subjects_filter": self.subjects.states} if keys else None
+        answer = await self._api("INFO", body, timeout=timeout)
+        error = answer.get("error")
+        if not error:
+            return self._seen(answer)
+        if error.get("err_code") != NOT_FOUND:
+            raise server_error(f'the space "{self.subjects.space}"', error)
+        return None
+
+    def _seen(self, answer: dict[str, Any]) -> Info:
+        info = _info(answer)
+        self.replicas = info.replicas
+        self._oldest = info.newest - info.event_ttl * 1_000_000_000
+        return info
+
+    async def _api(
+        self, verb: str, body: dict[str, Any] | None = None, *, timeout: float | None = None
+    ) -> dict[str, Any]:
+        name = f"STREAM.{verb}.{self.subjects.stream}"
+        return await self.connection.api(name, body, timeout=timeout or self.timeout)
+
+    async def store(self, timeout: float | None = None) -> int:
+        """Store a barrier; returns its sequence."""
+        barrier = [encode_sync(self.subjects)]
+        return int(await store(self.connection, barrier, timeout=timeout or self.timeout, what="a reading"))
+
+    async def bounds(self) -> tuple[int, int]:
+        """The sequences of the first message and of the last one, as of this moment.
+
+        With replicas a leader that was replaced may not know it yet, so a barrier tells what is last.
+        """
+        info = await self.info()
+        return info.first, info.last if info.replicas == 1 else await self.store()
+
+    async def read(self, subject: str | Sequence[str], **options: Any) -> list[Stored]:
+        """Read what is stored at this moment on a subject or several, oldest first; see `read`."""
+        return await read(
+            self.connection,
+            self.subjects.stream,
+            subject,
+            timeout=self.timeout,
+            barrier=self if self.replicas > 1 else None,
+            **options,
+        )
+
+    async def get(self, request: dict[str, Any], timeout: float | None = None) -> Stored | None:
+        """One message by the leader of the stream, not by any of its replicas; None if there is none.
+
+        Parameters
+        ----------
+        request : dict
+            ``seq``, or ``last_by_subj``.
+        timeout : float, optional
+            Seconds.
+        """
+        answer = await self._api("MSG.GET", request, timeout=timeout)
+        if error := answer.get("error"):
+            if error.get("err_code") == NO_MESSAGE:
+                return None
+            raise server_error(f'reading the space "{self.subjects.space}"', error)
+        message = answer["message"]
+        time = round(parse_time(message["time"]).timestamp() * 1e6) * 1000
+        headers = _headers(base64.b64decode(message.get("hdrs", "")))
+        body = base64.b64decode(message.get("data", ""))
+        return Stored(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
+
+    def decode(self, item: Stored) -> Item:
+        """What a stored message is; expired events on a commit are left out."""
+        record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
+        return self._unexpired(record)
+
+    def head(self, item: Stored) -> Item:
+        """The same as far as its headers tell: an event that rides on no commit has `UNREAD` as payload."""
+        about = item.sequence, item.time
+        record = decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
+        return self._unexpired(record)
+
+    def _unexpired(self, record: Item) -> Item:
+        if isinstance(record, CommitRecord) and record.time < self._oldest:
+            record.events = ()
+        return record
+
+    async def clear(self, owners: Callable[[], Iterable[OwnerRecord]], newest: int) -> int:
+        """Empty the space, once, for everyone who follows it.
+
+        Parameters
+        ----------
+        owners : callable
+            Returns the owners as they are known now.
+        newest : int
+            The sequence of the newest clear that is known.
+
+        Returns
+        -------
+        int
+            The position of the mark.
+        """
+        id, limit = secrets.token_hex(8), self.connection.max_payload - BODY_ROOM
+        while True:
+            mark = encode_clear(self.subjects, owners(), limit=limit, id=id, expected=newest)
+            try:
+                return int(await store(self.connection, [mark], timeout=self.timeout, what="clear"))
+            except RefusedError as refusal:  # another process was faster, or this one: do not clear twice
+                newest = refusal.newest
+                there = await self.get({"seq": newest}) if newest else None
+                item = None if there is None else self.decode(there)
+                if isinstance(item, Clear) and item.id == id:
+                    return newest
+
+    async def thin(self, subject: str, keep: int) -> None:
+        """Let go of all but the newest messages of a subject."""
+        await self._api("PURGE", {"filter": subject, "keep": keep})
+
+    async def drop(self) -> None:
+        """Remove the stream."""
+        answer = await self._api("DELETE")
+        error = answer.get("error")
+        if error and error.get("err_code") != NOT_FOUND:
+            raise server_error(f'dropping the space "{self.subjects.space}"', error)
+
+    async def trim(self, node: str, revision: int, size: int, info: Info, now: float) -> int:
+        """Let go of a node's oldest commits; returns how many.
+
+        What stays is `info.history` commits, or fewer where they would be over 64 MB by the size of the
+        newest; and every commit younger than a minute, or with events younger than `info.event_ttl`.
+        """
+        keep = max(1, min(info.history, KEPT_BYTES // max(1, size)))
+        if revision <= keep:
+            return 0
+        subject = self.subjects.state(node)
+
+        def stays(item: Stored) -> bool:
+            age = now - item.time / 1e9
+            young = info.event_ttl if EVENTS in item.headers else YOUNG
+            return revision_of(item.headers) > revision - keep or age < young
+
+        old: list[Stored] = []
+        for limit in (1, TRIM_BATCH):
+            old = await self.read(subject, headers_only=True, limit=limit, enough=stays)
+            if not old:
+                break
+        if old:
+            await self._api("PURGE", {"filter": subject, "seq": old[-1].sequence + 1})
+        return len(old)
+
+
+def _headers(raw: bytes) -> dict[str, str]:
+    """Headers as the leader gives them: lines of ``name: value`` after the one with the version."""
+    lines = (line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n")[1:])
+    return {name.strip(): value.strip() for name, colon, value in lines if colon}
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceInfo:
+    """A space as ``happen.spaces()`` lists it.
+
+    Parameters
+    ----------
+    name : str
+    nodes : int
+        Nodes that have a state.
+    bytes : int
+        What it takes on the server's disk.
+    last_change : datetime
+        When something was stored last, in UTC.
+    """
+
+    name: str
+    nodes: int
+    bytes: int
+    last_change: datetime
+
+
+async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]:
+    """The spaces on a server, by name."""
+    found: list[SpaceInfo] = []
+    for name, state in (await space_states(connection, timeout)).items():
+        if state["unfinished"]:
+            continue  # a fork fills it, or was killed while it did
+        nodes = await _count_nodes(connection, Subjects(name), timeout)
+        found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
+    return found
+
+
+async def space_states(connection: Connection, timeout: float) -> dict[str, dict[str, Any]]:
+    """What a server says of the streams of its spaces, by name; it only asks."""
+    found: dict[str, dict[str, Any]] = {}
+    offset = 0
+    while True:
+        answer = await connection.api("STREAM.LIST", {"offset": offset}, timeout=timeout)
+        if error := answer.get("error"):
+            raise HappenConnectionError(f"listing the spaces: {error['description']}")
+        streams = answer.get("streams") or []
+        for stream in streams:
+            name = space_of(stream["config"]["name"])
+            if name is not None:
+                mark = stream["config"].get("metadata", {}).get(UNFINISHED, "")
+                found[name] = {**stream["state"], "unfinished": mark}
+        offset += len(streams)
+        if not streams or offset >= answer["total"]:
+            return dict(sorted(found.items()))
+
+
+async def _count_nodes(connection: Connection, subjects: Subjects, timeout: float) -> int:
+    newest = await read(
+        connection,
+        subjects.stream,
+        subjects.states,
+        policy="last_per_subject",
+        headers_only=True,
+        timeout=timeout,
+    )
+    return sum(not is_deletion(item.headers) for item in newest)

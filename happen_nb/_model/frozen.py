@@ -1,0 +1,218 @@
+"""Frozen containers: a dict and a list that refuse every change, so that states can be shared."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn, TypeAlias
+
+from happen_nb.errors import FrozenStateError
+
+_HINT: Final = (
+    "it is part of a stored state, which everybody shares: return a new value, such as "
+    '{**state, "key": value} or [*items, item], or edit a draft with happen.draft'
+)
+
+
+def _refuse(self: object, *_args: object, **_kwargs: object) -> NoReturn:
+    kind = "mapping" if isinstance(self, dict) else "list"
+    raise FrozenStateError(f"this {kind} cannot be changed: {_HINT}")
+
+
+class FrozenDict(dict[str, Any]):
+    """A mapping of a stored state: a ``dict`` in every way, except that it cannot be changed.
+
+    Everything in it is frozen too. ``|``, ``copy()`` and ``copy.copy`` give a plain ``dict`` whose
+    values are still frozen; ``copy.deepcopy`` and ``pickle`` give plain mutable containers all the
+    way down. Only ``happen_nb._model.values.freeze`` makes one. C code that writes without calling methods,
+    such as ``dict.update(state, ...)``, is noticed by the next ``state.set``, which restores the mapping.
+
+    Examples
+    --------
+    >>> from happen_nb._model.values import freeze
+    >>> state = freeze({"stock": {"apples": 3}})
+    >>> state["stock"]["apples"] = 2
+    Traceback (most recent call last):
+    ...
+    happen_nb.errors.FrozenStateError: this mapping cannot be changed: it is part of a stored state, ...
+    >>> {**state, "stock": state["stock"] | {"apples": 2}}
+    {'stock': {'apples': 2}}
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *_args: object, **_kwargs: object) -> None:
+        raise FrozenStateError(
+            "a frozen mapping is made by storing one, not by calling its class: use dict(...)"
+        )
+
+    __setitem__ = _refuse
+    __delitem__ = _refuse
+    __ior__ = _refuse
+    __setattr__ = _refuse
+    __delattr__ = _refuse
+    clear = _refuse
+    pop = _refuse
+    popitem = _refuse
+    setdefault = _refuse
+    update = _refuse
+
+    def __copy__(self) -> dict[str, Any]:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return _thaw_dict(self)
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return dict, (_thaw_dict(self),)
+
+
+class FrozenList(list[Any]):
+    """A list of a stored state: a ``list`` in every way, except that it cannot be changed.
+
+    Everything in it is frozen too. Slices, ``+``, ``*``, ``copy()`` and ``copy.copy`` give a plain
+    ``list`` whose items are still frozen; ``copy.deepcopy`` and ``pickle`` give plain mutable
+    containers all the way down. Only ``happen_nb._model.values.freeze`` makes one. C code that writes without
+    calling methods, such as ``heapq``, is noticed by the next ``state.set``, which restores the list.
+
+    Examples
+    --------
+    >>> from happen_nb._model.values import freeze
+    >>> items = freeze([1, 2, 3])
+    >>> items[1:] + [4]
+    [2, 3, 4]
+    >>> items.append(4)
+    Traceback (most recent call last):
+    ...
+    happen_nb.errors.FrozenStateError: this list cannot be changed: it is part of a stored state, ...
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *_args: object, **_kwargs: object) -> None:
+        raise FrozenStateError(
+            "a frozen list is made by storing one, not by calling its class: use list(...)"
+        )
+
+    __setitem__ = _refuse
+    __delitem__ = _refuse
+    __iadd__ = _refuse
+    __imul__ = _refuse
+    __setattr__ = _refuse
+    __delattr__ = _refuse
+    append = _refuse
+    clear = _refuse
+    extend = _refuse
+    insert = _refuse
+    pop = _refuse
+    remove = _refuse
+    reverse = _refuse
+    sort = _refuse
+
+    def __copy__(self) -> list[Any]:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
+        return _thaw_list(self)
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return list, (_thaw_list(self),)
+
+
+Frozen: TypeAlias = bool | int | float | str | FrozenDict | FrozenList | None
+
+_CONTAINERS: Final = (dict, list)
+_new_dict = dict.__new__
+_fill_dict = dict.update
+_new_list = list.__new__
+_fill_list = list.extend
+
+
+def unchecked_dict(items: dict[str, Any]) -> FrozenDict:
+    """Make a frozen mapping of items that are known to be frozen; for this package only."""
+    result: FrozenDict = _new_dict(FrozenDict)
+    _fill_dict(result, items)
+    return result
+
+
+def unchecked_list(items: list[Any]) -> FrozenList:
+    """Make a frozen list of items that are known to be frozen; for this package only."""
+    result: FrozenList = _new_list(FrozenList)
+    _fill_list(result, items)
+    return result
+
+
+def thaw(value: Any) -> Any:
+    """Copy a frozen value into plain mutable containers, all the way down.
+
+    Examples
+    --------
+    >>> from happen_nb._model.values import freeze
+    >>> plain = thaw(freeze({"items": [1]}))
+    >>> plain["items"].append(2)
+    >>> plain
+    {'items': [1, 2]}
+    """
+    if isinstance(value, dict):
+        return _thaw_dict(value)
+    if isinstance(value, list):
+        return _thaw_list(value)
+    return value
+
+
+def _thaw_dict(value: dict[str, Any]) -> dict[str, Any]:
+    result = value.copy()  # plain, also for a frozen one
+    for key, child in result.items():
+        if isinstance(child, _CONTAINERS):
+            result[key] = thaw(child)
+    return result
+
+
+def _thaw_list(value: list[Any]) -> list[Any]:
+    result = value.copy()
+    for index, child in enumerate(result):
+        if isinstance(child, _CONTAINERS):
+            result[index] = thaw(child)
+    return result
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two values are the same JSON: ``True``, ``1`` and ``1.0`` differ, key order does not count.
+
+    Shared parts are not looked into, so comparing two revisions costs only what changed.
+
+    Examples
+    --------
+    >>> equal({"a": 1, "b": [True]}, {"b": [True], "a": 1})
+    True
+    >>> equal({"b": [True]}, {"b": [1]})
+    False
+    """
+    if a is b:
+        return True
+    if isinstance(a, dict):
+        return isinstance(b, dict) and _equal_dicts(a, b)
+    if isinstance(a, list):
+        return isinstance(b, list) and _equal_lists(a, b)
+    return type(a) is type(b) and bool(a == b)
+
+
+def _equal_dicts(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    if len(a) != len(b):
+        return False
+    read = b.get
+    for key, value in a.items():
+        other = read(key)
+        if other is value:
+            if value is None and key not in b:
+                return False
+        elif not equal(value, other):
+            return False
+    return True
+
+
+def _equal_lists(a: list[Any], b: list[Any]) -> bool:
+    if len(a) != len(b):
+        return False
+    for value, other in zip(a, b, strict=True):
+        if other is not value and not equal(value, other):
+            return False
+    return True

@@ -1,0 +1,206 @@
+"""Paths and selectors: how one part of a state is named and read."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from difflib import get_close_matches
+from enum import Enum
+from functools import lru_cache
+from typing import Any, Final, Literal, TypeAlias
+
+from happen_nb._model.arguments import is_index
+from happen_nb._model.quoting import LONGEST, quote, shorten, type_name
+from happen_nb.errors import PathError
+
+Steps: TypeAlias = tuple[str | int, ...]
+Path: TypeAlias = str | Steps
+Selector: TypeAlias = Callable[[Any], Any] | Path
+
+
+_MOST_DIGITS: Final = 18  # no list is longer
+_FEW: Final = 3  # parts that a message names
+
+
+class _Missing(Enum):
+    MISSING = "MISSING"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+    def __bool__(self) -> bool:
+        return False
+
+
+MISSING: Final[Literal[_Missing.MISSING]] = _Missing.MISSING
+"""Stands for "not there", where ``None`` would be a value."""
+
+
+def parse_path(path: Path) -> Steps:
+    """Split a path into its steps.
+
+    A string is split at its dots. A tuple is taken as it is: of strings, which may hold dots, and of
+    integers, which index lists; those of NumPy are integers too.
+
+    Raises
+    ------
+    PathError
+        Neither string nor tuple, an empty string, or a step that is empty or of another type.
+
+    Examples
+    --------
+    >>> parse_path("orders.o1.items.0")
+    ('orders', 'o1', 'items', '0')
+    >>> parse_path(("orders", "o.1", 0))
+    ('orders', 'o.1', 0)
+    >>> parse_path("orders..o1")
+    Traceback (most recent call last):
+    ...
+    happen_nb.errors.PathError: the path 'orders..o1' has an empty step; a key that is empty or has a dot ...
+    """
+    if isinstance(path, str):
+        return _parse_text(path)
+    if not isinstance(path, tuple):
+        raise PathError(
+            f'a path is a string such as "orders.o1.status" or a tuple such as ("orders", "o.1", 0), '
+            f"not {type_name(path)}"
+        )
+    for step in path:
+        if type(step) is not str and type(step) is not int:
+            return tuple(_parse_step(step, path) for step in path)
+    return path
+
+
+def _parse_step(step: Any, path: tuple[Any, ...]) -> str | int:
+    if isinstance(step, str):
+        return str.__str__(step)
+    if is_index(step):
+        return operator.index(step)
+    raise PathError(
+        f"the path {quote(path)} has a step of type {type_name(step)}; "
+        "steps are strings (keys) or integers (list indices)"
+    )
+
+
+@lru_cache(maxsize=1024)
+def _parse_text(path: str) -> Steps:
+    if not path:
+        raise PathError("the path is an empty string; everything is (), an empty key is the tuple ('',)")
+    steps = tuple(path.split("."))
+    if "" in steps:
+        raise PathError(
+            f"the path {quote(path)} has an empty step; a key that is empty or has a dot needs a tuple: "
+            '("orders", "o.1")'
+        )
+    return steps
+
+
+def format_path(steps: Steps) -> str:
+    """Write steps as a path that can be typed: a dotted string, or a tuple where that would be unclear.
+
+    Examples
+    --------
+    >>> format_path(("orders", "o1", "items", 0))
+    'orders.o1.items.0'
+    >>> format_path(("orders", "o.1"))
+    "('orders', 'o.1')"
+    """
+    texts = [str(step) for step in steps]
+    if not texts or any(not text or "." in text for text in texts):
+        return repr(tuple(steps))
+    return ".".join(texts)
+
+
+def list_index(step: str | int, length: int) -> int | None:
+    """Find which item of a list a step means; None if there is no such item.
+
+    Examples
+    --------
+    >>> list_index("1", 3), list_index(-1, 3), list_index("3", 3), list_index("one", 3)
+    (1, 2, None, None)
+    """
+    if isinstance(step, str):
+        if not (step.isascii() and step.isdigit() and len(step) <= _MOST_DIGITS):
+            return None
+        step = int(step)
+    index = step + length if step < 0 else step
+    return index if 0 <= index < length else None
+
+
+def lookup(value: Any, path: Path, default: Any = None) -> Any:
+    """Read the part of a value at a path; ``default`` if it is not there.
+
+    Examples
+    --------
+    >>> state = {"orders": {"7": {"items": ["pen", "ink"]}}}
+    >>> lookup(state, "orders.7.items.1")
+    'ink'
+    >>> lookup(state, "orders.8.items", default="nothing")
+    'nothing'
+    """
+    for step in parse_path(path):
+        if isinstance(value, dict):
+            if step not in value:
+                return default
+            value = value[step]
+        elif isinstance(value, list):
+            index = list_index(step, len(value))
+            if index is None:
+                return default
+            value = value[index]
+        else:
+            return default
+    return value
+
+
+def missing_hint(value: Any, path: Path) -> str:
+    """Describe what is near a path that leads nowhere; empty if it leads somewhere.
+
+    Examples
+    --------
+    >>> state = {"temp": 20.5, "orders": {"o1": {"status": "new"}}}
+    >>> missing_hint(state, "tmp")
+    'nothing at tmp; there is temp'
+    >>> missing_hint(state, "orders.o1.staus")
+    'nothing at orders.o1.staus; there is orders.o1.status'
+    >>> missing_hint(state, "temp")
+    ''
+    """
+    steps = parse_path(path)
+    for number in range(1, len(steps) + 1):
+        if lookup(value, steps[:number], MISSING) is MISSING:
+            before = steps[: number - 1]
+            there = _parts_there(before, lookup(value, before), steps[number - 1])
+            return shorten(f"nothing at {format_path(steps)}; {there}", 3 * LONGEST)
+    return ""
+
+
+def _parts_there(steps: Steps, part: Any, wanted: str | int) -> str:
+    """What a part has, the nearest of `wanted` first."""
+    where = format_path(steps) if steps else "the state"
+    if isinstance(part, dict):
+        keys = [key for key in part if isinstance(key, str)]
+        near = get_close_matches(str(wanted), keys, _FEW) or keys[:_FEW]
+        names = ", ".join(format_path((*steps, key)) for key in near)
+        return f"there {'is' if len(near) == 1 else 'are'} {names}" if names else f"{where} is empty"
+    if isinstance(part, list):
+        return f"{where} is a list of {len(part):,}"
+    return f"{where} is {quote(part, 40)}, which has no parts"
+
+
+def select(value: Any, selector: Selector | None = None) -> Any:
+    """Apply a selector: a callable, a path (missing: ``None``), or None for everything.
+
+    What a callable raises comes out unchanged.
+
+    Examples
+    --------
+    >>> state = {"stock": {"pens": 3}}
+    >>> select(state, "stock.pens"), select(state, lambda s: len(s["stock"])), select(state, "stock.ink")
+    (3, 1, None)
+    """
+    if selector is None:
+        return value
+    if callable(selector):
+        return selector(value)
+    return lookup(value, selector)

@@ -1,0 +1,262 @@
+"""What led to what: the event that is handled, or the commit that is watched, in this context.
+
+A context variable holds it, so asyncio tasks and ``asyncio.to_thread`` have it too. Other threads start with
+an empty context: `carry` takes the cause there, and what nobody carries has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import sys
+import threading
+from contextlib import contextmanager, suppress
+from contextvars import Context, ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from happen_nb._model.commits import NO_ORIGIN, Origin
+from happen_nb._runtime.cells import shell
+from happen_nb.errors import CancelledHandlingError, CausalLoopError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator, Iterator
+
+    from happen_nb._model.commits import CommitRecord, EventRecord
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+LONGEST_CHAIN = 1000
+"""Causes, one after the other, before a chain counts as a loop."""
+
+
+_counting = threading.Lock()
+
+
+@dataclass(eq=False, slots=True)
+class Scope:
+    """A handler or callback that runs.
+
+    Parameters
+    ----------
+    node : str
+        Whose it is.
+    what : str
+        What runs, for messages.
+    origin : Origin
+        Of what is emitted or committed in it.
+    event : EventRecord, optional
+        The event that is handled.
+    waits : list
+        The replies that it waits for.
+    abandoned : bool
+        Whether it was cancelled while it could not be stopped; it may not change anything any more.
+    """
+
+    node: str
+    what: str
+    origin: Origin
+    event: EventRecord | None = None
+    waits: list[Any] = field(default_factory=list)
+    abandoned: bool = False
+    _users: int = 0
+
+    def hold(self) -> None:
+        """Something begins to run in it."""
+        with _counting:
+            self._users += 1
+
+    def release(self, _: object = None) -> None:
+        """That has ended."""
+        with _counting:
+            self._users -= 1
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Something runs in it meanwhile."""
+        self.hold()
+        try:
+            yield
+        finally:
+            self.release()
+
+    @property
+    def running(self) -> bool:
+        """Whether the handling has not ended, or tasks that it left run on, or what was carried from it.
+
+        A context may be kept for much longer, as by a thread that was started in it and works for others
+        since: such a context has no cause, rather than the wrong one.
+        """
+        return self._users > 0
+
+
+scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
+"""The handler or callback that this context was made in; None in a cell. Ask `current`: it may have ended."""
+
+
+def enter(found: Scope) -> None:
+    """Make this context, a copy of a cell's, that of a handler or callback.
+
+    A copy shares what context variables hold. Of these the arithmetic of `decimal` can be changed in place,
+    so a handler gets its own.
+    """
+    scope.set(found)
+    if (decimal := sys.modules.get("decimal")) is not None:
+        decimal.setcontext(decimal.getcontext().copy())
+
+
+def current() -> Scope | None:
+    """Return the handler or callback that runs in this context; None in a cell."""
+    found = scope.get()
+    return found if found is not None and found.running else None
+
+
+def path() -> tuple[str, ...]:
+    """Return the events whose handlers this is called in, directly or through others."""
+    running = current()
+    return () if running is None else running.origin.path
+
+
+def of_event(event: EventRecord, node: str, handler: str) -> Scope:
+    """Make the scope in which a node's handler handles an event."""
+    correlation = event.correlation or event.id
+    origin = event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
+    return Scope(node, f'{handler}, handling "{event.type}"', origin, event)
+
+
+def of_commit(record: CommitRecord, callback: str) -> Scope:
+    """Make the scope in which a callback is called with a commit: its path is one longer."""
+    cause = record.origin
+    mark = record.mark
+    origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
+    return Scope(record.node, f'{callback}, watching "{record.node}"', origin)
+
+
+def here() -> Origin:
+    """Return where what is emitted or committed in this context comes from.
+
+    Raises
+    ------
+    CausalLoopError
+        The causal chain is too long to be anything but a loop.
+    CancelledHandlingError
+        The handling was cancelled.
+    """
+    running = current()
+    if running is None:
+        return NO_ORIGIN
+    if running.abandoned:
+        raise CancelledHandlingError(
+            f'{running.what} of node "{running.node}" was cancelled: it cannot change anything any more'
+        )
+    if running.origin.depth > LONGEST_CHAIN:
+        raise CausalLoopError(
+            f'{running.what} of node "{running.node}": a causal chain of more than {LONGEST_CHAIN:,} is cut '
+            "here; these handlers keep triggering each other: add a stopping condition"
+        )
+    return running.origin
+
+
+def make_task(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, Any] | Generator[Any, None, Any],
+    context: Context | None = None,
+    **options: Any,
+) -> asyncio.Task[Any]:
+    """Make a task of the handlers' loop, which holds the scope that it runs in until it ends."""
+    context = copy_context() if context is None else context
+    task: asyncio.Task[Any] = asyncio.Task(
+        cast("Coroutine[Any, Any, Any]", work), loop=loop, context=context, **options
+    )
+    found = context.get(scope)
+    if found is not None and found.running:
+        found.hold()
+        task.add_done_callback(found.release, context=Context())
+    return task
+
+
+def carry(function: Callable[P, R]) -> Callable[P, R]:
+    """Wrap a function so that it runs with the cause of where it was wrapped, in whatever thread.
+
+    Events and commits have the handled event as their cause in the handler itself, in asyncio tasks, and in
+    ``asyncio.to_thread``. Other threads, pools and executors know nothing of the handler: what they emit has
+    no cause, unless the function that they run was carried there. What it prints is shown below the same
+    cell. Nothing else is carried: every other context variable, and so the arithmetic context of `decimal`,
+    is that of the thread.
+
+    Parameters
+    ----------
+    function : callable
+        A plain or async function.
+
+    Returns
+    -------
+    callable
+        Takes the same arguments and returns the same.
+
+    Raises
+    ------
+    TypeError
+        It is not callable, or a generator function, which runs only when somebody iterates over it.
+
+    Examples
+    --------
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> pool = ThreadPoolExecutor(1)
+    >>> @orders.on("order.placed")
+    ... def reserve(event):
+    ...     pool.submit(happen.carry(orders.broadcast), "stock.reserved").result()
+    >>> trace = orders.broadcast("order.placed").settle()
+    >>> [node.event.type for node in trace]
+    ['order.placed', 'stock.reserved']
+    """
+    if not callable(function):
+        raise TypeError(f"carry: {function!r} is not callable; give a function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
+            "function that iterates over it"
+        )
+    there = Place(current())
+    if inspect.iscoroutinefunction(function):
+
+        async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            with there.entered():
+                return await function(*args, **kwargs)
+
+        return cast("Callable[P, R]", functools.wraps(function)(carried_async))
+
+    def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+        with there.entered():
+            return function(*args, **kwargs)
+
+    return functools.update_wrapper(carried, function)
+
+
+class Place:
+    """Where a function is carried from: a handler, and the cell that its output belongs to."""
+
+    def __init__(self, found: Scope | None) -> None:
+        self._scope = found
+        self._kernel = shell()
+        with_cells = found is not None and hasattr(self._kernel, "set_thread_parent")
+        self._cell = self._kernel.get_parent() if with_cells else None
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have this context be there, meanwhile."""
+        if self._scope is not None:
+            self._scope.hold()
+        token = scope.set(self._scope)
+        cell = self._kernel.set_thread_parent(self._cell) if self._cell else None
+        try:
+            yield
+        finally:
+            if self._scope is not None:
+                self._scope.release()
+            with suppress(ValueError):  # a coroutine that is dropped is closed in another context
+                scope.reset(token)
+                if cell is not None:
+                    self._kernel.reset_thread_parent(cell)

@@ -1,0 +1,176 @@
+"""Following events from here on: the next one of a kind, and all that one has caused. On the IO thread."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from happen_nb._journal import eventlog, history
+from happen_nb._model.commits import EventRecord
+from happen_nb._model.trace import TraceNode, build
+from happen_nb.errors import HappenTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from happen_nb._model.commits import HandledRecord, Origin
+    from happen_nb._model.trace import Change
+    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.session import Session
+
+LOOK = 0.01
+"""Seconds between looks whether something is still handled."""
+SLOWER = 1.5
+"""Each next look comes so much later, up to `SLOWEST`."""
+SLOWEST = 0.2
+ANSWER = 2.0
+"""Seconds for which another process may take to answer."""
+
+
+class Stored:
+    """The events from now on."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._events: list[EventRecord] = []
+        self._stop = session.feed.listen(self._events.append)
+
+    async def take(self, timeout: float) -> list[EventRecord]:
+        """Return the events that have come, as soon as there is one; none of them after `timeout` seconds."""
+        # All at once: one by one, each would cost its caller a turn of the IO thread.
+        if not self._events:
+            await self._session.feed.next(timeout)
+        taken = list(self._events)
+        self._events.clear()
+        return taken
+
+    def close(self) -> None:
+        """Follow no longer."""
+        self._stop()
+
+
+class Effects:
+    """What events and commits cause, collected as it comes by.
+
+    Parameters
+    ----------
+    session : Session
+    roots : sequence of EventRecord
+    commits : sequence of (CommitRecord, CommitRecord or None)
+        Each with the one before it on its node.
+    """
+
+    def __init__(
+        self, session: Session, roots: Sequence[EventRecord], commits: Sequence[Change] = ()
+    ) -> None:
+        self._session = session
+        self._roots = roots
+        self._changes = commits
+        self._ids = {root.id for root in roots} | {record.mark for record, _ in commits}
+        self._events: dict[str, EventRecord] = {root.id: root for root in roots}
+        self._commits: dict[int, Change] = {}
+        self._stops = [session.feed.listen(self._event_came), session.replica.listen(self._commit_came)]
+
+    def _event_came(self, event: EventRecord) -> None:
+        if self._follows(event.path, event.cause):
+            self._events[event.id] = event
+
+    def _commit_came(self, applied: Applied) -> None:
+        if self._follows(applied.record.origin.path, applied.record.origin.cause):
+            self._commits[applied.record.sequence] = (applied.record, applied.previous)
+
+    def _follows(self, path: Sequence[str], cause: str | None) -> bool:
+        return cause in self._events or not self._ids.isdisjoint(path)  # a long path is not complete
+
+    async def trees(self, timeout: float | None) -> list[TraceNode]:
+        """A tree for each root, in journal order: as it is now, or when all is handled, in every process."""
+        starts = [root.sequence for root in self._roots] + [record.sequence for record, _ in self._changes]
+        start = min(starts)
+        try:
+            await self._read_stored(start)
+            if timeout is None or not self._events:
+                await self._session.dispatch.flush()
+            else:
+                await self._wait(time.monotonic() + timeout, timeout)
+            handled = await eventlog.handled(self._session.stream, since=start)
+        finally:
+            for stop in self._stops:
+                stop()
+        # A record whose answer was lost may be stored twice.
+        found = dict.fromkeys(record for record in handled if record.event in self._events)
+        return self._grown(list(found))
+
+    async def _read_stored(self, start: int) -> None:
+        """What was stored before this began to listen."""
+        stream = self._session.stream
+        for event in await eventlog.events(stream, lambda _: True, since=(start, 0)):
+            self._event_came(event)
+        commits = await history.commits(stream, None, since=start - 1)
+        found = [each for each in commits if self._follows(each.origin.path, each.origin.cause)]
+        newest = await history.before_each(stream, found)
+        for record in commits:
+            if self._follows(record.origin.path, record.origin.cause):
+                self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
+            newest[record.node] = record
+
+    def _grown(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
+        """What was collected, each at the root that it grew from."""
+        events: dict[str, list[EventRecord]] = {}
+        commits: dict[str, list[Change]] = {}
+        roots: dict[str, str] = {id: id for id in self._ids}
+        for event in sorted(self._events.values(), key=lambda event: event.position):
+            root = roots[event.id] = _root_of(event.origin, roots, event.id)
+            events.setdefault(root, []).append(event)
+        for change in self._commits.values():
+            commits.setdefault(_root_of(change[0].origin, roots), []).append(change)
+        done: dict[str, list[HandledRecord]] = {}
+        for handling in handled:
+            done.setdefault(roots[handling.event], []).append(handling)
+
+        def grow(root: EventRecord) -> TraceNode:
+            id = root.id
+            return build(root, events.get(id, ()), commits.get(id, ()), done.get(id, ()))
+
+        trees = [(root.position, grow(root)) for root in self._roots]
+        for record, before in self._changes:
+            stem = grow(EventRecord(record.mark, "", record.node))  # an event in the commit's place
+            tree = TraceNode(commit=record, before=before, children=stem.children)
+            trees.append(((record.sequence, -1), tree))
+        return [tree for _, tree in sorted(trees, key=lambda each: each[0])]
+
+    async def _wait(self, deadline: float, timeout: float) -> None:
+        pause = LOOK
+        while True:
+            known = len(self._events)
+            still = await self._open()
+            if not still and len(self._events) == known:
+                return
+            if time.monotonic() > deadline:
+                types = ", ".join(sorted({self._events[id].type for id in still if id in self._events}))
+                raise HappenTimeoutError(f"settle: still handled after {timeout:g} s: {types}")
+            if still:
+                await asyncio.sleep(pause)
+                pause = min(SLOWEST, pause * SLOWER)
+
+    async def _open(self) -> set[str]:
+        """Those of the events that some process has still to handle."""
+        session = self._session
+        ids = list(self._events)
+        newest = max(event.sequence for event in self._events.values())
+        still = set(session.dispatch.open(ids))
+        answers, busy = await session.ask_owners({"events": ids}, ANSWER)
+        if busy:
+            still |= set(ids[-1:])
+        for answer in answers:
+            behind = answer["position"] < newest
+            still |= set(ids[-1:]) if behind else set(answer["open"])
+            await session.reach(answer["position"], time.monotonic() + session.timeout)
+        await session.dispatch.flush()
+        return still
+
+
+def _root_of(origin: Origin, roots: Mapping[str, str], *ids: str) -> str:
+    """The root of what has this origin: that of the first id of its path that has one."""
+    known = (roots[id] for id in (*origin.path, origin.cause or "", *ids) if id in roots)
+    return next(known, next(iter(roots)))

@@ -1,0 +1,179 @@
+"""What is registered to handle events: a handler, its pattern, and how often it is tried."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+import threading
+from dataclasses import dataclass, field
+from itertools import count
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._model.patterns import PatternIndex
+from happen_nb._model.transforms import Second, takes_second
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from importlib.machinery import ModuleSpec
+
+    from happen_nb._model.patterns import Pattern
+
+
+@dataclass(eq=False)
+class Registration:
+    """A handler of a node.
+
+    Parameters
+    ----------
+    node : str
+    pattern : Pattern
+    handler : callable
+    where : callable, optional
+        Filters further.
+    retries : int
+        How often a handler that raises is called again.
+    backoff : float
+        Seconds before the first of these times; each next one waits twice as long.
+    run : object, optional
+        The run of the cell that registered it.
+    place : str, optional
+        That run as a notice names it: ``In [3]``.
+    keep : bool
+        Whether it stays beside the same function that another cell registers.
+    """
+
+    node: str
+    pattern: Pattern
+    handler: Callable[..., Any]
+    where: Callable[[Any], object] | None = None
+    retries: int = 0
+    backoff: float = 0.5
+    run: object = None
+    place: str = ""
+    keep: bool = False
+    active: bool = True
+    number: int = 0
+    """How many were registered before it."""
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+    name: str = field(init=False)
+    """The function's name."""
+    _spec: ModuleSpec | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = str(getattr(self.handler, "__qualname__", None) or type(self.handler).__qualname__)
+        self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
+
+    def second(self) -> Second:
+        """How the handler takes its context, if it does."""
+        return takes_second(self.handler, "context")
+
+    def current(self) -> Callable[..., Any]:
+        """Return the handler, or what has its name now if its module was reloaded.
+
+        IPython's autoreload puts the new code into the old function, but cannot renew a wrapped one.
+        """
+        if self._spec is not None and _spec_of(self.handler) is not self._spec:
+            found: Callable[..., Any] | None = _found_by_name(self.handler)
+            if callable(found):
+                return found
+        return self.handler
+
+
+def _spec_of(function: object) -> ModuleSpec | None:
+    """What a module was loaded from: a reload makes a new one. Cells and scripts have none."""
+    module = sys.modules.get(str(getattr(function, "__module__", None)))
+    return getattr(module, "__spec__", None)
+
+
+def _found_by_name(function: object) -> Any:
+    """What the module of a function has under its name; None if it is not to be found there."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if not (isinstance(module, str) and isinstance(name, str)):
+        return None
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        try:
+            found = getattr(found, part, None)
+        except Exception:  # a module's __getattr__ is the user's
+            return None
+    return found
+
+
+class Registrations:
+    """All registrations of a space. Changed by one thread at a time, read by any."""
+
+    def __init__(self) -> None:
+        self._strings: PatternIndex[Registration] = PatternIndex()
+        self._nodes: dict[str, dict[Registration, None]] = {}
+        self._same: dict[tuple[str, str], dict[Registration, None]] = {}
+        self._predicates: tuple[Registration, ...] = ()
+        self._numbers = count()
+        self._lock = threading.Lock()
+
+    def add(self, registration: Registration) -> None:
+        """Add one, after all others."""
+        with self._lock:
+            registration.number = next(self._numbers)
+            self._nodes.setdefault(registration.node, {})[registration] = None
+            self._same.setdefault(_key(registration), {})[registration] = None
+            if registration.pattern.predicate is None:
+                self._strings.add(registration.pattern, registration)
+            else:
+                self._predicates = (*self._predicates, registration)
+
+    def remove(self, registration: Registration) -> bool:
+        """Remove one; False if it was removed already."""
+        with self._lock:
+            if not registration.active:
+                return False
+            registration.active = False
+            _discard(self._nodes, registration.node, registration)
+            _discard(self._same, _key(registration), registration)
+            if registration.pattern.predicate is None:
+                self._strings.remove(registration)
+            else:
+                self._predicates = tuple(each for each in self._predicates if each is not registration)
+        return True
+
+    def candidates(self, type: str, target: str | None) -> dict[str, list[Registration]]:
+        """Node -> its registrations that may match, in order; predicates are not asked yet."""
+        found: dict[str, list[Registration]] = {}
+        for registration in (*self._strings.matching(type), *self._predicates):
+            if target is None or registration.node == target:
+                found.setdefault(registration.node, []).append(registration)
+        if self._predicates:
+            for registrations in found.values():
+                registrations.sort(key=attrgetter("number"))
+        return found
+
+    def of(self, node: str) -> list[Registration]:
+        """Return a node's registrations, in order."""
+        with self._lock:
+            return list(self._nodes.get(node, ()))
+
+    def alike(self, registration: Registration) -> list[Registration]:
+        """Return those of the same node whose pattern reads the same, in order."""
+        with self._lock:
+            return list(self._same.get(_key(registration), ()))
+
+    def nodes(self) -> set[str]:
+        """Return the nodes that have any."""
+        with self._lock:
+            return set(self._nodes)
+
+    def __iter__(self) -> Iterator[Registration]:
+        with self._lock:
+            found = [each for registrations in self._nodes.values() for each in registrations]
+        return iter(sorted(found, key=attrgetter("number")))
+
+
+def _key(registration: Registration) -> tuple[str, str]:
+    return registration.node, registration.pattern.text
+
+
+def _discard(index: dict[Any, dict[Registration, None]], key: object, registration: Registration) -> None:
+    registrations = index[key]
+    del registrations[registration]
+    if not registrations:
+        del index[key]

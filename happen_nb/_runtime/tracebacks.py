@@ -1,0 +1,167 @@
+"""Tracebacks that show the user's own lines, and not how the library came by the error."""
+
+from __future__ import annotations
+
+import copy
+import sysconfig
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from happen_nb._frames import of_user
+from happen_nb._model.texts import LONGEST, encodable, said_by, shortened_text, without_middle
+from happen_nb.errors import HappenError
+
+LONGEST_TRACE: Final = 30_000
+"""Characters of a traceback that are kept."""
+
+_PACKAGES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_INSTALLED = (str(Path(__file__).parent.parent), *_PACKAGES, "<frozen ")
+"""How the files begin whose lines are nobody's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """An exception as text. Its frames, which keep alive all that they have computed, are dropped.
+
+    Attributes
+    ----------
+    error : BaseException
+    said : str
+        Its type and text, without the traceback that a `HandlerError` has in its text.
+    notes : str
+        A line for each of its notes.
+    trace : str
+        Its traceback, of the user's own functions.
+    place : tuple of FrameSummary
+        The innermost frame that is the user's own, if there is one.
+    frames : TracebackType or None
+        For who raises it again at once.
+    """
+
+    error: BaseException
+    said: str
+    notes: str
+    trace: str
+    place: tuple[traceback.FrameSummary, ...]
+    frames: TracebackType | None = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, error: BaseException) -> Trouble:
+        """Take down what there is to say about an exception, and drop its frames."""
+        said, notes, trace, place = _said(error), _notes(error), told(error), place_of(error)
+        frames = shortened(error)
+        release(error)
+        return cls(error, said, notes, trace, place, frames)
+
+    def again(self) -> BaseException:
+        """Return the exception with its frames, to be raised once more."""
+        return BaseException.with_traceback(self.error, self.frames)
+
+    def kept(self) -> Trouble:
+        """Return the same without frames."""
+        return Trouble(self.error, self.said, self.notes, self.trace, self.place, None)
+
+
+def _said(error: BaseException) -> str:
+    if issubclass(type(error), HappenError) and error.args and type(error.args[0]) is str:
+        return f"{type(error).__name__}: {encodable(shortened_text(error.args[0], LONGEST))}"
+    return said_by(error)
+
+
+def _notes(error: BaseException) -> str:
+    try:
+        notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
+    except BaseException:  # it may be a property of the user's
+        return ""
+    return encodable(shortened_text("".join(f"{note}\n" for note in notes), LONGEST))
+
+
+def told(error: BaseException) -> str:
+    """Return an error and those that led to it as text, with the frames of the user's own functions."""
+    try:
+        whole = traceback.TracebackException.from_exception(error)
+        found = [(whole, error)]
+        for shown, each in found:
+            shown.stack = traceback.extract_tb(shortened(each))
+            found += _parts(shown, each)
+        text = "".join(shortened_text(part, LONGEST) for part in whole.format())
+    except BaseException:  # an exception's attributes are the user's code, too
+        frames = traceback.extract_tb(shortened(error))
+        text = "".join(["Traceback (most recent call last):\n", *frames.format(), said_by(error), "\n"])
+    return encodable(without_middle(text, LONGEST_TRACE))
+
+
+def _parts(
+    shown: traceback.TracebackException, error: BaseException
+) -> list[tuple[traceback.TracebackException, BaseException]]:
+    """What an error came of, and those that it is a group of."""
+    pairs = [(shown.__cause__, error.__cause__), (shown.__context__, error.__context__)]
+    if isinstance(error, BaseExceptionGroup):
+        pairs += zip(shown.exceptions or (), error.exceptions, strict=False)
+    return [(one, other) for one, other in pairs if one is not None and other is not None]
+
+
+def place_of(error: BaseException) -> tuple[traceback.FrameSummary, ...]:
+    """Return the innermost frame that is the user's own: not of an installed package, nor of Python."""
+    frames = traceback.extract_tb(_traceback(error))
+    own = [frame for frame in frames if not frame.filename.startswith(_INSTALLED)]
+    if not own and issubclass(type(error), HappenError):
+        return ()
+    return tuple((own or frames)[-1:])
+
+
+def release(error: BaseException) -> None:
+    """Drop the frames of an error, and of all that led to it: what they have computed may be large."""
+    left, seen = [error], {0}
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        BaseException.with_traceback(each, None)
+        left += [other for other in (_slot(each, "__cause__"), _slot(each, "__context__")) if other]
+        if issubclass(type(each), BaseExceptionGroup):
+            left += BaseExceptionGroup.exceptions.__get__(each)
+
+
+def _slot(error: BaseException, name: str) -> Any:
+    """Read what every exception has, whatever its class makes of the name."""
+    return vars(BaseException)[name].__get__(error)
+
+
+def _traceback(error: BaseException) -> TracebackType | None:
+    found: TracebackType | None = _slot(error, "__traceback__")
+    return found
+
+
+def fresh(error: BaseException, frames: TracebackType | None = None) -> BaseException:
+    """Return a stored exception to be raised once more, so that its traceback does not grow each time.
+
+    One of ours is copied. Any other exception can only be raised itself.
+
+    Parameters
+    ----------
+    frames : TracebackType, optional
+        With which the traceback of such an exception begins.
+    """
+    if isinstance(error, HappenError):
+        new = copy.copy(error)
+        new.__cause__, new.__context__ = error.__cause__, error.__context__
+        new.__suppress_context__ = error.__suppress_context__
+        return new
+    return BaseException.with_traceback(error, frames)
+
+
+def shortened(error: BaseException) -> TracebackType | None:
+    """Return only the frames of the user's own functions, where the library's show nothing more.
+
+    They do where Python itself refused something: such an error keeps all of them, if no frame is the user's.
+    """
+    whole = _traceback(error)
+    short = of_user(whole)
+    if short is None and not issubclass(type(error), HappenError | KeyboardInterrupt):
+        return whole
+    return short

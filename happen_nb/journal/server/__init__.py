@@ -1,6 +1,0 @@
-"""The embedded server: finds, starts, shares and ends a real nats-server."""
-
-from happen_nb.journal.server.launcher import NatsServer, join
-from happen_nb.journal.server.store import find_store
-
-__all__ = ["NatsServer", "find_store", "join"]
