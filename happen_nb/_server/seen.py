@@ -61,7 +61,7 @@ class Seen:
         try:
             hints.write_private(str(self._store / SEEN), content)
         except OSError as error:
-            logger.debug("noting how far %s is: %s", self._stream, error)
+            log.debug("noting how far %s is: %s", self._stream, error)
 
     def _read(self) -> dict[str, object]:
         try:

@@ -19,7 +19,7 @@ def end(folder):
 
 
 def damage(folder, *, index=False):
-    """Change a few bytes in the middle of the stored data, as a failing disk does; `index` keeps the index."""
+    """Change a few bytes in the middle of the stored data, as a failing disk does; `index` keeps it."""
     (block,) = folder.glob("jetstream/$G/streams/KV_happen_shop/msgs/*.blk")
     if not index:  # without it the server reads the block as it starts
         (block.parent / "index.db").unlink(missing_ok=True)
