@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from happen_nb._api.events import Event
 from happen_nb._api.reply import Reply
 from happen_nb._model import arguments
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
-from happen_nb._model.values import dumps, freeze
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, emitting
 from happen_nb._runtime.io import evaluating, on_io, wait_for, wait_in_loop
 from happen_nb._runtime.output import causing

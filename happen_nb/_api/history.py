@@ -10,7 +10,6 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Listing, Shown
-from happen_nb._model.commits import EMPTY, CommitRecord
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.paths import (
     MISSING,
@@ -21,6 +20,7 @@ from happen_nb._model.paths import (
     parse_path,
     select,
 )
+from happen_nb._model.records import EMPTY, CommitRecord
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.views import Views
     from happen_nb._journal.eventlog import Position
-    from happen_nb._model.commits import EventRecord, HandledRecord
-    from happen_nb._model.trace import Change
+    from happen_nb._model.causality import Change
+    from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._runtime.session import Session
 
 

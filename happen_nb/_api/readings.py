@@ -18,10 +18,10 @@ from happen_nb._api.trace import Trace
 from happen_nb._api.unhandled import Unhandled
 from happen_nb._journal import eventlog, history, order
 from happen_nb._model import arguments
-from happen_nb._model.commits import CommitRecord
-from happen_nb._model.moments import to_utc
+from happen_nb._model.arguments import to_utc
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.following import Effects, Stored
 from happen_nb._runtime.io import on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -31,9 +31,9 @@ from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, Unkn
 
 if TYPE_CHECKING:
     from happen_nb._api.facts import Facts
-    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.causality import TraceNode
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.dispatch import Dispatch
     from happen_nb._runtime.session import Session
 

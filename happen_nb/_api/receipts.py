@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb._api.base import Shown
-from happen_nb._model.nearness import near_miss
+from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.activity import Snapshot
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.following import Effects
@@ -23,8 +23,8 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 if TYPE_CHECKING:
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.causality import TraceNode
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
 

@@ -14,12 +14,13 @@ from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
 from happen_nb._journal import history
 from happen_nb._model import arguments
-from happen_nb._model.commits import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict, equal
+from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.quoting import quote
-from happen_nb._model.transforms import Transform, evaluate, takes_second
-from happen_nb._model.values import biggest_part, dumps
+from happen_nb._model.records import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import (
     Evaluation,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
     from happen_nb._widgets.live import Live

@@ -13,7 +13,7 @@ import orjson
 from happen_nb._journal.handlings import Handled
 from happen_nb._journal.read import direct
 from happen_nb._journal.wire import UNREAD, Message
-from happen_nb._model.commits import CommitRecord, EventRecord
+from happen_nb._model.records import CommitRecord, EventRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.read import Stored
     from happen_nb._journal.stream import Stream
     from happen_nb._journal.wire import Item
-    from happen_nb._model.commits import HandledRecord
+    from happen_nb._model.records import HandledRecord
 
 WINDOW = 256
 """Messages that are looked through first where only the newest are asked for."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._journal import fields
-from happen_nb._model.commits import HandledRecord
+from happen_nb._model.records import HandledRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

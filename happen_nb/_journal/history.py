@@ -11,8 +11,8 @@ import orjson
 
 from happen_nb._journal.read import direct
 from happen_nb._journal.wire import Message
-from happen_nb._model.commits import CommitRecord, revision_after
-from happen_nb._model.moments import to_utc
+from happen_nb._model.arguments import to_utc
+from happen_nb._model.records import CommitRecord, revision_after
 from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 
 if TYPE_CHECKING:

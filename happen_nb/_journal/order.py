@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from happen_nb._journal import eventlog, history
-from happen_nb._model.commits import CommitRecord, revision_after
+from happen_nb._model.records import CommitRecord, revision_after
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:

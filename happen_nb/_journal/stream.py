@@ -23,7 +23,7 @@ from happen_nb._journal.wire import (
     is_deletion,
     revision_of,
 )
-from happen_nb._model.commits import CommitRecord
+from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HappenConnectionError, HappenError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.wire import Item
-    from happen_nb._model.commits import OwnerRecord
+    from happen_nb._model.records import OwnerRecord
 
 HISTORY = 1000
 EVENT_TTL = 7 * 24 * 3600

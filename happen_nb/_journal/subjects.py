@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 if TYPE_CHECKING:
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
 
 
 class Subjects:

@@ -32,22 +32,22 @@ import orjson
 
 from happen_nb._journal import fields
 from happen_nb._journal.handlings import HANDLED_BYTES, Handled, encode_handlings
-from happen_nb._model.commits import (
+from happen_nb._model.freeze import dumps, freeze, loads
+from happen_nb._model.patterns import check_type, is_pattern
+from happen_nb._model.records import (
     NO_ORIGIN,
     CommitRecord,
     EventRecord,
     Origin,
     OwnerRecord,
 )
-from happen_nb._model.patterns import check_type, is_pattern
-from happen_nb._model.values import dumps, freeze, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from happen_nb._journal.subjects import Subjects
-    from happen_nb._model.commits import HandledRecord
     from happen_nb._model.frozen import Frozen
+    from happen_nb._model.records import HandledRecord
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"

@@ -16,14 +16,14 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from happen_nb._model.commits import NO_ORIGIN, Origin
+from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.cells import shell
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
-    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.records import CommitRecord, EventRecord
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import append, wire
 from happen_nb._journal.append import RefusedError
-from happen_nb._model.commits import EventRecord
 from happen_nb._model.frozen import equal
+from happen_nb._model.records import EventRecord
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:

@@ -7,15 +7,15 @@ import time
 from typing import TYPE_CHECKING
 
 from happen_nb._journal import eventlog, history
-from happen_nb._model.commits import EventRecord
-from happen_nb._model.trace import TraceNode, build
+from happen_nb._model.causality import TraceNode, build
+from happen_nb._model.records import EventRecord
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from happen_nb._model.commits import HandledRecord, Origin
-    from happen_nb._model.trace import Change
+    from happen_nb._model.causality import Change
+    from happen_nb._model.records import HandledRecord, Origin
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.wire import Clear
-from happen_nb._model.commits import CommitRecord, Cut, revision_after
+from happen_nb._model.records import CommitRecord, Cut, revision_after
 from happen_nb._runtime.io import within
 from happen_nb._runtime.tracebacks import fresh
 

@@ -21,7 +21,7 @@ from happen_nb._journal.follow import Follower
 from happen_nb._journal.presence import present
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.subjects import Subjects
-from happen_nb._model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
 from happen_nb._runtime.dispatch import Dispatch
 from happen_nb._runtime.feed import Feed
 from happen_nb._runtime.replica import Applied, Expected, Replica

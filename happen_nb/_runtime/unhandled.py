@@ -11,7 +11,7 @@ from happen_nb._model.patterns import Pattern, nearest
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from happen_nb._model.commits import EventRecord, OwnerRecord
+    from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.session import Session
 
 LOOKED_AT = 10_000

@@ -6,7 +6,7 @@ import pytest
 
 from happen_nb._api.moment import Moment, Past
 from happen_nb._journal import history
-from happen_nb._model.commits import CommitRecord
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime.io import on_io, wait_for
 from happen_nb.errors import HistoryGoneError, StateError
 

@@ -12,8 +12,8 @@ import happen_nb as happen
 from happen_nb._journal import append, wire
 from happen_nb._journal.handlings import MOST_HANDLINGS, Handled, encode_handlings
 from happen_nb._journal.subjects import Subjects
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
-from happen_nb._model.values import freeze
+from happen_nb._model.freeze import freeze
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
 from happen_nb._runtime.io import bridge
 
 SHOP = Subjects("shop")

@@ -12,7 +12,7 @@ from happen_nb._journal import exchange, wire
 from happen_nb._journal.handlings import HANDLED_BYTES, MOST_HANDLINGS
 from happen_nb._journal.stream import EVENT_TTL, HISTORY, Options, Stream
 from happen_nb._journal.subjects import Subjects
-from happen_nb._model.commits import LONGEST_PATH, CommitRecord, EventRecord, Origin, OwnerRecord
+from happen_nb._model.records import LONGEST_PATH, CommitRecord, EventRecord, Origin, OwnerRecord
 from happen_nb._runtime import replies as replies_module
 
 PAGE = (Path(__file__).parents[2] / "docs/wire.md").read_text("utf-8")

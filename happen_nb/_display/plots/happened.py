@@ -10,9 +10,9 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Literal
 
-from happen_nb._model.commits import EventRecord, HandledRecord
-from happen_nb._model.moments import nanoseconds
-from happen_nb._model.trace import Change
+from happen_nb._model.arguments import nanoseconds
+from happen_nb._model.causality import Change
+from happen_nb._model.records import EventRecord, HandledRecord
 
 By = Literal["time", "occurred"]
 NOTEBOOK = "notebook"

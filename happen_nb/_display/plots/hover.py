@@ -15,9 +15,9 @@ from happen_nb._display.plots.folding import NS, clock, moment, span
 from happen_nb._display.plots.happened import Happened
 from happen_nb._display.plots.marks import Failure, Happening, Mark
 from happen_nb._display.spans import count, cut_middle, function, one_line, plain
-from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord
+from happen_nb._model.causality import Change
 from happen_nb._model.diff import Diff, diff
-from happen_nb._model.trace import Change
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb.errors import HappenError
 
 DIFFS: Final = 8_000_000

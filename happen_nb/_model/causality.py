@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 
 
 @dataclass(frozen=True, slots=True)
