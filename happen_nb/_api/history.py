@@ -114,7 +114,7 @@ class Commit(Shown, kind="commit"):
         if self._unchanged_at is not None:
             return self._unchanged_at
         record = self._record  # another client's commit does not say
-        return record.sequence - 1 if record.id is None else record.read
+        return record.sequence - 1 if record.id is None else record.read_position
 
     @property
     def after(self) -> FrozenDict:

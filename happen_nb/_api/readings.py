@@ -360,7 +360,7 @@ class Readings:
         session = self._session
         await on_io(session.dispatch.flush())
         records = await on_io(eventlog.handled(session.stream, since=event._record.sequence))
-        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.took))
+        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.accepted))
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""

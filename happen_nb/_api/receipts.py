@@ -66,7 +66,7 @@ class Caused:
     def add_commit(self, applied: Applied) -> None:
         """One that it made."""
         self.changed += 1
-        self._add(applied.record.mark, self.commits, applied)
+        self._add(applied.record.causal_id, self.commits, applied)
 
     def _add(self, id: str, to: list[T], item: T) -> None:
         self.ids.add(id)
@@ -221,7 +221,7 @@ async def _grown(session: Session, caused: Caused, timeout: float | None) -> lis
 def _unhandled(tree: TraceNode) -> Iterator[str]:
     """The types of the events that no handler took."""
     for node in tree:
-        if node.event is not None and not any(record.took for record in node.handled):
+        if node.event is not None and not any(record.accepted for record in node.handled):
             yield node.event.type
 
 

@@ -280,7 +280,7 @@ class State(Shown, kind="state"):
 
     def _nothing(self) -> CommitRecord:
         nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
-        nothing.known(EMPTY)
+        nothing.adopt(EMPTY)
         return nothing
 
     async def _begin(self, initial: FrozenDict) -> None:
@@ -500,6 +500,6 @@ def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
     """Whether `state` is what is stored; never where another client stored what cannot be read."""
     if record is None or record.deleted:
         return not state
-    if not record.readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+    if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long
         return False
     return record.body == body or equal(record.state, state)

@@ -45,7 +45,7 @@ class Subjects:
 
     def event(self, event: EventRecord) -> str:
         """The subject of its own that an event is stored on."""
-        if event.keyed:
+        if event.has_caller_id:
             return self.keyed_event(event.id)
         return f"{self.event_prefix}{event.sender}.{event.id}.{quote_type(event.type)}"
 

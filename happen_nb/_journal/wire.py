@@ -170,7 +170,7 @@ def with_events(
     """
     events = list(events)
     riding: list[str] = []
-    if len(commit.body) <= BODY_LIMIT and not any(event.keyed for event in events):
+    if len(commit.body) <= BODY_LIMIT and not any(event.has_caller_id for event in events):
         riding = _fitting(commit, events)
     if len(riding) < len(events):
         riding = _fitting(commit, events) if 1 + len(events) > most else []
@@ -185,7 +185,7 @@ def _fitting(commit: Message, events: Iterable[EventRecord]) -> list[str]:
     room = HEADER_LIMIT - commit.header_size - len(EVENTS) - len(": []\r\n")
     found: list[str] = []
     for event in events:
-        if event.keyed:
+        if event.has_caller_id:
             break
         text = _ascii(_event_fields(event))
         room -= len(text) + 1
@@ -211,9 +211,11 @@ def _ascii(value: Any) -> str:
 
 def _event_fields(event: EventRecord) -> dict[str, Any]:
     about: dict[str, Any] = {"id": event.id, "type": event.type, "sender": event.sender}
-    for name in ("target", "cause", "correlation", "occurred", "nonce"):
+    for name in ("target", "cause", "correlation", "occurred"):
         if (value := getattr(event, name)) is not None:
             about[name] = value
+    if event.publish_id is not None:
+        about["nonce"] = event.publish_id
     if event.path:
         about["path"] = event.path
     if event.omitted:

@@ -21,12 +21,12 @@ _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSIT
 _OPEN_ENDED: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
-def equal(a: object, b: object) -> bool:
-    """Tell whether two objects are equal, where comparing them may raise.
+def safely_equal(a: object, b: object) -> bool:
+    """Tell whether two objects are safely_equal, where comparing them may raise.
 
     Examples
     --------
-    >>> equal("a".upper, "a".upper), equal(len, None)
+    >>> safely_equal("a".upper, "a".upper), safely_equal(len, None)
     (True, False)
     """
     if a is b:
@@ -55,7 +55,7 @@ def is_namesake(a: object, b: object) -> bool:
         getattr(b, "__qualname__", None),
         getattr(b, "__module__", None),
     )
-    return same and equal(getattr(a, "__self__", None), getattr(b, "__self__", None))
+    return same and safely_equal(getattr(a, "__self__", None), getattr(b, "__self__", None))
 
 
 def is_same(a: Any, b: Any) -> bool:
@@ -72,12 +72,12 @@ def is_same(a: Any, b: Any) -> bool:
     >>> is_same(lambda event, n=1: n, lambda event, n=2: n)
     False
     """
-    if equal(a, b) or is_namesake(a, b):
+    if safely_equal(a, b) or is_namesake(a, b):
         return True
     if isinstance(a, MethodType) and isinstance(b, MethodType):
-        return equal(a.__self__, b.__self__) and is_same(a.__func__, b.__func__)
+        return safely_equal(a.__self__, b.__self__) and is_same(a.__func__, b.__func__)
     if isinstance(a, functools.partial) and isinstance(b, functools.partial):
-        return is_same(a.func, b.func) and equal((a.args, a.keywords), (b.args, b.keywords))
+        return is_same(a.func, b.func) and safely_equal((a.args, a.keywords), (b.args, b.keywords))
     if not isinstance(a, FunctionType) or not isinstance(b, FunctionType):
         return False
     if (a.__module__, a.__qualname__) != (b.__module__, b.__qualname__):
@@ -85,7 +85,7 @@ def is_same(a: Any, b: Any) -> bool:
     if _code(a.__code__) != _code(b.__code__):
         return not a.__qualname__.endswith("<lambda>")
     given = (a.__defaults__, a.__kwdefaults__), (b.__defaults__, b.__kwdefaults__)
-    return equal(*given) and equal(_closed_over(a), _closed_over(b))
+    return safely_equal(*given) and safely_equal(_closed_over(a), _closed_over(b))
 
 
 def _code(code: CodeType) -> tuple[object, ...]:

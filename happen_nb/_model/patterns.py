@@ -24,9 +24,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from typing import Final, Generic, TypeAlias, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote as percent_encode
 
-from happen_nb._model.automaton import Automaton, Reader, shown
+from happen_nb._model.automaton import Automaton, Reader
+from happen_nb._model.quoting import quote
 from happen_nb.errors import EventTypeError, PatternError
 
 Predicate: TypeAlias = Callable[[str], object]
@@ -63,8 +64,7 @@ def check_type(type: str) -> str:
     """
     if not isinstance(type, str):
         raise EventTypeError(
-            'an event type is a string such as "order.paid", '
-            f"not {type.__class__.__name__}: {shown(repr(type))}"
+            f'an event type is a string such as "order.paid", not {type.__class__.__name__}: {quote(type)}'
         )
     return _checked_type(type)
 
@@ -73,11 +73,11 @@ def check_type(type: str) -> str:
 def _checked_type(type: str) -> str:
     if not type:
         raise EventTypeError('the event type is an empty string; name what happened, such as "order.paid"')
-    _refuse_impossible(f"the event type {shown(type)}", type, EventTypeError)
+    _refuse_impossible(f"the event type {quote(type)}", type, EventTypeError)
     length = _encoded_length(type)
     if length > LONGEST_TYPE:
         raise EventTypeError(
-            f"the event type {shown(type)} has {length} characters after percent-encoding, "
+            f"the event type {quote(type)} has {length} characters after percent-encoding, "
             f"{LONGEST_TYPE} are possible; put what varies into the payload"
         )
     return str.__str__(type)
@@ -85,7 +85,7 @@ def _checked_type(type: str) -> str:
 
 def _encoded_length(type: str) -> int:
     """Count the characters of a type as one subject token: in it ``.`` and ``~`` are encoded too."""
-    return len(quote(type, safe="")) + 2 * (type.count(".") + type.count("~"))
+    return len(percent_encode(type, safe="")) + 2 * (type.count(".") + type.count("~"))
 
 
 def _refuse_impossible(what: str, text: str, error: type[EventTypeError | PatternError]) -> None:
@@ -159,12 +159,12 @@ class Pattern:
         if not callable(predicate):
             raise PatternError(
                 'a pattern is a string such as "order.*" or a function of the event type, '
-                f"not {type(predicate).__name__}: {shown(repr(predicate))}"
+                f"not {type(predicate).__name__}: {quote(predicate)}"
             )
         name = str(getattr(predicate, "__qualname__", type(predicate).__qualname__))
         if any(map(inspect.iscoroutinefunction, (predicate, getattr(predicate, "__call__", None)))):  # noqa: B004
             raise PatternError(
-                f"the predicate {shown(name)} is async, and what it returns would always count as true; "
+                f"the predicate {quote(name)} is async, and what it returns would always count as true; "
                 'write it with "def"'
             )
         return cls(name, predicate=predicate)
@@ -309,10 +309,10 @@ def _check_text(text: str) -> None:
         raise PatternError('the pattern is an empty string; every event is "**"')
     if len(text) > LONGEST_PATTERN:
         raise PatternError(
-            f"the pattern {shown(text)} has {len(text):,} characters, {LONGEST_PATTERN:,} are possible; "
+            f"the pattern {quote(text)} has {len(text):,} characters, {LONGEST_PATTERN:,} are possible; "
             "use a predicate, such as my_set_of_types.__contains__"
         )
-    _refuse_impossible(f"the pattern {shown(text)}", text, PatternError)
+    _refuse_impossible(f"the pattern {quote(text)}", text, PatternError)
 
 
 @lru_cache(maxsize=1024)

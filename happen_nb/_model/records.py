@@ -194,7 +194,7 @@ class EventRecord:
     correlation: str | None = None
     path: tuple[str, ...] = ()
     occurred: str | None = None
-    nonce: str | None = None
+    publish_id: str | None = None
     """Given where the id is the caller's, unique over all senders and types: tells one try to store it from
     another's."""
     omitted: int = 0
@@ -206,9 +206,9 @@ class EventRecord:
     """The payload as JSON, by which `check` notices what changes it in place."""
 
     @property
-    def keyed(self) -> bool:
+    def has_caller_id(self) -> bool:
         """Whether the id is the caller's."""
-        return self.nonce is not None
+        return self.publish_id is not None
 
     @property
     def position(self) -> tuple[int, int]:
@@ -257,7 +257,7 @@ class HandledRecord(NamedTuple):
     by: str = ""
 
     @property
-    def took(self) -> bool:
+    def accepted(self) -> bool:
         """Whether the handler took the event, and its filter did not refuse it."""
         return self.outcome != "refused"
 
@@ -303,14 +303,25 @@ class CommitRecord:
         in place.
     id : str, optional
         The commit's id; None when another key-value client wrote it.
-    read : int
+    read_position : int
         The journal position of the cut that the transform read; 0 if unknown.
     origin : Origin
     events : tuple of EventRecord
         What the commit emitted in the same message.
     """
 
-    __slots__ = ("_state", "body", "events", "id", "node", "origin", "read", "revision", "sequence", "time")
+    __slots__ = (
+        "_state",
+        "body",
+        "events",
+        "id",
+        "node",
+        "origin",
+        "read_position",
+        "revision",
+        "sequence",
+        "time",
+    )
 
     def __init__(
         self,
@@ -320,7 +331,7 @@ class CommitRecord:
         time: int,
         body: bytes | None,
         id: str | None = None,
-        read: int = 0,
+        read_position: int = 0,
         origin: Origin = NO_ORIGIN,
         events: tuple[EventRecord, ...] = (),
     ) -> None:
@@ -330,7 +341,7 @@ class CommitRecord:
         self.time = time
         self.body = body
         self.id = id
-        self.read = read
+        self.read_position = read_position
         self.origin = origin
         self.events = events
         self._state: FrozenDict | None = EMPTY if body is None else None
@@ -356,7 +367,7 @@ class CommitRecord:
             self._state = state
         return state
 
-    def glimpse(self) -> dict[str, Any]:
+    def peek(self) -> dict[str, Any]:
         """The state for who only looks at it: it need not be frozen, which takes longest.
 
         Raises
@@ -375,19 +386,19 @@ class CommitRecord:
         return value if type(value) is dict else self.state
 
     @property
-    def mark(self) -> str:
+    def causal_id(self) -> str:
         """What stands for it in the paths of what follows from it: its id, if it has one."""
         return self.id or f"{self.node}.{self.sequence}"
 
     @property
-    def readable(self) -> bool:
+    def is_readable(self) -> bool:
         """Whether `state` can be decoded."""
         try:
             return self.state is not None
         except StateError:
             return False
 
-    def known(self, state: FrozenDict) -> None:
+    def adopt(self, state: FrozenDict) -> None:
         """Take over the state that this process wrote as `body`, so that it is not decoded again."""
         self._state = state
 

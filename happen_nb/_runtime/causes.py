@@ -129,7 +129,7 @@ def of_event(event: EventRecord, node: str, handler: str) -> Scope:
 def of_commit(record: CommitRecord, callback: str) -> Scope:
     """Make the scope in which a callback is called with a commit: its path is one longer."""
     cause = record.origin
-    mark = record.mark
+    mark = record.causal_id
     origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
     return Scope(record.node, f'{callback}, watching "{record.node}"', origin)
 

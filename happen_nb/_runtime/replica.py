@@ -161,7 +161,7 @@ class Replica:
         applied = Applied(record, previous)
         if record.id is not None and (expected := self._expected.get(record.id)):
             if not record.deleted:
-                record.known(expected.state)
+                record.adopt(expected.state)
             expected.applied = applied
             if not expected.future.done():
                 expected.future.set_result(applied)

@@ -327,7 +327,7 @@ def _state(record: At) -> Any:
     """
     if isinstance(record, HistoryGoneError):
         raise record
-    return EMPTY if record is None else record.glimpse()
+    return EMPTY if record is None else record.peek()
 
 
 def _frozen(record: At) -> FrozenDict:

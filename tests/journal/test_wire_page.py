@@ -39,7 +39,7 @@ def encoded(shown, item):
                 item.body,
                 id=item.id,
                 revision=item.revision,
-                read=item.read,
+                read=item.read_position,
                 expected=expected,
                 origin=item.origin,
             )
