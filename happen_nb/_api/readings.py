@@ -27,10 +27,10 @@ from happen_nb._journal.slice import (
     read_handled,
 )
 from happen_nb._model import arguments
-from happen_nb._model.commits import CommitRecord
-from happen_nb._model.moments import to_utc
+from happen_nb._model.arguments import to_utc
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.following import Effects, Stored
 from happen_nb._runtime.io import on_io, wait_for, wait_in_loop
@@ -40,9 +40,9 @@ from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, Unkn
 
 if TYPE_CHECKING:
     from happen_nb._api.facts import Facts
-    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.causality import TraceNode
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.dispatch import Dispatch
     from happen_nb._runtime.session import Session
 
@@ -333,7 +333,7 @@ class Readings:
         session = self._session
         await on_io(session.dispatch.flush())
         records = await on_io(read_handled(session.stream, since=event._record.sequence))
-        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.took))
+        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.accepted))
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""

@@ -25,7 +25,7 @@ from happen_nb._api.views import Views
 from happen_nb._journal.slice import newest_headers
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
-from happen_nb._model.values import freeze_initial
+from happen_nb._model.freeze import freeze_initial
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import bridge, on_io
 from happen_nb._runtime.tracebacks import fresh
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from happen_nb._api.watch import Watch
-    from happen_nb._model.commits import CommitRecord
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.activity import Token
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session

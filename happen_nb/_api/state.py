@@ -14,12 +14,13 @@ from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
 from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
-from happen_nb._model.commits import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict, equal
+from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.quoting import quote
-from happen_nb._model.transforms import Transform, evaluate, takes_second
-from happen_nb._model.values import biggest_part, dumps
+from happen_nb._model.records import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import (
     Evaluation,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
     from happen_nb._widgets.live import Live
@@ -273,7 +274,7 @@ class State(Shown, kind="state"):
 
     def _nothing(self) -> CommitRecord:
         nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
-        nothing.known(EMPTY)
+        nothing.adopt(EMPTY)
         return nothing
 
     async def _begin(self, initial: FrozenDict) -> None:
@@ -472,6 +473,6 @@ def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
     """Whether `state` is what is stored; never where another client stored what cannot be read."""
     if record is None or record.deleted:
         return not state
-    if not record.readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+    if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long
         return False
     return record.body == body or equal(record.state, state)
