@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from happen_nb._journal import eventlog, history
+from happen_nb._journal.slice import commits_before, read_commits, read_events, read_handled
 from happen_nb._model.commits import EventRecord
 from happen_nb._model.trace import TraceNode, build
 from happen_nb.errors import HappenTimeoutError
@@ -93,7 +93,7 @@ class Effects:
                 await self._session.dispatch.flush()
             else:
                 await self._wait(time.monotonic() + timeout, timeout)
-            handled = await eventlog.handled(self._session.stream, since=start)
+            handled = await read_handled(self._session.stream, since=start)
         finally:
             for stop in self._stops:
                 stop()
@@ -104,11 +104,11 @@ class Effects:
     async def _read_stored(self, start: int) -> None:
         """What was stored before this began to listen."""
         stream = self._session.stream
-        for event in await eventlog.events(stream, lambda _: True, since=(start, 0)):
+        for event in await read_events(stream, lambda _: True, since=(start, 0)):
             self._event_came(event)
-        commits = await history.commits(stream, None, since=start - 1)
+        commits = await read_commits(stream, None, since=start - 1)
         found = [each for each in commits if self._follows(each.origin.path, each.origin.cause)]
-        newest = await history.before_each(stream, found)
+        newest = await commits_before(stream, found)
         for record in commits:
             if self._follows(record.origin.path, record.origin.cause):
                 self._commits.setdefault(record.sequence, (record, newest.get(record.node)))

@@ -200,7 +200,7 @@ def test_a_state_that_is_none_is_shown_as_an_error_and_is_no_failure(space, orde
     from happen_nb._runtime.io import bridge
 
     bridge().soon(
-        lambda: space._session.background(client.publish("$KV.happen_" + space.name + ".orders", b"no"))
+        lambda: space._session.background(client.send("$KV.happen_" + space.name + ".orders", b"no"))
     )
     until(lambda: "no readable state" in repr(live))
     assert len(space.failures) == 0

@@ -16,7 +16,7 @@ from happen_nb._display import html, pages
 from happen_nb._display.events import events as events_page
 from happen_nb._display.page import Page
 from happen_nb._display.tree import Budget
-from happen_nb._journal import eventlog
+from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord
 from happen_nb._model.diff import diff
 from happen_nb._model.paths import Steps, lookup
@@ -73,7 +73,7 @@ class Dashboard(anywidget.AnyWidget):
         self._listeners: list[Callable[[], object]] = []
         self._lock, self._reading = threading.RLock(), threading.Lock()
         # Appended to on the IO thread, read by `_send_news`.
-        self._new_records: deque[eventlog.Entry] = deque(maxlen=MAX_LOG_ENTRIES)
+        self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
         bridge().soon(self._listen)
         self._position = session.replica.position
         self._oldest = self._position + 1
@@ -336,14 +336,14 @@ def _frozen(record: StateSource) -> FrozenDict:
     return record.state if isinstance(record, CommitRecord) else EMPTY
 
 
-async def _window(session: Session, start: int, end: int) -> tuple[int, list[eventlog.Entry]]:
+async def _window(session: Session, start: int, end: int) -> tuple[int, list[Entry]]:
     """Read the first stored sequence, and the commits and events of a window without their bodies."""
     first = (await on_io(session.stream.info())).first
-    found = await on_io(eventlog.entries(session.stream, max(first, start, 1), end))
+    found = await on_io(read_window(session.stream, max(first, start, 1), end))
     return first, found
 
 
 async def _payloads(session: Session, positions: list[tuple[int, int]]) -> dict[tuple[int, int], EventRecord]:
     sequences = sorted({sequence for sequence, _ in positions})
-    records = await on_io(eventlog.at_each(session.stream, sequences))
+    records = await on_io(events_at(session.stream, sequences))
     return {record.position: record for record in records if record.position in positions}
