@@ -15,8 +15,8 @@ import orjson
 
 from happen_nb._journal.consumer import direct
 from happen_nb._journal.wire import UNREAD, Handled, Message
-from happen_nb._model.commits import CommitRecord, EventRecord, revision_after
-from happen_nb._model.moments import to_utc
+from happen_nb._model.arguments import to_utc
+from happen_nb._model.records import CommitRecord, EventRecord, revision_after
 from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.consumer import StreamMessage
     from happen_nb._journal.stream import Stream
     from happen_nb._journal.wire import Item
-    from happen_nb._model.commits import HandledRecord
+    from happen_nb._model.records import HandledRecord
 
 log = logging.getLogger("happen_nb")
 
