@@ -11,7 +11,7 @@ from happen_nb._model.patterns import Pattern, nearest
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from happen_nb._model.commits import EventRecord, OwnerRecord
+    from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.session import Session
 
 LOOKED_AT = 10_000
@@ -42,7 +42,7 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
     taken: set[str] = set()
     refused: set[str] = set()
     for record in records:
-        (taken if record.took else refused).add(record.event)
+        (taken if record.accepted else refused).add(record.event)
     left = [event for event in events if event.id not in taken]
     still, alive, busy = await _still_open(session, [event.id for event in left])
     owners = [_as_of_now(session, owner) for owner in dispatch.owners.all() if owner.incarnation is not None]

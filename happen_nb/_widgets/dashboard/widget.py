@@ -17,9 +17,9 @@ from happen_nb._display.events import events as events_page
 from happen_nb._display.page import Page
 from happen_nb._display.tree import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
-from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord
 from happen_nb._model.diff import diff
 from happen_nb._model.paths import Steps, lookup
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import bridge, on_io, wait_for
 from happen_nb._widgets.dashboard import messages
@@ -329,7 +329,7 @@ def _state(record: StateSource) -> Any:
     """Return a record's state for reading; raise if it is no longer stored or unreadable."""
     if isinstance(record, HistoryGoneError):
         raise record
-    return EMPTY if record is None else record.glimpse()
+    return EMPTY if record is None else record.peek()
 
 
 def _frozen(record: StateSource) -> FrozenDict:
