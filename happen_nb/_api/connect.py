@@ -19,7 +19,7 @@ from happen_nb._journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
-from happen_nb._runtime.io import on_io, wait_for, wait_in_loop
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.session import Session
 from happen_nb._server import NatsServer, find_store, join
 from happen_nb.errors import HappenTimeoutError
@@ -224,7 +224,7 @@ def connect(
     >>> space.close()
     """
     arguments = dict(locals())
-    return wait_for(_connect(**arguments))
+    return run_blocking(_connect(**arguments))
 
 
 async def aconnect(
@@ -257,7 +257,7 @@ async def aconnect(
     {'open': 1}
     """
     arguments = dict(locals())
-    return await wait_in_loop(_connect(**arguments))
+    return await run_awaitable(_connect(**arguments))
 
 
 async def _connect(
@@ -469,12 +469,12 @@ def spaces() -> Spaces:
     ...     [(each.name, each.nodes) for each in happen.spaces()]
     [('shop', 1)]
     """
-    return wait_for(_spaces(current()._session))
+    return run_blocking(_spaces(current()._session))
 
 
 async def aspaces() -> Spaces:
     """`spaces`, to await."""
-    return await wait_in_loop(_spaces((await _acurrent())._session))
+    return await run_awaitable(_spaces((await _acurrent())._session))
 
 
 async def _spaces(session: Session) -> Spaces:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Listing, Shown
 from happen_nb._api.history import Commit, frame, times, utc
-from happen_nb._runtime.io import wait_for, wait_in_loop
+from happen_nb._runtime.io import run_awaitable, run_blocking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ class Event(Shown, kind="event"):
         >>> event.handled_by
         ('inventory',)
         """
-        return wait_for(self._space._handled_by(self))
+        return run_blocking(self._space._handled_by(self))
 
     def settle(self, timeout: Timeout = 10.0) -> Trace:
         """Wait until everything that it caused is committed and handled, in every process.
@@ -157,11 +157,11 @@ class Event(Shown, kind="event"):
         >>> print(orders.broadcast("order.paid").settle())
         Trace of order.paid ...
         """
-        return wait_for(self._space._settle_event(self, timeout))
+        return run_blocking(self._space._settle_event(self, timeout))
 
     async def asettle(self, timeout: Timeout = 10.0) -> Trace:
         """`settle`, to await."""
-        return await wait_in_loop(self._space._settle_event(self, timeout))
+        return await run_awaitable(self._space._settle_event(self, timeout))
 
 
 class Events(Listing[Event], kind="events"):

@@ -23,10 +23,9 @@ from happen_nb._model.moments import to_utc
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.following import Effects, Stored
-from happen_nb._runtime.io import on_io, refuse_on_handlers, wait_for, wait_in_loop
-from happen_nb._runtime.output import causing
-from happen_nb._runtime.unhandled import find_unhandled
+from happen_nb._runtime.causes import output_context
+from happen_nb._runtime.effects import Effects, EventStream, find_unhandled
+from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, UnknownEventError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._model.commits import CommitRecord, EventRecord
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.trace import TraceNode
-    from happen_nb._runtime.dispatch import Dispatch
+    from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.session import Session
 
 Since = Event | Commit | datetime | int
@@ -48,7 +47,7 @@ class Readings:
 
     name: str
     facts: Facts
-    _dispatch: Dispatch
+    _dispatch: Dispatcher
 
     @property
     def _session(self) -> Session:
@@ -98,8 +97,8 @@ class Readings:
         >>> space.wait_for("order.*", since=start).type
         'order.paid'
         """
-        refuse_on_handlers("space.wait_for()", "await space.await_for(...)")
-        return wait_for(self._wait_for(pattern, where, since, timeout))
+        refuse_on_handler_loop("space.wait_for()", "await space.await_for(...)")
+        return run_blocking(self._wait_for(pattern, where, since, timeout))
 
     async def await_for(
         self,
@@ -110,14 +109,14 @@ class Readings:
         timeout: Timeout = 10.0,
     ) -> Event:
         """`wait_for`, to await."""
-        return await wait_in_loop(self._wait_for(pattern, where, since, timeout))
+        return await run_awaitable(self._wait_for(pattern, where, since, timeout))
 
     async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: Timeout) -> Event:
         matching, session = Pattern.of(pattern), self._session
         _check_where(where)
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         deadline = time.monotonic() + seconds
-        coming = Stored(session)
+        coming = EventStream(session)
         refused, others = 0, Counter[str]()
         try:
             reached = await position_after(session, since)
@@ -172,7 +171,7 @@ class Readings:
         >>> [event.payload for event in space.events("order.*")]
         [{'id': 'o1'}]
         """
-        return wait_for(self._events(pattern, since, limit))
+        return run_blocking(self._events(pattern, since, limit))
 
     async def aevents(
         self,
@@ -182,7 +181,7 @@ class Readings:
         limit: int | None = None,
     ) -> Events:
         """`events`, to await."""
-        return await wait_in_loop(self._events(pattern, since, limit))
+        return await run_awaitable(self._events(pattern, since, limit))
 
     async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
         limit = None if limit is None else arguments.count(limit, "events: limit")
@@ -233,11 +232,11 @@ class Readings:
           orders  revision 1       + open  1
           orders  order.paid       {id: "o1"}
         """
-        return wait_for(self._journal(since, limit))
+        return run_blocking(self._journal(since, limit))
 
     async def ajournal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
         """`journal`, to await."""
-        return await wait_in_loop(self._journal(since, limit))
+        return await run_awaitable(self._journal(since, limit))
 
     async def _journal(self, since: Since | None, limit: int | None) -> Journal:
         limit = None if limit is None else arguments.count(limit, "journal: limit")
@@ -276,11 +275,11 @@ class Readings:
         >>> dict(space.at(second))["orders"]
         {'open': 1}
         """
-        return wait_for(self._at(when))
+        return run_blocking(self._at(when))
 
     async def aat(self, when: Any) -> Mapping[str, FrozenDict]:
         """`at`, to await."""
-        return await wait_in_loop(self._at(when))
+        return await run_awaitable(self._at(when))
 
     async def _at(self, when: Any) -> Moment:
         position = await on_io(position_of(self._session, when))
@@ -296,11 +295,11 @@ class Readings:
         >>> [(each.event.type, each.reason) for each in space.unhandled]
         [('order.payed', 'no owner')]
         """
-        return wait_for(self._unhandled())
+        return run_blocking(self._unhandled())
 
     async def aunhandled(self) -> Unhandled:
         """`unhandled`, to await."""
-        return await wait_in_loop(self._unhandled())
+        return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
         found = await on_io(find_unhandled(self._session))
@@ -325,11 +324,11 @@ class Readings:
         >>> [node.event.type for node in space.trace(event)]
         ['order.paid']
         """
-        return wait_for(self._trace(event, times=times))
+        return run_blocking(self._trace(event, times=times))
 
     async def atrace(self, event: Event | str, *, times: bool = False) -> Trace:
         """`trace`, to await."""
-        return await wait_in_loop(self._trace(event, times=times))
+        return await run_awaitable(self._trace(event, times=times))
 
     async def _trace(self, event: Event | str, *, times: bool) -> Trace:
         check_space(self._session, event, "trace")
@@ -365,11 +364,13 @@ class Readings:
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
         refuse_retry(node)
-        error: BaseException | None = await on_io(self._dispatch.again(record, node, handler, causing()))
+        error: BaseException | None = await on_io(
+            self._dispatch.redeliver(record, node, handler, output_context())
+        )
         return error
 
     def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:
-        error = wait_for(self._again(record, node, handler))
+        error = run_blocking(self._again(record, node, handler))
         if error is not None:
             raise HandledAgainError(error)
 
@@ -381,7 +382,7 @@ def refuse_in_callback(call: str) -> None:
     ------
     HappenError
     """
-    running = causes.current()
+    running = causes.current_scope()
     if running is not None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 

@@ -27,8 +27,8 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.values import freeze_initial
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
-from happen_nb._runtime.tracebacks import fresh
+from happen_nb._runtime.io import io_thread, on_io, refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import (
     ClosedError,
     ForkedError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from happen_nb._api.watch import Watch
     from happen_nb._model.commits import CommitRecord
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._runtime.activity import Token
+    from happen_nb._runtime.effects import Work
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
     from happen_nb._server import NatsServer as Embedded
@@ -112,13 +112,13 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self._pulses: dict[Pulse, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
-        bridge().soon(session.replica.listen, self._heard)
+        io_thread().call_soon(session.replica.listen, self._heard)
 
     @property
     def _session(self) -> Session:
         session = self._open_session
         if session is None:
-            raise fresh(self._why_closed)
+            raise to_raise(self._why_closed)
         return session
 
     # -- nodes ---------------------------------------------------------------------------------------
@@ -150,11 +150,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         >>> space.create_node("orders") is orders
         True
         """
-        return wait_for(self._create_node(name, initial))
+        return run_blocking(self._create_node(name, initial))
 
     async def acreate_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
         """`create_node`, to await."""
-        return await wait_in_loop(self._create_node(name, initial))
+        return await run_awaitable(self._create_node(name, initial))
 
     async def _create_node(self, name: str, initial: Mapping[str, Any] | None) -> Node:
         name = check_name(name, "node")
@@ -230,25 +230,25 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         >>> seen
         [1]
         """
-        refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
+        refuse_on_handler_loop("space.settle()", "nothing: handlers are what it waits for")
         try:
-            wait_for(self._settle(timeout))
+            run_blocking(self._settle(timeout))
         except KeyboardInterrupt as stop:
-            left = self._dispatch.activity.snapshot().tokens
+            left = self._dispatch.in_flight.pending().works
             stop.add_note(f"settle: still running: {_names(left)}" if left else "settle: all is done")
             raise
 
     async def asettle(self, timeout: Timeout = 10.0) -> None:
         """`settle`, to await."""
-        await wait_in_loop(self._settle(timeout))
+        await run_awaitable(self._settle(timeout))
 
     async def _settle(self, timeout: Timeout) -> None:
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
         deadline = time.monotonic() + seconds
-        activity = self._session.dispatch.activity
-        begun = activity.snapshot()
-        while left := activity.left(begun):
+        activity = self._session.dispatch.in_flight
+        begun = activity.pending()
+        while left := activity.remaining(begun):
             if time.monotonic() > deadline:
                 raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
             await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
@@ -279,11 +279,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         >>> orders.state.get(), len(space.journal())
         ({}, 0)
         """
-        wait_for(self._clear(force=force))
+        run_blocking(self._clear(force=force))
 
     async def aclear(self, *, force: bool = False) -> None:
         """`clear`, to await."""
-        await wait_in_loop(self._clear(force=force))
+        await run_awaitable(self._clear(force=force))
 
     async def _clear(self, *, force: bool) -> None:
         if not force:
@@ -299,7 +299,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     async def _empty(self) -> None:
         self.failures.clear()
-        self._dispatch.spare(causes.path())
+        self._dispatch.spare(causes.current_path())
         await on_io(self._session.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
@@ -342,11 +342,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         ({'open': 1}, {'open': 2})
         >>> what_if.drop()
         """
-        return wait_for(self._fork(name, at))
+        return run_blocking(self._fork(name, at))
 
     async def afork(self, name: str, *, at: Any = None) -> Space:
         """`fork`, to await."""
-        return await wait_in_loop(self._fork(name, at))
+        return await run_awaitable(self._fork(name, at))
 
     async def _fork(self, name: str, at: Any) -> Space:
         check_name(name, "space")
@@ -403,11 +403,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         >>> "what-if" in [each.name for each in happen.spaces()]
         False
         """
-        wait_for(self._drop(force=False))
+        run_blocking(self._drop(force=False))
 
     async def adrop(self) -> None:
         """`drop`, to await."""
-        await wait_in_loop(self._drop(force=False))
+        await run_awaitable(self._drop(force=False))
 
     async def _drop(self, *, force: bool) -> None:
         if not force:
@@ -439,11 +439,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             ...
         happen_nb.errors.ClosedError: the space "shop" was closed; connect again
         """
-        wait_for(self._close())
+        run_blocking(self._close())
 
     async def aclose(self) -> None:
         """`close`, to await."""
-        await wait_in_loop(self._close())
+        await run_awaitable(self._close())
 
     async def _close(self) -> None:
         session = self._open_session
@@ -489,7 +489,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         await self.aclose()
 
 
-def _names(tokens: Collection[Token]) -> str:
+def _names(tokens: Collection[Work]) -> str:
     """What has not ended, each name once, and what ends it."""
     names = Counter(token.describe() for token in tokens)
     hints = dict.fromkeys(hint for token in tokens if token.hint is not None and (hint := token.hint()))

@@ -21,13 +21,12 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.transforms import Transform, evaluate, takes_second
 from happen_nb._model.values import biggest_part, dumps
 from happen_nb._runtime import causes
+from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import (
-    Evaluation,
-    evaluating,
     on_io,
-    refuse_on_handlers,
-    wait_for,
-    wait_in_loop,
+    refuse_on_handler_loop,
+    run_awaitable,
+    run_blocking,
 )
 from happen_nb._runtime.session import BODY_ROOM, Change
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
@@ -116,7 +115,7 @@ class State(Shown, kind="state"):
             Another client stored something that is no state.
         """
         if fresh:
-            return wait_for(self._get(selector))
+            return run_blocking(self._get(selector))
         record = self._space._session.replica.newest(self._name)
         state = EMPTY if record is None else record.state
         return state if selector is None else select(state, selector)
@@ -124,7 +123,7 @@ class State(Shown, kind="state"):
     async def aget(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """`get`, to await."""
         if fresh:
-            return await wait_in_loop(self._get(selector))
+            return await run_awaitable(self._get(selector))
         await asyncio.sleep(0)  # a loop that only reads lets others run
         return self.get(selector)
 
@@ -182,20 +181,20 @@ class State(Shown, kind="state"):
         >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
         {'open': 2}
         """
-        return wait_for(self._set(transform, serializable=serializable, timeout=timeout))
+        return run_blocking(self._set(transform, serializable=serializable, timeout=timeout))
 
     async def aset(
         self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
     ) -> Commit:
         """`set`, to await."""
-        return await wait_in_loop(self._set(transform, serializable=serializable, timeout=timeout))
+        return await run_awaitable(self._set(transform, serializable=serializable, timeout=timeout))
 
     async def _set(self, transform: Transform, *, serializable: bool, timeout: Timeout) -> Commit:
         session = self._space._session
         limit = session.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
         looks = callable(transform) and takes_second(transform, "views") != "none"
-        origin = causes.here()
+        origin = causes.current_origin()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and session.replica.newest(self._name) is None:
             await on_io(session.fresh(deadline - time.monotonic()))  # another process may just have made it
@@ -290,7 +289,7 @@ class State(Shown, kind="state"):
         if record is None or record.deleted:
             body = dumps(initial)
             self._check_size(initial, body)
-            change = Change(self._name, initial, body, cut, origin=causes.here())
+            change = Change(self._name, initial, body, cut, origin=causes.current_origin())
             await self._commit(change, time.monotonic() + session.timeout)
 
     async def _delete(self) -> Commit | None:
@@ -302,7 +301,7 @@ class State(Shown, kind="state"):
             record = cut.nodes.get(self._name)
             if record is None or record.deleted:
                 return None
-            change = Change(self._name, EMPTY, None, cut, origin=causes.here())
+            change = Change(self._name, EMPTY, None, cut, origin=causes.current_origin())
             applied = await self._commit(change, deadline)
             if applied is not None:
                 return Commit(*applied)
@@ -324,11 +323,11 @@ class State(Shown, kind="state"):
         >>> orders.state.revert(1).after
         {'open': 1}
         """
-        return wait_for(self._revert(revision))
+        return run_blocking(self._revert(revision))
 
     async def arevert(self, revision: int) -> Commit:
         """`revert`, to await."""
-        return await wait_in_loop(self._revert(revision))
+        return await run_awaitable(self._revert(revision))
 
     async def _revert(self, revision: int) -> Commit:
         return await self._set(await self._at(revision), serializable=False, timeout=None)
@@ -343,11 +342,11 @@ class State(Shown, kind="state"):
         limit : int, optional
             Only the newest so many.
         """
-        return wait_for(self._history(limit))
+        return run_blocking(self._history(limit))
 
     async def ahistory(self, limit: int | None = None) -> History:
         """`history`, to await."""
-        return await wait_in_loop(self._history(limit))
+        return await run_awaitable(self._history(limit))
 
     async def _history(self, limit: int | None) -> History:
         limit = None if limit is None else arguments.count(limit, "history: limit")
@@ -359,7 +358,7 @@ class State(Shown, kind="state"):
         return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
 
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
-        return wait_for(occurrences(self._space._session, records))
+        return run_blocking(occurrences(self._space._session, records))
 
     def at(self, when: Any) -> FrozenDict:
         """The state as it was.
@@ -383,11 +382,11 @@ class State(Shown, kind="state"):
         >>> orders.state.at(1)
         {'open': 1}
         """
-        return wait_for(self._at(when))
+        return run_blocking(self._at(when))
 
     async def aat(self, when: Any) -> FrozenDict:
         """`at`, to await."""
-        return await wait_in_loop(self._at(when))
+        return await run_awaitable(self._at(when))
 
     async def _at(self, when: Any) -> FrozenDict:
         session = self._space._session
@@ -469,14 +468,14 @@ class State(Shown, kind="state"):
         HappenTimeoutError
             It does not hold within `timeout` seconds.
         """
-        refuse_on_handlers("state.wait_for()", "await state.await_for(...)")
-        return wait_for(self._wait_for(predicate, timeout))
+        refuse_on_handler_loop("state.wait_for()", "await state.await_for(...)")
+        return run_blocking(self._wait_for(predicate, timeout))
 
     async def await_for(
         self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
     ) -> FrozenDict:
         """`wait_for`, to await."""
-        return await wait_in_loop(self._wait_for(predicate, timeout))
+        return await run_awaitable(self._wait_for(predicate, timeout))
 
     async def _wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout) -> FrozenDict:
         if not callable(predicate):

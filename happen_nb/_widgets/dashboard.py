@@ -15,7 +15,7 @@ from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord
 from happen_nb._model.diff import diff
 from happen_nb._model.paths import Steps, lookup
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import bridge, on_io, wait_for
+from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._widgets import panel, summaries, twin
 from happen_nb._widgets.actions import Desk
 from happen_nb._widgets.throttle import SLOW, Pulse
@@ -67,7 +67,7 @@ class Dashboard(panel.Panel):
         self._space, self._session = space, session
         self._lock, self._reading = threading.RLock(), threading.Lock()
         self._fresh: deque[Stored] = deque(maxlen=KEPT)
-        bridge().soon(self._listen)
+        io_thread().call_soon(self._listen)
         self._position = self._session.replica.position
         self._oldest = self._position + 1
         self._first = 1
@@ -94,7 +94,7 @@ class Dashboard(panel.Panel):
             pulse.stop()
         unlisten, self._unlisten = self._unlisten, []
         for end in unlisten:
-            bridge().soon(end)
+            io_thread().call_soon(end)
 
     def close(self) -> None:
         """Stop, and take it away where it is shown."""
@@ -232,7 +232,7 @@ class Dashboard(panel.Panel):
         """Show the moment that was asked for last."""
         wanted = self._wanted
         try:
-            past = None if wanted is None else (wanted, wait_for(self._records(wanted)))
+            past = None if wanted is None else (wanted, run_blocking(self._records(wanted)))
         except ClosedError:
             raise
         except HappenError as error:
@@ -254,7 +254,7 @@ class Dashboard(panel.Panel):
     def _read_earlier(self, number: int) -> list[list[Any]]:
         """Entries for so many messages before the oldest that is known."""
         end = self._oldest - 1
-        self._first, records = wait_for(_window(self._session, end - number + 1, end))
+        self._first, records = run_blocking(_window(self._session, end - number + 1, end))
         self._oldest = max(self._first, end - number + 1)
         return [summaries.entry(record, unread=True) for record in records]
 
@@ -272,7 +272,7 @@ class Dashboard(panel.Panel):
     def _peek(self, message: Mapping[str, Any]) -> None:
         """Read the payloads of entries that are in sight."""
         positions = sorted((sequence, index) for sequence, index in message["positions"][: NEWEST * 5])
-        found = wait_for(_payloads(self._session, positions))
+        found = run_blocking(_payloads(self._session, positions))
         previews = [(*position, summaries.preview(record.payload)) for position, record in found.items()]
         known = {(sequence, index): line for sequence, index, line in previews}
         with self._lock:

@@ -7,7 +7,7 @@ import pytest
 from happen_nb._api.moment import Moment, Past
 from happen_nb._journal import history
 from happen_nb._model.commits import CommitRecord
-from happen_nb._runtime.io import on_io, wait_for
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HistoryGoneError, StateError
 
 
@@ -19,7 +19,7 @@ def states_at(space):
         return await on_io(past.at(position))
 
     def states_at(commit):
-        return dict(Moment(wait_for(at(commit.sequence))))
+        return dict(Moment(run_blocking(at(commit.sequence))))
 
     return states_at
 
