@@ -11,7 +11,7 @@ from happen_nb._display.page import Block, Heading, Note, Page, part
 from happen_nb._display.spans import TIMES, Line, Span, count, name, one_line
 from happen_nb._display.tree import Budget
 
-_SAYS = 200  # columns of the rule
+_CLAIM = 200  # columns of the claim
 _ERROR = 300
 _TRACE = 20  # lines of the trace
 
@@ -20,11 +20,11 @@ def verdict(x: shown.Verdict, budget: Budget) -> Page:
     """The rule; the first that breaks it, with its cause."""
     kind, line, blocks = "…", part("nothing to look at yet: run the cells above"), tuple[Block, ...]()
     if x.ok:
-        kind, line = "✓", (Span("holds", "add"), Span(f" for {count(x.seen, x.noun)}"))
+        kind, line = "✓", (Span("holds", "add"), Span(f" for {count(x.checked, x.noun)}"))
     elif x.broken:
-        broken = (Span("broken", "err"), Span(f" by {len(x.broken):,} of {count(x.seen, x.noun)}"))
+        broken = (Span("broken", "err"), Span(f" by {len(x.broken):,} of {count(x.checked, x.noun)}"))
         kind, line, blocks = "✗", broken, tuple(_blocks(x, budget))
-    return Page(Heading(kind, one_line(x.says, _SAYS), (line,)), blocks)
+    return Page(Heading(kind, one_line(x.claim, _CLAIM), (line,)), blocks)
 
 
 def _blocks(x: shown.Verdict, budget: Budget) -> Iterator[Block]:
