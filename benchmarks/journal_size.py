@@ -14,8 +14,7 @@ import nats
 import psutil
 
 import happen_nb as happen
-from happen_nb._journal.subjects import Subjects
-from happen_nb._journal.wire import encode_event
+from happen_nb._journal.wire import Subjects, encode_event
 from happen_nb._model.commits import EventRecord
 from happen_nb._model.values import freeze
 

@@ -20,7 +20,7 @@ from happen_nb._runtime import causes, emitting
 from happen_nb._runtime.causes import evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replies import PendingReply
-from happen_nb._runtime.session import BODY_ROOM
+from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
@@ -321,8 +321,8 @@ def _moment(occurred: Any) -> str | None:
 
 def _check_size(record: EventRecord, limit: int) -> None:
     size = len(dumps(record.payload))
-    if size > limit - BODY_ROOM:
+    if size > limit - HEADER_RESERVE_BYTES:
         raise TooLargeError(
             f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server takes '
-            f"{limit - BODY_ROOM:,}; store it elsewhere and send its name, or split it"
+            f"{limit - HEADER_RESERVE_BYTES:,}; store it elsewhere and send its name, or split it"
         )

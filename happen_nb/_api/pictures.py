@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.readings import Readings, Since, newest_events, position_after
 from happen_nb._api.views import unknown_node
 from happen_nb._display.plots.happened import NOTEBOOK, By, Happened
-from happen_nb._journal import eventlog, history
+from happen_nb._journal.slice import commits_before, read_commits, read_handled, with_payloads
 from happen_nb._model.arguments import count
 from happen_nb._model.patterns import Pattern
 from happen_nb._runtime.io import on_io, run_blocking
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from happen_nb._api.node import Node
     from happen_nb._api.views import Views
-    from happen_nb._journal.eventlog import Position
+    from happen_nb._journal.slice import Position
     from happen_nb._model.commits import EventRecord, HandledRecord
     from happen_nb._model.trace import Change
     from happen_nb._runtime.session import Session
@@ -136,7 +136,7 @@ class Pictures(Readings):
         events = [event for event in events if event.position > cut]
         handled: Iterable[HandledRecord] = ()
         if events:
-            handled = await on_io(eventlog.handled(session.stream, since=events[0].sequence))
+            handled = await on_io(read_handled(session.stream, since=events[0].sequence))
         return Happened(
             self.name,
             events,
@@ -156,7 +156,7 @@ class Pictures(Readings):
 
 def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     async def read() -> Sequence[EventRecord]:
-        whole: Sequence[EventRecord] = await on_io(eventlog.whole(session.stream, events))
+        whole: Sequence[EventRecord] = await on_io(with_payloads(session.stream, events))
         return whole
 
     return run_blocking(read())
@@ -183,8 +183,8 @@ def _name(node: Node, space: str) -> str:
 
 async def _changes(session: Session, after: int, limit: int) -> list[Change]:
     """The newest commits, each with the one before it on its node."""
-    records = await history.commits(session.stream, None, limit=limit, since=after)
-    newest = await history.before_each(session.stream, records)
+    records = await read_commits(session.stream, None, limit=limit, since=after)
+    newest = await commits_before(session.stream, records)
     changes: list[Change] = []
     for record in records:
         changes.append((record, newest.get(record.node)))

@@ -12,7 +12,7 @@ from happen_nb._api.history import Commit, History
 from happen_nb._api.readings import occurrences, position_of
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
-from happen_nb._journal import history
+from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
 from happen_nb._model.commits import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
 from happen_nb._model.frozen import FrozenDict, equal
@@ -28,7 +28,7 @@ from happen_nb._runtime.io import (
     run_awaitable,
     run_blocking,
 )
-from happen_nb._runtime.session import BODY_ROOM, Change
+from happen_nb._runtime.session import HEADER_RESERVE_BYTES, Change
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ class State(Shown, kind="state"):
         return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
 
     def _check_size(self, state: FrozenDict, body: bytes) -> None:
-        limit = self._space._session.connection.max_payload - BODY_ROOM
+        limit = self._space._session.connection.max_payload - HEADER_RESERVE_BYTES
         if len(body) > limit:
             path, size = biggest_part(state)
             raise TooLargeError(
@@ -352,9 +352,9 @@ class State(Shown, kind="state"):
         limit = None if limit is None else arguments.count(limit, "history: limit")
         more = None if limit is None else limit + 1  # one more, to know what the first one changed
         stream = self._space._session.stream
-        records = await on_io(history.commits(stream, self._name, limit=more))
+        records = await on_io(read_commits(stream, self._name, limit=more))
         later = bool(records) and records[0].revision > 1
-        truncated = later and await on_io(history.oldest_revision(stream, self._name)) > 1
+        truncated = later and await on_io(oldest_revision(stream, self._name)) > 1
         return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
 
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
@@ -396,7 +396,7 @@ class State(Shown, kind="state"):
         position = await on_io(position_of(session, when))
         newest = session.replica.newest(self._name)
         if newest is None or newest.sequence > position:
-            newest = await on_io(history.at_position(session.stream, self._name, position))
+            newest = await on_io(commit_at_position(session.stream, self._name, position))
         check(self._name, newest)
         return EMPTY if newest is None else newest.state
 
@@ -407,7 +407,7 @@ class State(Shown, kind="state"):
         if newest is not None and newest.revision == revision:
             newest.check()
             return newest
-        return await history.at_revision(session.stream, self._name, revision)
+        return await commit_at_revision(session.stream, self._name, revision)
 
     # -- following -----------------------------------------------------------------------------------
 

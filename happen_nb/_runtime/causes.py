@@ -116,7 +116,7 @@ class HandlerScope:
 
 
 scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)
-"""The handler or callback that this context was made in; None in a cell. `current_scope` also checks that it still runs."""
+"""The handler or callback that this context was made in; None in a cell. It may have ended."""
 
 
 def enter(found: HandlerScope) -> None:

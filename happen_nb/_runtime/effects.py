@@ -8,7 +8,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from happen_nb._journal import eventlog, history
+from happen_nb._journal.slice import (
+    commits_before,
+    newest_headers,
+    read_commits,
+    read_events,
+    read_handled,
+    with_payloads,
+)
 from happen_nb._model.commits import EventRecord
 from happen_nb._model.patterns import Pattern, nearest
 from happen_nb._model.trace import TraceNode, build
@@ -169,7 +176,7 @@ class Effects:
                 await self._session.dispatch.flush()
             else:
                 await self._wait(time.monotonic() + timeout, timeout)
-            handled = await eventlog.handled(self._session.stream, since=start)
+            handled = await read_handled(self._session.stream, since=start)
         finally:
             for stop in self._stops:
                 stop()
@@ -180,11 +187,11 @@ class Effects:
     async def _read_stored(self, start: int) -> None:
         """What was stored before this began to listen."""
         stream = self._session.stream
-        for event in await eventlog.events(stream, lambda _: True, since=(start, 0)):
+        for event in await read_events(stream, lambda _: True, since=(start, 0)):
             self._event_came(event)
-        commits = await history.commits(stream, None, since=start - 1)
+        commits = await read_commits(stream, None, since=start - 1)
         found = [each for each in commits if self._follows(each.origin.path, each.origin.cause)]
-        newest = await history.before_each(stream, found)
+        newest = await commits_before(stream, found)
         for record in commits:
             if self._follows(record.origin.path, record.origin.cause):
                 self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
@@ -273,10 +280,10 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
     """The events that no handler took, oldest first; what is still to be handled is not among them."""
     dispatch = session.dispatch
     await dispatch.flush()
-    events = await eventlog.heads(session.stream, lambda _: True, limit=LOOKED_AT)
+    events = await newest_headers(session.stream, lambda _: True, limit=LOOKED_AT)
     if not events:
         return []
-    records = await eventlog.handled(session.stream, since=events[0].sequence - 1)
+    records = await read_handled(session.stream, since=events[0].sequence - 1)
     taken: set[str] = set()
     refused: set[str] = set()
     for record in records:
@@ -287,7 +294,7 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
         _as_of_now(session, owner) for owner in dispatch.ownership.all() if owner.incarnation is not None
     ]
     left = [event for event in left if event.id not in still and not _may_come(event, owners, busy)]
-    left = await eventlog.whole(session.stream, left)
+    left = await with_payloads(session.stream, left)
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []
     for event in left:

@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal import append, wire
-from happen_nb._journal.append import RefusedError
+from happen_nb._journal import wire
+from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._model.commits import EventRecord
 from happen_nb._model.frozen import equal
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
@@ -43,7 +43,7 @@ async def publish(session: Session, event: EventRecord, deadline: float) -> Even
     seen = session.feed.expect(event.id)
     before = session.uncertain()
     try:
-        outcome: Any = await append.store(
+        outcome: Any = await store_messages(
             session.connection,
             [message],
             timeout=left,

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import exchange, fields
-from happen_nb._journal.wire import BODY_ROOM
+from happen_nb._journal.wire import HEADER_RESERVE_BYTES
 from happen_nb._model.texts import said_by, text_of, without_middle
 from happen_nb._model.values import dumps, freeze
 from happen_nb._runtime.io import io_thread, within
@@ -26,7 +26,7 @@ from happen_nb.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from happen_nb._journal.connection import Answer as Message
+    from happen_nb._journal.connection import CoreMessage as Message
     from happen_nb._model.commits import EventRecord, OwnerRecord
     from happen_nb._runtime.causes import HandlerScope
     from happen_nb._runtime.delivery import Delivery, NodeQueue
@@ -292,7 +292,7 @@ class ReplyRouter:
     @property
     def room(self) -> int:
         """Bytes of a value that the server takes in one message."""
-        return self._session.connection.max_payload - BODY_ROOM
+        return self._session.connection.max_payload - HEADER_RESERVE_BYTES
 
     def cut(self, text: str, characters: int) -> str:
         """A text of an error that fits into a message: without its middle, where it is too long."""
@@ -349,7 +349,7 @@ class ReplyRouter:
 
     async def _published(self, subject: str, message: dict[str, Any]) -> None:
         try:
-            await self._session.connection.publish(subject, exchange.encode(message))
+            await self._session.connection.send(subject, exchange.encode(message))
         except Exception as error:  # it is asked for again
             log.info("the reply to %s was not sent: %s: %s", subject, type(error).__name__, error)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from happen_nb._api import moment
 from happen_nb._api.moment import Moment, Past
-from happen_nb._journal import history
+from happen_nb._journal.slice import commits_at_position
 from happen_nb._model.commits import CommitRecord
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HistoryGoneError, StateError
@@ -28,13 +29,12 @@ def states_at(space):
 def asked(monkeypatch):
     """The names of the nodes that were asked for, a list for each time."""
     asked = []
-    many_at_position = history.many_at_position
 
     async def noted(stream, nodes, position):
         asked.append(sorted(nodes))
-        return await many_at_position(stream, nodes, position)
+        return await commits_at_position(stream, nodes, position)
 
-    monkeypatch.setattr(history, "many_at_position", noted)
+    monkeypatch.setattr(moment, "commits_at_position", noted)
     return asked
 
 
@@ -75,7 +75,7 @@ def test_a_cleared_past_is_gone_although_it_was_read(space, states_at):
 
 
 def test_more_nodes_than_one_request_takes_are_all_found(space, states_at, monkeypatch):
-    monkeypatch.setattr(history, "TOGETHER", 3)
+    monkeypatch.setattr("happen_nb._journal.slice.MAX_NODES_PER_REQUEST", 3)
     nodes = [space.create_node(f"node-{number}", initial={"n": 0}) for number in range(8)]
     then = nodes[-1].state.set({"n": 1})
     for node in nodes:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from happen_nb._journal import wire
-from happen_nb._journal.read import read
+from happen_nb._journal.consumer import read
 from happen_nb._model.commits import CommitRecord, EventRecord, Origin
 from happen_nb._model.values import dumps, freeze_state
 from happen_nb._runtime.io import io_thread

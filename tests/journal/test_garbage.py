@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from happen_nb._journal import exchange, fields, wire
-from happen_nb._journal.handlings import OUTCOMES, Handled
-from happen_nb._journal.subjects import Subjects
+from happen_nb._journal.wire import OUTCOMES, Handled, Subjects
 from happen_nb._model.commits import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.patterns import Pattern
 from happen_nb.errors import StateError

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from happen_nb._journal.subjects import quote_type
+from happen_nb._journal.wire import quote_type
 from happen_nb._model.patterns import LONGEST_PATTERN, Pattern, PatternIndex, check_type, nearest
 from happen_nb.errors import EventTypeError, HappenError, PatternError
 
