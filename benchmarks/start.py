@@ -15,7 +15,7 @@ from side_by_side import alternate, report
 
 import happen_nb as happen
 from happen_nb._journal.wire import Subjects, encode_commit
-from happen_nb._model.commits import NO_ORIGIN
+from happen_nb._model.records import NO_ORIGIN
 from happen_nb._runtime.io import io_thread
 
 NAME, NODES, REVISIONS = "large", 5_000, 21

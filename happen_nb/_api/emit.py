@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 from happen_nb._api.events import Event
 from happen_nb._api.reply import Reply
 from happen_nb._model import arguments
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
-from happen_nb._model.values import dumps, freeze
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, emitting
 from happen_nb._runtime.causes import evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
@@ -183,7 +183,7 @@ class Sender:
             origin.correlation,
             origin.path,
             _moment(occurred),
-            nonce=None if id is None else session.new_id(),
+            publish_id=None if id is None else session.new_id(),
             omitted=origin.omitted,
         )
 
@@ -210,7 +210,7 @@ class Sender:
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
                 "another one: what a transform emits leaves with its commit; do it after the set"
             )
-        for earlier in evaluation.emitted if record.keyed else ():
+        for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
                 emitting.same(record, earlier.record)
                 return cast("Emission", earlier)
@@ -229,7 +229,7 @@ class Sender:
             stored = await on_io(emitting.publish(session, record, deadline))
         finally:
             session.dispatch.emitted.pop(record.id, None)
-        event = Event(stored, space, repeated=stored.nonce != record.nonce)
+        event = Event(stored, space, repeated=stored.publish_id != record.publish_id)
         space._receipts.made(event)
         return event
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.views import Views
     from happen_nb._journal.slice import Position
-    from happen_nb._model.commits import EventRecord, HandledRecord
-    from happen_nb._model.trace import Change
+    from happen_nb._model.causality import CommitPair
+    from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._runtime.session import Session
 
 
@@ -181,18 +181,18 @@ def _name(node: Node, space: str) -> str:
     return node.name
 
 
-async def _changes(session: Session, after: int, limit: int) -> list[Change]:
+async def _changes(session: Session, after: int, limit: int) -> list[CommitPair]:
     """The newest commits, each with the one before it on its node."""
     records = await read_commits(session.stream, None, limit=limit, since=after)
     newest = await commits_before(session.stream, records)
-    changes: list[Change] = []
+    changes: list[CommitPair] = []
     for record in records:
         changes.append((record, newest.get(record.node)))
         newest[record.node] = record
     return changes
 
 
-def _after_which(events: list[EventRecord], changes: list[Change], limit: int) -> Position:
+def _after_which(events: list[EventRecord], changes: list[CommitPair], limit: int) -> Position:
     """The position after which there are `limit` events and commits."""
     positions = [event.position for event in events] + [(record.sequence, -1) for record, _ in changes]
     return sorted(positions)[-limit - 1] if len(positions) > limit else NOWHERE

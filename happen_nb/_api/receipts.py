@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb._api.base import Shown
-from happen_nb._model.nearness import near_miss
+from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
 from happen_nb._runtime.effects import Effects, Pending
 from happen_nb._runtime.io import on_io, run_blocking
@@ -21,8 +21,8 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 if TYPE_CHECKING:
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.causality import TraceNode
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
 
@@ -64,7 +64,7 @@ class Caused:
     def add_commit(self, applied: Applied) -> None:
         """One that it made."""
         self.changed += 1
-        self._add(applied.record.mark, self.commits, applied)
+        self._add(applied.record.causal_id, self.commits, applied)
 
     def _add(self, id: str, to: list[T], item: T) -> None:
         self.ids.add(id)
@@ -219,7 +219,7 @@ async def _grown(session: Session, caused: Caused, timeout: float | None) -> lis
 def _unhandled(tree: TraceNode) -> Iterator[str]:
     """The types of the events that no handler took."""
     for node in tree:
-        if node.event is not None and not any(record.took for record in node.handled):
+        if node.event is not None and not any(record.accepted for record in node.handled):
             yield node.event.type
 
 

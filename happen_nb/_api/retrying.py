@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from happen_nb._api.base import Shown
-from happen_nb._model.texts import said_by
+from happen_nb._model.quoting import error_summary
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop
 from happen_nb._runtime.tracebacks import drop_frames
@@ -49,7 +49,7 @@ class Retried(Shown, kind="retried"):
             if error is None:
                 self.succeeded += 1
             else:
-                text = said_by(error, _TEXT)
+                text = error_summary(error, _TEXT)
                 counts[text] = counts.get(text, 0) + 1
                 drop_frames(error)
         self.failed = sum(counts.values())

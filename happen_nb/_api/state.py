@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Shown, faces
 from happen_nb._api.emit import commit_emitting
 from happen_nb._api.history import Commit, History
 from happen_nb._api.readings import occurrences, position_of
@@ -14,17 +14,17 @@ from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
 from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
-from happen_nb._model.commits import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict, equal
+from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.quoting import quote
-from happen_nb._model.transforms import Transform, evaluate, takes_second
-from happen_nb._model.values import biggest_part, dumps
+from happen_nb._model.records import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import (
     on_io,
-    refuse_on_handler_loop,
     run_awaitable,
     run_blocking,
 )
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
     from happen_nb._widgets.live import Live
@@ -141,7 +141,9 @@ class State(Shown, kind="state"):
 
     # -- changing ------------------------------------------------------------------------------------
 
-    def set(self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None) -> Commit:
+    async def _set(
+        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
+    ) -> Commit:
         """Commit a new state.
 
         Returns after the server has stored it and this process sees it. If another change of the node came
@@ -181,15 +183,6 @@ class State(Shown, kind="state"):
         >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
         {'open': 2}
         """
-        return run_blocking(self._set(transform, serializable=serializable, timeout=timeout))
-
-    async def aset(
-        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
-    ) -> Commit:
-        """`set`, to await."""
-        return await run_awaitable(self._set(transform, serializable=serializable, timeout=timeout))
-
-    async def _set(self, transform: Transform, *, serializable: bool, timeout: Timeout) -> Commit:
         session = self._space._session
         limit = session.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
@@ -215,6 +208,8 @@ class State(Shown, kind="state"):
             if applied is not None:
                 return Commit(*applied)
             conflicts += 1
+
+    set, aset = faces(_set)
 
     def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
         why = (
@@ -278,7 +273,7 @@ class State(Shown, kind="state"):
 
     def _nothing(self) -> CommitRecord:
         nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
-        nothing.known(EMPTY)
+        nothing.adopt(EMPTY)
         return nothing
 
     async def _begin(self, initial: FrozenDict) -> None:
@@ -306,7 +301,7 @@ class State(Shown, kind="state"):
             if applied is not None:
                 return Commit(*applied)
 
-    def revert(self, revision: int) -> Commit:
+    async def _revert(self, revision: int) -> Commit:
         """Commit the state of an earlier revision as the new one.
 
         Raises
@@ -323,18 +318,13 @@ class State(Shown, kind="state"):
         >>> orders.state.revert(1).after
         {'open': 1}
         """
-        return run_blocking(self._revert(revision))
-
-    async def arevert(self, revision: int) -> Commit:
-        """`revert`, to await."""
-        return await run_awaitable(self._revert(revision))
-
-    async def _revert(self, revision: int) -> Commit:
         return await self._set(await self._at(revision), serializable=False, timeout=None)
+
+    revert, arevert = faces(_revert)
 
     # -- the past ------------------------------------------------------------------------------------
 
-    def history(self, limit: int | None = None) -> History:
+    async def _history(self, limit: int | None = None) -> History:
         """The stored commits, newest last.
 
         Parameters
@@ -342,13 +332,6 @@ class State(Shown, kind="state"):
         limit : int, optional
             Only the newest so many.
         """
-        return run_blocking(self._history(limit))
-
-    async def ahistory(self, limit: int | None = None) -> History:
-        """`history`, to await."""
-        return await run_awaitable(self._history(limit))
-
-    async def _history(self, limit: int | None) -> History:
         limit = None if limit is None else arguments.count(limit, "history: limit")
         more = None if limit is None else limit + 1  # one more, to know what the first one changed
         stream = self._space._session.stream
@@ -357,10 +340,12 @@ class State(Shown, kind="state"):
         truncated = later and await on_io(oldest_revision(stream, self._name)) > 1
         return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
 
+    history, ahistory = faces(_history)
+
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
         return run_blocking(occurrences(self._space._session, records))
 
-    def at(self, when: Any) -> FrozenDict:
+    async def _at(self, when: Any) -> FrozenDict:
         """The state as it was.
 
         Parameters
@@ -382,13 +367,6 @@ class State(Shown, kind="state"):
         >>> orders.state.at(1)
         {'open': 1}
         """
-        return run_blocking(self._at(when))
-
-    async def aat(self, when: Any) -> FrozenDict:
-        """`at`, to await."""
-        return await run_awaitable(self._at(when))
-
-    async def _at(self, when: Any) -> FrozenDict:
         session = self._space._session
         if arguments.is_index(when):
             revision = arguments.count(when, "at: revision")
@@ -399,6 +377,8 @@ class State(Shown, kind="state"):
             newest = await on_io(commit_at_position(session.stream, self._name, position))
         check(self._name, newest)
         return EMPTY if newest is None else newest.state
+
+    at, aat = faces(_at)
 
     async def _at_revision(self, session: Session, revision: int) -> CommitRecord:
         newest = session.replica.newest(self._name)
@@ -453,7 +433,9 @@ class State(Shown, kind="state"):
 
         return live_of_state(self, selector, render)
 
-    def wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0) -> FrozenDict:
+    async def _wait_for(
+        self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
+    ) -> FrozenDict:
         """Wait until ``predicate(state)`` holds; returns that state, at once if it holds already.
 
         Parameters
@@ -468,16 +450,6 @@ class State(Shown, kind="state"):
         HappenTimeoutError
             It does not hold within `timeout` seconds.
         """
-        refuse_on_handler_loop("state.wait_for()", "await state.await_for(...)")
-        return run_blocking(self._wait_for(predicate, timeout))
-
-    async def await_for(
-        self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
-    ) -> FrozenDict:
-        """`wait_for`, to await."""
-        return await run_awaitable(self._wait_for(predicate, timeout))
-
-    async def _wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout) -> FrozenDict:
         if not callable(predicate):
             raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
         seconds = arguments.timeout(timeout, "wait_for: timeout")
@@ -493,11 +465,13 @@ class State(Shown, kind="state"):
                     f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )
 
+    wait_for, await_for = faces(_wait_for, refuse=("state.wait_for()", "await state.await_for(...)"))
+
 
 def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
     """Whether `state` is what is stored; never where another client stored what cannot be read."""
     if record is None or record.deleted:
         return not state
-    if not record.readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+    if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long
         return False
     return record.body == body or equal(record.state, state)

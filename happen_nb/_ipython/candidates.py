@@ -9,8 +9,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._journal.slice import read_window
-from happen_nb._model.commits import EventRecord
 from happen_nb._model.paths import lookup
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime.io import io_thread
 from happen_nb.errors import HappenError
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from happen_nb._model.transforms import takes_second
+from happen_nb._model.functions import takes_second
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import handler_loops, inbox_of, io_thread
 from happen_nb._runtime.tracebacks import CapturedError

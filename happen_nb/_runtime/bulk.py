@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import emitting
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.session import HEADER_RESERVE_BYTES

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Iterable
 
-    from happen_nb._model.commits import EventRecord, HandledRecord, OwnerRecord
+    from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
     from happen_nb._runtime.bulk import BulkPublisher
     from happen_nb._runtime.delivery import Host
     from happen_nb._runtime.replies import PendingReply

@@ -16,16 +16,16 @@ from happen_nb._journal.slice import (
     read_handled,
     with_payloads,
 )
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
-from happen_nb._model.trace import TraceNode, build
+from happen_nb._model.records import EventRecord
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
-    from happen_nb._model.commits import EventRecord, HandledRecord, Origin, OwnerRecord
-    from happen_nb._model.trace import Change
+    from happen_nb._model.causality import CommitPair
+    from happen_nb._model.records import EventRecord, HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
 
@@ -145,14 +145,14 @@ class Effects:
     """
 
     def __init__(
-        self, session: Session, roots: Sequence[EventRecord], commits: Sequence[Change] = ()
+        self, session: Session, roots: Sequence[EventRecord], commits: Sequence[CommitPair] = ()
     ) -> None:
         self._session = session
         self._roots = roots
         self._changes = commits
-        self._ids = {root.id for root in roots} | {record.mark for record, _ in commits}
+        self._ids = {root.id for root in roots} | {record.causal_id for record, _ in commits}
         self._events: dict[str, EventRecord] = {root.id: root for root in roots}
-        self._commits: dict[int, Change] = {}
+        self._commits: dict[int, CommitPair] = {}
         self._stops = [session.feed.listen(self._event_came), session.replica.listen(self._commit_came)]
 
     def _event_came(self, event: EventRecord) -> None:
@@ -200,7 +200,7 @@ class Effects:
     def _grown(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
         """What was collected, each at the root that it grew from."""
         events: dict[str, list[EventRecord]] = {}
-        commits: dict[str, list[Change]] = {}
+        commits: dict[str, list[CommitPair]] = {}
         roots: dict[str, str] = {id: id for id in self._ids}
         for event in sorted(self._events.values(), key=lambda event: event.position):
             root = roots[event.id] = _root_of(event.origin, roots, event.id)
@@ -217,7 +217,7 @@ class Effects:
 
         trees = [(root.position, grow(root)) for root in self._roots]
         for record, before in self._changes:
-            stem = grow(EventRecord(record.mark, "", record.node))  # an event in the commit's place
+            stem = grow(EventRecord(record.causal_id, "", record.node))  # an event in the commit's place
             tree = TraceNode(commit=record, before=before, children=stem.children)
             trees.append(((record.sequence, -1), tree))
         return [tree for _, tree in sorted(trees, key=lambda each: each[0])]
@@ -287,7 +287,7 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
     taken: set[str] = set()
     refused: set[str] = set()
     for record in records:
-        (taken if record.took else refused).add(record.event)
+        (taken if record.accepted else refused).add(record.event)
     left = [event for event in events if event.id not in taken]
     still, alive, busy = await _still_open(session, [event.id for event in left])
     owners = [

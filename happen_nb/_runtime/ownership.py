@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._model.commits import OwnerRecord
+from happen_nb._model.records import OwnerRecord
 from happen_nb.errors import HappenError, NotStoredError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Subjects
-from happen_nb._model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
 from happen_nb._runtime.dispatcher import Dispatcher
 from happen_nb._runtime.feed import Feed
 from happen_nb._runtime.replica import Applied, Expected, Replica
@@ -300,14 +300,16 @@ class Session:
         now, read = time.time_ns(), change.cut.position
         record = CommitRecord(change.node, sequence, revision, now, change.body, id, read, change.origin)
         if change.body is not None:
-            record.known(change.state)
+            record.adopt(change.state)
         return await self._find_own(change, id) or Applied(record, base)
 
     async def _after_refusal(
         self, newest: int, change: Change, seen: Expected, deadline: float
     ) -> Applied | None:
         """Wait until the replica has what stood in the way; it may have been this very commit."""
-        taken = newest > 0 and any(event.keyed for event in change.events)  # whoever emits looks the id up
+        taken = newest > 0 and any(
+            event.has_caller_id for event in change.events
+        )  # whoever emits looks the id up
         if newest > self.replica.position:
             await self.reach(newest, deadline)
         elif not taken and self.replica.unchanged(change.node, change.cut):

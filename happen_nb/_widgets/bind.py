@@ -16,11 +16,10 @@ from happen_nb._api.failures import Failure
 from happen_nb._display.failures import message
 from happen_nb._display.inline import summary
 from happen_nb._display.spans import plain
+from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
-from happen_nb._model.hints import typo_hint
-from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path
+from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
 from happen_nb._model.transforms import put
-from happen_nb._model.values import freeze
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets.throttle import SLOW, Pulse
 from happen_nb.errors import ClosedError, HappenError
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._api.history import Commit
     from happen_nb._api.node import Node
     from happen_nb._display.live import Picture
-    from happen_nb._model.commits import CommitRecord
+    from happen_nb._model.records import CommitRecord
     from happen_nb._widgets.bound import Bound
     from happen_nb._widgets.twin import Twin
 

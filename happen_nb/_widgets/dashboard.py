@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from happen_nb._api.events import Event, Events
 from happen_nb._api.moment import Past
 from happen_nb._journal.slice import Entry, events_at, read_window
-from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord
 from happen_nb._model.diff import diff
 from happen_nb._model.paths import Steps, lookup
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._widgets import panel, summaries, twin
@@ -327,7 +327,7 @@ def _state(record: At) -> Any:
     """
     if isinstance(record, HistoryGoneError):
         raise record
-    return EMPTY if record is None else record.glimpse()
+    return EMPTY if record is None else record.peek()
 
 
 def _frozen(record: At) -> FrozenDict:

@@ -12,9 +12,9 @@ from happen_nb._display.events import reason
 from happen_nb._display.failures import message
 from happen_nb._display.inline import is_container, size, summary
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
-from happen_nb._model.commits import CommitRecord, EventRecord
 from happen_nb._model.diff import Diff
 from happen_nb._model.paths import Steps
+from happen_nb._model.records import CommitRecord, EventRecord
 
 _LINE, _CHILD, _TYPE, _ERROR = 60, 48, 48, 200  # columns
 _PATHS: Final = 100

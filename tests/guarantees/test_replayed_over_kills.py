@@ -11,7 +11,7 @@ import pytest
 import happen_nb as happen
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import encode_event
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime.bulk import store_all
 from happen_nb._runtime.io import io_thread
 from tests.guarantees.servers import Cluster, Server

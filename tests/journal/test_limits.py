@@ -12,8 +12,8 @@ import happen_nb as happen
 from happen_nb._journal import wire
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLINGS, Handled, Subjects, encode_handlings
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
-from happen_nb._model.values import freeze
+from happen_nb._model.freeze import freeze
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
 from happen_nb._runtime.io import io_thread
 
 SHOP = Subjects("shop")
