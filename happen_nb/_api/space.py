@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
     from happen_nb._server import NatsServer as Embedded
-    from happen_nb._widgets.dashboard import Dashboard
-    from happen_nb._widgets.throttle import Pulse
+    from happen_nb._widgets.dashboard.widget import Dashboard
+    from happen_nb._widgets.throttle import Throttle
 
 log = logging.getLogger("happen_nb")
 
@@ -109,7 +109,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self._dispatch = session.dispatch
         self._dispatch.host = Hosting(self)
         self._watches: dict[str, list[Watch]] = {}
-        self._pulses: dict[Pulse, None] = {}
+        self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
         io_thread().call_soon(session.replica.listen, self._heard)
@@ -394,7 +394,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     def dashboard(self) -> Dashboard:
         """Show the whole space in a widget: states, events, failures, a form, a slider through time."""
-        from happen_nb._widgets.dashboard import Dashboard
+        from happen_nb._widgets.dashboard.widget import Dashboard
 
         return Dashboard(self)
 
@@ -423,8 +423,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         try:
             await on_io(session.dispatch.close())  # what runs may come to its end, and still commit
             if session.connection.connected:
-                for pulse in list(self._pulses):
-                    pulse.finish()
+                for throttle in list(self._throttles):
+                    throttle.finish()
         finally:
             self._open_session = None
             for watch in [watch for watches in self._watches.values() for watch in watches]:

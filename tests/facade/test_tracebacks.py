@@ -33,7 +33,10 @@ def test_an_error_of_a_transform_shows_the_transform_right_below_the_call(orders
 
 def test_an_error_of_the_library_ends_at_the_call(orders):
     assert lines_of(lambda: orders.state.set({"n": {1}})) == ["set", "run_blocking"]
-    assert lines_of(lambda: orders.state.wait_for(lambda s: False, timeout=0.01)) == ["wait_for", "run_blocking"]
+    assert lines_of(lambda: orders.state.wait_for(lambda s: False, timeout=0.01)) == [
+        "wait_for",
+        "run_blocking",
+    ]
 
 
 def test_no_other_error_is_chained_to_it(orders):
