@@ -13,9 +13,9 @@ from happen_nb._api.base import Shown
 from happen_nb._api.history import Commit, frame, times
 from happen_nb._api.retrying import HandledAgainError, Retried, refuse_retry
 from happen_nb._model.quoting import error_text, truncate
-from happen_nb._runtime import ending, output
-from happen_nb._runtime.cells import shell
-from happen_nb._runtime.tracebacks import Trouble
+from happen_nb._runtime.cells import current_request, shell
+from happen_nb._runtime.tracebacks import CapturedError
+from happen_nb._runtime.workers import is_shutdown_error
 from happen_nb.errors import ClosedError, NoHandlerError
 
 if TYPE_CHECKING:
@@ -62,17 +62,17 @@ class Failure(Shown, kind="failure"):
     attempts: int = 1
     subject: str | None = None
     """The id of the event, if each event is a failure of its own."""
-    trouble: InitVar[Trouble | None] = None
+    trouble: InitVar[CapturedError | None] = None
     """The description of the exception, if there already is one."""
-    _trouble: Trouble = field(init=False, repr=False)
+    _trouble: CapturedError = field(init=False, repr=False)
     _list: Failures | None = field(default=None, init=False, repr=False)
 
-    def __post_init__(self, trouble: Trouble | None) -> None:
-        self._trouble = trouble or Trouble.of(self.exception).kept()
+    def __post_init__(self, trouble: CapturedError | None) -> None:
+        self._trouble = trouble or CapturedError.of(self.exception).without_frames()
 
     @property
     def traceback(self) -> str:
-        return self._trouble.trace
+        return self._trouble.formatted
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -84,7 +84,7 @@ class Failure(Shown, kind="failure"):
         """Return the text to show below a cell: the innermost frame of the user's code, and the exception."""
         who = f'node "{self.node}": ' if self.doing.startswith("handling") else ""
         frames = "".join(map(_line, self._trouble.place))
-        said = truncate(self._trouble.said, MAX_SHOWN_CHARS)
+        said = truncate(self._trouble.summary, MAX_SHOWN_CHARS)
         notes = truncate(self._trouble.notes, MAX_SHOWN_CHARS)
         return f"{who}{self.handler}, {self.doing}, failed:\n{frames}{said}\n{notes}"
 
@@ -128,10 +128,10 @@ class Failure(Shown, kind="failure"):
         except NoHandlerError as error:
             return error  # nothing was tried: the failure stays what it is
         except BaseException as error:
-            trouble = Trouble.of(error)
+            trouble = CapturedError.of(error)
             self.attempts += 1
-            self.exception, self._trouble = error, trouble.kept()
-            return trouble.again()
+            self.exception, self._trouble = error, trouble.without_frames()
+            return trouble.to_raise()
         if self._list is not None:
             self._list.take_off(self)
         return None
@@ -160,9 +160,9 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         Each run of a cell shows a kind once. Repeated failures of a callback are counted in one item; a
         handler has one item for each event, so that each event can be retried.
         """
-        if ending.explains(failure.exception):
+        if is_shutdown_error(failure.exception):
             return
-        run, kind = output.run(), failure.kind
+        run, kind = current_request(), failure.kind
         with self._lock:
             for known in self._failures:
                 if known._repeats(failure):
@@ -179,7 +179,9 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
             sys.stderr.write(failure.short())
 
     def retry(self, node: str | None = None) -> Retried:
-        """Retry every failure; remove those that succeed. A failure that fails again does not stop the others.
+        """Retry every failure, and remove those that succeed.
+
+        A failure that fails again does not stop the others.
 
         Parameters
         ----------
