@@ -1,4 +1,4 @@
-"""Callbacks that follow a node's commits."""
+"""Callbacks that follow the commits of a node."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ class Watch(Shown, kind="watch"):
     Attributes
     ----------
     node : Node
+        The node that it follows.
     callback : callable
+        The function of a `Commit`.
     active : bool
-        Whether it is still called.
+        True until it is stopped.
     """
 
     _pickle = "call state.watch() in the other process"
