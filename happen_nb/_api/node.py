@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Shown, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import Handlers, Owner, make_registration, register
 from happen_nb._api.state import State
@@ -14,7 +14,7 @@ from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import on_io, wait_for, wait_in_loop
+from happen_nb._runtime.io import on_io, wait_for
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
@@ -225,18 +225,13 @@ class Node(Shown, Sender, kind="node"):
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def delete(self) -> None:
-        """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
-        wait_for(self._delete())
-
-    async def adelete(self) -> None:
-        """`delete`, to await."""
-        await wait_in_loop(self._delete())
-
     async def _delete(self) -> None:
+        """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
         await self.state._delete()
         self.space._forget(self)
         await on_io(self.space._dispatch.forget(self.name, causes.path()))
+
+    delete, adelete = faces(_delete)
 
 
 class Nodes(Shown, Mapping[str, Node], kind="nodes"):

@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Shown, faces
 from happen_nb._display.bundle import bundle
 from happen_nb._display.live import Live, follow
 from happen_nb._model.arguments import seconds
@@ -116,7 +116,7 @@ class Reply(Shown, kind="reply"):
 
     def _interrupted(self, stop: KeyboardInterrupt) -> None:
         """Cancel the handling, and say what that means."""
-        wait_for(self._cancel(stop))
+        wait_for(self._cancel_because(stop))
         stop.add_note(
             f'the reply of "{self.target}" to "{self.event.type}" was cancelled: an async or generator '
             "handler stops at its next await or yield; a plain one is abandoned, its later writes are refused"
@@ -194,15 +194,13 @@ class Reply(Shown, kind="reply"):
         if self._request.error is not None:
             raise fresh(self._request.error)
 
-    def cancel(self) -> None:
+    async def _cancel(self) -> None:
         """Stop the handling: at its next await or yield; a plain handler goes on without effect."""
-        wait_for(self._cancel(None))
+        await self._cancel_because(None)
 
-    async def acancel(self) -> None:
-        """`cancel`, to await."""
-        await wait_in_loop(self._cancel(None))
+    cancel, acancel = faces(_cancel)
 
-    async def _cancel(self, stop: BaseException | None) -> None:
+    async def _cancel_because(self, stop: BaseException | None) -> None:
         why = CancelledHandlingError(f'the reply of "{self.target}" to "{self.event.type}" was cancelled')
         why.__cause__ = stop
         await on_io(self.event._space._session.dispatch.answers.cancel(self._request, why))

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Shown, faces
 from happen_nb._api.emit import commit_emitting
 from happen_nb._api.history import Commit, History
 from happen_nb._api.readings import occurrences, position_of
@@ -26,7 +26,6 @@ from happen_nb._runtime.io import (
     Evaluation,
     evaluating,
     on_io,
-    refuse_on_handlers,
     wait_for,
     wait_in_loop,
 )
@@ -143,7 +142,9 @@ class State(Shown, kind="state"):
 
     # -- changing ------------------------------------------------------------------------------------
 
-    def set(self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None) -> Commit:
+    async def _set(
+        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
+    ) -> Commit:
         """Commit a new state.
 
         Returns after the server has stored it and this process sees it. If another change of the node came
@@ -183,15 +184,6 @@ class State(Shown, kind="state"):
         >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
         {'open': 2}
         """
-        return wait_for(self._set(transform, serializable=serializable, timeout=timeout))
-
-    async def aset(
-        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
-    ) -> Commit:
-        """`set`, to await."""
-        return await wait_in_loop(self._set(transform, serializable=serializable, timeout=timeout))
-
-    async def _set(self, transform: Transform, *, serializable: bool, timeout: Timeout) -> Commit:
         session = self._space._session
         limit = session.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
@@ -217,6 +209,8 @@ class State(Shown, kind="state"):
             if applied is not None:
                 return Commit(*applied)
             conflicts += 1
+
+    set, aset = faces(_set)
 
     def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
         why = (
@@ -308,7 +302,7 @@ class State(Shown, kind="state"):
             if applied is not None:
                 return Commit(*applied)
 
-    def revert(self, revision: int) -> Commit:
+    async def _revert(self, revision: int) -> Commit:
         """Commit the state of an earlier revision as the new one.
 
         Raises
@@ -325,18 +319,13 @@ class State(Shown, kind="state"):
         >>> orders.state.revert(1).after
         {'open': 1}
         """
-        return wait_for(self._revert(revision))
-
-    async def arevert(self, revision: int) -> Commit:
-        """`revert`, to await."""
-        return await wait_in_loop(self._revert(revision))
-
-    async def _revert(self, revision: int) -> Commit:
         return await self._set(await self._at(revision), serializable=False, timeout=None)
+
+    revert, arevert = faces(_revert)
 
     # -- the past ------------------------------------------------------------------------------------
 
-    def history(self, limit: int | None = None) -> History:
+    async def _history(self, limit: int | None = None) -> History:
         """The stored commits, newest last.
 
         Parameters
@@ -344,13 +333,6 @@ class State(Shown, kind="state"):
         limit : int, optional
             Only the newest so many.
         """
-        return wait_for(self._history(limit))
-
-    async def ahistory(self, limit: int | None = None) -> History:
-        """`history`, to await."""
-        return await wait_in_loop(self._history(limit))
-
-    async def _history(self, limit: int | None) -> History:
         limit = None if limit is None else arguments.count(limit, "history: limit")
         more = None if limit is None else limit + 1  # one more, to know what the first one changed
         stream = self._space._session.stream
@@ -359,10 +341,12 @@ class State(Shown, kind="state"):
         truncated = later and await on_io(oldest_revision(stream, self._name)) > 1
         return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
 
+    history, ahistory = faces(_history)
+
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
         return wait_for(occurrences(self._space._session, records))
 
-    def at(self, when: Any) -> FrozenDict:
+    async def _at(self, when: Any) -> FrozenDict:
         """The state as it was.
 
         Parameters
@@ -384,13 +368,6 @@ class State(Shown, kind="state"):
         >>> orders.state.at(1)
         {'open': 1}
         """
-        return wait_for(self._at(when))
-
-    async def aat(self, when: Any) -> FrozenDict:
-        """`at`, to await."""
-        return await wait_in_loop(self._at(when))
-
-    async def _at(self, when: Any) -> FrozenDict:
         session = self._space._session
         if arguments.is_index(when):
             revision = arguments.count(when, "at: revision")
@@ -401,6 +378,8 @@ class State(Shown, kind="state"):
             newest = await on_io(commit_at_position(session.stream, self._name, position))
         check(self._name, newest)
         return EMPTY if newest is None else newest.state
+
+    at, aat = faces(_at)
 
     async def _at_revision(self, session: Session, revision: int) -> CommitRecord:
         newest = session.replica.newest(self._name)
@@ -455,7 +434,9 @@ class State(Shown, kind="state"):
 
         return live_of_state(self, selector, render)
 
-    def wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0) -> FrozenDict:
+    async def _wait_for(
+        self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
+    ) -> FrozenDict:
         """Wait until ``predicate(state)`` holds; returns that state, at once if it holds already.
 
         Parameters
@@ -470,16 +451,6 @@ class State(Shown, kind="state"):
         HappenTimeoutError
             It does not hold within `timeout` seconds.
         """
-        refuse_on_handlers("state.wait_for()", "await state.await_for(...)")
-        return wait_for(self._wait_for(predicate, timeout))
-
-    async def await_for(
-        self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
-    ) -> FrozenDict:
-        """`wait_for`, to await."""
-        return await wait_in_loop(self._wait_for(predicate, timeout))
-
-    async def _wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout) -> FrozenDict:
         if not callable(predicate):
             raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
         seconds = arguments.timeout(timeout, "wait_for: timeout")
@@ -494,6 +465,8 @@ class State(Shown, kind="state"):
                 raise HappenTimeoutError(
                     f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )
+
+    wait_for, await_for = faces(_wait_for, refuse=("state.wait_for()", "await state.await_for(...)"))
 
 
 def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
