@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._runtime.io import bridge
-from happen_nb._server.seen import Seen
+from happen_nb._server.store import KnownPosition
 
 if TYPE_CHECKING:
     from happen_nb._runtime.session import Session
-    from happen_nb._server import NatsServer
+    from happen_nb._server import EmbeddedServer
 
 NOTE_SECONDS = 1.0
 """How often it is noted how far a space is."""
@@ -23,10 +23,10 @@ class Embedding:
     Parameters
     ----------
     session : Session
-    server : NatsServer
+    server : EmbeddedServer
     """
 
-    def __init__(self, session: Session, server: NatsServer) -> None:
+    def __init__(self, session: Session, server: EmbeddedServer) -> None:
         self._session = session
         self._server = server
         server.on_moved(self._moved)
@@ -43,14 +43,14 @@ class Embedding:
     def _moved(self, url: str) -> None:
         bridge().soon(self._session.connection.move_to, url)
 
-    def _seen(self) -> Seen | None:
+    def _seen(self) -> KnownPosition | None:
         if self._server.store is None:
             return None
-        return Seen(self._server.store, self._session.subjects.stream, self._session.info.created)
+        return KnownPosition(self._server.store, self._session.subjects.stream, self._session.info.created)
 
     def _note(self) -> None:
         if (seen := self._seen()) is not None:
-            seen.note(self._session.replica.position)
+            seen.update(self._session.replica.position)
 
     async def _keep_noting(self) -> None:
         noted = 0
@@ -61,6 +61,6 @@ class Embedding:
             await asyncio.sleep(NOTE_SECONDS)
 
 
-def diagnose_by(session: Session, server: NatsServer) -> None:
+def diagnose_by(session: Session, server: EmbeddedServer) -> None:
     """Have the server asked why a call has no answer, from now on: its store is the one of this moment."""
     session.connection.diagnose = partial(server.diagnose, server.identity)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from happen_nb._api.base import Shown
-from happen_nb._server import NatsServer as Embedded
+from happen_nb._server import EmbeddedServer
 
 
 class NatsServer(Shown, kind="server"):
@@ -19,7 +19,7 @@ class NatsServer(Shown, kind="server"):
 
     _pickle = "pickle its url and token, and give them to connect() in the other process"
 
-    def __init__(self, embedded: Embedded) -> None:
+    def __init__(self, embedded: EmbeddedServer) -> None:
         self._embedded = embedded
 
     @property

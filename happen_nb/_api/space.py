@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.activity import Token
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
-    from happen_nb._server import NatsServer as Embedded
+    from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard import Dashboard
     from happen_nb._widgets.throttle import Pulse
 
@@ -90,7 +90,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self,
         name: str,
         session: Session,
-        server: Embedded | None,
+        server: EmbeddedServer | None,
         opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
     ) -> None:

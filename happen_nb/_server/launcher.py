@@ -284,8 +284,8 @@ class EmbeddedServer:
         self._identity = identity
         if not before and sync != self._sync:
             log.warning(
-                'the server of %s runs with sync="%s", as the first process to join it chose; sync="%s" takes '
-                "effect once all processes have left it",
+                'the server of %s runs with sync="%s", as the first process to join it chose; sync="%s" '
+                "takes effect once all processes have left it",
                 self._folder,
                 sync,
                 self._sync,
@@ -349,7 +349,7 @@ class EmbeddedServer:
 
 
 class SupervisorConnection:
-    """This process's connection to a supervisor, which keeps the server running.
+    """The connection of this process to a supervisor, which keeps the server running.
 
     `supervision.clients` describes the lines that are exchanged on it.
     """

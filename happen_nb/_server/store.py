@@ -212,7 +212,7 @@ def _create_temporary() -> tuple[Path, int]:
 
 
 class KnownPosition:
-    """The last known position of a space, in a file of its store, so that a loss is noticed when it is opened.
+    """The last known position of a space, in a file of its store, by which a loss is noticed later.
 
     nats-server starts without an error on a damaged store, and leaves out data that it cannot read. The file
     is a hint, which two processes may overwrite at the same time.
@@ -308,7 +308,7 @@ def remove_store(store: Path) -> list[str]:
         if ignore.is_file() and ignore.read_text("utf-8", errors="replace") == IGNORE_ALL:
             ignore.unlink()
         if platform.POSIX:
-            path.unlink()  # while it is held: a process that waits for it notices that the file is another one
+            path.unlink()  # while held: a process that waits for it then notices the change
     finally:
         os.close(held)
     if not platform.POSIX:
