@@ -10,7 +10,7 @@ from happen_nb._display import text
 from happen_nb._display.bundle import bundle
 from happen_nb._model.diff import Change, Diff
 from happen_nb._model.frozen import FrozenDict, FrozenList
-from happen_nb._runtime.io import refuse_on_handlers, wait_for, wait_in_loop
+from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
 
 Item = TypeVar("Item")
 P = ParamSpec("P")
@@ -32,11 +32,11 @@ def faces(
 
     def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
         if refuse is not None:
-            refuse_on_handlers(*refuse)
-        return wait_for(work(*args, **kwargs))
+            refuse_on_handler_loop(*refuse)
+        return run_blocking(work(*args, **kwargs))
 
     async def awaitable(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await wait_in_loop(work(*args, **kwargs))
+        return await run_awaitable(work(*args, **kwargs))
 
     name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""
     described = doc[:1].lower() + doc[1:].partition("Examples\n")[0].rstrip()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Listing, Shown, faces
 from happen_nb._api.history import Commit, frame, times, utc
-from happen_nb._runtime.io import wait_for
+from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,7 @@ class Event(Shown, kind="event"):
         >>> event.handled_by
         ('inventory',)
         """
-        return wait_for(self._space._handled_by(self))
+        return run_blocking(self._space._handled_by(self))
 
     async def _settle(self, timeout: Timeout = 10.0) -> Trace:
         """Wait until everything that it caused is committed and handled, in every process.

@@ -14,7 +14,7 @@ from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import on_io, wait_for
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Node(Shown, Sender, kind="node"):
         1
         """
         if handler is not None:
-            wait_for(self._on(pattern, handler, where, retries, backoff, keep=keep))
+            run_blocking(self._on(pattern, handler, where, retries, backoff, keep=keep))
             return handler
         if callable(pattern):
             raise TypeError(
@@ -158,7 +158,7 @@ class Node(Shown, Sender, kind="node"):
         Pattern.of(pattern)
 
         def register_it(function: F) -> F:
-            wait_for(self._on(pattern, function, where, retries, backoff, keep=keep))
+            run_blocking(self._on(pattern, function, where, retries, backoff, keep=keep))
             return function
 
         return register_it
@@ -214,13 +214,13 @@ class Node(Shown, Sender, kind="node"):
     def owner(self) -> Owner | None:
         """The process that handles the node's events; None if nobody does."""
         session = self.space._session
-        record = session.dispatch.owners.of(self.name)
+        record = session.dispatch.ownership.owner_of(self.name)
         return None if record is None else Owner(record, session.incarnation)
 
     @property
     def busy(self) -> str:
         """``"busy 12 s, 3,204 waiting"``, where a handler has run for a second; else empty."""
-        seconds, waiting = self.space._dispatch.box(self.name).busy()
+        seconds, waiting = self.space._dispatch.queue(self.name).busy()
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
 
     # -- the end -------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ class Node(Shown, Sender, kind="node"):
         """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
         await self.state._delete()
         self.space._forget(self)
-        await on_io(self.space._dispatch.forget(self.name, causes.path()))
+        await on_io(self.space._dispatch.release(self.name, causes.current_path()))
 
     delete, adelete = faces(_delete)
 

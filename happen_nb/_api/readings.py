@@ -32,10 +32,9 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.following import Effects, Stored
-from happen_nb._runtime.io import on_io, wait_for, wait_in_loop
-from happen_nb._runtime.output import causing
-from happen_nb._runtime.unhandled import find_unhandled
+from happen_nb._runtime.causes import output_context
+from happen_nb._runtime.effects import Effects, EventStream, find_unhandled
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, UnknownEventError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord
-    from happen_nb._runtime.dispatch import Dispatch
+    from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.session import Session
 
 Since = Event | Commit | datetime | int
@@ -57,7 +56,7 @@ class Readings:
 
     name: str
     facts: Facts
-    _dispatch: Dispatch
+    _dispatch: Dispatcher
 
     @property
     def _session(self) -> Session:
@@ -111,7 +110,7 @@ class Readings:
         _check_where(where)
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         deadline = time.monotonic() + seconds
-        coming = Stored(session)
+        coming = EventStream(session)
         refused, others = 0, Counter[str]()
         try:
             reached = await position_after(session, since)
@@ -274,11 +273,11 @@ class Readings:
         >>> [(each.event.type, each.reason) for each in space.unhandled]
         [('order.payed', 'no owner')]
         """
-        return wait_for(self._unhandled())
+        return run_blocking(self._unhandled())
 
     async def aunhandled(self) -> Unhandled:
         """`unhandled`, to await."""
-        return await wait_in_loop(self._unhandled())
+        return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
         found = await on_io(find_unhandled(self._session))
@@ -338,11 +337,13 @@ class Readings:
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
         refuse_retry(node)
-        error: BaseException | None = await on_io(self._dispatch.again(record, node, handler, causing()))
+        error: BaseException | None = await on_io(
+            self._dispatch.redeliver(record, node, handler, output_context())
+        )
         return error
 
     def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:
-        error = wait_for(self._again(record, node, handler))
+        error = run_blocking(self._again(record, node, handler))
         if error is not None:
             raise HandledAgainError(error)
 
@@ -354,7 +355,7 @@ def refuse_in_callback(call: str) -> None:
     ------
     HappenError
     """
-    running = causes.current()
+    running = causes.current_scope()
     if running is not None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 

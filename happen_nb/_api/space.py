@@ -27,8 +27,8 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import freeze_initial
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import bridge, on_io
-from happen_nb._runtime.tracebacks import fresh
+from happen_nb._runtime.io import io_thread, on_io
+from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import (
     ClosedError,
     ForkedError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from happen_nb._api.watch import Watch
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord
-    from happen_nb._runtime.activity import Token
+    from happen_nb._runtime.effects import Work
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
     from happen_nb._server import NatsServer as Embedded
@@ -112,13 +112,13 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
-        bridge().soon(session.replica.listen, self._heard)
+        io_thread().call_soon(session.replica.listen, self._heard)
 
     @property
     def _session(self) -> Session:
         session = self._open_session
         if session is None:
-            raise fresh(self._why_closed)
+            raise to_raise(self._why_closed)
         return session
 
     # -- nodes ---------------------------------------------------------------------------------------
@@ -228,15 +228,15 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
         deadline = time.monotonic() + seconds
-        activity = self._session.dispatch.activity
-        begun = activity.snapshot()
+        activity = self._session.dispatch.in_flight
+        begun = activity.pending()
         try:
-            while left := activity.left(begun):
+            while left := activity.remaining(begun):
                 if time.monotonic() > deadline:
                     raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
                 await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
         except KeyboardInterrupt as stop:
-            tokens = activity.snapshot().tokens
+            tokens = activity.pending().works
             stop.add_note(f"settle: still running: {_names(tokens)}" if tokens else "settle: all is done")
             raise
 
@@ -283,7 +283,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     async def _empty(self) -> None:
         self.failures.clear()
-        self._dispatch.spare(causes.path())
+        self._dispatch.spare(causes.current_path())
         await on_io(self._session.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
@@ -460,7 +460,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         await self.aclose()
 
 
-def _names(tokens: Collection[Token]) -> str:
+def _names(tokens: Collection[Work]) -> str:
     """What has not ended, each name once, and what ends it."""
     names = Counter(token.describe() for token in tokens)
     hints = dict.fromkeys(hint for token in tokens if token.hint is not None and (hint := token.hint()))

@@ -22,12 +22,11 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
 from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
+from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import (
-    Evaluation,
-    evaluating,
     on_io,
-    wait_for,
-    wait_in_loop,
+    run_awaitable,
+    run_blocking,
 )
 from happen_nb._runtime.session import HEADER_RESERVE_BYTES, Change
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
@@ -116,7 +115,7 @@ class State(Shown, kind="state"):
             Another client stored something that is no state.
         """
         if fresh:
-            return wait_for(self._get(selector))
+            return run_blocking(self._get(selector))
         record = self._space._session.replica.newest(self._name)
         state = EMPTY if record is None else record.state
         return state if selector is None else select(state, selector)
@@ -124,7 +123,7 @@ class State(Shown, kind="state"):
     async def aget(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """`get`, to await."""
         if fresh:
-            return await wait_in_loop(self._get(selector))
+            return await run_awaitable(self._get(selector))
         await asyncio.sleep(0)  # a loop that only reads lets others run
         return self.get(selector)
 
@@ -188,7 +187,7 @@ class State(Shown, kind="state"):
         limit = session.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
         looks = callable(transform) and takes_second(transform, "views") != "none"
-        origin = causes.here()
+        origin = causes.current_origin()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and session.replica.newest(self._name) is None:
             await on_io(session.fresh(deadline - time.monotonic()))  # another process may just have made it
@@ -285,7 +284,7 @@ class State(Shown, kind="state"):
         if record is None or record.deleted:
             body = dumps(initial)
             self._check_size(initial, body)
-            change = Change(self._name, initial, body, cut, origin=causes.here())
+            change = Change(self._name, initial, body, cut, origin=causes.current_origin())
             await self._commit(change, time.monotonic() + session.timeout)
 
     async def _delete(self) -> Commit | None:
@@ -297,7 +296,7 @@ class State(Shown, kind="state"):
             record = cut.nodes.get(self._name)
             if record is None or record.deleted:
                 return None
-            change = Change(self._name, EMPTY, None, cut, origin=causes.here())
+            change = Change(self._name, EMPTY, None, cut, origin=causes.current_origin())
             applied = await self._commit(change, deadline)
             if applied is not None:
                 return Commit(*applied)
@@ -344,7 +343,7 @@ class State(Shown, kind="state"):
     history, ahistory = faces(_history)
 
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
-        return wait_for(occurrences(self._space._session, records))
+        return run_blocking(occurrences(self._space._session, records))
 
     async def _at(self, when: Any) -> FrozenDict:
         """The state as it was.

@@ -27,7 +27,7 @@ from happen_nb._model.paths import lookup
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import EventRecord
 from happen_nb._model.transforms import put
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 from happen_nb._widgets.bind import bind
 from happen_nb.errors import HappenError
 
@@ -283,13 +283,13 @@ def _node_names(space: Space | None) -> list[str]:
     """Return the nodes of a space, those that have handlers first."""
     if space is None:
         return []
-    return [*sorted(space._dispatch.owners.names()), *space.views._names()]
+    return [*sorted(space._dispatch.ownership.names()), *space.views._names()]
 
 
 def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
     """Yield the patterns of the handlers of one node or of all."""
     dispatch = space._dispatch
-    for owner in dispatch.owners.all():
+    for owner in dispatch.ownership.all():
         if node in {None, owner.node}:
             yield from owner.patterns
             yield from dispatch.patterns(owner.node)
@@ -335,14 +335,14 @@ class SeenTypes:
     def __init__(self, session: Session) -> None:
         self._types: dict[str, None] = {}
         self._unlisten: Callable[[], object] | None = None
-        bridge().soon(self._start, session)
+        io_thread().call_soon(self._start, session)
 
     def all(self) -> list[str]:
         """Return the types, the most recent last. Call it from any thread."""
         return list(self._types)
 
     def stop(self) -> None:
-        bridge().soon(self._stop)
+        io_thread().call_soon(self._stop)
 
     def _start(self, session: Session) -> None:
         self._unlisten = session.feed.listen(self._add)

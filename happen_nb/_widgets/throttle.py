@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Throttle:
         """
         session = self._space._session
         self._changed = changed
-        bridge().soon(lambda: session.background(self._follow(session)))
+        io_thread().call_soon(lambda: session.background(self._follow(session)))
 
     def update_now(self, timeout: float) -> None:
         """Update, and wait for that up to `timeout` seconds: a user's function may never return."""

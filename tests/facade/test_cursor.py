@@ -151,7 +151,7 @@ def test_a_text_is_written_so_that_python_reads_it_back(quote, text):
 def test_what_a_string_cannot_hold_is_not_written():
     raw, plain = (Text("", "", '"', raw=raw, key_of=(), calls=()) for raw in (True, False))
 
-    assert raw.escape('say "hi"') is raw.escape("ends\\") is plain.written("two\nlines") is None
+    assert raw.escape('say "hi"') is raw.escape("ends\\") is plain.escape("two\nlines") is None
     assert raw.escape("a\\b") == "a\\b"
 
 

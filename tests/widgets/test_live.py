@@ -197,9 +197,9 @@ def test_a_space_that_closes_leaves_what_is_shown(store):
 def test_a_state_that_is_none_is_shown_as_an_error_and_is_no_failure(space, orders, until):
     live = orders.state.live()
     client = space._session.connection
-    from happen_nb._runtime.io import bridge
+    from happen_nb._runtime.io import io_thread
 
-    bridge().soon(
+    io_thread().call_soon(
         lambda: space._session.background(client.send("$KV.happen_" + space.name + ".orders", b"no"))
     )
     until(lambda: "no readable state" in repr(live))

@@ -18,7 +18,7 @@ from happen_nb._journal.slice import commit_at_sequence, commits_before, events_
 from happen_nb._model.frozen import thaw
 from happen_nb._model.paths import Path
 from happen_nb._model.transforms import put
-from happen_nb._runtime.io import on_io, wait_for
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._widgets.dashboard import messages
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Actions:
 
     def _show_detail(self, message: Message) -> None:
         sequence, index = message["sequence"], message["index"]
-        found = wait_for(self._commit(sequence) if index < 0 else self._event(sequence, index))
+        found = run_blocking(self._commit(sequence) if index < 0 else self._event(sequence, index))
         text = "no longer stored" if found is None else repr(found)
         if isinstance(found, Event) and found.payload is not None:
             text += "\n\n" + json.dumps(thaw(found.payload), indent=2, ensure_ascii=False)

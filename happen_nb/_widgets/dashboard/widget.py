@@ -21,7 +21,7 @@ from happen_nb._model.diff import diff
 from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import bridge, on_io, wait_for
+from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._widgets.dashboard import messages
 from happen_nb._widgets.dashboard.actions import Actions
 from happen_nb._widgets.panes import source
@@ -74,7 +74,7 @@ class Dashboard(anywidget.AnyWidget):
         self._lock, self._reading = threading.RLock(), threading.Lock()
         # Appended to on the IO thread, read by `_send_news`.
         self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
-        bridge().soon(self._listen)
+        io_thread().call_soon(self._listen)
         self._position = session.replica.position
         self._oldest = self._position + 1
         self._first = 1
@@ -103,7 +103,7 @@ class Dashboard(anywidget.AnyWidget):
             throttle.stop()
         listeners, self._listeners = self._listeners, []
         for unlisten in listeners:
-            bridge().soon(unlisten)
+            io_thread().call_soon(unlisten)
 
     def close(self) -> None:
         """Stop, and remove the dashboard from wherever it is displayed."""
@@ -235,7 +235,7 @@ class Dashboard(anywidget.AnyWidget):
         """Show the point in time that was requested last."""
         target = self._target
         try:
-            past = None if target is None else (target, wait_for(self._records_at(target)))
+            past = None if target is None else (target, run_blocking(self._records_at(target)))
         except ClosedError:
             raise
         except HappenError as error:
@@ -257,7 +257,7 @@ class Dashboard(anywidget.AnyWidget):
     def _read_earlier(self, number: int) -> list[list[Any]]:
         """Read the entries of the `number` messages before the oldest that was read."""
         end = self._oldest - 1
-        self._first, records = wait_for(_window(self._session, end - number + 1, end))
+        self._first, records = run_blocking(_window(self._session, end - number + 1, end))
         self._oldest = max(self._first, end - number + 1)
         return [messages.log_entry(record, without_payload=True) for record in records]
 
@@ -275,7 +275,7 @@ class Dashboard(anywidget.AnyWidget):
     def _on_previews(self, message: Mapping[str, Any]) -> None:
         """Read the payloads of the visible entries."""
         positions = [(sequence, index) for sequence, index in message["positions"][:MAX_PREVIEWS]]
-        found = wait_for(_payloads(self._session, positions))
+        found = run_blocking(_payloads(self._session, positions))
         previews = {position: messages.preview(record.payload) for position, record in found.items()}
         with self._lock:
             for entry in self._log:
