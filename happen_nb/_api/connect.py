@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.embedding import Embedding, diagnose_by
 from happen_nb._api.node import Node
 from happen_nb._api.space import Space
+from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.credentials import Credentials
 from happen_nb._journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb._model import arguments
@@ -447,9 +448,10 @@ async def acreate_node(name: str, *, initial: Mapping[str, Any] | None = None) -
     return await (await _acurrent()).acreate_node(name, initial=initial)
 
 
-class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
+class Spaces(Displayable, tuple[SpaceInfo, ...]):
     """The spaces of a server, by name."""
 
+    _page = spaces_page
     __slots__ = ()
 
 

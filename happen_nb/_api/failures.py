@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.history import Commit, frame, times
 from happen_nb._api.retrying import HandledAgainError, Retried, refuse_retry
+from happen_nb._display.reprs_failures import failure_page, failures_page
 from happen_nb._model.texts import shortened_text, text_of
 from happen_nb._runtime import ending, output
 from happen_nb._runtime.cells import shell
@@ -33,7 +34,7 @@ Again = Callable[[], object]
 
 
 @dataclass(eq=False, repr=False)
-class Failure(Shown, kind="failure"):
+class Failure(Displayable):
     """An exception that a handler or a callback raised.
 
     Attributes
@@ -53,6 +54,7 @@ class Failure(Shown, kind="failure"):
         How often it failed.
     """
 
+    _page = failure_page
     _pickle = "pickle its text, failure.traceback"
 
     node: str
@@ -145,9 +147,10 @@ class Failure(Shown, kind="failure"):
         return (self.subject, self.node, self.handler) == (other.subject, other.node, other.handler)
 
 
-class Failures(Shown, Sequence[Failure], kind="failures"):
+class Failures(Displayable, Sequence[Failure]):
     """The failures of a space, newest last."""
 
+    _page = failures_page
     _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:

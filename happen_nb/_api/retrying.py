@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_failures import retried_page
 from happen_nb._model.texts import said_by
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handlers
@@ -24,7 +25,7 @@ class HandledAgainError(Exception):
         self.error = error
 
 
-class Retried(Shown, kind="retried"):
+class Retried(Displayable):
     """What a retry came to.
 
     Attributes
@@ -39,6 +40,8 @@ class Retried(Shown, kind="retried"):
     errors : tuple of str
         What was raised: each text once, the most frequent first.
     """
+
+    _page = retried_page
 
     def __init__(self, what: str, outcomes: Iterable[BaseException | None], unhandled: int = 0) -> None:
         counts: dict[str, int] = {}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Listing, Shown
+from happen_nb._api.base import Displayable, Listing
 from happen_nb._api.events import Event
 from happen_nb._api.retrying import Retried, refuse_retry
+from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
 from happen_nb._runtime.io import wait_for
 from happen_nb.errors import NoHandlerError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.unhandled import NotHandled
 
 
-class UnhandledEvent(Shown, kind="unhandled_event"):
+class UnhandledEvent(Displayable):
     """An event that no handler handled.
 
     Attributes
@@ -30,6 +31,7 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         The pattern that would most nearly have matched.
     """
 
+    _page = unhandled_event_page
     _pickle = "pickle parts of its event, such as unhandled.event.payload"
 
     def __init__(self, space: Space, found: NotHandled) -> None:
@@ -77,9 +79,10 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         return first
 
 
-class Unhandled(Listing[UnhandledEvent], kind="unhandled"):
+class Unhandled(Listing[UnhandledEvent]):
     """The events that no handler handled, newest last; as of when it was asked for."""
 
+    _page = unhandled_page
     _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
     def __init__(self, space: Space, found: Sequence[NotHandled]) -> None:

@@ -13,7 +13,7 @@ from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
-from happen_nb._display.failures import message as described
+from happen_nb._display.user_text import error_text as described
 from happen_nb._journal import eventlog, history
 from happen_nb._model.frozen import thaw
 from happen_nb._model.paths import Path

@@ -7,11 +7,11 @@ from weakref import WeakKeyDictionary
 
 import ipywidgets
 
-from happen_nb._display import html, text
-from happen_nb._display.inline import summary
-from happen_nb._display.live import Picture
+from happen_nb._display import html
+from happen_nb._display.live_output import Picture
 from happen_nb._display.page import Block, Heading, Note, Page, part
 from happen_nb._display.spans import Kind, Span, name, one_line
+from happen_nb._display.value_tree import summary
 from happen_nb._model.paths import MISSING
 from happen_nb._widgets import twin
 from happen_nb._widgets.pane import Pane
@@ -74,7 +74,7 @@ def picture(
     parts = (part(name(place)), part(name(widget)))
     blocks: tuple[Block, ...] = () if value is MISSING else (Note(summary(value, _ROOM)),)
     page = Page(Heading("Binding of", name(node), parts), (*blocks, *_remarks(problem, hint)))
-    return {"text/plain": text.render(page), "text/html": html.render(page)}
+    return html.bundle(page)
 
 
 def _remarks(problem: str | None, hint: str | None) -> tuple[Block, ...]:

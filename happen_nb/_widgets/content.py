@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from happen_nb._display import html, text
-from happen_nb._display.bundle import bundle
-from happen_nb._display.failures import message
-from happen_nb._display.live import Picture, publisher
+from happen_nb._display import html
+from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page
+from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Span, byte_count, clean, cut, one_line
+from happen_nb._display.user_text import error_text
+from happen_nb._display.value_tree import Budget
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._widgets.figure import is_figure
 
@@ -90,7 +91,7 @@ def of_text(said: str) -> Picture:
 
 def of_error(error: BaseException) -> Picture:
     """An error in place of the value that it hides."""
-    return _picture(Note((Span(one_line(message(error), _ERROR), "err"),)))
+    return _picture(Note((Span(one_line(error_text(error), _ERROR), "err"),)))
 
 
 def of_hint(hint: str) -> Picture:
@@ -99,8 +100,7 @@ def of_hint(hint: str) -> Picture:
 
 
 def _picture(block: Block) -> Picture:
-    page = Page(None, (block,))
-    return {"text/plain": text.render(page), "text/html": html.render(page)}
+    return html.bundle(Page(None, (block,)))
 
 
 def of_value(value: object) -> Content:
@@ -116,7 +116,7 @@ def of_value(value: object) -> Content:
     if isinstance(value, str):
         return of_picture(of_text(str(value)))
     if isinstance(value, FrozenDict | FrozenList):
-        return of_picture(bundle(value, "value"))
+        return of_picture(html.bundle(value_page(value, Budget())))
     if is_figure(value):
         return _of_figure(value)
     return Content(tuple(_outputs(value)))

@@ -10,7 +10,9 @@ import ipywidgets
 
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display.bundle import bundle
+from happen_nb._display import html
+from happen_nb._display.reprs_state import value_page
+from happen_nb._display.value_tree import Budget
 from happen_nb._model.hints import typo_hint
 from happen_nb._model.paths import missing_hint, parse_path, select
 from happen_nb._runtime.cells import cells
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View
-    from happen_nb._display.live import Picture
+    from happen_nb._display.live_output import Picture
     from happen_nb._model.commits import CommitRecord
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.paths import Selector
@@ -171,12 +173,12 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         except HappenError as error:  # what is stored cannot be read, or is gone: that is how it is
             return content.of_picture(content.of_error(error)), None
         if self._selector is None and self._render is None:
-            return content.of_picture(bundle(self._source, self._source._kind)), None
+            return content.of_picture(self._source._repr_mimebundle_()), None
         value, hint = whole, None
         if self._selector is not None:
             value, hint = _selected(whole, self._selector)
         if self._render is None:
-            return content.of_picture(bundle(value, "value")), hint
+            return content.of_picture(html.bundle(value_page(value, Budget()))), hint
         out = self._render(value)
         if not isinstance(out, ipywidgets.Widget):
             return content.of_value(out), hint
@@ -207,7 +209,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         commit = None if self._known is None else Commit(self._known, None)
         failure = Failure(self._node, self._name, f'showing "{self._node}"', commit, error, self._again)
         self._space.failures.add(failure)
-        return content.of_picture(bundle(failure, "failure"))
+        return content.of_picture(failure._repr_mimebundle_())
 
     def _again(self) -> None:
         self._made(parts.alive())

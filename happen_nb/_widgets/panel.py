@@ -6,12 +6,12 @@ from typing import Final
 
 import anywidget
 
-from happen_nb._display import _protocols as shown
-from happen_nb._display import html, pages, text
-from happen_nb._display.events import events as events_page
-from happen_nb._display.live import Picture
+from happen_nb._api.events import Events
+from happen_nb._api.space import Space
+from happen_nb._display import html
+from happen_nb._display.live_output import Picture
 from happen_nb._display.page import Page
-from happen_nb._display.tree import Budget
+from happen_nb._display.value_tree import Budget
 from happen_nb._widgets.pane import source
 from happen_nb._widgets.twin import ALIVE
 
@@ -29,9 +29,7 @@ class Panel(anywidget.AnyWidget):
         super().__init__(_dom_classes=(ALIVE,))
 
 
-def picture(space: shown.Space, events: shown.Events) -> Picture:
+def picture(space: Space, events: Events) -> Picture:
     """A dashboard where it cannot be shown as a widget: the states, and the newest events."""
-    states, said = pages.space(space), events_page(events, Budget())
-    blocks = (*states.blocks, *said.blocks)
-    page = Page(states.heading, blocks)
-    return {"text/plain": text.render(page), "text/html": html.render(page)}
+    states, newest = space._page(Budget()), events._page(Budget())
+    return html.bundle(Page(states.heading, (*states.blocks, *newest.blocks)))

@@ -7,7 +7,7 @@ from typing import Final
 
 import anywidget
 
-from happen_nb._display.live import publisher
+from happen_nb._display.live_output import publisher
 from happen_nb._widgets import twin
 from happen_nb._widgets.pane import source
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from happen_nb._display import _protocols as shown
-from happen_nb._display import text
-from happen_nb._display.events import reason
-from happen_nb._display.failures import message
-from happen_nb._display.inline import is_container, size, summary
+from happen_nb._api.failures import Failure
+from happen_nb._api.unhandled import UnhandledEvent
+from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
+from happen_nb._display.user_text import error_text
+from happen_nb._display.value_tree import is_container, size, summary
 from happen_nb._model.commits import CommitRecord, EventRecord
 from happen_nb._model.diff import Diff
 from happen_nb._model.paths import Steps
@@ -29,7 +29,7 @@ def line(spans: Line) -> list[list[str]]:
 
 def error_line(error: BaseException | str) -> list[list[str]]:
     """An error in one line."""
-    return [[one_line(message(error), _ERROR), "err"]]
+    return [[one_line(error_text(error), _ERROR), "err"]]
 
 
 def node(title: str, revision: int | str, state: object) -> Json:
@@ -88,29 +88,29 @@ def preview(payload: object) -> list[list[str]]:
     return [] if payload is None else line(summary(payload, _LINE))
 
 
-def failure(number: int, x: shown.Failure) -> Json:
+def failure(number: int, x: Failure) -> Json:
     """Who raised what; the traceback below it."""
     spans = (Span(name(x.node), "name"), Span(" · "), Span(function(x.handler), "plain"), Span("  "))
     return {
         "id": number,
         "line": [*line(spans), *error_line(x.exception)],
-        "detail": text.failure(x),
+        "detail": repr(x),
         "times": x.attempts,
         "sequence": getattr(x.event, "sequence", None),
     }
 
 
-def unhandled(x: shown.Unhandled, position: tuple[int, int]) -> Json:
+def unhandled(x: UnhandledEvent, position: tuple[int, int]) -> Json:
     """What nobody took, and why."""
     said = x.event
     spans = [Span(cut_middle(said.type, _TYPE), "name"), Span(f"  from {name(said.sender)}  ")]
-    spans += reason(x)
+    spans += unhandled_reason(x)
     if x.nearest is not None:
         spans += [Span("  nearest "), Span(cut(x.nearest, _TYPE), "str")]
     return {
         "id": f"{position[0]}.{position[1]}",
         "line": line(tuple(spans)),
-        "detail": text.unhandled_event(x) if is_container(said.payload) else "",
+        "detail": repr(x) if is_container(said.payload) else "",
         "sequence": position[0],
     }
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._display.live import Picture, Publisher, publisher
+from happen_nb._display.live_output import Picture, Publisher, publisher
 
 if TYPE_CHECKING:
     from ipywidgets import DOMWidget
