@@ -24,8 +24,8 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
 from happen_nb._display.reprs_failures import verdict_page
-from happen_nb._display.user_text import error_text
-from happen_nb._model.transforms import takes_second
+from happen_nb._display.user_text import describe_error
+from happen_nb._model.functions import takes_second
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
@@ -39,11 +39,11 @@ class Verdict(Displayable):
 
     Attributes
     ----------
-    says : str
+    claim : str
         The rule, in words.
     ok : bool
         Whether it holds; so does ``bool(verdict)``.
-    seen : int
+    checked : int
         How many commits or events it was looked at for.
     noun : str
         ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
@@ -59,16 +59,16 @@ class Verdict(Displayable):
 
     def __init__(
         self,
-        says: str,
-        seen: int,
+        claim: str,
+        checked: int,
         noun: str,
         broken: tuple[Commit | Event, ...],
         *,
         error: str | None = None,
         trace: Trace | None = None,
     ) -> None:
-        self.says = says
-        self.seen = seen
+        self.claim = claim
+        self.checked = checked
         self.noun = noun
         self.broken = broken
         self.error = error
@@ -76,24 +76,24 @@ class Verdict(Displayable):
 
     @property
     def ok(self) -> bool:  # noqa: D102 - described above
-        return bool(self.seen) and not self.broken
+        return bool(self.checked) and not self.broken
 
     def __bool__(self) -> bool:
         return self.ok
 
 
 def check(
-    says: str,
-    what: Node | State | Iterable[Commit | Event],
+    claim: str,
+    subject: Node | State | Iterable[Commit | Event],
     rule: Rule,
 ) -> Verdict:
     """Look whether a rule holds for each state of a node, or for each commit or event.
 
     Parameters
     ----------
-    says : str
+    claim : str
         The rule in words: ``"no order is shipped twice"``.
-    what : Node, State, or iterable of Commit or Event
+    subject : Node, State, or iterable of Commit or Event
         For a node, each stored state; otherwise each item: ``space.events("order.*")``,
         ``node.state.history()``, ``space.journal()``.
     rule : callable
@@ -118,7 +118,7 @@ def check(
     >>> verdict.ok, verdict.broken[0].sequence == event.sequence
     (False, True)
     """
-    state = what.state if isinstance(what, Node) else what
+    state = subject.state if isinstance(subject, Node) else subject
     space = state._space if isinstance(state, State) else registry.current
     items, looked_at = _items(state)
     broken: list[Commit | Event] = []
@@ -130,13 +130,13 @@ def check(
         except Exception as raised:
             holds = False
             if not broken:
-                error = error_text(raised)
+                error = describe_error(raised)
         if not holds:
             broken.append(item)
     trace = _trace(broken[0], space) if broken else None
     kinds = {isinstance(item, Event) for item in items}
     noun = "item" if len(kinds) > 1 else "event" if True in kinds else "commit"
-    return Verdict(says, len(items), noun, tuple(broken), error=error, trace=trace)
+    return Verdict(claim, len(items), noun, tuple(broken), error=error, trace=trace)
 
 
 def _items(what: Any) -> tuple[list[Commit | Event], list[Any]]:

@@ -15,7 +15,7 @@ from happen_nb._api.embedding import Embedding, diagnose_by
 from happen_nb._api.node import Node
 from happen_nb._api.space import Space
 from happen_nb._display.reprs_state import spaces_page
-from happen_nb._journal.credentials import Credentials
+from happen_nb._journal.auth import Credentials
 from happen_nb._journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name

@@ -41,7 +41,7 @@ class Embedding:
         self._note()
 
     def _moved(self, url: str) -> None:
-        bridge().soon(self._session.connection.moved, url)
+        bridge().soon(self._session.connection.move_to, url)
 
     def _seen(self) -> Seen | None:
         if self._server.store is None:

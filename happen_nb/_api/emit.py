@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 from happen_nb._api.events import Event
 from happen_nb._api.reply import Reply
 from happen_nb._model import arguments
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
-from happen_nb._model.values import dumps, freeze
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, emitting
 from happen_nb._runtime.io import evaluating, on_io, wait_for, wait_in_loop
 from happen_nb._runtime.output import causing
 from happen_nb._runtime.replies import Request
-from happen_nb._runtime.session import BODY_ROOM
+from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Sender:
             origin.correlation,
             origin.path,
             _moment(occurred),
-            nonce=None if id is None else session.new_id(),
+            publish_id=None if id is None else session.new_id(),
             omitted=origin.omitted,
         )
 
@@ -210,7 +210,7 @@ class Sender:
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
                 "another one: what a transform emits leaves with its commit; do it after the set"
             )
-        for earlier in evaluation.emitted if record.keyed else ():
+        for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
                 emitting.same(record, earlier.record)
                 return cast("Emission", earlier)
@@ -229,7 +229,7 @@ class Sender:
             stored = await on_io(emitting.publish(session, record, deadline))
         finally:
             session.dispatch.emitted.pop(record.id, None)
-        event = Event(stored, space, repeated=stored.nonce != record.nonce)
+        event = Event(stored, space, repeated=stored.publish_id != record.publish_id)
         space._receipts.made(event)
         return event
 
@@ -321,8 +321,8 @@ def _moment(occurred: Any) -> str | None:
 
 def _check_size(record: EventRecord, limit: int) -> None:
     size = len(dumps(record.payload))
-    if size > limit - BODY_ROOM:
+    if size > limit - HEADER_RESERVE_BYTES:
         raise TooLargeError(
             f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server takes '
-            f"{limit - BODY_ROOM:,}; store it elsewhere and send its name, or split it"
+            f"{limit - HEADER_RESERVE_BYTES:,}; store it elsewhere and send its name, or split it"
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
     from happen_nb._api.trace import Trace
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
 
 
 class Event(Displayable):

@@ -13,7 +13,7 @@ from happen_nb._api.base import Displayable
 from happen_nb._api.history import Commit, frame, times
 from happen_nb._api.retrying import HandledAgainError, Retried, refuse_retry
 from happen_nb._display.reprs_failures import failure_page, failures_page
-from happen_nb._model.texts import shortened_text, text_of
+from happen_nb._model.quoting import error_text, truncate
 from happen_nb._runtime import ending, output
 from happen_nb._runtime.cells import shell
 from happen_nb._runtime.tracebacks import Trouble
@@ -88,8 +88,8 @@ class Failure(Displayable):
         """Return the user's own frame and the exception, as they are shown below a cell."""
         who = f'node "{self.node}": ' if self.doing.startswith("handling") else ""
         frames = "".join(map(_line, self._trouble.place))
-        said = shortened_text(self._trouble.said, _BRIEF)
-        notes = shortened_text(self._trouble.notes, _BRIEF)
+        said = truncate(self._trouble.said, _BRIEF)
+        notes = truncate(self._trouble.notes, _BRIEF)
         return f"{who}{self.handler}, {self.doing}, failed:\n{frames}{said}\n{notes}"
 
     def retry(self) -> None:
@@ -254,7 +254,7 @@ class Failures(Displayable, Sequence[Failure]):
             "time": times(_of(each, "time") for each in failures),
             "id": [None if isinstance(each.event, Commit) else _of(each, "id") for each in failures],
             "exception": [type(each.exception).__name__ for each in failures],
-            "message": [text_of(each.exception) for each in failures],
+            "message": [error_text(each.exception) for each in failures],
             "attempts": [each.attempts for each in failures],
         }
         return frame(pd.RangeIndex(len(failures)), data)
@@ -282,5 +282,5 @@ def _line(frame: traceback.FrameSummary) -> str:
     here = shell()
     cell = here.compile.format_code_name(frame.filename) if here is not None else None
     place = " ".join(cell) if cell else f'File "{frame.filename}"'
-    line = shortened_text(frame.line or "", _LINE)
+    line = truncate(frame.line or "", _LINE)
     return f"  {place}, line {frame.lineno}, in {frame.name}\n" + (f"    {line}\n" if line else "")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._api.views import Views
-    from happen_nb._model.commits import EventRecord, OwnerRecord
+    from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.attempts import Attempt
     from happen_nb._runtime.tracebacks import Trouble
 

@@ -11,7 +11,7 @@ from happen_nb._api.handlers import Handlers, Owner, make_registration, register
 from happen_nb._api.state import State
 from happen_nb._api.views import unknown_node
 from happen_nb._display.reprs_state import node_page, nodes_page
-from happen_nb._model.functions import equal, is_namesake
+from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
@@ -284,7 +284,7 @@ def _wanted(
         return lambda each: each.pattern.predicate is None and each.pattern.text == wanted
 
     def is_same(each: Registration) -> bool:
-        return equal(each.handler, wanted) or equal(each.pattern.predicate, wanted)
+        return safely_equal(each.handler, wanted) or safely_equal(each.pattern.predicate, wanted)
 
     if any(map(is_same, registered)):
         return is_same

@@ -16,12 +16,20 @@ from happen_nb._api.moment import Moment, records_at
 from happen_nb._api.retrying import HandledAgainError, refuse_retry
 from happen_nb._api.trace import Trace
 from happen_nb._api.unhandled import Unhandled
-from happen_nb._journal import eventlog, history, order
+from happen_nb._journal.slice import (
+    commits_before,
+    find_events,
+    newest_headers,
+    position_at_time,
+    read_entries,
+    read_events,
+    read_handled,
+)
 from happen_nb._model import arguments
-from happen_nb._model.commits import CommitRecord
-from happen_nb._model.moments import to_utc
+from happen_nb._model.arguments import to_utc
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.following import Effects, Stored
 from happen_nb._runtime.io import on_io, refuse_on_handlers, wait_for, wait_in_loop
@@ -31,9 +39,9 @@ from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, Unkn
 
 if TYPE_CHECKING:
     from happen_nb._api.facts import Facts
-    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.causality import TraceNode
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.dispatch import Dispatch
     from happen_nb._runtime.session import Session
 
@@ -194,10 +202,10 @@ class Readings:
         session = self._session
         after = await position_after(session, since)
         if pattern.predicate is None:
-            reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit)
+            reading = read_events(session.stream, pattern.matches, since=after, limit=limit)
             records: list[EventRecord] = await on_io(reading)
             return records
-        records = await on_io(eventlog.events(session.stream, lambda _: True, since=after))
+        records = await on_io(read_events(session.stream, lambda _: True, since=after))
         found = _matching(pattern, records)
         return found if limit is None else found[max(0, len(found) - limit) :]
 
@@ -243,9 +251,9 @@ class Readings:
         limit = None if limit is None else arguments.count(limit, "journal: limit")
         stream = self._session.stream
         after = await position_after(self._session, since)
-        entries = await on_io(order.everything(stream, since=after, limit=limit))
+        entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
-        newest = await on_io(history.before_each(stream, commits))
+        newest = await on_io(commits_before(stream, commits))
         items: list[Commit | Event] = []
         for entry in entries:
             if isinstance(entry, CommitRecord):
@@ -359,8 +367,8 @@ class Readings:
             return ()
         session = self._session
         await on_io(session.dispatch.flush())
-        records = await on_io(eventlog.handled(session.stream, since=event._record.sequence))
-        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.took))
+        records = await on_io(read_handled(session.stream, since=event._record.sequence))
+        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.accepted))
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
@@ -391,10 +399,10 @@ async def newest_events(
 ) -> list[EventRecord]:
     """Read the newest events of a pattern, as far as their headers say."""
     if pattern.predicate is None:
-        reading = eventlog.heads(session.stream, pattern.matches, since=since, limit=limit)
+        reading = newest_headers(session.stream, pattern.matches, since=since, limit=limit)
         records: list[EventRecord] = await on_io(reading)
         return records
-    reading = eventlog.heads(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
+    reading = newest_headers(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
     return _matching(pattern, await on_io(reading))[-limit:]
 
 
@@ -441,7 +449,7 @@ async def position_of(session: Session, when: Any) -> int:
     if isinstance(when, Event):
         return _stored_position(when)[0]  # the commit that it rides on comes before it
     if arguments.is_moment(when):
-        return await history.position_at(session.stream, arguments.moment(when, "at"))
+        return await position_at_time(session.stream, arguments.moment(when, "at"))
     raise TypeError(
         f"at: {quote(when)} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
     )
@@ -469,7 +477,7 @@ async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list
     if not ids:
         return [None] * len(records)
     newest = max(record.sequence for record in records)
-    found = await on_io(eventlog.by_id(session.stream, ids, before=newest))
+    found = await on_io(find_events(session.stream, ids, before=newest))
     return [_occurred(record, found) for record in records]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb._api.base import Displayable
 from happen_nb._display.reprs_events import receipt_page
-from happen_nb._model.nearness import near_miss
+from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.activity import Snapshot
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.following import Effects
@@ -24,8 +24,8 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 if TYPE_CHECKING:
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.causality import TraceNode
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
 
@@ -67,7 +67,7 @@ class Caused:
     def add_commit(self, applied: Applied) -> None:
         """One that it made."""
         self.changed += 1
-        self._add(applied.record.mark, self.commits, applied)
+        self._add(applied.record.causal_id, self.commits, applied)
 
     def _add(self, id: str, to: list[T], item: T) -> None:
         self.ids.add(id)
@@ -224,7 +224,7 @@ async def _grown(session: Session, caused: Caused, timeout: float | None) -> lis
 def _unhandled(tree: TraceNode) -> Iterator[str]:
     """The types of the events that no handler took."""
     for node in tree:
-        if node.event is not None and not any(record.took for record in node.handled):
+        if node.event is not None and not any(record.accepted for record in node.handled):
             yield node.event.type
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from happen_nb._api.base import Displayable
 from happen_nb._display.reprs_failures import retried_page
-from happen_nb._model.texts import said_by
+from happen_nb._model.quoting import error_summary
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handlers
 from happen_nb._runtime.tracebacks import release
@@ -52,7 +52,7 @@ class Retried(Displayable):
             if error is None:
                 self.succeeded += 1
             else:
-                text = said_by(error, _TEXT)
+                text = error_summary(error, _TEXT)
                 counts[text] = counts.get(text, 0) + 1
                 release(error)
         self.failed = sum(counts.values())

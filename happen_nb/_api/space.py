@@ -23,10 +23,10 @@ from happen_nb._api.replay import Replaying
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
 from happen_nb._display.reprs_state import space_page
-from happen_nb._journal import eventlog
+from happen_nb._journal.slice import newest_headers
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
-from happen_nb._model.values import freeze_initial
+from happen_nb._model.freeze import freeze_initial
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
 from happen_nb._runtime.tracebacks import fresh
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from happen_nb._api.watch import Watch
-    from happen_nb._model.commits import CommitRecord
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.activity import Token
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
@@ -382,7 +382,7 @@ class Space(Displayable, Sender, Pictures, Replaying):
         """Whether no node has, or had, a state, and no event is stored."""
         if not self._session.replica.empty():
             return False
-        return not await on_io(eventlog.heads(self._session.stream, lambda _: True, limit=1))
+        return not await on_io(newest_headers(self._session.stream, lambda _: True, limit=1))
 
     async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is not None:

@@ -13,14 +13,15 @@ from happen_nb._api.readings import occurrences, position_of
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
 from happen_nb._display.reprs_state import state_page
-from happen_nb._journal import history
+from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
-from happen_nb._model.commits import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict, equal
+from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.quoting import quote
-from happen_nb._model.transforms import Transform, evaluate, takes_second
-from happen_nb._model.values import biggest_part, dumps
+from happen_nb._model.records import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import (
     Evaluation,
@@ -30,7 +31,7 @@ from happen_nb._runtime.io import (
     wait_for,
     wait_in_loop,
 )
-from happen_nb._runtime.session import BODY_ROOM, Change
+from happen_nb._runtime.session import HEADER_RESERVE_BYTES, Change
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
     from happen_nb._widgets.live import Live
@@ -271,7 +272,7 @@ class State(Displayable):
         return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
 
     def _check_size(self, state: FrozenDict, body: bytes) -> None:
-        limit = self._space._session.connection.max_payload - BODY_ROOM
+        limit = self._space._session.connection.max_payload - HEADER_RESERVE_BYTES
         if len(body) > limit:
             path, size = biggest_part(state)
             raise TooLargeError(
@@ -281,7 +282,7 @@ class State(Displayable):
 
     def _nothing(self) -> CommitRecord:
         nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
-        nothing.known(EMPTY)
+        nothing.adopt(EMPTY)
         return nothing
 
     async def _begin(self, initial: FrozenDict) -> None:
@@ -355,9 +356,9 @@ class State(Displayable):
         limit = None if limit is None else arguments.count(limit, "history: limit")
         more = None if limit is None else limit + 1  # one more, to know what the first one changed
         stream = self._space._session.stream
-        records = await on_io(history.commits(stream, self._name, limit=more))
+        records = await on_io(read_commits(stream, self._name, limit=more))
         later = bool(records) and records[0].revision > 1
-        truncated = later and await on_io(history.oldest_revision(stream, self._name)) > 1
+        truncated = later and await on_io(oldest_revision(stream, self._name)) > 1
         return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
 
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
@@ -399,7 +400,7 @@ class State(Displayable):
         position = await on_io(position_of(session, when))
         newest = session.replica.newest(self._name)
         if newest is None or newest.sequence > position:
-            newest = await on_io(history.at_position(session.stream, self._name, position))
+            newest = await on_io(commit_at_position(session.stream, self._name, position))
         check(self._name, newest)
         return EMPTY if newest is None else newest.state
 
@@ -410,7 +411,7 @@ class State(Displayable):
         if newest is not None and newest.revision == revision:
             newest.check()
             return newest
-        return await history.at_revision(session.stream, self._name, revision)
+        return await commit_at_revision(session.stream, self._name, revision)
 
     # -- following -----------------------------------------------------------------------------------
 
@@ -501,6 +502,6 @@ def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
     """Whether `state` is what is stored; never where another client stored what cannot be read."""
     if record is None or record.deleted:
         return not state
-    if not record.readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+    if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long
         return False
     return record.body == body or equal(record.state, state)

@@ -10,7 +10,7 @@ from happen_nb._display.traces import trace_page
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.causality import TraceNode
 
 
 class Trace(Displayable):

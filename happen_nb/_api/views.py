@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable
 from happen_nb._display.reprs_state import view_page, views_page
-from happen_nb._model.commits import EMPTY, CommitRecord, Cut
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb.errors import UnknownNodeError
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from happen_nb._cli.parsing import (
     warn_of_nats_url,
 )
 from happen_nb._display.spans import byte_count, count
+from happen_nb._journal.auth import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.credentials import Credentials
-from happen_nb._journal.presence import attendance
+from happen_nb._journal.presence import list_presence
 from happen_nb._journal.stream import Stream
-from happen_nb._journal.subjects import Subjects
+from happen_nb._journal.wire import Subjects
 from happen_nb._server import NatsServer, join
 from happen_nb._server.removal import is_store, remove_store
 from happen_nb._server.survey import size_of, spaces_on_disk
@@ -108,10 +108,10 @@ async def _drop(server: NatsServer, names: list[str]) -> None:
     """Remove spaces, unless one of them is in use: then none."""
     connection = await Connection.open((server.url,), Credentials(token=server.token), timeout=TIMEOUT)
     try:
-        for space in await attendance(connection, timeout=TIMEOUT):
+        for space in await list_presence(connection, timeout=TIMEOUT):
             if space.space in names and space.processes:
                 raise SpaceInUseError(
-                    f'the space "{space.space}" is in use by {space.people}; close it there first; '
+                    f'the space "{space.space}" is in use by {space.description}; close it there first; '
                     "nothing was removed"
                 )
         for name in names:

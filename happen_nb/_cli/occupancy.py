@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from happen_nb._journal.auth import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.credentials import Credentials
-from happen_nb._journal.presence import Attendance, attendance
+from happen_nb._journal.presence import SpacePresence, list_presence
 from happen_nb._server.supervision import lock
 from happen_nb._server.supervision.belongings import FOREGROUND
 from happen_nb._server.supervision.hints import in_use_elsewhere
@@ -25,7 +25,7 @@ PATIENCE = GRACE + 3.0
 _LOOK = 0.05
 
 
-def attendance_at(servers: tuple[str, ...], credentials: Credentials) -> list[Attendance]:
+def attendance_at(servers: tuple[str, ...], credentials: Credentials) -> list[SpacePresence]:
     """The spaces of a server, and who is connected to each.
 
     Raises
@@ -36,24 +36,24 @@ def attendance_at(servers: tuple[str, ...], credentials: Credentials) -> list[At
     return asyncio.run(_attendance_at(servers, credentials))
 
 
-async def _attendance_at(servers: tuple[str, ...], credentials: Credentials) -> list[Attendance]:
+async def _attendance_at(servers: tuple[str, ...], credentials: Credentials) -> list[SpacePresence]:
     connection = await Connection.open(servers, credentials, timeout=TIMEOUT)
     try:
-        return await attendance(connection, timeout=TIMEOUT)
+        return await list_presence(connection, timeout=TIMEOUT)
     finally:
         await connection.close()
 
 
-def attendance_of(found: Survey) -> list[Attendance]:
+def attendance_of(found: Survey) -> list[SpacePresence]:
     """The same for the server of a store; nobody where none answers."""
     if found.state != "serving":
         return []
     return attendance_at((found.url,), Credentials(token=found.hints.token))
 
 
-def people(attended: list[Attendance]) -> str:
+def people(attended: list[SpacePresence]) -> str:
     """Who is in which space, for a person; empty if nobody is anywhere."""
-    return "; ".join(f'{one.people} (space "{one.space}")' for one in attended if one.processes)
+    return "; ".join(f'{one.description} (space "{one.space}")' for one in attended if one.processes)
 
 
 def occupied(store: Path) -> tuple[Survey, str]:

@@ -25,9 +25,9 @@ from happen_nb._display.page import (
 )
 from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, function, iso, name, one_line
 from happen_nb._display.traces import MAX_TRACE_LINES, outline
-from happen_nb._display.user_text import error_text
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.value_tree import Budget, fits, is_container, summary, tree
-from happen_nb._model.nearness import near_miss
+from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:
     from happen_nb._api.events import Event, Events
@@ -265,7 +265,7 @@ def replay_page(replay: Replay, _: Budget) -> Page:
 
 def _brief_error(error: BaseException) -> str:
     # The first line only: an error that came from another process carries its traceback below it.
-    return one_line(error_text(error).partition("\n")[0], _ERROR_CHARACTERS)
+    return one_line(describe_error(error).partition("\n")[0], _ERROR_CHARACTERS)
 
 
 def _progress(progress: Any) -> list[Line]:

@@ -19,7 +19,7 @@ from happen_nb._display.page import (
 )
 from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, weight
 from happen_nb._display.traces import trace_page
-from happen_nb._display.user_text import error_text
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.value_tree import Budget
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def failure_page(failure: Failure, budget: Budget) -> Page:
     type = _event_type(failure)
     handler: Line = (Span(function(failure.handler), "plain"),)
     parts = (handler, *((type,) if type else ()), part(count(failure.attempts, "attempt")))
-    error = Note((Span(one_line(error_text(failure.exception), _MESSAGE_CHARACTERS), "err"),))
+    error = Note((Span(one_line(describe_error(failure.exception), _MESSAGE_CHARACTERS), "err"),))
     code = _traceback(failure, budget)
     return Page(Heading("Failure in", name(failure.node), parts), (error, code) if code else (error,))
 
@@ -86,7 +86,7 @@ def retried_page(retried: Retried, _: Budget) -> Page:
 
 
 def _failure_row(failure: Failure, budget: Budget) -> tuple[Cell, ...]:
-    error = one_line(error_text(failure.exception), _TABLE_ERROR_COLUMNS)
+    error = one_line(describe_error(failure.exception), _TABLE_ERROR_COLUMNS)
     return (
         Cell((Span(name(failure.node), "name"),)),
         Cell((Span(function(failure.handler), "plain"),)),
@@ -104,7 +104,7 @@ def _event_type(failure: Failure) -> Line:
 
 def _traceback(failure: Failure, budget: Budget) -> Code | None:
     """Return the last lines without the message, which is shown above; None if the budget is spent."""
-    message = error_text(failure.exception)
+    message = describe_error(failure.exception)
     text = failure.traceback[-_TRACEBACK_LINES * 1000 :].rstrip()
     if text.endswith(message):
         text = text[: -len(message)].rpartition("\n")[0]
@@ -128,11 +128,11 @@ def verdict_page(verdict: Verdict, budget: Budget) -> Page:
     """Show if a rule holds; if not, the first record that breaks it, with its trace."""
     kind, line, blocks = "…", part("nothing to look at yet: run the cells above"), tuple[Block, ...]()
     if verdict.ok:
-        kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.seen, verdict.noun)}"))
+        kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
     elif verdict.broken:
-        broken = f" by {len(verdict.broken):,} of {count(verdict.seen, verdict.noun)}"
+        broken = f" by {len(verdict.broken):,} of {count(verdict.checked, verdict.noun)}"
         kind, line, blocks = "✗", (Span("broken", "err"), Span(broken)), tuple(_breaking(verdict, budget))
-    return Page(Heading(kind, one_line(verdict.says, _RULE_CHARACTERS), (line,)), blocks)
+    return Page(Heading(kind, one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
 
 
 def _breaking(verdict: Verdict, budget: Budget) -> Iterator[Block]:

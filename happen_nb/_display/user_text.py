@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from happen_nb._model.texts import encodable
+from happen_nb._model.quoting import escape_surrogates
 
 TEXT_TIMEOUT_SECONDS: Final = 1.0
 """How long a display waits for a method of the user."""
@@ -47,11 +47,11 @@ def bounded_text(value: object, form: Callable[[object], str] = str, *, what: st
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
 
 
-def error_text(exception: BaseException | str) -> str:
+def describe_error(exception: BaseException | str) -> str:
     """Return the class of an exception and its message; a text as it is."""
     if issubclass(type(exception), str):  # isinstance() reads __class__, which may raise
         return str(exception)
-    text, kind = encodable(bounded_text(exception, what="message")), type(exception).__name__
+    text, kind = escape_surrogates(bounded_text(exception, what="message")), type(exception).__name__
     return f"{kind}: {text}" if text else kind
 
 

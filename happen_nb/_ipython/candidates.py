@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal import eventlog
-from happen_nb._model.commits import EventRecord
+from happen_nb._journal.slice import read_window
 from happen_nb._model.paths import lookup
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime.io import bridge
 from happen_nb.errors import HappenError
 
@@ -123,7 +123,7 @@ class SeenTypes:
         try:
             info = await session.stream.info()
             start = max(info.first, info.last - LATELY + 1)
-            entries = await eventlog.entries(session.stream, start, info.last)
+            entries = await read_window(session.stream, start, info.last)
         except HappenError as error:
             log.debug("the event types of the journal: %s", error)
             return

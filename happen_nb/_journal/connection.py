@@ -20,9 +20,15 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
-from happen_nb._journal.answers import ask_again, explain, is_refusal, is_unavailable
-from happen_nb._journal.client import SLOWEST_LINK, NatsClient
-from happen_nb._journal.credentials import Credentials, check_address, check_tls, shown
+from happen_nb._journal.auth import Credentials, check_address, check_tls, redact_url
+from happen_nb._journal.client import (
+    SLOWEST_LINK,
+    NatsClient,
+    ask_again,
+    explain,
+    is_refusal,
+    is_unavailable,
+)
 from happen_nb._journal.wire import Message
 from happen_nb.errors import (
     ClosedError,
@@ -41,8 +47,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("happen_nb")
 
-Answer = Msg
-"""A message as a subscription or a call brings it."""
+CoreMessage = Msg
+"""A message as a subscription or a request delivers it; it is not stored."""
 
 OLDEST_SERVER = (2, 12)
 """The first nats-server with atomic batches and a time to live per message."""
@@ -203,7 +209,7 @@ class Connection:
     @property
     def where(self) -> str:
         """The addresses, for a person: without secrets."""
-        return ", ".join(shown(url) for url in self.servers)
+        return ", ".join(redact_url(url) for url in self.servers)
 
     @property
     def connected(self) -> bool:
@@ -248,7 +254,9 @@ class Connection:
         """Call `callback` each time the connection is back."""
         self._reconnected.append(callback)
 
-    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None]]) -> Subscription:
+    async def subscribe(
+        self, subject: str, callback: Callable[[CoreMessage], Awaitable[None]]
+    ) -> Subscription:
         """Follow a subject without any limit of what may wait; it is subscribed again on reconnects."""
         try:
             return await self._client.subscribe(
@@ -264,7 +272,7 @@ class Connection:
         except (nats.errors.Error, OSError) as error:
             log.debug("unsubscribe: %s", error)
 
-    async def publish(
+    async def send(
         self, subject: str, body: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """Send a message that nobody stores; nothing happens while the connection is away."""
@@ -290,7 +298,7 @@ class Connection:
         """A subject for answers, of this connection alone."""
         return f"_INBOX.{secrets.token_hex(11)}"
 
-    def moved(self, url: str) -> None:
+    def move_to(self, url: str) -> None:
         """The server is to be found at another address from now on."""
         if url not in self.servers:
             self.servers = [url]
@@ -367,11 +375,11 @@ class Connection:
                 task.cancel()
 
     def _let_go(self, call: _Call) -> None:
-        """Nobody waits for the answer any more, but it may be stored: `settled` waits until that is known."""
+        """Keep an abandoned call, so that `wait_abandoned` can still wait for its outcome."""
         self._orphans[call.token] = self._loop.create_future()
         self._loop.call_at(call.deadline, self._orphans.pop, call.token, None)
 
-    async def settled(self, timeout: float) -> None:
+    async def wait_abandoned(self, timeout: float) -> None:
         """Wait for the answers to interrupted calls, so that what follows sees what they did."""
         if self._orphans:
             await asyncio.wait(self._orphans.values(), timeout=timeout)
@@ -492,7 +500,7 @@ class Connection:
         """Why a call may have no answer, as far as it is known."""
         return self.diagnose() if self.diagnose is not None else None
 
-    async def _answered(self, answer: Msg) -> None:
+    async def _answered(self, answer: CoreMessage) -> None:
         token = answer.subject[len(self._inbox) :]
         if (orphan := self._orphans.pop(token, None)) is not None:
             orphan.set_result(None)

@@ -26,27 +26,26 @@ import json
 import re
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import orjson
 
 from happen_nb._journal import fields
-from happen_nb._journal.handlings import HANDLED_BYTES, Handled, encode_handlings
-from happen_nb._model.commits import (
+from happen_nb._model.freeze import dumps, freeze, loads
+from happen_nb._model.patterns import check_type, is_pattern
+from happen_nb._model.records import (
     NO_ORIGIN,
     CommitRecord,
     EventRecord,
+    HandledRecord,
     Origin,
     OwnerRecord,
 )
-from happen_nb._model.patterns import check_type, is_pattern
-from happen_nb._model.values import dumps, freeze, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from happen_nb._journal.subjects import Subjects
-    from happen_nb._model.commits import HandledRecord
     from happen_nb._model.frozen import Frozen
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -77,16 +76,90 @@ CLEAR = "Happen-Clear"
 """The id of a clear, which tells it from another process's."""
 SYNC_SECONDS = 30
 """How long a barrier lives: longer than a server that lags needs to reach it."""
-HEADER_LIMIT = 60_000
+MAX_HEADER_BYTES = 60_000
 """Bytes of a commit's headers, events and path included; a server takes 64 kB. Beyond, it becomes a batch."""
-BODY_LIMIT = 8_000
+MAX_STATE_BYTES_WITH_EVENTS = 8_000
 """Bytes of a body beside which events still ride in the header."""
-MOST_MESSAGES = 999
+MAX_BATCH_MESSAGES = 999
 """Messages in one atomic batch; the server takes fewer than 1,000."""
-PATTERN_BYTES = 100_000
+MAX_PATTERN_BYTES = 100_000
 """Bytes of the patterns in an owner record; they only explain, so those beyond are left out."""
-BODY_ROOM = 4096
+HEADER_RESERVE_BYTES = 4096
 """Bytes of a message that are left for its headers."""
+
+
+MAX_HANDLINGS: Final = 500
+"""Handlings in one message."""
+MAX_HANDLED_BYTES: Final = 500_000
+"""Bytes of handlings in one message."""
+LONGEST_NAME: Final = 500
+"""Characters of a handler's name in the journal."""
+OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))
+
+_LAST: Final = (None, None, None, None, 0.0, None, 1)  # where a writer left out the last members
+_NUMBERS: Final = (float, int)  # no bool
+_LONGEST_DURATION: Final = 1e9  # seconds
+
+
+class Subjects:
+    """The subjects and names of one space.
+
+    Examples
+    --------
+    >>> Subjects("shop").state("orders")
+    '$KV.happen_shop.orders'
+    """
+
+    def __init__(self, space: str) -> None:
+        self.space = space
+        self.bucket = f"happen_{space}"
+        self.stream = f"KV_happen_{space}"
+        self.state_prefix = f"$KV.{self.bucket}."
+        self.states = f"{self.state_prefix}>"
+        self.rest_prefix = f"happen.{space}."
+        self.all = [self.states, f"{self.rest_prefix}>"]
+        self.event_prefix = f"{self.rest_prefix}event."
+        self.events = f"{self.event_prefix}>"
+        self.owner_prefix = f"{self.rest_prefix}owner."
+        self.owners = f"{self.owner_prefix}*"
+        self.handled_prefix = f"{self.rest_prefix}handled."
+        self.handled = f"{self.handled_prefix}*"
+        self.clear = f"{self.rest_prefix}clear"
+        self.sync = f"{self.rest_prefix}sync"
+        self.guard = f"{self.rest_prefix}guard"
+        self.who = f"_happen.{space}.who"
+        self.live_prefix = f"_happen.{space}.live."
+        self.reply_prefix = f"_happen.{space}.reply."
+
+    def state(self, node: str) -> str:
+        """The key of a node's state."""
+        return self.state_prefix + node
+
+    def event(self, event: EventRecord) -> str:
+        """The subject of its own that an event is stored on."""
+        if event.has_caller_id:
+            return self.keyed_event(event.id)
+        return f"{self.event_prefix}{event.sender}.{event.id}.{quote_type(event.type)}"
+
+    def keyed_event(self, id: str) -> str:
+        """The subject of the event whose id a caller chose."""
+        return f"{self.event_prefix}~.{id}"
+
+
+def quote_type(type: str) -> str:
+    """An event type as one subject token.
+
+    Examples
+    --------
+    >>> quote_type("order.paid")
+    'order%2Epaid'
+    """
+    return quote(type, safe="").replace(".", "%2E").replace("*", "%2A").replace("~", "%7E")
+
+
+def space_of(stream: str) -> str | None:
+    """The space that a stream belongs to, None if it is no space's."""
+    return stream.removeprefix("KV_happen_") if stream.startswith("KV_happen_") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +179,23 @@ class Message:
     def size(self) -> int:
         """Bytes, as the server counts them."""
         return len(self.body) + self.header_size
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What a process handled; its body is decoded on demand."""
+
+    sequence: int
+    by: str
+    body: bytes
+
+    def records(self) -> list[HandledRecord]:
+        """Return the handlings in it, without those that another client wrote and nobody can read."""
+        try:
+            items = fields.array(fields.read_json(self.body))
+        except fields.UNREADABLE:
+            return []
+        return [record for item in items if (record := _decode_handling(item, self.by)) is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +251,12 @@ def encode_commit(
 
 
 def with_events(
-    subjects: Subjects, commit: Message, events: Iterable[EventRecord], *, ttl: int, most: int = MOST_MESSAGES
+    subjects: Subjects,
+    commit: Message,
+    events: Iterable[EventRecord],
+    *,
+    ttl: int,
+    most: int = MAX_BATCH_MESSAGES,
 ) -> list[Message]:
     """The messages of a commit that emits: one if the events fit in its header, else a batch.
 
@@ -170,7 +265,7 @@ def with_events(
     """
     events = list(events)
     riding: list[str] = []
-    if len(commit.body) <= BODY_LIMIT and not any(event.keyed for event in events):
+    if len(commit.body) <= MAX_STATE_BYTES_WITH_EVENTS and not any(event.has_caller_id for event in events):
         riding = _fitting(commit, events)
     if len(riding) < len(events):
         riding = _fitting(commit, events) if 1 + len(events) > most else []
@@ -182,10 +277,10 @@ def with_events(
 
 def _fitting(commit: Message, events: Iterable[EventRecord]) -> list[str]:
     """The first events as JSON, as many as may ride in the header of their commit."""
-    room = HEADER_LIMIT - commit.header_size - len(EVENTS) - len(": []\r\n")
+    room = MAX_HEADER_BYTES - commit.header_size - len(EVENTS) - len(": []\r\n")
     found: list[str] = []
     for event in events:
-        if event.keyed:
+        if event.has_caller_id:
             break
         text = _ascii(_event_fields(event))
         room -= len(text) + 1
@@ -211,9 +306,11 @@ def _ascii(value: Any) -> str:
 
 def _event_fields(event: EventRecord) -> dict[str, Any]:
     about: dict[str, Any] = {"id": event.id, "type": event.type, "sender": event.sender}
-    for name in ("target", "cause", "correlation", "occurred", "nonce"):
+    for name in ("target", "cause", "correlation", "occurred"):
         if (value := getattr(event, name)) is not None:
             about[name] = value
+    if event.publish_id is not None:
+        about["nonce"] = event.publish_id
     if event.path:
         about["path"] = event.path
     if event.omitted:
@@ -272,7 +369,7 @@ def _owner_fields(owner: OwnerRecord, *, patterns: bool = True) -> dict[str, Any
     return {
         "node": owner.node,
         "incarnation": owner.incarnation,
-        "patterns": _first(owner.patterns, PATTERN_BYTES) if patterns else [],
+        "patterns": _first(owner.patterns, MAX_PATTERN_BYTES) if patterns else [],
         "pid": owner.pid,
         "host": owner.host,
         "since": owner.since,
@@ -287,7 +384,7 @@ def _first(texts: Iterable[str], size: int) -> list[str]:
 
 
 def encode_handled(
-    subjects: Subjects, records: Iterable[HandledRecord], *, by: str, ttl: int, limit: int = HANDLED_BYTES
+    subjects: Subjects, records: Iterable[HandledRecord], *, by: str, ttl: int, limit: int = MAX_HANDLED_BYTES
 ) -> list[tuple[Message, int]]:
     """What a process handled, in messages of no more than `limit` bytes, each with the number of its records.
 
@@ -295,6 +392,33 @@ def encode_handled(
     """
     subject, headers = subjects.handled_prefix + by, {TTL: str(ttl)}
     return [(Message(subject, body, headers), number) for body, number in encode_handlings(records, limit)]
+
+
+def encode_handlings(records: Iterable[HandledRecord], limit: int) -> Iterator[tuple[bytes, int]]:
+    """Bodies of no more than `limit` bytes, each with the number of its records."""
+    items: list[str] = []
+    size = 0
+    for record in records:
+        text = _encode_handling(record, limit)
+        if items and (size + len(text) > limit or len(items) == MAX_HANDLINGS):
+            yield f"[{','.join(items)}]".encode(), len(items)
+            items, size = [], 0
+        items.append(text)
+        size += len(text) + 1
+    if items:
+        yield f"[{','.join(items)}]".encode(), len(items)
+
+
+def _encode_handling(r: HandledRecord, limit: int) -> str:
+    """One handling as JSON; the text of its error is halved until it fits."""
+    error = r.error
+    while True:
+        name = r.handler[:LONGEST_NAME]
+        item = [r.event, r.node, name, r.outcome, round(r.duration, 6), error, r.attempts]
+        text = json.dumps(item, separators=(",", ":"))
+        if len(text) <= limit or not error:
+            return text
+        error = error[: len(error) // 2]
 
 
 def encode_clear(
@@ -313,7 +437,7 @@ def encode_clear(
     return Message(subjects.clear, body, {ROLLUP: "all", EXPECTED: str(expected), CLEAR: id})
 
 
-def encode_sync(subjects: Subjects) -> Message:
+def encode_barrier(subjects: Subjects) -> Message:
     """The barrier of a fresh or complete reading; it replaces the one before, whose reader takes this."""
     return Message(subjects.sync, b"", {TTL: str(SYNC_SECONDS), ROLLUP: "sub"})
 
@@ -488,3 +612,20 @@ def _decode_event(
         time=time,
         body=dumps(payload) if body is None else body,
     )
+
+
+def _decode_handling(item: Any, by: str) -> HandledRecord | None:
+    """One handling; None if another client wrote what is none. More members than these may follow."""
+    if type(item) is not list:
+        return None
+    whole = item if len(item) == len(_LAST) else [*item[: len(_LAST)], *_LAST[len(item) :]]
+    event, node, handler, outcome, duration, error, attempts = whole
+    if not (type(event) is type(node) is type(handler) is type(outcome) is str):
+        return None
+    if not (type(duration) in _NUMBERS and type(attempts) is int and (error is None or type(error) is str)):
+        return None
+    if not (0 <= duration < _LONGEST_DURATION and 0 < attempts <= fields.LARGEST and outcome in OUTCOMES):
+        return None
+    if not (fields.is_name(node) and fields.is_label(handler)):
+        return None
+    return HandledRecord(event, node, handler, outcome, duration, error, attempts, by)

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._model.transforms import takes_second
+from happen_nb._model.functions import takes_second
 from happen_nb._runtime import causes, ending
 from happen_nb._runtime.io import bridge
 from happen_nb._runtime.runs import Run, on_loop

@@ -16,14 +16,14 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from happen_nb._model.commits import NO_ORIGIN, Origin
+from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.cells import shell
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
-    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.records import CommitRecord, EventRecord
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,7 +129,7 @@ def of_event(event: EventRecord, node: str, handler: str) -> Scope:
 def of_commit(record: CommitRecord, callback: str) -> Scope:
     """Make the scope in which a callback is called with a commit: its path is one longer."""
     cause = record.origin
-    mark = record.mark
+    mark = record.causal_id
     origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
     return Scope(record.node, f'{callback}, watching "{record.node}"', origin)
 

@@ -8,8 +8,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal import append, wire
-from happen_nb._journal.handlings import HANDLED_BYTES, MOST_HANDLINGS
+from happen_nb._journal import wire
+from happen_nb._journal.publish import store_messages
+from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS
 from happen_nb._runtime import causes, ending, output
 from happen_nb._runtime.activity import Activity
 from happen_nb._runtime.attempts import CLOSED, DELETED, UNREGISTERED
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Iterable
 
-    from happen_nb._model.commits import EventRecord, HandledRecord, OwnerRecord
+    from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
     from happen_nb._runtime.handling import Host
     from happen_nb._runtime.replaying import Line
     from happen_nb._runtime.replies import Request
@@ -292,7 +293,7 @@ class Dispatch:
         async with self._flushing:
             left = len(self._done)
             while left > 0:
-                number = min(left, MOST_HANDLINGS)  # and no more: threads may append between the slices
+                number = min(left, MAX_HANDLINGS)  # and no more: threads may append between the slices
                 records, self._done[:number] = self._done[:number], []
                 left -= number
                 if not await self._store_handled(records):
@@ -301,13 +302,13 @@ class Dispatch:
     async def _store_handled(self, records: list[HandledRecord]) -> bool:
         """Store handlings in messages that the server takes; False if it cannot be reached."""
         session = self.session
-        limit = min(HANDLED_BYTES, session.connection.max_payload - wire.BODY_ROOM)
+        limit = min(MAX_HANDLED_BYTES, session.connection.max_payload - wire.HEADER_RESERVE_BYTES)
         messages = wire.encode_handled(
             session.subjects, records, by=session.incarnation, ttl=session.info.event_ttl, limit=limit
         )
         for message, number in messages:
             try:
-                sequence = await append.store(
+                sequence = await store_messages(
                     session.connection, [message], timeout=session.timeout, what="what was handled"
                 )
             except (NotStoredError, OutcomeUnknownError):

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal.wire import Clear
-from happen_nb._model.commits import CommitRecord, EventRecord, OwnerRecord
+from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._runtime.io import within
 from happen_nb._runtime.tracebacks import fresh
 

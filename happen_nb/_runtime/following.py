@@ -6,16 +6,16 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from happen_nb._journal import eventlog, history
-from happen_nb._model.commits import EventRecord
-from happen_nb._model.trace import TraceNode, build
+from happen_nb._journal.slice import commits_before, read_commits, read_events, read_handled
+from happen_nb._model.causality import TraceNode, build
+from happen_nb._model.records import EventRecord
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from happen_nb._model.commits import HandledRecord, Origin
-    from happen_nb._model.trace import Change
+    from happen_nb._model.causality import CommitPair
+    from happen_nb._model.records import HandledRecord, Origin
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
 
@@ -62,14 +62,14 @@ class Effects:
     """
 
     def __init__(
-        self, session: Session, roots: Sequence[EventRecord], commits: Sequence[Change] = ()
+        self, session: Session, roots: Sequence[EventRecord], commits: Sequence[CommitPair] = ()
     ) -> None:
         self._session = session
         self._roots = roots
         self._changes = commits
-        self._ids = {root.id for root in roots} | {record.mark for record, _ in commits}
+        self._ids = {root.id for root in roots} | {record.causal_id for record, _ in commits}
         self._events: dict[str, EventRecord] = {root.id: root for root in roots}
-        self._commits: dict[int, Change] = {}
+        self._commits: dict[int, CommitPair] = {}
         self._stops = [session.feed.listen(self._event_came), session.replica.listen(self._commit_came)]
 
     def _event_came(self, event: EventRecord) -> None:
@@ -93,7 +93,7 @@ class Effects:
                 await self._session.dispatch.flush()
             else:
                 await self._wait(time.monotonic() + timeout, timeout)
-            handled = await eventlog.handled(self._session.stream, since=start)
+            handled = await read_handled(self._session.stream, since=start)
         finally:
             for stop in self._stops:
                 stop()
@@ -104,11 +104,11 @@ class Effects:
     async def _read_stored(self, start: int) -> None:
         """What was stored before this began to listen."""
         stream = self._session.stream
-        for event in await eventlog.events(stream, lambda _: True, since=(start, 0)):
+        for event in await read_events(stream, lambda _: True, since=(start, 0)):
             self._event_came(event)
-        commits = await history.commits(stream, None, since=start - 1)
+        commits = await read_commits(stream, None, since=start - 1)
         found = [each for each in commits if self._follows(each.origin.path, each.origin.cause)]
-        newest = await history.before_each(stream, found)
+        newest = await commits_before(stream, found)
         for record in commits:
             if self._follows(record.origin.path, record.origin.cause):
                 self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
@@ -117,7 +117,7 @@ class Effects:
     def _grown(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
         """What was collected, each at the root that it grew from."""
         events: dict[str, list[EventRecord]] = {}
-        commits: dict[str, list[Change]] = {}
+        commits: dict[str, list[CommitPair]] = {}
         roots: dict[str, str] = {id: id for id in self._ids}
         for event in sorted(self._events.values(), key=lambda event: event.position):
             root = roots[event.id] = _root_of(event.origin, roots, event.id)
@@ -134,7 +134,7 @@ class Effects:
 
         trees = [(root.position, grow(root)) for root in self._roots]
         for record, before in self._changes:
-            stem = grow(EventRecord(record.mark, "", record.node))  # an event in the commit's place
+            stem = grow(EventRecord(record.causal_id, "", record.node))  # an event in the commit's place
             tree = TraceNode(commit=record, before=before, children=stem.children)
             trees.append(((record.sequence, -1), tree))
         return [tree for _, tree in sorted(trees, key=lambda each: each[0])]

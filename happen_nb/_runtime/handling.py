@@ -12,8 +12,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from happen_nb._model.commits import HandledRecord
-from happen_nb._model.texts import said_by
+from happen_nb._model.quoting import error_summary
+from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.attempts import CLOSED, UNREGISTERED, Attempt
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Mapping
 
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.activity import Activity
     from happen_nb._runtime.mailbox import Mailbox, Pending, Workers
     from happen_nb._runtime.registrations import Registration, Registrations
@@ -271,7 +271,7 @@ class Delivery:
             self.answer.refuse(
                 HandlerError(
                     f'the handling of "{self.event.type}" at node "{self.box.name}" broke off: '
-                    f"{said_by(broken)}",
+                    f"{error_summary(broken)}",
                     node=self.box.name,
                 )
             )
@@ -317,7 +317,7 @@ class Delivery:
     def _not_begun(self, outcome: str, error: Exception | None) -> None:
         """Record why it did not begin, so that it does not count as unhandled."""
         name = self._candidates[0].name if self._candidates else ""
-        self.record(name, outcome, None if error is None else said_by(error), 0.0, 1)
+        self.record(name, outcome, None if error is None else error_summary(error), 0.0, 1)
 
     def record(self, handler: str, outcome: str, error: str | None, seconds: float, attempts: int) -> None:
         """Keep what a handler did with it."""

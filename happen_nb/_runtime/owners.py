@@ -14,9 +14,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from happen_nb._journal import append, wire
-from happen_nb._journal.append import RefusedError
-from happen_nb._model.commits import OwnerRecord
+from happen_nb._journal import wire
+from happen_nb._journal.publish import RefusedError, store_messages
+from happen_nb._model.records import OwnerRecord
 from happen_nb.errors import HappenError, NotStoredError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Owners:
         message = wire.encode_owner(self._session.subjects, owner, expected=before.sequence if before else 0)
         what = f'the owner of node "{node}"'
         try:
-            sequence = await append.store(self._session.connection, [message], timeout=left, what=what)
+            sequence = await store_messages(self._session.connection, [message], timeout=left, what=what)
         except RefusedError as refusal:
             await self._session.reach(refusal.newest, deadline)
             if self._owners.get(node) is before:
@@ -176,7 +176,7 @@ class Owners:
     async def _thin(self, node: str) -> None:
         """Let go of old records; who was away needs those that it missed, to know what was not its own."""
         try:
-            await self._session.stream.thin(self._session.subjects.owner_prefix + node, KEPT)
+            await self._session.stream.keep_newest(self._session.subjects.owner_prefix + node, KEPT)
         except HappenError as error:
             log.debug('old owners of "%s": %s', node, error)
 

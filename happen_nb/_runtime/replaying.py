@@ -13,12 +13,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from happen_nb._journal import append, wire
-from happen_nb._journal.append import RefusedError
-from happen_nb._model.commits import EventRecord
+from happen_nb._journal import wire
+from happen_nb._journal.publish import RefusedError, store_messages
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import emitting
 from happen_nb._runtime.io import bridge
-from happen_nb._runtime.session import BODY_ROOM
+from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Line:
         session, number = self._session, self._count
         record = EventRecord(f"{self._ids}{number}", type, self._sender, payload, occurred=occurred)
         message = wire.encode_event(session.subjects, record, ttl=session.info.event_ttl)
-        limit = session.connection.max_payload - BODY_ROOM
+        limit = session.connection.max_payload - HEADER_RESERVE_BYTES
         if len(message.body) > limit:
             raise TooLargeError(
                 f"replay: row {number}: {len(message.body):,} bytes as JSON, and the server takes {limit:,}"
@@ -246,7 +246,7 @@ async def store_all(session: Session, batch: Sequence[Item], deadline: float) ->
             messages = [message for _, message in batch]
             what, left = f"replay: {len(batch):,} events", max(0.001, deadline - time.monotonic())
             try:
-                outcome = await append.store(
+                outcome = await store_messages(
                     session.connection, messages, timeout=left, what=what, future=seen.future, resend=resend
                 )
             except RefusedError:  # it was sent before: a server that was killed may have stored a part of it

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.wire import Clear
-from happen_nb._model.commits import CommitRecord, Cut, revision_after
+from happen_nb._model.records import CommitRecord, Cut, revision_after
 from happen_nb._runtime.io import within
 from happen_nb._runtime.tracebacks import fresh
 
@@ -161,7 +161,7 @@ class Replica:
         applied = Applied(record, previous)
         if record.id is not None and (expected := self._expected.get(record.id)):
             if not record.deleted:
-                record.known(expected.state)
+                record.adopt(expected.state)
             expected.applied = applied
             if not expected.future.done():
                 expected.future.set_result(applied)

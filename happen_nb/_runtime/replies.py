@@ -10,9 +10,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import exchange, fields
-from happen_nb._journal.wire import BODY_ROOM
-from happen_nb._model.texts import said_by, text_of, without_middle
-from happen_nb._model.values import dumps, freeze
+from happen_nb._journal.wire import HEADER_RESERVE_BYTES
+from happen_nb._model.freeze import dumps, freeze
+from happen_nb._model.quoting import cut_middle, error_summary, error_text
 from happen_nb._runtime.io import bridge, within
 from happen_nb.errors import (
     DeadlockError,
@@ -26,8 +26,8 @@ from happen_nb.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from happen_nb._journal.connection import Answer as Message
-    from happen_nb._model.commits import EventRecord, OwnerRecord
+    from happen_nb._journal.connection import CoreMessage as Message
+    from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.handling import Delivery
     from happen_nb._runtime.session import Session
 
@@ -105,7 +105,7 @@ class Answer:
         except PayloadError:
             raise
         except BaseException as error:  # the value's own code runs when it is looked at
-            raise PayloadError(f"{what} cannot be converted: {said_by(error)}") from error
+            raise PayloadError(f"{what} cannot be converted: {error_summary(error)}") from error
         if size > self._answers.room:
             raise PayloadError(
                 f"{what}: {size:,} bytes as JSON, and the server takes {self._answers.room:,}; "
@@ -170,7 +170,7 @@ class Answer:
         if isinstance(error, HandlerError):
             self.fail(error)
         else:
-            message = self._answers.cut(text_of(error), LONGEST_MESSAGE)
+            message = self._answers.cut(error_text(error), LONGEST_MESSAGE)
             self._end({"state": "failed", "kind": type(error).__name__, "message": message})
 
     def _end(self, outcome: dict[str, Any]) -> None:
@@ -291,15 +291,15 @@ class Answers:
     @property
     def room(self) -> int:
         """Bytes of a value that the server takes in one message."""
-        return self._session.connection.max_payload - BODY_ROOM
+        return self._session.connection.max_payload - HEADER_RESERVE_BYTES
 
     def cut(self, text: str, characters: int) -> str:
         """A text of an error that fits into a message: without its middle, where it is too long."""
         text = text.encode(errors="replace").decode()  # it may have lone surrogates
         most = min(characters, len(text))
-        while most and len(dumps(without_middle(text, most))) > self.room // TEXT_SHARE:
+        while most and len(dumps(cut_middle(text, most))) > self.room // TEXT_SHARE:
             most //= 2
-        return without_middle(text, most)
+        return cut_middle(text, most)
 
     # -- replying ------------------------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class Answers:
 
     async def _published(self, subject: str, message: dict[str, Any]) -> None:
         try:
-            await self._session.connection.publish(subject, exchange.encode(message))
+            await self._session.connection.send(subject, exchange.encode(message))
         except Exception as error:  # it is asked for again
             log.info("the reply to %s was not sent: %s: %s", subject, type(error).__name__, error)
 

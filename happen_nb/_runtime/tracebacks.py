@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from happen_nb._frames import of_user
-from happen_nb._model.texts import LONGEST, encodable, said_by, shortened_text, without_middle
+from happen_nb._model.quoting import MAX_ERROR_TEXT, cut_middle, error_summary, escape_surrogates, truncate
 from happen_nb.errors import HappenError
 
 LONGEST_TRACE: Final = 30_000
@@ -67,8 +67,8 @@ class Trouble:
 
 def _said(error: BaseException) -> str:
     if issubclass(type(error), HappenError) and error.args and type(error.args[0]) is str:
-        return f"{type(error).__name__}: {encodable(shortened_text(error.args[0], LONGEST))}"
-    return said_by(error)
+        return f"{type(error).__name__}: {escape_surrogates(truncate(error.args[0], MAX_ERROR_TEXT))}"
+    return error_summary(error)
 
 
 def _notes(error: BaseException) -> str:
@@ -76,7 +76,7 @@ def _notes(error: BaseException) -> str:
         notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
     except BaseException:  # it may be a property of the user's
         return ""
-    return encodable(shortened_text("".join(f"{note}\n" for note in notes), LONGEST))
+    return escape_surrogates(truncate("".join(f"{note}\n" for note in notes), MAX_ERROR_TEXT))
 
 
 def told(error: BaseException) -> str:
@@ -87,11 +87,11 @@ def told(error: BaseException) -> str:
         for shown, each in found:
             shown.stack = traceback.extract_tb(shortened(each))
             found += _parts(shown, each)
-        text = "".join(shortened_text(part, LONGEST) for part in whole.format())
+        text = "".join(truncate(part, MAX_ERROR_TEXT) for part in whole.format())
     except BaseException:  # an exception's attributes are the user's code, too
         frames = traceback.extract_tb(shortened(error))
-        text = "".join(["Traceback (most recent call last):\n", *frames.format(), said_by(error), "\n"])
-    return encodable(without_middle(text, LONGEST_TRACE))
+        text = "".join(["Traceback (most recent call last):\n", *frames.format(), error_summary(error), "\n"])
+    return escape_surrogates(cut_middle(text, LONGEST_TRACE))
 
 
 def _parts(

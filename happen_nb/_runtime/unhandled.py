@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from happen_nb._journal import eventlog
+from happen_nb._journal.slice import newest_headers, read_handled, with_payloads
 from happen_nb._model.patterns import Pattern, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
-    from happen_nb._model.commits import EventRecord, OwnerRecord
+    from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.session import Session
 
 LOOKED_AT = 10_000
@@ -35,19 +35,19 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
     """The events that no handler took, oldest first; what is still to be handled is not among them."""
     dispatch = session.dispatch
     await dispatch.flush()
-    events = await eventlog.heads(session.stream, lambda _: True, limit=LOOKED_AT)
+    events = await newest_headers(session.stream, lambda _: True, limit=LOOKED_AT)
     if not events:
         return []
-    records = await eventlog.handled(session.stream, since=events[0].sequence - 1)
+    records = await read_handled(session.stream, since=events[0].sequence - 1)
     taken: set[str] = set()
     refused: set[str] = set()
     for record in records:
-        (taken if record.took else refused).add(record.event)
+        (taken if record.accepted else refused).add(record.event)
     left = [event for event in events if event.id not in taken]
     still, alive, busy = await _still_open(session, [event.id for event in left])
     owners = [_as_of_now(session, owner) for owner in dispatch.owners.all() if owner.incarnation is not None]
     left = [event for event in left if event.id not in still and not _may_come(event, owners, busy)]
-    left = await eventlog.whole(session.stream, left)
+    left = await with_payloads(session.stream, left)
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []
     for event in left:

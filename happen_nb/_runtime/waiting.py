@@ -9,7 +9,7 @@ from happen_nb.errors import DeadlockError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.causes import Scope
     from happen_nb._runtime.handling import Box
     from happen_nb._runtime.replies import Answers, Request

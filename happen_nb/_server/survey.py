@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from happen_nb._journal.subjects import space_of
+from happen_nb._journal.wire import space_of
 from happen_nb._server.supervision import hints as hints_file
 from happen_nb._server.supervision import lock
 from happen_nb._server.supervision.hints import Hints

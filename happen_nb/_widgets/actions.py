@@ -13,8 +13,8 @@ from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
-from happen_nb._display.user_text import error_text as described
-from happen_nb._journal import eventlog, history
+from happen_nb._display.user_text import describe_error as described
+from happen_nb._journal.slice import commit_at_sequence, commits_before, events_at
 from happen_nb._model.frozen import thaw
 from happen_nb._model.paths import Path
 from happen_nb._model.transforms import put
@@ -155,17 +155,17 @@ class Desk:
 
     async def _event(self, sequence: int, index: int) -> Event | None:
         stream = self._space._session.stream
-        for record in await on_io(eventlog.at_each(stream, [sequence])):
+        for record in await on_io(events_at(stream, [sequence])):
             if record.index == index:
                 return Event(record, self._space)
         return None
 
     async def _commit(self, sequence: int) -> Commit | None:
         stream = self._space._session.stream
-        record = await on_io(history.at_sequence(stream, sequence))
+        record = await on_io(commit_at_sequence(stream, sequence))
         if record is None:
             return None
-        before = await on_io(history.before_each(stream, [record]))
+        before = await on_io(commits_before(stream, [record]))
         return Commit(record, before.get(record.node))
 
     # -- sending and setting -------------------------------------------------------------------------

@@ -14,13 +14,12 @@ from traitlets import HasTraits, TraitType
 
 from happen_nb._api.failures import Failure
 from happen_nb._display.spans import plain
-from happen_nb._display.user_text import error_text
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.value_tree import summary
+from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
-from happen_nb._model.hints import typo_hint
-from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path
+from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
 from happen_nb._model.transforms import put
-from happen_nb._model.values import freeze
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets.throttle import SLOW, Pulse
 from happen_nb.errors import ClosedError, HappenError
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._api.history import Commit
     from happen_nb._api.node import Node
     from happen_nb._display.live_output import Picture
-    from happen_nb._model.commits import CommitRecord
+    from happen_nb._model.records import CommitRecord
     from happen_nb._widgets.bound import Bound
     from happen_nb._widgets.twin import Twin
 
@@ -229,7 +228,7 @@ class Binding:
             self._show()
             return False
         except BaseException as error:  # whatever it is, nobody waits here
-            self._mark(f"not committed: {error_text(error)}")
+            self._mark(f"not committed: {describe_error(error)}")
             self._failed("committing", error, partial(self._set, value))
             return False
         self._tried = lookup(after, self._steps, MISSING)  # it came from the widget, which may have moved on
@@ -274,7 +273,7 @@ class Binding:
         except ClosedError:
             raise
         except HappenError as error:
-            self._mark(error_text(error))
+            self._mark(describe_error(error))
             return
         value = lookup(state, self._steps, MISSING)
         if self._is_deleted:

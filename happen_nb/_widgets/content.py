@@ -16,7 +16,7 @@ from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Span, byte_count, clean, cut, one_line
-from happen_nb._display.user_text import error_text
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.value_tree import Budget
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._widgets.figure import is_figure
@@ -91,7 +91,7 @@ def of_text(said: str) -> Picture:
 
 def of_error(error: BaseException) -> Picture:
     """An error in place of the value that it hides."""
-    return _picture(Note((Span(one_line(error_text(error), _ERROR), "err"),)))
+    return _picture(Note((Span(one_line(describe_error(error), _ERROR), "err"),)))
 
 
 def of_hint(hint: str) -> Picture:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.events import Event, Events
 from happen_nb._api.moment import Past
-from happen_nb._journal import eventlog
-from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord
+from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.diff import diff
 from happen_nb._model.paths import Steps, lookup
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import bridge, on_io, wait_for
 from happen_nb._widgets import panel, summaries, twin
@@ -46,7 +46,7 @@ DECODED: Final = 4
 NEWEST: Final = 20
 """Events that the static twin shows."""
 
-Stored = eventlog.Entry
+Stored = Entry
 At = CommitRecord | HistoryGoneError | None
 
 
@@ -327,7 +327,7 @@ def _state(record: At) -> Any:
     """
     if isinstance(record, HistoryGoneError):
         raise record
-    return EMPTY if record is None else record.glimpse()
+    return EMPTY if record is None else record.peek()
 
 
 def _frozen(record: At) -> FrozenDict:
@@ -337,12 +337,12 @@ def _frozen(record: At) -> FrozenDict:
 async def _window(session: Session, start: int, end: int) -> tuple[int, list[Stored]]:
     """The first stored sequence, and the commits and events between two others, without their bodies."""
     first = (await on_io(session.stream.info())).first
-    found = await on_io(eventlog.entries(session.stream, max(first, start, 1), end))
+    found = await on_io(read_window(session.stream, max(first, start, 1), end))
     return first, found
 
 
 async def _payloads(session: Session, positions: list[tuple[int, int]]) -> dict[tuple[int, int], EventRecord]:
     """The events at some positions."""
     sequences = sorted({sequence for sequence, _ in positions})
-    records = await on_io(eventlog.at_each(session.stream, sequences))
+    records = await on_io(events_at(session.stream, sequences))
     return {record.position: record for record in records if record.position in positions}

@@ -13,8 +13,7 @@ from happen_nb._api.history import Commit
 from happen_nb._display import html
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.value_tree import Budget
-from happen_nb._model.hints import typo_hint
-from happen_nb._model.paths import missing_hint, parse_path, select
+from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets import content, parts, twin
 from happen_nb._widgets.figure import FigurePane, is_figure
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
     from happen_nb._api.state import State
     from happen_nb._api.views import View
     from happen_nb._display.live_output import Picture
-    from happen_nb._model.commits import CommitRecord
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.paths import Selector
+    from happen_nb._model.records import CommitRecord
 
 
 FIRST: Final = 10.0

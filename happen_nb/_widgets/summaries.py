@@ -10,11 +10,11 @@ from happen_nb._api.failures import Failure
 from happen_nb._api.unhandled import UnhandledEvent
 from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
-from happen_nb._display.user_text import error_text
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.value_tree import is_container, size, summary
-from happen_nb._model.commits import CommitRecord, EventRecord
 from happen_nb._model.diff import Diff
 from happen_nb._model.paths import Steps
+from happen_nb._model.records import CommitRecord, EventRecord
 
 _LINE, _CHILD, _TYPE, _ERROR = 60, 48, 48, 200  # columns
 _PATHS: Final = 100
@@ -29,7 +29,7 @@ def line(spans: Line) -> list[list[str]]:
 
 def error_line(error: BaseException | str) -> list[list[str]]:
     """An error in one line."""
-    return [[one_line(error_text(error), _ERROR), "err"]]
+    return [[one_line(describe_error(error), _ERROR), "err"]]
 
 
 def node(title: str, revision: int | str, state: object) -> Json:

@@ -15,7 +15,7 @@ def test_a_rule_that_holds_for_each_state_of_a_node(space: happen.Space) -> None
     verdict = check("never less than no pens", stock, lambda state: state["pens"] >= 0)
 
     assert verdict
-    assert (verdict.seen, verdict.broken, verdict.trace) == (2, (), None)
+    assert (verdict.checked, verdict.broken, verdict.trace) == (2, (), None)
     assert repr(verdict) == "✓ never less than no pens · holds for 2 commits"
 
 

@@ -9,9 +9,9 @@ import time
 import pytest
 
 import happen_nb as happen
-from happen_nb._journal import append
+from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import encode_event
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime.io import bridge
 from happen_nb._runtime.replaying import store_all
 from tests.guarantees.servers import Cluster, Server
@@ -99,7 +99,7 @@ def test_of_a_batch_that_is_stored_in_part_only_the_rest_is_stored(
         records = [EventRecord(f"{session.new_id()}_{n}", "row", "notebook", n) for n in range(5)]
         batch = [(record, encode_event(session.subjects, record, ttl=60)) for record in records]
         for _, message in batch[:stored]:
-            bridge().wait(append.store(session.connection, [message], timeout=5, what="a part"))
+            bridge().wait(store_messages(session.connection, [message], timeout=5, what="a part"))
         space.settle()
 
         for _ in range(2):

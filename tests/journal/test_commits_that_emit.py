@@ -5,16 +5,16 @@ import time
 import pytest
 
 from happen_nb._journal import wire
-from happen_nb._journal.read import read
-from happen_nb._model.commits import CommitRecord, EventRecord, Origin
-from happen_nb._model.values import dumps, freeze_state
+from happen_nb._journal.consumer import read
+from happen_nb._model.freeze import dumps, freeze_state
+from happen_nb._model.records import CommitRecord, EventRecord, Origin
 from happen_nb._runtime.io import bridge
 from happen_nb._runtime.session import Change
 
 
 def event(number, payload=None, *, keyed=False):
     frozen = freeze_state(payload or {"n": number}, node="")
-    return EventRecord(f"e{number}", "order.paid", "orders", frozen, nonce="try" if keyed else None)
+    return EventRecord(f"e{number}", "order.paid", "orders", frozen, publish_id="try" if keyed else None)
 
 
 def emit(space, state, events):
@@ -33,7 +33,7 @@ def stored(space):
 
 
 def essence(record):
-    return record.id, record.type, record.sender, record.payload, record.keyed
+    return record.id, record.type, record.sender, record.payload, record.has_caller_id
 
 
 def test_a_few_events_ride_in_the_message_of_their_commit(space):

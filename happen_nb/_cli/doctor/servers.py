@@ -12,9 +12,9 @@ from happen_nb._cli.doctor.findings import Finding, note, ok, wrong
 from happen_nb._cli.doctor.programs import is_too_old
 from happen_nb._cli.occupancy import TIMEOUT, attendance_at
 from happen_nb._display.spans import byte_count
+from happen_nb._journal.auth import Credentials, greeting, redact_url
 from happen_nb._journal.connection import OLDEST_SERVER
-from happen_nb._journal.credentials import Credentials, greeting, shown
-from happen_nb._journal.presence import Attendance
+from happen_nb._journal.presence import SpacePresence
 from happen_nb.errors import HappenError
 
 _MEND = "start it, correct the address, or unset NATS_URL for the embedded server"
@@ -57,24 +57,26 @@ def look(urls: Sequence[str]) -> Iterator[Finding]:
 
 def _server(url: str, said: dict[str, Any] | None) -> Finding:
     if said is None:
-        return wrong(f"{shown(url)}: nobody answers there within {TIMEOUT:g} s", _MEND)
+        return wrong(f"{redact_url(url)}: nobody answers there within {TIMEOUT:g} s", _MEND)
     if not said:
-        return wrong(f"{shown(url)}: somebody answers there who is no nats server", _MEND)
+        return wrong(f"{redact_url(url)}: somebody answers there who is no nats server", _MEND)
     version = str(said.get("version", ""))
     if is_too_old(version):
         oldest = ".".join(map(str, OLDEST_SERVER))
-        return wrong(f"{shown(url)}: nats-server {version}, and {oldest} or newer is needed", "upgrade it")
+        return wrong(
+            f"{redact_url(url)}: nats-server {version}, and {oldest} or newer is needed", "upgrade it"
+        )
     tls = ", with TLS" if said.get("tls_required") else ""
-    return ok(f"{shown(url)}: nats-server {version}{tls}")
+    return ok(f"{redact_url(url)}: nats-server {version}{tls}")
 
 
 def _asks_in_vain(url: str, said: dict[str, Any]) -> bool:
     return bool(said.get("auth_required")) and "@" not in url
 
 
-def of_spaces(attended: Sequence[Attendance]) -> Iterator[Finding]:
+def of_spaces(attended: Sequence[SpacePresence]) -> Iterator[Finding]:
     """The spaces of a server, and who is in them."""
     if not attended:
         yield ok("there is no space yet")
     for one in attended:
-        yield ok(f'space "{one.space}", {byte_count(one.bytes)}: {one.people or "nobody is connected"}')
+        yield ok(f'space "{one.space}", {byte_count(one.bytes)}: {one.description or "nobody is connected"}')

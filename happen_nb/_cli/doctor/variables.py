@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 
 from happen_nb._cli.doctor.findings import Finding, note, ok
-from happen_nb._journal.credentials import shown
+from happen_nb._journal.auth import redact_url
 
 _STORE, _URL = "HAPPEN_STORE", "NATS_URL"
 
@@ -16,7 +16,7 @@ def look() -> Iterator[Finding]:
     store, url = os.environ.get(_STORE), os.environ.get(_URL)
     others = [name for name in os.environ if name.startswith("HAPPEN_") and name != _STORE]
     if url:
-        addresses = ", ".join(shown(one.strip()) for one in url.split(","))
+        addresses = ", ".join(redact_url(one.strip()) for one in url.split(","))
         yield ok(f"{_URL} is {addresses}: a plain connect() goes there")
     if store:
         yield ok(f"{_STORE} is {store}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import orjson
 
-from happen_nb._journal.answers import SEQUENCE, server_error
+from happen_nb._journal.client import SEQUENCE, server_error
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ PLAIN_TOKENS = 9
 """Tokens of a reply subject without a domain."""
 
 
-class Stored(NamedTuple):
+class StreamMessage(NamedTuple):
     """A stored message, as a consumer delivers it."""
 
     subject: str
@@ -56,7 +56,7 @@ class Stored(NamedTuple):
     """How many more there are for this consumer."""
 
 
-def stored(message: Msg) -> Stored:
+def stored(message: Msg) -> StreamMessage:
     """Read what the server says of a message in its reply subject.
 
     It is ``$JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>``; servers may put
@@ -64,7 +64,7 @@ def stored(message: Msg) -> Stored:
     """
     tokens = message.reply.split(".")
     at = 5 if len(tokens) == PLAIN_TOKENS else 7
-    return Stored(
+    return StreamMessage(
         message.subject,
         message.headers or {},
         message.data,
@@ -75,14 +75,14 @@ def stored(message: Msg) -> Stored:
     )
 
 
-def direct(answer: Msg) -> Stored | None:
+def direct(answer: Msg) -> StreamMessage | None:
     """What a direct get gives; None if there is no such message."""
     headers = answer.headers or {}
     if SEQUENCE not in headers:
         return None
     time = round(parse_time(headers["Nats-Time-Stamp"]).timestamp() * 1e6) * 1000
     sequence = int(headers[SEQUENCE])
-    return Stored(headers["Nats-Subject"], headers, answer.data, sequence, 0, time, 0)
+    return StreamMessage(headers["Nats-Subject"], headers, answer.data, sequence, 0, time, 0)
 
 
 def parse_time(text: str) -> datetime:
@@ -109,7 +109,7 @@ class Consumer:
     connection : Connection
     stream : str
     on_message : async callable
-        Called with each `Stored`, in order, without a gap.
+        Called with each `StreamMessage`, in order, without a gap.
     on_gap : callable
         Called once when messages were lost on the way: make a new consumer.
     """
@@ -118,7 +118,7 @@ class Consumer:
         self,
         connection: Connection,
         stream: str,
-        on_message: Callable[[Stored], None],
+        on_message: Callable[[StreamMessage], None],
         on_gap: Callable[[], None],
     ) -> None:
         self._connection = connection
@@ -176,7 +176,7 @@ class Consumer:
         if self._pull is not None and self._open:
             self._left = self._pull["batch"]
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
-            await self._connection.publish(subject, orjson.dumps(self._pull), reply=self._inbox)
+            await self._connection.send(subject, orjson.dumps(self._pull), reply=self._inbox)
 
     async def _received(self, message: Msg) -> None:
         if not self._open:
@@ -203,9 +203,9 @@ class Consumer:
             elif "expires" in self._pull:  # the time of the last request is up, or the server ended it
                 await self._ask()
         elif message.reply:
-            await self._connection.publish(message.reply)
+            await self._connection.send(message.reply)
         elif stalled := headers.get("Nats-Consumer-Stalled"):
-            await self._connection.publish(stalled)
+            await self._connection.send(stalled)
         elif int(headers.get("Nats-Last-Consumer", 0)) > self._delivered:
             self._gap()
 
@@ -219,7 +219,7 @@ class Consumer:
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
             await self._connection.unsubscribe(subscription)
-            await self._connection.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
+            await self._connection.send(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
 
 
 Policy = Literal["all", "last_per_subject"]
@@ -234,7 +234,7 @@ class Barrier(Protocol):
 
     subject: str
 
-    def store(self, timeout: float | None = None) -> Awaitable[int]:
+    def store_barrier(self, timeout: float | None = None) -> Awaitable[int]:
         """Store a message on `subject`; returns its sequence."""
 
 
@@ -248,9 +248,9 @@ async def read(
     policy: Policy = "all",
     headers_only: bool = False,
     limit: int | None = None,
-    enough: Callable[[Stored], bool] | None = None,
+    enough: Callable[[StreamMessage], bool] | None = None,
     barrier: Barrier | None = None,
-) -> list[Stored]:
+) -> list[StreamMessage]:
     """Read what is stored at this moment on a subject or several, oldest first.
 
     Parameters
@@ -304,10 +304,10 @@ class _Reading:
         config: dict[str, Any],
         timeout: float,
         limit: int | None,
-        enough: Callable[[Stored], bool] | None,
+        enough: Callable[[StreamMessage], bool] | None,
         barrier: Barrier | None,
     ) -> None:
-        self.found: list[Stored] = []
+        self.found: list[StreamMessage] = []
         self._connection = connection
         self._stream = stream
         self._config = config
@@ -336,7 +336,7 @@ class _Reading:
         self._first = int(config.get("opt_start_seq", 0))
         if self._barrier is not None:
             first = not self._until
-            self._until = await self._barrier.store(self._timeout)
+            self._until = await self._barrier.store_barrier(self._timeout)
             if first:  # later ones are no progress: a reading that gets nothing must come to an end
                 self._progress = self._loop.time()
             if self._until < self._first:
@@ -391,7 +391,7 @@ class _Reading:
                 self._end(complete=False)  # what was to come may be gone: another consumer knows
             elif self._barrier is not None and now - max(stored, self._progress) > 2 * LOOK:
                 with contextlib.suppress(HappenTimeoutError):  # the reading itself ends when it is late
-                    await self._barrier.store(2 * LOOK)
+                    await self._barrier.store_barrier(2 * LOOK)
                 stored = self._loop.time()
 
     def _stalled(self, now: float) -> bool:
@@ -399,7 +399,7 @@ class _Reading:
         begun = self._barrier is None and bool(self.found) and not self._newest_only
         return begun and now - self._progress > STALL + self._connection.patience
 
-    def _take(self, item: Stored) -> None:
+    def _take(self, item: StreamMessage) -> None:
         if self._ended.done():
             return
         self._progress = self._loop.time()

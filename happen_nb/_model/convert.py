@@ -1,7 +1,7 @@
 """What has one obvious JSON form, and what to say about everything else.
 
 :func:`plain` makes one step: from a foreign value to ``None``, ``bool``, ``int``, ``float``, ``str``,
-``dict`` or ``list``, whose parts :mod:`happen_nb._model.values` then looks at. NumPy and pandas are never
+``dict`` or ``list``, whose parts :mod:`happen_nb._model.freeze` then looks at. NumPy and pandas are never
 imported here: a value of theirs can only exist once somebody else did.
 """
 
@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Generator, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, Final
 
-from happen_nb._model.quoting import describe, type_name
+from happen_nb._model.quoting import MAX_QUOTED, error_summary, shorten, type_name
 
 MAX_ARRAY_BYTES: Final = 1_000_000
 
@@ -58,9 +58,9 @@ def plain(value: Any) -> Any:
     except (UnstorableError, RecursionError):
         raise
     except Exception as error:
+        raised = shorten(error_summary(error), 2 * MAX_QUOTED)
         raise UnstorableError(
-            f"a value of type {type_name(value)} raised {describe(error)} when it was converted; "
-            "store its parts"
+            f"a value of type {type_name(value)} raised {raised} when it was converted; store its parts"
         ) from error
     raise _unstorable(value)
 

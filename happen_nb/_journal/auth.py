@@ -68,12 +68,12 @@ class Credentials:
             raise HappenConnectionError(f"{self.credentials}: this is no nats .creds file; nsc makes one")
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """An address without the secrets that it may carry.
 
     Examples
     --------
-    >>> shown("nats://ada:lovelace@127.0.0.1:4222")
+    >>> redact_url("nats://ada:lovelace@127.0.0.1:4222")
     'nats://127.0.0.1:4222'
     """
     scheme, separator, rest = url.rpartition("://")
@@ -95,7 +95,7 @@ def check_address(url: str) -> SplitResult:
         right = False
     if not right:
         raise HappenConnectionError(
-            f'{shown(url)}: this is no address of a nats server, as "nats://host:4222"'
+            f'{redact_url(url)}: this is no address of a nats server, as "nats://host:4222"'
         )
     return parts
 
@@ -111,7 +111,9 @@ async def check_tls(servers: Sequence[str], *, timeout: float) -> None:
     for url in servers:
         info = await greeting(url, timeout=timeout)
         if info is not None and not (info.get("tls_required") or info.get("tls_available")):
-            raise HappenConnectionError(f"{shown(url)}: this nats server offers no TLS; connect without tls")
+            raise HappenConnectionError(
+                f"{redact_url(url)}: this nats server offers no TLS; connect without tls"
+            )
 
 
 async def greeting(url: str, *, timeout: float) -> dict[str, Any] | None:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin
-from happen_nb._model.trace import Totals, TraceNode, build
+from happen_nb._model.causality import Totals, TraceNode, build
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 
 
 def event(id, cause=None, sequence=0, **more):

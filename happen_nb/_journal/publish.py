@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 
-from happen_nb._journal.answers import server_error
-from happen_nb._journal.wire import EXPECTED_SUBJECT, MOST_MESSAGES, batch, guard_clear
+from happen_nb._journal.client import server_error
+from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, batch, guard_clear
 from happen_nb.errors import TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from happen_nb._journal.connection import Connection
-    from happen_nb._journal.subjects import Subjects
-    from happen_nb._journal.wire import Message
+    from happen_nb._journal.wire import Message, Subjects
 
 WRONG_LAST_SEQUENCE = 10071
 BATCH_LOST = 10176
@@ -63,7 +62,7 @@ class Resend(NamedTuple):
     lives: float = float("inf")
 
 
-async def store(
+async def store_messages(
     connection: Connection,
     messages: Sequence[Message],
     *,
@@ -99,7 +98,7 @@ async def store(
     ServerError
         The server cannot store it.
     """
-    if len(messages) > MOST_MESSAGES:
+    if len(messages) > MAX_BATCH_MESSAGES:
         raise _too_many(messages, what)
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -107,7 +106,7 @@ async def store(
 
     def as_sent() -> list[Message]:
         guarded = list(messages)
-        if resent and resend is not None and len(messages) < MOST_MESSAGES:
+        if resent and resend is not None and len(messages) < MAX_BATCH_MESSAGES:
             guarded.insert(0, guard_clear(resend.subjects, resend.cleared))
         return guarded if len(guarded) == 1 else batch(guarded, secrets.token_hex(8))
 
@@ -152,5 +151,5 @@ def _too_many(messages: Sequence[Message], what: str) -> TooLargeError:
         advice = "view fewer nodes in a serializable transform, or commit it without serializable=True"
     return TooLargeError(
         f"{what}: {len(messages):,} messages in one batch, {guards:,} of them guards of viewed nodes; "
-        f"a server takes at most {MOST_MESSAGES} (fewer than 1,000). Nothing was stored; {advice}"
+        f"a server takes at most {MAX_BATCH_MESSAGES} (fewer than 1,000). Nothing was stored; {advice}"
     )

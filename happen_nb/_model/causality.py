@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,14 @@ class TraceNode:
         return "TraceNode()"
 
 
-Change = tuple[CommitRecord, CommitRecord | None]
+CommitPair = tuple[CommitRecord, CommitRecord | None]
 """A commit, and the one before it on its node if that is known."""
 
 
 def build(
     root: EventRecord,
     events: Iterable[EventRecord],
-    commits: Iterable[Change],
+    commits: Iterable[CommitPair],
     handled: Iterable[HandledRecord],
 ) -> TraceNode:
     """Put together what followed from an event.
@@ -136,11 +136,11 @@ def build(
     return made[root.id]
 
 
-_Effect = EventRecord | Change
+_Effect = EventRecord | CommitPair
 
 
 def _effects(
-    root: EventRecord, known: dict[str, EventRecord], commits: dict[int, Change]
+    root: EventRecord, known: dict[str, EventRecord], commits: dict[int, CommitPair]
 ) -> dict[str, list[_Effect]]:
     """The id of each event that caused something -> what, in order; the root is nobody's effect."""
     effects: dict[str, list[_Effect]] = {}

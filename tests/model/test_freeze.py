@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import happen_nb.errors
+from happen_nb._model.freeze import MAX_DEPTH, biggest_part, dumps, freeze, freeze_state, loads
 from happen_nb._model.frozen import FrozenDict, FrozenList, equal, thaw
-from happen_nb._model.values import MAX_DEPTH, biggest_part, dumps, freeze, freeze_state, loads
 from happen_nb.errors import HappenError, StateError
 
 scalars = st.one_of(
@@ -414,7 +414,7 @@ package = types.ModuleType("happen_nb")
 package.__path__ = [sys.argv[1]]
 sys.modules["happen_nb"] = package
 import happen_nb._model.diff, happen_nb._model.drafts, happen_nb._model.transforms
-from happen_nb._model.values import freeze
+from happen_nb._model.freeze import freeze
 freeze({"a": (1, 2)})
 try:
     freeze({"a": object()})

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import orjson
 
-from happen_nb._model.conversion import UnstorableError, plain
+from happen_nb._model.convert import UnstorableError, plain
 from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, unchecked_dict, unchecked_list
 from happen_nb._model.paths import Steps, format_path
-from happen_nb._model.quoting import describe, quote, shorten, type_name
+from happen_nb._model.quoting import MAX_QUOTED, error_summary, quote, shorten, type_name
 from happen_nb.errors import FrozenStateError, StateError
 
 __all__ = [
@@ -95,8 +95,9 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
         raise error(f"{what} contains itself, or {_TOO_DEEP.format(MAX_DEPTH)}") from deep
     except FrozenStateError:  # an ended draft
         raise
-    except Exception as raised:  # by code of the value's: a hash, a comparison of keys
-        raise error(f"{what} raised {describe(raised)} when it was converted; store its parts") from raised
+    except Exception as failure:  # raised by the value's own code: a hash, a comparison of keys
+        raised = shorten(error_summary(failure), 2 * MAX_QUOTED)
+        raise error(f"{what} raised {raised} when it was converted; store its parts") from failure
     return frozen
 
 

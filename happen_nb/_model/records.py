@@ -3,17 +3,127 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import compress
+from operator import is_not
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList
-from happen_nb._model.intact import LARGE, is_intact, restore, shares_intact
-from happen_nb._model.values import check_integers, dumps, freeze_state, loads
+from happen_nb._model.diff import diff
+from happen_nb._model.freeze import check_integers, dumps, freeze_state, loads
+from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal
+from happen_nb._model.paths import MISSING, Steps, format_path, lookup
 from happen_nb.errors import FrozenStateError, StateError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+LARGE: Final = 16_384
+"""Bytes from which on comparing two texts costs less than writing one more."""
+_FEW: Final = 8
+"""Changed parts of one container that are looked at one by one."""
+_WRITERS: Final = {
+    dict: ("mapping", "dict.update(state, ...) or exec(code, state)"),
+    list: ("list", "heapq, bisect.insort, random.shuffle or list.append(x, ...)"),
+}
+
+
+def is_intact(value: Frozen, body: bytes) -> bool:
+    """Whether `value` is still what `body` says, which :func:`happen_nb._model.freeze.dumps` wrote.
+
+    Examples
+    --------
+    >>> import heapq
+    >>> from happen_nb._model.freeze import freeze
+    >>> queue = freeze([2, 5])
+    >>> is_intact(queue, b"[2,5]")
+    True
+    >>> heapq.heappush(queue, 1)
+    >>> is_intact(queue, b"[2,5]")
+    False
+    """
+    try:
+        return orjson.dumps(value) == body
+    except orjson.JSONEncodeError:  # whatever was put in is not even JSON
+        return False
+
+
+def shares_intact(old: Frozen, body: bytes, new: Frozen, new_body: bytes) -> bool:
+    """Whether a large `old` is intact, judged by what was made of it; False also where that is unclear.
+
+    The new text must be the old one with another text in the place of each part that was replaced.
+    """
+    if len(body) < LARGE:
+        return False
+    replaced: list[tuple[bytes, bytes]] = []
+    try:
+        _find_replaced(old, new, replaced)
+    except orjson.JSONEncodeError:
+        return False
+    pieces, at = [], 0
+    for was, becomes in replaced:
+        start = body.find(was, at)
+        if start < 0:
+            return False
+        pieces += [body[at:start], becomes]
+        at = start + len(was)
+    return b"".join([*pieces, body[at:]]) == new_body
+
+
+def _find_replaced(old: Any, new: Any, found: list[tuple[bytes, bytes]]) -> None:
+    """Collect the texts of the parts of `old` that `new` has replaced, and the keys that lead there."""
+    if old is new:
+        return
+    if type(old) is type(new) is FrozenDict and len(old) == len(new):
+        keys = list(compress(new, map(is_not, new.values(), old.values())))
+        if len(keys) <= _FEW and all(key in old for key in keys):
+            for key in keys:
+                name = orjson.dumps(key) + b":"
+                found.append((name, name))
+                _find_replaced(old[key], new[key], found)
+            return
+    if type(old) is type(new) is FrozenList and len(old) == len(new):
+        indices = list(compress(range(len(new)), map(is_not, new, old)))
+        if len(indices) <= _FEW:
+            for index in indices:
+                _find_replaced(old[index], new[index], found)
+            return
+    found.append((orjson.dumps(old), orjson.dumps(new)))
+
+
+def restore(value: Frozen, body: bytes, what: str) -> tuple[Frozen, FrozenStateError] | None:
+    """The stored value and the error to raise, if `value` is damaged; None if it only was written otherwise.
+
+    Parameters
+    ----------
+    what : str
+        What the value is, as the error calls it: ``'the state of node "orders"'``.
+    """
+    stored = loads(body)
+    if is_intact(value, body) or equal(stored, value):
+        return None
+    steps = _damaged(stored, value)
+    part = lookup(value, steps, MISSING) if steps else value
+    kind, writers = _WRITERS[list if isinstance(part, list) else dict]
+    place = f" at {format_path(steps)}" if steps else ""
+    return stored, FrozenStateError(
+        f"{what} was changed in place{place}: {writers} writes into a {kind} without calling its methods, "
+        "which refuse that. Its stored value is restored; repeat the call with code that changes a copy: "
+        "list(x), {**x} or copy.deepcopy(x)"
+    )
+
+
+def _damaged(stored: Frozen, value: Frozen) -> Steps:
+    """Where the innermost container is that holds all of the damage."""
+    paths = [change.path for change in diff(stored, value)]
+    if not paths:
+        return ()
+    shared = paths[0][:-1]
+    for path in paths[1:]:
+        while path[: len(shared)] != shared:
+            shared = shared[:-1]
+    return shared
+
 
 LONGEST_PATH = 40_000
 """Characters of the ids of a path, as JSON: it has to fit into a header."""
@@ -84,7 +194,7 @@ class EventRecord:
     correlation: str | None = None
     path: tuple[str, ...] = ()
     occurred: str | None = None
-    nonce: str | None = None
+    publish_id: str | None = None
     """Given where the id is the caller's, unique over all senders and types: tells one try to store it from
     another's."""
     omitted: int = 0
@@ -96,9 +206,9 @@ class EventRecord:
     """The payload as JSON, by which `check` notices what changes it in place."""
 
     @property
-    def keyed(self) -> bool:
+    def has_caller_id(self) -> bool:
         """Whether the id is the caller's."""
-        return self.nonce is not None
+        return self.publish_id is not None
 
     @property
     def position(self) -> tuple[int, int]:
@@ -147,7 +257,7 @@ class HandledRecord(NamedTuple):
     by: str = ""
 
     @property
-    def took(self) -> bool:
+    def accepted(self) -> bool:
         """Whether the handler took the event, and its filter did not refuse it."""
         return self.outcome != "refused"
 
@@ -193,14 +303,25 @@ class CommitRecord:
         in place.
     id : str, optional
         The commit's id; None when another key-value client wrote it.
-    read : int
+    read_position : int
         The journal position of the cut that the transform read; 0 if unknown.
     origin : Origin
     events : tuple of EventRecord
         What the commit emitted in the same message.
     """
 
-    __slots__ = ("_state", "body", "events", "id", "node", "origin", "read", "revision", "sequence", "time")
+    __slots__ = (
+        "_state",
+        "body",
+        "events",
+        "id",
+        "node",
+        "origin",
+        "read_position",
+        "revision",
+        "sequence",
+        "time",
+    )
 
     def __init__(
         self,
@@ -210,7 +331,7 @@ class CommitRecord:
         time: int,
         body: bytes | None,
         id: str | None = None,
-        read: int = 0,
+        read_position: int = 0,
         origin: Origin = NO_ORIGIN,
         events: tuple[EventRecord, ...] = (),
     ) -> None:
@@ -220,7 +341,7 @@ class CommitRecord:
         self.time = time
         self.body = body
         self.id = id
-        self.read = read
+        self.read_position = read_position
         self.origin = origin
         self.events = events
         self._state: FrozenDict | None = EMPTY if body is None else None
@@ -246,7 +367,7 @@ class CommitRecord:
             self._state = state
         return state
 
-    def glimpse(self) -> dict[str, Any]:
+    def peek(self) -> dict[str, Any]:
         """The state for who only looks at it: it need not be frozen, which takes longest.
 
         Raises
@@ -265,19 +386,19 @@ class CommitRecord:
         return value if type(value) is dict else self.state
 
     @property
-    def mark(self) -> str:
+    def causal_id(self) -> str:
         """What stands for it in the paths of what follows from it: its id, if it has one."""
         return self.id or f"{self.node}.{self.sequence}"
 
     @property
-    def readable(self) -> bool:
+    def is_readable(self) -> bool:
         """Whether `state` can be decoded."""
         try:
             return self.state is not None
         except StateError:
             return False
 
-    def known(self, state: FrozenDict) -> None:
+    def adopt(self, state: FrozenDict) -> None:
         """Take over the state that this process wrote as `body`, so that it is not decoded again."""
         self._state = state
 

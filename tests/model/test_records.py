@@ -7,8 +7,8 @@ from itertools import count
 from types import FrameType
 from typing import Any
 
-from happen_nb._model.commits import CommitRecord
 from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.records import CommitRecord
 
 
 def looked_at_twice(line: int) -> tuple[FrozenDict, FrozenDict | None]:

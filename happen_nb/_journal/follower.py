@@ -8,10 +8,10 @@ import logging
 import time
 from typing import TYPE_CHECKING, Protocol
 
-from happen_nb._journal.read import CREATE_MOST, CREATE_SECONDS, SILENCE, Consumer, Stored
+from happen_nb._journal.consumer import CREATE_MOST, CREATE_SECONDS, SILENCE, Consumer, StreamMessage
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
 from happen_nb._journal.wire import Clear, lifetime, revision_of
-from happen_nb._model.commits import CommitRecord, OwnerRecord
+from happen_nb._model.records import CommitRecord, OwnerRecord
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -113,20 +113,20 @@ class Follower:
     async def start(self, info: Info) -> int:
         """Read the newest states and start to follow; returns the position from which on reads are exact."""
         position = await self._begin(info)
-        self._connection.on_reconnect(self.restart)
+        self._connection.on_reconnect(self.reconnect)
         self._task = asyncio.create_task(self._keep())
         return position
 
-    def restart(self) -> None:
+    def reconnect(self) -> None:
         """Make a new consumer from the position on; nothing is lost or reported twice."""
         self._lost.set()
 
-    def nudge(self) -> None:
+    def reconnect_if_stuck(self) -> None:
         """Make a new consumer if the present one had its time and brought nothing: its server may lag."""
         quiet = asyncio.get_running_loop().time() - self._news
         stuck = STUCK if self._exact else STUCK_CLUSTER
         if not self._turn.locked() and quiet > stuck and not self._connection.transferring:
-            self.restart()
+            self.reconnect()
 
     async def stop(self) -> None:
         """Stop following."""
@@ -168,7 +168,7 @@ class Follower:
         await self._follow(last)
         return position
 
-    def _owners(self, newest: list[Stored]) -> tuple[list[OwnerRecord], set[str]]:
+    def _owners(self, newest: list[StreamMessage]) -> tuple[list[OwnerRecord], set[str]]:
         """The owners as of the position, and the nodes whose owner changed later."""
         found: dict[str, OwnerRecord] = {}
         later: set[str] = set()
@@ -182,7 +182,7 @@ class Follower:
                 later |= {owner.node for owner in owners}
         return list(found.values()), later - found.keys()
 
-    async def _record(self, item: Stored) -> CommitRecord:
+    async def _record(self, item: StreamMessage) -> CommitRecord:
         record = self._stream.decode(item)
         assert isinstance(record, CommitRecord)
         if not record.revision:  # another client's: count on from the newest commit that says
@@ -210,7 +210,7 @@ class Follower:
         patience = CREATE_SECONDS
         while True:
             left = max(0.1, deadline - loop.time())
-            consumer = Consumer(self._connection, self._stream.subjects.stream, self._take, self.restart)
+            consumer = Consumer(self._connection, self._stream.subjects.stream, self._take, self.reconnect)
             try:
                 waiting = await consumer.start(config, timeout=left if self._exact else min(left, patience))
                 break
@@ -230,7 +230,7 @@ class Follower:
 
     # -- following -----------------------------------------------------------------------------------
 
-    def _take(self, item: Stored) -> None:
+    def _take(self, item: StreamMessage) -> None:
         if item.sequence > self._position:
             self._position = item.sequence
             self._news = asyncio.get_running_loop().time()
@@ -254,7 +254,7 @@ class Follower:
 
     # -- what goes away without a message ------------------------------------------------------------
 
-    def _watch_expiry(self, item: Stored) -> None:
+    def _watch_expiry(self, item: StreamMessage) -> None:
         """Look at a key again when the value that another client gave a time to live has expired."""
         node = item.subject[len(self._stream.subjects.state_prefix) :]
         if (timer := self._expiring.pop(node, None)) is not None:
@@ -273,11 +273,11 @@ class Follower:
 
     async def _look_at(self, node: str) -> None:
         try:
-            await self.check_key(node)
+            await self.verify_node(node)
         except HappenError as error:
             log.debug("looking at %s: %s; the next check will do", node, error)
 
-    async def check_key(self, node: str) -> None:
+    async def verify_node(self, node: str) -> None:
         """Start afresh if what is held of a node is no longer stored: it expired or was purged."""
         held = self._sink.held().get(node)  # as of before the question: it may go on meanwhile
         subject = self._stream.subjects.state(node)
@@ -287,7 +287,7 @@ class Follower:
             found = await self._stream.read(subject, policy="last_per_subject", headers_only=True)
             newest = found[0] if found else None
         if held is not None and _is_older(newest, held):
-            await self.check(gone=True)
+            await self.verify(gone=True)
         elif held is not None and newest is not None and newest.sequence == held.sequence:
             self._watch_expiry(newest)
 
@@ -323,12 +323,12 @@ class Follower:
                 if remake and not self._exact:  # at once, also while nobody leads the stream
                     async with self._turn:
                         await self._follow(0)
-                await self.check(remake=remake and self._exact, keys=True, timeout=LEADER_SECONDS)
+                await self.verify(remake=remake and self._exact, keys=True, timeout=LEADER_SECONDS)
             except HappenError as error:
                 log.debug("following %s: %s; trying again", self._stream.subjects.stream, error)
                 await asyncio.sleep(LOOK)
 
-    async def check(
+    async def verify(
         self,
         *,
         remake: bool = False,
@@ -364,7 +364,7 @@ class Follower:
                 await self._follow(info.last)
             elif self._stalled(info, position):
                 await self._follow(info.last)
-                await self._stream.store(timeout)  # what is missing may have expired; this arrives
+                await self._stream.store_barrier(timeout)  # what is missing may have expired; this arrives
         return info
 
     def _is_purged(self, info: Info, position: int) -> bool:
@@ -382,5 +382,5 @@ class Follower:
         return stalled
 
 
-def _is_older(stored: Stored | None, held: CommitRecord) -> bool:
+def _is_older(stored: StreamMessage | None, held: CommitRecord) -> bool:
     return stored is None or stored.sequence < held.sequence
