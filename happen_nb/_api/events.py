@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing
+from happen_nb._api.base import Displayable, Listing, faces
 from happen_nb._api.history import Commit, frame, times, utc
 from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.reprs_state import journal_page
-from happen_nb._runtime.io import wait_for, wait_in_loop
+from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,9 +128,9 @@ class Event(Displayable):
         >>> event.handled_by
         ('inventory',)
         """
-        return wait_for(self._space._handled_by(self))
+        return run_blocking(self._space._handled_by(self))
 
-    def settle(self, timeout: Timeout = 10.0) -> Trace:
+    async def _settle(self, timeout: Timeout = 10.0) -> Trace:
         """Wait until everything that it caused is committed and handled, in every process.
 
         Interrupting the kernel ends the wait.
@@ -160,11 +160,9 @@ class Event(Displayable):
         >>> print(orders.broadcast("order.paid").settle())
         Trace of order.paid ...
         """
-        return wait_for(self._space._settle_event(self, timeout))
+        return await self._space._settle_event(self, timeout)
 
-    async def asettle(self, timeout: Timeout = 10.0) -> Trace:
-        """`settle`, to await."""
-        return await wait_in_loop(self._space._settle_event(self, timeout))
+    settle, asettle = faces(_settle)
 
 
 class Events(Listing[Event]):

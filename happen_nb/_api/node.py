@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb._api.base import Displayable
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import Handlers, Owner, make_registration, register
 from happen_nb._api.state import State
@@ -15,7 +15,7 @@ from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import on_io, wait_for, wait_in_loop
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ class Node(Displayable, Sender):
         1
         """
         if handler is not None:
-            wait_for(self._on(pattern, handler, where, retries, backoff, keep=keep))
+            run_blocking(self._on(pattern, handler, where, retries, backoff, keep=keep))
             return handler
         if callable(pattern):
             raise TypeError(
@@ -160,7 +160,7 @@ class Node(Displayable, Sender):
         Pattern.of(pattern)
 
         def register_it(function: F) -> F:
-            wait_for(self._on(pattern, function, where, retries, backoff, keep=keep))
+            run_blocking(self._on(pattern, function, where, retries, backoff, keep=keep))
             return function
 
         return register_it
@@ -216,29 +216,24 @@ class Node(Displayable, Sender):
     def owner(self) -> Owner | None:
         """The process that handles the node's events; None if nobody does."""
         session = self.space._session
-        record = session.dispatch.owners.of(self.name)
+        record = session.dispatch.ownership.owner_of(self.name)
         return None if record is None else Owner(record, session.incarnation)
 
     @property
     def busy(self) -> str:
         """``"busy 12 s, 3,204 waiting"``, where a handler has run for a second; else empty."""
-        seconds, waiting = self.space._dispatch.box(self.name).busy()
+        seconds, waiting = self.space._dispatch.queue(self.name).busy()
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def delete(self) -> None:
-        """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
-        wait_for(self._delete())
-
-    async def adelete(self) -> None:
-        """`delete`, to await."""
-        await wait_in_loop(self._delete())
-
     async def _delete(self) -> None:
+        """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
         await self.state._delete()
         self.space._forget(self)
-        await on_io(self.space._dispatch.forget(self.name, causes.path()))
+        await on_io(self.space._dispatch.release(self.name, causes.current_path()))
+
+    delete, adelete = faces(_delete)
 
 
 class Nodes(Displayable, Mapping[str, Node]):

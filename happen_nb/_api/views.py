@@ -148,7 +148,7 @@ class Views(Displayable, Mapping[str, View]):
         record = self._record(name)
         if (record is not None and not record.deleted) or self._space._is_local(name, record):
             return True
-        return self._space._session.dispatch.owners.of(name) is not None
+        return self._space._session.dispatch.ownership.owner_of(name) is not None
 
     def _find(self, name: str) -> str | None:
         if self._exists(name):
@@ -163,7 +163,7 @@ class Views(Displayable, Mapping[str, View]):
         records = session.replica.cut().nodes if self._cut is None else self._cut.nodes
         names = {name for name, record in records.items() if not record.deleted}
         names |= {name for name in self._space._local if self._space._is_local(name, records.get(name))}
-        return sorted({*names, *session.dispatch.owners.names()})
+        return sorted({*names, *session.dispatch.ownership.names()})
 
     def _unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self._names(), f'the space "{self._space.name}"')

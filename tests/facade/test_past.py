@@ -8,7 +8,7 @@ from happen_nb._api import moment
 from happen_nb._api.moment import Moment, Past
 from happen_nb._journal.slice import commits_at_position
 from happen_nb._model.records import CommitRecord
-from happen_nb._runtime.io import on_io, wait_for
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HistoryGoneError, StateError
 
 
@@ -20,7 +20,7 @@ def states_at(space):
         return await on_io(past.at(position))
 
     def states_at(commit):
-        return dict(Moment(wait_for(at(commit.sequence))))
+        return dict(Moment(run_blocking(at(commit.sequence))))
 
     return states_at
 

@@ -8,7 +8,7 @@ from happen_nb._journal import wire
 from happen_nb._journal.consumer import read
 from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.records import CommitRecord, EventRecord, Origin
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.session import Change
 
 
@@ -23,12 +23,12 @@ def emit(space, state, events):
     change = Change(
         "orders", frozen, dumps(frozen), session.replica.cut(), origin=Origin("c", "r", "by"), events=events
     )
-    return bridge().wait(session.commit(change, time.monotonic() + 5))
+    return io_thread().run(session.commit(change, time.monotonic() + 5))
 
 
 def stored(space):
     session = space._session
-    items = bridge().wait(read(session.connection, session.subjects.stream, ">", timeout=5))
+    items = io_thread().run(read(session.connection, session.subjects.stream, ">", timeout=5))
     return [wire.decode(session.subjects, i.subject, i.headers, i.body, i.sequence, i.time) for i in items]
 
 
@@ -72,7 +72,7 @@ def test_a_batch_that_meets_a_newer_state_stores_nothing(space):
     state = freeze_state({"pad": "x" * 9_000}, node="orders")
     change = Change("orders", state, dumps(state), old, events=(event(1),))
 
-    assert bridge().wait(session.commit(change, time.monotonic() + 5)) is None
+    assert io_thread().run(session.commit(change, time.monotonic() + 5)) is None
     assert [type(record) for record in stored(space)] == [CommitRecord, CommitRecord]
     assert orders.state.get() == {"n": 1}
 

@@ -14,7 +14,7 @@ from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLINGS, Handled, Subjects, encode_handlings
 from happen_nb._model.freeze import freeze
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 
 SHOP = Subjects("shop")
 COMMIT = wire.Message(SHOP.state("orders"), b"{}", {wire.EXPECTED: "0", wire.COMMIT: "a-1 1 0"})
@@ -113,12 +113,12 @@ def test_guards_count_too_and_nothing_is_sent(space, guards, events, advice):
         wire.encode_event(SHOP, EventRecord(f"e-{number}", "t", "s"), ttl=60) for number in range(events)
     ]
     session = space._session
-    before = bridge().wait(session.stream.info()).last
+    before = io_thread().run(session.stream.info()).last
     with pytest.raises(happen.TooLargeError, match=f"at most 999 .*{advice}"):
-        bridge().wait(
+        io_thread().run(
             store_messages(session.connection, messages, timeout=5, what='state.set of node "orders"')
         )
-    assert bridge().wait(session.stream.info()).last == before
+    assert io_thread().run(session.stream.info()).last == before
 
 
 def test_a_path_is_counted_as_it_is_written():

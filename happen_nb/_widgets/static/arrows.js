@@ -1,19 +1,19 @@
-// Shows the arrows of the mark under the pointer, in the figures beside this widget. It shows nothing itself.
+// Draws the arrows of the mark under the pointer, in the figures beside this widget, which itself is hidden.
 
-const HEAD = 7; // pixels of the tip of an arrow
+const HEAD_PX = 7;
 
 const element = (figure, name) => document.createElementNS(figure.querySelector("svg").namespaceURI, name);
-const isOf = ({ x, y }) => (arrow) => arrow.clicktoshow && arrow.xclick === x && arrow.yclick === y;
+const belongsTo = ({ x, y }) => (arrow) => arrow.clicktoshow && arrow.xclick === x && arrow.yclick === y;
 
 function draw(figure, arrow) {
   const { xaxis, yaxis } = figure._fullLayout;
   const place = (x, y) => [xaxis._offset + xaxis.d2p(x), yaxis._offset + yaxis.d2p(y)];
   let [[x0, y0], [x, y]] = [place(arrow.ax, arrow.ay), place(arrow.x, arrow.y)];
-  const long = Math.hypot(x - x0, y - y0) || 1;
-  const [right, down] = [(x - x0) / long, (y - y0) / long];
+  const length = Math.hypot(x - x0, y - y0) || 1;
+  const [right, down] = [(x - x0) / length, (y - y0) / length];
   [x0, y0] = [x0 + right * arrow.startstandoff, y0 + down * arrow.startstandoff];
   [x, y] = [x - right * arrow.standoff, y - down * arrow.standoff];
-  const wing = (side) => `${x - HEAD * (right + side * down * 0.5)} ${y - HEAD * (down - side * right * 0.5)}`;
+  const wing = (side) => `${x - HEAD_PX * (right + side * down * 0.5)} ${y - HEAD_PX * (down - side * right * 0.5)}`;
   const path = element(figure, "path");
   path.setAttribute("d", `M ${x0} ${y0} L ${x} ${y} M ${wing(1)} L ${x} ${y} L ${wing(-1)}`);
   path.setAttribute("stroke", arrow.arrowcolor);
@@ -22,7 +22,7 @@ function draw(figure, arrow) {
   return path;
 }
 
-const followed = new WeakMap(); // figure -> what listened to it; plotly makes another when it draws a figure anew
+const followed = new WeakMap(); // figure -> its `on`, which plotly replaces when it draws a figure from scratch
 
 function follow(figure) {
   const box = figure.querySelector(":scope > .hn-arrows") ?? element(figure, "svg");
@@ -32,7 +32,7 @@ function follow(figure) {
   figure.append(box);
   const clear = () => box.replaceChildren();
   figure.on("plotly_hover", ({ points }) => {
-    const arrows = (figure.layout.annotations ?? []).filter(isOf(points[0]));
+    const arrows = (figure.layout.annotations ?? []).filter(belongsTo(points[0]));
     box.replaceChildren(...arrows.map((arrow) => draw(figure, arrow)));
   });
   for (const event of ["plotly_unhover", "plotly_relayout", "plotly_relayouting"]) figure.on(event, clear);
@@ -42,14 +42,14 @@ function render({ el }) {
   const child = el.closest(".jp-OutputArea-child");
   if (child) child.style.display = "none";
   const area = el.closest(".jp-OutputArea") ?? document.body;
-  const look = ({ target }) => {
+  const followHovered = ({ target }) => {
     const figure = target.closest(".js-plotly-plot");
     if (!figure?.on || followed.get(figure) === figure.on) return;
     followed.set(figure, figure.on);
     follow(figure);
   };
-  area.addEventListener("mouseover", look);
-  return () => area.removeEventListener("mouseover", look);
+  area.addEventListener("mouseover", followHovered);
+  return () => area.removeEventListener("mouseover", followHovered);
 }
 
 export default { render };

@@ -1,4 +1,4 @@
-"""Events as they come by: to the mailboxes of the nodes that this process handles."""
+"""Hand stored events to the queues of the nodes that this process owns."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._journal import wire
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS
-from happen_nb._runtime import causes, ending, output
-from happen_nb._runtime.activity import Activity
-from happen_nb._runtime.attempts import CLOSED, DELETED, UNREGISTERED
-from happen_nb._runtime.handling import Box, Delivery
-from happen_nb._runtime.io import bridge
-from happen_nb._runtime.mailbox import Mailbox, Workers
-from happen_nb._runtime.owners import Owners
+from happen_nb._runtime import causes
+from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
+from happen_nb._runtime.cells import notebook_name
+from happen_nb._runtime.delivery import Delivery, NodeQueue
+from happen_nb._runtime.effects import InFlight
+from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.ownership import Ownership
 from happen_nb._runtime.registrations import Registration, Registrations
-from happen_nb._runtime.replies import Answers
-from happen_nb._runtime.waiting import Waiting
+from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
+from happen_nb._runtime.workers import Mailbox, Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
     from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
-    from happen_nb._runtime.handling import Host
-    from happen_nb._runtime.replaying import Line
-    from happen_nb._runtime.replies import Request
+    from happen_nb._runtime.bulk import BulkPublisher
+    from happen_nb._runtime.delivery import Host
+    from happen_nb._runtime.replies import PendingReply
     from happen_nb._runtime.session import Session
 
 log = logging.getLogger("happen_nb")
@@ -43,7 +43,7 @@ LAST = 0.5
 """Seconds at the end in which handlers that run may end, and as many in which those may that are stopped."""
 
 
-class Dispatch:
+class Dispatcher:
     """Hands events to the handlers of this process, and keeps what was handled.
 
     Parameters
@@ -59,17 +59,17 @@ class Dispatch:
     host: Host
 
     def __init__(self, session: Session) -> None:
-        ending.expect()
+        expect_shutdown()
         self.session = session
-        self.activity = Activity()
+        self.in_flight = InFlight()
         self.workers = Workers()
-        self.answers = Answers(session)
+        self.replies = ReplyRouter(session)
         self.registrations = Registrations()
-        self.owners = Owners(session, self)
+        self.ownership = Ownership(session, self)
         self.emitted: dict[str, contextvars.Context | None] = {}
-        self.lines: set[Line] = set()
-        self._boxes: dict[str, Box] = {}
-        self.waiting = Waiting(self._boxes, self.answers)
+        self.lines: set[BulkPublisher] = set()
+        self._boxes: dict[str, NodeQueue] = {}
+        self.deadlocks = DeadlockDetector(self._boxes, self.replies)
         self._done: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
@@ -97,7 +97,7 @@ class Dispatch:
         for each in replaced:
             self.remove(each)
         try:
-            return await self.owners.claim(registration.node, deadline)
+            return await self.ownership.claim(registration.node, deadline)
         except BaseException:
             self.registrations.remove(registration)
             raise
@@ -114,7 +114,7 @@ class Dispatch:
                 if attempt.registration is registration:
                     attempt.stop(UNREGISTERED)
         if removed:
-            bridge().soon(self.owners.renew, registration.node)
+            io_thread().call_soon(self.ownership.renew, registration.node)
         return removed
 
     def stop(self, node: str, of: Callable[[Registration], bool]) -> bool:
@@ -122,7 +122,7 @@ class Dispatch:
 
         The one that this is called in, and those that it is called by, go on.
         """
-        return self._stop(node, of, UNREGISTERED, causes.path())
+        return self._stop(node, of, UNREGISTERED, causes.current_path())
 
     def _stop(self, node: str, of: Callable[[Registration], bool], why: str, spare: Container[str]) -> bool:
         box = self._boxes.get(node)
@@ -139,7 +139,7 @@ class Dispatch:
         self._stop(node, lambda _: True, DELETED, path)
         self.session.background(self._let_go(node))
 
-    async def forget(self, node: str, path: Container[str]) -> None:
+    async def release(self, node: str, path: Container[str]) -> None:
         """Unregister a node's handlers, and let nobody own it; those on the path come to their end."""
         self._unregister(node)
         self._stop(node, lambda _: True, DELETED, path)
@@ -161,41 +161,45 @@ class Dispatch:
 
     async def _let_go(self, node: str) -> None:
         try:
-            await self.owners.release(node, time.monotonic() + self.session.timeout)
+            await self.ownership.release(node, time.monotonic() + self.session.timeout)
         except HappenError as error:
             log.debug('letting go of "%s": %s', node, error)
 
-    def box(self, node: str) -> Box:
+    def queue(self, node: str) -> NodeQueue:
         """A node's mailbox."""
         box = self._boxes.get(node)
         if box is None:
-            box = self._boxes[node] = Box(node, Mailbox(self.workers))
+            box = self._boxes[node] = NodeQueue(node, Mailbox(self.workers))
         return box
 
     # -- taking events, on the IO thread -------------------------------------------------------------
 
-    def take(self, event: EventRecord) -> None:
+    def dispatch(self, event: EventRecord) -> None:
         """The next event of the journal: to whom it concerns here."""
         context = self.emitted.pop(event.id, None)
         if event.target is not None:
-            self.answers.stored(event, self.owners.of(event.target))
-        if self.owners.leaving:
+            self.replies.stored(event, self.ownership.owner_of(event.target))
+        if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target)
         for node, registrations in candidates.items():
-            if self.owners.is_ours(node):
-                self._deliver(self.box(node), event, registrations, context)
-        if event.target is not None and event.target not in candidates and self.owners.is_ours(event.target):
+            if self.ownership.is_ours(node):
+                self._deliver(self.queue(node), event, registrations, context)
+        if (
+            event.target is not None
+            and event.target not in candidates
+            and self.ownership.is_ours(event.target)
+        ):
             self._no_handler(event)
 
     def _deliver(
         self,
-        box: Box,
+        box: NodeQueue,
         event: EventRecord,
         registrations: list[Registration],
         context: contextvars.Context | None,
     ) -> None:
-        answer = self.answers.open(event) if event.target is not None else None
+        answer = self.replies.open(event) if event.target is not None else None
         delivery = Delivery(self, box, event, registrations, context, answer)
         if answer is not None:
             answer.delivery = delivery
@@ -204,29 +208,29 @@ class Dispatch:
     def _no_handler(self, event: EventRecord) -> None:
         known = ", ".join(self.patterns(event.target or "")) or "none"
         problem = f'send: node "{event.target}" has no handler of "{event.type}"; it handles {known}'
-        self.answers.open(event).refuse(NoHandlerError(problem))
+        self.replies.open(event).refuse(NoHandlerError(problem))
 
     # -- sending -------------------------------------------------------------------------------------
 
-    async def expects(self, request: Request, event: EventRecord) -> bool:
+    async def prepare(self, request: PendingReply, event: EventRecord) -> bool:
         """Listen for the reply to an event that is about to be stored; False if nobody would handle it."""
-        if self.owners.of(request.target) is None:
+        if self.ownership.owner_of(request.target) is None:
             await self.session.fresh(self.session.timeout)
-        if self.owners.of(request.target) is None:
+        if self.ownership.owner_of(request.target) is None:
             request.fail(self._nobody(request.target, event.type))
             return False
-        self.answers.begin(request, event)
+        self.replies.expect(request, event)
         return True
 
-    async def sent(self, request: Request) -> None:
+    async def track(self, request: PendingReply) -> None:
         """It is stored: see to it that the reply comes."""
-        owner = self.owners.of(request.target)
+        owner = self.ownership.owner_of(request.target)
         if request.owner is None and owner is not None:
             request.owner = owner.incarnation
-        self.answers.watch(request)
+        self.replies.watch(request)
 
     def _nobody(self, target: str, type: str) -> NoHandlerError:
-        others = self.owners.names()
+        others = self.ownership.names()
         near = difflib.get_close_matches(target, others, 1, 0.5)
         hint = (
             f"; did you mean {near[0]}?" if near else f"; nodes with handlers: {', '.join(others) or 'none'}"
@@ -237,7 +241,7 @@ class Dispatch:
 
     # -- handling again ------------------------------------------------------------------------------
 
-    async def again(
+    async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
     ) -> BaseException | None:
         """Handle an event once more, or late, by the handlers of now; the error if one failed."""
@@ -245,7 +249,7 @@ class Dispatch:
         named = [registration for registration in found if registration.name == handler]
         if not found:
             raise NoHandlerError(f'node "{node}" has no handler of "{event.type}" in this process')
-        box = self.box(node)
+        box = self.queue(node)
         ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         delivery = Delivery(self, box, event, named or found, context)
 
@@ -253,7 +257,7 @@ class Dispatch:
             if not ended.done():  # whoever waited may have been interrupted
                 ended.set_result(error)
 
-        delivery.on_end = lambda error: bridge().soon(end, error)
+        delivery.on_end = lambda error: io_thread().call_soon(end, error)
         box.mailbox.put(delivery.begin)
         return await ended
 
@@ -273,7 +277,7 @@ class Dispatch:
         """Keep it in the journal, soon. From any thread."""
         self._done.append(record)
         if len(self._done) == 1 or self._recording is None:
-            bridge().soon(self._record_soon)
+            io_thread().call_soon(self._record_soon)
 
     def _record_soon(self) -> None:
         if self._recording is None and self._done:
@@ -286,7 +290,7 @@ class Dispatch:
         finally:
             self._recording = None
             if self._done:
-                bridge().soon(self._record_soon)
+                io_thread().call_soon(self._record_soon)
 
     async def flush(self) -> None:
         """Store what was handled by now; what is handled meanwhile is not waited for."""
@@ -318,7 +322,7 @@ class Dispatch:
                 log.warning("what %d handlers did is not stored: %s", number, error)
             except BaseException:  # whoever waits for it was interrupted, not who handled it
                 self._done[:0] = records
-                bridge().soon(self._record_soon)
+                io_thread().call_soon(self._record_soon)
                 raise
             else:
                 await self._reach(sequence)
@@ -336,15 +340,15 @@ class Dispatch:
         for line in list(self.lines):
             line.end_with_space()
             await line.ended(LAST)
-        if self.owners.leaving:
+        if self.ownership.leaving:
             return
         for box in self._boxes.values():
             box.mailbox.clear()
             for attempt in list(box.waiting):
                 attempt.stop(CLOSED)
         if self.session.connection.connected:
-            await self.owners.release_all(1.0)
-        self.owners.leaving = True
+            await self.ownership.release_all(1.0)
+        self.ownership.leaving = True
         await self._ended(LAST)
         for node in self._boxes:
             self._stop(node, lambda _: True, CLOSED, ())
@@ -361,7 +365,7 @@ class Dispatch:
 
     def end(self, why: Exception) -> None:
         """Nothing comes any more."""
-        self.answers.close(why)
+        self.replies.close(why)
         for box in self._boxes.values():
             for delivery in list(box.open):
                 delivery.give_up(why)
@@ -381,7 +385,7 @@ class Dispatch:
             await self.flush()  # last: what is not open any more is stored when the other one reads it
             return {"position": position, "open": left, "by": self.session.incarnation}
         if question.get("awaited"):
-            self.waiting.awaited(question["send"])
+            self.deadlocks.awaited(question["send"])
         if "send" in question or "cancel" in question:
-            return self.answers.live(question)
-        return {"waiters": self.owners.asked_by(question.get("from", "")), "notebook": output.notebook()}
+            return self.replies.live(question)
+        return {"waiters": self.ownership.asked_by(question.get("from", "")), "notebook": notebook_name()}

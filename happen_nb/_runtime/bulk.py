@@ -1,8 +1,8 @@
-"""Many events in their order, from a thread that makes them to the journal.
+"""Publish many events in order, from the thread that makes them to the journal.
 
-They are stored in atomic batches, one after the other. So a lost answer, a server that is started again or a
-new leader can neither change their order nor store one twice: of what was sent again the server takes
-nothing, or all that is missing.
+They are stored in atomic batches, one after the other. So a lost answer, a restarted server or a new leader
+can neither change their order nor store one twice: of a batch that is sent again the server takes nothing,
+or all that is missing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime import emitting
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 
@@ -42,7 +42,7 @@ LOOK = 0.01
 Item = tuple[EventRecord, wire.Message]
 
 
-class Line:
+class BulkPublisher:
     """Events that are stored in the order in which they are put in.
 
     `put` and `finish` are for one thread, which makes the events; everything else may be called from any.
@@ -74,7 +74,7 @@ class Line:
         self.state = "running"
         """Or ``"done"``, ``"stopped"`` or ``"failed"``."""
         self.error: BaseException | None = None
-        self.held = False
+        self.backpressured = False
         """Whether it waits for handlers."""
         self.closed = threading.Event()
         """Set when nothing is taken any more."""
@@ -89,8 +89,8 @@ class Line:
         self._complete = False
         self._news = asyncio.Event()
         self._listeners: list[Callable[[], object]] = []
-        self._token = session.dispatch.activity.begin(self._ids, describe)
-        bridge().soon(self._begin)
+        self._token = session.dispatch.in_flight.start(self._ids, describe)
+        io_thread().call_soon(self._begin)
 
     def _begin(self) -> None:
         self._session.dispatch.lines.add(self)
@@ -126,7 +126,7 @@ class Line:
             first = len(self._waiting) == 1
         self._count += 1
         if first:
-            bridge().soon(self._news.set)
+            io_thread().call_soon(self._news.set)
         return True
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -134,7 +134,7 @@ class Line:
         with self._changed:
             self._complete = True
             self.error = self.error or error
-        bridge().soon(self._news.set)
+        io_thread().call_soon(self._news.set)
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Line:
             self.closed.set()
             self._waiting.clear()
             self._changed.notify_all()
-        bridge().soon(self._news.set)
+        io_thread().call_soon(self._news.set)
 
     async def ended(self, timeout: float | None = None) -> bool:
         """Wait for the end; False if it takes longer than `timeout` seconds. On the IO thread."""
@@ -182,7 +182,7 @@ class Line:
         all_stored = self._complete and self.stored == self._count
         self.state = "failed" if self.error else "done" if all_stored else "stopped"
         self._session.dispatch.lines.discard(self)
-        self._session.dispatch.activity.end(self._token)
+        self._session.dispatch.in_flight.finish(self._token)
         self._tell()
         self._on_end()
 
@@ -208,11 +208,11 @@ class Line:
     async def _let_handlers_follow(self) -> None:
         dispatch = self._session.dispatch
         while dispatch.queued() >= BACKLOG and not self.closed.is_set():
-            if not self.held:
-                self.held = True
+            if not self.backpressured:
+                self.backpressured = True
                 self._tell()
             await asyncio.sleep(LOOK)
-        self.held = False
+        self.backpressured = False
 
     async def _store(self, batch: Sequence[Item]) -> None:
         emitted = self._session.dispatch.emitted

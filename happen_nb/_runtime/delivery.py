@@ -1,6 +1,6 @@
 """One event at one node: which handlers handle it, and how that ends.
 
-A `Delivery` waits in the node's mailbox. When its turn comes each handler that accepts the event makes an
+A `Delivery` waits in the node's queue. When its turn comes each handler that accepts the event makes an
 `Attempt`; one that raises may be repeated later, while the node goes on with other events.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
-from happen_nb._runtime.attempts import CLOSED, UNREGISTERED, Attempt
+from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping
 
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.activity import Activity
-    from happen_nb._runtime.mailbox import Mailbox, Pending, Workers
+    from happen_nb._runtime.effects import InFlight
     from happen_nb._runtime.registrations import Registration, Registrations
-    from happen_nb._runtime.replies import Answer
-    from happen_nb._runtime.tracebacks import Trouble
+    from happen_nb._runtime.replies import Responder
+    from happen_nb._runtime.tracebacks import CapturedError
+    from happen_nb._runtime.workers import Mailbox, Pending, Workers
 
 log = logging.getLogger("happen_nb")
 
@@ -46,14 +46,14 @@ class Host(Protocol):
     def reply(self, value: Any) -> Any:
         """Return what is replied where a handler returns `value`."""
 
-    def failed(self, attempt: Attempt, trouble: Trouble) -> None:
+    def failed(self, attempt: Attempt, trouble: CapturedError) -> None:
         """A handler has raised for the last time."""
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Another process handles a node's events from here on; `answer` is what it says of itself."""
 
 
-class Box:
+class NodeQueue:
     """A node's mailbox, and what it does at the moment."""
 
     def __init__(self, name: str, mailbox: Mailbox) -> None:
@@ -93,7 +93,7 @@ class Desk(Protocol):
     """What deliveries need of the place they are handed out at."""
 
     host: Host
-    activity: Activity
+    in_flight: InFlight
     workers: Workers
     registrations: Registrations
 
@@ -107,24 +107,24 @@ class Delivery:
     Parameters
     ----------
     desk : Desk
-    box : Box
+    box : NodeQueue
     event : EventRecord
     candidates : list of Registration
         Those whose pattern matched when it came; if all of them are gone, those that match later.
     context : contextvars.Context, optional
         The one in which it was emitted, if that was in this process.
-    answer : Answer, optional
+    answer : Responder, optional
         Takes progress and result, if it was sent.
     """
 
     def __init__(
         self,
         desk: Desk,
-        box: Box,
+        box: NodeQueue,
         event: EventRecord,
         candidates: list[Registration],
         context: contextvars.Context | None,
-        answer: Answer | None = None,
+        answer: Responder | None = None,
     ) -> None:
         self.desk = desk
         self.box = box
@@ -136,7 +136,7 @@ class Delivery:
         self.awaited = False
         """Whether a handler, here or elsewhere, waits for the reply."""
         self.ended = False
-        self.trouble: Trouble | None = None
+        self.trouble: CapturedError | None = None
         """What the first handler that failed has raised."""
         self.on_end: Callable[[BaseException | None], None] | None = None
         """Called at the end, with the error if a handler has failed."""
@@ -147,7 +147,7 @@ class Delivery:
         self._left = 0
         self._refused: Exception | None = None
         self._lock = threading.Lock()
-        self._token = desk.activity.begin(event.correlation or event.id, self._describe, self._hint)
+        self._token = desk.in_flight.start(event.correlation or event.id, self._describe, self._hint)
         box.queued[self] = box.open[self] = None
 
     def _describe(self) -> str:
@@ -229,11 +229,13 @@ class Delivery:
         """Whether this is the handler that replies."""
         return bool(self._attempts) and attempt is self._attempts[0]
 
-    def fails(self, trouble: Trouble) -> None:
+    def fails(self, trouble: CapturedError) -> None:
         """One handler has raised for the last time."""
-        self.trouble = self.trouble or (trouble if self.on_end is not None else trouble.kept())
+        self.trouble = self.trouble or (trouble if self.on_end is not None else trouble.without_frames())
 
-    def attempt_ended(self, attempt: Attempt, outcome: str, value: Any, trouble: Trouble | None) -> None:
+    def attempt_ended(
+        self, attempt: Attempt, outcome: str, value: Any, trouble: CapturedError | None
+    ) -> None:
         """One handler is through with it, after the last of its attempts."""
         with self._lock:
             self._left -= 1
@@ -285,13 +287,13 @@ class Delivery:
         self.box.open.pop(self, None)
         try:
             if self.on_end is not None:
-                self.on_end(self._refused if self.trouble is None else self.trouble.again())
+                self.on_end(self._refused if self.trouble is None else self.trouble.to_raise())
         finally:
-            self.trouble = None if self.trouble is None else self.trouble.kept()
+            self.trouble = None if self.trouble is None else self.trouble.without_frames()
             self._attempts, self._context = [], None  # the answer is kept for a while, and not all of this
             if self.answer is not None:
                 self.answer.delivery = None
-            self.desk.activity.end(self._token)
+            self.desk.in_flight.finish(self._token)
 
     def refuse(self, error: Exception) -> None:
         """Do not handle it at all. On the IO thread, before it began."""
@@ -327,11 +329,11 @@ class Delivery:
             )
 
 
-def _remote(node: str, event: EventRecord, trouble: Trouble | None) -> HandlerError:
+def _remote(node: str, event: EventRecord, trouble: CapturedError | None) -> HandlerError:
     assert trouble is not None
     return HandlerError(
-        f'the handler of "{event.type}" at node "{node}" raised {trouble.said}',
+        f'the handler of "{event.type}" at node "{node}" raised {trouble.summary}',
         node=node,
-        error=trouble.said,
-        remote_traceback=trouble.trace,
+        error=trouble.summary,
+        remote_traceback=trouble.formatted,
     )

@@ -1,7 +1,7 @@
 """Which process handles the events of a node: the newest to register a handler, until it ends.
 
-The journal holds an owner record for each node, so everyone knows, in the journal's order, who owned a node
-when an event was stored. Everything here runs on the IO thread.
+The journal holds an owner record for each node, so every process knows, in journal order, which one owned a
+node when an event was stored. Everything here runs on the IO thread.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Wanted(Protocol):
         """Another process took a node over."""
 
 
-class Owners:
+class Ownership:
     """The owner of each node, as of the position that the replica has reached.
 
     Parameters
@@ -82,7 +82,7 @@ class Owners:
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def of(self, node: str) -> OwnerRecord | None:
+    def owner_of(self, node: str) -> OwnerRecord | None:
         """The owner of a node, None if it has none."""
         owner = self._owners.get(node)
         return owner if owner is not None and owner.incarnation is not None else None
@@ -221,9 +221,9 @@ class Owners:
         try:
             while waiting := [node for node in self._wanted.nodes() if not self.is_ours(node)]:
                 for node in waiting:
-                    if self.of(node) is None:
+                    if self.owner_of(node) is None:
                         await self._take_over(node, self._owners.get(node))
-                owners = {owner.incarnation for node in waiting if (owner := self.of(node))}
+                owners = {owner.incarnation for node in waiting if (owner := self.owner_of(node))}
                 crowd = max([0, *[await self._ask(owner) for owner in owners if owner]])
                 await asyncio.sleep(ASK_EVERY * max(1.0, crowd / FEW))
         finally:
@@ -239,7 +239,7 @@ class Owners:
         self._silent[incarnation] = self._silent.get(incarnation, 0) + 1 if steady else 0
         if self._silent[incarnation] >= SURE:
             for node in self._wanted.nodes():
-                owner = self.of(node)
+                owner = self.owner_of(node)
                 if owner is not None and owner.incarnation == incarnation:
                     await self._take_over(node, owner)
         return 0

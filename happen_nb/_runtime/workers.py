@@ -1,16 +1,16 @@
-"""Callbacks off the main thread: one at a time a mailbox, different mailboxes side by side."""
+"""Threads that run handlers and callbacks, one at a time for each node, and the end of the interpreter."""
 
 from __future__ import annotations
 
+import atexit
 import contextvars
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import thread as executors
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
-
-from happen_nb._runtime import ending
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ class Workers:
             self._changed.notify()
         elif self._threads - self._blocked < self._limit:
             self._add()
-        elif not self._growing and self._limit < MORE and not ending.begun():
+        elif not self._growing and self._limit < MORE and not shutdown_started():
             self._growing = True
             try:
                 _start(self._grow, "happen_nb-workers")
@@ -65,12 +65,12 @@ class Workers:
                 log.warning("no more threads for handlers: %s", refused)
 
     def _add(self) -> None:
-        if ending.begun():
+        if shutdown_started():
             return
         try:
             _start(self._run, "happen_nb-worker")
         except RuntimeError as refused:  # the system has no more threads: those that are there go on
-            if not ending.begun():  # else the end has begun since we looked, and nothing starts any more
+            if not shutdown_started():  # else the end has begun since we looked, and nothing starts any more
                 log.warning("no more threads for handlers: %s", refused)
         else:
             self._threads += 1
@@ -125,7 +125,7 @@ class Workers:
                 if not self._work and not self._changed.wait_for(lambda: bool(self._work), IDLE):
                     self._threads -= 1
                     return None
-                if ending.begun():
+                if shutdown_started():
                     return None
                 self._begun += 1
                 return self._work.popleft()
@@ -146,7 +146,7 @@ class _Local(threading.local):
 _local = _Local()
 
 
-def workers_here() -> Workers | None:
+def current_workers() -> Workers | None:
     """The pool that the current thread belongs to."""
     return _local.workers
 
@@ -236,3 +236,26 @@ class Mailbox:
                 self._running = False
                 return None
             return self._waiting.popleft()
+
+
+_shutdown = threading.Event()
+
+
+def expect_shutdown() -> None:
+    """Notice the end, before all that was registered until now has cleaned up."""
+    atexit.unregister(_shutdown.set)
+    atexit.register(_shutdown.set)
+
+
+def shutdown_started() -> bool:
+    """Whether nothing should begin any more."""
+    return _shutdown.is_set()
+
+
+def is_shutdown_error(error: BaseException) -> bool:
+    """Whether an error is what the end leads to: executors refuse as soon as the main thread is through."""
+    if shutdown_started():
+        return True
+    if type(error) is not RuntimeError or not getattr(executors, "_shutdown", False):
+        return False
+    return str(error).startswith("cannot schedule new futures after")

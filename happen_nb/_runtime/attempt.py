@@ -1,4 +1,4 @@
-"""One handler and one event: whether it accepts the event, its steps, its retries, and how it is stopped."""
+"""One handler and one event: the filter, the steps, the retries, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ import inspect
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from happen_nb._model.functions import takes_second
-from happen_nb._runtime import causes, ending
-from happen_nb._runtime.io import bridge
-from happen_nb._runtime.runs import Run, on_loop
-from happen_nb._runtime.tracebacks import Trouble
+from happen_nb._runtime import causes
+from happen_nb._runtime.io import handler_loops, inbox_of, io_thread
+from happen_nb._runtime.tracebacks import CapturedError
+from happen_nb._runtime.workers import is_shutdown_error
 from happen_nb.errors import CausalLoopError
 
 if TYPE_CHECKING:
     import contextvars
 
-    from happen_nb._runtime.handling import Delivery
-    from happen_nb._runtime.mailbox import Pending
+    from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
+    from happen_nb._runtime.workers import Pending, Workers
+
+T = TypeVar("T")
 
 log = logging.getLogger("happen_nb")
 
@@ -69,19 +72,19 @@ class Attempt:
         self.event = event
         self.number = 0
         self.began = 0.0
-        self.scope = causes.of_event(delivery.event, delivery.box.name, registration.name)
+        self.scope = causes.scope_of_event(delivery.event, delivery.box.name, registration.name)
         self.why = ""
         """Why it was stopped."""
         self._context = context
         self._given = delivery.desk.host.context(delivery.box.name, event)
         self._step: Any = registration.current()
         self._spent = 0.0
-        self._run: Run | None = None
+        self._run: StepDriver | None = None
         self._generating = False
         self._filtering = False
         self._open = False
         self._unconverted = False
-        self._trouble: Trouble | None = None
+        self._trouble: CapturedError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._lock = threading.Lock()
         context.run(causes.enter, self.scope)
@@ -93,13 +96,13 @@ class Attempt:
         if self.registration.pattern.predicate is None and self.registration.where is None:
             return True
         accepted: bool | None = None
-        trouble: Trouble | None = None
+        trouble: CapturedError | None = None
         self._filtering = True
         self._begin()
         try:
             accepted = self._context.run(self._asked)
         except BaseException as error:
-            trouble = Trouble.of(error)
+            trouble = CapturedError.of(error)
         self.scope.release()
         if not self._close():  # it took so long that it was abandoned
             return False
@@ -135,7 +138,7 @@ class Attempt:
         self.number += 1
         self._given.attempt = self.number
         self._begin()
-        self._run = Run(self._attempt(), self._context, self.delivery.desk.workers)
+        self._run = StepDriver(self._attempt(), self._context, self.delivery.desk.workers)
         return self._run.start()
 
     def _begin(self) -> None:
@@ -160,15 +163,15 @@ class Attempt:
 
     async def _attempt(self) -> None:
         value: Any = None
-        trouble: Trouble | None = None
+        trouble: CapturedError | None = None
         try:
             value = await self._steps()
             self.delivery.event.check()
             value = self._converted(value)
         except BaseException as error:
-            trouble = Trouble.of(error.args[0] if type(error) is _Raised else error)
+            trouble = CapturedError.of(error.args[0] if type(error) is _Raised else error)
         self.scope.release()
-        if not self._close() or (trouble is not None and ending.explains(trouble.error)):
+        if not self._close() or (trouble is not None and is_shutdown_error(trouble.error)):
             return
         try:
             self._conclude(value, trouble)
@@ -186,13 +189,13 @@ class Attempt:
         self._unconverted = False
         return value
 
-    def _conclude(self, value: Any, trouble: Trouble | None) -> None:
+    def _conclude(self, value: Any, trouble: CapturedError | None) -> None:
         if trouble is None:
             self._end("done", value)
         elif self.stopped and issubclass(type(trouble.error), Stopped | asyncio.CancelledError):
             self._end("cancelled")
         elif self._is_repeated(trouble.error):
-            self._wait(trouble.kept())
+            self._wait(trouble.without_frames())
         else:
             self._fail(trouble)
             self.delivery.attempt_ended(self, "failed", None, trouble)
@@ -213,16 +216,16 @@ class Attempt:
             and not issubclass(type(error), CausalLoopError)
         )
 
-    def _wait(self, trouble: Trouble) -> None:
+    def _wait(self, trouble: CapturedError) -> None:
         """Have it called again after a pause, while the node goes on with other events."""
         self._trouble = trouble
         self.delivery.box.waiting[self] = None
         pause = self.registration.backoff * 2.0 ** min(self.number - 1, _DOUBLINGS)
-        bridge().soon(self._arm, pause)
+        io_thread().call_soon(self._arm, pause)
 
     def _arm(self, pause: float) -> None:
         if self in self.delivery.box.waiting:
-            self._timer = bridge().loop.call_later(pause, self._again)
+            self._timer = io_thread().loop.call_later(pause, self._again)
 
     def _again(self) -> None:
         if self._waits_no_more():
@@ -233,7 +236,7 @@ class Attempt:
         waited = self.delivery.box.waiting.pop(self, False) is None
         timer, self._timer = self._timer, None
         if timer is not None:
-            bridge().soon(timer.cancel)
+            io_thread().call_soon(timer.cancel)
         return waited
 
     def give_up(self) -> None:
@@ -261,7 +264,7 @@ class Attempt:
             else:
                 self.give_up()
         elif self._generating or (self._run is not None and self._run.cancel_task()):
-            bridge().soon(bridge().loop.call_later, PATIENCE, self.abandon)
+            io_thread().call_soon(io_thread().loop.call_later, PATIENCE, self.abandon)
         else:
             self.abandon()
 
@@ -282,11 +285,11 @@ class Attempt:
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def _fail(self, trouble: Trouble) -> None:
+    def _fail(self, trouble: CapturedError) -> None:
         """It has raised for the last time."""
         self.delivery.fails(trouble)
-        self._record("failed", trouble.said)
-        self._context.copy().run(self.delivery.desk.host.failed, self, trouble.kept())
+        self._record("failed", trouble.summary)
+        self._context.copy().run(self.delivery.desk.host.failed, self, trouble.without_frames())
 
     def _end(self, outcome: str, value: Any = None) -> None:
         self._record(outcome, None)
@@ -305,11 +308,11 @@ class Attempt:
             if result is None:
                 return None
             if inspect.isawaitable(result):
-                result = await on_loop(_awaited(result), result)
+                result = await on_handler_loop(_awaited(result), result)
             elif isinstance(result, Generator):
                 result = self._iterate(result)
             elif isinstance(result, AsyncGenerator):
-                result = await on_loop(self._aiterate(result), result)
+                result = await on_handler_loop(self._aiterate(result), result)
             if not callable(result):
                 return result
             self._step = result
@@ -361,3 +364,126 @@ class Attempt:
 
 async def _awaited(result: Any) -> Any:
     return await result
+
+
+class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
+    """Await a coroutine on the handlers' loop; only inside what a `StepDriver` drives.
+
+    Parameters
+    ----------
+    work : coroutine
+    inner : object
+        What it awaits, which is closed, too, if the work is cancelled before it begins.
+    """
+
+    __slots__ = ("inner", "work")
+
+    def __init__(self, work: Coroutine[Any, Any, T], inner: object) -> None:
+        self.work = work
+        self.inner = inner
+
+    def drop(self) -> None:
+        """Close it, if it has not begun, so that nobody is warned of it."""
+        if inspect.iscoroutine(self.work) and inspect.getcoroutinestate(self.work) == inspect.CORO_CREATED:
+            self.work.close()
+            if inspect.iscoroutine(self.inner):
+                self.inner.close()
+
+    def __await__(self) -> Generator[on_handler_loop[T], T, T]:
+        return (yield self)
+
+
+class StepDriver:
+    """Drives a coroutine in a context.
+
+    Parameters
+    ----------
+    work : coroutine
+        What it raises is logged, and ends the run.
+    context : contextvars.Context
+    workers : Workers
+    """
+
+    def __init__(
+        self, work: Coroutine[Any, Any, None], context: contextvars.Context, workers: Workers
+    ) -> None:
+        self._work = work
+        self._context = context
+        self._workers = workers
+        self._on_loop = False
+        self._cancelled = False
+        self._task: asyncio.Task[Any] | None = None
+        self._ended = False
+        self._callback: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> StepDriver | None:
+        """Begin, in this thread; None if it has ended already."""
+        self._step(self._work.send, None)
+        return None if self._ended else self
+
+    def then(self, callback: Callable[[], None]) -> bool:
+        """Call `callback` when it has ended; False if it has ended already."""
+        with self._lock:
+            if not self._ended:
+                self._callback = callback
+            return not self._ended
+
+    def cancel_task(self) -> bool:
+        """Cancel what runs on the handlers' loop, or is about to; False if nothing does."""
+        with self._lock:
+            if not self._on_loop:
+                return False
+            self._cancelled = True
+            task = self._task
+        if task is not None:
+            inbox_of(task.get_loop()).put(task.cancel)
+        return True
+
+    def _step(self, move: Callable[[Any], on_handler_loop[Any]], value: Any) -> None:
+        try:
+            step = self._context.run(move, value)
+        except StopIteration:
+            self._end()
+        except BaseException:
+            log.exception("in a handler's run")
+            self._end()
+        else:
+            self._on_loop = True
+            handler_loops().start(partial(self._begin, step))
+
+    def _begin(self, step: on_handler_loop[Any]) -> None:
+        """Start on the handlers' loop what was awaited."""
+        task = asyncio.get_running_loop().create_task(_outcome(step.work), context=self._context)
+        task.add_done_callback(partial(self._came, step))
+        with self._lock:
+            self._task = task
+            cancelled = self._cancelled
+        if cancelled:
+            task.cancel()
+
+    def _came(self, step: on_handler_loop[Any], task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
+        step.drop()
+        with self._lock:
+            self._task = None
+            self._on_loop = self._cancelled = False
+        value, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        if error is None:
+            self._workers.submit(lambda: self._step(self._work.send, value))
+        else:
+            self._workers.submit(lambda: self._step(self._work.throw, error))
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended = True
+            callback = self._callback
+        if callback is not None:
+            callback()
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    """What a coroutine returns or raises: a loop would let SystemExit and KeyboardInterrupt end it."""
+    try:
+        return await work, None
+    except BaseException as error:
+        return None, error

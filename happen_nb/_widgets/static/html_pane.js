@@ -1,4 +1,4 @@
-// Shows the HTML that the kernel made; what a reader has opened or closed stays so when it is made anew.
+// Shows HTML from the kernel; folds that the reader has opened or closed keep their state when it changes.
 
 const pathOf = (details, root) => {
   const labels = [];
@@ -12,7 +12,7 @@ const pathOf = (details, root) => {
 
 function render({ model, el }) {
   const toggled = new Map();
-  el.dataset.lmSuppressShortcuts = "true"; // else Enter on a fold would open the cell's editor in JupyterLab
+  el.dataset.lmSuppressShortcuts = "true"; // otherwise Enter on a fold would open the cell's editor in JupyterLab
   el.addEventListener("click", (event) => {
     const summary = event.target.closest("summary");
     const details = summary?.parentElement;
@@ -24,13 +24,13 @@ function render({ model, el }) {
     const path = focused ? pathOf(focused, el) : null;
     el.innerHTML = model.get("html");
     for (const details of el.querySelectorAll("details")) {
-      const its = pathOf(details, el);
-      if (toggled.has(its)) details.open = toggled.get(its);
-      if (its === path) details.querySelector("summary").focus({ preventScroll: true });
+      const itsPath = pathOf(details, el);
+      if (toggled.has(itsPath)) details.open = toggled.get(itsPath);
+      if (itsPath === path) details.querySelector("summary").focus({ preventScroll: true });
     }
   }
 
-  const redraw = unlessPressed(el, draw);
+  const redraw = whileNotPressed(el, draw);
   model.on("change:html", redraw);
   draw();
   return () => model.off("change:html", redraw);

@@ -1,11 +1,11 @@
-"""What a widget shows of what a user's function returned: text, or anything that a notebook can display."""
+"""Any value as the outputs of a notebook cell, and as a static picture."""
 
 from __future__ import annotations
 
 import json
 import sys
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,179 +15,174 @@ from happen_nb._display import html
 from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.spans import Span, byte_count, clean, cut, one_line
+from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.value_tree import Budget
 from happen_nb._model.frozen import FrozenDict, FrozenList
-from happen_nb._widgets.figure import is_figure
+from happen_nb._widgets.panes import is_figure
+from happen_nb._widgets.static_fallback import picture_of_page
 
-MOST: Final = 4_000_000
-"""Characters of what a user's object makes of itself; more would stop the browser."""
-
-_LINES, _COLUMNS, _CHARACTERS, _ERROR = 2_000, 500, 60_000, 600
+MAX_CHARACTERS: Final = 4_000_000  # of what a user's object displays; more would freeze the browser
+MAX_TEXT_CHARACTERS: Final = 60_000
+_MAX_LINES, _MAX_COLUMNS, _MAX_ERROR_COLUMNS = 2_000, 500, 600
 _IMAGES: Final = ("image/png", "image/jpeg", "image/svg+xml")
 _STATIC: Final = frozenset(("text/plain", "text/html", *_IMAGES))
 
 Bundle = Mapping[str, Any]
-"""Mime type -> content, with ``metadata`` apart."""
+"""Mime type -> content."""
 
 
 class UndisplayableError(Exception):
-    """An object displays itself in a way that cannot be shown."""
+    """An object's display methods return something that cannot be shown."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a widget shows.
+    """What a widget shows: outputs, or a figure.
 
     Attributes
     ----------
     outputs : tuple of mapping
-        As a notebook's cell has them.
+        As in a notebook cell.
     figure : str or None
-        A plotly figure as JSON, which can be drawn in place.
-    still : callable or None
-        Makes the static form, where that takes long.
+        A plotly figure as JSON, which can be redrawn in place.
+    make_picture : callable or None
+        Makes the static picture if that takes long.
     """
 
     outputs: tuple[Bundle, ...] = ()
     figure: str | None = None
-    still: Callable[[], Picture] | None = None
+    make_picture: Callable[[], Picture] | None = None
 
     @property
     def is_static(self) -> bool:
-        """Whether HTML without scripts is all that is needed to show it."""
-        return len(self.outputs) == 1 and is_static(self.outputs[0]["data"])
+        """True if HTML without scripts is enough to show it."""
+        return len(self.outputs) == 1 and _is_static(self.outputs[0]["data"])
 
     @cached_property
     def picture(self) -> Picture:
-        """Its static form."""
-        if self.still is not None:
-            return self.still()
-        pictures = [picture_of(output["data"]) for output in self.outputs]
-        return {mime: "\n".join(each[mime] for each in pictures) for mime in ("text/plain", "text/html")}
+        """Its static picture: text and HTML without scripts."""
+        if self.make_picture is not None:
+            return self.make_picture()
+        return joined([picture_of_bundle(output["data"]) for output in self.outputs])
 
 
-def of_picture(picture: Picture) -> Content:
-    """Text and HTML of our own."""
+def joined(pictures: Iterable[Picture]) -> Picture:
+    """Put pictures below each other."""
+    pictures = list(pictures)
+    return {mime: "\n".join(each[mime] for each in pictures) for mime in ("text/plain", "text/html")}
+
+
+def content_of_picture(picture: Picture) -> Content:
+    """Return a picture as the one output of a cell."""
     return Content((_output(picture, {}),))
 
 
-def of_text(said: str) -> Picture:
-    """A text with its line breaks.
+def picture_of_text(string: str) -> Picture:
+    """Render a string with its line breaks.
 
     Examples
     --------
-    >>> of_text("2 open")["text/plain"]
+    >>> picture_of_text("2 open")["text/plain"]
     '2 open'
     """
-    lines = said[:_CHARACTERS].expandtabs(4).splitlines()
-    shown = tuple(cut(line, _COLUMNS) for line in lines[:_LINES])
-    if len(shown) < len(lines) or len(said) > _CHARACTERS:
+    lines = string[:MAX_TEXT_CHARACTERS].expandtabs(4).splitlines()
+    shown = tuple(cut(line, _MAX_COLUMNS) for line in lines[:_MAX_LINES])
+    if len(shown) < len(lines) or len(string) > MAX_TEXT_CHARACTERS:
         shown = (*shown, "…")
     block: Block = Code(shown) if len(shown) > 1 else Note((Span("".join(shown), "plain"),))
-    return _picture(block)
+    return picture_of_page(Page(None, (block,)))
 
 
-def of_error(error: BaseException) -> Picture:
-    """An error in place of the value that it hides."""
-    return _picture(Note((Span(one_line(describe_error(error), _ERROR), "err"),)))
+def picture_of_error(error: BaseException) -> Picture:
+    """Render an error in one line, in place of the value."""
+    return picture_of_note(describe_error(error), "err")
 
 
-def of_hint(hint: str) -> Picture:
-    """A remark below a value."""
-    return _picture(Note((Span(one_line(hint, _ERROR)),)))
+def picture_of_note(note: str, kind: Kind = "") -> Picture:
+    """Render a remark in one line."""
+    return picture_of_page(Page(None, (Note((Span(one_line(note, _MAX_ERROR_COLUMNS), kind),)),)))
 
 
-def _picture(block: Block) -> Picture:
-    return html.bundle(Page(None, (block,)))
-
-
-def of_value(value: object) -> Content:
-    """An object as a notebook displays it.
+def content_of(value: object) -> Content:
+    """Return the outputs with which a notebook displays an object.
 
     Raises
     ------
     UndisplayableError
-        It makes too much of itself, or something that cannot be shown.
+        Its display methods return too much, or something that cannot be shown.
     Exception
-        What one of its methods raises.
+        Whatever these methods raise.
     """
     if isinstance(value, str):
-        return of_picture(of_text(str(value)))
+        return content_of_picture(picture_of_text(str(value)))
     if isinstance(value, FrozenDict | FrozenList):
-        return of_picture(html.bundle(value_page(value, Budget())))
+        return content_of_picture(html.bundle(value_page(value, Budget())))
     if is_figure(value):
-        return _of_figure(value)
+        return _content_of_figure(value)
     return Content(tuple(_outputs(value)))
 
 
-def _of_figure(figure: Any) -> Content:
-    """A plotly figure; its still picture is drawn when it is asked for."""
+def _content_of_figure(figure: Any) -> Content:
     from happen_nb._display.plots.picture import static
 
-    return Content(figure=_checked(figure.to_json(validate=False), "figure"), still=lambda: static(figure))
+    return Content(
+        figure=_within_limit(figure.to_json(validate=False), "figure"), make_picture=lambda: static(figure)
+    )
 
 
 def _outputs(value: object) -> list[Bundle]:
-    """What displaying it would put below a cell."""
+    # An object may display itself with `_ipython_display_`, which publishes instead of returning something.
     where = publisher()
     if where is not None:
         with _captured(where) as outputs:
             displayed = _raw(_formatter().ipython_display_formatter, value)
         if displayed:
             return [_output(output["data"], output["metadata"]) for output in outputs]
-    return [_output(*_bundle(value))]
+    return [_output(*_formatted(value))]
 
 
 def _output(data: Bundle, metadata: Bundle) -> Bundle:
-    """One output of a cell, checked.
-
-    Raises
-    ------
-    UndisplayableError
-        It is not what a notebook can keep.
-    """
+    """Return one output of a cell, after checking that a notebook file can keep it."""
     try:
-        kept = {mime: _packed(mime, content) for mime, content in data.items()}
+        kept = {mime: _encoded(mime, content) for mime, content in data.items()}
         output = {"output_type": "display_data", "data": kept, "metadata": dict(metadata)}
-        packed = json.dumps(output)
+        encoded = json.dumps(output)
     except (TypeError, ValueError) as error:
         raise UndisplayableError(f"it displays itself as something that is not JSON: {error}") from None
-    _checked(packed, ", ".join(kept))
+    _within_limit(encoded, ", ".join(kept))
     return output
 
 
-def _packed(mime: str, content: Any) -> Any:
-    """Content as JSON; of a text type it has to be text, also where it is an image's."""
+def _encoded(mime: str, content: Any) -> Any:
     if isinstance(content, bytes):
         return b64encode(content).decode()
     if str(mime).startswith("text/") and not isinstance(content, str):
         raise UndisplayableError(
             f"it displays itself as {mime} of type {type(content).__name__}; return a str"
         )
-    if mime == "text/plain" and len(content) > _CHARACTERS:
-        return f"{content[:_CHARACTERS]}…"
+    if mime == "text/plain" and len(content) > MAX_TEXT_CHARACTERS:
+        return f"{content[:MAX_TEXT_CHARACTERS]}…"
     return content
 
 
-def _checked(packed: str, what: str) -> str:
-    if len(packed) > MOST:
+def _within_limit(encoded: str, what: str) -> str:
+    if len(encoded) > MAX_CHARACTERS:
         raise UndisplayableError(
-            f"it displays itself as {byte_count(len(packed))} ({what}); "
-            f"at most {byte_count(MOST)} are shown: render less of it"
+            f"it displays itself as {byte_count(len(encoded))} ({what}); "
+            f"the limit is {byte_count(MAX_CHARACTERS)}: render less of it"
         )
-    return packed
+    return encoded
 
 
 @contextmanager
 def _captured(where: Any) -> Iterator[list[Any]]:
-    """What is displayed in this thread meanwhile, instead of displaying it."""
+    """Collect what this thread displays inside the block, instead of displaying it."""
     outputs: list[Any] = []
 
-    def keep(message: Any) -> None:
-        kind, content = message["header"]["msg_type"], message["content"]
-        if kind == "clear_output":
+    def capture(message: Any) -> None:
+        content = message["content"]
+        if message["header"]["msg_type"] == "clear_output":
             outputs.clear()
             return
         id = content["transient"].get("display_id")
@@ -197,15 +192,15 @@ def _captured(where: Any) -> Iterator[list[Any]]:
         else:
             outputs.append(content)
 
-    where.register_hook(keep)
+    where.register_hook(capture)
     try:
         yield outputs
     finally:
-        where.unregister_hook(keep)
+        where.unregister_hook(capture)
 
 
-def _bundle(value: object) -> tuple[Bundle, Bundle]:
-    """The mime bundle of an object, and the metadata of that, as IPython makes them; errors come out."""
+def _formatted(value: object) -> tuple[Bundle, Bundle]:
+    """Return an object's mime bundle and its metadata as IPython makes them, but raise the errors."""
     data: dict[str, Any] = {}
     metadata: dict[str, Any] = {}
     formatter = _formatter()
@@ -216,7 +211,7 @@ def _bundle(value: object) -> tuple[Bundle, Bundle]:
             raise UndisplayableError(f"its mime bundle is of type {type(made).__name__}; return a dict")
         data, metadata = map(dict, parts)
     for mime, each in formatter.formatters.items():
-        if mime in data and not _is_registered(each, value):
+        if mime in data and not _has_function_for(each, value):
             continue
         made = _raw(each, value)
         if made is None:
@@ -237,7 +232,7 @@ def _formatter() -> Any:
 
 
 def _raw(formatter: Any, value: object, **options: Any) -> Any:
-    """Call a formatter without what shows its errors below a cell; None if the object has no such form."""
+    """Call a formatter without the wrapper that prints its errors; None if the object has no such form."""
     call = type(formatter).__call__
     call = getattr(call, "__wrapped__", call)
     try:
@@ -246,8 +241,7 @@ def _raw(formatter: Any, value: object, **options: Any) -> Any:
         return None
 
 
-def _is_registered(formatter: Any, value: object) -> bool:
-    """Whether somebody has registered a function for this type and this form."""
+def _has_function_for(formatter: Any, value: object) -> bool:
     try:
         formatter.lookup(value)
     except KeyError:
@@ -255,8 +249,7 @@ def _is_registered(formatter: Any, value: object) -> bool:
     return True
 
 
-def is_static(data: Bundle) -> bool:
-    """Whether HTML without scripts is all that is needed to show it."""
+def _is_static(data: Bundle) -> bool:
     return not set(data) - _STATIC and not _has_scripts(data)
 
 
@@ -264,26 +257,26 @@ def _has_scripts(data: Bundle) -> bool:
     return "<script" in data.get("text/html", "").lower()
 
 
-def picture_of(data: Bundle) -> Picture:
-    """The static form of a mime bundle.
+def picture_of_bundle(data: Bundle) -> Picture:
+    """Return the static picture of a mime bundle.
 
     Examples
     --------
-    >>> picture_of({"text/plain": "<b>", "image/png": "aGk="})["text/html"]
+    >>> picture_of_bundle({"text/plain": "<b>", "image/png": "aGk="})["text/html"]
     '<img src="data:image/png;base64,aGk=">'
     """
-    plain = data.get("text/plain", "")[:_CHARACTERS]
+    plain = data.get("text/plain", "")[:MAX_TEXT_CHARACTERS]
     if "text/html" in data and not _has_scripts(data):
         return {"text/plain": plain, "text/html": data["text/html"]}
     for mime in _IMAGES:
         if mime in data:
             return {"text/plain": plain, "text/html": f'<img src="data:{mime};base64,{_base64(data[mime])}">'}
     source = data.get("text/markdown") or data.get("text/latex") or plain
-    return {**of_text(source), "text/plain": plain}
+    return {**picture_of_text(source), "text/plain": plain}
 
 
 def _base64(image: str) -> str:
-    """An image as it comes from a formatter: base64 already, or the text of an SVG."""
+    # A formatter returns base64 already, or the text of an SVG.
     if image.lstrip().startswith("<"):
         return b64encode(image.encode()).decode()
     return clean("".join(image.split())).replace('"', "")
