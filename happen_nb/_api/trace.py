@@ -1,4 +1,4 @@
-"""The tree of causes and effects of an event."""
+"""The tree of what an event caused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 
 class Trace(Displayable):
-    """What an event caused: events and commits, who handled them, how long it took, what failed.
+    """The tree of events and commits that an event caused, with their handlers, durations and errors.
+
+    Iterating yields each `TraceNode` of the tree.
 
     Attributes
     ----------
     root : TraceNode
-        The event itself; its ``children`` are what it caused, and so on.
+        The event itself; its ``children`` are its direct effects, and so on.
     times : bool
-        Whether its text tells how long things took.
+        True if its text shows durations.
 
     Examples
     --------
@@ -41,5 +43,5 @@ class Trace(Displayable):
 
     @property
     def failures(self) -> list[str]:
-        """The errors of the handlings that failed."""
+        """The error of each handling that failed."""
         return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]
