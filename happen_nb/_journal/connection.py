@@ -22,11 +22,11 @@ from nats.aio.msg import Msg
 
 from happen_nb._journal.auth import Credentials, check_address, check_tls, redact_url
 from happen_nb._journal.client import (
-    SLOWEST_LINK,
+    MIN_BYTES_PER_SECOND,
     NatsClient,
-    ask_again,
     explain,
     is_refusal,
+    is_retryable,
     is_unavailable,
 )
 from happen_nb._journal.wire import Message
@@ -224,7 +224,7 @@ class Connection:
     @property
     def patience(self) -> float:
         """Seconds that silence may last longer: something large may be in front of what is awaited."""
-        return self.max_payload / SLOWEST_LINK if self.transferring else 0.0
+        return self.max_payload / MIN_BYTES_PER_SECOND if self.transferring else 0.0
 
     @property
     def max_payload(self) -> int:
@@ -456,7 +456,7 @@ class Connection:
         calls = list(self._calls.values())
         written = sum(message.size for call in calls for message in call.messages)
         longest = now - max(self._moved_at, min(call.began for call in calls))
-        return longest > MOVE_SECONDS + written / SLOWEST_LINK
+        return longest > MOVE_SECONDS + written / MIN_BYTES_PER_SECOND
 
     async def _move(self) -> None:
         self._probe = None  # the reconnect would cancel it
@@ -507,7 +507,7 @@ class Connection:
         call = self._calls.get(token)
         if call is None or call.future.done():
             return
-        if not ask_again(answer):
+        if not is_retryable(answer):
             call.future.set_result(answer)
             return
         call.refused += 1
