@@ -222,7 +222,7 @@ class Connection:
         return self._client.transferring
 
     @property
-    def patience(self) -> float:
+    def transfer_seconds(self) -> float:
         """Seconds that silence may last longer: something large may be in front of what is awaited."""
         return self.max_payload / MIN_BYTES_PER_SECOND if self.transferring else 0.0
 
