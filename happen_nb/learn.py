@@ -24,7 +24,7 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
 from happen_nb._display.failures import message
-from happen_nb._model.transforms import takes_second
+from happen_nb._model.functions import takes_second
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space

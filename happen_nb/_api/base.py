@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, NoReturn, Self, TypeVar, overload
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, ClassVar, Final, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from happen_nb._display import text
 from happen_nb._display.bundle import bundle
 from happen_nb._model.diff import Change, Diff
 from happen_nb._model.frozen import FrozenDict, FrozenList
+from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
 
 Item = TypeVar("Item")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def faces(
+    work: Callable[P, Coroutine[Any, Any, T]], *, refuse: tuple[str, str] | None = None
+) -> tuple[Callable[P, T], Callable[P, Coroutine[Any, Any, T]]]:
+    """Return the blocking and the async variant of ``async def _name``, with its signature and docstring.
+
+    Parameters
+    ----------
+    work : coroutine function
+        It waits by ``await on_io(...)`` only.
+    refuse : (str, str), optional
+        Refuse the blocking variant in async handlers: the call, and what to write in its place.
+    """
+
+    def blocking(*args: P.args, **kwargs: P.kwargs) -> T:
+        if refuse is not None:
+            refuse_on_handler_loop(*refuse)
+        return run_blocking(work(*args, **kwargs))
+
+    async def awaitable(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await run_awaitable(work(*args, **kwargs))
+
+    name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""
+    described = doc[:1].lower() + doc[1:].partition("Examples\n")[0].rstrip()
+    _disguise(blocking, work, name, doc)
+    _disguise(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
+    work.__doc__ = None
+    return blocking, awaitable
+
+
+def _disguise(face: Any, work: Callable[..., object], name: str, doc: str) -> None:
+    """Give a function the name, signature and docstring that a user looks up."""
+    qualname = work.__qualname__.removesuffix(work.__name__) + name
+    face.__name__, face.__qualname__, face.__module__, face.__doc__ = name, qualname, work.__module__, doc
+    face.__signature__ = inspect.signature(work)  # not __wrapped__: the blocking one would pass as async
+    face.__annotations__ = work.__annotations__
+    face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
 
 
 def _refuse(self: Shown, _protocol: object) -> NoReturn:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Shown, faces
 from happen_nb._api.embedding import Embedding, diagnose_by
 from happen_nb._api.node import Node
 from happen_nb._api.space import Space
@@ -19,7 +19,7 @@ from happen_nb._journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
-from happen_nb._runtime.io import on_io, wait_for, wait_in_loop
+from happen_nb._runtime.io import on_io
 from happen_nb._runtime.session import Session
 from happen_nb._server import NatsServer, find_store, join
 from happen_nb.errors import HappenTimeoutError
@@ -154,7 +154,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=registry.after_fork_in_child)
 
 
-def connect(
+async def _connect(
     servers: str | Iterable[str] | None = None,
     *,
     name: str = "default",
@@ -222,33 +222,7 @@ def connect(
     >>> space.create_node("orders").state.set({"open": 1}).revision
     1
     >>> space.close()
-    """
-    arguments = dict(locals())
-    return wait_for(_connect(**arguments))
 
-
-async def aconnect(
-    servers: str | Iterable[str] | None = None,
-    *,
-    name: str = "default",
-    store: str | os.PathLike[str] | None = None,
-    fresh: bool | Literal["force"] = False,
-    receipts: bool = RECEIPTS,
-    token: str | None = None,
-    user: str | None = None,
-    password: str | None = None,
-    credentials: str | os.PathLike[str] | None = None,
-    tls: ssl.SSLContext | None = None,
-    replicas: int = REPLICAS,
-    history: int = HISTORY,
-    event_ttl: timedelta = EVENT_TTL,
-    sync: Literal["default", "always"] = "default",
-    timeout: float | None = None,
-) -> Space:
-    """`connect`, to await.
-
-    Examples
-    --------
     >>> async def work():
     ...     async with await happen.aconnect(store=":memory:", name="shop") as space:
     ...         orders = await space.acreate_node("orders", initial={"open": 0})
@@ -256,28 +230,6 @@ async def aconnect(
     >>> happen.run(work()).after
     {'open': 1}
     """
-    arguments = dict(locals())
-    return await wait_in_loop(_connect(**arguments))
-
-
-async def _connect(
-    servers: str | Iterable[str] | None,
-    *,
-    name: str,
-    store: str | os.PathLike[str] | None,
-    fresh: bool | Literal["force"],
-    receipts: bool,
-    token: str | None,
-    user: str | None,
-    password: str | None,
-    credentials: str | os.PathLike[str] | None,
-    tls: ssl.SSLContext | None,
-    replicas: int,
-    history: int,
-    event_ttl: timedelta,
-    sync: Literal["default", "always"],
-    timeout: float | None,
-) -> Space:
     name = check_name(name, "space")
     if not arguments.is_truth(fresh) and not (isinstance(fresh, str) and fresh == "force"):
         raise ValueError(f'connect: fresh is {quote(fresh)}; give True, False or "force"')
@@ -306,6 +258,9 @@ async def _connect(
         space._receipts.show(on=receipts)
     registry.current = space
     return space
+
+
+connect, aconnect = faces(_connect)
 
 
 def _options(replicas: int | None, history: int | None, event_ttl: timedelta | None) -> Options:
@@ -424,11 +379,7 @@ def current() -> Space:
     return registry.current or connect()
 
 
-async def _acurrent() -> Space:
-    return registry.current or await aconnect()
-
-
-def create_node(name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
+async def _create_node(name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
     """Return a node of the current space; see `Space.create_node`.
 
     Connects to the default space first if there is none.
@@ -439,12 +390,10 @@ def create_node(name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
     ...     happen.create_node("orders", initial={"open": 0}).state.get("open")
     0
     """
-    return current().create_node(name, initial=initial)
+    return await (registry.current or await _connect())._create_node(name, initial=initial)
 
 
-async def acreate_node(name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
-    """`create_node`, to await."""
-    return await (await _acurrent()).acreate_node(name, initial=initial)
+create_node, acreate_node = faces(_create_node)
 
 
 class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
@@ -453,7 +402,7 @@ class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
     __slots__ = ()
 
 
-def spaces() -> Spaces:
+async def _spaces() -> Spaces:
     """List the spaces on the current space's server.
 
     Returns
@@ -469,16 +418,11 @@ def spaces() -> Spaces:
     ...     [(each.name, each.nodes) for each in happen.spaces()]
     [('shop', 1)]
     """
-    return wait_for(_spaces(current()._session))
-
-
-async def aspaces() -> Spaces:
-    """`spaces`, to await."""
-    return await wait_in_loop(_spaces((await _acurrent())._session))
-
-
-async def _spaces(session: Session) -> Spaces:
+    session = (registry.current or await _connect())._session
     return Spaces(await on_io(list_spaces(session.connection, session.timeout)))
+
+
+spaces, aspaces = faces(_spaces)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

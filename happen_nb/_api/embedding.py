@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 from happen_nb._server.seen import Seen
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Embedding:
         self._note()
 
     def _moved(self, url: str) -> None:
-        bridge().soon(self._session.connection.move_to, url)
+        io_thread().call_soon(self._session.connection.move_to, url)
 
     def _seen(self) -> Seen | None:
         if self._server.store is None:

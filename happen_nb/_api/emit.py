@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, cast
 from happen_nb._api.events import Event
 from happen_nb._api.reply import Reply
 from happen_nb._model import arguments
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
-from happen_nb._model.values import dumps, freeze
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, emitting
-from happen_nb._runtime.io import evaluating, on_io, wait_for, wait_in_loop
-from happen_nb._runtime.output import causing
-from happen_nb._runtime.replies import Request
+from happen_nb._runtime.causes import evaluating, output_context
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.replies import PendingReply
 from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
@@ -40,7 +40,7 @@ class Emission:
 
     record: EventRecord
     event: Event
-    request: Request | None = None
+    request: PendingReply | None = None
 
 
 class Sender:
@@ -101,7 +101,7 @@ class Sender:
         record = self._make(type, payload, id=id, occurred=occurred)
         if evaluating.get():
             return self._pending(record).event
-        return wait_for(self._store(record))
+        return run_blocking(self._store(record))
 
     async def abroadcast(
         self,
@@ -112,7 +112,7 @@ class Sender:
         occurred: datetime | str | None = None,
     ) -> Event:
         """`broadcast`, to await."""
-        return await wait_in_loop(self._store(self._make(type, payload, id=id, occurred=occurred)))
+        return await run_awaitable(self._store(self._make(type, payload, id=id, occurred=occurred)))
 
     def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0) -> Reply:
         """Send to one node, whose handler replies.
@@ -142,9 +142,9 @@ class Sender:
         record = self._make(type, payload, target=self._name_of(target))
         if evaluating.get():
             emission = self._pending(record)
-            request = emission.request = Request(str(record.target), seconds)
+            request = emission.request = PendingReply(str(record.target), seconds)
             return Reply(request, emission.event, seconds)
-        return wait_for(self._send(record, seconds))
+        return run_blocking(self._send(record, seconds))
 
     async def asend(
         self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0
@@ -152,7 +152,7 @@ class Sender:
         """`send`, to await; gives the Reply, which can be awaited for the result."""
         seconds = arguments.timeout(timeout, "send: timeout")
         record = self._make(type, payload, target=self._name_of(target))
-        return await wait_in_loop(self._send(record, seconds))
+        return await run_awaitable(self._send(record, seconds))
 
     # -- how -----------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Sender:
         space, sender = self._emits_as
         session = space._session
         type = str.__str__(check_type(type))
-        origin = causes.here()
+        origin = causes.current_origin()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
         id = None if id is None else _checked_id(id)
         return EventRecord(
@@ -183,7 +183,7 @@ class Sender:
             origin.correlation,
             origin.path,
             _moment(occurred),
-            nonce=None if id is None else session.new_id(),
+            publish_id=None if id is None else session.new_id(),
             omitted=origin.omitted,
         )
 
@@ -210,7 +210,7 @@ class Sender:
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
                 "another one: what a transform emits leaves with its commit; do it after the set"
             )
-        for earlier in evaluation.emitted if record.keyed else ():
+        for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
                 emitting.same(record, earlier.record)
                 return cast("Emission", earlier)
@@ -223,27 +223,27 @@ class Sender:
         space, _ = self._emits_as
         session = space._session
         _check_size(record, session.connection.max_payload)
-        session.dispatch.emitted[record.id] = causing()
+        session.dispatch.emitted[record.id] = output_context()
         try:
             deadline = time.monotonic() + session.timeout
             stored = await on_io(emitting.publish(session, record, deadline))
         finally:
             session.dispatch.emitted.pop(record.id, None)
-        event = Event(stored, space, repeated=stored.nonce != record.nonce)
+        event = Event(stored, space, repeated=stored.publish_id != record.publish_id)
         space._receipts.made(event)
         return event
 
     async def _send(self, record: EventRecord, timeout: float) -> Reply:
         space, _ = self._emits_as
-        request = Request(str(record.target), timeout)
+        request = PendingReply(str(record.target), timeout)
         event = Event(record, space)
-        if await on_io(space._dispatch.expects(request, record)):
+        if await on_io(space._dispatch.prepare(request, record)):
             try:
                 event = await self._store(record)
             except BaseException:
-                space._dispatch.answers.end(record)
+                space._dispatch.replies.forget(record)
                 raise
-            await on_io(space._dispatch.sent(request))
+            await on_io(space._dispatch.track(request))
         return Reply(request, event, timeout)
 
 
@@ -265,9 +265,9 @@ async def commit_emitting(
     for each in emitted:
         each.record.check()  # the transform had its Event
     for each in emitted:
-        dispatch.emitted[each.record.id] = causing()
+        dispatch.emitted[each.record.id] = output_context()
         if each.request is not None:
-            dispatch.answers.begin(each.request, each.record)
+            dispatch.replies.expect(each.request, each.record)
     try:
         change = replace(change, events=tuple(each.record for each in emitted))
         stored = await on_io(emitting.commit(session, change, deadline, known))
@@ -276,14 +276,14 @@ async def commit_emitting(
             dispatch.emitted.pop(each.record.id, None)
     if stored is None:
         for each in emitted:
-            dispatch.answers.end(each.record)  # the transform runs again, and emits others
+            dispatch.replies.forget(each.record)  # the transform runs again, and emits others
         return None
     applied, events = stored
     for each in emitted:
         each.event._record = events.get(each.record.id, each.record)
         each.event.repeated = each.record.id in known
         if each.request is not None:
-            await on_io(dispatch.sent(each.request))
+            await on_io(dispatch.track(each.request))
     return applied
 
 

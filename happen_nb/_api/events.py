@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Listing, Shown
+from happen_nb._api.base import Listing, Shown, faces
 from happen_nb._api.history import Commit, frame, times, utc
-from happen_nb._runtime.io import wait_for, wait_in_loop
+from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
     from happen_nb._api.trace import Trace
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
 
 
 class Event(Shown, kind="event"):
@@ -125,9 +125,9 @@ class Event(Shown, kind="event"):
         >>> event.handled_by
         ('inventory',)
         """
-        return wait_for(self._space._handled_by(self))
+        return run_blocking(self._space._handled_by(self))
 
-    def settle(self, timeout: Timeout = 10.0) -> Trace:
+    async def _settle(self, timeout: Timeout = 10.0) -> Trace:
         """Wait until everything that it caused is committed and handled, in every process.
 
         Interrupting the kernel ends the wait.
@@ -157,11 +157,9 @@ class Event(Shown, kind="event"):
         >>> print(orders.broadcast("order.paid").settle())
         Trace of order.paid ...
         """
-        return wait_for(self._space._settle_event(self, timeout))
+        return await self._space._settle_event(self, timeout)
 
-    async def asettle(self, timeout: Timeout = 10.0) -> Trace:
-        """`settle`, to await."""
-        return await wait_in_loop(self._space._settle_event(self, timeout))
+    settle, asettle = faces(_settle)
 
 
 class Events(Listing[Event], kind="events"):

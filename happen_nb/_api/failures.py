@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from happen_nb._api.base import Shown
 from happen_nb._api.history import Commit, frame, times
 from happen_nb._api.retrying import HandledAgainError, Retried, refuse_retry
-from happen_nb._model.texts import shortened_text, text_of
-from happen_nb._runtime import ending, output
-from happen_nb._runtime.cells import shell
-from happen_nb._runtime.tracebacks import Trouble
+from happen_nb._model.quoting import error_text, truncate
+from happen_nb._runtime.cells import current_request, shell
+from happen_nb._runtime.tracebacks import CapturedError
+from happen_nb._runtime.workers import is_shutdown_error
 from happen_nb.errors import ClosedError, NoHandlerError
 
 if TYPE_CHECKING:
@@ -64,17 +64,17 @@ class Failure(Shown, kind="failure"):
     attempts: int = 1
     subject: str | None = None
     """The event's id, where each one is a failure of its own."""
-    trouble: InitVar[Trouble | None] = None
+    trouble: InitVar[CapturedError | None] = None
     """What there is to say about the exception, if that was taken down already."""
-    _trouble: Trouble = field(init=False, repr=False)
+    _trouble: CapturedError = field(init=False, repr=False)
     _list: Failures | None = field(default=None, init=False, repr=False)
 
-    def __post_init__(self, trouble: Trouble | None) -> None:
-        self._trouble = trouble or Trouble.of(self.exception).kept()
+    def __post_init__(self, trouble: CapturedError | None) -> None:
+        self._trouble = trouble or CapturedError.of(self.exception).without_frames()
 
     @property
     def traceback(self) -> str:
-        return self._trouble.trace
+        return self._trouble.formatted
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -86,8 +86,8 @@ class Failure(Shown, kind="failure"):
         """Return the user's own frame and the exception, as they are shown below a cell."""
         who = f'node "{self.node}": ' if self.doing.startswith("handling") else ""
         frames = "".join(map(_line, self._trouble.place))
-        said = shortened_text(self._trouble.said, _BRIEF)
-        notes = shortened_text(self._trouble.notes, _BRIEF)
+        said = truncate(self._trouble.summary, _BRIEF)
+        notes = truncate(self._trouble.notes, _BRIEF)
         return f"{who}{self.handler}, {self.doing}, failed:\n{frames}{said}\n{notes}"
 
     def retry(self) -> None:
@@ -128,10 +128,10 @@ class Failure(Shown, kind="failure"):
         except NoHandlerError as error:
             return error  # nothing was tried: the failure stays what it is
         except BaseException as error:
-            trouble = Trouble.of(error)
+            trouble = CapturedError.of(error)
             self.attempts += 1
-            self.exception, self._trouble = error, trouble.kept()
-            return trouble.again()
+            self.exception, self._trouble = error, trouble.without_frames()
+            return trouble.to_raise()
         if self._list is not None:
             self._list.take_off(self)
         return None
@@ -161,9 +161,9 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         One kind is what one function raises at one place; each run of a cell shows it once. A callback's
         are counted; of a handler there is one for each event, so that each can be done again.
         """
-        if ending.explains(failure.exception):
+        if is_shutdown_error(failure.exception):
             return
-        run, kind = output.run(), failure.kind
+        run, kind = current_request(), failure.kind
         with self._lock:
             for known in self._failures:
                 if known._repeats(failure):
@@ -251,7 +251,7 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
             "time": times(_of(each, "time") for each in failures),
             "id": [None if isinstance(each.event, Commit) else _of(each, "id") for each in failures],
             "exception": [type(each.exception).__name__ for each in failures],
-            "message": [text_of(each.exception) for each in failures],
+            "message": [error_text(each.exception) for each in failures],
             "attempts": [each.attempts for each in failures],
         }
         return frame(pd.RangeIndex(len(failures)), data)
@@ -279,5 +279,5 @@ def _line(frame: traceback.FrameSummary) -> str:
     here = shell()
     cell = here.compile.format_code_name(frame.filename) if here is not None else None
     place = " ".join(cell) if cell else f'File "{frame.filename}"'
-    line = shortened_text(frame.line or "", _LINE)
+    line = truncate(frame.line or "", _LINE)
     return f"  {place}, line {frame.lineno}, in {frame.name}\n" + (f"    {line}\n" if line else "")

@@ -16,18 +16,17 @@ from happen_nb._api.retrying import Retried
 from happen_nb._model.arguments import count, seconds
 from happen_nb._model.functions import is_same
 from happen_nb._model.patterns import Pattern
-from happen_nb._runtime.cells import cells
+from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io
-from happen_nb._runtime.output import notice
 from happen_nb._runtime.registrations import Registration
 
 if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._api.views import Views
-    from happen_nb._model.commits import EventRecord, OwnerRecord
-    from happen_nb._runtime.attempts import Attempt
-    from happen_nb._runtime.tracebacks import Trouble
+    from happen_nb._model.records import EventRecord, OwnerRecord
+    from happen_nb._runtime.attempt import Attempt
+    from happen_nb._runtime.tracebacks import CapturedError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -143,7 +142,7 @@ class Hosting:
         """What is replied where a handler returns `value`: nothing for the Commit of its last call."""
         return None if isinstance(value, Commit | Event | Retried) else value
 
-    def failed(self, attempt: Attempt, trouble: Trouble) -> None:
+    def failed(self, attempt: Attempt, trouble: CapturedError) -> None:
         """A handler has raised for the last time."""
         event, space = attempt.event, self._space
         node, name = attempt.registration.node, attempt.registration.name
@@ -199,8 +198,8 @@ def make_registration(
         where,
         retries,
         backoff,
-        run=cells.here(),
-        place=cells.name(),
+        run=cells.current_run(),
+        place=cells.run_name(),
         keep=keep,
     )
     given = {"none": 1, "positional": 2, "keyword": 1}[second := registration.second()]

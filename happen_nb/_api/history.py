@@ -10,7 +10,6 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Listing, Shown
-from happen_nb._model.commits import EMPTY, CommitRecord
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.paths import (
     MISSING,
@@ -21,6 +20,7 @@ from happen_nb._model.paths import (
     parse_path,
     select,
 )
+from happen_nb._model.records import EMPTY, CommitRecord
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Commit(Shown, kind="commit"):
         if self._unchanged_at is not None:
             return self._unchanged_at
         record = self._record  # another client's commit does not say
-        return record.sequence - 1 if record.id is None else record.read
+        return record.sequence - 1 if record.id is None else record.read_position
 
     @property
     def after(self) -> FrozenDict:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from happen_nb._api.base import Shown
 from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
-from happen_nb._model.commits import CommitRecord
+from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from happen_nb._api.base import faces
 from happen_nb._api.events import Event, Events, Journal
 from happen_nb._api.history import Commit
 from happen_nb._api.moment import Moment, records_at
@@ -26,23 +27,22 @@ from happen_nb._journal.slice import (
     read_handled,
 )
 from happen_nb._model import arguments
-from happen_nb._model.commits import CommitRecord
-from happen_nb._model.moments import to_utc
+from happen_nb._model.arguments import to_utc
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.following import Effects, Stored
-from happen_nb._runtime.io import on_io, refuse_on_handlers, wait_for, wait_in_loop
-from happen_nb._runtime.output import causing
-from happen_nb._runtime.unhandled import find_unhandled
+from happen_nb._runtime.causes import output_context
+from happen_nb._runtime.effects import Effects, EventStream, find_unhandled
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, UnknownEventError
 
 if TYPE_CHECKING:
     from happen_nb._api.facts import Facts
-    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.causality import TraceNode
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.trace import TraceNode
-    from happen_nb._runtime.dispatch import Dispatch
+    from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.session import Session
 
 Since = Event | Commit | datetime | int
@@ -56,7 +56,7 @@ class Readings:
 
     name: str
     facts: Facts
-    _dispatch: Dispatch
+    _dispatch: Dispatcher
 
     @property
     def _session(self) -> Session:
@@ -65,7 +65,7 @@ class Readings:
 
     # -- waiting -------------------------------------------------------------------------------------
 
-    def wait_for(
+    async def _wait_for(
         self,
         pattern: str | Callable[[str], object],
         where: Callable[[Event], object] | None = None,
@@ -106,26 +106,11 @@ class Readings:
         >>> space.wait_for("order.*", since=start).type
         'order.paid'
         """
-        refuse_on_handlers("space.wait_for()", "await space.await_for(...)")
-        return wait_for(self._wait_for(pattern, where, since, timeout))
-
-    async def await_for(
-        self,
-        pattern: str | Callable[[str], object],
-        where: Callable[[Event], object] | None = None,
-        *,
-        since: Since | None = None,
-        timeout: Timeout = 10.0,
-    ) -> Event:
-        """`wait_for`, to await."""
-        return await wait_in_loop(self._wait_for(pattern, where, since, timeout))
-
-    async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: Timeout) -> Event:
         matching, session = Pattern.of(pattern), self._session
         _check_where(where)
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         deadline = time.monotonic() + seconds
-        coming = Stored(session)
+        coming = EventStream(session)
         refused, others = 0, Counter[str]()
         try:
             reached = await position_after(session, since)
@@ -151,12 +136,14 @@ class Readings:
         instead = _instead(refused, others)
         raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {seconds:g} s{instead}')
 
+    wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "await space.await_for(...)"))
+
     def _event(self, record: EventRecord) -> Event:
         return Event(record, self)  # type: ignore[arg-type]
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def events(
+    async def _events(
         self,
         pattern: str | Callable[[str], object] = "**",
         *,
@@ -180,23 +167,12 @@ class Readings:
         >>> [event.payload for event in space.events("order.*")]
         [{'id': 'o1'}]
         """
-        return wait_for(self._events(pattern, since, limit))
-
-    async def aevents(
-        self,
-        pattern: str | Callable[[str], object] = "**",
-        *,
-        since: Since | None = None,
-        limit: int | None = None,
-    ) -> Events:
-        """`events`, to await."""
-        return await wait_in_loop(self._events(pattern, since, limit))
-
-    async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
         limit = None if limit is None else arguments.count(limit, "events: limit")
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
         return Events(self.name, matching.text, [self._event(record) for record in records])
+
+    events, aevents = faces(_events)
 
     async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
         session = self._session
@@ -209,7 +185,7 @@ class Readings:
         found = _matching(pattern, records)
         return found if limit is None else found[max(0, len(found) - limit) :]
 
-    def journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
+    async def _journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
         """Read the stored commits and events of the space in their one total order, newest last.
 
         A commit comes just before the events that it emitted.
@@ -241,13 +217,6 @@ class Readings:
           orders  revision 1       + open  1
           orders  order.paid       {id: "o1"}
         """
-        return wait_for(self._journal(since, limit))
-
-    async def ajournal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
-        """`journal`, to await."""
-        return await wait_in_loop(self._journal(since, limit))
-
-    async def _journal(self, since: Since | None, limit: int | None) -> Journal:
         limit = None if limit is None else arguments.count(limit, "journal: limit")
         stream = self._session.stream
         after = await position_after(self._session, since)
@@ -263,7 +232,9 @@ class Readings:
                 items.append(self._event(entry))
         return Journal(self.name, items)
 
-    def at(self, when: Any) -> Mapping[str, FrozenDict]:
+    journal, ajournal = faces(_journal)
+
+    async def _at(self, when: Any) -> Mapping[str, FrozenDict]:
         """Read the states of all nodes at one point in time.
 
         Parameters
@@ -284,13 +255,11 @@ class Readings:
         >>> dict(space.at(second))["orders"]
         {'open': 1}
         """
-        return wait_for(self._at(when))
+        return await self._moment(when)
 
-    async def aat(self, when: Any) -> Mapping[str, FrozenDict]:
-        """`at`, to await."""
-        return await wait_in_loop(self._at(when))
+    at, aat = faces(_at)
 
-    async def _at(self, when: Any) -> Moment:
+    async def _moment(self, when: Any) -> Moment:
         position = await on_io(position_of(self._session, when))
         return Moment(await on_io(records_at(self._session, position)))
 
@@ -304,11 +273,11 @@ class Readings:
         >>> [(each.event.type, each.reason) for each in space.unhandled]
         [('order.payed', 'no owner')]
         """
-        return wait_for(self._unhandled())
+        return run_blocking(self._unhandled())
 
     async def aunhandled(self) -> Unhandled:
         """`unhandled`, to await."""
-        return await wait_in_loop(self._unhandled())
+        return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
         found = await on_io(find_unhandled(self._session))
@@ -317,7 +286,7 @@ class Readings:
 
     # -- what an event caused ------------------------------------------------------------------------
 
-    def trace(self, event: Event | str, *, times: bool = False) -> Trace:
+    async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
         """What an event has caused until now: a tree of events and commits, read from the journal.
 
         Parameters
@@ -333,13 +302,6 @@ class Readings:
         >>> [node.event.type for node in space.trace(event)]
         ['order.paid']
         """
-        return wait_for(self._trace(event, times=times))
-
-    async def atrace(self, event: Event | str, *, times: bool = False) -> Trace:
-        """`trace`, to await."""
-        return await wait_in_loop(self._trace(event, times=times))
-
-    async def _trace(self, event: Event | str, *, times: bool) -> Trace:
         check_space(self._session, event, "trace")
         if isinstance(event, Event):
             record = event._record
@@ -348,6 +310,8 @@ class Readings:
         else:
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
         return Trace(await on_io(_effects(self._session, record, None)), times=times)
+
+    trace, atrace = faces(_trace)
 
     async def _find(self, id: str) -> EventRecord:
         for record in reversed(await self._stored(Pattern.of("**"), None, None)):
@@ -368,16 +332,18 @@ class Readings:
         session = self._session
         await on_io(session.dispatch.flush())
         records = await on_io(read_handled(session.stream, since=event._record.sequence))
-        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.took))
+        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.accepted))
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
         refuse_retry(node)
-        error: BaseException | None = await on_io(self._dispatch.again(record, node, handler, causing()))
+        error: BaseException | None = await on_io(
+            self._dispatch.redeliver(record, node, handler, output_context())
+        )
         return error
 
     def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:
-        error = wait_for(self._again(record, node, handler))
+        error = run_blocking(self._again(record, node, handler))
         if error is not None:
             raise HandledAgainError(error)
 
@@ -389,7 +355,7 @@ def refuse_in_callback(call: str) -> None:
     ------
     HappenError
     """
-    running = causes.current()
+    running = causes.current_scope()
     if running is not None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 

@@ -20,11 +20,11 @@ from happen_nb._display.live import Live, follow
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
+from happen_nb._runtime.bulk import BulkPublisher
+from happen_nb._runtime.causes import evaluating, output_context
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import bridge, evaluating, on_io, wait_for, wait_in_loop
-from happen_nb._runtime.output import causing
-from happen_nb._runtime.replaying import Line
-from happen_nb._runtime.tracebacks import fresh
+from happen_nb._runtime.io import io_thread, on_io, run_awaitable, run_blocking
+from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, TransformError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Replay(Shown, kind="replay"):
         self._frames: TracebackType | None = None
         self._lives: list[Live] = []
         self._context = contextvars.copy_context()
-        self._line = Line(space._session, sender, self._describe, causing(), self._ended)
+        self._line = BulkPublisher(space._session, sender, self._describe, output_context(), self._ended)
         threading.Thread(
             target=self._context.copy().run, args=(self._read, rows), name="happen_nb-replay", daemon=True
         ).start()
@@ -107,11 +107,11 @@ class Replay(Shown, kind="replay"):
 
     @property
     def _held(self) -> bool:
-        return self._line.held
+        return self._line.backpressured
 
     def stop(self) -> None:
         """End it here. What is stored stays; when this returns nothing more of it will be stored."""
-        wait_for(self._stop())
+        run_blocking(self._stop())
 
     async def _stop(self) -> None:
         await on_io(self._line.stop())
@@ -144,14 +144,14 @@ class Replay(Shown, kind="replay"):
             What the rows, or the function of their type, have raised.
         """
         try:
-            wait_for(self._wait(timeout))
+            run_blocking(self._wait(timeout))
         except KeyboardInterrupt:
             self.stop()
             raise
         return self
 
     def __await__(self) -> Generator[Any, None, Replay]:
-        yield from wait_in_loop(self._wait(None)).__await__()
+        yield from run_awaitable(self._wait(None)).__await__()
         return self
 
     async def _wait(self, timeout: float | timedelta | None) -> None:
@@ -166,7 +166,7 @@ class Replay(Shown, kind="replay"):
         if self.error is not None:
             if self._frames is None:
                 self._frames = self.error.__traceback__
-            raise fresh(self.error, self._frames)
+            raise to_raise(self.error, self._frames)
 
     # -- how it is shown -----------------------------------------------------------------------------
 
@@ -191,7 +191,7 @@ class Replay(Shown, kind="replay"):
     def _ended(self) -> None:
         """It has ended. On the IO thread."""
         if self._line.state == "failed":
-            bridge().loop.call_later(UNMINDED, self._mind)
+            io_thread().loop.call_later(UNMINDED, self._mind)
 
     def _mind(self) -> None:
         if not self._minded and not isinstance(self.error, ClosedError):
@@ -325,7 +325,7 @@ def _checked_speed(speed: Any) -> float:
 
 
 def _refuse_in_code_that_reacts() -> None:
-    evaluation, running = evaluating.get(), causes.current()
+    evaluation, running = evaluating.get(), causes.current_scope()
     if evaluation is not None:
         raise TransformError(
             f'replay: the transform of node "{evaluation.node}" may run more than once, and a replay should '

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from happen_nb._api.base import Shown
-from happen_nb._model.texts import said_by
+from happen_nb._model.quoting import error_summary
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import refuse_on_handlers
-from happen_nb._runtime.tracebacks import release
+from happen_nb._runtime.io import refuse_on_handler_loop
+from happen_nb._runtime.tracebacks import drop_frames
 from happen_nb.errors import HappenError
 
 _TEXT: Final = 200
@@ -49,9 +49,9 @@ class Retried(Shown, kind="retried"):
             if error is None:
                 self.succeeded += 1
             else:
-                text = said_by(error, _TEXT)
+                text = error_summary(error, _TEXT)
                 counts[text] = counts.get(text, 0) + 1
-                release(error)
+                drop_frames(error)
         self.failed = sum(counts.values())
         self.errors = tuple(sorted(counts, key=lambda text: -counts[text]))
 
@@ -64,7 +64,7 @@ def refuse_retry(node: str) -> None:
     HappenError
         This is the loop of async handlers, or a handler of the node itself.
     """
-    refuse_on_handlers("retry()", "await asyncio.to_thread(...retry)")
-    running = causes.current()
+    refuse_on_handler_loop("retry()", "await asyncio.to_thread(...retry)")
+    running = causes.current_scope()
     if running is not None and running.event is not None and running.node == node:
         raise HappenError(f"retry: in {running.what} it would wait for itself; call it in a cell")

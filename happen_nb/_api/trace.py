@@ -9,7 +9,7 @@ from happen_nb._api.base import Shown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.causality import TraceNode
 
 
 class Trace(Shown, kind="trace"):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from happen_nb._api.base import Listing, Shown
 from happen_nb._api.events import Event
 from happen_nb._api.retrying import Retried, refuse_retry
-from happen_nb._runtime.io import wait_for
+from happen_nb._runtime.io import run_blocking
 from happen_nb.errors import NoHandlerError
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
-    from happen_nb._runtime.unhandled import NotHandled
+    from happen_nb._runtime.effects import NotHandled
 
 
 class UnhandledEvent(Shown, kind="unhandled_event"):
@@ -65,14 +65,14 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         """The nodes of this process whose handlers match."""
         record, dispatch = self.event._record, self._space._dispatch
         candidates = dispatch.registrations.candidates(record.type, record.target)
-        return [name for name in candidates if node in (None, name) and dispatch.owners.is_ours(name)]
+        return [name for name in candidates if node in (None, name) and dispatch.ownership.is_ours(name)]
 
     def _handle(self, nodes: Iterable[str]) -> BaseException | None:
         """Have nodes handle it; what the first one raised that failed."""
         first: BaseException | None = None
         for name in nodes:
             refuse_retry(name)
-            error = wait_for(self._space._again(self.event._record, name, None))
+            error = run_blocking(self._space._again(self.event._record, name, None))
             first = first or error
         return first
 

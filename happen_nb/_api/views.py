@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Shown
-from happen_nb._model.commits import EMPTY, CommitRecord, Cut
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb.errors import UnknownNodeError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
         record = self._record(name)
         if (record is not None and not record.deleted) or self._space._is_local(name, record):
             return True
-        return self._space._session.dispatch.owners.of(name) is not None
+        return self._space._session.dispatch.ownership.owner_of(name) is not None
 
     def _find(self, name: str) -> str | None:
         if self._exists(name):
@@ -160,7 +160,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
         records = session.replica.cut().nodes if self._cut is None else self._cut.nodes
         names = {name for name, record in records.items() if not record.deleted}
         names |= {name for name in self._space._local if self._space._is_local(name, records.get(name))}
-        return sorted({*names, *session.dispatch.owners.names()})
+        return sorted({*names, *session.dispatch.ownership.names()})
 
     def _unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self._names(), f'the space "{self._space.name}"')

@@ -12,7 +12,7 @@ from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.mailbox import Mailbox
+from happen_nb._runtime.workers import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,9 +54,9 @@ class Watch(Shown, kind="watch"):
         self.node.space._unwatch(self)
 
     def _take(self, applied: Applied) -> None:
-        commit, scope = Commit(*applied), causes.of_commit(applied.record, self.name)
-        activity = self.node.space._dispatch.activity
-        token = activity.begin(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
+        commit, scope = Commit(*applied), causes.scope_of_commit(applied.record, self.name)
+        activity = self.node.space._dispatch.in_flight
+        token = activity.start(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
 
         def work() -> None:
             try:
@@ -66,7 +66,7 @@ class Watch(Shown, kind="watch"):
                     with scope.held():
                         context.run(self._call, commit)
             finally:
-                activity.end(token)
+                activity.finish(token)
 
         self._mailbox.put(work)
 

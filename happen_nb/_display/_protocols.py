@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
+from happen_nb._model.causality import TraceNode
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.trace import TraceNode
 
 _Item_co = TypeVar("_Item_co", covariant=True)
 

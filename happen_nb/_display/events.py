@@ -26,7 +26,7 @@ from happen_nb._display.page import (
 )
 from happen_nb._display.spans import Line, Span, count, cut_middle, function, name
 from happen_nb._display.tree import Budget, tree
-from happen_nb._model.nearness import near_miss
+from happen_nb._model.patterns import near_miss
 
 NEWEST = 20
 """How many of the newest events a table shows."""

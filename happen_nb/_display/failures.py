@@ -10,7 +10,7 @@ from happen_nb._display.foreign import text_of
 from happen_nb._display.page import Cell, Code, Column, Heading, Note, Page, part, table
 from happen_nb._display.spans import Line, Span, count, cut, function, name, one_line, weight
 from happen_nb._display.tree import Budget
-from happen_nb._model.texts import encodable
+from happen_nb._model.quoting import escape_surrogates
 
 NEWEST = 10
 """How many of the newest failures are shown."""
@@ -72,7 +72,7 @@ def message(exception: BaseException | str) -> str:
     """An exception as its kind and what it says, if it does so in time."""
     if issubclass(type(exception), str):  # what isinstance asks for may raise
         return str(exception)
-    text, kind = encodable(text_of(exception, what="message")), type(exception).__name__
+    text, kind = escape_surrogates(text_of(exception, what="message")), type(exception).__name__
     return f"{kind}: {text}" if text else kind
 
 

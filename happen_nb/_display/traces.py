@@ -28,9 +28,9 @@ from happen_nb._display.spans import (
     weight,
 )
 from happen_nb._display.tree import ROW, WIDTH, Budget, Row
-from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb._model.causality import TraceNode
 from happen_nb._model.diff import Diff, diff
-from happen_nb._model.trace import TraceNode
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
 SHOWN = 100

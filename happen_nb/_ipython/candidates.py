@@ -9,9 +9,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._journal.slice import read_window
-from happen_nb._model.commits import EventRecord
 from happen_nb._model.paths import lookup
-from happen_nb._runtime.io import bridge
+from happen_nb._model.records import EventRecord
+from happen_nb._runtime.io import io_thread
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -37,13 +37,13 @@ def node_names(space: Space | None) -> list[str]:
     """The nodes of a space, those whose events somebody handles first."""
     if space is None:
         return []
-    return [*sorted(space._dispatch.owners.names()), *space.views._names()]
+    return [*sorted(space._dispatch.ownership.names()), *space.views._names()]
 
 
 def patterns(space: Space, node: str | None = None) -> Iterator[str]:
     """What handlers take, of one node or of all."""
     dispatch = space._dispatch
-    for owner in dispatch.owners.all():
+    for owner in dispatch.ownership.all():
         if node in {None, owner.node}:
             yield from owner.patterns
             yield from dispatch.patterns(owner.node)
@@ -94,7 +94,7 @@ class SeenTypes:
     def __init__(self, session: Session) -> None:
         self._types: dict[str, None] = {}
         self._stop: Callable[[], object] | None = None
-        bridge().soon(self._begin, session)
+        io_thread().call_soon(self._begin, session)
 
     def all(self) -> list[str]:
         """All of them, the oldest first. From any thread."""
@@ -102,7 +102,7 @@ class SeenTypes:
 
     def stop(self) -> None:
         """Follow no longer."""
-        bridge().soon(self._end)
+        io_thread().call_soon(self._end)
 
     def _begin(self, session: Session) -> None:
         self._stop = session.feed.listen(self._note)

@@ -89,6 +89,13 @@ class NatsClient(Client):
                 log.debug("ping: %s", error)
                 return
 
+    async def _process_pong(self) -> None:
+        """Process a pong as nats-py does, also that of a flush which gave up waiting for it."""
+        # nats-py would set the result of the cancelled future, and the error would end its reading.
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:

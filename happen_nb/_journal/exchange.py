@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from happen_nb._journal import fields
-from happen_nb._model.values import dumps, freeze
+from happen_nb._model.freeze import dumps, freeze
 
 STATES: Final = frozenset(("accepted", "done", "failed"))
 """The states of a reply."""

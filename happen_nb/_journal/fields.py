@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from happen_nb._model.values import check_integers
+from happen_nb._model.freeze import check_integers
 
 UNREADABLE = (ValueError, KeyError, TypeError)
 """Raised for a foreign message that cannot be read. `read_json` turns a RecursionError into a ValueError."""

@@ -17,7 +17,7 @@ from happen_nb._journal.consumer import (
 )
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
 from happen_nb._journal.wire import Clear, lifetime, revision_of
-from happen_nb._model.commits import CommitRecord, OwnerRecord
+from happen_nb._model.records import CommitRecord, OwnerRecord
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:

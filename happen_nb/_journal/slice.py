@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import orjson
 
 from happen_nb._journal.consumer import parse_direct
 from happen_nb._journal.wire import UNREAD, Handled, Message
-from happen_nb._model.commits import CommitRecord, EventRecord, revision_after
-from happen_nb._model.moments import to_utc
+from happen_nb._model.arguments import to_utc
+from happen_nb._model.records import CommitRecord, EventRecord, revision_after
 from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from happen_nb._journal.consumer import StreamMessage
     from happen_nb._journal.stream import Stream
     from happen_nb._journal.wire import Item
-    from happen_nb._model.commits import HandledRecord
+    from happen_nb._model.records import HandledRecord
+
+log = logging.getLogger("happen_nb")
 
 WINDOW = 256
 """Messages that are looked through first where only the newest are asked for."""
@@ -230,7 +233,23 @@ async def read_commits(
             return []
         start = wanted[0].sequence
         previous = {record.node: record for record in heads if record.sequence < start}
-    return _number(await stream.read(subject, start=start), stream, previous)
+    records = _number(await stream.read(subject, start=start), stream, previous)
+    if node is not None:
+        _warn_of_gaps(node, records)
+    return records
+
+
+def _warn_of_gaps(node: str, records: Sequence[CommitRecord]) -> None:
+    """Log revisions that are missing between others: nats-server leaves out what it cannot read, silently."""
+    for before, after in pairwise(records):
+        if after.revision > before.revision + 1:
+            log.warning(
+                'node "%s": no commit can be read between revisions %s and %s: a file of the store is '
+                "damaged, or another client deleted them",
+                node,
+                f"{before.revision:,}",
+                f"{after.revision:,}",
+            )
 
 
 async def oldest_revision(stream: Stream, node: str) -> int:

@@ -24,7 +24,7 @@ from happen_nb._journal.wire import (
     revision_of,
     space_of,
 )
-from happen_nb._model.commits import CommitRecord
+from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HappenConnectionError, HappenError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.wire import Item
-    from happen_nb._model.commits import OwnerRecord
+    from happen_nb._model.records import OwnerRecord
 
 DEFAULT_HISTORY = 1000
 DEFAULT_EVENT_TTL_SECONDS = 7 * 24 * 3600

@@ -32,7 +32,9 @@ from urllib.parse import quote
 import orjson
 
 from happen_nb._journal import fields
-from happen_nb._model.commits import (
+from happen_nb._model.freeze import dumps, freeze, loads
+from happen_nb._model.patterns import check_type, is_pattern
+from happen_nb._model.records import (
     NO_ORIGIN,
     CommitRecord,
     EventRecord,
@@ -40,8 +42,6 @@ from happen_nb._model.commits import (
     Origin,
     OwnerRecord,
 )
-from happen_nb._model.patterns import check_type, is_pattern
-from happen_nb._model.values import dumps, freeze, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -130,7 +130,7 @@ class Subjects:
 
     def event(self, event: EventRecord) -> str:
         """Return the subject of an event that does not ride on a commit."""
-        if event.keyed:
+        if event.has_caller_id:
             return f"{self.event_prefix}~.{event.id}"
         return f"{self.event_prefix}{event.sender}.{event.id}.{quote_type(event.type)}"
 
@@ -258,7 +258,7 @@ def with_events(
     """
     events = list(events)
     riding: list[str] = []
-    if len(commit.body) <= MAX_STATE_BYTES_WITH_EVENTS and not any(event.keyed for event in events):
+    if len(commit.body) <= MAX_STATE_BYTES_WITH_EVENTS and not any(event.has_caller_id for event in events):
         riding = _first_fitting(commit, events)
     if len(riding) < len(events):
         riding = _first_fitting(commit, events) if 1 + len(events) > most else []
@@ -272,7 +272,7 @@ def _first_fitting(commit: Message, events: Iterable[EventRecord]) -> list[str]:
     room = MAX_HEADER_BYTES - commit.header_size - len(EVENTS) - len(": []\r\n")
     found: list[str] = []
     for event in events:
-        if event.keyed:
+        if event.has_caller_id:
             break
         text = _ascii(_event_fields(event))
         room -= len(text) + 1
@@ -297,9 +297,11 @@ def _ascii(value: Any) -> str:
 
 def _event_fields(event: EventRecord) -> dict[str, Any]:
     about: dict[str, Any] = {"id": event.id, "type": event.type, "sender": event.sender}
-    for name in ("target", "cause", "correlation", "occurred", "nonce"):
+    for name in ("target", "cause", "correlation", "occurred"):
         if (value := getattr(event, name)) is not None:
             about[name] = value
+    if event.publish_id is not None:
+        about["nonce"] = event.publish_id
     if event.path:
         about["path"] = event.path
     if event.omitted:

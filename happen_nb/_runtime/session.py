@@ -22,8 +22,8 @@ from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Subjects
-from happen_nb._model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
-from happen_nb._runtime.dispatch import Dispatch
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
+from happen_nb._runtime.dispatcher import Dispatcher
 from happen_nb._runtime.feed import Feed
 from happen_nb._runtime.replica import Applied, Expected, Replica
 from happen_nb.errors import (
@@ -108,7 +108,7 @@ class Session:
         self.stream = Stream(connection, subjects, timeout)
         self.replica = Replica()
         self.feed = Feed(self.replica)
-        self.dispatch = self.feed.dispatch = Dispatch(self)
+        self.dispatch = self.feed.dispatch = Dispatcher(self)
         self._follower = Follower(self.stream, self.feed)
         self._info: Info | None = None
         self.address = f"{incarnation}{secrets.token_hex(2)}"
@@ -136,7 +136,7 @@ class Session:
             connection.stream_problem = self._stream_problem
             await connection.subscribe(self.subjects.who, self._answer_who)
             await connection.subscribe(self.subjects.live_prefix + incarnation, self._answer_live)
-            await connection.subscribe(self.subjects.reply_prefix + self.address, self.dispatch.answers.hear)
+            await connection.subscribe(self.subjects.reply_prefix + self.address, self.dispatch.replies.hear)
             position = await self._follower.start(self._info)
             if not await self.replica.reached(position, timeout):
                 raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
@@ -300,14 +300,16 @@ class Session:
         now, read = time.time_ns(), change.cut.position
         record = CommitRecord(change.node, sequence, revision, now, change.body, id, read, change.origin)
         if change.body is not None:
-            record.known(change.state)
+            record.adopt(change.state)
         return await self._find_own(change, id) or Applied(record, base)
 
     async def _after_refusal(
         self, newest: int, change: Change, seen: Expected, deadline: float
     ) -> Applied | None:
         """Wait until the replica has what stood in the way; it may have been this very commit."""
-        taken = newest > 0 and any(event.keyed for event in change.events)  # whoever emits looks the id up
+        taken = newest > 0 and any(
+            event.has_caller_id for event in change.events
+        )  # whoever emits looks the id up
         if newest > self.replica.position:
             await self.reach(newest, deadline)
         elif not taken and self.replica.unchanged(change.node, change.cut):
@@ -482,7 +484,7 @@ class Session:
         set of str
             The incarnations of those that listen and are too busy to answer: they may do anything later.
         """
-        owners = {owner.incarnation for owner in self.dispatch.owners.all() if owner.incarnation}
+        owners = {owner.incarnation for owner in self.dispatch.ownership.all() if owner.incarnation}
         others = sorted(owners - {self.incarnation})
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
         busy = {other for other, answer in zip(others, answers, strict=True) if answer == {}}
@@ -500,5 +502,5 @@ class Session:
 
     async def clear(self) -> None:
         """Empty the space, and wait until this process sees it."""
-        position = await self.stream.clear(self.dispatch.owners.all, self._follower.cleared)
+        position = await self.stream.clear(self.dispatch.ownership.all, self._follower.cleared)
         await self.reach(position, time.monotonic() + self.timeout)

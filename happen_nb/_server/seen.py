@@ -15,7 +15,7 @@ from happen_nb._server.supervision.belongings import SEEN
 if TYPE_CHECKING:
     from pathlib import Path
 
-logger = logging.getLogger("happen_nb")
+log = logging.getLogger("happen_nb")
 
 
 class Seen:
@@ -46,7 +46,7 @@ class Seen:
     def warn_of_loss(self, space: str, last: int) -> None:
         """Log that the space ends at `last` and was further before."""
         if last < self.last:
-            logger.warning(
+            log.warning(
                 'the space "%s" ends at message %s, and was at %s before: what was stored in between is '
                 "lost, by a damaged file in %s or a power failure",
                 space,
@@ -61,7 +61,7 @@ class Seen:
         try:
             hints.write_private(str(self._store / SEEN), content)
         except OSError as error:
-            logger.debug("noting how far %s is: %s", self._stream, error)
+            log.debug("noting how far %s is: %s", self._stream, error)
 
     def _read(self) -> dict[str, object]:
         try:

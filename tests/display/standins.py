@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.diff import Diff, diff
+from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.trace import TraceNode, build
-from happen_nb._model.values import dumps, freeze
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 from happen_nb.errors import HappenError
 
 NOON = datetime(2026, 3, 14, 12, 0, 0, 250_000, tzinfo=UTC)

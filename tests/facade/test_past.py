@@ -7,8 +7,8 @@ import pytest
 from happen_nb._api import moment
 from happen_nb._api.moment import Moment, Past
 from happen_nb._journal.slice import commits_at_position
-from happen_nb._model.commits import CommitRecord
-from happen_nb._runtime.io import on_io, wait_for
+from happen_nb._model.records import CommitRecord
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HistoryGoneError, StateError
 
 
@@ -20,7 +20,7 @@ def states_at(space):
         return await on_io(past.at(position))
 
     def states_at(commit):
-        return dict(Moment(wait_for(at(commit.sequence))))
+        return dict(Moment(run_blocking(at(commit.sequence))))
 
     return states_at
 
@@ -85,16 +85,16 @@ def test_more_nodes_than_one_request_takes_are_all_found(space, states_at, monke
 
 def test_a_glimpse_is_the_state_and_keeps_nothing():
     record = CommitRecord("orders", 1, 1, 0, b'{"items": [1, {"a": 2}]}')
-    assert record.glimpse() == {"items": [1, {"a": 2}]}
-    assert type(record.glimpse()) is dict
-    assert record.state == record.glimpse()
-    assert record.glimpse() is record.state
+    assert record.peek() == {"items": [1, {"a": 2}]}
+    assert type(record.peek()) is dict
+    assert record.state == record.peek()
+    assert record.peek() is record.state
 
 
 @pytest.mark.parametrize("body", [b"no", b"[1]"])
 def test_a_glimpse_of_what_is_no_state_is_the_same_error(body):
     with pytest.raises(StateError, match="no readable state"):
-        CommitRecord("orders", 1, 1, 0, body).glimpse()
+        CommitRecord("orders", 1, 1, 0, body).peek()
 
 
 LARGE_INTEGERS = {

@@ -12,9 +12,9 @@ import happen_nb as happen
 from happen_nb._journal import wire
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLINGS, Handled, Subjects
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
-from happen_nb._model.values import freeze
-from happen_nb._runtime.io import bridge
+from happen_nb._model.freeze import freeze
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
+from happen_nb._runtime.io import io_thread
 
 SHOP = Subjects("shop")
 COMMIT = wire.Message(SHOP.state("orders"), b"{}", {wire.EXPECTED: "0", wire.COMMIT: "a-1 1 0"})
@@ -110,12 +110,12 @@ def test_guards_count_too_and_nothing_is_sent(space, guards, events, advice):
         wire.encode_event(SHOP, EventRecord(f"e-{number}", "t", "s"), ttl=60) for number in range(events)
     ]
     session = space._session
-    before = bridge().wait(session.stream.info()).last
+    before = io_thread().run(session.stream.info()).last
     with pytest.raises(happen.TooLargeError, match=f"at most 999 .*{advice}"):
-        bridge().wait(
+        io_thread().run(
             store_messages(session.connection, messages, timeout=5, what='state.set of node "orders"')
         )
-    assert bridge().wait(session.stream.info()).last == before
+    assert io_thread().run(session.stream.info()).last == before
 
 
 def test_a_path_is_counted_as_it_is_written():

@@ -11,7 +11,7 @@ import pytest
 from happen_nb._journal import exchange, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
-from happen_nb._model.commits import LONGEST_PATH, CommitRecord, EventRecord, Origin, OwnerRecord
+from happen_nb._model.records import LONGEST_PATH, CommitRecord, EventRecord, Origin, OwnerRecord
 from happen_nb._runtime import replies as replies_module
 
 PAGE = (Path(__file__).parents[2] / "docs/wire.md").read_text("utf-8")
@@ -38,7 +38,7 @@ def encoded(shown, item):
                 item.body,
                 id=item.id,
                 revision=item.revision,
-                read=item.read,
+                read=item.read_position,
                 expected=expected,
                 origin=item.origin,
             )

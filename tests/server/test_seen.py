@@ -18,10 +18,11 @@ def end(folder):
     assert eventually(lambda: is_at_rest(folder))
 
 
-def damage(folder):
-    """Change a few bytes in the middle of what is stored, as a disk does that fails."""
+def damage(folder, *, index=False):
+    """Change a few bytes in the middle of the stored data, as a failing disk does; `index` keeps it."""
     (block,) = folder.glob("jetstream/$G/streams/KV_happen_shop/msgs/*.blk")
-    (block.parent / "index.db").unlink(missing_ok=True)  # without it the server reads the block
+    if not index:  # without it the server reads the block as it starts
+        (block.parent / "index.db").unlink(missing_ok=True)
     with block.open("r+b") as file:
         file.seek(block.stat().st_size // 2)
         file.write(b"zzz")
@@ -43,6 +44,22 @@ def test_what_a_damaged_file_has_lost_is_warned_of_once(folder, caplog):
     assert str(folder) in warning
     happen.connect(store=folder, name="shop").close()
     assert len([text for text in caplog.messages if "is lost" in text]) == 1
+
+
+def test_a_commit_that_the_server_cannot_read_any_more_is_missed_in_the_history(folder, caplog):
+    with happen.connect(store=folder, name="shop") as space:
+        node = space.create_node("orders")
+        for n in range(20):
+            node.state.set({"n": n, "text": "x" * 500})
+    end(folder)
+    damage(folder, index=True)
+
+    with happen.connect(store=folder, name="shop") as space:
+        history = space.create_node("orders").state.history()
+        (missing,) = set(range(1, 21)) - {commit.revision for commit in history}
+    (warning,) = [text for text in caplog.messages if "can be read" in text]
+    assert f"between revisions {missing - 1} and {missing + 1}" in warning
+    assert 'node "orders"' in warning
 
 
 def test_nothing_is_warned_of_after_kills_a_clear_and_a_drop(folder, caplog):

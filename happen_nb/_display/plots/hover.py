@@ -15,9 +15,9 @@ from happen_nb._display.plots.folding import NS, clock, moment, span
 from happen_nb._display.plots.happened import Happened
 from happen_nb._display.plots.marks import Failure, Happening, Mark
 from happen_nb._display.spans import count, cut_middle, function, one_line, plain
-from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord
+from happen_nb._model.causality import CommitPair
 from happen_nb._model.diff import Diff, diff
-from happen_nb._model.trace import Change
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb.errors import HappenError
 
 DIFFS: Final = 8_000_000
@@ -39,7 +39,7 @@ class Hover:
         self._payloads = {event.id: event.payload for event in x.whole(events)}
         self._takers: dict[str, set[str]] = {event.id: set() for event in events}
         for record in x.handled if events else ():
-            if record.event in self._takers and record.took:
+            if record.event in self._takers and record.accepted:
                 self._takers[record.event].add(record.node)
 
     def text(self, mark: Mark) -> str:
@@ -67,7 +67,7 @@ class Hover:
         if effects := self._x.effects.get(x.id):
             yield from _wrapped(f"led to {_listed([_effect(effect) for effect in effects])}")
 
-    def _commit(self, change: Change, at: int) -> Iterable[str]:
+    def _commit(self, change: CommitPair, at: int) -> Iterable[str]:
         x, _ = change
         by = x.origin.by
         yield _bold(f"{_name(x.node)} revision {x.revision:,}", "" if by in {None, x.node} else f"by {by}")
@@ -82,7 +82,7 @@ class Hover:
         yield safe(f"{moment(at)} · {span(round(x.duration * NS))}{tries}")
         yield from _wrapped(one_line(x.error or "", _PAYLOAD * ROOM - 20))
 
-    def _changes(self, change: Change) -> Iterable[str]:
+    def _changes(self, change: CommitPair) -> Iterable[str]:
         x, before = change
         if x.deleted:
             return ["deleted"]
@@ -133,7 +133,7 @@ def _sort(thing: Happening) -> str:
     return "set directly" if by is None else f"set by a handler of {_name(by)}"
 
 
-def _effect(effect: EventRecord | Change) -> str:
+def _effect(effect: EventRecord | CommitPair) -> str:
     if isinstance(effect, EventRecord):
         return _type(effect)
     record: CommitRecord = effect[0]
