@@ -1,4 +1,4 @@
-"""What ties an open space to the embedded server that it is on."""
+"""Keep an open space in touch with its embedded server."""
 
 from __future__ import annotations
 
@@ -13,18 +13,12 @@ if TYPE_CHECKING:
     from happen_nb._runtime.session import Session
     from happen_nb._server import NatsServer
 
-NOTE_SECONDS = 1.0
-"""How often it is noted how far a space is."""
+NOTE_INTERVAL_SECONDS = 1.0
+"""Interval at which the position of a space is written down."""
 
 
 class Embedding:
-    """Lets a session follow its server to another port, ask it for trouble, and note how far the space is.
-
-    Parameters
-    ----------
-    session : Session
-    server : NatsServer
-    """
+    """Follow the embedded server to another port, ask it about failures, and note the space's position."""
 
     def __init__(self, session: Session, server: NatsServer) -> None:
         self._session = session
@@ -36,7 +30,7 @@ class Embedding:
             session.background(self._keep_noting())
 
     def end(self) -> None:
-        """The space was closed."""
+        """Stop after the space was closed."""
         self._server.off_moved(self._moved)
         self._note()
 
@@ -58,9 +52,9 @@ class Embedding:
             if self._session.replica.position != noted:
                 noted = self._session.replica.position
                 self._note()
-            await asyncio.sleep(NOTE_SECONDS)
+            await asyncio.sleep(NOTE_INTERVAL_SECONDS)
 
 
 def diagnose_by(session: Session, server: NatsServer) -> None:
-    """Have the server asked why a call has no answer, from now on: its store is the one of this moment."""
+    """Ask the server for the reason when a call has no answer."""
     session.connection.diagnose = partial(server.diagnose, server.identity)

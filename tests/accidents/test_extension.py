@@ -198,7 +198,7 @@ def test_happen_does_not_connect(own_kernel):
     assert own_kernel.do("%happen").stdout == "no space is connected; happen_nb.connect() connects one\n"
     assert own_kernel.do("%happen orders").stdout.startswith("no space is connected")
     assert Keys(own_kernel).tab("views.¦") == []
-    assert own_kernel.ask("(happen.connecting.registry.spaces, happen.connecting.registry.current)") == (
+    assert own_kernel.ask("(happen._api.connect.registry.spaces, happen._api.connect.registry.current)") == (
         {},
         None,
     )
