@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.embedding import Embedding, diagnose_by
 from happen_nb._api.node import Node
 from happen_nb._api.space import Space
+from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.auth import Credentials
 from happen_nb._journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb._model import arguments
@@ -400,9 +401,10 @@ async def _create_node(name: str, *, initial: Mapping[str, Any] | None = None) -
 create_node, acreate_node = faces(_create_node)
 
 
-class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
+class Spaces(Displayable, tuple[SpaceInfo, ...]):
     """The spaces of a server: a tuple of `SpaceInfo`, sorted by name."""
 
+    _page = spaces_page
     __slots__ = ()
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import moment_page
 from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
 from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HistoryGoneError
@@ -24,8 +25,10 @@ SIDE_BY_SIDE = 64
 """Requests under way at once where many nodes are looked up."""
 
 
-class Moment(Shown, Mapping[str, "FrozenDict"], kind="moment"):
+class Moment(Displayable, Mapping[str, "FrozenDict"]):
     """Node name -> state, at one moment; made by ``space.at``."""
+
+    _page = moment_page
 
     def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
         self._records = records

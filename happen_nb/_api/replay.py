@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.readings import refuse_in_callback
 from happen_nb._api.rows import Rows
-from happen_nb._display.bundle import bundle
-from happen_nb._display.live import Live, follow
+from happen_nb._display.live_output import LiveOutput, follow
+from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
@@ -42,7 +42,7 @@ UNMINDED: Final = 1.0
 """Seconds after which an error that nobody waits for, and that is not shown, is logged."""
 
 
-class Replay(Shown, kind="replay"):
+class Replay(Displayable):
     """Rows on their way to become events; made by ``space.replay``.
 
     As the last line of a cell it shows how far it is. ``wait()`` or ``await`` waits for its end, ``stop()``
@@ -58,6 +58,7 @@ class Replay(Shown, kind="replay"):
         How many times as fast as it occurred.
     """
 
+    _page = replay_page
     _pickle = "pickle what you need of it, such as replay.stored"
 
     def __init__(self, space: Space, rows: Rows, sender: str, speed: float | None) -> None:
@@ -67,7 +68,7 @@ class Replay(Shown, kind="replay"):
         self._space = space
         self._minded = False
         self._frames: TracebackType | None = None
-        self._lives: list[Live] = []
+        self._lives: list[LiveOutput] = []
         self._context = contextvars.copy_context()
         self._line = BulkPublisher(space._session, sender, self._describe, output_context(), self._ended)
         threading.Thread(
@@ -179,7 +180,7 @@ class Replay(Shown, kind="replay"):
             It is done, or this is no notebook: IPython then shows it as it shows anything else.
         """
         self._minded = True
-        live = follow(lambda: bundle(self, "replay"), lambda: self.done, self._line.listen)
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.listen)
         self._lives.append(live)
         cells.register(live.stop)
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.facts import Facts
 from happen_nb._api.failures import Failures
@@ -22,6 +22,7 @@ from happen_nb._api.receipts import Receipts
 from happen_nb._api.replay import Replaying
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
+from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import newest_headers
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
@@ -60,7 +61,7 @@ SETTLE_LOOK_EACH = 5e-6
 """Seconds more for each thing that is not done, since looking at many takes time from doing them."""
 
 
-class Space(Shown, Sender, Pictures, Replaying, kind="space"):
+class Space(Displayable, Sender, Pictures, Replaying):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -84,6 +85,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     0
     """
 
+    _page = space_page
     _pickle = "call connect() in the other process"
 
     def __init__(

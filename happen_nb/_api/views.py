@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import view_page, views_page
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from happen_nb._widgets.live import Live
 
 
-class View(Shown, kind="view"):
+class View(Displayable):
     """A read-only window on one node's state.
 
     Examples
@@ -28,6 +29,7 @@ class View(Shown, kind="view"):
     'open'
     """
 
+    _page = view_page
     _pickle = "pickle view.get()"
 
     def __init__(self, name: str, views: Views) -> None:
@@ -59,7 +61,7 @@ class View(Shown, kind="view"):
         return live_of_view(self, selector, render)
 
 
-class Views(Shown, Mapping[str, View], kind="views"):
+class Views(Displayable, Mapping[str, View]):
     """Node name -> `View`, of every node of the space in every process.
 
     ``space.views`` always shows the newest states. The views that a transform is given are of one moment.
@@ -67,6 +69,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
     a method of mappings, as ``items`` is, is ``views["items"]`` only.
     """
 
+    _page = views_page
     _pickle = "pickle views.collect(...)"
 
     def __init__(self, space: Space, cut: Cut | None = None) -> None:
