@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Listing, Shown, faces
+from happen_nb._api.base import Displayable, Listing, faces
 from happen_nb._api.history import Commit, frame, times, utc
+from happen_nb._display.reprs_events import event_page, events_page
+from happen_nb._display.reprs_state import journal_page
 from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import EventRecord
 
 
-class Event(Shown, kind="event"):
+class Event(Displayable):
     """A message in a space: by ``broadcast`` to every node, by ``send`` to one.
 
     It has the fields `type`, `payload`, `id`, `sender`, `target`, `cause`, `correlation`, `path`, `time`,
@@ -37,6 +39,7 @@ class Event(Shown, kind="event"):
     ('order.paid', {'id': 'o1'}, 'orders')
     """
 
+    _page = event_page
     _pickle = "pickle its parts: event.type, event.payload, event.id"
 
     def __init__(self, record: EventRecord, space: Space, *, repeated: bool = False) -> None:
@@ -162,7 +165,7 @@ class Event(Shown, kind="event"):
     settle, asettle = faces(_settle)
 
 
-class Events(Listing[Event], kind="events"):
+class Events(Listing[Event]):
     """Stored events of a space: a sequence, newest last.
 
     Attributes
@@ -173,6 +176,7 @@ class Events(Listing[Event], kind="events"):
         The pattern that their types match.
     """
 
+    _page = events_page
     _pickle = "pickle events.to_frame()"
 
     def __init__(self, space: str, pattern: str, events: Sequence[Event]) -> None:
@@ -210,7 +214,7 @@ class Events(Listing[Event], kind="events"):
         return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
 
 
-class Journal(Listing[Commit | Event], kind="journal"):
+class Journal(Listing[Commit | Event]):
     """Commits and events of a space in their one total order, newest last.
 
     Attributes
@@ -226,6 +230,7 @@ class Journal(Listing[Commit | Event], kind="journal"):
     ['Commit', 'Event']
     """
 
+    _page = journal_page
     _pickle = "pickle journal.to_frame(...)"
 
     def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.history import Commit, frame, times
 from happen_nb._api.retrying import HandledAgainError, Retried, refuse_retry
+from happen_nb._display.reprs_failures import failure_page, failures_page
 from happen_nb._model.quoting import error_text, truncate
 from happen_nb._runtime.cells import current_request, shell
 from happen_nb._runtime.tracebacks import CapturedError
@@ -30,7 +31,7 @@ Again = Callable[[], object]
 
 
 @dataclass(eq=False, repr=False)
-class Failure(Shown, kind="failure"):
+class Failure(Displayable):
     """An exception that a handler or a callback raised.
 
     Attributes
@@ -51,6 +52,7 @@ class Failure(Shown, kind="failure"):
         Number of calls that failed.
     """
 
+    _page = failure_page
     _pickle = "pickle its text, failure.traceback"
 
     node: str
@@ -144,9 +146,10 @@ class Failure(Shown, kind="failure"):
         return (self.subject, self.node, self.handler) == (other.subject, other.node, other.handler)
 
 
-class Failures(Shown, Sequence[Failure], kind="failures"):
+class Failures(Displayable, Sequence[Failure]):
     """The failures of a space, newest last."""
 
+    _page = failures_page
     _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:

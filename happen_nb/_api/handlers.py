@@ -8,11 +8,12 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from happen_nb._api.base import Listing, Shown
+from happen_nb._api.base import Displayable, Listing
 from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.retrying import Retried
+from happen_nb._display.reprs_events import handler_page, handlers_page
 from happen_nb._model.arguments import count, seconds
 from happen_nb._model.functions import is_same
 from happen_nb._model.patterns import Pattern
@@ -58,7 +59,7 @@ class HandlerContext(SimpleNamespace):
     attempt: int
 
 
-class Handler(Shown, kind="registration"):
+class Handler(Displayable):
     """A registered handler.
 
     Attributes
@@ -79,6 +80,7 @@ class Handler(Shown, kind="registration"):
         True while it is registered.
     """
 
+    _page = handler_page
     _pickle = "call node.on() in the other process"
 
     def __init__(self, registration: Registration) -> None:
@@ -95,9 +97,10 @@ class Handler(Shown, kind="registration"):
         return self._registration.active
 
 
-class Handlers(Listing[Handler], kind="handlers"):
+class Handlers(Listing[Handler]):
     """The handlers of a node in this process, in the order of registration."""
 
+    _page = handlers_page
     _pickle = "call node.on() in the other process"
 
     def __init__(self, node: str, registrations: Sequence[Registration]) -> None:

@@ -9,7 +9,8 @@ from itertools import chain, count
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Listing, Shown
+from happen_nb._api.base import Displayable, Listing
+from happen_nb._display.reprs_state import commit_page, history_page
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.paths import (
     MISSING,
@@ -35,7 +36,7 @@ NO_CHANGE = Diff()
 MAX_INT64 = 2**63 - 1
 
 
-class Commit(Shown, kind="commit"):
+class Commit(Displayable):
     """One accepted change of a node's state, shown as a colored diff.
 
     It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `id`, `cause`,
@@ -48,6 +49,8 @@ class Commit(Shown, kind="commit"):
     >>> commit.revision, commit.before, commit.after
     (2, {'open': 2}, {'open': 3})
     """
+
+    _page = commit_page
 
     def __init__(
         self, record: CommitRecord, previous: CommitRecord | None, *, unchanged_at: int | None = None
@@ -161,7 +164,7 @@ def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> 
     return commits
 
 
-class History(Listing[Commit], kind="history"):
+class History(Listing[Commit]):
     """The stored commits of a node: a sequence, newest last.
 
     Attributes
@@ -180,6 +183,7 @@ class History(Listing[Commit], kind="history"):
     ([1, 2], False)
     """
 
+    _page = history_page
     _pickle = "pickle list(history), as a Commit can be pickled, or history.to_frame(...)"
 
     def __init__(

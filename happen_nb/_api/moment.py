@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import moment_page
 from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
 from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HistoryGoneError
@@ -21,8 +22,10 @@ RECORD_OVERHEAD_BYTES = 500
 MAX_PARALLEL_REQUESTS = 64
 
 
-class Moment(Shown, Mapping[str, "FrozenDict"], kind="moment"):
+class Moment(Displayable, Mapping[str, "FrozenDict"]):
     """The states of all nodes at one point in time, by name; made by ``space.at``."""
+
+    _page = moment_page
 
     def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
         self._records = records

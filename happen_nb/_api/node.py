@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import Handlers, Owner, make_registration, register
 from happen_nb._api.state import State
 from happen_nb._api.views import unknown_node
+from happen_nb._display.reprs_state import node_page, nodes_page
 from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Node(Shown, Sender, kind="node"):
+class Node(Displayable, Sender):
     """A named part of a system: it has one state and handles events. Made by ``create_node``.
 
     Attributes
@@ -44,6 +45,7 @@ class Node(Shown, Sender, kind="node"):
     {'customers': {}}
     """
 
+    _page = node_page
     _pickle = "pickle its name, then call connect() and create_node() in the other process"
 
     state: State
@@ -238,9 +240,10 @@ class Node(Shown, Sender, kind="node"):
     delete, adelete = faces(_delete)
 
 
-class Nodes(Shown, Mapping[str, Node], kind="nodes"):
+class Nodes(Displayable, Mapping[str, Node]):
     """The nodes that this process has created: a mapping of names to nodes, without deleted ones."""
 
+    _page = nodes_page
     _pickle = "pickle the names, list(space.nodes)"
 
     def __init__(self, space: Space) -> None:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
 from happen_nb._runtime.effects import Effects, Pending
@@ -66,7 +67,7 @@ class Caused:
             self.commits.clear()
 
 
-class Receipt(Shown, kind="receipt"):
+class Receipt(Displayable):
     """What a cell caused, in one line that unfolds to the trees.
 
     Attributes
@@ -84,6 +85,8 @@ class Receipt(Shown, kind="receipt"):
     note : str
         The reason if the effects are incomplete, for example the names of running handlers.
     """
+
+    _page = receipt_page
 
     def __init__(
         self,

@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.readings import refuse_in_callback
 from happen_nb._api.rows import Rows
-from happen_nb._display.bundle import bundle
-from happen_nb._display.live import Live, follow
+from happen_nb._display.live_output import LiveOutput, follow
+from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
@@ -41,7 +41,7 @@ log = logging.getLogger("happen_nb")
 LOG_ERROR_SECONDS: Final = 1.0  # after which an error is logged if nothing waits for the replay or shows it
 
 
-class Replay(Shown, kind="replay"):
+class Replay(Displayable):
     """A running replay of rows as events; made by ``space.replay``.
 
     As the last line of a cell, it shows its progress. ``wait()`` or ``await`` waits until it is done.
@@ -56,6 +56,7 @@ class Replay(Shown, kind="replay"):
         Speed relative to the event times; None for as fast as possible.
     """
 
+    _page = replay_page
     _pickle = "pickle what you need of it, such as replay.stored"
 
     def __init__(self, space: Space, rows: Rows, sender: str, speed: float | None) -> None:
@@ -65,7 +66,7 @@ class Replay(Shown, kind="replay"):
         self._space = space
         self._observed = False
         self._frames: TracebackType | None = None
-        self._lives: list[Live] = []
+        self._lives: list[LiveOutput] = []
         self._context = contextvars.copy_context()
         self._line = BulkPublisher(space._session, sender, self._describe, output_context(), self._ended)
         threading.Thread(
@@ -171,7 +172,7 @@ class Replay(Shown, kind="replay"):
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
         self._observed = True
-        live = follow(lambda: bundle(self, "replay"), lambda: self.done, self._line.listen)
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.listen)
         self._lives.append(live)
         cells.register(live.stop)
 

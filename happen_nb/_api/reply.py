@@ -6,9 +6,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown, faces
-from happen_nb._display.bundle import bundle
-from happen_nb._display.live import Live, follow
+from happen_nb._api.base import Displayable, faces
+from happen_nb._display.live_output import LiveOutput, follow
+from happen_nb._display.reprs_events import reply_page
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replies import PendingReply
 
 
-class Reply(Shown, kind="reply"):
+class Reply(Displayable):
     """The reply to an event that was sent to one node; made by ``send``.
 
     Iterating yields progress as it arrives; ``result()`` or ``await`` returns the result. Interrupting the
@@ -39,6 +39,7 @@ class Reply(Shown, kind="reply"):
         Seconds to wait for a result; each progress message restarts the timeout.
     """
 
+    _page = reply_page
     _pickle = "pickle reply.result()"
 
     def __init__(self, request: PendingReply, event: Event, timeout: float) -> None:
@@ -46,7 +47,7 @@ class Reply(Shown, kind="reply"):
         self.target = request.target
         self.timeout = timeout
         self._request = request
-        self._lives: list[Live] = []
+        self._lives: list[LiveOutput] = []
 
     @property
     def state(self) -> str:
@@ -74,7 +75,7 @@ class Reply(Shown, kind="reply"):
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
-        live = follow(lambda: bundle(self, "reply"), lambda: self.done, self._request.listen)
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._request.listen)
         self._lives.append(live)
         cells.register(live.stop)
 

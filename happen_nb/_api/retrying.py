@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_failures import retried_page
 from happen_nb._model.quoting import error_summary
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop
@@ -23,7 +24,7 @@ class HandledAgainError(Exception):
         self.error = error
 
 
-class Retried(Shown, kind="retried"):
+class Retried(Displayable):
     """The result of a retry.
 
     Attributes
@@ -39,6 +40,8 @@ class Retried(Shown, kind="retried"):
     errors : tuple of str
         The errors that were raised: each text once, the most frequent first.
     """
+
+    _page = retried_page
 
     def __init__(self, what: str, outcomes: Iterable[BaseException | None], unhandled: int = 0) -> None:
         counts: dict[str, int] = {}

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.facts import Facts
 from happen_nb._api.failures import Failures
@@ -22,6 +22,7 @@ from happen_nb._api.receipts import Receipts
 from happen_nb._api.replay import Replaying
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
+from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import newest_headers
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.effects import Work
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
-    from happen_nb._server import NatsServer as Embedded
+    from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard.widget import Dashboard
     from happen_nb._widgets.throttle import Throttle
 
@@ -58,7 +59,7 @@ SETTLE_POLL_SECONDS = 0.002
 SETTLE_POLL_SECONDS_PER_WORK = 5e-6  # checking much unfinished work takes time from doing it
 
 
-class Space(Shown, Sender, Pictures, Replaying, kind="space"):
+class Space(Displayable, Sender, Pictures, Replaying):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -81,13 +82,14 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     0
     """
 
+    _page = space_page
     _pickle = "call connect() in the other process"
 
     def __init__(
         self,
         name: str,
         session: Session,
-        server: Embedded | None,
+        server: EmbeddedServer | None,
         opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
     ) -> None:

@@ -6,12 +6,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import commit_emitting
 from happen_nb._api.history import Commit, History
 from happen_nb._api.readings import occurrences, position_of
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
+from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
 from happen_nb._model.freeze import biggest_part, dumps
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from happen_nb._widgets.live import Live
 
 
-class State(Shown, kind="state"):
+class State(Displayable):
     """The state of a node: one JSON document, changed by transforms, kept in the journal.
 
     Examples
@@ -55,6 +56,7 @@ class State(Shown, kind="state"):
     'open'
     """
 
+    _page = state_page
     _pickle = "pickle state.get()"
 
     node: Node

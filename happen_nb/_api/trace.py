@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.traces import trace_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
 
 
-class Trace(Shown, kind="trace"):
+class Trace(Displayable):
     """The tree of events and commits that an event caused, with their handlers, durations and errors.
 
     Iterating yields each `TraceNode` of the tree.
@@ -30,6 +31,8 @@ class Trace(Shown, kind="trace"):
     >>> [node.event.type for node in trace]
     ['order.paid']
     """
+
+    _page = trace_page
 
     def __init__(self, root: TraceNode, *, times: bool = False) -> None:
         self.root = root

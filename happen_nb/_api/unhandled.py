@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Listing, Shown
+from happen_nb._api.base import Displayable, Listing
 from happen_nb._api.events import Event
 from happen_nb._api.retrying import Retried, refuse_retry
+from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
 from happen_nb._runtime.io import run_blocking
 from happen_nb.errors import NoHandlerError
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.effects import NotHandled
 
 
-class UnhandledEvent(Shown, kind="unhandled_event"):
+class UnhandledEvent(Displayable):
     """An event that no handler handled.
 
     Attributes
@@ -31,6 +32,7 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         The registered pattern that comes nearest to its type.
     """
 
+    _page = unhandled_event_page
     _pickle = "pickle parts of its event, such as unhandled.event.payload"
 
     def __init__(self, space: Space, found: NotHandled) -> None:
@@ -78,9 +80,10 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         return first
 
 
-class Unhandled(Listing[UnhandledEvent], kind="unhandled"):
+class Unhandled(Listing[UnhandledEvent]):
     """The events that no handler handled, newest last; a snapshot."""
 
+    _page = unhandled_page
     _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
     def __init__(self, space: Space, found: Sequence[NotHandled]) -> None:

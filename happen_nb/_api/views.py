@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import view_page, views_page
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from happen_nb._widgets.live import Live
 
 
-class View(Shown, kind="view"):
+class View(Displayable):
     """A read-only view of one node's state.
 
     Examples
@@ -28,6 +29,7 @@ class View(Shown, kind="view"):
     'open'
     """
 
+    _page = view_page
     _pickle = "pickle view.get()"
 
     def __init__(self, name: str, views: Views) -> None:
@@ -59,7 +61,7 @@ class View(Shown, kind="view"):
         return live_of_view(self, selector, render)
 
 
-class Views(Shown, Mapping[str, View], kind="views"):
+class Views(Displayable, Mapping[str, View]):
     """A mapping of node names to `View`, for every node of the space in every process.
 
     ``space.views`` always shows the newest states; the views of a transform are one snapshot. Nodes are also
@@ -67,6 +69,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
     method, such as ``items``, is available as ``views["items"]`` only.
     """
 
+    _page = views_page
     _pickle = "pickle views.collect(...)"
 
     def __init__(self, space: Space, cut: Cut | None = None) -> None:
