@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import logging
 import os
 import sys
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
 _SETTINGS = Path(__file__).parent.parent / "lab_settings"
+_END_SECONDS = 5.0  # for requests to end
 _DESCRIPTION = """\
 Open JupyterLab on a folder of notebooks. Its kernels run in the Python of this
 command, so happen_nb is there. Further options are passed on to JupyterLab."""
@@ -52,12 +54,25 @@ def _run(options: argparse.Namespace, for_jupyter: list[str]) -> int:
     if options.no_browser:
         server.io_loop.add_callback(_print_url, server)  # runs when it listens
     server.start()
+    _cancel_requests(server.io_loop.asyncio_loop)
     return 0
 
 
 def _tells_something(record: logging.LogRecord) -> bool:
     """Leave out a warning that means nothing: jupyter_server gives tornado milliseconds for seconds."""
     return "websocket_ping_timeout" not in record.getMessage()
+
+
+def _cancel_requests(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel the requests that still run, as `asyncio.run` does; jupyter_server only stops its loop.
+
+    Otherwise the process would never end: anyio stops a thread that reads a file when the request ends.
+    """
+    requests = asyncio.all_tasks(loop)
+    for request in requests:
+        request.cancel()
+    if requests:
+        loop.run_until_complete(asyncio.wait(requests, timeout=_END_SECONDS))
 
 
 def _print_url(server: ServerApp) -> None:

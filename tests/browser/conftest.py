@@ -105,11 +105,7 @@ def serving(folder):
             yield Lab(f"{parts.scheme}://{parts.netloc}", parse_qs(parts.query)["token"][0], env)
         finally:
             process.terminate()  # the server stops its kernels
-            try:
-                process.wait(DEADLINE)
-            except subprocess.TimeoutExpired:  # its kernels have ended; a thread of anyio may still wait
-                process.kill()
-                process.wait()
+            process.wait(DEADLINE)
 
 
 def _first_url(process):
