@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -68,10 +69,14 @@ def _cancel_requests(loop: asyncio.AbstractEventLoop) -> None:
     Otherwise the process would never end: anyio stops a thread that reads a file when the request ends.
     """
     requests = asyncio.all_tasks(loop)
+    if not requests:
+        return
     for request in requests:
         request.cancel()
-    if requests:
-        loop.run_until_complete(asyncio.wait(requests, timeout=_END_SECONDS))
+    waiting = loop.create_task(asyncio.wait(requests, timeout=_END_SECONDS))
+    while not waiting.done():
+        with contextlib.suppress(KeyboardInterrupt):  # tornado raises that of an interrupted request again
+            loop.run_until_complete(waiting)
 
 
 def _jupyter_options(options: argparse.Namespace, folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 SHOTS = Path(__file__).parent / "shots"
+KEEPS_SHOTS = bool(os.environ.get("HAPPEN_SHOTS"))  # to look at; no test needs them, and they take a while
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 DEADLINE = 60.0
 FLAGS = [
@@ -151,6 +152,13 @@ def browsing(profile):
         context.close()
 
 
+def take_screenshot(page, name, **options):
+    """Put a screenshot of a page, or of a part of it, into the folder `shots`, if they are wanted."""
+    if KEEPS_SHOTS:
+        SHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SHOTS / f"{name}.png", **options)
+
+
 @dataclass
 class Watched:
     """A browser tab, and what it did that it should not."""
@@ -207,15 +215,16 @@ class Watched:
         return self.page.locator(ERROR_OUTPUTS).all_inner_texts()
 
     def shoot(self, name, themes=tuple(THEMES)):
-        """Take a picture of the whole notebook in the light and in the dark theme, or in one of them."""
-        SHOTS.mkdir(exist_ok=True)
+        """Take a screenshot of the whole notebook in the light and in the dark theme, or in one of them."""
+        if not KEEPS_SHOTS:
+            return
         self.page.set_viewport_size({"width": 1200, "height": 600})
         height = self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
         self.page.set_viewport_size({"width": 1200, "height": min(8000, height + 150)})
         for theme in themes:
             self.show_theme(theme)
             self.page.evaluate(FROM_THE_TOP)
-            self.page.locator(".jp-NotebookPanel").screenshot(path=SHOTS / f"{name}-{theme}.png")
+            take_screenshot(self.page.locator(".jp-NotebookPanel"), f"{name}-{theme}")
 
     def show_theme(self, theme):
         """Change to the light or the dark theme, and wait until it is there."""
