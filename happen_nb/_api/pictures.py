@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.readings import Readings, Since, newest_events, position_after
+from happen_nb._api.readings import Readings, Since, matching_events, position_after
 from happen_nb._api.views import unknown_node
 from happen_nb._display.plots.happened import NOTEBOOK, By, Happened
-from happen_nb._journal.slice import commits_before, read_commits, read_handled, with_payloads
+from happen_nb._journal.slice import newest_slice, position_of, read_changes, with_payloads
 from happen_nb._model.arguments import count
 from happen_nb._model.patterns import Pattern
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
@@ -19,9 +21,8 @@ if TYPE_CHECKING:
 
     from happen_nb._api.node import Node
     from happen_nb._api.views import Views
-    from happen_nb._journal.slice import Position
+    from happen_nb._journal.slice import Entry, Handlings
     from happen_nb._model.causality import CommitPair
-    from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._runtime.session import Session
 
 
@@ -127,23 +128,40 @@ class Pictures(Readings):
         session = self._session
         after = await position_after(session, since)
         await on_io(session.dispatch.flush())
-        events = await newest_events(session, pattern, after, limit + 1)
-        changes = await on_io(_changes(session, after[0], limit + 1)) if commits else []
-        if pattern.text != "**":
-            ids = {event.id for event in events}
-            changes = [change for change in changes if change[0].origin.cause in ids]
-        cut = _after_which(events, changes, limit)
-        events = [event for event in events if event.position > cut]
-        handled: Iterable[HandledRecord] = ()
-        if events:
-            handled = await on_io(read_handled(session.stream, since=events[0].sequence))
+        every, asked = pattern.text == "**", pattern.predicate is not None
+        matches = (lambda _: True) if asked else cache(pattern.matches)
+
+        def keep(entry: Entry) -> bool:
+            return commits if isinstance(entry, CommitRecord) else bool(matches(entry.type))
+
+        found = await on_io(
+            newest_slice(
+                session.stream,
+                keep,
+                since=after,
+                limit=sys.maxsize if asked else limit + 1,
+                counts=lambda entry: every or isinstance(entry, EventRecord),
+            )
+        )
+        events = matching_events(pattern, found.events) if asked else found.events
+        ids = {event.id for event in events}
+        caused = [commit for commit in found.commits if every or commit.origin.cause in ids]
+        entries: list[Entry] = [*events, *caused]
+        entries.sort(key=position_of)
+        shown = entries[-limit:]
+        start = shown[0].sequence if shown else found.last + 1
+        reading = read_changes(session.stream, found, start, states=commits)
+        changes: list[CommitPair]
+        handled: Handlings
+        changes, handled = await on_io(reading)
+        sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
         return Happened(
             self.name,
-            events,
-            [change for change in changes if (change[0].sequence, -1) > cut],
+            [entry for entry in shown if isinstance(entry, EventRecord)],
+            [change for change in changes if change[0].sequence in sequences],
             handled,
             sorted({*self.views, *session.dispatch.ownership.names()}),
-            limit if cut > NOWHERE else None,
+            limit if len(entries) > limit else None,
             partial(_whole, session),
         )
 
@@ -162,10 +180,6 @@ def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRec
     return run_blocking(read())
 
 
-NOWHERE: Position = (0, 0)
-"""Before all events and commits."""
-
-
 def _names(nodes: Iterable[str | Node] | str | Node, space: str) -> list[str]:
     from happen_nb._api.node import Node
 
@@ -179,20 +193,3 @@ def _name(node: Node, space: str) -> str:
             f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
         )
     return node.name
-
-
-async def _changes(session: Session, after: int, limit: int) -> list[CommitPair]:
-    """The newest commits, each with the one before it on its node."""
-    records = await read_commits(session.stream, None, limit=limit, since=after)
-    newest = await commits_before(session.stream, records)
-    changes: list[CommitPair] = []
-    for record in records:
-        changes.append((record, newest.get(record.node)))
-        newest[record.node] = record
-    return changes
-
-
-def _after_which(events: list[EventRecord], changes: list[CommitPair], limit: int) -> Position:
-    """The position after which there are `limit` events and commits."""
-    positions = [event.position for event in events] + [(record.sequence, -1) for record, _ in changes]
-    return sorted(positions)[-limit - 1] if len(positions) > limit else NOWHERE

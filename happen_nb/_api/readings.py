@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +17,12 @@ from happen_nb._api.retrying import HandledAgainError, refuse_retry
 from happen_nb._api.trace import Trace
 from happen_nb._api.unhandled import Unhandled
 from happen_nb._journal.slice import (
-    commits_before,
     find_events,
-    newest_headers,
     position_at_time,
     read_entries,
     read_events,
     read_handled,
+    with_previous,
 )
 from happen_nb._model import arguments
 from happen_nb._model.arguments import to_utc
@@ -182,7 +180,7 @@ class Readings:
             records: list[EventRecord] = await on_io(reading)
             return records
         records = await on_io(read_events(session.stream, lambda _: True, since=after))
-        found = _matching(pattern, records)
+        found = matching_events(pattern, records)
         return found if limit is None else found[max(0, len(found) - limit) :]
 
     async def _journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
@@ -222,14 +220,11 @@ class Readings:
         after = await position_after(self._session, since)
         entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
-        newest = await on_io(commits_before(stream, commits))
-        items: list[Commit | Event] = []
-        for entry in entries:
-            if isinstance(entry, CommitRecord):
-                items.append(Commit(entry, newest.get(entry.node)))
-                newest[entry.node] = entry
-            else:
-                items.append(self._event(entry))
+        changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
+        items = [
+            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else self._event(each)
+            for each in entries
+        ]
         return Journal(self.name, items)
 
     journal, ajournal = faces(_journal)
@@ -360,19 +355,7 @@ def refuse_in_callback(call: str) -> None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 
 
-async def newest_events(
-    session: Session, pattern: Pattern, since: tuple[int, int], limit: int
-) -> list[EventRecord]:
-    """Read the newest events of a pattern, as far as their headers say."""
-    if pattern.predicate is None:
-        reading = newest_headers(session.stream, pattern.matches, since=since, limit=limit)
-        records: list[EventRecord] = await on_io(reading)
-        return records
-    reading = newest_headers(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
-    return _matching(pattern, await on_io(reading))[-limit:]
-
-
-def _matching(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
+def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
     """Ask a predicate: it is the user's code, which never runs on the IO thread."""
     matches = cache(pattern.matches)
     return [record for record in records if matches(record.type)]

@@ -23,7 +23,7 @@ from happen_nb._api.replay import Replaying
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
 from happen_nb._display.reprs_state import space_page
-from happen_nb._journal.slice import newest_headers
+from happen_nb._journal.slice import newest_events
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import freeze_initial
@@ -361,7 +361,7 @@ class Space(Displayable, Sender, Pictures, Replaying):
         """Whether no node has, or had, a state, and no event is stored."""
         if not self._session.replica.empty():
             return False
-        return not await on_io(newest_headers(self._session.stream, lambda _: True, limit=1))
+        return not await on_io(newest_events(self._session.stream, lambda _: True, limit=1))
 
     async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from happen_nb._journal.auth import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.presence import SpacePresence, list_presence
+from happen_nb._journal.spaces import SpacePresence, list_presence
 from happen_nb._server.supervision import lock
 from happen_nb._server.supervision.belongings import FOREGROUND
 from happen_nb._server.supervision.hints import in_use_elsewhere

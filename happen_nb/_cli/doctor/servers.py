@@ -14,7 +14,7 @@ from happen_nb._cli.occupancy import TIMEOUT, attendance_at
 from happen_nb._display.spans import byte_count
 from happen_nb._journal.auth import Credentials, greeting, redact_url
 from happen_nb._journal.connection import OLDEST_SERVER
-from happen_nb._journal.presence import SpacePresence
+from happen_nb._journal.spaces import SpacePresence
 from happen_nb.errors import HappenError
 
 _MEND = "start it, correct the address, or unset NATS_URL for the embedded server"
