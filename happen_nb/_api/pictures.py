@@ -12,24 +12,23 @@ from happen_nb._api.node import Node
 from happen_nb._api.views import unknown_node
 from happen_nb._display.plots.happened import NOTEBOOK, Happened
 from happen_nb._journal.slice import (
-    commits_before,
-    newest_headers,
-    read_commits,
-    read_handled,
+    Entry,
+    Handlings,
+    entry_position,
+    newest_slice,
+    read_changes,
     with_payloads,
 )
+from happen_nb._model.causality import CommitPair
 from happen_nb._model.patterns import Pattern
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
-    from happen_nb._journal.slice import Position
     from happen_nb._model.causality import CommitPair
-    from happen_nb._model.records import EventRecord, HandledRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.session import Session
-
-
-NOWHERE: Position = (0, 0)  # before all events and commits
 
 
 async def read_journal(
@@ -39,23 +38,38 @@ async def read_journal(
     session = space._session
     after = await position_after(session, since)
     await on_io(session.dispatch.flush())
-    events = await newest_events(session, pattern, after, limit + 1)
-    changes = await on_io(_changes(session, after[0], limit + 1)) if commits else []
-    if pattern.text != "**":
-        ids = {event.id for event in events}
-        changes = [change for change in changes if change[0].origin.cause in ids]
-    cut = _after_which(events, changes, limit)
-    events = [event for event in events if event.position > cut]
-    handled: Iterable[HandledRecord] = ()
-    if events:
-        handled = await on_io(read_handled(session.stream, since=events[0].sequence))
+    every, asked = pattern.text == "**", pattern.predicate is not None
+    matches = (lambda _: True) if asked else cache(pattern.matches)
+
+    def keep(entry: Entry) -> bool:
+        return commits if isinstance(entry, CommitRecord) else bool(matches(entry.type))
+
+    found = await on_io(
+        newest_slice(
+            session.stream,
+            keep,
+            since=after,
+            limit=sys.maxsize if asked else limit + 1,
+            counts=lambda entry: every or isinstance(entry, EventRecord),
+        )
+    )
+    events = matching_events(pattern, found.events) if asked else found.events
+    ids = {event.id for event in events}
+    entries: list[Entry] = [each for each in found.commits if every or each.origin.cause in ids]
+    entries = sorted([*entries, *events], key=entry_position)
+    shown = entries[-limit:]
+    start = shown[0].sequence if shown else found.last + 1
+    changes: list[CommitPair]
+    handled: Handlings
+    changes, handled = await on_io(read_changes(session.stream, found, start, states=commits))
+    sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
     return Happened(
         space.name,
-        events,
-        [change for change in changes if (change[0].sequence, -1) > cut],
+        [entry for entry in shown if isinstance(entry, EventRecord)],
+        [change for change in changes if change[0].sequence in sequences],
         handled,
         sorted({*space.views, *session.dispatch.ownership.names()}),
-        limit if cut > NOWHERE else None,
+        limit if len(entries) > limit else None,
         partial(_whole, session),
     )
 
@@ -84,41 +98,12 @@ def _check_known(space: Space, name: str, found: Happened) -> None:
         raise unknown_node(name, sorted(known), f'the timeline of "{space.name}"')
 
 
-async def newest_events(
-    session: Session, pattern: Pattern, since: tuple[int, int], limit: int
-) -> list[EventRecord]:
-    """Read the headers of the newest events of a pattern."""
-    if pattern.predicate is None:
-        reading = newest_headers(session.stream, pattern.matches, since=since, limit=limit)
-        records: list[EventRecord] = await on_io(reading)
-        return records
-    reading = newest_headers(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
-    return matching_events(pattern, await on_io(reading))[-limit:]
-
-
 def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     async def read() -> Sequence[EventRecord]:
         whole: Sequence[EventRecord] = await on_io(with_payloads(session.stream, events))
         return whole
 
     return run_blocking(read())
-
-
-async def _changes(session: Session, after: int, limit: int) -> list[CommitPair]:
-    """Read the newest commits, each with its predecessor on the node."""
-    records = await read_commits(session.stream, None, limit=limit, since=after)
-    newest = await commits_before(session.stream, records)
-    changes: list[CommitPair] = []
-    for record in records:
-        changes.append((record, newest.get(record.node)))
-        newest[record.node] = record
-    return changes
-
-
-def _after_which(events: list[EventRecord], changes: list[CommitPair], limit: int) -> Position:
-    """Return the position after which there are `limit` events and commits."""
-    positions = [event.position for event in events] + [(record.sequence, -1) for record, _ in changes]
-    return sorted(positions)[-limit - 1] if len(positions) > limit else NOWHERE
 
 
 def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:

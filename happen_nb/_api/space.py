@@ -27,17 +27,17 @@ from happen_nb._api.watch import Watches
 from happen_nb._display.plots.happened import By
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import (
-    commits_before,
-    newest_headers,
+    newest_events,
     read_entries,
     read_events,
+    with_previous,
 )
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
 from happen_nb._model.freeze import freeze_initial
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import CommitRecord
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.effects import (
     describe_works,
@@ -306,9 +306,6 @@ class Space(Displayable, Sender):
 
     wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "await space.await_for(...)"))
 
-    def _event(self, record: EventRecord) -> Event:
-        return Event(record, self)
-
     # -- reading ---------------------------------------------------------------------------------------
 
     async def _events(
@@ -338,7 +335,7 @@ class Space(Displayable, Sender):
         limit = None if limit is None else arguments.count(limit, "events: limit")
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
-        return Events(self.name, matching.text, [self._event(record) for record in records])
+        return Events(self.name, matching.text, [Event(record, self) for record in records])
 
     events, aevents = faces(_events)
 
@@ -390,14 +387,11 @@ class Space(Displayable, Sender):
         after = await position_after(self._session, since)
         entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
-        newest = await on_io(commits_before(stream, commits))
-        items: list[Commit | Event] = []
-        for entry in entries:
-            if isinstance(entry, CommitRecord):
-                items.append(Commit(entry, newest.get(entry.node)))
-                newest[entry.node] = entry
-            else:
-                items.append(self._event(entry))
+        changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
+        items = [
+            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else Event(each, self)
+            for each in entries
+        ]
         return Journal(self.name, items)
 
     journal, ajournal = faces(_journal)
@@ -853,4 +847,4 @@ log = logging.getLogger("happen_nb")
 
 async def _is_empty(session: Session) -> bool:
     """Return True if no node has or had a state, and no event is stored. On the IO thread."""
-    return session.replica.empty() and not await newest_headers(session.stream, lambda _: True, limit=1)
+    return session.replica.empty() and not await newest_events(session.stream, lambda _: True, limit=1)
