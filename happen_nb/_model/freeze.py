@@ -25,9 +25,7 @@ MAX_DEPTH: Final = 200
 """Levels of containers in a value that is frozen; the JSON around it needs some more."""
 
 _MAX_JSON_DEPTH: Final = 254  # of the JSON encoder
-_TOO_DEEP: Final = (
-    "nests too deeply (more than {} levels); store a flat mapping with the keys of other parts"
-)
+_TOO_DEEP: Final = "nests too deeply (more than {} levels); store a flat mapping with the keys of other parts"
 
 _MAX_STEPS: Final = 12  # of a path in a message
 _MAX_STEP_CHARACTERS: Final = 60
