@@ -58,8 +58,8 @@ __all__ = [
     "wait_until",
 ]
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
+P = ParamSpec("P")
+T = TypeVar("T")
 Rule = Callable[..., object]
 WAIT_POLL_SECONDS = 0.005
 KERNEL_START_SECONDS = 60
@@ -193,7 +193,7 @@ def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
     return item._space.trace(item) if isinstance(item, Event) else None
 
 
-class CallCounter(Generic[Parameters, Result]):
+class CallCounter(Generic[P, T]):
     """A function that counts its calls; `count_calls` makes one.
 
     Attributes
@@ -202,20 +202,20 @@ class CallCounter(Generic[Parameters, Result]):
         Number of calls so far.
     """
 
-    def __init__(self, function: Callable[Parameters, Result]) -> None:
+    def __init__(self, function: Callable[P, T]) -> None:
         functools.update_wrapper(self, function)
         self.calls = 0
         self._function = function
         self._lock = threading.Lock()
 
-    def __call__(self, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """Count the call and pass it on."""
         with self._lock:
             self.calls += 1
         return self._function(*args, **kwargs)
 
 
-def count_calls(function: Callable[Parameters, Result]) -> CallCounter[Parameters, Result]:
+def count_calls(function: Callable[P, T]) -> CallCounter[P, T]:
     """Count how often a function is called, for example a transform that runs again on a conflict.
 
     Parameters
