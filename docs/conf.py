@@ -62,8 +62,8 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 DEFAULT_LINKS.clear()  # Python's own documentation is on another site
 HELD = (
-    "CallCounter Change CommitRecord Dashboard Diff EventRecord Failure Failures HandledRecord Handler Handlers "
-    "Live Origin Owner Repeater SecondKernel SpaceInfo Totals TraceNode Unhandled Verdict"
+    "CallCounter Change CommitRecord Dashboard Diff EventRecord Failure Failures HandledRecord Handler "
+    "Handlers Live Origin Owner Repeater SecondKernel SpaceInfo Totals TraceNode Unhandled Verdict"
 )
 """Classes of which a user is given objects, and which `happen_nb` itself does not name."""
 numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in [*happen_nb.__all__, *HELD.split()]}

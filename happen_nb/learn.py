@@ -343,8 +343,11 @@ def median_ms(function: Callable[[], object], repeat: int = 300) -> float:
 class Repeater:
     """A function that is called repeatedly in the background; `repeat` makes one."""
 
-    def __init__(self, step: Callable[[], object], times: int, pause: float) -> None:
+    def __init__(
+        self, step: Callable[..., object], arguments: tuple[object, ...], times: int, pause: float
+    ) -> None:
         self._step = step
+        self._arguments = arguments
         self._times = times
         self._pause = pause
         self._stopped = threading.Event()
@@ -363,12 +366,14 @@ class Repeater:
     def _run(self) -> None:
         with suppress(ClosedError):
             for _ in range(self._times):
-                self._step()
+                self._step(*self._arguments)
                 if self._stopped.wait(self._pause):
                     return
 
 
-def repeat(step: Callable[[], object], *, times: int = 1000, pause: float = 0.1) -> Repeater:
+def repeat(
+    step: Callable[..., object], *arguments: object, times: int = 1000, pause: float = 0.1
+) -> Repeater:
     """Call a function repeatedly in the background.
 
     It ends after `times` calls, when its space is closed, by ``.stop()``, and when its cell runs again.
@@ -376,7 +381,9 @@ def repeat(step: Callable[[], object], *, times: int = 1000, pause: float = 0.1)
     Parameters
     ----------
     step : callable
-        Called without arguments.
+        The function.
+    *arguments
+        Arguments of each call.
     times : int
         Number of calls.
     pause : float
@@ -391,11 +398,11 @@ def repeat(step: Callable[[], object], *, times: int = 1000, pause: float = 0.1)
     --------
     >>> from happen_nb.learn import repeat
     >>> day = happen.put("day", lambda day: (day or 0) + 1)
-    >>> clock = repeat(lambda: orders.state.set(day), times=3, pause=0.01)
+    >>> clock = repeat(orders.state.set, day, times=3, pause=0.01)
     >>> orders.state.wait_for(lambda state: state.get("day") == 3)
     {'day': 3}
     """
-    repeater = Repeater(step, times, pause)
+    repeater = Repeater(step, arguments, times, pause)
     cells.register(repeater.stop)
     return repeater
 

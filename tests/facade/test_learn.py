@@ -187,14 +187,14 @@ def test_a_repeater_stops_when_asked_and_when_its_space_is_closed(space: happen.
     days = space.create_node("days", initial={"day": 0})
     one_more = happen.put("day", lambda day: day + 1)
 
-    clock = repeat(lambda: days.state.set(one_more), pause=0.001)
+    clock = repeat(days.state.set, one_more, pause=0.001)
     days.state.wait_for(lambda state: state["day"] > 3)
     clock.stop()
     wait_until(lambda: not clock.running)
 
     with happen.connect(store=store, name=f"{space.name}_2") as other:
         nights = other.create_node("nights", initial={"day": 0})
-        clock = repeat(lambda: nights.state.set(one_more), pause=0.001)
+        clock = repeat(nights.state.set, one_more, pause=0.001)
         nights.state.wait_for(lambda state: state["day"] > 3)
     wait_until(lambda: not clock.running)
 
