@@ -17,7 +17,7 @@ import nats
 from side_by_side import alternate, median, report, shown
 
 import happen_nb as happen
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 from happen_nb._server.spawn import find_nats_server
 
 ROUNDS = 15
@@ -35,10 +35,10 @@ class Bare:
         command = [find_nats_server(), "-js", "-sd", self.folder, "-a", "127.0.0.1", "-p", str(port)]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait_for(port)
-        self.client = bridge().wait(connect(port))
+        self.client = io_thread().run(connect(port))
 
     def close(self):
-        bridge().wait(self.client.close())
+        io_thread().run(self.client.close())
         self.process.terminate()
         self.process.wait()
         shutil.rmtree(self.folder)

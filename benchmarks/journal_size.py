@@ -14,10 +14,9 @@ import nats
 import psutil
 
 import happen_nb as happen
-from happen_nb._journal.subjects import Subjects
-from happen_nb._journal.wire import encode_event
-from happen_nb._model.commits import EventRecord
-from happen_nb._model.values import freeze
+from happen_nb._journal.wire import Subjects, encode_event
+from happen_nb._model.freeze import freeze
+from happen_nb._model.records import EventRecord
 
 IN_FLIGHT, PARTS, IDLE_NODES, IDLE = 2000, 5, 20, 60.0
 

@@ -15,9 +15,9 @@ from side_by_side import alternate, median, report, shown
 import happen_nb as happen
 from happen_nb._journal.wire import EXPECTED
 from happen_nb._model.diff import diff
+from happen_nb._model.freeze import dumps, freeze_state, loads
 from happen_nb._model.frozen import equal
-from happen_nb._model.values import dumps, freeze_state, loads
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 
 ROUNDS, COUNT = 15, 10
 
@@ -42,7 +42,7 @@ class Bare:
     def __init__(self, server, body):
         self.body = body
         self.sequence = dict.fromkeys(("alone", "followed"), 0)
-        bridge().wait(self._open(server))
+        io_thread().run(self._open(server))
 
     async def _open(self, server):
         self.client = await nats.connect(server.url, token=server.token)
@@ -87,7 +87,7 @@ def parts_of_computing(state):
 
 
 def parts_of_storing(bare):
-    io = bridge()
+    io = io_thread()
     part("publish and answer, nobody follows", lambda: io.wait(bare.publish("alone")))
     part("publish and answer, followed on the same connection", lambda: io.wait(bare.publish("followed")))
     part("... until the follower has it too", lambda: io.wait(bare.publish_and_receive()))
@@ -103,7 +103,7 @@ def main():
     with happen.connect(store=":memory:", name="benchmark") as space:
         state = space.create_node("orders", initial=ORDERS).state
         print(f"a state of {len(dumps(state.get())):,} bytes\ncomputing, on the caller's thread")
-        bare, io = Bare(space.server, parts_of_computing(state.get())), bridge()
+        bare, io = Bare(space.server, parts_of_computing(state.get())), io_thread()
         print("storing, by bare nats-py")
         parts_of_storing(bare)
         print("all of it")

@@ -20,7 +20,7 @@ import pandas as pd
 from side_by_side import alternate, report
 
 import happen_nb as happen
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 
 ROWS, ROUNDS, ROUND = 300_000, 4, 20_000
 IN_FLIGHT = 500
@@ -39,7 +39,7 @@ class Bare:
 
     def __init__(self, server):
         self.numbers = itertools.count()
-        bridge().wait(self._open(server))
+        io_thread().run(self._open(server))
 
     async def _open(self, server):
         self.client = await nats.connect(server.url, token=server.token)
@@ -122,7 +122,7 @@ def main(rows):
         def ours():
             space.replay(part, type="departure", time="departs").wait()
 
-        pairs = alternate(ours, lambda: bridge().wait(bare.publish_all(part)), ROUNDS)
+        pairs = alternate(ours, lambda: io_thread().run(bare.publish_all(part)), ROUNDS)
         report(f"{len(part):,} rows stored", pairs)
         space.clear()
 

@@ -117,6 +117,6 @@ class Bare:
 
 def run(work):
     """The result of a coroutine, on the library's own IO thread: a hop there and back."""
-    from happen_nb._runtime.io import bridge
+    from happen_nb._runtime.io import io_thread
 
-    return bridge().wait(work)
+    return io_thread().run(work)

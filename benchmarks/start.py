@@ -14,10 +14,9 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from side_by_side import alternate, report
 
 import happen_nb as happen
-from happen_nb._journal.subjects import Subjects
-from happen_nb._journal.wire import encode_commit
-from happen_nb._model.commits import NO_ORIGIN
-from happen_nb._runtime.io import bridge
+from happen_nb._journal.wire import Subjects, encode_commit
+from happen_nb._model.records import NO_ORIGIN
+from happen_nb._runtime.io import io_thread
 
 NAME, NODES, REVISIONS = "large", 5_000, 21
 WINDOW, ROUNDS = 1_000, 15
@@ -106,15 +105,15 @@ def memory(server):
 
 def end(opened):
     """Close what one side or the other has opened."""
-    opened.close() if isinstance(opened, happen.Space) else bridge().wait(opened.close())
+    opened.close() if isinstance(opened, happen.Space) else io_thread().run(opened.close())
 
 
 def main():
     with happen.connect(store=":memory:", name="base") as base:
         connect(base.server).close()
-        bridge().wait(fill(base.server))
+        io_thread().run(fill(base.server))
         pairs = alternate(
-            lambda: connect(base.server), lambda: bridge().wait(receive(base.server)), ROUNDS, after=end
+            lambda: connect(base.server), lambda: io_thread().run(receive(base.server)), ROUNDS, after=end
         )
         report("connect", pairs, bar=2)
         memory(base.server)

@@ -27,7 +27,7 @@ from happen_nb._api.views import View, Views
 from happen_nb._api.watch import Watch
 from happen_nb._model.drafts import draft
 from happen_nb._model.transforms import compose, put
-from happen_nb._runtime.attempts import Result
+from happen_nb._runtime.attempt import Result
 from happen_nb._runtime.causes import carry
 from happen_nb._widgets.bind import Binding, bind
 from happen_nb.errors import (

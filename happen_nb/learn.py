@@ -26,14 +26,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.connect import registry
 from happen_nb._api.events import Event
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
-from happen_nb._display.failures import message
-from happen_nb._model.transforms import takes_second
+from happen_nb._display.reprs_failures import verdict_page
+from happen_nb._display.user_text import describe_error
+from happen_nb._model.functions import takes_second
 from happen_nb._runtime.cells import cells
 from happen_nb.errors import ClosedError, HappenTimeoutError
 
@@ -65,26 +66,30 @@ WAIT_POLL_SECONDS = 0.005
 KERNEL_START_SECONDS = 60
 
 
-class Verdict(Shown, kind="verdict"):
-    """Result of `check`: true if the rule holds; otherwise it shows what breaks it.
+class Verdict(Displayable):
+    """Whether a rule holds; if not, what breaks it.
+    from happen_nb._runtime.cells import cells
+    from happen_nb.errors import ClosedError, HappenTimeoutError
 
-    Attributes
-    ----------
-    claim : str
-        The rule in words.
-    ok : bool
-        True if the rule holds; ``bool(verdict)`` is the same.
-    checked : int
-        Number of commits or events that were checked.
-    noun : str
-        ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
-    broken : tuple
-        The commits or events that break the rule.
-    error : str or None
-        Exception that the rule raised at the first of them.
-    trace : Trace or None
-        Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
+        Attributes
+        ----------
+        claim : str
+            The rule in words.
+        ok : bool
+            True if the rule holds; ``bool(verdict)`` is the same.
+        checked : int
+            Number of commits or events that were checked.
+        noun : str
+            ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
+        broken : tuple
+            The commits or events that break the rule.
+        error : str or None
+            Exception that the rule raised at the first of them.
+        trace : Trace or None
+            Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
     """
+
+    _page = verdict_page
 
     def __init__(
         self,
@@ -159,7 +164,7 @@ def check(
         except Exception as raised:
             holds = False
             if not broken:
-                error = message(raised)
+                error = describe_error(raised)
         if not holds:
             broken.append(item)
     trace = _trace(broken[0], space) if broken else None

@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -173,6 +174,16 @@ def test_the_wheel_is_typed_and_holds_what_the_library_reads(wheel):
     }
     assert "happen_nb/py.typed" in shipped
     assert shipped == there
+
+
+def test_the_sdist_holds_all_that_the_tests_need(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        shipped = {name.partition("/")[2] for name in archive.getnames()}
+    pages = {path.name for path in ROOT.iterdir() if path.suffix in {".md", ".cff", ".toml", ".py"}}
+    tests = {str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("*.py")}
+    assert (pages | tests | {"LICENSE", ".ci/run"}) - shipped == set()
 
 
 def test_the_wheel_needs_jupyterlab_only_as_an_extra(wheel):

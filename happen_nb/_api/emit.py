@@ -1,4 +1,4 @@
-"""Emitting events: what a node and a space have in common."""
+"""Emit events: broadcast and send, from a node or a space."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, cast
 from happen_nb._api.events import Event
 from happen_nb._api.reply import Reply
 from happen_nb._model import arguments
-from happen_nb._model.commits import EventRecord
+from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
-from happen_nb._model.values import dumps, freeze
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, emitting
-from happen_nb._runtime.io import evaluating, on_io, wait_for, wait_in_loop
-from happen_nb._runtime.output import causing
-from happen_nb._runtime.replies import Request
-from happen_nb._runtime.session import BODY_ROOM
+from happen_nb._runtime.causes import evaluating, output_context
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.replies import PendingReply
+from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
@@ -36,15 +36,15 @@ _PARTS = frozenset(("type", "payload", "id", "occurred"))
 
 @dataclass(eq=False, slots=True)
 class Emission:
-    """An event that leaves with the commit of a transform."""
+    """An event that is emitted with the commit of a transform."""
 
     record: EventRecord
     event: Event
-    request: Request | None = None
+    request: PendingReply | None = None
 
 
 class Sender:
-    """Emits events under its name: a node, or the person at the keyboard."""
+    """Base of `Node` and `Space`: emits events under a name."""
 
     _emits_as: tuple[Space, str]
 
@@ -56,21 +56,23 @@ class Sender:
         id: str | None = None,
         occurred: datetime | str | None = None,
     ) -> Event:
-        """Tell every node of the space that handles it, in every process.
+        """Emit an event to every node of the space that has a handler for it, in every process.
 
-        It is stored when this returns. Inside a transform it leaves with the commit, and its Event is
-        pending until then.
+        The event is stored when this returns. Inside a transform it is stored with the commit, and its Event
+        is pending until then.
 
         Parameters
         ----------
         type : str or mapping
-            1 to 256 characters; or a mapping with ``type``, ``payload``, ``id`` and ``occurred``.
+            Type of the event, 1 to 256 characters; or a mapping with ``type``, ``payload``, ``id`` and
+            ``occurred``.
         payload : optional
-            Anything with a JSON form.
+            A value with a JSON form.
         id : str, optional
-            1 to 128 of ``A-Z a-z 0-9 _ -``: the event is stored once; the same again gives the stored one.
+            1 to 128 of ``A-Z a-z 0-9 _ -``. An event with an id is stored once: the same id again returns
+            the stored event.
         occurred : datetime, optional
-            When what it tells of happened.
+            Event time, as opposed to the time of storage.
 
         Returns
         -------
@@ -79,15 +81,15 @@ class Sender:
         Raises
         ------
         EventTypeError
-            No event may have that type.
+            The type is not valid.
         PayloadError
-            The payload has a part without a JSON form; the message names the place.
+            A part of the payload has no JSON form; the message names its path.
         TooLargeError
-            It is larger than the server takes.
+            The payload exceeds the server's limit.
         ValueError
-            The id is taken by an event with another content.
+            The id belongs to an event with other content.
         NotStoredError, OutcomeUnknownError
-            The time was up.
+            The call timed out.
 
         Examples
         --------
@@ -101,7 +103,7 @@ class Sender:
         record = self._make(type, payload, id=id, occurred=occurred)
         if evaluating.get():
             return self._pending(record).event
-        return wait_for(self._store(record))
+        return run_blocking(self._store(record))
 
     async def abroadcast(
         self,
@@ -111,26 +113,28 @@ class Sender:
         id: str | None = None,
         occurred: datetime | str | None = None,
     ) -> Event:
-        """`broadcast`, to await."""
-        return await wait_in_loop(self._store(self._make(type, payload, id=id, occurred=occurred)))
+        """Async variant of `broadcast`."""
+        return await run_awaitable(self._store(self._make(type, payload, id=id, occurred=occurred)))
 
     def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0) -> Reply:
-        """Send to one node, whose handler replies.
+        """Send an event to one node, whose handler replies.
 
         Parameters
         ----------
         target : str or Node
+            The node that handles the event.
         type : str
+            Type of the event.
         payload : optional
-            Anything with a JSON form.
+            A value with a JSON form.
         timeout : float or timedelta, optional
-            Seconds to wait for a result, None without limit; each progress begins them anew. Their end does
-            not cancel.
+            Seconds to wait for a result; None waits without limit. Each progress message restarts the
+            timeout. When it expires, the handler is not cancelled.
 
         Returns
         -------
         Reply
-            ``.result()`` waits for what the handler returns.
+            ``.result()`` waits for the value that the handler returns.
 
         Examples
         --------
@@ -142,19 +146,17 @@ class Sender:
         record = self._make(type, payload, target=self._name_of(target))
         if evaluating.get():
             emission = self._pending(record)
-            request = emission.request = Request(str(record.target), seconds)
+            request = emission.request = PendingReply(str(record.target), seconds)
             return Reply(request, emission.event, seconds)
-        return wait_for(self._send(record, seconds))
+        return run_blocking(self._send(record, seconds))
 
     async def asend(
         self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0
     ) -> Reply:
-        """`send`, to await; gives the Reply, which can be awaited for the result."""
+        """Async variant of `send`; returns the Reply, which can be awaited for the result."""
         seconds = arguments.timeout(timeout, "send: timeout")
         record = self._make(type, payload, target=self._name_of(target))
-        return await wait_in_loop(self._send(record, seconds))
-
-    # -- how -----------------------------------------------------------------------------------------
+        return await run_awaitable(self._send(record, seconds))
 
     def _make(
         self,
@@ -170,7 +172,7 @@ class Sender:
         space, sender = self._emits_as
         session = space._session
         type = str.__str__(check_type(type))
-        origin = causes.here()
+        origin = causes.current_origin()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
         id = None if id is None else _checked_id(id)
         return EventRecord(
@@ -183,7 +185,7 @@ class Sender:
             origin.correlation,
             origin.path,
             _moment(occurred),
-            nonce=None if id is None else session.new_id(),
+            publish_id=None if id is None else session.new_id(),
             omitted=origin.omitted,
         )
 
@@ -208,10 +210,10 @@ class Sender:
         if evaluation.space is not space:
             raise TransformError(
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
-                "another one: what a transform emits leaves with its commit; do it after the set"
+                "another one: a transform's events are stored with its commit; emit after the set"
             )
-        for earlier in evaluation.emitted if record.keyed else ():
-            if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
+        for earlier in evaluation.emitted if record.has_caller_id else ():
+            if earlier.record.id == record.id:  # the caller's id again: one event, stored once
                 emitting.same(record, earlier.record)
                 return cast("Emission", earlier)
         record = replace(record, body=dumps(record.payload))
@@ -223,27 +225,27 @@ class Sender:
         space, _ = self._emits_as
         session = space._session
         _check_size(record, session.connection.max_payload)
-        session.dispatch.emitted[record.id] = causing()
+        session.dispatch.emitted[record.id] = output_context()
         try:
             deadline = time.monotonic() + session.timeout
             stored = await on_io(emitting.publish(session, record, deadline))
         finally:
             session.dispatch.emitted.pop(record.id, None)
-        event = Event(stored, space, repeated=stored.nonce != record.nonce)
+        event = Event(stored, space, repeated=stored.publish_id != record.publish_id)
         space._receipts.made(event)
         return event
 
     async def _send(self, record: EventRecord, timeout: float) -> Reply:
         space, _ = self._emits_as
-        request = Request(str(record.target), timeout)
+        request = PendingReply(str(record.target), timeout)
         event = Event(record, space)
-        if await on_io(space._dispatch.expects(request, record)):
+        if await on_io(space._dispatch.prepare(request, record)):
             try:
                 event = await self._store(record)
             except BaseException:
-                space._dispatch.answers.end(record)
+                space._dispatch.replies.forget(record)
                 raise
-            await on_io(space._dispatch.sent(request))
+            await on_io(space._dispatch.track(request))
         return Reply(request, event, timeout)
 
 
@@ -254,20 +256,20 @@ async def commit_emitting(
     deadline: float,
     known: dict[str, EventRecord],
 ) -> Applied | None:
-    """Commit what a transform computed, with what it emitted; None if something else was stored first.
+    """Commit a transform's state together with its events; None if another commit was stored first.
 
     Parameters
     ----------
     known : dict of str to EventRecord
-        Of the events with ids of the caller's those that were there already; filled here.
+        The events whose caller-given ids are already stored; filled here.
     """
     dispatch = session.dispatch
     for each in emitted:
-        each.record.check()  # the transform had its Event
+        each.record.check()  # the transform could change its payload in place
     for each in emitted:
-        dispatch.emitted[each.record.id] = causing()
+        dispatch.emitted[each.record.id] = output_context()
         if each.request is not None:
-            dispatch.answers.begin(each.request, each.record)
+            dispatch.replies.expect(each.request, each.record)
     try:
         change = replace(change, events=tuple(each.record for each in emitted))
         stored = await on_io(emitting.commit(session, change, deadline, known))
@@ -276,14 +278,14 @@ async def commit_emitting(
             dispatch.emitted.pop(each.record.id, None)
     if stored is None:
         for each in emitted:
-            dispatch.answers.end(each.record)  # the transform runs again, and emits others
+            dispatch.replies.forget(each.record)  # the transform runs again, and emits others
         return None
     applied, events = stored
     for each in emitted:
         each.event._record = events.get(each.record.id, each.record)
         each.event.repeated = each.record.id in known
         if each.request is not None:
-            await on_io(dispatch.sent(each.request))
+            await on_io(dispatch.track(each.request))
     return applied
 
 
@@ -321,8 +323,8 @@ def _moment(occurred: Any) -> str | None:
 
 def _check_size(record: EventRecord, limit: int) -> None:
     size = len(dumps(record.payload))
-    if size > limit - BODY_ROOM:
+    if size > limit - HEADER_RESERVE_BYTES:
         raise TooLargeError(
             f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server takes '
-            f"{limit - BODY_ROOM:,}; store it elsewhere and send its name, or split it"
+            f"{limit - HEADER_RESERVE_BYTES:,}; store it elsewhere and send its name, or split it"
         )

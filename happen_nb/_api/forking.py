@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from happen_nb._api.moment import Moment
-    from happen_nb._model.commits import CommitRecord
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.records import CommitRecord
 
 log = logging.getLogger("happen_nb")
 

@@ -9,8 +9,8 @@ from itertools import chain, count
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Listing, Shown
-from happen_nb._model.commits import EMPTY, CommitRecord
+from happen_nb._api.base import Displayable, Listing
+from happen_nb._display.reprs_state import commit_page, history_page
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.paths import (
     MISSING,
@@ -21,6 +21,7 @@ from happen_nb._model.paths import (
     parse_path,
     select,
 )
+from happen_nb._model.records import EMPTY, CommitRecord
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ LARGEST = 2**63 - 1
 """The largest integer of a column that has negative ones too."""
 
 
-class Commit(Shown, kind="commit"):
+class Commit(Displayable):
     """One accepted change of a node's state, shown as a colored diff.
 
     It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `id`, `cause`,
@@ -49,6 +50,8 @@ class Commit(Shown, kind="commit"):
     >>> commit.revision, commit.before, commit.after
     (2, {'open': 2}, {'open': 3})
     """
+
+    _page = commit_page
 
     def __init__(
         self, record: CommitRecord, previous: CommitRecord | None, *, unchanged_at: int | None = None
@@ -114,7 +117,7 @@ class Commit(Shown, kind="commit"):
         if self._unchanged_at is not None:
             return self._unchanged_at
         record = self._record  # another client's commit does not say
-        return record.sequence - 1 if record.id is None else record.read
+        return record.sequence - 1 if record.id is None else record.read_position
 
     @property
     def after(self) -> FrozenDict:
@@ -162,7 +165,7 @@ def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> 
     return commits
 
 
-class History(Listing[Commit], kind="history"):
+class History(Listing[Commit]):
     """The stored commits of a node: a sequence, newest last.
 
     Attributes
@@ -181,6 +184,7 @@ class History(Listing[Commit], kind="history"):
     ([1, 2], False)
     """
 
+    _page = history_page
     _pickle = "pickle list(history), as a Commit can be pickled, or history.to_frame(...)"
 
     def __init__(

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Shown
-from happen_nb._journal import history
-from happen_nb._model.commits import CommitRecord
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import moment_page
+from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
+from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ SIDE_BY_SIDE = 64
 """Requests under way at once where many nodes are looked up."""
 
 
-class Moment(Shown, Mapping[str, "FrozenDict"], kind="moment"):
+class Moment(Displayable, Mapping[str, "FrozenDict"]):
     """Node name -> state, at one moment; made by ``space.at``."""
+
+    _page = moment_page
 
     def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
         self._records = records
@@ -95,7 +98,7 @@ class Past:
 
     async def _forget(self) -> None:
         """Forget all if it is too much, or was cleared since."""
-        cleared = await history.last_clear(self._session.stream)
+        cleared = await last_clear(self._session.stream)
         if cleared != self._cleared or self._size > KEPT:
             self._known.clear()
             self._size, self._cleared = 0, cleared
@@ -106,7 +109,7 @@ class Past:
 
     async def _read(self, names: list[str], position: int) -> None:
         stream = self._session.stream
-        found = await history.many_at_position(stream, names, position)
+        found = await commits_at_position(stream, names, position)
         for name, record in found.items():
             self._keep(name, record, record.sequence, position)
         turns = asyncio.Semaphore(SIDE_BY_SIDE)
@@ -114,7 +117,7 @@ class Past:
         async def look(name: str) -> None:
             async with turns:
                 try:
-                    record = await history.at_position(stream, name, position)
+                    record = await commit_at_position(stream, name, position)
                 except HistoryGoneError as gone:
                     self._keep(name, gone, 0, position)
                 else:

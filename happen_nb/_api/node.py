@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import Handlers, Owner, make_registration, register
 from happen_nb._api.state import State
 from happen_nb._api.views import unknown_node
-from happen_nb._model.functions import equal, is_namesake
+from happen_nb._display.reprs_state import node_page, nodes_page
+from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import on_io, wait_for, wait_in_loop
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Node(Shown, Sender, kind="node"):
+class Node(Displayable, Sender):
     """A named owner of one state, which handles events; made by ``create_node``.
 
     Attributes
@@ -45,6 +46,7 @@ class Node(Shown, Sender, kind="node"):
     {'customers': {}}
     """
 
+    _page = node_page
     _pickle = "pickle its name, then call connect() and create_node() in the other process"
 
     state: State
@@ -149,7 +151,7 @@ class Node(Shown, Sender, kind="node"):
         1
         """
         if handler is not None:
-            wait_for(self._on(pattern, handler, where, retries, backoff, keep=keep))
+            run_blocking(self._on(pattern, handler, where, retries, backoff, keep=keep))
             return handler
         if callable(pattern):
             raise TypeError(
@@ -158,7 +160,7 @@ class Node(Shown, Sender, kind="node"):
         Pattern.of(pattern)
 
         def register_it(function: F) -> F:
-            wait_for(self._on(pattern, function, where, retries, backoff, keep=keep))
+            run_blocking(self._on(pattern, function, where, retries, backoff, keep=keep))
             return function
 
         return register_it
@@ -214,34 +216,30 @@ class Node(Shown, Sender, kind="node"):
     def owner(self) -> Owner | None:
         """The process that handles the node's events; None if nobody does."""
         session = self.space._session
-        record = session.dispatch.owners.of(self.name)
+        record = session.dispatch.ownership.owner_of(self.name)
         return None if record is None else Owner(record, session.incarnation)
 
     @property
     def busy(self) -> str:
         """``"busy 12 s, 3,204 waiting"``, where a handler has run for a second; else empty."""
-        seconds, waiting = self.space._dispatch.box(self.name).busy()
+        seconds, waiting = self.space._dispatch.queue(self.name).busy()
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def delete(self) -> None:
-        """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
-        wait_for(self._delete())
-
-    async def adelete(self) -> None:
-        """`delete`, to await."""
-        await wait_in_loop(self._delete())
-
     async def _delete(self) -> None:
+        """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
         await self.state._delete()
         self.space._forget(self)
-        await on_io(self.space._dispatch.forget(self.name, causes.path()))
+        await on_io(self.space._dispatch.release(self.name, causes.current_path()))
+
+    delete, adelete = faces(_delete)
 
 
-class Nodes(Shown, Mapping[str, Node], kind="nodes"):
+class Nodes(Displayable, Mapping[str, Node]):
     """The nodes that this process made and nobody has deleted."""
 
+    _page = nodes_page
     _pickle = "pickle the names, list(space.nodes)"
 
     def __init__(self, space: Space) -> None:
@@ -281,7 +279,7 @@ def _wanted(
         return lambda each: each.pattern.predicate is None and each.pattern.text == wanted
 
     def is_same(each: Registration) -> bool:
-        return equal(each.handler, wanted) or equal(each.pattern.predicate, wanted)
+        return safely_equal(each.handler, wanted) or safely_equal(each.pattern.predicate, wanted)
 
     if any(map(is_same, registered)):
         return is_same

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.readings import Readings, Since, newest_events, position_after
 from happen_nb._api.views import unknown_node
 from happen_nb._display.plots.happened import NOTEBOOK, By, Happened
-from happen_nb._journal import eventlog, history
+from happen_nb._journal.slice import commits_before, read_commits, read_handled, with_payloads
 from happen_nb._model.arguments import count
 from happen_nb._model.patterns import Pattern
-from happen_nb._runtime.io import on_io, wait_for
+from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from happen_nb._api.node import Node
     from happen_nb._api.views import Views
-    from happen_nb._journal.eventlog import Position
-    from happen_nb._model.commits import EventRecord, HandledRecord
-    from happen_nb._model.trace import Change
+    from happen_nb._journal.slice import Position
+    from happen_nb._model.causality import CommitPair
+    from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._runtime.session import Session
 
 
@@ -80,7 +80,7 @@ class Pictures(Readings):
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
         limit = count(limit, "timeline: limit", least=1)
-        happened = wait_for(self._happened(Pattern.of(pattern), since, limit, commits=True))
+        happened = run_blocking(self._happened(Pattern.of(pattern), since, limit, commits=True))
         lanes = None if nodes is None else _names(nodes, self.name)
         for name in lanes or ():
             self._must_be_known(name, happened)
@@ -118,7 +118,7 @@ class Pictures(Readings):
         from happen_nb._display.plots.graph import graph
 
         limit = count(limit, "graph: limit", least=1)
-        return graph(wait_for(self._happened(Pattern.of(pattern), since, limit, commits=False)))
+        return graph(run_blocking(self._happened(Pattern.of(pattern), since, limit, commits=False)))
 
     async def _happened(
         self, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
@@ -136,13 +136,13 @@ class Pictures(Readings):
         events = [event for event in events if event.position > cut]
         handled: Iterable[HandledRecord] = ()
         if events:
-            handled = await on_io(eventlog.handled(session.stream, since=events[0].sequence))
+            handled = await on_io(read_handled(session.stream, since=events[0].sequence))
         return Happened(
             self.name,
             events,
             [change for change in changes if (change[0].sequence, -1) > cut],
             handled,
-            sorted({*self.views, *session.dispatch.owners.names()}),
+            sorted({*self.views, *session.dispatch.ownership.names()}),
             limit if cut > NOWHERE else None,
             partial(_whole, session),
         )
@@ -156,10 +156,10 @@ class Pictures(Readings):
 
 def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     async def read() -> Sequence[EventRecord]:
-        whole: Sequence[EventRecord] = await on_io(eventlog.whole(session.stream, events))
+        whole: Sequence[EventRecord] = await on_io(with_payloads(session.stream, events))
         return whole
 
-    return wait_for(read())
+    return run_blocking(read())
 
 
 NOWHERE: Position = (0, 0)
@@ -181,18 +181,18 @@ def _name(node: Node, space: str) -> str:
     return node.name
 
 
-async def _changes(session: Session, after: int, limit: int) -> list[Change]:
+async def _changes(session: Session, after: int, limit: int) -> list[CommitPair]:
     """The newest commits, each with the one before it on its node."""
-    records = await history.commits(session.stream, None, limit=limit, since=after)
-    newest = await history.before_each(session.stream, records)
-    changes: list[Change] = []
+    records = await read_commits(session.stream, None, limit=limit, since=after)
+    newest = await commits_before(session.stream, records)
+    changes: list[CommitPair] = []
     for record in records:
         changes.append((record, newest.get(record.node)))
         newest[record.node] = record
     return changes
 
 
-def _after_which(events: list[EventRecord], changes: list[Change], limit: int) -> Position:
+def _after_which(events: list[EventRecord], changes: list[CommitPair], limit: int) -> Position:
     """The position after which there are `limit` events and commits."""
     positions = [event.position for event in events] + [(record.sequence, -1) for record, _ in changes]
     return sorted(positions)[-limit - 1] if len(positions) > limit else NOWHERE

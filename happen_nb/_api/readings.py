@@ -10,31 +10,39 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from happen_nb._api.base import faces
 from happen_nb._api.events import Event, Events, Journal
 from happen_nb._api.history import Commit
 from happen_nb._api.moment import Moment, records_at
 from happen_nb._api.retrying import HandledAgainError, refuse_retry
 from happen_nb._api.trace import Trace
 from happen_nb._api.unhandled import Unhandled
-from happen_nb._journal import eventlog, history, order
+from happen_nb._journal.slice import (
+    commits_before,
+    find_events,
+    newest_headers,
+    position_at_time,
+    read_entries,
+    read_events,
+    read_handled,
+)
 from happen_nb._model import arguments
-from happen_nb._model.commits import CommitRecord
-from happen_nb._model.moments import to_utc
+from happen_nb._model.arguments import to_utc
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.following import Effects, Stored
-from happen_nb._runtime.io import on_io, refuse_on_handlers, wait_for, wait_in_loop
-from happen_nb._runtime.output import causing
-from happen_nb._runtime.unhandled import find_unhandled
+from happen_nb._runtime.causes import output_context
+from happen_nb._runtime.effects import Effects, EventStream, find_unhandled
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError, PendingError, UnknownEventError
 
 if TYPE_CHECKING:
     from happen_nb._api.facts import Facts
-    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.causality import TraceNode
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.trace import TraceNode
-    from happen_nb._runtime.dispatch import Dispatch
+    from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.session import Session
 
 Since = Event | Commit | datetime | int
@@ -48,7 +56,7 @@ class Readings:
 
     name: str
     facts: Facts
-    _dispatch: Dispatch
+    _dispatch: Dispatcher
 
     @property
     def _session(self) -> Session:
@@ -57,7 +65,7 @@ class Readings:
 
     # -- waiting -------------------------------------------------------------------------------------
 
-    def wait_for(
+    async def _wait_for(
         self,
         pattern: str | Callable[[str], object],
         where: Callable[[Event], object] | None = None,
@@ -98,26 +106,11 @@ class Readings:
         >>> space.wait_for("order.*", since=start).type
         'order.paid'
         """
-        refuse_on_handlers("space.wait_for()", "await space.await_for(...)")
-        return wait_for(self._wait_for(pattern, where, since, timeout))
-
-    async def await_for(
-        self,
-        pattern: str | Callable[[str], object],
-        where: Callable[[Event], object] | None = None,
-        *,
-        since: Since | None = None,
-        timeout: Timeout = 10.0,
-    ) -> Event:
-        """`wait_for`, to await."""
-        return await wait_in_loop(self._wait_for(pattern, where, since, timeout))
-
-    async def _wait_for(self, pattern: Any, where: Any, since: Since | None, timeout: Timeout) -> Event:
         matching, session = Pattern.of(pattern), self._session
         _check_where(where)
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         deadline = time.monotonic() + seconds
-        coming = Stored(session)
+        coming = EventStream(session)
         refused, others = 0, Counter[str]()
         try:
             reached = await position_after(session, since)
@@ -143,12 +136,14 @@ class Readings:
         instead = _instead(refused, others)
         raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {seconds:g} s{instead}')
 
+    wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "await space.await_for(...)"))
+
     def _event(self, record: EventRecord) -> Event:
         return Event(record, self)  # type: ignore[arg-type]
 
     # -- reading -------------------------------------------------------------------------------------
 
-    def events(
+    async def _events(
         self,
         pattern: str | Callable[[str], object] = "**",
         *,
@@ -172,36 +167,25 @@ class Readings:
         >>> [event.payload for event in space.events("order.*")]
         [{'id': 'o1'}]
         """
-        return wait_for(self._events(pattern, since, limit))
-
-    async def aevents(
-        self,
-        pattern: str | Callable[[str], object] = "**",
-        *,
-        since: Since | None = None,
-        limit: int | None = None,
-    ) -> Events:
-        """`events`, to await."""
-        return await wait_in_loop(self._events(pattern, since, limit))
-
-    async def _events(self, pattern: Any, since: Since | None, limit: int | None) -> Events:
         limit = None if limit is None else arguments.count(limit, "events: limit")
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
         return Events(self.name, matching.text, [self._event(record) for record in records])
 
+    events, aevents = faces(_events)
+
     async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
         session = self._session
         after = await position_after(session, since)
         if pattern.predicate is None:
-            reading = eventlog.events(session.stream, pattern.matches, since=after, limit=limit)
+            reading = read_events(session.stream, pattern.matches, since=after, limit=limit)
             records: list[EventRecord] = await on_io(reading)
             return records
-        records = await on_io(eventlog.events(session.stream, lambda _: True, since=after))
+        records = await on_io(read_events(session.stream, lambda _: True, since=after))
         found = _matching(pattern, records)
         return found if limit is None else found[max(0, len(found) - limit) :]
 
-    def journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
+    async def _journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
         """Read the stored commits and events of the space in their one total order, newest last.
 
         A commit comes just before the events that it emitted.
@@ -233,19 +217,12 @@ class Readings:
           orders  revision 1       + open  1
           orders  order.paid       {id: "o1"}
         """
-        return wait_for(self._journal(since, limit))
-
-    async def ajournal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
-        """`journal`, to await."""
-        return await wait_in_loop(self._journal(since, limit))
-
-    async def _journal(self, since: Since | None, limit: int | None) -> Journal:
         limit = None if limit is None else arguments.count(limit, "journal: limit")
         stream = self._session.stream
         after = await position_after(self._session, since)
-        entries = await on_io(order.everything(stream, since=after, limit=limit))
+        entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
-        newest = await on_io(history.before_each(stream, commits))
+        newest = await on_io(commits_before(stream, commits))
         items: list[Commit | Event] = []
         for entry in entries:
             if isinstance(entry, CommitRecord):
@@ -255,7 +232,9 @@ class Readings:
                 items.append(self._event(entry))
         return Journal(self.name, items)
 
-    def at(self, when: Any) -> Mapping[str, FrozenDict]:
+    journal, ajournal = faces(_journal)
+
+    async def _at(self, when: Any) -> Mapping[str, FrozenDict]:
         """Read the states of all nodes at one point in time.
 
         Parameters
@@ -276,13 +255,11 @@ class Readings:
         >>> dict(space.at(second))["orders"]
         {'open': 1}
         """
-        return wait_for(self._at(when))
+        return await self._moment(when)
 
-    async def aat(self, when: Any) -> Mapping[str, FrozenDict]:
-        """`at`, to await."""
-        return await wait_in_loop(self._at(when))
+    at, aat = faces(_at)
 
-    async def _at(self, when: Any) -> Moment:
+    async def _moment(self, when: Any) -> Moment:
         position = await on_io(position_of(self._session, when))
         return Moment(await on_io(records_at(self._session, position)))
 
@@ -296,11 +273,11 @@ class Readings:
         >>> [(each.event.type, each.reason) for each in space.unhandled]
         [('order.payed', 'no owner')]
         """
-        return wait_for(self._unhandled())
+        return run_blocking(self._unhandled())
 
     async def aunhandled(self) -> Unhandled:
         """`unhandled`, to await."""
-        return await wait_in_loop(self._unhandled())
+        return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
         found = await on_io(find_unhandled(self._session))
@@ -309,7 +286,7 @@ class Readings:
 
     # -- what an event caused ------------------------------------------------------------------------
 
-    def trace(self, event: Event | str, *, times: bool = False) -> Trace:
+    async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
         """What an event has caused until now: a tree of events and commits, read from the journal.
 
         Parameters
@@ -325,13 +302,6 @@ class Readings:
         >>> [node.event.type for node in space.trace(event)]
         ['order.paid']
         """
-        return wait_for(self._trace(event, times=times))
-
-    async def atrace(self, event: Event | str, *, times: bool = False) -> Trace:
-        """`trace`, to await."""
-        return await wait_in_loop(self._trace(event, times=times))
-
-    async def _trace(self, event: Event | str, *, times: bool) -> Trace:
         check_space(self._session, event, "trace")
         if isinstance(event, Event):
             record = event._record
@@ -340,6 +310,8 @@ class Readings:
         else:
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
         return Trace(await on_io(_effects(self._session, record, None)), times=times)
+
+    trace, atrace = faces(_trace)
 
     async def _find(self, id: str) -> EventRecord:
         for record in reversed(await self._stored(Pattern.of("**"), None, None)):
@@ -359,17 +331,19 @@ class Readings:
             return ()
         session = self._session
         await on_io(session.dispatch.flush())
-        records = await on_io(eventlog.handled(session.stream, since=event._record.sequence))
-        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.took))
+        records = await on_io(read_handled(session.stream, since=event._record.sequence))
+        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.accepted))
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event once more; the error if it failed."""
         refuse_retry(node)
-        error: BaseException | None = await on_io(self._dispatch.again(record, node, handler, causing()))
+        error: BaseException | None = await on_io(
+            self._dispatch.redeliver(record, node, handler, output_context())
+        )
         return error
 
     def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:
-        error = wait_for(self._again(record, node, handler))
+        error = run_blocking(self._again(record, node, handler))
         if error is not None:
             raise HandledAgainError(error)
 
@@ -381,7 +355,7 @@ def refuse_in_callback(call: str) -> None:
     ------
     HappenError
     """
-    running = causes.current()
+    running = causes.current_scope()
     if running is not None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 
@@ -391,10 +365,10 @@ async def newest_events(
 ) -> list[EventRecord]:
     """Read the newest events of a pattern, as far as their headers say."""
     if pattern.predicate is None:
-        reading = eventlog.heads(session.stream, pattern.matches, since=since, limit=limit)
+        reading = newest_headers(session.stream, pattern.matches, since=since, limit=limit)
         records: list[EventRecord] = await on_io(reading)
         return records
-    reading = eventlog.heads(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
+    reading = newest_headers(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
     return _matching(pattern, await on_io(reading))[-limit:]
 
 
@@ -441,7 +415,7 @@ async def position_of(session: Session, when: Any) -> int:
     if isinstance(when, Event):
         return _stored_position(when)[0]  # the commit that it rides on comes before it
     if arguments.is_moment(when):
-        return await history.position_at(session.stream, arguments.moment(when, "at"))
+        return await position_at_time(session.stream, arguments.moment(when, "at"))
     raise TypeError(
         f"at: {quote(when)} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
     )
@@ -469,7 +443,7 @@ async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list
     if not ids:
         return [None] * len(records)
     newest = max(record.sequence for record in records)
-    found = await on_io(eventlog.by_id(session.stream, ids, before=newest))
+    found = await on_io(find_events(session.stream, ids, before=newest))
     return [_occurred(record, found) for record in records]
 
 

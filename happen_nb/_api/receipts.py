@@ -11,20 +11,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from happen_nb._api.base import Shown
-from happen_nb._model.nearness import near_miss
-from happen_nb._runtime.activity import Snapshot
-from happen_nb._runtime.cells import cells
-from happen_nb._runtime.following import Effects
-from happen_nb._runtime.io import on_io, wait_for
-from happen_nb._runtime.output import run
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_events import receipt_page
+from happen_nb._model.patterns import near_miss
+from happen_nb._runtime.cells import cells, current_request
+from happen_nb._runtime.effects import Effects, Pending
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
-    from happen_nb._model.trace import TraceNode
+    from happen_nb._model.causality import TraceNode
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
 
@@ -66,7 +65,7 @@ class Caused:
     def add_commit(self, applied: Applied) -> None:
         """One that it made."""
         self.changed += 1
-        self._add(applied.record.mark, self.commits, applied)
+        self._add(applied.record.causal_id, self.commits, applied)
 
     def _add(self, id: str, to: list[T], item: T) -> None:
         self.ids.add(id)
@@ -77,7 +76,7 @@ class Caused:
             self.commits.clear()
 
 
-class Receipt(Shown, kind="receipt"):
+class Receipt(Displayable):
     """What a cell caused: a line that unfolds to the tree of it.
 
     Attributes
@@ -95,6 +94,8 @@ class Receipt(Shown, kind="receipt"):
     note : str
         What still runs.
     """
+
+    _page = receipt_page
 
     def __init__(
         self,
@@ -137,7 +138,7 @@ class Receipts:
     def show(self, *, on: bool) -> None:
         """Show them from the cell that runs now on, or no longer."""
         if on and self._stop is None:
-            self._stop = cells.follow(self._ended)
+            self._stop = cells.on_run_end(self._ended)
         elif not on and self._stop is not None:
             self._stop()
             self._stop = None
@@ -147,7 +148,7 @@ class Receipts:
         if self._stop is None or event.path:  # one with a path is a handler's
             return
         with self._lock:
-            caused = self._caused.setdefault(run(), Caused())
+            caused = self._caused.setdefault(current_request(), Caused())
             if event.repeated:
                 caused.repeated += 1
             else:
@@ -158,12 +159,12 @@ class Receipts:
         if self._stop is None or applied.record.origin.path:
             return
         with self._lock:
-            self._caused.setdefault(run(), Caused()).add_commit(applied)
+            self._caused.setdefault(current_request(), Caused()).add_commit(applied)
 
     def _ended(self, replaced: int) -> None:
         """A run of a cell has ended: wait for what it caused, and show that."""
         with self._lock:
-            caused = self._caused.pop(run(), Caused())
+            caused = self._caused.pop(current_request(), Caused())
             self._caused.clear()
         if not (caused.ids or caused.repeated or replaced):
             return
@@ -179,7 +180,7 @@ class Receipts:
                 trees, note = self._followed(caused)
             except HappenError as error:  # the space was closed, or the server is away
                 note = str(error)
-        owners = self._space._dispatch.owners.all()
+        owners = self._space._dispatch.ownership.all()
         patterns = sorted({pattern for owner in owners if owner.incarnation for pattern in owner.patterns})
         facts = self._space.facts.cover
         return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
@@ -188,18 +189,18 @@ class Receipts:
         """What came of it, and what else there is to say."""
         try:
             with _stop_button():
-                return wait_for(self._done(caused)), "" if caused.followed else "too many to follow"
+                return run_blocking(self._done(caused)), "" if caused.followed else "too many to follow"
         except HappenTimeoutError as error:
             note = str(error).partition(": ")[2]
         except KeyboardInterrupt:
             note = "not waited for any longer"
-        return wait_for(self._trees(caused, None)), note
+        return run_blocking(self._trees(caused, None)), note
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
         """Wait for what follows; what other cells caused may go on."""
-        activity, own = self._space._session.dispatch.activity, Snapshot(frozenset(), frozenset(caused.ids))
+        activity, own = self._space._session.dispatch.in_flight, Pending(frozenset(), frozenset(caused.ids))
         deadline = time.monotonic() + WAIT
-        while left := activity.left(own):
+        while left := activity.remaining(own):
             if time.monotonic() > deadline:
                 names = ", ".join(dict.fromkeys(token.describe() for token in left))
                 raise HappenTimeoutError(f"receipt: still running: {names}")
@@ -221,7 +222,7 @@ async def _grown(session: Session, caused: Caused, timeout: float | None) -> lis
 def _unhandled(tree: TraceNode) -> Iterator[str]:
     """The types of the events that no handler took."""
     for node in tree:
-        if node.event is not None and not any(record.took for record in node.handled):
+        if node.event is not None and not any(record.accepted for record in node.handled):
             yield node.event.type
 
 

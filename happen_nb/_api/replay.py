@@ -12,19 +12,19 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.readings import refuse_in_callback
 from happen_nb._api.rows import Rows
-from happen_nb._display.bundle import bundle
-from happen_nb._display.live import Live, follow
+from happen_nb._display.live_output import LiveOutput, follow
+from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
+from happen_nb._runtime.bulk import BulkPublisher
+from happen_nb._runtime.causes import evaluating, output_context
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import bridge, evaluating, on_io, wait_for, wait_in_loop
-from happen_nb._runtime.output import causing
-from happen_nb._runtime.replaying import Line
-from happen_nb._runtime.tracebacks import fresh
+from happen_nb._runtime.io import io_thread, on_io, run_awaitable, run_blocking
+from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, TransformError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ UNMINDED: Final = 1.0
 """Seconds after which an error that nobody waits for, and that is not shown, is logged."""
 
 
-class Replay(Shown, kind="replay"):
+class Replay(Displayable):
     """Rows on their way to become events; made by ``space.replay``.
 
     As the last line of a cell it shows how far it is. ``wait()`` or ``await`` waits for its end, ``stop()``
@@ -58,6 +58,7 @@ class Replay(Shown, kind="replay"):
         How many times as fast as it occurred.
     """
 
+    _page = replay_page
     _pickle = "pickle what you need of it, such as replay.stored"
 
     def __init__(self, space: Space, rows: Rows, sender: str, speed: float | None) -> None:
@@ -67,9 +68,9 @@ class Replay(Shown, kind="replay"):
         self._space = space
         self._minded = False
         self._frames: TracebackType | None = None
-        self._lives: list[Live] = []
+        self._lives: list[LiveOutput] = []
         self._context = contextvars.copy_context()
-        self._line = Line(space._session, sender, self._describe, causing(), self._ended)
+        self._line = BulkPublisher(space._session, sender, self._describe, output_context(), self._ended)
         threading.Thread(
             target=self._context.copy().run, args=(self._read, rows), name="happen_nb-replay", daemon=True
         ).start()
@@ -107,11 +108,11 @@ class Replay(Shown, kind="replay"):
 
     @property
     def _held(self) -> bool:
-        return self._line.held
+        return self._line.backpressured
 
     def stop(self) -> None:
         """End it here. What is stored stays; when this returns nothing more of it will be stored."""
-        wait_for(self._stop())
+        run_blocking(self._stop())
 
     async def _stop(self) -> None:
         await on_io(self._line.stop())
@@ -144,14 +145,14 @@ class Replay(Shown, kind="replay"):
             What the rows, or the function of their type, have raised.
         """
         try:
-            wait_for(self._wait(timeout))
+            run_blocking(self._wait(timeout))
         except KeyboardInterrupt:
             self.stop()
             raise
         return self
 
     def __await__(self) -> Generator[Any, None, Replay]:
-        yield from wait_in_loop(self._wait(None)).__await__()
+        yield from run_awaitable(self._wait(None)).__await__()
         return self
 
     async def _wait(self, timeout: float | timedelta | None) -> None:
@@ -166,7 +167,7 @@ class Replay(Shown, kind="replay"):
         if self.error is not None:
             if self._frames is None:
                 self._frames = self.error.__traceback__
-            raise fresh(self.error, self._frames)
+            raise to_raise(self.error, self._frames)
 
     # -- how it is shown -----------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class Replay(Shown, kind="replay"):
             It is done, or this is no notebook: IPython then shows it as it shows anything else.
         """
         self._minded = True
-        live = follow(lambda: bundle(self, "replay"), lambda: self.done, self._line.listen)
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.listen)
         self._lives.append(live)
         cells.register(live.stop)
 
@@ -191,7 +192,7 @@ class Replay(Shown, kind="replay"):
     def _ended(self) -> None:
         """It has ended. On the IO thread."""
         if self._line.state == "failed":
-            bridge().loop.call_later(UNMINDED, self._mind)
+            io_thread().loop.call_later(UNMINDED, self._mind)
 
     def _mind(self) -> None:
         if not self._minded and not isinstance(self.error, ClosedError):
@@ -325,7 +326,7 @@ def _checked_speed(speed: Any) -> float:
 
 
 def _refuse_in_code_that_reacts() -> None:
-    evaluation, running = evaluating.get(), causes.current()
+    evaluation, running = evaluating.get(), causes.current_scope()
     if evaluation is not None:
         raise TransformError(
             f'replay: the transform of node "{evaluation.node}" may run more than once, and a replay should '

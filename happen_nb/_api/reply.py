@@ -6,24 +6,24 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
-from happen_nb._display.bundle import bundle
-from happen_nb._display.live import Live, follow
+from happen_nb._api.base import Displayable, faces
+from happen_nb._display.live_output import LiveOutput, follow
+from happen_nb._display.reprs_events import reply_page
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.io import on_io, refuse_on_handlers, wait_for, wait_in_loop
-from happen_nb._runtime.tracebacks import fresh
+from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import CancelledHandlingError, HappenTimeoutError, PendingError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
 
     from happen_nb._api.events import Event
-    from happen_nb._runtime.replies import Request
+    from happen_nb._runtime.replies import PendingReply
 
 
-class Reply(Shown, kind="reply"):
+class Reply(Displayable):
     """What becomes of something that was sent; made by ``send``.
 
     Iterating gives the progress as it comes, ``result()`` or ``await`` the result. Interrupting the kernel in
@@ -39,14 +39,15 @@ class Reply(Shown, kind="reply"):
         Seconds to wait for a result; each progress begins them anew.
     """
 
+    _page = reply_page
     _pickle = "pickle reply.result()"
 
-    def __init__(self, request: Request, event: Event, timeout: float) -> None:
+    def __init__(self, request: PendingReply, event: Event, timeout: float) -> None:
         self.event = event
         self.target = request.target
         self.timeout = timeout
         self._request = request
-        self._lives: list[Live] = []
+        self._lives: list[LiveOutput] = []
 
     @property
     def state(self) -> str:
@@ -80,7 +81,7 @@ class Reply(Shown, kind="reply"):
         NotImplementedError
             It is done, or this is no notebook: IPython then shows it as it shows anything else.
         """
-        live = follow(lambda: bundle(self, "reply"), lambda: self.done, self._request.listen)
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._request.listen)
         self._lives.append(live)
         cells.register(live.stop)
 
@@ -107,23 +108,23 @@ class Reply(Shown, kind="reply"):
         HappenTimeoutError
             The time was up; the handling goes on.
         """
-        refuse_on_handlers("reply.result()", "await reply")
+        refuse_on_handler_loop("reply.result()", "await reply")
         try:
-            return wait_for(self._result(timeout))
+            return run_blocking(self._result(timeout))
         except KeyboardInterrupt as stop:
             self._interrupted(stop)
             raise
 
     def _interrupted(self, stop: KeyboardInterrupt) -> None:
         """Cancel the handling, and say what that means."""
-        wait_for(self._cancel(stop))
+        run_blocking(self._cancel_because(stop))
         stop.add_note(
             f'the reply of "{self.target}" to "{self.event.type}" was cancelled: an async or generator '
             "handler stops at its next await or yield; a plain one is abandoned, its later writes are refused"
         )
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return wait_in_loop(self._result(None)).__await__()
+        return run_awaitable(self._result(None)).__await__()
 
     async def _result(self, timeout: float | timedelta | None) -> Any:
         timeout = None if timeout is None else seconds(timeout, "result: timeout")
@@ -141,9 +142,9 @@ class Reply(Shown, kind="reply"):
                 f'the reply of "{self.target}" to "{self.event.type}" is pending: what a transform sends '
                 "leaves with its commit; what a retry or an exception dropped has no reply"
             )
-        request, session, scope = self._request, self.event._space._session, causes.current()
+        request, session, scope = self._request, self.event._space._session, causes.current_scope()
         dispatch = session.dispatch
-        await on_io(dispatch.waiting.begin(scope, request))
+        await on_io(dispatch.deadlocks.begin(scope, request))
         try:
             while request.changes <= seen and not request.done:
                 most = self.timeout if timeout is None else timeout
@@ -156,10 +157,10 @@ class Reply(Shown, kind="reply"):
                     )
                 await on_io(request.changed(seen, left))
         finally:
-            dispatch.waiting.end(scope, request)
+            dispatch.deadlocks.end(scope, request)
 
     def __iter__(self) -> Iterator[Any]:
-        refuse_on_handlers("iterating a reply", "async for value in reply")
+        refuse_on_handler_loop("iterating a reply", "async for value in reply")
         seen, begun = 0, time.monotonic()
         while True:
             changes = self._request.changes  # before looking: what comes meanwhile is not slept over
@@ -169,7 +170,7 @@ class Reply(Shown, kind="reply"):
             if self._request.done and not self._request.since(seen):
                 break
             try:
-                wait_for(self._change(changes, begun, None))
+                run_blocking(self._change(changes, begun, None))
             except KeyboardInterrupt as stop:
                 self._interrupted(stop)
                 raise
@@ -184,7 +185,7 @@ class Reply(Shown, kind="reply"):
                 yield value
             if self._request.done and not self._request.since(seen):
                 break
-            await wait_in_loop(self._change(changes, begun, None))
+            await run_awaitable(self._change(changes, begun, None))
         self._end()
 
     def _end(self) -> None:
@@ -192,17 +193,15 @@ class Reply(Shown, kind="reply"):
         for live in self._lives:
             live.finish()
         if self._request.error is not None:
-            raise fresh(self._request.error)
+            raise to_raise(self._request.error)
 
-    def cancel(self) -> None:
+    async def _cancel(self) -> None:
         """Stop the handling: at its next await or yield; a plain handler goes on without effect."""
-        wait_for(self._cancel(None))
+        await self._cancel_because(None)
 
-    async def acancel(self) -> None:
-        """`cancel`, to await."""
-        await wait_in_loop(self._cancel(None))
+    cancel, acancel = faces(_cancel)
 
-    async def _cancel(self, stop: BaseException | None) -> None:
+    async def _cancel_because(self, stop: BaseException | None) -> None:
         why = CancelledHandlingError(f'the reply of "{self.target}" to "{self.event.type}" was cancelled')
         why.__cause__ = stop
-        await on_io(self.event._space._session.dispatch.answers.cancel(self._request, why))
+        await on_io(self.event._space._session.dispatch.replies.cancel(self._request, why))

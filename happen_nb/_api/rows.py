@@ -10,10 +10,10 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.events import Event
-from happen_nb._model.conversion import MAX_ARRAY_BYTES, plain
+from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
+from happen_nb._model.freeze import freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote, type_name
-from happen_nb._model.values import freeze
 from happen_nb.errors import EventTypeError, PayloadError
 
 if TYPE_CHECKING:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from happen_nb._api.base import Shown
-from happen_nb._server import NatsServer as Embedded
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import server_page
+from happen_nb._server import EmbeddedServer
 
 
-class NatsServer(Shown, kind="server"):
+class NatsServer(Displayable):
     """The nats-server that started by itself, and ends when nobody uses it any more; ``space.server``.
 
     Examples
@@ -17,9 +18,10 @@ class NatsServer(Shown, kind="server"):
     True
     """
 
+    _page = server_page
     _pickle = "pickle its url and token, and give them to connect() in the other process"
 
-    def __init__(self, embedded: Embedded) -> None:
+    def __init__(self, embedded: EmbeddedServer) -> None:
         self._embedded = embedded
 
     @property

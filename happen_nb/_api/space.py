@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.facts import Facts
 from happen_nb._api.failures import Failures
@@ -22,13 +22,14 @@ from happen_nb._api.receipts import Receipts
 from happen_nb._api.replay import Replaying
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
-from happen_nb._journal import eventlog
+from happen_nb._display.reprs_state import space_page
+from happen_nb._journal.slice import newest_headers
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
-from happen_nb._model.values import freeze_initial
+from happen_nb._model.freeze import freeze_initial
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import bridge, on_io, refuse_on_handlers, wait_for, wait_in_loop
-from happen_nb._runtime.tracebacks import fresh
+from happen_nb._runtime.io import io_thread, on_io
+from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import (
     ClosedError,
     ForkedError,
@@ -43,14 +44,14 @@ if TYPE_CHECKING:
     from typing import Self
 
     from happen_nb._api.watch import Watch
-    from happen_nb._model.commits import CommitRecord
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._runtime.activity import Token
+    from happen_nb._model.records import CommitRecord
+    from happen_nb._runtime.effects import Work
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
-    from happen_nb._server import NatsServer as Embedded
-    from happen_nb._widgets.dashboard import Dashboard
-    from happen_nb._widgets.throttle import Pulse
+    from happen_nb._server import EmbeddedServer
+    from happen_nb._widgets.dashboard.widget import Dashboard
+    from happen_nb._widgets.throttle import Throttle
 
 log = logging.getLogger("happen_nb")
 
@@ -60,7 +61,7 @@ SETTLE_LOOK_EACH = 5e-6
 """Seconds more for each thing that is not done, since looking at many takes time from doing them."""
 
 
-class Space(Shown, Sender, Pictures, Replaying, kind="space"):
+class Space(Displayable, Sender, Pictures, Replaying):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -84,13 +85,14 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     0
     """
 
+    _page = space_page
     _pickle = "call connect() in the other process"
 
     def __init__(
         self,
         name: str,
         session: Session,
-        server: Embedded | None,
+        server: EmbeddedServer | None,
         opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
     ) -> None:
@@ -109,16 +111,16 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self._dispatch = session.dispatch
         self._dispatch.host = Hosting(self)
         self._watches: dict[str, list[Watch]] = {}
-        self._pulses: dict[Pulse, None] = {}
+        self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
-        bridge().soon(session.replica.listen, self._heard)
+        io_thread().call_soon(session.replica.listen, self._heard)
 
     @property
     def _session(self) -> Session:
         session = self._open_session
         if session is None:
-            raise fresh(self._why_closed)
+            raise to_raise(self._why_closed)
         return session
 
     # -- nodes ---------------------------------------------------------------------------------------
@@ -128,7 +130,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         """The nodes of this process, by name."""
         return Nodes(self)
 
-    def create_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
+    async def _create_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
         """The node of that name, made when it is asked for first.
 
         Parameters
@@ -150,13 +152,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         >>> space.create_node("orders") is orders
         True
         """
-        return wait_for(self._create_node(name, initial))
-
-    async def acreate_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
-        """`create_node`, to await."""
-        return await wait_in_loop(self._create_node(name, initial))
-
-    async def _create_node(self, name: str, initial: Mapping[str, Any] | None) -> Node:
         name = check_name(name, "node")
         state = None if initial is None else freeze_initial(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
@@ -166,6 +161,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             self._notice_unused(name, newest)
         self._local[name] = newest
         return node
+
+    create_node, acreate_node = faces(_create_node)
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
         """Log that an initial state was not used: the node had one, or another process was first."""
@@ -206,7 +203,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         name = watch.node.name
         self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
 
-    def settle(self, timeout: Timeout = 10.0) -> None:
+    async def _settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until all that this process caused so far, and what followed from it here, has been done.
 
         Parameters
@@ -230,28 +227,22 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         >>> seen
         [1]
         """
-        refuse_on_handlers("space.settle()", "nothing: handlers are what it waits for")
-        try:
-            wait_for(self._settle(timeout))
-        except KeyboardInterrupt as stop:
-            left = self._dispatch.activity.snapshot().tokens
-            stop.add_note(f"settle: still running: {_names(left)}" if left else "settle: all is done")
-            raise
-
-    async def asettle(self, timeout: Timeout = 10.0) -> None:
-        """`settle`, to await."""
-        await wait_in_loop(self._settle(timeout))
-
-    async def _settle(self, timeout: Timeout) -> None:
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
         deadline = time.monotonic() + seconds
-        activity = self._session.dispatch.activity
-        begun = activity.snapshot()
-        while left := activity.left(begun):
-            if time.monotonic() > deadline:
-                raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
-            await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
+        activity = self._session.dispatch.in_flight
+        begun = activity.pending()
+        try:
+            while left := activity.remaining(begun):
+                if time.monotonic() > deadline:
+                    raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
+                await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
+        except KeyboardInterrupt as stop:
+            tokens = activity.pending().works
+            stop.add_note(f"settle: still running: {_names(tokens)}" if tokens else "settle: all is done")
+            raise
+
+    settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
 
     def _deadline(self) -> float:
         """When a call that begins now has to be done."""
@@ -259,7 +250,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     # -- the whole space -----------------------------------------------------------------------------
 
-    def clear(self, *, force: bool = False) -> None:
+    async def _clear(self, *, force: bool = False) -> None:
         """Empty the space for every process in it: states, events and history; nodes and handlers stay.
 
         Parameters
@@ -279,16 +270,11 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         >>> orders.state.get(), len(space.journal())
         ({}, 0)
         """
-        wait_for(self._clear(force=force))
-
-    async def aclear(self, *, force: bool = False) -> None:
-        """`clear`, to await."""
-        await wait_in_loop(self._clear(force=force))
-
-    async def _clear(self, *, force: bool) -> None:
         if not force:
             await self._refuse_others("clear", "clear(force=True) does it all the same")
         await self._empty()
+
+    clear, aclear = faces(_clear)
 
     async def _refresh(self, *, force: bool) -> None:
         """Empty the space for who connects to it."""
@@ -299,7 +285,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     async def _empty(self) -> None:
         self.failures.clear()
-        self._dispatch.spare(causes.path())
+        self._dispatch.spare(causes.current_path())
         await on_io(self._session.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
@@ -308,7 +294,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
 
-    def fork(self, name: str, *, at: Any = None) -> Space:
+    async def _fork(self, name: str, *, at: Any = None) -> Space:
         """Make a new space on the same server that starts from the states of this one.
 
         Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
@@ -342,13 +328,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         ({'open': 1}, {'open': 2})
         >>> what_if.drop()
         """
-        return wait_for(self._fork(name, at))
-
-    async def afork(self, name: str, *, at: Any = None) -> Space:
-        """`fork`, to await."""
-        return await wait_in_loop(self._fork(name, at))
-
-    async def _fork(self, name: str, at: Any) -> Space:
         check_name(name, "space")
         states = await self._states(at)
         target, opened = await self._opener(name)
@@ -368,27 +347,29 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             await on_io(target._session.change(self._session.info.options))
             await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
-                await (await target._create_node(node, None)).state._begin(state)
+                await (await target._create_node(node)).state._begin(state)
             await on_io(target._session.stream.mark_unfinished(""))
         except BaseException:
-            await target._drop(force=True)
+            await target._drop_stream()
             raise
         target._local.clear()
         return target
+
+    fork, afork = faces(_fork)
 
     async def _is_empty(self) -> bool:
         """Whether no node has, or had, a state, and no event is stored."""
         if not self._session.replica.empty():
             return False
-        return not await on_io(eventlog.heads(self._session.stream, lambda _: True, limit=1))
+        return not await on_io(newest_headers(self._session.stream, lambda _: True, limit=1))
 
     async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is not None:
-            return states_then(await self._at(at))
+            return states_then(await self._moment(at))
         await on_io(self._session.fresh(self._session.timeout))
         return states_now(self._session.replica.cut().nodes.values())
 
-    def drop(self) -> None:
+    async def _drop(self) -> None:
         """Delete the space permanently, with everything that it holds, and close it.
 
         Raises
@@ -403,28 +384,25 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         >>> "what-if" in [each.name for each in happen.spaces()]
         False
         """
-        wait_for(self._drop(force=False))
+        await self._refuse_others("drop", "close it there first")
+        await self._drop_stream()
 
-    async def adrop(self) -> None:
-        """`drop`, to await."""
-        await wait_in_loop(self._drop(force=False))
-
-    async def _drop(self, *, force: bool) -> None:
-        if not force:
-            await self._refuse_others("drop", "close it there first")
+    async def _drop_stream(self) -> None:
         await on_io(self._session.dispatch.close())  # what it still stores needs the stream
         await on_io(self._session.stream.drop())
         await self._close()
 
+    drop, adrop = faces(_drop)
+
     def dashboard(self) -> Dashboard:
         """Show the whole space in a widget: states, events, failures, a form, a slider through time."""
-        from happen_nb._widgets.dashboard import Dashboard
+        from happen_nb._widgets.dashboard.widget import Dashboard
 
         return Dashboard(self)
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def close(self) -> None:
+    async def _close(self) -> None:
         """Disconnect; everything that is stored stays.
 
         Handlers that run may finish and still commit. The embedded server stops soon after its last user has
@@ -439,13 +417,6 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             ...
         happen_nb.errors.ClosedError: the space "shop" was closed; connect again
         """
-        wait_for(self._close())
-
-    async def aclose(self) -> None:
-        """`close`, to await."""
-        await wait_in_loop(self._close())
-
-    async def _close(self) -> None:
         session = self._open_session
         if session is None or self._closing:
             return
@@ -454,8 +425,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         try:
             await on_io(session.dispatch.close())  # what runs may come to its end, and still commit
             if session.connection.connected:
-                for pulse in list(self._pulses):
-                    pulse.finish()
+                for throttle in list(self._throttles):
+                    throttle.finish()
         finally:
             self._open_session = None
             for watch in [watch for watches in self._watches.values() for watch in watches]:
@@ -463,6 +434,8 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             self._watches.clear()
             await on_io(session.close())
             self._closed(self)
+
+    close, aclose = faces(_close)
 
     def _after_fork_in_child(self) -> None:
         """Let go of what is the parent's: it is not to be touched in the child."""
@@ -489,7 +462,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         await self.aclose()
 
 
-def _names(tokens: Collection[Token]) -> str:
+def _names(tokens: Collection[Work]) -> str:
     """What has not ended, each name once, and what ends it."""
     names = Counter(token.describe() for token in tokens)
     hints = dict.fromkeys(hint for token in tokens if token.hint is not None and (hint := token.hint()))

@@ -6,30 +6,30 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import commit_emitting
 from happen_nb._api.history import Commit, History
 from happen_nb._api.readings import occurrences, position_of
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
-from happen_nb._journal import history
+from happen_nb._display.reprs_state import state_page
+from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
-from happen_nb._model.commits import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict, equal
+from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.quoting import quote
-from happen_nb._model.transforms import Transform, evaluate, takes_second
-from happen_nb._model.values import biggest_part, dumps
+from happen_nb._model.records import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
+from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import (
-    Evaluation,
-    evaluating,
     on_io,
-    refuse_on_handlers,
-    wait_for,
-    wait_in_loop,
+    run_awaitable,
+    run_blocking,
 )
-from happen_nb._runtime.session import BODY_ROOM, Change
+from happen_nb._runtime.session import HEADER_RESERVE_BYTES, Change
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
-    from happen_nb._model.commits import EventRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
     from happen_nb._widgets.live import Live
 
 
-class State(Shown, kind="state"):
+class State(Displayable):
     """The state of a node: one JSON document, changed by transforms, kept in the journal.
 
     Examples
@@ -56,6 +56,7 @@ class State(Shown, kind="state"):
     'open'
     """
 
+    _page = state_page
     _pickle = "pickle state.get()"
 
     node: Node
@@ -116,7 +117,7 @@ class State(Shown, kind="state"):
             Another client stored something that is no state.
         """
         if fresh:
-            return wait_for(self._get(selector))
+            return run_blocking(self._get(selector))
         record = self._space._session.replica.newest(self._name)
         state = EMPTY if record is None else record.state
         return state if selector is None else select(state, selector)
@@ -124,7 +125,7 @@ class State(Shown, kind="state"):
     async def aget(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """`get`, to await."""
         if fresh:
-            return await wait_in_loop(self._get(selector))
+            return await run_awaitable(self._get(selector))
         await asyncio.sleep(0)  # a loop that only reads lets others run
         return self.get(selector)
 
@@ -142,7 +143,9 @@ class State(Shown, kind="state"):
 
     # -- changing ------------------------------------------------------------------------------------
 
-    def set(self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None) -> Commit:
+    async def _set(
+        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
+    ) -> Commit:
         """Commit a new state.
 
         Returns after the server has stored it and this process sees it. If another change of the node came
@@ -182,20 +185,11 @@ class State(Shown, kind="state"):
         >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
         {'open': 2}
         """
-        return wait_for(self._set(transform, serializable=serializable, timeout=timeout))
-
-    async def aset(
-        self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
-    ) -> Commit:
-        """`set`, to await."""
-        return await wait_in_loop(self._set(transform, serializable=serializable, timeout=timeout))
-
-    async def _set(self, transform: Transform, *, serializable: bool, timeout: Timeout) -> Commit:
         session = self._space._session
         limit = session.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
         looks = callable(transform) and takes_second(transform, "views") != "none"
-        origin = causes.here()
+        origin = causes.current_origin()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and session.replica.newest(self._name) is None:
             await on_io(session.fresh(deadline - time.monotonic()))  # another process may just have made it
@@ -216,6 +210,8 @@ class State(Shown, kind="state"):
             if applied is not None:
                 return Commit(*applied)
             conflicts += 1
+
+    set, aset = faces(_set)
 
     def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
         why = (
@@ -269,7 +265,7 @@ class State(Shown, kind="state"):
         return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
 
     def _check_size(self, state: FrozenDict, body: bytes) -> None:
-        limit = self._space._session.connection.max_payload - BODY_ROOM
+        limit = self._space._session.connection.max_payload - HEADER_RESERVE_BYTES
         if len(body) > limit:
             path, size = biggest_part(state)
             raise TooLargeError(
@@ -279,7 +275,7 @@ class State(Shown, kind="state"):
 
     def _nothing(self) -> CommitRecord:
         nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
-        nothing.known(EMPTY)
+        nothing.adopt(EMPTY)
         return nothing
 
     async def _begin(self, initial: FrozenDict) -> None:
@@ -290,7 +286,7 @@ class State(Shown, kind="state"):
         if record is None or record.deleted:
             body = dumps(initial)
             self._check_size(initial, body)
-            change = Change(self._name, initial, body, cut, origin=causes.here())
+            change = Change(self._name, initial, body, cut, origin=causes.current_origin())
             await self._commit(change, time.monotonic() + session.timeout)
 
     async def _delete(self) -> Commit | None:
@@ -302,12 +298,12 @@ class State(Shown, kind="state"):
             record = cut.nodes.get(self._name)
             if record is None or record.deleted:
                 return None
-            change = Change(self._name, EMPTY, None, cut, origin=causes.here())
+            change = Change(self._name, EMPTY, None, cut, origin=causes.current_origin())
             applied = await self._commit(change, deadline)
             if applied is not None:
                 return Commit(*applied)
 
-    def revert(self, revision: int) -> Commit:
+    async def _revert(self, revision: int) -> Commit:
         """Commit the state of an earlier revision as the new one.
 
         Raises
@@ -324,18 +320,13 @@ class State(Shown, kind="state"):
         >>> orders.state.revert(1).after
         {'open': 1}
         """
-        return wait_for(self._revert(revision))
-
-    async def arevert(self, revision: int) -> Commit:
-        """`revert`, to await."""
-        return await wait_in_loop(self._revert(revision))
-
-    async def _revert(self, revision: int) -> Commit:
         return await self._set(await self._at(revision), serializable=False, timeout=None)
+
+    revert, arevert = faces(_revert)
 
     # -- the past ------------------------------------------------------------------------------------
 
-    def history(self, limit: int | None = None) -> History:
+    async def _history(self, limit: int | None = None) -> History:
         """The stored commits, newest last.
 
         Parameters
@@ -343,25 +334,20 @@ class State(Shown, kind="state"):
         limit : int, optional
             Only the newest so many.
         """
-        return wait_for(self._history(limit))
-
-    async def ahistory(self, limit: int | None = None) -> History:
-        """`history`, to await."""
-        return await wait_in_loop(self._history(limit))
-
-    async def _history(self, limit: int | None) -> History:
         limit = None if limit is None else arguments.count(limit, "history: limit")
         more = None if limit is None else limit + 1  # one more, to know what the first one changed
         stream = self._space._session.stream
-        records = await on_io(history.commits(stream, self._name, limit=more))
+        records = await on_io(read_commits(stream, self._name, limit=more))
         later = bool(records) and records[0].revision > 1
-        truncated = later and await on_io(history.oldest_revision(stream, self._name)) > 1
+        truncated = later and await on_io(oldest_revision(stream, self._name)) > 1
         return History(self._name, records, limit, truncated=truncated, occurred=self._occurred)
 
-    def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
-        return wait_for(occurrences(self._space._session, records))
+    history, ahistory = faces(_history)
 
-    def at(self, when: Any) -> FrozenDict:
+    def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
+        return run_blocking(occurrences(self._space._session, records))
+
+    async def _at(self, when: Any) -> FrozenDict:
         """The state as it was.
 
         Parameters
@@ -383,13 +369,6 @@ class State(Shown, kind="state"):
         >>> orders.state.at(1)
         {'open': 1}
         """
-        return wait_for(self._at(when))
-
-    async def aat(self, when: Any) -> FrozenDict:
-        """`at`, to await."""
-        return await wait_in_loop(self._at(when))
-
-    async def _at(self, when: Any) -> FrozenDict:
         session = self._space._session
         if arguments.is_index(when):
             revision = arguments.count(when, "at: revision")
@@ -397,9 +376,11 @@ class State(Shown, kind="state"):
         position = await on_io(position_of(session, when))
         newest = session.replica.newest(self._name)
         if newest is None or newest.sequence > position:
-            newest = await on_io(history.at_position(session.stream, self._name, position))
+            newest = await on_io(commit_at_position(session.stream, self._name, position))
         check(self._name, newest)
         return EMPTY if newest is None else newest.state
+
+    at, aat = faces(_at)
 
     async def _at_revision(self, session: Session, revision: int) -> CommitRecord:
         newest = session.replica.newest(self._name)
@@ -408,7 +389,7 @@ class State(Shown, kind="state"):
         if newest is not None and newest.revision == revision:
             newest.check()
             return newest
-        return await history.at_revision(session.stream, self._name, revision)
+        return await commit_at_revision(session.stream, self._name, revision)
 
     # -- following -----------------------------------------------------------------------------------
 
@@ -454,7 +435,9 @@ class State(Shown, kind="state"):
 
         return live_of_state(self, selector, render)
 
-    def wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0) -> FrozenDict:
+    async def _wait_for(
+        self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
+    ) -> FrozenDict:
         """Wait until ``predicate(state)`` holds; returns that state, at once if it holds already.
 
         Parameters
@@ -469,16 +452,6 @@ class State(Shown, kind="state"):
         HappenTimeoutError
             It does not hold within `timeout` seconds.
         """
-        refuse_on_handlers("state.wait_for()", "await state.await_for(...)")
-        return wait_for(self._wait_for(predicate, timeout))
-
-    async def await_for(
-        self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
-    ) -> FrozenDict:
-        """`wait_for`, to await."""
-        return await wait_in_loop(self._wait_for(predicate, timeout))
-
-    async def _wait_for(self, predicate: Callable[[FrozenDict], object], timeout: Timeout) -> FrozenDict:
         if not callable(predicate):
             raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
         seconds = arguments.timeout(timeout, "wait_for: timeout")
@@ -494,11 +467,13 @@ class State(Shown, kind="state"):
                     f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )
 
+    wait_for, await_for = faces(_wait_for, refuse=("state.wait_for()", "await state.await_for(...)"))
+
 
 def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
     """Whether `state` is what is stored; never where another client stored what cannot be read."""
     if record is None or record.deleted:
         return not state
-    if not record.readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+    if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long
         return False
     return record.body == body or equal(record.state, state)

@@ -6,10 +6,11 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
-from happen_nb._model.commits import EMPTY, CommitRecord, Cut
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import view_page, views_page
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb.errors import UnknownNodeError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from happen_nb._widgets.live import Live
 
 
-class View(Shown, kind="view"):
+class View(Displayable):
     """A read-only window on one node's state.
 
     Examples
@@ -28,6 +29,7 @@ class View(Shown, kind="view"):
     'open'
     """
 
+    _page = view_page
     _pickle = "pickle view.get()"
 
     def __init__(self, name: str, views: Views) -> None:
@@ -59,7 +61,7 @@ class View(Shown, kind="view"):
         return live_of_view(self, selector, render)
 
 
-class Views(Shown, Mapping[str, View], kind="views"):
+class Views(Displayable, Mapping[str, View]):
     """Node name -> `View`, of every node of the space in every process.
 
     ``space.views`` always shows the newest states. The views that a transform is given are of one moment.
@@ -67,6 +69,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
     a method of mappings, as ``items`` is, is ``views["items"]`` only.
     """
 
+    _page = views_page
     _pickle = "pickle views.collect(...)"
 
     def __init__(self, space: Space, cut: Cut | None = None) -> None:
@@ -145,7 +148,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
         record = self._record(name)
         if (record is not None and not record.deleted) or self._space._is_local(name, record):
             return True
-        return self._space._session.dispatch.owners.of(name) is not None
+        return self._space._session.dispatch.ownership.owner_of(name) is not None
 
     def _find(self, name: str) -> str | None:
         if self._exists(name):
@@ -160,7 +163,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
         records = session.replica.cut().nodes if self._cut is None else self._cut.nodes
         names = {name for name, record in records.items() if not record.deleted}
         names |= {name for name in self._space._local if self._space._is_local(name, records.get(name))}
-        return sorted({*names, *session.dispatch.owners.names()})
+        return sorted({*names, *session.dispatch.ownership.names()})
 
     def _unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self._names(), f'the space "{self._space.name}"')

@@ -7,12 +7,13 @@ import inspect
 from functools import partial
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
+from happen_nb._display.reprs_state import watch_page
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
-from happen_nb._runtime.mailbox import Mailbox
+from happen_nb._runtime.workers import Mailbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 
-class Watch(Shown, kind="watch"):
+class Watch(Displayable):
     """A callback that is called with each commit of a node; made by ``state.watch``.
 
     Attributes
@@ -32,6 +33,7 @@ class Watch(Shown, kind="watch"):
         Whether it is still called.
     """
 
+    _page = watch_page
     _pickle = "call state.watch() in the other process"
 
     def __init__(self, node: Node, callback: Callable[[Commit], object]) -> None:
@@ -54,9 +56,9 @@ class Watch(Shown, kind="watch"):
         self.node.space._unwatch(self)
 
     def _take(self, applied: Applied) -> None:
-        commit, scope = Commit(*applied), causes.of_commit(applied.record, self.name)
-        activity = self.node.space._dispatch.activity
-        token = activity.begin(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
+        commit, scope = Commit(*applied), causes.scope_of_commit(applied.record, self.name)
+        activity = self.node.space._dispatch.in_flight
+        token = activity.start(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
 
         def work() -> None:
             try:
@@ -66,7 +68,7 @@ class Watch(Shown, kind="watch"):
                     with scope.held():
                         context.run(self._call, commit)
             finally:
-                activity.end(token)
+                activity.finish(token)
 
         self._mailbox.put(work)
 

@@ -15,11 +15,11 @@ import orjson
 
 from happen_nb._journal.connection import NAME, process_name
 from happen_nb._journal.stream import space_states
-from happen_nb._journal.subjects import Subjects
+from happen_nb._journal.wire import Subjects
 from happen_nb.errors import HappenConnectionError
 
 if TYPE_CHECKING:
-    from happen_nb._journal.connection import Answer, Connection
+    from happen_nb._journal.connection import Connection, CoreMessage
 
 WAIT = 5.0
 """Seconds in which every server of a cluster must have listed its listeners."""
@@ -43,7 +43,7 @@ class _Listing:
     reached: dict[str, str] = field(default_factory=dict)
     reported: set[str] = field(default_factory=set)
 
-    async def report(self, message: Answer) -> None:
+    async def report(self, message: CoreMessage) -> None:
         """Take one server's report: its own listeners, and the servers to which it passed the question on."""
         report = orjson.loads(message.data)
         hop = "".join(report["request"]["header"].get("Nats-Trace-Hop", ()))
@@ -71,7 +71,7 @@ def _described(event: dict[str, Any]) -> str:
     return f'a process of which only its connection is known (number {event.get("cid")}, named "{name}")'
 
 
-async def present(connection: Connection, subjects: Subjects, *, wait: float = WAIT) -> list[str]:
+async def connected_processes(connection: Connection, subjects: Subjects, *, wait: float = WAIT) -> list[str]:
     """The other processes that are connected to a space now, named for a person.
 
     Parameters
@@ -91,7 +91,7 @@ async def present(connection: Connection, subjects: Subjects, *, wait: float = W
         ask = {"Nats-Trace-Dest": inbox, "Nats-Trace-Only": "true"}
         async with asyncio.timeout(wait):
             await connection.wait_connected(wait)
-            await connection.publish(subjects.who, headers=ask)
+            await connection.send(subjects.who, headers=ask)
             await listing.complete.wait()
     except TimeoutError:
         if not listing.reported:
@@ -109,7 +109,7 @@ async def present(connection: Connection, subjects: Subjects, *, wait: float = W
 
 
 @dataclass(frozen=True, slots=True)
-class Attendance:
+class SpacePresence:
     """A space as one sees it without being in it.
 
     Parameters
@@ -118,7 +118,7 @@ class Attendance:
     bytes : int
         What it takes on the server's disk.
     processes : tuple of str
-        As `present` names them.
+        As `connected_processes` names them.
     """
 
     space: str
@@ -126,17 +126,17 @@ class Attendance:
     processes: tuple[str, ...]
 
     @property
-    def people(self) -> str:
+    def description(self) -> str:
         """Who is there, for a person."""
         return ", ".join(self.processes)
 
 
-async def attendance(connection: Connection, *, timeout: float) -> list[Attendance]:
+async def list_presence(connection: Connection, *, timeout: float) -> list[SpacePresence]:
     """The spaces of a server, by name, and who is connected to each; nothing is changed by asking."""
     states = await space_states(connection, timeout)
-    asked = [present(connection, Subjects(name), wait=timeout) for name in states]
+    asked = [connected_processes(connection, Subjects(name), wait=timeout) for name in states]
     found = await asyncio.gather(*asked)
     return [
-        Attendance(name, state["bytes"], tuple(who))
+        SpacePresence(name, state["bytes"], tuple(who))
         for (name, state), who in zip(states.items(), found, strict=True)
     ]

@@ -8,22 +8,23 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal.answers import server_error
-from happen_nb._journal.append import RefusedError, store
-from happen_nb._journal.read import Stored, parse_time, read
-from happen_nb._journal.subjects import Subjects, space_of
+from happen_nb._journal.client import server_error
+from happen_nb._journal.consumer import StreamMessage, parse_time, read
+from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.wire import (
-    BODY_ROOM,
     EVENTS,
+    HEADER_RESERVE_BYTES,
     UNREAD,
     Clear,
+    Subjects,
     decode,
+    encode_barrier,
     encode_clear,
-    encode_sync,
     is_deletion,
     revision_of,
+    space_of,
 )
-from happen_nb._model.commits import CommitRecord
+from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HappenConnectionError, HappenError
 
 if TYPE_CHECKING:
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.wire import Item
-    from happen_nb._model.commits import OwnerRecord
+    from happen_nb._model.records import OwnerRecord
 
-HISTORY = 1000
-EVENT_TTL = 7 * 24 * 3600
-BACKSTOP = 1_000_000
+DEFAULT_HISTORY = 1000
+DEFAULT_EVENT_TTL_SECONDS = 7 * 24 * 3600
+MAX_MESSAGES_PER_SUBJECT = 1_000_000
 """Messages a subject that the server itself never keeps more of."""
-KEPT_BYTES = 64 * 1024 * 1024
+MAX_HISTORY_BYTES = 64 * 1024 * 1024
 """Bytes of old states a node, about, that trimming leaves."""
-YOUNG = 60.0
+MIN_COMMIT_AGE_SECONDS = 60.0
 """Seconds for which no commit is trimmed, so that followers that lag still see it."""
 TRIM_BATCH = 1000
 """Commits that are trimmed at once, at most."""
@@ -113,8 +114,8 @@ def _info(answer: dict[str, Any]) -> Info:
         state["last_seq"],
         state["bytes"],
         config["num_replicas"],
-        int(metadata.get("happen.history", HISTORY)),
-        int(metadata.get("happen.event_ttl", EVENT_TTL)),
+        int(metadata.get("happen.history", DEFAULT_HISTORY)),
+        int(metadata.get("happen.event_ttl", DEFAULT_EVENT_TTL_SECONDS)),
         round(parse_time(state["last_ts"]).timestamp() * 1e6) * 1000,
         metadata.get(UNFINISHED, ""),
         frozenset(state["subjects"] or ()) if "subjects" in state else None,
@@ -135,7 +136,6 @@ class Stream:
     def __init__(self, connection: Connection, subjects: Subjects, timeout: float) -> None:
         self.connection = connection
         self.subjects = subjects
-        self.subject = subjects.sync
         self.timeout = timeout
         self.replicas = 1
         """As it was when the stream was last looked at."""
@@ -191,7 +191,7 @@ class Stream:
             "discard": "old",
             "storage": "file",
             "num_replicas": options.replicas or 1,
-            "max_msgs_per_subject": BACKSTOP,
+            "max_msgs_per_subject": MAX_MESSAGES_PER_SUBJECT,
             "allow_direct": True,
             "allow_atomic": True,
             "allow_msg_ttl": True,
@@ -261,10 +261,12 @@ class Stream:
         name = f"STREAM.{verb}.{self.subjects.stream}"
         return await self.connection.api(name, body, timeout=timeout or self.timeout)
 
-    async def store(self, timeout: float | None = None) -> int:
+    async def store_barrier(self, timeout: float | None = None) -> int:
         """Store a barrier; returns its sequence."""
-        barrier = [encode_sync(self.subjects)]
-        return int(await store(self.connection, barrier, timeout=timeout or self.timeout, what="a reading"))
+        barrier = [encode_barrier(self.subjects)]
+        return int(
+            await store_messages(self.connection, barrier, timeout=timeout or self.timeout, what="a reading")
+        )
 
     async def bounds(self) -> tuple[int, int]:
         """The sequences of the first message and of the last one, as of this moment.
@@ -272,9 +274,9 @@ class Stream:
         With replicas a leader that was replaced may not know it yet, so a barrier tells what is last.
         """
         info = await self.info()
-        return info.first, info.last if info.replicas == 1 else await self.store()
+        return info.first, info.last if info.replicas == 1 else await self.store_barrier()
 
-    async def read(self, subject: str | Sequence[str], **options: Any) -> list[Stored]:
+    async def read(self, subject: str | Sequence[str], **options: Any) -> list[StreamMessage]:
         """Read what is stored at this moment on a subject or several, oldest first; see `read`."""
         return await read(
             self.connection,
@@ -285,7 +287,7 @@ class Stream:
             **options,
         )
 
-    async def get(self, request: dict[str, Any], timeout: float | None = None) -> Stored | None:
+    async def get(self, request: dict[str, Any], timeout: float | None = None) -> StreamMessage | None:
         """One message by the leader of the stream, not by any of its replicas; None if there is none.
 
         Parameters
@@ -304,14 +306,14 @@ class Stream:
         time = round(parse_time(message["time"]).timestamp() * 1e6) * 1000
         headers = _headers(base64.b64decode(message.get("hdrs", "")))
         body = base64.b64decode(message.get("data", ""))
-        return Stored(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
+        return StreamMessage(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
 
-    def decode(self, item: Stored) -> Item:
+    def decode(self, item: StreamMessage) -> Item:
         """What a stored message is; expired events on a commit are left out."""
         record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
         return self._unexpired(record)
 
-    def head(self, item: Stored) -> Item:
+    def head(self, item: StreamMessage) -> Item:
         """The same as far as its headers tell: an event that rides on no commit has `UNREAD` as payload."""
         about = item.sequence, item.time
         record = decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
@@ -337,11 +339,11 @@ class Stream:
         int
             The position of the mark.
         """
-        id, limit = secrets.token_hex(8), self.connection.max_payload - BODY_ROOM
+        id, limit = secrets.token_hex(8), self.connection.max_payload - HEADER_RESERVE_BYTES
         while True:
             mark = encode_clear(self.subjects, owners(), limit=limit, id=id, expected=newest)
             try:
-                return int(await store(self.connection, [mark], timeout=self.timeout, what="clear"))
+                return int(await store_messages(self.connection, [mark], timeout=self.timeout, what="clear"))
             except RefusedError as refusal:  # another process was faster, or this one: do not clear twice
                 newest = refusal.newest
                 there = await self.get({"seq": newest}) if newest else None
@@ -349,7 +351,7 @@ class Stream:
                 if isinstance(item, Clear) and item.id == id:
                     return newest
 
-    async def thin(self, subject: str, keep: int) -> None:
+    async def keep_newest(self, subject: str, keep: int) -> None:
         """Let go of all but the newest messages of a subject."""
         await self._api("PURGE", {"filter": subject, "keep": keep})
 
@@ -366,17 +368,17 @@ class Stream:
         What stays is `info.history` commits, or fewer where they would be over 64 MB by the size of the
         newest; and every commit younger than a minute, or with events younger than `info.event_ttl`.
         """
-        keep = max(1, min(info.history, KEPT_BYTES // max(1, size)))
+        keep = max(1, min(info.history, MAX_HISTORY_BYTES // max(1, size)))
         if revision <= keep:
             return 0
         subject = self.subjects.state(node)
 
-        def stays(item: Stored) -> bool:
+        def stays(item: StreamMessage) -> bool:
             age = now - item.time / 1e9
-            young = info.event_ttl if EVENTS in item.headers else YOUNG
+            young = info.event_ttl if EVENTS in item.headers else MIN_COMMIT_AGE_SECONDS
             return revision_of(item.headers) > revision - keep or age < young
 
-        old: list[Stored] = []
+        old: list[StreamMessage] = []
         for limit in (1, TRIM_BATCH):
             old = await self.read(subject, headers_only=True, limit=limit, enough=stays)
             if not old:

@@ -6,15 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn
 
+from happen_nb._model.quoting import quote
 from happen_nb.errors import PatternError
 
-_SHOWN: Final = 80  # characters of a type or pattern in a message
 _PARTS: Final = re.compile(r"\*+|.", re.DOTALL)
-
-
-def shown(text: str) -> str:
-    """A type or a pattern as a message names it."""
-    return repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}...")
 
 
 @dataclass(slots=True)
@@ -87,7 +82,7 @@ class Reader:
         self.open[-1].ends.append(last)
 
     def _refuse(self, problem: str) -> NoReturn:
-        raise PatternError(f"the pattern {shown(self.text)} {problem}")
+        raise PatternError(f"the pattern {quote(self.text)} {problem}")
 
 
 class Automaton:

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex, overload
 
+from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal, unchecked_dict, unchecked_list
 from happen_nb._model.paths import MISSING, Steps, format_path
-from happen_nb._model.values import freeze
 from happen_nb.errors import PathError
 
 

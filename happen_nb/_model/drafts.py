@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex
 
+from happen_nb._model.freeze import DRAFTS, as_state
 from happen_nb._model.frozen import FrozenDict, FrozenList
+from happen_nb._model.functions import check_function, refuse_suspended, takes_second
 from happen_nb._model.quoting import quote
-from happen_nb._model.transforms import check_function, refuse_suspended, takes_second
-from happen_nb._model.values import DRAFTS, as_state
 from happen_nb.errors import FrozenStateError, StateError
 
 if TYPE_CHECKING:
@@ -412,7 +412,7 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
 
     Examples
     --------
-    >>> from happen_nb._model.values import freeze
+    >>> from happen_nb._model.freeze import freeze
     >>> @draft
     ... def ship(d):
     ...     d["orders"]["o1"]["status"] = "shipped"

@@ -22,12 +22,12 @@ class FrozenDict(dict[str, Any]):
 
     Everything in it is frozen too. ``|``, ``copy()`` and ``copy.copy`` give a plain ``dict`` whose
     values are still frozen; ``copy.deepcopy`` and ``pickle`` give plain mutable containers all the
-    way down. Only ``happen_nb._model.values.freeze`` makes one. C code that writes without calling methods,
+    way down. Only ``happen_nb._model.freeze.freeze`` makes one. C code that writes without calling methods,
     such as ``dict.update(state, ...)``, is noticed by the next ``state.set``, which restores the mapping.
 
     Examples
     --------
-    >>> from happen_nb._model.values import freeze
+    >>> from happen_nb._model.freeze import freeze
     >>> state = freeze({"stock": {"apples": 3}})
     >>> state["stock"]["apples"] = 2
     Traceback (most recent call last):
@@ -70,12 +70,12 @@ class FrozenList(list[Any]):
 
     Everything in it is frozen too. Slices, ``+``, ``*``, ``copy()`` and ``copy.copy`` give a plain
     ``list`` whose items are still frozen; ``copy.deepcopy`` and ``pickle`` give plain mutable
-    containers all the way down. Only ``happen_nb._model.values.freeze`` makes one. C code that writes without
+    containers all the way down. Only ``happen_nb._model.freeze.freeze`` makes one. C code that writes without
     calling methods, such as ``heapq``, is noticed by the next ``state.set``, which restores the list.
 
     Examples
     --------
-    >>> from happen_nb._model.values import freeze
+    >>> from happen_nb._model.freeze import freeze
     >>> items = freeze([1, 2, 3])
     >>> items[1:] + [4]
     [2, 3, 4]
@@ -145,7 +145,7 @@ def thaw(value: Any) -> Any:
 
     Examples
     --------
-    >>> from happen_nb._model.values import freeze
+    >>> from happen_nb._model.freeze import freeze
     >>> plain = thaw(freeze({"items": [1]}))
     >>> plain["items"].append(2)
     >>> plain

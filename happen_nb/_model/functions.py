@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import functools
-from types import CodeType, FunctionType, MethodType
-from typing import Any
+import inspect
+from collections.abc import Awaitable, Callable
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import Any, Final, Literal, TypeAlias
+
+from happen_nb.errors import TransformError
+
+Second: TypeAlias = Literal["none", "positional", "keyword"]
+
+_ASYNC_WAY_OUT: Final = (
+    "a transform only computes the new state: await what it needs before, and pass that in"
+)
+_GENERATOR_WAY_OUT: Final = 'a transform only computes the new state: use "return" instead of "yield"'
+_BOTH: Final = 2  # the state, and the views or the context
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_OPEN_ENDED: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
-def equal(a: object, b: object) -> bool:
-    """Tell whether two objects are equal, where comparing them may raise.
+def safely_equal(a: object, b: object) -> bool:
+    """Tell whether two objects are safely_equal, where comparing them may raise.
 
     Examples
     --------
-    >>> equal("a".upper, "a".upper), equal(len, None)
+    >>> safely_equal("a".upper, "a".upper), safely_equal(len, None)
     (True, False)
     """
     if a is b:
@@ -41,7 +55,7 @@ def is_namesake(a: object, b: object) -> bool:
         getattr(b, "__qualname__", None),
         getattr(b, "__module__", None),
     )
-    return same and equal(getattr(a, "__self__", None), getattr(b, "__self__", None))
+    return same and safely_equal(getattr(a, "__self__", None), getattr(b, "__self__", None))
 
 
 def is_same(a: Any, b: Any) -> bool:
@@ -58,12 +72,12 @@ def is_same(a: Any, b: Any) -> bool:
     >>> is_same(lambda event, n=1: n, lambda event, n=2: n)
     False
     """
-    if equal(a, b) or is_namesake(a, b):
+    if safely_equal(a, b) or is_namesake(a, b):
         return True
     if isinstance(a, MethodType) and isinstance(b, MethodType):
-        return equal(a.__self__, b.__self__) and is_same(a.__func__, b.__func__)
+        return safely_equal(a.__self__, b.__self__) and is_same(a.__func__, b.__func__)
     if isinstance(a, functools.partial) and isinstance(b, functools.partial):
-        return is_same(a.func, b.func) and equal((a.args, a.keywords), (b.args, b.keywords))
+        return is_same(a.func, b.func) and safely_equal((a.args, a.keywords), (b.args, b.keywords))
     if not isinstance(a, FunctionType) or not isinstance(b, FunctionType):
         return False
     if (a.__module__, a.__qualname__) != (b.__module__, b.__qualname__):
@@ -71,7 +85,7 @@ def is_same(a: Any, b: Any) -> bool:
     if _code(a.__code__) != _code(b.__code__):
         return not a.__qualname__.endswith("<lambda>")
     given = (a.__defaults__, a.__kwdefaults__), (b.__defaults__, b.__kwdefaults__)
-    return equal(*given) and equal(_closed_over(a), _closed_over(b))
+    return safely_equal(*given) and safely_equal(_closed_over(a), _closed_over(b))
 
 
 def _code(code: CodeType) -> tuple[object, ...]:
@@ -88,3 +102,92 @@ def _closed_over(function: FunctionType) -> list[object]:
         except ValueError:  # it has no value yet
             found.append(cell)
     return found
+
+
+def takes_second(function: Callable[..., Any], name: str) -> Second:
+    """Tell how a function takes its second argument (``views`` or ``context``), if it does.
+
+    It gets one if it has a second *required* positional parameter, or one of that name. So
+    ``lambda state, oid=oid: ...`` in a loop gets the state only.
+
+    Returns
+    -------
+    "none", "positional" or "keyword"
+        ``"none"`` also for a callable without a readable signature, or with ``*args`` only.
+
+    Raises
+    ------
+    TypeError
+        It requires a third parameter, which nobody would give it.
+
+    Examples
+    --------
+    >>> takes_second(lambda state: state, "views")
+    'none'
+    >>> takes_second(lambda state, views: state, "views")
+    'positional'
+    >>> takes_second(lambda state, oid=1, views=None: state, "views")
+    'keyword'
+    """
+    if type(function) is FunctionType:
+        code = function.__code__
+        if not code.co_kwonlyargcount and not code.co_flags & _OPEN_ENDED:
+            if code.co_argcount == 1:
+                return "none"
+            if code.co_argcount == _BOTH:
+                wanted = not function.__defaults__ or code.co_varnames[1] == name
+                return "positional" if wanted else "none"
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return "none"
+    positional = [p for p in parameters if p.kind in _POSITIONAL]
+    keyword_only = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    _refuse_more(function, name, positional[2:], keyword_only)
+    if len(positional) > 1 and (_required(positional[1]) or positional[1].name == name):
+        return "positional"
+    by_name = [p for p in (*positional[2:], *keyword_only) if p.name == name]
+    return "keyword" if by_name and by_name[0].kind is not inspect.Parameter.POSITIONAL_ONLY else "none"
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty
+
+
+def _refuse_more(
+    function: Callable[..., Any],
+    name: str,
+    beyond: list[inspect.Parameter],
+    keyword_only: list[inspect.Parameter],
+) -> None:
+    for parameter in (*beyond, *keyword_only):
+        if _required(parameter) and (parameter in beyond or parameter.name != name):
+            raise TypeError(
+                f'{function_name(function)} requires "{parameter.name}", but is called with one argument or '
+                f'two (the second is {name}); give "{parameter.name}" a default, or use functools.partial'
+            )
+
+
+def function_name(function: object) -> str:
+    if isinstance(function, functools.partial):
+        return function_name(function.func)
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
+
+
+def check_function(function: object, who: str) -> None:
+    """Refuse a function whose call would return something suspended instead of running."""
+    if inspect.iscoroutinefunction(function):
+        raise TransformError(f"{who} ({function_name(function)}) is async; {_ASYNC_WAY_OUT}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TransformError(f"{who} ({function_name(function)}) is a generator; {_GENERATOR_WAY_OUT}")
+
+
+def refuse_suspended(result: Any, who: str) -> None:
+    """Refuse what an async or generator function returns instead of running."""
+    kind = type(result)  # the result itself may lie about it
+    if kind is CoroutineType:
+        result.close()
+    if issubclass(kind, Awaitable):
+        raise TransformError(f"{who} is async; {_ASYNC_WAY_OUT}")
+    if kind in (GeneratorType, AsyncGeneratorType):
+        raise TransformError(f"{who} is a generator; {_GENERATOR_WAY_OUT}")

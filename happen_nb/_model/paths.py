@@ -7,10 +7,11 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from enum import Enum
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, Literal, TypeAlias
 
 from happen_nb._model.arguments import is_index
-from happen_nb._model.quoting import LONGEST, quote, shorten, type_name
+from happen_nb._model.quoting import MAX_QUOTED, quote, shorten, type_name
 from happen_nb.errors import PathError
 
 Steps: TypeAlias = tuple[str | int, ...]
@@ -171,7 +172,7 @@ def missing_hint(value: Any, path: Path) -> str:
         if lookup(value, steps[:number], MISSING) is MISSING:
             before = steps[: number - 1]
             there = _parts_there(before, lookup(value, before), steps[number - 1])
-            return shorten(f"nothing at {format_path(steps)}; {there}", 3 * LONGEST)
+            return shorten(f"nothing at {format_path(steps)}; {there}", 3 * MAX_QUOTED)
     return ""
 
 
@@ -204,3 +205,23 @@ def select(value: Any, selector: Selector | None = None) -> Any:
     if callable(selector):
         return selector(value)
     return lookup(value, selector)
+
+
+def typo_hint(state: Any, path: Path) -> str | None:
+    """Name what is at a path that looks like this one; None if there is something here, or nothing like it.
+
+    Examples
+    --------
+    >>> typo_hint({"temp": 20}, "tmp")
+    'nothing at tmp; there is temp'
+    >>> typo_hint({"temp": 20}, "temp"), typo_hint({"temp": 20}, "people")
+    (None, None)
+    """
+    steps = parse_path(path)
+    for at, step in enumerate(steps):
+        above = lookup(state, steps[:at])
+        if lookup(above, (step,), MISSING) is not MISSING:
+            continue
+        known = list(islice(above, 1_000)) if isinstance(above, dict) else []
+        return missing_hint(state, steps) or None if get_close_matches(str(step), known) else None
+    return None

@@ -24,9 +24,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from typing import Final, Generic, TypeAlias, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote as percent_encode
 
-from happen_nb._model.automaton import Automaton, Reader, shown
+from happen_nb._model.automaton import Automaton, Reader
+from happen_nb._model.quoting import quote
 from happen_nb.errors import EventTypeError, PatternError
 
 Predicate: TypeAlias = Callable[[str], object]
@@ -63,8 +64,7 @@ def check_type(type: str) -> str:
     """
     if not isinstance(type, str):
         raise EventTypeError(
-            'an event type is a string such as "order.paid", '
-            f"not {type.__class__.__name__}: {shown(repr(type))}"
+            f'an event type is a string such as "order.paid", not {type.__class__.__name__}: {quote(type)}'
         )
     return _checked_type(type)
 
@@ -73,11 +73,11 @@ def check_type(type: str) -> str:
 def _checked_type(type: str) -> str:
     if not type:
         raise EventTypeError('the event type is an empty string; name what happened, such as "order.paid"')
-    _refuse_impossible(f"the event type {shown(type)}", type, EventTypeError)
+    _refuse_impossible(f"the event type {quote(type)}", type, EventTypeError)
     length = _encoded_length(type)
     if length > LONGEST_TYPE:
         raise EventTypeError(
-            f"the event type {shown(type)} has {length} characters after percent-encoding, "
+            f"the event type {quote(type)} has {length} characters after percent-encoding, "
             f"{LONGEST_TYPE} are possible; put what varies into the payload"
         )
     return str.__str__(type)
@@ -85,7 +85,7 @@ def _checked_type(type: str) -> str:
 
 def _encoded_length(type: str) -> int:
     """Count the characters of a type as one subject token: in it ``.`` and ``~`` are encoded too."""
-    return len(quote(type, safe="")) + 2 * (type.count(".") + type.count("~"))
+    return len(percent_encode(type, safe="")) + 2 * (type.count(".") + type.count("~"))
 
 
 def _refuse_impossible(what: str, text: str, error: type[EventTypeError | PatternError]) -> None:
@@ -159,12 +159,12 @@ class Pattern:
         if not callable(predicate):
             raise PatternError(
                 'a pattern is a string such as "order.*" or a function of the event type, '
-                f"not {type(predicate).__name__}: {shown(repr(predicate))}"
+                f"not {type(predicate).__name__}: {quote(predicate)}"
             )
         name = str(getattr(predicate, "__qualname__", type(predicate).__qualname__))
         if any(map(inspect.iscoroutinefunction, (predicate, getattr(predicate, "__call__", None)))):  # noqa: B004
             raise PatternError(
-                f"the predicate {shown(name)} is async, and what it returns would always count as true; "
+                f"the predicate {quote(name)} is async, and what it returns would always count as true; "
                 'write it with "def"'
             )
         return cls(name, predicate=predicate)
@@ -309,12 +309,96 @@ def _check_text(text: str) -> None:
         raise PatternError('the pattern is an empty string; every event is "**"')
     if len(text) > LONGEST_PATTERN:
         raise PatternError(
-            f"the pattern {shown(text)} has {len(text):,} characters, {LONGEST_PATTERN:,} are possible; "
+            f"the pattern {quote(text)} has {len(text):,} characters, {LONGEST_PATTERN:,} are possible; "
             "use a predicate, such as my_set_of_types.__contains__"
         )
-    _refuse_impossible(f"the pattern {shown(text)}", text, PatternError)
+    _refuse_impossible(f"the pattern {quote(text)}", text, PatternError)
 
 
 @lru_cache(maxsize=1024)
 def _compiled(text: str) -> Automaton:
     return Automaton(Reader(text).states)
+
+
+_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+_MOST: Final = 64  # alternatives of a pattern that are compared
+_LONGEST: Final = 256  # characters of a pattern that is compared
+_SHARE: Final = 2.5  # so many characters of a word for each one that may be wrong
+_WRONG: Final = 2  # characters that may be wrong
+
+
+def near_miss(type: str, patterns: Iterable[str]) -> str | None:
+    """Find the first pattern that a type misses narrowly.
+
+    That is by one word with a typo, by letter case or the sign between words, or by a ``*`` that matches no
+    dot. Another word is another type: ``order.shipped`` does not nearly match ``order.placed``.
+
+    Examples
+    --------
+    >>> near_miss("order.payed", ["stock.*", "order.paid"])
+    'order.paid'
+    >>> near_miss("order.item.added", ["order.*"])
+    'order.*'
+    >>> near_miss("order.shipped", ["order.placed", "order.{paid,sent}"]) is None
+    True
+    """
+    return next((pattern for pattern in patterns if _nearly_matches(type, pattern)), None)
+
+
+@lru_cache(4096)
+def _nearly_matches(type: str, pattern: str) -> bool:
+    if len(pattern) > _LONGEST or not pattern.strip("*"):
+        return False
+    try:
+        if Pattern.of(pattern).matches(type):
+            return False
+    except PatternError:  # another client stores what it likes
+        return False
+    if "*" in pattern and Pattern.of(re.sub(r"\*+", "**", pattern)).matches(type):
+        return True
+    words = _words(type)
+    return any(_differ_by_a_typo(words, _words(each)) for each in _alternatives(pattern))
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """The patterns without braces that one with braces stands for."""
+    found = [pattern]
+    while _BRACES.search(found[0]) and len(found) < _MOST:
+        found = [
+            f"{each[: inner.start()]}{word}{each[inner.end() :]}"
+            for each in found
+            if (inner := _BRACES.search(each))
+            for word in inner[1].split(",")
+        ]
+    return found[:_MOST]
+
+
+def _words(text: str) -> list[str]:
+    return re.split(r"[._:/ -]", text.casefold())
+
+
+def _differ_by_a_typo(words: list[str], others: list[str]) -> bool:
+    if len(words) != len(others):
+        return False
+    pairs = zip(words, others, strict=True)
+    wrong = [(word, other) for word, other in pairs if other not in {word, "*", "**"}]
+    return not wrong or (len(wrong) == 1 and _is_typo(*wrong[0]))
+
+
+def _is_typo(word: str, other: str) -> bool:
+    room = min(_WRONG, int(max(len(word), len(other)) / _SHARE))
+    return abs(len(word) - len(other)) <= room and _distance(word, other) <= room
+
+
+def _distance(one: str, other: str) -> int:
+    """How many characters have to be replaced, added, left out, or swapped with the next."""
+    rows = [list(range(len(other) + 1))]
+    for at, char in enumerate(one, start=1):
+        row, above = [at], rows[-1]
+        for to, its in enumerate(other, start=1):
+            best = min(above[to] + 1, row[to - 1] + 1, above[to - 1] + (char != its))
+            if at > 1 and to > 1 and (char, one[at - 2]) == (other[to - 2], its):
+                best = min(best, rows[-2][to - 2] + 1)
+            row.append(best)
+        rows.append(row)
+    return rows[-1][-1]

@@ -1,26 +1,32 @@
-"""Values in error messages: whatever they are, on one line, of bounded length."""
+"""Quote values and exceptions of any kind in messages, at a bounded length.
+
+The ``__repr__`` and ``__str__`` called here are the user's: they may raise, or return too much text.
+"""
 
 from __future__ import annotations
 
 import reprlib
 from typing import Any, Final
 
-LONGEST: Final = 80
+MAX_QUOTED: Final = 80
+"""Characters of a value in a message."""
+MAX_ERROR_TEXT: Final = 10_000
+"""Characters of an exception's text that are kept."""
 _NAME: Final = type.__dict__["__name__"]
 
 
-class _Brief(reprlib.Repr):
+class _BoundedRepr(reprlib.Repr):
     def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002
-        return repr(x)  # what it raises is dealt with by `quote`
+        return repr(x)  # `quote` catches what it raises
 
 
-_brief: Final = _Brief()
-_brief.maxstring = _brief.maxother = _brief.maxlong = LONGEST
-_brief.maxlist = _brief.maxtuple = _brief.maxdict = _brief.maxset = _brief.maxfrozenset = LONGEST // 8
+_bounded: Final = _BoundedRepr()
+_bounded.maxstring = _bounded.maxother = _bounded.maxlong = MAX_QUOTED
+_bounded.maxlist = _bounded.maxtuple = _bounded.maxdict = _bounded.maxset = _bounded.maxfrozenset = 10
 
 
-def quote(value: Any, longest: int = LONGEST) -> str:
-    """Quote a value for a message: its repr, cut off at the end; its type where the repr fails.
+def quote(value: Any, limit: int = MAX_QUOTED) -> str:
+    """Return the repr of a value on one line, cut to `limit` characters; its type if the repr fails.
 
     Examples
     --------
@@ -30,15 +36,14 @@ def quote(value: Any, longest: int = LONGEST) -> str:
     '[0, 1, 2,...'
     """
     try:
-        text = repr(value) if type(value) is type else _brief.repr(value)
-        text = text.encode("utf-8", "backslashreplace").decode()
-    except Exception:  # an integer of 5,000 digits; a repr that is no text
+        text = escape_surrogates(repr(value) if type(value) is type else _bounded.repr(value))
+    except Exception:  # an integer of 5,000 digits; a repr that is not a string
         text = f"<a value of type {type_name(value)}>"
-    return shorten(text, longest)
+    return shorten(text, limit)
 
 
-def shorten(text: str, longest: int = LONGEST) -> str:
-    r"""Write a text on one line, cut off at the end.
+def shorten(text: str, limit: int = MAX_QUOTED) -> str:
+    r"""Write a text on one line, cut to `limit` characters.
 
     Examples
     --------
@@ -46,12 +51,49 @@ def shorten(text: str, longest: int = LONGEST) -> str:
     'one two...'
     """
     if "\n" in text or "\r" in text:
-        text = " ".join(text[: 4 * longest].split())
-    return text if len(text) <= longest else text[: longest - 3] + "..."
+        text = " ".join(text[: 4 * limit].split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def truncate(text: str, limit: int) -> str:
+    """Cut a text to `limit` characters, and add its full length.
+
+    Examples
+    --------
+    >>> truncate("x" * 100, 5)
+    'xxxxx... (100 characters)'
+    """
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
+
+
+def cut_middle(text: str, limit: int) -> str:
+    r"""Cut the middle out of a text that is longer than `limit` characters.
+
+    Examples
+    --------
+    >>> cut_middle("beginning" + "." * 100 + "end", 12)
+    'beg\n... (100 characters left out)\n......end'
+    """
+    if len(text) <= limit:
+        return text
+    head = limit // 4
+    tail = limit - head
+    return f"{text[:head]}\n... ({len(text) - limit:,} characters left out)\n{text[len(text) - tail :]}"
+
+
+def escape_surrogates(text: str) -> str:
+    r"""Escape lone surrogates, which have no UTF-8 form.
+
+    Examples
+    --------
+    >>> print(escape_surrogates("half \ud800"))
+    half \ud800
+    """
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def type_name(value: Any) -> str:
-    """The name of a value's type; its module too, if it is not built in.
+    """Return the name of a value's type, with its module unless it is built in.
 
     Examples
     --------
@@ -67,17 +109,28 @@ def type_name(value: Any) -> str:
     return shorten(f"{module}.{type.__dict__['__qualname__'].__get__(kind)}")
 
 
-def describe(error: BaseException, longest: int = 2 * LONGEST) -> str:
-    """The type and the text of an exception, as far as it has one.
+def error_text(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
+    """Return an exception's text, cut to `limit` characters.
 
     Examples
     --------
-    >>> describe(ValueError("no such thing"))
-    'ValueError: no such thing'
+    >>> error_text(ValueError("out of stock"))
+    'out of stock'
     """
-    name = str(_NAME.__get__(type(error)))
     try:
-        text = str(error)
-    except Exception:
-        return f"{name} (its text cannot be had)"
-    return shorten(f"{name}: {text}" if text else name, longest)
+        text = str.__str__(str(error))  # a subclass of str may override anything
+    except BaseException as broken:  # it must not stop the code that reports the exception
+        return f"(its message cannot be shown: {type(broken).__name__})"
+    return escape_surrogates(truncate(text, limit))
+
+
+def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
+    """Return an exception's type and text, the text cut to `limit` characters.
+
+    Examples
+    --------
+    >>> error_summary(ValueError("out of stock")), error_summary(KeyError())
+    ('ValueError: out of stock', 'KeyError')
+    """
+    name, text = str(_NAME.__get__(type(error))), error_text(error, limit)
+    return f"{name}: {text}" if text else name

@@ -2,100 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
+from happen_nb._model.freeze import as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.functions import check_function, function_name, refuse_suspended, takes_second
 from happen_nb._model.paths import Path, Steps, format_path, list_index, parse_path
 from happen_nb._model.quoting import quote
-from happen_nb._model.values import as_state, freeze_state
-from happen_nb.errors import PathError, StateError, TransformError
+from happen_nb.errors import PathError, StateError
 
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Any]
 """A function ``(state)`` or ``(state, views)`` to the new state, or the new state itself."""
-
-Second: TypeAlias = Literal["none", "positional", "keyword"]
-
-_ASYNC_WAY_OUT: Final = (
-    "a transform only computes the new state: await what it needs before, and pass that in"
-)
-_GENERATOR_WAY_OUT: Final = 'a transform only computes the new state: use "return" instead of "yield"'
-_BOTH: Final = 2  # the state, and the views or the context
-_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_OPEN_ENDED: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
-
-
-def takes_second(function: Callable[..., Any], name: str) -> Second:
-    """Tell how a function takes its second argument (``views`` or ``context``), if it does.
-
-    It gets one if it has a second *required* positional parameter, or one of that name. So
-    ``lambda state, oid=oid: ...`` in a loop gets the state only.
-
-    Returns
-    -------
-    "none", "positional" or "keyword"
-        ``"none"`` also for a callable without a readable signature, or with ``*args`` only.
-
-    Raises
-    ------
-    TypeError
-        It requires a third parameter, which nobody would give it.
-
-    Examples
-    --------
-    >>> takes_second(lambda state: state, "views")
-    'none'
-    >>> takes_second(lambda state, views: state, "views")
-    'positional'
-    >>> takes_second(lambda state, oid=1, views=None: state, "views")
-    'keyword'
-    """
-    if type(function) is FunctionType:
-        code = function.__code__
-        if not code.co_kwonlyargcount and not code.co_flags & _OPEN_ENDED:
-            if code.co_argcount == 1:
-                return "none"
-            if code.co_argcount == _BOTH:
-                wanted = not function.__defaults__ or code.co_varnames[1] == name
-                return "positional" if wanted else "none"
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (ValueError, TypeError):
-        return "none"
-    positional = [p for p in parameters if p.kind in _POSITIONAL]
-    keyword_only = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    _refuse_more(function, name, positional[2:], keyword_only)
-    if len(positional) > 1 and (_required(positional[1]) or positional[1].name == name):
-        return "positional"
-    by_name = [p for p in (*positional[2:], *keyword_only) if p.name == name]
-    return "keyword" if by_name and by_name[0].kind is not inspect.Parameter.POSITIONAL_ONLY else "none"
-
-
-def _required(parameter: inspect.Parameter) -> bool:
-    return parameter.default is inspect.Parameter.empty
-
-
-def _refuse_more(
-    function: Callable[..., Any],
-    name: str,
-    beyond: list[inspect.Parameter],
-    keyword_only: list[inspect.Parameter],
-) -> None:
-    for parameter in (*beyond, *keyword_only):
-        if _required(parameter) and (parameter in beyond or parameter.name != name):
-            raise TypeError(
-                f'{_name(function)} requires "{parameter.name}", but is called with one argument or two '
-                f'(the second is {name}); give "{parameter.name}" a default, or use functools.partial'
-            )
-
-
-def _name(function: object) -> str:
-    if isinstance(function, partial):
-        return _name(function.func)
-    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
 
 def _call(function: Callable[..., Any], state: Any, views: Any) -> Any:
@@ -151,25 +69,6 @@ def evaluate(transform: Transform, state: FrozenDict, views: Any, *, node: str, 
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         raise
-
-
-def check_function(function: object, who: str) -> None:
-    """Refuse a function whose call would return something suspended instead of running."""
-    if inspect.iscoroutinefunction(function):
-        raise TransformError(f"{who} ({_name(function)}) is async; {_ASYNC_WAY_OUT}")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TransformError(f"{who} ({_name(function)}) is a generator; {_GENERATOR_WAY_OUT}")
-
-
-def refuse_suspended(result: Any, who: str) -> None:
-    """Refuse what an async or generator function returns instead of running."""
-    kind = type(result)  # the result itself may lie about it
-    if kind is CoroutineType:
-        result.close()
-    if issubclass(kind, Awaitable):
-        raise TransformError(f"{who} is async; {_ASYNC_WAY_OUT}")
-    if kind in (GeneratorType, AsyncGeneratorType):
-        raise TransformError(f"{who} is a generator; {_GENERATOR_WAY_OUT}")
 
 
 def put(path: Path, value_or_function: Any) -> Callable[[Any], Any]:
@@ -260,7 +159,7 @@ def compose(*transforms: Transform) -> Callable[..., Any]:
         return _in_turn(transforms, state, views)
 
     chosen = transform_with_views if any(views_needed) else transform
-    chosen.__name__ = chosen.__qualname__ = f"compose({', '.join(map(_name, transforms))})"
+    chosen.__name__ = chosen.__qualname__ = f"compose({', '.join(map(function_name, transforms))})"
     return chosen
 
 

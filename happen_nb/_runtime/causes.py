@@ -16,14 +16,14 @@ from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from happen_nb._model.commits import NO_ORIGIN, Origin
+from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.cells import shell
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
-    from happen_nb._model.commits import CommitRecord, EventRecord
+    from happen_nb._model.records import CommitRecord, EventRecord
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +36,30 @@ _counting = threading.Lock()
 
 
 @dataclass(eq=False, slots=True)
-class Scope:
+class Evaluation:
+    """A transform that runs.
+
+    Parameters
+    ----------
+    node : str
+        Whose state it computes.
+    space : object
+        The node's space.
+    emitted : list
+        What it has emitted; that leaves with the commit.
+    """
+
+    node: str
+    space: object
+    emitted: list[Any] = field(default_factory=list)
+
+
+evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
+"""The transform that runs in this context: nothing may wait in there."""
+
+
+@dataclass(eq=False, slots=True)
+class HandlerScope:
     """A handler or callback that runs.
 
     Parameters
@@ -92,11 +115,11 @@ class Scope:
         return self._users > 0
 
 
-scope: ContextVar[Scope | None] = ContextVar("scope", default=None)
-"""The handler or callback that this context was made in; None in a cell. Ask `current`: it may have ended."""
+scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)
+"""The handler or callback that this context was made in; None in a cell. It may have ended."""
 
 
-def enter(found: Scope) -> None:
+def enter(found: HandlerScope) -> None:
     """Make this context, a copy of a cell's, that of a handler or callback.
 
     A copy shares what context variables hold. Of these the arithmetic of `decimal` can be changed in place,
@@ -107,34 +130,34 @@ def enter(found: Scope) -> None:
         decimal.setcontext(decimal.getcontext().copy())
 
 
-def current() -> Scope | None:
+def current_scope() -> HandlerScope | None:
     """Return the handler or callback that runs in this context; None in a cell."""
     found = scope.get()
     return found if found is not None and found.running else None
 
 
-def path() -> tuple[str, ...]:
+def current_path() -> tuple[str, ...]:
     """Return the events whose handlers this is called in, directly or through others."""
-    running = current()
+    running = current_scope()
     return () if running is None else running.origin.path
 
 
-def of_event(event: EventRecord, node: str, handler: str) -> Scope:
+def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
     """Make the scope in which a node's handler handles an event."""
     correlation = event.correlation or event.id
     origin = event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
-    return Scope(node, f'{handler}, handling "{event.type}"', origin, event)
+    return HandlerScope(node, f'{handler}, handling "{event.type}"', origin, event)
 
 
-def of_commit(record: CommitRecord, callback: str) -> Scope:
+def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
     """Make the scope in which a callback is called with a commit: its path is one longer."""
     cause = record.origin
-    mark = record.mark
+    mark = record.causal_id
     origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
-    return Scope(record.node, f'{callback}, watching "{record.node}"', origin)
+    return HandlerScope(record.node, f'{callback}, watching "{record.node}"', origin)
 
 
-def here() -> Origin:
+def current_origin() -> Origin:
     """Return where what is emitted or committed in this context comes from.
 
     Raises
@@ -144,7 +167,7 @@ def here() -> Origin:
     CancelledHandlingError
         The handling was cancelled.
     """
-    running = current()
+    running = current_scope()
     if running is None:
         return NO_ORIGIN
     if running.abandoned:
@@ -157,6 +180,24 @@ def here() -> Origin:
             "here; these handlers keep triggering each other: add a stopping condition"
         )
     return running.origin
+
+
+def output_context() -> Context | None:
+    """A copy of this context, for what follows from what happens here; None where no cell caused it.
+
+    A plain thread has no cell of its own: it is given the one that its output goes to now. What a widget or
+    another message of the front end causes has none at all.
+    """
+    context = copy_context()
+    kernel = shell()
+    if current_scope() is not None or not hasattr(kernel, "set_thread_parent"):
+        return context  # that of a handler is right already
+    parent = kernel.get_parent()
+    if parent and parent["header"]["msg_type"] != "execute_request":
+        return None
+    if threading.current_thread() is not threading.main_thread():
+        context.run(kernel.set_thread_parent, parent)
+    return context
 
 
 def make_task(
@@ -219,7 +260,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
             f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
             "function that iterates over it"
         )
-    there = Place(current())
+    there = Place(current_scope())
     if inspect.iscoroutinefunction(function):
 
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -238,7 +279,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
 class Place:
     """Where a function is carried from: a handler, and the cell that its output belongs to."""
 
-    def __init__(self, found: Scope | None) -> None:
+    def __init__(self, found: HandlerScope | None) -> None:
         self._scope = found
         self._kernel = shell()
         with_cells = found is not None and hasattr(self._kernel, "set_thread_parent")

@@ -8,8 +8,10 @@ What the body of an imported module registers belongs to the module, until that 
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Cells:
         for follower in list(self._followers):
             follower(replaced)
 
-    def follow(self, follower: Callable[[int], object]) -> Callable[[], None]:
+    def on_run_end(self, follower: Callable[[int], object]) -> Callable[[], None]:
         """Call `follower` at the end of each run of a cell, this one included; returns what ends that.
 
         It is told how many registrations of the last run were replaced.
@@ -68,12 +70,12 @@ class Cells:
         self._followers.append(follower)
         return lambda: self._followers.remove(follower)
 
-    def here(self) -> object:
+    def current_run(self) -> object:
         """The run of a cell, or of a module's body, that this is; None elsewhere, and in other threads."""
         return self._place()[1]
 
-    def name(self) -> str:
-        """Name what `here` is, as a notebook does: ``In [3]``; empty where it is nothing."""
+    def run_name(self) -> str:
+        """Name what `current_run` is, as a notebook does: ``In [3]``; empty where it is nothing."""
         place, _ = self._place()
         if place is None or place.startswith(MODULE):
             return place or ""
@@ -152,6 +154,24 @@ def shell() -> Any:
     """The IPython that this runs in; None in a script."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython is not None else None
+
+
+def current_request() -> str | None:
+    """The run of a cell that output belongs to here, in any thread; None where there are no cells."""
+    kernel = shell()
+    parent = kernel.get_parent() if hasattr(kernel, "get_parent") else None
+    return str(parent["header"]["msg_id"]) if parent else None
+
+
+def notice(text: str) -> None:
+    """Write a line of news: where a notebook shows it as plain output, else to stderr."""
+    stream = sys.stderr if shell() is None else sys.stdout
+    stream.write(f"{text}\n")
+
+
+def notebook_name() -> str:
+    """Name the notebook of this process, if the front end says which it is."""
+    return Path(os.environ.get("JPY_SESSION_NAME", "")).name
 
 
 cells = Cells()

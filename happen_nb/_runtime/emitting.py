@@ -7,10 +7,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal import append, wire
-from happen_nb._journal.append import RefusedError
-from happen_nb._model.commits import EventRecord
+from happen_nb._journal import wire
+from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._model.frozen import equal
+from happen_nb._model.records import EventRecord
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def publish(session: Session, event: EventRecord, deadline: float) -> Even
     seen = session.feed.expect(event.id)
     before = session.uncertain()
     try:
-        outcome: Any = await append.store(
+        outcome: Any = await store_messages(
             session.connection,
             [message],
             timeout=left,
@@ -104,7 +104,7 @@ async def commit(
 
 async def _look_up(session: Session, events: Iterable[EventRecord], known: dict[str, EventRecord]) -> None:
     for event in events:
-        there = await stored(session, event) if event.keyed else None
+        there = await stored(session, event) if event.has_caller_id else None
         if there is not None:
             known[event.id] = same(event, there)
 
@@ -114,7 +114,7 @@ async def _followed(session: Session, event: EventRecord, seen: Awaited, sequenc
     if seen.record is not None:
         return seen.record
     return await stored(session, event) or EventRecord(
-        event.id, event.type, event.sender, event.payload, nonce=event.nonce, sequence=sequence
+        event.id, event.type, event.sender, event.payload, publish_id=event.publish_id, sequence=sequence
     )
 
 
@@ -134,7 +134,7 @@ def same(event: EventRecord, there: EventRecord) -> EventRecord:
     IdTakenError
         Its type, payload or target is another.
     """
-    if there.nonce != event.nonce:
+    if there.publish_id != event.publish_id:
         content = (there.type, there.target) == (event.type, event.target)
         if not content or not equal(there.payload, event.payload):
             raise IdTakenError(

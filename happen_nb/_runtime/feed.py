@@ -6,15 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal.wire import Clear
-from happen_nb._model.commits import CommitRecord, EventRecord, OwnerRecord
+from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._runtime.io import within
-from happen_nb._runtime.tracebacks import fresh
+from happen_nb._runtime.tracebacks import to_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from happen_nb._journal.wire import Item
-    from happen_nb._runtime.dispatch import Dispatch
+    from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.replica import Replica
 
 
@@ -36,7 +36,7 @@ class Feed:
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
-        self.dispatch: Dispatch | None = None
+        self.dispatch: Dispatcher | None = None
         self._expected: dict[str, list[Awaited]] = {}
         self._listeners: list[Callable[[EventRecord], None]] = []
         self._waiting: set[asyncio.Future[None]] = set()
@@ -52,16 +52,16 @@ class Feed:
     ) -> None:
         """Start with these records and owners."""
         if self.dispatch is not None:
-            self.dispatch.owners.reset(owners, keep=unknown if again else ())
+            self.dispatch.ownership.reset(owners, keep=unknown if again else ())
         self.replica.reset(records, position, again=again)
 
     def apply(self, item: Item, sequence: int) -> None:
         """Take the next message."""
         if self.dispatch is not None:
             if isinstance(item, OwnerRecord):
-                self.dispatch.owners.apply(item)
+                self.dispatch.ownership.apply(item)
             elif isinstance(item, Clear):
-                self.dispatch.owners.reset(item.owners)
+                self.dispatch.ownership.reset(item.owners)
                 self.dispatch.cleared(sequence)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
@@ -119,11 +119,11 @@ class Feed:
         futures += [awaited.future for waiting in self._expected.values() for awaited in waiting]
         for future in futures:
             if not future.done():
-                future.set_exception(fresh(why))
+                future.set_exception(to_raise(why))
 
     def _tell(self, event: EventRecord) -> None:
         if self.dispatch is not None:
-            self.dispatch.take(event)
+            self.dispatch.dispatch(event)
         for awaited in self._expected.pop(event.id, ()):
             awaited.record = event
             if not awaited.future.done():

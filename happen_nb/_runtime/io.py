@@ -1,8 +1,8 @@
 """The IO thread, and the two faces of everything that waits.
 
 One thread runs one event loop with every connection of the process. What a user calls is written once, as
-a coroutine whose waiting is done by ``await on_io(...)``; `wait_for` runs it in a plain call and
-`wait_in_loop` in an ``await``. Either way the coroutine's own steps, and so the user's transforms, run in
+a coroutine whose waiting is done by ``await on_io(...)``; `run_blocking` runs it in a plain call and
+`run_awaitable` in an ``await``. Either way the coroutine's own steps, and so the user's transforms, run in
 the thread of the caller; only what is handed to `on_io` runs on the IO thread.
 """
 
@@ -14,16 +14,15 @@ import os
 import sys
 import threading
 from collections import deque
-from contextvars import Context, ContextVar
-from dataclasses import dataclass, field
+from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from happen_nb._frames import hide, hide_all
 from happen_nb._runtime import causes
-from happen_nb._runtime.mailbox import workers_here
-from happen_nb._runtime.tracebacks import shortened
+from happen_nb._runtime.tracebacks import user_frames
+from happen_nb._runtime.workers import current_workers
 from happen_nb.errors import HappenError, TransformError
 
 if TYPE_CHECKING:
@@ -39,31 +38,8 @@ LOOPS = 16
 """Loops of async handlers at most."""
 
 
-@dataclass(eq=False, slots=True)
-class Evaluation:
-    """A transform that runs.
-
-    Parameters
-    ----------
-    node : str
-        Whose state it computes.
-    space : object
-        The node's space.
-    emitted : list
-        What it has emitted; that leaves with the commit.
-    """
-
-    node: str
-    space: object
-    emitted: list[Any] = field(default_factory=list)
-
-
-evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
-"""The transform that runs in this context: nothing may wait in there."""
-
-
 class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
-    """Await a coroutine on the IO thread; only inside what `wait_for` or `wait_in_loop` runs."""
+    """Await a coroutine on the IO thread; only inside what `run_blocking` or `run_awaitable` runs."""
 
     __slots__ = ("work",)
 
@@ -123,7 +99,7 @@ def inbox_of(loop: asyncio.AbstractEventLoop) -> Inbox:
     return inbox
 
 
-class Bridge:
+class IoThread:
     """A thread with an event loop: the IO thread of this process, or the one of async handlers."""
 
     def __init__(self, name: str, task_factory: Any = None) -> None:
@@ -151,11 +127,11 @@ class Bridge:
         frame = sys._current_frames().get(self._thread.ident or 0)
         return "ended" if frame is None else f"{frame.f_code.co_name}, line {frame.f_lineno}"
 
-    def soon(self, callback: Callable[..., object], *args: object) -> None:
+    def call_soon(self, callback: Callable[..., object], *args: object) -> None:
         """Call something on the IO thread, without waiting for it."""
         self._inbox.put(partial(callback, *args))
 
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the IO thread and wait for it; interrupting the wait cancels it."""
         if self.here:
             work.close()
@@ -170,7 +146,7 @@ class Bridge:
             task.add_done_callback(lambda _: done.release())
 
         self._inbox.put(start)
-        workers = workers_here()
+        workers = current_workers()
         try:
             if workers is None:
                 done.acquire()
@@ -183,7 +159,7 @@ class Bridge:
         assert task is not None
         return task.result()
 
-    async def wait_in_loop(self, work: Coroutine[Any, Any, T]) -> T:
+    async def run_awaitable(self, work: Coroutine[Any, Any, T]) -> T:
         """The same for a caller in a loop of its own; cancelling the caller cancels `work`."""
         caller = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = caller.create_future()
@@ -213,7 +189,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> N
         inbox_of(loop).put(callback)
 
 
-class Handlers:
+class HandlerLoops:
     """The event loop of async handlers, and others that stand in for it while a handler blocks it."""
 
     def __init__(self) -> None:
@@ -224,8 +200,8 @@ class Handlers:
         self._lock = threading.Lock()
 
     @staticmethod
-    def _make(number: int) -> Bridge:
-        return Bridge(f"happen_nb-handlers-{number}" if number else "happen_nb-handlers", causes.make_task)
+    def _make(number: int) -> IoThread:
+        return IoThread(f"happen_nb-handlers-{number}" if number else "happen_nb-handlers", causes.make_task)
 
     @property
     def here(self) -> bool:
@@ -238,11 +214,11 @@ class Handlers:
         with self._lock:
             self._drop_begun()
             self._waiting.append(start)
-            self._current.soon(start)
+            self._current.call_soon(start)
             if self._watching:
                 return
             self._watching = True
-        bridge().soon(self._watch)
+        io_thread().call_soon(self._watch)
 
     def _watch(self) -> None:
         """Look again in a while whether what waits has begun. On the IO thread."""
@@ -250,7 +226,7 @@ class Handlers:
             self._drop_begun()
             self._watching = bool(self._waiting)
             if self._waiting:
-                bridge().loop.call_later(BLOCKED, self._look, self._waiting[0])
+                io_thread().loop.call_later(BLOCKED, self._look, self._waiting[0])
 
     def _drop_begun(self) -> None:
         while self._waiting and self._waiting[0].begun:
@@ -277,10 +253,10 @@ class Handlers:
                 self._loops.append(self._make(number))
             self._current = self._loops[number]
             for start in self._waiting:
-                self._current.soon(start)
-        blocked.soon(self._back, blocked)
+                self._current.call_soon(start)
+        blocked.call_soon(self._back, blocked)
 
-    def _back(self, free: Bridge) -> None:
+    def _back(self, free: IoThread) -> None:
         with self._lock:
             self._current = min(free, self._current, key=self._loops.index)
 
@@ -307,8 +283,8 @@ class _Process:
     """What this process has one of; a forked child has none of it yet."""
 
     def __init__(self) -> None:
-        self.bridge: Bridge | None = None
-        self.handlers: Handlers | None = None
+        self.io: IoThread | None = None
+        self.handlers: HandlerLoops | None = None
         self.making = threading.Lock()
 
 
@@ -317,23 +293,23 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_process.__init__)  # type: ignore[misc]
 
 
-def bridge() -> Bridge:
+def io_thread() -> IoThread:
     """The IO thread, started when it is first needed."""
-    if _process.bridge is None:
+    if _process.io is None:
         with _process.making:
-            _process.bridge = _process.bridge or Bridge("happen_nb-io")
-    return _process.bridge
+            _process.io = _process.io or IoThread("happen_nb-io")
+    return _process.io
 
 
-def handlers() -> Handlers:
+def handler_loops() -> HandlerLoops:
     """The threads of async handlers; the first is started when it is first needed."""
     if _process.handlers is None:
         with _process.making:
-            _process.handlers = _process.handlers or Handlers()
+            _process.handlers = _process.handlers or HandlerLoops()
     return _process.handlers
 
 
-def refuse_on_handlers(call: str, instead: str) -> None:
+def refuse_on_handler_loop(call: str, instead: str) -> None:
     """Refuse to block the loop that may have to do what is waited for.
 
     Raises
@@ -349,7 +325,7 @@ def refuse_on_handlers(call: str, instead: str) -> None:
 
 
 def _refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
-    evaluation = evaluating.get()
+    evaluation = causes.evaluating.get()
     if evaluation is not None:
         work.close()
         raise TransformError(
@@ -358,15 +334,15 @@ def _refuse_in_transform(work: Coroutine[Any, Any, Any]) -> None:
         )
 
 
-def wait_for(work: Coroutine[Any, Any, T]) -> T:
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in this thread, as a plain call."""
     _refuse_in_transform(work)
-    io = bridge()
+    io = io_thread()
     try:
         step: on_io[Any] = work.send(None)
         while True:
             try:
-                answer = io.wait(step.work)
+                answer = io.run(step.work)
             except BaseException as error:
                 step = work.throw(error)
             else:
@@ -377,20 +353,20 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
     except BaseException as error:  # IPython takes 10 ms for each frame, and who reads it longer
         hide(sys._getframe())
         hide_all(error.__traceback__)
-        raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one
+        raise error.with_traceback(user_frames(error))  # noqa: B904 - it is the same one
 
 
-async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
+async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in the caller's loop, as something to await."""
     _refuse_in_transform(work)
-    io = bridge()
+    io = io_thread()
     waited = False
     try:
         step: on_io[Any] = work.send(None)
         while True:
             waited = True
             try:
-                answer = await io.wait_in_loop(step.work)
+                answer = await io.run_awaitable(step.work)
             except BaseException as error:
                 step = work.throw(error)
             else:
@@ -403,7 +379,7 @@ async def wait_in_loop(work: Coroutine[Any, Any, T]) -> T:
     except BaseException as error:
         hide(sys._getframe())
         hide_all(error.__traceback__)
-        raise error.with_traceback(shortened(error))  # noqa: B904 - it is the same one
+        raise error.with_traceback(user_frames(error))  # noqa: B904 - it is the same one
 
 
 async def within(timeout: float, future: asyncio.Future[Any]) -> bool:

@@ -10,8 +10,8 @@ from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from happen_nb._model.functions import Second, takes_second
 from happen_nb._model.patterns import PatternIndex
-from happen_nb._model.transforms import Second, takes_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.wire import Clear
-from happen_nb._model.commits import CommitRecord, Cut, revision_after
+from happen_nb._model.records import CommitRecord, Cut, revision_after
 from happen_nb._runtime.io import within
-from happen_nb._runtime.tracebacks import fresh
+from happen_nb._runtime.tracebacks import to_raise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -130,7 +130,7 @@ class Replica:
     def _take(self, record: CommitRecord) -> Applied | None:
         previous = self._records.get(record.node)
         if previous is not None and record.sequence <= previous.sequence:
-            return None  # the fresh start had it already
+            return None  # the to_raise start had it already
         if not record.revision:
             record.revision = revision_after(previous)
         self._unshare()
@@ -161,7 +161,7 @@ class Replica:
         applied = Applied(record, previous)
         if record.id is not None and (expected := self._expected.get(record.id)):
             if not record.deleted:
-                record.known(expected.state)
+                record.adopt(expected.state)
             expected.applied = applied
             if not expected.future.done():
                 expected.future.set_result(applied)
@@ -214,7 +214,7 @@ class Replica:
 
     def _future(self) -> asyncio.Future[None]:
         if self._closed is not None:
-            raise fresh(self._closed)
+            raise to_raise(self._closed)
         return asyncio.get_running_loop().create_future()
 
     def close(self, why: Exception) -> None:
@@ -223,7 +223,7 @@ class Replica:
         waiting = [future for futures in self._changes.values() for future in futures]
         for future in (*waiting, *(future for _, _, future in self._waiting)):
             if not future.done():
-                future.set_exception(fresh(why))
+                future.set_exception(to_raise(why))
 
     def _wake(self) -> None:
         while self._waiting and self._waiting[0][0] <= self._position:

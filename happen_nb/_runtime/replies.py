@@ -1,4 +1,4 @@
-"""Replies to what was sent: progress, result or error, over core NATS, asked for again where it got lost."""
+"""Replies to sent events: progress, result or error, over core NATS, requested again where one got lost."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import exchange, fields
-from happen_nb._journal.wire import BODY_ROOM
-from happen_nb._model.texts import said_by, text_of, without_middle
-from happen_nb._model.values import dumps, freeze
-from happen_nb._runtime.io import bridge, within
+from happen_nb._journal.wire import HEADER_RESERVE_BYTES
+from happen_nb._model.freeze import dumps, freeze
+from happen_nb._model.quoting import cut_middle, error_summary, error_text
+from happen_nb._runtime.io import io_thread, within
 from happen_nb.errors import (
     DeadlockError,
     HandlerError,
@@ -24,11 +24,12 @@ from happen_nb.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from happen_nb._journal.connection import Answer as Message
-    from happen_nb._model.commits import EventRecord, OwnerRecord
-    from happen_nb._runtime.handling import Delivery
+    from happen_nb._journal.connection import CoreMessage as Message
+    from happen_nb._model.records import EventRecord, OwnerRecord
+    from happen_nb._runtime.causes import HandlerScope
+    from happen_nb._runtime.delivery import Delivery, NodeQueue
     from happen_nb._runtime.session import Session
 
 log = logging.getLogger("happen_nb")
@@ -64,10 +65,10 @@ _KINDS: dict[str, Callable[[str], Exception]] = {
 }
 
 
-class Answer:
+class Responder:
     """What this process replies to one event; any thread may call it."""
 
-    def __init__(self, answers: Answers, event: EventRecord) -> None:
+    def __init__(self, answers: ReplyRouter, event: EventRecord) -> None:
         self.event = event
         self.delivery: Delivery | None = None
         self.final: dict[str, Any] | None = None
@@ -95,7 +96,7 @@ class Answer:
             if self._flushing:
                 return
             self._flushing = True
-        bridge().soon(self._flush)
+        io_thread().call_soon(self._flush)
 
     def _frozen(self, value: Any, what: str) -> tuple[Any, int]:
         """A value that fits into a message, and its size in bytes."""
@@ -105,7 +106,7 @@ class Answer:
         except PayloadError:
             raise
         except BaseException as error:  # the value's own code runs when it is looked at
-            raise PayloadError(f"{what} cannot be converted: {said_by(error)}") from error
+            raise PayloadError(f"{what} cannot be converted: {error_summary(error)}") from error
         if size > self._answers.room:
             raise PayloadError(
                 f"{what}: {size:,} bytes as JSON, and the server takes {self._answers.room:,}; "
@@ -115,7 +116,7 @@ class Answer:
 
     def _flush(self) -> None:
         if self.final is None and self._take():
-            bridge().loop.call_later(FLUSH, self._flush)
+            io_thread().loop.call_later(FLUSH, self._flush)
 
     def _take(self) -> bool:
         """Send the progress that waits, in messages that the server takes; False if none did."""
@@ -170,11 +171,11 @@ class Answer:
         if isinstance(error, HandlerError):
             self.fail(error)
         else:
-            message = self._answers.cut(text_of(error), LONGEST_MESSAGE)
+            message = self._answers.cut(error_text(error), LONGEST_MESSAGE)
             self._end({"state": "failed", "kind": type(error).__name__, "message": message})
 
     def _end(self, outcome: dict[str, Any]) -> None:
-        bridge().soon(self._ended, {"event": self.event.id, **outcome})
+        io_thread().call_soon(self._ended, {"event": self.event.id, **outcome})
 
     def _ended(self, outcome: dict[str, Any]) -> None:
         if self.final is None:
@@ -184,7 +185,7 @@ class Answer:
             self._answers.keep(self.event.id, _size(outcome))
 
 
-class Request:
+class PendingReply:
     """Something that was sent from here; changed on the IO thread, read from any."""
 
     def __init__(self, target: str, timeout: float) -> None:
@@ -277,13 +278,13 @@ class Request:
             await self._wanted.wait()
 
 
-class Answers:
+class ReplyRouter:
     """Both sides of the replies of one connection."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._answers: dict[str, Answer] = {}
-        self._requests: dict[str, Request] = {}
+        self._answers: dict[str, Responder] = {}
+        self._requests: dict[str, PendingReply] = {}
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -291,21 +292,21 @@ class Answers:
     @property
     def room(self) -> int:
         """Bytes of a value that the server takes in one message."""
-        return self._session.connection.max_payload - BODY_ROOM
+        return self._session.connection.max_payload - HEADER_RESERVE_BYTES
 
     def cut(self, text: str, characters: int) -> str:
         """A text of an error that fits into a message: without its middle, where it is too long."""
         text = text.encode(errors="replace").decode()  # it may have lone surrogates
         most = min(characters, len(text))
-        while most and len(dumps(without_middle(text, most))) > self.room // TEXT_SHARE:
+        while most and len(dumps(cut_middle(text, most))) > self.room // TEXT_SHARE:
             most //= 2
-        return without_middle(text, most)
+        return cut_middle(text, most)
 
     # -- replying ------------------------------------------------------------------------------------
 
-    def open(self, event: EventRecord) -> Answer:
+    def open(self, event: EventRecord) -> Responder:
         """Begin to reply to an event that is handled here."""
-        answer = self._answers[event.id] = Answer(self, event)
+        answer = self._answers[event.id] = Responder(self, event)
         self.tell(event, answer.state)
         return answer
 
@@ -322,7 +323,7 @@ class Answers:
         while self._size > KEPT_BYTES and len(self._kept) > 1:
             self._forget_oldest()
         if self._timer is None:
-            self._timer = bridge().loop.call_later(KEPT, self._forget_old)
+            self._timer = io_thread().loop.call_later(KEPT, self._forget_old)
 
     def _forget_oldest(self) -> None:
         _, id, size = self._kept.popleft()
@@ -335,7 +336,7 @@ class Answers:
         while self._kept and self._kept[0][0] <= now:
             self._forget_oldest()
         if self._kept:
-            self._timer = bridge().loop.call_later(self._kept[0][0] - now, self._forget_old)
+            self._timer = io_thread().loop.call_later(self._kept[0][0] - now, self._forget_old)
 
     def tell(self, event: EventRecord, message: dict[str, Any]) -> None:
         """Say something to who sent the event."""
@@ -348,7 +349,7 @@ class Answers:
 
     async def _published(self, subject: str, message: dict[str, Any]) -> None:
         try:
-            await self._session.connection.publish(subject, exchange.encode(message))
+            await self._session.connection.send(subject, exchange.encode(message))
         except Exception as error:  # it is asked for again
             log.info("the reply to %s was not sent: %s: %s", subject, type(error).__name__, error)
 
@@ -358,7 +359,7 @@ class Answers:
         return None if answer is None else answer.delivery
 
     def live(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Answer who asks for the state of what was sent, or cancels it."""
+        """Responder who asks for the state of what was sent, or cancels it."""
         answer = self._answers.get(question.get("send") or question.get("cancel") or "")
         if answer is None:
             return {}
@@ -405,7 +406,7 @@ class Answers:
         self._answers.clear()
         self._kept.clear()
 
-    def begin(self, request: Request, event: EventRecord) -> None:
+    def expect(self, request: PendingReply, event: EventRecord) -> None:
         """Listen for the reply to an event; before it is stored."""
         request.event = event
         self._requests[event.id] = request
@@ -416,16 +417,16 @@ class Answers:
         if request is not None and request.owner is None:
             request.owner = "" if owner is None else owner.incarnation
 
-    def end(self, event: EventRecord) -> None:
+    def forget(self, event: EventRecord) -> None:
         """It is not to be replied to."""
         self._requests.pop(event.id, None)
 
-    def watch(self, request: Request) -> None:
+    def watch(self, request: PendingReply) -> None:
         """See to it that the reply comes, or that who waits is told; after the event was stored."""
         if request.owner != self._session.incarnation:
             self._session.background(self._watched(request))
 
-    async def _watched(self, request: Request) -> None:
+    async def _watched(self, request: PendingReply) -> None:
         event = request.event
         assert event is not None
         gone_since: float | None = None
@@ -453,8 +454,8 @@ class Answers:
             elif time.monotonic() - gone_since >= GONE:
                 self._lost(request, event)
 
-    def _lost(self, request: Request, event: EventRecord) -> None:
-        self.end(event)
+    def _lost(self, request: PendingReply, event: EventRecord) -> None:
+        self.forget(event)
         if request.state == "accepted":
             request.fail(
                 ReplyLostError(
@@ -470,12 +471,12 @@ class Answers:
                 )
             )
 
-    async def cancel(self, request: Request, why: BaseException) -> None:
+    async def cancel(self, request: PendingReply, why: BaseException) -> None:
         """Cancel what was sent; who waits for it is told `why`."""
         event = request.event
         if request.done or event is None:
             return
-        self.end(event)
+        self.forget(event)
         request.fail(why, "cancelled")
         question = {"cancel": event.id}
         if request.owner == self._session.incarnation:
@@ -492,7 +493,7 @@ def _size(outcome: dict[str, Any]) -> int:
         return 0
 
 
-def _unreadable(request: Request, problem: Exception) -> HandlerError:
+def _unreadable(request: PendingReply, problem: Exception) -> HandlerError:
     type = "" if request.event is None else request.event.type
     return HandlerError(
         f'the reply of "{request.target}" to "{type}" cannot be read: {problem}. '
@@ -504,3 +505,87 @@ def _unreadable(request: Request, problem: Exception) -> HandlerError:
 def _error(message: dict[str, Any]) -> Exception:
     kind, text = message["kind"], message["message"]
     return _KINDS[kind](text) if kind in _KINDS else HandlerError(text, **message.get("trace", {}))
+
+
+class DeadlockDetector:
+    """Which handlers of this process wait for what.
+
+    Parameters
+    ----------
+    boxes : mapping of str to NodeQueue
+        Of the nodes that are handled here.
+    answers : ReplyRouter
+    """
+
+    def __init__(self, boxes: Mapping[str, NodeQueue], answers: ReplyRouter) -> None:
+        self._boxes = boxes
+        self._answers = answers
+
+    async def begin(self, scope: HandlerScope | None, request: PendingReply) -> None:
+        """A handler, or else somebody who is nobody's reply, begins to wait for one.
+
+        Raises
+        ------
+        DeadlockError
+            Who should reply waits, over however many others, for this handler.
+        """
+        if scope is None or scope.event is None or (box := self._boxes.get(scope.node)) is None:
+            return
+        chain = self._circle([scope.node, request.target])
+        if chain and not request.done:
+            error = DeadlockError(
+                f'the reply of "{request.target}" to a handler of "{scope.node}" would never come: each of '
+                f"{' -> '.join(chain)} waits for the next; reply first, or do not wait for the result"
+            )
+            self._refuse(request, error)
+            raise error
+        scope.waits.append(request)
+        request.awaited = True
+        if request.event is not None:
+            self.awaited(request.event.id)
+        self._look(box)
+
+    def end(self, scope: HandlerScope | None, request: PendingReply) -> None:
+        """A handler waits no longer."""
+        if scope is not None and request in scope.waits:
+            scope.waits.remove(request)
+
+    def awaited(self, id: str) -> None:
+        """A handler, here or elsewhere, waits for the reply to this event."""
+        delivery = self._answers.delivery(id)
+        if delivery is not None:
+            delivery.awaited = True
+            self._look(delivery.box)
+
+    def _look(self, box: NodeQueue) -> None:
+        """Refuse what waits for a handler to end that itself waits for what led to it."""
+        current = box.current
+        if current is None:
+            return
+        ids = {each.event.id for each in current.scope.waits if each.event is not None and not each.done}
+        for delivery in list(box.queued):
+            if delivery.awaited and not ids.isdisjoint(delivery.event.path):
+                delivery.refuse(_circle(box.name, delivery.event))
+
+    def _refuse(self, request: PendingReply, error: DeadlockError) -> None:
+        delivery = None if request.event is None else self._answers.delivery(request.event.id)
+        if delivery is not None and delivery in delivery.box.queued:
+            delivery.refuse(error)
+
+    def _circle(self, chain: list[str]) -> list[str]:
+        """The nodes of a chain of waits that ends where it began, if there is one; else nothing."""
+        if chain[-1] in chain[:-1]:
+            return chain if chain[-1] == chain[0] else []
+        box = self._boxes.get(chain[-1])
+        current = box.current if box is not None else None
+        waits = [] if current is None else [each for each in list(current.scope.waits) if not each.done]
+        circles = (self._circle([*chain, each.target]) for each in waits)
+        return next((found for found in circles if found), [])
+
+
+def _circle(node: str, event: EventRecord) -> DeadlockError:
+    chain = " -> ".join((*event.path, event.id))
+    return DeadlockError(
+        f'send of "{event.type}" to node "{node}": its handler waits for the reply to what led to this '
+        f"({chain}), so both would wait for ever; reply first, or send without waiting for the result"
+    )

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from happen_nb._journal import append, exchange, fields, history, wire
-from happen_nb._journal.append import RefusedError, Resend
+from happen_nb._journal import exchange, fields, wire
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.follow import Follower
-from happen_nb._journal.presence import present
+from happen_nb._journal.follower import Follower
+from happen_nb._journal.presence import connected_processes
+from happen_nb._journal.publish import RefusedError, Resend, store_messages
+from happen_nb._journal.slice import read_commits
 from happen_nb._journal.stream import Info, Options, Stream
-from happen_nb._journal.subjects import Subjects
-from happen_nb._model.commits import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
-from happen_nb._runtime.dispatch import Dispatch
+from happen_nb._journal.wire import Subjects
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
+from happen_nb._runtime.dispatcher import Dispatcher
 from happen_nb._runtime.feed import Feed
 from happen_nb._runtime.replica import Applied, Expected, Replica
 from happen_nb.errors import (
@@ -38,13 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
     from typing import Self
 
-    from happen_nb._journal.connection import Answer
-    from happen_nb._journal.credentials import Credentials
+    from happen_nb._journal.auth import Credentials
+    from happen_nb._journal.connection import CoreMessage
     from happen_nb._model.frozen import FrozenDict
 
 log = logging.getLogger("happen_nb")
 
-BODY_ROOM = wire.BODY_ROOM
+HEADER_RESERVE_BYTES = wire.HEADER_RESERVE_BYTES
 QUESTION_BYTES = 250_000
 """Bytes of the ids in one question; what asks for more asks several."""
 TRIM_EVERY = 256
@@ -107,7 +108,7 @@ class Session:
         self.stream = Stream(connection, subjects, timeout)
         self.replica = Replica()
         self.feed = Feed(self.replica)
-        self.dispatch = self.feed.dispatch = Dispatch(self)
+        self.dispatch = self.feed.dispatch = Dispatcher(self)
         self._follower = Follower(self.stream, self.feed)
         self._info: Info | None = None
         self.address = f"{incarnation}{secrets.token_hex(2)}"
@@ -132,10 +133,10 @@ class Session:
         self = cls(connection, Subjects(space), incarnation, timeout)
         try:
             self._info = await self._whole(await self.stream.ensure(options))
-            connection.is_gone = self._is_gone
+            connection.stream_problem = self._stream_problem
             await connection.subscribe(self.subjects.who, self._answer_who)
             await connection.subscribe(self.subjects.live_prefix + incarnation, self._answer_live)
-            await connection.subscribe(self.subjects.reply_prefix + self.address, self.dispatch.answers.hear)
+            await connection.subscribe(self.subjects.reply_prefix + self.address, self.dispatch.replies.hear)
             position = await self._follower.start(self._info)
             if not await self.replica.reached(position, timeout):
                 raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
@@ -181,7 +182,7 @@ class Session:
         """Store options that were given explicitly."""
         before, self._info = self.info, await self.stream.ensure(options)
         if self._info.created != before.created:
-            await self._follower.check()  # it was dropped, and is made anew
+            await self._follower.verify()  # it was dropped, and is made anew
 
     async def close(self) -> None:
         """Let others take over, stop following and disconnect."""
@@ -276,7 +277,7 @@ class Session:
                 wire.encode_guard(self.subjects, name, record.sequence if record else 0)
                 for name, record in newest.items()
             ]
-        most, ttl = wire.MOST_MESSAGES - len(guards), self.info.event_ttl
+        most, ttl = wire.MAX_BATCH_MESSAGES - len(guards), self.info.event_ttl
         return [*guards, *wire.with_events(self.subjects, commit, change.events, ttl=ttl, most=most)]
 
     async def _store(
@@ -284,7 +285,7 @@ class Session:
     ) -> Applied | None:
         what = f'state.set of node "{change.node}"'
         left = max(0.001, deadline - time.monotonic())
-        outcome = await append.store(
+        outcome = await store_messages(
             self.connection, messages, timeout=left, what=what, future=seen.future, resend=self.resend()
         )
         if isinstance(outcome, Applied):
@@ -299,14 +300,16 @@ class Session:
         now, read = time.time_ns(), change.cut.position
         record = CommitRecord(change.node, sequence, revision, now, change.body, id, read, change.origin)
         if change.body is not None:
-            record.known(change.state)
+            record.adopt(change.state)
         return await self._find_own(change, id) or Applied(record, base)
 
     async def _after_refusal(
         self, newest: int, change: Change, seen: Expected, deadline: float
     ) -> Applied | None:
         """Wait until the replica has what stood in the way; it may have been this very commit."""
-        taken = newest > 0 and any(event.keyed for event in change.events)  # whoever emits looks the id up
+        taken = newest > 0 and any(
+            event.has_caller_id for event in change.events
+        )  # whoever emits looks the id up
         if newest > self.replica.position:
             await self.reach(newest, deadline)
         elif not taken and self.replica.unchanged(change.node, change.cut):
@@ -315,13 +318,13 @@ class Session:
 
     async def start_afresh(self) -> None:
         """Read again what is stored: something that is held is gone."""
-        await self._follower.check(gone=True)
+        await self._follower.verify(gone=True)
 
     async def _find_own(self, change: Change, id: str) -> Applied | None:
         """Look for a commit among the stored ones, when the follower may have missed it."""
         own: Applied | None = None
         previous = change.base
-        for record in await history.commits(self.stream, change.node):
+        for record in await read_commits(self.stream, change.node):
             if record.id == id:
                 own = Applied(record, previous)
             previous = record
@@ -336,13 +339,13 @@ class Session:
                     f'the space "{self.subjects.space}" is at {self.replica.position}, and {sequence} '
                     "does not arrive in time"
                 )
-            self._follower.nudge()
+            self._follower.reconnect_if_stuck()
             if self.stream.replicas > 1:  # the message may be gone; a barrier after it arrives all the same
                 self.background(self._store_barrier())
 
     async def _store_barrier(self) -> None:
         try:
-            await self.stream.store()
+            await self.stream.store_barrier()
         except HappenError as error:
             log.debug("a barrier: %s; the next one will do", error)
 
@@ -384,22 +387,22 @@ class Session:
             Look, too, whether what is held of this node is still stored.
         """
         deadline = time.monotonic() + timeout
-        await self.connection.settled(min(timeout / 2, STALLED))
+        await self.connection.wait_abandoned(min(timeout / 2, STALLED))
         if self.stream.replicas == 1:
-            last = (await self._follower.check(timeout=max(0.001, timeout))).last
+            last = (await self._follower.verify(timeout=max(0.001, timeout))).last
         else:
-            barrier = [wire.encode_sync(self.subjects)]
-            last = await append.store(self.connection, barrier, timeout=timeout, what="a fresh read")
+            barrier = [wire.encode_barrier(self.subjects)]
+            last = await store_messages(self.connection, barrier, timeout=timeout, what="a fresh read")
         await self.reach(last, deadline)
         if node is not None and self.replica.newest(node) is not None:
-            await self._follower.check_key(node)
+            await self._follower.verify_node(node)
 
     @property
     def position(self) -> int:
         """The sequence up to which this process has taken every message."""
         return self._follower.position
 
-    async def _is_gone(self) -> str | None:
+    async def _stream_problem(self) -> str | None:
         try:
             await self.stream.info()
         except HappenError as error:
@@ -408,19 +411,19 @@ class Session:
 
     # -- who is here ---------------------------------------------------------------------------------
 
-    async def _answer_who(self, message: Answer) -> None:
+    async def _answer_who(self, message: CoreMessage) -> None:
         me = {"incarnation": self.incarnation, "pid": os.getpid(), "host": socket.gethostname()}
-        await self.connection.publish(message.reply, orjson.dumps(me))
+        await self.connection.send(message.reply, orjson.dumps(me))
 
-    async def _answer_live(self, message: Answer) -> None:
+    async def _answer_live(self, message: CoreMessage) -> None:
         self.background(self._answered_live(message))
 
-    async def _answered_live(self, message: Answer) -> None:
+    async def _answered_live(self, message: CoreMessage) -> None:
         try:
             question = exchange.decode_question(message.data)
             answer = await self.dispatch.live(question)
             if message.reply:
-                await self.connection.publish(message.reply, exchange.encode(answer))
+                await self.connection.send(message.reply, exchange.encode(answer))
         except asyncio.CancelledError:
             raise
         except Exception as error:  # whoever asked may have sent anything
@@ -445,7 +448,7 @@ class Session:
         """A question, or the parts of one about more events than fit into a message."""
         if "events" not in question:
             return [question]
-        room = min(QUESTION_BYTES, max(1, self.connection.max_payload - BODY_ROOM))
+        room = min(QUESTION_BYTES, max(1, self.connection.max_payload - HEADER_RESERVE_BYTES))
         parts: list[list[str]] = [[]]
         size = 0
         for id in question["events"]:
@@ -481,7 +484,7 @@ class Session:
         set of str
             The incarnations of those that listen and are too busy to answer: they may do anything later.
         """
-        owners = {owner.incarnation for owner in self.dispatch.owners.all() if owner.incarnation}
+        owners = {owner.incarnation for owner in self.dispatch.ownership.all() if owner.incarnation}
         others = sorted(owners - {self.incarnation})
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
         busy = {other for other, answer in zip(others, answers, strict=True) if answer == {}}
@@ -489,15 +492,15 @@ class Session:
 
     async def others(self) -> list[str]:
         """The other processes that are connected to the space now, named for a person."""
-        found = await present(self.connection, self.subjects, wait=self.timeout)
+        found = await connected_processes(self.connection, self.subjects, wait=self.timeout)
         if found:  # one that was just killed is still listed for an instant
             await asyncio.sleep(JUST_GONE)
-            found = await present(self.connection, self.subjects, wait=self.timeout)
+            found = await connected_processes(self.connection, self.subjects, wait=self.timeout)
         return found
 
     # -- the whole space -----------------------------------------------------------------------------
 
     async def clear(self) -> None:
         """Empty the space, and wait until this process sees it."""
-        position = await self.stream.clear(self.dispatch.owners.all, self._follower.cleared)
+        position = await self.stream.clear(self.dispatch.ownership.all, self._follower.cleared)
         await self.reach(position, time.monotonic() + self.timeout)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final
 
 from happen_nb._frames import of_user
-from happen_nb._model.texts import LONGEST, encodable, said_by, shortened_text, without_middle
+from happen_nb._model.quoting import MAX_ERROR_TEXT, cut_middle, error_summary, escape_surrogates, truncate
 from happen_nb.errors import HappenError
 
 LONGEST_TRACE: Final = 30_000
@@ -23,17 +23,17 @@ _INSTALLED = (str(Path(__file__).parent.parent), *_PACKAGES, "<frozen ")
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class CapturedError:
     """An exception as text. Its frames, which keep alive all that they have computed, are dropped.
 
     Attributes
     ----------
     error : BaseException
-    said : str
+    summary : str
         Its type and text, without the traceback that a `HandlerError` has in its text.
     notes : str
         A line for each of its notes.
-    trace : str
+    formatted : str
         Its traceback, of the user's own functions.
     place : tuple of FrameSummary
         The innermost frame that is the user's own, if there is one.
@@ -42,33 +42,38 @@ class Trouble:
     """
 
     error: BaseException
-    said: str
+    summary: str
     notes: str
-    trace: str
+    formatted: str
     place: tuple[traceback.FrameSummary, ...]
     frames: TracebackType | None = field(repr=False, compare=False)
 
     @classmethod
-    def of(cls, error: BaseException) -> Trouble:
+    def of(cls, error: BaseException) -> CapturedError:
         """Take down what there is to say about an exception, and drop its frames."""
-        said, notes, trace, place = _said(error), _notes(error), told(error), place_of(error)
-        frames = shortened(error)
-        release(error)
-        return cls(error, said, notes, trace, place, frames)
+        summary, notes, trace, place = (
+            _said(error),
+            _notes(error),
+            format_error(error),
+            innermost_user_frame(error),
+        )
+        frames = user_frames(error)
+        drop_frames(error)
+        return cls(error, summary, notes, trace, place, frames)
 
-    def again(self) -> BaseException:
+    def to_raise(self) -> BaseException:
         """Return the exception with its frames, to be raised once more."""
         return BaseException.with_traceback(self.error, self.frames)
 
-    def kept(self) -> Trouble:
+    def without_frames(self) -> CapturedError:
         """Return the same without frames."""
-        return Trouble(self.error, self.said, self.notes, self.trace, self.place, None)
+        return CapturedError(self.error, self.summary, self.notes, self.formatted, self.place, None)
 
 
 def _said(error: BaseException) -> str:
     if issubclass(type(error), HappenError) and error.args and type(error.args[0]) is str:
-        return f"{type(error).__name__}: {encodable(shortened_text(error.args[0], LONGEST))}"
-    return said_by(error)
+        return f"{type(error).__name__}: {escape_surrogates(truncate(error.args[0], MAX_ERROR_TEXT))}"
+    return error_summary(error)
 
 
 def _notes(error: BaseException) -> str:
@@ -76,22 +81,22 @@ def _notes(error: BaseException) -> str:
         notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, str)]
     except BaseException:  # it may be a property of the user's
         return ""
-    return encodable(shortened_text("".join(f"{note}\n" for note in notes), LONGEST))
+    return escape_surrogates(truncate("".join(f"{note}\n" for note in notes), MAX_ERROR_TEXT))
 
 
-def told(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """Return an error and those that led to it as text, with the frames of the user's own functions."""
     try:
         whole = traceback.TracebackException.from_exception(error)
         found = [(whole, error)]
         for shown, each in found:
-            shown.stack = traceback.extract_tb(shortened(each))
+            shown.stack = traceback.extract_tb(user_frames(each))
             found += _parts(shown, each)
-        text = "".join(shortened_text(part, LONGEST) for part in whole.format())
+        text = "".join(truncate(part, MAX_ERROR_TEXT) for part in whole.format())
     except BaseException:  # an exception's attributes are the user's code, too
-        frames = traceback.extract_tb(shortened(error))
-        text = "".join(["Traceback (most recent call last):\n", *frames.format(), said_by(error), "\n"])
-    return encodable(without_middle(text, LONGEST_TRACE))
+        frames = traceback.extract_tb(user_frames(error))
+        text = "".join(["Traceback (most recent call last):\n", *frames.format(), error_summary(error), "\n"])
+    return escape_surrogates(cut_middle(text, LONGEST_TRACE))
 
 
 def _parts(
@@ -104,7 +109,7 @@ def _parts(
     return [(one, other) for one, other in pairs if one is not None and other is not None]
 
 
-def place_of(error: BaseException) -> tuple[traceback.FrameSummary, ...]:
+def innermost_user_frame(error: BaseException) -> tuple[traceback.FrameSummary, ...]:
     """Return the innermost frame that is the user's own: not of an installed package, nor of Python."""
     frames = traceback.extract_tb(_traceback(error))
     own = [frame for frame in frames if not frame.filename.startswith(_INSTALLED)]
@@ -113,7 +118,7 @@ def place_of(error: BaseException) -> tuple[traceback.FrameSummary, ...]:
     return tuple((own or frames)[-1:])
 
 
-def release(error: BaseException) -> None:
+def drop_frames(error: BaseException) -> None:
     """Drop the frames of an error, and of all that led to it: what they have computed may be large."""
     left, seen = [error], {0}
     while left:
@@ -137,7 +142,7 @@ def _traceback(error: BaseException) -> TracebackType | None:
     return found
 
 
-def fresh(error: BaseException, frames: TracebackType | None = None) -> BaseException:
+def to_raise(error: BaseException, frames: TracebackType | None = None) -> BaseException:
     """Return a stored exception to be raised once more, so that its traceback does not grow each time.
 
     One of ours is copied. Any other exception can only be raised itself.
@@ -155,7 +160,7 @@ def fresh(error: BaseException, frames: TracebackType | None = None) -> BaseExce
     return BaseException.with_traceback(error, frames)
 
 
-def shortened(error: BaseException) -> TracebackType | None:
+def user_frames(error: BaseException) -> TracebackType | None:
     """Return only the frames of the user's own functions, where the library's show nothing more.
 
     They do where Python itself refused something: such an error keeps all of them, if no frame is the user's.

@@ -1,1 +1,1 @@
-"""Widgets: what follows a space in the browser. Imported when the first one is made."""
+"""The widgets: live values, bindings and the dashboard. Imported when the first one is created."""

@@ -1,4 +1,4 @@
-"""A widget and a place in a state that say the same."""
+"""Two-way bindings between a widget and a path in a state."""
 
 from __future__ import annotations
 
@@ -9,54 +9,53 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from traitlets import HasTraits, TraitType
 
 from happen_nb._api.failures import Failure
-from happen_nb._display.failures import message
-from happen_nb._display.inline import summary
-from happen_nb._display.spans import plain
+from happen_nb._display.page import Block, Heading, Note, Page, part
+from happen_nb._display.spans import Kind, Span, name, one_line, plain
+from happen_nb._display.user_text import describe_error
+from happen_nb._display.value_tree import summary
+from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
-from happen_nb._model.hints import typo_hint
-from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path
+from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
 from happen_nb._model.transforms import put
-from happen_nb._model.values import freeze
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.throttle import SLOW, Pulse
+from happen_nb._widgets.static_fallback import StaticFallback, picture_of_page
+from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
     from happen_nb._api.history import Commit
     from happen_nb._api.node import Node
-    from happen_nb._display.live import Picture
-    from happen_nb._model.commits import CommitRecord
-    from happen_nb._widgets.bound import Bound
-    from happen_nb._widgets.twin import Twin
+    from happen_nb._display.live_output import Picture
+    from happen_nb._model.records import CommitRecord
+    from happen_nb._widgets.panes import BindingView
 
-INTERVAL: Final = 0.05
-"""Seconds at least between two commits."""
+COMMIT_INTERVAL_SECONDS: Final = 0.05
+_MAX_VALUE_COLUMNS, _MAX_NOTE_COLUMNS = 60, 300
 
+# Kinds of traits whose values are stored as text.
 _PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "Date": date.fromisoformat,
     "Datetime": datetime.fromisoformat,
     "Time": time.fromisoformat,
 }
-"""Of the kinds of traits whose values are stored as text."""
-
-_BYTES: Final = frozenset(("Bytes", "CBytes", "ByteMemoryView", "CByteMemoryView"))
-"""Kinds of traits whose values have no JSON form."""
+_BYTES_TRAITS: Final = frozenset(("Bytes", "CBytes", "ByteMemoryView", "CByteMemoryView"))
 
 _LIMITS: Final = ("options", "min", "max", "step", "base", "allowed_tags", "children")
-"""Traits that decide what a widget can show."""
-
+"""Traits that decide which values a widget can show."""
 _CHOSEN: Final = frozenset(("value", "index", "label"))
 """Traits that a person sets; a widget derives them from each other."""
-
-_WIDGETS: Final = frozenset(("traitlets", "ipywidgets", "anywidget", "contextlib"))
+_WIDGET_PACKAGES: Final = frozenset(("traitlets", "ipywidgets", "anywidget", "contextlib"))
 _VALIDATES: Final = TraitType._cross_validate.__code__
 _NOTIFIES: Final = HasTraits._notify_observers.__code__
 
-_ROOM: Final = 60
+_OUTLINE: Final = "1px dashed var(--jp-error-color1, #b3261e)"
+_SIDES: Final = ("border_top", "border_right", "border_bottom", "border_left")
+_original_borders: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 
 
 class _DeletedError(Exception):
@@ -64,13 +63,13 @@ class _DeletedError(Exception):
 
 
 def bind(widget: Any, node: Node, path: Path, *, trait: str = "value") -> Binding:
-    """Keep a widget and a place in a node's state the same, both ways.
+    """Keep a widget and a path in a node's state equal, in both directions.
 
-    The state wins if it has the path; otherwise the widget's value is committed. From then on each move of
-    the widget is committed, at most twenty times a second and the last value always, and the widget follows
-    the commits of others. A value that the widget cannot show, such as one beyond the range of a slider, is
-    marked and never written back. What a widget does itself, such as selecting the first of new options or
-    lowering its value to a new maximum, is not a move and is not committed.
+    If the state has the path, the state wins; otherwise the widget's value is committed. From then on, each
+    change by the user is committed, at most twenty times a second and always the last value, and the widget
+    follows the commits of others. A value that the widget cannot show, such as one beyond the range of a
+    slider, is marked and never written back. Changes that the widget makes automatically, such as selecting
+    the first of new options or lowering its value to a new maximum, are not committed.
 
     Parameters
     ----------
@@ -78,21 +77,21 @@ def bind(widget: Any, node: Node, path: Path, *, trait: str = "value") -> Bindin
         Any ipywidget whose value has a JSON form; a ``TimePicker`` stores text such as ``"09:30:00"``.
     node : Node
     path : str or tuple
-        Where, as ``"orders.o1.status"``; missing parents are made.
+        For example ``"orders.o1.status"``; missing parents are created.
     trait : str, optional
-        The widget's trait that has the value.
+        The widget's trait that holds the value.
 
     Returns
     -------
     Binding
-        Shows the widget; ``.stop()`` ends it, and so does running the cell again.
+        Displays the widget; ``.stop()`` or running the cell again ends the binding.
 
     Raises
     ------
     TypeError
-        The widget has no such trait, or holds bytes, as a ``FileUpload`` does; or that is not a node.
+        The widget has no such trait or holds bytes, as a ``FileUpload`` does; or `node` is not a node.
     PathError
-        The path cannot be read, or leads through something that is no mapping.
+        The path is malformed, or leads through a value that is not a mapping.
     StateError
         The widget's value has no JSON form.
 
@@ -111,7 +110,7 @@ def bind(widget: Any, node: Node, path: Path, *, trait: str = "value") -> Bindin
 
 
 class Binding:
-    """A widget and a place in a state; made by ``bind``.
+    """A two-way binding between a widget and a path in a state; created by ``bind``.
 
     Attributes
     ----------
@@ -127,73 +126,69 @@ class Binding:
         self._steps = parse_path(path)
         if not (hasattr(widget, "has_trait") and widget.has_trait(trait)):
             raise TypeError(
-                f'bind: {type(widget).__name__} has no trait "{trait}"; give a widget, and trait='
+                f'bind: {type(widget).__name__} has no trait "{trait}"; pass a widget, and trait='
             )
         if reason := _holds_bytes(widget, trait):
             raise TypeError(f"bind: {reason}")
         if not hasattr(node, "state") or not hasattr(node, "space"):
-            raise TypeError(f"bind: {node!r} is no node; give what create_node returned")
+            raise TypeError(f"bind: {node!r} is not a node; pass what create_node returned")
         self.widget, self.node, self.path, self.trait = widget, node, path, trait
         self.problem: str | None = None
         self._hint: str | None = None
         self._lock = threading.Lock()
-        self._moved: Any = MISSING
-        self._showing: int | None = None
-        self._known: CommitRecord | None = None
-        self._tried: Any = MISSING
-        self._twins: list[Twin] = []
-        self._bound: Bound | None = None
+        self._pending: Any = MISSING  # the widget's newest value, as long as it is not committed
+        self._setting_thread: int | None = None  # in which we set the widget
+        self._seen_record: CommitRecord | None = None
+        self._tried_value: Any = MISSING  # of the state; one that the widget cannot show is not tried again
+        self._view: BindingView | None = None
         self._replica = node.space._session.replica
-        node.state.set(self._begin)
-        self._pulse = Pulse(node.space, self._work, INTERVAL)
-        self._painter = Pulse(node.space, self._paint, SLOW, kept=True)
-        self._show()
-        widget.observe(self._take, names=trait)
+        node.state.set(self._initialize)
+        self._throttle = Throttle(node.space, self._synchronize, COMMIT_INTERVAL_SECONDS)
+        self._fallback = StaticFallback(node.space, self._picture)
+        self._show_state()
+        widget.observe(self._on_change, names=trait)
         self._limits = [name for name in _LIMITS if name != trait and widget.has_trait(name)]
         if self._limits:
-            widget.observe(self._look_again, names=self._limits)
-        self._pulse.follow(self._changed)
-        cells.register(self._end)
+            widget.observe(self._on_new_limits, names=self._limits)
+        self._throttle.follow(lambda: self._replica.newest(self.node.name) is not self._seen_record)
+        cells.register(self._on_rerun)
 
     def stop(self) -> None:
-        """End it; what was done to the widget last is committed before."""
-        self._leave()
-        self._paint()
+        """End the binding, after committing the widget's last value."""
+        self._stop_updates()
+        self._fallback.update()
 
-    def _leave(self) -> None:
-        if self._pulse.stopped:
+    def _stop_updates(self) -> None:
+        if self._throttle.stopped:
             return
-        self.widget.unobserve(self._take, names=self.trait)
+        self.widget.unobserve(self._on_change, names=self.trait)
         if self._limits:
-            self.widget.unobserve(self._look_again, names=self._limits)
-        self._pulse.stop()
-        self._painter.stop()
+            self.widget.unobserve(self._on_new_limits, names=self._limits)
+        self._throttle.stop()
+        self._fallback.stop()
         self._commit()
 
     def __repr__(self) -> str:
         return self._picture()["text/plain"]
 
     def _ipython_display_(self) -> None:
-        from happen_nb._widgets import bound, twin
+        from happen_nb._widgets.panes import BindingView
 
-        if self._bound is None:
-            self._bound = bound.Bound(self.widget)
-            self._bound.say(self.problem, self._hint)
-        shown = twin.show(self._bound, self._picture())
-        self._twins.append(shown)
-        cells.register(lambda: self._twins.remove(shown))
+        if self._view is None:
+            self._view = BindingView(self.widget)
+            self._view.show_notes(self._notes())
+        self._fallback.show(self._view)
 
-    def _end(self) -> None:
-        """The cell that made it runs again."""
-        self._leave()
-        bound, self._bound = self._bound, None
-        if bound is not None:
-            bound.close()
+    def _on_rerun(self) -> None:
+        self._stop_updates()
+        view, self._view = self._view, None
+        if view is not None:
+            view.close()
 
-    # -- from the widget -----------------------------------------------------------------------------
+    # -- from the widget to the state ----------------------------------------------------------------
 
-    def _begin(self, state: Any) -> Any:
-        """The transform that commits the widget's value where the state has none."""
+    def _initialize(self, state: Any) -> Any:
+        """Transform a state without the path to one that has the widget's value there."""
         self._hint = None
         if lookup(state, self._steps, MISSING) is not MISSING:
             return state
@@ -201,38 +196,38 @@ class Binding:
             self._hint = f"{hint}; the widget's value was committed to {format_path(self._steps)}"
         return put(self._steps, _stored(getattr(self.widget, self.trait)))(state)
 
-    def _take(self, change: Any) -> None:
-        """The widget has another value. In whatever thread set it."""
-        if self._showing == threading.get_ident():
-            return  # that was us
+    def _on_change(self, change: Any) -> None:
+        # Runs in whatever thread set the widget's value.
+        if self._setting_thread == threading.get_ident():
+            return
         if _sets_itself(self.widget, self.trait):
-            self._look_again(change)
+            self._on_new_limits(change)
             return
         with self._lock:
-            self._moved = change.new
-        self._pulse.tell()
+            self._pending = change.new
+        self._throttle.trigger()
 
-    def _look_again(self, _: Any) -> None:
-        """The widget can show other values than before, so it may show what the state has, or no longer."""
-        self._tried = MISSING
-        self._pulse.tell()
+    def _on_new_limits(self, _: Any) -> None:
+        self._tried_value = MISSING
+        self._throttle.trigger()
 
     def _commit(self) -> bool:
-        """Commit what was done to the widget last, if anything was; False if that failed."""
+        """Commit the widget's newest value if that is pending; return False if that fails."""
         with self._lock:
-            value, self._moved = self._moved, MISSING
+            value, self._pending = self._pending, MISSING
         if value is MISSING:
             return True
         try:
             after = self._set(value).after
         except _DeletedError:
-            self._show()
+            self._show_state()
             return False
-        except BaseException as error:  # whatever it is, nobody waits here
-            self._mark(f"not committed: {message(error)}")
-            self._failed("committing", error, partial(self._set, value))
+        except BaseException as error:  # nobody waits here, so any error is recorded
+            self._mark(f"not committed: {describe_error(error)}")
+            self._record_failure("committing", error, partial(self._set, value))
             return False
-        self._tried = lookup(after, self._steps, MISSING)  # it came from the widget, which may have moved on
+        # The value came from the widget, which may have moved on: it is not shown again.
+        self._tried_value = lookup(after, self._steps, MISSING)
         self._mark(None)
         return True
 
@@ -240,7 +235,7 @@ class Binding:
         transform = put(self._steps, _stored(value))
 
         def move(state: Any) -> Any:
-            if self._is_deleted:
+            if self._is_deleted:  # a moved widget does not create the node again
                 raise _DeletedError
             return transform(state)
 
@@ -248,121 +243,111 @@ class Binding:
 
     @property
     def _is_deleted(self) -> bool:
-        """Whether the node was deleted: moving a widget does not create it again."""
         newest = self._replica.newest(self.node.name)
         return newest is not None and newest.deleted
 
-    # -- to the widget -------------------------------------------------------------------------------
+    # -- from the state to the widget ----------------------------------------------------------------
 
-    def _changed(self) -> bool:
-        return self._replica.newest(self.node.name) is not self._known
-
-    def _work(self) -> None:
-        """One turn: what was done to the widget goes first."""
-        if self._moved is not MISSING:
-            self._tried = MISSING
+    def _synchronize(self) -> None:
+        if self._pending is not MISSING:
+            self._tried_value = MISSING
             if not self._commit():
                 return
-        if self._moved is MISSING:
-            self._show()
+        if self._pending is MISSING:
+            self._show_state()
 
-    def _show(self) -> None:
-        """Let the widget show what the state has; what it has tried in vain is not tried again."""
-        self._known = self._replica.newest(self.node.name)
+    def _show_state(self) -> None:
+        self._seen_record = self._replica.newest(self.node.name)
         try:
             state = self.node.state.get()
         except ClosedError:
             raise
         except HappenError as error:
-            self._mark(message(error))
+            self._mark(describe_error(error))
             return
         value = lookup(state, self._steps, MISSING)
         if self._is_deleted:
             self._mark(f'node "{self.node.name}" was deleted; create it again to use this {self._kind}')
         elif value is MISSING:
             hint = typo_hint(state, self._steps)
-            self._mark("the state has no such place any more" + (f": {hint}" if hint else ""))
-        elif self._tried is MISSING or not equal(self._tried, value):
-            self._mark(None if self._shows(value) else self._cannot(value))
-        self._tried = value
+            self._mark("the state no longer has this path" + (f": {hint}" if hint else ""))
+        elif self._tried_value is MISSING or not equal(self._tried_value, value):
+            shown = plain(summary(value, _MAX_VALUE_COLUMNS))
+            problem = f"the state has {shown}, which this {self._kind} cannot show"
+            self._mark(None if self._show_value(value) else problem)
+        self._tried_value = value
 
-    def _shows(self, value: Any) -> bool:
-        """Whether the widget has the value, by now."""
-        if alike(self._value(), value):
+    def _show_value(self, value: Any) -> bool:
+        """Set the widget to a stored value; return True if it now has that value."""
+        if is_alike(self._value(), value):
             return True
         for candidate in candidates(self.widget, self.trait, value):
-            self._showing = threading.get_ident()
+            self._setting_thread = threading.get_ident()
             try:
                 setattr(self.widget, self.trait, candidate)
-            except BaseException as error:  # a TraitError, or what its observers raise
-                if alike(self._value(), value):
-                    self._failed("observing", error, partial(self._shows, value))
+            except BaseException as error:  # a TraitError, or whatever the widget's observers raise
+                if is_alike(self._value(), value):
+                    self._record_failure("observing", error, partial(self._show_value, value))
             finally:
-                self._showing = None
-            if alike(self._value(), value):
+                self._setting_thread = None
+            if is_alike(self._value(), value):
                 return True
         return False
 
     def _value(self) -> Any:
-        """What the widget has, as JSON; MISSING if that has no such form."""
+        """Return the widget's value as JSON, or MISSING if it has no JSON form."""
         try:
             return freeze(_stored(getattr(self.widget, self.trait)))
         except Exception:  # a StateError, or what the value's own methods raise
             return MISSING
 
-    def _cannot(self, value: Any) -> str:
-        return f"the state has {plain(summary(value, _ROOM))}, which this {self._kind} cannot show"
-
-    # -- what is said about it -----------------------------------------------------------------------
+    # -- problems and the static picture -------------------------------------------------------------
 
     @property
     def _kind(self) -> str:
         return type(self.widget).__name__
 
-    def _failed(self, doing: str, error: BaseException, again: Callable[[], object]) -> None:
+    def _record_failure(self, doing: str, error: BaseException, retry: Callable[[], object]) -> None:
         doing = f'{doing} "{format_path(self._steps)}"'
-        self.node.space.failures.add(Failure(self.node.name, self._kind, doing, None, error, again))
+        self.node.space.failures.add(Failure(self.node.name, self._kind, doing, None, error, retry))
 
     def _mark(self, problem: str | None) -> None:
-        from happen_nb._widgets import bound
-
         if problem != self.problem:
-            bound.outline(self.widget, on=problem is not None)
+            _outline(self.widget, on=problem is not None)
         self.problem = problem
-        if self._bound is not None:
-            self._bound.say(problem, self._hint)
-        self._painter.tell()
+        if self._view is not None:
+            self._view.show_notes(self._notes())
+        self._fallback.trigger()
 
-    def _paint(self) -> None:
-        """Keep what can be read without the kernel."""
-        picture = self._picture()
-        for each in list(self._twins):
-            each.update(picture)
+    def _notes(self) -> tuple[Block, ...]:
+        notes: tuple[tuple[str | None, Kind], ...] = ((self.problem, "err"), (self._hint, ""))
+        return tuple(Note((Span(one_line(text, _MAX_NOTE_COLUMNS), kind),)) for text, kind in notes if text)
 
     def _picture(self) -> Picture:
-        from happen_nb._widgets import bound
+        place = part(name(format_path(self._steps))), part(name(f"{self._kind}.{self.trait}"))
+        value = self._value()
+        blocks: tuple[Block, ...] = () if value is MISSING else (Note(summary(value, _MAX_VALUE_COLUMNS)),)
+        heading = Heading("Binding of", name(self.node.name), place)
+        return picture_of_page(Page(heading, (*blocks, *self._notes())))
 
-        where = format_path(self._steps), f"{self._kind}.{self.trait}"
-        return bound.picture(self.node.name, *where, self._value(), self.problem, self._hint)
 
-
-def alike(shown: Any, value: Any) -> bool:
-    """Whether a widget shows a value: it is equal, where 3 and 3.0 are.
+def is_alike(shown: Any, value: Any) -> bool:
+    """Return True if a widget's value equals a stored one, where 3 and 3.0 are equal.
 
     Examples
     --------
-    >>> alike([1, 2.0], [1.0, 2]), alike(True, 1), alike("1", 1)
+    >>> is_alike([1, 2.0], [1.0, 2]), is_alike(True, 1), is_alike("1", 1)
     (True, False, False)
     """
     if _is_number(shown) and _is_number(value):
         return bool(shown == value)
     if isinstance(shown, list) and isinstance(value, list):
-        return len(shown) == len(value) and all(map(alike, shown, value))
+        return len(shown) == len(value) and all(map(is_alike, shown, value))
     return shown is not MISSING and equal(shown, value)
 
 
 def candidates(widget: Any, trait: str, value: Any) -> Iterator[Any]:
-    """What may be given to a widget so that it shows a stored value: what had this JSON form, too."""
+    """Yield the trait values whose JSON form may be a stored value."""
     parse = _PARSERS.get(type(widget.traits()[trait]).__name__)
     if parse is None:
         yield thaw(value)
@@ -383,22 +368,21 @@ def _is_number(value: Any) -> bool:
 
 def _is_stored_as(option: Any, value: Any) -> bool:
     try:
-        return alike(freeze(_stored(option)), value)
+        return is_alike(freeze(_stored(option)), value)
     except Exception:  # an option is any object
         return False
 
 
 def _stored(value: Any) -> Any:
-    """A widget's value as it is stored: of the time of a day there is one obvious form here, its text."""
+    # A state does not convert a time of day, but a TimePicker has no other value.
     return value.isoformat() if isinstance(value, time) else value
 
 
 def _holds_bytes(widget: Any, trait: str) -> str | None:
-    """Why a trait cannot be bound, as it holds bytes; None if it does not."""
+    """Return why a trait that holds bytes cannot be bound; None for other traits."""
     kind = type(widget).__name__
-    if kind != "FileUpload" and type(widget.traits()[trait]).__name__ not in _BYTES:
-        return None
-    if kind == "FileUpload" and trait != "value":
+    is_upload, trait_kind = kind == "FileUpload", type(widget.traits()[trait]).__name__
+    if not (trait == "value" if is_upload else trait_kind in _BYTES_TRAITS):
         return None
     return (
         f"{kind}.{trait} holds bytes, which have no JSON form; "
@@ -407,16 +391,28 @@ def _holds_bytes(widget: Any, trait: str) -> str | None:
     )
 
 
-def _sets_itself(widget: Any, trait: str) -> bool:
-    """Whether the widget sets a trait itself, since what it can show has changed: nobody chose the value.
+def _outline(widget: Any, *, on: bool) -> None:
+    """Draw a border around a widget, or restore its own."""
+    layout = getattr(widget, "layout", None)
+    if layout is None:
+        return
+    if on and widget not in _original_borders:
+        _original_borders[widget] = {side: getattr(layout, side) for side in _SIDES}
+    borders = dict.fromkeys(_SIDES, _OUTLINE) if on else _original_borders.pop(widget, {})
+    for side, border in borders.items():
+        setattr(layout, side, border)
 
-    New options select the first one, and a lower maximum moves the value. Traitlets does not tell that from
-    a person's choice, so this looks for the setting of another trait of the widget that led here, without
-    any other code in between.
+
+def _sets_itself(widget: Any, trait: str) -> bool:
+    """Return True if the widget sets a trait automatically because its limits have changed.
+
+    New options select the first one, and a lower maximum moves the value. Traitlets does not distinguish that
+    from a person's choice, so this looks for the setting of another trait of the widget on the call stack,
+    without any other code in between.
     """
     frame = sys._getframe(1).f_back
     chosen = _CHOSEN | {trait}
-    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _WIDGETS:
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _WIDGET_PACKAGES:
         here = frame.f_locals
         if frame.f_code is _VALIDATES and here["obj"] is widget and here["self"].name not in chosen:
             return True

@@ -1,48 +1,47 @@
-"""A widget that shows a state, or a part of it, as it is now."""
+"""A widget that shows the current state of a node, or a part of it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets
+from ipywidgets.widgets.widget import _instances
 
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display.bundle import bundle
-from happen_nb._model.hints import typo_hint
-from happen_nb._model.paths import missing_hint, parse_path, select
+from happen_nb._display import html
+from happen_nb._display.reprs_state import value_page
+from happen_nb._display.value_tree import Budget
+from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets import content, parts, twin
-from happen_nb._widgets.figure import FigurePane, is_figure
-from happen_nb._widgets.pane import Pane
-from happen_nb._widgets.throttle import SLOW, Pulse
+from happen_nb._widgets import mime
+from happen_nb._widgets.panes import FigurePane, HtmlPane, is_figure
+from happen_nb._widgets.static_fallback import ALIVE, StaticFallback
+from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View
-    from happen_nb._display.live import Picture
-    from happen_nb._model.commits import CommitRecord
+    from happen_nb._display.live_output import Picture
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.paths import Selector
+    from happen_nb._model.records import CommitRecord
 
 
-FIRST: Final = 10.0
-"""Seconds that making it waits for the first picture."""
-LATE: Final = 5.0
-"""Seconds after which it says that `render` has not returned."""
+FIRST_UPDATE_SECONDS: Final = 10.0  # that creating it waits for the first value
+SLOW_RENDER_SECONDS: Final = 5.0  # after which it shows that `render` has not returned
 
 
 class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
-    """Shows a state, and follows it; made by ``state.live`` and ``view.live``.
+    """Shows a state and follows it; created by ``state.live`` and ``view.live``.
 
-    It is drawn anew at most ten times a second, and always with the newest state. What the notebook's file
-    keeps of it is drawn at most once a second.
+    It updates at most ten times a second, and always shows the newest state. The static output in the
+    notebook file updates at most once a second.
 
     Examples
     --------
@@ -59,211 +58,212 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         self,
         space: Space,
         node: str,
-        shown: State | View,
+        source: State | View,
         selector: Selector | None,
         render: Callable[[Any], object] | None,
     ) -> None:
-        super().__init__(_dom_classes=(twin.ALIVE,))
+        super().__init__(_dom_classes=(ALIVE,))
         self._lock = threading.Lock()
-        self._own: tuple[ipywidgets.Widget, set[str]] | None = None
         self._child: ipywidgets.Widget | None = None
-        self._note: Pane | None = None
+        self._is_own = False  # the child is ours to close,
+        self._keep: Collection[str] = ()  # but not its parts with these model ids
+        self._note: HtmlPane | None = None
         self._hint: str | None = None
-        self._pulse = Pulse(space, self._draw)
-        self._painter = Pulse(space, self._paint, SLOW, kept=True)
-        self._space, self._node, self._source = space, node, shown
+        self._space, self._node, self._source = space, node, source
         self._selector, self._render = selector, render
         self._replica = space._session.replica
-        self._known: CommitRecord | None = None
-        self._twins: list[twin.Twin] = []
-        self._content = content.of_picture({"text/plain": "", "text/html": ""})
-        self._pulse.begin(FIRST)
-        self._pulse.follow(self._changed)
+        self._shown_record: CommitRecord | None = None
+        self._content = mime.content_of_picture({"text/plain": "", "text/html": ""})
+        self._throttle = Throttle(space, self._update)
+        self._fallback = StaticFallback(space, self._picture)
+        self._throttle.update_now(FIRST_UPDATE_SECONDS)
+        self._throttle.follow(lambda: self._replica.newest(self._node) is not self._shown_record)
         cells.register(self.close)
 
     def stop(self) -> None:
-        """Leave it as it is."""
-        self._end()
-        self._paint()
+        """Stop following the state; the last value stays visible."""
+        self._stop_updates()
+        self._fallback.update()
 
     def close(self) -> None:
-        """Stop, and take it away where it is shown."""
-        self._end()
+        """Stop, and remove the widget from wherever it is displayed."""
+        self._stop_updates()
         with self._lock:
-            self._put(None)
+            self._replace_child(None)
             if self._note is not None:
-                parts.close(self._note)
+                close_tree(self._note)
                 self._note = None
         self.layout.close()
         super().close()
 
-    def _end(self) -> None:
-        for pulse in (self._pulse, self._painter):
-            pulse.stop()
+    def _stop_updates(self) -> None:
+        self._throttle.stop()
+        self._fallback.stop()
 
     def __repr__(self) -> str:
-        return self._picture["text/plain"]
+        return self._picture()["text/plain"]
 
     def _ipython_display_(self) -> None:
-        shown = twin.show(self, self._picture)
-        self._twins.append(shown)
-        cells.register(lambda: self._twins.remove(shown))
+        self._fallback.show(self)
 
-    # -- what is shown -------------------------------------------------------------------------------
-
-    @property
     def _picture(self) -> Picture:
-        """What it shows now, where it cannot be shown as a widget."""
-        shown = [self._content.picture, *([] if self._hint is None else [content.of_hint(self._hint)])]
-        return {mime: "\n".join(each[mime] for each in shown) for mime in ("text/plain", "text/html")}
+        hints = [] if self._hint is None else [mime.picture_of_note(self._hint)]
+        return mime.joined([self._content.picture, *hints])
 
-    def _changed(self) -> bool:
-        return self._replica.newest(self._node) is not self._known
+    # -- updating ------------------------------------------------------------------------------------
 
-    def _draw(self) -> None:
-        """Show what is there now. Only here is drawn, and never twice at once."""
-        self._known = self._replica.newest(self._node)
-        before = parts.alive()
-        late = threading.Timer(LATE, self._say, [f"{self._name} has not returned for {LATE:g} s"])
-        late.daemon = True
-        late.start()
+    def _update(self) -> None:
+        self._shown_record = self._replica.newest(self._node)
+        before = set(_instances)
+        slow_note = f"{self._function_name} has not returned for {SLOW_RENDER_SECONDS:g} s"
+        slow = threading.Timer(SLOW_RENDER_SECONDS, self._show_hint, [slow_note])
+        slow.daemon = True
+        slow.start()
         try:
-            made, hint = self._made(before)
+            rendered, hint = self._rendered(before)
         except ClosedError:
             raise
         except BaseException as error:  # nothing that a callback raises may end the worker
-            made, hint = self._failed(error), self._missing()
+            rendered, hint = self._failed(error), self._hint_for_missing_path()
         finally:
-            late.cancel()
+            slow.cancel()
         with self._lock:
-            if self._pulse.stopped:
+            if self._throttle.stopped:
                 return
             try:
-                self._show(made, before)
-            except Exception as error:  # the widget refuses it
+                self._show(rendered, before)
+            except Exception as error:  # the front end's widget rejects it
                 self._show(self._failed(error), before)
-        self._say(hint)
+        self._show_hint(hint)
 
-    def _say(self, hint: str | None) -> None:
-        """Show a remark below the value, or none."""
+    def _show_hint(self, hint: str | None) -> None:
         with self._lock:
-            if self._pulse.stopped:
+            if self._throttle.stopped:
                 return
             if hint is not None:
-                self._note = self._note or Pane()
-                self._note.show(content.of_hint(hint)["text/html"])
+                self._note = self._note or HtmlPane()
+                self._note.show(mime.picture_of_note(hint)["text/html"])
             if hint != self._hint:
                 self._hint = hint
                 self._arrange()
-        self._painter.tell()
+        self._fallback.trigger()
 
-    def _paint(self) -> None:
-        """Keep what can be read without the kernel."""
-        for each in list(self._twins):
-            each.update(self._picture)
-
-    def _made(self, before: set[str]) -> tuple[Any, str | None]:
-        """What is shown, a widget or the content of one, and a remark on that."""
+    def _rendered(self, before: set[str]) -> tuple[mime.Content | ipywidgets.Widget, str | None]:
+        """Return what to show for the newest state, and a hint below it."""
         try:
-            whole = self._source.get()
+            state = self._source.get()
         except ClosedError:
             raise
-        except HappenError as error:  # what is stored cannot be read, or is gone: that is how it is
-            return content.of_picture(content.of_error(error)), None
+        except HappenError as error:  # the state is unreadable or deleted, which is not a failure
+            return mime.content_of_picture(mime.picture_of_error(error)), None
         if self._selector is None and self._render is None:
-            return content.of_picture(bundle(self._source, self._source._kind)), None
-        value, hint = whole, None
-        if self._selector is not None:
-            value, hint = _selected(whole, self._selector)
+            return mime.content_of_picture(self._source._repr_mimebundle_()), None
+        value, hint = (state, None) if self._selector is None else _select(state, self._selector)
         if self._render is None:
-            return content.of_picture(bundle(value, "value")), hint
-        out = self._render(value)
-        if not isinstance(out, ipywidgets.Widget):
-            return content.of_value(out), hint
-        if not is_figure(out) or (out.comm is not None and out.model_id in before):
-            return out, hint
-        figure = content.of_value(out)  # a widget of its own each time, where one figure can stay in place
-        parts.close(out)
-        return figure, hint
+            return mime.content_of_picture(html.bundle(value_page(value, Budget()))), hint
+        rendered = self._render(value)
+        if not isinstance(rendered, ipywidgets.Widget):
+            return mime.content_of(rendered), hint
+        if not is_figure(rendered) or (rendered.comm is not None and rendered.model_id in before):
+            return rendered, hint
+        content = mime.content_of(rendered)  # a new widget at each update, where one figure can stay in place
+        close_tree(rendered)
+        return content, hint
 
-    def _missing(self) -> str | None:
-        """Why the selector finds nothing, where `render` fails because of that."""
+    def _hint_for_missing_path(self) -> str | None:
+        """Return why the selector finds nothing, which may be why `render` failed."""
         with suppress(Exception):
-            return None if self._selector is None else _selected(self._source.get(), self._selector)[1]
+            return None if self._selector is None else _select(self._source.get(), self._selector)[1]
         return None
 
     @property
-    def _name(self) -> str:
-        """The function's name; a callable object may have none, or one of any kind."""
+    def _function_name(self) -> str:
         name: object = None
-        with suppress(Exception):
+        with suppress(Exception):  # a callable object may have no name, or one of any type
             name = getattr(self._render or self._selector, "__qualname__", None)
         return name if isinstance(name, str) else "live"
 
-    def _failed(self, error: BaseException) -> content.Content:
-        """Keep a failure; show it in place of the value."""
-        if isinstance(error, content.UndisplayableError):
-            error = error.with_traceback(None)  # it leads to no line of the user's
-        commit = None if self._known is None else Commit(self._known, None)
-        failure = Failure(self._node, self._name, f'showing "{self._node}"', commit, error, self._again)
+    def _failed(self, error: BaseException) -> mime.Content:
+        """Record a failure, and return it to be shown in place of the value."""
+        if isinstance(error, mime.UndisplayableError):
+            error = error.with_traceback(None)  # it would not lead to a line of the user's
+        commit = None if self._shown_record is None else Commit(self._shown_record, None)
+        doing = f'showing "{self._node}"'
+        failure = Failure(self._node, self._function_name, doing, commit, error, self._retry)
         self._space.failures.add(failure)
-        return content.of_picture(bundle(failure, "failure"))
+        return mime.content_of_picture(failure._repr_mimebundle_())
 
-    def _again(self) -> None:
-        self._made(parts.alive())
-        self._pulse.tell()
+    def _retry(self) -> None:
+        self._rendered(set(_instances))
+        self._throttle.trigger()
 
-    def _show(self, made: Any, before: set[str]) -> None:
-        if isinstance(made, ipywidgets.Widget):
-            self._put(made, before)
-            self._content = content.of_picture(
-                content.of_text(f'a {type(made).__name__} for node "{self._node}"')
-            )
+    # -- the child that shows the value --------------------------------------------------------------
+
+    def _show(self, rendered: mime.Content | ipywidgets.Widget, before: set[str]) -> None:
+        if isinstance(rendered, ipywidgets.Widget):
+            if rendered is not self._child:
+                self._replace_child(rendered, is_own=rendered.model_id not in before, keep=before)
+            text = f'a {type(rendered).__name__} for node "{self._node}"'
+            self._content = mime.content_of_picture(mime.picture_of_text(text))
             return
-        if made.figure is not None:
-            self._pane(FigurePane).show(made.figure)
-        elif made.is_static:
-            self._pane(Pane).show(made.picture["text/html"])
+        if rendered.figure is not None:
+            self._own_child(FigurePane).show(rendered.figure)
+        elif rendered.is_static:
+            self._own_child(HtmlPane).show(rendered.picture["text/html"])
         else:
-            self._pane(ipywidgets.Output).outputs = made.outputs
-        self._content = made
+            self._own_child(ipywidgets.Output).outputs = rendered.outputs
+        self._content = rendered
 
-    def _pane(self, kind: type[FigurePane | Pane | ipywidgets.Output]) -> Any:
-        """Our own child of a kind, put there if there is none."""
-        pane = self._own[0] if self._own else None
-        if not isinstance(pane, kind) or self._own != (pane, set()):
-            pane = kind()
-            self._put(pane, None)
-        return pane
+    def _own_child(self, kind: type[FigurePane | HtmlPane | ipywidgets.Output]) -> Any:
+        """Return the child of a kind that we made, and make one if another child is shown."""
+        if not isinstance(self._child, kind) or not self._is_own or self._keep:
+            self._replace_child(kind(), is_own=True)
+        return self._child
 
-    def _put(self, child: ipywidgets.Widget | None, before: set[str] | None = None) -> None:
-        """Let another child take the place of the one that is there, which is closed if it is ours.
-
-        It is if it is a pane, or was made by the call of `render` that returned it.
-
-        Parameters
-        ----------
-        before : set of str, optional
-            The widgets that there were before that call.
-        """
-        if child is not None and child is self._child:
-            return
-        own, self._own = self._own, None
-        self._child = child
+    def _replace_child(
+        self, child: ipywidgets.Widget | None, *, is_own: bool = False, keep: Collection[str] = ()
+    ) -> None:
+        """Show another child, and close the one before if it is a pane or was created by `render`."""
+        before, was_own, kept = self._child, self._is_own, self._keep
+        self._child, self._is_own, self._keep = child, is_own, keep
         self._arrange()
-        if child is not None and (before is None or child.model_id not in before):
-            self._own = child, before or set()
-        if own is not None:
-            parts.close(own[0], keep=own[1])
+        if before is not None and was_own:
+            close_tree(before, keep=kept)
 
     def _arrange(self) -> None:
-        """Put the value and the remark on it below each other."""
-        remark = self._note if self._hint is not None else None
-        self.children = tuple(each for each in (self._child, remark) if each is not None)
+        note = self._note if self._hint is not None else None
+        self.children = tuple(each for each in (self._child, note) if each is not None)
 
 
-def _selected(state: FrozenDict, selector: Selector) -> tuple[Any, str | None]:
-    """The selected part, and why there is none where it is missing."""
+def live_of_state(state: State, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
+    """Create a widget that follows a node's state."""
+    return _checked_live(state._space, state._name, state, selector, render)
+
+
+def live_of_view(view: View, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
+    """Create a widget that follows the newest state of a node, also if the view is of a snapshot."""
+    space = view._views.space
+    return _checked_live(space, view.name, type(view)(view.name, space.views), selector, render)
+
+
+def _checked_live(
+    space: Space,
+    node: str,
+    source: State | View,
+    selector: Selector | None,
+    render: Callable[[Any], object] | None,
+) -> Live:
+    # Errors come before there is a widget, which ipywidgets would close even if it was created only in part.
+    if selector is not None and not callable(selector):
+        parse_path(selector)
+    if render is not None and not callable(render):
+        raise TypeError(f"live: render is {render!r}; pass a function of the value, or nothing")
+    space._session  # noqa: B018 - raises if the space is closed
+    return Live(space, node, source, selector, render)
+
+
+def _select(state: FrozenDict, selector: Selector) -> tuple[Any, str | None]:
+    """Return the selected part, or None and a hint if it is missing."""
     try:
         value = select(state, selector)
     except (KeyError, IndexError, TypeError) as error:
@@ -274,28 +274,35 @@ def _selected(state: FrozenDict, selector: Selector) -> tuple[Any, str | None]:
     return value, missing_hint(state, selector) or None
 
 
-def live_of_state(state: State, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
-    """A widget that follows a node's state."""
-    return _live(state._space, state._name, state, selector, render)
+def close_tree(widget: ipywidgets.Widget, *, keep: Collection[str] = ()) -> None:
+    """Close a widget and all that it consists of, but not those whose model id is in `keep`."""
+    for part in tree_of(widget):
+        if part.comm is not None and part.model_id not in keep:  # a closed widget has no comm
+            part.close()
 
 
-def live_of_view(view: View, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
-    """The same for a view, which then shows the newest state too where it was of one moment."""
-    space = view._views.space
-    return _live(space, view.name, type(view)(view.name, space.views), selector, render)
+def tree_of(widget: ipywidgets.Widget) -> list[ipywidgets.Widget]:
+    """Return a widget and all widgets that its traits hold: its layout, its style, its children.
+
+    Examples
+    --------
+    >>> from ipywidgets import HBox, Label
+    >>> sorted({type(part).__name__ for part in tree_of(HBox([Label("a")]))})
+    ['HBox', 'Label', 'LabelStyle', 'Layout']
+    """
+    found: dict[int, ipywidgets.Widget] = {}
+    left = [widget]
+    while left:
+        part = left.pop()
+        if id(part) not in found:
+            found[id(part)] = part
+            left += (each for name in part.keys for each in _widgets_in(getattr(part, name)))
+    return list(found.values())
 
 
-def _live(
-    space: Space,
-    node: str,
-    shown: State | View,
-    selector: Selector | None,
-    render: Callable[[Any], object] | None,
-) -> Live:
-    """Check what was asked for before there is a widget."""
-    if selector is not None and not callable(selector):
-        parse_path(selector)
-    if render is not None and not callable(render):
-        raise TypeError(f"live: render is {render!r}; give a function of the value, or nothing")
-    space._session  # noqa: B018 - a closed space has nothing to follow
-    return Live(space, node, shown, selector, render)
+def _widgets_in(value: Any) -> Iterator[ipywidgets.Widget]:
+    values = list(value.values()) if isinstance(value, Mapping) else value
+    if isinstance(value, ipywidgets.Widget):
+        yield value
+    elif isinstance(values, list | tuple):
+        yield from (each for each in values if isinstance(each, ipywidgets.Widget))

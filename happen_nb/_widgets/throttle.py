@@ -1,4 +1,4 @@
-"""News of a space at a rate that a person can follow: what widgets are driven by."""
+"""Rate-limited updates of everything that follows a space: live values, bindings and the dashboard."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -20,142 +20,141 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("happen_nb")
 
-INTERVAL = 0.1
-"""Seconds at least between two pictures."""
-SLOW = 1.0
-"""Seconds at least between two pictures that are kept, for where the kernel has ended."""
-LOOK = 1.0
-"""Seconds after which it is looked for news even if nothing was stored."""
-LAST = 1.0
-"""Seconds that closing a space waits for a picture that is being made."""
+INTERVAL_SECONDS = 0.1
+SNAPSHOT_INTERVAL_SECONDS = 1.0  # between two updates of what the notebook file keeps
+RECHECK_SECONDS = 1.0  # after which `changed` is asked even if nothing was stored
+FINISH_SECONDS = 1.0  # that closing a space waits for the last update
 
 
-class Pulse:
-    """Calls `work` when there is news: at most every `interval` seconds, one at a time, the last always.
+class Throttle:
+    """Calls `update` after changes: at most every `interval` seconds, and always after the last change.
 
-    It is called on a worker thread of the space, in a copy of the context that this was made in, so that
-    what it writes stands under that cell. A thread is only taken while there is news.
+    Calls never overlap. They run on a worker thread of the space, in a copy of the context in which the
+    throttle was created, so that their output appears under that cell. Without changes, no thread is used.
 
     Parameters
     ----------
     space : Space
-    work : callable
-        Takes no arguments. A `ClosedError` ends the pulse: what is shown then stays. Any other exception is
-        logged, and the next news calls it again.
+    update : callable
+        Takes no arguments. A `ClosedError` stops the throttle. Any other exception is logged, and the next
+        change calls `update` again.
     interval : float, optional
-    kept : bool, optional
-        Whether what it writes is what the notebook keeps: then it is called when the space closes, even
-        without news. A notebook that is run without a front end keeps only what the running cell does.
+    always_finish : bool, optional
+        Call `update` when the space closes even if nothing changed: for what the notebook file keeps. A
+        notebook that runs without a front end keeps only the updates of the running cell.
     """
 
     def __init__(
-        self, space: Space, work: Callable[[], object], interval: float = INTERVAL, *, kept: bool = False
+        self,
+        space: Space,
+        update: Callable[[], object],
+        interval: float = INTERVAL_SECONDS,
+        *,
+        always_finish: bool = False,
     ) -> None:
         self._space = space
-        self._work = work
+        self._update = update
         self._interval = interval
-        self._kept = kept
+        self._always_finish = always_finish
         self._context = contextvars.copy_context()
         self._lock = threading.Lock()
-        self._working = threading.Lock()
+        self._updating = threading.Lock()
         self._changed: Callable[[], bool] = lambda: False
-        self._news = False
-        self._running = False
-        self._ended = threading.Event()
-        self._begun: float | None = None
-        """When the call that runs began, on the monotonic clock."""
-        space._pulses[self] = None
+        self._is_triggered = False
+        self._is_running = False
+        self._stopped = threading.Event()
+        self._started_at: float | None = None  # of the running call, on the monotonic clock
+        space._throttles[self] = None
 
-    def tell(self) -> None:
-        """There is news. Any thread may call it, the IO thread too: it never waits."""
+    def trigger(self) -> None:
+        """Request an update. Never waits; call it from any thread."""
         with self._lock:
-            self._news = True
-            if self._running or not self._goes_on:
+            self._is_triggered = True
+            if self._is_running or not self._is_active:
                 return
-            self._running = True
+            self._is_running = True
         self._space._dispatch.workers.submit(self._run)
 
     def follow(self, changed: Callable[[], bool]) -> None:
-        """Tell when something was stored in the space and ``changed()`` says that it matters here.
+        """Trigger whenever something is stored in the space and ``changed()`` is true.
 
         Parameters
         ----------
         changed : callable
-            Asked on the IO thread, so it only compares.
+            Runs on the IO thread, so it may only compare.
         """
         session = self._space._session
         self._changed = changed
-        bridge().soon(lambda: session.background(self._follow(session)))
+        io_thread().call_soon(lambda: session.background(self._follow(session)))
 
-    def begin(self, seconds: float) -> None:
-        """Call it now, and wait for it, but no longer than so many seconds: it may never return."""
-        self._apart(seconds, last=False)
+    def update_now(self, timeout: float) -> None:
+        """Update, and wait for that up to `timeout` seconds: a user's function may never return."""
+        self._update_in_thread(timeout, last=False)
 
     def stop(self) -> None:
-        """Call it no more; a call that runs may still end."""
-        self._ended.set()
-        self._space._pulses.pop(self, None)
+        """Start no more updates; a running one may still finish."""
+        self._stopped.set()
+        self._space._throttles.pop(self, None)
 
     def finish(self) -> None:
-        """Call it once more if there is news or it is `kept`, and then no more: the space closes.
+        """Make the last update if one is due, and stop: the space closes.
 
-        It is called as what the cell does that closes the space.
+        It runs in the context of the caller, so its output belongs to the cell that closes the space.
         """
-        begun = self._begun
-        if begun is None or time.monotonic() - begun < LAST:
-            self._apart(LAST, last=True)
+        started = self._started_at
+        if started is None or time.monotonic() - started < FINISH_SECONDS:
+            self._update_in_thread(FINISH_SECONDS, last=True)
         self.stop()
-
-    def _apart(self, seconds: float, *, last: bool) -> None:
-        """Call it on a thread of its own: a function of the user's may never end."""
-        run = contextvars.copy_context().run
-        name, options = "happen_nb-pulse", {"last": last}
-        thread = threading.Thread(target=run, args=(self._call,), kwargs=options, name=name, daemon=True)
-        thread.start()
-        thread.join(seconds)
 
     @property
     def stopped(self) -> bool:
-        """Whether it was stopped."""
-        return self._ended.is_set()
+        """True after `stop` or `finish`."""
+        return self._stopped.is_set()
+
+    def _update_in_thread(self, timeout: float, *, last: bool) -> None:
+        run = contextvars.copy_context().run
+        name, options = "happen_nb-throttle", {"last": last}
+        thread = threading.Thread(target=run, args=(self._call,), kwargs=options, name=name, daemon=True)
+        thread.start()
+        thread.join(timeout)
 
     def _run(self) -> None:
         with self._space._dispatch.workers.blocked():  # it may never return, and handlers need the threads
-            while self._take():
+            while self._next():
                 self._context.copy().run(self._call)
-                self._ended.wait(self._interval)
+                self._stopped.wait(self._interval)
+
+    def _next(self) -> bool:
+        with self._lock:
+            self._is_running = self._is_triggered and self._is_active
+            if self._is_running:
+                self._is_triggered = False
+            return self._is_running
 
     def _call(self, *, last: bool = False) -> None:
-        with self._working:
-            if self.stopped or (last and not (self._kept or self._news or self._changed())):
+        with self._updating:
+            if self.stopped or (last and not (self._always_finish or self._is_triggered or self._changed())):
                 return
-            self._begun = time.monotonic()
+            self._started_at = time.monotonic()
             try:
-                self._work()
+                self._update()
             except ClosedError:
                 self.stop()
             except BaseException:  # the thread serves others too
-                _log.exception("a display could not be drawn; it is drawn again when there is news")
+                _log.exception("an update of a display failed; the next change updates it again")
             finally:
-                self._begun = None
-
-    def _take(self) -> bool:
-        with self._lock:
-            self._running = self._news and self._goes_on
-            if self._running:
-                self._news = False
-            return self._running
+                self._started_at = None
 
     @property
-    def _goes_on(self) -> bool:
-        return not (self._ended.is_set() or self._space._closing)  # what is left is for `finish`
+    def _is_active(self) -> bool:
+        return not (self.stopped or self._space._closing)  # while the space closes, only `finish` updates
 
     async def _follow(self, session: Session) -> None:
-        """Look at most every `interval` seconds, however much is stored meanwhile."""
+        # At most one check every `interval` seconds, however much is stored in between.
         replica = session.replica
-        while not self._ended.is_set():
+        while not self.stopped:
             seen = replica.position
             if self._changed():
-                self.tell()
+                self.trigger()
             await asyncio.sleep(self._interval)
-            await replica.reached(seen + 1, LOOK)
+            await replica.reached(seen + 1, RECHECK_SECONDS)

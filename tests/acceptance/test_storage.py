@@ -72,8 +72,8 @@ def test_the_same_space_is_reached_by_url_instead_of_store(space, store):
 
 
 def test_a_node_that_another_process_has_just_made_is_changed_from_the_state_that_it_has(space, other):
-    other.do("import time\nfrom happen_nb._runtime.io import bridge")
-    other.do("bridge().soon(time.sleep, 0.5)")  # it hears of nothing meanwhile
+    other.do("import time\nfrom happen_nb._runtime.io import io_thread")
+    other.do("io_thread().call_soon(time.sleep, 0.5)")  # it hears of nothing meanwhile
 
     counter = space.create_node("counter", initial={"n": 1})
     other.do('space.create_node("counter").state.set(lambda s: {"n": s["n"] + 1})')

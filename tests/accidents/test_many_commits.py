@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-OLD_AT_ONCE = "import happen_nb._journal.stream\nhappen_nb._journal.stream.YOUNG = 0.0  # else a minute"
+OLD_AT_ONCE = "from happen_nb._journal import stream\nstream.MIN_COMMIT_AGE_SECONDS = 0.0  # else a minute"
 
 
 def test_timeit_works_and_its_commits_are_trimmed_with_one_notice(own_kernel):

@@ -12,7 +12,7 @@ def say_when_it_waits():
         main = threading.main_thread().ident
         while True:
             frame = sys._current_frames()[main]
-            if frame.f_code.co_filename.endswith("bridge.py") or "selector" in frame.f_code.co_filename:
+            if frame.f_code.co_filename.endswith("io.py") or "selector" in frame.f_code.co_filename:
                 print("it waits")
                 return
             time.sleep(0.005)

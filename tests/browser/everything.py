@@ -185,7 +185,7 @@ def moments(dashboard):
         yield name
     dashboard.get_by_role("tab", name="Events").click()
     dashboard.get_by_role("option").first.click()
-    dashboard.get_by_role("button", name="show this moment").click()
+    dashboard.get_by_role("button", name="go to this point in time").click()
     expect(dashboard.locator(".hn-status")).to_have_text("past", timeout=SOON)
     yield "the past"
     dashboard.get_by_role("button", name="back to now").click()

@@ -12,7 +12,7 @@ from tests.browser.test_live_reply import save
 SET_UP = """
 import happen_nb as happen
 from happen_nb._widgets.bind import bind
-from happen_nb._widgets.dashboard import Dashboard
+from happen_nb._widgets.dashboard.widget import Dashboard
 import ipywidgets as w
 BAD = "<img src=x onerror=alert(1)>"
 space = happen.connect(name="widgets", fresh=True)
@@ -137,8 +137,8 @@ def test_a_dashboard_sends_shows_hostile_texts_as_such_and_fits_a_narrow_window(
     dashboard.get_by_role("tab", name="Events").press("ArrowRight")
     dashboard.locator("select").select_option("send")
     dashboard.locator("[name=node]").fill("orders")
-    dashboard.locator("[name=what]").fill("order.new")
-    dashboard.locator("[name=what]").press("Enter")
+    dashboard.locator("[name=name]").fill("order.new")
+    dashboard.locator("[name=name]").press("Enter")
     expect(dashboard.locator(".hn-form .hn-detail")).to_contain_text("onerror")
     expect(orders).to_contain_text("open: 2")
     dashboard.get_by_role("tab", name="Failures 1").click()
@@ -184,7 +184,7 @@ def test_a_click_counts_though_all_is_drawn_anew_meanwhile(lab, tab):
     expect(live.locator("details")).not_to_have_attribute("open", "")
     press(tab, log)
     expect(live).to_contain_text("pens 219", timeout=30_000)
-    expect(dashboard.get_by_role("button", name="show this moment")).to_be_visible()
+    expect(dashboard.get_by_role("button", name="go to this point in time")).to_be_visible()
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
 
 
@@ -281,18 +281,14 @@ def test_a_log_follows_until_a_person_scrolls_and_again_when_told_to(lab, tab):
 
 
 DEAF = """
-answers, hello = False, Dashboard._hello
-Dashboard._hello = lambda self, message: answers and hello(self, message)
+answers, hello = False, Dashboard._on_hello
+Dashboard._on_hello = lambda self, message: answers and hello(self, message)
 """
-
-
-RESTORE = "Dashboard._hello = hello"
+RESTORE = "Dashboard._on_hello = hello"
 
 
 def test_a_dashboard_asks_again_until_the_kernel_answers(lab, tab):
-    save(
-        lab, "deaf.ipynb", [SET_UP + DEAF, "space.dashboard()", "answers = True", "Dashboard._hello = hello"]
-    )
+    save(lab, "deaf.ipynb", [SET_UP + DEAF, "space.dashboard()", "answers = True", RESTORE])
     tab.open("deaf.ipynb")
     run(tab, 0, 1)
     status = cell(tab, 1).locator(".hn-status")

@@ -6,8 +6,8 @@ import subprocess
 import sys
 import threading
 
-from happen_nb._runtime import ending
-from happen_nb._runtime.mailbox import Workers
+from happen_nb._runtime import workers as workers_module
+from happen_nb._runtime.workers import Workers
 
 SCRIPT = """
 import threading
@@ -25,7 +25,7 @@ space.wait_for("tick", where=lambda event: event.payload > 2)
 def test_a_thread_is_not_started_when_the_end_has_begun(monkeypatch):
     workers, ran = Workers(), []
     before = set(threading.enumerate())
-    monkeypatch.setattr(ending, "begun", lambda: True)
+    monkeypatch.setattr(workers_module, "shutdown_started", lambda: True)
 
     workers.submit(lambda: ran.append(1))
 
@@ -35,7 +35,7 @@ def test_a_thread_is_not_started_when_the_end_has_begun(monkeypatch):
 
 def test_a_thread_that_the_ending_interpreter_refuses_is_no_error(monkeypatch):
     looks = iter([False, True])
-    monkeypatch.setattr(ending, "begun", lambda: next(looks))
+    monkeypatch.setattr(workers_module, "shutdown_started", lambda: next(looks))
 
     def refuse(_):
         raise RuntimeError("can't create new thread at interpreter shutdown")

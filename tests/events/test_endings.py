@@ -11,7 +11,8 @@ import weakref
 import pytest
 
 import happen_nb as happen
-from happen_nb._runtime import mailbox, replies
+from happen_nb._runtime import replies
+from happen_nb._runtime import workers as workers_module
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def test_a_handler_that_waits_to_be_repeated_is_not_called_after_its_end(space, 
 
     orders.on("pay", fail, retries=3, backoff=0.2)
     space.broadcast("pay")
-    until(lambda: space._dispatch.box("orders").waiting)
+    until(lambda: space._dispatch.queue("orders").waiting)
     end(space, orders, fail)
     before = len(calls)
     threading.Event().wait(0.5)
@@ -66,7 +67,7 @@ def test_what_was_to_be_repeated_and_is_not_is_a_failure(space, orders, until, e
 
     orders.on("pay", fail, retries=3, backoff=60)
     reply = space.send("orders", "pay")
-    until(lambda: space._dispatch.box("orders").waiting)
+    until(lambda: space._dispatch.queue("orders").waiting)
     ENDS[end](space, orders, fail)
     space.settle(5)
 
@@ -183,7 +184,7 @@ def test_off_of_a_handler_that_a_new_run_has_replaced_stops_it_too(space, orders
 def test_a_generator_that_does_not_yield_any_more_does_not_stop_its_node_for_ever(
     space, orders, gate, monkeypatch
 ):
-    monkeypatch.setattr("happen_nb._runtime.attempts.PATIENCE", 0.05)
+    monkeypatch.setattr("happen_nb._runtime.attempt.PATIENCE", 0.05)
     begun = threading.Event()
 
     def stuck(event):
@@ -304,7 +305,7 @@ def test_a_task_that_exits_does_not_end_the_loop_of_async_handlers(space, orders
 
 
 def test_many_handlers_that_block_do_not_stop_the_others(space, gate, caplog):
-    for n in range(mailbox.THREADS + 5):
+    for n in range(workers_module.THREADS + 5):
         space.create_node(f"w{n}").on("wait", lambda event: gate.wait(20))
     space.create_node("free").on("open", lambda event: gate.set())
     space.broadcast("wait")
@@ -365,7 +366,7 @@ def test_results_are_kept_up_to_a_number_of_bytes(space, orders, monkeypatch):
     orders.on("a", lambda event: "x" * 30_000)
     for _ in range(20):
         space.send("orders", "a").result()
-    answers = space._dispatch.answers
+    answers = space._dispatch.replies
 
     assert len(answers._answers) <= 4
     assert answers._size <= 100_000

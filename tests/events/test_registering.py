@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
+from happen_nb._model.patterns import Pattern
 
 
 def collector(into, mark=None):
@@ -225,7 +226,7 @@ def test_each_event_meets_the_handlers_that_match_in_the_order_of_registration(
     got = []
     functions = []
     for number, pattern in enumerate(patterns):
-        matching = happen.model.patterns.Pattern.of(pattern)
+        matching = Pattern.of(pattern)
         chosen = matching.matches if data.draw(st.booleans()) else pattern
         functions.append(orders.on(chosen, lambda event, n=number: got.append((event.type, n))))
     for type_ in types:
@@ -234,7 +235,7 @@ def test_each_event_meets_the_handlers_that_match_in_the_order_of_registration(
     for function in functions:
         orders.off(function)
 
-    compiled = [happen.model.patterns.Pattern.of(pattern) for pattern in patterns]
+    compiled = [Pattern.of(pattern) for pattern in patterns]
     assert got == [(type_, n) for type_ in types for n, each in enumerate(compiled) if each.matches(type_)]
 
 

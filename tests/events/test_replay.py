@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
-from happen_nb._runtime import replaying
+from happen_nb._api.replay import Pace
+from happen_nb._runtime import bulk
 
 NAN = float("nan")
 
@@ -439,7 +440,7 @@ class Clock:
 def test_rows_are_due_when_they_occurred_divided_by_the_speed(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("happen_nb._api.replay.clock", clock)
-    pace = happen.replay.Pace(60)
+    pace = Pace(60)
     at = partial(datetime, 2024, 5, 1)
 
     assert pace.pause(at(12, tzinfo=UTC)) == 0.0
@@ -500,7 +501,7 @@ def test_a_generator_is_read_only_a_little_ahead(space):
     replay.wait()
 
     assert replay.stored == 6000
-    assert 0 < most_ahead <= replaying.AHEAD + replaying.BATCH + 1
+    assert 0 < most_ahead <= bulk.AHEAD + bulk.BATCH + 1
 
 
 def test_a_row_that_comes_late_is_not_waited_for_before_the_others_are_stored(space):
@@ -520,13 +521,13 @@ def test_a_row_that_comes_late_is_not_waited_for_before_the_others_are_stored(sp
 
 
 def test_it_waits_for_handlers_that_do_not_follow(space, orders, gate, monkeypatch, until):
-    monkeypatch.setattr(replaying, "BACKLOG", 300)
+    monkeypatch.setattr(bulk, "BACKLOG", 300)
     got = []
     orders.on("row", lambda event: gate.wait() and got.append(event.payload["n"]))
 
     replay = space.replay(numbered(5000), type="row")
     until(lambda: replay._held)
-    assert 300 <= replay.stored <= 300 + 2 * replaying.BATCH
+    assert 300 <= replay.stored <= 300 + 2 * bulk.BATCH
     assert "waits for handlers" in repr(replay)
     gate.set()
     space.settle(60)
@@ -629,7 +630,7 @@ def test_no_thread_and_nothing_open_is_left(space, until):
         space.replay([7], type="row").wait()
     until(lambda: "happen_nb-replay" not in [thread.name for thread in threading.enumerate()])
     dispatch = space._session.dispatch
-    assert (dispatch.lines, dispatch.emitted, dispatch.activity._open) == (set(), {}, set())
+    assert (dispatch.lines, dispatch.emitted, dispatch.in_flight._open) == (set(), {}, set())
 
 
 def test_the_text_of_a_replay_does_not_vary(space):

@@ -166,7 +166,7 @@ def test_every_selector_has_its_column_also_if_its_name_is_taken(orders):
 @pytest.fixture
 def trimmed(store, monkeypatch):
     """A node whose first commits were let go: of 600, about 10 are kept."""
-    monkeypatch.setattr("happen_nb._journal.stream.YOUNG", 0.0)
+    monkeypatch.setattr("happen_nb._journal.stream.MIN_COMMIT_AGE_SECONDS", 0.0)
     with happen.connect(store=store, name="trimmed", history=10) as space:
         node = space.create_node("orders")
         space.create_node("other", initial={"n": "other"})
@@ -240,7 +240,7 @@ def test_a_fork_of_a_trimmed_past_is_refused_at_once_and_leaves_nothing(trimmed)
 
 
 def test_trimming_tells_once(store, monkeypatch, caplog):
-    monkeypatch.setattr("happen_nb._journal.stream.YOUNG", 0.0)
+    monkeypatch.setattr("happen_nb._journal.stream.MIN_COMMIT_AGE_SECONDS", 0.0)
     with happen.connect(store=store, name="told", history=10) as space:
         node = space.create_node("orders")
         for _ in range(3):

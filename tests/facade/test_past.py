@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from happen_nb._api import moment
 from happen_nb._api.moment import Moment, Past
-from happen_nb._journal import history
-from happen_nb._model.commits import CommitRecord
-from happen_nb._runtime.io import on_io, wait_for
+from happen_nb._journal.slice import commits_at_position
+from happen_nb._model.records import CommitRecord
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HistoryGoneError, StateError
 
 
@@ -19,7 +20,7 @@ def states_at(space):
         return await on_io(past.at(position))
 
     def states_at(commit):
-        return dict(Moment(wait_for(at(commit.sequence))))
+        return dict(Moment(run_blocking(at(commit.sequence))))
 
     return states_at
 
@@ -28,13 +29,12 @@ def states_at(space):
 def asked(monkeypatch):
     """The names of the nodes that were asked for, a list for each time."""
     asked = []
-    many_at_position = history.many_at_position
 
     async def noted(stream, nodes, position):
         asked.append(sorted(nodes))
-        return await many_at_position(stream, nodes, position)
+        return await commits_at_position(stream, nodes, position)
 
-    monkeypatch.setattr(history, "many_at_position", noted)
+    monkeypatch.setattr(moment, "commits_at_position", noted)
     return asked
 
 
@@ -75,7 +75,7 @@ def test_a_cleared_past_is_gone_although_it_was_read(space, states_at):
 
 
 def test_more_nodes_than_one_request_takes_are_all_found(space, states_at, monkeypatch):
-    monkeypatch.setattr(history, "TOGETHER", 3)
+    monkeypatch.setattr("happen_nb._journal.slice.MAX_NODES_PER_REQUEST", 3)
     nodes = [space.create_node(f"node-{number}", initial={"n": 0}) for number in range(8)]
     then = nodes[-1].state.set({"n": 1})
     for node in nodes:
@@ -85,16 +85,16 @@ def test_more_nodes_than_one_request_takes_are_all_found(space, states_at, monke
 
 def test_a_glimpse_is_the_state_and_keeps_nothing():
     record = CommitRecord("orders", 1, 1, 0, b'{"items": [1, {"a": 2}]}')
-    assert record.glimpse() == {"items": [1, {"a": 2}]}
-    assert type(record.glimpse()) is dict
-    assert record.state == record.glimpse()
-    assert record.glimpse() is record.state
+    assert record.peek() == {"items": [1, {"a": 2}]}
+    assert type(record.peek()) is dict
+    assert record.state == record.peek()
+    assert record.peek() is record.state
 
 
 @pytest.mark.parametrize("body", [b"no", b"[1]"])
 def test_a_glimpse_of_what_is_no_state_is_the_same_error(body):
     with pytest.raises(StateError, match="no readable state"):
-        CommitRecord("orders", 1, 1, 0, body).glimpse()
+        CommitRecord("orders", 1, 1, 0, body).peek()
 
 
 LARGE_INTEGERS = {

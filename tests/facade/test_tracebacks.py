@@ -28,12 +28,15 @@ def bad(state):
 
 
 def test_an_error_of_a_transform_shows_the_transform_right_below_the_call(orders):
-    assert lines_of(lambda: orders.state.set(bad)) == ["set", "wait_for", "bad"]
+    assert lines_of(lambda: orders.state.set(bad)) == ["set", "run_blocking", "bad"]
 
 
 def test_an_error_of_the_library_ends_at_the_call(orders):
-    assert lines_of(lambda: orders.state.set({"n": {1}})) == ["set", "wait_for"]
-    assert lines_of(lambda: orders.state.wait_for(lambda s: False, timeout=0.01)) == ["wait_for", "wait_for"]
+    assert lines_of(lambda: orders.state.set({"n": {1}})) == ["set", "run_blocking"]
+    assert lines_of(lambda: orders.state.wait_for(lambda s: False, timeout=0.01)) == [
+        "wait_for",
+        "run_blocking",
+    ]
 
 
 def test_no_other_error_is_chained_to_it(orders):
@@ -49,7 +52,7 @@ def test_an_awaited_call_is_as_short(orders):
 
     names = lines_of(lambda: asyncio.run(work()))
 
-    assert names[names.index("work") :] == ["work", "aset", "wait_in_loop", "bad"]
+    assert names[names.index("work") :] == ["work", "aset", "run_awaitable", "bad"]
 
 
 # -- errors that are raised again ----------------------------------------------------------------------------

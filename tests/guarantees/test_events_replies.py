@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import happen_nb as happen
-from happen_nb._runtime.dispatch import Dispatch
-from happen_nb._runtime.replies import Request
+from happen_nb._runtime.dispatcher import Dispatcher
+from happen_nb._runtime.replies import PendingReply
 from tests.guarantees.processes import Peer, Processes, eventually
 from tests.guarantees.proxy import Proxy
 from tests.guarantees.servers import Server
@@ -213,13 +213,13 @@ def test_what_was_sent_to_a_dead_owner_is_told_also_if_an_heir_came_right_after(
 ) -> None:
     with happen.connect(url, name=name) as space:
         heir, owner = (_handling(processes, url, name, witness, "echo") for _ in range(2))
-        sent = Dispatch.sent
+        sent = Dispatcher.track
 
-        async def sent_late(dispatch: Dispatch, request: Request) -> None:
+        async def sent_late(dispatch: Dispatcher, request: PendingReply) -> None:
             await asyncio.to_thread(eventually, lambda: _owner(space) == heir.pid)
             await sent(dispatch, request)
 
-        monkeypatch.setattr(Dispatch, "sent", sent_late)
+        monkeypatch.setattr(Dispatcher, "track", sent_late)
         owner.kill()
         with pytest.raises(happen.NoHandlerError, match="ended before it took"):
             space.send("shop", "echo", "lost").result(timeout=10)

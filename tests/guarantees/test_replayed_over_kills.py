@@ -9,11 +9,11 @@ import time
 import pytest
 
 import happen_nb as happen
-from happen_nb._journal import append
+from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import encode_event
-from happen_nb._model.commits import EventRecord
-from happen_nb._runtime.io import bridge
-from happen_nb._runtime.replaying import store_all
+from happen_nb._model.records import EventRecord
+from happen_nb._runtime.bulk import store_all
+from happen_nb._runtime.io import io_thread
 from tests.guarantees.servers import Cluster, Server
 
 
@@ -99,10 +99,10 @@ def test_of_a_batch_that_is_stored_in_part_only_the_rest_is_stored(
         records = [EventRecord(f"{session.new_id()}_{n}", "row", "notebook", n) for n in range(5)]
         batch = [(record, encode_event(session.subjects, record, ttl=60)) for record in records]
         for _, message in batch[:stored]:
-            bridge().wait(append.store(session.connection, [message], timeout=5, what="a part"))
+            io_thread().run(store_messages(session.connection, [message], timeout=5, what="a part"))
         space.settle()
 
         for _ in range(2):
-            bridge().wait(store_all(session, batch, time.monotonic() + 5))
+            io_thread().run(store_all(session, batch, time.monotonic() + 5))
 
         assert [event.payload for event in space.events("row")] == [0, 1, 2, 3, 4]

@@ -91,10 +91,11 @@ def _fill(url: str, name: str, nodes: int, events: int) -> None:
             await client.client.publish(f"$KV.happen_{name}.n{number}", b'{"text": "x"}', headers=headers)
         for number in range(events):
             headers = {"Happen-Event": f'{{"id": "x-{number}", "type": "tick", "sender": "w"}}'}
-            await client.client.publish(f"happen.{name}.event.w.x-{number}.tick", b"1", headers=headers)
-            if number % 2_000 == 0:
-                await client.client.request("$JS.API.INFO", b"", timeout=30)  # what was sent is stored
-        await client.client.request("$JS.API.INFO", b"", timeout=30)
+            subject = f"happen.{name}.event.w.x-{number}.tick"
+            if number % 2_000 == 0 or number == events - 1:  # the answer comes when all before it is stored
+                await client.client.request(subject, b"1", headers=headers, timeout=30)
+            else:
+                await client.client.publish(subject, b"1", headers=headers)
 
     with Foreign(url) as client:
         client.run(publish())

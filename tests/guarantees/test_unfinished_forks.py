@@ -9,14 +9,14 @@ import nats
 import pytest
 
 import happen_nb as happen
-from happen_nb._runtime.io import bridge
+from happen_nb._runtime.io import io_thread
 from tests.guarantees.processes import Processes, eventually
 
 
 def half_a_fork(url: str, name: str) -> happen.Space:
     """A space as a fork leaves it that was killed."""
     half = happen.connect(url, name=name)
-    bridge().wait(half._session.stream.mark_unfinished("shop"))
+    io_thread().run(half._session.stream.mark_unfinished("shop"))
     half.create_node("n0", initial={"n": 0})
     return half
 
@@ -55,7 +55,7 @@ def test_a_fork_that_still_goes_on_is_not_connected_to(url: str, name: str, proc
 
     assert error == "SpaceInUseError"
     assert 'a fork of "shop"' in text
-    bridge().wait(space._session.stream.mark_unfinished(""))
+    io_thread().run(space._session.stream.mark_unfinished(""))
     other = processes.peer(url, name)
     eventually(lambda: other.ask("states") == {"n0": [1, {"n": 0}]})
     space.close()

@@ -141,7 +141,7 @@ def commit_by_a_wrong_clock(
     """
     right = time.time, time.time_ns
     time.time, time.time_ns = lambda: right[0]() + ahead, lambda: right[1]() + round(ahead * 1e9)
-    stream.YOUNG = young
+    stream.MIN_COMMIT_AGE_SECONDS = young
     with happen.connect(url, name=space, history=10, event_ttl=timedelta(hours=1)) as connected:
         node = connected.create_node("orders")
 

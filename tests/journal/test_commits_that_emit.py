@@ -5,16 +5,16 @@ import time
 import pytest
 
 from happen_nb._journal import wire
-from happen_nb._journal.read import read
-from happen_nb._model.commits import CommitRecord, EventRecord, Origin
-from happen_nb._model.values import dumps, freeze_state
-from happen_nb._runtime.io import bridge
+from happen_nb._journal.consumer import read
+from happen_nb._model.freeze import dumps, freeze_state
+from happen_nb._model.records import CommitRecord, EventRecord, Origin
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.session import Change
 
 
 def event(number, payload=None, *, keyed=False):
     frozen = freeze_state(payload or {"n": number}, node="")
-    return EventRecord(f"e{number}", "order.paid", "orders", frozen, nonce="try" if keyed else None)
+    return EventRecord(f"e{number}", "order.paid", "orders", frozen, publish_id="try" if keyed else None)
 
 
 def emit(space, state, events):
@@ -23,17 +23,17 @@ def emit(space, state, events):
     change = Change(
         "orders", frozen, dumps(frozen), session.replica.cut(), origin=Origin("c", "r", "by"), events=events
     )
-    return bridge().wait(session.commit(change, time.monotonic() + 5))
+    return io_thread().run(session.commit(change, time.monotonic() + 5))
 
 
 def stored(space):
     session = space._session
-    items = bridge().wait(read(session.connection, session.subjects.stream, ">", timeout=5))
+    items = io_thread().run(read(session.connection, session.subjects.stream, ">", timeout=5))
     return [wire.decode(session.subjects, i.subject, i.headers, i.body, i.sequence, i.time) for i in items]
 
 
 def essence(record):
-    return record.id, record.type, record.sender, record.payload, record.keyed
+    return record.id, record.type, record.sender, record.payload, record.has_caller_id
 
 
 def test_a_few_events_ride_in_the_message_of_their_commit(space):
@@ -72,7 +72,7 @@ def test_a_batch_that_meets_a_newer_state_stores_nothing(space):
     state = freeze_state({"pad": "x" * 9_000}, node="orders")
     change = Change("orders", state, dumps(state), old, events=(event(1),))
 
-    assert bridge().wait(session.commit(change, time.monotonic() + 5)) is None
+    assert io_thread().run(session.commit(change, time.monotonic() + 5)) is None
     assert [type(record) for record in stored(space)] == [CommitRecord, CommitRecord]
     assert orders.state.get() == {"n": 1}
 

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from happen_nb._journal import exchange, fields, wire
-from happen_nb._journal.handlings import OUTCOMES, Handled
-from happen_nb._journal.subjects import Subjects
-from happen_nb._model.commits import CommitRecord, EventRecord, OwnerRecord
+from happen_nb._journal.wire import OUTCOMES, Handled, Subjects
 from happen_nb._model.patterns import Pattern
+from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb.errors import StateError
 from tests.journal import garbage
 
@@ -35,7 +34,7 @@ def check_event(event):
     assert isinstance(event.type, str)
     assert isinstance(event.sender, str)
     assert event.target is None or isinstance(event.target, str)
-    assert event.nonce is None or isinstance(event.nonce, str)
+    assert event.publish_id is None or isinstance(event.publish_id, str)
     assert type(event.path) is tuple
     assert 0 <= event.omitted <= fields.LARGEST
     json.dumps(event.payload, allow_nan=False)
@@ -82,13 +81,13 @@ def test_a_state_is_a_commit_whatever_its_headers_are(tail, headers, body):
     assert isinstance(found, CommitRecord)
     assert found.node == tail
     assert 0 <= found.revision <= fields.LARGEST
-    assert 0 <= found.read <= fields.LARGEST
+    assert 0 <= found.read_position <= fields.LARGEST
     for mark in (found.id, found.origin.cause, found.origin.correlation, *found.origin.path):
         assert mark is None or not UNSAFE.search(mark)
     for event in found.events:
         check_event(event)
-    if found.readable:
-        assert found.glimpse() == found.state
+    if found.is_readable:
+        assert found.peek() == found.state
     else:
         with pytest.raises(StateError, match="another client wrote"):
             _ = found.state
@@ -209,9 +208,9 @@ def test_an_answer_has_the_known_types_or_is_refused(question, body):
 )
 def test_an_integer_beyond_64_bits_is_an_unreadable_state_and_no_float(body):
     record = decode(SHOP.state("orders"), {}, body)
-    assert not record.readable
+    assert not record.is_readable
     with pytest.raises(StateError, match=r"another client wrote|infinity"):
-        record.glimpse()
+        record.peek()
     assert decode(SHOP.event_prefix + "x.e1.t", {wire.EVENT: json.dumps(garbage.EVENT)}, body) == wire.Other(
         50
     )

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
-from happen_nb._journal import append, wire
-from happen_nb._journal.handlings import MOST_HANDLINGS, Handled, encode_handlings
-from happen_nb._journal.subjects import Subjects
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
-from happen_nb._model.values import freeze
-from happen_nb._runtime.io import bridge
+from happen_nb._journal import wire
+from happen_nb._journal.publish import store_messages
+from happen_nb._journal.wire import MAX_HANDLINGS, Handled, Subjects
+from happen_nb._model.freeze import freeze
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
+from happen_nb._runtime.io import io_thread
 
 SHOP = Subjects("shop")
 COMMIT = wire.Message(SHOP.state("orders"), b"{}", {wire.EXPECTED: "0", wire.COMMIT: "a-1 1 0"})
@@ -49,7 +49,7 @@ def test_a_commit_and_its_events_fit_into_their_headers_and_keep_their_order(eve
     assert [event.payload for event in found] == [event.payload for event in events]
     assert [event.path for event in found] == [event.path for event in events]
     assert [event.position for event in found] == sorted(event.position for event in found)
-    assert messages[0].header_size <= wire.HEADER_LIMIT
+    assert messages[0].header_size <= wire.MAX_HEADER_BYTES
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,11 +62,11 @@ def test_handlings_are_stored_in_messages_of_so_many_bytes_and_none_is_lost(erro
         HandledRecord(f"e-{n}", "node", "handler", "failed", 0.5, letter * size, 1, "p")
         for n, (size, letter) in enumerate(errors)
     ]
-    bodies = list(encode_handlings(records, limit))
-    assert all(len(body) <= limit + 2 for body, _ in bodies)
-    found = [record for body, _ in bodies for record in Handled(1, "p", body).records()]
+    messages = list(wire.encode_handled(SHOP, records, by="p", ttl=60, limit=limit))
+    assert all(len(message.body) <= limit + 2 for message, _ in messages)
+    found = [record for message, _ in messages for record in Handled(1, "p", message.body).records()]
     assert [record.event for record in found] == [record.event for record in records]
-    assert sum(number for _, number in bodies) == len(records)
+    assert sum(number for _, number in messages) == len(records)
     for record, stored in zip(records, found, strict=True):
         assert record.error.startswith(stored.error)
         if limit > 100_000:
@@ -75,11 +75,8 @@ def test_handlings_are_stored_in_messages_of_so_many_bytes_and_none_is_lost(erro
 
 def test_so_many_handlings_are_in_one_message():
     records = [HandledRecord(f"e-{n}", "node", "handler", "done") for n in range(1_201)]
-    assert [number for _, number in encode_handlings(records, 1_000_000)] == [
-        MOST_HANDLINGS,
-        MOST_HANDLINGS,
-        201,
-    ]
+    messages = wire.encode_handled(SHOP, records, by="p", ttl=60, limit=1_000_000)
+    assert [number for _, number in messages] == [MAX_HANDLINGS, MAX_HANDLINGS, 201]
 
 
 def test_a_clear_without_room_for_patterns_still_carries_every_owner():
@@ -97,7 +94,7 @@ def test_a_clear_without_room_for_patterns_still_carries_every_owner():
 def test_the_patterns_of_an_owner_are_cut():
     owner = OwnerRecord("n", "5d0f9c1e7a2b", tuple(f"{number:0>2000}" for number in range(500)))
     message = wire.encode_owner(SHOP, owner, expected=0)
-    assert len(message.body) < wire.PATTERN_BYTES + 500
+    assert len(message.body) < wire.MAX_PATTERN_BYTES + 500
     kept = json.loads(message.body)["patterns"]
     assert kept == list(owner.patterns[: len(kept)])
     assert len(kept) == 49
@@ -113,12 +110,12 @@ def test_guards_count_too_and_nothing_is_sent(space, guards, events, advice):
         wire.encode_event(SHOP, EventRecord(f"e-{number}", "t", "s"), ttl=60) for number in range(events)
     ]
     session = space._session
-    before = bridge().wait(session.stream.info()).last
+    before = io_thread().run(session.stream.info()).last
     with pytest.raises(happen.TooLargeError, match=f"at most 999 .*{advice}"):
-        bridge().wait(
-            append.store(session.connection, messages, timeout=5, what='state.set of node "orders"')
+        io_thread().run(
+            store_messages(session.connection, messages, timeout=5, what='state.set of node "orders"')
         )
-    assert bridge().wait(session.stream.info()).last == before
+    assert io_thread().run(session.stream.info()).last == before
 
 
 def test_a_path_is_counted_as_it_is_written():

@@ -20,7 +20,7 @@ def owner(space):
 @pytest.fixture
 def send(space, owner, until):
     """Send to the foreign node; returns the reply when its owner is known here."""
-    until(lambda: space._dispatch.owners.of("far") is not None)
+    until(lambda: space._dispatch.ownership.owner_of("far") is not None)
     return lambda timeout=20.0: space.send("far", "work", {"n": 1}, timeout=timeout)
 
 

@@ -153,7 +153,7 @@ def test_a_node_may_have_more_patterns_than_a_message_holds(space, node):
     for number in range(60):
         alternatives = ",".join(f"kind-{number}-{part:0>40}" for part in range(38))
         node.on(f"{{{alternatives}}}", lambda event: "found")
-    record = space._dispatch.owners.of("node")
+    record = space._dispatch.ownership.owner_of("node")
     assert sum(map(len, record.patterns)) <= 100_000
     assert node.send("node", f"kind-59-{37:0>40}").result() == "found"
 
@@ -164,10 +164,10 @@ def test_a_clear_carries_more_owners_than_patterns_fit_beside(space, node, until
     for each in nodes:
         for pattern in patterns:
             each.on(pattern, lambda event: "found")
-    until(lambda: all(len(space._dispatch.owners.of(each.name).patterns) == 45 for each in nodes))
+    until(lambda: all(len(space._dispatch.ownership.owner_of(each.name).patterns) == 45 for each in nodes))
     space.clear()
-    assert all(space._dispatch.owners.is_ours(each.name) for each in nodes)
-    until(lambda: all(len(space._dispatch.owners.of(each.name).patterns) == 45 for each in nodes))
+    assert all(space._dispatch.ownership.is_ours(each.name) for each in nodes)
+    until(lambda: all(len(space._dispatch.ownership.owner_of(each.name).patterns) == 45 for each in nodes))
 
 
 def test_others_are_asked_about_more_events_than_a_message_names(space, node, far):

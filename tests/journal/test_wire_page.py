@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from happen_nb._journal import exchange, wire
-from happen_nb._journal.handlings import HANDLED_BYTES, MOST_HANDLINGS
-from happen_nb._journal.stream import EVENT_TTL, HISTORY, Options, Stream
-from happen_nb._journal.subjects import Subjects
-from happen_nb._model.commits import LONGEST_PATH, CommitRecord, EventRecord, Origin, OwnerRecord
+from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
+from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
+from happen_nb._model.records import LONGEST_PATH, CommitRecord, EventRecord, Origin, OwnerRecord
 from happen_nb._runtime import replies as replies_module
 
 PAGE = (Path(__file__).parents[2] / "docs/wire.md").read_text("utf-8")
@@ -39,7 +38,7 @@ def encoded(shown, item):
                 item.body,
                 id=item.id,
                 revision=item.revision,
-                read=item.read,
+                read=item.read_position,
                 expected=expected,
                 origin=item.origin,
             )
@@ -56,7 +55,7 @@ def encoded(shown, item):
         case wire.Clear():
             return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case wire.Other() if shown.subject == SHOP.sync:
-            return wire.encode_sync(SHOP)
+            return wire.encode_barrier(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:
             return wire.encode_guard(SHOP, "stock", expected)
     raise AssertionError(f"{shown.subject} was read as {item}")
@@ -91,13 +90,14 @@ def test_the_stream_is_configured_as_the_page_shows():
 
 def test_the_limits_are_those_of_the_page():
     text = " ".join(PAGE.split())
-    assert f"more than {wire.HEADER_LIMIT:,} bytes, or the state more than {wire.BODY_LIMIT:,}," in text
-    assert f"at most {wire.MOST_MESSAGES} messages" in text
-    assert f"cut at {wire.PATTERN_BYTES:,} bytes" in text
-    assert f"at most {MOST_HANDLINGS} handlings and {HANDLED_BYTES:,} bytes" in text
+    header, state = wire.MAX_HEADER_BYTES, wire.MAX_STATE_BYTES_WITH_EVENTS
+    assert f"more than {header:,} bytes, or the state more than {state:,}," in text
+    assert f"at most {wire.MAX_BATCH_MESSAGES} messages" in text
+    assert f"cut at {wire.MAX_PATTERN_BYTES:,} bytes" in text
+    assert f"at most {MAX_HANDLINGS} handlings and {MAX_HANDLED_BYTES:,} bytes" in text
     assert f"path of more than {LONGEST_PATH:,} characters" in text
-    assert f"{EVENT_TTL:,} seconds (7 days)" in text
-    assert f"{HISTORY:,} commits per node" in text
+    assert f"{DEFAULT_EVENT_TTL_SECONDS:,} seconds (7 days)" in text
+    assert f"{DEFAULT_HISTORY:,} commits per node" in text
 
 
 def test_the_states_and_kinds_of_a_reply_are_those_of_the_page():
@@ -117,7 +117,7 @@ def test_a_long_path_is_as_the_page_shows():
     commit = wire.encode_commit(
         SHOP, "orders", b"{}", id="i-1", revision=1, read=0, expected=0, origin=origin
     )
-    assert commit.header_size < wire.HEADER_LIMIT
+    assert commit.header_size < wire.MAX_HEADER_BYTES
     read = wire.decode(SHOP, commit.subject, commit.headers, commit.body, 50, 0)
     assert read.origin == origin
     event = EventRecord("e-1", "t", "s", 1, None, "c", "r", origin.path, omitted=origin.omitted)

@@ -9,8 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from happen_nb._model.arguments import UNLIMITED, count, is_index, moment, seconds, timeout
-from happen_nb._model.moments import FIRST, LAST, nanoseconds, to_utc
+from happen_nb._model.arguments import (
+    FIRST,
+    LAST,
+    UNLIMITED,
+    count,
+    is_index,
+    moment,
+    nanoseconds,
+    seconds,
+    timeout,
+    to_utc,
+)
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from happen_nb._model.diff import Change, Diff, apply, diff
+from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import FrozenDict, equal
 from happen_nb._model.paths import MISSING, lookup
-from happen_nb._model.values import freeze
 from happen_nb.errors import PathError
 
 scalars = st.sampled_from([None, True, False, 0, 1, 1.0, "", "a", "b"])

@@ -9,8 +9,8 @@ import orjson
 import pandas as pd
 import pytest
 
+from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import FrozenDict, FrozenList, equal, thaw
-from happen_nb._model.values import freeze
 from happen_nb.errors import FrozenStateError
 
 STATE = {"a": {"b": [1, {"c": None}]}, "list": [3, 1, 2]}

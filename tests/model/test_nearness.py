@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from happen_nb._model.nearness import near_miss
+from happen_nb._model.patterns import near_miss
 
 
 @pytest.mark.parametrize(

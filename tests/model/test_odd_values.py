@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from happen_nb._model.freeze import freeze, freeze_state
 from happen_nb._model.quoting import quote
 from happen_nb._model.transforms import evaluate
-from happen_nb._model.values import freeze, freeze_state
 from happen_nb.errors import PayloadError, StateError
 
 

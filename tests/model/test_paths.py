@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from happen_nb._model.freeze import freeze
 from happen_nb._model.paths import MISSING, format_path, lookup, missing_hint, parse_path, select
-from happen_nb._model.values import freeze
 from happen_nb.errors import PathError
 
 STATE = freeze({"orders": {"o1": {"items": ["pen", "ink"]}, "7": "seven", "o.1": 1, "": 2}, "none": None})

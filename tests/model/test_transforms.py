@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from happen_nb._model.diff import diff
 from happen_nb._model.drafts import draft
+from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import lookup
-from happen_nb._model.transforms import compose, evaluate, put, takes_second
-from happen_nb._model.values import freeze
+from happen_nb._model.transforms import compose, evaluate, put
 from happen_nb.errors import FrozenStateError, PathError, StateError, TransformError
 
 STATE = freeze({"n": 1, "orders": {"o1": {"status": "new", "items": ["pen", "ink"]}}})

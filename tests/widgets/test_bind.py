@@ -125,7 +125,7 @@ def test_what_a_widget_cannot_show_is_marked_and_never_written_back(orders, unti
     assert "cannot show" in binding.problem
     assert widget.layout.border_top is not None
     orders.state.set(put("other", 1))
-    until(lambda: binding._known is orders.space._session.replica.newest("orders"))
+    until(lambda: binding._seen_record is orders.space._session.replica.newest("orders"))
     assert orders.state.get() == {"place": stored, "other": 1}
 
 
@@ -257,9 +257,9 @@ def test_an_error_of_an_observer_of_the_widget_is_a_failure_and_the_value_is_sho
 def test_bad_arguments_are_refused_at_once(orders):
     with pytest.raises(TypeError, match='IntSlider has no trait "worth"'):
         bind(w.IntSlider(), orders, "open", trait="worth")
-    with pytest.raises(TypeError, match="give a widget"):
+    with pytest.raises(TypeError, match="pass a widget"):
         bind(3, orders, "open")
-    with pytest.raises(TypeError, match="no node"):
+    with pytest.raises(TypeError, match="is not a node"):
         bind(w.IntSlider(), "orders", "open")
     with pytest.raises(PathError):
         bind(w.IntSlider(), orders, "open..x")
@@ -278,7 +278,7 @@ def test_its_text_says_what_is_bound(orders):
 
 def settled(binding, until):
     """Wait until a binding has looked at what its widget did."""
-    until(lambda: binding._moved is MISSING and binding._tried is not MISSING)
+    until(lambda: binding._pending is MISSING and binding._tried_value is not MISSING)
 
 
 NOBODYS = [
@@ -346,7 +346,7 @@ def test_a_widget_that_is_bound_to_a_deleted_node_does_not_create_it_again(space
     orders.delete()
     until(lambda: binding.problem and "was deleted" in binding.problem)
     slider.value = 6
-    until(lambda: binding._moved is MISSING)
+    until(lambda: binding._pending is MISSING)
     binding.stop()
     assert "orders" not in space.views
     assert len(space.failures) == 0

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 import happen_nb
-from happen_nb import put
-from happen_nb._widgets import panel
-from happen_nb._widgets.dashboard import CHILDREN, KEPT, OPEN, Dashboard
+from happen_nb import _widgets, put
+from happen_nb._widgets.dashboard.widget import MAX_CHILDREN, MAX_LOG_ENTRIES, MAX_OPEN, Dashboard
 from happen_nb.errors import ClosedError, HistoryGoneError
 from tests.display.hostile import PAYLOADS
 
-SCRIPTS = sorted(Path(panel.__file__).parent.glob("*.js"))
+SCRIPTS = sorted(Path(_widgets.__file__).parent.glob("static/*.js"))
 
 
 class Browser:
@@ -25,16 +24,18 @@ class Browser:
 
     def __init__(self, space, monkeypatch, until):
         self.told = []
-        self._asks = itertools.count(1)
+        self._requests = itertools.count(1)
         self._until = until
         monkeypatch.setattr(Dashboard, "send", lambda _, message, buffers=None: self.told.append(message))
         self.dashboard = Dashboard(space)
 
     def ask(self, do, **message):
         """Ask for something; gives its number."""
-        ask = next(self._asks)
-        self.dashboard._hear(None, {"do": do, "ask": ask, **json.loads(json.dumps(message))}, [])
-        return ask
+        request = next(self._requests)
+        self.dashboard._on_message(
+            None, {"do": do, "request": request, **json.loads(json.dumps(message))}, []
+        )
+        return request
 
     def hears(self, type, **values):
         """The next message of a type with these values; from then on only what comes later counts."""
@@ -80,8 +81,8 @@ def entries(message):
 
 
 def test_a_view_that_opens_is_told_all(space, browser):
-    ask = browser.ask("hello")
-    told = browser.hears("all", ask=ask)
+    request = browser.ask("hello")
+    told = browser.hears("all", request=request)
     assert told["space"] == space.name
     assert [(node["name"], node["revision"], text(node["line"])) for node in told["nodes"]] == [
         ("orders", 1, "{open: 1}")
@@ -146,21 +147,21 @@ def test_a_large_state_is_told_by_its_first_children_and_more_when_asked(space, 
     inner = browser.open("large", "orders")
     assert (len(inner["items"]), inner["size"]) == (100, 10_000)
     assert len(browser.open("large", "orders", limit=200)["items"]) == 200
-    assert len(browser.open("large", "orders", limit=10**6)["items"]) == CHILDREN
+    assert len(browser.open("large", "orders", limit=10**6)["items"]) == MAX_CHILDREN
     deep = browser.open("large", "orders", "order-00042")
     assert [item[1] for item in deep["items"]] == ["status", "note"]
     assert len(json.dumps(inner)) < 30_000
 
 
 def test_only_so_many_containers_are_followed(browser):
-    for number in range(OPEN + 50):
+    for number in range(MAX_OPEN + 50):
         browser.ask("open", node="orders", path=[str(number)], limit=100)
-    assert len(browser.dashboard._open) == OPEN
+    assert len(browser.dashboard._open) == MAX_OPEN
 
 
 def test_the_log_keeps_so_many_and_earlier_ones_are_read_when_asked(space, orders, monkeypatch, until):
-    monkeypatch.setattr("happen_nb._widgets.dashboard.WINDOW", 10)
-    monkeypatch.setattr("happen_nb._widgets.dashboard.EARLIER", 20)
+    monkeypatch.setattr("happen_nb._widgets.dashboard.widget.FIRST_WINDOW", 10)
+    monkeypatch.setattr("happen_nb._widgets.dashboard.widget.EARLIER_WINDOW", 20)
     for number in range(40):
         space.broadcast(f"e{number}", number)
     browser = Browser(space, monkeypatch, until)
@@ -175,7 +176,7 @@ def test_the_log_keeps_so_many_and_earlier_ones_are_read_when_asked(space, order
         if not told["earlier"]:
             break
     assert seen == ["orders · 1", *(f"e{number}" for number in range(40))]
-    assert browser.dashboard._log.maxlen == KEPT
+    assert browser.dashboard._log.maxlen == MAX_LOG_ENTRIES
     browser.dashboard.close()
 
 
@@ -186,7 +187,7 @@ def test_previews_of_stored_events_are_read_when_they_are_in_sight(space, orders
     browser.ask("hello")
     log = browser.hears("all")["log"]
     assert [entry[7] for entry in log if entry[2] == "event"][-1] is None
-    browser.ask("peek", positions=[entry[:2] for entry in log if entry[2] == "event"])
+    browser.ask("previews", positions=[entry[:2] for entry in log if entry[2] == "event"])
     previews = {tuple(position): text(line) for *position, line in browser.hears("previews")["previews"]}
     assert previews[event.sequence, 0] == "{a: 1}"
     assert "[1, 2]" in previews.values()
@@ -208,14 +209,14 @@ def test_the_slider_moves_states_to_any_moment_and_back(space, orders, browser):
     orders.state.set({"open": 3})
     stock = space.create_node("stock", initial={"pens": 1})
     browser.ask("at", sequence=first.sequence)
-    moment = browser.hears("moment", at=first.sequence)
+    moment = browser.hears("snapshot", at=first.sequence)
     assert [(node["name"], node["revision"], text(node["line"])) for node in moment["nodes"]] == [
         ("orders", 2, "{open: 2}")
     ]
     assert moment["children"][0]["items"] == [["open", "open", [["2", "num"]], False]]
 
-    ask = browser.ask("hello")
-    another = browser.hears("all", ask=ask)
+    request = browser.ask("hello")
+    another = browser.hears("all", request=request)
     assert another["past"] == first.sequence
     assert another["nodes"] == moment["nodes"]
     assert another["newest"][:2] == moment["newest"][:2] == [first.sequence, -1]
@@ -224,7 +225,7 @@ def test_the_slider_moves_states_to_any_moment_and_back(space, orders, browser):
     tick = browser.sees(entries)
     assert "nodes" not in tick
     browser.ask("at", sequence=None)
-    moment = browser.hears("moment", at=None)
+    moment = browser.hears("snapshot", at=None)
     assert [text(node["line"]) for node in moment["nodes"]] == ["{open: 3}", "{pens: 5}"]
     orders.state.set({"open": 4})
     browser.sees(lambda tick: tick["nodes"])
@@ -245,7 +246,7 @@ def test_a_state_that_was_trimmed_is_told_as_such(store, monkeypatch, until):
         monkeypatch.setattr("happen_nb._api.moment.Past.at", at)
         browser = Browser(space, monkeypatch, until)
         browser.ask("at", sequence=first.sequence)
-        (told,) = browser.hears("moment")["nodes"]
+        (told,) = browser.hears("snapshot")["nodes"]
         assert text(told["line"]) == 'HistoryGoneError: node "orders": it is not stored any more'
         browser.open("orders")
         browser.dashboard.close()
@@ -255,10 +256,10 @@ def test_it_sends_and_sets_and_tells_what_came_of_it(space, orders, browser):
     orders.on("double", lambda event: event.payload * 2)
     orders.on("fail", lambda event: 1 / 0)
 
-    def act(kind, what, value, node=""):
-        ask = browser.ask("act", kind=kind, what=what, value=value, node=node)
+    def act(kind, name, value, node=""):
+        request = browser.ask("act", kind=kind, name=name, value=value, node=node)
         while True:
-            answer = browser.hears("answer", ask=ask)
+            answer = browser.hears("answer", request=request)
             if "accepted" not in answer["text"]:
                 return answer["text"], answer["error"]
 
@@ -300,12 +301,12 @@ def test_failures_are_told_and_tried_again(space, orders, browser, capsys):
     assert "<b>not now</b>" in text(problems[0]["line"])
     assert "Traceback" in problems[0]["detail"]
     browser.ask("retry", id=problems[0]["id"])
-    assert "not now" in browser.hears("failures")["said"]
+    assert "not now" in browser.hears("failures")["status"]
     broken = False
     browser.ask("retry", id=problems[0]["id"])
     told = browser.hears("failures")
-    assert (told["said"], [each["id"] for each in told["failures"]]) == (
-        "worked this time",
+    assert (told["status"], [each["id"] for each in told["failures"]]) == (
+        "succeeded",
         [problems[1]["id"]],
     )
     browser.ask("retryAll")
@@ -322,7 +323,7 @@ def test_unhandled_events_are_told_with_the_reason_and_handled_late(space, order
     assert "order.payed" in text(told["line"])
     assert "no owner" in text(told["line"])
     browser.ask("retryUnhandled", id=told["id"])
-    assert "no handler" in browser.hears("unhandled")["said"]
+    assert "no handler" in browser.hears("unhandled")["status"]
     seen = []
     orders.on("order.payed", lambda event: seen.append(event.type))
     browser.ask("retryUnhandled", id=told["id"])
@@ -343,7 +344,7 @@ def test_what_is_told_can_be_shown_as_it_is(space, orders, browser, payload):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_no_script_of_the_dashboard_makes_markup_of_text(script):
-    if script.name != "pane.js":
+    if script.name != "html_pane.js":
         ways = (
             r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|eval\(|srcdoc"
         )
@@ -363,10 +364,10 @@ def test_200_nodes_and_10_000_entries_are_told_in_bounds(space, browser):
         space.create_node(f"node-{number}", initial={"text": "x" * 1000, "n": number})
     dashboard = browser.dashboard
     entry = [1, 0, "event", 1, "order.paid", "orders", None, [["{id: 1}", ""]]]
-    dashboard._log.extend([entry] * KEPT)
+    dashboard._log.extend([entry] * MAX_LOG_ENTRIES)
     browser.ask("hello")
     told = browser.hears("all")
-    assert len(told["log"]) == KEPT
+    assert len(told["log"]) == MAX_LOG_ENTRIES
     assert len(told["nodes"]) == 201
     assert len(json.dumps(told["nodes"])) < 100_000
 
@@ -389,7 +390,7 @@ def test_a_view_that_opens_when_the_space_is_closed_is_told_what_was_there_last(
         orders.state.set({"open": 2})
         orders.broadcast("order.paid")
 
-    told = browser.hears("all", ask=browser.ask("hello"))
+    told = browser.hears("all", request=browser.ask("hello"))
     assert [(node["name"], text(node["line"])) for node in told["nodes"]] == [("orders", "{open: 2}")]
     assert [what for _, what, _, _, _ in entries(told)] == ["orders · 1", "orders · 2", "order.paid"]
     browser.dashboard.close()

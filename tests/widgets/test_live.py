@@ -10,15 +10,14 @@ import ipywidgets
 import pytest
 from IPython.display import HTML, Latex, Markdown
 
-from happen_nb._widgets.figure import FigurePane
-from happen_nb._widgets.pane import Pane
+from happen_nb._widgets.panes import FigurePane, HtmlPane
 from happen_nb.errors import ClosedError, PathError
 from tests.display.hostile import PAYLOADS
 
 
 def html_of(live):
     (pane,) = live.children
-    assert isinstance(pane, Pane)
+    assert isinstance(pane, HtmlPane)
     return pane.html
 
 
@@ -120,7 +119,7 @@ def test_anything_that_can_be_displayed_is_shown_by_what_fits(orders):
     assert output.outputs[0]["data"]["text/latex"] == "$x^2$"
     scripted = orders.state.live(render=lambda _: HTML("<script>1</script>"))
     assert isinstance(scripted.children[0], ipywidgets.Output)
-    assert "# title" in orders.state.live(render=lambda _: Markdown("# title"))._picture["text/html"]
+    assert "# title" in orders.state.live(render=lambda _: Markdown("# title"))._picture()["text/html"]
     number = orders.state.live("open", render=lambda n: n)
     assert repr(number) == "1"
 
@@ -158,7 +157,7 @@ def test_kinds_may_alternate(orders, until):
     live = orders.state.live("open", render=lambda n: kinds[n % 3](n))
     for number in range(2, 9):
         orders.state.set({"open": number})
-        kind = (Pane, ipywidgets.Output, ipywidgets.Label)[number % 3]
+        kind = (HtmlPane, ipywidgets.Output, ipywidgets.Label)[number % 3]
         until(lambda kind=kind: isinstance(live.children[0], kind))
 
 
@@ -198,10 +197,10 @@ def test_a_space_that_closes_leaves_what_is_shown(store):
 def test_a_state_that_is_none_is_shown_as_an_error_and_is_no_failure(space, orders, until):
     live = orders.state.live()
     client = space._session.connection
-    from happen_nb._runtime.io import bridge
+    from happen_nb._runtime.io import io_thread
 
-    bridge().soon(
-        lambda: space._session.background(client.publish("$KV.happen_" + space.name + ".orders", b"no"))
+    io_thread().call_soon(
+        lambda: space._session.background(client.send("$KV.happen_" + space.name + ".orders", b"no"))
     )
     until(lambda: "no readable state" in repr(live))
     assert len(space.failures) == 0
@@ -242,7 +241,7 @@ def test_a_bad_path_is_refused_at_once(orders, bad):
 
 
 def test_a_render_that_is_no_function_is_refused_at_once(orders):
-    with pytest.raises(TypeError, match="give a function of the value"):
+    with pytest.raises(TypeError, match="pass a function of the value"):
         orders.state.live("open", render="{} open")
 
 
@@ -287,9 +286,9 @@ def test_a_figure_stays_the_same_widget_and_is_drawn_anew_in_it(orders, until, c
     for number in range(2, 5):
         orders.state.set({"open": number})
     until(lambda: json.loads(pane.figure)["data"] != first["data"])
-    until(lambda: live._known is orders.space._session.replica.newest("orders"))
+    until(lambda: live._shown_record is orders.space._session.replica.newest("orders"))
     assert (live.children, comms()) == ((pane,), before)
-    assert live._picture["text/html"].startswith('<img src="data:image/svg+xml')
+    assert live._picture()["text/html"].startswith('<img src="data:image/svg+xml')
     live.close()
     assert comms() == 0
 
@@ -333,8 +332,8 @@ def test_an_object_that_cannot_be_displayed_is_an_error_in_a_bounded_place(order
 
 
 def test_a_render_that_never_returns_is_named_and_holds_up_nothing_else(space, orders, until, monkeypatch):
-    monkeypatch.setattr("happen_nb._widgets.live.FIRST", 0.1)
-    monkeypatch.setattr("happen_nb._widgets.live.LATE", 0.1)
+    monkeypatch.setattr("happen_nb._widgets.live.FIRST_UPDATE_SECONDS", 0.1)
+    monkeypatch.setattr("happen_nb._widgets.live.SLOW_RENDER_SECONDS", 0.1)
     may_go = threading.Event()
     stuck = [orders.state.live("open", render=lambda n: may_go.wait(60) and f"{n}") for _ in range(70)]
     until(lambda: "has not returned for 0.1 s" in repr(stuck[0]))

@@ -23,7 +23,7 @@ def kernel(tmp_path_factory):
         """
 import happen_nb as happen, ipywidgets as w
 from happen_nb._widgets.bind import bind
-from happen_nb._widgets.dashboard import Dashboard
+from happen_nb._widgets.dashboard.widget import Dashboard
 from ipywidgets.widgets.widget import _instances
 space = happen.connect(name="widgets")
 orders = space.create_node("orders", initial={"open": 1})
@@ -38,7 +38,7 @@ def outputs(run, kind):
 
 
 @pytest.mark.parametrize("show", SHOW.values(), ids=SHOW)
-def test_it_shows_a_static_twin_and_beside_it_the_widget(kernel, show):
+def test_it_shows_a_static_fallback_and_beside_it_the_widget(kernel, show):
     run = kernel.do(show, cell=show)
     static, widget = outputs(run, "display_data")
     assert "text/html" in static["data"]
@@ -50,7 +50,7 @@ def test_it_shows_a_static_twin_and_beside_it_the_widget(kernel, show):
 
 
 @pytest.mark.parametrize("show", SHOW.values(), ids=SHOW)
-def test_the_twin_follows_too(kernel, show):
+def test_the_fallback_follows_too(kernel, show):
     run = kernel.do(show, cell=show)
     (static, _) = outputs(run, "display_data")
     number = kernel.ask("orders.state.get('open')") + 1
@@ -112,7 +112,7 @@ def test_the_front_end_moves_a_bound_widget_and_the_state_follows(kernel):
 
 def test_a_front_end_asks_a_dashboard_and_is_answered_by_its_comm(kernel):
     kernel.do("d = Dashboard(space); d", cell="dash")
-    run = kernel.do("d._handle_custom_msg({'do': 'hello', 'ask': 7}, [])")
+    run = kernel.do("d._handle_custom_msg({'do': 'hello', 'request': 7}, [])")
     run.until(lambda run: outputs(run, "comm_msg"))
     (told,) = [message["data"]["content"] for message in outputs(run, "comm_msg")]
-    assert (told["type"], told["ask"], told["space"]) == ("all", 7, "widgets")
+    assert (told["type"], told["request"], told["space"]) == ("all", 7, "widgets")

@@ -52,7 +52,7 @@ def arrows_of(x: Happened) -> dict[tuple[str, str], Arrow]:
     arrows: dict[tuple[str, str], Arrow] = {}
     for id, records in x.handlings.items():
         event = x.by_id[id]
-        taken = [record for record in records if record.took]
+        taken = [record for record in records if record.accepted]
         failed = {record.node for record in taken if record.outcome == "failed"}
         for node in sorted({record.node for record in taken}):
             arrow = arrows.setdefault((event.sender, node), Arrow(event.sender, node))
@@ -273,7 +273,7 @@ def _dots(x: Happened, arrows: dict[tuple[str, str], Arrow], angles: dict[str, f
 
 
 def _unhandled(x: Happened, id: str) -> bool:
-    return not any(record.took for record in x.handlings.get(id, ()))
+    return not any(record.accepted for record in x.handlings.get(id, ()))
 
 
 def _of_node(name: str, said: int, alone: int, took: int) -> Iterable[str]:

@@ -10,9 +10,9 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Literal
 
-from happen_nb._model.commits import EventRecord, HandledRecord
-from happen_nb._model.moments import nanoseconds
-from happen_nb._model.trace import Change
+from happen_nb._model.arguments import nanoseconds
+from happen_nb._model.causality import CommitPair
+from happen_nb._model.records import EventRecord, HandledRecord
 
 By = Literal["time", "occurred"]
 NOTEBOOK = "notebook"
@@ -58,7 +58,7 @@ class Happened:
 
     space: str
     events: Sequence[EventRecord] = ()
-    commits: Sequence[Change] = ()
+    commits: Sequence[CommitPair] = ()
     handled: Iterable[HandledRecord] = ()
     nodes: Sequence[str] = field(default=())
     newest: int | None = None
@@ -88,9 +88,9 @@ class Happened:
         return found
 
     @cached_property
-    def effects(self) -> dict[str, list[EventRecord | Change]]:
+    def effects(self) -> dict[str, list[EventRecord | CommitPair]]:
         """Event id -> what it caused, in journal order."""
-        found: dict[str, list[EventRecord | Change]] = {}
+        found: dict[str, list[EventRecord | CommitPair]] = {}
         for change in self.commits:
             if (cause := change[0].origin.cause) in self.by_id:
                 found.setdefault(cause, []).append(change)
@@ -106,7 +106,7 @@ class Happened:
         told = self._told(event)
         return event.time if told is None else told
 
-    def moment_of_commit(self, change: Change, by: By) -> int:
+    def moment_of_commit(self, change: CommitPair, by: By) -> int:
         """The same of a commit, which tells of what its cause tells of."""
         record, _ = change
         cause = self._cause(record.origin.cause, record.origin.path)

@@ -9,15 +9,25 @@ from textwrap import wrap
 from typing import Final
 
 from happen_nb._display.changes import in_a_line
-from happen_nb._display.inline import summary
 from happen_nb._display.plots.base import ROOM, line, lines, safe
-from happen_nb._display.plots.folding import NS, clock, moment, span
+from happen_nb._display.plots.folding import clock
 from happen_nb._display.plots.happened import Happened
 from happen_nb._display.plots.marks import Failure, Happening, Mark
-from happen_nb._display.spans import count, cut_middle, function, one_line, plain
-from happen_nb._model.commits import EMPTY, CommitRecord, EventRecord
+from happen_nb._display.spans import (
+    count,
+    cut_middle,
+    from_ns,
+    function,
+    human_duration,
+    human_time,
+    iso,
+    one_line,
+    plain,
+)
+from happen_nb._display.value_tree import summary
+from happen_nb._model.causality import CommitPair
 from happen_nb._model.diff import Diff, diff
-from happen_nb._model.trace import Change
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb.errors import HappenError
 
 DIFFS: Final = 8_000_000
@@ -39,7 +49,7 @@ class Hover:
         self._payloads = {event.id: event.payload for event in x.whole(events)}
         self._takers: dict[str, set[str]] = {event.id: set() for event in events}
         for record in x.handled if events else ():
-            if record.event in self._takers and record.took:
+            if record.event in self._takers and record.accepted:
                 self._takers[record.event].add(record.node)
 
     def text(self, mark: Mark) -> str:
@@ -55,7 +65,7 @@ class Hover:
 
     def _event(self, x: EventRecord, at: int) -> Iterable[str]:
         yield _bold(_type(x), f"{_name(x.sender)} → {_name(x.target or 'all')}")
-        yield safe(f"{moment(at)} · #{x.sequence}")
+        yield safe(f"{_moment(at)} · #{x.sequence}")
         payload = self._payloads.get(x.id)
         if payload is not None:
             yield from _wrapped(plain(summary(payload, _PAYLOAD * ROOM - 20)))
@@ -67,11 +77,11 @@ class Hover:
         if effects := self._x.effects.get(x.id):
             yield from _wrapped(f"led to {_listed([_effect(effect) for effect in effects])}")
 
-    def _commit(self, change: Change, at: int) -> Iterable[str]:
+    def _commit(self, change: CommitPair, at: int) -> Iterable[str]:
         x, _ = change
         by = x.origin.by
         yield _bold(f"{_name(x.node)} revision {x.revision:,}", "" if by in {None, x.node} else f"by {by}")
-        yield safe(f"{moment(at)} · #{x.sequence}")
+        yield safe(f"{_moment(at)} · #{x.sequence}")
         yield from self._changes(change)
         yield from self._because(x.origin.cause)
 
@@ -79,10 +89,10 @@ class Hover:
         event, x = failure.event, failure.record
         yield _bold(f"{_name(x.node)} failed", f"{_name(function(x.handler))}, given {_type(event)}")
         tries = f" · {count(x.attempts, 'attempt')}" if x.attempts > 1 else ""
-        yield safe(f"{moment(at)} · {span(round(x.duration * NS))}{tries}")
+        yield safe(f"{_moment(at)} · {human_duration(x.duration)}{tries}")
         yield from _wrapped(one_line(x.error or "", _PAYLOAD * ROOM - 20))
 
-    def _changes(self, change: Change) -> Iterable[str]:
+    def _changes(self, change: CommitPair) -> Iterable[str]:
         x, before = change
         if x.deleted:
             return ["deleted"]
@@ -106,7 +116,7 @@ class Hover:
         things = mark.things
         start, end = things[0].moment, things[-1].moment
         yield _bold(count(len(things), mark.kind), "")
-        yield safe(f"{clock(start)} to {moment(end)}" if end > start else moment(end))
+        yield safe(f"{clock(start)} to {_moment(end)}" if end > start else _moment(end))
         counts = Counter(map(_sort, things)).most_common()
         yield from (line(f"{number:6,}  {what}") for what, number in counts[:_TYPES])
         if len(counts) > _TYPES:
@@ -133,7 +143,7 @@ def _sort(thing: Happening) -> str:
     return "set directly" if by is None else f"set by a handler of {_name(by)}"
 
 
-def _effect(effect: EventRecord | Change) -> str:
+def _effect(effect: EventRecord | CommitPair) -> str:
     if isinstance(effect, EventRecord):
         return _type(effect)
     record: CommitRecord = effect[0]
@@ -147,6 +157,10 @@ def _diff(changes: Diff) -> Iterable[str]:
         yield safe(f"… {len(changes) - _CHANGES:,} more changes")
     if not changes:
         yield "no change"
+
+
+def _moment(at: int) -> str:
+    return human_time(iso(from_ns(at)))
 
 
 def _bold(first: str, rest: str) -> str:

@@ -8,8 +8,8 @@ from functools import cache
 from typing import Final, Literal
 
 from happen_nb._display.plots.happened import By, Happened
-from happen_nb._model.commits import EventRecord, HandledRecord
-from happen_nb._model.trace import Change
+from happen_nb._model.causality import CommitPair
+from happen_nb._model.records import EventRecord, HandledRecord
 
 Kind = Literal["event", "failure", "commit"]
 
@@ -31,7 +31,7 @@ class Happening:
 
     node: str
     moment: int
-    what: EventRecord | Change | Failure
+    what: EventRecord | CommitPair | Failure
 
     @property
     def kind(self) -> Kind:

@@ -43,9 +43,9 @@ class Picture(Figure):  # type: ignore[misc]  # plotly ships no types
         empty = Figure({"layout": {"template": "none"}})
         if _undecided() or PLOTLY in empty._repr_mimebundle_(validate=False):
             if self._points:
-                from happen_nb._widgets import pointing
+                from happen_nb._widgets.panes import show_arrows
 
-                pointing.show()
+                show_arrows()
             raise NotImplementedError  # IPython then asks for the mime bundle
         super()._ipython_display_()
 

@@ -1,6 +1,6 @@
-// What the other files make elements with. Whatever comes from the kernel becomes text, never markup.
+// Helpers that make elements. Whatever comes from the kernel becomes text, never markup.
 
-// what a piece of a line is -> its class in style.css
+// kind of a span -> its class in style.css
 const KINDS = { key: "p", plain: "p", name: "p", str: "s", num: "n", atom: "a", err: "e" };
 
 function h(tag, attributes = {}, ...children) {
@@ -18,12 +18,12 @@ const spans = (line) => line.map(([text, kind]) => h("span", { class: KINDS[kind
 const plain = (line) => line.map(([text]) => text).join("");
 const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
 
-const FRESH = 1000; // ms for which something stays bright after it has changed
+const FLASH_MS = 1000; // for which a changed element is highlighted
 
 function flash(element) {
-  element.classList.add("hn-fresh"); // an animation would have the page drawn anew sixty times a second
-  clearTimeout(element.fades);
-  element.fades = setTimeout(() => element.classList.remove("hn-fresh"), FRESH);
+  element.classList.add("hn-fresh"); // an animation would redraw the page sixty times a second
+  clearTimeout(element.flashTimer);
+  element.flashTimer = setTimeout(() => element.classList.remove("hn-fresh"), FLASH_MS);
 }
 
 const newId = (name) => `hn-${name}-${Math.random().toString(36).slice(2)}`;

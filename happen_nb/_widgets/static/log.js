@@ -1,20 +1,20 @@
-// The log: only the rows in sight are elements.
+// The log of events and commits: only the visible rows are elements.
 
-const ROW = 22; // pixels of a row of the log
-const KEPT = 10_000; // rows of the log
+const ROW_PX = 22;
+const MAX_ENTRIES = 10_000;
 
-function makeLog(tell, goTo) {
-  let entries = []; // [sequence, index, kind, ms, what, from, to, preview]
-  let fitting = []; // those that the filter lets through
-  let shown = []; // and that have happened
+function makeLog(send, seek) {
+  let entries = []; // [sequence, index, kind, ms, title, sender, target, preview]
+  let matching = []; // entries that pass the filter
+  let shown = []; // matching entries up to the point in time that is shown
   let selected = null;
-  let limit = Infinity; // what is after it has not happened yet
-  let waiting = false;
-  let following = true; // whether the newest is kept in sight: only a person's scrolling ends that
-  let placed = 0; // where the box was scrolled to last
-  let height = 0; // of the box when it was drawn last; none while it is hidden
-  let unseen = 0; // entries that have come since it does not follow
-  const asked = new Set();
+  let limit = Infinity; // the last sequence that is shown
+  let isDrawPending = false;
+  let isFollowing = true; // the newest entry stays visible; only scrolling by the user turns that off
+  let lastTop = 0; // scroll position that was set last
+  let lastHeight = 0; // of the box when it was drawn last; 0 while it is hidden
+  let unseen = 0; // entries added since it stopped following
+  const requested = new Set();
   const id = newId("entry");
 
   const placeholder = "filter: order.* paid";
@@ -23,43 +23,43 @@ function makeLog(tell, goTo) {
   const commits = h("input", { type: "checkbox", checked: true, onchange: refilter });
   const count = h("span", { class: "hn-quiet", role: "status" });
   const rows = h("div", { class: "hn-rows" });
-  const earlier = h("button", { class: "hn-more", onclick: () => tell({ do: "earlier" }) }, "load earlier");
+  const earlier = h("button", { class: "hn-more", onclick: () => send({ do: "earlier" }) }, "load earlier");
   const toNewest = h("button", { class: "hn-newest", hidden: true, onclick: follow });
   const list = { role: "listbox", tabindex: 0 };
   const events = { onscroll: scrolled, onkeydown: keys };
   const box = h("div", { class: "hn-log", "aria-label": "Events and commits", ...list, ...events }, rows);
   const text = h("pre", { class: "hn-detail", tabindex: 0 });
-  const moment = h("button", { onclick: () => selected && goTo(selected[0]) }, "show this moment");
-  const detail = h("div", { hidden: true }, moment, text);
+  const seekButton = h("button", { onclick: () => selected && seek(selected[0]) }, "go to this point in time");
+  const detail = h("div", { hidden: true }, seekButton, text);
 
-  const line = ([, , , ms, what]) => `${time(ms)} UTC · ${what}`;
+  const textOf = ([, , , ms, title]) => `${time(ms)} UTC · ${title}`;
   const same = (one, other) => one?.[0] === other?.[0] && one?.[1] === other?.[1];
-  const words = ([, , , , ...texts]) => [...texts.slice(0, 3), plain(texts[3] ?? [])].join(" ").toLowerCase();
+  const searchText = ([, , , , ...texts]) => [...texts.slice(0, 3), plain(texts[3] ?? [])].join(" ").toLowerCase();
   const literal = (part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
   const pattern = (word) => new RegExp(word.split("*").map(literal).join(".*"));
 
-  function test() {
-    const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean).map(pattern);
+  function makeFilter() {
+    const patterns = filter.value.toLowerCase().split(/\s+/).filter(Boolean).map(pattern);
     return (entry) =>
       (commits.checked || entry[2] === "event") &&
-      (!wanted.length || wanted.every((word) => word.test(words(entry))));
+      (!patterns.length || patterns.every((word) => word.test(searchText(entry))));
   }
 
   function refilter() {
-    fitting = entries.filter(test());
-    cut();
-    soon();
+    matching = entries.filter(makeFilter());
+    applyLimit();
+    scheduleDraw();
   }
 
-  function cut() {
-    shown = limit === Infinity ? fitting : fitting.slice(0, after(fitting, limit));
+  function applyLimit() {
+    shown = limit === Infinity ? matching : matching.slice(0, countUpTo(matching, limit));
   }
 
-  function after(some, sequence) { // how many are not after it: they stand in their order
-    let [from, until] = [0, some.length];
+  function countUpTo(sorted, sequence) {
+    let [from, until] = [0, sorted.length];
     while (from < until) {
       const middle = (from + until) >> 1;
-      if (some[middle][0] <= sequence) from = middle + 1;
+      if (sorted[middle][0] <= sequence) from = middle + 1;
       else until = middle;
     }
     return from;
@@ -70,106 +70,106 @@ function makeLog(tell, goTo) {
     const isLater = ([s, i]) => !newest || s > newest[0] || (s === newest[0] && i > newest[1]);
     const fresh = first ? more : more.filter(isLater);
     entries = first ? [...fresh, ...entries] : [...entries, ...fresh];
-    const gone = Math.max(0, entries.length - KEPT);
-    const lost = gone && !first ? after(shown, entries[gone - 1][0]) : 0;
-    const kept = shown.length - lost;
-    if (first || gone) fitting = (entries = entries.slice(gone)).filter(test());
-    else fitting.push(...fresh.filter(test()));
-    cut();
-    const added = Math.max(0, shown.length - kept);
-    if (!following) shift(first ? added : -lost);
-    if (!following && !first) unseen += added;
-    soon();
+    const excess = Math.max(0, entries.length - MAX_ENTRIES);
+    const removed = excess && !first ? countUpTo(shown, entries[excess - 1][0]) : 0;
+    const remaining = shown.length - removed;
+    if (first || excess) matching = (entries = entries.slice(excess)).filter(makeFilter());
+    else matching.push(...fresh.filter(makeFilter()));
+    applyLimit();
+    const added = Math.max(0, shown.length - remaining);
+    if (!isFollowing) shift(first ? added : -removed);
+    if (!isFollowing && !first) unseen += added;
+    scheduleDraw();
   }
 
-  function shift(by) { // what is in sight stays there though rows before it come or go
-    rows.style.height = `${Math.max(1, shown.length) * ROW}px`;
-    box.scrollTop += by * ROW;
-    placed = box.scrollTop;
+  function shift(by) { // keeps the visible rows in place when rows before them are added or removed
+    rows.style.height = `${Math.max(1, shown.length) * ROW_PX}px`;
+    box.scrollTop += by * ROW_PX;
+    lastTop = box.scrollTop;
   }
 
   function follow() {
-    following = true;
-    soon();
+    isFollowing = true;
+    scheduleDraw();
   }
 
   function scrolled() {
-    // what is hidden, shown again or shrunk is scrolled by the browser, and not by a person
-    const byHand = box.clientHeight && box.clientHeight === height && Math.abs(box.scrollTop - placed) > 1;
-    if (byHand) following = isAtEnd();
-    soon();
+    // the browser also scrolls a box that is hidden, shown again or resized
+    const byUser = box.clientHeight && box.clientHeight === lastHeight && Math.abs(box.scrollTop - lastTop) > 1;
+    if (byUser) isFollowing = isAtEnd();
+    scheduleDraw();
   }
 
-  const isAtEnd = () => box.scrollTop + box.clientHeight >= shown.length * ROW - ROW;
+  const isAtEnd = () => box.scrollTop + box.clientHeight >= shown.length * ROW_PX - ROW_PX;
 
-  function soon() {
-    if (waiting) return;
-    waiting = true;
+  function scheduleDraw() {
+    if (isDrawPending) return;
+    isDrawPending = true;
     requestAnimationFrame(draw);
   }
 
   function draw() {
-    waiting = false;
-    height = box.clientHeight;
-    rows.style.height = `${Math.max(1, shown.length) * ROW}px`;
-    if (following) {
-      box.scrollTop = shown.length * ROW;
+    isDrawPending = false;
+    lastHeight = box.clientHeight;
+    rows.style.height = `${Math.max(1, shown.length) * ROW_PX}px`;
+    if (isFollowing) {
+      box.scrollTop = shown.length * ROW_PX;
       unseen = 0;
     }
-    placed = box.scrollTop;
-    toNewest.hidden = following;
+    lastTop = box.scrollTop;
+    toNewest.hidden = isFollowing;
     toNewest.textContent = unseen ? `${unseen.toLocaleString("en")} new, go to newest` : "go to newest";
-    const from = Math.max(0, Math.floor(box.scrollTop / ROW) - 3);
-    const until = Math.min(shown.length, from + Math.ceil(box.clientHeight / ROW) + 6);
+    const from = Math.max(0, Math.floor(box.scrollTop / ROW_PX) - 3);
+    const until = Math.min(shown.length, from + Math.ceil(box.clientHeight / ROW_PX) + 6);
     rows.replaceChildren(...shown.slice(from, until).map((entry, at) => row(entry, from + at)));
-    rows.style.paddingTop = `${from * ROW}px`;
+    rows.style.paddingTop = `${from * ROW_PX}px`;
     if (rows.querySelector(`#${id}`)) box.setAttribute("aria-activedescendant", id);
     else box.removeAttribute("aria-activedescendant");
-    const [some, total] = [shown.length.toLocaleString("en"), entries.length.toLocaleString("en")];
-    count.textContent = some === total ? total : `${some} of ${total}`;
-    peek(shown.slice(from, until));
+    const [visible, total] = [shown.length.toLocaleString("en"), entries.length.toLocaleString("en")];
+    count.textContent = visible === total ? total : `${visible} of ${total}`;
+    requestPreviews(shown.slice(from, until));
   }
 
   function row(entry, at) {
-    const [sequence, index, kind, ms, what, from, to, preview] = entry;
-    const chosen = same(entry, selected);
-    const who = kind === "event" ? `${from} → ${to ?? "all"}` : from ? `by ${from}` : "";
-    const attributes = { class: `hn-entry hn-${kind}`, role: "option", "aria-selected": String(chosen) };
-    const choose = () => select(at); // when it is pressed: scrolling makes rows anew, and then there is no click
-    const made = h("div", { ...attributes, id: chosen ? id : null, onmousedown: choose });
-    made.append(h("time", {}, time(ms)), h("b", {}, what), h("span", { class: "hn-quiet" }, who));
+    const [, , kind, ms, title, sender, target, preview] = entry;
+    const isSelected = same(entry, selected);
+    const route = kind === "event" ? `${sender} → ${target ?? "all"}` : sender ? `by ${sender}` : "";
+    const attributes = { class: `hn-entry hn-${kind}`, role: "option", "aria-selected": String(isSelected) };
+    const choose = () => select(at); // on press: scrolling replaces the rows, and then there is no click
+    const made = h("div", { ...attributes, id: isSelected ? id : null, onmousedown: choose });
+    made.append(h("time", {}, time(ms)), h("b", {}, title), h("span", { class: "hn-quiet" }, route));
     made.append(h("span", {}, ...spans(preview ?? [])));
     return made;
   }
 
-  function peek(visible) {
-    const wanted = visible.filter((e) => e[2] === "event" && e[7] === null && !asked.has(`${e[0]}.${e[1]}`));
+  function requestPreviews(visible) {
+    const wanted = visible.filter((e) => e[2] === "event" && e[7] === null && !requested.has(`${e[0]}.${e[1]}`));
     if (!wanted.length) return;
-    wanted.forEach((e) => asked.add(`${e[0]}.${e[1]}`));
-    tell({ do: "peek", positions: wanted.map((e) => [e[0], e[1]]) });
+    wanted.forEach((e) => requested.add(`${e[0]}.${e[1]}`));
+    send({ do: "previews", positions: wanted.map((e) => [e[0], e[1]]) });
   }
 
   function select(at) {
     selected = shown[Math.max(0, Math.min(shown.length - 1, at))] ?? null;
     if (!selected) return;
-    const top = shown.indexOf(selected) * ROW;
+    const top = shown.indexOf(selected) * ROW_PX;
     const before = box.scrollTop;
     if (top < box.scrollTop) box.scrollTop = top;
-    if (top + ROW > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW - box.clientHeight;
-    if (box.scrollTop !== before) following = isAtEnd();
-    placed = box.scrollTop;
-    tell({ do: "detail", sequence: selected[0], index: selected[1] });
-    soon();
+    if (top + ROW_PX > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW_PX - box.clientHeight;
+    if (box.scrollTop !== before) isFollowing = isAtEnd();
+    lastTop = box.scrollTop;
+    send({ do: "detail", sequence: selected[0], index: selected[1] });
+    scheduleDraw();
   }
 
   function keys(event) {
-    const page = Math.floor(box.clientHeight / ROW);
+    const page = Math.floor(box.clientHeight / ROW_PX);
     const at = shown.findIndex((entry) => same(entry, selected));
     const here = at < 0 ? shown.length : at;
     const steps = { ArrowUp: here - 1, ArrowDown: here + 1, PageUp: here - page, PageDown: here + page };
     const to = { ...steps, Home: 0, End: shown.length - 1 }[event.key];
     if (to !== undefined) select(to);
-    else if (event.key === "Enter" && selected) goTo(selected[0]);
+    else if (event.key === "Enter" && selected) seek(selected[0]);
     else return;
     event.preventDefault();
   }
@@ -178,11 +178,11 @@ function makeLog(tell, goTo) {
   return {
     element: h("div", {}, h("div", { class: "hn-line" }, filter, label, count, earlier, toNewest), box, detail),
     add,
-    clear: () => { entries = []; fitting = []; shown = []; unseen = 0; asked.clear(); soon(); },
+    clear: () => { entries = []; matching = []; shown = []; unseen = 0; requested.clear(); scheduleDraw(); },
     box,
-    resize: soon,
-    setEarlier: (there) => { earlier.hidden = !there; },
-    setLimit: (sequence) => { limit = sequence ?? Infinity; following = true; cut(); soon(); },
+    resize: scheduleDraw,
+    setEarlier: (hasEarlier) => { earlier.hidden = !hasEarlier; },
+    setLimit: (sequence) => { limit = sequence ?? Infinity; isFollowing = true; applyLimit(); scheduleDraw(); },
     setDetail: (message) => {
       if (!same([message.sequence, message.index], selected)) return;
       text.textContent = message.text;
@@ -191,16 +191,16 @@ function makeLog(tell, goTo) {
     setPreviews: (previews) => {
       const known = new Map(previews.map(([s, i, line]) => [`${s}.${i}`, line]));
       for (const entry of entries) entry[7] ??= known.get(`${entry[0]}.${entry[1]}`) ?? null;
-      soon();
+      scheduleDraw();
     },
     near: (sequence, by) => {
-      const at = by < 0 ? after(entries, sequence - 1) - 1 : after(entries, sequence);
+      const at = by < 0 ? countUpTo(entries, sequence - 1) - 1 : countUpTo(entries, sequence);
       return entries[at]?.[0];
     },
-    told: (sequence) => {
-      const entry = entries[after(entries, sequence) - 1];
-      return entry ? line(entry) : "";
+    textAt: (sequence) => {
+      const entry = entries[countUpTo(entries, sequence) - 1];
+      return entry ? textOf(entry) : "";
     },
-    line,
+    text: textOf,
   };
 }

@@ -1,12 +1,12 @@
-// A click needs a press and a release of the same element: what would replace it waits as long, but not for ever.
+// A click needs a press and a release on the same element, so changes that could replace it wait that long.
 
-const PRESS = 500; // ms
+const MAX_PRESS_MS = 500;
 
-function unlessPressed(element, apply) {
-  let held = null; // what waits while something is pressed
-  let ends = null;
+function whileNotPressed(element, apply) {
+  let held = null; // changes that wait while the pointer is down
+  let timer = null;
   const release = () => {
-    clearTimeout(ends);
+    clearTimeout(timer);
     const waiting = held ?? [];
     held = null;
     waiting.forEach((each) => apply(each));
@@ -14,7 +14,7 @@ function unlessPressed(element, apply) {
   element.addEventListener("pointerdown", ({ target }) => {
     if (held || target.closest("input")) return; // a slider is pressed while it is dragged
     held = [];
-    ends = setTimeout(release, PRESS);
+    timer = setTimeout(release, MAX_PRESS_MS);
     window.addEventListener("pointerup", () => setTimeout(release), { once: true }); // after the click
   });
   return (each) => (held ? held.push(each) : apply(each));

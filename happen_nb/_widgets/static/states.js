@@ -1,13 +1,13 @@
-// The states: a tree a node, whose containers are asked for when they are opened.
+// The states: a tree per node, whose containers are requested when they are opened.
 
-const MORE = 100; // children that a container shows at first, and more at each request
+const PAGE_SIZE = 100; // children that a container shows at first, and more on each request
 
-function makeStates(tell) {
+function makeStates(send) {
   const tree = { class: "hn-tree", role: "tree", "aria-label": "States of the nodes" };
   const list = h("div", { ...tree, onkeydown: keys });
   const nodes = new Map(); // name -> its row
-  const stale = new Set(); // rows out of sight, which are drawn when there is time
-  const containers = new Map(); // node and path, as JSON -> the open container there
+  const stale = new Set(); // rows that are out of sight, drawn when the browser is idle
+  const containers = new Map(); // node and path, as JSON -> open container
   const keyOf = (node, path) => JSON.stringify([node, ...path]);
 
   function makeRow(node, path, label) {
@@ -21,9 +21,9 @@ function makeStates(tell) {
   }
 
   function setValue(row, line, opens) {
-    const told = JSON.stringify([line, opens]);
-    if (row.told === told) return;
-    row.told = told;
+    const content = JSON.stringify([line, opens]);
+    if (row.content === content) return;
+    row.content = content;
     row.value.replaceChildren(...spans(line));
     row.opens = opens;
     if (!opens && !row.below.hidden) toggle(row);
@@ -37,14 +37,14 @@ function makeStates(tell) {
     row.below.hidden = !open;
     row.head.setAttribute("aria-expanded", String(open));
     if (open) {
-      containers.set(key, { row, children: new Map(), limit: MORE });
-      tell({ do: "open", node: row.node, path: row.path, limit: MORE });
+      containers.set(key, { row, children: new Map(), limit: PAGE_SIZE });
+      send({ do: "open", node: row.node, path: row.path, limit: PAGE_SIZE });
       return;
     }
     for (const [inner, { row: other }] of [...containers]) {
       if (row.element.contains(other.element)) {
         containers.delete(inner);
-        tell({ do: "shut", node: other.node, path: other.path });
+        send({ do: "close", node: other.node, path: other.path });
       }
     }
     row.below.replaceChildren();
@@ -65,8 +65,8 @@ function makeStates(tell) {
     const rows = [...kept.values()].map((row) => row.element);
     if (size > items.length) rows.push(moreButton(container, size - items.length));
     const { children: shown } = container.row.below;
-    const same = rows.length === shown.length && rows.every((row, at) => row === shown[at]);
-    if (!same) replace(container.row.below, rows);
+    const isSame = rows.length === shown.length && rows.every((row, at) => row === shown[at]);
+    if (!isSame) replace(container.row.below, rows);
   }
 
   function replace(below, rows) {
@@ -75,35 +75,35 @@ function makeStates(tell) {
     focused?.focus({ preventScroll: true });
   }
 
-  function moreButton(container, left) {
+  function moreButton(container, number) {
     const { row } = container;
-    const ask = () => {
-      container.limit += MORE;
-      tell({ do: "open", node: row.node, path: row.path, limit: container.limit });
+    const request = () => {
+      container.limit += PAGE_SIZE;
+      send({ do: "open", node: row.node, path: row.path, limit: container.limit });
     };
-    container.more ??= h("button", { class: "hn-more", onclick: ask });
-    container.more.textContent = `… ${left.toLocaleString("en")} more`;
+    container.more ??= h("button", { class: "hn-more", onclick: request });
+    container.more.textContent = `… ${number.toLocaleString("en")} more`;
     return container.more;
   }
 
-  function setNodes(all, whole, left) {
-    const seen = new Set(all.map(({ name }) => name));
-    for (const [name, row] of [...nodes]) if (whole && !seen.has(name)) drop(name, row);
+  function setNodes(all, whole, more) {
+    const names = new Set(all.map(({ name }) => name));
+    for (const [name, row] of [...nodes]) if (whole && !names.has(name)) drop(name, row);
     for (const node of all) {
-      const known = nodes.get(node.name);
-      const row = known ?? makeRow(node.name, [], node.name);
-      if (!known) addNode(node.name, row);
-      row.news = node;
-      if (!row.unseen) draw(row);
+      const existing = nodes.get(node.name);
+      const row = existing ?? makeRow(node.name, [], node.name);
+      if (!existing) addNode(node.name, row);
+      row.summary = node;
+      if (!row.isOutOfSight) draw(row);
       else if (stale.add(row).size === 1) requestIdleCallback(drawStale);
     }
-    if (left !== undefined) rest.textContent = left ? `… ${left.toLocaleString("en")} more nodes` : "";
+    if (more !== undefined) rest.textContent = more ? `… ${more.toLocaleString("en")} more nodes` : "";
     none.hidden = nodes.size > 0;
     if (!list.querySelector("[tabindex='0']")) list.querySelector(".hn-row")?.setAttribute("tabindex", 0);
   }
 
   function draw(row) {
-    const { revision, line, opens } = row.news;
+    const { revision, line, opens } = row.summary;
     const before = row.revision.textContent;
     stale.delete(row);
     row.revision.textContent = revision;
@@ -141,12 +141,12 @@ function makeStates(tell) {
     for (const container of containers.values()) {
       if (container.row.node !== node) continue;
       for (const row of container.children.values()) {
-        if (paths.some((path) => meets(path, row.path))) flash(row.head);
+        if (paths.some((path) => overlap(path, row.path))) flash(row.head);
       }
     }
   }
 
-  const meets = (one, other) => {
+  const overlap = (one, other) => {
     const shorter = Math.min(one.length, other.length);
     for (let at = 0; at < shorter; at++) if (String(one[at]) !== String(other[at])) return false;
     return true;
@@ -158,11 +158,11 @@ function makeStates(tell) {
     if (at < 0) return;
     const { row } = rows[at];
     const move = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[event.key];
-    const turns = { ArrowRight: row.below.hidden, ArrowLeft: !row.below.hidden, Enter: true, " ": true };
+    const toggles = { ArrowRight: row.below.hidden, ArrowLeft: !row.below.hidden, Enter: true, " ": true };
     const parent = () => rows.slice(0, at).findLast((other) => other.row.element.contains(rows[at]));
     if (move !== undefined) focus(rows[move]);
     else if (event.key === "ArrowLeft" && row.below.hidden) focus(parent());
-    else if (turns[event.key] && row.opens) toggle(row);
+    else if (toggles[event.key] && row.opens) toggle(row);
     else return;
     event.preventDefault();
   }
@@ -174,9 +174,9 @@ function makeStates(tell) {
     head.focus();
   }
 
-  function look(seen) {
-    for (const { target: { row }, isIntersecting } of seen) {
-      row.unseen = !isIntersecting;
+  function onSight(changes) {
+    for (const { target: { row }, isIntersecting } of changes) {
+      row.isOutOfSight = !isIntersecting;
       if (isIntersecting && stale.has(row)) draw(row);
     }
   }
@@ -184,7 +184,7 @@ function makeStates(tell) {
   const none = h("p", { class: "hn-quiet" }, "no nodes yet");
   const rest = h("p", { class: "hn-quiet" });
   const element = h("section", { class: "hn-states" }, none, list, rest);
-  const sight = new IntersectionObserver(look, { root: element });
+  const sight = new IntersectionObserver(onSight, { root: element });
   return {
     element,
     names: () => [...nodes.keys()],

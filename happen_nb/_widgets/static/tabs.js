@@ -1,6 +1,6 @@
-// Panels of which one is shown.
+// Tabs: one of several panels is shown.
 
-function makeTabs(panels, changed) {
+function makeTabs(panels, onChange) {
   let current = null;
   const bar = h("div", { role: "tablist", class: "hn-tabs", onkeydown: keys });
   const tabs = panels.map(({ title, element }, at) => {
@@ -17,7 +17,7 @@ function makeTabs(panels, changed) {
       tab.tabIndex = at === chosen ? 0 : -1;
       shown[at].hidden = at !== chosen;
     });
-    changed(current);
+    onChange(current);
   }
 
   function keys(event) {

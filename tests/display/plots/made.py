@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from happen_nb._display.plots.happened import Happened
-from happen_nb._model.commits import CommitRecord, EventRecord, HandledRecord, Origin
-from happen_nb._model.values import dumps, freeze
+from happen_nb._model.freeze import dumps, freeze
+from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 
 NOON = 1_773_489_600_000_000_000
 MS = 1_000_000

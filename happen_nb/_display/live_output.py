@@ -1,0 +1,141 @@
+"""An output of a cell that follows an object until it is done.
+
+It is an output with a display id, which is updated, and not a widget: so every front end shows it, and the
+last picture stays when the page is loaded again, when the kernel ends, and in the saved notebook.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+MIN_INTERVAL_SECONDS: Final = 0.1
+"""The time between two pictures."""
+GRACE_SECONDS: Final = 0.1
+"""How long the first picture waits for the end, so that a short task is shown once."""
+
+Picture = Mapping[str, str]
+"""Mime type -> content."""
+
+
+class Publisher(Protocol):
+    """IPython's display publisher, which shows a picture below the cell that the context belongs to."""
+
+    def publish(self, data: Picture, *, transient: dict[str, str], update: bool) -> None:
+        """Show a picture, with `update` in place of the one with the same display id."""
+
+
+def publisher() -> Publisher | None:
+    """Return the publisher of the notebook's kernel; None where outputs cannot be updated."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if getattr(shell, "kernel", None) is None:
+        return None
+    found: Publisher = shell.display_pub  # type: ignore[union-attr]
+    return found
+
+
+def follow(
+    draw: Callable[[], Picture], done: Callable[[], bool], listen: Callable[[Callable[[], None]], object]
+) -> LiveOutput:
+    """Show an unfinished object in a notebook, and follow it to its end.
+
+    Parameters
+    ----------
+    draw, done : callable
+        As for `LiveOutput`.
+    listen : callable
+        Called with the function to call on each change.
+
+    Raises
+    ------
+    NotImplementedError
+        It is done, or this is not a notebook: IPython then shows the object like any other.
+    """
+    where = publisher()
+    if where is None:
+        raise NotImplementedError
+    live = LiveOutput(where, draw, done)
+    listen(live.changed)
+    if live.done_soon():
+        raise NotImplementedError
+    live.start()
+    return live
+
+
+class LiveOutput:
+    """One output that is redrawn after changes, at most every `MIN_INTERVAL_SECONDS`; and always at the end.
+
+    A thread of its own draws and publishes. It ends with the object that it follows, or by `stop`.
+
+    Parameters
+    ----------
+    publisher : Publisher
+    draw : callable
+        Makes the current picture; called in any thread.
+    done : callable
+        Returns True if the current picture is the last one.
+    """
+
+    def __init__(self, publisher: Publisher, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
+        self._publisher = publisher
+        self._draw = draw
+        self._done = done
+        self._change = threading.Event()
+        self._stopped = threading.Event()
+        self._showing = threading.Lock()
+        self._display_id = os.urandom(16).hex()
+        self._shown: Picture | None = None
+
+    def changed(self) -> None:
+        """Redraw soon. Any thread may call it: it only wakes the thread that draws."""
+        self._change.set()
+
+    def done_soon(self) -> bool:
+        """Return True if it is done within `GRACE_SECONDS`; only the main thread waits for that."""
+        if threading.current_thread() is threading.main_thread():
+            deadline = time.monotonic() + GRACE_SECONDS
+            while not self._done() and (left := deadline - time.monotonic()) > 0:
+                self._change.wait(left)
+                self._change.clear()
+        return self._done()
+
+    def start(self) -> None:
+        """Show it, and follow it if it is not done."""
+        done = self._done()
+        self._show()
+        if not done:
+            run = contextvars.copy_context().run  # the output of the thread belongs to the cell
+            threading.Thread(target=run, args=(self._follow,), name="happen_nb-live", daemon=True).start()
+
+    def finish(self) -> None:
+        """Show the last picture at once if it is done, before the cell that waited for it ends."""
+        if self._done():
+            self._show()
+            self.stop()
+
+    def stop(self) -> None:
+        """Leave the output as it is."""
+        self._stopped.set()
+        self._change.set()
+
+    def _follow(self) -> None:
+        done = False
+        while not (done or self._stopped.wait(MIN_INTERVAL_SECONDS)):
+            self._change.wait()
+            self._change.clear()
+            done = self._done()
+            self._show()
+
+    def _show(self) -> None:
+        with self._showing:
+            if self._stopped.is_set() or (picture := self._draw()) == self._shown:
+                return
+            update = self._shown is not None
+            self._publisher.publish(picture, transient={"display_id": self._display_id}, update=update)
+            self._shown = picture

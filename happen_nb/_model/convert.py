@@ -1,0 +1,247 @@
+"""What has one obvious JSON form, and what to say about everything else.
+
+:func:`plain` makes one step: from a foreign value to ``None``, ``bool``, ``int``, ``float``, ``str``,
+``dict`` or ``list``, whose parts :mod:`happen_nb._model.freeze` then looks at. NumPy and pandas are never
+imported here: a value of theirs can only exist once somebody else did.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import inspect
+import numbers
+import operator
+import os
+import sys
+import types
+import uuid
+from collections.abc import Generator, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from typing import Any, Final
+
+from happen_nb._model.quoting import MAX_QUOTED, error_summary, shorten, type_name
+
+MAX_ARRAY_BYTES: Final = 1_000_000
+
+
+class UnstorableError(Exception):
+    """A value without a JSON form; collects its path on the way out."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.steps: list[str | int] = []
+        self.containers: list[int] = []
+
+    def within(self, step: str | int, container: object) -> None:
+        """Note that the value is at ``step`` of ``container``: called from the inside out."""
+        self.steps.append(step)
+        self.containers.append(id(container))
+
+
+def plain(value: Any) -> Any:
+    """Turn a value that is not plain JSON itself into the obvious plain one, one level deep.
+
+    Raises
+    ------
+    UnstorableError
+        There is no obvious one; the error says what to do. Or the value's own code has raised: its exception
+        is the cause of the error.
+    """
+    try:
+        for convert in (_from_standard_library, _from_pandas, _from_numpy):
+            result = convert(value)
+            if result is not NotImplemented:
+                return result
+    except (UnstorableError, RecursionError):
+        raise
+    except Exception as error:
+        raised = shorten(error_summary(error), 2 * MAX_QUOTED)
+        raise UnstorableError(
+            f"a value of type {type_name(value)} raised {raised} when it was converted; store its parts"
+        ) from error
+    raise _unstorable(value)
+
+
+def _from_standard_library(value: Any) -> Any:
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return {key: value[key] for key in value}
+    if isinstance(value, dt.date) and type(value).__name__ != "NaTType":
+        return value.isoformat()
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _field(value, field.name) for field in dataclasses.fields(value)}
+    return NotImplemented
+
+
+def _field(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name)
+    except AttributeError as error:
+        raise UnstorableError(
+            f'the field "{name}" of the dataclass {type_name(value)} has no value; set it before it is stored'
+        ) from error
+
+
+def _from_pandas(value: Any) -> Any:
+    pandas = sys.modules.get("pandas")
+    if pandas is None or isinstance(value, type):
+        return NotImplemented
+    if value is pandas.NA or value is pandas.NaT:
+        return None
+    if isinstance(value, pandas.api.extensions.ExtensionArray):
+        return _array_items(value)
+    return NotImplemented
+
+
+def _from_numpy(value: Any) -> Any:
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return NotImplemented
+    if value is numpy.ma.masked:
+        return None
+    if isinstance(value, numpy.ndarray):
+        if value.dtype.names is not None:
+            return NotImplemented  # without the names of its fields it would be another thing
+        return _moments(value, numpy) if value.dtype.kind == "M" and value.ndim else _array_items(value)
+    if isinstance(value, numpy.bool_):
+        return bool(value)
+    if isinstance(value, numpy.integer) and not isinstance(value, numpy.timedelta64):
+        return int(value)
+    if isinstance(value, numpy.floating):
+        return float(value)
+    if isinstance(value, numpy.datetime64):
+        return None if numpy.isnat(value) else _moment_text(value)
+    return NotImplemented
+
+
+def _array_items(array: Any) -> Any:
+    """The items of an array as nested lists; of one without dimensions, its only item."""
+    if array.nbytes > MAX_ARRAY_BYTES:
+        raise UnstorableError(
+            f"an array of {array.nbytes:,} bytes is too large for a state (limit {MAX_ARRAY_BYTES:,}); "
+            "store a summary, or the name of a file that holds it"
+        )
+    return array[()] if array.ndim == 0 else array.tolist()
+
+
+def _moments(array: Any, numpy: Any) -> list[Any]:
+    _array_items(array[:0] if array.nbytes <= MAX_ARRAY_BYTES else array)
+    return [_moments(row, numpy) if array.ndim > 1 else _from_numpy(row) for row in array]
+
+
+def _moment_text(moment: Any) -> str:
+    item = moment.item()
+    if isinstance(item, int):  # nanoseconds: as a datetime if nothing is lost
+        coarse = moment.astype("datetime64[us]")
+        item = coarse.item() if coarse == moment else moment
+    return item.isoformat() if isinstance(item, dt.date) else str(moment)
+
+
+_FUNCTIONS: Final = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.BuiltinMethodType,
+)
+
+_ADVICE: Final[tuple[tuple[tuple[type, ...], str], ...]] = (
+    ((dt.timedelta,), "store x.total_seconds()"),
+    ((dt.time,), "store x.isoformat()"),
+    ((decimal.Decimal,), "store str(x), which is exact, or float(x)"),
+    ((numbers.Rational,), "store str(x), or float(x)"),
+    ((numbers.Complex,), "store [x.real, x.imag]"),
+    ((set, frozenset), "store sorted(x)"),
+    ((bytes, bytearray, memoryview), "store base64.b64encode(x).decode()"),
+    (_FUNCTIONS, "store what it returns: was it meant to be called?"),
+    ((type,), "store its name, or an instance of it"),
+    ((types.ModuleType,), "store its name, x.__name__"),
+    ((Generator, Iterator), "store list(x)"),
+    ((KeysView, ValuesView, ItemsView, range, Sequence), "store list(x)"),
+    ((os.PathLike,), "store str(x)"),
+    ((BaseException,), "store repr(x)"),
+)
+
+_LIBRARY_ADVICE: Final[tuple[tuple[str, str, str], ...]] = (
+    ("pandas", "DataFrame", 'store x.to_dict("records")'),
+    ("pandas", "Series", "store x.tolist(), or {str(k): v for k, v in x.items()}"),
+    ("pandas", "Index", "store x.tolist()"),
+    ("pandas", "Period", "store str(x)"),
+    ("pandas", "Interval", "store [x.left, x.right]"),
+    ("pandas", "api.extensions.ExtensionDtype", "store str(x)"),
+    ("numpy", "dtype", "store str(x)"),
+    ("numpy", "ndarray", 'store pandas.DataFrame(x).to_dict("records"), which keeps the names of the fields'),
+    ("numpy", "void", "store dict(zip(x.dtype.names, x.item())), or x.tobytes().hex() if it has no fields"),
+    ("numpy", "timedelta64", "store x.item().total_seconds()"),
+    ("numpy", "complexfloating", "store [float(x.real), float(x.imag)]"),
+)
+
+
+_FOREIGN_ADVICE: Final = (
+    ("polars", "LazyFrame", "store x.collect().to_dicts()"),
+    ("polars", "DataFrame", "store x.to_dicts()"),
+    ("polars", "Series", "store x.to_list()"),
+    ("polars", "", "store str(x)"),
+    ("pyarrow", "Table", "store x.to_pylist()"),
+    ("pyarrow", "Array", "store x.to_pylist()"),
+    ("pyarrow", "Scalar", "store x.as_py()"),
+    ("xarray", "Dataset", "store x.to_dict()"),
+    ("xarray", "DataArray", "store x.to_dict()"),
+)
+"""Of libraries that need not be there: the name of the library, the end of a type's name, what to do."""
+_PARTS: Final = "store its parts as mappings, lists, strings and numbers, or str(x)"
+
+
+def _unstorable(value: Any) -> UnstorableError:
+    """Say that a value cannot be stored, and what can be stored instead."""
+    cause, instead = None, _PARTS
+    try:
+        instead = _instead(value)
+    except Exception as error:  # its own code was asked what it is
+        cause = error
+    unstorable = UnstorableError(f"a value of type {type_name(value)} has no JSON form; {instead}")
+    unstorable.__cause__ = cause
+    return unstorable
+
+
+def _instead(value: Any) -> str:
+    if inspect.isawaitable(value):
+        return "await it first, and store its result"
+    for library, kind, hint in _LIBRARY_ADVICE:
+        module = sys.modules.get(library)
+        if module is not None and isinstance(value, operator.attrgetter(kind)(module)):
+            return hint
+    library, _, kind = type_name(value).partition(".")
+    for foreign, suffix, hint in _FOREIGN_ADVICE:
+        if foreign == library and kind.endswith(suffix):
+            return hint
+    for kinds, hint in _ADVICE:
+        if isinstance(value, kinds):
+            return hint
+    return _instead_of_object(value)
+
+
+def _instead_of_object(value: Any) -> str:
+    ways = (
+        ("model_dump", "store x.model_dump(mode='json')"),
+        ("__attrs_attrs__", "store attrs.asdict(x)"),
+        ("tolist", "store x.tolist()"),
+        ("__dict__", "make its class a dataclass, or store vars(x)"),
+    )
+    for attribute, hint in ways:
+        if hasattr(value, attribute):
+            return hint
+    return _PARTS

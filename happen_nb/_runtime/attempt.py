@@ -1,0 +1,489 @@
+"""One handler and one event: the filter, the steps, the retries, and how it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from happen_nb._model.functions import takes_second
+from happen_nb._runtime import causes
+from happen_nb._runtime.io import handler_loops, inbox_of, io_thread
+from happen_nb._runtime.tracebacks import CapturedError
+from happen_nb._runtime.workers import is_shutdown_error
+from happen_nb.errors import CausalLoopError
+
+if TYPE_CHECKING:
+    import contextvars
+
+    from happen_nb._runtime.delivery import Delivery
+    from happen_nb._runtime.registrations import Registration
+    from happen_nb._runtime.workers import Pending, Workers
+
+T = TypeVar("T")
+
+log = logging.getLogger("happen_nb")
+
+PATIENCE: Final = 5.0
+"""Seconds that an async or generator handler has to end after it was stopped; then the node goes on."""
+UNREGISTERED: Final = "it was unregistered"
+DELETED: Final = "its node was deleted"
+CLOSED: Final = "the space was closed"
+_DOUBLINGS: Final = 60
+"""How often a backoff doubles at most."""
+
+
+class Result:
+    """What an async generator gives as its result: ``yield happen.Result(value)``.
+
+    Attributes
+    ----------
+    value : object
+        Anything with a JSON form.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Stopped(BaseException):
+    """A generator was stopped; never seen by a handler."""
+
+
+class _Raised(BaseException):
+    """A handler raised StopIteration, which a coroutine may not."""
+
+
+class Attempt:
+    """One handler and one event: called, perhaps called again, with one context for all its steps."""
+
+    def __init__(
+        self, delivery: Delivery, registration: Registration, event: Any, context: contextvars.Context
+    ) -> None:
+        self.delivery = delivery
+        self.registration = registration
+        self.event = event
+        self.number = 0
+        self.began = 0.0
+        self.scope = causes.scope_of_event(delivery.event, delivery.box.name, registration.name)
+        self.why = ""
+        """Why it was stopped."""
+        self._context = context
+        self._given = delivery.desk.host.context(delivery.box.name, event)
+        self._step: Any = registration.current()
+        self._spent = 0.0
+        self._run: StepDriver | None = None
+        self._generating = False
+        self._filtering = False
+        self._open = False
+        self._unconverted = False
+        self._trouble: CapturedError | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._lock = threading.Lock()
+        context.run(causes.enter, self.scope)
+
+    # -- whether it accepts the event ----------------------------------------------------------------
+
+    def accepts(self) -> bool:
+        """Ask the pattern's predicate and the filter; one that raises is a failure."""
+        if self.registration.pattern.predicate is None and self.registration.where is None:
+            return True
+        accepted: bool | None = None
+        trouble: CapturedError | None = None
+        self._filtering = True
+        self._begin()
+        try:
+            accepted = self._context.run(self._asked)
+        except BaseException as error:
+            trouble = CapturedError.of(error)
+        self.scope.release()
+        if not self._close():  # it took so long that it was abandoned
+            return False
+        self._filtering = False
+        if trouble is not None:
+            self._fail(trouble)
+        elif accepted is False:
+            self._record("refused", None)
+        return accepted is True
+
+    def _asked(self) -> bool | None:
+        """Whether the filter accepts the event; None if the pattern does not match its type."""
+        if not self.registration.pattern.matches(self.delivery.event.type):
+            return None
+        if self.registration.where is None:
+            return True
+        answer = self.registration.where(self.event)
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise TypeError("where returned a coroutine, which is always true; give a plain function")
+        return bool(answer)
+
+    # -- one try -------------------------------------------------------------------------------------
+
+    def start(self) -> Pending | None:
+        """Call the handler, or go on with the step that failed."""
+        if self.stopped:
+            self._end("cancelled")
+            return None
+        if not self.registration.active:  # unregistered while another handler of the event ran
+            self.give_up()
+            return None
+        self.number += 1
+        self._given.attempt = self.number
+        self._begin()
+        self._run = StepDriver(self._attempt(), self._context, self.delivery.desk.workers)
+        return self._run.start()
+
+    def _begin(self) -> None:
+        self.began = time.monotonic()
+        self.scope.hold()
+        self._open = True
+        self.delivery.box.current = self
+
+    def _close(self) -> bool:
+        """Let the node go on; False if it did so already."""
+        with self._lock:
+            if not self._open:
+                return False
+            self._open = False
+        self._leave()
+        return True
+
+    def _leave(self) -> None:
+        if self.delivery.box.current is self:
+            self.delivery.box.current = None
+        self._spent += time.monotonic() - self.began
+
+    async def _attempt(self) -> None:
+        value: Any = None
+        trouble: CapturedError | None = None
+        try:
+            value = await self._steps()
+            self.delivery.event.check()
+            value = self._converted(value)
+        except BaseException as error:
+            trouble = CapturedError.of(error.args[0] if type(error) is _Raised else error)
+        self.scope.release()
+        if not self._close() or (trouble is not None and is_shutdown_error(trouble.error)):
+            return
+        try:
+            self._conclude(value, trouble)
+        except BaseException as broken:
+            self.delivery.break_off(broken)
+
+    def _converted(self, value: Any) -> Any:
+        """Convert the result as a payload, if somebody waits for it."""
+        answer = self.delivery.answer
+        if answer is None or not self.delivery.replies(self):
+            return None
+        value = self.delivery.desk.host.reply(value)
+        self._unconverted = True
+        value = answer.convert(value)
+        self._unconverted = False
+        return value
+
+    def _conclude(self, value: Any, trouble: CapturedError | None) -> None:
+        if trouble is None:
+            self._end("done", value)
+        elif self.stopped and issubclass(type(trouble.error), Stopped | asyncio.CancelledError):
+            self._end("cancelled")
+        elif self._is_repeated(trouble.error):
+            self._wait(trouble.without_frames())
+        else:
+            self._fail(trouble)
+            self.delivery.attempt_ended(self, "failed", None, trouble)
+
+    @property
+    def unconverted(self) -> bool:
+        """Whether it has failed because its result has no JSON form."""
+        return self._unconverted
+
+    # -- retries -------------------------------------------------------------------------------------
+
+    def _is_repeated(self, error: BaseException) -> bool:
+        return (
+            self.number <= self.registration.retries
+            and self.registration.active
+            and not self.stopped
+            and not self._unconverted  # it has done its work
+            and not issubclass(type(error), CausalLoopError)
+        )
+
+    def _wait(self, trouble: CapturedError) -> None:
+        """Have it called again after a pause, while the node goes on with other events."""
+        self._trouble = trouble
+        self.delivery.box.waiting[self] = None
+        pause = self.registration.backoff * 2.0 ** min(self.number - 1, _DOUBLINGS)
+        io_thread().call_soon(self._arm, pause)
+
+    def _arm(self, pause: float) -> None:
+        if self in self.delivery.box.waiting:
+            self._timer = io_thread().loop.call_later(pause, self._again)
+
+    def _again(self) -> None:
+        if self._waits_no_more():
+            self.delivery.box.mailbox.put_first([self.start])
+
+    def _waits_no_more(self) -> bool:
+        """Whether it has waited to be called again, until now."""
+        waited = self.delivery.box.waiting.pop(self, False) is None
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            io_thread().call_soon(timer.cancel)
+        return waited
+
+    def give_up(self) -> None:
+        """Do not call it again: what it raised last, if it ran, is a failure."""
+        trouble = self._trouble
+        if trouble is None:
+            self._end("cancelled")
+        else:
+            self._fail(trouble)
+            self.delivery.attempt_ended(self, "failed", None, trouble)
+
+    # -- stopping ------------------------------------------------------------------------------------
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is to end."""
+        return bool(self.why) or self.delivery.cancelled
+
+    def stop(self, why: str) -> None:
+        """Stop it: at its next await or yield; a plain handler goes on without effect. From any thread."""
+        self.why = self.why or why
+        if self._waits_no_more():
+            if self.delivery.cancelled:
+                self._end("cancelled")
+            else:
+                self.give_up()
+        elif self._generating or (self._run is not None and self._run.cancel_task()):
+            io_thread().call_soon(io_thread().loop.call_later, PATIENCE, self.abandon)
+        else:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Let the node go on without it, if it still runs; from now on it cannot change anything."""
+        with self._lock:
+            if not self._open:
+                return
+            self._open, self.scope.abandoned = False, True
+            self.delivery.box.mailbox.let_go()  # before it can end: then it would begin with the next, too
+        self._leave()
+        if self._filtering:
+            self._record("cancelled", None)
+            self.delivery.begin_again()
+        else:
+            self._end("cancelled")
+        self.delivery.box.mailbox.go_on()
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _fail(self, trouble: CapturedError) -> None:
+        """It has raised for the last time."""
+        self.delivery.fails(trouble)
+        self._record("failed", trouble.summary)
+        self._context.copy().run(self.delivery.desk.host.failed, self, trouble.without_frames())
+
+    def _end(self, outcome: str, value: Any = None) -> None:
+        self._record(outcome, None)
+        self.delivery.attempt_ended(self, outcome, value, None)
+
+    def _record(self, outcome: str, error: str | None) -> None:
+        self.delivery.record(self.registration.name, outcome, error, self._spent, max(1, self.number))
+
+    # -- the steps -----------------------------------------------------------------------------------
+
+    async def _steps(self) -> Any:
+        while True:
+            if self.stopped:
+                raise Stopped
+            result: Any = self._called()
+            if result is None:
+                return None
+            if inspect.isawaitable(result):
+                result = await on_handler_loop(_awaited(result), result)
+            elif isinstance(result, Generator):
+                result = self._iterate(result)
+            elif isinstance(result, AsyncGenerator):
+                result = await on_handler_loop(self._aiterate(result), result)
+            if not callable(result):
+                return result
+            self._step = result
+
+    def _called(self) -> Any:
+        second = takes_second(self._step, "context")
+        try:
+            if second == "none":
+                return self._step(self.event)
+            if second == "positional":
+                return self._step(self.event, self._given)
+            return self._step(self.event, context=self._given)
+        except StopIteration as error:
+            raise _Raised(error) from None
+
+    def _iterate(self, generator: Generator[Any, None, Any]) -> Any:
+        self._generating = True
+        try:
+            while True:
+                if self.stopped:
+                    generator.close()
+                    raise Stopped
+                self._progress(next(generator))
+        except StopIteration as end:
+            return end.value
+        finally:
+            self._generating = False
+            generator.close()  # it goes on where its progress has no JSON form
+
+    async def _aiterate(self, generator: AsyncGenerator[Any, None]) -> Any:
+        result = None
+        try:
+            async for value in generator:
+                if isinstance(value, Result):
+                    result = value.value
+                    break
+                self._progress(value)
+                if self.stopped:
+                    raise asyncio.CancelledError
+                await asyncio.sleep(0)  # one that awaits nothing lets others run, and can be cancelled
+        finally:
+            await generator.aclose()
+        return result
+
+    def _progress(self, value: Any) -> None:
+        if self.delivery.answer is not None:
+            self.delivery.answer.progress(value)
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
+
+
+class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
+    """Await a coroutine on the handlers' loop; only inside what a `StepDriver` drives.
+
+    Parameters
+    ----------
+    work : coroutine
+    inner : object
+        What it awaits, which is closed, too, if the work is cancelled before it begins.
+    """
+
+    __slots__ = ("inner", "work")
+
+    def __init__(self, work: Coroutine[Any, Any, T], inner: object) -> None:
+        self.work = work
+        self.inner = inner
+
+    def drop(self) -> None:
+        """Close it, if it has not begun, so that nobody is warned of it."""
+        if inspect.iscoroutine(self.work) and inspect.getcoroutinestate(self.work) == inspect.CORO_CREATED:
+            self.work.close()
+            if inspect.iscoroutine(self.inner):
+                self.inner.close()
+
+    def __await__(self) -> Generator[on_handler_loop[T], T, T]:
+        return (yield self)
+
+
+class StepDriver:
+    """Drives a coroutine in a context.
+
+    Parameters
+    ----------
+    work : coroutine
+        What it raises is logged, and ends the run.
+    context : contextvars.Context
+    workers : Workers
+    """
+
+    def __init__(
+        self, work: Coroutine[Any, Any, None], context: contextvars.Context, workers: Workers
+    ) -> None:
+        self._work = work
+        self._context = context
+        self._workers = workers
+        self._on_loop = False
+        self._cancelled = False
+        self._task: asyncio.Task[Any] | None = None
+        self._ended = False
+        self._callback: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> StepDriver | None:
+        """Begin, in this thread; None if it has ended already."""
+        self._step(self._work.send, None)
+        return None if self._ended else self
+
+    def then(self, callback: Callable[[], None]) -> bool:
+        """Call `callback` when it has ended; False if it has ended already."""
+        with self._lock:
+            if not self._ended:
+                self._callback = callback
+            return not self._ended
+
+    def cancel_task(self) -> bool:
+        """Cancel what runs on the handlers' loop, or is about to; False if nothing does."""
+        with self._lock:
+            if not self._on_loop:
+                return False
+            self._cancelled = True
+            task = self._task
+        if task is not None:
+            inbox_of(task.get_loop()).put(task.cancel)
+        return True
+
+    def _step(self, move: Callable[[Any], on_handler_loop[Any]], value: Any) -> None:
+        try:
+            step = self._context.run(move, value)
+        except StopIteration:
+            self._end()
+        except BaseException:
+            log.exception("in a handler's run")
+            self._end()
+        else:
+            self._on_loop = True
+            handler_loops().start(partial(self._begin, step))
+
+    def _begin(self, step: on_handler_loop[Any]) -> None:
+        """Start on the handlers' loop what was awaited."""
+        task = asyncio.get_running_loop().create_task(_outcome(step.work), context=self._context)
+        task.add_done_callback(partial(self._came, step))
+        with self._lock:
+            self._task = task
+            cancelled = self._cancelled
+        if cancelled:
+            task.cancel()
+
+    def _came(self, step: on_handler_loop[Any], task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
+        step.drop()
+        with self._lock:
+            self._task = None
+            self._on_loop = self._cancelled = False
+        value, error = (None, asyncio.CancelledError()) if task.cancelled() else task.result()
+        if error is None:
+            self._workers.submit(lambda: self._step(self._work.send, value))
+        else:
+            self._workers.submit(lambda: self._step(self._work.throw, error))
+
+    def _end(self) -> None:
+        with self._lock:
+            self._ended = True
+            callback = self._callback
+        if callback is not None:
+            callback()
+
+
+async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+    """What a coroutine returns or raises: a loop would let SystemExit and KeyboardInterrupt end it."""
+    try:
+        return await work, None
+    except BaseException as error:
+        return None, error

@@ -1,0 +1,204 @@
+"""What a person can do in a dashboard: send, set, retry, show details. It runs off the main thread."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+from happen_nb._api.events import Event
+from happen_nb._api.failures import Failure
+from happen_nb._api.history import Commit
+from happen_nb._api.node import Node
+from happen_nb._display.user_text import describe_error as error_text
+from happen_nb._journal.slice import commit_at_sequence, commits_before, events_at
+from happen_nb._model.frozen import thaw
+from happen_nb._model.paths import Path
+from happen_nb._model.transforms import put
+from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._widgets.dashboard import messages
+
+if TYPE_CHECKING:
+    from happen_nb._api.space import Space
+    from happen_nb._api.unhandled import UnhandledEvent
+
+MAX_LISTED: Final = 200  # failures, and unhandled events
+MAX_DETAIL_CHARACTERS: Final = 20_000
+
+Message = Mapping[str, Any]
+Action = Callable[[Message], None]
+
+
+class Actions:
+    """Runs the actions of a dashboard and reports their results to the browser.
+
+    Parameters
+    ----------
+    space : Space
+    send : callable
+        Sends a message to the browser.
+    """
+
+    def __init__(self, space: Space, send: Callable[[dict[str, Any]], object]) -> None:
+        self._space = space
+        self._send = send
+        self._context = contextvars.copy_context()  # of the dashboard's cell
+        self._ids: WeakKeyDictionary[Failure, int] = WeakKeyDictionary()
+        self._failures: WeakKeyDictionary[Failure, dict[str, Any]] = WeakKeyDictionary()
+        self._next_id = count(1)
+        self._unhandled: dict[str, UnhandledEvent] = {}
+        self._actions: dict[str, Action] = {
+            "act": self._act,
+            "detail": self._show_detail,
+            "retry": lambda message: self._retry(f for f in space.failures if self._id(f) == message["id"]),
+            "retryAll": lambda _: self._retry(list(space.failures)),
+            "clearFailures": self._clear_failures,
+            "unhandled": lambda _: self._list_unhandled(),
+            "retryUnhandled": self._retry_unhandled,
+            "retryAllUnhandled": self._retry_all_unhandled,
+        }
+
+    def action(self, name: str) -> Action:
+        return self._actions[name]
+
+    def run(self, action: Action, message: Message) -> None:
+        """Run an action on a worker, and send the error that it raises to the browser."""
+
+        def work() -> None:
+            try:
+                action(message)
+            except BaseException as error:  # the worker serves others too
+                self._answer(message, error_text(error), error=True)
+
+        self._space._dispatch.workers.submit(lambda: self._context.copy().run(work))
+
+    # -- failures ------------------------------------------------------------------------------------
+
+    def failures_version(self) -> tuple[int, int]:
+        """Return a value that differs when the failures differ."""
+        failures = list(self._space.failures)
+        return len(failures), sum(failure.attempts for failure in failures)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return the newest failures."""
+        return [self._summary(each) for each in messages.newest(self._space.failures, MAX_LISTED)]
+
+    def _summary(self, failure: Failure) -> dict[str, Any]:
+        # Cached, because it asks the user's exception for its text.
+        summary = self._failures.get(failure)
+        if summary is None or summary["times"] != failure.attempts:
+            summary = self._failures[failure] = messages.failure(self._id(failure), failure)
+        return summary
+
+    def _id(self, failure: Failure) -> int:
+        return self._ids.setdefault(failure, next(self._next_id))
+
+    def _retry(self, failures: Iterable[Failure]) -> None:
+        errors = []
+        for failure in list(failures):
+            try:
+                failure.retry()
+            except BaseException as error:  # whatever a handler raises
+                errors.append(error_text(error))
+        status = f"failed again: {errors[0]}" if errors else "succeeded"
+        self._send({"type": "failures", "failures": self.failures(), "status": status})
+
+    def _clear_failures(self, _: Message) -> None:
+        self._space.failures.clear()
+        self._send({"type": "failures", "failures": [], "status": ""})
+
+    # -- unhandled events ----------------------------------------------------------------------------
+
+    def _list_unhandled(self, status: str = "") -> None:
+        found = messages.newest(self._space.unhandled, MAX_LISTED)
+        listed = [messages.unhandled(each, each.event._record.position) for each in found]
+        self._unhandled = {entry["id"]: each for entry, each in zip(listed, found, strict=True)}
+        self._send({"type": "unhandled", "unhandled": listed, "status": status})
+
+    def _retry_unhandled(self, message: Message) -> None:
+        status = ""
+        try:
+            self._unhandled[message["id"]].retry()
+        except Exception as error:
+            status = error_text(error)
+        self._list_unhandled(status)
+
+    def _retry_all_unhandled(self, _: Message) -> None:
+        for each in list(self._unhandled.values()):
+            each._handle(each._nodes(None))
+        self._list_unhandled()
+
+    # -- details of a log entry ----------------------------------------------------------------------
+
+    def _show_detail(self, message: Message) -> None:
+        sequence, index = message["sequence"], message["index"]
+        found = run_blocking(self._commit(sequence) if index < 0 else self._event(sequence, index))
+        text = "no longer stored" if found is None else repr(found)
+        if isinstance(found, Event) and found.payload is not None:
+            text += "\n\n" + json.dumps(thaw(found.payload), indent=2, ensure_ascii=False)
+        text = text if len(text) <= MAX_DETAIL_CHARACTERS else text[:MAX_DETAIL_CHARACTERS] + "\n…"
+        self._send({"type": "detail", "sequence": sequence, "index": index, "text": text})
+
+    async def _event(self, sequence: int, index: int) -> Event | None:
+        stream = self._space._session.stream
+        for record in await on_io(events_at(stream, [sequence])):
+            if record.index == index:
+                return Event(record, self._space)
+        return None
+
+    async def _commit(self, sequence: int) -> Commit | None:
+        stream = self._space._session.stream
+        record = await on_io(commit_at_sequence(stream, sequence))
+        if record is None:
+            return None
+        before = await on_io(commits_before(stream, [record]))
+        return Commit(record, before.get(record.node))
+
+    # -- the form ------------------------------------------------------------------------------------
+
+    def _act(self, message: Message) -> None:
+        name, value = message["name"], _parse_value(message["value"], message["kind"])
+        if message["kind"] == "broadcast":
+            self._answer(message, repr(self._space.broadcast(name, value)))
+        elif message["kind"] == "set":
+            node = self._node(message["node"])
+            self._answer(message, repr(node.state.set(put(_parse_path(name), value))))
+        else:
+            reply = self._space.send(message["node"], name, value)
+            if not reply.done:
+                self._answer(message, repr(reply))
+            for _ in reply:
+                self._answer(message, repr(reply))
+            self._answer(message, repr(reply))
+
+    def _node(self, name: str) -> Node:
+        view = self._space.views[name]  # raises an error with the nearest names if the node does not exist
+        return self._space._nodes.get(view.name) or Node(self._space, view.name)
+
+    def _answer(self, message: Message, text: str, *, error: bool = False) -> None:
+        answer = {"type": "answer", "request": message["request"], "error": error}
+        self._send({**answer, "text": text[:MAX_DETAIL_CHARACTERS]})
+
+
+def _parse_value(text: str, kind: str) -> Any:
+    if not text.strip() and kind != "set":
+        return None  # an empty field is no payload
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        what = "the value" if kind == "set" else "the payload"
+        raise ValueError(f'{what} is not JSON: {error}; put text in quotes: "open"') from None
+
+
+def _parse_path(text: str) -> Path:
+    """Parse a path as typed: dotted, or a JSON list where a key contains a dot.
+
+    Examples
+    --------
+    >>> _parse_path("orders.o1"), _parse_path('["orders", "o.1", 0]')
+    ('orders.o1', ('orders', 'o.1', 0))
+    """
+    return tuple(json.loads(text)) if text.startswith("[") else text

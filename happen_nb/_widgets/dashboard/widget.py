@@ -1,0 +1,348 @@
+"""The dashboard of a space: its states now and at any point in its past, its events and its problems."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import anywidget
+
+from happen_nb._api.events import Event, Events
+from happen_nb._api.moment import Past
+from happen_nb._display import html
+from happen_nb._display.page import Page
+from happen_nb._display.value_tree import Budget
+from happen_nb._journal.slice import Entry, events_at, read_window
+from happen_nb._model.diff import diff
+from happen_nb._model.paths import Steps, lookup
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
+from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import io_thread, on_io, run_blocking
+from happen_nb._widgets.dashboard import messages
+from happen_nb._widgets.dashboard.actions import Actions
+from happen_nb._widgets.panes import source
+from happen_nb._widgets.static_fallback import ALIVE, StaticFallback, picture_of_page
+from happen_nb._widgets.throttle import Throttle
+from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
+
+if TYPE_CHECKING:
+    from happen_nb._api.space import Space
+    from happen_nb._display.live_output import Picture
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.session import Session
+
+_SCRIPTS: Final = ("press", "elements", "states", "log", "form", "problems", "tabs", "dashboard")
+"""One module in several files: the browser gets them as one text, so nothing has to be built."""
+
+MAX_NODES: Final = 500
+MAX_LOG_ENTRIES: Final = 10_000
+FIRST_WINDOW: Final = 1_000  # stored messages that are read for the log at first,
+EARLIER_WINDOW: Final = 2_000  # and at each request for earlier ones
+MAX_OPEN: Final = 200  # containers whose children are kept up to date
+MAX_CHILDREN: Final = 2_000  # of a container
+MAX_PREVIEWS: Final = 100  # that one message requests
+SEEK_INTERVAL_SECONDS: Final = 0.02  # between two points in time that the slider shows
+CACHED_STATES: Final = 4  # decoded states
+MAX_STATIC_EVENTS: Final = 20  # in the static picture
+
+StateSource = CommitRecord | HistoryGoneError | None
+
+
+class Dashboard(anywidget.AnyWidget):
+    """Shows the states of a space, its events and its problems; created by ``space.dashboard``.
+
+    It updates at most ten times a second, and its slider goes back in time. It can send events, set states,
+    and retry failures and unhandled events.
+    """
+
+    _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
+    _css = html.style() + source("dashboard.css")
+
+    def __init__(self, space: Space) -> None:
+        session = space._session  # a closed space has none: an error before there is a widget
+        super().__init__(_dom_classes=(ALIVE,))
+        self._space, self._session = space, session
+        self._throttle = Throttle(space, self._send_news)
+        self._seeker = Throttle(space, self._seek, SEEK_INTERVAL_SECONDS)
+        self._fallback = StaticFallback(space, self._picture)
+        self._listeners: list[Callable[[], object]] = []
+        self._lock, self._reading = threading.RLock(), threading.Lock()
+        # Appended to on the IO thread, read by `_send_news`.
+        self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
+        io_thread().call_soon(self._listen)
+        self._position = session.replica.position
+        self._oldest = self._position + 1
+        self._first = 1
+        self._log: deque[list[Any]] = deque(self._read_earlier(FIRST_WINDOW), maxlen=MAX_LOG_ENTRIES)
+        newest_events = space.events(limit=MAX_STATIC_EVENTS)
+        self._newest_events = deque((event._record for event in newest_events), maxlen=MAX_STATIC_EVENTS)
+        self._open: dict[
+            tuple[str, Steps], int
+        ] = {}  # node and path of a container -> children that it shows
+        self._history = Past(session)
+        self._past: tuple[int, Mapping[str, StateSource]] | None = None
+        self._target: int | None = None  # the point in time that was requested last; None is now
+        self._node_summaries: dict[int, dict[str, Any]] = {}
+        self._state = lru_cache(CACHED_STATES)(_state)
+        self._newest_names: list[str] = []
+        self._sent: dict[str, StateSource] = {name: self._record(name) for name in self._names()[0]}
+        self._actions = Actions(space, self.send)
+        self._failures_version = self._actions.failures_version()
+        self.on_msg(self._on_message)
+        self._throttle.follow(self._has_news)
+        cells.register(self.close)
+
+    def stop(self) -> None:
+        """Stop following the space; the last update stays visible."""
+        for throttle in (self._throttle, self._seeker, self._fallback):
+            throttle.stop()
+        listeners, self._listeners = self._listeners, []
+        for unlisten in listeners:
+            io_thread().call_soon(unlisten)
+
+    def close(self) -> None:
+        """Stop, and remove the dashboard from wherever it is displayed."""
+        if "_failures_version" not in vars(self):
+            return  # `__init__` did not complete: the space is closed
+        self.stop()
+        self.layout.close()
+        super().close()
+
+    def __repr__(self) -> str:
+        return self._picture()["text/plain"]
+
+    def _ipython_display_(self) -> None:
+        self._fallback.show(self)
+
+    def _picture(self) -> Picture:
+        records = [Event(record, self._space) for record in self._newest_events]
+        states = self._space._page(Budget())
+        events = Events(self._space.name, "**", records)._page(Budget())
+        return picture_of_page(Page(states.heading, (*states.blocks, *events.blocks)))
+
+    # -- following the space -------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        append = self._new_records.append
+        if self._throttle.stopped:
+            return
+
+        def add_commit(applied: Applied) -> None:
+            append(applied.record)
+
+        self._listeners = [self._session.replica.listen(add_commit), self._session.feed.listen(append)]
+
+    def _has_news(self) -> bool:
+        replica = self._session.replica
+        return (
+            replica.position != self._position or self._actions.failures_version() != self._failures_version
+        )
+
+    def _send_news(self) -> None:
+        with self._lock:
+            self._position = self._session.replica.position
+            records = [self._new_records.popleft() for _ in range(len(self._new_records))]
+            entries = [messages.log_entry(record) for record in records]
+            self._log += entries
+            self._newest_events += (record for record in records if isinstance(record, EventRecord))
+            message = {"type": "tick", "last": self._position, "log": entries}
+            if self._past is None:
+                before = self._sent
+                message |= self._changed_nodes()
+                followed = {node for node, _ in self._open}
+                message["changed"] = [
+                    (name, self._changed_paths(before.get(name), record))
+                    for name, record in self._sent.items()
+                    if name in followed and before.get(name) is not record
+                ]
+            version = self._actions.failures_version()
+            if version != self._failures_version:
+                self._failures_version = version
+                message["failures"] = self._actions.failures()
+            self.send(message)
+        self._fallback.trigger()
+
+    def _changed_nodes(self) -> dict[str, Any]:
+        """Return the nodes that changed since they were sent last, and their open containers."""
+        names, more = self._names()
+        now = {name: self._record(name) for name in names}
+        before, self._sent = self._sent, now
+        whole = before.keys() != now.keys()
+        changed = [name for name, record in now.items() if before.get(name, self) is not record]
+        return {
+            **self._node_list(names if whole else changed, more, whole=whole),
+            "children": [self._children(*place) for place in self._open if whole or place[0] in changed],
+        }
+
+    def _node_list(self, names: list[str], more: int, *, whole: bool) -> dict[str, Any]:
+        return {"nodes": [self._node(name) for name in names], "whole": whole, "more": more}
+
+    def _changed_paths(self, before: StateSource, after: StateSource) -> list[list[str | int]]:
+        try:
+            return messages.changed_paths(diff(_frozen(before), _frozen(after)))
+        except HappenError:
+            return []
+
+    # -- states, now or in the past ------------------------------------------------------------------
+
+    def _names(self) -> tuple[list[str], int]:
+        """Return the nodes to show and how many more exist; of a closed space, the last known ones."""
+        if self._past is not None:
+            names = list(self._past[1])
+        elif self._space._open_session is None:
+            names = self._newest_names
+        else:
+            names = self._newest_names = list(self._space.views)
+        return names[:MAX_NODES], max(0, len(names) - MAX_NODES)
+
+    def _record(self, name: str) -> StateSource:
+        return self._session.replica.newest(name) if self._past is None else self._past[1].get(name)
+
+    def _node(self, name: str) -> dict[str, Any]:
+        record = self._record(name)
+        if not isinstance(record, CommitRecord):
+            return self._node_summary(name, "", record)
+        if len(self._node_summaries) > MAX_LOG_ENTRIES:
+            self._node_summaries.clear()
+        if record.sequence not in self._node_summaries:
+            self._node_summaries[record.sequence] = self._node_summary(name, record.revision, record)
+        return self._node_summaries[record.sequence]
+
+    def _node_summary(self, name: str, revision: int | str, record: StateSource) -> dict[str, Any]:
+        try:
+            return messages.node(name, revision, self._state(record))
+        except HappenError as error:
+            return messages.node(name, revision, error)
+
+    def _children(self, name: str, path: Steps) -> dict[str, Any]:
+        try:
+            state = self._state(self._record(name))
+            value = lookup(state, path) if path else state
+        except HappenError:
+            value = None
+        return messages.children(name, path, value, self._open.get((name, path), 0))
+
+    async def _records_at(self, position: int) -> Mapping[str, StateSource]:
+        records: Mapping[str, StateSource] = await on_io(self._history.at(position))
+        return records
+
+    def _seek(self) -> None:
+        """Show the point in time that was requested last."""
+        target = self._target
+        try:
+            past = None if target is None else (target, run_blocking(self._records_at(target)))
+        except ClosedError:
+            raise
+        except HappenError as error:
+            self.send({"type": "problem", "text": str(error)})
+            return
+        with self._lock:
+            self._past = past
+            self.send({"type": "snapshot", "at": target, **self._changed_nodes(), **self._newest_commit()})
+
+    def _newest_commit(self) -> dict[str, Any]:
+        """Return the newest commit at the point in time that is shown."""
+        records = () if self._past is None else self._past[1].values()
+        commits = [record for record in records if isinstance(record, CommitRecord)]
+        newest = max(commits, key=lambda record: record.sequence, default=None)
+        return {"newest": None if newest is None else messages.log_entry(newest)}
+
+    # -- the log -------------------------------------------------------------------------------------
+
+    def _read_earlier(self, number: int) -> list[list[Any]]:
+        """Read the entries of the `number` messages before the oldest that was read."""
+        end = self._oldest - 1
+        self._first, records = run_blocking(_window(self._session, end - number + 1, end))
+        self._oldest = max(self._first, end - number + 1)
+        return [messages.log_entry(record, without_payload=True) for record in records]
+
+    @property
+    def _has_earlier(self) -> bool:
+        return self._oldest > self._first and len(self._log) < MAX_LOG_ENTRIES
+
+    def _on_earlier(self, _: Mapping[str, Any]) -> None:
+        with self._reading:
+            entries = self._read_earlier(EARLIER_WINDOW)
+        with self._lock:
+            self._log = deque([*entries, *self._log], maxlen=MAX_LOG_ENTRIES)
+            self.send({"type": "earlier", "log": entries, "earlier": self._has_earlier})
+
+    def _on_previews(self, message: Mapping[str, Any]) -> None:
+        """Read the payloads of the visible entries."""
+        positions = [(sequence, index) for sequence, index in message["positions"][:MAX_PREVIEWS]]
+        found = run_blocking(_payloads(self._session, positions))
+        previews = {position: messages.preview(record.payload) for position, record in found.items()}
+        with self._lock:
+            for entry in self._log:
+                entry[7] = previews.get((entry[0], entry[1]), entry[7])
+        self.send(
+            {"type": "previews", "previews": [(*position, line) for position, line in previews.items()]}
+        )
+
+    # -- requests of the browser ---------------------------------------------------------------------
+
+    def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
+        # Runs on the kernel's main thread, so whatever takes longer goes to a worker.
+        name = message["do"]
+        handlers = {
+            "hello": self._on_hello,
+            "open": self._on_open,
+            "close": self._on_close,
+            "at": self._on_at,
+        }
+        if name in handlers:
+            with self._lock:
+                handlers[name](message)
+            return
+        slow_handlers = {"earlier": self._on_earlier, "previews": self._on_previews}
+        self._actions.run(slow_handlers.get(name) or self._actions.action(name), message)
+
+    def _on_hello(self, message: Mapping[str, Any]) -> None:
+        """Send everything to a view that has opened."""
+        answer = {"type": "all", "request": message["request"], "space": self._space.name}
+        answer |= {"log": list(self._log), "earlier": self._has_earlier, "failures": self._actions.failures()}
+        answer |= {"first": self._first, "last": self._position, "past": self._past and self._past[0]}
+        answer |= self._newest_commit()
+        self.send(answer | self._node_list(*self._names(), whole=True))  # `_sent` is of the other views
+
+    def _on_open(self, message: Mapping[str, Any]) -> None:
+        place = message["node"], tuple(message["path"])
+        self._open[place] = min(int(message["limit"]), MAX_CHILDREN)
+        for oldest in list(self._open)[:-MAX_OPEN]:
+            del self._open[oldest]
+        self.send({"type": "children", **self._children(*place)})
+
+    def _on_close(self, message: Mapping[str, Any]) -> None:
+        self._open.pop((message["node"], tuple(message["path"])), None)
+
+    def _on_at(self, message: Mapping[str, Any]) -> None:
+        self._target = message["sequence"]
+        self._seeker.trigger()
+
+
+def _state(record: StateSource) -> Any:
+    """Return a record's state for reading; raise if it is no longer stored or unreadable."""
+    if isinstance(record, HistoryGoneError):
+        raise record
+    return EMPTY if record is None else record.peek()
+
+
+def _frozen(record: StateSource) -> FrozenDict:
+    return record.state if isinstance(record, CommitRecord) else EMPTY
+
+
+async def _window(session: Session, start: int, end: int) -> tuple[int, list[Entry]]:
+    """Read the first stored sequence, and the commits and events of a window without their bodies."""
+    first = (await on_io(session.stream.info())).first
+    found = await on_io(read_window(session.stream, max(first, start, 1), end))
+    return first, found
+
+
+async def _payloads(session: Session, positions: list[tuple[int, int]]) -> dict[tuple[int, int], EventRecord]:
+    sequences = sorted({sequence for sequence, _ in positions})
+    records = await on_io(events_at(session.stream, sequences))
+    return {record.position: record for record in records if record.position in positions}

@@ -1,0 +1,40 @@
+"""Records of commits, as several look at them at once."""
+
+from __future__ import annotations
+
+import sys
+from itertools import count
+from types import FrameType
+from typing import Any
+
+from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.records import CommitRecord
+
+
+def looked_at_twice(line: int) -> tuple[FrozenDict, FrozenDict | None]:
+    """What is seen at first sight, and what by one who looks just before the other comes to a line."""
+    record = CommitRecord("orders", 1, 1, 0, b'{"open": 3}')
+    lines, between = count(1), None
+
+    def trace(_: FrameType, event: str, __: Any) -> Any:
+        nonlocal between
+        if event == "line" and next(lines) == line:
+            between = record.state
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return record.state, between
+    finally:
+        sys.settrace(before)
+
+
+def test_who_looks_at_a_state_while_another_looks_at_it_for_the_first_time_sees_it() -> None:
+    for line in count(1):
+        seen, between = looked_at_twice(line)
+        assert seen == {"open": 3}
+        if between is None:
+            break
+        assert between == seen
+    assert line > 5  # there were lines to come between
