@@ -67,26 +67,24 @@ KERNEL_START_SECONDS = 60
 
 
 class Verdict(Displayable):
-    """Whether a rule holds; if not, what breaks it.
-    from happen_nb._runtime.cells import cells
-    from happen_nb.errors import ClosedError, HappenTimeoutError
+    """Result of `check`: true if the rule holds; otherwise it shows what breaks it.
 
-        Attributes
-        ----------
-        claim : str
-            The rule in words.
-        ok : bool
-            True if the rule holds; ``bool(verdict)`` is the same.
-        checked : int
-            Number of commits or events that were checked.
-        noun : str
-            ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
-        broken : tuple
-            The commits or events that break the rule.
-        error : str or None
-            Exception that the rule raised at the first of them.
-        trace : Trace or None
-            Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
+    Attributes
+    ----------
+    claim : str
+        The rule in words.
+    ok : bool
+        True if the rule holds; ``bool(verdict)`` is the same.
+    checked : int
+        Number of commits or events that were checked.
+    noun : str
+        ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
+    broken : tuple
+        The commits or events that break the rule.
+    error : str or None
+        Exception that the rule raised at the first of them.
+    trace : Trace or None
+        Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
     """
 
     _page = verdict_page
