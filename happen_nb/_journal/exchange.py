@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from happen_nb._journal import fields
+from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
 
 STATES: Final = frozenset(("accepted", "done", "failed"))
@@ -55,7 +56,7 @@ def decode_reply(id: str, reply: Any) -> dict[str, Any]:
     found: dict[str, Any] = {"event": id, "state": state}
     if reply.get("by") is not None:
         found["by"] = _text(reply, "by")
-        if not fields.is_name(found["by"]):
+        if not is_name(found["by"]):
             raise ValueError(f'"by" is {_quoted(found["by"])}, which cannot be the name of a process')
     if reply.get("progress") is not None:
         if not isinstance(reply["progress"], list):

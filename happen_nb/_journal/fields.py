@@ -22,7 +22,6 @@ LARGEST: Final = 2**63 - 1
 """The largest position, revision or count."""
 
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_CHARACTERS: Final = 512  # of an id or a label
 _NOT_IN_A_TOKEN: Final = frozenset(".*>")
 
@@ -111,12 +110,6 @@ def event_id(value: Any) -> str:
 
 def _invalid_id(value: Any) -> ValueError:
     return ValueError(f"{str(value)[:80]!r} cannot be an id")
-
-
-@lru_cache(4096)
-def is_name(value: str) -> bool:
-    """Return True if a node, a space or a process can have this name."""
-    return _NAME.fullmatch(value) is not None
 
 
 @lru_cache(4096)

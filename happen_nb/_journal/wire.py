@@ -32,6 +32,7 @@ from urllib.parse import quote
 import orjson
 
 from happen_nb._journal import fields
+from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze, loads
 from happen_nb._model.patterns import check_type, is_pattern
 from happen_nb._model.records import (
@@ -457,7 +458,7 @@ def decode(
         return Handled(sequence, subject[len(subjects.handled_prefix) :], body)
     if subject.startswith(subjects.owner_prefix):
         node = subject[len(subjects.owner_prefix) :]
-        return _decode_owner(node, _json_or_none(body), sequence) if fields.is_name(node) else Other(sequence)
+        return _decode_owner(node, _json_or_none(body), sequence) if is_name(node) else Other(sequence)
     if subject == subjects.clear and headers.get(ROLLUP) == "all":  # else nothing was removed
         return Clear(sequence, time, _carried_owners(_json_or_none(body)), headers.get(CLEAR))
     return Other(sequence)
@@ -473,7 +474,7 @@ def _json_or_none(body: bytes) -> Any:
 def _decode_owner(node: str, about: Any, sequence: int) -> OwnerRecord:
     """Decode an owner; where another client wrote a record that names no process, the node has no owner."""
     incarnation = about.get("incarnation") if isinstance(about, dict) else None
-    if not isinstance(incarnation, str) or not fields.is_name(incarnation):
+    if not isinstance(incarnation, str) or not is_name(incarnation):
         return OwnerRecord(node, None, sequence=sequence)
     host = about.get("host")
     return OwnerRecord(
@@ -494,7 +495,7 @@ def _carried_owners(items: Any) -> tuple[OwnerRecord, ...]:
         return ()
     named = [(item.get("node"), item) for item in items if isinstance(item, dict)]
     return tuple(
-        _decode_owner(node, item, 0) for node, item in named if isinstance(node, str) and fields.is_name(node)
+        _decode_owner(node, item, 0) for node, item in named if isinstance(node, str) and is_name(node)
     )
 
 
@@ -609,6 +610,6 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     if not (0 <= duration < _MAX_DURATION and 0 < attempts <= fields.LARGEST and outcome in OUTCOMES):
         return None
-    if not (fields.is_name(node) and fields.is_label(handler)):
+    if not (is_name(node) and fields.is_label(handler)):
         return None
     return HandledRecord(event, node, handler, outcome, duration, error, attempts, by)
