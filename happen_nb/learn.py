@@ -39,9 +39,9 @@ from happen_nb._runtime.cells import cells
 from happen_nb.errors import ClosedError, HappenTimeoutError
 
 if TYPE_CHECKING:
+    from happen_nb._api.events import Trace
     from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
-    from happen_nb._api.trace import Trace
 
 __all__ = [
     "CallCounter",

@@ -9,23 +9,22 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from happen_nb._journal.slice import (
-    commits_before,
-    newest_headers,
-    read_commits,
-    read_events,
+    newest_events,
+    read_entries,
     read_handled,
     with_payloads,
+    with_previous,
 )
 from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
-from happen_nb._model.records import EventRecord
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from happen_nb._model.causality import CommitPair
-    from happen_nb._model.records import EventRecord, HandledRecord, Origin, OwnerRecord
+    from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
 
@@ -187,15 +186,14 @@ class Effects:
     async def _read_stored(self, start: int) -> None:
         """What was stored before this began to listen."""
         stream = self._session.stream
-        for event in await read_events(stream, lambda _: True, since=(start, 0)):
-            self._event_came(event)
-        commits = await read_commits(stream, None, since=start - 1)
-        found = [each for each in commits if self._follows(each.origin.path, each.origin.cause)]
-        newest = await commits_before(stream, found)
-        for record in commits:
+        entries = await read_entries(stream, since=(start, -2))
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+        for entry in entries:
+            if isinstance(entry, EventRecord):
+                self._event_came(entry)
+        for record, before in await with_previous(stream, commits):
             if self._follows(record.origin.path, record.origin.cause):
-                self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
-            newest[record.node] = record
+                self._commits.setdefault(record.sequence, (record, before))
 
     def _grown(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
         """What was collected, each at the root that it grew from."""
@@ -280,7 +278,7 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
     """The events that no handler took, oldest first; what is still to be handled is not among them."""
     dispatch = session.dispatch
     await dispatch.flush()
-    events = await newest_headers(session.stream, lambda _: True, limit=LOOKED_AT)
+    events = await newest_events(session.stream, lambda _: True, limit=LOOKED_AT)
     if not events:
         return []
     records = await read_handled(session.stream, since=events[0].sequence - 1)

@@ -17,9 +17,9 @@ import orjson
 from happen_nb._journal import exchange, fields, wire
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.follower import Follower
-from happen_nb._journal.presence import connected_processes
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
+from happen_nb._journal.spaces import connected_processes
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Subjects
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
