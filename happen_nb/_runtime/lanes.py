@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.slice import events_between, last_clear
+from happen_nb._journal.slice import events_between, last_clear, read_commit_headers
 from happen_nb._model.positions import START, Position, Positions, Progress, progress_of
 from happen_nb.errors import HappenError
 
@@ -163,16 +163,9 @@ class Lanes:
         return record.positions
 
     async def _look_back(self, record: CommitRecord) -> Positions:
-        stream = self._session.stream
-        items = await stream.read(
-            stream.subjects.state(record.node),
-            headers_only=True,
-            enough=lambda item: item.sequence > record.sequence,
-        )
-        for item in reversed(items):
-            positions = getattr(stream.head(item), "positions", None)
-            if positions is not None:
-                return dict(positions)
+        for earlier in reversed(await read_commit_headers(self._session.stream, record.node)):
+            if earlier.sequence < record.sequence and earlier.positions is not None:
+                return earlier.positions
         return {}
 
     # -- serving -------------------------------------------------------------------------------------
@@ -252,7 +245,7 @@ class Lanes:
         end = session.position  # all that comes from here on is in the buffer
         positions = await self.positions(session.replica.newest(node))
         after = handler.progress(positions).position
-        first, _ = await session.stream.bounds()
+        first = (await session.stream.info()).first
         at = max(first, after[0])
         while at <= end and handler.turn == turn:
             until = min(end, at + WINDOW - 1)
