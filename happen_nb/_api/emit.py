@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _tests = count(1)
-
-
 _PARTS = frozenset(("type", "payload", "id", "occurred"))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from happen_nb._api.base import Displayable, Listing
+from happen_nb._api.base import Displayable, RecordSequence
 from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.tracebacks import CapturedError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
 MAX_NOTEBOOK_CHARS = 100
-
-
 OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
 
 
@@ -99,7 +95,7 @@ class Handler(Displayable):
         return self._registration.active
 
 
-class Handlers(Listing[Handler]):
+class Handlers(RecordSequence[Handler]):
     """The handlers of a node in this process, in the order of registration."""
 
     _page = handlers_page

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 T = TypeVar("T")
-
-
 TIMEOUT_SECONDS: Final = 10.0
-
-
 MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 
