@@ -201,12 +201,7 @@ def make_registration(
 
 
 def check_function_of_event(where: Any, what: str) -> None:
-    """Refuse a filter that is not a plain function of an event.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse a filter that is not a plain function of an event."""
     if not callable(where):
         raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
     if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
@@ -253,11 +248,11 @@ async def register(space: Space, registration: Registration) -> None:
 def _refuse_second(
     new: Registration, registered: Sequence[Registration], replaced: Sequence[Registration]
 ) -> None:
-    """Refuse a state handler that the node has already: both would share one position."""
+    """Refuse a state handler that the node already has: both would share one position."""
     for each in registered:
         if each not in replaced and _have_one_key(new, each):
             raise ValueError(
-                f'state.on: node "{new.node}" has "{new.pattern.text}" -> {new.name} already; '
+                f'state.on: node "{new.node}" already has "{new.pattern.text}" -> {new.name}; '
                 "give one of them a name: state.on(..., name=...)"
             )
 

@@ -168,7 +168,7 @@ class Receipts:
         return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
 
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
-        """What came of it, and what else there is to say."""
+        """Return the effects, and a note if they are incomplete."""
         try:
             with _interruptible():
                 return run_blocking(self._done(caused)), "" if caused.followed else "too many to follow"
