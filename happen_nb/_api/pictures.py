@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.readings import Readings, Since, newest_events, position_after
 from happen_nb._api.views import unknown_node
-from happen_nb._display.plots.happened import NOTEBOOK, By, Happened
+from happen_nb._display.plots.journal_slice import NOTEBOOK, JournalSlice, TimeBase
 from happen_nb._journal.slice import commits_before, read_commits, read_handled, with_payloads
 from happen_nb._model.arguments import count
 from happen_nb._model.patterns import Pattern
@@ -37,7 +37,7 @@ class Pictures(Readings):
         nodes: Iterable[str | Node] | str | Node | None = None,
         since: Since | None = None,
         limit: int = 2000,
-        by: By = "time",
+        by: TimeBase = "time",
     ) -> Figure:
         """Draw what happened: a lane per node, events and commits as marks, time from left to right.
 
@@ -80,11 +80,11 @@ class Pictures(Readings):
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
         limit = count(limit, "timeline: limit", least=1)
-        happened = run_blocking(self._happened(Pattern.of(pattern), since, limit, commits=True))
+        journal = run_blocking(self._slice(Pattern.of(pattern), since, limit, commits=True))
         lanes = None if nodes is None else _names(nodes, self.name)
         for name in lanes or ():
-            self._must_be_known(name, happened)
-        return timeline(happened, nodes=lanes, by=by)
+            self._must_be_known(name, journal)
+        return timeline(journal, nodes=lanes, by=by, before_display=_show_arrows)
 
     def graph(
         self,
@@ -118,11 +118,11 @@ class Pictures(Readings):
         from happen_nb._display.plots.graph import graph
 
         limit = count(limit, "graph: limit", least=1)
-        return graph(run_blocking(self._happened(Pattern.of(pattern), since, limit, commits=False)))
+        return graph(run_blocking(self._slice(Pattern.of(pattern), since, limit, commits=False)))
 
-    async def _happened(
+    async def _slice(
         self, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
-    ) -> Happened:
+    ) -> JournalSlice:
         """The newest events and commits, `limit` of both together, and what became of the events."""
         session = self._session
         after = await position_after(session, since)
@@ -137,7 +137,7 @@ class Pictures(Readings):
         handled: Iterable[HandledRecord] = ()
         if events:
             handled = await on_io(read_handled(session.stream, since=events[0].sequence))
-        return Happened(
+        return JournalSlice(
             self.name,
             events,
             [change for change in changes if (change[0].sequence, -1) > cut],
@@ -147,11 +147,18 @@ class Pictures(Readings):
             partial(_whole, session),
         )
 
-    def _must_be_known(self, name: str, x: Happened) -> None:
-        known = {NOTEBOOK, *x.nodes, *(event.sender for event in x.events)}
-        known |= {change[0].node for change in x.commits} | {record.node for record in x.handled}
+    def _must_be_known(self, name: str, journal: JournalSlice) -> None:
+        known = {NOTEBOOK, *journal.nodes, *(event.sender for event in journal.events)}
+        known |= {change[0].node for change in journal.commits} | {record.node for record in journal.handled}
         if name not in known:
             raise unknown_node(name, sorted(known), f'the timeline of "{self.name}"')
+
+
+def _show_arrows() -> None:
+    """Show the arrows of the mark under the pointer, in the figures below the current cell."""
+    from happen_nb._widgets.panes import show_arrows
+
+    show_arrows()
 
 
 def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
