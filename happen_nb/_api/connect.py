@@ -22,7 +22,7 @@ from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.session import Session
-from happen_nb._server import NatsServer, find_store, join
+from happen_nb._server import EmbeddedServer, find_store, join
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Target:
 class Lease:
     """An embedded server that this process has joined once, and the number of its spaces there."""
 
-    server: NatsServer
+    server: EmbeddedServer
     users: int = 0
 
 
@@ -117,7 +117,7 @@ class Registry:
             self.current = None
         self.leave(None if space.server is None else space.server._embedded)
 
-    async def join(self, target: Target) -> NatsServer:
+    async def join(self, target: Target) -> EmbeddedServer:
         """Join or start the embedded server of a target. Each call needs one `leave`."""
         key = (target.store, target.sync)
         lease = self.servers.get(key)
@@ -126,7 +126,7 @@ class Registry:
         lease.users += 1
         return lease.server
 
-    def leave(self, server: NatsServer | None) -> None:
+    def leave(self, server: EmbeddedServer | None) -> None:
         """Release the server for one closed space; close it after the last one."""
         with self.lock:
             for key, lease in list(self.servers.items()):
@@ -345,7 +345,7 @@ async def _renew(space: Space, options: Options) -> None:
         diagnose_by(session, space.server._embedded)
 
 
-async def _join(target: Target) -> NatsServer:
+async def _join(target: Target) -> EmbeddedServer:
     loop = asyncio.get_running_loop()
     wait = max(target.timeout, JOIN_TIMEOUT_SECONDS)
     joining = loop.run_in_executor(None, lambda: join(target.store, sync=target.sync, timeout=wait))
@@ -356,12 +356,12 @@ async def _join(target: Target) -> NatsServer:
         raise
 
 
-def _leave(joined: asyncio.Future[NatsServer]) -> None:
+def _leave(joined: asyncio.Future[EmbeddedServer]) -> None:
     if joined.exception() is None:
         joined.result().close()
 
 
-async def _session(target: Target, server: NatsServer | None, name: str, options: Options) -> Session:
+async def _session(target: Target, server: EmbeddedServer | None, name: str, options: Options) -> Session:
     servers = target.servers if server is None else (server.url,)
     credentials = target.credentials if server is None else replace(target.credentials, token=server.token)
     return await Session.open(

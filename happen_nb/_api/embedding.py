@@ -7,11 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._runtime.io import io_thread
-from happen_nb._server.seen import Seen
+from happen_nb._server.store import KnownPosition
 
 if TYPE_CHECKING:
     from happen_nb._runtime.session import Session
-    from happen_nb._server import NatsServer
+    from happen_nb._server import EmbeddedServer
 
 NOTE_INTERVAL_SECONDS = 1.0
 """Interval at which the position of a space is written down."""
@@ -20,7 +20,7 @@ NOTE_INTERVAL_SECONDS = 1.0
 class Embedding:
     """Follow the embedded server to another port, ask it about failures, and note the space's position."""
 
-    def __init__(self, session: Session, server: NatsServer) -> None:
+    def __init__(self, session: Session, server: EmbeddedServer) -> None:
         self._session = session
         self._server = server
         server.on_moved(self._moved)
@@ -37,14 +37,14 @@ class Embedding:
     def _moved(self, url: str) -> None:
         io_thread().call_soon(self._session.connection.move_to, url)
 
-    def _seen(self) -> Seen | None:
+    def _seen(self) -> KnownPosition | None:
         if self._server.store is None:
             return None
-        return Seen(self._server.store, self._session.subjects.stream, self._session.info.created)
+        return KnownPosition(self._server.store, self._session.subjects.stream, self._session.info.created)
 
     def _note(self) -> None:
         if (seen := self._seen()) is not None:
-            seen.note(self._session.replica.position)
+            seen.update(self._session.replica.position)
 
     async def _keep_noting(self) -> None:
         noted = 0
@@ -55,6 +55,6 @@ class Embedding:
             await asyncio.sleep(NOTE_INTERVAL_SECONDS)
 
 
-def diagnose_by(session: Session, server: NatsServer) -> None:
+def diagnose_by(session: Session, server: EmbeddedServer) -> None:
     """Ask the server for the reason when a call has no answer."""
     session.connection.diagnose = partial(server.diagnose, server.identity)

@@ -1,4 +1,4 @@
-"""Callbacks that follow a node's commits."""
+"""Callbacks that follow the commits of a node."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ class Watch(Displayable):
     Attributes
     ----------
     node : Node
+        The node that it follows.
     callback : callable
+        The function of a `Commit`.
     active : bool
-        Whether it is still called.
+        True until it is stopped.
     """
 
     _page = watch_page

@@ -133,7 +133,7 @@ class Session:
         self = cls(connection, Subjects(space), incarnation, timeout)
         try:
             self._info = await self._whole(await self.stream.ensure(options))
-            connection.is_gone = self._is_gone
+            connection.stream_problem = self._stream_problem
             await connection.subscribe(self.subjects.who, self._answer_who)
             await connection.subscribe(self.subjects.live_prefix + incarnation, self._answer_live)
             await connection.subscribe(self.subjects.reply_prefix + self.address, self.dispatch.replies.hear)
@@ -402,7 +402,7 @@ class Session:
         """The sequence up to which this process has taken every message."""
         return self._follower.position
 
-    async def _is_gone(self) -> str | None:
+    async def _stream_problem(self) -> str | None:
         try:
             await self.stream.info()
         except HappenError as error:

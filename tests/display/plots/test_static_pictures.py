@@ -147,8 +147,8 @@ def test_a_figure_that_was_changed_says_so_and_keeps_its_title(orders, change):
     orders.state.set({"n": 5})
     figure = orders.state.history().plot("n", x="revision")
     change(figure)
-    title, message = texts(picture(figure))
-    assert title == (figure.layout.title.text.replace("<b>", "").replace("</b>", ""))
+    message, title = texts(picture(figure))
+    assert title == figure.layout.title.text.replace("<b>", "").replace("</b>", "")
     assert "a figure that was changed" in message
     assert PLOTLY in figure._repr_mimebundle_()
 
