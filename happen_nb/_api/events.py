@@ -1,23 +1,32 @@
-"""Events, and the journal of commits and events."""
+"""Events of a space, and the tree of what an event caused."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing, faces
-from happen_nb._api.history import Commit, frame, times, utc
+from happen_nb._api.base import Displayable, Listing, faces, frame, refuse_in_callback, times, utc
 from happen_nb._display.reprs_events import event_page, events_page
-from happen_nb._display.reprs_state import journal_page
-from happen_nb._runtime.io import run_blocking
+from happen_nb._display.traces import trace_page
+from happen_nb._journal.slice import read_handled
+from happen_nb._model import arguments
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import quote
+from happen_nb._runtime.effects import EventStream, read_effects
+from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb.errors import PendingError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
-    from happen_nb._api.readings import Timeout
+    from happen_nb._api.base import Timeout
     from happen_nb._api.space import Space
-    from happen_nb._api.trace import Trace
+    from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
 
 
@@ -128,7 +137,15 @@ class Event(Displayable):
         >>> event.handled_by
         ('inventory',)
         """
-        return run_blocking(self._space._handled_by(self))
+        return run_blocking(self._handled_by())
+
+    async def _handled_by(self) -> tuple[str, ...]:
+        if self.pending:
+            return ()
+        session = self._space._session
+        await on_io(session.dispatch.flush())
+        records = await on_io(read_handled(session.stream, since=self._record.sequence))
+        return tuple(dict.fromkeys(each.node for each in records if each.event == self.id and each.accepted))
 
     async def _settle(self, timeout: Timeout = 10.0) -> Trace:
         """Wait until everything that it caused is committed and handled, in every process.
@@ -160,7 +177,12 @@ class Event(Displayable):
         >>> print(orders.broadcast("order.paid").settle())
         Trace of order.paid ...
         """
-        return await self._space._settle_event(self, timeout)
+        seconds = arguments.timeout(timeout, "settle: timeout")
+        if self.pending:
+            raise PendingError("settle: the event is pending until its transform has committed")
+        refuse_in_callback("settle")
+        (root,) = await on_io(read_effects(self._space._session, [self._record], timeout=seconds))
+        return Trace(root)
 
     settle, asettle = faces(_settle)
 
@@ -214,84 +236,6 @@ class Events(Listing[Event]):
         return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
 
 
-class Journal(Listing[Commit | Event]):
-    """Commits and events of a space in their one total order, newest last.
-
-    Attributes
-    ----------
-    space : str
-        The name of the space.
-
-    Examples
-    --------
-    >>> commit = orders.state.set({"open": 1})
-    >>> event = orders.broadcast("order.paid", {"id": "o1"})
-    >>> [type(each).__name__ for each in space.journal()]
-    ['Commit', 'Event']
-    """
-
-    _page = journal_page
-    _pickle = "pickle journal.to_frame(...)"
-
-    def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:
-        self.space = space
-        self._items = list(items)
-
-    @property
-    def commits(self) -> Journal:
-        """The commits alone."""
-        return Journal(self.space, [each for each in self if isinstance(each, Commit)])
-
-    @property
-    def events(self) -> Journal:
-        """The events alone."""
-        return Journal(self.space, [each for each in self if isinstance(each, Event)])
-
-    def to_frame(self, *, flatten: bool = False) -> pd.DataFrame:
-        """Return a frame with one row per commit or event.
-
-        Parameters
-        ----------
-        flatten : bool, optional
-            Add a column ``payload.<key>`` for each key of the payloads, and a column ``payload`` if there
-            are payloads that are not mappings.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index ``sequence``, which a commit shares with the events that it emitted. Columns: ``kind``
-            ("commit" or "event"), ``time`` in UTC, ``node`` (an event's sender), ``type`` (of events),
-            ``revision`` (of commits), ``id``, ``cause``, ``correlation``, and ``by``, the node whose handler
-            made the commit.
-
-        Examples
-        --------
-        >>> commit = orders.state.set({"open": 1})
-        >>> event = orders.broadcast("order.paid", {"id": "o1"})
-        >>> frame = space.journal().to_frame(flatten=True)
-        >>> frame[["kind", "node", "revision", "type", "payload.id"]].values.tolist()
-        [['commit', 'orders', 1, None, None], ['event', 'orders', None, 'order.paid', 'o1']]
-        """
-        import pandas as pd
-
-        rows = [_row(each) for each in self]
-        data: dict[str, Any] = {"kind": [row[0] for row in rows], "time": times(each.time for each in self)}
-        data |= {name: [row[at] for row in rows] for at, name in enumerate(_JOURNAL_COLUMNS, start=1)}
-        if flatten:
-            data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
-        return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
-
-
-_JOURNAL_COLUMNS = ("node", "type", "revision", "id", "cause", "correlation", "by")  # after kind and time
-
-
-def _row(item: Commit | Event) -> tuple[Any, ...]:
-    if isinstance(item, Event):
-        return "event", item.sender, item.type, None, item.id, item.cause, item.correlation, None
-    about = (item.id, item.cause, item.correlation, item.by)
-    return "commit", item.node, None, item.revision, *about
-
-
 def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
     """Make a column for each key of the payloads, and one for payloads that are not mappings."""
     mappings = [payload if isinstance(payload, Mapping) else {} for payload in payloads]
@@ -299,3 +243,95 @@ def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
     columns = {f"payload.{key}": [payload.get(key) for payload in mappings] for key in keys}
     others = [None if isinstance(payload, Mapping) else payload for payload in payloads]
     return {**columns, "payload": others} if any(other is not None for other in others) else columns
+
+
+class Trace(Displayable):
+    """The tree of events and commits that an event caused, with their handlers, durations and errors.
+
+    Iterating yields each `TraceNode` of the tree.
+
+    Attributes
+    ----------
+    root : TraceNode
+        The event itself; its ``children`` are its direct effects, and so on.
+    times : bool
+        True if its text shows durations.
+
+    Examples
+    --------
+    >>> trace = orders.broadcast("order.paid").settle()
+    >>> [node.event.type for node in trace]
+    ['order.paid']
+    """
+
+    _page = trace_page
+
+    def __init__(self, root: TraceNode, *, times: bool = False) -> None:
+        self.root = root
+        self.times = times
+
+    def __iter__(self) -> Iterator[TraceNode]:
+        return iter(self.root)
+
+    @property
+    def failures(self) -> list[str]:
+        """The error of each handling that failed."""
+        return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]
+
+
+MAX_NAMED_TYPES = 3  # of other events, in a message
+
+
+class EventSearch:
+    """The search for the first matching event, among stored ones and those that come from now on."""
+
+    def __init__(self, space: Space, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
+        if where is not None and not callable(where):
+            raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
+        self._space = space
+        self._pattern = pattern
+        self._where = where
+        self._rejected = 0
+        self._others = Counter[str]()
+        self._coming = EventStream(space._session)
+
+    def close(self) -> None:
+        """Stop following events."""
+        self._coming.close()
+
+    async def first(
+        self, stored: Sequence[EventRecord], reached: tuple[int, int], deadline: float
+    ) -> Event | None:
+        """Return the first match after the position `reached`; None at the deadline."""
+        for record in stored:
+            reached = record.position
+            if (event := self._accepted(record)) is not None:
+                return event
+        while (left := deadline - time.monotonic()) > 0:
+            for record in await on_io(self._coming.take(left)):
+                if record.position <= reached:
+                    continue
+                if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
+                    break
+                if not self._pattern.matches(record.type):
+                    self._others[record.type] += 1
+                elif (event := self._accepted(record)) is not None:
+                    return event
+        return None
+
+    def _accepted(self, record: EventRecord) -> Event | None:
+        event = Event(record, self._space)
+        if self._where is None or self._where(event):
+            return event
+        self._rejected += 1
+        return None
+
+    @property
+    def rejected(self) -> str:
+        """The description of the events that came and did not match, for a message."""
+        found = [f"`where` refused {self._rejected:,} of this type"] if self._rejected else []
+        if self._others:
+            types = ", ".join(f'"{type}"' for type, _ in self._others.most_common(MAX_NAMED_TYPES))
+            more = ", …" if len(self._others) > MAX_NAMED_TYPES else ""
+            found.append(f"{self._others.total():,} of other types came: {types}{more}")
+        return "".join(f"; {each}" for each in found)

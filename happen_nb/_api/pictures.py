@@ -1,165 +1,101 @@
-"""Pictures of a space: what happened when, and who says what to whom."""
+"""Read the journal for the pictures of a space: the timeline and the graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+import sys
+from collections.abc import Iterable, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.readings import Readings, Since, newest_events, position_after
+from happen_nb._api.history import Since, position_after
+from happen_nb._api.node import Node
 from happen_nb._api.views import unknown_node
-from happen_nb._display.plots.journal_slice import NOTEBOOK, JournalSlice, TimeBase
-from happen_nb._journal.slice import commits_before, read_commits, read_handled, with_payloads
-from happen_nb._model.arguments import count
+from happen_nb._display.plots.journal_slice import NOTEBOOK, JournalSlice
+from happen_nb._journal.slice import (
+    Entry,
+    Handlings,
+    entry_position,
+    newest_slice,
+    read_changes,
+    with_payloads,
+)
+from happen_nb._model.causality import CommitPair
 from happen_nb._model.patterns import Pattern
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-    from happen_nb._api.node import Node
-    from happen_nb._api.views import Views
-    from happen_nb._journal.slice import Position
+    from happen_nb._api.space import Space
     from happen_nb._model.causality import CommitPair
-    from happen_nb._model.records import EventRecord, HandledRecord
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.session import Session
 
 
-class Pictures(Readings):
-    """The part of a `Space` that draws its journal."""
+async def read_journal(
+    space: Space, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
+) -> JournalSlice:
+    """Read the newest events and commits, `limit` of both together, and how the events were handled."""
+    session = space._session
+    after = await position_after(session, since)
+    await on_io(session.dispatch.flush())
+    every, asked = pattern.text == "**", pattern.predicate is not None
+    matches = (lambda _: True) if asked else cache(pattern.matches)
 
-    views: Views
+    def keep(entry: Entry) -> bool:
+        return commits if isinstance(entry, CommitRecord) else bool(matches(entry.type))
 
-    def timeline(
-        self,
-        pattern: str | Callable[[str], object] = "**",
-        *,
-        nodes: Iterable[str | Node] | str | Node | None = None,
-        since: Since | None = None,
-        limit: int = 2000,
-        by: TimeBase = "time",
-    ) -> Figure:
-        """Draw events and commits as marks over time, in one lane per node.
-
-        Marks that would overlap are merged into one with a count; long idle time is cut out. Pointing at a
-        mark shows its details, its causes and its effects, with arrows from the causes; a click keeps the
-        arrows. Without the kernel, as in a saved notebook, the arrows appear on a click only.
-
-        Parameters
-        ----------
-        pattern : str or callable, optional
-            The events to draw, as for ``node.on``. With a pattern, only the commits that these events caused
-            are drawn.
-        nodes : names or nodes, optional
-            The lanes, from top to bottom; ``"notebook"`` is the person at the keyboard.
-        since : Event, Commit, datetime or int, optional
-            Draw only later events and commits; an int is a sequence.
-        limit : int, optional
-            Maximum number of events and commits to draw, the newest.
-        by : "time" or "occurred"
-            Place the marks by the time of storage, or by the event time.
-
-        Returns
-        -------
-        plotly.graph_objects.Figure
-
-        Raises
-        ------
-        UnknownNodeError
-            A node has never emitted or committed anything.
-
-        Examples
-        --------
-        >>> event = orders.broadcast("order.paid")
-        >>> commit = orders.state.set({"paid": 1})
-        >>> figure = space.timeline()
-        >>> [trace.name for trace in figure.data if trace.x]
-        ['event', 'commit']
-        """
-        from happen_nb._display.plots.timeline import timeline
-
-        if by not in {"time", "occurred"}:
-            raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
-        limit = count(limit, "timeline: limit", least=1)
-        journal = run_blocking(self._slice(Pattern.of(pattern), since, limit, commits=True))
-        lanes = None if nodes is None else _names(nodes, self.name)
-        for name in lanes or ():
-            self._must_be_known(name, journal)
-        return timeline(journal, nodes=lanes, by=by, before_display=_show_arrows)
-
-    def graph(
-        self,
-        pattern: str | Callable[[str], object] = "**",
-        *,
-        since: Since | None = None,
-        limit: int = 10_000,
-    ) -> Figure:
-        """Draw the flow of events: a counted arrow from each sender to each node that handled its events.
-
-        Parameters
-        ----------
-        pattern : str or callable, optional
-            The events to count, as for ``node.on``.
-        since : Event, Commit, datetime or int, optional
-            Count only later events; an int is a sequence.
-        limit : int, optional
-            Maximum number of events to count, the newest.
-
-        Returns
-        -------
-        plotly.graph_objects.Figure
-
-        Examples
-        --------
-        >>> counting = inventory.on("order.*", lambda event: None)
-        >>> trace = orders.broadcast("order.paid").settle()
-        >>> [label for trace in space.graph().data if trace.name == "arrows" for label in trace.text]
-        ['<b>1</b>']
-        """
-        from happen_nb._display.plots.graph import graph
-
-        limit = count(limit, "graph: limit", least=1)
-        return graph(run_blocking(self._slice(Pattern.of(pattern), since, limit, commits=False)))
-
-    async def _slice(
-        self, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
-    ) -> JournalSlice:
-        """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-        session = self._session
-        after = await position_after(session, since)
-        await on_io(session.dispatch.flush())
-        events = await newest_events(session, pattern, after, limit + 1)
-        changes = await on_io(_changes(session, after[0], limit + 1)) if commits else []
-        if pattern.text != "**":
-            ids = {event.id for event in events}
-            changes = [change for change in changes if change[0].origin.cause in ids]
-        cut = _after_which(events, changes, limit)
-        events = [event for event in events if event.position > cut]
-        handled: Iterable[HandledRecord] = ()
-        if events:
-            handled = await on_io(read_handled(session.stream, since=events[0].sequence))
-        return JournalSlice(
-            self.name,
-            events,
-            [change for change in changes if (change[0].sequence, -1) > cut],
-            handled,
-            sorted({*self.views, *session.dispatch.ownership.names()}),
-            limit if cut > NOWHERE else None,
-            partial(_whole, session),
+    found = await on_io(
+        newest_slice(
+            session.stream,
+            keep,
+            since=after,
+            limit=sys.maxsize if asked else limit + 1,
+            counts=lambda entry: every or isinstance(entry, EventRecord),
         )
+    )
+    events = matching_events(pattern, found.events) if asked else found.events
+    ids = {event.id for event in events}
+    entries: list[Entry] = [each for each in found.commits if every or each.origin.cause in ids]
+    entries = sorted([*entries, *events], key=entry_position)
+    shown = entries[-limit:]
+    start = shown[0].sequence if shown else found.last + 1
+    changes: list[CommitPair]
+    handled: Handlings
+    changes, handled = await on_io(read_changes(session.stream, found, start, states=commits))
+    sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
+    return JournalSlice(
+        space.name,
+        [entry for entry in shown if isinstance(entry, EventRecord)],
+        [change for change in changes if change[0].sequence in sequences],
+        handled,
+        sorted({*space.views, *session.dispatch.ownership.names()}),
+        limit if len(entries) > limit else None,
+        partial(_whole, session),
+    )
 
-    def _must_be_known(self, name: str, journal: JournalSlice) -> None:
-        known = {NOTEBOOK, *journal.nodes, *(event.sender for event in journal.events)}
-        known |= {change[0].node for change in journal.commits} | {record.node for record in journal.handled}
-        if name not in known:
-            raise unknown_node(name, sorted(known), f'the timeline of "{self.name}"')
+
+def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: JournalSlice) -> list[str]:
+    """Return the names of nodes; refuse unknown nodes and those of another space."""
+    given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
+    names = [each if isinstance(each, str) else _name_here(each, space.name) for each in given]
+    for name in names:
+        _check_known(space, name, found)
+    return names
 
 
-def _show_arrows() -> None:
-    """Show the arrows of the mark under the pointer, in the figures below the current cell."""
-    from happen_nb._widgets.panes import show_arrows
+def _name_here(node: Node, space: str) -> str:
+    if node.space.name != space:
+        raise ValueError(
+            f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
+        )
+    return node.name
 
-    show_arrows()
+
+def _check_known(space: Space, name: str, found: JournalSlice) -> None:
+    known = {NOTEBOOK, *found.nodes, *(event.sender for event in found.events)}
+    known |= {change[0].node for change in found.commits} | {record.node for record in found.handled}
+    if name not in known:
+        raise unknown_node(name, sorted(known), f'the timeline of "{space.name}"')
 
 
 def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
@@ -170,37 +106,14 @@ def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRec
     return run_blocking(read())
 
 
-NOWHERE: Position = (0, 0)
-"""Before all events and commits."""
+def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
+    """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
+    matches = cache(pattern.matches)
+    return [record for record in records if matches(record.type)]
 
 
-def _names(nodes: Iterable[str | Node] | str | Node, space: str) -> list[str]:
-    from happen_nb._api.node import Node
+def show_arrows() -> None:
+    """Show the arrows of the mark under the pointer, in the figures below the current cell."""
+    from happen_nb._widgets import panes
 
-    given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
-    return [each if isinstance(each, str) else _name(each, space) for each in given]
-
-
-def _name(node: Node, space: str) -> str:
-    if node.space.name != space:
-        raise ValueError(
-            f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
-        )
-    return node.name
-
-
-async def _changes(session: Session, after: int, limit: int) -> list[CommitPair]:
-    """Read the newest commits, each with its predecessor on the node."""
-    records = await read_commits(session.stream, None, limit=limit, since=after)
-    newest = await commits_before(session.stream, records)
-    changes: list[CommitPair] = []
-    for record in records:
-        changes.append((record, newest.get(record.node)))
-        newest[record.node] = record
-    return changes
-
-
-def _after_which(events: list[EventRecord], changes: list[CommitPair], limit: int) -> Position:
-    """Return the position after which there are `limit` events and commits."""
-    positions = [event.position for event in events] + [(record.sequence, -1) for record, _ in changes]
-    return sorted(positions)[-limit - 1] if len(positions) > limit else NOWHERE
+    panes.show_arrows()

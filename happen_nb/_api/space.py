@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, faces
+from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
 from happen_nb._api.emit import Sender
-from happen_nb._api.facts import Facts
-from happen_nb._api.failures import Failures
-from happen_nb._api.forking import states_now, states_then
+from happen_nb._api.events import Event, Events, EventSearch, Trace
+from happen_nb._api.failures import Facts, Failures, Unhandled
 from happen_nb._api.handlers import Hosting
+from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
-from happen_nb._api.pictures import Pictures
-from happen_nb._api.readings import Timeout, refuse_in_callback
+from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
 from happen_nb._api.receipts import Receipts
-from happen_nb._api.replay import Replaying
+from happen_nb._api.replay import (
+    Replay,
+    start_replay,
+)
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
+from happen_nb._api.watch import Watches
+from happen_nb._display.plots.journal_slice import TimeBase
 from happen_nb._display.reprs_state import space_page
-from happen_nb._journal.slice import newest_headers
+from happen_nb._journal.slice import (
+    newest_events,
+    read_entries,
+    read_events,
+    with_previous,
+)
 from happen_nb._model import arguments
-from happen_nb._model.arguments import RESERVED, check_name
+from happen_nb._model.arguments import RESERVED, check_name, count
 from happen_nb._model.freeze import freeze_initial
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import quote
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import io_thread, on_io
+from happen_nb._runtime.effects import (
+    describe_works,
+    drain,
+    find_unhandled,
+    read_effects,
+)
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.snapshots import forkable_states, records_at
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import (
     ClosedError,
@@ -36,18 +54,19 @@ from happen_nb.errors import (
     HappenTimeoutError,
     SpaceInUseError,
     SpaceNotEmptyError,
+    UnknownEventError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Coroutine
     from types import TracebackType
     from typing import Self
 
-    from happen_nb._api.watch import Watch
+    import pandas as pd
+    from plotly.graph_objects import Figure
+
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import CommitRecord
-    from happen_nb._runtime.effects import Work
-    from happen_nb._runtime.replica import Applied
+    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.session import Session
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard.widget import Dashboard
@@ -55,11 +74,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("happen_nb")
 
-SETTLE_POLL_SECONDS = 0.002
-SETTLE_POLL_SECONDS_PER_WORK = 5e-6  # checking much unfinished work takes time from doing it
 
-
-class Space(Displayable, Sender, Pictures, Replaying):
+class Space(Displayable, Sender):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -107,11 +123,10 @@ class Space(Displayable, Sender, Pictures, Replaying):
         self._emits_as = self, RESERVED
         self._dispatch = session.dispatch
         self._dispatch.host = Hosting(self)
-        self._watches: dict[str, list[Watch]] = {}
+        self._watches = Watches(self)
         self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
-        io_thread().call_soon(session.replica.listen, self._heard)
 
     @property
     def _session(self) -> Session:
@@ -120,7 +135,7 @@ class Space(Displayable, Sender, Pictures, Replaying):
             raise to_raise(self._why_closed)
         return session
 
-    # -- nodes ---------------------------------------------------------------------------------------
+    # -- nodes -----------------------------------------------------------------------------------------
 
     @property
     def nodes(self) -> Mapping[str, Node]:
@@ -186,24 +201,9 @@ class Space(Displayable, Sender, Pictures, Replaying):
 
     def _forget(self, node: Node) -> None:
         self._local.pop(node.name, None)
-        for watch in list(self._watches.get(node.name, ())):
-            watch.stop()
+        self._watches.stop(node.name)
 
-    # -- following -----------------------------------------------------------------------------------
-
-    def _heard(self, applied: Applied) -> None:
-        """Hand a commit to the node's watches. On the IO thread."""
-        for watch in self._watches.get(applied.record.node, ()):
-            watch._take(applied)
-
-    def _watch(self, watch: Watch) -> None:
-        name = watch.node.name
-        self._session  # noqa: B018 - a closed space has no watches
-        self._watches[name] = [*self._watches.get(name, ()), watch]
-
-    def _unwatch(self, watch: Watch) -> None:
-        name = watch.node.name
-        self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
+    # -- following -------------------------------------------------------------------------------------
 
     async def _settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until everything that this process caused, with its effects here, is committed and handled.
@@ -231,18 +231,17 @@ class Space(Displayable, Sender, Pictures, Replaying):
         """
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
-        deadline = time.monotonic() + seconds
-        activity = self._session.dispatch.in_flight
-        begun = activity.pending()
+        deadline, in_flight = time.monotonic() + seconds, self._session.dispatch.in_flight
         try:
-            while left := activity.remaining(begun):
-                if time.monotonic() > deadline:
-                    raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
-                await on_io(asyncio.sleep(SETTLE_POLL_SECONDS + len(left) * SETTLE_POLL_SECONDS_PER_WORK))
+            left = await drain(in_flight, in_flight.pending(), deadline)
         except KeyboardInterrupt as stop:
-            tokens = activity.pending().works
-            stop.add_note(f"settle: still running: {_names(tokens)}" if tokens else "settle: all is done")
+            works = in_flight.pending().works
+            stop.add_note(
+                f"settle: still running: {describe_works(works)}" if works else "settle: all is done"
+            )
             raise
+        if left:
+            raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
 
@@ -250,7 +249,389 @@ class Space(Displayable, Sender, Pictures, Replaying):
         """Return the deadline of a call that starts now."""
         return time.monotonic() + self._session.timeout
 
-    # -- the whole space -----------------------------------------------------------------------------
+    # -- events ----------------------------------------------------------------------------------------
+    # -- waiting ---------------------------------------------------------------------------------------
+
+    async def _wait_for(
+        self,
+        pattern: str | Callable[[str], object],
+        where: Callable[[Event], object] | None = None,
+        *,
+        since: Since | None = None,
+        timeout: Timeout = 10.0,
+    ) -> Event:
+        """Wait for the next event of a type, from any process.
+
+        Already stored events are ignored, unless `since` is given. Interrupting the kernel ends the wait.
+
+        Parameters
+        ----------
+        pattern : str or callable
+            The type, a pattern, or a predicate on the type, as for ``node.on``.
+        where : callable, optional
+            ``where(event)`` filters further.
+        since : Event, Commit, datetime or int, optional
+            Return the first event after it, even one that is already stored; an int is a sequence, a naive
+            datetime is local time.
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
+
+        Returns
+        -------
+        Event
+
+        Raises
+        ------
+        HappenTimeoutError
+            No such event came in time; the message names the types of those that came.
+
+        Examples
+        --------
+        >>> start = orders.broadcast("start")
+        >>> paid = orders.broadcast("order.paid")
+        >>> space.wait_for("order.*", since=start).type
+        'order.paid'
+        """
+        seconds = arguments.timeout(timeout, "wait_for: timeout")
+        deadline, matching = time.monotonic() + seconds, Pattern.of(pattern)
+        with closing(EventSearch(self, matching, where)) as search:
+            reached = await position_after(self._session, since)
+            stored = [] if since is None else await self._stored(matching, since, None)
+            event = await search.first(stored, reached, deadline)
+        if event is None:
+            raise HappenTimeoutError(
+                f'wait_for: no event "{matching.text}" came within {seconds:g} s{search.rejected}'
+            )
+        return event
+
+    wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "await space.await_for(...)"))
+
+    # -- reading ---------------------------------------------------------------------------------------
+
+    async def _events(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        since: Since | None = None,
+        limit: int | None = None,
+    ) -> Events:
+        """Read the stored events, newest last.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            The events to read, as for ``node.on``.
+        since : Event, Commit, datetime or int, optional
+            Read only later events; an int is a sequence, a naive datetime is local time.
+        limit : int, optional
+            Maximum number of events, the newest.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> [event.payload for event in space.events("order.*")]
+        [{'id': 'o1'}]
+        """
+        limit = None if limit is None else arguments.count(limit, "events: limit")
+        matching = Pattern.of(pattern)
+        records = await self._stored(matching, since, limit)
+        return Events(self.name, matching.text, [Event(record, self) for record in records])
+
+    events, aevents = faces(_events)
+
+    async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
+        session = self._session
+        after = await position_after(session, since)
+        if pattern.predicate is None:
+            reading = read_events(session.stream, pattern.matches, since=after, limit=limit)
+            records: list[EventRecord] = await on_io(reading)
+            return records
+        records = await on_io(read_events(session.stream, lambda _: True, since=after))
+        found = matching_events(pattern, records)
+        return found if limit is None else found[max(0, len(found) - limit) :]
+
+    async def _journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
+        """Read the stored commits and events of the space in their one total order, newest last.
+
+        A commit comes just before the events that it emitted.
+
+        Parameters
+        ----------
+        since : Event, Commit, datetime or int, optional
+            Read only later commits and events; an int is a sequence, a naive datetime is local time.
+        limit : int, optional
+            Maximum number of commits and events, the newest.
+
+        Returns
+        -------
+        Journal
+            A sequence of `Commit` and `Event`, with ``.to_frame()``, ``.commits`` and ``.events``.
+
+        Raises
+        ------
+        ValueError
+            `limit` is negative, or `since` is a pending event.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> print(space.journal())
+        Journal of ... · 1 commit · 1 event
+          node    commit or event  changes or payload
+          orders  revision 1       + open  1
+          orders  order.paid       {id: "o1"}
+        """
+        limit = None if limit is None else arguments.count(limit, "journal: limit")
+        stream = self._session.stream
+        after = await position_after(self._session, since)
+        entries = await on_io(read_entries(stream, since=after, limit=limit))
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+        changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
+        items = [
+            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else Event(each, self)
+            for each in entries
+        ]
+        return Journal(self.name, items)
+
+    journal, ajournal = faces(_journal)
+
+    async def _at(self, when: Any) -> Mapping[str, FrozenDict]:
+        """Read the states of all nodes at one point in time.
+
+        Parameters
+        ----------
+        when : datetime, Event or Commit
+            A datetime (naive: local time); an event: all commits before it; or a commit: the snapshot that
+            its transform read.
+
+        Returns
+        -------
+        mapping of str to state
+            The states by node name. Accessing a node whose state of that time was trimmed raises
+            HistoryGoneError.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> dict(space.at(second))["orders"]
+        {'open': 1}
+        """
+        position = await on_io(position_of(self._session, when))
+        return Snapshot(await on_io(records_at(self._session, position)))
+
+    at, aat = faces(_at)
+
+    @property
+    def unhandled(self) -> Unhandled:
+        """The events that no handler handled and that are not `facts`, among the newest 10,000.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.payed")
+        >>> [(each.event.type, each.reason) for each in space.unhandled]
+        [('order.payed', 'no owner')]
+        """
+        return run_blocking(self._unhandled())
+
+    async def aunhandled(self) -> Unhandled:
+        """Async variant of `unhandled`."""
+        return await run_awaitable(self._unhandled())
+
+    async def _unhandled(self) -> Unhandled:
+        found = await on_io(find_unhandled(self._session))
+        found = [each for each in found if not self.facts.cover(each.event.type)]
+        return Unhandled(self, found)
+
+    # -- what an event caused --------------------------------------------------------------------------
+
+    async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
+        """Read from the journal what an event has caused so far: a tree of events and commits.
+
+        Parameters
+        ----------
+        event : Event or str
+            The event, or its id.
+        times : bool, optional
+            Show durations in its text, too.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> [node.event.type for node in space.trace(event)]
+        ['order.paid']
+        """
+        check_space(self._session, event, "trace")
+        if isinstance(event, Event):
+            record = event._record
+        elif isinstance(event, str):
+            stored = reversed(await self._stored(Pattern.of("**"), None, None))
+            found = next((each for each in stored if each.id == event), None)
+            if found is None:
+                raise UnknownEventError(f"trace: no event with the id {quote(event)} is stored")
+            record = found
+        else:
+            raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
+        (root,) = await on_io(read_effects(self._session, [record]))
+        return Trace(root, times=times)
+
+    trace, atrace = faces(_trace)
+
+    # -- pictures --------------------------------------------------------------------------------------
+    def timeline(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        nodes: Iterable[str | Node] | str | Node | None = None,
+        since: Since | None = None,
+        limit: int = 2000,
+        by: TimeBase = "time",
+    ) -> Figure:
+        """Draw events and commits as marks over time, in one lane per node.
+
+        Marks that would overlap are merged into one with a count; long idle time is folded. Pointing at a
+        mark shows its details, its causes and its effects, with arrows from the causes; a click keeps the
+        arrows. Without the kernel, as in a saved notebook, the arrows appear on a click only.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            The events to draw, as for ``node.on``. With a pattern, only the commits that these events caused
+            are drawn.
+        nodes : names or nodes, optional
+            The lanes, from top to bottom; ``"notebook"`` is the person at the keyboard.
+        since : Event, Commit, datetime or int, optional
+            Draw only later events and commits; an int is a sequence.
+        limit : int, optional
+            Maximum number of events and commits to draw, the newest.
+        by : "time" or "occurred"
+            Place the marks by the time of storage, or by the event time.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+
+        Raises
+        ------
+        UnknownNodeError
+            A node has never emitted or committed anything.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> commit = orders.state.set({"paid": 1})
+        >>> figure = space.timeline()
+        >>> [trace.name for trace in figure.data if trace.x]
+        ['event', 'commit']
+        """
+        from happen_nb._display.plots.timeline import timeline
+
+        if by not in {"time", "occurred"}:
+            raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
+        limit = count(limit, "timeline: limit", least=1)
+        found = run_blocking(read_journal(self, Pattern.of(pattern), since, limit, commits=True))
+        lanes = None if nodes is None else checked_lanes(self, nodes, found)
+        return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
+
+    def graph(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        since: Since | None = None,
+        limit: int = 10_000,
+    ) -> Figure:
+        """Draw the flow of events: a counted arrow from each sender to each node that handled its events.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            The events to count, as for ``node.on``.
+        since : Event, Commit, datetime or int, optional
+            Count only later events; an int is a sequence.
+        limit : int, optional
+            Maximum number of events to count, the newest.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: None)
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> [label for trace in space.graph().data if trace.name == "arrows" for label in trace.text]
+        ['<b>1</b>']
+        """
+        from happen_nb._display.plots.graph import graph
+
+        limit = count(limit, "graph: limit", least=1)
+        return graph(run_blocking(read_journal(self, Pattern.of(pattern), since, limit, commits=False)))
+
+    # -- replaying -------------------------------------------------------------------------------------
+    def replay(
+        self,
+        rows: pd.DataFrame | Iterable[Mapping[str, Any]] | Iterable[Event],
+        *,
+        type: str | Callable[[Any], str] | None = None,
+        time: str | None = None,
+        sender: str | Node = RESERVED,
+        speed: float | None = None,
+        nan: Any = None,
+    ) -> Replay:
+        """Broadcast many rows as events, in order, thousands per second.
+
+        It returns immediately and continues in the background. The events are stored in the order of the
+        rows, each once, even if the connection is interrupted; events of other senders may come between
+        them. The replay pauses while 10,000 events wait for handlers of this process, so any number of rows
+        can be replayed. Running the cell again stops the previous replay; so does closing the space.
+
+        Parameters
+        ----------
+        rows : DataFrame, iterable of mappings, or ``space.events(...)``
+            Each row becomes the payload of an event. Stored events, of any space, are broadcast again with
+            their type, payload and ``occurred``. A generator is read as its rows are needed.
+        type : str or callable, optional
+            The type of all events, or a function of the row that returns the type. Optional for events,
+            which have a type.
+        time : str, optional
+            The column (or index of a frame) that becomes ``event.occurred`` instead of a part of the
+            payload: datetimes or ISO 8601 strings. It may be missing in a row.
+        sender : str or Node, optional
+            The sender of the events.
+        speed : float, optional
+            Speed relative to the event times: 60 plays an hour in a minute. By default, as fast as possible.
+        nan : optional
+            Replacement for NaN, NaT and ``pd.NA``, which have no JSON form; in a frame for None, too.
+
+        Returns
+        -------
+        Replay
+            Shows the progress; ``.wait()`` waits for the end and raises errors; ``.stop()`` stops it.
+
+        Raises
+        ------
+        ValueError
+            The type, the times for a speed, or the column is missing.
+        TypeError
+            `rows` cannot be replayed.
+        PayloadError
+            A column name is not a string. A value without a JSON form stops the replay, and ``wait()`` names
+            its row.
+        HappenError
+            It was called in a handler or a transform.
+
+        Examples
+        --------
+        >>> rows = [{"sensor": "a", "heat": 20.5}, {"sensor": "b", "heat": float("nan")}]
+        >>> space.replay(rows, type=lambda row: f"heat.{row['sensor']}").wait()
+        Replay · done · 2 events
+        >>> [(event.type, event.payload["heat"]) for event in space.events()]
+        [('heat.a', 20.5), ('heat.b', None)]
+        """
+        return start_replay(self, rows, type=type, time=time, sender=sender, speed=speed, nan=nan)
+
+    # -- the whole space -------------------------------------------------------------------------------
 
     async def _clear(self, *, force: bool = False) -> None:
         """Empty the space for every process in it: states, events and history. Nodes and handlers stay.
@@ -331,22 +712,26 @@ class Space(Displayable, Sender, Pictures, Replaying):
         >>> what_if.drop()
         """
         check_name(name, "space")
-        states = await self._states(at)
+        session = self._session
+        if at is None:
+            await on_io(session.fresh(session.timeout))
+            states = forkable_states(session.replica.cut().nodes)
+        else:
+            position = await on_io(position_of(session, at))
+            states = forkable_states(await on_io(records_at(session, position)))
         target, opened = await self._opener(name)
-        if target is self or not await target._is_empty():
-            if opened:
-                await target._close()
-            raise SpaceNotEmptyError(
-                f'fork: the space "{name}" is not empty; take another name, or drop() it first'
-            )
         try:
+            if target is self or not await on_io(_is_empty(target._session)):
+                raise SpaceNotEmptyError(
+                    f'fork: the space "{name}" is not empty; take another name, or drop() it first'
+                )
             await target._refuse_others("fork", "take another name, or close it there first")
-        except SpaceInUseError:
+        except (SpaceNotEmptyError, SpaceInUseError):
             if opened:
                 await target._close()
             raise
         try:
-            await on_io(target._session.change(self._session.info.options))
+            await on_io(target._session.change(session.info.options))
             await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
                 await (await target._create_node(node)).state._begin(state)
@@ -358,18 +743,6 @@ class Space(Displayable, Sender, Pictures, Replaying):
         return target
 
     fork, afork = faces(_fork)
-
-    async def _is_empty(self) -> bool:
-        """Return True if no node has or had a state, and no event is stored."""
-        if not self._session.replica.empty():
-            return False
-        return not await on_io(newest_headers(self._session.stream, lambda _: True, limit=1))
-
-    async def _states(self, at: Any) -> dict[str, FrozenDict]:
-        if at is not None:
-            return states_then(await self._moment(at))
-        await on_io(self._session.fresh(self._session.timeout))
-        return states_now(self._session.replica.cut().nodes.values())
 
     async def _drop(self) -> None:
         """Delete the space permanently, with everything that it holds, and close it.
@@ -408,7 +781,7 @@ class Space(Displayable, Sender, Pictures, Replaying):
 
         return Dashboard(self)
 
-    # -- the end -------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------
 
     async def _close(self) -> None:
         """Disconnect; everything that is stored stays.
@@ -437,9 +810,7 @@ class Space(Displayable, Sender, Pictures, Replaying):
                     throttle.finish()
         finally:
             self._open_session = None
-            for watch in [watch for watches in self._watches.values() for watch in watches]:
-                watch.active = False
-            self._watches.clear()
+            self._watches.stop()
             await on_io(session.close())
             self._closed(self)
 
@@ -470,9 +841,10 @@ class Space(Displayable, Sender, Pictures, Replaying):
         await self.aclose()
 
 
-def _names(tokens: Collection[Work]) -> str:
-    """Describe unfinished work: each name once, and how to finish it."""
-    names = Counter(token.describe() for token in tokens)
-    hints = dict.fromkeys(hint for token in tokens if token.hint is not None and (hint := token.hint()))
-    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
-    return "; ".join([shown, *hints])
+log = logging.getLogger("happen_nb")
+"""Before all events and commits."""
+
+
+async def _is_empty(session: Session) -> bool:
+    """Return True if no node has or had a state, and no event is stored. On the IO thread."""
+    return session.replica.empty() and not await newest_events(session.stream, lambda _: True, limit=1)

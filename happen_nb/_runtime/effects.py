@@ -5,29 +5,34 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from happen_nb._journal.slice import (
-    commits_before,
-    newest_headers,
-    read_commits,
-    read_events,
+    newest_events,
+    read_entries,
     read_handled,
     with_payloads,
+    with_previous,
 )
 from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
-from happen_nb._model.records import EventRecord
+from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.io import on_io
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from happen_nb._model.causality import CommitPair
-    from happen_nb._model.records import EventRecord, HandledRecord, Origin, OwnerRecord
+    from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
+
+
+DRAIN_POLL_SECONDS = 0.002
+DRAIN_POLL_SECONDS_PER_WORK = 5e-6  # checking much unfinished work takes time from doing it
 
 
 @dataclass(eq=False, slots=True)
@@ -100,6 +105,21 @@ class InFlight:
                 or token.correlation in since.correlations
                 or token.correlation.startswith(since.families)
             ]
+
+
+async def drain(in_flight: InFlight, since: Pending, deadline: float) -> list[Work]:
+    """Wait until the pending work and its effects are done; returns what is left at the deadline."""
+    while (left := in_flight.remaining(since)) and time.monotonic() <= deadline:
+        await on_io(asyncio.sleep(DRAIN_POLL_SECONDS + len(left) * DRAIN_POLL_SECONDS_PER_WORK))
+    return left
+
+
+def describe_works(works: Collection[Work]) -> str:
+    """Describe unfinished work: each name once, and how to finish it."""
+    names = Counter(work.describe() for work in works)
+    hints = dict.fromkeys(hint for work in works if work.hint is not None and (hint := work.hint()))
+    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
+    return "; ".join([shown, *hints])
 
 
 LOOK = 0.01
@@ -187,15 +207,14 @@ class Effects:
     async def _read_stored(self, start: int) -> None:
         """What was stored before this began to listen."""
         stream = self._session.stream
-        for event in await read_events(stream, lambda _: True, since=(start, 0)):
-            self._event_came(event)
-        commits = await read_commits(stream, None, since=start - 1)
-        found = [each for each in commits if self._follows(each.origin.path, each.origin.cause)]
-        newest = await commits_before(stream, found)
-        for record in commits:
+        entries = await read_entries(stream, since=(start, -2))
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+        for entry in entries:
+            if isinstance(entry, EventRecord):
+                self._event_came(entry)
+        for record, before in await with_previous(stream, commits):
             if self._follows(record.origin.path, record.origin.cause):
-                self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
-            newest[record.node] = record
+                self._commits.setdefault(record.sequence, (record, before))
 
     def _grown(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
         """What was collected, each at the root that it grew from."""
@@ -253,6 +272,16 @@ class Effects:
         return still
 
 
+async def read_effects(
+    session: Session,
+    events: Sequence[EventRecord],
+    commits: Sequence[CommitPair] = (),
+    timeout: float | None = None,
+) -> list[TraceNode]:
+    """Return what events and commits caused: so far, or after waiting until all of it is handled."""
+    return await Effects(session, events, commits).trees(timeout)
+
+
 def _root_of(origin: Origin, roots: Mapping[str, str], *ids: str) -> str:
     """The root of what has this origin: that of the first id of its path that has one."""
     known = (roots[id] for id in (*origin.path, origin.cause or "", *ids) if id in roots)
@@ -280,7 +309,7 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
     """The events that no handler took, oldest first; what is still to be handled is not among them."""
     dispatch = session.dispatch
     await dispatch.flush()
-    events = await newest_headers(session.stream, lambda _: True, limit=LOOKED_AT)
+    events = await newest_events(session.stream, lambda _: True, limit=LOOKED_AT)
     if not events:
         return []
     records = await read_handled(session.stream, since=events[0].sequence - 1)
