@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,20 @@ from happen_nb._journal.slice import (
 from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.io import on_io
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
+
+
+DRAIN_POLL_SECONDS = 0.002
+DRAIN_POLL_SECONDS_PER_WORK = 5e-6  # checking much unfinished work takes time from doing it
 
 
 @dataclass(eq=False, slots=True)
@@ -99,6 +105,21 @@ class InFlight:
                 or token.correlation in since.correlations
                 or token.correlation.startswith(since.families)
             ]
+
+
+async def drain(in_flight: InFlight, since: Pending, deadline: float) -> list[Work]:
+    """Wait until the pending work and its effects are done; returns what is left at the deadline."""
+    while (left := in_flight.remaining(since)) and time.monotonic() <= deadline:
+        await on_io(asyncio.sleep(DRAIN_POLL_SECONDS + len(left) * DRAIN_POLL_SECONDS_PER_WORK))
+    return left
+
+
+def describe_works(works: Collection[Work]) -> str:
+    """Describe unfinished work: each name once, and how to finish it."""
+    names = Counter(work.describe() for work in works)
+    hints = dict.fromkeys(hint for work in works if work.hint is not None and (hint := work.hint()))
+    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
+    return "; ".join([shown, *hints])
 
 
 LOOK = 0.01
@@ -249,6 +270,16 @@ class Effects:
             await session.reach(answer["position"], time.monotonic() + session.timeout)
         await session.dispatch.flush()
         return still
+
+
+async def read_effects(
+    session: Session,
+    events: Sequence[EventRecord],
+    commits: Sequence[CommitPair] = (),
+    timeout: float | None = None,
+) -> list[TraceNode]:
+    """Return what events and commits caused: so far, or after waiting until all of it is handled."""
+    return await Effects(session, events, commits).trees(timeout)
 
 
 def _root_of(origin: Origin, roots: Mapping[str, str], *ids: str) -> str:
