@@ -284,7 +284,8 @@ class Dispatcher:
         """Those of the events that wait or are handled here."""
         wanted = set(events)
         boxes = list(self._boxes.values())
-        return [each.event.id for box in boxes for each in list(box.open) if each.event.id in wanted]
+        handled = [each.event.id for box in boxes for each in list(box.open)]
+        return [id for id in (*handled, *self.lanes.waiting()) if id in wanted]
 
     def queued(self) -> int:
         """How many events wait here for their handlers."""

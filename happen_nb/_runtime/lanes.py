@@ -51,6 +51,8 @@ class Waiting(NamedTuple):
     others: list[Registration]
     """The plain handlers of the node, which see the commit."""
     replies: bool
+    work: Work
+    """It counts as work until it is delivered, for `settle`."""
 
 
 @dataclass(eq=False)
@@ -122,6 +124,7 @@ class Lanes:
     def __init__(self, session: Session, dispatch: Dispatcher) -> None:
         self._session = session
         self._dispatch = dispatch
+        self._catching_up: set[StateHandler] = set()
 
     # -- registering ---------------------------------------------------------------------------------
 
@@ -179,7 +182,7 @@ class Lanes:
                 continue
             served = ours or (owner is not None and handler.key not in owner.state_handlers)
             if not served:
-                handler.stop()
+                self._stop(handler)
             elif not handler.live and handler.buffer is None:
                 self._start(registration, handler)
 
@@ -211,13 +214,28 @@ class Lanes:
                 waiting.append(handler)
         for handler in waiting:
             assert handler.buffer is not None
-            handler.buffer.append(Waiting(event, context, snapshot, plain, ours))
+            work = self._dispatch.in_flight.start(
+                event.correlation or event.id, lambda: f'"{event.type}" waiting for a state handler'
+            )
+            handler.buffer.append(Waiting(event, context, snapshot, plain, ours, work))
             plain, ours = [], False
         return [*live, *plain], snapshot, ours
+
+    def waiting(self) -> list[str]:
+        """Return the ids of the events that wait for handlers which catch up."""
+        return [each.event.id for handler in self._catching_up for each in handler.buffer or ()]
+
+    def _stop(self, handler: StateHandler) -> None:
+        waiting = handler.buffer or []
+        handler.stop()
+        self._catching_up.discard(handler)
+        for each in waiting:
+            self._dispatch.in_flight.finish(each.work)
 
     def _start(self, registration: Registration, handler: StateHandler) -> None:
         """Have it catch up; `settle` waits for that."""
         handler.buffer = []
+        self._catching_up.add(handler)
         work = self._dispatch.in_flight.start(
             f"catching up {id(registration)}",
             lambda: f'node "{registration.node}" catching up with {registration.name}',
@@ -258,10 +276,12 @@ class Lanes:
         if handler.turn != turn:
             return
         waiting, handler.buffer, handler.live = handler.buffer or [], None, True
-        for event, context, snapshot, others, replies in waiting:
+        self._catching_up.discard(handler)
+        for event, context, snapshot, others, replies, work in waiting:
             handlers = [registration, *others] if event.sequence > end else others
             if handlers:
                 self._dispatch.deliver(event, node, handlers, context, snapshot, replies=replies)
+            self._dispatch.in_flight.finish(work)
 
 
 def _concerns(registration: Registration, event: EventRecord) -> bool:
