@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from happen_nb._journal.consumer import CREATE_MOST, CREATE_SECONDS, SILENCE, Consumer, StreamMessage
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
@@ -39,23 +39,34 @@ EXPIRY_SLACK = 1.0
 """Seconds that a server may take to remove what has expired."""
 
 
+class FreshStart(NamedTuple):
+    """The newest messages of a stream, with which to start.
+
+    Parameters
+    ----------
+    records : list of CommitRecord
+        The newest of each node, as of `position` or later.
+    owners : list of OwnerRecord
+        Those as of the position up to which messages were taken.
+    position : int
+    again : bool
+        Whether the stream is the same as before, so that what was reported is not reported again.
+    unknown : set of str
+        The nodes whose owner changed since; until that message arrives, their known owner stays.
+    """
+
+    records: list[CommitRecord]
+    owners: list[OwnerRecord]
+    position: int
+    again: bool
+    unknown: set[str]
+
+
 class Sink(Protocol):
-    """What follows: it holds states, and is told of everything in order. Called on the IO thread."""
+    """Holds the states, and is given everything in order. Called on the IO thread."""
 
-    def reset(
-        self,
-        records: list[CommitRecord],
-        owners: list[OwnerRecord],
-        position: int,
-        *,
-        again: bool,
-        unknown: set[str],
-    ) -> None:
-        """Start with the newest record of each node, as of `position` or later, and the owners then.
-
-        `again` says that the stream is the same as before, so what was reported is not reported again.
-        `unknown` are the nodes whose owner changed since: the owner before is the one that was known.
-        """
+    def reset(self, start: FreshStart) -> None:
+        """Start with the newest messages."""
 
     def apply(self, item: Item, sequence: int) -> None:
         """Take the next message."""
@@ -162,7 +173,7 @@ class Follower:
         self.epoch += 1
         owners, unknown = self._owners(newest)
         position = max(highest, last)
-        self._sink.reset(records, owners, position, again=again, unknown=unknown)
+        self._sink.reset(FreshStart(records, owners, position, again, unknown))
         for item in states:
             self._watch_expiry(item)
         await self._follow(last)

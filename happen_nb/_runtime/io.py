@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from happen_nb._frames import hide, hide_all
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 log = logging.getLogger("happen_nb")
 
@@ -380,6 +381,27 @@ async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
         hide(sys._getframe())
         hide_all(error.__traceback__)
         raise error.with_traceback(user_frames(error))  # noqa: B904 - it is the same one
+
+
+class Signal(Generic[P]):
+    """Listeners that are called one after the other, in the order in which they were added."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[P, object]] = []
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    def connect(self, listener: Callable[P, object]) -> Callable[[], None]:
+        """Call `listener` each time from now on; return a function that ends this."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        for listener in list(self._listeners):
+            listener(*args, **kwargs)
 
 
 async def within(timeout: float, future: asyncio.Future[Any]) -> bool:
