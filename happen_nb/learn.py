@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.connect import registry
 from happen_nb._api.events import Event
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
-from happen_nb._display.failures import message
+from happen_nb._display.reprs_failures import verdict_page
+from happen_nb._display.user_text import describe_error
 from happen_nb._model.functions import takes_second
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 Rule = Callable[..., object]
 
 
-class Verdict(Shown, kind="verdict"):
+class Verdict(Displayable):
     """Whether a rule holds; if not, what breaks it.
 
     Attributes
@@ -53,6 +54,8 @@ class Verdict(Shown, kind="verdict"):
     trace : Trace or None
         What led to the first of them: the tree of the event that caused it, or, without one, that it is.
     """
+
+    _page = verdict_page
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ def check(
         except Exception as raised:
             holds = False
             if not broken:
-                error = message(raised)
+                error = describe_error(raised)
         if not holds:
             broken.append(item)
     trace = _trace(broken[0], space) if broken else None

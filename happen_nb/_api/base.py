@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, ClassVar, Final, NoReturn, ParamSpec, Self, TypeVar, overload
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, overload
 
-from happen_nb._display import text
-from happen_nb._display.bundle import bundle
+from happen_nb._display import html, text
+from happen_nb._display.changes import in_a_line
+from happen_nb._display.page import Page
+from happen_nb._display.reprs_state import change_page, diff_page, frozen_page
+from happen_nb._display.spans import plain
+from happen_nb._display.value_tree import WIDTH, Budget, fits, summary
 from happen_nb._model.diff import Change, Diff
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
@@ -55,40 +59,40 @@ def _disguise(face: Any, work: Callable[..., object], name: str, doc: str) -> No
     face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
 
 
-def _refuse(self: Shown, _protocol: object) -> NoReturn:
+def _refuse(self: Displayable, _protocol: object) -> NoReturn:
     kind = type(self).__name__
     raise TypeError(f"{kind} belongs to a connection of this process and cannot be pickled; {self._pickle}")
 
 
-def _same(self: Shown, *_memo: object) -> Shown:
+def _same(self: Displayable, *_memo: object) -> Displayable:
     """A copy is the object itself: it stands for one thing of the space."""
     return self
 
 
-class Shown:
-    """Shows itself as the display layer draws its kind; ``class Node(Shown, kind="node")``."""
+class Displayable:
+    """Shows itself as text and HTML; a subclass sets ``_page`` to the function that builds its page."""
 
     __slots__ = ()
-    _kind: ClassVar[str]
     _pickle: ClassVar[str]
     """Of a class that belongs to a connection of this process: what to pickle in its place."""
 
-    def __init_subclass__(cls, *, kind: str) -> None:
+    def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls._kind = kind
         if "_pickle" in vars(cls):
             for name, method in (("__reduce_ex__", _refuse), ("__copy__", _same), ("__deepcopy__", _same)):
                 setattr(cls, name, method)
 
+    def _page(self, budget: Budget, /) -> Page:
+        raise NotImplementedError
+
     def __repr__(self) -> str:
-        draw: Callable[[object], str] = getattr(text, self._kind)
-        return draw(self)
+        return text.render(self._page(Budget(folds=False)))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return bundle(self, self._kind)
+        return html.bundle(self._page(Budget()))
 
 
-class Listing(Shown, Sequence[Item], kind="listing"):
+class Listing(Displayable, Sequence[Item]):
     """A sequence that shows itself; a slice of it is one too."""
 
     _items: list[Item]
@@ -108,32 +112,33 @@ class Listing(Shown, Sequence[Item], kind="listing"):
         return len(self._items)
 
 
-_VALUES: Final[Mapping[type, str]] = {
-    FrozenDict: "frozen",
-    FrozenList: "frozen",
-    Diff: "diff",
-    Change: "change",
-}
-"""The classes of the model that a cell can end with, and how they are shown.
-
-The model knows nothing of displays, and their ``repr`` stays that of a dict, list or tuple; so IPython finds
-here what it shows instead.
-"""
+def _inline_value(value: FrozenDict | FrozenList) -> str:
+    """Return a frozen value in one line, for a place inside an object that is not ours."""
+    return repr(value) if fits(value, WIDTH) is not None else plain(summary(value, WIDTH))
 
 
-def _show(cls: Any, kind: str) -> None:
-    draw: Callable[[object], str] = getattr(text, kind)
+def _inline_diff(diff: Sequence[Change]) -> str:
+    return plain(in_a_line(diff, WIDTH)[0])
+
+
+def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any], str]) -> None:
+    """Let IPython show a class of the model, which knows nothing of displays.
+
+    Its ``repr`` stays that of a dict, list or tuple.
+    """
 
     def mimebundle(self: object, **_: object) -> dict[str, str]:
-        return bundle(self, kind)
+        return html.bundle(page(self, Budget()))
 
     def pretty(self: object, printer: Any, cycle: object) -> None:  # noqa: ARG001 - IPython passes it
-        whole = len(printer.stack) == 1  # and not part of something that IPython prints
-        printer.text(draw(self) if whole else text.nested(self, kind))
+        whole = len(printer.stack) == 1  # otherwise it is part of an object that IPython prints
+        printer.text(text.render(page(self, Budget(folds=False))) if whole else inline(self))
 
     cls._repr_mimebundle_ = mimebundle
     cls._repr_pretty_ = pretty
 
 
-for _cls, _kind in _VALUES.items():
-    _show(_cls, _kind)
+_show(FrozenDict, frozen_page, _inline_value)
+_show(FrozenList, frozen_page, _inline_value)
+_show(Diff, diff_page, _inline_diff)
+_show(Change, change_page, lambda change: _inline_diff((change,)))

@@ -1,4 +1,4 @@
-"""Connecting: which server, which space, and the ones that this process has."""
+"""Connect to spaces, and keep track of those that are open in this process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.embedding import Embedding, diagnose_by
 from happen_nb._api.node import Node
 from happen_nb._api.space import Space
+from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.auth import Credentials
 from happen_nb._journal.stream import Options, SpaceInfo, list_spaces
 from happen_nb._model import arguments
@@ -21,7 +22,7 @@ from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.session import Session
-from happen_nb._server import NatsServer, find_store, join
+from happen_nb._server import EmbeddedServer, find_store, join
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -33,38 +34,33 @@ T = TypeVar("T")
 
 
 class _Number(int):
-    """A default that is equal to the plain number, and is recognized by its identity."""
+    """A default that equals the plain number and is recognized by its identity."""
 
     __slots__ = ()
 
 
-class _No(int):
-    """The same for False."""
-
+class _False(int):
     __slots__ = ()
 
     def __repr__(self) -> str:
         return "False"
 
 
-# The defaults of what a space may have already: they say what a new one gets, and change nothing. An explicit
-# value does, also an equal one.
-RECEIPTS = cast("bool", _No())
+# Defaults for new spaces. They never change an existing space; an explicit argument does, even an equal one.
+RECEIPTS = cast("bool", _False())
 REPLICAS: int = _Number(1)
 HISTORY: int = _Number(1000)
 EVENT_TTL = timedelta(days=7)
 
-TIMEOUT = 5.0
-TIMEOUT_REPLICATED = 15.0
-JOIN_TIMEOUT = 10.0
-"""Seconds that an embedded server may take to start on a slow machine."""
-RECONNECT_TIMEOUT = 1.0
-"""Seconds in which a connection is back when its server is."""
+TIMEOUT_SECONDS = 5.0
+REPLICATED_TIMEOUT_SECONDS = 15.0
+JOIN_TIMEOUT_SECONDS = 10.0  # an embedded server starts slowly on a slow machine
+RECONNECT_TIMEOUT_SECONDS = 1.0  # a connection is back within it when its server is
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to connect to, and how."""
+    """The server to connect to, and how."""
 
     servers: tuple[str, ...]
     store: Path | None
@@ -74,20 +70,20 @@ class Target:
 
     @property
     def embedded(self) -> bool:
-        """Whether the server is one that starts by itself."""
+        """True if the server is the embedded one."""
         return not self.servers
 
 
 @dataclass(eq=False)
 class Lease:
-    """An embedded server that this process has joined once, for all its spaces there."""
+    """An embedded server that this process has joined once, and the number of its spaces there."""
 
-    server: NatsServer
+    server: EmbeddedServer
     users: int = 0
 
 
 class Registry:
-    """The spaces of this process; one a server and name."""
+    """The open spaces of this process: one for each server and name."""
 
     def __init__(self) -> None:
         self.incarnation = secrets.token_hex(6)
@@ -98,31 +94,31 @@ class Registry:
         self.lock = threading.Lock()
 
     def add(self, target: Target, name: str, space: Space) -> Space:
-        """Keep a space, unless the same one is there by another address already."""
+        """Register a space under a target and name."""
         with self.lock:
             self.spaces[target, name] = space
         return space
 
     async def same(self, session: Session) -> Space | None:
-        """A space that is open already, by whatever address; on the IO thread."""
+        """Return the space that is already open under another address. On the IO thread."""
         for space in list(self.spaces.values()):
             other = space._open_session
             if other is not None and other.identity[:2] == session.identity[:2]:
-                await other.connection.wait_connected(RECONNECT_TIMEOUT)
+                await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
                 if other.identity == session.identity:
                     return space
         return None
 
     def remove(self, space: Space) -> None:
-        """Forget a space that was closed."""
+        """Unregister a closed space, and release its server."""
         with self.lock:
             self.spaces = {key: other for key, other in self.spaces.items() if other is not space}
         if self.current is space:
             self.current = None
         self.leave(None if space.server is None else space.server._embedded)
 
-    async def join(self, target: Target) -> NatsServer:
-        """The embedded server of a target, joined or started; `leave` once for each call."""
+    async def join(self, target: Target) -> EmbeddedServer:
+        """Join or start the embedded server of a target. Each call needs one `leave`."""
         key = (target.store, target.sync)
         lease = self.servers.get(key)
         if lease is None:
@@ -130,8 +126,8 @@ class Registry:
         lease.users += 1
         return lease.server
 
-    def leave(self, server: NatsServer | None) -> None:
-        """A space of the server was closed."""
+    def leave(self, server: EmbeddedServer | None) -> None:
+        """Release the server for one closed space; close it after the last one."""
         with self.lock:
             for key, lease in list(self.servers.items()):
                 if lease.server is server:
@@ -141,7 +137,7 @@ class Registry:
                         server.close()
 
     def after_fork_in_child(self) -> None:
-        """The child has no spaces; those that it inherited say so."""
+        """Start without spaces in a forked child; the inherited ones raise ForkedError."""
         for space in self.spaces.values():
             space._after_fork_in_child()
         for lease in self.servers.values():
@@ -172,49 +168,57 @@ async def _connect(
     sync: Literal["default", "always"] = "default",
     timeout: float | None = None,
 ) -> Space:
-    """Connect to a space; the same arguments again return the same one.
+    """Connect to a space; the same arguments return the same `Space`.
 
-    `receipts`, `replicas`, `history` and `event_ttl` change a space only where they are given: the defaults
-    are those of a new space, and leave an existing one as it is.
+    `receipts`, `replicas`, `history` and `event_ttl` change an existing space only if they are passed; their
+    defaults apply to new spaces.
 
     Parameters
     ----------
     servers : str or iterable of str, optional
-        NATS URLs, of one server or a cluster. Without them ``$NATS_URL`` if it is set, else the embedded
-        server, which starts by itself or is shared if another process has started it.
+        NATS URLs of one server or a cluster. By default ``$NATS_URL`` if it is set, otherwise the embedded
+        server, which is started automatically or shared with the processes that already use it.
     name : str, optional
-        The space's: 1 to 64 of ``A-Z a-z 0-9 _ -``.
+        Name of the space: 1 to 64 of ``A-Z a-z 0-9 _ -``.
     store : path, optional
-        The embedded server's folder. Without it ``$HAPPEN_STORE``, else the nearest ``.happen`` upwards to
-        the project's root, else ``./.happen``. ``":memory:"``: private, and nothing is left at the end.
+        Folder of the embedded server. By default ``$HAPPEN_STORE``, otherwise the nearest ``.happen`` from
+        here up to the project root, otherwise ``./.happen``. ``":memory:"`` is private to this process and
+        leaves nothing behind.
     fresh : bool or "force", optional
-        Empty the space, at every such call; refused while another process is connected, unless "force".
+        Empty the space on every such call. Refused while another process is connected, unless "force".
     receipts : bool, optional
-        Wait at the end of each cell for everything that it caused, and show that below it, in one line that
-        unfolds. Interrupting the kernel ends the waiting. False for a new space.
+        After each cell, wait for everything that it caused, and show it below the cell in one collapsible
+        line. Interrupting the kernel ends the wait. False for a new space.
     token, user, password : str, optional
         NATS credentials.
     credentials : path, optional
         A NATS ``.creds`` file.
     tls : ssl.SSLContext, optional
+        TLS settings of the connection.
     replicas : int, optional
-        How many servers of a cluster keep the space; 1 for a new one.
+        Number of servers of a cluster that store the space; 1 for a new space.
     history : int, optional
-        Commits that are kept per node; 1000 for a new space.
+        Number of commits to keep for each node; 1000 for a new space.
     event_ttl : timedelta, optional
-        How long events are kept, a second or more; 7 days for a new space.
+        Time to keep events, one second or more; 7 days for a new space.
     sync : "default" or "always", optional
-        When the embedded server writes to disk: within two minutes, or at each commit. Only a loss of
-        power makes the difference, not the end of a process.
+        When the embedded server writes to disk: within two minutes, or at each commit. This matters only
+        for a power failure, not when a process is killed.
     timeout : float, optional
-        Seconds for each call; 5, or 15 with replicas.
+        Timeout of each call in seconds; 5, or 15 with replicas.
+
+    Returns
+    -------
+    Space
+        The open space, which becomes the `current` one.
 
     Raises
     ------
     HappenConnectionError
-        Nobody there, wrong credentials, too old a server, one without JetStream; within the timeout.
+        The server cannot be reached within the timeout, refuses the credentials, is too old, or has no
+        JetStream.
     SpaceInUseError
-        ``fresh``, and another process is connected.
+        `fresh` is True and another process is connected.
 
     Examples
     --------
@@ -243,7 +247,8 @@ async def _connect(
         None if event_ttl is EVENT_TTL else event_ttl,
     )
     proof = Credentials(token, user, password, None if credentials is None else os.fspath(credentials), tls)
-    seconds = timeout if timeout is not None else (TIMEOUT_REPLICATED if (replicas or 1) > 1 else TIMEOUT)
+    default = REPLICATED_TIMEOUT_SECONDS if (replicas or 1) > 1 else TIMEOUT_SECONDS
+    seconds = default if timeout is None else timeout
     target = _target(servers, store, proof, sync, seconds)
     known = list(registry.spaces.values())
     space = await on_io(_open(target, name, options))
@@ -251,7 +256,7 @@ async def _connect(
         try:
             await space._refresh(force=fresh == "force")
         except BaseException:
-            if space not in known:  # nobody has it: it would keep others from their own fresh start
+            if space not in known:  # left open, it would keep others from their own fresh start
                 await space._close()
             raise
     if receipts is not RECEIPTS:
@@ -292,7 +297,7 @@ def _target(
 
 
 async def _open(target: Target, name: str, options: Options) -> Space:
-    """The space of these arguments; on the IO thread, one at a time."""
+    """Open a space, or return the open one. On the IO thread, one at a time."""
     async with registry.opening:
         known = registry.spaces.get((target, name))
         if known is not None:
@@ -317,7 +322,7 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             registry.remove(space)
 
         async def open_other(other: str) -> tuple[Space, bool]:
-            """A space beside this one, and whether it was opened just now."""
+            """Open another space on the same server; returns it and whether it is new here."""
             known = list(registry.spaces.values())
             space = await on_io(_open(target, other, Options()))
             return space, space not in known
@@ -326,7 +331,7 @@ async def _open(target: Target, name: str, options: Options) -> Space:
 
 
 async def _renew(space: Space, options: Options) -> None:
-    """Store options that were given, and make the space anew if it was dropped meanwhile."""
+    """Store the options that were passed, and create the space again if it was dropped meanwhile."""
     session = space._session
     if options == Options() and not session.connection.connected:
         return
@@ -335,14 +340,14 @@ async def _renew(space: Space, options: Options) -> None:
     except HappenTimeoutError:
         if options != Options():
             raise
-        return  # the server does not answer now; what this process holds can be read all the same
+        return  # the server does not answer now, but the states in memory can still be read
     if space.server is not None:
         diagnose_by(session, space.server._embedded)
 
 
-async def _join(target: Target) -> NatsServer:
+async def _join(target: Target) -> EmbeddedServer:
     loop = asyncio.get_running_loop()
-    wait = max(target.timeout, JOIN_TIMEOUT)
+    wait = max(target.timeout, JOIN_TIMEOUT_SECONDS)
     joining = loop.run_in_executor(None, lambda: join(target.store, sync=target.sync, timeout=wait))
     try:
         return await asyncio.shield(joining)
@@ -351,12 +356,12 @@ async def _join(target: Target) -> NatsServer:
         raise
 
 
-def _leave(joined: asyncio.Future[NatsServer]) -> None:
+def _leave(joined: asyncio.Future[EmbeddedServer]) -> None:
     if joined.exception() is None:
         joined.result().close()
 
 
-async def _session(target: Target, server: NatsServer | None, name: str, options: Options) -> Session:
+async def _session(target: Target, server: EmbeddedServer | None, name: str, options: Options) -> Session:
     servers = target.servers if server is None else (server.url,)
     credentials = target.credentials if server is None else replace(target.credentials, token=server.token)
     return await Session.open(
@@ -365,9 +370,9 @@ async def _session(target: Target, server: NatsServer | None, name: str, options
 
 
 def current() -> Space:
-    """Return the space that was connected last; connect to the default one if there is none.
+    """Return the most recently connected space; connect to the default one if there is none.
 
-    A fork never becomes the current space, and one that was closed no longer is.
+    A fork never becomes the current space, and closing a space ends its being the current one.
 
     Examples
     --------
@@ -396,9 +401,10 @@ async def _create_node(name: str, *, initial: Mapping[str, Any] | None = None) -
 create_node, acreate_node = faces(_create_node)
 
 
-class Spaces(Shown, tuple[SpaceInfo, ...], kind="spaces"):
-    """The spaces of a server, by name."""
+class Spaces(Displayable, tuple[SpaceInfo, ...]):
+    """The spaces of a server: a tuple of `SpaceInfo`, sorted by name."""
 
+    _page = spaces_page
     __slots__ = ()
 
 
@@ -408,8 +414,8 @@ async def _spaces() -> Spaces:
     Returns
     -------
     Spaces
-        A sequence sorted by name; each has ``.name``, ``.nodes`` (how many have a state), ``.bytes`` (on the
-        server's disk) and ``.last_change`` (a datetime in UTC).
+        A sequence sorted by name. Each item has ``.name``, ``.nodes`` (the number of nodes with a state),
+        ``.bytes`` (on the server's disk) and ``.last_change`` (a datetime in UTC).
 
     Examples
     --------
@@ -426,9 +432,9 @@ spaces, aspaces = faces(_spaces)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine, from a cell or a plain function, also while the kernel's loop runs.
+    """Run a coroutine and return its result, even while the kernel's event loop is running.
 
-    In a cell ``await`` does the same and is better; this is for functions that are not async.
+    Use it in plain functions; in a cell or an async function, use ``await``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What ties an open space to the embedded server that it is on."""
+"""Keep an open space in touch with its embedded server."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._runtime.io import io_thread
-from happen_nb._server.seen import Seen
+from happen_nb._server.store import KnownPosition
 
 if TYPE_CHECKING:
     from happen_nb._runtime.session import Session
-    from happen_nb._server import NatsServer
+    from happen_nb._server import EmbeddedServer
 
-NOTE_SECONDS = 1.0
-"""How often it is noted how far a space is."""
+NOTE_INTERVAL_SECONDS = 1.0
+"""Interval at which the position of a space is written down."""
 
 
 class Embedding:
-    """Lets a session follow its server to another port, ask it for trouble, and note how far the space is.
+    """Follow the embedded server to another port, ask it about failures, and note the space's position."""
 
-    Parameters
-    ----------
-    session : Session
-    server : NatsServer
-    """
-
-    def __init__(self, session: Session, server: NatsServer) -> None:
+    def __init__(self, session: Session, server: EmbeddedServer) -> None:
         self._session = session
         self._server = server
         server.on_moved(self._moved)
@@ -36,21 +30,21 @@ class Embedding:
             session.background(self._keep_noting())
 
     def end(self) -> None:
-        """The space was closed."""
+        """Stop after the space was closed."""
         self._server.off_moved(self._moved)
         self._note()
 
     def _moved(self, url: str) -> None:
         io_thread().call_soon(self._session.connection.move_to, url)
 
-    def _seen(self) -> Seen | None:
+    def _seen(self) -> KnownPosition | None:
         if self._server.store is None:
             return None
-        return Seen(self._server.store, self._session.subjects.stream, self._session.info.created)
+        return KnownPosition(self._server.store, self._session.subjects.stream, self._session.info.created)
 
     def _note(self) -> None:
         if (seen := self._seen()) is not None:
-            seen.note(self._session.replica.position)
+            seen.update(self._session.replica.position)
 
     async def _keep_noting(self) -> None:
         noted = 0
@@ -58,9 +52,9 @@ class Embedding:
             if self._session.replica.position != noted:
                 noted = self._session.replica.position
                 self._note()
-            await asyncio.sleep(NOTE_SECONDS)
+            await asyncio.sleep(NOTE_INTERVAL_SECONDS)
 
 
-def diagnose_by(session: Session, server: NatsServer) -> None:
-    """Have the server asked why a call has no answer, from now on: its store is the one of this moment."""
+def diagnose_by(session: Session, server: EmbeddedServer) -> None:
+    """Ask the server for the reason when a call has no answer."""
     session.connection.diagnose = partial(server.diagnose, server.identity)

@@ -1,4 +1,4 @@
-"""Emitting events: what a node and a space have in common."""
+"""Emit events: broadcast and send, from a node or a space."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _PARTS = frozenset(("type", "payload", "id", "occurred"))
 
 @dataclass(eq=False, slots=True)
 class Emission:
-    """An event that leaves with the commit of a transform."""
+    """An event that is emitted with the commit of a transform."""
 
     record: EventRecord
     event: Event
@@ -44,7 +44,7 @@ class Emission:
 
 
 class Sender:
-    """Emits events under its name: a node, or the person at the keyboard."""
+    """Base of `Node` and `Space`: emits events under a name."""
 
     _emits_as: tuple[Space, str]
 
@@ -56,21 +56,23 @@ class Sender:
         id: str | None = None,
         occurred: datetime | str | None = None,
     ) -> Event:
-        """Tell every node of the space that handles it, in every process.
+        """Emit an event to every node of the space that has a handler for it, in every process.
 
-        It is stored when this returns. Inside a transform it leaves with the commit, and its Event is
-        pending until then.
+        The event is stored when this returns. Inside a transform it is stored with the commit, and its Event
+        is pending until then.
 
         Parameters
         ----------
         type : str or mapping
-            1 to 256 characters; or a mapping with ``type``, ``payload``, ``id`` and ``occurred``.
+            Type of the event, 1 to 256 characters; or a mapping with ``type``, ``payload``, ``id`` and
+            ``occurred``.
         payload : optional
-            Anything with a JSON form.
+            A value with a JSON form.
         id : str, optional
-            1 to 128 of ``A-Z a-z 0-9 _ -``: the event is stored once; the same again gives the stored one.
+            1 to 128 of ``A-Z a-z 0-9 _ -``. An event with an id is stored once: the same id again returns
+            the stored event.
         occurred : datetime, optional
-            When what it tells of happened.
+            Event time, as opposed to the time of storage.
 
         Returns
         -------
@@ -79,15 +81,15 @@ class Sender:
         Raises
         ------
         EventTypeError
-            No event may have that type.
+            The type is not valid.
         PayloadError
-            The payload has a part without a JSON form; the message names the place.
+            A part of the payload has no JSON form; the message names its path.
         TooLargeError
-            It is larger than the server takes.
+            The payload exceeds the server's limit.
         ValueError
-            The id is taken by an event with another content.
+            The id belongs to an event with other content.
         NotStoredError, OutcomeUnknownError
-            The time was up.
+            The call timed out.
 
         Examples
         --------
@@ -111,26 +113,28 @@ class Sender:
         id: str | None = None,
         occurred: datetime | str | None = None,
     ) -> Event:
-        """`broadcast`, to await."""
+        """Async variant of `broadcast`."""
         return await run_awaitable(self._store(self._make(type, payload, id=id, occurred=occurred)))
 
     def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0) -> Reply:
-        """Send to one node, whose handler replies.
+        """Send an event to one node, whose handler replies.
 
         Parameters
         ----------
         target : str or Node
+            The node that handles the event.
         type : str
+            Type of the event.
         payload : optional
-            Anything with a JSON form.
+            A value with a JSON form.
         timeout : float or timedelta, optional
-            Seconds to wait for a result, None without limit; each progress begins them anew. Their end does
-            not cancel.
+            Seconds to wait for a result; None waits without limit. Each progress message restarts the
+            timeout. When it expires, the handler is not cancelled.
 
         Returns
         -------
         Reply
-            ``.result()`` waits for what the handler returns.
+            ``.result()`` waits for the value that the handler returns.
 
         Examples
         --------
@@ -149,12 +153,10 @@ class Sender:
     async def asend(
         self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0
     ) -> Reply:
-        """`send`, to await; gives the Reply, which can be awaited for the result."""
+        """Async variant of `send`; returns the Reply, which can be awaited for the result."""
         seconds = arguments.timeout(timeout, "send: timeout")
         record = self._make(type, payload, target=self._name_of(target))
         return await run_awaitable(self._send(record, seconds))
-
-    # -- how -----------------------------------------------------------------------------------------
 
     def _make(
         self,
@@ -208,10 +210,10 @@ class Sender:
         if evaluation.space is not space:
             raise TransformError(
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
-                "another one: what a transform emits leaves with its commit; do it after the set"
+                "another one: a transform's events are stored with its commit; emit after the set"
             )
         for earlier in evaluation.emitted if record.has_caller_id else ():
-            if earlier.record.id == record.id:  # the caller's id once more: one event, stored once
+            if earlier.record.id == record.id:  # the caller's id again: one event, stored once
                 emitting.same(record, earlier.record)
                 return cast("Emission", earlier)
         record = replace(record, body=dumps(record.payload))
@@ -254,16 +256,16 @@ async def commit_emitting(
     deadline: float,
     known: dict[str, EventRecord],
 ) -> Applied | None:
-    """Commit what a transform computed, with what it emitted; None if something else was stored first.
+    """Commit a transform's state together with its events; None if another commit was stored first.
 
     Parameters
     ----------
     known : dict of str to EventRecord
-        Of the events with ids of the caller's those that were there already; filled here.
+        The events whose caller-given ids are already stored; filled here.
     """
     dispatch = session.dispatch
     for each in emitted:
-        each.record.check()  # the transform had its Event
+        each.record.check()  # the transform could change its payload in place
     for each in emitted:
         dispatch.emitted[each.record.id] = output_context()
         if each.request is not None:

@@ -1,4 +1,4 @@
-"""What a user holds of events: one event, the stored events, and the journal of commits and events."""
+"""Events, and the journal of commits and events."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Listing, Shown, faces
+from happen_nb._api.base import Displayable, Listing, faces
 from happen_nb._api.history import Commit, frame, times, utc
+from happen_nb._display.reprs_events import event_page, events_page
+from happen_nb._display.reprs_state import journal_page
 from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import EventRecord
 
 
-class Event(Shown, kind="event"):
+class Event(Displayable):
     """A message in a space: by ``broadcast`` to every node, by ``send`` to one.
 
     It has the fields `type`, `payload`, `id`, `sender`, `target`, `cause`, `correlation`, `path`, `time`,
@@ -28,7 +30,7 @@ class Event(Shown, kind="event"):
     Attributes
     ----------
     repeated : bool
-        Whether it was already stored under the same ``id``, so that it was not stored again.
+        True if an event with the same ``id`` was already stored, so that this one was not stored again.
 
     Examples
     --------
@@ -37,6 +39,7 @@ class Event(Shown, kind="event"):
     ('order.paid', {'id': 'o1'}, 'orders')
     """
 
+    _page = event_page
     _pickle = "pickle its parts: event.type, event.payload, event.id"
 
     def __init__(self, record: EventRecord, space: Space, *, repeated: bool = False) -> None:
@@ -86,7 +89,7 @@ class Event(Shown, kind="event"):
 
     @property
     def pending(self) -> bool:
-        """Whether it still waits for the commit of the transform that emitted it."""
+        """True until the transform that emitted it has committed."""
         return not self._record.sequence
 
     @property
@@ -99,17 +102,17 @@ class Event(Shown, kind="event"):
 
     @property
     def index(self) -> int:
-        """Its place among the events of one commit, from 0."""
+        """The position among the events of one commit, from 0."""
         return self._record.index
 
     @property
     def time(self) -> datetime | None:
-        """When the server stored it: a datetime in UTC; None while it is pending."""
+        """The time at which the server stored it, in UTC; None while it is pending."""
         return utc(self._record.time) if self._record.time else None
 
     @property
     def occurred(self) -> datetime | None:
-        """When it happened (event time), if its sender gave that; None otherwise."""
+        """The event time that its sender gave, as opposed to the time of storage; None if it gave none."""
         occurred = self._record.occurred
         return None if occurred is None else datetime.fromisoformat(occurred)
 
@@ -147,7 +150,7 @@ class Event(Shown, kind="event"):
         HappenTimeoutError
             Something still runs after `timeout` seconds; the message names it.
         HappenError
-            It was called in a handler or callback, which would wait for itself.
+            It was called in a handler or callback, and would wait for itself.
         ValueError
             The event is pending.
 
@@ -162,7 +165,7 @@ class Event(Shown, kind="event"):
     settle, asettle = faces(_settle)
 
 
-class Events(Listing[Event], kind="events"):
+class Events(Listing[Event]):
     """Stored events of a space: a sequence, newest last.
 
     Attributes
@@ -173,6 +176,7 @@ class Events(Listing[Event], kind="events"):
         The pattern that their types match.
     """
 
+    _page = events_page
     _pickle = "pickle events.to_frame()"
 
     def __init__(self, space: str, pattern: str, events: Sequence[Event]) -> None:
@@ -181,17 +185,18 @@ class Events(Listing[Event], kind="events"):
         self._items = list(events)
 
     def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
-        """One row an event.
+        """Return a frame with one row per event.
 
         Parameters
         ----------
         flatten : bool, optional
-            A column ``payload.<key>`` for each key of the payloads; else one column ``payload``.
+            Make a column ``payload.<key>`` for each key of the payloads instead of one column ``payload``.
 
         Returns
         -------
         pandas.DataFrame
-            Index ``sequence``; ``time`` in UTC, ``type sender id cause correlation``, then the payload.
+            Index ``sequence``. Columns: ``time`` in UTC, ``type``, ``sender``, ``id``, ``cause``,
+            ``correlation``, then the payload.
 
         Examples
         --------
@@ -209,7 +214,7 @@ class Events(Listing[Event], kind="events"):
         return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
 
 
-class Journal(Listing[Commit | Event], kind="journal"):
+class Journal(Listing[Commit | Event]):
     """Commits and events of a space in their one total order, newest last.
 
     Attributes
@@ -225,6 +230,7 @@ class Journal(Listing[Commit | Event], kind="journal"):
     ['Commit', 'Event']
     """
 
+    _page = journal_page
     _pickle = "pickle journal.to_frame(...)"
 
     def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:
@@ -233,16 +239,16 @@ class Journal(Listing[Commit | Event], kind="journal"):
 
     @property
     def commits(self) -> Journal:
-        """Only the commits."""
+        """The commits alone."""
         return Journal(self.space, [each for each in self if isinstance(each, Commit)])
 
     @property
     def events(self) -> Journal:
-        """Only the events."""
+        """The events alone."""
         return Journal(self.space, [each for each in self if isinstance(each, Event)])
 
     def to_frame(self, *, flatten: bool = False) -> pd.DataFrame:
-        """Make a frame with one row per commit or event.
+        """Return a frame with one row per commit or event.
 
         Parameters
         ----------
@@ -270,18 +276,16 @@ class Journal(Listing[Commit | Event], kind="journal"):
 
         rows = [_row(each) for each in self]
         data: dict[str, Any] = {"kind": [row[0] for row in rows], "time": times(each.time for each in self)}
-        data |= {name: [row[at] for row in rows] for at, name in enumerate(_JOURNAL, start=1)}
+        data |= {name: [row[at] for row in rows] for at, name in enumerate(_JOURNAL_COLUMNS, start=1)}
         if flatten:
             data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
         return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
 
 
-_JOURNAL = ("node", "type", "revision", "id", "cause", "correlation", "by")
-"""The columns of a journal after its kind and time."""
+_JOURNAL_COLUMNS = ("node", "type", "revision", "id", "cause", "correlation", "by")  # after kind and time
 
 
 def _row(item: Commit | Event) -> tuple[Any, ...]:
-    """The kind of an item, then its value in each column of `_JOURNAL`."""
     if isinstance(item, Event):
         return "event", item.sender, item.type, None, item.id, item.cause, item.correlation, None
     about = (item.id, item.cause, item.correlation, item.by)
@@ -289,7 +293,7 @@ def _row(item: Commit | Event) -> tuple[Any, ...]:
 
 
 def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
-    """A column for each key of the payloads, and one for those that are not mappings."""
+    """Make a column for each key of the payloads, and one for payloads that are not mappings."""
     mappings = [payload if isinstance(payload, Mapping) else {} for payload in payloads]
     keys = dict.fromkeys(key for payload in mappings for key in payload)
     columns = {f"payload.{key}": [payload.get(key) for payload in mappings] for key in keys}

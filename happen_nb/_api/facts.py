@@ -1,4 +1,4 @@
-"""Events that are facts: they are stored for whoever reads them, and no handler is expected."""
+"""Types of events that need no handler."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from happen_nb._runtime.cells import cells
 
 
 class Facts(Collection[str]):
-    """The types of events that are facts in this process; ``space.facts``.
+    """The types of events that need no handler, as declared in this process: ``space.facts``.
 
-    Events of these types are not unhandled: neither ``space.unhandled`` nor a receipt nor a dashboard
-    lists them as such.
+    They are not listed as unhandled in ``space.unhandled``, receipts and dashboards.
 
     Examples
     --------
@@ -28,24 +27,26 @@ class Facts(Collection[str]):
         self._patterns: tuple[Pattern, ...] = ()
 
     def add(self, *patterns: str | Predicate) -> None:
-        """Declare that events of some types are facts; running the cell again replaces what it declared.
+        """Declare types of events that need no handler.
+
+        The declaration belongs to its cell: running the cell again replaces it.
 
         Parameters
         ----------
         *patterns : str or callable
-            As for ``node.on``.
+            Patterns as for ``node.on``.
 
         Raises
         ------
         PatternError
-            A pattern cannot be read.
+            A pattern is not valid.
         """
         added = tuple(map(Pattern.of, patterns))
         self._patterns += added
         cells.register(lambda: self._remove(added))
 
     def remove(self, pattern: str | Predicate) -> None:
-        """Expect handlers for events of these types again.
+        """Undo `add` for one pattern: expect handlers for these events again.
 
         Raises
         ------
@@ -58,7 +59,7 @@ class Facts(Collection[str]):
         self._remove((known,))
 
     def cover(self, type: str) -> bool:
-        """Whether events of this type are facts."""
+        """Return True if events of this type need no handler."""
         return any(pattern.matches(type) for pattern in self._patterns)
 
     def _remove(self, patterns: tuple[Pattern, ...]) -> None:

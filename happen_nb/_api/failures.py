@@ -1,4 +1,4 @@
-"""What went wrong in a handler or callback: kept as text, and shown once."""
+"""Failures of handlers and callbacks: kept without their frames, shown once."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.history import Commit, frame, times
 from happen_nb._api.retrying import HandledAgainError, Retried, refuse_retry
+from happen_nb._display.reprs_failures import failure_page, failures_page
 from happen_nb._model.quoting import error_text, truncate
 from happen_nb._runtime.cells import current_request, shell
 from happen_nb._runtime.tracebacks import CapturedError
@@ -21,38 +22,37 @@ from happen_nb.errors import ClosedError, NoHandlerError
 if TYPE_CHECKING:
     import pandas as pd
 
-KEPT: Final = 1000
-"""Failures that are kept; the oldest go first."""
-_BRIEF: Final = 2_000
-"""Characters of an exception's text below a cell; the whole one is in the failure."""
-_LINE: Final = 200
-"""Characters of a line of code below a cell."""
+MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
+MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
+MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
 
 Again = Callable[[], object]
-"""Does once more what has failed; its exception comes out, a handler's as a `HandledAgainError`."""
+"""Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
 
 
 @dataclass(eq=False, repr=False)
-class Failure(Shown, kind="failure"):
+class Failure(Displayable):
     """An exception that a handler or a callback raised.
 
     Attributes
     ----------
     node : str
+        Name of the node.
     handler : str
-        The function's name.
+        Name of the function.
     doing : str
-        What it did: ``'handling "order.paid"'``, ``'watching "orders"'``.
+        Its task: ``'handling "order.paid"'`` or ``'watching "orders"'``.
     event : Event or Commit
-        What it was called with.
+        The argument that it was called with.
     exception : BaseException
-        Without its frames, which would keep alive what they have computed.
+        The exception, without the frames that would keep its local variables alive.
     traceback : str
-        Of the user's own functions.
+        The traceback, reduced to your own functions.
     attempts : int
-        How often it failed.
+        Number of calls that failed.
     """
 
+    _page = failure_page
     _pickle = "pickle its text, failure.traceback"
 
     node: str
@@ -63,9 +63,9 @@ class Failure(Shown, kind="failure"):
     again: Again = field(repr=False)
     attempts: int = 1
     subject: str | None = None
-    """The event's id, where each one is a failure of its own."""
+    """The id of the event, if each event is a failure of its own."""
     trouble: InitVar[CapturedError | None] = None
-    """What there is to say about the exception, if that was taken down already."""
+    """The description of the exception, if there already is one."""
     _trouble: CapturedError = field(init=False, repr=False)
     _list: Failures | None = field(default=None, init=False, repr=False)
 
@@ -78,25 +78,27 @@ class Failure(Shown, kind="failure"):
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What one function raises at one place."""
+        """The key of equal failures: the same exception of the same function at the same place."""
         place = [(frame.filename, frame.lineno) for frame in self._trouble.place]
         return self.node, self.handler, type(self.exception).__qualname__, *place
 
     def short(self) -> str:
-        """Return the user's own frame and the exception, as they are shown below a cell."""
+        """Return the text to show below a cell: the innermost frame of the user's code, and the exception."""
         who = f'node "{self.node}": ' if self.doing.startswith("handling") else ""
         frames = "".join(map(_line, self._trouble.place))
-        said = truncate(self._trouble.summary, _BRIEF)
-        notes = truncate(self._trouble.notes, _BRIEF)
+        said = truncate(self._trouble.summary, MAX_SHOWN_CHARS)
+        notes = truncate(self._trouble.notes, MAX_SHOWN_CHARS)
         return f"{who}{self.handler}, {self.doing}, failed:\n{frames}{said}\n{notes}"
 
     def retry(self) -> None:
-        """Do it again: an event is handled by the node's handlers of now. If that works, the failure is gone.
+        """Try again: call the callback, or handle the event with the node's current handlers.
+
+        If that succeeds, the failure is removed from ``space.failures``.
 
         Raises
         ------
         Exception
-            What is raised this time; the failure then stays.
+            The retry failed; the failure stays.
 
         Examples
         --------
@@ -113,7 +115,7 @@ class Failure(Shown, kind="failure"):
             raise error
 
     def _tried(self) -> BaseException | None:
-        """Do it again; what is raised. What refuses to try at all comes out."""
+        """Retry, and return the exception. An error that prevents the retry is raised."""
         if self.subject is not None:
             refuse_retry(self.node)
         attempts = self.attempts
@@ -137,17 +139,17 @@ class Failure(Shown, kind="failure"):
         return None
 
     def _repeats(self, other: Failure) -> bool:
-        """Whether it is `other` once more: of a handler each event counts by itself."""
+        """Return True if it repeats `other`; for a handler, each event is a failure of its own."""
         return self.subject == other.subject and self.kind == other.kind
 
     def _is_of(self, other: Failure) -> bool:
-        """Whether both are of one event and handler."""
         return (self.subject, self.node, self.handler) == (other.subject, other.node, other.handler)
 
 
-class Failures(Shown, Sequence[Failure], kind="failures"):
+class Failures(Displayable, Sequence[Failure]):
     """The failures of a space, newest last."""
 
+    _page = failures_page
     _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:
@@ -156,10 +158,10 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         self._lock = threading.Lock()
 
     def add(self, failure: Failure) -> None:
-        """Keep a failure; the first of its kind is also shown, under the cell that led to it.
+        """Add a failure, and show the first of its kind below the cell that caused it.
 
-        One kind is what one function raises at one place; each run of a cell shows it once. A callback's
-        are counted; of a handler there is one for each event, so that each can be done again.
+        Each run of a cell shows a kind once. Repeated failures of a callback are counted in one item; a
+        handler has one item for each event, so that each event can be retried.
         """
         if is_shutdown_error(failure.exception):
             return
@@ -173,31 +175,31 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
                     return
             failure._list = self
             self._failures.append(failure)
-            del self._failures[:-KEPT]
+            del self._failures[:-MAX_KEPT_FAILURES]
             shown = (run, kind) in self._shown
             self._shown.add((run, kind))
         if not shown:
             sys.stderr.write(failure.short())
 
     def retry(self, node: str | None = None) -> Retried:
-        """Do each one again, of one node or of all; those that succeed are gone from the list.
+        """Retry every failure, and remove those that succeed.
 
-        One that fails again does not stop the others.
+        A failure that fails again does not stop the others.
 
         Parameters
         ----------
         node : str, optional
-            Only this node's.
+            Retry only the failures of this node.
 
         Returns
         -------
         Retried
-            How many succeeded, and how many failed again.
+            The number of successes and of repeated failures.
 
         Raises
         ------
         HappenError
-            Nothing can be retried here: the space is closed, or this is a handler that would wait for itself.
+            The space is closed, or a handler of the node calls this and would wait for itself.
 
         Examples
         --------
@@ -213,12 +215,12 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
         return Retried("failure", [failure._tried() for failure in tried])
 
     def take_off(self, failure: Failure) -> None:
-        """Forget one, if it is still there."""
+        """Remove a failure if it is still listed."""
         with self._lock:
             self._failures = [each for each in self._failures if each is not failure]
 
     def replace(self, failure: Failure) -> None:
-        """Keep in its place what the same handler has raised last, where it failed again in another way."""
+        """Replace a failure by the newest one of the same event and handler, which differs in kind."""
         with self._lock:
             later = [each for each in self._failures if each is not failure and each._is_of(failure)]
             if later and failure in self._failures:
@@ -227,19 +229,19 @@ class Failures(Shown, Sequence[Failure], kind="failures"):
                 self._failures = [later[-1] if each is failure else each for each in left]
 
     def clear(self) -> None:
-        """Forget them."""
+        """Remove all failures."""
         with self._lock:
             self._failures.clear()
             self._shown.clear()
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row for each failure.
+        """Return a frame with one row per failure.
 
         Returns
         -------
         pandas.DataFrame
-            ``node handler event time id exception message attempts``; ``event`` is the type, ``time`` that
-            of the event or commit, in UTC, ``id`` the event's.
+            Columns: ``node``, ``handler``, ``event`` (the type), ``time`` (of the event or commit, in UTC),
+            ``id`` (of the event), ``exception``, ``message``, ``attempts``.
         """
         import pandas as pd
 
@@ -275,9 +277,9 @@ def _of(failure: Failure, name: str) -> Any:
 
 
 def _line(frame: traceback.FrameSummary) -> str:
-    """Where it is, as IPython names cells, and what stands there."""
+    """Format the place as IPython names cells, and its line of code."""
     here = shell()
     cell = here.compile.format_code_name(frame.filename) if here is not None else None
     place = " ".join(cell) if cell else f'File "{frame.filename}"'
-    line = truncate(frame.line or "", _LINE)
+    line = truncate(frame.line or "", MAX_LINE_CHARS)
     return f"  {place}, line {frame.lineno}, in {frame.name}\n" + (f"    {line}\n" if line else "")

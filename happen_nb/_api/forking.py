@@ -1,4 +1,4 @@
-"""What a fork copies."""
+"""Select the states that a fork copies."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ log = logging.getLogger("happen_nb")
 
 
 def states_now(records: Iterable[CommitRecord]) -> dict[str, FrozenDict]:
-    """The states by node, without those of other clients that no node could have, which are logged.
-
-    Raises
-    ------
-    FrozenStateError
-        Code of this process has changed a state in place.
-    """
+    """Return the states by node; leave out and log invalid ones, which other clients have stored."""
     states: dict[str, FrozenDict] = {}
     for record in records:
         record.check()
@@ -39,13 +33,7 @@ def states_now(records: Iterable[CommitRecord]) -> dict[str, FrozenDict]:
 
 
 def states_then(moment: Moment) -> dict[str, FrozenDict]:
-    """The same for the states at a time.
-
-    Raises
-    ------
-    HistoryGoneError
-        Some of them are no longer stored; the message names all their nodes.
-    """
+    """Return the states of a snapshot; raise HistoryGoneError if some are no longer stored."""
     if moment.gone:
         gone = ", ".join(moment.gone)
         raise HistoryGoneError(f"fork: the states of {gone} at that time are no longer stored")

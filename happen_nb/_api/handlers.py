@@ -1,4 +1,4 @@
-"""Handlers as a user registers and sees them."""
+"""Register handlers of events, and show which are registered."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from happen_nb._api.base import Listing, Shown
+from happen_nb._api.base import Displayable, Listing
 from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.retrying import Retried
+from happen_nb._display.reprs_events import handler_page, handlers_page
 from happen_nb._model.arguments import count, seconds
 from happen_nb._model.functions import is_same
 from happen_nb._model.patterns import Pattern
@@ -30,23 +31,25 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_NAME = 100
-"""Characters of a notebook's name."""
-ANSWER = 0.2
-"""Seconds for which the owner before may take to show that it is there."""
+MAX_NOTEBOOK_CHARS = 100
+OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
 
 
 class HandlerContext(SimpleNamespace):
-    """What a handler's second parameter gets; its steps may keep what they like on it.
+    """The second argument of a handler. The steps of a handler may share values by setting attributes on it.
 
     Attributes
     ----------
     node : Node
+        The node that handles the event.
     space : Space
+        The space of the node.
     views : Views
+        The views of the space.
     event : Event
+        The event.
     attempt : int
-        1 at the first call, more where it is repeated.
+        1 for the first call, 2 for the first retry, and so on.
     """
 
     node: Node
@@ -56,23 +59,28 @@ class HandlerContext(SimpleNamespace):
     attempt: int
 
 
-class Handler(Shown, kind="registration"):
+class Handler(Displayable):
     """A registered handler.
 
     Attributes
     ----------
     node : str
+        Name of the node.
     pattern : str
+        Pattern of the event types that it handles.
     function : callable
+        The registered function.
     name : str
-        The function's.
+        Name of the function.
     where : bool
-        Whether it filters further.
+        True if it has a filter.
     retries : int
+        Maximum number of retries.
     active : bool
-        Whether it is still registered.
+        True while it is registered.
     """
 
+    _page = handler_page
     _pickle = "call node.on() in the other process"
 
     def __init__(self, registration: Registration) -> None:
@@ -89,9 +97,10 @@ class Handler(Shown, kind="registration"):
         return self._registration.active
 
 
-class Handlers(Listing[Handler], kind="handlers"):
+class Handlers(Listing[Handler]):
     """The handlers of a node in this process, in the order of registration."""
 
+    _page = handlers_page
     _pickle = "call node.on() in the other process"
 
     def __init__(self, node: str, registrations: Sequence[Registration]) -> None:
@@ -100,9 +109,9 @@ class Handlers(Listing[Handler], kind="handlers"):
 
 
 class Owner:
-    """The process that handles a node's events.
+    """The process that owns a node and handles its events.
 
-    Its text does not name the process, so that the outputs of a notebook stay the same; `pid` and `host` do.
+    Its text does not name the process, so that notebook outputs stay the same; `pid` and `host` do.
 
     Attributes
     ----------
@@ -111,7 +120,7 @@ class Owner:
     host : str
         The name of its machine.
     here : bool
-        Whether it is this process.
+        True if it is this process.
     """
 
     def __init__(self, record: OwnerRecord, incarnation: str) -> None:
@@ -171,17 +180,7 @@ def make_registration(
     *,
     keep: bool,
 ) -> Registration:
-    """Check what is to be registered.
-
-    Raises
-    ------
-    TypeError
-        The handler or the filter is no function of an event.
-    ValueError
-        A number makes no sense.
-    PatternError
-        The pattern cannot be read.
-    """
+    """Check the arguments of ``node.on`` and make a registration of them."""
     if not callable(handler):
         raise TypeError(f'on: the handler of node "{node}" is {handler!r}; give a function of an event')
     if where is not None and not callable(where):
@@ -209,7 +208,7 @@ def make_registration(
 
 
 def _check_takes(function: Any, what: str, positional: int, named: list[str]) -> None:
-    """Refuse a function that cannot be called as it will be, as far as its signature can be read."""
+    """Refuse a function whose signature does not accept the arguments of the later call."""
     try:
         signature = inspect.signature(function)
     except (ValueError, TypeError):
@@ -223,7 +222,7 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
 
 
 async def register(space: Space, registration: Registration) -> None:
-    """Register a handler, unregister what it replaces, and say so where another process had the node."""
+    """Register a handler in place of those that it replaces; show a notice if the node had another owner."""
     dispatch = space._dispatch
     replaced = [each for each in dispatch.registrations.alike(registration) if _replaces(registration, each)]
     before = await on_io(dispatch.add(registration, space._deadline(), replaced))
@@ -232,8 +231,8 @@ async def register(space: Space, registration: Registration) -> None:
         notice(_replacement(registration, replaced))
     if before is None or before.incarnation in (None, space._session.incarnation):
         return
-    answer = await on_io(space._session.ask(before.incarnation, {}, ANSWER))
-    if answer is not None:  # else it is gone: no news
+    answer = await on_io(space._session.ask(before.incarnation, {}, OWNER_REPLY_SECONDS))
+    if answer is not None:  # a dead process needs no notice
         notice(
             f'this process now owns node "{registration.node}" (before: {_notebook(answer)}); '
             "re-run the cell that registers its handlers there to reclaim it"
@@ -241,9 +240,9 @@ async def register(space: Space, registration: Registration) -> None:
 
 
 def _replaces(new: Registration, old: Registration) -> bool:
-    """Whether another run has registered the same function with the same pattern."""
+    """Return True if another run has registered the same function with the same pattern."""
     return (
-        new.run is not None  # in a script, and from other threads, all stay
+        new.run is not None  # in a script, and from other threads, all registrations stay
         and old.run is not None
         and new.run is not old.run
         and not (new.keep or old.keep)
@@ -259,6 +258,6 @@ def _replacement(new: Registration, old: Sequence[Registration]) -> str:
 
 
 def _notebook(answer: Mapping[str, Any]) -> str:
-    """Name a process by its notebook, if that has a name: a number would change from run to run."""
+    """Name a process by its notebook. A process id would change from run to run."""
     notebook = answer.get("notebook")
-    return notebook[:_NAME] if isinstance(notebook, str) and notebook else "another process"
+    return notebook[:MAX_NOTEBOOK_CHARS] if isinstance(notebook, str) and notebook else "another process"

@@ -1,4 +1,4 @@
-"""What a user holds of the past: commits, and a node's history."""
+"""Commits, and the history of a node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from itertools import chain, count
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Listing, Shown
+from happen_nb._api.base import Displayable, Listing
+from happen_nb._display.reprs_state import commit_page, history_page
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.paths import (
     MISSING,
@@ -32,11 +33,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("happen_nb")
 
 NO_CHANGE = Diff()
-LARGEST = 2**63 - 1
-"""The largest integer of a column that has negative ones too."""
+MAX_INT64 = 2**63 - 1
 
 
-class Commit(Shown, kind="commit"):
+class Commit(Displayable):
     """One accepted change of a node's state, shown as a colored diff.
 
     It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `id`, `cause`,
@@ -49,6 +49,8 @@ class Commit(Shown, kind="commit"):
     >>> commit.revision, commit.before, commit.after
     (2, {'open': 2}, {'open': 3})
     """
+
+    _page = commit_page
 
     def __init__(
         self, record: CommitRecord, previous: CommitRecord | None, *, unchanged_at: int | None = None
@@ -70,12 +72,12 @@ class Commit(Shown, kind="commit"):
 
     @property
     def changed(self) -> bool:
-        """Whether anything was stored: False if the new state was equal to the old one."""
+        """False if the new state was equal to the old one, so that nothing was stored."""
         return self._unchanged_at is None
 
     @property
     def deleted(self) -> bool:
-        """Whether the commit deleted the node; it then reads as ``{}``."""
+        """True if the commit deleted the node, which then reads as ``{}``."""
         return self._record.deleted
 
     @property
@@ -105,7 +107,7 @@ class Commit(Shown, kind="commit"):
 
     @property
     def time(self) -> datetime:
-        """When the server stored it: a datetime in UTC."""
+        """The time at which the server stored it, in UTC."""
         return utc(self._record.time)
 
     @property
@@ -113,7 +115,7 @@ class Commit(Shown, kind="commit"):
         """The journal position of the snapshot that its transform read."""
         if self._unchanged_at is not None:
             return self._unchanged_at
-        record = self._record  # another client's commit does not say
+        record = self._record  # a commit of another client does not contain the position
         return record.sequence - 1 if record.id is None else record.read_position
 
     @property
@@ -162,7 +164,7 @@ def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> 
     return commits
 
 
-class History(Listing[Commit], kind="history"):
+class History(Listing[Commit]):
     """The stored commits of a node: a sequence, newest last.
 
     Attributes
@@ -170,7 +172,7 @@ class History(Listing[Commit], kind="history"):
     node : str
         The name of the node.
     truncated : bool
-        Whether older commits are no longer stored. A limit alone does not count.
+        True if older commits are no longer stored. A limit alone does not count.
 
     Examples
     --------
@@ -181,6 +183,7 @@ class History(Listing[Commit], kind="history"):
     ([1, 2], False)
     """
 
+    _page = history_page
     _pickle = "pickle list(history), as a Commit can be pickled, or history.to_frame(...)"
 
     def __init__(
@@ -200,20 +203,19 @@ class History(Listing[Commit], kind="history"):
         self._items = _chain(shown, earlier)
 
     def to_frame(self, *selectors: Selector, **named: Selector) -> pd.DataFrame:
-        """One row a commit.
+        """Return a frame with one row per commit.
 
         Parameters
         ----------
         *selectors, **named : path or callable
-            One column each, named by its path, function or keyword; ``_2`` and so on is added to a name
-            that is taken. Where a path leads nowhere, or a callable raises KeyError, IndexError or
-            TypeError, the value is None. A path that leads nowhere in all states is logged, with the nearest
-            one.
+            Makes one column each, named by its path, function or keyword; a name that is taken gets a suffix
+            ``_2`` and so on. The value is None if the path is missing, or if the callable raises KeyError,
+            IndexError or TypeError. A path that is missing in every state is logged with the nearest one.
 
         Returns
         -------
         pandas.DataFrame
-            Index ``revision``; a column ``time`` in UTC, then the selectors'.
+            Index ``revision``. Columns: ``time`` in UTC, then one for each selector.
 
         Examples
         --------
@@ -228,17 +230,17 @@ class History(Listing[Commit], kind="history"):
         return frame(pd.Index([commit.revision for commit in self], name="revision"), data)
 
     def plot(self, *selectors: Selector, x: Selector = "time", **named: Selector) -> Figure:
-        """Draw values over time: numbers as steps, everything else as bands, a row each.
+        """Draw values over time, one row each: numbers as steps, other values as bands.
 
         Parameters
         ----------
         *selectors, **named : path or callable
-            What to draw, as for `to_frame`; without any, the numbers, texts and truth values at the top of
-            the newest state. Where there is none, there is a gap.
+            The values to draw, as for `to_frame`; by default the numbers, strings and booleans at the top
+            level of the newest state. A missing value leaves a gap.
         x : "time", "revision", "occurred", path or callable, optional
-            What goes from left to right: when it was stored, how many commits there were, when what its
-            cause tells of happened (a commit without is left out), or a part of the state. A state's own
-            "time" is the path ``("time",)``.
+            The horizontal axis: the time of storage, the revision, the event time of the commit's cause
+            (commits without one are left out), or a part of the state. For a key "time" of the state, pass
+            the path ``("time",)``.
 
         Returns
         -------
@@ -273,14 +275,14 @@ class History(Listing[Commit], kind="history"):
     def _columns(
         self, selectors: Iterable[Selector], named: Mapping[str, Selector], taken: Collection[str]
     ) -> dict[str, list[Any]]:
-        """Of each selector its name and the value after each commit."""
+        """Return the values of each selector, by its column name."""
         columns: dict[str, list[Any]] = {}
         for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
             columns[_unused(name, {*taken, *columns})] = self._values(selector)
         return columns
 
     def _values(self, selector: Selector) -> list[Any]:
-        """The value after each commit; logs the nearest paths, where a path leads nowhere in all states."""
+        """Return the value after each commit; log a hint if a path is missing in every state."""
         values = [lenient(commit.after, selector) for commit in self]
         if (
             not callable(selector)
@@ -293,7 +295,7 @@ class History(Listing[Commit], kind="history"):
 
 
 def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
-    """A frame with a column for each list of values, none of which pandas turns into another."""
+    """Make a frame with a column for each list of values, keeping their types."""
     import pandas as pd
 
     made = {}
@@ -304,29 +306,29 @@ def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _mixed(values: Sequence[Any]) -> bool:
-    """Whether one type of pandas cannot hold all values as they are: None would be NaN, 1 be 1.0."""
+    """Return True if pandas would convert some values: None to NaN, or 1 to 1.0."""
     kinds = {*map(type, values)}
     whole = [kind for kind in kinds if issubclass(kind, Integral) and not issubclass(kind, bool)]
     if type(None) in kinds or (whole and any(issubclass(kind, float) for kind in kinds)):
         return True
-    return kinds == {int} and min(values) < 0 and max(values) > LARGEST
+    return kinds == {int} and min(values) < 0 and max(values) > MAX_INT64
 
 
 def utc(ns: int) -> datetime:
-    """A server's time stamp, in ns since 1970, as a time in UTC."""
+    """Convert a server's timestamp, in ns since 1970."""
     seconds, rest = divmod(ns, 1_000_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
 
 
 def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
-    """Times in UTC, as a frame has them."""
+    """Make a column of times in UTC."""
     import pandas as pd
 
     return pd.DatetimeIndex([pd.NaT if moment is None else moment for moment in moments], tz=UTC)
 
 
 def lenient(state: FrozenDict, selector: Selector) -> Any:
-    """The selected part, None where there is none."""
+    """Return the selected part, or None if it is missing."""
     try:
         return select(state, selector)
     except (KeyError, IndexError, TypeError):

@@ -1,4 +1,4 @@
-"""The states of all nodes at one moment of the past."""
+"""The states of all nodes at one point in time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import moment_page
 from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
 from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HistoryGoneError
@@ -16,23 +17,22 @@ if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.session import Session
 
-KEPT = 64_000_000
-"""Bytes of past states that are kept while somebody moves through time."""
-OVERHEAD = 500
-"""Bytes that a record takes beside its body."""
-SIDE_BY_SIDE = 64
-"""Requests under way at once where many nodes are looked up."""
+MAX_CACHED_BYTES = 64_000_000
+RECORD_OVERHEAD_BYTES = 500
+MAX_PARALLEL_REQUESTS = 64
 
 
-class Moment(Shown, Mapping[str, "FrozenDict"], kind="moment"):
-    """Node name -> state, at one moment; made by ``space.at``."""
+class Moment(Displayable, Mapping[str, "FrozenDict"]):
+    """The states of all nodes at one point in time, by name; made by ``space.at``."""
+
+    _page = moment_page
 
     def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
         self._records = records
 
     @property
     def gone(self) -> list[str]:
-        """The nodes whose state then is not stored any more."""
+        """The nodes whose state of that time is no longer stored."""
         return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
 
     def __getitem__(self, name: str) -> FrozenDict:
@@ -53,13 +53,13 @@ class Moment(Shown, Mapping[str, "FrozenDict"], kind="moment"):
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """A node's state at that moment."""
+    """A node's state at that time."""
 
     record: CommitRecord
 
     @property
     def revision(self) -> int:
-        """Which of its commits it was."""
+        """The revision of the node."""
         return self.record.revision
 
     def get(self) -> FrozenDict:
@@ -68,10 +68,7 @@ class Then:
 
 
 class Past:
-    """The records of all nodes at one position after another; what was read once is not read again.
-
-    For one task at a time, on the IO thread.
-    """
+    """A cache of the records of all nodes at past positions, for one task at a time. On the IO thread."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -80,7 +77,7 @@ class Past:
         self._cleared = 0
 
     async def at(self, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
-        """The record of each node that there was at a position, in the order of their names."""
+        """Return the record of each node that existed at a position, sorted by name."""
         nodes = self._session.replica.cut().nodes
         await self._forget()
         old = [name for name, record in nodes.items() if record.sequence > position]
@@ -94,9 +91,9 @@ class Past:
         }
 
     async def _forget(self) -> None:
-        """Forget all if it is too much, or was cleared since."""
+        """Empty the cache if it is full, or if the space was cleared."""
         cleared = await last_clear(self._session.stream)
-        if cleared != self._cleared or self._size > KEPT:
+        if cleared != self._cleared or self._size > MAX_CACHED_BYTES:
             self._known.clear()
             self._size, self._cleared = 0, cleared
 
@@ -109,7 +106,7 @@ class Past:
         found = await commits_at_position(stream, names, position)
         for name, record in found.items():
             self._keep(name, record, record.sequence, position)
-        turns = asyncio.Semaphore(SIDE_BY_SIDE)
+        turns = asyncio.Semaphore(MAX_PARALLEL_REQUESTS)
 
         async def look(name: str) -> None:
             async with turns:
@@ -123,19 +120,19 @@ class Past:
         await asyncio.gather(*(look(name) for name in names if name not in found))
 
     def _keep(self, name: str, what: CommitRecord | HistoryGoneError | None, since: int, until: int) -> None:
-        """Note what a node was, from one position to another at least."""
+        """Cache a node's record, which is valid at least from one position to another."""
         kept = self._known.setdefault(name, [])
         for each in kept:
             if each.since == since and type(each.what) is type(what):
                 each.until = max(each.until, until)
                 return
         kept.append(_Known(what, since, until))
-        self._size += OVERHEAD + (len(what.body or b"") if isinstance(what, CommitRecord) else 0)
+        self._size += RECORD_OVERHEAD_BYTES + (len(what.body or b"") if isinstance(what, CommitRecord) else 0)
 
 
 @dataclass(slots=True)
 class _Known:
-    """What a node was from one position to another."""
+    """The record of a node from one position to another; None if the node did not exist."""
 
     what: CommitRecord | HistoryGoneError | None
     since: int
@@ -143,5 +140,5 @@ class _Known:
 
 
 async def records_at(session: Session, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
-    """The record of each node at a position."""
+    """Return the record of each node at a position."""
     return await Past(session).at(position)

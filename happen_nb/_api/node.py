@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import Handlers, Owner, make_registration, register
 from happen_nb._api.state import State
 from happen_nb._api.views import unknown_node
+from happen_nb._display.reprs_state import node_page, nodes_page
 from happen_nb._model.functions import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
@@ -25,18 +26,17 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Node(Shown, Sender, kind="node"):
-    """A named owner of one state, which handles events; made by ``create_node``.
+class Node(Displayable, Sender):
+    """A named part of a system: it has one state and handles events. Made by ``create_node``.
 
     Attributes
     ----------
     name : str
+        Name of the node.
     space : Space
+        The space that it belongs to.
     state : State
-    handlers : Handlers
-        What is registered in this process.
-    owner : Owner or None
-        The process that handles its events.
+        Its state.
 
     Examples
     --------
@@ -45,6 +45,7 @@ class Node(Shown, Sender, kind="node"):
     {'customers': {}}
     """
 
+    _page = node_page
     _pickle = "pickle its name, then call connect() and create_node() in the other process"
 
     state: State
@@ -103,41 +104,42 @@ class Node(Shown, Sender, kind="node"):
         backoff: float = 0.5,
         keep: bool = False,
     ) -> Any:
-        """Handle events; as a call, or as a decorator.
+        """Register a handler of events, by a call or as a decorator.
 
         The handler is called as ``handler(event)`` or ``handler(event, context)``, off the main thread, one
-        event at a time, in the order of the journal. What it returns is the reply to ``send``; a function
-        that it returns is its next step. A generator yields progress. It may be async.
+        event at a time, in the order of the journal. Its return value is the reply to ``send``; a returned
+        callable is its next step. The values that a generator yields are progress.
 
         Parameters
         ----------
         pattern : str or callable
-            A type; ``*`` stands for any run without a dot, ``**`` for anything, ``{a,b}`` for alternatives.
-            Or a function that tells of a type whether it is handled.
+            An event type, in which ``*`` matches any run of characters without a dot, ``**`` matches
+            anything, and ``{a,b}`` stands for alternatives; or a predicate on the type.
         handler : callable, optional
-            Plain, async, generator or async generator function.
+            A plain function, an async function, a generator or an async generator.
         where : callable, optional
             ``where(event)`` filters further.
         retries : int, optional
-            How often a handler that raises is called again; then it is in ``space.failures``.
+            Number of further calls of a handler that raises. After the last one, the error is added to
+            ``space.failures``.
         backoff : float, optional
-            Seconds before the first of these times; each next one waits twice as long. Other events go on
-            meanwhile.
+            Seconds before the first retry; each further retry waits twice as long. The node handles other
+            events meanwhile.
         keep : bool, optional
-            Keep the same function that another cell has registered with the same pattern; without it, the
-            new registration replaces that one, and a notice says so.
+            Keep the registration of the same function with the same pattern by another cell. By default, the
+            new registration replaces it, and a notice says so.
 
         Returns
         -------
         callable
-            The handler itself, also as a decorator.
+            The handler, or a decorator that returns it.
 
         Raises
         ------
         TypeError
             The handler cannot be called with an event.
         PatternError
-            The pattern cannot be read.
+            The pattern is not valid.
 
         Examples
         --------
@@ -171,24 +173,25 @@ class Node(Shown, Sender, kind="node"):
 
     @property
     def handlers(self) -> Handlers:
-        """What is registered here to handle its events, in order."""
+        """The handlers that are registered in this process, in order."""
         return Handlers(self.name, self.space._dispatch.registrations.of(self.name))
 
     def off(self, function_or_pattern: Callable[..., Any] | str) -> None:
-        """Unregister the handlers with this function or this pattern, and stop them if they run.
+        """Unregister the handlers with this function or this pattern, and stop them if they are running.
 
-        An async or generator handler stops at its next await or yield. A plain one cannot be stopped: the
-        node goes on without it, and what it commits or emits from then on is refused. What was registered
-        before its module was reloaded is found by its name.
+        An async or generator handler stops at its next await or yield. A plain handler cannot be stopped: the
+        node continues without it, and its later commits and events are refused. A function that was
+        registered before its module was reloaded is found by its name.
 
         Parameters
         ----------
         function_or_pattern : callable or str
+            A registered function, or a pattern.
 
         Raises
         ------
         UnknownHandlerError
-            There is none.
+            No handler matches.
 
         Examples
         --------
@@ -212,21 +215,24 @@ class Node(Shown, Sender, kind="node"):
 
     @property
     def owner(self) -> Owner | None:
-        """The process that handles the node's events; None if nobody does."""
+        """The process that handles the node's events; None if there is none."""
         session = self.space._session
         record = session.dispatch.ownership.owner_of(self.name)
         return None if record is None else Owner(record, session.incarnation)
 
     @property
     def busy(self) -> str:
-        """``"busy 12 s, 3,204 waiting"``, where a handler has run for a second; else empty."""
+        """``"busy 12 s, 3,204 waiting"`` if a handler has been running for a second; otherwise empty."""
         seconds, waiting = self.space._dispatch.queue(self.name).busy()
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
 
     # -- the end -------------------------------------------------------------------------------------
 
     async def _delete(self) -> None:
-        """Remove the node's state and handlers, for every process; its history stays, revisions count on."""
+        """Remove the node's state and handlers, for every process.
+
+        Its history is kept, and its revisions continue.
+        """
         await self.state._delete()
         self.space._forget(self)
         await on_io(self.space._dispatch.release(self.name, causes.current_path()))
@@ -234,9 +240,10 @@ class Node(Shown, Sender, kind="node"):
     delete, adelete = faces(_delete)
 
 
-class Nodes(Shown, Mapping[str, Node], kind="nodes"):
-    """The nodes that this process made and nobody has deleted."""
+class Nodes(Displayable, Mapping[str, Node]):
+    """The nodes that this process has created: a mapping of names to nodes, without deleted ones."""
 
+    _page = nodes_page
     _pickle = "pickle the names, list(space.nodes)"
 
     def __init__(self, space: Space) -> None:
@@ -271,7 +278,7 @@ class Nodes(Shown, Mapping[str, Node], kind="nodes"):
 def _wanted(
     registered: Iterable[Registration], wanted: Callable[..., Any] | str
 ) -> Callable[[Registration], bool]:
-    """Which registrations are meant: by a pattern; by a function, or else by its name."""
+    """Return a predicate for the registrations with a pattern or a function, or else with its name."""
     if isinstance(wanted, str):
         return lambda each: each.pattern.predicate is None and each.pattern.text == wanted
 

@@ -39,24 +39,25 @@ class Pictures(Readings):
         limit: int = 2000,
         by: By = "time",
     ) -> Figure:
-        """Draw what happened: a lane per node, events and commits as marks, time from left to right.
+        """Draw events and commits as marks over time, in one lane per node.
 
-        What would overlap is one mark with a count; long empty time is folded. Pointing at a mark shows what
-        it is, why it happened and what it led to, with arrows from its causes; clicking it keeps the arrows.
-        Without the kernel, as in a saved notebook, the arrows appear by clicking only.
+        Marks that would overlap are merged into one with a count; long idle time is folded. Pointing at a
+        mark shows its details, its causes and its effects, with arrows from the causes; a click keeps the
+        arrows. Without the kernel, as in a saved notebook, the arrows appear on a click only.
 
         Parameters
         ----------
         pattern : str or callable, optional
-            Which events, as for ``node.on``. With one, only the commits that these events caused.
+            The events to draw, as for ``node.on``. With a pattern, only the commits that these events caused
+            are drawn.
         nodes : names or nodes, optional
-            The lanes, from top to bottom; ``"notebook"`` is who sits at the keyboard.
+            The lanes, from top to bottom; ``"notebook"`` is the person at the keyboard.
         since : Event, Commit, datetime or int, optional
-            Only what came after it; an int is a sequence.
+            Draw only later events and commits; an int is a sequence.
         limit : int, optional
-            Only the newest so many events and commits.
+            Maximum number of events and commits to draw, the newest.
         by : "time" or "occurred"
-            When they were stored, or when what they tell of occurred.
+            Place the marks by the time of storage, or by the event time.
 
         Returns
         -------
@@ -65,7 +66,7 @@ class Pictures(Readings):
         Raises
         ------
         UnknownNodeError
-            No such node has ever said or committed anything.
+            A node has never emitted or committed anything.
 
         Examples
         --------
@@ -93,16 +94,16 @@ class Pictures(Readings):
         since: Since | None = None,
         limit: int = 10_000,
     ) -> Figure:
-        """Draw who says what to whom, and how often: an arrow from each sender to who handled it.
+        """Draw the flow of events: a counted arrow from each sender to each node that handled its events.
 
         Parameters
         ----------
         pattern : str or callable, optional
-            Which events, as for ``node.on``.
+            The events to count, as for ``node.on``.
         since : Event, Commit, datetime or int, optional
-            Only what came after it; an int is a sequence.
+            Count only later events; an int is a sequence.
         limit : int, optional
-            Only the newest so many events.
+            Maximum number of events to count, the newest.
 
         Returns
         -------
@@ -123,7 +124,7 @@ class Pictures(Readings):
     async def _happened(
         self, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
     ) -> Happened:
-        """The newest events and commits, `limit` of both together, and what became of the events."""
+        """Read the newest events and commits, `limit` of both together, and how the events were handled."""
         session = self._session
         after = await position_after(session, since)
         await on_io(session.dispatch.flush())
@@ -182,7 +183,7 @@ def _name(node: Node, space: str) -> str:
 
 
 async def _changes(session: Session, after: int, limit: int) -> list[CommitPair]:
-    """The newest commits, each with the one before it on its node."""
+    """Read the newest commits, each with its predecessor on the node."""
     records = await read_commits(session.stream, None, limit=limit, since=after)
     newest = await commits_before(session.stream, records)
     changes: list[CommitPair] = []
@@ -193,6 +194,6 @@ async def _changes(session: Session, after: int, limit: int) -> list[CommitPair]
 
 
 def _after_which(events: list[EventRecord], changes: list[CommitPair], limit: int) -> Position:
-    """The position after which there are `limit` events and commits."""
+    """Return the position after which there are `limit` events and commits."""
     positions = [event.position for event in events] + [(record.sequence, -1) for record, _ in changes]
     return sorted(positions)[-limit - 1] if len(positions) > limit else NOWHERE

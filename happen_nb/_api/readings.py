@@ -1,4 +1,4 @@
-"""Reading what a space stores: events, the journal, past states, unhandled events; and waiting for events."""
+"""Read the stored events, the journal, past states and unhandled events; wait for events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.session import Session
 
 Since = Event | Commit | datetime | int
-"""After which moment: an event, a commit, a time (naive: local), or a sequence."""
+"""Select what comes after an event, a commit, a time (naive: local), or a sequence."""
 Timeout = float | timedelta | None
 """Seconds, or a timedelta; None waits without limit."""
 
@@ -75,8 +75,7 @@ class Readings:
     ) -> Event:
         """Wait for the next event of a type, from any process.
 
-        Events that are stored already are ignored, unless `since` is given. Interrupting the kernel ends the
-        wait.
+        Already stored events are ignored, unless `since` is given. Interrupting the kernel ends the wait.
 
         Parameters
         ----------
@@ -85,7 +84,7 @@ class Readings:
         where : callable, optional
             ``where(event)`` filters further.
         since : Event, Commit, datetime or int, optional
-            Return the first event after it, also one that is stored already; an int is a sequence, a naive
+            Return the first event after it, even one that is already stored; an int is a sequence, a naive
             datetime is local time.
         timeout : float or timedelta, optional
             Seconds to wait; None waits without limit.
@@ -123,7 +122,7 @@ class Readings:
                 for record in await on_io(coming.take(left)):
                     if record.position <= reached:
                         continue
-                    if time.monotonic() >= deadline:  # `where` may be slow, and much may have come
+                    if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
                         break
                     if not matching.matches(record.type):
                         others[record.type] += 1
@@ -150,16 +149,16 @@ class Readings:
         since: Since | None = None,
         limit: int | None = None,
     ) -> Events:
-        """The stored events, newest last.
+        """Read the stored events, newest last.
 
         Parameters
         ----------
         pattern : str or callable, optional
-            As for ``node.on``.
+            The events to read, as for ``node.on``.
         since : Event, Commit, datetime or int, optional
-            Only what came after it; an int is a sequence.
+            Read only later events; an int is a sequence, a naive datetime is local time.
         limit : int, optional
-            Only the newest so many.
+            Maximum number of events, the newest.
 
         Examples
         --------
@@ -193,9 +192,9 @@ class Readings:
         Parameters
         ----------
         since : Event, Commit, datetime or int, optional
-            Only the commits and events after it; an int is a sequence, a naive datetime is local time.
+            Read only later commits and events; an int is a sequence, a naive datetime is local time.
         limit : int, optional
-            Only this many, the newest.
+            Maximum number of commits and events, the newest.
 
         Returns
         -------
@@ -246,7 +245,8 @@ class Readings:
         Returns
         -------
         mapping of str to state
-            A node whose state of that time was trimmed raises HistoryGoneError when it is accessed.
+            The states by node name. Accessing a node whose state of that time was trimmed raises
+            HistoryGoneError.
 
         Examples
         --------
@@ -265,7 +265,7 @@ class Readings:
 
     @property
     def unhandled(self) -> Unhandled:
-        """Events that no handler took and that are not `facts`, with the reason; of the newest 10,000.
+        """The events that no handler handled and that are not `facts`, among the newest 10,000.
 
         Examples
         --------
@@ -276,7 +276,7 @@ class Readings:
         return run_blocking(self._unhandled())
 
     async def aunhandled(self) -> Unhandled:
-        """`unhandled`, to await."""
+        """Async variant of `unhandled`."""
         return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
@@ -287,14 +287,14 @@ class Readings:
     # -- what an event caused ------------------------------------------------------------------------
 
     async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
-        """What an event has caused until now: a tree of events and commits, read from the journal.
+        """Read from the journal what an event has caused so far: a tree of events and commits.
 
         Parameters
         ----------
         event : Event or str
-            Or its id.
+            The event, or its id.
         times : bool, optional
-            Show in its text too how long things took.
+            Show durations in its text, too.
 
         Examples
         --------
@@ -322,7 +322,7 @@ class Readings:
     async def _settle_event(self, event: Event, timeout: Timeout) -> Trace:
         seconds = arguments.timeout(timeout, "settle: timeout")
         if event.pending:
-            raise PendingError("settle: the event is pending: it leaves with the commit of its transform")
+            raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
         return Trace(await on_io(_effects(self._session, event._record, seconds)))
 
@@ -335,7 +335,7 @@ class Readings:
         return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.accepted))
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
-        """Handle an event once more; the error if it failed."""
+        """Handle an event again; return the handler's error."""
         refuse_retry(node)
         error: BaseException | None = await on_io(
             self._dispatch.redeliver(record, node, handler, output_context())
@@ -349,12 +349,7 @@ class Readings:
 
 
 def refuse_in_callback(call: str) -> None:
-    """Refuse to wait, in a handler or callback, for what may be that handler itself.
-
-    Raises
-    ------
-    HappenError
-    """
+    """Refuse to wait in a handler or callback, which might wait for itself."""
     running = causes.current_scope()
     if running is not None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
@@ -363,7 +358,7 @@ def refuse_in_callback(call: str) -> None:
 async def newest_events(
     session: Session, pattern: Pattern, since: tuple[int, int], limit: int
 ) -> list[EventRecord]:
-    """Read the newest events of a pattern, as far as their headers say."""
+    """Read the headers of the newest events of a pattern."""
     if pattern.predicate is None:
         reading = newest_headers(session.stream, pattern.matches, since=since, limit=limit)
         records: list[EventRecord] = await on_io(reading)
@@ -373,7 +368,7 @@ async def newest_events(
 
 
 def _matching(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
-    """Ask a predicate: it is the user's code, which never runs on the IO thread."""
+    """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
     matches = cache(pattern.matches)
     return [record for record in records if matches(record.type)]
 
@@ -383,17 +378,16 @@ async def _effects(session: Session, record: EventRecord, timeout: float | None)
     return tree
 
 
-OTHERS = 3
-"""Types of other events that a message names."""
+MAX_NAMED_TYPES = 3  # of other events, in a message
 
 
 def _instead(refused: int, others: Counter[str]) -> str:
-    """The events that came while none was accepted."""
+    """Describe the events that came and did not match."""
     found = [f"`where` refused {refused:,} of this type"] if refused else []
     if others:
-        types = ", ".join(f'"{type}"' for type, _ in others.most_common(OTHERS))
+        types = ", ".join(f'"{type}"' for type, _ in others.most_common(MAX_NAMED_TYPES))
         found.append(
-            f"{others.total():,} of other types came: {types}{', …' if len(others) > OTHERS else ''}"
+            f"{others.total():,} of other types came: {types}{', …' if len(others) > MAX_NAMED_TYPES else ''}"
         )
     return "".join(f"; {each}" for each in found)
 
@@ -408,21 +402,21 @@ def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
 
 
 async def position_of(session: Session, when: Any) -> int:
-    """The journal position that a moment means: all commits up to it are in."""
+    """Return the journal position of the last commit that had happened at a time."""
     check_space(session, when, "at")
     if isinstance(when, Commit):
         return when.read
     if isinstance(when, Event):
-        return _stored_position(when)[0]  # the commit that it rides on comes before it
+        return _stored_position(when)[0]  # the commit that emitted it has the same sequence
     if arguments.is_moment(when):
         return await position_at_time(session.stream, arguments.moment(when, "at"))
     raise TypeError(
-        f"at: {quote(when)} is no moment; give a datetime, an Event, a Commit, or (state.at) a revision"
+        f"at: {quote(when)} is not a time; give a datetime, an Event, a Commit, or (state.at) a revision"
     )
 
 
 async def position_after(session: Session, since: Any) -> tuple[int, int]:
-    """The position after which `since` means."""
+    """Return the position after which `since` selects."""
     check_space(session, since, "since")
     if since is None:
         return 0, 0
@@ -431,14 +425,14 @@ async def position_after(session: Session, since: Any) -> tuple[int, int]:
     if isinstance(since, Commit):
         return since.sequence, -1
     if arguments.is_index(since):
-        return arguments.count(since, "since"), LAST
+        return arguments.count(since, "since"), LAST_INDEX
     if not arguments.is_moment(since):
         raise TypeError(f"since is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
-    return await on_io(position_of(session, since)), LAST
+    return await on_io(position_of(session, since)), LAST_INDEX
 
 
 async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list[datetime | None]:
-    """When that happened which the nearest cause of each commit tells of, in UTC; naive times are local."""
+    """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
     ids = {id for record in records for id in record.origin.path}
     if not ids:
         return [None] * len(records)
@@ -455,17 +449,11 @@ def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime 
     return None
 
 
-LAST = 1 << 30
-"""After the last event of any commit."""
+LAST_INDEX = 1 << 30  # after the last event of any commit
 
 
 def check_space(session: Session, given: Any, call: str) -> None:
-    """Refuse an event of another space, whose position means something else here.
-
-    Raises
-    ------
-    ValueError
-    """
+    """Refuse an event of another space, whose position has no meaning here."""
     if not isinstance(given, Event):
         return
     here, there = session.subjects.space, given._space.name
@@ -476,6 +464,6 @@ def check_space(session: Session, given: Any, call: str) -> None:
 def _stored_position(event: Event) -> tuple[int, int]:
     if event.pending:
         raise PendingError(
-            "since: the event is pending: it has no place in the journal before its transform commits"
+            "since: the event is pending: it has no position in the journal until its transform commits"
         )
     return event._record.position

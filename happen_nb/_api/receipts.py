@@ -1,4 +1,4 @@
-"""Receipts: below each cell what it caused, once that is done."""
+"""Receipts: show below each cell what it caused, once that is done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
 from happen_nb._runtime.effects import Effects, Pending
@@ -28,23 +29,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAIT: Final = 10.0
-"""Seconds that a cell waits for what it caused."""
-LOOK: Final = 0.002
-"""Seconds between looks whether it is done."""
-FOLLOWED: Final = 1000
-"""Events and commits of one cell whose effects are followed; more are counted only."""
+TIMEOUT_SECONDS: Final = 10.0
+POLL_SECONDS: Final = 0.002
+MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 
 @dataclass
 class Caused:
-    """What a run of a cell did by itself.
+    """The events and commits of a run of a cell; if there are too many to follow, their number only."""
 
-    The events and commits themselves are let go once there are too many to follow.
-    """
-
-    ids: set[str] = field(default_factory=set)
-    """What stands for them in the causes of what follows."""
+    ids: set[str] = field(default_factory=set)  # their ids in the causes of the effects
     made: int = 0
     changed: int = 0
     repeated: int = 0
@@ -53,16 +47,14 @@ class Caused:
 
     @property
     def followed(self) -> bool:
-        """Whether there are few enough of them."""
-        return len(self.ids) <= FOLLOWED
+        """True if there are few enough to follow."""
+        return len(self.ids) <= MAX_FOLLOWED
 
     def add_event(self, event: EventRecord) -> None:
-        """One that it said."""
         self.made += 1
         self._add(event.id, self.events, event)
 
     def add_commit(self, applied: Applied) -> None:
-        """One that it made."""
         self.changed += 1
         self._add(applied.record.causal_id, self.commits, applied)
 
@@ -75,24 +67,26 @@ class Caused:
             self.commits.clear()
 
 
-class Receipt(Shown, kind="receipt"):
-    """What a cell caused: a line that unfolds to the tree of it.
+class Receipt(Displayable):
+    """What a cell caused, in one line that unfolds to the trees.
 
     Attributes
     ----------
     trees : list of TraceNode
-        What followed from each event and commit of the cell.
+        The effects of each event and commit of the cell.
     events, commits, failures, unhandled : int
-        How many there are.
+        Their numbers.
     repeated : int
-        Events with an ``id`` that was stored before.
+        Number of events with an ``id`` that was already stored.
     nearest : str or None
-        The pattern that one of the unhandled events misses narrowly, as by a typo.
+        The pattern that an unhandled event narrowly misses, as by a typo.
     replaced : int
-        Registrations of the cell's last run that those of this run replace.
+        Number of registrations of the cell's previous run that this run replaced.
     note : str
-        What still runs.
+        The reason if the effects are incomplete, for example the names of running handlers.
     """
+
+    _page = receipt_page
 
     def __init__(
         self,
@@ -119,12 +113,7 @@ class Receipt(Shown, kind="receipt"):
 
 
 class Receipts:
-    """Follows the cells of a notebook, and shows below each what it caused in a space.
-
-    Parameters
-    ----------
-    space : Space
-    """
+    """Follows the runs of cells, and shows below each what it caused in a space."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -133,7 +122,7 @@ class Receipts:
         self._stop: Callable[[], None] | None = None
 
     def show(self, *, on: bool) -> None:
-        """Show them from the cell that runs now on, or no longer."""
+        """Start showing receipts with the running cell, or stop."""
         if on and self._stop is None:
             self._stop = cells.on_run_end(self._ended)
         elif not on and self._stop is not None:
@@ -141,8 +130,8 @@ class Receipts:
             self._stop = None
 
     def made(self, event: Event) -> None:
-        """An event was stored by this process, or was there before. From any thread."""
-        if self._stop is None or event.path:  # one with a path is a handler's
+        """Count an event that this process emitted. From any thread."""
+        if self._stop is None or event.path:  # one with a path comes from a handler
             return
         with self._lock:
             caused = self._caused.setdefault(current_request(), Caused())
@@ -152,14 +141,14 @@ class Receipts:
                 caused.add_event(event._record)
 
     def changed(self, applied: Applied) -> None:
-        """A commit was stored by this process. From any thread."""
+        """Count a commit of this process. From any thread."""
         if self._stop is None or applied.record.origin.path:
             return
         with self._lock:
             self._caused.setdefault(current_request(), Caused()).add_commit(applied)
 
     def _ended(self, replaced: int) -> None:
-        """A run of a cell has ended: wait for what it caused, and show that."""
+        """Wait for everything that the finished run caused, and show it."""
         with self._lock:
             caused = self._caused.pop(current_request(), Caused())
             self._caused.clear()
@@ -185,27 +174,27 @@ class Receipts:
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
         """What came of it, and what else there is to say."""
         try:
-            with _stop_button():
+            with _interruptible():
                 return run_blocking(self._done(caused)), "" if caused.followed else "too many to follow"
         except HappenTimeoutError as error:
             note = str(error).partition(": ")[2]
         except KeyboardInterrupt:
-            note = "not waited for any longer"
+            note = "wait interrupted"
         return run_blocking(self._trees(caused, None)), note
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
-        """Wait for what follows; what other cells caused may go on."""
+        """Wait for the effects of this cell; those of other cells may still be running."""
         activity, own = self._space._session.dispatch.in_flight, Pending(frozenset(), frozenset(caused.ids))
-        deadline = time.monotonic() + WAIT
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while left := activity.remaining(own):
             if time.monotonic() > deadline:
                 names = ", ".join(dict.fromkeys(token.describe() for token in left))
                 raise HappenTimeoutError(f"receipt: still running: {names}")
-            await on_io(asyncio.sleep(LOOK))
-        return await self._trees(caused, WAIT)
+            await on_io(asyncio.sleep(POLL_SECONDS))
+        return await self._trees(caused, TIMEOUT_SECONDS)
 
     async def _trees(self, caused: Caused, timeout: float | None) -> list[TraceNode]:
-        """What followed, in every process."""
+        """Read the effects, in every process."""
         if not caused.followed:
             return []
         trees: list[TraceNode] = await on_io(_grown(self._space._session, caused, timeout))
@@ -217,15 +206,15 @@ async def _grown(session: Session, caused: Caused, timeout: float | None) -> lis
 
 
 def _unhandled(tree: TraceNode) -> Iterator[str]:
-    """The types of the events that no handler took."""
+    """Yield the types of the events that no handler handled."""
     for node in tree:
         if node.event is not None and not any(record.accepted for record in node.handled):
             yield node.event.type
 
 
 @contextmanager
-def _stop_button() -> Iterator[None]:
-    """Let the stop button raise KeyboardInterrupt, also after a cell that awaits."""
+def _interruptible() -> Iterator[None]:
+    """Make interrupting the kernel raise KeyboardInterrupt, even after a cell that awaits."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Replaying: the rows of a table, or what was said before, as events."""
+"""Replay the rows of a table, or stored events, as new events."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.readings import refuse_in_callback
 from happen_nb._api.rows import Rows
-from happen_nb._display.bundle import bundle
-from happen_nb._display.live import Live, follow
+from happen_nb._display.live_output import LiveOutput, follow
+from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
@@ -38,26 +38,25 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("happen_nb")
 
-UNMINDED: Final = 1.0
-"""Seconds after which an error that nobody waits for, and that is not shown, is logged."""
+LOG_ERROR_SECONDS: Final = 1.0  # after which an error is logged if nothing waits for the replay or shows it
 
 
-class Replay(Shown, kind="replay"):
-    """Rows on their way to become events; made by ``space.replay``.
+class Replay(Displayable):
+    """A running replay of rows as events; made by ``space.replay``.
 
-    As the last line of a cell it shows how far it is. ``wait()`` or ``await`` waits for its end, ``stop()``
-    ends it.
+    As the last line of a cell, it shows its progress. ``wait()`` or ``await`` waits until it is done.
 
     Attributes
     ----------
     what : str
-        The type of its events; empty if they are of several.
+        The type of its events; empty if there are several.
     total : int or None
-        How many rows there are; None if the rows do not say.
+        Number of rows; None if it is not known.
     speed : float or None
-        How many times as fast as it occurred.
+        Speed relative to the event times; None for as fast as possible.
     """
 
+    _page = replay_page
     _pickle = "pickle what you need of it, such as replay.stored"
 
     def __init__(self, space: Space, rows: Rows, sender: str, speed: float | None) -> None:
@@ -65,9 +64,9 @@ class Replay(Shown, kind="replay"):
         self.total = rows.total
         self.speed = speed
         self._space = space
-        self._minded = False
+        self._observed = False
         self._frames: TracebackType | None = None
-        self._lives: list[Live] = []
+        self._lives: list[LiveOutput] = []
         self._context = contextvars.copy_context()
         self._line = BulkPublisher(space._session, sender, self._describe, output_context(), self._ended)
         threading.Thread(
@@ -85,24 +84,24 @@ class Replay(Shown, kind="replay"):
 
     @property
     def done(self) -> bool:
-        """Whether nothing more of it will be stored."""
+        """True if it will store no more events."""
         return self.state != "running"
 
     @property
     def stored(self) -> int:
-        """How many events are stored by now."""
+        """Number of events that are stored so far."""
         return self._line.stored
 
     @property
     def occurred(self) -> datetime | None:
-        """The time of the newest of them."""
+        """The event time of the newest stored event."""
         newest = self._line.newest
         occurred = None if newest is None else newest.occurred
         return None if occurred is None else datetime.fromisoformat(occurred)
 
     @property
     def error(self) -> BaseException | None:
-        """What `wait` raises; None as long as there is no error."""
+        """The error that `wait` raises; None if there is none."""
         return self._line.error
 
     @property
@@ -110,7 +109,7 @@ class Replay(Shown, kind="replay"):
         return self._line.backpressured
 
     def stop(self) -> None:
-        """End it here. What is stored stays; when this returns nothing more of it will be stored."""
+        """Stop storing events; the events that are already stored stay."""
         run_blocking(self._stop())
 
     async def _stop(self) -> None:
@@ -118,30 +117,30 @@ class Replay(Shown, kind="replay"):
         self._show_end()
 
     def wait(self, timeout: float | timedelta | None = None) -> Replay:
-        """Wait until all its events are stored, or it was stopped; ``space.settle()`` waits for handlers too.
+        """Wait until all events are stored or the replay was stopped; ``space.settle()`` waits for handlers.
 
-        Interrupting the wait, as the stop button does, stops it.
+        Interrupting the wait stops the replay.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds; at their end the replay goes on.
+            Seconds to wait. When the timeout expires, the replay continues.
 
         Returns
         -------
         Replay
-            Itself.
+            This replay.
 
         Raises
         ------
         PayloadError
-            A row has a part without a JSON form. What came before it is stored.
+            A part of a row has no JSON form; the rows before it are stored.
         HappenTimeoutError
             It is not done after `timeout` seconds.
         ClosedError
             The space was closed meanwhile.
         Exception
-            What the rows, or the function of their type, have raised.
+            The rows, or the function for their type, raised it.
         """
         try:
             run_blocking(self._wait(timeout))
@@ -156,12 +155,12 @@ class Replay(Shown, kind="replay"):
 
     async def _wait(self, timeout: float | timedelta | None) -> None:
         timeout = None if timeout is None else seconds(timeout, "replay.wait: timeout")
-        self._minded = True
+        self._observed = True
         if not self.done:
             refuse_in_callback("replay.wait")
             self._space._session  # noqa: B018 - in a forked child nothing is replayed
             if not await on_io(self._line.ended(timeout)):
-                raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it goes on")
+                raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
         self._show_end()
         if self.error is not None:
             if self._frames is None:
@@ -171,30 +170,24 @@ class Replay(Shown, kind="replay"):
     # -- how it is shown -----------------------------------------------------------------------------
 
     def _ipython_display_(self) -> None:
-        """Show how far it is, in a notebook, until it is done.
-
-        Raises
-        ------
-        NotImplementedError
-            It is done, or this is no notebook: IPython then shows it as it shows anything else.
-        """
-        self._minded = True
-        live = follow(lambda: bundle(self, "replay"), lambda: self.done, self._line.listen)
+        """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
+        self._observed = True
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.listen)
         self._lives.append(live)
         cells.register(live.stop)
 
     def _show_end(self) -> None:
-        """Show the last picture before who waited for it goes on."""
+        """Show the final state before the waiting code continues."""
         for live in self._lives:
             live.finish()
 
     def _ended(self) -> None:
-        """It has ended. On the IO thread."""
+        """Log an error later, unless somebody asks for it. On the IO thread."""
         if self._line.state == "failed":
-            io_thread().loop.call_later(UNMINDED, self._mind)
+            io_thread().loop.call_later(LOG_ERROR_SECONDS, self._log_error)
 
-    def _mind(self) -> None:
-        if not self._minded and not isinstance(self.error, ClosedError):
+    def _log_error(self) -> None:
+        if not self._observed and not isinstance(self.error, ClosedError):
             self._context.run(log.warning, "a replay ended at row %d: %s", self.stored, self.error)
 
     # -- the thread that reads the rows --------------------------------------------------------------
@@ -207,14 +200,14 @@ class Replay(Shown, kind="replay"):
                     return
                 if not line.put(said.type, said.payload, said.occurred):
                     return
-        except BaseException as error:  # raised to who waits
+        except BaseException as error:  # wait() raises it
             line.finish(error)
         else:
             line.finish()
 
 
 class Pace:
-    """When each row is due, as fast as things occurred or `speed` times as fast."""
+    """Computes when each row is due, at `speed` times the pace of the event times."""
 
     def __init__(self, speed: float | None) -> None:
         self._speed = speed
@@ -222,7 +215,7 @@ class Pace:
         self._begun = 0.0
 
     def pause(self, moment: datetime | None) -> float:
-        """Seconds until a row is due. One that is late, or does not know its time, is due at once."""
+        """Return the seconds until a row is due. A row that is late or has no time is due at once."""
         if self._speed is None or moment is None:
             return 0.0
         if moment.tzinfo is None:
@@ -249,45 +242,45 @@ class Replaying:
         speed: float | None = None,
         nan: Any = None,
     ) -> Replay:
-        """Broadcast many rows as events, in their order; thousands a second.
+        """Broadcast many rows as events, in order, thousands per second.
 
-        It returns at once, and goes on beside the notebook. Events are stored in the order of the rows, each
-        once, whatever happens to the connection; those of other senders may come between them. It waits for
-        handlers of this process where 10,000 events wait for them, so rows of any number can be replayed.
-        A cell that runs again first stops the replay that it began before; so does closing the space.
+        It returns immediately and continues in the background. The events are stored in the order of the
+        rows, each once, even if the connection is interrupted; events of other senders may come between
+        them. The replay pauses while 10,000 events wait for handlers of this process, so any number of rows
+        can be replayed. Running the cell again stops the previous replay; so does closing the space.
 
         Parameters
         ----------
         rows : DataFrame, iterable of mappings, or ``space.events(...)``
-            A row is the payload of an event. Events are broadcast anew, each with its type, payload and
-            ``occurred``, of whatever space they are. A generator is read as its rows are needed.
+            Each row becomes the payload of an event. Stored events, of any space, are broadcast again with
+            their type, payload and ``occurred``. A generator is read as its rows are needed.
         type : str or callable, optional
-            The type of all events, or a function that is given a row and returns its type. Only events
-            have one of their own.
+            The type of all events, or a function of the row that returns the type. Optional for events,
+            which have a type.
         time : str, optional
-            The column, or index of a frame, that becomes ``event.occurred``; it is no part of the payload.
-            Datetimes, or ISO 8601 text; of a naive one no zone is known. A row without has none.
+            The column (or index of a frame) that becomes ``event.occurred`` instead of a part of the
+            payload: datetimes or ISO 8601 strings. It may be missing in a row.
         sender : str or Node, optional
-            Who says it.
+            The sender of the events.
         speed : float, optional
-            How many times as fast as it occurred: 60 plays an hour in a minute. Without, as fast as it goes.
+            Speed relative to the event times: 60 plays an hour in a minute. By default, as fast as possible.
         nan : optional
-            Stands in the payload in the place of NaN, NaT and ``pd.NA``, which have no JSON form; in a frame
-            in that of None too.
+            Replacement for NaN, NaT and ``pd.NA``, which have no JSON form; in a frame for None, too.
 
         Returns
         -------
         Replay
-            Shows how far it is; ``.wait()`` waits, and raises what went wrong; ``.stop()`` ends it.
+            Shows the progress; ``.wait()`` waits for the end and raises errors; ``.stop()`` stops it.
 
         Raises
         ------
         ValueError
-            Rows without a type, a speed without times, or a column that is not there.
+            The type, the times for a speed, or the column is missing.
         TypeError
-            What is given is not rows.
+            `rows` cannot be replayed.
         PayloadError
-            A column has no name. A value without a JSON form ends the replay: ``wait()`` tells the row.
+            A column name is not a string. A value without a JSON form stops the replay, and ``wait()`` names
+            its row.
         HappenError
             It was called in a handler or a transform.
 
@@ -299,7 +292,7 @@ class Replaying:
         >>> [(event.type, event.payload["heat"]) for event in space.events()]
         [('heat.a', 20.5), ('heat.b', None)]
         """
-        _refuse_in_code_that_reacts()
+        _refuse_in_handlers_and_transforms()
         speed = None if speed is None else _checked_speed(speed)
         name = sender if isinstance(sender, str) else getattr(sender, "name", sender)
         if name != RESERVED:
@@ -324,7 +317,7 @@ def _checked_speed(speed: Any) -> float:
     return number
 
 
-def _refuse_in_code_that_reacts() -> None:
+def _refuse_in_handlers_and_transforms() -> None:
     evaluation, running = evaluating.get(), causes.current_scope()
     if evaluation is not None:
         raise TransformError(

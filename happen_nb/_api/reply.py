@@ -1,4 +1,4 @@
-"""The reply to what was sent to a node: progress as it comes, then a result or an error."""
+"""The reply to an event that was sent to one node: progress, then a result or an error."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown, faces
-from happen_nb._display.bundle import bundle
-from happen_nb._display.live import Live, follow
+from happen_nb._api.base import Displayable, faces
+from happen_nb._display.live_output import LiveOutput, follow
+from happen_nb._display.reprs_events import reply_page
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
@@ -23,22 +23,23 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replies import PendingReply
 
 
-class Reply(Shown, kind="reply"):
-    """What becomes of something that was sent; made by ``send``.
+class Reply(Displayable):
+    """The reply to an event that was sent to one node; made by ``send``.
 
-    Iterating gives the progress as it comes, ``result()`` or ``await`` the result. Interrupting the kernel in
-    a plain ``for value in reply`` or ``result()`` cancels the handling.
+    Iterating yields progress as it arrives; ``result()`` or ``await`` returns the result. Interrupting the
+    kernel during ``for value in reply`` or ``result()`` cancels the handling.
 
     Attributes
     ----------
     event : Event
-        What was sent.
+        The event that was sent.
     target : str
-        The node that it was sent to.
+        Name of the node that it was sent to.
     timeout : float
-        Seconds to wait for a result; each progress begins them anew.
+        Seconds to wait for a result; each progress message restarts the timeout.
     """
 
+    _page = reply_page
     _pickle = "pickle reply.result()"
 
     def __init__(self, request: PendingReply, event: Event, timeout: float) -> None:
@@ -46,7 +47,7 @@ class Reply(Shown, kind="reply"):
         self.target = request.target
         self.timeout = timeout
         self._request = request
-        self._lives: list[Live] = []
+        self._lives: list[LiveOutput] = []
 
     @property
     def state(self) -> str:
@@ -55,17 +56,17 @@ class Reply(Shown, kind="reply"):
 
     @property
     def done(self) -> bool:
-        """Whether there is a result or an error."""
+        """True if there is a result or an error."""
         return self._request.done
 
     @property
     def progress(self) -> Any:
-        """The newest progress; None before the first."""
+        """The newest progress value; None before the first."""
         return self._request.progress
 
     @property
     def error(self) -> BaseException | None:
-        """What `result` raises; None as long as there is no error."""
+        """The error that `result` raises; None if there is none."""
         return self._request.error
 
     @property
@@ -73,39 +74,38 @@ class Reply(Shown, kind="reply"):
         return self._request.value
 
     def _ipython_display_(self) -> None:
-        """Show how far it is, in a notebook, until it is done.
-
-        Raises
-        ------
-        NotImplementedError
-            It is done, or this is no notebook: IPython then shows it as it shows anything else.
-        """
-        live = follow(lambda: bundle(self, "reply"), lambda: self.done, self._request.listen)
+        """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._request.listen)
         self._lives.append(live)
         cells.register(live.stop)
 
     def result(self, timeout: float | timedelta | None = None) -> Any:
-        """Wait for what the handler returns.
+        """Wait for the result, the return value of the handler.
 
         Interrupting the wait cancels the handling.
 
         Parameters
         ----------
         timeout : float or timedelta, optional
-            Seconds, in place of the reply's own.
+            Seconds to wait, instead of the timeout of ``send``.
+
+        Returns
+        -------
+        object
+            The result, converted and frozen like a payload.
 
         Raises
         ------
         HandlerError
             The handler raised; the message ends with its traceback.
         NoHandlerError
-            Nobody handles it.
+            The node has no handler for the event.
         ReplyLostError
-            The process that handled it has ended.
+            The process that handled the event has ended.
         DeadlockError
-            Its handler waits for who waits here.
+            The handler waits for the handler that waits here.
         HappenTimeoutError
-            The time was up; the handling goes on.
+            The timeout expired; the handling continues.
         """
         refuse_on_handler_loop("reply.result()", "await reply")
         try:
@@ -115,7 +115,7 @@ class Reply(Shown, kind="reply"):
             raise
 
     def _interrupted(self, stop: KeyboardInterrupt) -> None:
-        """Cancel the handling, and say what that means."""
+        """Cancel the handling, and add a note about the effect."""
         run_blocking(self._cancel_because(stop))
         stop.add_note(
             f'the reply of "{self.target}" to "{self.event.type}" was cancelled: an async or generator '
@@ -138,8 +138,8 @@ class Reply(Shown, kind="reply"):
         """Wait until there are more than `seen` changes."""
         if self.event.pending and not self.done:
             raise PendingError(
-                f'the reply of "{self.target}" to "{self.event.type}" is pending: what a transform sends '
-                "leaves with its commit; what a retry or an exception dropped has no reply"
+                f'the reply of "{self.target}" to "{self.event.type}" is pending: it is sent when the '
+                "transform has committed; an event that a retry or an exception dropped has no reply"
             )
         request, session, scope = self._request, self.event._space._session, causes.current_scope()
         dispatch = session.dispatch
@@ -152,7 +152,7 @@ class Reply(Shown, kind="reply"):
                 if left <= 0:
                     raise HappenTimeoutError(
                         f'the reply of "{self.target}" to "{self.event.type}" has not come within '
-                        f"{most:g} s; the handling goes on: ask again, or cancel()"
+                        f"{most:g} s; the handling continues: ask again, or cancel()"
                     )
                 await on_io(request.changed(seen, left))
         finally:
@@ -162,7 +162,7 @@ class Reply(Shown, kind="reply"):
         refuse_on_handler_loop("iterating a reply", "async for value in reply")
         seen, begun = 0, time.monotonic()
         while True:
-            changes = self._request.changes  # before looking: what comes meanwhile is not slept over
+            changes = self._request.changes  # read first, so that no later change is missed
             for number, value in self._request.since(seen):
                 seen = number
                 yield value
@@ -178,7 +178,7 @@ class Reply(Shown, kind="reply"):
     async def __aiter__(self) -> AsyncIterator[Any]:
         seen, begun = 0, time.monotonic()
         while True:
-            changes = self._request.changes  # before looking: what comes meanwhile is not slept over
+            changes = self._request.changes  # read first, so that no later change is missed
             for number, value in self._request.since(seen):
                 seen = number
                 yield value
@@ -188,14 +188,18 @@ class Reply(Shown, kind="reply"):
         self._end()
 
     def _end(self) -> None:
-        """It is done: show so where it is shown, before who waited goes on; raise its error."""
+        """Show the final state before the waiting code continues; raise the error of the handling."""
         for live in self._lives:
             live.finish()
         if self._request.error is not None:
             raise to_raise(self._request.error)
 
     async def _cancel(self) -> None:
-        """Stop the handling: at its next await or yield; a plain handler goes on without effect."""
+        """Cancel the handling.
+
+        An async or generator handler stops at its next await or yield; a plain handler is abandoned, and its
+        later writes are refused.
+        """
         await self._cancel_because(None)
 
     cancel, acancel = faces(_cancel)

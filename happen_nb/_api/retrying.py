@@ -1,44 +1,47 @@
-"""Handling once more what has failed or was not handled, and what that came to."""
+"""Retry failed and unhandled events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_failures import retried_page
 from happen_nb._model.quoting import error_summary
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop
 from happen_nb._runtime.tracebacks import drop_frames
 from happen_nb.errors import HappenError
 
-_TEXT: Final = 200
-"""Characters of an exception's text."""
+MAX_ERROR_CHARS: Final = 200
 
 
 class HandledAgainError(Exception):
-    """A handler has failed again; it may have raised anything, and that is no error of who retries."""
+    """Carries the exception of a retried handler, to distinguish it from errors of the retry itself."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(error)
         self.error = error
 
 
-class Retried(Shown, kind="retried"):
-    """What a retry came to.
+class Retried(Displayable):
+    """The result of a retry.
 
     Attributes
     ----------
     what : str
-        What was retried: ``"failure"`` or ``"event"``.
+        ``"failure"`` or ``"event"``, the kind of things that were retried.
     succeeded : int
+        Number of successful retries.
     failed : int
-        How many have failed again.
+        Number of those that failed again.
     unhandled : int
-        How many have no handler.
+        Number of events without a handler.
     errors : tuple of str
-        What was raised: each text once, the most frequent first.
+        The errors that were raised: each text once, the most frequent first.
     """
+
+    _page = retried_page
 
     def __init__(self, what: str, outcomes: Iterable[BaseException | None], unhandled: int = 0) -> None:
         counts: dict[str, int] = {}
@@ -49,7 +52,7 @@ class Retried(Shown, kind="retried"):
             if error is None:
                 self.succeeded += 1
             else:
-                text = error_summary(error, _TEXT)
+                text = error_summary(error, MAX_ERROR_CHARS)
                 counts[text] = counts.get(text, 0) + 1
                 drop_frames(error)
         self.failed = sum(counts.values())
@@ -57,13 +60,7 @@ class Retried(Shown, kind="retried"):
 
 
 def refuse_retry(node: str) -> None:
-    """Refuse to wait for a node's handlers where they could not run meanwhile.
-
-    Raises
-    ------
-    HappenError
-        This is the loop of async handlers, or a handler of the node itself.
-    """
+    """Refuse to wait for a node's handlers where they cannot run meanwhile."""
     refuse_on_handler_loop("retry()", "await asyncio.to_thread(...retry)")
     running = causes.current_scope()
     if running is not None and running.event is not None and running.node == node:

@@ -1,4 +1,4 @@
-"""What is replayed: rows of a table, mappings or events, each as what is said of it."""
+"""Read rows of a table, mappings or events as the events to replay."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from happen_nb.errors import EventTypeError, PayloadError
 if TYPE_CHECKING:
     import pandas as pd
 
-CHUNK: Final = 500
-"""Rows of a frame that are made into mappings at once."""
-_WHOLE: Final = frozenset({str, int, bool, type(None)})
+CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
+_COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
 
 TypeOf = str | Callable[[Any], str]
-"""The type of all events, or a function that tells a row's."""
+"""The type of all events, or a function of a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a row says: an event to be, and the moment it tells of."""
+    """A row as an event to emit."""
 
     type: str
     payload: Any
@@ -38,23 +37,9 @@ class Said:
 
 
 class Rows:
-    """Rows in their order, read one by one and only once.
+    """The rows of a replay as an iterable of items, read one by one and only once.
 
-    Parameters
-    ----------
-    rows : DataFrame, iterable of mappings, or iterable of Event
-    type : str or callable, optional
-    time : str, optional
-        The column whose value is when it occurred.
-    nan : optional
-        Stands in the place of NaN, NaT and ``pd.NA``.
-    paced : bool
-        Whether each row needs a time.
-
-    Raises
-    ------
-    TypeError, ValueError
-        This cannot be replayed, or not without more arguments.
+    The parameters are those of ``space.replay``; `paced` requires that each row has a time.
     """
 
     def __init__(
@@ -73,14 +58,12 @@ class Rows:
 
     @property
     def what(self) -> str:
-        """The type, if it is the same for all."""
+        """The type of all events; empty if there are several."""
         return self._type if isinstance(self._type, str) else ""
 
     def __iter__(self) -> Iterator[Said]:
         for number, row in enumerate(self._rows):
             yield self._said(number, row)
-
-    # -- what can be replayed ------------------------------------------------------------------------
 
     def _of_frame(self, frame: pd.DataFrame) -> Iterable[Mapping[str, Any]]:
         self._require_arguments()
@@ -90,7 +73,7 @@ class Rows:
         odd = [column for column in columns if not isinstance(column, str)]
         if odd:
             raise PayloadError(
-                f"replay: the column {quote(odd[0])} is no text, and keys are; "
+                f"replay: the column {quote(odd[0])} is not a string, and keys are; "
                 "name the columns: frame.set_axis([...], axis=1), or frame.rename(columns=str)"
             )
         twice = frame.columns[frame.columns.duplicated()]
@@ -101,11 +84,11 @@ class Rows:
         return self._records(frame.copy(deep=False))
 
     def _records(self, frame: pd.DataFrame) -> Iterator[Mapping[str, Any]]:
-        for start in range(0, len(frame), CHUNK):
-            records: list[dict[str, Any]] = frame.iloc[start : start + CHUNK].to_dict("records")  # type: ignore[assignment]
+        for start in range(0, len(frame), CHUNK_ROWS):
+            records: list[dict[str, Any]] = frame.iloc[start : start + CHUNK_ROWS].to_dict("records")  # type: ignore[assignment]
             if self._nan is None:
                 yield from records
-            else:  # in a frame None is missing too: pandas makes it of some of its own
+            else:  # in a frame None counts as missing, too: pandas converts some missing values to it
                 nan = self._nan
                 yield from (
                     {key: nan if value is None else value for key, value in record.items()}
@@ -125,7 +108,7 @@ class Rows:
         return given
 
     def _require_arguments(self) -> None:
-        """Refuse rows that do not say by themselves what an event would."""
+        """Refuse rows without the arguments that they need, unlike events."""
         if self._type is None:
             raise ValueError(
                 'replay: rows have no type of their own; give type="reading", '
@@ -133,8 +116,6 @@ class Rows:
             )
         if self._paced and self._time is None:
             raise ValueError("replay: speed needs the times of the rows; give time= the name of their column")
-
-    # -- each row ------------------------------------------------------------------------------------
 
     def _said(self, number: int, row: Any) -> Said:
         if isinstance(row, Event):
@@ -151,7 +132,7 @@ class Rows:
         self._require_arguments()
         moment = self._moment(number, row)
         filled = {
-            key: value if value.__class__ in _WHOLE else self._filled(value)
+            key: value if value.__class__ in _COMPLETE else self._filled(value)
             for key, value in row.items()
             if key != self._time
         }
@@ -171,7 +152,7 @@ class Rows:
         return type
 
     def _moment(self, number: int, row: Mapping[str, Any]) -> datetime | None:
-        """When it occurred; None if the row does not know."""
+        """Return the event time of a row, if it has one."""
         if self._time is None:
             return None
         if self._time not in row:
@@ -184,18 +165,18 @@ class Rows:
             if isinstance(text, str):
                 return datetime.fromisoformat(text)
         except ValueError:
-            pass  # said below, as of what is no text
+            pass  # the error below covers this
         raise ValueError(
-            f"replay: row {number} at {self._time}: {quote(value)} is no time; give datetimes or ISO 8601 "
+            f"replay: row {number} at {self._time}: {quote(value)} is not a time; give datetimes or ISO 8601 "
             "text, as pandas.to_datetime makes them"
         )
 
     def _filled(self, value: Any) -> Any:
-        """A value with `nan` in the place of what is missing."""
-        if value.__class__ in _WHOLE:
+        """Replace missing values by `nan`."""
+        if value.__class__ in _COMPLETE:
             return value
         if value.__class__ is float:
-            return self._nan if value != value else value  # noqa: PLR0124 - so NaN is told, and nothing else
+            return self._nan if value != value else value  # noqa: PLR0124 - true for NaN only
         if isinstance(value, Mapping):
             return {key: self._filled(part) for key, part in value.items()}
         if isinstance(value, list | tuple):
@@ -209,7 +190,7 @@ class Rows:
         return value
 
     def _filled_array(self, array: Any) -> Any:
-        """An array with `nan` in the place of what is missing; what is too large, or no array, as it is."""
+        """Replace missing items of an array; return large arrays and pandas objects unchanged."""
         import pandas as pd
 
         if isinstance(array, pd.Series | pd.Index | pd.DataFrame) or array.nbytes > MAX_ARRAY_BYTES:
@@ -228,7 +209,7 @@ _FRAMES: Final = (
 
 
 def _hint(rows: object) -> str | None:
-    """What to give in the place of what cannot be replayed; None if it can."""
+    """Return advice for an argument that cannot be replayed; None if it can."""
     library, kind = type_name(rows).split(".")[0], type(rows).__name__
     for known, name, call in _FRAMES:
         if (library, kind) == (known, name):
@@ -241,7 +222,7 @@ def _hint(rows: object) -> str | None:
 
 
 def _is_frame(rows: Any) -> bool:
-    """Whether it is a DataFrame; pandas is there if it is."""
+    """Return True for a DataFrame, without importing pandas for other objects."""
     kind = rows.__class__
     if not kind.__module__.startswith("pandas") and not hasattr(rows, "iloc"):
         return False

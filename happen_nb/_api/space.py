@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.facts import Facts
 from happen_nb._api.failures import Failures
@@ -22,6 +22,7 @@ from happen_nb._api.receipts import Receipts
 from happen_nb._api.replay import Replaying
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
+from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import newest_headers
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
@@ -48,34 +49,31 @@ if TYPE_CHECKING:
     from happen_nb._runtime.effects import Work
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
-    from happen_nb._server import NatsServer as Embedded
+    from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard.widget import Dashboard
     from happen_nb._widgets.throttle import Throttle
 
 log = logging.getLogger("happen_nb")
 
-SETTLE_LOOK = 0.002
-"""Seconds between looks at whether all is done."""
-SETTLE_LOOK_EACH = 5e-6
-"""Seconds more for each thing that is not done, since looking at many takes time from doing them."""
+SETTLE_POLL_SECONDS = 0.002
+SETTLE_POLL_SECONDS_PER_WORK = 5e-6  # checking much unfinished work takes time from doing it
 
 
-class Space(Shown, Sender, Pictures, Replaying, kind="space"):
+class Space(Displayable, Sender, Pictures, Replaying):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
     ----------
     name : str
-    nodes : mapping of str to Node
-        The nodes that this process made.
+        Name of the space.
     views : Views
-        The states of all nodes, of every process.
+        Read-only views of the states of all nodes, in every process.
     facts : Facts
-        The types of events that nobody has to handle.
+        The types of events that need no handler.
     failures : Failures
-        What callbacks raised, newest last.
+        The errors of handlers and callbacks, newest last.
     server : NatsServer or None
-        The embedded server, if it is one.
+        The embedded server; None for another server.
 
     Examples
     --------
@@ -84,13 +82,14 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     0
     """
 
+    _page = space_page
     _pickle = "call connect() in the other process"
 
     def __init__(
         self,
         name: str,
         session: Session,
-        server: Embedded | None,
+        server: EmbeddedServer | None,
         opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
     ) -> None:
@@ -125,24 +124,29 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
     @property
     def nodes(self) -> Mapping[str, Node]:
-        """The nodes of this process, by name."""
+        """The nodes that this process has created, by name."""
         return Nodes(self)
 
     async def _create_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
-        """The node of that name, made when it is asked for first.
+        """Create a node, or return the existing one of that name.
 
         Parameters
         ----------
         name : str
-            1 to 64 of ``A-Z a-z 0-9 _ -``.
+            Name of the node: 1 to 64 of ``A-Z a-z 0-9 _ -``.
         initial : mapping, optional
-            The state to begin with; committed only if the node has none, in whatever process. Otherwise
-            it is not used, and a notice names the node's revision.
+            The initial state, committed only if the node has no state. Otherwise it is not used, and a
+            notice names the node's revision.
+
+        Returns
+        -------
+        Node
+            Always the same object for the same name.
 
         Raises
         ------
         InvalidNameError
-            No node may be named so.
+            The name is not valid.
 
         Examples
         --------
@@ -171,13 +175,13 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         own = (record.id or "").startswith(session.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
             log.warning(
-                'node "%s" is at revision %s: initial is not used; connect(fresh=True) begins anew',
+                'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
                 name,
                 f"{record.revision:,}",
             )
 
     def _is_local(self, name: str, newest: CommitRecord | None) -> bool:
-        """Whether this process made the node, and nobody has deleted it since."""
+        """Return True if this process has created the node, and it was not deleted since."""
         return name in self._local and (newest is None or not newest.deleted or newest is self._local[name])
 
     def _forget(self, node: Node) -> None:
@@ -188,7 +192,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     # -- following -----------------------------------------------------------------------------------
 
     def _heard(self, applied: Applied) -> None:
-        """A commit was seen: hand it to the node's watches. On the IO thread."""
+        """Hand a commit to the node's watches. On the IO thread."""
         for watch in self._watches.get(applied.record.node, ()):
             watch._take(applied)
 
@@ -202,7 +206,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
 
     async def _settle(self, timeout: Timeout = 10.0) -> None:
-        """Wait until all that this process caused so far, and what followed from it here, has been done.
+        """Wait until everything that this process caused, with its effects here, is committed and handled.
 
         Parameters
         ----------
@@ -212,9 +216,9 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         Raises
         ------
         HappenTimeoutError
-            Something still runs after `timeout` seconds; the message names it.
+            Something is still running after `timeout` seconds; the message names it.
         HappenError
-            It was called in a callback, which would wait for itself.
+            It was called in a handler or callback, and would wait for itself.
 
         Examples
         --------
@@ -234,7 +238,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
             while left := activity.remaining(begun):
                 if time.monotonic() > deadline:
                     raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
-                await on_io(asyncio.sleep(SETTLE_LOOK + len(left) * SETTLE_LOOK_EACH))
+                await on_io(asyncio.sleep(SETTLE_POLL_SECONDS + len(left) * SETTLE_POLL_SECONDS_PER_WORK))
         except KeyboardInterrupt as stop:
             tokens = activity.pending().works
             stop.add_note(f"settle: still running: {_names(tokens)}" if tokens else "settle: all is done")
@@ -243,18 +247,18 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
 
     def _deadline(self) -> float:
-        """When a call that begins now has to be done."""
+        """Return the deadline of a call that starts now."""
         return time.monotonic() + self._session.timeout
 
     # -- the whole space -----------------------------------------------------------------------------
 
     async def _clear(self, *, force: bool = False) -> None:
-        """Empty the space for every process in it: states, events and history; nodes and handlers stay.
+        """Empty the space for every process in it: states, events and history. Nodes and handlers stay.
 
         Parameters
         ----------
         force : bool, optional
-            Empty it while other processes are connected, too.
+            Empty it even while other processes are connected.
 
         Raises
         ------
@@ -275,7 +279,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     clear, aclear = faces(_clear)
 
     async def _refresh(self, *, force: bool) -> None:
-        """Empty the space for who connects to it."""
+        """Empty the space for ``connect(fresh=True)``."""
         if not force:
             way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it all the same'
             await self._refuse_others("connect(fresh=True)", way_out)
@@ -296,14 +300,14 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         """Make a new space on the same server that starts from the states of this one.
 
         Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
-        This space stays as it is. What other clients stored, and no node could have, is left out and logged.
+        This space stays unchanged. Invalid states that other clients have stored are left out and logged.
 
         Parameters
         ----------
         name : str
             The name of the new space.
         at : datetime, Event or Commit, optional
-            Start from the states at that time, as `at` returns them.
+            Start from the states at that time, as for `at`.
 
         Returns
         -------
@@ -315,7 +319,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         SpaceNotEmptyError
             The target holds states or events already.
         HistoryGoneError
-            Some states of that time are no longer stored; the message names all their nodes.
+            Some states of that time are no longer stored; the message names the nodes.
 
         Examples
         --------
@@ -356,7 +360,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     fork, afork = faces(_fork)
 
     async def _is_empty(self) -> bool:
-        """Whether no node has, or had, a state, and no event is stored."""
+        """Return True if no node has or had a state, and no event is stored."""
         if not self._session.replica.empty():
             return False
         return not await on_io(newest_headers(self._session.stream, lambda _: True, limit=1))
@@ -386,14 +390,20 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         await self._drop_stream()
 
     async def _drop_stream(self) -> None:
-        await on_io(self._session.dispatch.close())  # what it still stores needs the stream
+        await on_io(self._session.dispatch.close())  # it stores handlings, for which it needs the stream
         await on_io(self._session.stream.drop())
         await self._close()
 
     drop, adrop = faces(_drop)
 
     def dashboard(self) -> Dashboard:
-        """Show the whole space in a widget: states, events, failures, a form, a slider through time."""
+        """Show the space in a widget: states, events, failures, a form to send events, and a time slider.
+
+        Returns
+        -------
+        Dashboard
+            An ipywidget.
+        """
         from happen_nb._widgets.dashboard.widget import Dashboard
 
         return Dashboard(self)
@@ -403,7 +413,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     async def _close(self) -> None:
         """Disconnect; everything that is stored stays.
 
-        Handlers that run may finish and still commit. The embedded server stops soon after its last user has
+        Running handlers may finish and still commit. The embedded server stops soon after its last user has
         disconnected. ``with happen.connect(...) as space:`` closes the space at the end.
 
         Examples
@@ -421,7 +431,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
         self._closing = True
         self._receipts.show(on=False)
         try:
-            await on_io(session.dispatch.close())  # what runs may come to its end, and still commit
+            await on_io(session.dispatch.close())  # running handlers may finish, and still commit
             if session.connection.connected:
                 for throttle in list(self._throttles):
                     throttle.finish()
@@ -436,7 +446,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
     close, aclose = faces(_close)
 
     def _after_fork_in_child(self) -> None:
-        """Let go of what is the parent's: it is not to be touched in the child."""
+        """Release the parent's session, which the child must not touch."""
         self._why_closed = ForkedError(
             f'the space "{self.name}" belongs to the parent of this process, which forked: '
             "call connect() in the child"
@@ -461,7 +471,7 @@ class Space(Shown, Sender, Pictures, Replaying, kind="space"):
 
 
 def _names(tokens: Collection[Work]) -> str:
-    """What has not ended, each name once, and what ends it."""
+    """Describe unfinished work: each name once, and how to finish it."""
     names = Counter(token.describe() for token in tokens)
     hints = dict.fromkeys(hint for token in tokens if token.hint is not None and (hint := token.hint()))
     shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())

@@ -1,4 +1,4 @@
-"""A node's state: read it, change it, go back in time."""
+"""The state of a node: read it, change it, go back in time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown, faces
+from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import commit_emitting
 from happen_nb._api.history import Commit, History
 from happen_nb._api.readings import occurrences, position_of
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
+from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
 from happen_nb._model.freeze import biggest_part, dumps
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from happen_nb._widgets.live import Live
 
 
-class State(Shown, kind="state"):
+class State(Displayable):
     """The state of a node: one JSON document, changed by transforms, kept in the journal.
 
     Examples
@@ -55,6 +56,7 @@ class State(Shown, kind="state"):
     'open'
     """
 
+    _page = state_page
     _pickle = "pickle state.get()"
 
     node: Node
@@ -66,8 +68,6 @@ class State(Shown, kind="state"):
         set_once("node", node)
         set_once("_name", node.name)
         set_once("_space", node.space)
-
-    # -- read-only -----------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
@@ -88,7 +88,7 @@ class State(Shown, kind="state"):
         )
 
     def __getitem__(self, path: Selector) -> Any:
-        """``state["orders.o1"]`` reads like ``state.get("orders.o1")``."""
+        """Return ``state.get(path)``."""
         return self.get(path)
 
     __iter__ = None
@@ -97,22 +97,23 @@ class State(Shown, kind="state"):
     # -- reading -------------------------------------------------------------------------------------
 
     def get(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
-        """The frozen state, or the selected part of it.
+        """Return the frozen state, or the selected part of it.
 
-        It is read from this process's copy of the space, which follows every commit and costs no network.
+        It is read from this process's copy of the space, which follows every commit, without network access.
 
         Parameters
         ----------
         selector : callable or path, optional
-            A function of the state, or a path like ``"orders.o1.status"`` or ``("orders", "o.1", 0)``; a
-            missing path is None.
+            A function of the state, or a path like ``"orders.o1.status"`` or ``("orders", "o.1", 0)``. A
+            missing path gives None.
         fresh : bool, optional
-            Wait until this process has all that was stored before the call, whoever wrote it.
+            First wait until this process has received everything that was stored before the call, by any
+            process.
 
         Raises
         ------
         StateError
-            Another client stored something that is no state.
+            Another client has stored something that is not a state.
         """
         if fresh:
             return run_blocking(self._get(selector))
@@ -121,7 +122,7 @@ class State(Shown, kind="state"):
         return state if selector is None else select(state, selector)
 
     async def aget(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
-        """`get`, to await."""
+        """Async variant of `get`."""
         if fresh:
             return await run_awaitable(self._get(selector))
         await asyncio.sleep(0)  # a loop that only reads lets others run
@@ -135,7 +136,7 @@ class State(Shown, kind="state"):
 
     @property
     def revision(self) -> int:
-        """How many commits the node has had; 0 before the first."""
+        """The number of the node's commits so far; 0 before the first."""
         record = self._space._session.replica.newest(self._name)
         return 0 if record is None else record.revision
 
@@ -146,8 +147,8 @@ class State(Shown, kind="state"):
     ) -> Commit:
         """Commit a new state.
 
-        Returns after the server has stored it and this process sees it. If another change of the node came
-        first, the transform runs again on the newer state: no change is ever lost.
+        Returns when the server has stored it and this process has received it. If another commit of the node
+        came first, the transform runs again on the newer state, so that no update is lost.
 
         Parameters
         ----------
@@ -155,26 +156,26 @@ class State(Shown, kind="state"):
             ``transform(state)`` or ``transform(state, views)`` returns the new state; a mapping is the new
             state itself.
         serializable : bool, optional
-            Run again also if a node that was viewed has changed meanwhile. Without it two transforms that
-            each view what the other writes can both be stored (write skew).
+            Also run the transform again if a node that it viewed has changed meanwhile. By default, two
+            transforms that each view the node that the other one writes can both be stored (write skew).
         timeout : float or timedelta, optional
-            Seconds, in place of the space's.
+            Seconds to wait, instead of the timeout of the space.
 
         Returns
         -------
         Commit
-            ``.changed`` is False if the new state is equal to the old one: nothing is stored then.
+            ``.changed`` is False if the new state is equal to the old one; nothing is stored then.
 
         Raises
         ------
         StateError
-            The result is no state; the message names the place.
+            The result is not a valid state; the message names the path.
         FrozenStateError
-            The transform changed what it was given.
+            The transform changed its argument in place.
         TransformError
-            The transform did more than compute.
+            The transform called something that waits.
         NotStoredError, OutcomeUnknownError
-            The time was up, and nothing was stored, or it is unknown.
+            The call timed out: nothing was stored, or the outcome is unknown.
 
         Examples
         --------
@@ -190,7 +191,9 @@ class State(Shown, kind="state"):
         origin = causes.current_origin()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and session.replica.newest(self._name) is None:
-            await on_io(session.fresh(deadline - time.monotonic()))  # another process may just have made it
+            await on_io(
+                session.fresh(deadline - time.monotonic())
+            )  # another process may have just created it
         while True:
             cut = session.replica.cut() if looks or serializable else session.replica.cut_of(self._name)
             evaluation = Evaluation(self._name, self._space)
@@ -228,7 +231,7 @@ class State(Shown, kind="state"):
         emitted: Sequence[Emission] = (),
         known: dict[str, EventRecord] | None = None,
     ) -> Applied | None:
-        """Store a change with what it emitted; None if something else was stored first."""
+        """Store a change with its events; None if another commit was stored first."""
         session = self._space._session
         if emitted:
             applied = await commit_emitting(
@@ -246,7 +249,7 @@ class State(Shown, kind="state"):
     def _evaluate(
         self, transform: Transform, cut: Cut, evaluation: Evaluation
     ) -> tuple[FrozenDict, frozenset[str]]:
-        """The new state, computed on one cut, and the nodes that were viewed for it."""
+        """Run the transform on a snapshot; returns the new state and the names of the viewed nodes."""
         record = cut.nodes.get(self._name)
         if callable(transform):
             state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
@@ -277,7 +280,7 @@ class State(Shown, kind="state"):
         return nothing
 
     async def _begin(self, initial: FrozenDict) -> None:
-        """Commit `initial` if the node has no state; whoever else was first has won."""
+        """Commit `initial` if the node has no state; the first process wins."""
         session = self._space._session
         cut = session.replica.cut_of(self._name)
         record = cut.nodes.get(self._name)
@@ -290,7 +293,7 @@ class State(Shown, kind="state"):
     async def _delete(self) -> Commit | None:
         session = self._space._session
         deadline = time.monotonic() + session.timeout
-        await on_io(session.fresh(session.timeout))  # another process may just have made it
+        await on_io(session.fresh(session.timeout))  # another process may have just created it
         while True:
             cut = session.replica.cut_of(self._name)
             record = cut.nodes.get(self._name)
@@ -302,14 +305,24 @@ class State(Shown, kind="state"):
                 return Commit(*applied)
 
     async def _revert(self, revision: int) -> Commit:
-        """Commit the state of an earlier revision as the new one.
+        """Commit the state of an earlier revision again.
+
+        Parameters
+        ----------
+        revision : int
+            Number of the commit whose state to restore.
+
+        Returns
+        -------
+        Commit
+            The new commit.
 
         Raises
         ------
         HistoryGoneError
-            That revision is not stored any more.
+            The revision is no longer stored.
         UnknownRevisionError
-            The node has not got that far.
+            The node has no such revision yet.
 
         Examples
         --------
@@ -325,15 +338,15 @@ class State(Shown, kind="state"):
     # -- the past ------------------------------------------------------------------------------------
 
     async def _history(self, limit: int | None = None) -> History:
-        """The stored commits, newest last.
+        """Read the stored commits, newest last.
 
         Parameters
         ----------
         limit : int, optional
-            Only the newest so many.
+            Maximum number of commits, the newest.
         """
         limit = None if limit is None else arguments.count(limit, "history: limit")
-        more = None if limit is None else limit + 1  # one more, to know what the first one changed
+        more = None if limit is None else limit + 1  # one more, for the state before the first
         stream = self._space._session.stream
         records = await on_io(read_commits(stream, self._name, limit=more))
         later = bool(records) and records[0].revision > 1
@@ -346,19 +359,20 @@ class State(Shown, kind="state"):
         return run_blocking(occurrences(self._space._session, records))
 
     async def _at(self, when: Any) -> FrozenDict:
-        """The state as it was.
+        """Read a past state.
 
         Parameters
         ----------
         when : int, datetime, Event or Commit
-            A revision; a moment (naive: local time); before an event; what a commit saw when it was computed.
+            A revision; a datetime (naive: local time); an event: the state before it; or a commit: the state
+            that its transform read.
 
         Raises
         ------
         HistoryGoneError
-            It is not stored any more.
+            The state is no longer stored.
         UnknownRevisionError
-            The node has not got that far.
+            The node has no such revision yet.
 
         Examples
         --------
@@ -392,36 +406,41 @@ class State(Shown, kind="state"):
     # -- following -----------------------------------------------------------------------------------
 
     def watch(self, callback: Callable[[Commit], object]) -> Watch:
-        """Call `callback` with each commit of the node from now on, wherever it is made.
+        """Call a function with each further commit of the node, from any process.
 
-        It is called off the main thread, in order. What it raises goes to ``space.failures``.
+        It is called off the main thread, in order. Its errors are added to ``space.failures``.
+
+        Parameters
+        ----------
+        callback : callable
+            A function of a `Commit`.
 
         Returns
         -------
         Watch
-            ``.stop()`` ends it; so does running the cell again.
+            ``.stop()`` stops the calls; so does running the cell again.
         """
         return Watch(self.node, callback)
 
     def live(
         self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
     ) -> Live:
-        """Show the state in a widget that follows every commit, wherever it is made.
+        """Show the state in a widget that follows every commit, from any process.
 
         Parameters
         ----------
         selector : callable or path, optional
-            Only the selected part; None where there is none, with a hint such as "nothing at tmp; there is
-            temp".
+            Show only the selected part. A missing part is shown as None, with a hint such as "nothing at tmp;
+            there is temp".
         render : callable, optional
-            ``render(value)`` returns text, or anything that a notebook can display. A plotly figure is drawn
-            in place and keeps its zoom. What it raises goes to ``space.failures`` and is shown in place of
+            ``render(value)`` returns text, or any object that a notebook can display. A plotly figure is
+            updated in place and keeps its zoom. An error is added to ``space.failures`` and shown instead of
             the value.
 
         Returns
         -------
         Live
-            An ipywidget; it ends when its cell is run again, or with ``.stop()``.
+            An ipywidget, updated until its cell runs again or ``.stop()`` is called.
 
         Examples
         --------
@@ -436,7 +455,7 @@ class State(Shown, kind="state"):
     async def _wait_for(
         self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
     ) -> FrozenDict:
-        """Wait until ``predicate(state)`` holds; returns that state, at once if it holds already.
+        """Wait until ``predicate(state)`` is true, and return that state; immediately if it already is.
 
         Parameters
         ----------
@@ -448,7 +467,7 @@ class State(Shown, kind="state"):
         Raises
         ------
         HappenTimeoutError
-            It does not hold within `timeout` seconds.
+            It is not true within `timeout` seconds.
         """
         if not callable(predicate):
             raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
@@ -469,7 +488,7 @@ class State(Shown, kind="state"):
 
 
 def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
-    """Whether `state` is what is stored; never where another client stored what cannot be read."""
+    """Return True if the stored state equals `state`; an unreadable one of another client does not."""
     if record is None or record.deleted:
         return not state
     if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long

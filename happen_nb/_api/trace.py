@@ -1,10 +1,11 @@
-"""The tree of causes and effects of an event."""
+"""The tree of what an event caused."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.traces import trace_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -12,15 +13,17 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
 
 
-class Trace(Shown, kind="trace"):
-    """What an event caused: events and commits, who handled them, how long it took, what failed.
+class Trace(Displayable):
+    """The tree of events and commits that an event caused, with their handlers, durations and errors.
+
+    Iterating yields each `TraceNode` of the tree.
 
     Attributes
     ----------
     root : TraceNode
-        The event itself; its ``children`` are what it caused, and so on.
+        The event itself; its ``children`` are its direct effects, and so on.
     times : bool
-        Whether its text tells how long things took.
+        True if its text shows durations.
 
     Examples
     --------
@@ -28,6 +31,8 @@ class Trace(Shown, kind="trace"):
     >>> [node.event.type for node in trace]
     ['order.paid']
     """
+
+    _page = trace_page
 
     def __init__(self, root: TraceNode, *, times: bool = False) -> None:
         self.root = root
@@ -38,5 +43,5 @@ class Trace(Shown, kind="trace"):
 
     @property
     def failures(self) -> list[str]:
-        """The errors of the handlings that failed."""
+        """The error of each handling that failed."""
         return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]

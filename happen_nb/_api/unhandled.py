@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Listing, Shown
+from happen_nb._api.base import Displayable, Listing
 from happen_nb._api.events import Event
 from happen_nb._api.retrying import Retried, refuse_retry
+from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
 from happen_nb._runtime.io import run_blocking
 from happen_nb.errors import NoHandlerError
 
@@ -16,20 +17,22 @@ if TYPE_CHECKING:
     from happen_nb._runtime.effects import NotHandled
 
 
-class UnhandledEvent(Shown, kind="unhandled_event"):
+class UnhandledEvent(Displayable):
     """An event that no handler handled.
 
     Attributes
     ----------
     event : Event
+        The event.
     reason : str
-        ``"no pattern"``: nodes with handlers, but none of this type when its turn came. ``"where"``: a
-        filter refused it. ``"no owner"``: nobody handled events of the node, or of any, when it was stored.
-        ``"owner died"``: the process that should have handled it has ended.
+        ``"no pattern"``: no handler matched its type. ``"where"``: a filter rejected it. ``"no owner"``: no
+        process handled events of the node, or of any node, when it was stored. ``"owner died"``: the process
+        that should have handled it has ended.
     nearest : str or None
-        The pattern that would most nearly have matched.
+        The registered pattern that comes nearest to its type.
     """
 
+    _page = unhandled_event_page
     _pickle = "pickle parts of its event, such as unhandled.event.payload"
 
     def __init__(self, space: Space, found: NotHandled) -> None:
@@ -39,17 +42,17 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         self.nearest = found.nearest
 
     def retry(self, node: str | None = None) -> Retried:
-        """Handle it now, by the handlers that match by now, and wait for them.
+        """Handle it with the handlers that match now, and wait for them.
 
         Parameters
         ----------
         node : str, optional
-            Only by this node's.
+            Use only the handlers of this node.
 
         Returns
         -------
         Retried
-            Whether it succeeded; what failed is in ``space.failures``, too.
+            The result; failures are also added to ``space.failures``.
 
         Raises
         ------
@@ -62,13 +65,13 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         return _retried([self], node)
 
     def _nodes(self, node: str | None) -> list[str]:
-        """The nodes of this process whose handlers match."""
+        """Return the nodes of this process whose handlers match."""
         record, dispatch = self.event._record, self._space._dispatch
         candidates = dispatch.registrations.candidates(record.type, record.target)
         return [name for name in candidates if node in (None, name) and dispatch.ownership.is_ours(name)]
 
     def _handle(self, nodes: Iterable[str]) -> BaseException | None:
-        """Have nodes handle it; what the first one raised that failed."""
+        """Have nodes handle it; return the first error."""
         first: BaseException | None = None
         for name in nodes:
             refuse_retry(name)
@@ -77,26 +80,27 @@ class UnhandledEvent(Shown, kind="unhandled_event"):
         return first
 
 
-class Unhandled(Listing[UnhandledEvent], kind="unhandled"):
-    """The events that no handler handled, newest last; as of when it was asked for."""
+class Unhandled(Listing[UnhandledEvent]):
+    """The events that no handler handled, newest last; a snapshot."""
 
+    _page = unhandled_page
     _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
     def __init__(self, space: Space, found: Sequence[NotHandled]) -> None:
         self._items = [UnhandledEvent(space, each) for each in found]
 
     def retry(self, node: str | None = None) -> Retried:
-        """Handle now what handlers of this process match by now, and wait for them.
+        """Handle the events with the handlers of this process that match now, and wait for them.
 
         Parameters
         ----------
         node : str, optional
-            Only by this node's.
+            Use only the handlers of this node.
 
         Returns
         -------
         Retried
-            How many succeeded, failed, and have no handler here.
+            The number of events that succeeded, failed, and have no handler here.
 
         Examples
         --------

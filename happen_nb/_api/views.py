@@ -1,4 +1,4 @@
-"""Read-only windows on the states of nodes, wherever they run."""
+"""Read-only views of the states of all nodes, in every process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
+from happen_nb._display.reprs_state import view_page, views_page
 from happen_nb._model.paths import MISSING, Selector, select
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from happen_nb._widgets.live import Live
 
 
-class View(Shown, kind="view"):
-    """A read-only window on one node's state.
+class View(Displayable):
+    """A read-only view of one node's state.
 
     Examples
     --------
@@ -28,6 +29,7 @@ class View(Shown, kind="view"):
     'open'
     """
 
+    _page = view_page
     _pickle = "pickle view.get()"
 
     def __init__(self, name: str, views: Views) -> None:
@@ -35,38 +37,39 @@ class View(Shown, kind="view"):
         self._views = views
 
     def get(self, selector: Selector | None = None) -> Any:
-        """The frozen state, or the selected part of it.
+        """Return the frozen state, or the selected part of it.
 
         Parameters
         ----------
         selector : callable or path, optional
-            A function of the state, or a path like ``"orders.o1.status"``; a missing path is None.
+            A function of the state, or a path like ``"orders.o1.status"``; a missing path gives None.
         """
         return select(self._views._state(self.name), selector)
 
     @property
     def revision(self) -> int:
-        """How many commits the node has had."""
+        """The number of the node's commits so far."""
         record = self._views._record(self.name)
         return record.revision if record else 0
 
     def live(
         self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
     ) -> Live:
-        """Show the state in a widget that follows every commit; as ``state.live``."""
+        """Show the state in a widget that follows every commit, like ``state.live``."""
         from happen_nb._widgets.live import live_of_view
 
         return live_of_view(self, selector, render)
 
 
-class Views(Shown, Mapping[str, View], kind="views"):
-    """Node name -> `View`, of every node of the space in every process.
+class Views(Displayable, Mapping[str, View]):
+    """A mapping of node names to `View`, for every node of the space in every process.
 
-    ``space.views`` always shows the newest states. The views that a transform is given are of one moment.
-    An attribute works too, and its ``_`` also finds ``-``: ``views.customer_service``. A node named like
-    a method of mappings, as ``items`` is, is ``views["items"]`` only.
+    ``space.views`` always shows the newest states; the views of a transform are one snapshot. Nodes are also
+    attributes, where ``_`` matches ``-`` too: ``views.customer_service``. A node with the name of a mapping
+    method, such as ``items``, is available as ``views["items"]`` only.
     """
 
+    _page = views_page
     _pickle = "pickle views.collect(...)"
 
     def __init__(self, space: Space, cut: Cut | None = None) -> None:
@@ -76,23 +79,23 @@ class Views(Shown, Mapping[str, View], kind="views"):
 
     @property
     def space(self) -> Space:
-        """The space that they show."""
+        """The space of the nodes."""
         return self._space
 
     def collect(self, selectors: Mapping[str, Selector], *, default: Any = MISSING) -> dict[str, Any]:
-        """Read several nodes from one consistent cut.
+        """Read several nodes from one consistent snapshot.
 
         Parameters
         ----------
         selectors : mapping of str to callable or path
             Node name -> function of that node's frozen state, or a path.
         default : optional
-            Value for a node that does not exist; without it, that is an error.
+            Value for a node that does not exist; without it, a missing node is an error.
 
         Returns
         -------
         dict
-            Node name -> what its selector returned.
+            Node name -> the value that its selector returned.
 
         Raises
         ------
@@ -124,8 +127,6 @@ class Views(Shown, Mapping[str, View], kind="views"):
                 raise views._unknown(asked)
             collected[asked] = default if name is None else select(views._state(name), selector)
         return collected
-
-    # -- what a View asks ----------------------------------------------------------------------------
 
     def _record(self, name: str) -> CommitRecord | None:
         self._viewed.add(name)
@@ -165,8 +166,6 @@ class Views(Shown, Mapping[str, View], kind="views"):
     def _unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self._names(), f'the space "{self._space.name}"')
 
-    # -- as a mapping --------------------------------------------------------------------------------
-
     def __getitem__(self, name: str) -> View:
         if not isinstance(name, str):
             raise TypeError(f"views: {quote(name)} is not the name of a node; names are strings")
@@ -200,7 +199,7 @@ class Views(Shown, Mapping[str, View], kind="views"):
 
 
 def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:
-    """An error that names the nearest of the nodes that there are."""
+    """Make an error that names the nearest known nodes."""
     near = difflib.get_close_matches(str(name), names, 3, 0.5) or names[:5]
     known = f"; did you mean {', '.join(near)}?" if near else "; there are no nodes yet"
     return UnknownNodeError(f'no node "{name}" in {where}{known}')

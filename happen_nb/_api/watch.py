@@ -1,4 +1,4 @@
-"""Callbacks that follow a node's commits."""
+"""Callbacks that follow the commits of a node."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import inspect
 from functools import partial
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Shown
+from happen_nb._api.base import Displayable
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
+from happen_nb._display.reprs_state import watch_page
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.workers import Mailbox
@@ -21,17 +22,20 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 
-class Watch(Shown, kind="watch"):
+class Watch(Displayable):
     """A callback that is called with each commit of a node; made by ``state.watch``.
 
     Attributes
     ----------
     node : Node
+        The node that it follows.
     callback : callable
+        The function of a `Commit`.
     active : bool
-        Whether it is still called.
+        True until it is stopped.
     """
 
+    _page = watch_page
     _pickle = "call state.watch() in the other process"
 
     def __init__(self, node: Node, callback: Callable[[Commit], object]) -> None:

@@ -1,4 +1,4 @@
-"""The command ``happen``; each subcommand has a module of its own here."""
+"""The command ``happen``; each subcommand has its own module."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from happen_nb import __version__
-from happen_nb._cli import clean, doctor, lab, server
+from happen_nb._cli import clean, doctor, lab, serve
 from happen_nb.errors import HappenError
 
 INTERRUPTED = 130
-"""The exit code of a command that Ctrl-C has ended, as shells have it."""
+"""The exit code of a command ended by Ctrl-C, as in shells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,32 +20,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments : sequence of str, optional
-        What follows ``happen``; ``sys.argv`` without it.
+        The arguments after ``happen``; default: ``sys.argv``.
 
     Returns
     -------
     int
-        0, or 1 when something is wrong or missing; the reason stands on stderr.
+        0, or 1 if something is wrong or missing; the reason is on stderr.
     """
     parser = argparse.ArgumentParser(
         prog="happen", description="Live state and events in notebooks, on a real NATS server."
     )
     parser.add_argument("--version", action="version", version=f"happen_nb {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands")
-    for command in (lab, server, doctor, clean):
+    for command in (lab, serve, doctor, clean):
         command.add_to(commands)
-    options, further = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
     if options.command is None:
         parser.print_help()
         return 0
-    if further and options.command != "lab":
-        commands.choices[options.command].error(f"unknown: {' '.join(further)}")
-    return _run(options, further)
-
-
-def _run(options: argparse.Namespace, further: list[str]) -> int:
+    if unknown and options.command != "lab":
+        commands.choices[options.command].error(f"unknown: {' '.join(unknown)}")
     try:
-        code: int = options.run(options, further)
+        code: int = options.run(options, unknown)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (HappenError, OSError) as error:

@@ -1,4 +1,4 @@
-"""``happen lab``: opens JupyterLab on notebooks, with the kernel of the Python it runs in."""
+"""``happen lab``: opens JupyterLab on notebooks, with the kernel of its own Python."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from happen_nb._cli.parsing import Commands, add_command, refuse, tell
-
-if TYPE_CHECKING:
-    from jupyter_server.serverapp import ServerApp
+from happen_nb._cli.common import Commands, add_command, refuse, write
 
 _SETTINGS = Path(__file__).parent.parent / "lab_settings"
 _DESCRIPTION = """\
 Open JupyterLab on a folder of notebooks. Its kernels run in the Python of this
-command, so happen_nb is there. Further options are passed on to JupyterLab."""
+command, which has happen_nb. Further options are passed on to JupyterLab."""
 _EXAMPLES = """\
   happen lab                        ./notebooks, or this folder if there is none
   happen lab tutorials              the folder tutorials
@@ -27,51 +23,45 @@ _EXAMPLES = """\
 
 
 def add_to(commands: Commands) -> None:
-    """Add it to the command line."""
+    """Add the subcommand."""
     parser = add_command(
         commands, "lab", _run, help="open JupyterLab", description=_DESCRIPTION, examples=_EXAMPLES
     )
     parser.add_argument(
         "folder", nargs="?", type=Path, help="default: ./notebooks, or this folder if there is none"
     )
-    parser.add_argument("--no-browser", action="store_true", help="open no browser, only print the URL")
+    parser.add_argument(
+        "--no-browser", action="store_true", help="print the URL instead of opening a browser"
+    )
     parser.add_argument("--port", type=int, help="try this port first (default: 8888)")
 
 
 def _run(options: argparse.Namespace, for_jupyter: list[str]) -> int:
-    folder = options.folder or _default_folder()
+    notebooks = Path("notebooks")
+    folder: Path = options.folder or (notebooks if notebooks.is_dir() else Path())
     if not folder.is_dir():
-        return refuse("lab", f"there is no folder {folder}")
+        return refuse("lab", f"the folder {folder} does not exist")
     if find_spec("jupyterlab") is None:
         return refuse("lab", 'JupyterLab is not installed: pip install ".[lab]" in the clone of happen_nb')
     from jupyterlab.labapp import LabApp
 
     _prefer_this_python()
-    logging.getLogger("tornado.general").addFilter(_tells_something)
+    logging.getLogger("tornado.general").addFilter(_is_relevant)
     server = LabApp.initialize_server(argv=[*_jupyter_options(options, folder), *for_jupyter])
     if options.no_browser:
-        server.io_loop.add_callback(_print_url, server)  # runs when it listens
+        server.io_loop.add_callback(lambda: write(server.display_url.split()[0]))  # runs after it listens
     server.start()
     return 0
 
 
-def _tells_something(record: logging.LogRecord) -> bool:
-    """Leave out a warning that means nothing: jupyter_server gives tornado milliseconds for seconds."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    # jupyter_server passes milliseconds to tornado for seconds; the warning means nothing
     return "websocket_ping_timeout" not in record.getMessage()
-
-
-def _print_url(server: ServerApp) -> None:
-    tell(server.display_url.split()[0])
-
-
-def _default_folder() -> Path:
-    notebooks = Path("notebooks")
-    return notebooks if notebooks.is_dir() else Path()
 
 
 def _jupyter_options(options: argparse.Namespace, folder: Path) -> list[str]:
     chosen = [f"--ServerApp.root_dir={folder.resolve()}", "--Application.log_level=WARN"]
-    chosen += ["--ServerApp.answer_yes=True"]  # Ctrl-C ends it without asking back
+    chosen += ["--ServerApp.answer_yes=True"]  # Ctrl-C ends it without a prompt
     if options.no_browser:
         chosen += ["--ServerApp.open_browser=False"]
     if options.port is not None:
@@ -82,7 +72,7 @@ def _jupyter_options(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def _prefer_this_python() -> None:
-    """Let this Python's kernel, scripts and quiet settings win over others of the same name."""
+    """Prefer this Python's kernel, scripts and quiet settings to others of the same name."""
     _put_first("JUPYTER_PATH", Path(sys.prefix, "share", "jupyter"))
     _put_first("JUPYTER_CONFIG_PATH", _SETTINGS)
     _put_first("PATH", Path(sys.executable).parent)

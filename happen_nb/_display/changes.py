@@ -1,4 +1,4 @@
-"""The difference between two states: one signed row a change, or all of it in one line."""
+"""The difference between two states: a signed row for each change, or a single line."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from happen_nb._display._protocols import Change
-from happen_nb._display.inline import fits, is_container, summary
 from happen_nb._display.spans import Kind, Line, Span, columns, cut_middle, plain, quote
-from happen_nb._display.tree import WIDTH, Budget, Row, Sign, grow, row_of, unfold
+from happen_nb._display.value_tree import (
+    WIDTH,
+    Budget,
+    Row,
+    Sign,
+    fits,
+    grow,
+    is_container,
+    row_of,
+    summary,
+    unfold,
+)
+from happen_nb._model.diff import Change
 from happen_nb._model.paths import format_path
 
-ROWS = 30
+MAX_CHANGES: Final = 30
 """How many changes of a commit are shown."""
-
-PATH = 44
+PATH_COLUMNS: Final = 44
 """How many columns a path takes."""
 
 _SIGNS: Final[dict[str, Sign]] = {"add": "+", "remove": "-", "change": "~"}
-_SHARED = 8  # characters of what two long strings share that are shown before their difference
+_SHARED_CHARACTERS: Final = 8  # of what two long strings share, shown before their difference
 
 
-def changes(diff: Sequence[Change], budget: Budget, *, limit: int = ROWS) -> Row:
-    """The rows of a difference, below a root that is open.
-
-    Parameters
-    ----------
-    diff : sequence of Change
-    budget : Budget
-        What the page may still take.
-    limit : int
-        How many changes are shown.
-    """
-    root = Row(open=True, pad=PATH)
+def changes(diff: Sequence[Change], budget: Budget, *, limit: int = MAX_CHANGES) -> Row:
+    """Build the rows of a difference below an open root, `limit` at most."""
+    root = Row(open=True, pad=PATH_COLUMNS)
     first = list(islice(diff, limit))
-    labels = [_path(change, PATH) for change in first]
-    room = WIDTH - 4 - min(PATH, max(map(columns, labels), default=0))
+    labels = [_path(change, PATH_COLUMNS) for change in first]
+    room = WIDTH - 4 - min(PATH_COLUMNS, max(map(columns, labels), default=0))
     made = [_row(change, label, room) for change, label in zip(first, labels, strict=True)]
     for row in made:
         if not budget.take(row):
@@ -52,9 +52,9 @@ def changes(diff: Sequence[Change], budget: Budget, *, limit: int = ROWS) -> Row
 
 
 def in_a_line(diff: Sequence[Change], room: int) -> tuple[Line, bool]:
-    """A difference in one line, and whether that is all of it.
+    """Return a difference in one line, and True if the line shows all of it.
 
-    The one change with its values, several by their paths only.
+    A single change has its values, several have their paths only.
     """
     if len(diff) == 1:
         label = _path(diff[0], room // 2)
@@ -97,7 +97,7 @@ def _row(change: Change, label: str, room: int) -> Row:
 
 
 def _fold(row: Row, change: Change, budget: Budget) -> None:
-    """Put what a row leaves out into its fold."""
+    """Put the part of the value that a row leaves out into its fold."""
     value = change.before if row.sign == "-" else change.after
     if row.preview:
         grow(row, value, budget)
@@ -116,15 +116,16 @@ def _from_to(before: object, after: object, room: int) -> Line:
 
 
 def _pair(before: object, after: object, room: int) -> tuple[Line, Line]:
-    """Both values; of two long strings that begin alike, from where they differ."""
+    """Return both values; two long strings that start alike are shown from where they differ."""
     if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) + 2 > room:
-        start = max(0, _shared(before, after) - _SHARED)
+        start = max(0, _shared(before, after) - _SHARED_CHARACTERS)
         return _from(before, start, room), _from(after, start, room)
     return _brief(before, room), _brief(after, room)
 
 
 def _shared(before: str, after: str) -> int:
-    """How many characters two strings begin with alike; the slices halve, as a loop over 1 MB is slow."""
+    """Count the characters that two strings share at the start."""
+    # By halving slices: a loop over 1 MB is slow.
     low, high = 0, min(len(before), len(after))
     while low < high:
         middle = (low + high + 1) // 2
@@ -149,5 +150,4 @@ def _brief(value: object, room: int) -> Line:
 
 
 def _toned(line: Line, kind: Kind) -> Line:
-    """All of a line in one colour."""
     return (Span(plain(line), kind),) if line else ()

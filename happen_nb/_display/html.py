@@ -1,27 +1,20 @@
-"""The displays as HTML: one ``<div class="happen">`` with its style, no script and no ids.
+"""Pages as HTML: one ``<div class="happen">`` with its style, without scripts and ids.
 
-Without the style (where a front end removes it) lists, tables and folds still read well.
+Lists, tables and folds still read well where a front end removes the style.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Final
 
-from happen_nb._display import _protocols as shown
-from happen_nb._display import events as _events
-from happen_nb._display import failures as _failures
-from happen_nb._display import pages
-from happen_nb._display import receipts as _receipts
-from happen_nb._display import replies as _replies
-from happen_nb._display import traces as _traces
-from happen_nb._display import verdicts as _verdicts
+from happen_nb._display import text as plain_text
 from happen_nb._display.page import Block, Cell, Code, Column, Heading, Outline, Page, Step, Table
-from happen_nb._display.spans import TIMES, Kind, Line, Span, clean, columns, plain, spoken
-from happen_nb._display.tree import Budget, Row
+from happen_nb._display.spans import TIMES, Kind, Line, Span, clean, columns, plain, time_text
+from happen_nb._display.value_tree import Row
 
 _TAGS: Final[dict[Kind, tuple[str, str]]] = {
     "": ("", ""),
@@ -38,189 +31,39 @@ _TAGS: Final[dict[Kind, tuple[str, str]]] = {
     "-": ('<i class="y">', "</i>"),
     "~": ('<i class="z">', "</i>"),
 }
-_CLASSES: Final = "happen mathjax_ignore tex2jax_ignore"  # a text between dollars is no formula
+_CLASSES: Final = "happen mathjax_ignore tex2jax_ignore"  # a text between dollars is not a formula
 _SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
-"""Keys scroll what is too large for its place; elsewhere JupyterLab keeps the arrow keys for its cells."""
+"""Arrow keys scroll an element that has the focus; without it JupyterLab keeps them for its cells."""
 _SIGNS: Final = frozenset("+-~")
-_BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a line may be broken after a bare "-"
-_LONG = 36  # columns from which on a cell may be broken into lines; what the style gives it at least
+_BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a browser may break a line after a bare "-"
+_LONG = 36  # columns from which on a cell may wrap; its minimum width in the stylesheet
 
 
 @cache
 def style() -> str:
-    """The stylesheet."""
+    """Return the stylesheet."""
     return files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
 
 
 def render(page: Page) -> str:
-    """A page as one HTML element that carries its style."""
+    """Return a page as one HTML element that contains its style."""
     heading = _heading(page.heading) if page.heading else ""
     blocks = "".join(piece for block in page.blocks for piece in _block(block))
     return f'<div class="{_CLASSES}">{_styled()}{heading}{blocks}</div>'
 
 
 def bare(markup: str) -> str:
-    """The same without the style, for a place that has it already."""
+    """Return rendered HTML without the style, for a place that has it already."""
     return markup.replace(_styled(), "")
+
+
+def bundle(page: Page) -> dict[str, str]:
+    """Return a page as text and HTML, by their mime types."""
+    return {"text/plain": plain_text.render(page), "text/html": render(page)}
 
 
 def _styled() -> str:
     return f"<style>{style()}</style>"
-
-
-def node(x: shown.Node) -> str:
-    """A node: its name, revision and state."""
-    return render(pages.node(x, Budget()))
-
-
-def state(x: shown.State) -> str:
-    """A node's state."""
-    return render(pages.state(x, Budget()))
-
-
-def view(x: shown.View) -> str:
-    """A view of another node's state."""
-    return render(pages.view(x, Budget()))
-
-
-def views(x: shown.Views) -> str:
-    """All views of a space: a line each."""
-    return render(pages.views(x))
-
-
-def commit(x: shown.Commit) -> str:
-    """A commit: what it changed."""
-    return render(pages.commit(x, Budget()))
-
-
-def history(x: shown.History) -> str:
-    """The commits of a node: the newest, a line each."""
-    return render(pages.history(x, Budget()))
-
-
-def journal(x: shown.Journal) -> str:
-    """The commits and events of a space: the newest, a line each."""
-    return render(pages.journal(x, Budget()))
-
-
-def server(x: shown.Server) -> str:
-    """A server: whether it runs, and whether it keeps anything."""
-    return render(pages.server(x))
-
-
-def space(x: shown.Space) -> str:
-    """A space: its nodes, a line each."""
-    return render(pages.space(x))
-
-
-def nodes(x: shown.Nodes) -> str:
-    """The nodes of this process: a line each."""
-    return render(pages.nodes(x))
-
-
-def moment(x: shown.Moment) -> str:
-    """The states of all nodes at one moment: a line each."""
-    return render(pages.moment(x))
-
-
-def failure(x: shown.Failure) -> str:
-    """A failure: who raised what, and where."""
-    return render(_failures.failure(x, Budget()))
-
-
-def failures(x: shown.Sized[shown.Failure]) -> str:
-    """The failures of a space: the newest, a line each."""
-    return render(_failures.failures(x, Budget()))
-
-
-def retried(x: shown.Retried) -> str:
-    """What a retry came to."""
-    return render(_failures.retried(x))
-
-
-def watch(x: shown.Watch) -> str:
-    """A watch: what it follows, and whether it still does."""
-    return render(pages.watch(x))
-
-
-def spaces(x: shown.Sized[shown.SpaceInfo]) -> str:
-    """The spaces of a server: a line each."""
-    return render(pages.spaces(x))
-
-
-def event(x: shown.Event) -> str:
-    """An event: who said what to whom."""
-    return render(_events.event(x, Budget()))
-
-
-def events(x: shown.Events) -> str:
-    """Stored events: the newest, a line each."""
-    return render(_events.events(x, Budget()))
-
-
-def trace(x: shown.Trace) -> str:
-    """What followed from an event: a tree of events and commits."""
-    return render(_traces.trace(x, Budget()))
-
-
-def receipt(x: shown.Receipt) -> str:
-    """A receipt: what a cell caused."""
-    return render(_receipts.receipt(x, Budget()))
-
-
-def reply(x: shown.Reply) -> str:
-    """A reply: how far it is, or what came out."""
-    return render(_replies.reply(x, Budget()))
-
-
-def replay(x: shown.Replay) -> str:
-    """A replay: how far it is."""
-    return render(_replies.replay(x))
-
-
-def unhandled(x: shown.Sized[shown.Unhandled]) -> str:
-    """Events that nobody took: the newest, a line each."""
-    return render(_events.unhandled(x))
-
-
-def unhandled_event(x: shown.Unhandled) -> str:
-    """An event that nobody took: why, and what nearly would have."""
-    return render(_events.unhandled_event(x, Budget()))
-
-
-def handlers(x: shown.Handlers) -> str:
-    """The handlers of a node: a line each."""
-    return render(_events.handlers(x))
-
-
-def registration(x: shown.Registration) -> str:
-    """A handler: whose it is, and what it takes."""
-    return render(_events.registration(x))
-
-
-def verdict(x: shown.Verdict) -> str:
-    """A verdict: whether a rule holds, and what breaks it."""
-    return render(_verdicts.verdict(x, Budget()))
-
-
-def value(x: object) -> str:
-    """A state or a part of one."""
-    return render(pages.value(x, Budget()))
-
-
-def frozen(x: object) -> str:
-    """A frozen value: a mapping as the tree that its node shows."""
-    return render(pages.frozen(x, Budget()))
-
-
-def diff(x: Sequence[shown.Change]) -> str:
-    """The changes of a commit."""
-    return render(pages.diff(x, Budget()))
-
-
-def change(x: shown.Change) -> str:
-    """One of the changes of a commit."""
-    return render(pages.change(x, Budget()))
 
 
 def _text(text: str) -> str:
@@ -241,7 +84,7 @@ def _span(span: Span) -> str:
 
 def _time(span: Span) -> str:
     before = " " if span.kind == "took" else ""
-    return f'{before}<time datetime="{escape(span.text)}">{_text(spoken(span))}</time>'
+    return f'{before}<time datetime="{escape(span.text)}">{_text(time_text(span))}</time>'
 
 
 def _heading(heading: Heading) -> str:
@@ -276,7 +119,7 @@ def _tree(root: Row) -> Iterator[str]:
 
 
 def _below(parent: Row) -> Iterator[str]:
-    """The rows of a parent as a list; the width of its labels is the only inline style."""
+    # The width of the labels is the only inline style.
     yield f'<ul style="--w:{parent.width}ch">'
     for row in parent.rows:
         yield from _row(row)
@@ -305,7 +148,7 @@ def _row(row: Row) -> Iterator[str]:
 
 
 def _folded(row: Row) -> str:
-    """What stands beside a fold's label: how much is in it, and a preview that goes when it is opened."""
+    # Beside the label of a fold: a preview, which the stylesheet hides when it is opened, and the size.
     if row.open:
         return _line(row.value)
     return f'<span class="v">{_line(row.preview)}</span> <span class="c">{_line(row.value)}</span>'
@@ -328,7 +171,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _outline(steps: tuple[Step, ...], *, folded: bool) -> Iterator[str]:
-    """Lists in lists, without recursion; the outline itself bounds how deep."""
+    # Nested lists, without recursion.
     yield "<ul>"
     depths = [step.depth for step in steps[1:]]
     for step, following in zip(steps, [*depths, 0], strict=True):

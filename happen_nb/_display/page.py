@@ -1,18 +1,24 @@
-"""What a display consists of, before it becomes text or HTML: a heading over rows, tables, notes and code."""
+"""The parts of a display, before it becomes text or HTML: a heading over rows, tables, notes and code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final, TypeVar
 
-from happen_nb._display.spans import Line, Span
-from happen_nb._display.tree import Row
+from happen_nb._display.spans import Line, Span, iso, name
+from happen_nb._display.value_tree import Row
+
+MAX_NEWEST: Final = 20
+"""How many of the newest items a table shows."""
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """``Node orders · revision 3``: what it is, its name, and what else is to say."""
+    """The first line, ``Node orders · revision 3``: kind, name, further parts."""
 
     kind: str
     name: str = ""
@@ -21,7 +27,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table; text leaves out those of times."""
+    """A column of a table; text leaves out columns of times."""
 
     title: str
     right: bool = False
@@ -30,14 +36,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Lines as they are, already cleaned; below a cell or a heading."""
+    """Lines that keep their white space, already cleaned; below a cell or a heading."""
 
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A table's cell; HTML folds ``detail`` below it."""
+    """A cell of a table; HTML folds ``detail`` below its line."""
 
     line: Line = ()
     detail: Row | Code | None = None
@@ -45,7 +51,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``more`` says what is left out: before the rows, or after them."""
+    """Rows of cells; ``more`` counts the rows left out, before the others or after them."""
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
@@ -64,9 +70,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """Lines below each other; HTML folds what is below one, and the detail of one.
+    """Indented lines; HTML folds those below a line, and its detail.
 
-    ``folded`` begins with the first one closed.
+    With ``folded`` the first line starts closed.
     """
 
     steps: tuple[Step, ...]
@@ -75,7 +81,7 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line for itself."""
+    """A single line."""
 
     line: Line
 
@@ -85,19 +91,19 @@ Block = Row | Table | Outline | Note | Code
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One display."""
+    """A whole display."""
 
     heading: Heading | None
     blocks: Sequence[Block] = ()
 
 
 def part(text: str) -> Line:
-    """A part of a heading, or a cell, in a quiet colour."""
+    """Return a part of a heading, or a cell, in a quiet colour."""
     return (Span(text),)
 
 
 def when(time: datetime | None, *, zone: bool = False) -> Line:
-    """A time, which only HTML shows; with its zone where no column's title tells it.
+    """Return a time, which only HTML shows; with its zone where the column's title does not name it.
 
     Examples
     --------
@@ -106,13 +112,11 @@ def when(time: datetime | None, *, zone: bool = False) -> Line:
     """
     if time is None:
         return ()
-    utc = time.astimezone(UTC)
-    iso = utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return (Span(iso, "moment" if zone else "time"),)
+    return (Span(iso(time.astimezone(UTC)), "moment" if zone else "time"),)
 
 
 def took(seconds: float) -> Line:
-    """A duration, which only HTML shows.
+    """Return a duration, which only HTML shows.
 
     Examples
     --------
@@ -123,15 +127,32 @@ def took(seconds: float) -> Line:
 
 
 def more(number: int) -> str:
-    """How many are left out."""
+    """Return how many are left out."""
     return f"… {number:,} more" if number else ""
+
+
+def name_cell(text: str | None) -> Cell:
+    """Return a cell with a name, if there is one."""
+    return Cell(() if text is None else (Span(name(text), "plain"),))
 
 
 def table(
     columns: Sequence[Column], rows: Sequence[tuple[Cell, ...]], more: str = "", *, more_first: bool = False
 ) -> Table:
-    """A table without the columns in which no row has anything."""
+    """Build a table without the columns that are empty in all rows."""
     used = [any(row[index].line for row in rows) for index in range(len(columns))]
     kept = tuple(column for column, keep in zip(columns, used, strict=True) if keep)
     cells = tuple(tuple(cell for cell, keep in zip(row, used, strict=True) if keep) for row in rows)
     return Table(kept, cells, more, more_first)
+
+
+def newest(
+    items: Sequence[_Item],
+    columns: Sequence[Column],
+    row: Callable[[_Item], tuple[Cell, ...]],
+    limit: int = MAX_NEWEST,
+) -> tuple[Table, ...]:
+    """Build a table of the newest items, with the number of the older ones; nothing without items."""
+    older = max(0, len(items) - limit)
+    rows = [row(items[index]) for index in range(older, len(items))]
+    return (table(columns, rows, f"… {older:,} older" if older else "", more_first=True),) if rows else ()

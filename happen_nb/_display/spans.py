@@ -1,30 +1,36 @@
-"""Pieces of a line: cut, cleaned and typed, the same for text and HTML."""
+"""Pieces of a line: cut, cleaned and typed, the same for text and HTML; and times as a person reads them."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import lru_cache
 from html import escape
 from typing import Final, Literal, NamedTuple, get_args
 
 TimeKind = Literal["time", "moment", "occurred", "took", "told"]
-"""Times, in ISO: without their zone, a "moment" with it, when something "occurred", how long it "took".
+"""Times, in ISO: without their zone, a "moment" with it, an event time ("occurred"), a duration ("took").
 
-Only HTML shows them; one that is "told" is in text too.
+Only HTML shows them; text shows a "told" one too.
 """
 
 Kind = (
     Literal["", "key", "str", "num", "atom", "plain", "name", "err", "add", "del", "+", "-", "~"] | TimeKind
 )
-"""What a piece is: "" is what may stand back, as punctuation."""
+"""The role of a piece, which gives it its colour: "" is quiet, as for punctuation."""
 
 TIMES: Final = frozenset(get_args(TimeKind))
+NS: Final = 1_000_000_000
+"""Nanoseconds of a second."""
 
 _BARE = re.compile(r"[\w.-]+")
-_NAME_ROOM = 64
-_SECOND, _MINUTE = 0.9995, 60
+_NAME_COLUMNS = 64
+_ALMOST_MS, _ALMOST_SECOND = 0.000_999_5, 0.9995  # from where on rounding reaches the next unit
+_MINUTE = 60
+_UNITS: Final = ((86_400, "d"), (3600, "h"), (_MINUTE, "min"))
+_TENTHS: Final = 10
 _SIZES = (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000))
 
 
@@ -39,7 +45,7 @@ Line = tuple[Span, ...]
 
 
 def clean(text: str) -> str:
-    r"""Spell out what does not print: control characters, marks that change the direction, lone surrogates.
+    r"""Escape characters that do not print: control characters, direction marks, lone surrogates.
 
     Examples
     --------
@@ -48,23 +54,23 @@ def clean(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return text.translate(_spelled)
+    return text.translate(_escapes)
 
 
-class _Spelled(dict[int, str]):
-    """What stands for a character, found out when it is met first."""
+class _Escapes(dict[int, str]):
+    """Character code -> what stands for it; filled when a character first occurs."""
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
-        self[code] = spelled = char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        return spelled
+        self[code] = escaped = char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        return escaped
 
 
-_spelled: Final = _Spelled()
+_escapes: Final = _Escapes()
 
 
 def cut(text: str, room: int) -> str:
-    """The beginning of `text`, cleaned, in at most `room` characters.
+    """Return the start of `text`, cleaned, in at most `room` characters.
 
     Examples
     --------
@@ -76,7 +82,7 @@ def cut(text: str, room: int) -> str:
 
 
 def cut_middle(text: str, room: int) -> str:
-    """Both ends of `text`, cleaned, in at most `room` characters.
+    """Return both ends of `text`, cleaned, in at most `room` characters.
 
     Examples
     --------
@@ -93,12 +99,12 @@ def cut_middle(text: str, room: int) -> str:
 
 
 def name(text: str) -> str:
-    """A name or a message's first part as it may stand in a heading."""
-    return cut_middle(text, _NAME_ROOM)
+    """Return a name cut for a heading."""
+    return cut_middle(text, _NAME_COLUMNS)
 
 
 def function(qualified: str) -> str:
-    """A function's name without the function that it was made in.
+    """Return a function's name without the function that it was defined in.
 
     Examples
     --------
@@ -109,12 +115,12 @@ def function(qualified: str) -> str:
 
 
 def one_line(text: str, room: int) -> str:
-    """`text` with its white space collapsed, in at most `room` characters."""
+    """Return `text` with its white space collapsed, in at most `room` characters."""
     return cut(" ".join(text[: 4 * room].split()), room)
 
 
 def key(text: object, room: int = 40) -> str:
-    """A key: bare if it can be told from what stands around it, else quoted.
+    """Return a key: bare if it cannot be mistaken for anything else, otherwise quoted.
 
     Examples
     --------
@@ -126,7 +132,7 @@ def key(text: object, room: int = 40) -> str:
 
 
 def quote(text: str, room: int) -> str:
-    """A string between double quotes, cut at the end if there is no room.
+    """Return a string between double quotes, cut at the end if there is no room.
 
     Examples
     --------
@@ -138,7 +144,7 @@ def quote(text: str, room: int) -> str:
 
 
 def quoted(text: str, room: int) -> str | None:
-    """A whole string between double quotes, or None if it takes more than `room` characters."""
+    """Return a whole string between double quotes, or None if it takes more than `room` characters."""
     if len(text) + 2 > room:
         return None
     whole = f'"{_inner(text, room)}"'
@@ -146,7 +152,7 @@ def quoted(text: str, room: int) -> str | None:
 
 
 def count(number: int, noun: str) -> str:
-    """A number with its noun.
+    """Return a number with its noun.
 
     Examples
     --------
@@ -157,7 +163,7 @@ def count(number: int, noun: str) -> str:
 
 
 def byte_count(number: int) -> str:
-    """How much that is to store.
+    """Return a size in its unit.
 
     Examples
     --------
@@ -170,32 +176,83 @@ def byte_count(number: int) -> str:
     return f"{number} B"
 
 
-def spoken(span: Span) -> str:
-    """A time as it is read.
+def from_ns(ns: int) -> datetime:
+    """Return a time stamp, in ns since 1970, as a time in UTC."""
+    seconds, rest = divmod(ns, NS)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+
+
+def iso(time: datetime) -> str:
+    """Return a time in UTC, in ISO; as its sender wrote it if it has no zone or UTC cannot hold it.
 
     Examples
     --------
-    >>> spoken(Span("2026-01-02T03:04:05.678Z", "moment")), spoken(Span("PT0.0125S", "took"))
-    ('2026-01-02 03:04:05.678 UTC', '12.5 ms')
+    >>> iso(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
+    '2026-01-02T03:04:05.678Z'
+    """
+    try:
+        known = time if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:
+        known = time
+    return known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def human_time(iso: str, *, zone: bool = True) -> str:
+    """Return an ISO time as a person reads it.
+
+    Examples
+    --------
+    >>> human_time("2026-01-02T03:04:05.678Z")
+    '2026-01-02 03:04:05.678 UTC'
+    """
+    return iso.replace("T", " ").replace("Z", " UTC" if zone else "")
+
+
+def human_duration(seconds: float) -> str:
+    """Return a duration as a person reads it.
+
+    Examples
+    --------
+    >>> [human_duration(each) for each in (0.00025, 0.0125, 90, 3 * 3600, 50 * 3600, 400 * 86_400)]
+    ['250 µs', '12.5 ms', '1.5 min', '3 h', '2.1 d', '400 d']
+    """
+    if seconds < _ALMOST_MS:
+        return f"{seconds * 1_000_000:.3g} µs"
+    if seconds < _ALMOST_SECOND:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.3g} s"
+    size, unit = next(each for each in _UNITS if round(_TENTHS * seconds / each[0]) >= _TENTHS)
+    tenths = round(_TENTHS * seconds / size)
+    return f"{tenths / _TENTHS:g} {unit}" if tenths < _TENTHS**2 else f"{round(seconds / size):,} {unit}"
+
+
+def time_text(span: Span) -> str:
+    """Return the text of a time's span as a person reads it.
+
+    Examples
+    --------
+    >>> time_text(Span("2026-01-02T03:04:05.678Z", "occurred")), time_text(Span("PT0.0125S", "took"))
+    ('occurred 2026-01-02 03:04:05.678 UTC', '12.5 ms')
     """
     if span.text.startswith("PT"):
-        return _seconds(float(span.text[2:-1]))
-    moment = span.text.replace("T", " ").replace("Z", "" if span.kind == "time" else " UTC")
-    return f"occurred {moment}" if span.kind == "occurred" else moment
+        return human_duration(float(span.text[2:-1]))
+    text = human_time(span.text, zone=span.kind != "time")
+    return f"occurred {text}" if span.kind == "occurred" else text
 
 
 def plain(spans: Iterable[Span] | None) -> str:
-    """The text of a line; nothing for None."""
+    """Return the text of a line; nothing for None."""
     return "".join(span.text for span in spans or ())
 
 
 def weight(spans: Iterable[Span]) -> int:
-    """About how many bytes a line takes as HTML."""
+    """Estimate the bytes of a line in HTML."""
     return sum(len(escape(text, quote=False).encode()) + (24 if kind else 0) for text, kind in spans)
 
 
 def columns(text: str) -> int:
-    """How many columns of a fixed-width font a text takes.
+    """Count the columns that a text takes in a fixed-width font.
 
     Examples
     --------
@@ -207,21 +264,12 @@ def columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
 
-def _seconds(number: float) -> str:
-    if number < _SECOND:
-        return f"{number * 1000:.3g} ms"
-    if number < _MINUTE:
-        return f"{number:.3g} s"
-    minutes, seconds = divmod(round(number), _MINUTE)
-    return f"{minutes:,} min {seconds} s"
-
-
 def _new_key(text: str, room: int) -> str:
     bare = _BARE.fullmatch(text[: room + 1]) is not None
     return cut_middle(text, room) if bare else quote(text, room)
 
 
-_key = lru_cache(1024)(_new_key)  # the rows of a list of orders all have the same keys
+_key = lru_cache(1024)(_new_key)  # all rows of a list of orders have the same keys
 
 
 def _inner(text: str, room: int) -> str:

@@ -1,7 +1,7 @@
-"""How a trace is shown: an outline of events and commits, each below what caused it.
+"""The page of a trace: an outline of events and commits, each below its cause.
 
-What is shown is chosen level by level, so that no deep branch hides the others; a bounded number of lines,
-each bounded, so that neither time nor size depends on how much followed.
+Lines are chosen level by level, so that a deep branch does not hide the others. Their number and length are
+bounded, so that neither time nor size depends on the size of the trace.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from itertools import islice
+from typing import TYPE_CHECKING, Final
 
-from happen_nb._display import _protocols as shown
 from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import Heading, Outline, Page, Step, part, took, when
 from happen_nb._display.spans import (
@@ -21,45 +20,48 @@ from happen_nb._display.spans import (
     Span,
     count,
     cut_middle,
+    from_ns,
     function,
     name,
     one_line,
     plain,
     weight,
 )
-from happen_nb._display.tree import ROW, WIDTH, Budget, Row
+from happen_nb._display.value_tree import ROW_BYTES, WIDTH, Budget, Row
 from happen_nb._model.causality import TraceNode
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
-SHOWN = 100
+if TYPE_CHECKING:
+    from happen_nb._api.trace import Trace
+
+MAX_TRACE_LINES: Final = 100
 """How many events and commits a trace shows."""
+MAX_INDENT: Final = 12
+"""Deeper lines are not indented further; they start with their depth."""
 
-DEEP = 12
-"""From this depth on lines are not indented further; the depth stands before them."""
-
-_NAME = 24  # columns of the name of a node that handled an event
-_ERRORS = 4  # errors below an event
-_CHANGES = 12  # changes in the fold of a commit
-_ROOM = 48  # columns that a line has at least
-_OUTCOMES = ("failed", "cancelled", "done", "refused")  # what several handlings by a node come to
+_NODE_COLUMNS: Final = 24  # of the name of a node that handled an event
+_MAX_ERRORS: Final = 4  # below an event
+_MAX_FOLDED_CHANGES: Final = 12  # of a commit
+_MIN_COLUMNS: Final = 48  # of a line, however deep it is
+_OUTCOMES: Final = ("failed", "cancelled", "done", "refused")  # the first one that occurs stands for a node
 
 
-def trace(x: shown.Trace, budget: Budget, *, limit: int = SHOWN) -> Page:
-    """What followed from an event: how much, then what from what, in `limit` lines or a few more."""
-    totals = x.root.totals
+def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) -> Page:
+    """Show the effects of an event: their numbers, then the tree of them in about `limit` lines."""
+    totals = trace.root.totals
     parts = [part(count(totals.events, "event")), part(count(totals.commits, "commit"))]
     if totals.failures:
         parts.append((Span(count(totals.failures, "failure"), "err"),))
     if totals.duration:
-        parts.append(_took(totals.duration, times=x.times))
-    heading = Heading("Trace of", _title(x.root), tuple(parts))
-    return Page(heading, (Outline(_steps(x.root, budget, times=x.times, limit=limit)),))
+        parts.append(_took(totals.duration, times=trace.times))
+    heading = Heading("Trace of", _title(trace.root), tuple(parts))
+    return Page(heading, (Outline(_steps(trace.root, budget, times=trace.times, limit=limit)),))
 
 
-def outline(line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int = SHOWN) -> Outline:
-    """A line that unfolds to what followed from each of the roots, `limit` lines or a few more."""
+def outline(line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int) -> Outline:
+    """Build a line that unfolds to the effects of each root, in about `limit` lines."""
     steps = [Step(0, line)]
     for index, root in enumerate(roots):
         if len(steps) > limit or not budget.weight:
@@ -77,7 +79,7 @@ def _title(root: TraceNode) -> str:
 
 @dataclass(slots=True)
 class _Entry:
-    """What is shown of one node of the tree."""
+    """The lines of one node of the tree."""
 
     depth: int
     line: Line
@@ -87,33 +89,33 @@ class _Entry:
 
     @property
     def cost(self) -> int:
-        return sum(ROW + weight(line) for line in (self.line, *self.errors))
+        return sum(ROW_BYTES + weight(line) for line in (self.line, *self.errors))
 
 
-def _steps(root: TraceNode, budget: Budget, *, times: bool, limit: int = SHOWN) -> tuple[Step, ...]:
+def _steps(root: TraceNode, budget: Budget, *, times: bool, limit: int = MAX_TRACE_LINES) -> tuple[Step, ...]:
     entries = _chosen(root, budget, times=times, limit=limit)
     _fold(entries.values(), budget)
     sizes = _sizes(root)
     steps: list[Step] = []
     waiting: list[Step | TraceNode] = [root]
     while waiting:
-        next = waiting.pop()
-        if isinstance(next, Step):
-            steps.append(next)
+        current = waiting.pop()
+        if isinstance(current, Step):
+            steps.append(current)
             continue
-        entry = entries[next]
+        entry = entries[current]
         steps.append(_step(entry.depth, entry.line, entry.detail))
         below = entry.depth + 1
-        steps.extend(Step(min(below, DEEP), line) for line in entry.errors)
-        left = [child for child in next.children if child not in entries]
+        steps.extend(Step(min(below, MAX_INDENT), line) for line in entry.errors)
+        left = [child for child in current.children if child not in entries]
         if left:
             waiting.append(_step(below, _left_out(left, sizes)))
-        waiting.extend(child for child in reversed(_effects(next)) if child in entries)
+        waiting.extend(child for child in reversed(_effects(current)) if child in entries)
     return tuple(steps)
 
 
 def _effects(node: TraceNode) -> list[TraceNode]:
-    """What followed from it, by who did it: nodes work side by side, and who is first varies."""
+    # By the name of the node: nodes work in parallel, and their order in the journal varies.
     return sorted(node.children, key=_actor)
 
 
@@ -124,13 +126,13 @@ def _actor(node: TraceNode) -> str:
 
 
 def _step(depth: int, line: Line, detail: Row | None = None) -> Step:
-    if depth <= DEEP:
+    if depth <= MAX_INDENT:
         return Step(depth, line, detail)
-    return Step(DEEP, (Span(f"{depth:,} ↳ "), *line), detail)
+    return Step(MAX_INDENT, (Span(f"{depth:,} ↳ "), *line), detail)
 
 
 def _chosen(root: TraceNode, budget: Budget, *, times: bool, limit: int) -> dict[TraceNode, _Entry]:
-    """What is shown: those next to the root first, as many as there is room for."""
+    """Choose the nodes to show: those next to the root first, as many as there is room for."""
     entries: dict[TraceNode, _Entry] = {}
     waiting: deque[tuple[int, TraceNode, TraceNode | None]] = deque([(0, root, None)])
     while waiting and len(entries) < limit:
@@ -144,7 +146,7 @@ def _chosen(root: TraceNode, budget: Budget, *, times: bool, limit: int) -> dict
 
 
 def _sizes(root: TraceNode) -> dict[TraceNode, tuple[int, int]]:
-    """Of each node how many there are from it on, itself included, and how many handlings failed."""
+    """Count, for each node, the nodes of its subtree and the handlings that failed in it."""
     sizes: dict[TraceNode, tuple[int, int]] = {}
     for node in reversed(list(root)):
         below = [sizes[child] for child in node.children]
@@ -161,7 +163,7 @@ def _left_out(left: Sequence[TraceNode], sizes: dict[TraceNode, tuple[int, int]]
 
 
 def _entry(node: TraceNode, depth: int, parent: TraceNode | None, *, times: bool) -> _Entry:
-    room = max(_ROOM, WIDTH - 2 * min(depth, DEEP) - 2)
+    room = max(_MIN_COLUMNS, WIDTH - 2 * min(depth, MAX_INDENT) - 2)
     if node.commit is not None:
         gap = _gap(node.commit.origin.cause, parent)
         line, changed = _commit(node.commit, node.before, room, times=times)
@@ -173,26 +175,27 @@ def _entry(node: TraceNode, depth: int, parent: TraceNode | None, *, times: bool
 
 
 def _gap(cause: str | None, parent: TraceNode | None) -> Line:
-    """Marks what hangs below an earlier cause because its own is not stored any more."""
+    """Mark a node that stands below an earlier cause because its own is no longer stored."""
     known = parent is None or parent.event is None or parent.event.id == cause
     return () if known else part("… ")
 
 
-def _event(x: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
-    """Its type, who said it, and who handled it."""
-    start: Line = (Span(cut_middle(x.type, room // 2), "key"), Span("  "))
-    start = (*start, Span(cut_middle(x.sender, room // 4), "plain"), Span(" → "))
-    line = (*start, *_handlers(x, handled, room - len(plain(start)), times=times))
-    return (*line, *_position(x.sequence, x.time, x.id)) if times else line
+def _event(event: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
+    """Show the type, the sender and the nodes that handled it."""
+    start: Line = (Span(cut_middle(event.type, room // 2), "key"), Span("  "))
+    start = (*start, Span(cut_middle(event.sender, room // 4), "plain"), Span(" → "))
+    line = (*start, *_handlers(event, handled, room - len(plain(start)), times=times))
+    return (*line, *_position(event.sequence, event.time, event.id)) if times else line
 
 
-def _handlers(x: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
-    """The nodes that handled it, as many as there is room for, at least one."""
+def _handlers(event: EventRecord, handled: Sequence[HandledRecord], room: int, *, times: bool) -> Line:
+    """List the nodes that handled an event, as many as there is room for, at least one."""
     nodes: dict[str, list[HandledRecord]] = {}
     for record in sorted(handled, key=lambda record: record.node):
         nodes.setdefault(record.node, []).append(record)
     if not nodes:
-        return part("nobody yet") if x.target is None else (Span(name(x.target), "plain"), Span(" not yet"))
+        target = event.target
+        return part("nobody yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
     line: list[Span] = []
     for index, (node, records) in enumerate(islice(nodes.items(), room)):
         piece = _handler(node, records, times=times)
@@ -207,25 +210,24 @@ def _handlers(x: EventRecord, handled: Sequence[HandledRecord], room: int, *, ti
 def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Line:
     outcomes = {record.outcome for record in records}
     outcome = next((each for each in _OUTCOMES if each in outcomes), "")
-    said: Line = ()
+    result: Line = ()
     if outcome != "done":
-        said = (Span(f" {outcome}", "" if outcome == "refused" else "err"),)
+        result = (Span(f" {outcome}", "" if outcome == "refused" else "err"),)
     duration = sum(record.duration for record in records)
     lasted = _took(duration, times=times) if duration else ()
     space = part(" ") if lasted and times else ()
-    return (Span(cut_middle(node, _NAME), "plain"), *said, *space, *lasted)
+    return (Span(cut_middle(node, _NODE_COLUMNS), "plain"), *result, *space, *lasted)
 
 
 def _errors(handled: Sequence[HandledRecord], room: int) -> list[Line]:
     failed = [record for record in handled if record.outcome == "failed"]
-    lines = [_error(record, room) for record in failed[:_ERRORS]]
-    if len(failed) > _ERRORS:
-        lines.append(part(f"… {count(len(failed) - _ERRORS, 'failure')} more"))
+    lines = [_error(record, room) for record in failed[:_MAX_ERRORS]]
+    if len(failed) > _MAX_ERRORS:
+        lines.append(part(f"… {count(len(failed) - _MAX_ERRORS, 'failure')} more"))
     return lines
 
 
 def _error(record: HandledRecord, room: int) -> Line:
-    """Which handler failed, and with what."""
     where = f"{cut_middle(record.node, room // 4)} {cut_middle(function(record.handler), room // 4)}"
     tries = f" · {count(record.attempts, 'attempt')}" if record.attempts > 1 else ""
     return (
@@ -237,26 +239,26 @@ def _error(record: HandledRecord, room: int) -> Line:
 
 
 def _commit(
-    x: CommitRecord, before: CommitRecord | None, room: int, *, times: bool
+    record: CommitRecord, before: CommitRecord | None, room: int, *, times: bool
 ) -> tuple[Line, Diff | None]:
-    """Whose commit it is, with its changes in a line; and the changes, if that is not all of them."""
-    by = x.origin.by
-    start: Line = (Span(cut_middle(x.node, room // 4), "key"), Span(f" revision {x.revision:,}"))
-    if by is not None and by != x.node:
+    """Show the node and its changes in a line; return the changes too if they do not fit."""
+    by = record.origin.by
+    start: Line = (Span(cut_middle(record.node, room // 4), "key"), Span(f" revision {record.revision:,}"))
+    if by is not None and by != record.node:
         start = (*start, Span(" by "), Span(cut_middle(by, room // 4), "plain"))
-    line, changed = _changes(x, before, max(room // 2, room - len(plain(start)) - 2))
-    end = _position(x.sequence, x.time, x.id or "") if times else ()
+    line, changed = _changes(record, before, max(room // 2, room - len(plain(start)) - 2))
+    end = _position(record.sequence, record.time, record.id or "") if times else ()
     return (*start, Span("  "), *line, *end), changed
 
 
-def _changes(x: CommitRecord, before: CommitRecord | None, room: int) -> tuple[Line, Diff | None]:
-    if x.deleted:
+def _changes(record: CommitRecord, before: CommitRecord | None, room: int) -> tuple[Line, Diff | None]:
+    if record.deleted:
         return (Span("deleted", "del"),), None
-    known = x.revision == 1 if before is None else before.revision == x.revision - 1
+    known = record.revision == 1 if before is None else before.revision == record.revision - 1
     if not known:
         return part("(what it changed is not stored)"), None
     try:
-        changed = diff(EMPTY if before is None else before.state, x.state)
+        changed = diff(EMPTY if before is None else before.state, record.state)
     except HappenError as error:
         return (Span(one_line(str(error), room), "err"),), None
     if not changed:
@@ -266,14 +268,14 @@ def _changes(x: CommitRecord, before: CommitRecord | None, room: int) -> tuple[L
 
 
 def _fold(entries: Iterable[_Entry], budget: Budget) -> None:
-    """Put the changes that do not fit in a line into a fold, with what is left of the budget."""
+    """Put changes that do not fit in a line into a fold, as far as the budget goes."""
     folding = [entry for entry in entries if entry.diff]
     if not budget.folds or not folding:
         return
     share = budget.share(len(folding))
     for entry in folding:
         assert entry.diff is not None
-        folded = changes(entry.diff, replace(share), limit=_CHANGES)
+        folded = changes(entry.diff, replace(share), limit=_MAX_FOLDED_CHANGES)
         entry.detail = folded if folded.rows else None
 
 
@@ -283,8 +285,8 @@ def _took(seconds: float, *, times: bool) -> Line:
 
 
 def _position(sequence: int, time: int, id: str) -> Line:
-    """Where and when it is stored, and its id."""
+    """Show when and where a record is stored, and its id."""
     if not sequence:
         return part(f"  pending {name(id)}")
-    (moment,) = when(datetime.fromtimestamp(time / 1e9, UTC), zone=True)
+    (moment,) = when(from_ns(time), zone=True)
     return Span("  "), moment._replace(kind="told"), Span(f"  #{sequence} {name(id)}".rstrip())

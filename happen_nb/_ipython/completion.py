@@ -1,39 +1,55 @@
-"""What fits at the cursor: nodes, event types and paths, from what this process knows without asking anyone.
+"""Completions at the cursor: nodes, event types and paths, from what this process knows without any request.
 
-Nothing of the cell is evaluated. A name is looked up in the notebook's namespace, and only objects of ours
-are followed from there; one that is not defined, as a lambda's parameter, is taken for the current space's.
+Nothing in the cell is evaluated. A name is looked up in the notebook's namespace, and only objects of this
+library are followed from there. A name that is not defined, such as a lambda's parameter, is assumed to
+belong to the current space.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from types import FunctionType, ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.connect import create_node, current, registry
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.space import Space
 from happen_nb._api.state import State
 from happen_nb._api.views import View, Views
-from happen_nb._ipython import candidates as known
 from happen_nb._ipython.context import Attribute, Call, Chain, Text, at_cursor, quoted, whole_chain
+from happen_nb._journal.slice import read_window
+from happen_nb._model.paths import lookup
 from happen_nb._model.patterns import Pattern
+from happen_nb._model.records import EventRecord
 from happen_nb._model.transforms import put
+from happen_nb._runtime.io import io_thread
 from happen_nb._widgets.bind import bind
+from happen_nb.errors import HappenError
 
-Types = Callable[[Space], Iterable[str]]
-"""Gives the event types that came by in a space."""
+if TYPE_CHECKING:
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._runtime.session import Session
 
-MOST: Final = 500
-"""Completions that are offered."""
+_log = logging.getLogger("happen_nb")
 
+RecentTypes = Callable[[Space], Iterable[str]]
+"""Returns the recent event types of a space."""
+
+MAX_COMPLETIONS: Final = 500
+_MAX_STATES: Final = 200  # that are searched for paths if the node is not known
+_MAX_EXPANSIONS: Final = 100  # of the braces of one pattern
+_MAX_TYPES: Final = 1000  # that are remembered per space
+_READ_MESSAGES: Final = 1000  # at the end of the journal, for their event types
+
+_BRACES: Final = re.compile(r"\{([^{}]*)\}")
 _MAGIC: Final = re.compile(r"\s*%happen[ \t]+(\S*)")
-_UNKNOWN: Final = object()
-"""Stands for what a name is that is not defined."""
+_UNDEFINED: Final = object()
+"""Stands for the value of a name that is not defined."""
 
 _METHODS: Final[dict[str, tuple[tuple[type, ...], tuple[str, ...]]]] = {
     **dict.fromkeys((".send", ".asend"), ((Space, Node), ("target", "type"))),
@@ -45,16 +61,16 @@ _METHODS: Final[dict[str, tuple[tuple[type, ...], tuple[str, ...]]]] = {
     **dict.fromkeys((".create_node", ".acreate_node"), ((Space,), ("name",))),
     **dict.fromkeys((".get", ".aget", ".live"), ((State, View), ("selector",))),
 }
-"""Method -> whose it is, and its first parameters."""
+"""Method -> the types that have it, and its first parameters."""
 _FUNCTIONS: Final[tuple[tuple[object, tuple[str, ...]], ...]] = (
     (put, ("path",)),
     (bind, ("widget", "node", "path")),
     (create_node, ("name",)),
 )
 _FOLLOWED: Final = (Space, Node, Nodes, State, View, Views, ModuleType, FunctionType)
-_OURS: Final = frozenset((".send", ".asend", ".broadcast", ".abroadcast", ".on"))
-"""Methods that are ours also where it is not known what they are called on."""
-_PARTS: Final[tuple[tuple[type, frozenset[str]], ...]] = (
+_UNMISTAKABLE: Final = frozenset((".send", ".asend", ".broadcast", ".abroadcast", ".on"))
+"""Methods that are completed on undefined names too."""
+_ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
     (Space, frozenset((".views", ".nodes"))),
     (Node, frozenset((".space", ".state"))),
     (State, frozenset((".node",))),
@@ -64,22 +80,22 @@ _PARTS: Final[tuple[tuple[type, frozenset[str]], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What could be at the cursor.
+    """The completions at the cursor.
 
     Attributes
     ----------
     source : str
-        The end of what is typed, which they replace.
+        The typed text before the cursor that a completion replaces.
     kinds : dict of str to str
-        What could stand there -> ``"node"``, ``"event"``, ``"path"``, ``"function"`` or ``"property"``.
+        Completion -> ``"node"``, ``"event"``, ``"path"``, ``"function"`` or ``"property"``.
     """
 
     source: str
     kinds: dict[str, str]
 
 
-def offer(code: str, names: Mapping[str, Any], types: Types) -> Offer | None:
-    """What could be completed at the end of `code`; None if that is nothing of ours.
+def offer(code: str, names: Mapping[str, Any], recent_types: RecentTypes) -> Offer | None:
+    """Return the completions at the end of `code`; None where nothing of this library can be completed.
 
     Parameters
     ----------
@@ -87,8 +103,8 @@ def offer(code: str, names: Mapping[str, Any], types: Types) -> Offer | None:
         The cell up to the cursor.
     names : mapping of str to object
         The notebook's namespace.
-    types : callable
-        Space -> the event types that came by there.
+    recent_types : callable
+        Space -> its recent event types.
 
     Examples
     --------
@@ -98,23 +114,21 @@ def offer(code: str, names: Mapping[str, Any], types: Types) -> Offer | None:
     """
     magic = _MAGIC.fullmatch(code.rpartition("\n")[2])
     if magic:
-        return _fitting(magic[1], magic[1], "node", known.node_names(registry.current))
+        return _matching(magic[1], magic[1], "node", _node_names(registry.current))
     place = at_cursor(code)
-    asked = _Asked(names, types)
+    completer = _Completer(names, recent_types)
     if isinstance(place, Attribute):
-        return asked.attribute(place)
-    return None if place is None else asked.text(place)
+        return completer.attribute(place)
+    return None if place is None else completer.text(place)
 
 
-class _Asked:
-    """One look at what is known."""
-
-    def __init__(self, names: Mapping[str, Any], types: Types) -> None:
+class _Completer:
+    def __init__(self, names: Mapping[str, Any], recent_types: RecentTypes) -> None:
         self._names = names
-        self._types = types
+        self._recent_types = recent_types
 
     def attribute(self, place: Attribute) -> Offer | None:
-        """A node, or what else views have; what a view has too, where IPython does not see that it is one."""
+        """Complete an attribute of views or of a view, also where IPython cannot infer that it is one."""
         owner = self._object(place.owner)
         if not isinstance(owner, Views | View):
             return None
@@ -124,106 +138,103 @@ class _Asked:
         return Offer(place.source, dict(sorted(kinds.items(), key=lambda item: item[1] != "node")))
 
     def text(self, place: Text) -> Offer | None:
-        """A key, or the argument of a call."""
-        asked = self._key(place.key_of) if place.key_of else self._argument(place)
-        return None if asked is None else _fitting(place.source, place.text, *asked, place.written)
-
-    def _key(self, chain: Chain) -> tuple[str, Iterable[str]] | None:
-        """The nodes, if it is a key of what has them."""
-        owner = self._object(chain)
-        return ("node", owner) if isinstance(owner, Views | Nodes) else None
+        """Complete a string that is a key or an argument of a call."""
+        if not place.key_of:
+            found = self._argument(place)
+            return None if found is None else _matching(place.source, place.text, *found, place.escape)
+        owner = self._object(place.key_of)
+        if not isinstance(owner, Views | Nodes):
+            return None
+        return _matching(place.source, place.text, "node", owner, place.escape)
 
     # -- the argument of a call ----------------------------------------------------------------------
 
     def _argument(self, place: Text) -> tuple[str, Iterable[str]] | None:
-        """The kind of what is asked for, and what there is of it."""
+        """Return the kind of the argument and its possible values."""
         call = place.calls[0]
         on, parameters = self._called(call.callee)
         parameter = call.parameter(parameters)
         given = call.given(parameters)
         if parameter == "path":
-            on = self._state_of_path(place.calls, given)
-        space, node = _owner(on)
+            on = self._owner_of_path(place.calls, given)
+        space, node = _space_and_node(on)
         if space is None or parameter not in parameters:
             return None
         if parameter in {"target", "name"}:
-            return "node", known.node_names(space)
+            return "node", _node_names(space)
         if parameter == "type":
             return "event", self._event_types(space, self._node_name(given.get("target", "")))
         if parameter == "pattern":
-            return "event", sorted({*self._types(space), *known.patterns(space)})
+            return "event", sorted({*self._recent_types(space), *_patterns(space)})
         if parameter in {"selector", "path"}:
-            return "path", known.paths(known.states(space, node), place.text)
+            return "path", _paths(_states(space, node), place.text)
         return None
 
     def _called(self, callee: Chain) -> tuple[object, tuple[str, ...]]:
-        """What a call is made on, and the parameters in which something of ours can be."""
+        """Return the object that a method is called on, and the parameters that can be completed."""
         function = self._object(callee)
         for one, parameters in _FUNCTIONS:
             if function is one:
-                return _UNKNOWN, parameters
+                return _UNDEFINED, parameters
         kinds, parameters = _METHODS.get(callee[-1] if callee[1:] else "", ((), ()))
         on = self._object(callee[:-1])
         if isinstance(on, kinds):
             return on, parameters
-        ours = callee[-1:] and (callee[-1] in _OURS or callee[-2:-1] == (".state",))
-        return (on, parameters) if on is _UNKNOWN and ours else (None, ())
+        is_ours = callee[-1:] and (callee[-1] in _UNMISTAKABLE or callee[-2:-1] == (".state",))
+        return (on, parameters) if on is _UNDEFINED and is_ours else (None, ())
 
-    def _state_of_path(self, calls: tuple[Call, ...], given: Mapping[str, str]) -> object:
-        """What has the state that a path of ``put`` or ``bind`` leads into."""
+    def _owner_of_path(self, calls: tuple[Call, ...], given: Mapping[str, str]) -> object:
+        """Return the object whose state a path of ``put`` or ``bind`` leads into."""
         if "node" in given:
             return self._object(whole_chain(given["node"]))
         for outer in calls[1:]:
             on = self._object(outer.callee[:-1])
             if isinstance(on, State) and outer.callee[-1] in {".set", ".aset"}:
                 return on
-        return _UNKNOWN
+        return _UNDEFINED
 
     def _event_types(self, space: Space, target: str | None) -> Iterable[str]:
-        """All that are known, those that the target takes first."""
-        spelled = (type for pattern in known.patterns(space) for type in known.spelled(pattern))
-        types = sorted({*self._types(space), *spelled})
+        """Return all known types, those that the target handles first."""
+        expanded = (type for pattern in _patterns(space) for type in _expanded(pattern))
+        types = sorted({*self._recent_types(space), *expanded})
         if target is None:
             return types
-        patterns = [Pattern.of(pattern) for pattern in known.patterns(space, target)]
-        taken = [type for type in types if any(pattern.matches(type) for pattern in patterns)]
-        return [*taken, *types]
+        patterns = [Pattern.of(pattern) for pattern in _patterns(space, target)]
+        handled = [type for type in types if any(pattern.matches(type) for pattern in patterns)]
+        return [*handled, *types]
 
     # -- names ---------------------------------------------------------------------------------------
 
     def _node_name(self, source: str) -> str | None:
-        """The node that an argument means."""
+        """Return the name of the node that an argument denotes."""
         text = quoted(source)
-        if text is not None:
-            return text
-        _, name = _owner(self._object(whole_chain(source)))
-        return name
+        return text if text is not None else _space_and_node(self._object(whole_chain(source)))[1]
 
     def _object(self, chain: Chain) -> object:
-        """What is meant, if it is of ours or a name of the notebook; `_UNKNOWN` if it is not defined yet."""
+        """Return the object that a chain denotes; `_UNDEFINED` for a name that is not defined."""
         if not chain:
             return None
         head, *steps = chain
-        value = self._names.get(head, _UNKNOWN)
-        if value is _UNKNOWN:
-            value = _step(_UNKNOWN, f".{head}")
-        elif not issubclass(type(value), _FOLLOWED):  # a proxy is asked what it is by isinstance
+        value = self._names.get(head, _UNDEFINED)
+        if value is _UNDEFINED:
+            value = _follow(_UNDEFINED, f".{head}")
+        elif not issubclass(type(value), _FOLLOWED):  # isinstance would run code of a proxy object
             return None
         for step in steps:
-            value = _step(value, step)
+            value = _follow(value, step)
         return value
 
 
-def _step(value: object, step: str) -> object:
-    """What comes of one step, by looking only."""
-    if value is _UNKNOWN:
+def _follow(value: object, step: str) -> object:
+    """Follow one step of a chain without running any code of the user's."""
+    if value is _UNDEFINED:
         space = registry.current
-        return {".space": space, ".views": space and space.views}.get(step, _UNKNOWN)
+        return {".space": space, ".views": space and space.views}.get(step, _UNDEFINED)
     if value is sys.modules["happen_nb"]:
         return vars(value).get(step[1:])
     if value is current:
         return registry.current
-    if any(isinstance(value, kind) and step in parts for kind, parts in _PARTS):
+    if any(isinstance(value, kind) and step in attributes for kind, attributes in _ATTRIBUTES):
         return getattr(value, step[1:])
     if isinstance(value, Nodes) and step.startswith("["):
         return value.get(step[1:])
@@ -232,14 +243,13 @@ def _step(value: object, step: str) -> object:
 
 
 def _kind(owner: type, name: str) -> str:
-    """What a front end calls an attribute."""
     if not hasattr(owner, name):
         return "node" if owner is Views else "property"
     return "function" if callable(getattr(owner, name)) else "property"
 
 
-def _owner(on: object) -> tuple[Space | None, str | None]:
-    """The space that something is of, and the node if it is of one."""
+def _space_and_node(on: object) -> tuple[Space | None, str | None]:
+    """Return the space of an object, and the node if it belongs to one."""
     match on:
         case Space():
             return on, None
@@ -254,13 +264,108 @@ def _owner(on: object) -> tuple[Space | None, str | None]:
     return registry.current, None
 
 
-def _fitting(
+def _matching(
     source: str,
     typed: str,
     kind: str,
     texts: Iterable[str],
-    written: Callable[[str], str | None] = str,
+    escape: Callable[[str], str | None] = str,
 ) -> Offer:
-    """Those of the texts that what is typed can become."""
-    fitting = (written(text) for text in texts if text.startswith(typed))
-    return Offer(source, dict.fromkeys(islice(filter(None, fitting), MOST), kind))
+    """Offer the texts that start with the typed text."""
+    matching = (escape(text) for text in texts if text.startswith(typed))
+    return Offer(source, dict.fromkeys(islice(filter(None, matching), MAX_COMPLETIONS), kind))
+
+
+# -- what this process knows of a space ----------------------------------------------------------------
+
+
+def _node_names(space: Space | None) -> list[str]:
+    """Return the nodes of a space, those that have handlers first."""
+    if space is None:
+        return []
+    return [*sorted(space._dispatch.ownership.names()), *space.views._names()]
+
+
+def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
+    """Yield the patterns of the handlers of one node or of all."""
+    dispatch = space._dispatch
+    for owner in dispatch.ownership.all():
+        if node in {None, owner.node}:
+            yield from owner.patterns
+            yield from dispatch.patterns(owner.node)
+
+
+def _expanded(pattern: str) -> list[str]:
+    """Return the types that a pattern matches, if it has no wildcard."""
+    texts = [pattern]
+    while len(texts) < _MAX_EXPANSIONS and (braces := _BRACES.search(texts[0])):
+        text = texts.pop(0)
+        choices = braces[1].split(",")
+        texts += [f"{text[: braces.start()]}{choice}{text[braces.end() :]}" for choice in choices]
+    return [text for text in texts if not set("*{}") & set(text)]
+
+
+def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:
+    """Yield the newest state of one node or of all."""
+    records = space._session.replica.cut().nodes
+    names = islice(records, _MAX_STATES) if node is None else [node]
+    for record in filter(None, map(records.get, names)):
+        try:
+            if not record.deleted:
+                yield record.state
+        except HappenError as error:  # another client stored something that is not a state
+            _log.debug("the paths of node %s: %s", record.node, error)
+
+
+def _paths(states: Iterable[FrozenDict], typed: str) -> Iterator[str]:
+    """Yield the paths that extend the typed text, up to its last dot, by one step."""
+    *steps, _ = typed.split(".")
+    before = "".join(f"{step}." for step in steps)
+    for state in states if "" not in steps else ():
+        inner = lookup(state, tuple(steps))
+        if isinstance(inner, dict):
+            yield from (f"{before}{key}" for key in inner if key and "." not in key)
+        elif isinstance(inner, list):
+            yield from (f"{before}{index}" for index in range(len(inner)))
+
+
+class SeenTypes:
+    """The event types at the end of the journal of a space, and those that arrive from now on."""
+
+    def __init__(self, session: Session) -> None:
+        self._types: dict[str, None] = {}
+        self._unlisten: Callable[[], object] | None = None
+        io_thread().call_soon(self._start, session)
+
+    def all(self) -> list[str]:
+        """Return the types, the most recent last. Call it from any thread."""
+        return list(self._types)
+
+    def stop(self) -> None:
+        io_thread().call_soon(self._stop)
+
+    def _start(self, session: Session) -> None:
+        self._unlisten = session.feed.listen(self._add)
+        session.background(self._read(session))
+
+    def _stop(self) -> None:
+        if self._unlisten is not None:
+            self._unlisten()
+            self._unlisten = None
+
+    def _add(self, event: EventRecord) -> None:
+        self._types.pop(event.type, None)
+        self._types[event.type] = None
+        if len(self._types) > _MAX_TYPES:
+            del self._types[next(iter(self._types))]
+
+    async def _read(self, session: Session) -> None:
+        try:
+            info = await session.stream.info()
+            start = max(info.first, info.last - _READ_MESSAGES + 1)
+            entries = await read_window(session.stream, start, info.last)
+        except HappenError as error:
+            _log.debug("the event types of the journal: %s", error)
+            return
+        stored = [entry.type for entry in entries if isinstance(entry, EventRecord)]
+        self._types = dict.fromkeys([*stored, *self._types])

@@ -1,4 +1,4 @@
-"""What stands before the cursor, as far as completion has to know it: read by one look, never evaluated."""
+"""The code before the cursor, as far as completion needs it: scanned once, never evaluated."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from itertools import pairwise
 from typing import Final, TypeAlias
 
 Chain: TypeAlias = tuple[str, ...]
-"""How an object is named: ``space.views["cart"].get`` is ``("space", ".views", "[cart", ".get")``."""
+"""A dotted expression: ``space.views["cart"].get`` is ``("space", ".views", "[cart", ".get")``."""
 
-_BEFORE: Final = 300
-"""Characters in which a chain is looked for."""
+_MAX_CHAIN_CHARACTERS: Final = 300
 _NAME: Final = r"[^\W\d]\w*"
 _QUOTED: Final = r"'[^'\\\n]*'|\"[^\"\\\n]*\""
 _STEP: Final = rf"\s*\.\s*{_NAME}|\[\s*(?:{_QUOTED})\s*\]|\(\s*\)"
@@ -30,7 +29,7 @@ _ENDS: Final = {
     "'''": re.compile(r"(?:\\.|[^\\])*?'{3}", re.DOTALL),
     '"""': re.compile(r'(?:\\.|[^\\])*?"{3}', re.DOTALL),
 }
-"""What ends a string; one that its line ends first is none, as in a line of a magic or of the shell."""
+"""Matches up to the end of a string, or of a line: a quote in a magic or a shell command starts no string."""
 _ATTRIBUTE: Final = re.compile(r"\.[ \t]*(\w*)\Z")
 _KEYWORD: Final = re.compile(rf"(?:\s|#[^\n]*\n)*(?:({_NAME})\s*=(?!=)\s*)?")
 _PLAIN: Final = re.compile(r"""(?:[^\\]|\\[\\'"])*""")
@@ -39,40 +38,22 @@ _ESCAPED: Final = re.compile(r"\\(.)")
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """The cursor is in a name after a dot.
+    """The cursor is in a name after a dot."""
 
-    Attributes
-    ----------
-    owner : Chain
-        What is before the dot.
-    source : str
-        What is typed of the name.
-    """
-
-    owner: Chain
-    source: str
+    owner: Chain  # before the dot
+    source: str  # the typed part of the name
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call that is not closed yet.
+    """A call that is not closed yet."""
 
-    Attributes
-    ----------
-    callee : Chain
-        Empty where it is no plain chain.
-    arguments : tuple of str
-        The sources of the arguments before the one that the cursor is in.
-    keyword : str
-        The name of the latter, if one is given.
-    """
-
-    callee: Chain
-    arguments: tuple[str, ...]
-    keyword: str
+    callee: Chain  # empty if it is not a plain chain
+    arguments: tuple[str, ...]  # the sources of the arguments before the one with the cursor
+    keyword: str  # of the argument with the cursor, if it has one
 
     def given(self, parameters: Sequence[str]) -> Mapping[str, str]:
-        """Parameter -> the source of its argument."""
+        """Return a mapping of parameters to the sources of their arguments."""
         given = {}
         for parameter, argument in zip(parameters, self.arguments, strict=False):
             named = _KEYWORD.match(argument)
@@ -81,39 +62,24 @@ class Call:
         return given
 
     def parameter(self, parameters: Sequence[str]) -> str | None:
-        """The parameter that the cursor is in."""
+        """Return the parameter that the cursor is in."""
         rest = parameters[len(self.arguments) :]
         return self.keyword or (rest[0] if rest else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """The cursor is in a string that is a whole argument, or a key, as far as it is typed.
+    """The cursor is in an incomplete string that is a whole argument or a key."""
 
-    Attributes
-    ----------
-    source : str
-        What is typed of it, after the quote.
-    text : str
-        What that means.
-    quote : str
-    raw : bool
-        Whether a backslash is itself.
-    key_of : Chain
-        What it is a key of; empty if it is an argument.
-    calls : tuple of Call
-        The calls that it stands in, the innermost first.
-    """
-
-    source: str
-    text: str
+    source: str  # the typed part, after the quote
+    text: str  # the same without escapes
     quote: str
     raw: bool
-    key_of: Chain
-    calls: tuple[Call, ...]
+    key_of: Chain  # empty if the string is an argument
+    calls: tuple[Call, ...]  # around the cursor, the innermost first
 
-    def written(self, text: str) -> str | None:
-        """A text as it is written in this string; None if that cannot be."""
+    def escape(self, text: str) -> str | None:
+        """Return the source of a text inside this string; None if it has none."""
         if not text.isprintable():
             return None
         if self.raw:
@@ -125,12 +91,11 @@ class Text:
 class _Bracket:
     sign: str
     position: int
-    starts: list[int]
-    """Where its parts begin."""
+    starts: list[int]  # of its parts
 
 
 def at_cursor(code: str) -> Attribute | Text | None:
-    """What the end of `code` is in, where something of ours could be completed.
+    """Return the place that `code` ends in, if something of this library could be completed there.
 
     Examples
     --------
@@ -168,7 +133,7 @@ def at_cursor(code: str) -> Attribute | Text | None:
 
 
 def chain(code: str) -> Chain:
-    """The names at the end of `code`; empty if there are none that can be looked up.
+    """Return the chain at the end of `code`; empty if it would have to be evaluated.
 
     Examples
     --------
@@ -177,7 +142,7 @@ def chain(code: str) -> Chain:
     >>> chain("make(3).get")
     ()
     """
-    found = _CHAIN.search(code, max(0, len(code) - _BEFORE))
+    found = _CHAIN.search(code, max(0, len(code) - _MAX_CHAIN_CHARACTERS))
     if found is None:
         return ()
     head, *links = _LINK.finditer(found[0])
@@ -185,13 +150,13 @@ def chain(code: str) -> Chain:
 
 
 def whole_chain(source: str) -> Chain:
-    """The names that a source consists of; empty if there is more to it."""
+    """Return the chain that a source consists of; empty if there is more to it."""
     found = _CHAIN.match(source)
     return chain(source) if found else ()
 
 
 def quoted(source: str) -> str | None:
-    """The text of a plain string."""
+    """Return the text of a plain string literal; None for other sources."""
     return source[1:-1] if re.fullmatch(_QUOTED, source) else None
 
 

@@ -1,7 +1,4 @@
-"""The IPython extension: completion of what is ours, and ``%happen``.
-
-``%load_ext happen_nb`` loads it, ``%unload_ext happen_nb`` takes it off.
-"""
+"""The IPython extension: completion, and ``%happen``; ``%load_ext happen_nb`` loads it."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.connect import registry
-from happen_nb._ipython.candidates import SeenTypes
-from happen_nb._ipython.completion import offer
+from happen_nb._ipython.completion import SeenTypes, offer
 from happen_nb.errors import UnknownNodeError
 
 if TYPE_CHECKING:
@@ -21,21 +17,14 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.views import View
 
-log = logging.getLogger("happen_nb")
+_log = logging.getLogger("happen_nb")
 
-MATCHER: Final = "happen_nb"
-"""The name of the matcher, as IPython's ``disable_matchers`` takes it."""
-FIRST: Final = 1000.0
-"""Comes before IPython's own matchers, which need not look where we know."""
+MATCHER: Final = "happen_nb"  # its name in IPython's ``disable_matchers``
+PRIORITY: Final = 1000.0  # above IPython's own matchers
 
 
 class Extension:
-    """What is loaded into one IPython.
-
-    Parameters
-    ----------
-    shell : InteractiveShell
-    """
+    """The extension in one IPython shell."""
 
     def __init__(self, shell: Any) -> None:
         from IPython.core.completer import context_matcher
@@ -46,20 +35,20 @@ class Extension:
         def matcher(context: CompletionContext) -> SimpleMatcherResult:
             return self._complete(context)
 
-        self._matcher = context_matcher(identifier=MATCHER, priority=FIRST)(matcher)
+        self._matcher = context_matcher(identifier=MATCHER, priority=PRIORITY)(matcher)
 
     def load(self) -> None:
-        """Offer completion and ``%happen``."""
+        """Add completion and ``%happen`` to IPython."""
         self._shell.Completer.custom_matchers.append(self._matcher)
         self._shell.register_magic_function(self.show, "line", "happen")
-        self._shell.events.register("post_run_cell", self._ran)
-        self._follow()
+        self._shell.events.register("post_run_cell", self._on_cell)
+        self._follow_spaces()
 
     def unload(self) -> None:
-        """Leave IPython as it was."""
+        """Remove everything that `load` added."""
         self._shell.Completer.custom_matchers.remove(self._matcher)
         self._shell.magics_manager.magics["line"].pop("happen", None)
-        self._shell.events.unregister("post_run_cell", self._ran)
+        self._shell.events.unregister("post_run_cell", self._on_cell)
         for seen in self._seen.values():
             seen.stop()
         self._seen.clear()
@@ -71,13 +60,13 @@ class Extension:
 
         Examples
         --------
-        ``%happen`` shows the space, ``%happen orders`` the node "orders", wherever it runs.
+        ``%happen`` shows the space, ``%happen orders`` the node "orders", in whatever process it runs.
         """
         from IPython.core.error import UsageError
 
         space, name = registry.current, line.strip().strip("'\"")
         if space is None:
-            sys.stdout.write("no space is connected; happen_nb.connect() connects one\n")
+            sys.stdout.write("no space is connected; connect to one with happen_nb.connect()\n")
             return None
         if not name:
             return space
@@ -89,15 +78,15 @@ class Extension:
     # -- completion ----------------------------------------------------------------------------------
 
     def _complete(self, context: CompletionContext) -> SimpleMatcherResult:
-        """What we know of the place at the cursor; where that is something, IPython's own guesses are off."""
+        # Where this library knows the completions, it suppresses those of IPython.
         from IPython.core.completer import SimpleCompletion
 
         lines = context.full_text.split("\n")[: context.cursor_line]
         code = "\n".join([*lines, context.text_until_cursor])
         try:
             found = offer(code, self._shell.user_ns, self._types)
-        except Exception as error:  # a key that is pressed is no place for a traceback
-            log.debug("completion: %r", error)
+        except Exception as error:  # completion must never print a traceback
+            _log.debug("completion: %r", error)
             found = None
         if found is None or not found.kinds:
             return {"completions": [], "matched_fragment": ""}
@@ -110,34 +99,33 @@ class Extension:
         }
 
     def _types(self, space: Space) -> list[str]:
-        self._follow()
+        self._follow_spaces()
         return self._seen[space].all() if space in self._seen else []
 
-    def _ran(self, _: object) -> None:
-        self._follow()
+    def _on_cell(self, _: object) -> None:
+        self._follow_spaces()
 
-    def _follow(self) -> None:
-        """Follow the spaces that are connected."""
+    def _follow_spaces(self) -> None:
         connected = {space: space._open_session for space in list(registry.spaces.values())}
         for space, session in connected.items():
             if session is not None and space not in self._seen:
                 self._seen[space] = SeenTypes(session)
         for space in self._seen.keys() - connected.keys():
-            self._seen.pop(space, None)  # it was closed: nothing comes there
+            self._seen.pop(space, None)  # closed
 
 
 _loaded: dict[Any, Extension] = {}
 
 
 def load(shell: Any) -> None:
-    """Load the extension into an IPython, if it is not there already."""
+    """Load the extension into an IPython shell, unless it is loaded."""
     if shell not in _loaded:
         _loaded[shell] = Extension(shell)
         _loaded[shell].load()
 
 
 def unload(shell: Any) -> None:
-    """Take it off again."""
+    """Unload the extension."""
     extension = _loaded.pop(shell, None)
     if extension is not None:
         extension.unload()

@@ -1,4 +1,4 @@
-"""Where to connect to, and how to prove who connects; checked before anything is sent."""
+"""Server addresses and credentials, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import orjson
 from happen_nb.errors import HappenConnectionError
 
 SCHEMES = ("nats", "tls", "ws", "wss")
-PORT = 4222
-MARKS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
-"""What a ``.creds`` file holds (NATS decentralised authentication)."""
+DEFAULT_PORT = 4222
+CREDS_MARKERS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
+"""Present in every ``.creds`` file (NATS decentralised authentication)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """How to prove who connects; all of them as NATS has them.
+    """Credentials in the forms that NATS knows.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class Credentials:
     tls: ssl.SSLContext | None = None
 
     def options(self) -> dict[str, Any]:
-        """As nats-py takes them."""
+        """Return the keyword arguments of nats-py."""
         named = {
             "token": self.token,
             "user": self.user,
@@ -50,12 +50,12 @@ class Credentials:
         return {key: value for key, value in named.items() if value is not None}
 
     def check(self) -> None:
-        """Look at the file.
+        """Check the credentials file.
 
         Raises
         ------
         HappenConnectionError
-            It cannot be read, or is no ``.creds`` file.
+            It cannot be read, or is not a ``.creds`` file.
         """
         if self.credentials is None:
             return
@@ -64,12 +64,14 @@ class Credentials:
         except OSError as error:
             problem = f"the nats credentials file cannot be read ({error.strerror})"
             raise HappenConnectionError(f"{self.credentials}: {problem}") from error
-        if not all(mark in text for mark in MARKS):
-            raise HappenConnectionError(f"{self.credentials}: this is no nats .creds file; nsc makes one")
+        if not all(marker in text for marker in CREDS_MARKERS):
+            raise HappenConnectionError(
+                f"{self.credentials}: this is not a nats .creds file; create one with nsc"
+            )
 
 
 def redact_url(url: str) -> str:
-    """An address without the secrets that it may carry.
+    """Return an address without the user, password or token in it.
 
     Examples
     --------
@@ -81,58 +83,55 @@ def redact_url(url: str) -> str:
 
 
 def check_address(url: str) -> SplitResult:
-    """An address in its parts.
+    """Split an address into its parts.
 
     Raises
     ------
     HappenConnectionError
-        It is none.
+        It is not the address of a NATS server.
     """
     parts = urlsplit(url if "://" in url else f"nats://{url}")
     try:
-        right = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is no number
-        right = False
-    if not right:
+        valid = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is not a number
+        valid = False
+    if not valid:
         raise HappenConnectionError(
-            f'{redact_url(url)}: this is no address of a nats server, as "nats://host:4222"'
+            f'{redact_url(url)}: this is not the address of a nats server; write it as in "nats://host:4222"'
         )
     return parts
 
 
 async def check_tls(servers: Sequence[str], *, timeout: float) -> None:
-    """See that a server that is to be reached by TLS offers it: nats-py would go on without.
+    """Make sure that each server offers TLS; nats-py would silently connect without it.
 
     Raises
     ------
     HappenConnectionError
-        It does not.
+        One of them does not.
     """
     for url in servers:
         info = await greeting(url, timeout=timeout)
         if info is not None and not (info.get("tls_required") or info.get("tls_available")):
             raise HappenConnectionError(
-                f"{redact_url(url)}: this nats server offers no TLS; connect without tls"
+                f"{redact_url(url)}: this nats server does not offer TLS; connect without tls"
             )
 
 
 async def greeting(url: str, *, timeout: float) -> dict[str, Any] | None:
-    """What a server says of itself before anybody has proved anything: empty if it is no nats server.
+    """Return what a server announces before authentication: empty if it is not a NATS server.
 
-    None if nobody is there, or nobody who speaks first.
+    None if nothing listens there, or the other side does not speak first.
     """
     try:
         async with asyncio.timeout(timeout):
-            line = await _first_line(check_address(url))
+            address = check_address(url)
+            reader, writer = await asyncio.open_connection(address.hostname, address.port or DEFAULT_PORT)
+            try:
+                line = await reader.readline()
+            finally:
+                writer.close()
     except (OSError, TimeoutError):
         return None
-    said: dict[str, Any] = orjson.loads(line[5:]) if line.startswith(b"INFO ") else {}
-    return said
-
-
-async def _first_line(address: SplitResult) -> bytes:
-    reader, writer = await asyncio.open_connection(address.hostname, address.port or PORT)
-    try:
-        return await reader.readline()
-    finally:
-        writer.close()
+    info: dict[str, Any] = orjson.loads(line[5:]) if line.startswith(b"INFO ") else {}
+    return info

@@ -1,4 +1,4 @@
-"""nats-py's client, with a faster header parser, and a ping that can tell a slow link from a lost one."""
+"""nats-py's client, made aware of slow links and broken headers; and the meaning of a server's errors."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("happen_nb")
 
-PING_INTERVAL = 1.0
+PING_SECONDS = 1.0
 STALE_SECONDS = 10.0
 """Seconds without a byte from the server after which the connection counts as lost."""
 STALE_SECONDS_CLUSTER = 3.0
 """The same where another server of a cluster can take over."""
-SLOWEST_LINK = 250_000
-"""Bytes per second; a link that carries what we wrote at this rate is slow, not lost."""
-LARGE = 64_000
-"""Bytes of a message that a slow link needs a while for."""
-_SPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
+MIN_BYTES_PER_SECOND = 250_000
+"""A link that carries our data at this rate is slow, not lost."""
+LARGE_MESSAGE_BYTES = 64_000
+"""A message that occupies a slow link for a while."""
+SEQUENCE = "Nats-Sequence"
+"""A header of each stored message in the response to a direct get."""
+_UNAVAILABLE = (b'"err_code":10008,', b'"err_code":10164,')  # JetStream, or a subject's expected sequence
+_DISK_FULL = (10047, 10077, 10023, 10028)
+_WHITESPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
 
 
 class NatsClient(Client):
-    """A client of nats-py that knows what the link does.
+    """A client of nats-py that knows whether data still flows.
 
     nats-py counts whole messages, so one that takes longer than a few pings looks like silence.
     """
@@ -54,16 +58,16 @@ class NatsClient(Client):
 
     @property
     def transferring(self) -> bool:
-        """Whether a large message has arrived in part: what comes behind it has to wait."""
-        return self._ps.state == AWAITING_MSG_PAYLOAD and self._ps.needed > LARGE
+        """True while a large message has arrived in part: everything behind it has to wait."""
+        return self._ps.state == AWAITING_MSG_PAYLOAD and self._ps.needed > LARGE_MESSAGE_BYTES
 
     @property
     def can_move(self) -> bool:
-        """Whether there is another server to go to."""
+        """True if another server of the cluster can take over."""
         return self.is_connected and len(self._server_pool) > 1
 
     async def move(self) -> None:
-        """Go to the next server of the pool."""
+        """Reconnect to the next server of the pool."""
         await self._process_op_err(nats.errors.StaleConnectionError())
 
     async def _ping_interval(self) -> None:
@@ -71,11 +75,11 @@ class NatsClient(Client):
         self._received_at = time.monotonic()
         self._written_then = self.stats["out_bytes"]
         while True:
-            await asyncio.sleep(PING_INTERVAL)
+            await asyncio.sleep(PING_SECONDS)
             if not self.is_connected:
                 continue
             limit = STALE_SECONDS_CLUSTER if len(self._server_pool) > 1 else STALE_SECONDS
-            limit += (self.stats["out_bytes"] - self._written_then) / SLOWEST_LINK
+            limit += (self.stats["out_bytes"] - self._written_then) / MIN_BYTES_PER_SECOND
             if time.monotonic() - self._received_at > limit:
                 await self.move()
                 return
@@ -95,7 +99,7 @@ class NatsClient(Client):
     def _build_message(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
     ) -> Msg:
-        """Build a message as nats-py does, also for subjects that are not UTF-8: any client may use them."""
+        """Build a message as nats-py does, also with a subject that is not UTF-8: any client may use one."""
         return Msg(
             _client=self,
             subject=subject.decode(errors="replace"),
@@ -106,7 +110,7 @@ class NatsClient(Client):
         )
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
-        """Read headers as nats-py does; an invalid block, which any client may send, counts as none."""
+        """Parse headers as nats-py does, but treat an invalid block, which any client may send, as absent."""
         try:
             return await super()._process_headers(headers)
         except (ValueError, IndexError) as error:
@@ -115,58 +119,53 @@ class NatsClient(Client):
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        """The headers; those whose name has white space or is not ASCII are left out, as they are there."""
+        """Parse headers as nats-py does, only faster; names with whitespace or non-ASCII are skipped."""
         found: dict[str, str] = {}
         for line in raw.decode("utf-8", "replace").split("\r\n"):
-            told, colon, value = line.partition(":")
-            if colon and (name := _header_name(told)):
-                found[name] = value.strip(_SPACE)
+            text, colon, value = line.partition(":")
+            if colon and (name := _header_name(text)):
+                found[name] = value.strip(_WHITESPACE)
         return found
 
 
 @lru_cache(256)
-def _header_name(told: str) -> str | None:
-    name = told.strip(_SPACE)
+def _header_name(text: str) -> str | None:
+    name = text.strip(_WHITESPACE)
     return name if name.split() == [name] and name.isascii() else None
 
 
-# -- what the answers and errors of a server mean
-
-SEQUENCE = "Nats-Sequence"
-"""A header of each stored message that is the answer to a direct get."""
-_AGAIN_CODES = (b'"err_code":10008,', b'"err_code":10164,')
-"""JetStream, or the expected sequence of a subject, is not available for the moment."""
+# -- responses and errors of a server -------------------------------------------------------------------
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether a server has refused the credentials."""
+    """Return True if a server has refused the credentials."""
     text = str(error).lower()
     return "authorization" in text or "authentication" in text
 
 
-def ask_again(answer: Msg) -> bool:
-    """Return whether the server could not take a call at the moment, and certainly has not."""
-    if answer.headers:  # a stored message may have any header, and then it has its sequence too
+def is_retryable(answer: Msg) -> bool:
+    """Return True if the server could not process a call at the moment, and certainly has not."""
+    if answer.headers:  # a stored message may have any header, but then it has a sequence too
         return answer.headers.get("Status") == "503" and SEQUENCE not in answer.headers
     return is_unavailable(answer)
 
 
 def is_unavailable(answer: Msg) -> bool:
-    """Return whether JetStream is not available for the moment: nobody leads, or something is under way."""
-    return any(code in answer.data for code in _AGAIN_CODES)
+    """Return True if JetStream is not available at the moment: it has no leader, or is busy."""
+    return any(code in answer.data for code in _UNAVAILABLE)
 
 
 def server_error(what: str, error: dict[str, Any]) -> ServerError:
-    """An error that the server gave, in words for a person."""
+    """Convert an error of JetStream's API to an exception."""
     text = error.get("description", "unknown error")
-    hint = "; is its disk full?" if error.get("err_code") in (10047, 10077, 10023, 10028) else ""
+    hint = "; is its disk full?" if error.get("err_code") in _DISK_FULL else ""
     return ServerError(f"{what}: the server refused ({error.get('err_code')}: {text}){hint}")
 
 
 def explain(
     where: str, error: BaseException, problems: Sequence[Exception], timeout: float
 ) -> HappenConnectionError:
-    """Explain to a person why there is no connection, and what to do."""
+    """Return an error that states why there is no connection, and how to get one."""
     newest = problems[-1] if problems else error
     seen = " ".join(str(problem) for problem in (*problems, error)).lower()
     if is_refusal(Exception(seen)) or "nkeys" in seen:
@@ -174,9 +173,9 @@ def explain(
     elif isinstance(error, nats.errors.NoRespondersError) or "no responders" in seen:
         what = "this server has no JetStream; start it with 'nats-server -js'"
     elif "tls" in seen or "ssl" in seen or "certificate" in seen:
-        what = f"no TLS connection ({newest}); give tls=ssl.create_default_context(...)"
+        what = f"no TLS connection ({newest}); pass tls=ssl.create_default_context(...)"
     elif isinstance(error, TimeoutError) and not problems:
-        what = f"no answer within {timeout:g} s; is it the right address?"
+        what = f"no answer within {timeout:g} s; is the address correct?"
     else:
         what = f"no server there ({newest}); is it running?"
         if not re.search(r"[.:/]", where):

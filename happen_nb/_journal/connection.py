@@ -1,8 +1,8 @@
 """A NATS connection whose calls survive a lost connection.
 
 A call waits in our own table until its answer arrives. It is sent again when the connection is back, when
-the server says to ask again, and when it has no answer although the server has read it. So a call must be
-one that may arrive twice without harm: each of ours carries an expectation that sees to it.
+the server asks to retry, and when it has no answer although the server has read it. So a call must be one
+that may arrive twice without harm: each of ours carries an expectation that ensures it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from nats.aio.msg import Msg
 
 from happen_nb._journal.auth import Credentials, check_address, check_tls, redact_url
 from happen_nb._journal.client import (
-    SLOWEST_LINK,
+    MIN_BYTES_PER_SECOND,
     NatsClient,
-    ask_again,
     explain,
     is_refusal,
+    is_retryable,
     is_unavailable,
 )
 from happen_nb._journal.wire import Message
@@ -53,26 +53,27 @@ CoreMessage = Msg
 OLDEST_SERVER = (2, 12)
 """The first nats-server with atomic batches and a time to live per message."""
 NAME = "happen_nb"
-"""Begins the name of every connection on the server."""
-_PROCESS = secrets.token_hex(3)
-RECONNECT_WAIT: Any = 0.05  # nats-py says int, and sleeps any number of seconds
-SECURE = ("tls", "wss")
-HEADERS = 66_000
-"""Bytes of headers that a server allows, and a few more: a message without so many is not counted exactly."""
-ASK_AGAIN = 0.05
-"""Seconds before a call is sent again that the server could not take at the moment."""
-RESEND = 1.0
-"""Seconds after which an unanswered call is looked at: it is sent again if the server has read it."""
-ANSWER_TIME = 0.25
-"""Seconds that the server has for an answer after it has read a call."""
-GONE_AFTER = 0.2
+"""Starts the name of every connection on the server."""
+SECURE_SCHEMES = ("tls", "wss")
+MAX_HEADER_SIZE = 66_000
+"""Bytes of headers that a server allows, and a few more: a smaller message is not counted exactly."""
+RECONNECT_SECONDS: Any = 0.05  # nats-py's annotation is int, but it sleeps any number of seconds
+RETRY_SECONDS = 0.05
+"""Delay before a call that the server could not process at the moment is sent again."""
+CHECK_SECONDS = 1.0
+"""Interval of the checks of an unanswered call: it is sent again if the server has read it."""
+ANSWER_SECONDS = 0.25
+"""Time for the answer after the server has read a call."""
+GONE_SECONDS = 0.2
 """Seconds of "no responders" after which we ask whether the stream still exists."""
 MOVE_SECONDS = 5.0
-"""Seconds without an answer after which a client of a cluster goes to another server."""
+"""Seconds without an answer after which a client of a cluster moves to another server."""
+MAX_KEPT_PROBLEMS = 10
+_PROCESS = secrets.token_hex(3)
 
 
 def process_name() -> str:
-    """The name of this process's connections on the server: for people, and unlike any other process's."""
+    """Return the name of this process's connections on the server: for people, and unique."""
     return f"{NAME} process {os.getpid()} on {socket.gethostname()} [{_PROCESS}]"
 
 
@@ -84,12 +85,12 @@ class _Call:
     deadline: float
     what: str
     due: float
-    """When it is looked at again, by the loop's clock."""
-    began: float
+    """The loop's time of the next check."""
+    started: float
     again: Callable[[], Sequence[Message]] | None = None
     sent: int = 0
     refused: int = 0
-    """How many of these sendings the server has certainly not taken."""
+    """The number of these sendings that the server has certainly not processed."""
     no_responders_since: float = 0.0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -102,18 +103,18 @@ class Connection:
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._calls: dict[str, _Call] = {}
-        self._orphans: dict[str, asyncio.Future[None]] = {}
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}."
+        self._abandoned: dict[str, asyncio.Future[None]] = {}
+        self._inbox = f"{self.new_inbox()}."
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
         self._reconnected: list[Callable[[], None]] = []
         self._probe: asyncio.Task[None] | None = None
         self._gone_check: asyncio.Task[None] | None = None
         self._moved_at = 0.0
-        self.is_gone: Callable[[], Awaitable[str | None]] | None = None
-        """Asked when nobody answers: returns what to report if the stream no longer exists."""
+        self.stream_problem: Callable[[], Awaitable[str | None]] | None = None
+        """Called when nobody answers: returns the problem if the stream no longer exists."""
         self.diagnose: Callable[[], str | None] | None = None
-        """Returns why a call may have no answer, for a person; None if nothing is known."""
+        """Returns why a call may have no answer, for people; None if nothing is known."""
         self._closed = False
 
     @classmethod
@@ -123,9 +124,9 @@ class Connection:
         Raises
         ------
         HappenConnectionError
-            Nobody there, wrong credentials, too old a server, or one without JetStream.
+            No server there, wrong credentials, too old a server, or one without JetStream.
         """
-        secure = [check_address(url).scheme in SECURE for url in servers]
+        secure = [check_address(url).scheme in SECURE_SCHEMES for url in servers]
         credentials.check()
         if credentials.tls is not None or any(secure):
             await check_tls(servers, timeout=timeout)
@@ -136,14 +137,12 @@ class Connection:
             async with asyncio.timeout(timeout):
                 await self._connect(credentials, problems)
                 await self._check(where)
-        except HappenConnectionError:  # it says already what is wrong
+        except BaseException as error:
             await self._client.close()
-            raise
-        except (TimeoutError, OSError, nats.errors.Error) as error:
-            await self._client.close()
-            raise explain(where, error, problems, timeout) from None
-        except BaseException:
-            await self._client.close()
+            if isinstance(error, HappenConnectionError):  # it already names the problem
+                raise
+            if isinstance(error, TimeoutError | OSError | nats.errors.Error):
+                raise explain(where, error, problems, timeout) from None
             raise
         return self
 
@@ -152,7 +151,7 @@ class Connection:
 
         async def on_error(error: Exception) -> None:
             problems.append(error)
-            del problems[:-10]
+            del problems[:-MAX_KEPT_PROBLEMS]
             log.debug("nats: %s", error)
             if is_refusal(error) and not refused.done():
                 refused.set_exception(error)
@@ -160,26 +159,27 @@ class Connection:
         async def on_reconnect() -> None:
             if self._probe is not None:
                 self._probe.cancel()
-            self._resend_all()
+            for call in list(self._calls.values()):
+                self._send_again(call)
             for callback in self._reconnected:
                 callback()
 
         connecting = self._client.connect(
             servers=random.sample(self.servers, len(self.servers)),
-            dont_randomize=True,  # it takes one after the other, so never the one again that it has left
+            dont_randomize=True,  # the servers are tried in turn, so never again the one that was just left
             name=process_name(),
             error_cb=on_error,
             reconnected_cb=on_reconnect,
             connect_timeout=1,
-            reconnect_time_wait=RECONNECT_WAIT,
+            reconnect_time_wait=RECONNECT_SECONDS,
             max_reconnect_attempts=-1,
             allow_reconnect=True,
             pending_size=0,
             **credentials.options(),
         )
-        await _first(connecting, refused)
+        await _unless_refused(connecting, refused)
         await self._client.subscribe(
-            self._inbox + "*", cb=self._answered, pending_msgs_limit=0, pending_bytes_limit=0
+            self._inbox + "*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0
         )
 
     async def _check(self, where: str) -> None:
@@ -190,7 +190,7 @@ class Connection:
                 f"happen_nb needs {OLDEST_SERVER[0]}.{OLDEST_SERVER[1]} or newer (atomic batches). "
                 "Upgrade the server"
             )
-        while True:  # for as long as the caller has time
+        while True:  # until the caller's timeout
             try:
                 answer = await self._client.request("$JS.API.INFO", b"", timeout=1)
             except (nats.errors.TimeoutError, nats.errors.ConnectionReconnectingError) as late:
@@ -198,37 +198,37 @@ class Connection:
                 continue
             if not is_unavailable(answer):
                 break
-            await asyncio.sleep(ASK_AGAIN)  # nobody leads the cluster for the moment
+            await asyncio.sleep(RETRY_SECONDS)  # the cluster has no leader at the moment
         if answer.headers and answer.headers.get("Status") == "503":
             raise nats.errors.NoRespondersError
         if error := orjson.loads(answer.data).get("error"):
             raise HappenConnectionError(f"{where}: JetStream cannot be used: {error['description']}")
 
-    # -- what others need to know ------------------------------------------------------------------
+    # -- the state of the connection -----------------------------------------------------------------
 
     @property
     def where(self) -> str:
-        """The addresses, for a person: without secrets."""
+        """The addresses, for people: without secrets."""
         return ", ".join(redact_url(url) for url in self.servers)
 
     @property
     def connected(self) -> bool:
-        """Whether the connection is up at this moment."""
+        """True while the connection is up."""
         return bool(self._client.is_connected)
 
     @property
     def transferring(self) -> bool:
-        """Whether a large message has arrived in part."""
+        """True while a large message has arrived in part."""
         return self._client.transferring
 
     @property
-    def patience(self) -> float:
-        """Seconds that silence may last longer: something large may be in front of what is awaited."""
-        return self.max_payload / SLOWEST_LINK if self.transferring else 0.0
+    def transfer_seconds(self) -> float:
+        """Seconds by which silence may last longer: a large message may be in front of the awaited one."""
+        return self.max_payload / MIN_BYTES_PER_SECOND if self.transferring else 0.0
 
     @property
     def max_payload(self) -> int:
-        """The largest message the server takes, in bytes."""
+        """The largest message that the server takes, in bytes."""
         return int(self._client.max_payload)
 
     @property
@@ -247,17 +247,25 @@ class Connection:
         """Wait until the connection is up; False if that takes longer than `timeout` seconds."""
         deadline = self._loop.time() + timeout
         while not self.connected and self._loop.time() < deadline:  # noqa: ASYNC110 - nats-py has no event
-            await asyncio.sleep(RECONNECT_WAIT / 5)
+            await asyncio.sleep(RECONNECT_SECONDS / 5)
         return self.connected
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call `callback` each time the connection is back."""
         self._reconnected.append(callback)
 
+    def move_to(self, url: str) -> None:
+        """Use this address, at which the server is from now on."""
+        if url not in self.servers:
+            self.servers = [url]
+            self._client.set_server_pool([url])
+
+    # -- messages that are not stored ----------------------------------------------------------------
+
     async def subscribe(
         self, subject: str, callback: Callable[[CoreMessage], Awaitable[None]]
     ) -> Subscription:
-        """Follow a subject without any limit of what may wait; it is subscribed again on reconnects."""
+        """Subscribe to a subject, with an unlimited queue; reconnects subscribe again."""
         try:
             return await self._client.subscribe(
                 subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0
@@ -266,7 +274,7 @@ class Connection:
             raise ClosedError("the space was closed; connect again") from None
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """Stop following; a lost connection has forgotten it already."""
+        """End a subscription; a lost connection has already forgotten it."""
         try:
             await subscription.unsubscribe()
         except (nats.errors.Error, OSError) as error:
@@ -275,16 +283,16 @@ class Connection:
     async def send(
         self, subject: str, body: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
-        """Send a message that nobody stores; nothing happens while the connection is away."""
+        """Send a message that is not stored; it is dropped while the connection is down."""
         if not self.connected:
             return
         try:
             await self._client.publish(subject, body, reply=reply, headers=headers)
-        except nats.errors.Error as error:  # it went away just now
+        except nats.errors.Error as error:  # the connection was lost just now
             log.debug("%s: %s", subject, error)
 
     async def request(self, subject: str, body: bytes, *, timeout: float) -> bytes | None:
-        """Ask who listens on a subject, once: None if nobody does, empty if no answer comes in time."""
+        """Ask the subscriber of a subject, once: None if there is none, empty if no answer comes in time."""
         try:
             answer = await self._client.request(subject, body, timeout=timeout)
         except nats.errors.NoRespondersError:
@@ -295,19 +303,13 @@ class Connection:
         return bytes(answer.data)
 
     def new_inbox(self) -> str:
-        """A subject for answers, of this connection alone."""
+        """Return a subject for answers, of this connection alone."""
         return f"_INBOX.{secrets.token_hex(11)}"
 
-    def move_to(self, url: str) -> None:
-        """The server is to be found at another address from now on."""
-        if url not in self.servers:
-            self.servers = [url]
-            self._client.set_server_pool([url])
-
-    # -- calls --------------------------------------------------------------------------------------
+    # -- calls ---------------------------------------------------------------------------------------
 
     async def api(self, name: str, body: dict[str, Any] | None = None, *, timeout: float) -> dict[str, Any]:
-        """Ask JetStream's API; an error in the answer is in the ``error`` key."""
+        """Call JetStream's API; an error in the answer is in the ``error`` key."""
         subject = f"$JS.API.{name}"
         message = Message(subject, orjson.dumps(body) if body is not None else b"", {})
         answer = await self.call([message], timeout=timeout, what=subject)
@@ -333,56 +335,52 @@ class Connection:
         what : str
             Names the call in errors.
         future : asyncio.Future, optional
-            One that somebody else may resolve who learns of the outcome before the answer arrives.
+            Resolved by the caller if it learns the outcome before the answer arrives.
         again : callable, optional
-            Returns what to send the second time and later, nothing if it must not be sent again; without it
-            the same messages are sent.
+            Returns the messages of later sendings, none if it must not be sent again; without it the same
+            messages are sent.
 
         Returns
         -------
-        Msg, or what `future` was resolved with
+        Msg, or the result of `future`
 
         Raises
         ------
         NotStoredError
-            The time was up before anything could be sent.
+            Timed out before anything could be sent.
         OutcomeUnknownError
-            The time was up after sending.
+            Timed out after sending.
         """
         if self._closed:
             raise ClosedError(f"{what}: the space was closed; connect again")
         limit = self.max_payload
         for message in messages:
-            if len(message.body) > limit - HEADERS and message.size > limit:
+            if len(message.body) > limit - MAX_HEADER_SIZE and message.size > limit:
                 raise TooLargeError(f"{what}: {message.size:,} bytes, and the server takes {limit:,}")
         self._count += 1
         now = self._loop.time()
         future = future or self._loop.create_future()
-        due = now + min(RESEND, timeout)
+        due = now + min(CHECK_SECONDS, timeout)
         call = _Call(str(self._count), messages, future, now + timeout, what, due, now, again)
         self._calls[call.token] = call
-        self._look_at(due)
+        self._check_at(due)
         try:
             await self._send(call)
             return await call.future
         except asyncio.CancelledError:
-            if call.sent:
-                self._let_go(call)
+            if call.sent:  # it may be stored: `wait_abandoned` waits until that is known
+                self._abandoned[call.token] = self._loop.create_future()
+                self._loop.call_at(call.deadline, self._abandoned.pop, call.token, None)
             raise
         finally:
             del self._calls[call.token]
             for task in call.tasks:
                 task.cancel()
 
-    def _let_go(self, call: _Call) -> None:
-        """Keep an abandoned call, so that `wait_abandoned` can still wait for its outcome."""
-        self._orphans[call.token] = self._loop.create_future()
-        self._loop.call_at(call.deadline, self._orphans.pop, call.token, None)
-
     async def wait_abandoned(self, timeout: float) -> None:
-        """Wait for the answers to interrupted calls, so that what follows sees what they did."""
-        if self._orphans:
-            await asyncio.wait(self._orphans.values(), timeout=timeout)
+        """Wait for the answers to interrupted calls, so that later calls see their effects."""
+        if self._abandoned:
+            await asyncio.wait(self._abandoned.values(), timeout=timeout)
 
     async def _send(self, call: _Call) -> None:
         if not self.connected:
@@ -408,55 +406,53 @@ class Connection:
             call.tasks.add(task)
             task.add_done_callback(call.tasks.discard)
 
-    def _resend_all(self) -> None:
-        for call in list(self._calls.values()):
-            self._send_again(call)
-
-    def _look_at(self, when: float) -> None:
-        """See to it that the calls are looked at then, or before: one timer for all, since most need none."""
+    def _check_at(self, when: float) -> None:
+        """Check the calls at this time, or before: one timer serves all, since most calls need none."""
         if self._timer is not None:
             if self._timer.when() <= when:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._look)
+        self._timer = self._loop.call_at(when, self._check_calls)
 
-    def _look(self) -> None:
-        """Fail what has no time left, and see to what has no answer yet."""
+    def _check_calls(self) -> None:
+        """Fail the calls that have timed out, and see why others have no answer yet."""
         self._timer = None
         now = self._loop.time()
         overdue = any(call.due <= now and not call.future.done() for call in self._calls.values())
         reason = self.diagnosis() if overdue else None
-        late: list[_Call] = []
+        unanswered: list[_Call] = []
         for call in self._calls.values():
             if call.future.done():
                 continue
             if call.deadline <= now:
-                call.future.set_exception(self._timed_out(call))
+                state = "does not answer" if self.connected else "is not connected"
+                late = f"{self.where} {state}" if call.sent else f"no connection to {self.where}"
+                call.future.set_exception(_unanswered(call, f"{late} in time"))
                 continue
             if call.due <= now and reason:
-                call.future.set_exception(self._unanswered(call, reason))
+                call.future.set_exception(_unanswered(call, reason))
                 continue
             if call.due <= now:
-                late.append(call)
-                call.due = min(now + RESEND, call.deadline)
-            self._look_at(call.due)
+                unanswered.append(call)
+                call.due = min(now + CHECK_SECONDS, call.deadline)
+            self._check_at(call.due)
         probing = self._probe is not None and not self._probe.done()
-        if not late or not self.connected or probing:
+        if not unanswered or not self.connected or probing:
             return
         if self._server_fails(now):
             self._moved_at = now
             self._probe = self._loop.create_task(self._move())
         else:
-            self._probe = self._loop.create_task(self._resend_if_read(late))
+            self._probe = self._loop.create_task(self._resend_if_read(unanswered))
 
     def _server_fails(self, now: float) -> bool:
-        """Return whether another server of the cluster may answer what this one does not."""
+        """Return True if this server is silent for so long that another of the cluster should be tried."""
         if not self._client.can_move or self.transferring:
             return False
         calls = list(self._calls.values())
         written = sum(message.size for call in calls for message in call.messages)
-        longest = now - max(self._moved_at, min(call.began for call in calls))
-        return longest > MOVE_SECONDS + written / SLOWEST_LINK
+        longest = now - max(self._moved_at, min(call.started for call in calls))
+        return longest > MOVE_SECONDS + written / MIN_BYTES_PER_SECOND
 
     async def _move(self) -> None:
         self._probe = None  # the reconnect would cancel it
@@ -465,13 +461,13 @@ class Connection:
     async def _resend_if_read(self, calls: Iterable[_Call]) -> None:
         """Send calls again that have no answer although the server has read them.
 
-        On a slow link a call may still be on its way, and its answer may wait behind something large. A PONG
-        says that the server has read what was written before the PING; a second one, that the answer would
-        have arrived by now.
+        On a slow link a call may still be on its way, and its answer may wait behind a large message. A PONG
+        shows that the server has read everything written before the PING; a second one, that the answer
+        would have arrived by now.
         """
         try:
             await self._client.flush()
-            await asyncio.sleep(ANSWER_TIME)
+            await asyncio.sleep(ANSWER_SECONDS)
             await self._client.flush()
         except (nats.errors.Error, OSError, AttributeError, RuntimeError) as error:
             log.debug("ping: %s", error)  # the connection is being replaced: all calls are sent again then
@@ -482,45 +478,31 @@ class Connection:
         finally:
             self._probe = None
 
-    def _timed_out(self, call: _Call) -> Exception:
-        where = self.where
-        if not call.sent:
-            return NotStoredError(f"{call.what}: no connection to {where} in time; nothing was stored")
-        state = "does not answer" if self.connected else "is not connected"
-        return self._unanswered(call, f"{where} {state} in time")
-
-    def _unanswered(self, call: _Call, reason: str) -> Exception:
-        if not call.sent:
-            return NotStoredError(f"{call.what}: {reason}; nothing was stored")
-        return OutcomeUnknownError(
-            f"{call.what}: {reason}; whether it was stored is not known, read it to see"
-        )
-
     def diagnosis(self) -> str | None:
-        """Why a call may have no answer, as far as it is known."""
+        """Return why a call may have no answer, as far as it is known."""
         return self.diagnose() if self.diagnose is not None else None
 
-    async def _answered(self, answer: CoreMessage) -> None:
+    async def _on_answer(self, answer: Msg) -> None:
         token = answer.subject[len(self._inbox) :]
-        if (orphan := self._orphans.pop(token, None)) is not None:
-            orphan.set_result(None)
+        if (abandoned := self._abandoned.pop(token, None)) is not None:
+            abandoned.set_result(None)
         call = self._calls.get(token)
         if call is None or call.future.done():
             return
-        if not ask_again(answer):
+        if not is_retryable(answer):
             call.future.set_result(answer)
             return
         call.refused += 1
         now = self._loop.time()
         call.no_responders_since = call.no_responders_since or now
-        if now - call.no_responders_since > GONE_AFTER and self._gone_check is None:
+        if now - call.no_responders_since > GONE_SECONDS and self._gone_check is None:
             self._gone_check = self._loop.create_task(self._fail_if_gone())
-        self._loop.call_later(ASK_AGAIN, self._send_again, call)
+        self._loop.call_later(RETRY_SECONDS, self._send_again, call)
 
     async def _fail_if_gone(self) -> None:
-        """Fail the calls that nobody answers, if that is because the stream was deleted."""
+        """Fail the calls that nobody answers, if the reason is that the stream was deleted."""
         try:
-            gone = None if self.is_gone is None else await self.is_gone()
+            gone = None if self.stream_problem is None else await self.stream_problem()
             for call in list(self._calls.values()) if gone else ():
                 if call.no_responders_since and not call.future.done():
                     call.future.set_exception(HappenError(f"{call.what}: {gone}"))
@@ -530,7 +512,7 @@ class Connection:
             self._gone_check = None
 
     async def close(self) -> None:
-        """End the connection; calls still waiting fail."""
+        """Close the connection; calls that still wait fail."""
         self._closed = True
         for task in (self._probe, self._gone_check):
             if task is not None:
@@ -541,7 +523,15 @@ class Connection:
         await self._client.close()
 
 
-async def _first(work: Coroutine[Any, Any, None], refusal: asyncio.Future[None]) -> None:
+def _unanswered(call: _Call, reason: str) -> Exception:
+    if not call.sent:
+        return NotStoredError(f"{call.what}: {reason}; nothing was stored")
+    return OutcomeUnknownError(
+        f"{call.what}: {reason}; it is not known whether it was stored, read it to find out"
+    )
+
+
+async def _unless_refused(work: Coroutine[Any, Any, None], refusal: asyncio.Future[None]) -> None:
     """Wait for `work`, but no longer than until it is refused."""
     task = asyncio.ensure_future(work)
     try:

@@ -1,12 +1,13 @@
-"""Reading what the journal holds, by ephemeral consumers of our own."""
+"""Reading the stored messages of a stream, by ephemeral consumers of our own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import secrets
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
@@ -14,29 +15,29 @@ from happen_nb._journal.client import SEQUENCE, server_error
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
     from happen_nb._journal.connection import Connection
+    from happen_nb._journal.stream import Stream
 
-SILENCE = 2.5
+SILENCE_SECONDS = 2.5
 """Seconds without a message or heartbeat (one a second) after which a consumer counts as lost."""
-CREATE_SECONDS = 1.5
-"""Seconds that a cluster has at first to create a consumer: another try may go to another server."""
-CREATE_MOST = 3.0
-"""Seconds that it has later: a try stays with the server that it was given to, so it must not take long."""
-LOOK = 0.25
-"""Seconds between looks at a reading that makes no progress."""
-STALL = 1.0
-"""Seconds without a message after which a reading that has begun goes on with another consumer."""
+FIRST_CREATE_SECONDS = 1.5
+"""Time for a cluster's first try to create a consumer: another try may go to another server."""
+CREATE_SECONDS = 3.0
+"""Time for later tries: a try stays with the server that received it, so it must not take long."""
+POLL_SECONDS = 0.25
+"""Seconds between checks of a reading that makes no progress."""
+STALL_SECONDS = 1.0
+"""Seconds without a message after which a started reading continues with another consumer."""
 NO_RESPONDERS = "503"
-SPARE = 8
-"""Messages that a pull asks for beyond the wanted ones: barriers may be among them."""
-
+SPARE_MESSAGES = 8
+"""Messages that a pull requests beyond the wanted ones: barriers may be among them."""
 DELIVERED = "$JS.ACK."
-"""Begins the reply subject of each stored message, whatever headers its writer gave it."""
+"""Starts the reply subject of each stored message, whatever headers its writer gave it."""
 PLAIN_TOKENS = 9
 """Tokens of a reply subject without a domain."""
 
@@ -53,42 +54,46 @@ class StreamMessage(NamedTuple):
     time: int
     """ns since 1970, by the server's clock."""
     pending: int
-    """How many more there are for this consumer."""
+    """The number of messages that the consumer has still to deliver."""
 
 
-def stored(message: Msg) -> StreamMessage:
-    """Read what the server says of a message in its reply subject.
+def _parse_delivered(message: Msg) -> StreamMessage:
+    """Read the metadata of a message from its reply subject.
 
     It is ``$JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>``; servers may put
     a domain and an account before the stream, and a token at the end (NATS ADR-15).
     """
     tokens = message.reply.split(".")
     at = 5 if len(tokens) == PLAIN_TOKENS else 7
+    sequence, delivered, time, pending = map(int, tokens[at : at + 4])
     return StreamMessage(
-        message.subject,
-        message.headers or {},
-        message.data,
-        int(tokens[at]),
-        int(tokens[at + 1]),
-        int(tokens[at + 2]),
-        int(tokens[at + 3]),
+        message.subject, message.headers or {}, message.data, sequence, delivered, time, pending
     )
 
 
-def direct(answer: Msg) -> StreamMessage | None:
-    """What a direct get gives; None if there is no such message."""
+def parse_direct(answer: Msg) -> StreamMessage | None:
+    """Read the answer to a direct get; None if there is no such message."""
     headers = answer.headers or {}
     if SEQUENCE not in headers:
         return None
-    time = round(parse_time(headers["Nats-Time-Stamp"]).timestamp() * 1e6) * 1000
-    sequence = int(headers[SEQUENCE])
+    time, sequence = parse_ns(headers["Nats-Time-Stamp"]), int(headers[SEQUENCE])
     return StreamMessage(headers["Nats-Subject"], headers, answer.data, sequence, 0, time, 0)
 
 
 def parse_time(text: str) -> datetime:
-    """A time as the server writes it: RFC 3339 in UTC, with up to nine digits of a second."""
+    """Parse a time as the server writes it: RFC 3339 in UTC, with up to nine digits of a second."""
     whole, _, fraction = text.removesuffix("Z").partition(".")
     return datetime.fromisoformat(whole).replace(microsecond=int(fraction[:6].ljust(6, "0") or 0), tzinfo=UTC)
+
+
+def to_ns(time: datetime) -> int:
+    """Convert a time to ns since 1970, in whole microseconds."""
+    return round(time.timestamp() * 1e6) * 1000
+
+
+def parse_ns(text: str) -> int:
+    """Parse a time as the server writes it to ns since 1970."""
+    return to_ns(parse_time(text))
 
 
 _EPHEMERAL = {
@@ -101,6 +106,7 @@ _EPHEMERAL = {
 }
 
 
+@dataclass(eq=False)
 class Consumer:
     """An ephemeral consumer: acknowledges nothing, lives in memory, answers flow control.
 
@@ -108,134 +114,110 @@ class Consumer:
     ----------
     connection : Connection
     stream : str
-    on_message : async callable
+    on_message : callable
         Called with each `StreamMessage`, in order, without a gap.
     on_gap : callable
-        Called once when messages were lost on the way: make a new consumer.
+        Called once when messages were lost on the way: create a new consumer.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        stream: str,
-        on_message: Callable[[StreamMessage], None],
-        on_gap: Callable[[], None],
-    ) -> None:
-        self._connection = connection
-        self._stream = stream
-        self._on_message = on_message
-        self._on_gap = on_gap
-        self._subscription: Subscription | None = None
-        self._delivered = 0
-        self._open = True
-        self._inbox = ""
-        self._pull: dict[str, Any] | None = None
-        self._left = 0
-        self._name = f"happen-{secrets.token_hex(6)}"
-        self.heard = 0.0
-        """When something was last heard of it, by the loop's clock."""
+    connection: Connection
+    stream: str
+    on_message: Callable[[StreamMessage], None]
+    on_gap: Callable[[], None]
+    active_at: float = field(default=0.0, init=False)
+    """The loop's time at the last message or heartbeat."""
+    _subscription: Subscription | None = field(default=None, init=False)
+    _delivered: int = field(default=0, init=False)
+    _open: bool = field(default=True, init=False)
+    _inbox: str = field(default="", init=False)
+    _pull: dict[str, Any] | None = field(default=None, init=False)
+    _left: int = field(default=0, init=False)
+    _name: str = field(default_factory=lambda: f"happen-{secrets.token_hex(6)}", init=False)
 
     async def start(
         self, config: dict[str, Any], *, timeout: float, pull: dict[str, Any] | None = None
     ) -> int:
-        """Create it.
+        """Create it on the server.
 
         Parameters
         ----------
         config : dict
-            What to deliver.
+            The messages to deliver, as JetStream's API describes them.
         timeout : float
             Seconds.
         pull : dict, optional
-            A pull request: the server gives what it asks for. Without one the server pushes, as fast as flow
-            control allows.
+            A pull request, which is repeated. Without one the server pushes, as fast as flow control allows.
 
         Returns
         -------
         int
-            How many messages wait for it at this moment, as far as its server knows.
+            The number of messages that wait for it at this moment, as far as its server knows.
         """
-        self.heard = asyncio.get_running_loop().time()
-        self._inbox = self._connection.new_inbox()
-        self._subscription = await self._connection.subscribe(self._inbox, self._received)
+        self.active_at = asyncio.get_running_loop().time()
+        self._inbox = self.connection.new_inbox()
+        self._subscription = await self.connection.subscribe(self._inbox, self._on_received)
         pushed = {"deliver_subject": self._inbox, "flow_control": True, "idle_heartbeat": 1_000_000_000}
         request = {
-            "stream_name": self._stream,
+            "stream_name": self.stream,
             "config": {**_EPHEMERAL, "name": self._name, **config, **({} if pull else pushed)},
         }
-        name = f"CONSUMER.CREATE.{self._stream}.{self._name}"
-        answer = await self._connection.api(name, request, timeout=timeout)
+        answer = await self.connection.api(
+            f"CONSUMER.CREATE.{self.stream}.{self._name}", request, timeout=timeout
+        )
         if error := answer.get("error"):
-            raise server_error(f"reading {self._stream}", error)
+            raise server_error(f"reading {self.stream}", error)
         self._pull = pull
-        await self._ask()
+        await self._request_next()
         return int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
 
-    async def _ask(self) -> None:
-        """Ask for the next messages, if it pulls."""
+    async def _request_next(self) -> None:
         if self._pull is not None and self._open:
             self._left = self._pull["batch"]
-            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
-            await self._connection.send(subject, orjson.dumps(self._pull), reply=self._inbox)
+            subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._name}"
+            await self.connection.send(subject, orjson.dumps(self._pull), reply=self._inbox)
 
-    async def _received(self, message: Msg) -> None:
+    async def _on_received(self, message: Msg) -> None:
         if not self._open:
             return
-        self.heard = asyncio.get_running_loop().time()
+        self.active_at = asyncio.get_running_loop().time()
         headers = message.headers
         if headers is not None and "Status" in headers and not message.reply.startswith(DELIVERED):
-            await self._control(message, headers)
+            await self._on_control(message, headers)
             return
-        item = stored(message)
+        item = _parse_delivered(message)
         self._delivered += 1
         if item.delivered != self._delivered:
-            self._gap()
+            self._lose()
             return
-        self._on_message(item)
+        self.on_message(item)
         self._left -= 1
         if not self._left and self._pull is not None and "expires" in self._pull:
-            await self._ask()
+            await self._request_next()
 
-    async def _control(self, message: Msg, headers: dict[str, str]) -> None:
+    async def _on_control(self, message: Msg, headers: dict[str, str]) -> None:
         if self._pull is not None:
             if headers["Status"] == NO_RESPONDERS:  # the server that had the consumer is gone
-                self._gap()
-            elif "expires" in self._pull:  # the time of the last request is up, or the server ended it
-                await self._ask()
+                self._lose()
+            elif "expires" in self._pull:  # the last request has expired, or the server ended it
+                await self._request_next()
         elif message.reply:
-            await self._connection.send(message.reply)
+            await self.connection.send(message.reply)
         elif stalled := headers.get("Nats-Consumer-Stalled"):
-            await self._connection.send(stalled)
+            await self.connection.send(stalled)
         elif int(headers.get("Nats-Last-Consumer", 0)) > self._delivered:
-            self._gap()
+            self._lose()
 
-    def _gap(self) -> None:
+    def _lose(self) -> None:
         self._open = False
-        self._on_gap()
+        self.on_gap()
 
     async def stop(self) -> None:
-        """Take it off; the server forgets it by itself if it cannot be told."""
+        """Delete it; the server does so on its own if it cannot be reached."""
         self._open = False
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
-            await self._connection.unsubscribe(subscription)
-            await self._connection.send(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
-
-
-Policy = Literal["all", "last_per_subject"]
-
-
-class Barrier(Protocol):
-    """What tells that a reading of a replicated stream is complete.
-
-    A consumer may be on a server that lags behind the others, and such a server says that nothing is left
-    when it has no more. So a message is stored first, and the reading ends when that message arrives.
-    """
-
-    subject: str
-
-    def store_barrier(self, timeout: float | None = None) -> Awaitable[int]:
-        """Store a message on `subject`; returns its sequence."""
+            await self.connection.unsubscribe(subscription)
+            await self.connection.send(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._name}")
 
 
 async def read(
@@ -245,29 +227,31 @@ async def read(
     *,
     timeout: float,
     start: int | str = 0,
-    policy: Policy = "all",
+    policy: Literal["all", "last_per_subject"] = "all",
     headers_only: bool = False,
     limit: int | None = None,
     enough: Callable[[StreamMessage], bool] | None = None,
-    barrier: Barrier | None = None,
+    barrier: Stream | None = None,
 ) -> list[StreamMessage]:
-    """Read what is stored at this moment on a subject or several, oldest first.
+    """Read the messages that are stored at this moment on a subject or several, oldest first.
 
     Parameters
     ----------
     timeout : float
         Seconds without progress after which it fails.
     start : int or str, optional
-        The sequence, or the time (RFC 3339), to begin with.
+        The sequence, or the time (RFC 3339), to start from.
     policy : "all" or "last_per_subject"
     headers_only : bool, optional
         Leave the bodies out.
     limit : int, optional
-        Read at most so many.
+        Read at most this many.
     enough : callable, optional
         Stop before the first message for which it is true.
-    barrier : Barrier, optional
-        Needed where the stream has replicas.
+    barrier : Stream, optional
+        The stream itself, needed where it has replicas. A consumer may be on a server that lags behind the
+        others, which reports that nothing is left when it has no more. So a barrier is stored first, and the
+        reading ends when that arrives.
 
     Raises
     ------
@@ -277,7 +261,7 @@ async def read(
     subjects = [subject] if isinstance(subject, str) else list(subject)
     config: dict[str, Any] = {"deliver_policy": policy}
     if subjects != [">"]:
-        config["filter_subjects"] = [*subjects, barrier.subject] if barrier else subjects
+        config["filter_subjects"] = [*subjects, barrier.subjects.sync] if barrier else subjects
     if isinstance(start, str):
         config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
     elif start:
@@ -305,7 +289,7 @@ class _Reading:
         timeout: float,
         limit: int | None,
         enough: Callable[[StreamMessage], bool] | None,
-        barrier: Barrier | None,
+        barrier: Stream | None,
     ) -> None:
         self.found: list[StreamMessage] = []
         self._connection = connection
@@ -315,40 +299,48 @@ class _Reading:
         self._limit = limit
         self._enough = enough
         self._barrier = barrier
-        self._create_seconds = CREATE_SECONDS
+        self._create_seconds = FIRST_CREATE_SECONDS
         self._newest_only = config["deliver_policy"] == "last_per_subject"
         self._loop = asyncio.get_running_loop()
-        self._progress = self._loop.time()
+        self._progress_at = self._loop.time()
         self._first = 0
         self._until = 0
         self._passed = False
         self._ended: asyncio.Future[bool]
 
     def late(self) -> bool:
-        """Return whether it made no progress for too long."""
-        return self._loop.time() - self._progress > self._timeout + self._connection.patience
+        """Return True if it made no progress for too long."""
+        return self._loop.time() - self._progress_at > self._timeout + self._connection.transfer_seconds
 
     async def run(self) -> bool:
         """Read with one consumer; False if that was lost on the way."""
         self._ended = self._loop.create_future()
         self._passed = False
-        config = self._resumed()
+        config = self._next_config()
         self._first = int(config.get("opt_start_seq", 0))
+        left = max(0.1, self._progress_at + self._timeout - self._loop.time())
+        pull: dict[str, Any] | None = None
+        if self._limit is not None:
+            pull = {"batch": self._limit, "no_wait": True}
         if self._barrier is not None:
             first = not self._until
             self._until = await self._barrier.store_barrier(self._timeout)
             if first:  # later ones are no progress: a reading that gets nothing must come to an end
-                self._progress = self._loop.time()
+                self._progress_at = self._loop.time()
             if self._until < self._first:
-                return True  # nothing is stored so far on
+                return True  # nothing is stored from there on
+            left = max(0.1, self._progress_at + self._timeout - self._loop.time())
+            left = min(left, self._create_seconds)
+            if self._limit is not None:
+                pull = {"batch": self._limit + SPARE_MESSAGES, "expires": 1_000_000_000}
         consumer = Consumer(self._connection, self._stream, self._take, lambda: self._end(complete=False))
         try:
             try:
-                waiting = await consumer.start(config, timeout=self._patience(), pull=self._pull())
+                waiting = await consumer.start(config, timeout=left, pull=pull)
             except HappenTimeoutError:
                 if self._barrier is None or self.late():
                     raise
-                self._create_seconds = CREATE_MOST
+                self._create_seconds = CREATE_SECONDS
                 return False  # another consumer goes to another server
             if not waiting and self._barrier is None:
                 return True
@@ -357,19 +349,8 @@ class _Reading:
         finally:
             await consumer.stop()
 
-    def _patience(self) -> float:
-        left = max(0.1, self._progress + self._timeout - self._loop.time())
-        return left if self._barrier is None else min(left, self._create_seconds)
-
-    def _pull(self) -> dict[str, Any] | None:
-        if self._limit is None:
-            return None
-        if self._barrier is None:
-            return {"batch": self._limit, "no_wait": True}
-        return {"batch": self._limit + SPARE, "expires": 1_000_000_000}
-
-    def _resumed(self) -> dict[str, Any]:
-        """The configuration of the next consumer: it goes on where the one before ended."""
+    def _next_config(self) -> dict[str, Any]:
+        """Return the configuration of the next consumer: it continues where the one before ended."""
         if not self.found:
             return self._config
         if self._newest_only:
@@ -380,36 +361,36 @@ class _Reading:
         return {**kept, **following}
 
     async def _watch(self, consumer: Consumer) -> None:
-        """Wait for the end; store the barrier again where it may have gone before it arrived."""
-        stored = self._loop.time()
+        """Wait for the end; store the barrier again where it may have expired before it arrived."""
+        stored_at = self._loop.time()
         while not self._ended.done():
-            await asyncio.wait([self._ended], timeout=LOOK)
+            await asyncio.wait([self._ended], timeout=POLL_SECONDS)
             now = self._loop.time()
-            if now - consumer.heard > SILENCE + self._connection.patience or self.late():
+            if now - consumer.active_at > SILENCE_SECONDS + self._connection.transfer_seconds or self.late():
                 self._end(complete=False)
             elif self._stalled(now):
-                self._end(complete=False)  # what was to come may be gone: another consumer knows
-            elif self._barrier is not None and now - max(stored, self._progress) > 2 * LOOK:
+                self._end(complete=False)  # the messages to come may be gone: another consumer knows
+            elif self._barrier is not None and now - max(stored_at, self._progress_at) > 2 * POLL_SECONDS:
                 with contextlib.suppress(HappenTimeoutError):  # the reading itself ends when it is late
-                    await self._barrier.store_barrier(2 * LOOK)
-                stored = self._loop.time()
+                    await self._barrier.store_barrier(2 * POLL_SECONDS)
+                stored_at = self._loop.time()
 
     def _stalled(self, now: float) -> bool:
-        """Return whether a reading of one server has begun and gets no more."""
-        begun = self._barrier is None and bool(self.found) and not self._newest_only
-        return begun and now - self._progress > STALL + self._connection.patience
+        """Return True if a reading of one server has started and receives no more."""
+        started = self._barrier is None and bool(self.found) and not self._newest_only
+        return started and now - self._progress_at > STALL_SECONDS + self._connection.transfer_seconds
 
     def _take(self, item: StreamMessage) -> None:
         if self._ended.done():
             return
-        self._progress = self._loop.time()
+        self._progress_at = self._loop.time()
         if item.sequence < self._first:
-            return  # from a server that lags: it starts with what it has next
+            return  # from a server that lags: it starts with the next message that it has
         barrier = self._barrier
         beyond = barrier is not None and item.sequence >= self._until
         if beyond and not self._newest_only:
             self._end(complete=True)
-        elif barrier is not None and item.subject == barrier.subject:
+        elif barrier is not None and item.subject == barrier.subjects.sync:
             self._passed = self._passed or beyond
         elif self._enough is not None and self._enough(item):
             self._end(complete=True)

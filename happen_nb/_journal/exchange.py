@@ -1,4 +1,4 @@
-"""Messages that processes exchange over core NATS and nobody stores: questions, answers and replies.
+"""Messages that processes exchange over core NATS, without storing them: questions, answers and replies.
 
 Any client may have sent them. Each decoder raises one of `fields.UNREADABLE` for what it cannot read, and
 ignores members that it does not know.
@@ -9,20 +9,21 @@ from __future__ import annotations
 from typing import Any, Final
 
 from happen_nb._journal import fields
+from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
 
 STATES: Final = frozenset(("accepted", "done", "failed"))
 """The states of a reply."""
-_PARTS: Final = ("node", "error", "remote_traceback")
+_TRACE_MEMBERS: Final = ("node", "error", "remote_traceback")
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """A message as JSON."""
+    """Encode a message as JSON."""
     return dumps(freeze(message))
 
 
 def decode_question(data: bytes) -> dict[str, Any]:
-    """A question to a live process; known members of another type are left out."""
+    """Decode a question to a live process; known members of another type are left out."""
     question = fields.mapping(fields.read_json(data)) if data else {}
     for name in ("send", "cancel", "from"):
         if not isinstance(question.get(name, ""), str):
@@ -33,7 +34,7 @@ def decode_question(data: bytes) -> dict[str, Any]:
 
 
 def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
-    """What a live process answers to a question."""
+    """Decode a live process's answer to a question."""
     answer = fields.mapping(fields.read_json(data))
     if not isinstance(answer.get("by", ""), str):
         del answer["by"]
@@ -44,19 +45,19 @@ def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
 
 
 def decode_reply(id: str, reply: Any) -> dict[str, Any]:
-    """The reply to an event with this id, from JSON that was read; its values are frozen.
+    """Decode the reply to the event with this id from parsed JSON; its values are frozen.
 
-    Of a failure there are always ``kind``, ``message`` and the three texts of ``trace``.
+    A failure always has ``kind``, ``message`` and the three texts of ``trace``.
     """
     reply = fields.mapping(reply)
     state = reply.get("state")
     if not isinstance(state, str) or state not in STATES:
-        raise ValueError(f'"state" is {_shown(state)}; it is one of {", ".join(sorted(STATES))}')
+        raise ValueError(f'"state" is {_quoted(state)}; it is one of {", ".join(sorted(STATES))}')
     found: dict[str, Any] = {"event": id, "state": state}
     if reply.get("by") is not None:
         found["by"] = _text(reply, "by")
-        if not fields.is_name(found["by"]):
-            raise ValueError(f'"by" is {_shown(found["by"])}, which cannot be the name of a process')
+        if not is_name(found["by"]):
+            raise ValueError(f'"by" is {_quoted(found["by"])}, which cannot be the name of a process')
     if reply.get("progress") is not None:
         if not isinstance(reply["progress"], list):
             raise TypeError(f'"progress" is {fields.kind_of(reply["progress"])}, not an array of values')
@@ -66,17 +67,13 @@ def decode_reply(id: str, reply: Any) -> dict[str, Any]:
     elif state == "failed":
         found["kind"] = _text(reply, "kind", "HandlerError")
         found["message"] = _text(reply, "message", "the handler failed")
-        found["trace"] = _trace(reply.get("trace"))
+        trace = reply.get("trace")
+        if trace is None or isinstance(trace, str):  # absent, or only the text of a traceback
+            trace = {"remote_traceback": trace}
+        if not isinstance(trace, dict):
+            raise TypeError(f'"trace" is {fields.kind_of(trace)}, not an object or a string')
+        found["trace"] = {member: _text(trace, member, "") for member in _TRACE_MEMBERS}
     return found
-
-
-def _trace(trace: Any) -> dict[str, str]:
-    """Where it failed: a mapping, only the text of a traceback, or nothing."""
-    if trace is None or isinstance(trace, str):
-        trace = {"remote_traceback": trace}
-    if not isinstance(trace, dict):
-        raise TypeError(f'"trace" is {fields.kind_of(trace)}, not an object or a string')
-    return {part: _text(trace, part, "") for part in _PARTS}
 
 
 def _text(members: dict[str, Any], name: str, default: str | None = None) -> str:
@@ -92,5 +89,5 @@ def _frozen(members: dict[str, Any], name: str) -> Any:
     return freeze(members.get(name), what=f'"{name}"', error=ValueError)
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return f'"{value[:80]}"' if isinstance(value, str) else fields.kind_of(value)

@@ -1,4 +1,4 @@
-"""Checked reading of what any client may have written: JSON, and the types of its parts.
+"""Checked reading of JSON and its members, which any client may have written.
 
 Each function raises one of `UNREADABLE` for what does not fit, and never anything else.
 """
@@ -16,15 +16,14 @@ import orjson
 from happen_nb._model.freeze import check_integers
 
 UNREADABLE = (ValueError, KeyError, TypeError)
-"""What reading a foreign message may raise. `read_json` turns a RecursionError into a ValueError."""
+"""Raised for a foreign message that cannot be read. `read_json` turns a RecursionError into a ValueError."""
 
 LARGEST: Final = 2**63 - 1
-"""The largest number of a position, a revision or a count."""
+"""The largest position, revision or count."""
 
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_LONGEST: Final = 512  # characters of an id or a label
-_SUBJECT: Final = frozenset(".*>")  # what an id, a token of a subject, cannot have
+_MAX_CHARACTERS: Final = 512  # of an id or a label
+_NOT_IN_A_TOKEN: Final = frozenset(".*>")
 
 
 def read_json(data: bytes | str) -> Any:
@@ -51,95 +50,83 @@ def _refuse_constant(name: str) -> None:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """A JSON object."""
+    """Return a JSON object."""
     if isinstance(value, dict):
         return value
     raise TypeError(f"it is {kind_of(value)}, not an object")
 
 
 def array(value: Any) -> list[Any]:
-    """A JSON array."""
+    """Return a JSON array."""
     if isinstance(value, list):
         return value
     raise TypeError(f"it is {kind_of(value)}, not an array")
 
 
 def text(value: Any) -> str:
-    """Any text."""
+    """Return a string."""
     if isinstance(value, str):
         return value
     raise TypeError(f"it is {kind_of(value)}, not a string")
 
 
 def label(value: Any) -> str:
-    """A short text for people, without control characters."""
+    """Return a short text for people, without control characters."""
     if isinstance(value, str) and is_label(value):
         return value
     raise ValueError(f"{str(value)[:80]!r} is not a short text")
 
 
-def mark(value: Any) -> str:
-    """What stands for an event or a commit in a path, which is a word of a header."""
-    if isinstance(value, str) and 0 < len(value) <= _LONGEST and value.isprintable() and " " not in value:
-        return value
-    raise _no_id(value)
+def path_id(value: Any) -> str:
+    """Return the id of an event or a commit in a path, which is a word of a header."""
+    valid = isinstance(value, str) and 0 < len(value) <= _MAX_CHARACTERS
+    if valid and value.isprintable() and " " not in value:  # not by `is_label`: ids would fill its cache
+        return str(value)
+    raise _invalid_id(value)
 
 
-def marks(values: list[Any]) -> tuple[str, ...]:
-    """The ids of a path, which may be a thousand."""
+def optional_path_id(value: Any) -> str | None:
+    """Return a `path_id`, or None."""
+    return None if value is None else path_id(value)
+
+
+def path_ids(values: list[Any]) -> tuple[str, ...]:
+    """Return the ids of a path; all are checked at once, since there may be a thousand."""
     if not values:
         return ()
-    together = " ".join(values)
-    words = "  " not in together and together[0:1] != " " and together[-1:] != " "  # none is empty
-    if not (together and words and together.isprintable() and together.count(" ") == len(values) - 1):
-        raise _no_id(together)
+    joined = " ".join(values)
+    words = "  " not in joined and joined[0:1] != " " and joined[-1:] != " "  # none is empty
+    if not (joined and words and joined.isprintable() and joined.count(" ") == len(values) - 1):
+        raise _invalid_id(joined)
     return tuple(values)
 
 
-def identifier(value: Any) -> str:
-    """The id of an event, which is a token of a subject too: without dots and wildcards."""
-    if _SUBJECT.isdisjoint(mark(value)):
+def event_id(value: Any) -> str:
+    """Return the id of an event, which is also a token of a subject: without dots and wildcards."""
+    if _NOT_IN_A_TOKEN.isdisjoint(path_id(value)):
         return str(value)
-    raise _no_id(value)
+    raise _invalid_id(value)
 
 
-def _no_id(value: Any) -> ValueError:
+def _invalid_id(value: Any) -> ValueError:
     return ValueError(f"{str(value)[:80]!r} cannot be an id")
-
-
-def name(value: Any) -> str:
-    """The name of a node, a space or a process."""
-    if isinstance(value, str) and is_name(value):
-        return value
-    raise ValueError(f"{str(value)[:80]!r} cannot be a name")
-
-
-@lru_cache(4096)
-def is_name(value: str) -> bool:
-    """Whether a node could have that name."""
-    return _NAME.fullmatch(value) is not None
 
 
 @lru_cache(4096)
 def is_label(value: str) -> bool:
-    """Whether it is a short text for people, without control characters."""
-    return 0 < len(value) <= _LONGEST and value.isprintable()
-
-
-def optional(value: Any) -> str | None:
-    """A `mark`, or None."""
-    return None if value is None else mark(value)
+    """Return True for a short text without control characters."""
+    return 0 < len(value) <= _MAX_CHARACTERS and value.isprintable()
 
 
 def digits(value: str) -> int:
-    """A number in a header."""
+    """Return the number in a header."""
     if _DIGITS.fullmatch(value):
         return int(value)
     raise ValueError(f"{value[:80]!r} is not a number of up to 18 digits")
 
 
 def natural(value: Any, default: int | None = None) -> int:
-    """An integer from 0 to `LARGEST`; anything else is `default` if there is one."""
+    """Return an integer from 0 to `LARGEST`, or `default` for anything else."""
     if type(value) is int and 0 <= value <= LARGEST:
         return value
     if default is None:
@@ -147,8 +134,8 @@ def natural(value: Any, default: int | None = None) -> int:
     return default
 
 
-def moment(value: Any) -> str | None:
-    """An ISO 8601 time as it is written; None where it is none."""
+def iso_time(value: Any) -> str | None:
+    """Return an ISO 8601 time as it is written; None for anything else."""
     if not isinstance(value, str):
         return None
     try:
@@ -159,11 +146,11 @@ def moment(value: Any) -> str | None:
 
 
 def texts(values: Any) -> list[str]:
-    """The strings of an array; other items are left out, and anything else is empty."""
+    """Return the strings of an array without its other items; anything else is empty."""
     return [each for each in values if isinstance(each, str)] if isinstance(values, list) else []
 
 
 def kind_of(value: Any) -> str:
-    """What kind of JSON a value is, for messages."""
+    """Name the JSON type of a value, for messages."""
     kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return kinds.get(type(value), "a number")

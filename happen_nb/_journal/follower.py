@@ -8,7 +8,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from happen_nb._journal.consumer import CREATE_MOST, CREATE_SECONDS, SILENCE, Consumer, StreamMessage
+from happen_nb._journal.consumer import (
+    CREATE_SECONDS,
+    FIRST_CREATE_SECONDS,
+    SILENCE_SECONDS,
+    Consumer,
+    StreamMessage,
+)
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
 from happen_nb._journal.wire import Clear, lifetime, revision_of
 from happen_nb._model.records import CommitRecord, OwnerRecord
@@ -218,7 +224,7 @@ class Follower:
         config = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._position + 1}
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._stream.timeout
-        patience = CREATE_SECONDS
+        patience = FIRST_CREATE_SECONDS
         while True:
             left = max(0.1, deadline - loop.time())
             consumer = Consumer(self._connection, self._stream.subjects.stream, self._take, self.reconnect)
@@ -229,7 +235,7 @@ class Follower:
                 await consumer.stop()
                 if not isinstance(error, HappenTimeoutError) or self._exact or loop.time() > deadline:
                     raise
-                patience = CREATE_MOST
+                patience = CREATE_SECONDS
         self._consumer = consumer
         self._news = loop.time()
         if not waiting:
@@ -324,8 +330,8 @@ class Follower:
                 self._lost.clear()  # the reconnect sets it again
                 continue
             due = loop.time() - checked > (CHECK if self._exact else CHECK_CLUSTER)
-            limit = SILENCE + self._connection.patience
-            silent = self._consumer is None or loop.time() - self._consumer.heard > limit
+            limit = SILENCE_SECONDS + self._connection.transfer_seconds
+            silent = self._consumer is None or loop.time() - self._consumer.active_at > limit
             if not (due or silent or self._lost.is_set()):
                 continue
             checked = loop.time()

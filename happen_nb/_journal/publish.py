@@ -1,4 +1,4 @@
-"""Storing: one message or one atomic batch, and what the server's answer means."""
+"""Storing one message or one atomic batch, and interpreting the server's answer."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 WRONG_LAST_SEQUENCE = 10071
 BATCH_LOST = 10176
-"""The server has forgotten the beginning of a batch (a new leader, or a lost connection)."""
+"""The server has forgotten the start of a batch (a new leader, or a lost connection)."""
 
 
 class RefusedError(Exception):
-    """An expectation did not hold; whoever stores decides what that means.
+    """An expectation did not hold; the caller decides what that means.
 
     Attributes
     ----------
     newest : int
         The sequence that the server has in the place of the expected one.
     resent : bool
-        Whether the message was sent more than once: its own first sending may stand in the way.
+        True if the message was sent more than once: its own first sending may have caused the refusal.
     """
 
     def __init__(self, newest: int, *, resent: bool) -> None:
@@ -42,9 +42,9 @@ class RefusedError(Exception):
 
 
 class Resend(NamedTuple):
-    """What makes it safe to send messages again whose answer was lost.
+    """The conditions under which messages whose answer was lost are safely sent again.
 
-    A message carries an expectation, so the server refuses it if it is stored already. That does not help
+    A message carries an expectation, so the server refuses it if it is already stored. That does not help
     where it was stored and is gone again: removed by a clear, or expired. So a guard goes with each later
     sending, as one atomic batch.
 
@@ -52,9 +52,9 @@ class Resend(NamedTuple):
     ----------
     subjects : Subjects
     cleared : int
-        The sequence of the newest clear when it was sent first; the guard holds if there was none since.
+        The sequence of the newest clear at the first sending; the guard holds if there was none since.
     lives : float
-        Seconds after which what was stored first may have expired; it is not sent again then.
+        Seconds after which a first sending that was stored may have expired; it is not sent again then.
     """
 
     subjects: Subjects
@@ -79,15 +79,17 @@ async def store_messages(
         More than one become an atomic batch (NATS ADR-50).
     timeout : float
         Seconds.
+    what : str
+        Names the call in errors.
     future : asyncio.Future, optional
-        One that is resolved when the follower sees the message before its answer arrives.
+        Resolved by the caller if the follower sees the message before its answer arrives.
     resend : Resend, optional
-        How to send them again; without it they are sent again as they are.
+        The conditions for sending again; without it the same messages are sent again.
 
     Returns
     -------
     int
-        The sequence of the last message; or what `future` was resolved with.
+        The sequence of the last message; or the result of `future`.
 
     Raises
     ------
@@ -96,15 +98,15 @@ async def store_messages(
     TooLargeError
         There are more messages than one batch may have, or one is too large; nothing was sent.
     ServerError
-        The server cannot store it.
+        The server cannot store them.
     """
     if len(messages) > MAX_BATCH_MESSAGES:
         raise _too_many(messages, what)
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    started = loop.time()
     resent = False
 
-    def as_sent() -> list[Message]:
+    def to_send() -> list[Message]:
         guarded = list(messages)
         if resent and resend is not None and len(messages) < MAX_BATCH_MESSAGES:
             guarded.insert(0, guard_clear(resend.subjects, resend.cleared))
@@ -113,33 +115,28 @@ async def store_messages(
     def again() -> list[Message]:
         nonlocal resent
         resent = True
-        expired = resend is not None and loop.time() - began > resend.lives
-        return [] if expired else as_sent()
+        expired = resend is not None and loop.time() - started > resend.lives
+        return [] if expired else to_send()
 
     while True:
         if future is not None and future.done():
             future = None  # an earlier answer has resolved it
-        left = max(0.001, began + timeout - loop.time())
-        answer = await connection.call(as_sent(), timeout=left, what=what, future=future, again=again)
+        left = max(0.001, started + timeout - loop.time())
+        answer = await connection.call(to_send(), timeout=left, what=what, future=future, again=again)
         if not hasattr(answer, "data"):
             return answer
-        sequence = _sequence(answer.data, what, resent=resent)
-        if sequence is not None:
-            return sequence
+        result = orjson.loads(answer.data)
+        if (error := result.get("error")) is None:
+            return int(result["seq"])
+        if error.get("err_code") != BATCH_LOST:  # of a lost batch nothing is stored: all of it is sent again
+            raise _refusal(error, what, resent=resent)
 
 
-def _sequence(answer: bytes, what: str, *, resent: bool) -> int | None:
-    """The sequence of what was stored; None for a lost batch, of which nothing was."""
-    result = orjson.loads(answer)
-    code = result.get("error", {}).get("err_code")
-    if code == WRONG_LAST_SEQUENCE:
-        match = re.search(r"\d+$", result["error"].get("description", ""))
-        raise RefusedError(int(match[0]) if match else 0, resent=resent)
-    if code == BATCH_LOST:
-        return None
-    if code is not None:
-        raise server_error(what, result["error"])
-    return int(result["seq"])
+def _refusal(error: dict[str, Any], what: str, *, resent: bool) -> Exception:
+    if error.get("err_code") != WRONG_LAST_SEQUENCE:
+        return server_error(what, error)
+    match = re.search(r"\d+$", error.get("description", ""))
+    return RefusedError(int(match[0]) if match else 0, resent=resent)
 
 
 def _too_many(messages: Sequence[Message], what: str) -> TooLargeError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from happen_nb._journal.consumer import direct
+from happen_nb._journal.consumer import parse_direct
 from happen_nb._journal.wire import UNREAD, Handled, Message
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
@@ -161,7 +161,7 @@ async def events_at(stream: Stream, sequences: Iterable[int]) -> list[EventRecor
 async def _at(stream: Stream, sequence: int) -> StreamMessage | None:
     request = orjson.dumps({"seq": sequence})
     get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
-    item = direct(await stream.connection.call([get], timeout=stream.timeout, what="reading an event"))
+    item = parse_direct(await stream.connection.call([get], timeout=stream.timeout, what="reading an event"))
     if item is None and stream.replicas > 1:
         return await stream.get({"seq": sequence})  # the replica that answered may lag
     return item
@@ -364,7 +364,7 @@ async def _last_of_each(stream: Stream, nodes: Sequence[str], position: int) -> 
     ended = asyncio.Event()
 
     async def take(answer: Msg) -> None:
-        item = direct(answer)
+        item = parse_direct(answer)
         if item is None:
             ended.set()
         else:
@@ -396,7 +396,7 @@ async def _last_at(stream: Stream, node: str, position: int) -> CommitRecord | N
     request = orjson.dumps({"multi_last": [subject], "up_to_seq": position})
     get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, {})
     answer: Msg = await stream.connection.call([get], timeout=stream.timeout, what=f'node "{node}"')
-    item = direct(answer)
+    item = parse_direct(answer)
     if item is None:
         return None
     record = _record(stream, item)

@@ -136,7 +136,6 @@ class Stream:
     def __init__(self, connection: Connection, subjects: Subjects, timeout: float) -> None:
         self.connection = connection
         self.subjects = subjects
-        self.subject = subjects.sync
         self.timeout = timeout
         self.replicas = 1
         """As it was when the stream was last looked at."""

@@ -1,7 +1,7 @@
-"""What callers may give: one conversion for each kind of argument, scalars of NumPy and pandas included.
+"""Check and convert the arguments of public calls: numbers, durations, points in time, and names.
 
-An argument of a wrong type is a TypeError, one out of range a ValueError; both name the call, the value and
-what to give. NumPy is never imported here: a value of its can only exist once somebody else did.
+An argument of a wrong type is a TypeError, one out of range a ValueError; both messages name the call, the
+value and what to give. NumPy is never imported here: one of its values can only exist after its import.
 """
 
 from __future__ import annotations
@@ -12,65 +12,46 @@ import operator
 import re
 import sys
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from happen_nb._model.quoting import quote
 from happen_nb.errors import InvalidNameError
 
 RESERVED = "notebook"
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""The sender of what is sent from a cell; not the name of a node."""
 UNLIMITED: Final = 1e9
-"""Seconds that stand for "without limit": 30 years, which every clock and timer can count."""
+"""Seconds that stand for "without limit": 30 years, within the range of all clocks and timers."""
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST: Final = datetime.min.replace(tzinfo=UTC)
+LAST: Final = datetime.max.replace(tzinfo=UTC)
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def is_index(value: object) -> bool:
-    """Whether a value counts as an integer: anything with ``__index__``, truth values aside.
+    """Return whether a value counts as an integer: anything with ``__index__``, except booleans.
 
     Examples
     --------
     >>> is_index(3), is_index(True), is_index(3.0)
     (True, False, False)
     """
-    return isinstance(value, int) and not isinstance(value, bool) or _is_foreign_index(value)
-
-
-def _is_foreign_index(value: object) -> bool:
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+    if is_truth(value) or not hasattr(type(value), "__index__"):  # NumPy's booleans have one in some versions
         return False
     try:
-        operator.index(value)  # type: ignore[arg-type]  # it has one; an array has none of use
+        operator.index(value)  # type: ignore[arg-type]  # an array's may raise
     except TypeError:
         return False
-    return not is_truth(value)  # NumPy's have one in some versions
+    return True
 
 
 def is_truth(value: object) -> bool:
-    """Whether a value is a truth value, of Python or NumPy.
-
-    Examples
-    --------
-    >>> is_truth(False), is_truth(0)
-    (True, False)
-    """
+    """Return whether a value is a boolean of Python or NumPy."""
     return isinstance(value, bool) or type(value).__name__ in ("bool", "bool_")
 
 
 def count(value: Any, what: str, *, least: int = 0) -> int:
-    """Take an argument that is a whole number.
-
-    Parameters
-    ----------
-    what : str
-        The call and the argument: ``"events: limit"``.
-    least : int, optional
-        The smallest value that makes sense.
-
-    Raises
-    ------
-    TypeError
-        It is not a whole number; a truth value is none.
-    ValueError
-        It is smaller than `least`.
+    """Return an argument that must be a whole number, `least` or more; `what` names call and argument.
 
     Examples
     --------
@@ -81,32 +62,19 @@ def count(value: Any, what: str, *, least: int = 0) -> int:
     ...
     TypeError: events: limit is True; give a whole number, 0 or more
     """
+    message = f"{what} is {quote(value)}; give a whole number, {least:,} or more"
     if not is_index(value):
-        raise TypeError(f"{what} is {quote(value)}; give a whole number, {least:,} or more")
+        raise TypeError(message)
     number = operator.index(value)
     if number < least:
-        raise ValueError(f"{what} is {quote(value)}; give a whole number, {least:,} or more")
+        raise ValueError(message)
     return number
 
 
 def seconds(value: Any, what: str, *, above_zero: bool = False, endless: bool = True) -> float:
-    """Take an argument that is a duration: a number of seconds, or a timedelta.
+    """Return an argument that must be a duration: a number of seconds, or a timedelta.
 
-    Parameters
-    ----------
-    what : str
-        The call and the argument: ``"settle: timeout"``.
-    above_zero : bool, optional
-        Whether 0 makes no sense.
-    endless : bool, optional
-        Whether infinity makes sense; it then becomes `UNLIMITED`.
-
-    Raises
-    ------
-    TypeError
-        It is neither.
-    ValueError
-        It is negative or NaN, or 0 or infinity where that makes no sense.
+    Infinity becomes `UNLIMITED`, if `endless` allows it.
 
     Examples
     --------
@@ -118,30 +86,25 @@ def seconds(value: Any, what: str, *, above_zero: bool = False, endless: bool = 
     TypeError: settle: timeout is '60'; give seconds, 0 or more, or a timedelta
     """
     least = "above 0" if above_zero else "0 or more"
+    message = f"{what} is {quote(value)}; give seconds, {least}, or a timedelta"
     number = _seconds(value)
     if number is None:
-        raise TypeError(f"{what} is {quote(value)}; give seconds, {least}, or a timedelta")
+        raise TypeError(message)
     if not number >= 0 or (above_zero and not number) or (number == math.inf and not endless):
-        raise ValueError(f"{what} is {quote(value)}; give seconds, {least}, or a timedelta")
+        raise ValueError(message)
     return min(number, UNLIMITED)
 
 
 def timeout(value: Any, what: str) -> float:
-    """Take a `timeout`: as `seconds`, and None waits without limit.
-
-    Examples
-    --------
-    >>> timeout(None, "settle: timeout") == UNLIMITED
-    True
-    """
+    """Return an argument like `seconds`, where None means without limit."""
     return UNLIMITED if value is None else seconds(value, what)
 
 
 def _seconds(value: Any) -> float | None:
-    if isinstance(value, timedelta):
-        return value.total_seconds() if value == value else math.nan  # noqa: PLR0124 - pandas.NaT
-    if type(value).__name__ == "NaTType":
+    if _is_nat(value):
         return math.nan
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     if is_truth(value):
         return None
     numpy = sys.modules.get("numpy")
@@ -155,76 +118,44 @@ def _seconds(value: Any) -> float | None:
     return float(operator.index(value)) if is_index(value) else None
 
 
-def is_moment(value: object) -> bool:
-    """Whether a value is a date or a datetime, of Python, pandas or NumPy; also a missing one.
+def _is_nat(value: object) -> bool:
+    return type(value).__name__ == "NaTType"  # of pandas; it is a datetime and a timedelta, too
 
-    Examples
-    --------
-    >>> is_moment(datetime.now()), is_moment(date.today()), is_moment("2024-01-01")
-    (True, True, False)
-    """
+
+def is_moment(value: object) -> bool:
+    """Return whether a value is a date or a datetime of Python, pandas or NumPy, perhaps a missing one."""
     numpy = sys.modules.get("numpy")
     return isinstance(value, date) or (numpy is not None and isinstance(value, numpy.datetime64))
 
 
 def moment(value: Any, what: str) -> datetime:
-    """Take an argument that is a moment: a datetime, or a date, which means its first moment.
+    """Return an argument that must be a point in time: a datetime, or a date, which means its start.
 
-    Returns
-    -------
-    datetime
-        Of whole microseconds; naive if `value` is.
-
-    Raises
-    ------
-    TypeError
-        It is none.
-    ValueError
-        It is a missing one (NaT), or lies outside of the years 1 to 9999.
+    The result has whole microseconds, and is naive if `value` is.
 
     Examples
     --------
     >>> moment(date(2024, 1, 31), "at")
     datetime.datetime(2024, 1, 31, 0, 0)
     """
-    found: Any = value
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, numpy.datetime64):
-        found = None if numpy.isnat(value) else value.astype("datetime64[us]").item()
-    elif type(value).__name__ == "NaTType":
-        found = None
+    found: Any = None
+    if not is_moment(value):
+        raise TypeError(f"{what} is {quote(value)}; give a datetime")
+    if hasattr(value, "to_pydatetime") and not _is_nat(value):
+        found = value.to_pydatetime(warn=False)
     elif isinstance(value, datetime):
-        found = value.to_pydatetime(warn=False) if hasattr(value, "to_pydatetime") else value
+        found = None if _is_nat(value) else value
     elif isinstance(value, date):
         found = datetime.combine(value, time())
-    else:
-        raise TypeError(f"{what} is {quote(value)}; give a datetime")
+    elif not sys.modules["numpy"].isnat(value):
+        found = value.astype("datetime64[us]").item()
     if isinstance(found, datetime):
         return found
     raise ValueError(f"{what} is {quote(value)}; give a datetime of the years 1 to 9999")
 
 
-def check_name(name: object, what: str) -> str:
-    """Return a name, if a `what` ("node", "space") may have it.
-
-    Raises
-    ------
-    InvalidNameError
-    """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidNameError(f"a {what} cannot be named {quote(name)}: use 1 to 64 of A-Z a-z 0-9 _ -")
-    if what == "node" and name == RESERVED:
-        raise InvalidNameError(f'no node may be named "{RESERVED}": that is the person at the keyboard')
-    return str.__str__(name)
-
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST: Final = datetime.min.replace(tzinfo=UTC)
-LAST: Final = datetime.max.replace(tzinfo=UTC)
-
-
 def to_utc(moment: datetime) -> datetime:
-    """The same moment in UTC; a naive one is local time. What would lie beyond the calendar is its end.
+    """Convert a datetime to UTC, where a naive one is local time; stay within the years 1 to 9999.
 
     Examples
     --------
@@ -242,11 +173,25 @@ def to_utc(moment: datetime) -> datetime:
 
 
 def nanoseconds(moment: datetime) -> int:
-    """Nanoseconds from 1970 to a moment; a naive one is local time.
-
-    Examples
-    --------
-    >>> nanoseconds(datetime.fromisoformat("1970-01-01T00:00:01+00:00"))
-    1000000000
-    """
+    """Return the nanoseconds from 1970 to a datetime; a naive one is local time."""
     return (to_utc(moment) - EPOCH) // timedelta(microseconds=1) * 1000
+
+
+@lru_cache(4096)
+def is_name(text: str) -> bool:
+    """Return whether a text is valid as the name of a node, a space or a process."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_name(name: object, what: str) -> str:
+    """Return a name if it is valid for `what`: "node" or "space".
+
+    Raises
+    ------
+    InvalidNameError
+    """
+    if not isinstance(name, str) or not is_name(str.__str__(name)):
+        raise InvalidNameError(f"a {what} cannot be named {quote(name)}: use 1 to 64 of A-Z a-z 0-9 _ -")
+    if what == "node" and name == RESERVED:
+        raise InvalidNameError(f'no node may be named "{RESERVED}": it is the sender of what cells send')
+    return str.__str__(name)

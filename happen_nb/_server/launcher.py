@@ -1,9 +1,10 @@
-"""Joining the embedded server: shared if somebody serves the store already, started if not."""
+"""Join the embedded server of a store: share the running one, or start one."""
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
 import threading
 import time
 import weakref
@@ -11,47 +12,46 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from happen_nb._server import spawn
-from happen_nb._server.membership import Membership, knock
-from happen_nb._server.private import PrivateFolder
-from happen_nb._server.store import prepare_store, unusable
-from happen_nb._server.supervision import disk, lock
-from happen_nb._server.supervision import hints as hints_file
-from happen_nb._server.supervision.nats import name_at, read_log
+from happen_nb._server.spawn import SupervisorProcess
+from happen_nb._server.store import TemporaryStore, prepare_store, unusable
+from happen_nb._server.supervision import lock, nats, server_info
+from happen_nb._server.supervision.server_info import ServerInfo
 from happen_nb.errors import HappenConnectionError
 
-logger = logging.getLogger("happen_nb")
+log = logging.getLogger("happen_nb")
 
 _LOG_BYTES = 16_384
-_POLL = 0.005
-_REJOIN_TIMEOUT = 10.0
-_REJOIN_PAUSE = 1.0
-_SPAWN_PAUSE = 0.25
+_POLL_SECONDS = 0.005
+_CONNECT_SECONDS = 0.5
+_HELLO_SECONDS = 1.0
+_REJOIN_SECONDS = 10.0
+_REJOIN_PAUSE_SECONDS = 1.0
+_SPAWN_PAUSE_SECONDS = 0.25
 _RESTART_SECONDS = 1.0
 Sync = Literal["default", "always"]
 
 
-def join(store: Path | None, *, sync: Sync = "default", timeout: float = 10.0) -> NatsServer:
-    """Use the embedded server of a store, and start it if nobody uses it yet.
+def join(store: Path | None, *, sync: Sync = "default", timeout: float = 10.0) -> EmbeddedServer:
+    """Join the embedded server of a store, and start it if it does not run.
 
     Parameters
     ----------
     store : pathlib.Path or None
-        Its folder, as `find_store` gives it. None: a server of one's own, gone at the end.
+        The folder, as `find_store` returns it; None for a private server that keeps nothing.
     sync : "default" or "always", optional
-        When the server writes to disk; the first to join decides.
+        When the server writes to disk; the first process to join decides.
     timeout : float, optional
-        Seconds until the server must answer.
+        Seconds within which the server must answer.
 
     Returns
     -------
-    NatsServer
-        It keeps the server running until it is closed, or this process ends in whatever way.
+    EmbeddedServer
+        Keeps the server running until it is closed or this process ends.
 
     Raises
     ------
     HappenConnectionError
-        The folder cannot be used, nats-server is missing or does not start; the message says which.
+        The folder cannot be used, or nats-server is missing or does not start; the message names the cause.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def join(store: Path | None, *, sync: Sync = "default", timeout: float = 10.0) -
     (True, 'nats://127.0.0.1:...')
     >>> server.close()
     """
-    server = NatsServer(store, sync)
+    server = EmbeddedServer(store, sync)
     try:
         server._enter(time.monotonic() + timeout)
     except BaseException:
@@ -71,20 +71,20 @@ def join(store: Path | None, *, sync: Sync = "default", timeout: float = 10.0) -
     return server
 
 
-class NatsServer:
-    """The embedded server, as one process that uses it sees it; `join` gives it.
+class EmbeddedServer:
+    """The embedded server, as joined by this process.
 
-    It keeps the server alive: if nats-server or what supervises it is killed, they are started again on the
-    same data, and on the same port if nobody else has taken it.
+    It keeps the server alive: if nats-server or its supervisor is killed, they are restarted on the same
+    data, and on the same port unless another process has taken it.
 
     Attributes
     ----------
     store : pathlib.Path or None
-        The folder of its data; None if they are gone at the end.
+        The folder of its data; None if the data are kept in memory.
     url : str
-        Its address, now.
+        The current address.
     token : str
-        What proves to the server that one may connect.
+        The token that clients must present.
     """
 
     def __init__(self, store: Path | None, sync: Sync) -> None:
@@ -95,11 +95,11 @@ class NatsServer:
         self._name = ""
         self._pid = 0
         self._identity = 0, 0
-        self._private = PrivateFolder() if store is None else None
-        self._folder = store or (self._private.path if self._private else Path())
-        self._spawned: spawn.Spawned | None = None
+        self._temporary = TemporaryStore() if store is None else None
+        self._folder = store or (self._temporary.path if self._temporary else Path())
+        self._spawned: SupervisorProcess | None = None
         self._spawned_at = float("-inf")
-        self._membership: Membership | None = None
+        self._connection: SupervisorConnection | None = None
         self._thread: threading.Thread | None = None
         self._callbacks: list[Callable[[str], None]] = []
         self._closed = False
@@ -107,16 +107,16 @@ class NatsServer:
 
     def __repr__(self) -> str:
         where = "in memory" if self.store is None else "with a store"
-        return f"<NatsServer {where}, {'left' if self._closed else 'joined'}>"
+        return f"<EmbeddedServer {where}, {'left' if self._closed else 'joined'}>"
 
     @property
     def running(self) -> bool:
-        """Whether it answers now."""
-        return not self._closed and name_at(_port(self.url)) == self._name
+        """True if it answers now."""
+        return not self._closed and nats.name_at(_port(self.url)) == self._name
 
     @property
     def pid(self) -> int | None:
-        """The id of its process; None if none answers, also within a second, in which one is restarted."""
+        """The id of its process; None if no process answers within a second, the time of a restart."""
         deadline = time.monotonic() + _RESTART_SECONDS
         while not self._closed:
             pid = self._pid
@@ -124,28 +124,28 @@ class NatsServer:
                 return pid or None
             if time.monotonic() > deadline:
                 return None
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
         return None
 
     @property
     def log(self) -> str:
-        """The end of its log, at most 16 kB."""
-        return read_log(str(self._folder), _LOG_BYTES)
+        """The last 16 kB of its log."""
+        return nats.read_log(str(self._folder), _LOG_BYTES)
 
     def on_moved(self, callback: Callable[[str], None]) -> None:
-        """Call back with the new URL whenever the server had to take another port.
+        """Call `callback` with the new URL whenever the server moves to another port.
 
-        The call comes from a thread of its own. An exception in it is logged.
+        The call comes from a separate thread. An exception in it is logged.
         """
         self._callbacks.append(callback)
 
     def off_moved(self, callback: Callable[[str], None]) -> None:
-        """Stop calling it."""
+        """Stop calling the callback."""
         self._callbacks.remove(callback)
 
     @property
     def identity(self) -> tuple[int, int]:
-        """Tells the store from one that is made in the same folder after this one was removed."""
+        """An id of the store, which differs for a later one in the same folder."""
         return self._identity
 
     def diagnose(self, identity: tuple[int, int]) -> str | None:
@@ -154,147 +154,138 @@ class NatsServer:
         Parameters
         ----------
         identity : tuple of int
-            That of the store when what is called was made there.
+            The store's `identity` when the caller connected.
 
         Returns
         -------
         str or None
-            The reason, for a person; None if all seems well.
+            The reason, for the user; None if none is found.
         """
         folder = str(self._folder)
         if self._identity != identity:
             return (
-                f"its store {folder} was removed while it was in use, with all that was stored in it: "
-                "connect again to start anew"
+                f"its store {folder} was removed while it was in use, with all data in it: "
+                "connect again to start with an empty store"
             )
         try:
-            if not disk.failed_write(folder, self._pid):
+            if not nats.failed_write(folder, self._pid):
                 return None
-            if self._membership is not None:
-                self._membership.report_full()
-            left = disk.free(folder)
-            if left >= disk.ENOUGH and disk.has_room(folder):
-                return None  # the server is started anew, and answers then
+            if self._connection is not None:
+                self._connection.report("full")
+            free = nats.free_bytes(folder)
+            if free >= nats.ENOUGH_BYTES and nats.has_disk_space(folder):
+                return None  # the server is being restarted, and will answer
         except OSError as error:
-            logger.debug("looking at the disk of %s: %s", folder, error)
+            log.debug("the disk of %s cannot be checked: %s", folder, error)
             return None
         return (
-            f"the disk of the store {folder} is full ({left / 1e6:.1f} MB are free): make room, "
+            f"the disk of the store {folder} is full ({free / 1e6:.1f} MB are free): free disk space, "
             "and the server stores again automatically"
         )
 
     def close(self, *, at_once: bool = False) -> None:
-        """Leave; the server ends soon after the last one has left. Again: nothing.
+        """Leave; the server ends soon after the last process has left. Repeated calls do nothing.
 
         Parameters
         ----------
         at_once : bool, optional
-            End it without waiting whether somebody joins again, as a kernel does that restarts.
+            Let it end without waiting for another process to join, such as a kernel that restarts.
         """
         self._closed = True
         _open_servers.discard(self)
-        membership = self._membership
-        if membership is not None:
+        connection = self._connection
+        if connection is not None:
             if at_once:
-                membership.report_done()
-            membership.leave()  # the thread that waits there sees it, and puts everything away
+                connection.report("done")
+            connection.leave()  # the thread that reads from it then releases everything
 
     def after_fork_in_child(self) -> None:
-        """Let go of what a fork has inherited; the parent goes on as before.
-
-        It is called by itself after `os.fork`, and takes no locks.
-        """
+        """Release inherited resources in a forked child, without locks; the parent continues as before."""
         self._closed = True
-        if self._membership is not None:
-            self._membership.put_away()
-        if self._private is not None:
-            self._private.let_go()
-
-    # joining
+        if self._connection is not None:
+            self._connection.close()
+        if self._temporary is not None:
+            self._temporary.release()
 
     def _enter(self, deadline: float) -> None:
-        """Belong to the server, starting it if necessary, or raise."""
+        """Join the server, starting it if necessary, or raise."""
         while not self._closed:
-            if self._knock(deadline) or self._closed:
+            if self._join_supervisor(deadline) or self._closed:
                 return
             if time.monotonic() > deadline:
-                raise unusable(self.store, self._why_nobody_answers())
+                last = self.log.strip().splitlines()[-1:]
+                hint = f"; the last line of its log: {last[0]}" if last else ""
+                raise unusable(self.store, f"its server did not answer in time{hint}")
             self._start_supervisor(deadline)
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
 
-    def _knock(self, deadline: float) -> bool:
-        """Ask the supervisor that ``server.json`` names to be let in."""
-        known = hints_file.read(str(self._folder))
-        host = known.elsewhere()
+    def _join_supervisor(self, deadline: float) -> bool:
+        """Join the supervisor that ``server.json`` names; return False if there is none."""
+        info = server_info.read(str(self._folder))
+        host = info.other_host()
         if host:
-            raise unusable(self.store, hints_file.in_use_elsewhere(host))
-        if not known.joinable:
+            raise unusable(self.store, server_info.in_use_elsewhere(host))
+        if not info.joinable:
             return False
-        membership = self._membership = Membership()
-        answer = knock(membership, known, deadline)
+        connection = self._connection = SupervisorConnection()
+        answer = connection.join(info, deadline)
         if answer is None or answer[0] == "error":
-            membership.put_away()
+            connection.close()
         if answer is None:
             return False
         if answer[0] == "error":
             raise unusable(self.store, " ".join(answer[1:]))
-        self.token = known.token
-        self._let_go_of_supervisor()
-        self._welcomed(answer)
+        self.token = info.token
+        self._release_spawned()
+        self._on_welcome(answer)
         return True
 
     def _start_supervisor(self, deadline: float) -> None:
-        """Start one, unless one that was started is still trying."""
+        """Start a supervisor, unless the one started before still runs or has just ended."""
         now = time.monotonic()
-        if self._spawned is not None and not self._spawned.ended or now - self._spawned_at < _SPAWN_PAUSE:
+        running = self._spawned is not None and not self._spawned.ended
+        if running or now - self._spawned_at < _SPAWN_PAUSE_SECONDS:
             return
         failure = self._spawned.failure() if self._spawned is not None else ""
-        self._let_go_of_supervisor()
+        self._release_spawned()
         if failure:
             raise unusable(self.store, failure)
         if self.store is not None:
             prepare_store(self.store, again=bool(self.url))
         self._spawned_at = now
         try:
-            self._spawned = spawn.Spawned(
+            self._spawned = SupervisorProcess(
                 self._folder,
                 self._sync,
                 temporary=self.store is None,
-                patience=max(1.0, deadline - now),
-                known=spawn.what_is_known(_port(self.url), self.token),
+                timeout=max(1.0, deadline - now),
+                known={"port": _port(self.url), "token": self.token},
             )
         except HappenConnectionError:
             raise
         except OSError as error:
             raise unusable(self.store, f"its supervisor cannot be started: {error}") from error
 
-    def _let_go_of_supervisor(self) -> None:
+    def _release_spawned(self) -> None:
         if self._spawned is not None:
-            self._spawned.let_go()
+            self._spawned.release()
         self._spawned = None
 
-    def _why_nobody_answers(self) -> str:
-        last = self.log.strip().splitlines()[-1:]
-        said = f"; the last line of its log: {last[0]}" if last else ""
-        return f"its server did not answer in time{said}"
-
-    def _welcomed(self, answer: list[str]) -> None:
-        """Take over where the server is, and tell those who want to know if that is elsewhere now."""
+    def _on_welcome(self, answer: list[str]) -> None:
+        """Store where the server is, and call the callbacks if it has moved."""
         _, url, self._name, sync = answer
         before, self.url = self.url, url
-        known = hints_file.read(str(self._folder))
-        if known.name == self._name:
-            self._pid = known.pid
+        info = server_info.read(str(self._folder))
+        if info.name == self._name:
+            self._pid = info.pid
         identity = lock.identity(str(self._folder))
         if identity != self._identity != (0, 0):
-            logger.warning(
-                "the store %s was removed while it was in use; it is made anew, empty", self._folder
-            )
+            log.warning("the store %s was removed while it was in use; it is now empty", self._folder)
         self._identity = identity
         if not before and sync != self._sync:
-            logger.warning(
-                'the server of %s runs with sync="%s", as the first who joined it wanted; sync="%s" takes '
-                "effect when all who use it have left",
+            log.warning(
+                'the server of %s runs with sync="%s", as the first process to join it chose; sync="%s" '
+                "takes effect once all processes have left it",
                 self._folder,
                 sync,
                 self._sync,
@@ -304,76 +295,128 @@ class NatsServer:
                 try:
                     callback(url)
                 except Exception:
-                    logger.exception("a callback for the server's new address failed")
-
-    # belonging
+                    log.exception("a callback for the server's new address failed")
 
     def _keep(self) -> None:
-        """Stay a member until `close`: a thread waits for the supervisor's end, and joins again."""
-        self._thread = threading.Thread(target=self._stay, name="happen_nb-server", daemon=True)
+        """Start the thread that joins again whenever the supervisor ends, until `close`."""
+        self._thread = threading.Thread(target=self._run, name="happen_nb-server", daemon=True)
         self._thread.start()
 
-    def _stay(self) -> None:
+    def _run(self) -> None:
         while not self._closed:
-            if self._membership is not None:
-                self._listen(self._membership)
+            if self._connection is not None:
+                self._read_until_end(self._connection)
             if not self._closed:
-                self._enter_again()
-        self._put_away()
+                self._join_again()
+        self._release()
 
-    def _listen(self, membership: Membership) -> None:
-        """Hear what the supervisor says until its end."""
-        while (words := membership.hear(None)) is not None:
+    def _read_until_end(self, connection: SupervisorConnection) -> None:
+        while (words := connection.read_line(None)) is not None:
             if words[0] == "welcome":
-                self._welcomed(words)
-        membership.put_away()
+                self._on_welcome(words)
+        connection.close()
 
-    def _enter_again(self) -> None:
+    def _join_again(self) -> None:
         """Join again, however long it takes."""
         complaint = ""
         while not self._closed:
             try:
-                self._enter(time.monotonic() + _REJOIN_TIMEOUT)
+                self._enter(time.monotonic() + _REJOIN_SECONDS)
             except (HappenConnectionError, OSError, RuntimeError) as error:
                 if str(error) != complaint:
                     complaint = str(error)
-                    logger.warning(
-                        "the embedded server is gone; starting it is tried again and again: %s", error
-                    )
-                self._let_go_of_supervisor()
-                time.sleep(_REJOIN_PAUSE)
+                    log.warning("the embedded server is gone, and cannot be restarted yet: %s", error)
+                self._release_spawned()
+                time.sleep(_REJOIN_PAUSE_SECONDS)
             else:
                 return
 
-    def _put_away(self) -> None:
-        if self._membership is not None:
-            self._membership.put_away()
-        if self._private is not None:
-            self._private.let_go()
-        self._let_go_of_supervisor()
+    def _release(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._temporary is not None:
+            self._temporary.release()
+        self._release_spawned()
 
     def _abandon(self) -> None:
-        """Put everything away after joining has failed."""
+        """Release everything after joining has failed."""
         self._closed = True
         _open_servers.discard(self)
-        nobody_serves = self._spawned is None or self._spawned.ended
-        self._put_away()
-        if self._private is not None and nobody_serves:
-            self._private.remove()
+        ended = self._spawned is None or self._spawned.ended
+        self._release()
+        if self._temporary is not None and ended:
+            self._temporary.remove()  # no supervisor will
+
+
+class SupervisorConnection:
+    """The connection of this process to a supervisor, which keeps the server running.
+
+    `supervision.clients` describes the lines that are exchanged on it.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self._received = b""
+
+    def join(self, info: ServerInfo, deadline: float) -> list[str] | None:
+        """Return the supervisor's welcome or error; None if the port is not the supervisor's."""
+        hello_deadline = min(deadline, time.monotonic() + _HELLO_SECONDS)
+        try:
+            self._socket.settimeout(_CONNECT_SECONDS)
+            self._socket.connect(("127.0.0.1", info.control))
+            self._socket.sendall(f"hello {info.ask}\n".encode())
+        except OSError:
+            return None
+        if self.read_line(hello_deadline) != ["hello", info.answer]:
+            return None
+        answer = self.read_line(deadline)
+        return answer if answer and answer[0] in {"welcome", "error"} else None
+
+    def report(self, word: Literal["full", "done"]) -> None:
+        """Report that nats-server could not write, or that no other process will join soon."""
+        try:
+            self._socket.sendall(f"{word}\n".encode())
+        except OSError:
+            return  # the supervisor has ended, and nats-server with it
+
+    def read_line(self, deadline: float | None) -> list[str] | None:
+        """Return the words of the next line; None at the end of the connection or at the deadline."""
+        try:
+            while b"\n" not in self._received:
+                self._socket.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
+                more = self._socket.recv(4096)
+                if not more:
+                    return None
+                self._received += more
+        except OSError:
+            return None
+        line, _, self._received = self._received.partition(b"\n")
+        return line.decode(errors="replace").split()
+
+    def leave(self) -> None:
+        """End the connection, also for a thread that reads from it."""
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it has ended already
+
+    def close(self) -> None:
+        """Close this process's socket; the copy in a fork is not affected."""
+        self._socket.close()
 
 
 def _port(url: str) -> int:
     return int(url.rpartition(":")[2] or 0)
 
 
-_open_servers: weakref.WeakSet[NatsServer] = weakref.WeakSet()
+_open_servers: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
 
 
-def _let_go_in_child() -> None:
+def _release_in_child() -> None:
     for server in list(_open_servers):
         server.after_fork_in_child()
     _open_servers.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go_in_child)
+    os.register_at_fork(after_in_child=_release_in_child)

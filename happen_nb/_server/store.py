@@ -1,29 +1,32 @@
-"""The folder of an embedded server: which one, and whether it can be one."""
+"""The folder of an embedded server: find, prepare and remove it, and notice lost data in it."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shutil
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
-from happen_nb._server.supervision import belongings
-from happen_nb._server.supervision.belongings import FOLDER
-from happen_nb.errors import HappenConnectionError
+from happen_nb._server.supervision import lock, platform, server_info, store_files
+from happen_nb._server.supervision.store_files import FOLDER, POSITIONS
+from happen_nb.errors import HappenConnectionError, SpaceInUseError
 
-logger = logging.getLogger("happen_nb")
+log = logging.getLogger("happen_nb")
 
 MEMORY = ":memory:"
 IGNORE_ALL = "*\n"
-"""What the ``.gitignore`` in a store says."""
+"""The content of the ``.gitignore`` in a store."""
 _OTHERS, _OTHERS_WRITE = 0o077, 0o022
 _ROOT_MARKS = (".git", "pyproject.toml")
 _ELSEWHERE = 'give another folder as store, or store=":memory:"'
 
 
 def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
-    """The folder of the embedded server.
+    """Return the folder of the embedded server.
 
     Parameters
     ----------
@@ -34,8 +37,8 @@ def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
     Returns
     -------
     pathlib.Path or None
-        An absolute path, which need not exist; None for a server that keeps nothing: asked for, or because
-        nothing was asked for and the place is read-only, which is logged.
+        An absolute path, which need not exist; None for an in-memory server: on request, or, with a logged
+        notice, by default if the location is read-only.
 
     Examples
     --------
@@ -50,8 +53,8 @@ def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
     if found is None:
         return None
     if is_read_only(found):
-        logger.warning(
-            "%s is read-only: the server keeps its data in memory, and they are gone at the end; "
+        log.warning(
+            "%s is read-only: the server keeps its data in memory, and they are lost when it ends; "
             "to keep them, give a store: connect(store=...)",
             found,
         )
@@ -60,7 +63,7 @@ def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
 
 
 def wanted_store() -> Path | None:
-    """The folder for who gives none, read-only or not; None where the environment says in memory."""
+    """Return the default folder, read-only or not; None if the environment asks for an in-memory server."""
     named = os.environ.get("HAPPEN_STORE")
     if named == MEMORY:
         return None
@@ -72,7 +75,7 @@ def _absolute(path: str) -> Path:
 
 
 def _nearest(start: Path) -> Path:
-    """The nearest ``.happen`` from here up to the project's root, else the one here."""
+    """Return the nearest ``.happen`` from a folder up to the project's root, else the one in the folder."""
     upwards = [start, *start.parents]
     roots = [depth for depth, folder in enumerate(upwards) if any(_exists(folder / m) for m in _ROOT_MARKS)]
     inside = upwards[: roots[0] + 1] if roots else [start]
@@ -80,34 +83,33 @@ def _nearest(start: Path) -> Path:
 
 
 def is_read_only(folder: Path) -> bool:
-    """Whether nothing can be written or made there."""
+    """Return whether nothing can be created in a folder, or in its parent if it does not exist."""
     existing = next((place for place in (folder, *folder.parents) if _exists(place)), folder)
     return existing.is_dir() and not os.access(existing, os.W_OK | os.X_OK)
 
 
 def _exists(path: Path) -> bool:
-    """Whether it exists as far as one may see; `Path.exists` raises below a folder of somebody else."""
-    return os.access(path, os.F_OK)
+    return os.access(path, os.F_OK)  # `Path.exists` raises below a folder of another user
 
 
 def prepare_store(store: Path, *, again: bool = False) -> None:
-    """Make the folder if it does not exist; nothing is left of it if that fails.
+    """Create the folder if it does not exist; remove it again if that fails.
 
-    `again` is for a folder that was removed while it was in use: where its parent is gone too, the project
-    was moved or removed, and nothing is made in its old place.
+    `again` is for a folder that was removed while it was in use: if its parent is gone too, the project was
+    moved or removed, and nothing is created in its old place.
 
     Raises
     ------
     HappenConnectionError
-        It cannot be made or written, is a file, or belongs to another user; the message says which.
+        The folder cannot be created or written, is a file, or belongs to another user.
     """
     try:
-        made = _make(store, parents=not again)
+        created = _create(store, parents=not again)
         check_owner(store)
-        if not made:
+        if not created:
             _check_contents(store)
-        if made or store.name == FOLDER or not any(store.iterdir()):
-            _ignore_in_git(store, made=made)
+        if created or store.name == FOLDER or not any(store.iterdir()):
+            _ignore_in_git(store, created=created)
         if not os.access(store, os.W_OK | os.X_OK):
             raise PermissionError(13, "it is not yours to write in")
     except OSError as error:
@@ -115,13 +117,12 @@ def prepare_store(store: Path, *, again: bool = False) -> None:
 
 
 def unusable(store: Path | None, reason: str) -> HappenConnectionError:
-    """The error of a store that cannot be served."""
     if store is None:
         return HappenConnectionError(f"the embedded server (in memory) cannot run: {reason}")
     return HappenConnectionError(f"the store {store} cannot be used: {reason} ({_ELSEWHERE})")
 
 
-def _make(store: Path, *, parents: bool) -> bool:
+def _create(store: Path, *, parents: bool) -> bool:
     if store.exists() and not store.is_dir():
         raise NotADirectoryError(20, "it is a file, where a folder is needed")
     if store.is_dir():
@@ -131,7 +132,7 @@ def _make(store: Path, *, parents: bool) -> bool:
     try:
         store.mkdir(mode=0o700)
     except FileExistsError:
-        return False  # another process was faster
+        return False  # another process has created it
     return True
 
 
@@ -142,22 +143,21 @@ def check_owner(store: Path) -> None:
 
 
 def _check_contents(store: Path) -> None:
-    """Raise PermissionError where a server would change files of others, or others could change its own."""
-    if reason := belongings.foreign(str(store)):
+    """Raise PermissionError if the server would change foreign files, or other users could change its own."""
+    if reason := store_files.foreign(str(store)):
         raise PermissionError(13, reason)
     mode = stat.S_IMODE(store.stat().st_mode)
     if sys.platform == "win32" or not mode & _OTHERS:
         return
-    if store.name == FOLDER or belongings.are_all(str(store)):
+    if store.name == FOLDER or store_files.are_all(str(store)):
         store.chmod(mode & ~_OTHERS)
     elif mode & _OTHERS_WRITE:
         raise PermissionError(
-            13, f"other users can write in it (its mode is {mode:o}): take that from them with chmod go-w"
+            13, f"other users can write in it (its mode is {mode:o}); prevent that with chmod go-w"
         )
 
 
-def _ignore_in_git(store: Path, *, made: bool) -> None:
-    """Keep the data out of the project's history."""
+def _ignore_in_git(store: Path, *, created: bool) -> None:
     ignore = store / ".gitignore"
     if ignore.exists():
         return
@@ -167,13 +167,153 @@ def _ignore_in_git(store: Path, *, made: bool) -> None:
         draft.replace(ignore)
     except OSError:
         draft.unlink(missing_ok=True)
-        if made:
-            _remove_if_empty(store)
+        if created:
+            with suppress(OSError):  # another process is using it
+                store.rmdir()
         raise
 
 
-def _remove_if_empty(store: Path) -> None:
+class TemporaryStore:
+    """The folder of an in-memory server, with a file that this process holds locked while it is alive.
+
+    It is removed at the end, or by a later supervisor if all its processes were killed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self.path, self._alive = _create_temporary()
+        except OSError as error:
+            raise unusable(None, f"no temporary folder can be created: {error}") from error
+
+    def release(self) -> None:
+        """Let the supervisor remove it."""
+        if self._alive >= 0:
+            os.close(self._alive)
+        self._alive = -1
+
+    def remove(self) -> None:
+        """Remove it, if there is no supervisor that would."""
+        self.release()
+        lock.remove_folder(str(self.path))
+
+
+def _create_temporary() -> tuple[Path, int]:
+    import tempfile
+
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=lock.MEMORY_PREFIX))
+        try:
+            alive = lock.try_take(str(folder / lock.ALIVE))
+        except OSError:
+            lock.remove_folder(str(folder))
+            raise
+        if alive is not None:
+            return folder.absolute(), alive
+
+
+class KnownPosition:
+    """The last known position of a space, in a file of its store, by which a loss is noticed later.
+
+    nats-server starts without an error on a damaged store, and leaves out data that it cannot read. The file
+    is a hint, which two processes may overwrite at the same time.
+
+    Parameters
+    ----------
+    store : pathlib.Path
+    stream : str
+        The stream of the space.
+    created : str
+        When the stream was created: a later one of the same name starts anew.
+    """
+
+    def __init__(self, store: Path, stream: str, created: str) -> None:
+        self._store = store
+        self._stream = stream
+        self._created = created
+
+    @property
+    def last(self) -> int:
+        """The last known sequence; 0 if there is none."""
+        match self._read().get(self._stream):
+            case [str(created), int(sequence)] if created == self._created:
+                return sequence
+        return 0
+
+    def warn_of_loss(self, space: str, last: int) -> None:
+        """Log a warning if the space ends before its last known position."""
+        if last < self.last:
+            log.warning(
+                'the space "%s" ends at message %s, and was at %s before: what was stored in between is '
+                "lost, by a damaged file in %s or a power failure",
+                space,
+                f"{last:,}",
+                f"{self.last:,}",
+                self._store,
+            )
+
+    def update(self, position: int) -> None:
+        """Write the position; this does not recreate a removed store."""
+        content = json.dumps({**self._read(), self._stream: [self._created, position]}).encode()
+        try:
+            server_info.write_private(str(self._store / POSITIONS), content)
+        except OSError as error:
+            log.debug("the position of %s cannot be written: %s", self._stream, error)
+
+    def _read(self) -> dict[str, object]:
+        try:
+            found = json.loads(server_info.read_file(str(self._store), POSITIONS) or b"")
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+
+def is_store(folder: Path) -> bool:
+    """Return whether a server has run on a folder.
+
+    Examples
+    --------
+    >>> is_store(Path("no-such-folder"))
+    False
+    """
+    return (folder / lock.NAME).is_file() and store_files.has_served(str(folder))
+
+
+def remove_store(store: Path) -> list[str]:
+    """Remove all files of the server from its store, and the folder if it is then empty.
+
+    Returns
+    -------
+    list of str
+        The names of foreign files that remain.
+
+    Raises
+    ------
+    SpaceInUseError
+        A server is using the store.
+    OSError
+        A file cannot be removed.
+    """
+    path = store / lock.NAME
+    held = lock.try_take(str(path), create=False)
+    if held is None:
+        raise SpaceInUseError(f"the store {store} is in use by a server; nothing was removed")
     try:
+        for name in store_files.of_server(str(store)):
+            found = store / name
+            if found.is_dir() and not found.is_symlink():
+                shutil.rmtree(found)
+            else:
+                found.unlink()
+        ignore = store / ".gitignore"
+        if ignore.is_file() and ignore.read_text("utf-8", errors="replace") == IGNORE_ALL:
+            ignore.unlink()
+        if platform.POSIX:
+            path.unlink()  # while held: a process that waits for it then notices the change
+    finally:
+        os.close(held)
+    if not platform.POSIX:
+        path.unlink()  # Windows cannot remove an open file
+    left = sorted(found.name for found in store.iterdir())
+    if not left and not store.is_symlink():
         store.rmdir()
-    except OSError:
-        return  # another process is using it
+    return left

@@ -1,7 +1,7 @@
-"""The supervisor's script: ``python -I -S supervisor.py STORE NATS_SERVER SYNC KEEP_OR_REMOVE PATIENCE``.
+"""The supervisor's script: ``python -I -S supervisor.py STORE NATS_SERVER SYNC KEEP_OR_REMOVE TIMEOUT``.
 
-It runs apart from the library, on the standard library alone, so that it starts fast and needs no package
-of the kernel's environment. Its code is the package `supervision`, found beside this file.
+It does not import the library, only the standard library, so that it starts fast and needs no package
+of the kernel's environment. Its code is the package `supervision` beside this file.
 """
 
 # Importing pathlib would make each start slower.

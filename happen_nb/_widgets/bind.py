@@ -14,10 +14,10 @@ from weakref import WeakKeyDictionary
 from traitlets import HasTraits, TraitType
 
 from happen_nb._api.failures import Failure
-from happen_nb._display.failures import message
-from happen_nb._display.inline import summary
 from happen_nb._display.page import Block, Heading, Note, Page, part
 from happen_nb._display.spans import Kind, Span, name, one_line, plain
+from happen_nb._display.user_text import describe_error
+from happen_nb._display.value_tree import summary
 from happen_nb._model.freeze import freeze
 from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
@@ -30,7 +30,7 @@ from happen_nb.errors import ClosedError, HappenError
 if TYPE_CHECKING:
     from happen_nb._api.history import Commit
     from happen_nb._api.node import Node
-    from happen_nb._display.live import Picture
+    from happen_nb._display.live_output import Picture
     from happen_nb._model.records import CommitRecord
     from happen_nb._widgets.panes import BindingView
 
@@ -223,7 +223,7 @@ class Binding:
             self._show_state()
             return False
         except BaseException as error:  # nobody waits here, so any error is recorded
-            self._mark(f"not committed: {message(error)}")
+            self._mark(f"not committed: {describe_error(error)}")
             self._record_failure("committing", error, partial(self._set, value))
             return False
         # The value came from the widget, which may have moved on: it is not shown again.
@@ -263,7 +263,7 @@ class Binding:
         except ClosedError:
             raise
         except HappenError as error:
-            self._mark(message(error))
+            self._mark(describe_error(error))
             return
         value = lookup(state, self._steps, MISSING)
         if self._is_deleted:

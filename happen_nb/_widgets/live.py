@@ -12,7 +12,9 @@ from ipywidgets.widgets.widget import _instances
 
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display.bundle import bundle
+from happen_nb._display import html
+from happen_nb._display.reprs_state import value_page
+from happen_nb._display.value_tree import Budget
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets import mime
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View
-    from happen_nb._display.live import Picture
+    from happen_nb._display.live_output import Picture
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.paths import Selector
     from happen_nb._model.records import CommitRecord
@@ -155,10 +157,10 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         except HappenError as error:  # the state is unreadable or deleted, which is not a failure
             return mime.content_of_picture(mime.picture_of_error(error)), None
         if self._selector is None and self._render is None:
-            return mime.content_of_picture(bundle(self._source, self._source._kind)), None
+            return mime.content_of_picture(self._source._repr_mimebundle_()), None
         value, hint = (state, None) if self._selector is None else _select(state, self._selector)
         if self._render is None:
-            return mime.content_of_picture(bundle(value, "value")), hint
+            return mime.content_of_picture(html.bundle(value_page(value, Budget()))), hint
         rendered = self._render(value)
         if not isinstance(rendered, ipywidgets.Widget):
             return mime.content_of(rendered), hint
@@ -189,7 +191,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         doing = f'showing "{self._node}"'
         failure = Failure(self._node, self._function_name, doing, commit, error, self._retry)
         self._space.failures.add(failure)
-        return mime.content_of_picture(bundle(failure, "failure"))
+        return mime.content_of_picture(failure._repr_mimebundle_())
 
     def _retry(self) -> None:
         self._rendered(set(_instances))

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
-from happen_nb._display.bundle import bundle
-from happen_nb._display.failures import message
-from happen_nb._display.live import Picture, publisher
+from happen_nb._display import html
+from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page
+from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
+from happen_nb._display.user_text import describe_error
+from happen_nb._display.value_tree import Budget
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._widgets.panes import is_figure
 from happen_nb._widgets.static_fallback import picture_of_page
@@ -94,7 +96,7 @@ def picture_of_text(string: str) -> Picture:
 
 def picture_of_error(error: BaseException) -> Picture:
     """Render an error in one line, in place of the value."""
-    return picture_of_note(message(error), "err")
+    return picture_of_note(describe_error(error), "err")
 
 
 def picture_of_note(note: str, kind: Kind = "") -> Picture:
@@ -115,7 +117,7 @@ def content_of(value: object) -> Content:
     if isinstance(value, str):
         return content_of_picture(picture_of_text(str(value)))
     if isinstance(value, FrozenDict | FrozenList):
-        return content_of_picture(bundle(value, "value"))
+        return content_of_picture(html.bundle(value_page(value, Budget())))
     if is_figure(value):
         return _content_of_figure(value)
     return Content(tuple(_outputs(value)))

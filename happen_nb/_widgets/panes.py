@@ -13,7 +13,7 @@ import ipywidgets
 import traitlets
 
 from happen_nb._display import html as pages
-from happen_nb._display.live import publisher
+from happen_nb._display.live_output import publisher
 from happen_nb._display.page import Block, Page
 from happen_nb._widgets.static_fallback import ALIVE, show_with_fallback
 

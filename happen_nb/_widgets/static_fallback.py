@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display import html, text
-from happen_nb._display.live import Picture, publisher
+from happen_nb._display import html
+from happen_nb._display.live_output import Picture, publisher
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets.throttle import SNAPSHOT_INTERVAL_SECONDS, Throttle
 
@@ -95,4 +95,4 @@ def _marked(picture: Picture) -> Picture:
 
 def picture_of_page(page: Page) -> Picture:
     """Render a page as text and as HTML."""
-    return {"text/plain": text.render(page), "text/html": html.render(page)}
+    return html.bundle(page)

@@ -195,10 +195,11 @@ def test_happen_names_the_nearest_of_an_unknown_node(loaded):
 def test_happen_does_not_connect(own_kernel):
     own_kernel.do("%load_ext happen_nb")
 
-    assert own_kernel.do("%happen").stdout == "no space is connected; happen_nb.connect() connects one\n"
+    said = own_kernel.do("%happen").stdout
+    assert said == "no space is connected; connect to one with happen_nb.connect()\n"
     assert own_kernel.do("%happen orders").stdout.startswith("no space is connected")
     assert Keys(own_kernel).tab("views.¦") == []
-    assert own_kernel.ask("(happen.connecting.registry.spaces, happen.connecting.registry.current)") == (
+    assert own_kernel.ask("(happen._api.connect.registry.spaces, happen._api.connect.registry.current)") == (
         {},
         None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from happen_nb._display import html
+from tests.display import reading
 from tests.display import standins as a
 
 LAB = "<style>.jp-OutputArea-output pre { word-break: break-all; }</style>"
@@ -51,8 +51,8 @@ def test_short_cells_and_paths_keep_their_line_and_signs_their_path(show, width)
     history = a.history(STATES)
     for commit in history:
         commit.node = commit.by = "stock-room"
-    spaces = [a.SpaceInfo("space-of-the-shop", 3, 357), a.SpaceInfo("other-space", 3, 3_400_000)]
-    for made in (html.history(history), html.journal(a.Journal(history)), html.spaces(spaces)):
+    spaces = a.Spaces([a.SpaceInfo("space-of-the-shop", 3, 357), a.SpaceInfo("other-space", 3, 3_400_000)])
+    for made in (reading.html(history), reading.html(a.Journal(history)), reading.html(spaces)):
         page = show(made, width)
         assert set(page.evaluate(LINES, "td:not(.l), th, td b")) == {1}
         assert max(page.evaluate(SIGNS), default=0) < 4
@@ -60,6 +60,6 @@ def test_short_cells_and_paths_keep_their_line_and_signs_their_path(show, width)
 
 @pytest.mark.parametrize("width", [500, 900])
 def test_unfolded_text_breaks_between_words(show, width):
-    page = show(html.node(a.node("orders", {"note": "warehouse parcels " * 60})), width)
+    page = show(reading.html(a.node("orders", {"note": "warehouse parcels " * 60})), width)
     page.locator("summary").click()
     assert set(page.evaluate(WORDS, "warehouse") + page.evaluate(WORDS, "parcels")) == {1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import happen_nb
-from happen_nb._server.survey import spaces_on_disk
+from happen_nb._server.status import spaces_on_disk
 from tests.cli.commands import happen, server, visitor
 from tests.server.processes import end_everything_of
 
@@ -15,7 +15,7 @@ def test_it_shows_the_spaces_and_asks_first(filled):
     assert asked.returncode == 1
     assert "lab" in asked.stdout
     assert "shop" in asked.stdout
-    assert "kB in all" in asked.stdout
+    assert "kB in total" in asked.stdout
     assert "nothing was removed" in asked.stdout
     assert list(spaces_on_disk(filled)) == ["lab", "shop"]
 
@@ -36,7 +36,7 @@ def test_what_is_not_the_servers_stays(filled):
     (filled / "mine.txt").write_text("mine")
     done = happen("clean", "--yes", cwd=filled.parent)
     assert done.returncode == 0, done.stderr
-    assert "mine.txt stays" in done.stdout
+    assert "mine.txt remains" in done.stdout
     assert [file.name for file in filled.iterdir()] == ["mine.txt"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import happen_nb
-from happen_nb._server.survey import survey
+from happen_nb._server.status import store_status
 from tests.cli.commands import happen, happen_process, visitor
 from tests.guarantees.servers import Server, free_port
 from tests.server.processes import end_everything_of, everything_of
@@ -63,7 +63,7 @@ def foreign(tmp_path):
 def test_where_nothing_is_it_is_content_and_makes_nothing(tmp_path):
     findings, said = doctor(tmp_path)
     assert not findings["wrong"], said
-    assert has(findings["ok"], tmp_path / ".happen", "first connect() makes")
+    assert has(findings["ok"], tmp_path / ".happen", "first connect() creates")
     assert has(findings["ok"], "ipykernel")
     assert has(findings["ok"], "nats-server 2.")
     assert snapshot(tmp_path) == {}
@@ -81,12 +81,12 @@ def test_a_store_at_rest_is_described_and_not_changed(filled):
 def test_a_running_server_is_described_with_who_is_in_which_space(filled, start):
     notebook = start(visitor, filled, name="shop")
     findings, said = doctor(filled.parent)
-    known = survey(filled)
-    assert has(findings["ok"], known.url, f"process {known.hints.pid}")
+    known = store_status(filled)
+    assert has(findings["ok"], known.url, f"process {known.info.pid}")
     assert has(findings["ok"], 'space "shop"', f"process {notebook.pid} on")
-    assert has(findings["ok"], 'space "lab"', "nobody is connected")
-    assert known.hints.token not in said
-    assert known.hints.ask not in said
+    assert has(findings["ok"], 'space "lab"', "no process is connected")
+    assert known.info.token not in said
+    assert known.info.ask not in said
 
 
 def test_what_a_killed_server_left_is_a_note(folder, start):
@@ -152,7 +152,7 @@ def test_variables_are_shown_without_secrets(tmp_path):
 def test_an_address_where_nobody_is_is_wrong(tmp_path):
     url = f"nats://127.0.0.1:{free_port()}"
     findings, _ = doctor(tmp_path, NATS_URL=url)
-    assert has(findings["wrong"], url, "nobody answers", "-> start it", "unset NATS_URL")
+    assert has(findings["wrong"], url, "no answer", "-> start it", "unset NATS_URL")
 
 
 def test_an_address_where_somebody_else_is_is_wrong(tmp_path):
@@ -164,7 +164,7 @@ def test_an_address_where_somebody_else_is_is_wrong(tmp_path):
         threading.Thread(target=other.serve_forever, daemon=True).start()
         findings, _ = doctor(tmp_path, "--servers", f"nats://127.0.0.1:{other.server_address[1]}")
         other.shutdown()
-    assert has(findings["wrong"], "no nats server")
+    assert has(findings["wrong"], "not that of a nats-server")
 
 
 def test_a_server_of_ones_own_is_described_with_who_is_there(tmp_path, foreign, start):
@@ -181,7 +181,7 @@ def test_a_server_of_ones_own_is_described_with_who_is_there(tmp_path, foreign, 
 def test_a_server_that_asks_for_more_than_the_address_tells_is_a_note(tmp_path, foreign):
     findings, said = doctor(tmp_path, NATS_URL=foreign("authorization { token: abc }").url)
     assert not findings["wrong"], said
-    assert has(findings["note"], "who connects", "-> for this look put it in the address", "TOKEN@", ".creds")
+    assert has(findings["note"], "requires authentication", "-> put them into the URL", "TOKEN@", ".creds")
 
 
 def test_wrong_credentials_are_wrong(tmp_path, foreign):
@@ -204,7 +204,7 @@ def test_a_package_that_is_too_old_is_wrong_with_the_command_that_mends_it(tmp_p
     path = os.pathsep.join([str(old.parent), os.environ.get("PYTHONPATH", "")])
     findings, _ = doctor(tmp_path, PYTHONPATH=path)
     assert has(
-        findings["wrong"], "pandas 1.5.3, and >=2.2 is asked for", 'pip install --upgrade "pandas>=2.2"'
+        findings["wrong"], "pandas 1.5.3, and >=2.2 is required", 'pip install --upgrade "pandas>=2.2"'
     )
 
 

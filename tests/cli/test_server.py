@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from happen_nb._server.survey import survey
+from happen_nb._server.status import store_status
 from tests.cli.commands import WAIT, happen, server, starting, visitor
 from tests.server.processes import eventually, is_at_rest, kill, servers_of
 
@@ -14,14 +14,14 @@ from tests.server.processes import eventually, is_at_rest, kill, servers_of
 def test_it_prints_where_it_is_and_how_to_connect(folder, start):
     running = start(server, folder)
     said = "\n".join(running.lines)
-    assert survey(folder).url in said
+    assert store_status(folder).url in said
     assert f'happen.connect(store="{folder}")' in said
-    assert survey(folder).hints.token not in said
+    assert store_status(folder).info.token not in said
 
 
 def test_it_shows_the_token_only_when_asked(folder, start):
     running = start(server, folder, "--show-token")
-    token = survey(folder).hints.token
+    token = store_status(folder).info.token
     assert token in "\n".join(running.lines)
     running.end()
     start(visitor, folder).leave()
@@ -37,7 +37,7 @@ def test_it_ends_with_all_that_it_started(folder, start, number):
 def test_processes_of_the_store_use_it(folder, start):
     running = start(server, folder)
     start(visitor, folder).leave()
-    assert [found.pid for found in servers_of(folder)] == [survey(folder).hints.pid]
+    assert [found.pid for found in servers_of(folder)] == [store_status(folder).info.pid]
     running.end()
     assert is_at_rest(folder)
 
@@ -47,7 +47,7 @@ def test_it_lives_on_for_others_who_are_connected(folder, start):
     other = start(visitor, folder)
     code, said = running.end()
     assert (code, str(other.pid) in said) == (0, True)
-    assert survey(folder).state == "serving"
+    assert store_status(folder).state == "serving"
     other.leave()
     assert eventually(lambda: is_at_rest(folder))
 
@@ -55,10 +55,10 @@ def test_it_lives_on_for_others_who_are_connected(folder, start):
 def test_a_second_one_is_refused_and_told_where_the_first_is(folder, start):
     start(server, folder)
     second = happen("server", "--store", folder, cwd=folder.parent)
-    known = survey(folder)
+    known = store_status(folder)
     assert second.returncode == 1
     assert known.url in second.stderr
-    assert f"process {known.hints.pid}" in second.stderr
+    assert f"process {known.info.pid}" in second.stderr
     assert f'happen.connect(store="{folder}")' in second.stderr
 
 
@@ -67,9 +67,9 @@ def test_of_several_that_are_started_at_once_one_serves_and_the_others_are_told_
     assert eventually(lambda: [each.process.poll() for each in started].count(1) == 3, WAIT)
     (first,) = [each for each in started if each.process.poll() is None]
     first.until("Ctrl-C")
-    known = survey(folder)
+    known = store_status(folder)
     for each in started:
-        assert each is first or f"{known.url}, process {known.hints.pid}" in each.errors()
+        assert each is first or f"{known.url}, process {known.info.pid}" in each.errors()
     assert first.end()[0] == 0
     assert start(server, folder).end()[0] == 0
 
@@ -84,15 +84,17 @@ def test_a_server_that_notebooks_use_is_named_with_them(folder, start):
 
 def test_a_server_that_waits_for_its_end_is_no_obstacle(folder, start):
     start(visitor, folder).leave()
-    assert survey(folder).state == "serving"
+    assert store_status(folder).state == "serving"
     assert start(server, folder).end()[0] == 0
 
 
 def test_it_starts_a_killed_nats_server_again(folder, start):
     running = start(server, folder)
-    killed = survey(folder).hints.pid
+    killed = store_status(folder).info.pid
     kill(killed)
-    assert eventually(lambda: survey(folder).state == "serving" and survey(folder).hints.pid != killed)
+    assert eventually(
+        lambda: store_status(folder).state == "serving" and store_status(folder).info.pid != killed
+    )
     assert running.end()[0] == 0
 
 

@@ -66,6 +66,16 @@ class Reader(HTMLParser):
         return below[:1] != ["summary"] or any(attrs.get("class") == "c" for _, attrs in self.stack)
 
 
+def text(shown: Any) -> str:
+    """The text in the mime bundle of an object."""
+    return shown._repr_mimebundle_()["text/plain"]
+
+
+def html(shown: Any) -> str:
+    """The HTML in the mime bundle of an object."""
+    return shown._repr_mimebundle_()["text/html"]
+
+
 def read(html: str) -> Reader:
     reader = Reader()
     reader.feed(html)

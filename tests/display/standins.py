@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from happen_nb._api.base import Displayable
+from happen_nb._display import reprs_events, reprs_failures, reprs_state, traces
+from happen_nb._display.value_tree import Budget
+from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.freeze import dumps, freeze
@@ -14,7 +18,7 @@ from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, O
 from happen_nb.errors import HappenError
 
 NOON = datetime(2026, 3, 14, 12, 0, 0, 250_000, tzinfo=UTC)
-TICKS = int(NOON.timestamp() * 1e9)
+TICKS = nanoseconds(NOON)
 EVENT_ID = "5fX2kQ9aBc7Zt1Lm"
 SEQUENCE = 987_654_321
 TOKEN = "s3cr3t-t0k3n"
@@ -27,8 +31,9 @@ def frozen(value: dict[str, Any]) -> FrozenDict:
     return made
 
 
-@dataclass
-class Space:
+@dataclass(repr=False)
+class Space(Displayable):
+    _page = reprs_state.space_page
     name: str = "default"
     nodes: dict[str, Any] = field(default_factory=dict)
     views: Any = field(default_factory=dict)
@@ -36,14 +41,17 @@ class Space:
     failures: list[Any] = field(default_factory=list)
 
 
-class Views(dict[str, Any]):
+class Views(Displayable, dict[str, Any]):
+    _page = reprs_state.views_page
+
     def __init__(self, *args: Any, space: Space) -> None:
         super().__init__(*args)
         self.space = space
 
 
-@dataclass
-class State:
+@dataclass(repr=False)
+class State(Displayable):
+    _page = reprs_state.state_page
     node: Any
     content: FrozenDict | HappenError
     revision: int = 1
@@ -54,20 +62,27 @@ class State:
         return self.content
 
 
-@dataclass
-class View:
+@dataclass(repr=False)
+class View(Displayable):
+    _page = reprs_state.view_page
     name: str
     content: FrozenDict | HappenError
     revision: int = 1
     get = State.get
 
 
-class Moment(dict[str, View]):
+class Nodes(Views):
+    _page = reprs_state.nodes_page
+
+
+class Moment(Displayable, dict[str, View]):
+    _page = reprs_state.moment_page
     _then = dict.__getitem__
 
 
-@dataclass
-class Node:
+@dataclass(repr=False)
+class Node(Displayable):
+    _page = reprs_state.node_page
     name: str
     state: State
     space: Space
@@ -86,8 +101,9 @@ def view(name: str, content: dict[str, Any] | HappenError, revision: int = 1) ->
     return View(name, content if isinstance(content, HappenError) else frozen(content), revision)
 
 
-@dataclass
-class Commit:
+@dataclass(repr=False)
+class Commit(Displayable):
+    _page = reprs_state.commit_page
     node: str
     revision: int
     before: FrozenDict
@@ -111,12 +127,14 @@ def commit(before: dict[str, Any], after: dict[str, Any], **more: Any) -> Commit
     return Commit(**{"node": "orders", "revision": 2, **more}, before=frozen(before), after=frozen(after))
 
 
-class History(list[Commit]):
+class History(Displayable, list[Commit]):
+    _page = reprs_state.history_page
     node = "orders"
     truncated = False
 
 
-class Journal(list[Any]):
+class Journal(Displayable, list[Any]):
+    _page = reprs_state.journal_page
     space = "default"
 
 
@@ -128,16 +146,18 @@ def history(states: list[dict[str, Any]]) -> History:
     )
 
 
-@dataclass
-class Server:
+@dataclass(repr=False)
+class Server(Displayable):
+    _page = reprs_state.server_page
     running: bool = True
     store: str | None = FOLDER
     url: str = "nats://127.0.0.1:40123"
     token: str = TOKEN
 
 
-@dataclass
-class Failure:
+@dataclass(repr=False)
+class Failure(Displayable):
+    _page = reprs_failures.failure_page
     node: str
     handler: str
     exception: BaseException | str
@@ -146,15 +166,21 @@ class Failure:
     event: Any = None
 
 
-@dataclass
-class Watch:
+class Failures(Displayable, list[Failure]):
+    _page = reprs_failures.failures_page
+
+
+@dataclass(repr=False)
+class Watch(Displayable):
+    _page = reprs_state.watch_page
     node: Any
     name: str
     active: bool = True
 
 
-@dataclass
-class Event:
+@dataclass(repr=False)
+class Event(Displayable):
+    _page = reprs_events.event_page
     type: str = "order.created"
     payload: Any = None
     sender: str = "orders"
@@ -172,20 +198,27 @@ class Event:
         raise AssertionError("a display must not read the journal")
 
 
-class Events(list[Event]):
+class Events(Displayable, list[Event]):
+    _page = reprs_events.events_page
     space = "default"
     pattern = "**"
 
 
-@dataclass
-class Unhandled:
+@dataclass(repr=False)
+class Unhandled(Displayable):
+    _page = reprs_events.unhandled_event_page
     event: Event
     reason: str = "no pattern"
     nearest: str | None = None
 
 
-@dataclass
-class Registration:
+class UnhandledEvents(Displayable, list[Unhandled]):
+    _page = reprs_events.unhandled_page
+
+
+@dataclass(repr=False)
+class Registration(Displayable):
+    _page = reprs_events.handler_page
     pattern: str = "order.*"
     name: str = "on_order"
     where: bool = False
@@ -194,12 +227,14 @@ class Registration:
     active: bool = True
 
 
-class Handlers(list[Registration]):
+class Handlers(Displayable, list[Registration]):
+    _page = reprs_events.handlers_page
     node = "orders"
 
 
-@dataclass
-class Reply:
+@dataclass(repr=False)
+class Reply(Displayable):
+    _page = reprs_events.reply_page
     event: Event = field(default_factory=Event)
     target: str = "stock"
     state: str = "accepted"
@@ -208,8 +243,9 @@ class Reply:
     _value: Any = None
 
 
-@dataclass
-class Trace:
+@dataclass(repr=False)
+class Trace(Displayable):
+    _page = traces.trace_page
     root: TraceNode
     times: bool = False
 
@@ -275,6 +311,22 @@ class SpaceInfo:
     nodes: int
     bytes: int
     last_change: datetime | None = NOON
+
+
+class Spaces(Displayable, list[SpaceInfo]):
+    _page = reprs_state.spaces_page
+
+
+@dataclass(repr=False)
+class Value(Displayable):
+    content: Any
+
+    def _page(self, budget: Budget):
+        return reprs_state.value_page(self.content, budget)
+
+
+def value_text(content: Any) -> str:
+    return repr(Value(content))
 
 
 TRACEBACK = f"""Traceback (most recent call last):

@@ -1,7 +1,7 @@
 import pytest
+import reading
 import standins as a
 
-from happen_nb._display.bundle import bundle
 from happen_nb.errors import StateError
 
 LIMIT = 100_000
@@ -47,45 +47,45 @@ def trace(bad: str, state: dict[str, object]):
 
 @pytest.mark.parametrize(("bad", "shape"), [*combined()])
 def test_any_size_of_anything_stays_under_100_kb(bad, shape):
-    for kind, each in everything(bad, LARGE[shape](bad)):
-        for mime, form in bundle(each, kind).items():
-            assert len(form.encode()) < LIMIT, (kind, mime)
+    for each in everything(bad, LARGE[shape](bad)):
+        for mime, form in each._repr_mimebundle_().items():
+            assert len(form.encode()) < LIMIT, (type(each), mime)
 
 
 def everything(bad, state):
-    """All that a cell may end with, as large as can be: what kind it is, and what is shown."""
+    """All objects that a cell may end with, as large as can be."""
     own = a.node(bad, state)
     commits = [a.Commit(bad, n, {}, own.state.content, by=bad) for n in range(9)]
     commits += [a.Commit(bad, n, own.state.content, a.frozen({"x": bad}), by=bad) for n in range(13)]
     nodes = {f"{n}{bad}": own for n in range(100)}
     space = a.Space(bad, nodes, nodes, a.Server())
     event = a.Event(bad, state, bad, bad)
-    failures = [a.Failure(bad, bad, ValueError(bad), (bad + "\n") * 100, event=event) for _ in range(50)]
+    failures = a.Failures([a.Failure(bad, bad, ValueError(bad), (bad + "\n") * 100, event=event)] * 50)
     own.handlers = [a.Registration(bad, bad, where=True, retries=10**18)] * 50
     own.busy = bad
     view = a.view(bad, state)
     return [
-        ("node", own),
-        ("node", a.node(bad, StateError(bad))),
-        ("value", list(state.values())),
-        ("commit", commits[0]),
-        ("commit", commits[-1]),
-        ("history", a.History(commits)),
-        ("journal", a.Journal(commits)),
-        ("space", space),
-        ("failures", failures),
-        ("failure", failures[0]),
-        ("event", event),
-        ("events", a.Events([event] * 50)),
-        ("trace", trace(bad, state)),
-        ("unhandled", [a.Unhandled(event, bad, bad)] * 50),
-        ("unhandled_event", a.Unhandled(event, bad, bad)),
-        ("handlers", a.Handlers(own.handlers)),
-        ("registration", own.handlers[0]),
-        ("nodes", a.Views(nodes, space=space)),
-        ("reply", a.Reply(event, bad, bad, {"progress": 0.5, bad: bad})),
-        ("reply", a.Reply(event, bad, "done", _value=state)),
-        ("moment", a.Moment({f"{n}{bad}": view for n in range(100)})),
+        own,
+        a.node(bad, StateError(bad)),
+        a.Value(list(state.values())),
+        commits[0],
+        commits[-1],
+        a.History(commits),
+        a.Journal(commits),
+        space,
+        failures,
+        failures[0],
+        event,
+        a.Events([event] * 50),
+        trace(bad, state),
+        a.UnhandledEvents([a.Unhandled(event, bad, bad)] * 50),
+        a.Unhandled(event, bad, bad),
+        a.Handlers(own.handlers),
+        own.handlers[0],
+        a.Nodes(nodes, space=space),
+        a.Reply(event, bad, bad, {"progress": 0.5, bad: bad}),
+        a.Reply(event, bad, "done", _value=state),
+        a.Moment({f"{n}{bad}": view for n in range(100)}),
     ]
 
 
@@ -93,7 +93,7 @@ def test_a_deep_value_is_no_recursion():
     value: dict[str, object] = {}
     for n in range(5000):
         value = {"deeper": value, "n": n, "text": "x" * 60}
-    assert len(bundle(value, "value")["text/html"]) < LIMIT
+    assert len(reading.html(a.Value(value))) < LIMIT
 
 
 class Counted(dict):
@@ -109,33 +109,33 @@ class Counted(dict):
 
 def test_a_display_looks_at_a_bounded_part_of_a_large_state():
     orders = Counted(a.orders(50_000)["orders"])
-    bundle({"orders": orders, "more": Counted()}, "value")
+    a.Value({"orders": orders, "more": Counted()})._repr_mimebundle_()
     assert orders.looked_at < 500
 
 
 def test_a_diff_of_many_changes_is_cut():
     made = a.commit({}, {f"k{n}": n for n in range(10_000)})
-    text = bundle(made, "commit")["text/plain"]
+    text = reading.text(made)
     assert text.splitlines()[-1] == "  … 9,970 more"
 
 
 def test_a_space_of_many_nodes_is_cut():
     nodes = {f"n{n}": a.node(f"n{n}", {}) for n in range(5000)}
-    text = bundle(a.Space(nodes=nodes), "space")["text/plain"]
+    text = reading.text(a.Space(nodes=nodes))
     assert text.splitlines()[0].startswith("Space default · 5,000 nodes")
     assert text.splitlines()[-1] == "  … 4,970 more"
 
 
 def test_a_trace_of_many_shows_the_first_levels_and_says_how_many_are_left():
     wide = a.trace([a.said("0"), *(a.said(str(n), "0", n) for n in range(1, 10_000))])
-    lines = bundle(wide, "trace")["text/plain"].splitlines()
+    lines = reading.text(wide).splitlines()
     assert lines[0] == "Trace of type.0 · 10,000 events · 0 commits"
     assert (len(lines), lines[-1]) == (102, "    … 9,900 more")
 
 
 def test_a_deep_branch_of_a_trace_hides_no_other():
     deep = [a.said(str(n), str(n - 1) if n else None, n + 1) for n in range(5_000)]
-    lines = bundle(a.trace([*deep, a.said("last", "0", 9_999)]), "trace")["text/plain"].splitlines()
+    lines = reading.text(a.trace([*deep, a.said("last", "0", 9_999)])).splitlines()
     assert lines[-1] == "    type.last  orders → nobody yet"
     assert lines[-2].endswith("99 ↳ … 4,901 more")
 
@@ -143,7 +143,7 @@ def test_a_deep_branch_of_a_trace_hides_no_other():
 def test_failures_among_what_a_trace_leaves_out_are_counted():
     events = [a.said("0"), *(a.said(str(n), "0", n) for n in range(1, 200))]
     shown = a.trace(events, [], [a.handled("150", "stock", "failed"), a.handled("199", "stock", "failed")])
-    assert bundle(shown, "trace")["text/plain"].endswith("… 100 more, 2 failures")
+    assert reading.text(shown).endswith("… 100 more, 2 failures")
 
 
 @pytest.mark.parametrize("size", [1_000, pytest.param(10_000, marks=SOAK)])
@@ -156,7 +156,7 @@ def test_a_trace_in_any_shape_stays_under_100_kb(size):
         for times in (False, True):
             shown = a.trace(events, commits, handlings)
             shown.times = times
-            for mime, form in bundle(shown, "trace").items():
+            for mime, form in shown._repr_mimebundle_().items():
                 assert len(form.encode()) < LIMIT, mime
                 assert "more" in form
 
@@ -164,7 +164,7 @@ def test_a_trace_in_any_shape_stays_under_100_kb(size):
 def test_the_lines_of_a_deep_trace_can_be_read():
     events = [a.said(str(n), str(n - 1) if n else None, n, type="x" * 200) for n in range(60)]
     handlings = [a.handled(str(n), f"node-{m}") for n in range(60) for m in range(40)]
-    lines = bundle(a.trace(events, [], handlings), "trace")["text/plain"].splitlines()
+    lines = reading.text(a.trace(events, [], handlings)).splitlines()
     assert len(lines) == 61
     assert max(map(len, lines)) <= 110
     assert lines[31].startswith(" " * 26 + "30 ↳ xxx")

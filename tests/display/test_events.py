@@ -4,27 +4,26 @@ import pytest
 import reading
 import standins as a
 
-from happen_nb._display import html, text
 from happen_nb.errors import CancelledHandlingError, HandlerError, NoHandlerError
 
 
 def test_an_event_says_who_said_what_to_whom():
-    assert text.event(a.Event("order.paid", {"id": "o1"}, "notebook")) == (
+    assert repr(a.Event("order.paid", {"id": "o1"}, "notebook")) == (
         'Event order.paid · notebook → all\n  {id: "o1"}'
     )
-    assert text.event(a.Event("pen.pick", None, "orders", "stock")) == "Event pen.pick · orders → stock"
-    assert text.event(a.Event("n", 7, pending=True)) == "Event n · orders → all · pending\n  7"
-    assert text.event(a.Event("n", repeated=True)).endswith(" · stored before")
+    assert repr(a.Event("pen.pick", None, "orders", "stock")) == "Event pen.pick · orders → stock"
+    assert repr(a.Event("n", 7, pending=True)) == "Event n · orders → all · pending\n  7"
+    assert repr(a.Event("n", repeated=True)).endswith(" · stored before")
 
 
 def test_a_large_payload_is_a_tree():
-    lines = text.event(a.Event(payload={"items": [{"n": n} for n in range(1000)], "n": 1})).splitlines()
+    lines = repr(a.Event(payload={"items": [{"n": n} for n in range(1000)], "n": 1})).splitlines()
     assert lines[1] == "  items  [1,000 items]"
     assert lines[-1] == "  n      1"
 
 
 def test_an_event_that_is_pending_has_no_time_and_leaves_no_gap():
-    shown = html.event(a.Event(time=None, pending=True))
+    shown = reading.html(a.Event(time=None, pending=True))
     assert reading.read(shown).times == []
     assert "pending</div>" in shown
 
@@ -42,13 +41,13 @@ def test_an_event_that_is_pending_has_no_time_and_leaves_no_gap():
 )
 def test_when_it_occurred_is_a_time_of_its_own(occurred, shown):
     made = a.Event(occurred=occurred)
-    assert reading.read(html.event(made)).times == [shown, "2026-03-14 12:00:00.250 UTC"]
-    assert "2031" not in text.event(made)
+    assert reading.read(reading.html(made)).times == [shown, "2026-03-14 12:00:00.250 UTC"]
+    assert "2031" not in repr(made)
 
 
 def test_events_are_a_table_of_the_newest():
     made = a.Events(a.Event(f"type.{n}", {"n": n}, time=a.NOON + timedelta(seconds=n)) for n in range(25))
-    lines = text.events(made).splitlines()
+    lines = repr(made).splitlines()
     assert lines[:4] == [
         "Events of default · 25 events",
         "  sender  type     payload",
@@ -57,61 +56,63 @@ def test_events_are_a_table_of_the_newest():
     ]
     assert lines[-1] == "  orders  type.24  {n: 24}"
     made.pattern = "type.*"
-    assert text.events(made).splitlines()[0].endswith(" · matching type.*")
-    read = reading.read(html.events(made))
+    assert repr(made).splitlines()[0].endswith(" · matching type.*")
+    read = reading.read(reading.html(made))
     assert (len(read.times), read.times[-1]) == (20, "2026-03-14 12:00:24.250")
 
 
 def test_a_table_of_events_has_targets_only_if_something_was_sent_and_folds_large_payloads():
     made = a.Events([a.Event(target="stock", payload=a.SHOP), a.Event()])
-    assert text.events(made).splitlines()[1].split() == ["sender", "target", "type", "payload"]
-    assert "warehouse moves" in "".join(reading.read(html.events(made)).hidden)
-    assert text.events(a.Events()) == "Events of default · 0 events"
+    assert repr(made).splitlines()[1].split() == ["sender", "target", "type", "payload"]
+    assert "warehouse moves" in "".join(reading.read(reading.html(made)).hidden)
+    assert repr(a.Events()) == "Events of default · 0 events"
 
 
 def test_unhandled_events_say_why_and_what_would_nearly_have_taken_them():
-    made = [
-        a.Unhandled(a.Event("order.payed"), "no pattern", "order.paid"),
-        a.Unhandled(a.Event("x"), "where"),
-    ]
-    assert text.unhandled(made) == (
+    made = a.UnhandledEvents(
+        [
+            a.Unhandled(a.Event("order.payed"), "no pattern", "order.paid"),
+            a.Unhandled(a.Event("x"), "where"),
+        ]
+    )
+    assert repr(made) == (
         "2 unhandled events\n"
         "  type         sender  reason      nearest pattern\n"
         "  order.payed  orders  no pattern  order.paid\n"
         "  x            orders  where"
     )
-    assert text.unhandled([]) == "No unhandled events"
+    assert repr(a.UnhandledEvents()) == "No unhandled events"
 
 
 def test_one_unhandled_event_shows_what_was_said_too():
     made = a.Unhandled(a.Event("order.payed", {"id": "o1"}, "notebook"), "no pattern", "order.paid")
-    assert text.unhandled_event(made) == (
+    assert repr(made) == (
         'Unhandled event order.payed · notebook → all · no pattern · nearest pattern order.paid\n  {id: "o1"}'
     )
     alone = a.Unhandled(a.Event("x", target="stock"), "no owner")
-    assert text.unhandled_event(alone) == "Unhandled event x · orders → stock · no owner"
-    assert reading.read(html.unhandled_event(alone)).times == ["2026-03-14 12:00:00.250 UTC"]
+    assert repr(alone) == "Unhandled event x · orders → stock · no owner"
+    assert reading.read(reading.html(alone)).times == ["2026-03-14 12:00:00.250 UTC"]
 
 
 def test_handlers_are_a_line_each_in_their_order():
     made = a.Handlers([a.Registration(), a.Registration("**", "start.<locals>.audit", where=True, retries=3)])
-    assert text.handlers(made) == (
+    assert repr(made) == (
         "Handlers of orders · 2 handlers\n"
         "  pattern  function  where  retries\n"
         "  order.*  on_order\n"
         "  **       audit     yes          3"
     )
-    assert text.registration(made[1]) == "Handler of orders · ** → audit · where · 3 retries"
+    assert repr(made[1]) == "Handler of orders · ** → audit · where · 3 retries"
     made[0].active = False
-    assert text.registration(made[0]) == "Handler of orders · order.* → on_order · taken off"
-    assert text.handlers(a.Handlers()).splitlines()[1].startswith("  none yet: on(")
+    assert repr(made[0]) == "Handler of orders · order.* → on_order · taken off"
+    assert repr(a.Handlers()).splitlines()[1].startswith("  none yet: on(")
 
 
 def test_a_node_has_its_handlers_below_its_state_and_says_what_it_does():
     own = a.node("orders", {"n": 1})
     own.handlers = [a.Registration(), a.Registration("**", "audit", retries=1)]
     own.busy = "busy 12 s, 3,204 waiting"
-    assert text.node(own) == (
+    assert repr(own) == (
         "Node orders · revision 1 · busy 12 s, 3,204 waiting\n"
         "  n  1\n"
         "  2 handlers\n"
@@ -119,7 +120,7 @@ def test_a_node_has_its_handlers_below_its_state_and_says_what_it_does():
         "    ** → audit · 1 retry"
     )
     own.handlers *= 20
-    assert text.node(own).splitlines()[-1] == "    … 20 more"
+    assert repr(own).splitlines()[-1] == "    … 20 more"
 
 
 @pytest.mark.parametrize(
@@ -144,30 +145,30 @@ def test_a_node_has_its_handlers_below_its_state_and_says_what_it_does():
     ],
 )
 def test_progress_is_a_bar_if_it_says_how_far_it_is(progress, shown):
-    assert text.reply(a.Reply(progress=progress)) == f"Reply of stock · order.created · accepted · {shown}"
+    assert repr(a.Reply(progress=progress)) == f"Reply of stock · order.created · accepted · {shown}"
 
 
 def test_a_reply_shows_its_result_or_its_error_instead_of_progress():
     start = "Reply of stock · order.created"
-    assert text.reply(a.Reply(state="waiting")) == f"{start} · waiting"
-    assert text.reply(a.Reply(state="done", progress=0.5, _value={"n": 7})) == f"{start} · done\n  {{n: 7}}"
-    assert text.reply(a.Reply(state="done")) == f"{start} · done\n  None"
+    assert repr(a.Reply(state="waiting")) == f"{start} · waiting"
+    assert repr(a.Reply(state="done", progress=0.5, _value={"n": 7})) == f"{start} · done\n  {{n: 7}}"
+    assert repr(a.Reply(state="done")) == f"{start} · done\n  None"
     error = HandlerError("the handler raised KeyError: 'o1'", remote_traceback=a.TRACEBACK)
-    assert text.reply(a.Reply(state="failed", progress=0.5, error=error)) == (
+    assert repr(a.Reply(state="failed", progress=0.5, error=error)) == (
         f"{start} · failed\n  HandlerError: the handler raised KeyError: 'o1'"
     )
     gone = NoHandlerError("nobody there")
-    assert text.reply(a.Reply(state="failed", error=gone)).endswith("failed\n  NoHandlerError: nobody there")
+    assert repr(a.Reply(state="failed", error=gone)).endswith("failed\n  NoHandlerError: nobody there")
     stopped = CancelledHandlingError("it was cancelled")
-    assert text.reply(a.Reply(state="cancelled", error=stopped)).startswith(f"{start} · cancelled\n")
+    assert repr(a.Reply(state="cancelled", error=stopped)).startswith(f"{start} · cancelled\n")
 
 
 def test_a_failure_says_which_event_was_handled_and_nothing_of_a_commit_that_was_watched():
     made = a.Failure("orders", "f", ValueError("no"), "", event=a.Event("order.paid"))
-    assert text.failure(made).splitlines()[0] == "Failure in orders · f · order.paid · 1 attempt"
+    assert repr(made).splitlines()[0] == "Failure in orders · f · order.paid · 1 attempt"
     watched = a.Failure("orders", "g", ValueError("no"), "", event=a.commit({}, {"n": 1}))
-    assert text.failure(watched).splitlines()[0] == "Failure in orders · g · 1 attempt"
-    assert text.failures([made, watched]).splitlines()[1:] == [
+    assert repr(watched).splitlines()[0] == "Failure in orders · g · 1 attempt"
+    assert repr(a.Failures([made, watched])).splitlines()[1:] == [
         "  node    handler  event       attempts  error",
         "  orders  f        order.paid         1  ValueError: no",
         "  orders  g                           1  ValueError: no",
@@ -188,6 +189,6 @@ def test_a_failure_says_which_event_was_handled_and_nothing_of_a_commit_that_was
 )
 def test_an_unhandled_event_is_an_error_only_where_something_went_wrong(type, reason, nearest, is_error):
     made = a.Unhandled(a.Event(type, None), reason, nearest)
-    for markup in (html.unhandled([made]), html.unhandled_event(made)):
+    for markup in (reading.html(a.UnhandledEvents([made])), reading.html(made)):
         assert (f'<span class="e">{reason}</span>' in markup) is is_error
         assert (f'<span class="p">{reason}</span>' in markup) is not is_error

@@ -7,8 +7,7 @@ import standins as a
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from happen_nb._display import html, text
-from happen_nb._display.bundle import bundle
+from happen_nb._display.html import style
 from happen_nb.errors import HandlerError, StateError
 from tests.display.hostile import PAYLOADS
 
@@ -26,10 +25,12 @@ def everything(bad: str):
     own.handlers = [a.Registration(bad, bad, where=True, retries=2, node=bad)]
     own.busy = bad
     event = a.Event(bad, state, bad, bad, occurred=a.NOON, repeated=True)
-    failures = [
-        a.Failure(bad, bad, ValueError(bad), f'  File "{bad}", line 3\n{bad}\n', 2, event),
-        a.Failure(bad, bad, bad, bad),
-    ]
+    failures = a.Failures(
+        [
+            a.Failure(bad, bad, ValueError(bad), f'  File "{bad}", line 3\n{bad}\n', 2, event),
+            a.Failure(bad, bad, bad, bad),
+        ]
+    )
     space.failures = failures
     commits = [
         a.commit({}, state, node=bad, by=bad),
@@ -38,34 +39,34 @@ def everything(bad: str):
     ]
     history, journal = a.History(commits), a.Journal(commits)
     history.node = journal.space = bad
-    yield "node", own
-    yield "node", broken
-    yield "state", own.state
-    yield "view", a.view(bad, state)
-    yield "views", a.Views(space.views, space=space)
-    yield "nodes", a.Views(space.nodes, space=space)
-    yield "moment", a.Moment({bad: a.view(bad, state), bad + "2": a.view(bad, StateError(bad))})
-    yield "space", space
-    yield "server", space.server
-    yield from (("commit", commit) for commit in commits)
-    yield "history", history
-    yield "journal", journal
-    yield from (("failure", failure) for failure in failures)
-    yield "failures", failures
-    yield "watch", a.Watch(own, bad)
-    yield "spaces", [a.SpaceInfo(bad, 1, 1)]
+    yield own
+    yield broken
+    yield own.state
+    yield a.view(bad, state)
+    yield a.Views(space.views, space=space)
+    yield a.Nodes(space.nodes, space=space)
+    yield a.Moment({bad: a.view(bad, state), bad + "2": a.view(bad, StateError(bad))})
+    yield space
+    yield space.server
+    yield from commits
+    yield history
+    yield journal
+    yield from failures
+    yield failures
+    yield a.Watch(own, bad)
+    yield a.Spaces([a.SpaceInfo(bad, 1, 1)])
     events, handlers = a.Events([event, a.Event(bad, bad, bad)]), a.Handlers(own.handlers)
     events.space = events.pattern = handlers.node = bad
-    yield from (("event", each) for each in events)
-    yield "events", events
-    yield "unhandled", [a.Unhandled(each, bad, bad) for each in events]
-    yield "unhandled_event", a.Unhandled(event, bad, bad)
-    yield "handlers", handlers
-    yield "registration", handlers[0]
-    yield from (("reply", reply) for reply in replies(bad, event, state))
-    yield "trace", trace(bad, state)
-    yield "value", state
-    yield "value", bad
+    yield from events
+    yield events
+    yield a.UnhandledEvents(a.Unhandled(each, bad, bad) for each in events)
+    yield a.Unhandled(event, bad, bad)
+    yield handlers
+    yield handlers[0]
+    yield from replies(bad, event, state)
+    yield trace(bad, state)
+    yield a.Value(state)
+    yield a.Value(bad)
 
 
 def replies(bad: str, event: a.Event, state: dict[str, Any]):
@@ -93,23 +94,16 @@ def trace(bad: str, state: dict[str, Any]) -> a.Trace:
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_no_string_becomes_markup(payload):
-    for kind, shown in everything(payload):
-        reading.read(bundle(shown, kind)["text/html"])  # refuses unknown tags, attributes and bad nesting
+    for shown in everything(payload):
+        reading.read(reading.html(shown))  # refuses unknown tags, attributes and bad nesting
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_text_and_html_say_the_same(payload):
-    for kind, shown in everything(payload):
-        both = bundle(shown, kind)
+    for shown in everything(payload):
+        both = shown._repr_mimebundle_()
         visible = "".join(reading.read(both["text/html"]).visible)
-        assert reading.squeezed(visible) == reading.squeezed(both["text/plain"]), kind
-
-
-@pytest.mark.parametrize("payload", ["plain", *PAYLOADS])
-def test_the_bundle_is_what_the_functions_return(payload):
-    for kind, shown in everything(payload):
-        both = bundle(shown, kind)
-        assert both == {"text/plain": getattr(text, kind)(shown), "text/html": getattr(html, kind)(shown)}
+        assert reading.squeezed(visible) == reading.squeezed(both["text/plain"]), shown
 
 
 JSON = st.recursive(
@@ -130,8 +124,8 @@ def test_any_state_and_any_change_can_be_shown(examples):
     @given(STATES, STATES)
     def check(before, after):
         plain = a.Commit("orders", 2, before, after)
-        for kind, shown in (("value", before), ("commit", plain), ("history", a.History([plain]))):
-            both = bundle(shown, kind)
+        for shown in (a.Value(before), plain, a.History([plain])):
+            both = shown._repr_mimebundle_()
             visible = "".join(reading.read(both["text/html"]).visible)
             assert reading.squeezed(visible) == reading.squeezed(both["text/plain"])
 
@@ -139,27 +133,22 @@ def test_any_state_and_any_change_can_be_shown(examples):
 
 
 def test_times_stand_in_time_elements_only():
-    read = reading.read(html.commit(a.commit({"n": 1}, {"n": 2})))
+    read = reading.read(reading.html(a.commit({"n": 1}, {"n": 2})))
     assert read.times == ["2026-03-14 12:00:00.250 UTC"]
     assert "2026" not in "".join(read.visible + read.hidden)
-    assert '<time datetime="2026-03-14T12:00:01.250Z">' in html.history(a.history([{"n": 1}]))
+    assert '<time datetime="2026-03-14T12:00:01.250Z">' in reading.html(a.history([{"n": 1}]))
 
 
 def test_a_display_tells_no_id_no_sequence_no_token_no_path():
     own = a.node("orders", a.SHOP)
-    failures = [a.Failure("orders", "f", ValueError("no"), a.TRACEBACK)]
+    failures = a.Failures([a.Failure("orders", "f", ValueError("no"), a.TRACEBACK)])
     space = a.Space(nodes={"orders": own}, views={}, server=a.Server(), failures=failures)
     commit = a.commit({}, a.SHOP, by="shipping")
-    shown = [("space", space), ("server", space.server), ("commit", commit), ("failure", failures[0])]
-    shown += [(kind, each) for kind, each in everything("plain") if kind not in ("space", "server")]
-    shown += [
-        ("trace", a.order()),
-        ("failures", failures),
-        ("history", a.History([commit])),
-        ("journal", a.Journal([commit])),
-    ]
-    for kind, each in shown:
-        for form in bundle(each, kind).values():
+    shown = [space, space.server, commit, failures[0], a.order(), failures]
+    shown += [a.History([commit]), a.Journal([commit])]
+    shown += [each for each in everything("plain") if not isinstance(each, (a.Space, a.Server))]
+    for each in shown:
+        for form in each._repr_mimebundle_().values():
             for secret in (
                 a.EVENT_ID,
                 str(a.SEQUENCE),
@@ -171,17 +160,17 @@ def test_a_display_tells_no_id_no_sequence_no_token_no_path():
                 "/home",
                 "Users",
             ):
-                assert secret not in form, (kind, secret)
+                assert secret not in form, (each, secret)
             assert " id=" not in form
 
 
 def test_the_same_object_is_shown_the_same_way_again():
     own = a.node("orders", a.SHOP)
-    assert bundle(own, "node") == bundle(own, "node")
+    assert own._repr_mimebundle_() == own._repr_mimebundle_()
 
 
 def test_what_text_leaves_out_can_be_unfolded():
-    read = reading.read(html.node(a.node("orders", a.orders(10_000))))
+    read = reading.read(reading.html(a.node("orders", a.orders(10_000))))
     hidden = "".join(read.hidden)
     assert "order-00009" in "".join(read.visible)
     assert 'city: "Lisbon"' in hidden
@@ -190,33 +179,33 @@ def test_what_text_leaves_out_can_be_unfolded():
 
 
 def test_the_beginning_of_a_long_string_can_be_unfolded_with_its_line_breaks():
-    read = reading.read(html.node(a.node("orders", {"note": "one\ntwo\n" + "x" * 5000})))
+    read = reading.read(reading.html(a.node("orders", {"note": "one\ntwo\n" + "x" * 5000})))
     assert "one\ntwo\nxxx" in "".join(read.hidden)
 
 
 def test_every_change_carries_a_sign_beside_its_colour():
-    shown = html.commit(a.commit({"a": 1, "b": 1}, {"a": 2, "c": 1}))
+    shown = reading.html(a.commit({"a": 1, "b": 1}, {"a": 2, "c": 1}))
     assert [f">{sign}\N{NO-BREAK SPACE}</i>" in shown for sign in "+-~"] == [True] * 3
     assert "<del>1</del> → <ins>2</ins>" in shown
 
 
 def test_a_sign_is_never_parted_from_its_path():
     made = a.commit({"a": 1, "b": 1}, {"a": 2, "c": [1] * 99})
-    for shown in (html.commit(made), html.history(a.History([made]))):
+    for shown in (reading.html(made), reading.html(a.History([made]))):
         signs = re.findall(r'<i class="\w">(.*?)</i>(...)', shown)
         assert signs
         assert all(sign[1:] == "\N{NO-BREAK SPACE}" and path == "<b>" for sign, path in signs)
 
 
 def test_in_a_table_only_what_is_long_may_be_broken_into_lines():
-    shown = html.events(a.Events([a.Event("stock-room.counted", {"note": "long " * 9}, "stock-room")]))
+    shown = reading.html(a.Events([a.Event("stock-room.counted", {"note": "long " * 9}, "stock-room")]))
     cells = re.findall(r"<td([^>]*)>(.*?)</td>", shown)
     assert [kind for kind, _ in cells] == ["", "", "", ' class="l"']
-    assert ".l { white-space: normal;" in html.style()
-    assert re.search(r"th, td \{[^}]*white-space: nowrap", html.style())
+    assert ".l { white-space: normal;" in style()
+    assert re.search(r"th, td \{[^}]*white-space: nowrap", style())
 
 
 def test_folds_need_no_script():
-    shown = html.node(a.node("orders", a.SHOP))
+    shown = reading.html(a.node("orders", a.SHOP))
     assert "<details open><summary>" in shown
     assert "<script" not in shown

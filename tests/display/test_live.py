@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from happen_nb._display.live import GRACE, INTERVAL, Live, publisher
+from happen_nb._display.live_output import GRACE_SECONDS, MIN_INTERVAL_SECONDS, LiveOutput, publisher
 from tests.accidents.kernels import WITHIN, Kernel
 
 PICTURES = ("display_data", "update_display_data", "execute_result")
@@ -189,7 +189,7 @@ class Counter:
         self.limit = limit
         self.number = 0
         self.recorder = Recorder()
-        self.live = Live(self.recorder, lambda: {"text/plain": str(self.number)}, lambda: self.done)
+        self.live = LiveOutput(self.recorder, lambda: {"text/plain": str(self.number)}, lambda: self.done)
 
     @property
     def done(self):
@@ -197,7 +197,7 @@ class Counter:
 
     def step(self):
         self.number += 1
-        self.live.tell()
+        self.live.changed()
 
     def wait(self):
         deadline = time.monotonic() + WITHIN
@@ -217,7 +217,7 @@ def test_there_are_at_most_ten_pictures_a_second_and_the_last_one_always():
     gaps = [
         later - earlier for earlier, later in zip(counter.recorder.at, counter.recorder.at[1:], strict=False)
     ]
-    assert min(gaps) >= INTERVAL
+    assert min(gaps) >= MIN_INTERVAL_SECONDS
     assert counter.recorder.shown[0] == ("0", False)
     assert counter.recorder.shown[-1] == ("5000", True)
 
@@ -226,8 +226,8 @@ def test_the_same_picture_is_not_shown_again():
     counter = Counter(1)
     counter.live.start()
     for _ in range(3):
-        counter.live.tell()
-        threading.Event().wait(2 * INTERVAL)
+        counter.live.changed()
+        threading.Event().wait(2 * MIN_INTERVAL_SECONDS)
     counter.step()
     counter.wait()
     assert counter.recorder.shown == [("0", False), ("1", True)]
@@ -238,13 +238,13 @@ def test_nothing_follows_after_stop():
     counter.live.start()
     counter.live.stop()
     counter.step()
-    threading.Event().wait(2 * INTERVAL)
+    threading.Event().wait(2 * MIN_INTERVAL_SECONDS)
     assert counter.recorder.shown == [("0", False)]
 
 
 def test_the_first_picture_waits_a_moment_for_what_is_done_by_then():
     counter = Counter(1)
-    threading.Timer(GRACE / 10, counter.step).start()
+    threading.Timer(GRACE_SECONDS / 10, counter.step).start()
     assert counter.live.done_soon()
     assert not Counter(1).live.done_soon()
 

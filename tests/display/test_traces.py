@@ -1,11 +1,9 @@
 import reading
 import standins as a
 
-from happen_nb._display import html, text
-
 
 def test_a_trace_shows_what_followed_from_what_and_who_did_it():
-    assert text.trace(a.order()) == (
+    assert repr(a.order()) == (
         "Trace of order.created · 4 events · 3 commits · 1 failure\n"
         "  order.created  notebook → billing failed, orders, stock\n"
         "    ! billing charge · 3 attempts  ValueError: no card\n"
@@ -19,29 +17,29 @@ def test_a_trace_shows_what_followed_from_what_and_who_did_it():
 
 
 def test_an_event_that_caused_nothing_is_a_trace_too():
-    assert text.trace(a.trace([a.said("a")])) == (
+    assert repr(a.trace([a.said("a")])) == (
         "Trace of type.a · 1 event · 0 commits\n  type.a  orders → nobody yet"
     )
 
 
 def test_durations_are_times_in_html_and_not_in_text():
-    read = reading.read(html.trace(a.order()))
+    read = reading.read(reading.html(a.order()))
     assert read.times == ["62.5 ms", *["12.5 ms"] * 5]
-    assert '<time datetime="PT0.012500S">12.5 ms</time>' in html.trace(a.order())
-    assert "ms" not in text.trace(a.order())
+    assert '<time datetime="PT0.012500S">12.5 ms</time>' in reading.html(a.order())
+    assert "ms" not in repr(a.order())
 
 
 def test_with_times_text_has_durations_moments_positions_and_ids():
     made = a.order()
     made.times = True
-    lines = text.trace(made).splitlines()
+    lines = repr(made).splitlines()
     assert lines[0] == "Trace of order.created · 4 events · 3 commits · 1 failure · 62.5 ms"
     assert lines[1] == (
         "  order.created  notebook → billing failed 12.5 ms, orders 12.5 ms, stock 12.5 ms"
         "  2026-03-14 12:00:00.250 UTC  #1 a"
     )
     assert lines[3].endswith("+ o7  {total: 12}  2026-03-14 12:00:00.250 UTC  #2 5fX2kQ9aBc7Zt1Lm")
-    assert "2026" not in "".join(reading.read(html.trace(made)).visible)
+    assert "2026" not in "".join(reading.read(reading.html(made)).visible)
 
 
 def test_several_handlers_of_a_node_are_one_and_the_worst_outcome_counts():
@@ -50,19 +48,19 @@ def test_several_handlers_of_a_node_are_one_and_the_worst_outcome_counts():
         a.handled("a", "stock", "failed", error="E: 1", handler="f"),
         a.handled("a", "x", "cancelled"),
     ]
-    lines = text.trace(a.trace([a.said("a")], [], handlings)).splitlines()
+    lines = repr(a.trace([a.said("a")], [], handlings)).splitlines()
     assert lines[1:] == ["  type.a  orders → audit, stock failed, x cancelled", "    ! stock f  E: 1"]
 
 
 def test_many_failures_of_one_event_are_counted():
     handlings = [a.handled("a", f"n{n}", "failed", error="E: 1", handler="f") for n in range(9)]
-    lines = text.trace(a.trace([a.said("a")], [], handlings)).splitlines()
+    lines = repr(a.trace([a.said("a")], [], handlings)).splitlines()
     assert lines[-2:] == ["    ! n3 f  E: 1", "    … 5 failures more"]
 
 
 def test_what_hangs_below_an_earlier_cause_is_marked():
     made = a.trace([a.said("a"), a.said("c", "b", 7, path=("a", "b"))])
-    assert text.trace(made).splitlines()[-1] == "    … type.c  orders → nobody yet"
+    assert repr(made).splitlines()[-1] == "    … type.c  orders → nobody yet"
 
 
 def test_commits_whose_change_is_not_known_say_so():
@@ -72,20 +70,20 @@ def test_commits_whose_change_is_not_known_say_so():
         a.changed("a", 3, None, {"n": 1}),
         a.changed("a", 4, {"n": 1}, {"n": 1}),
     ]
-    lines = text.trace(a.trace([a.said("a")], commits)).splitlines()[2:]
+    lines = repr(a.trace([a.said("a")], commits)).splitlines()[2:]
     assert lines[0] == "    stock revision 5  (what it changed is not stored)"
     assert lines[1].startswith('    stock revision 1  node "stock" holds no readable state')
     assert lines[2:] == ["    stock revision 2  deleted", "    stock revision 2  no change"]
 
 
 def test_all_changes_of_a_commit_can_be_unfolded():
-    read = reading.read(html.trace(a.order()))
+    read = reading.read(reading.html(a.order()))
     assert "7 → 6" in "".join(read.hidden)
     assert "7 → 6" not in "".join(read.visible)
 
 
 def test_effects_can_be_folded_and_are_open():
-    shown = html.trace(a.order())
+    shown = reading.html(a.order())
     assert shown.count("<details open>") == 2
     assert reading.read(shown).summaries == 3
     assert "<script" not in shown
@@ -93,15 +91,15 @@ def test_effects_can_be_folded_and_are_open():
 
 def test_a_chain_deeper_than_the_indentation_keeps_its_depth():
     made = a.trace([a.said(str(n), str(n - 1) if n else None, n + 1) for n in range(31)])
-    lines = text.trace(made).splitlines()
+    lines = repr(made).splitlines()
     assert [line.strip().split("  ")[0] for line in lines[12:15]] == ["type.11", "type.12", "13 ↳ type.13"]
     assert {len(line) - len(line.lstrip()) for line in lines[14:]} == {26}
-    visible = "".join(reading.read(html.trace(made)).visible)
-    assert reading.squeezed(visible) == reading.squeezed(text.trace(made))
+    visible = "".join(reading.read(reading.html(made)).visible)
+    assert reading.squeezed(visible) == reading.squeezed(repr(made))
 
 
 def test_a_trace_of_a_large_state_folds_its_changes_within_bounds():
     commits = [a.changed("a", n, a.orders(500), {"count": 0}, node=f"n{n}") for n in range(60)]
-    shown = html.trace(a.trace([a.said("a")], commits))
+    shown = reading.html(a.trace([a.said("a")], commits))
     assert len(shown.encode()) < 100_000
     assert shown.count("<details>") >= 60

@@ -364,7 +364,7 @@ def test_a_bad_column_of_a_frame_is_named(space):
 
 @pytest.mark.parametrize("value", ["noon", 1_700_000_000, [1]])
 def test_what_is_no_time_is_named(space, value):
-    with pytest.raises(ValueError, match=r"row 1 at at: .* is no time"):
+    with pytest.raises(ValueError, match=r"row 1 at at: .* is not a time"):
         space.replay([{"at": None}, {"at": value}], type="row", time="at").wait()
 
 
@@ -570,7 +570,7 @@ def test_stop_does_not_wait_for_rows_that_do_not_come(space):
 def test_waiting_may_end_before_the_replay(space):
     gate = threading.Event()
     replay = space.replay((gate.wait() and row for row in numbered(2)), type="row")
-    with pytest.raises(happen.HappenTimeoutError, match="it goes on"):
+    with pytest.raises(happen.HappenTimeoutError, match="it continues"):
         replay.wait(0.01)
     gate.set()
     assert replay.wait().stored == 2

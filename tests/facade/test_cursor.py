@@ -142,7 +142,7 @@ def test_a_string_that_is_not_a_whole_argument_is_nothing_of_ours(code):
 @pytest.mark.parametrize("quote", ["'", '"', "'''", '"""'])
 @pytest.mark.parametrize("text", ["it's", 'say "hi"', "back\\slash", "plain", "größe 🙂"])
 def test_a_text_is_written_so_that_python_reads_it_back(quote, text):
-    source = Text("", "", quote, raw=False, key_of=(), calls=()).written(text)
+    source = Text("", "", quote, raw=False, key_of=(), calls=()).escape(text)
 
     assert eval(f"{quote}{source}{quote}") == text
     assert at_cursor(f"f({quote}{source}").text == text
@@ -151,8 +151,8 @@ def test_a_text_is_written_so_that_python_reads_it_back(quote, text):
 def test_what_a_string_cannot_hold_is_not_written():
     raw, plain = (Text("", "", '"', raw=raw, key_of=(), calls=()) for raw in (True, False))
 
-    assert raw.written('say "hi"') is raw.written("ends\\") is plain.written("two\nlines") is None
-    assert raw.written("a\\b") == "a\\b"
+    assert raw.escape('say "hi"') is raw.escape("ends\\") is plain.escape("two\nlines") is None
+    assert raw.escape("a\\b") == "a\\b"
 
 
 # -- anything ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from happen_nb._journal import exchange, fields, wire
 from happen_nb._journal.wire import OUTCOMES, Handled, Subjects
+from happen_nb._model.arguments import is_name
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb.errors import StateError
@@ -99,10 +100,10 @@ def test_an_owner_is_a_process_that_can_be_asked_or_nobody(tail, body):
     found = decode(SHOP.owner_prefix + tail, {}, body)
     if not isinstance(found, OwnerRecord):
         assert found == wire.Other(50)
-        assert not fields.is_name(tail)
+        assert not is_name(tail)
         return
     assert (found.node, found.sequence) == (tail, 50)
-    assert found.incarnation is None or fields.is_name(found.incarnation)
+    assert found.incarnation is None or is_name(found.incarnation)
     for pattern in found.patterns:
         Pattern.of(pattern)
     assert isinstance(found.host, str)
@@ -115,7 +116,7 @@ def test_an_owner_is_a_process_that_can_be_asked_or_nobody(tail, body):
 def test_a_clear_carries_the_owners_that_can_be_read(body):
     found = decode(SHOP.clear, {wire.ROLLUP: "all"}, body)
     assert isinstance(found, wire.Clear)
-    assert all(fields.is_name(owner.node) for owner in found.owners)
+    assert all(is_name(owner.node) for owner in found.owners)
 
 
 def test_a_mark_that_removed_nothing_is_not_a_clear():
@@ -130,7 +131,7 @@ def test_handlings_are_read_with_their_types_or_left_out(tail, body):
     assert isinstance(found, Handled)
     for record in found.records():
         assert isinstance(record.event, str)
-        assert fields.is_name(record.node)
+        assert is_name(record.node)
         assert fields.is_label(record.handler)
         assert record.outcome in OUTCOMES
         assert math.isfinite(record.duration)

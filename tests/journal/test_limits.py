@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import happen_nb as happen
 from happen_nb._journal import wire
 from happen_nb._journal.publish import store_messages
-from happen_nb._journal.wire import MAX_HANDLINGS, Handled, Subjects, encode_handlings
+from happen_nb._journal.wire import MAX_HANDLINGS, Handled, Subjects
 from happen_nb._model.freeze import freeze
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
 from happen_nb._runtime.io import io_thread
@@ -62,11 +62,11 @@ def test_handlings_are_stored_in_messages_of_so_many_bytes_and_none_is_lost(erro
         HandledRecord(f"e-{n}", "node", "handler", "failed", 0.5, letter * size, 1, "p")
         for n, (size, letter) in enumerate(errors)
     ]
-    bodies = list(encode_handlings(records, limit))
-    assert all(len(body) <= limit + 2 for body, _ in bodies)
-    found = [record for body, _ in bodies for record in Handled(1, "p", body).records()]
+    messages = list(wire.encode_handled(SHOP, records, by="p", ttl=60, limit=limit))
+    assert all(len(message.body) <= limit + 2 for message, _ in messages)
+    found = [record for message, _ in messages for record in Handled(1, "p", message.body).records()]
     assert [record.event for record in found] == [record.event for record in records]
-    assert sum(number for _, number in bodies) == len(records)
+    assert sum(number for _, number in messages) == len(records)
     for record, stored in zip(records, found, strict=True):
         assert record.error.startswith(stored.error)
         if limit > 100_000:
@@ -75,11 +75,8 @@ def test_handlings_are_stored_in_messages_of_so_many_bytes_and_none_is_lost(erro
 
 def test_so_many_handlings_are_in_one_message():
     records = [HandledRecord(f"e-{n}", "node", "handler", "done") for n in range(1_201)]
-    assert [number for _, number in encode_handlings(records, 1_000_000)] == [
-        MAX_HANDLINGS,
-        MAX_HANDLINGS,
-        201,
-    ]
+    messages = wire.encode_handled(SHOP, records, by="p", ttl=60, limit=1_000_000)
+    assert [number for _, number in messages] == [MAX_HANDLINGS, MAX_HANDLINGS, 201]
 
 
 def test_a_clear_without_room_for_patterns_still_carries_every_owner():

@@ -20,7 +20,7 @@ from processes import (
     supervisors_of,
 )
 
-from happen_nb._server.supervision.members import Members
+from happen_nb._server.supervision.clients import Clients
 
 
 def test_processes_that_join_share_one_server(start, folder):
@@ -65,15 +65,15 @@ def test_whoever_says_that_it_is_done_is_not_waited_for(start, folder):
 
 @pytest.mark.parametrize(("lines", "done"), [([b"done\n"], True), ([], False)])
 def test_only_the_last_to_leave_counts_for_whether_somebody_is_waited_for(lines, done):
-    members = Members("ask", "answer", lambda: "welcome\n")
+    clients = Clients("ask", "answer", lambda: "welcome\n")
     for said in ([] if done else [b"done\n"], lines):
-        with socket.create_connection(("127.0.0.1", members.control)) as member:
+        with socket.create_connection(("127.0.0.1", clients.port)) as member:
             for line in (b"hello ask\n", *said):
                 member.sendall(line)
-                assert eventually(lambda: members.serve(0.01) or members.joined)
-        assert eventually(lambda: members.serve(0.01) or not members.joined)
-    assert members.done == done
-    members.close()
+                assert eventually(lambda: clients.serve(0.01) or clients.joined)
+        assert eventually(lambda: clients.serve(0.01) or not clients.joined)
+    assert clients.done == done
+    clients.close()
 
 
 def test_who_joins_again_within_the_grace_gets_the_same_server(start, folder):

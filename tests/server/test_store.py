@@ -200,7 +200,7 @@ def test_a_file_system_without_locks_is_an_error_that_says_so(monkeypatch, folde
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     folder.mkdir()
-    monkeypatch.setattr("happen_nb._server.supervision.system.try_lock", no_locks)
+    monkeypatch.setattr("happen_nb._server.supervision.platform.try_lock", no_locks)
     with pytest.raises(lock.Failure, match="has no file locks"):
         lock.take(str(folder), 0)
 

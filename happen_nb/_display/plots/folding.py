@@ -5,13 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Final
 
-from happen_nb._display.spans import Span, spoken
+from happen_nb._display.spans import NS, from_ns, human_duration, iso
 
-NS: Final = 1_000_000_000
 FOLD: Final = 16.0
 """Pixels of a fold."""
 FOLDS: Final = 10
@@ -20,10 +18,7 @@ _APART: Final = 10.0  # pixels from which on two marks are seen as two
 _ENOUGH: Final = 0.9  # more folds must show so much more
 _SHORTEST: Final = 10.0  # pixels of what is between two folds
 _LABEL: Final = 82.0  # pixels from one label to the next
-_MS, _ALMOST_MS = 1_000_000, 999_500
 _MINUTE, _HOUR, _DAY = 60 * NS, 3600 * NS, 86_400 * NS
-_UNITS: Final = ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"))
-_TENTHS: Final = 10
 _STEPS: Final = (
     *(digit * 10**power for power in range(9) for digit in (1, 2, 5)),
     *(second * NS for second in (1, 2, 5, 10, 15, 30)),
@@ -80,7 +75,7 @@ class Axis:
         """Where time is left out, and how much."""
         pairs = zip(self.stretches, self.stretches[1:], strict=False)
         return [
-            Tick(round((before.right + after.left) / 2, 1), span(after.start - before.end))
+            Tick(round((before.right + after.left) / 2, 1), human_duration((after.start - before.end) / NS))
             for before, after in pairs
         ]
 
@@ -96,7 +91,7 @@ class Axis:
         ticks: list[Tick] = []
         day = None
         for x, (at, label) in sorted(labels.items()):
-            shown = _moment(at).date()
+            shown = from_ns(at).date()
             date = f"<br>{shown.day} {shown:%b %Y}" if shown != day else ""
             day = shown
             ticks.append(Tick(x, (label or clock(at)) + date))
@@ -168,46 +163,20 @@ def _labels(stretch: Stretch) -> Iterable[tuple[int, str]]:
         return
     if step < NS:
         for at in range(stretch.start + step, stretch.end + 1, step):
-            yield at, f"+{span(at - stretch.start)}"
+            yield at, f"+{human_duration((at - stretch.start) / NS)}"
         return
     for at in range(stretch.start // step * step + step, stretch.end + 1, step):
-        moment = _moment(at)
+        moment = from_ns(at)
         text = f"{moment.day} {moment:%b %Y}" if step >= _DAY else f"{moment:%H:%M:%S}"
         yield at, text
 
 
 def clock(at: int) -> str:
-    """A time of day in UTC, to the millisecond.
+    """Return a time of day in UTC, to the millisecond.
 
     Examples
     --------
     >>> clock(1_773_489_600_250_000_000)
     '12:00:00.250'
     """
-    return f"{_moment(at):%H:%M:%S}.{at // _MS % 1000:03}"
-
-
-def moment(at: int) -> str:
-    """A date and a time in UTC."""
-    return f"{_moment(at):%Y-%m-%d} {clock(at)} UTC"
-
-
-def span(ns: int) -> str:
-    """How long something is.
-
-    Examples
-    --------
-    >>> span(5_000_000), span(90 * NS), span(3 * _HOUR), span(50 * _HOUR), span(400 * _DAY)
-    ('5 ms', '1.5 min', '3 h', '2.1 d', '400 d')
-    """
-    if ns < _ALMOST_MS:
-        return f"{ns / 1000:.3g} µs"
-    if ns < _MINUTE:
-        return spoken(Span(f"PT{ns / NS}S", "took"))
-    unit, name = next(each for each in _UNITS if round(_TENTHS * ns / each[0]) >= _TENTHS)
-    tenths = round(_TENTHS * ns / unit)
-    return f"{tenths / _TENTHS:g} {name}" if tenths < _TENTHS**2 else f"{round(ns / unit):,} {name}"
-
-
-def _moment(at: int) -> datetime:
-    return datetime.fromtimestamp(at // NS, UTC)
+    return iso(from_ns(at))[11:23]

@@ -9,12 +9,22 @@ from textwrap import wrap
 from typing import Final
 
 from happen_nb._display.changes import in_a_line
-from happen_nb._display.inline import summary
 from happen_nb._display.plots.base import ROOM, line, lines, safe
-from happen_nb._display.plots.folding import NS, clock, moment, span
+from happen_nb._display.plots.folding import clock
 from happen_nb._display.plots.happened import Happened
 from happen_nb._display.plots.marks import Failure, Happening, Mark
-from happen_nb._display.spans import count, cut_middle, function, one_line, plain
+from happen_nb._display.spans import (
+    count,
+    cut_middle,
+    from_ns,
+    function,
+    human_duration,
+    human_time,
+    iso,
+    one_line,
+    plain,
+)
+from happen_nb._display.value_tree import summary
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
@@ -55,7 +65,7 @@ class Hover:
 
     def _event(self, x: EventRecord, at: int) -> Iterable[str]:
         yield _bold(_type(x), f"{_name(x.sender)} → {_name(x.target or 'all')}")
-        yield safe(f"{moment(at)} · #{x.sequence}")
+        yield safe(f"{_moment(at)} · #{x.sequence}")
         payload = self._payloads.get(x.id)
         if payload is not None:
             yield from _wrapped(plain(summary(payload, _PAYLOAD * ROOM - 20)))
@@ -71,7 +81,7 @@ class Hover:
         x, _ = change
         by = x.origin.by
         yield _bold(f"{_name(x.node)} revision {x.revision:,}", "" if by in {None, x.node} else f"by {by}")
-        yield safe(f"{moment(at)} · #{x.sequence}")
+        yield safe(f"{_moment(at)} · #{x.sequence}")
         yield from self._changes(change)
         yield from self._because(x.origin.cause)
 
@@ -79,7 +89,7 @@ class Hover:
         event, x = failure.event, failure.record
         yield _bold(f"{_name(x.node)} failed", f"{_name(function(x.handler))}, given {_type(event)}")
         tries = f" · {count(x.attempts, 'attempt')}" if x.attempts > 1 else ""
-        yield safe(f"{moment(at)} · {span(round(x.duration * NS))}{tries}")
+        yield safe(f"{_moment(at)} · {human_duration(x.duration)}{tries}")
         yield from _wrapped(one_line(x.error or "", _PAYLOAD * ROOM - 20))
 
     def _changes(self, change: CommitPair) -> Iterable[str]:
@@ -106,7 +116,7 @@ class Hover:
         things = mark.things
         start, end = things[0].moment, things[-1].moment
         yield _bold(count(len(things), mark.kind), "")
-        yield safe(f"{clock(start)} to {moment(end)}" if end > start else moment(end))
+        yield safe(f"{clock(start)} to {_moment(end)}" if end > start else _moment(end))
         counts = Counter(map(_sort, things)).most_common()
         yield from (line(f"{number:6,}  {what}") for what, number in counts[:_TYPES])
         if len(counts) > _TYPES:
@@ -147,6 +157,10 @@ def _diff(changes: Diff) -> Iterable[str]:
         yield safe(f"… {len(changes) - _CHANGES:,} more changes")
     if not changes:
         yield "no change"
+
+
+def _moment(at: int) -> str:
+    return human_time(iso(from_ns(at)))
 
 
 def _bold(first: str, rest: str) -> str:

@@ -10,9 +10,9 @@ from math import isfinite
 from numbers import Real
 from typing import Any, Final, TypeGuard
 
-from happen_nb._display.inline import summary
 from happen_nb._display.plots.base import short
 from happen_nb._display.spans import plain
+from happen_nb._display.value_tree import summary
 
 _TAIL: Final = 0.03  # of the axis: for how long the newest value is shown
 _CATEGORY: Final = 60  # columns of a value that is a name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +12,7 @@ from happen_nb._display.plots import colours
 from happen_nb._display.plots.base import axis, figure, line, lines, message, safe, short
 from happen_nb._display.plots.rows import Steps, bands, numeric, steps
 from happen_nb._display.plots.scale import Scale, is_number, missing, scale_of, text_of
-from happen_nb._display.spans import count, cut
+from happen_nb._display.spans import count, cut, human_time, iso
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Bar, Figure, Scatter
@@ -50,9 +50,7 @@ class Commits:
 
     def label(self, index: int) -> str:
         """Which commit it is."""
-        time = self.times[index].astimezone(UTC)
-        clock = f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03} UTC"
-        return f"revision {self.revisions[index]:,} · {clock}"
+        return f"revision {self.revisions[index]:,} · {human_time(iso(self.times[index]))}"
 
 
 def values(commits: Commits, rows: Mapping[str, Sequence[Any]]) -> Figure:

@@ -1,18 +1,19 @@
-"""What keeps one nats-server for a store: the standard library only, and nothing slow to import.
+"""The supervisor, which keeps one nats-server running for a store.
+
+It uses the standard library only, and no module that is slow to import.
 
 =============== ==========================================================================================
 module          subject
 =============== ==========================================================================================
-``main``        the supervisor: takes the lock, serves, restarts the server, ends when nobody is left
-``members``     the sockets of the kernels that use the server
-``nats``        the nats-server process
-``hints``       ``server.json``: where the server is, for those who may read it
+``main``        the supervisor: takes the lock, restarts nats-server, ends with the last client
+``clients``     the connections of the kernels that use the server
+``nats``        the nats-server process, its log, and a full disk
+``server_info`` ``server.json``: where the server is, for those who may read it
 ``lock``        who may serve a store; ending an orphan; removing what a killed kernel left
-``belongings``  which files in a folder are the server's own: only those are replaced or removed
-``disk``        whether the disk is full, and when there is room again
-``system``      what differs between operating systems
+``store_files`` which files in a folder are the server's own: only those are replaced or removed
+``platform``    differences between operating systems
 =============== ==========================================================================================
 
-The lock is the only authority: the supervisor holds it, and nats-server inherits it, so it is free only
-when both are gone. Everything in ``server.json`` is a hint that may be stale or missing.
+The lock is the only authority: the supervisor holds it and nats-server inherits it, so it is free only
+after both have ended. Everything in ``server.json`` is a hint that may be stale or missing.
 """

@@ -1,4 +1,4 @@
-"""The lock: who may serve a store. It is free only when the supervisor and its nats-server are gone."""
+"""The lock: who may serve a store. It is free only after the supervisor and its nats-server have ended."""
 
 # Importing pathlib would make each start slower.
 # ruff: noqa: PTH116, PTH118, PTH120, PTH208
@@ -12,25 +12,24 @@ import socket
 import stat
 import time
 
-from . import hints as hints_file
-from . import system
-from .hints import Hints
+from . import platform, server_info
+from .server_info import ServerInfo
 
 NAME = "lock"
 ALIVE = "alive"
-"""In a folder that is removed at the end: the file that its kernel holds locked."""
-PREFIX = "happen-memory-"
-ASK_TIMEOUT = 1.0
-PATIENCE_WITH_ORPHANS = 3.0
+"""In the folder of an in-memory server: the file that its kernel holds locked."""
+MEMORY_PREFIX = "happen-memory-"
+_PING_SECONDS = 1.0
+_ORPHAN_GRACE_SECONDS = 3.0
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 class Failure(Exception):  # noqa: N818 - never leaves the supervisor
-    """Why the store cannot be served; the text is for the user."""
+    """The store cannot be served; the text is for the user."""
 
 
-def take(folder: str, patience: float) -> int | None:
-    """The open, locked lock file; None if another supervisor serves the store."""
+def take(folder: str, timeout: float) -> int | None:
+    """Open and lock the lock file; None if another supervisor serves the store."""
     start = time.monotonic()
     while True:
         try:
@@ -41,26 +40,26 @@ def take(folder: str, patience: float) -> int | None:
             raise
         if fd is not None:
             return fd
-        known = hints_file.read(folder)
-        if known.joinable and supervisor_answers(known):
+        info = server_info.read(folder)
+        if info.joinable and supervisor_answers(info):
             return None
         waited = time.monotonic() - start
-        end_orphan(folder, known, force=waited > PATIENCE_WITH_ORPHANS)
-        if waited > patience:
+        _end_orphan(folder, info, force=waited > _ORPHAN_GRACE_SECONDS)
+        if waited > timeout:
             raise Failure(
                 "a process holds its lock and does not answer"
-                + (f" (the supervisor was process {known.supervisor})" if known.supervisor else "")
+                + (f" (the supervisor was process {info.supervisor})" if info.supervisor else "")
                 + "; end that process, or use another folder"
             )
         time.sleep(0.01)
 
 
-def try_take(path: str, *, make: bool = True) -> int | None:
-    """Open and lock a file; None if another process holds it, or it was removed meanwhile."""
-    flags = os.O_RDWR | system.NO_LINK | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if make else 0)
+def try_take(path: str, *, create: bool = True) -> int | None:
+    """Open and lock a file; None if another process holds it, or it was removed in the meantime."""
+    flags = os.O_RDWR | platform.NO_LINK | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if create else 0)
     fd = os.open(path, flags, 0o600)
     try:
-        if system.try_lock(fd) and is_at(fd, path):
+        if platform.try_lock(fd) and is_at(fd, path):
             return fd
     except BaseException:
         os.close(fd)
@@ -70,7 +69,7 @@ def try_take(path: str, *, make: bool = True) -> int | None:
 
 
 def identity(folder: str) -> tuple[int, int]:
-    """What tells the store in a folder from one that is made there later; zeros if there is none."""
+    """Return an id of the store, which differs for a later one in the same folder; zeros if there is none."""
     try:
         found = os.stat(os.path.join(folder, NAME))
     except OSError:
@@ -79,71 +78,71 @@ def identity(folder: str) -> tuple[int, int]:
 
 
 def is_at(fd: int, path: str) -> bool:
-    """Whether an open file still is the one of that path."""
+    """Return whether a path still leads to an open file."""
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path))
     except OSError:
         return False
 
 
-def supervisor_answers(known: Hints) -> bool:
-    """Whether the supervisor of these hints lives, even if it is too busy to answer now."""
+def supervisor_answers(info: ServerInfo) -> bool:
+    """Return whether the supervisor is alive, even if it is too busy to answer now."""
     try:
-        with socket.create_connection(("127.0.0.1", known.control), ASK_TIMEOUT) as connection:
-            connection.sendall(f"ping {known.ask}\n".encode())
-            return connection.recv(256).split() == [b"pong", known.answer.encode()]
+        with socket.create_connection(("127.0.0.1", info.control), _PING_SECONDS) as connection:
+            connection.sendall(f"ping {info.ask}\n".encode())
+            return connection.recv(256).split() == [b"pong", info.answer.encode()]
     except TimeoutError:
-        return "supervisor.py" in system.command_of(known.supervisor)  # else its port is another program's
+        return "supervisor.py" in platform.command_of(info.supervisor)  # else another program has its port
     except OSError:
         return False
 
 
-def end_orphan(folder: str, known: Hints, *, force: bool = False) -> None:
-    """End the nats-server of these hints, whose supervisor is gone.
+def _end_orphan(folder: str, info: ServerInfo, *, force: bool = False) -> None:
+    """End the nats-server of a supervisor that has ended.
 
-    The process is known by its command line, which holds a name that was drawn for it: a process id
-    alone may be another process by now.
+    Its command line identifies the process, since it contains a random name: the process id alone may
+    belong to another process by now.
     """
-    if not known.name or f" -n {known.name} " not in f"{system.command_of(known.pid)} ":
+    if not info.name or f" -n {info.name} " not in f"{platform.command_of(info.pid)} ":
         return
-    if vars(hints_file.read(folder)) != vars(known):
+    if vars(server_info.read(folder)) != vars(info):
         return
     try:
-        os.kill(known.pid, system.KILL if force else signal.SIGTERM)
+        os.kill(info.pid, platform.KILL if force else signal.SIGTERM)
     except OSError:
-        return  # it ended by itself
+        return  # it has ended
 
 
 def sweep(own: str) -> None:
-    """Remove the folders of in-memory servers of this user whose kernel and supervisor were both killed."""
+    """Remove the folders of this user's in-memory servers whose kernel and supervisor were both killed."""
     parent = os.path.dirname(own)
     for name in os.listdir(parent):
         folder = os.path.join(parent, name)
-        if name.startswith(PREFIX) and folder != own:
+        if name.startswith(MEMORY_PREFIX) and folder != own:
             try:
-                if is_private(folder):
+                if _is_private(folder):
                     _remove_if_abandoned(folder)
             except OSError:
                 continue  # it is being removed
 
 
-def is_private(path: str) -> bool:
-    """Whether a path is a folder, and no link, that only this user can write in or read."""
+def _is_private(path: str) -> bool:
+    """Return whether a path is a folder, not a link, that only this user can write or read."""
     found = os.lstat(path)
-    own = not system.POSIX or (found.st_uid == os.geteuid() and not found.st_mode & 0o077)
+    own = not platform.POSIX or (found.st_uid == os.geteuid() and not found.st_mode & 0o077)
     return stat.S_ISDIR(found.st_mode) and own
 
 
 def _remove_if_abandoned(folder: str) -> None:
-    kernel = try_take(os.path.join(folder, ALIVE), make=False)
+    kernel = try_take(os.path.join(folder, ALIVE), create=False)
     if kernel is None:
         return
     try:
         lock = try_take(os.path.join(folder, NAME))
         if lock is None:
-            known = hints_file.read(folder)
-            if not supervisor_answers(known):
-                end_orphan(folder, known)
+            info = server_info.read(folder)
+            if not supervisor_answers(info):
+                _end_orphan(folder, info)
             return
         try:
             remove_folder(folder)
@@ -154,7 +153,7 @@ def _remove_if_abandoned(folder: str) -> None:
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder and all that is in it."""
+    """Remove a folder with its contents."""
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)

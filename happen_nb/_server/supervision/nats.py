@@ -1,4 +1,4 @@
-"""The nats-server process: start, ask, end."""
+"""The nats-server process, its log, and whether its disk is full."""
 
 # Importing pathlib would make each start slower.
 # ruff: noqa: PTH118, PTH123
@@ -8,21 +8,25 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 
-from . import system
-from .hints import read_file, write_private
+from . import platform
+from .server_info import read_file, remove, write_private
 
 LOOPBACK = "127.0.0.1"
 LOG = "server.log"
 CONFIG = "nats.conf"
 _PORTS = (20_000, 32_000)  # below the range from which systems take the ports of outgoing connections
-_PROBE_TIMEOUT = 0.25
-_STOP_TIMEOUT = 10.0
-
-
+_PROBE_SECONDS = 0.25
+_STOP_SECONDS = 10.0
+_FULL_BELOW_BYTES = 1_000_000
+ENOUGH_BYTES = 16_000_000
+"""Free bytes with which a write cannot fail for lack of disk space: twice the largest message."""
+_FULL_COMPLAINTS = ("no space left on device", "not enough space on the disk", "disk quota exceeded")
+_DISK_LOG_BYTES = 65_536
 _OWN_CONFIG = re.compile(
     rb'listen: "127\.0\.0\.1:\d+"\n'
     rb'authorization \{ token: "\w+" \}\n'
@@ -30,16 +34,16 @@ _OWN_CONFIG = re.compile(
     rb'log_file: "server\.log"\nlogfile_size_limit: \w+\nlogfile_max_num: \d+\n'
     rb'jetstream \{ store_dir: "\."[^{}\n]* \}\n'
 )
-"""What `NatsProcess` writes, in this version and in earlier ones."""
+"""The configuration that `NatsProcess` writes, in this version and in earlier ones."""
 
 
 def is_own_config(content: bytes) -> bool:
-    """Whether a ``nats.conf`` is one that a supervisor has written, and nobody has changed."""
+    """Return whether a ``nats.conf`` was written by a supervisor, and not changed since."""
     return _OWN_CONFIG.fullmatch(content) is not None
 
 
 class NatsProcess:
-    """One nats-server on one store, which can be started again."""
+    """A nats-server on one store, which can be started again."""
 
     def __init__(self, folder: str, binary: str, token: str, sync: str, lock: int) -> None:
         self.folder = folder
@@ -53,16 +57,14 @@ class NatsProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
         return self.process.pid if self.process else 0
 
     @property
     def url(self) -> str:
-        """Its address."""
         return f"nats://{LOOPBACK}:{self.port}"
 
     def start(self, port: int) -> None:
-        """Start it; it answers a little later."""
+        """Start it; it accepts connections a little later."""
         self.port = port
         self.name = "happen" + os.urandom(8).hex()
         config = os.path.join(self.folder, CONFIG)
@@ -75,32 +77,31 @@ class NatsProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                **system.bound(self.lock),
+                **platform.bound(self.lock),
             )
         finally:
             os.close(log)
-        system.tie(self.process)
+        platform.tie(self.process)
 
     def _open_log(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | system.NO_LINK
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | platform.NO_LINK
         return os.open(os.path.join(self.folder, LOG), flags, 0o600)
 
-    def log_to(self, fd: int) -> None:
-        """Let what is written to `fd` go to the log, too."""
+    def redirect_to_log(self, fd: int) -> None:
+        """Redirect a file descriptor to the log."""
         log = self._open_log()
         os.dup2(log, fd)
         os.close(log)
 
     def _write_config(self, path: str) -> None:
-        """Write it, unless it is there already: a full disk does not prevent a restart."""
+        """Write it if it has changed, so that a full disk does not prevent a restart."""
         config = self._config().encode()
         if read_file(self.folder, CONFIG) != config:
             write_private(path, config)
 
     def _config(self) -> str:
-        """Paths in it are relative to the store, so that nothing has to be quoted."""
         sync = ", sync_interval: always" if self.sync == "always" else ""
-        return (
+        return (  # paths are relative to the store, so that none needs quoting
             f'listen: "{LOOPBACK}:{self.port}"\n'
             f'authorization {{ token: "{self.token}" }}\n'
             "max_payload: 8MB\n"
@@ -110,25 +111,24 @@ class NatsProcess:
 
     @property
     def ended(self) -> bool:
-        """Whether it is not running."""
         return self.process is None or self.process.poll() is not None
 
     @property
     def was_killed(self) -> bool:
-        """Whether somebody else ended it, so that it may well run the next time."""
+        """True if a signal from elsewhere ended it, so that the next start may succeed."""
         return self.process is not None and (self.process.returncode or 0) < 0
 
     def answers(self) -> bool:
-        """Whether it takes connections: only when all it has stored is loaded."""
+        """Return whether it accepts connections, which it does after loading its data."""
         return name_at(self.port) == self.name
 
     def kill(self) -> None:
-        """End it at once; all that it has acknowledged is written."""
+        """End it immediately; what it has acknowledged is written."""
         if self.process is not None:
             self.process.kill()
 
     def stop(self, *, at_once: bool = False) -> None:
-        """End it: after it has stored everything, or at once because its folder is gone."""
+        """End it: after it has stored everything, or immediately because its folder was removed."""
         if self.process is None:
             return
         if at_once:
@@ -136,21 +136,21 @@ class NatsProcess:
         else:
             self.process.terminate()
         try:
-            self.process.wait(_STOP_TIMEOUT)
+            self.process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
 
     def complaint(self) -> str:
-        """The last thing it said about why it could not run."""
+        """Return the last error in its log."""
         lines = read_log(self.folder, 4096).splitlines()
         own = [line for line in lines if line.startswith(f"[{self.pid}]") or not line.startswith("[")]
-        grave = [line for line in own if "[FTL]" in line or "[ERR]" in line or not line.startswith("[")]
-        return grave[-1].partition("] ")[2] or grave[-1] if grave else "nats-server gave no reason"
+        errors = [line for line in own if "[FTL]" in line or "[ERR]" in line or not line.startswith("[")]
+        return errors[-1].partition("] ")[2] or errors[-1] if errors else "nats-server gave no reason"
 
 
 def read_log(folder: str, size: int) -> str:
-    """The last `size` bytes of the server's log, from the beginning of a line."""
+    """Return the last `size` bytes of the server's log, from the start of a line."""
     try:
         with open(os.path.join(folder, LOG), "rb") as file:
             skipped = max(0, file.seek(0, os.SEEK_END) - size)
@@ -161,8 +161,8 @@ def read_log(folder: str, size: int) -> str:
     return found.partition("\n")[2] if skipped else found
 
 
-def name_at(port: int, timeout: float = _PROBE_TIMEOUT) -> str:
-    """The name of the nats-server on a port; empty if there is none."""
+def name_at(port: int, timeout: float = _PROBE_SECONDS) -> str:
+    """Return the name of the nats-server on a port; empty if there is none."""
     try:
         with (
             socket.create_connection((LOOPBACK, port), timeout) as connection,
@@ -175,7 +175,7 @@ def name_at(port: int, timeout: float = _PROBE_TIMEOUT) -> str:
 
 
 def free_port(preferred: int = 0) -> int:
-    """A port that nobody listens on: the preferred one if possible."""
+    """Return a free port: the preferred one if possible."""
     try:
         with bound_socket(preferred) as found:
             return int(found.getsockname()[1])
@@ -186,10 +186,10 @@ def free_port(preferred: int = 0) -> int:
 
 
 def bound_socket(port: int = 0) -> socket.socket:
-    """A socket bound to a port of the loopback, or to a free one.
+    """Return a socket bound to a port of the loopback interface, or to a free one.
 
-    A free one is not taken from the range of outgoing connections: such a port would often be gone when
-    it is needed again, and a connection to it while nobody listens could connect to itself.
+    A free one lies outside the range of outgoing connections: a port in it is often taken when it is needed
+    again, and a connection to it while no process listens can connect to itself.
     """
     if port:
         return _bind(port)
@@ -208,9 +208,39 @@ def _bind(port: int) -> socket.socket:
         if sys.platform == "win32":
             found.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not matter
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections may linger
         found.bind((LOOPBACK, port))
     except OSError:
         found.close()
         raise
     return found
+
+
+def free_bytes(folder: str) -> int:
+    """Return the bytes that this user can still write on the disk of a folder."""
+    return shutil.disk_usage(folder).free
+
+
+def has_disk_space(folder: str) -> bool:
+    """Return whether a server can continue: a megabyte is free, and can be written despite any quota."""
+    if free_bytes(folder) < 2 * _FULL_BELOW_BYTES:
+        return False
+    probe = os.path.join(folder, f"{CONFIG}.{os.getpid()}.tmp")
+    try:
+        remove(probe)
+        fd = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | platform.NO_LINK, 0o600)
+        try:
+            return os.write(fd, bytes(_FULL_BELOW_BYTES)) == _FULL_BELOW_BYTES
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+    finally:
+        remove(probe)
+
+
+def failed_write(folder: str, pid: int) -> bool:
+    """Return whether this process logged a failed write, or the disk is too full to log one."""
+    own = [line for line in read_log(folder, _DISK_LOG_BYTES).splitlines() if line.startswith(f"[{pid}]")]
+    complained = any(complaint in line.lower() for line in own for complaint in _FULL_COMPLAINTS)
+    return complained or free_bytes(folder) < _FULL_BELOW_BYTES

@@ -13,7 +13,7 @@ from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
-from happen_nb._display.failures import message as error_text
+from happen_nb._display.user_text import describe_error as error_text
 from happen_nb._journal.slice import commit_at_sequence, commits_before, events_at
 from happen_nb._model.frozen import thaw
 from happen_nb._model.paths import Path

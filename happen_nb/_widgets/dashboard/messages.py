@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from happen_nb._display import _protocols as shown
-from happen_nb._display import text
-from happen_nb._display.events import reason
-from happen_nb._display.failures import message
-from happen_nb._display.inline import is_container, size, summary
+from happen_nb._api.failures import Failure
+from happen_nb._api.unhandled import UnhandledEvent
+from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
+from happen_nb._display.user_text import describe_error
+from happen_nb._display.value_tree import is_container, size, summary
 from happen_nb._model.diff import Diff
 from happen_nb._model.paths import Steps
 from happen_nb._model.records import CommitRecord, EventRecord
@@ -28,7 +28,7 @@ def line(spans: Line) -> list[list[str]]:
 
 
 def error_line(error: BaseException | str) -> list[list[str]]:
-    return [[one_line(message(error), _ERROR_COLUMNS), "err"]]
+    return [[one_line(describe_error(error), _ERROR_COLUMNS), "err"]]
 
 
 def node(title: str, revision: int | str, state: object) -> Json:
@@ -87,7 +87,7 @@ def preview(payload: object) -> list[list[str]]:
     return [] if payload is None else line(summary(payload, _LINE_COLUMNS))
 
 
-def failure(number: int, failed: shown.Failure) -> Json:
+def failure(number: int, failed: Failure) -> Json:
     """Return a failure in one line, and its traceback."""
     spans = (
         Span(name(failed.node), "name"),
@@ -98,23 +98,23 @@ def failure(number: int, failed: shown.Failure) -> Json:
     return {
         "id": number,
         "line": [*line(spans), *error_line(failed.exception)],
-        "detail": text.failure(failed),
+        "detail": repr(failed),
         "times": failed.attempts,
         "sequence": getattr(failed.event, "sequence", None),
     }
 
 
-def unhandled(missed: shown.Unhandled, position: tuple[int, int]) -> Json:
+def unhandled(missed: UnhandledEvent, position: tuple[int, int]) -> Json:
     """Return an unhandled event in one line with the reason, and its payload."""
     event = missed.event
     spans = [Span(cut_middle(event.type, _TYPE_COLUMNS), "name"), Span(f"  from {name(event.sender)}  ")]
-    spans += reason(missed)
+    spans += unhandled_reason(missed)
     if missed.nearest is not None:
         spans += [Span("  nearest "), Span(cut(missed.nearest, _TYPE_COLUMNS), "str")]
     return {
         "id": f"{position[0]}.{position[1]}",
         "line": line(tuple(spans)),
-        "detail": text.unhandled_event(missed) if is_container(event.payload) else "",
+        "detail": repr(missed) if is_container(event.payload) else "",
         "sequence": position[0],
     }
 

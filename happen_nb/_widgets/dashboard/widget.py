@@ -12,10 +12,9 @@ import anywidget
 
 from happen_nb._api.events import Event, Events
 from happen_nb._api.moment import Past
-from happen_nb._display import html, pages
-from happen_nb._display.events import events as events_page
+from happen_nb._display import html
 from happen_nb._display.page import Page
-from happen_nb._display.tree import Budget
+from happen_nb._display.value_tree import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.diff import diff
 from happen_nb._model.paths import Steps, lookup
@@ -31,7 +30,7 @@ from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
-    from happen_nb._display.live import Picture
+    from happen_nb._display.live_output import Picture
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Session
@@ -121,8 +120,8 @@ class Dashboard(anywidget.AnyWidget):
 
     def _picture(self) -> Picture:
         records = [Event(record, self._space) for record in self._newest_events]
-        states = pages.space(self._space)
-        events = events_page(Events(self._space.name, "**", records), Budget())
+        states = self._space._page(Budget())
+        events = Events(self._space.name, "**", records)._page(Budget())
         return picture_of_page(Page(states.heading, (*states.blocks, *events.blocks)))
 
     # -- following the space -------------------------------------------------------------------------

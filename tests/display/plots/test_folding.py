@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import MS, NOON, SECOND
 
-from happen_nb._display.plots.folding import FOLDS, fold, span
+from happen_nb._display.plots.folding import FOLDS, fold
 
 WIDTH = 550.0
 moments = st.lists(st.integers(NOON, NOON + 10**6 * SECOND), min_size=1, max_size=60)
@@ -61,7 +61,3 @@ def test_a_new_day_is_said():
     labels = [tick.label for tick in fold([NOON, NOON + 30 * 3_600 * SECOND], WIDTH).ticks]
     assert labels[0].endswith("14 Mar 2026")
     assert labels[1:] == ["18:00:00", "00:00:00<br>15 Mar 2026", "06:00:00", "12:00:00", "18:00:00"]
-
-
-def test_durations_are_short():
-    assert [span(ns) for ns in (0, 1500, 999_999, 59 * SECOND)] == ["0 µs", "1.5 µs", "1 ms", "59 s"]

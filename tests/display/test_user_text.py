@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 
 import pytest
+import standins as a
 
-from happen_nb._display import foreign, html, text
-from happen_nb._display.foreign import text_of
-from tests.display import standins as a
+from happen_nb._display import user_text
+from happen_nb._display.user_text import bounded_text
+from tests.display import reading
 
 
 def broken(method):
@@ -19,7 +20,7 @@ def broken(method):
 @pytest.fixture
 def stuck(monkeypatch):
     """An exception whose text is not returned as long as the test runs."""
-    monkeypatch.setattr(foreign, "PATIENCE", 0.1)
+    monkeypatch.setattr(user_text, "TEXT_TIMEOUT_SECONDS", 0.1)
     may_go = threading.Event()
     yield broken(lambda _: may_go.wait(60) and "late")
     may_go.set()
@@ -49,33 +50,33 @@ class Shouting(str):
         (leave, "(its message cannot be shown: SystemExit)"),
         (lambda _: 7, "(its message cannot be shown: TypeError)"),
         (lambda _: Shouting("loud"), "loud"),
-        (lambda _: "x" * 30_000_000, "x" * foreign.LONGEST + "…"),
+        (lambda _: "x" * 30_000_000, "x" * user_text.MAX_CHARACTERS + "…"),
     ],
 )
 def test_a_text_is_bounded_or_says_why_it_cannot_be_shown(method, said):
-    assert text_of(broken(method), what="message") == said
+    assert bounded_text(broken(method), what="message") == said
 
 
 def test_a_text_that_is_never_returned_is_not_waited_for(stuck):
-    assert text_of(stuck) == "(its text cannot be shown: not returned within 0.1 s)"
+    assert bounded_text(stuck) == "(its text cannot be shown: not returned within 0.1 s)"
 
 
 def test_many_of_them_take_no_more_than_a_few_threads(stuck):
     before = threading.active_count()
-    texts = [text_of(stuck) for _ in range(3 * foreign.STUCK)]
-    assert threading.active_count() <= before + foreign.STUCK
+    texts = [bounded_text(stuck) for _ in range(3 * user_text.MAX_STUCK_THREADS)]
+    assert threading.active_count() <= before + user_text.MAX_STUCK_THREADS
     assert "too many others" in texts[-1]
 
 
 def test_failures_with_such_texts_are_shown_in_bounds(stuck):
-    made = [
+    made = a.Failures(
         a.Failure("till", "pay", each, "")
         for each in (stuck, broken(fail), broken(lambda _: "x" * 1_000_000))
-    ]
-    shown = text.failures(made)
+    )
+    shown = repr(made)
     assert shown.count("BrokenError: (its message cannot be shown: ") == 2
     assert len(shown) < 10_000
-    assert len(html.failures(made)) < 100_000
+    assert len(reading.html(made)) < 100_000
 
 
 def test_a_text_is_made_in_the_context_of_the_caller():
@@ -83,4 +84,4 @@ def test_a_text_is_made_in_the_context_of_the_caller():
 
     here = contextvars.ContextVar("here", default="nowhere")
     here.set("in the cell")
-    assert text_of(broken(lambda _: here.get())) == "in the cell"
+    assert bounded_text(broken(lambda _: here.get())) == "in the cell"

@@ -1,7 +1,7 @@
-"""What in a folder is the embedded server's own: only that is ever replaced or removed.
+"""Tell the embedded server's own files in a folder: only those are ever replaced or removed.
 
-A folder given as store may hold anything. A file counts as ours by its content; a log and data, which prove
-nothing by themselves, only beside such a file.
+A folder given as store may hold anything. A file counts as the server's by its content; a log and data,
+which prove nothing on their own, only beside such a file.
 """
 
 # Importing pathlib would make each start slower.
@@ -13,38 +13,40 @@ import json
 import os
 import re
 
-from . import hints as hints_file
-from .hints import read_file
+from . import server_info
 from .lock import NAME as LOCK
 from .nats import CONFIG, LOG, is_own_config
+from .server_info import read_file
 
 FOLDER = ".happen"
-"""A folder of this name is nobody else's."""
+"""A folder of this name belongs to the library."""
 FOREGROUND = "foreground"
 """The file that ``happen server`` holds locked."""
 DATA = "jetstream"
-SEEN = "seen.json"
-"""How far each space was; see `happen_nb._server.seen`."""
-_TEMPORARY = re.compile(rf"({re.escape(hints_file.NAME)}|{re.escape(CONFIG)}|{re.escape(SEEN)})\.\d+\.tmp")
+POSITIONS = "seen.json"
+"""The last known position of each space; see `happen_nb._server.store.KnownPosition`."""
+_TEMPORARY = re.compile(
+    rf"({re.escape(server_info.NAME)}|{re.escape(CONFIG)}|{re.escape(POSITIONS)})\.\d+\.tmp"
+)
 _LOGS = re.compile(rf"{re.escape(LOG)}(\.\d{{4}}(\.\d+)+)?")
-"""The log, and as nats-server renames it."""
+"""The log, and the names to which nats-server rotates it."""
 
 
-def is_store(folder: str) -> bool:
-    """Whether an embedded server has run on a folder."""
-    config, hints = read_file(folder, CONFIG), read_file(folder, hints_file.NAME)
-    return bool(config and is_own_config(config)) or bool(hints and hints_file.is_own(hints))
+def has_served(folder: str) -> bool:
+    """Return whether an embedded server has run on a folder."""
+    config, info = read_file(folder, CONFIG), read_file(folder, server_info.NAME)
+    return bool(config and is_own_config(config)) or bool(info and server_info.is_own(info))
 
 
 def foreign(folder: str) -> str:
-    """Why a server must not use a folder: what of its own there would be changed; empty if nothing."""
-    known = os.path.basename(folder) == FOLDER or is_store(folder)
+    """Return why a server must not use a folder: which foreign file it would change; empty if none."""
+    known = os.path.basename(folder) == FOLDER or has_served(folder)
     own = {
         CONFIG: is_own_config,
-        hints_file.NAME: hints_file.may_be_own if known else hints_file.is_own,
+        server_info.NAME: server_info.may_be_own if known else server_info.is_own,
         LOCK: _is_blank,
         FOREGROUND: _is_blank,
-        SEEN: _may_be_own_note if known else _is_own_note,
+        POSITIONS: _may_be_own_positions if known else _is_own_positions,
     }
     if not known:
         own[LOG] = _is_blank
@@ -62,7 +64,7 @@ def foreign(folder: str) -> str:
 
 
 def of_server(folder: str) -> list[str]:
-    """The names of all that a server keeps in its store, but for the lock, which guards it."""
+    """Return the names of all files that a server keeps in its store, without the lock, which guards them."""
     found = []
     for name in sorted(os.listdir(folder)):
         content = read_file(folder, name) or b""
@@ -71,33 +73,32 @@ def of_server(folder: str) -> list[str]:
             or _LOGS.fullmatch(name)
             or _TEMPORARY.fullmatch(name)
             or (name == CONFIG and (is_own_config(content) or _is_blank(content)))
-            or (name == hints_file.NAME and (hints_file.may_be_own(content) or _is_blank(content)))
+            or (name == server_info.NAME and (server_info.may_be_own(content) or _is_blank(content)))
             or (name == FOREGROUND and _is_blank(content))
-            or (name == SEEN and _may_be_own_note(content))
+            or (name == POSITIONS and _may_be_own_positions(content))
         ):
             found.append(name)
     return found
 
 
 def are_all(folder: str) -> bool:
-    """Whether a folder holds nothing else; an empty one does not."""
+    """Return whether a folder holds no file but the server's; True if it is empty."""
     return set(os.listdir(folder)) <= {LOCK, ".gitignore", *of_server(folder)}
 
 
 def remove_temporary(folder: str) -> None:
-    """Remove what a killed supervisor has left unfinished; only for the lock's holder."""
+    """Remove the unfinished files of a killed supervisor; only the holder of the lock may do this."""
     for name in os.listdir(folder):
         if _TEMPORARY.fullmatch(name):
-            hints_file.remove(os.path.join(folder, name))
+            server_info.remove(os.path.join(folder, name))
 
 
-def _is_own_note(content: bytes) -> bool:
-    """Whether a ``seen.json`` is ours."""
-    return content.startswith(b"{") and _may_be_own_note(content)
+def _is_own_positions(content: bytes) -> bool:
+    return content.startswith(b"{") and _may_be_own_positions(content)
 
 
-def _may_be_own_note(content: bytes) -> bool:
-    """Whether it may be ours and damaged: it is no JSON of another program."""
+def _may_be_own_positions(content: bytes) -> bool:
+    """Return whether the file may be ours, perhaps damaged: it is not the JSON of another program."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -106,8 +107,7 @@ def _may_be_own_note(content: bytes) -> bool:
 
 
 def _is_blank(content: bytes) -> bool:
-    """Whether a file holds nothing; a power failure leaves zeros."""
-    return not content.strip(b"\0 \r\n\t")
+    return not content.strip(b"\0 \r\n\t")  # a power failure leaves zeros
 
 
 def _holds_something(folder: str) -> bool:

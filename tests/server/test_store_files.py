@@ -13,8 +13,8 @@ from processes import end_everything_of, eventually, is_at_rest
 
 import happen_nb as happen
 from happen_nb._server import join
-from happen_nb._server.removal import remove_store
-from happen_nb._server.supervision import hints, lock
+from happen_nb._server.store import remove_store
+from happen_nb._server.supervision import lock, server_info
 from happen_nb.errors import HappenConnectionError
 
 CONFIG_OF_0_1 = """\
@@ -151,14 +151,14 @@ def test_a_server_file_of_another_user_is_not_believed(folder, monkeypatch):
         return os.stat_result((*found[:4], found.st_uid + 1, *found[5:]))
 
     monkeypatch.setattr(os, "fstat", as_of_another_user)
-    assert hints.read(str(folder)).token == ""
+    assert server_info.read(str(folder)).token == ""
     with pytest.raises(HappenConnectionError, match=r"is not a file of yours"):
         join(folder)
 
 
 def abandoned(parent: Path, name: str, pid: int) -> Path:
     """The folder of an in-memory server that seems to be left, with an orphan that seems to serve it."""
-    folder = parent / f"{lock.PREFIX}{name}"
+    folder = parent / f"{lock.MEMORY_PREFIX}{name}"
     folder.mkdir(mode=0o700)
     for file in (lock.ALIVE, lock.NAME):
         (folder / file).touch(0o600)
@@ -176,7 +176,7 @@ def test_only_folders_that_nobody_else_could_have_made_are_swept(tmp_path):
         opened = abandoned(tmp_path, "open", bystander.pid)
         opened.chmod(0o755)
         (tmp_path / "elsewhere").mkdir(mode=0o700)
-        linked = tmp_path / f"{lock.PREFIX}link"
+        linked = tmp_path / f"{lock.MEMORY_PREFIX}link"
         linked.symlink_to(abandoned(tmp_path / "elsewhere", "there", bystander.pid))
         trap = abandoned(tmp_path, "trap", bystander.pid)
         (trap / lock.NAME).unlink()
@@ -184,7 +184,7 @@ def test_only_folders_that_nobody_else_could_have_made_are_swept(tmp_path):
 
         taken = lock.try_take(str(held / lock.NAME))
         try:
-            lock.sweep(str(tmp_path / f"{lock.PREFIX}own"))
+            lock.sweep(str(tmp_path / f"{lock.MEMORY_PREFIX}own"))
         finally:
             os.close(taken)
 

@@ -1,7 +1,7 @@
-"""An output of a cell that follows what it shows until that is done.
+"""An output of a cell that follows an object until it is done.
 
-It is an output with a display id, which is updated, and no widget: so every front end shows it, and the last
-picture stays when the page is loaded again, when the kernel ends, and in the saved notebook.
+It is an output with a display id, which is updated, and not a widget: so every front end shows it, and the
+last picture stays when the page is loaded again, when the kernel ends, and in the saved notebook.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
-INTERVAL = 0.1
-"""Seconds at least between two pictures."""
-GRACE = 0.1
-"""Seconds for which the first picture waits, so that what is done by then is shown once."""
+MIN_INTERVAL_SECONDS: Final = 0.1
+"""The time between two pictures."""
+GRACE_SECONDS: Final = 0.1
+"""How long the first picture waits for the end, so that a short task is shown once."""
 
 Picture = Mapping[str, str]
 """Mime type -> content."""
 
 
 class Publisher(Protocol):
-    """IPython's: puts a picture below the cell that the context belongs to."""
+    """IPython's display publisher, which shows a picture below the cell that the context belongs to."""
 
     def publish(self, data: Picture, *, transient: dict[str, str], update: bool) -> None:
-        """Put it there, or in place of what has the same display id."""
+        """Show a picture, with `update` in place of the one with the same display id."""
 
 
 def publisher() -> Publisher | None:
-    """The publisher of the notebook's kernel; None where no output can be updated."""
+    """Return the publisher of the notebook's kernel; None where outputs cannot be updated."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if getattr(shell, "kernel", None) is None:
@@ -42,67 +42,67 @@ def publisher() -> Publisher | None:
 
 def follow(
     draw: Callable[[], Picture], done: Callable[[], bool], listen: Callable[[Callable[[], None]], object]
-) -> Live:
-    """Show in a notebook what is not done yet, until it is.
+) -> LiveOutput:
+    """Show an unfinished object in a notebook, and follow it to its end.
 
     Parameters
     ----------
     draw, done : callable
-        As of `Live`.
+        As for `LiveOutput`.
     listen : callable
-        Is given what to call when there is news.
+        Called with the function to call on each change.
 
     Raises
     ------
     NotImplementedError
-        It is done, or this is no notebook: IPython then shows it as it shows anything else.
+        It is done, or this is not a notebook: IPython then shows the object like any other.
     """
     where = publisher()
     if where is None:
         raise NotImplementedError
-    live = Live(where, draw, done)
-    listen(live.tell)
+    live = LiveOutput(where, draw, done)
+    listen(live.changed)
     if live.done_soon():
         raise NotImplementedError
     live.start()
     return live
 
 
-class Live:
-    """One output that is drawn anew when there is news, at most every `INTERVAL`; the last picture always.
+class LiveOutput:
+    """One output that is redrawn after changes, at most every `MIN_INTERVAL_SECONDS`; and always at the end.
 
-    Drawing and publishing is done by a thread of its own, which ends with what it follows, or by `stop`.
+    A thread of its own draws and publishes. It ends with the object that it follows, or by `stop`.
 
     Parameters
     ----------
     publisher : Publisher
     draw : callable
-        Makes the picture of now; in any thread.
+        Makes the current picture; called in any thread.
     done : callable
-        Whether no other picture will follow.
+        Returns True if the current picture is the last one.
     """
 
     def __init__(self, publisher: Publisher, draw: Callable[[], Picture], done: Callable[[], bool]) -> None:
         self._publisher = publisher
         self._draw = draw
         self._done = done
-        self._news = threading.Event()
+        self._change = threading.Event()
         self._stopped = threading.Event()
         self._showing = threading.Lock()
         self._display_id = os.urandom(16).hex()
         self._shown: Picture | None = None
 
-    def tell(self) -> None:
-        """There is news. Any thread may call it: it only wakes the one that draws."""
-        self._news.set()
+    def changed(self) -> None:
+        """Redraw soon. Any thread may call it: it only wakes the thread that draws."""
+        self._change.set()
 
     def done_soon(self) -> bool:
-        """Whether it is done, or will be within `GRACE`; it waits in the main thread only."""
+        """Return True if it is done within `GRACE_SECONDS`; only the main thread waits for that."""
         if threading.current_thread() is threading.main_thread():
-            deadline = time.monotonic() + GRACE
+            deadline = time.monotonic() + GRACE_SECONDS
             while not self._done() and (left := deadline - time.monotonic()) > 0:
-                self._news.wait(left)
-                self._news.clear()
+                self._change.wait(left)
+                self._change.clear()
         return self._done()
 
     def start(self) -> None:
@@ -110,25 +110,25 @@ class Live:
         done = self._done()
         self._show()
         if not done:
-            run = contextvars.copy_context().run  # the thread's output is the cell's
+            run = contextvars.copy_context().run  # the output of the thread belongs to the cell
             threading.Thread(target=run, args=(self._follow,), name="happen_nb-live", daemon=True).start()
 
     def finish(self) -> None:
-        """Show the last picture at once, if it is done: before the cell ends that waited for it."""
+        """Show the last picture at once if it is done, before the cell that waited for it ends."""
         if self._done():
             self._show()
             self.stop()
 
     def stop(self) -> None:
-        """Leave it as it is."""
+        """Leave the output as it is."""
         self._stopped.set()
-        self._news.set()
+        self._change.set()
 
     def _follow(self) -> None:
         done = False
-        while not (done or self._stopped.wait(INTERVAL)):
-            self._news.wait()
-            self._news.clear()
+        while not (done or self._stopped.wait(MIN_INTERVAL_SECONDS)):
+            self._change.wait()
+            self._change.clear()
             done = self._done()
             self._show()
 

@@ -1,4 +1,4 @@
-"""What differs between operating systems: locks, detached processes, and processes that die together."""
+"""Differences between operating systems: locks, detached processes, and processes that end together."""
 
 # Importing pathlib would make each start slower.
 # ruff: noqa: PTH105, PTH123
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 POSIX = os.name == "posix"
 NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
-"""Opens a file, but not the one that a link in its place leads to."""
+"""Flag: do not follow a link in place of the file."""
 NO_WAIT: int = getattr(os, "O_NONBLOCK", 0)
-"""Opens a pipe that was put there without waiting for its other end."""
+"""Flag: do not wait for the other end of a pipe in place of the file."""
 
 if sys.platform == "win32":
     import ctypes
@@ -29,7 +29,7 @@ if sys.platform == "win32":
     KILL = signal.SIGTERM
 
     def try_lock(fd: int) -> bool:
-        """Take the lock of an open file, unless another process has it."""
+        """Lock an open file; return False if another process has locked it."""
         os.lseek(fd, 0, os.SEEK_SET)
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
@@ -38,7 +38,7 @@ if sys.platform == "win32":
         return True
 
     def replace(source: str, target: str) -> None:
-        """Put a file in the place of another; here that has to wait until nobody is reading it."""
+        """Replace a file by another one; on Windows, wait until no process is reading it."""
         for _ in range(100):
             try:
                 os.replace(source, target)
@@ -49,11 +49,11 @@ if sys.platform == "win32":
         os.replace(source, target)
 
     def detached() -> dict[str, Any]:
-        """Popen options of a process that neither the stop button nor the end of a console reaches."""
+        """Return Popen options for a process that outlives the console and ignores kernel interrupts."""
         return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
 
     def bound(_lock: int) -> dict[str, Any]:
-        """Popen options of nats-server; the lock is not inherited here, so `tie` has to hold."""
+        """Return Popen options for nats-server; Windows does not pass on the lock, so `tie` is needed."""
         return {"creationflags": subprocess.CREATE_NO_WINDOW}
 
     def tie(process: subprocess.Popen[bytes]) -> None:
@@ -76,7 +76,7 @@ else:
     KILL = signal.SIGKILL
 
     def try_lock(fd: int) -> bool:
-        """Take the lock of an open file, unless another process has it."""
+        """Lock an open file; return False if another process has locked it."""
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -84,19 +84,19 @@ else:
         return True
 
     def replace(source: str, target: str) -> None:
-        """Put a file in the place of another, in one step."""
+        """Replace a file by another one in one step."""
         os.replace(source, target)
 
     def detached() -> dict[str, Any]:
-        """Popen options of a process that neither the stop button nor the end of a terminal reaches."""
+        """Return Popen options for a process that outlives the terminal and ignores kernel interrupts."""
         return {"start_new_session": True}
 
     def bound(lock: int) -> dict[str, Any]:
-        """Popen options of nats-server: it inherits the lock, and on Linux it ends with its parent."""
+        """Return Popen options for nats-server: it inherits the lock, and on Linux ends with its parent."""
         return {"pass_fds": (lock,), "preexec_fn": _end_with_parent(os.getpid())}
 
     def tie(process: subprocess.Popen[bytes]) -> None:
-        """Nothing to add: elsewhere than on Linux the next supervisor ends an orphan."""
+        """Do nothing: where `bound` does not suffice, the next supervisor ends an orphan."""
 
 
 def _end_with_parent(parent: int) -> Callable[[], None] | None:
@@ -109,17 +109,17 @@ def _end_with_parent(parent: int) -> Callable[[], None] | None:
     except (ImportError, OSError, AttributeError):
         return None  # a Python without ctypes: the next supervisor ends an orphan
 
-    def ask_for_it() -> None:
+    def set_death_signal() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler would swallow it until the exec
         prctl(1, int(signal.SIGTERM), 0, 0, 0)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
-            os._exit(1)  # the parent ended before it could be asked for
+            os._exit(1)  # the parent ended before the signal was set
 
-    return ask_for_it
+    return set_death_signal
 
 
 def command_of(pid: int) -> str:
-    """The command line of a process; empty if there is none, or it cannot be read."""
+    """Return the command line of a process; empty if it does not exist or cannot be read."""
     if not POSIX or pid <= 0:
         return ""
     try:
@@ -136,8 +136,8 @@ def command_of(pid: int) -> str:
     return listed.stdout
 
 
-def machine() -> str:
-    """What identifies this machine, whatever it is called: a changed host name is still the same host."""
+def machine_id() -> str:
+    """Return an id of this machine, which a changed host name does not affect; empty if unknown."""
     if sys.platform == "linux":
         try:
             with open("/proc/sys/kernel/random/boot_id", "rb") as file:

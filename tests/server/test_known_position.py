@@ -9,7 +9,7 @@ from processes import eventually, is_at_rest, kill, servers_of
 
 import happen_nb as happen
 from happen_nb._server import join
-from happen_nb._server.seen import Seen
+from happen_nb._server.store import KnownPosition
 
 
 def end(folder):
@@ -80,16 +80,16 @@ def test_how_far_a_space_is_gets_noted_while_it_is_open(folder):
     with happen.connect(store=folder, name="shop") as space:
         space.create_node("orders", initial={"n": 1})
         info = space._session.info
-        assert eventually(lambda: Seen(folder, "KV_happen_shop", info.created).last == 1)
-        assert Seen(folder, "KV_happen_shop", "another time").last == 0
+        assert eventually(lambda: KnownPosition(folder, "KV_happen_shop", info.created).last == 1)
+        assert KnownPosition(folder, "KV_happen_shop", "another time").last == 0
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"KV_happen_shop": 7}', '{"KV_happen_shop": [1, 2]}'])
 def test_a_damaged_note_is_replaced(folder, content):
     folder.mkdir()
     (folder / "seen.json").write_text(content)
-    seen = Seen(folder, "KV_happen_shop", "now")
+    seen = KnownPosition(folder, "KV_happen_shop", "now")
     assert seen.last == 0
-    seen.note(5)
+    seen.update(5)
     assert seen.last == 5
     assert json.loads((folder / "seen.json").read_text()) == {"KV_happen_shop": ["now", 5]}

@@ -1,0 +1,364 @@
+"""Pages of events: sent, unhandled, replied to, replayed, counted below a cell; and of their handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+from happen_nb._display.page import (
+    MAX_NEWEST,
+    Block,
+    Cell,
+    Column,
+    Heading,
+    Note,
+    Outline,
+    Page,
+    Step,
+    more,
+    name_cell,
+    newest,
+    part,
+    table,
+    when,
+)
+from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, function, iso, name, one_line
+from happen_nb._display.traces import MAX_TRACE_LINES, outline
+from happen_nb._display.user_text import describe_error
+from happen_nb._display.value_tree import Budget, fits, is_container, summary, tree
+from happen_nb._model.patterns import near_miss
+
+if TYPE_CHECKING:
+    from happen_nb._api.events import Event, Events
+    from happen_nb._api.handlers import Handler, Handlers
+    from happen_nb._api.receipts import Receipt
+    from happen_nb._api.replay import Replay
+    from happen_nb._api.reply import Reply
+    from happen_nb._api.unhandled import Unhandled, UnhandledEvent
+
+MAX_HANDLERS: Final = 20
+"""How many handlers of a node are shown."""
+
+_VALUE_COLUMNS: Final = 60  # of a value in a line; a larger one is a tree
+_ERROR_CHARACTERS: Final = 300
+_NOTE_CHARACTERS: Final = 200  # of what still runs, in a receipt
+_RECEIPT_LINES: Final = 20  # of what a cell caused, in text
+_BAR_COLUMNS: Final = 20  # of a progress bar
+_FULL: Final = 100.0
+_OWNER_DIED: Final = "owner died"  # the reason of an event that should have been handled
+_STATE_KINDS: Final[dict[str, Kind]] = {"done": "+", "failed": "err", "cancelled": "err", "stopped": "err"}
+
+_EVENT_COLUMNS: Final = (
+    Column("time (UTC)", time=True),
+    Column("occurred", time=True),
+    Column("sender"),
+    Column("target"),
+    Column("type"),
+    Column("payload"),
+)
+_UNHANDLED_COLUMNS: Final = (
+    Column("time (UTC)", time=True),
+    Column("type"),
+    Column("sender"),
+    Column("target"),
+    Column("reason"),
+    Column("nearest pattern"),
+)
+_HANDLER_COLUMNS: Final = (
+    Column("pattern"),
+    Column("function"),
+    Column("where"),
+    Column("retries", right=True),
+)
+
+# -- events ------------------------------------------------------------------------------------------
+
+
+def event_page(event: Event, budget: Budget) -> Page:
+    """Show an event, but not its handlers: a display does not read the journal."""
+    parts: list[Line] = [_from_to(event.sender, event.target)]
+    if event.pending:
+        parts.append(part("pending"))
+    if event.repeated:
+        parts.append(part("stored before"))
+    if event.occurred is not None:
+        parts.append((Span(iso(event.occurred), "occurred"),))
+    parts.append(when(event.time, zone=True))
+    return Page(Heading("Event", name(event.type), tuple(parts)), _payload(event.payload, budget))
+
+
+def events_page(events: Events, budget: Budget) -> Page:
+    """Show the newest events; a payload that is cut is folded below its row."""
+    parts = [part(count(len(events), "event"))]
+    if events.pattern != "**":
+        parts.append((Span("matching "), Span(name(events.pattern), "plain")))
+    share = budget.share(MAX_NEWEST)
+    rows = newest(events, _EVENT_COLUMNS, lambda event: _event_row(event, replace(share)))
+    return Page(Heading("Events of", name(events.space), tuple(parts)), rows)
+
+
+def _from_to(sender: str, target: str | None) -> Line:
+    to = Span("all") if target is None else Span(name(target), "plain")
+    return Span(name(sender), "plain"), Span(" → "), to
+
+
+def _payload(payload: object, budget: Budget) -> tuple[Block, ...]:
+    if payload is None:
+        return ()
+    line = fits(payload, _VALUE_COLUMNS)
+    return (tree(payload, budget) if line is None else Note(line),)
+
+
+def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
+    occurred = () if event.occurred is None else (Span(iso(event.occurred), "moment"),)
+    return (
+        Cell(when(event.time)),
+        Cell(occurred),
+        Cell((Span(name(event.sender), "plain"),)),
+        name_cell(event.target),
+        type_cell(event.type),
+        payload_cell(event.payload, budget),
+    )
+
+
+def type_cell(type: str) -> Cell:
+    """Show the type of an event."""
+    return Cell((Span(cut_middle(type, _VALUE_COLUMNS), "name"),))
+
+
+def payload_cell(payload: object, budget: Budget) -> Cell:
+    """Show a payload in a line; if it is cut, HTML folds more of it below."""
+    if payload is None:
+        return Cell()
+    whole = fits(payload, _VALUE_COLUMNS)
+    if whole is not None:
+        return Cell(whole)
+    line = summary(payload, _VALUE_COLUMNS)
+    folded = tree(payload, budget) if budget.folds and is_container(payload) else None
+    return Cell(line, folded if folded and folded.rows else None)
+
+
+# -- unhandled events --------------------------------------------------------------------------------
+
+
+def unhandled_page(unhandled: Unhandled, _: Budget) -> Page:
+    """Show the newest unhandled events, each with the reason."""
+    if not len(unhandled):
+        return Page(Heading("No unhandled events"))
+    rows = newest(unhandled, _UNHANDLED_COLUMNS, _unhandled_row)
+    return Page(Heading(count(len(unhandled), "unhandled event")), rows)
+
+
+def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
+    """Show an unhandled event, the reason, and the pattern that nearly matches it."""
+    event = unhandled.event
+    parts = [_from_to(event.sender, event.target), unhandled_reason(unhandled)]
+    if unhandled.nearest is not None:
+        parts.append((Span("nearest pattern "), Span(name(unhandled.nearest), "str")))
+    parts.append(when(event.time, zone=True))
+    heading = Heading("Unhandled event", name(event.type), tuple(parts))
+    return Page(heading, _payload(event.payload, budget))
+
+
+def unhandled_reason(unhandled: UnhandledEvent) -> Line:
+    """Name the reason; as an error where something went wrong, such as a typo in a pattern."""
+    nearest = unhandled.nearest
+    typo = nearest is not None and near_miss(unhandled.event.type, [nearest]) is not None
+    wrong = typo or unhandled.reason == _OWNER_DIED
+    return (Span(name(unhandled.reason), "err" if wrong else "plain"),)
+
+
+def _unhandled_row(unhandled: UnhandledEvent) -> tuple[Cell, ...]:
+    event, nearest = unhandled.event, unhandled.nearest
+    return (
+        Cell(when(event.time)),
+        type_cell(event.type),
+        Cell((Span(name(event.sender), "plain"),)),
+        name_cell(event.target),
+        Cell(unhandled_reason(unhandled)),
+        Cell((Span(name(nearest), "str"),) if nearest is not None else ()),
+    )
+
+
+# -- handlers ----------------------------------------------------------------------------------------
+
+
+def handlers_page(handlers: Handlers, _: Budget) -> Page:
+    """Show all handlers of a node."""
+    heading = Heading("Handlers of", name(handlers.node), (part(count(len(handlers), "handler")),))
+    if not len(handlers):
+        return Page(heading, (Note(part('none yet: on("order.paid", function) registers one')),))
+    rows = [_handler_row(handler) for handler in handlers[:MAX_HANDLERS]]
+    return Page(heading, (table(_HANDLER_COLUMNS, rows, more(len(handlers) - len(rows))),))
+
+
+def handler_page(handler: Handler, _: Budget) -> Page:
+    """Show the node, the pattern and the function of a handler."""
+    parts = (_handler_line(handler), part("" if handler.active else "taken off"))
+    return Page(Heading("Handler of", name(handler.node), parts))
+
+
+def handler_outline(handlers: Sequence[Handler]) -> Outline:
+    """List the handlers below a node."""
+    steps = [Step(1, _handler_line(handler)) for handler in handlers[:MAX_HANDLERS]]
+    if len(handlers) > len(steps):
+        steps.append(Step(1, part(more(len(handlers) - len(steps)))))
+    return Outline((Step(0, part(count(len(handlers), "handler"))), *steps))
+
+
+def _handler_row(handler: Handler) -> tuple[Cell, ...]:
+    return (
+        Cell((Span(name(handler.pattern), "str"),)),
+        Cell((Span(function(handler.name), "plain"),)),
+        Cell(part("yes") if handler.where else ()),
+        Cell((Span(f"{handler.retries:,}", "plain"),) if handler.retries else ()),
+    )
+
+
+def _handler_line(handler: Handler) -> Line:
+    where = " · where" if handler.where else ""
+    noun = "retry" if handler.retries == 1 else "retries"
+    retries = f" · {handler.retries:,} {noun}" if handler.retries else ""
+    return (
+        Span(name(handler.pattern), "str"),
+        Span(" → "),
+        Span(function(handler.name), "plain"),
+        Span(f"{where}{retries}"),
+    )
+
+
+# -- replies and replays -----------------------------------------------------------------------------
+
+
+def reply_page(reply: Reply, budget: Budget) -> Page:
+    """Show the state of a reply: its progress, and once it is done its result or its error."""
+    state = Span(name(reply.state), _STATE_KINDS.get(reply.state, "plain"))
+    parts: list[Line] = [(Span(name(reply.event.type), "plain"),), (state,)]
+    blocks: tuple[Block, ...] = ()
+    if reply.error is not None:
+        blocks = (Note((Span(_brief_error(reply.error), "err"),)),)
+    elif reply.state == "done":
+        whole = fits(reply._value, _VALUE_COLUMNS)
+        blocks = (tree(reply._value, budget) if whole is None else Note(whole),)
+    elif reply.progress is not None:
+        parts += _progress(reply.progress)
+    return Page(Heading("Reply of", name(reply.target), tuple(parts)), blocks)
+
+
+def replay_page(replay: Replay, _: Budget) -> Page:
+    """Show how many events of a replay are stored, and the event time that it has reached."""
+    parts: list[Line] = [(Span(replay.state, _STATE_KINDS.get(replay.state, "plain")),)]
+    if replay.state == "running" and replay.total is not None:
+        parts += _progress({"done": replay.stored, "total": replay.total})
+    elif replay.state == "done" or replay.total is None:
+        parts.append((Span(count(replay.stored, "event"), "plain"),))
+    else:
+        parts.append((Span(f"{replay.stored:,} of {count(replay.total, 'event')}", "plain"),))
+    if replay._held:
+        parts.append((Span("waits for handlers", "plain"),))
+    if replay.occurred is not None:
+        parts.append((Span(iso(replay.occurred), "occurred"),))
+    error = () if replay.error is None else (Note((Span(_brief_error(replay.error), "err"),)),)
+    return Page(Heading("Replay of" if replay.what else "Replay", name(replay.what), tuple(parts)), error)
+
+
+def _brief_error(error: BaseException) -> str:
+    # The first line only: an error that came from another process carries its traceback below it.
+    return one_line(describe_error(error).partition("\n")[0], _ERROR_CHARACTERS)
+
+
+def _progress(progress: Any) -> list[Line]:
+    """Draw a bar for the number in a progress value, if there is one, and show the rest of the value."""
+    share, label, rest = _read_progress(progress)
+    lines: list[Line] = []
+    if share is not None:
+        full = round(_BAR_COLUMNS * share)
+        bar = Span("█" * full, "num"), Span("░" * (_BAR_COLUMNS - full))
+        lines.append((*bar, Span(f" {label}", "plain")))
+    if rest not in (None, {}):
+        lines.append(summary(rest, _VALUE_COLUMNS))
+    return lines
+
+
+def _read_progress(progress: Any) -> tuple[float | None, str, Any]:
+    """Split a progress value into the share that is done (0 to 1), its label, and the rest.
+
+    Examples
+    --------
+    >>> _read_progress(0.4), _read_progress(40), _read_progress({"done": 3, "total": 12, "file": "a"})
+    ((0.4, '40 %', None), (0.4, '40 %', None), (0.25, '3 of 12', {'file': 'a'}))
+    >>> _read_progress("reading")
+    (None, '', 'reading')
+    """
+    if not isinstance(progress, dict):
+        share = _share(progress)
+        return (None, "", progress) if share is None else (share, _percent(share), None)
+    share = _share(progress.get("progress"))
+    if share is not None:
+        return share, _percent(share), _without(progress, "progress")
+    done, total = progress.get("done"), progress.get("total")
+    if _is_number(done) and _is_number(total) and total > 0 and done >= 0:
+        return (
+            min(1.0, done / total),
+            f"{_number(done)} of {_number(total)}",
+            _without(progress, "done", "total"),
+        )
+    return None, "", progress
+
+
+def _share(value: Any) -> float | None:
+    """Read a number as a share: a float up to 1.0 is one, any other up to 100 counts percent.
+
+    Examples
+    --------
+    >>> _share(0.5), _share(1.0), _share(1), _share(50), _share(50.5), _share(1000), _share(True)
+    (0.5, 1.0, 0.01, 0.5, 0.505, None, None)
+    """
+    if not _is_number(value) or not 0 <= value <= _FULL:
+        return None
+    return value if isinstance(value, float) and value <= 1 else value / _FULL
+
+
+def _is_number(value: Any) -> TypeGuard[int | float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _percent(share: float) -> str:
+    return f"{int(share * _FULL + 1e-9)} %"
+
+
+def _without(progress: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in progress.items() if key not in keys}
+
+
+# -- receipts ----------------------------------------------------------------------------------------
+
+
+def receipt_page(receipt: Receipt, budget: Budget) -> Page:
+    """Count what a cell caused, in a line that unfolds to the events and commits themselves."""
+    line = _receipt_line(receipt)
+    if not receipt.trees:
+        return Page(None, (Note(line),))
+    limit = MAX_TRACE_LINES if budget.folds else _RECEIPT_LINES
+    return Page(None, (outline(line, receipt.trees, budget, limit=limit),))
+
+
+def _receipt_line(receipt: Receipt) -> Line:
+    nearest = receipt.nearest
+    near = "" if nearest is None else f" (nearly matches {name(nearest)})"
+    unhandled = Span(f"{receipt.unhandled:,} unhandled{near}", "plain" if nearest is None else "err")
+    parts = [
+        *([Span(count(receipt.events, "event"), "plain")] if receipt.events else ()),
+        *([Span(count(receipt.commits, "commit"), "plain")] if receipt.commits else ()),
+        *([Span(count(receipt.failures, "failure"), "err")] if receipt.failures else ()),
+        *([unhandled] if receipt.unhandled else ()),
+        *([Span(f"{receipt.repeated:,} stored before", "plain")] if receipt.repeated else ()),
+        *([Span(f"{count(receipt.replaced, 'registration')} replaced", "plain")] if receipt.replaced else ()),
+        *([Span(one_line(receipt.note, _NOTE_CHARACTERS))] if receipt.note else ()),
+    ]
+    return tuple(span for each in parts for span in (Span(", "), each))[1:]

@@ -1,0 +1,157 @@
+"""Pages of what went wrong: failures, retries, and verdicts of rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from happen_nb._display.page import (
+    Block,
+    Cell,
+    Code,
+    Column,
+    Heading,
+    Note,
+    Page,
+    newest,
+    part,
+)
+from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, weight
+from happen_nb._display.traces import trace_page
+from happen_nb._display.user_text import describe_error
+from happen_nb._display.value_tree import Budget
+
+if TYPE_CHECKING:
+    from happen_nb._api.failures import Failure, Failures
+    from happen_nb._api.retrying import Retried
+    from happen_nb.learn import Verdict
+
+MAX_FAILURES: Final = 10
+"""How many of the newest failures are shown."""
+MAX_ERRORS: Final = 5
+"""How many different errors of a retry are shown."""
+
+_TRACEBACK_LINES: Final = 24  # the last ones
+_TRACEBACK_COLUMNS: Final = 160
+_TABLE_ERROR_COLUMNS: Final = 60
+_MESSAGE_CHARACTERS: Final = 600
+_RULE_CHARACTERS: Final = 200
+_RULE_ERROR_CHARACTERS: Final = 300
+_VERDICT_TRACE_LINES: Final = 20
+_FILE: Final = re.compile(r'^(\s*)File "([^"]*)", line (\d+)')
+_FAILURE_COLUMNS: Final = (
+    Column("node"),
+    Column("handler"),
+    Column("event"),
+    Column("attempts", right=True),
+    Column("error"),
+)
+
+
+def failure_page(failure: Failure, budget: Budget) -> Page:
+    """Show the handler that failed, its error, and where it was raised."""
+    type = _event_type(failure)
+    handler: Line = (Span(function(failure.handler), "plain"),)
+    parts = (handler, *((type,) if type else ()), part(count(failure.attempts, "attempt")))
+    error = Note((Span(one_line(describe_error(failure.exception), _MESSAGE_CHARACTERS), "err"),))
+    code = _traceback(failure, budget)
+    return Page(Heading("Failure in", name(failure.node), parts), (error, code) if code else (error,))
+
+
+def failures_page(failures: Failures, budget: Budget) -> Page:
+    """Show the newest failures, each with its traceback folded below it."""
+    if not len(failures):
+        return Page(Heading("No failures"))
+    rows = newest(failures, _FAILURE_COLUMNS, lambda each: _failure_row(each, budget), MAX_FAILURES)
+    return Page(Heading(count(len(failures), "failure")), rows)
+
+
+def retried_page(retried: Retried, _: Budget) -> Page:
+    """Show how many succeeded and how many failed again, with the errors."""
+    if not (retried.succeeded or retried.failed or retried.unhandled):
+        return Page(Heading(f"No {retried.what}s to retry"))
+    counts = (
+        ((Span(f"{retried.succeeded:,} succeeded", "add"),) if retried.succeeded else ()),
+        ((Span(f"{retried.failed:,} failed again", "err"),) if retried.failed else ()),
+        (part(f"{retried.unhandled:,} without a handler") if retried.unhandled else ()),
+    )
+    total = count(retried.succeeded + retried.failed + retried.unhandled, retried.what)
+    notes = [
+        Note((Span(one_line(each, _MESSAGE_CHARACTERS), "err"),)) for each in retried.errors[:MAX_ERRORS]
+    ]
+    left = max(0, len(retried.errors) - MAX_ERRORS)
+    more = [Note(part(f"… {count(left, 'other error')}"))] if left else []
+    return Page(Heading("Retried", total, tuple(filter(None, counts))), (*notes, *more))
+
+
+def _failure_row(failure: Failure, budget: Budget) -> tuple[Cell, ...]:
+    error = one_line(describe_error(failure.exception), _TABLE_ERROR_COLUMNS)
+    return (
+        Cell((Span(name(failure.node), "name"),)),
+        Cell((Span(function(failure.handler), "plain"),)),
+        Cell(_event_type(failure)),
+        Cell((Span(f"{failure.attempts:,}", "plain"),)),
+        Cell((Span(error, "err"),), _traceback(failure, budget)),
+    )
+
+
+def _event_type(failure: Failure) -> Line:
+    """Name the type of the event; nothing where a commit was watched."""
+    type = getattr(failure.event, "type", None)
+    return (Span(name(type), "plain"),) if isinstance(type, str) else ()
+
+
+def _traceback(failure: Failure, budget: Budget) -> Code | None:
+    """Return the last lines without the message, which is shown above; None if the budget is spent."""
+    message = describe_error(failure.exception)
+    text = failure.traceback[-_TRACEBACK_LINES * 1000 :].rstrip()
+    if text.endswith(message):
+        text = text[: -len(message)].rpartition("\n")[0]
+    lines = text.expandtabs(4).splitlines()
+    made = [cut(_FILE.sub(_place, line), _TRACEBACK_COLUMNS) for line in lines[-_TRACEBACK_LINES:]]
+    if not made or not budget.spend(weight(map(Span, made))):
+        return None
+    return Code(("…", *made) if len(lines) > _TRACEBACK_LINES else tuple(made))
+
+
+def _place(match: re.Match[str]) -> str:
+    # Without the folder: a display does not reveal the paths of this machine.
+    indent, file, line = match.groups()
+    if "ipykernel_" in file or file.startswith("<"):
+        return f"{indent}In a cell, line {line}"
+    base = re.split(r"[\\/]", file)[-1]
+    return f'{indent}File "{base}", line {line}'
+
+
+def verdict_page(verdict: Verdict, budget: Budget) -> Page:
+    """Show if a rule holds; if not, the first record that breaks it, with its trace."""
+    kind, line, blocks = "…", part("nothing to look at yet: run the cells above"), tuple[Block, ...]()
+    if verdict.ok:
+        kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
+    elif verdict.broken:
+        broken = f" by {len(verdict.broken):,} of {count(verdict.checked, verdict.noun)}"
+        kind, line, blocks = "✗", (Span("broken", "err"), Span(broken)), tuple(_breaking(verdict, budget))
+    return Page(Heading(kind, one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
+
+
+def _breaking(verdict: Verdict, budget: Budget) -> Iterator[Block]:
+    page = verdict.broken[0]._page(budget)
+    if page.heading is not None:
+        yield Note(_heading_line(page.heading))
+    if verdict.error is not None:
+        error = one_line(verdict.error, _RULE_ERROR_CHARACTERS)
+        yield Note((Span("the rule raised "), Span(error, "err")))
+    yield from page.blocks
+    if verdict.trace is not None:
+        yield Note(part("what led to it, and what followed:"))
+        yield from trace_page(verdict.trace, budget, limit=_VERDICT_TRACE_LINES).blocks
+
+
+def _heading_line(heading: Heading) -> Line:
+    # Without its time, which the trace below shows.
+    kind = f"{heading.kind[0].lower()}{heading.kind[1:]} "
+    line = [Span("first by "), Span(kind), Span(name(heading.name), "key")]
+    for each in heading.parts:
+        line += (Span(" · "), *each) if each and each[0].kind not in TIMES else ()
+    return tuple(line)

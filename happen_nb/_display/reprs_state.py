@@ -1,0 +1,355 @@
+"""Pages of what holds states: nodes, views, commits, histories and spaces.
+
+Where a value cannot be read, its page shows the `HappenError` in place of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from happen_nb._display.changes import changes, in_a_line
+from happen_nb._display.page import (
+    MAX_NEWEST,
+    Block,
+    Cell,
+    Column,
+    Heading,
+    Note,
+    Page,
+    more,
+    name_cell,
+    newest,
+    part,
+    table,
+    when,
+)
+from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
+from happen_nb._display.spans import Line, Span, byte_count, count, function, name, one_line
+from happen_nb._display.value_tree import Budget, fits, summary, tree
+from happen_nb.errors import ClosedError, HappenError
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from happen_nb._api.events import Event, Journal
+    from happen_nb._api.history import Commit, History
+    from happen_nb._api.moment import Moment
+    from happen_nb._api.node import Node, Nodes
+    from happen_nb._api.server import NatsServer
+    from happen_nb._api.space import Space
+    from happen_nb._api.state import State
+    from happen_nb._api.views import View, Views
+    from happen_nb._api.watch import Watch
+    from happen_nb._journal.stream import SpaceInfo
+    from happen_nb._model.diff import Change
+    from happen_nb._model.frozen import FrozenDict
+
+MAX_NODES: Final = 30
+"""How many nodes a table shows."""
+
+_MAX_FOLDED_CHANGES: Final = 12  # of a commit in a table
+_SUMMARY_COLUMNS: Final = 60  # of a state or of a commit's changes in a table
+_ERROR_CHARACTERS: Final = 300  # of an error in place of a value
+
+_NO_NODES: Final = 'no nodes yet: create_node("orders") makes one'
+_STATE_COLUMNS: Final = (Column("node"), Column("here"), Column("revision", right=True), Column("state"))
+_COMMIT_COLUMNS: Final = (
+    Column("revision", right=True),
+    Column("time (UTC)", time=True),
+    Column("by"),
+    Column("changes"),
+)
+_JOURNAL_COLUMNS: Final = (
+    Column("time (UTC)", time=True),
+    Column("node"),
+    Column("target"),
+    Column("commit or event"),
+    Column("by"),
+    Column("changes or payload"),
+)
+_SPACE_COLUMNS: Final = (
+    Column("space"),
+    Column("nodes", right=True),
+    Column("size", right=True),
+    Column("last change (UTC)", time=True),
+)
+
+_Item = TypeVar("_Item")
+
+
+class Readable(Protocol):
+    """A state or a view. Its members may raise a `HappenError`, which is then shown in their place."""
+
+    @property
+    def revision(self) -> int: ...
+    def get(self) -> FrozenDict: ...
+
+
+# -- one node ----------------------------------------------------------------------------------------
+
+
+def node_page(node: Node, budget: Budget) -> Page:
+    """Show a node's revision, state and handlers, and what it is busy with."""
+    page = _stateful("Node", node.name, node.state, budget, part(name(node.busy)))
+    if not len(node.handlers):
+        return page
+    return replace(page, blocks=(*page.blocks, handler_outline(node.handlers)))
+
+
+def state_page(state: State, budget: Budget) -> Page:
+    """Show a node's state."""
+    return _stateful("State of", state.node.name, state, budget)
+
+
+def view_page(view: View, budget: Budget) -> Page:
+    """Show another node's state."""
+    return _stateful("View of", view.name, view, budget)
+
+
+def watch_page(watch: Watch, _: Budget) -> Page:
+    """Show the callback of a watch, and if it is still active."""
+    active = (Span("active", "plain"),) if watch.active else part("stopped")
+    callback = (Span(function(watch.name), "plain"),)
+    return Page(Heading("Watch of", name(watch.node.name), (callback, active)))
+
+
+def _stateful(kind: str, owner: str, source: Readable, budget: Budget, *parts: Line) -> Page:
+    revision = _attempt(lambda: source.revision)
+    known = () if isinstance(revision, HappenError) else (part(f"revision {revision:,}"),)
+    content = _attempt(source.get)
+    block = _error(content) if isinstance(content, HappenError) else tree(content, budget)
+    return Page(Heading(kind, name(owner), (*known, *parts)), (block,))
+
+
+def _attempt(read: Callable[[], _Item]) -> _Item | HappenError:
+    try:
+        return read()
+    except HappenError as error:
+        return error
+
+
+def _error(error: HappenError) -> Note:
+    return Note((Span(one_line(str(error), _ERROR_CHARACTERS), "err"),))
+
+
+# -- values ------------------------------------------------------------------------------------------
+
+
+def value_page(value: object, budget: Budget) -> Page:
+    """Show a part of a state: in a line if it is short, else as a tree."""
+    line = fits(value, _SUMMARY_COLUMNS)
+    return Page(None, (tree(value, budget) if line is None else Note(line),))
+
+
+def frozen_page(value: object, budget: Budget) -> Page:
+    """Show a frozen value: a mapping as the tree that its node shows, a list as a `value_page`."""
+    return Page(None, (tree(value, budget),)) if isinstance(value, dict) else value_page(value, budget)
+
+
+def diff_page(diff: Sequence[Change], budget: Budget) -> Page:
+    """Show the changes of a commit."""
+    return Page(None, (changes(diff, budget) if diff else Note(part("no change")),))
+
+
+def change_page(change: Change, budget: Budget) -> Page:
+    """Show one of the changes of a commit."""
+    return diff_page((change,), budget)
+
+
+# -- commits -----------------------------------------------------------------------------------------
+
+
+def commit_page(commit: Commit, budget: Budget) -> Page:
+    """Show what a commit changed."""
+    parts = [part(f"revision {commit.revision:,}")]
+    if commit.deleted:
+        parts.append((Span("deleted", "del"),))
+    if commit.by is not None:
+        parts.append((Span("by "), Span(name(commit.by), "plain")))
+    parts.append(when(commit.time, zone=True))
+    return Page(Heading("Commit of", name(commit.node), tuple(parts)), (_difference(commit, budget),))
+
+
+def history_page(history: History, budget: Budget) -> Page:
+    """Show the newest commits of a node."""
+    parts = [part(count(len(history), "commit"))]
+    if history.truncated:
+        parts.append(part("older ones are gone"))
+    share = budget.share(MAX_NEWEST)
+    rows = newest(history, _COMMIT_COLUMNS, lambda commit: _commit_row(commit, replace(share)))
+    return Page(Heading("History of", name(history.node), tuple(parts)), rows)
+
+
+def journal_page(journal: Journal, budget: Budget) -> Page:
+    """Show the newest commits and events of a space, in one table."""
+    events = sum(_is_event(journal[index]) for index in range(len(journal)))
+    counts = [(len(journal) - events, "commit"), (events, "event")]
+    parts = [part(count(number, noun)) for number, noun in counts if number]
+    share = budget.share(MAX_NEWEST)
+    rows = newest(journal, _JOURNAL_COLUMNS, lambda record: _journal_row(record, replace(share)))
+    return Page(Heading("Journal of", name(journal.space), tuple(parts or [part("empty")])), rows)
+
+
+def _difference(commit: Commit, budget: Budget) -> Block:
+    if not commit.changed:
+        return Note(part("no change"))
+    made = _attempt(lambda: changes(commit.diff, budget))
+    return _error(made) if isinstance(made, HappenError) else made
+
+
+def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
+    return (
+        Cell((Span(f"{commit.revision:,}", "plain"),)),
+        Cell(when(commit.time)),
+        name_cell(commit.by),
+        _changes_cell(commit, budget),
+    )
+
+
+def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
+    if _is_event(record):
+        return (
+            Cell(when(record.time)),
+            Cell((Span(name(record.sender), "name"),)),
+            name_cell(record.target),
+            type_cell(record.type),
+            Cell(),
+            payload_cell(record.payload, budget),
+        )
+    return (
+        Cell(when(record.time)),
+        Cell((Span(name(record.node), "name"),)),
+        Cell(),
+        Cell((Span(f"revision {record.revision:,}", "plain"),)),
+        name_cell(record.by),
+        _changes_cell(record, budget),
+    )
+
+
+def _is_event(record: Commit | Event) -> TypeIs[Event]:
+    return hasattr(record, "payload")
+
+
+def _changes_cell(commit: Commit, budget: Budget) -> Cell:
+    if commit.deleted:
+        return Cell((Span("deleted", "del"),))
+    if not commit.changed:
+        return Cell(part("no change"))
+    diff = _attempt(lambda: commit.diff)
+    if isinstance(diff, HappenError):
+        return Cell((Span(one_line(str(diff), _SUMMARY_COLUMNS), "err"),))
+    line, whole = in_a_line(diff, _SUMMARY_COLUMNS)
+    if whole or not budget.folds:
+        return Cell(line)
+    folded = changes(diff, budget, limit=_MAX_FOLDED_CHANGES)
+    return Cell(line, folded if folded.rows else None)
+
+
+# -- many nodes --------------------------------------------------------------------------------------
+
+
+def views_page(views: Views, _: Budget) -> Page:
+    """Show all nodes that the views of a space reach."""
+    return _mapped("Views of", views, views.__getitem__, "no node has a state yet")
+
+
+def nodes_page(nodes: Nodes, _: Budget) -> Page:
+    """Show all nodes that this process made."""
+    return _mapped("Nodes of", nodes, partial(_state_of, nodes), _NO_NODES)
+
+
+def moment_page(moment: Moment, _: Budget) -> Page:
+    """Show the states of all nodes at one moment."""
+    if not len(moment):
+        return Page(Heading("No nodes at this moment"))
+    rows = [_node_row(each, partial(moment._then, each), Cell()) for each in islice(moment, MAX_NODES)]
+    heading = Heading(f"{count(len(moment), 'node')} at one moment")
+    return Page(heading, (table(_STATE_COLUMNS, rows, more(len(moment) - len(rows))),))
+
+
+def space_page(space: Space, _: Budget) -> Page:
+    """Show the nodes of a space: those of this process first, marked if there are others."""
+    nodes, others = space.nodes, _attempt(lambda: [each for each in space.views if each not in space.nodes])
+    if isinstance(others, HappenError):
+        closed = type(others) is ClosedError
+        reason = Note(part("closed; connect again to go on")) if closed else _error(others)
+        return Page(Heading("Space", name(space.name)), (reason,))
+    number = len(nodes) + len(others)
+    parts = [part(count(number, "node")), part(_describe_server(space.server))]
+    if len(space.failures):
+        parts.append((Span(count(len(space.failures), "failure"), "err"),))
+    heading = Heading("Space", name(space.name), tuple(parts))
+    if not number:
+        return Page(heading, (Note(part(_NO_NODES)),))
+    mark = Cell((Span("●", "plain"),) if others else ())
+    rows = [_node_row(each, partial(_state_of, nodes, each), mark) for each in islice(nodes, MAX_NODES)]
+    find = space.views.__getitem__
+    rows += [_node_row(each, partial(find, each), Cell()) for each in others[: MAX_NODES - len(rows)]]
+    return Page(heading, (table(_STATE_COLUMNS, rows, more(number - len(rows))),))
+
+
+def _mapped(kind: str, mapping: Nodes | Views, find: Callable[[str], Readable], none: str) -> Page:
+    """Show all nodes of a live mapping."""
+    names = _attempt(lambda: list(mapping))
+    space = name(mapping.space.name)
+    if isinstance(names, HappenError):
+        return Page(Heading(kind, space), (_error(names),))
+    rows = [_node_row(each, partial(find, each), Cell()) for each in names[:MAX_NODES]]
+    left = more(len(names) - len(rows))
+    block = table(_STATE_COLUMNS, rows, left) if rows else Note(part(none))
+    return Page(Heading(kind, space, (part(count(len(names), "node")),)), (block,))
+
+
+def _state_of(nodes: Mapping[str, Node], node: str) -> Readable:
+    return nodes[node].state
+
+
+def _node_row(node: str, find: Callable[[], Readable], here: Cell) -> tuple[Cell, ...]:
+    # Finding the node is part of reading it: the mappings are live, and it may just have been deleted.
+    revision = _attempt(lambda: find().revision)
+    content = _attempt(lambda: find().get())
+    if isinstance(content, HappenError):
+        line: Line = (Span(one_line(str(content), _SUMMARY_COLUMNS), "err"),)
+    else:
+        line = summary(content, _SUMMARY_COLUMNS)
+    number = () if isinstance(revision, HappenError) else (Span(f"{revision:,}", "plain"),)
+    return Cell((Span(name(node), "name"),)), here, Cell(number), Cell(line)
+
+
+# -- the server --------------------------------------------------------------------------------------
+
+
+def server_page(server: NatsServer, _: Budget) -> Page:
+    """Show if a server runs, and if it stores anything."""
+    running = (Span("running", "plain") if server.running else Span("stopped", "err"),)
+    return Page(Heading("Server", "", (running, part(_describe_store(server)))))
+
+
+def spaces_page(spaces: Sequence[SpaceInfo], _: Budget) -> Page:
+    """Show the spaces of a server."""
+    rows = [
+        (
+            Cell((Span(name(info.name), "name"),)),
+            Cell((Span(f"{info.nodes:,}", "plain"),)),
+            Cell((Span(byte_count(info.bytes), "plain"),)),
+            Cell(when(info.last_change)),
+        )
+        for info in spaces[:MAX_NODES]
+    ]
+    heading = Heading(count(len(spaces), "space"))
+    return Page(heading, (table(_SPACE_COLUMNS, rows, more(len(spaces) - len(rows))),) if rows else ())
+
+
+def _describe_server(server: NatsServer | None) -> str:
+    if server is None:
+        return "a server elsewhere"
+    return f"server {'running' if server.running else 'stopped'}, {_describe_store(server)}"
+
+
+def _describe_store(server: NatsServer) -> str:
+    in_memory = server.store is None or str(server.store) == ":memory:"
+    return "in memory" if in_memory else "stored in a folder"
