@@ -21,7 +21,8 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.io import on_io
-from happen_nb._runtime.session import Session
+from happen_nb._runtime.log import Log
+from happen_nb._runtime.runtime import Runtime
 from happen_nb._server import EmbeddedServer, find_store, join
 from happen_nb.errors import HappenTimeoutError
 
@@ -99,13 +100,13 @@ class Registry:
             self.spaces[target, name] = space
         return space
 
-    async def same(self, session: Session) -> Space | None:
+    async def same(self, log: Log) -> Space | None:
         """Return the space that is already open under another address. On the IO thread."""
         for space in list(self.spaces.values()):
-            other = space._open_session
-            if other is not None and other.identity[:2] == session.identity[:2]:
+            other = space._runtime.log
+            if space._is_open and other.identity[:2] == log.identity[:2]:
                 await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
-                if other.identity == session.identity:
+                if other.identity == log.identity:
                     return space
         return None
 
@@ -305,16 +306,16 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             return known
         server = await registry.join(target) if target.embedded else None
         try:
-            session = await _session(target, server, name, options)
+            runtime = await _open_runtime(target, server, name, options)
         except BaseException:
             registry.leave(server)
             raise
-        same = await registry.same(session)
+        same = await registry.same(runtime.log)
         if same is not None:
-            await session.close()
+            await runtime.close()
             registry.leave(server)
             return registry.add(target, name, same)
-        embedding = None if server is None else Embedding(session, server)
+        embedding = None if server is None else Embedding(runtime.log, server)
 
         def closed(space: Space) -> None:
             if embedding is not None:
@@ -327,22 +328,22 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             space = await on_io(_open(target, other, Options()))
             return space, space not in known
 
-        return registry.add(target, name, Space(name, session, server, open_other, closed))
+        return registry.add(target, name, Space(name, runtime, server, open_other, closed))
 
 
 async def _renew(space: Space, options: Options) -> None:
     """Store the options that were passed, and create the space again if it was dropped meanwhile."""
-    session = space._session
-    if options == Options() and not session.connection.connected:
+    log = space._log
+    if options == Options() and not log.connection.connected:
         return
     try:
-        await session.change(options)
+        await log.change(options)
     except HappenTimeoutError:
         if options != Options():
             raise
         return  # the server does not answer now, but the states in memory can still be read
     if space.server is not None:
-        diagnose_by(session, space.server._embedded)
+        diagnose_by(log, space.server._embedded)
 
 
 async def _join(target: Target) -> EmbeddedServer:
@@ -361,10 +362,12 @@ def _leave(joined: asyncio.Future[EmbeddedServer]) -> None:
         joined.result().close()
 
 
-async def _session(target: Target, server: EmbeddedServer | None, name: str, options: Options) -> Session:
+async def _open_runtime(
+    target: Target, server: EmbeddedServer | None, name: str, options: Options
+) -> Runtime:
     servers = target.servers if server is None else (server.url,)
     credentials = target.credentials if server is None else replace(target.credentials, token=server.token)
-    return await Session.open(
+    return await Runtime.open(
         servers, credentials, name, options, incarnation=registry.incarnation, timeout=target.timeout
     )
 
@@ -424,8 +427,8 @@ async def _spaces() -> Spaces:
     ...     [(each.name, each.nodes) for each in happen.spaces()]
     [('shop', 1)]
     """
-    session = (registry.current or await _connect())._session
-    return Spaces(await on_io(list_spaces(session.connection, session.timeout)))
+    log = (registry.current or await _connect())._log
+    return Spaces(await on_io(list_spaces(log.connection, log.timeout)))
 
 
 spaces, aspaces = faces(_spaces)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.slice import Position
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import EventRecord, HandledRecord
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
 
 
 class Pictures(Readings):
@@ -125,11 +125,11 @@ class Pictures(Readings):
         self, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
     ) -> Happened:
         """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-        session = self._session
-        after = await position_after(session, since)
-        await on_io(session.dispatch.flush())
-        events = await newest_events(session, pattern, after, limit + 1)
-        changes = await on_io(_changes(session, after[0], limit + 1)) if commits else []
+        log = self._log
+        after = await position_after(log, since)
+        await on_io(self._runtime.dispatcher.flush())
+        events = await newest_events(log, pattern, after, limit + 1)
+        changes = await on_io(_changes(log, after[0], limit + 1)) if commits else []
         if pattern.text != "**":
             ids = {event.id for event in events}
             changes = [change for change in changes if change[0].origin.cause in ids]
@@ -137,15 +137,15 @@ class Pictures(Readings):
         events = [event for event in events if event.position > cut]
         handled: Iterable[HandledRecord] = ()
         if events:
-            handled = await on_io(read_handled(session.stream, since=events[0].sequence))
+            handled = await on_io(read_handled(log.stream, since=events[0].sequence))
         return Happened(
             self.name,
             events,
             [change for change in changes if (change[0].sequence, -1) > cut],
             handled,
-            sorted({*self.views, *session.dispatch.ownership.names()}),
+            sorted({*self.views, *self._runtime.ownership.names()}),
             limit if cut > NOWHERE else None,
-            partial(_whole, session),
+            partial(_whole, log),
         )
 
     def _must_be_known(self, name: str, x: Happened) -> None:
@@ -155,9 +155,9 @@ class Pictures(Readings):
             raise unknown_node(name, sorted(known), f'the timeline of "{self.name}"')
 
 
-def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+def _whole(log: Log, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     async def read() -> Sequence[EventRecord]:
-        whole: Sequence[EventRecord] = await on_io(with_payloads(session.stream, events))
+        whole: Sequence[EventRecord] = await on_io(with_payloads(log.stream, events))
         return whole
 
     return run_blocking(read())
@@ -182,10 +182,10 @@ def _name(node: Node, space: str) -> str:
     return node.name
 
 
-async def _changes(session: Session, after: int, limit: int) -> list[CommitPair]:
+async def _changes(log: Log, after: int, limit: int) -> list[CommitPair]:
     """Read the newest commits, each with its predecessor on the node."""
-    records = await read_commits(session.stream, None, limit=limit, since=after)
-    newest = await commits_before(session.stream, records)
+    records = await read_commits(log.stream, None, limit=limit, since=after)
+    newest = await commits_before(log.stream, records)
     changes: list[CommitPair] = []
     for record in records:
         changes.append((record, newest.get(record.node)))

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord
-    from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
+    from happen_nb._runtime.runtime import Runtime
 
 Since = Event | Commit | datetime | int
 """Select what comes after an event, a commit, a time (naive: local), or a sequence."""
@@ -56,12 +56,16 @@ class Readings:
 
     name: str
     facts: Facts
-    _dispatch: Dispatcher
+    _runtime: Runtime
 
     @property
-    def _session(self) -> Session:
-        """The open connection; an error if there is none."""
+    def _open_runtime(self) -> Runtime:
+        """The runtime; raises if the space is closed."""
         raise NotImplementedError
+
+    @property
+    def _log(self) -> Log:
+        return self._open_runtime.log
 
     # -- waiting -------------------------------------------------------------------------------------
 
@@ -105,14 +109,14 @@ class Readings:
         >>> space.wait_for("order.*", since=start).type
         'order.paid'
         """
-        matching, session = Pattern.of(pattern), self._session
+        matching, log = Pattern.of(pattern), self._log
         _check_where(where)
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         deadline = time.monotonic() + seconds
-        coming = EventStream(session)
+        coming = EventStream(log)
         refused, others = 0, Counter[str]()
         try:
-            reached = await position_after(session, since)
+            reached = await position_after(log, since)
             for record in [] if since is None else await self._stored(matching, since, None):
                 reached = record.position
                 if _accepts(where, event := self._event(record)):
@@ -174,13 +178,13 @@ class Readings:
     events, aevents = faces(_events)
 
     async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
-        session = self._session
-        after = await position_after(session, since)
+        log = self._log
+        after = await position_after(log, since)
         if pattern.predicate is None:
-            reading = read_events(session.stream, pattern.matches, since=after, limit=limit)
+            reading = read_events(log.stream, pattern.matches, since=after, limit=limit)
             records: list[EventRecord] = await on_io(reading)
             return records
-        records = await on_io(read_events(session.stream, lambda _: True, since=after))
+        records = await on_io(read_events(log.stream, lambda _: True, since=after))
         found = _matching(pattern, records)
         return found if limit is None else found[max(0, len(found) - limit) :]
 
@@ -217,8 +221,8 @@ class Readings:
           orders  order.paid       {id: "o1"}
         """
         limit = None if limit is None else arguments.count(limit, "journal: limit")
-        stream = self._session.stream
-        after = await position_after(self._session, since)
+        stream = self._log.stream
+        after = await position_after(self._log, since)
         entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         newest = await on_io(commits_before(stream, commits))
@@ -260,8 +264,8 @@ class Readings:
     at, aat = faces(_at)
 
     async def _moment(self, when: Any) -> Moment:
-        position = await on_io(position_of(self._session, when))
-        return Moment(await on_io(records_at(self._session, position)))
+        position = await on_io(position_of(self._log, when))
+        return Moment(await on_io(records_at(self._log, position)))
 
     @property
     def unhandled(self) -> Unhandled:
@@ -280,7 +284,7 @@ class Readings:
         return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
-        found = await on_io(find_unhandled(self._session))
+        found = await on_io(find_unhandled(self._open_runtime))
         found = [each for each in found if not self.facts.cover(each.event.type)]
         return Unhandled(self, found)  # type: ignore[arg-type]
 
@@ -302,14 +306,14 @@ class Readings:
         >>> [node.event.type for node in space.trace(event)]
         ['order.paid']
         """
-        check_space(self._session, event, "trace")
+        check_space(self._log, event, "trace")
         if isinstance(event, Event):
             record = event._record
         elif isinstance(event, str):
             record = await self._find(event)
         else:
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
-        return Trace(await on_io(_effects(self._session, record, None)), times=times)
+        return Trace(await on_io(_effects(self._open_runtime, record, None)), times=times)
 
     trace, atrace = faces(_trace)
 
@@ -324,21 +328,21 @@ class Readings:
         if event.pending:
             raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
-        return Trace(await on_io(_effects(self._session, event._record, seconds)))
+        return Trace(await on_io(_effects(self._open_runtime, event._record, seconds)))
 
     async def _handled_by(self, event: Event) -> tuple[str, ...]:
         if event.pending:
             return ()
-        session = self._session
-        await on_io(session.dispatch.flush())
-        records = await on_io(read_handled(session.stream, since=event._record.sequence))
+        log = self._log
+        await on_io(self._runtime.dispatcher.flush())
+        records = await on_io(read_handled(log.stream, since=event._record.sequence))
         return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.accepted))
 
     async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
         """Handle an event again; return the handler's error."""
         refuse_retry(node)
         error: BaseException | None = await on_io(
-            self._dispatch.redeliver(record, node, handler, output_context())
+            self._runtime.dispatcher.redeliver(record, node, handler, output_context())
         )
         return error
 
@@ -355,15 +359,13 @@ def refuse_in_callback(call: str) -> None:
         raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
 
 
-async def newest_events(
-    session: Session, pattern: Pattern, since: tuple[int, int], limit: int
-) -> list[EventRecord]:
+async def newest_events(log: Log, pattern: Pattern, since: tuple[int, int], limit: int) -> list[EventRecord]:
     """Read the headers of the newest events of a pattern."""
     if pattern.predicate is None:
-        reading = newest_headers(session.stream, pattern.matches, since=since, limit=limit)
+        reading = newest_headers(log.stream, pattern.matches, since=since, limit=limit)
         records: list[EventRecord] = await on_io(reading)
         return records
-    reading = newest_headers(session.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
+    reading = newest_headers(log.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
     return _matching(pattern, await on_io(reading))[-limit:]
 
 
@@ -373,8 +375,8 @@ def _matching(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRec
     return [record for record in records if matches(record.type)]
 
 
-async def _effects(session: Session, record: EventRecord, timeout: float | None) -> TraceNode:
-    (tree,) = await Effects(session, [record]).trees(timeout)
+async def _effects(runtime: Runtime, record: EventRecord, timeout: float | None) -> TraceNode:
+    (tree,) = await Effects(runtime, [record]).trees(timeout)
     return tree
 
 
@@ -401,23 +403,23 @@ def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
     return where is None or bool(where(event))
 
 
-async def position_of(session: Session, when: Any) -> int:
+async def position_of(log: Log, when: Any) -> int:
     """Return the journal position of the last commit that had happened at a time."""
-    check_space(session, when, "at")
+    check_space(log, when, "at")
     if isinstance(when, Commit):
         return when.read
     if isinstance(when, Event):
         return _stored_position(when)[0]  # the commit that emitted it has the same sequence
     if arguments.is_moment(when):
-        return await position_at_time(session.stream, arguments.moment(when, "at"))
+        return await position_at_time(log.stream, arguments.moment(when, "at"))
     raise TypeError(
         f"at: {quote(when)} is not a time; give a datetime, an Event, a Commit, or (state.at) a revision"
     )
 
 
-async def position_after(session: Session, since: Any) -> tuple[int, int]:
+async def position_after(log: Log, since: Any) -> tuple[int, int]:
     """Return the position after which `since` selects."""
-    check_space(session, since, "since")
+    check_space(log, since, "since")
     if since is None:
         return 0, 0
     if isinstance(since, Event):
@@ -428,16 +430,16 @@ async def position_after(session: Session, since: Any) -> tuple[int, int]:
         return arguments.count(since, "since"), LAST_INDEX
     if not arguments.is_moment(since):
         raise TypeError(f"since is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
-    return await on_io(position_of(session, since)), LAST_INDEX
+    return await on_io(position_of(log, since)), LAST_INDEX
 
 
-async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list[datetime | None]:
+async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
     """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
     ids = {id for record in records for id in record.origin.path}
     if not ids:
         return [None] * len(records)
     newest = max(record.sequence for record in records)
-    found = await on_io(find_events(session.stream, ids, before=newest))
+    found = await on_io(find_events(log.stream, ids, before=newest))
     return [_occurred(record, found) for record in records]
 
 
@@ -452,11 +454,11 @@ def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime 
 LAST_INDEX = 1 << 30  # after the last event of any commit
 
 
-def check_space(session: Session, given: Any, call: str) -> None:
+def check_space(log: Log, given: Any, call: str) -> None:
     """Refuse an event of another space, whose position has no meaning here."""
     if not isinstance(given, Event):
         return
-    here, there = session.subjects.space, given._space.name
+    here, there = log.subjects.space, given._space.name
     if here != there:
         raise ValueError(f'{call}: the event "{given.type}" belongs to the space "{there}", not to "{here}"')
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import threading
 import time
@@ -25,12 +24,11 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.runtime import Runtime
 
 T = TypeVar("T")
 
 TIMEOUT_SECONDS: Final = 10.0
-POLL_SECONDS: Final = 0.002
 MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 
@@ -166,7 +164,7 @@ class Receipts:
                 trees, note = self._followed(caused)
             except HappenError as error:  # the space was closed, or the server is away
                 note = str(error)
-        owners = self._space._dispatch.ownership.all()
+        owners = self._space._runtime.ownership.all()
         patterns = sorted({pattern for owner in owners if owner.incarnation for pattern in owner.patterns})
         facts = self._space.facts.cover
         return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
@@ -184,25 +182,23 @@ class Receipts:
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
         """Wait for the effects of this cell; those of other cells may still be running."""
-        activity, own = self._space._session.dispatch.in_flight, Pending(frozenset(), frozenset(caused.ids))
+        own = Pending(frozenset(), frozenset(caused.ids))
         deadline = time.monotonic() + TIMEOUT_SECONDS
-        while left := activity.remaining(own):
-            if time.monotonic() > deadline:
-                names = ", ".join(dict.fromkeys(token.describe() for token in left))
-                raise HappenTimeoutError(f"receipt: still running: {names}")
-            await on_io(asyncio.sleep(POLL_SECONDS))
+        if left := await self._space._open_runtime.in_flight.wait(own, deadline):
+            names = ", ".join(dict.fromkeys(work.describe() for work in left))
+            raise HappenTimeoutError(f"receipt: still running: {names}")
         return await self._trees(caused, TIMEOUT_SECONDS)
 
     async def _trees(self, caused: Caused, timeout: float | None) -> list[TraceNode]:
         """Read the effects, in every process."""
         if not caused.followed:
             return []
-        trees: list[TraceNode] = await on_io(_grown(self._space._session, caused, timeout))
+        trees: list[TraceNode] = await on_io(_grown(self._space._open_runtime, caused, timeout))
         return trees
 
 
-async def _grown(session: Session, caused: Caused, timeout: float | None) -> list[TraceNode]:
-    return await Effects(session, caused.events, caused.commits).trees(timeout)
+async def _grown(runtime: Runtime, caused: Caused, timeout: float | None) -> list[TraceNode]:
+    return await Effects(runtime, caused.events, caused.commits).trees(timeout)
 
 
 def _unhandled(tree: TraceNode) -> Iterator[str]:

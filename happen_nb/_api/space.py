@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import Counter
@@ -48,15 +47,12 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.effects import Work
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard.widget import Dashboard
     from happen_nb._widgets.throttle import Throttle
 
 log = logging.getLogger("happen_nb")
-
-SETTLE_POLL_SECONDS = 0.002
-SETTLE_POLL_SECONDS_PER_WORK = 5e-6  # checking much unfinished work takes time from doing it
 
 
 class Space(Displayable, Sender, Pictures, Replaying):
@@ -88,7 +84,7 @@ class Space(Displayable, Sender, Pictures, Replaying):
     def __init__(
         self,
         name: str,
-        session: Session,
+        runtime: Runtime,
         server: EmbeddedServer | None,
         opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
@@ -97,7 +93,8 @@ class Space(Displayable, Sender, Pictures, Replaying):
         self.server = None if server is None else NatsServer(server)
         self.failures = Failures()
         self.facts = Facts()
-        self._open_session: Session | None = session
+        self._runtime = runtime
+        self._is_open = True
         self._closing = False
         self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')
         self._opener = opener
@@ -105,20 +102,19 @@ class Space(Displayable, Sender, Pictures, Replaying):
         self._nodes: dict[str, Node] = {}
         self._local: dict[str, CommitRecord | None] = {}
         self._emits_as = self, RESERVED
-        self._dispatch = session.dispatch
-        self._dispatch.host = Hosting(self)
+        runtime.dispatcher.host = Hosting(self)
         self._watches: dict[str, list[Watch]] = {}
         self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
-        io_thread().call_soon(session.replica.listen, self._heard)
+        io_thread().call_soon(runtime.log.replica.on_commit.connect, self._heard)
 
     @property
-    def _session(self) -> Session:
-        session = self._open_session
-        if session is None:
+    def _open_runtime(self) -> Runtime:
+        """The runtime; raises if the space is closed."""
+        if not self._is_open:
             raise to_raise(self._why_closed)
-        return session
+        return self._runtime
 
     # -- nodes ---------------------------------------------------------------------------------------
 
@@ -157,7 +153,7 @@ class Space(Displayable, Sender, Pictures, Replaying):
         name = check_name(name, "node")
         state = None if initial is None else freeze_initial(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
-        newest = self._session.replica.newest(name)
+        newest = self._log.replica.newest(name)
         if state is not None:
             await node.state._begin(state)
             self._notice_unused(name, newest)
@@ -168,11 +164,11 @@ class Space(Displayable, Sender, Pictures, Replaying):
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
         """Log that an initial state was not used: the node had one, or another process was first."""
-        record, session = self._session.replica.newest(name), self._session
+        record = self._log.replica.newest(name)
         if record is None or record.deleted:
             return
         first = before is None or before.deleted
-        own = (record.id or "").startswith(session.address)
+        own = (record.id or "").startswith(self._log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
             log.warning(
                 'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
@@ -198,7 +194,7 @@ class Space(Displayable, Sender, Pictures, Replaying):
 
     def _watch(self, watch: Watch) -> None:
         name = watch.node.name
-        self._session  # noqa: B018 - a closed space has no watches
+        self._log  # noqa: B018 - a closed space has no watches
         self._watches[name] = [*self._watches.get(name, ()), watch]
 
     def _unwatch(self, watch: Watch) -> None:
@@ -232,23 +228,21 @@ class Space(Displayable, Sender, Pictures, Replaying):
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
         deadline = time.monotonic() + seconds
-        activity = self._session.dispatch.in_flight
-        begun = activity.pending()
+        in_flight = self._open_runtime.in_flight
         try:
-            while left := activity.remaining(begun):
-                if time.monotonic() > deadline:
-                    raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
-                await on_io(asyncio.sleep(SETTLE_POLL_SECONDS + len(left) * SETTLE_POLL_SECONDS_PER_WORK))
+            left = await in_flight.wait(in_flight.pending(), deadline)
         except KeyboardInterrupt as stop:
-            tokens = activity.pending().works
-            stop.add_note(f"settle: still running: {_names(tokens)}" if tokens else "settle: all is done")
+            works = in_flight.pending().works
+            stop.add_note(f"settle: still running: {_names(works)}" if works else "settle: all is done")
             raise
+        if left:
+            raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_names(left)}")
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
 
     def _deadline(self) -> float:
         """Return the deadline of a call that starts now."""
-        return time.monotonic() + self._session.timeout
+        return time.monotonic() + self._log.timeout
 
     # -- the whole space -----------------------------------------------------------------------------
 
@@ -287,11 +281,11 @@ class Space(Displayable, Sender, Pictures, Replaying):
 
     async def _empty(self) -> None:
         self.failures.clear()
-        self._dispatch.spare(causes.current_path())
-        await on_io(self._session.clear())
+        self._runtime.dispatcher.spare(causes.current_path())
+        await on_io(self._open_runtime.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
-        others = await on_io(self._session.others())
+        others = await on_io(self._open_runtime.peers.others())
         if others:
             who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
@@ -346,11 +340,11 @@ class Space(Displayable, Sender, Pictures, Replaying):
                 await target._close()
             raise
         try:
-            await on_io(target._session.change(self._session.info.options))
-            await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
+            await on_io(target._log.change(self._log.info.options))
+            await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
                 await (await target._create_node(node)).state._begin(state)
-            await on_io(target._session.stream.mark_unfinished(""))
+            await on_io(target._log.stream.mark_unfinished(""))
         except BaseException:
             await target._drop_stream()
             raise
@@ -361,15 +355,15 @@ class Space(Displayable, Sender, Pictures, Replaying):
 
     async def _is_empty(self) -> bool:
         """Return True if no node has or had a state, and no event is stored."""
-        if not self._session.replica.empty():
+        if not self._log.replica.empty():
             return False
-        return not await on_io(newest_headers(self._session.stream, lambda _: True, limit=1))
+        return not await on_io(newest_headers(self._log.stream, lambda _: True, limit=1))
 
     async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is not None:
             return states_then(await self._moment(at))
-        await on_io(self._session.fresh(self._session.timeout))
-        return states_now(self._session.replica.cut().nodes.values())
+        await on_io(self._log.fresh(self._log.timeout))
+        return states_now(self._log.replica.cut().nodes.values())
 
     async def _drop(self) -> None:
         """Delete the space permanently, with everything that it holds, and close it.
@@ -390,8 +384,8 @@ class Space(Displayable, Sender, Pictures, Replaying):
         await self._drop_stream()
 
     async def _drop_stream(self) -> None:
-        await on_io(self._session.dispatch.close())  # it stores handlings, for which it needs the stream
-        await on_io(self._session.stream.drop())
+        await on_io(self._open_runtime.dispatcher.close())  # it stores records, for which it needs the stream
+        await on_io(self._log.stream.drop())
         await self._close()
 
     drop, adrop = faces(_drop)
@@ -425,33 +419,33 @@ class Space(Displayable, Sender, Pictures, Replaying):
             ...
         happen_nb.errors.ClosedError: the space "shop" was closed; connect again
         """
-        session = self._open_session
-        if session is None or self._closing:
+        runtime = self._runtime
+        if not self._is_open or self._closing:
             return
         self._closing = True
         self._receipts.show(on=False)
         try:
-            await on_io(session.dispatch.close())  # running handlers may finish, and still commit
-            if session.connection.connected:
+            await on_io(runtime.dispatcher.close())  # running handlers may finish, and still commit
+            if runtime.log.connection.connected:
                 for throttle in list(self._throttles):
                     throttle.finish()
         finally:
-            self._open_session = None
+            self._is_open = False
             for watch in [watch for watches in self._watches.values() for watch in watches]:
                 watch.active = False
             self._watches.clear()
-            await on_io(session.close())
+            await on_io(runtime.close())
             self._closed(self)
 
     close, aclose = faces(_close)
 
     def _after_fork_in_child(self) -> None:
-        """Release the parent's session, which the child must not touch."""
+        """Release the parent's runtime, which the child must not touch."""
         self._why_closed = ForkedError(
             f'the space "{self.name}" belongs to the parent of this process, which forked: '
             "call connect() in the child"
         )
-        self._open_session = None
+        self._is_open = False
 
     def __enter__(self) -> Self:
         return self

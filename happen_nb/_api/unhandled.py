@@ -66,9 +66,9 @@ class UnhandledEvent(Displayable):
 
     def _nodes(self, node: str | None) -> list[str]:
         """Return the nodes of this process whose handlers match."""
-        record, dispatch = self.event._record, self._space._dispatch
-        candidates = dispatch.registrations.candidates(record.type, record.target)
-        return [name for name in candidates if node in (None, name) and dispatch.ownership.is_ours(name)]
+        record, runtime = self.event._record, self._space._runtime
+        candidates = runtime.registrations.candidates(record.type, record.target)
+        return [name for name in candidates if node in (None, name) and runtime.ownership.is_ours(name)]
 
     def _handle(self, nodes: Iterable[str]) -> BaseException | None:
         """Have nodes handle it; return the first error."""

@@ -48,7 +48,7 @@ class Watch(Displayable):
         self.name = getattr(callback, "__qualname__", type(callback).__name__)
         self.active = True
         self._context = contextvars.copy_context()
-        self._mailbox = Mailbox(node.space._dispatch.workers)
+        self._mailbox = Mailbox(node.space._runtime.workers)
         node.space._watch(self)
         cells.register(self.stop)
 
@@ -59,7 +59,7 @@ class Watch(Displayable):
 
     def _take(self, applied: Applied) -> None:
         commit, scope = Commit(*applied), causes.scope_of_commit(applied.record, self.name)
-        activity = self.node.space._dispatch.in_flight
+        activity = self.node.space._runtime.in_flight
         token = activity.start(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
 
         def work() -> None:

@@ -145,7 +145,7 @@ class Log:
     async def open(self, info: Info) -> int:
         """Start to follow; return the position that the replica has to reach first."""
         self._info = info
-        self.connection.is_gone = self._is_gone
+        self.connection.stream_problem = self._stream_problem
         return await self._follower.start(info)
 
     async def change(self, options: Options) -> None:
@@ -182,7 +182,7 @@ class Log:
         await self._follower.stop()
         await self.connection.close()
 
-    async def _is_gone(self) -> str | None:
+    async def _stream_problem(self) -> str | None:
         try:
             await self.stream.info()
         except HappenError as error:
@@ -286,7 +286,7 @@ class Log:
         return self._follower.epoch, self._follower.cleared
 
     def resend(self, lives: float = float("inf")) -> Resend:
-        """Return what goes with messages that are sent again, so that a clear cannot make them count twice."""
+        """Return the guard of messages that are sent again, so that a clear cannot make them count twice."""
         return Resend(self.subjects, self._follower.cleared, lives)
 
     # -- committing ----------------------------------------------------------------------------------
@@ -490,8 +490,8 @@ class Log:
                 if not refusal.resent:
                     return await self.publish(event, deadline)  # what had the id is gone
                 raise OutcomeUnknownError(
-                    f"{what}: the answer was lost and the space was emptied or purged meanwhile; if the event "
-                    "was stored before that, it is gone"
+                    f"{what}: the answer was lost and the space was emptied or purged meanwhile; if the "
+                    "event was stored before that, it is gone"
                 ) from None
             outcome = stored or await self._seen_or_stored(event, pending, refusal.newest)
         finally:

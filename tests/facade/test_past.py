@@ -14,7 +14,7 @@ from happen_nb.errors import HistoryGoneError, StateError
 
 @pytest.fixture
 def states_at(space):
-    past = Past(space._session)
+    past = Past(space._log)
 
     async def at(position):
         return await on_io(past.at(position))
