@@ -368,10 +368,10 @@ def test_results_are_kept_up_to_a_number_of_bytes(space, orders, monkeypatch):
     orders.on("a", lambda event: "x" * 30_000)
     for _ in range(20):
         space.send("orders", "a").result()
-    answers = space._runtime.replies
+    router = space._runtime.replies
 
-    assert len(answers._answers) <= 4
-    assert answers._size <= 100_000
+    assert len(router._responders) <= 4
+    assert router._size <= 100_000
 
 
 def test_a_retry_that_waits_for_its_turn_returns_when_the_space_is_closed(store, gate):

@@ -629,8 +629,9 @@ def test_no_thread_and_nothing_open_is_left(space, until):
     with pytest.raises(TypeError):
         space.replay([7], type="row").wait()
     until(lambda: "happen_nb-replay" not in [thread.name for thread in threading.enumerate()])
-    dispatch = space._open_runtime.dispatcher
-    assert (dispatch.lines, dispatch.emitted, dispatch.in_flight._open) == (set(), {}, set())
+    dispatcher = space._runtime.dispatcher
+    assert (dispatcher.publishers, dispatcher.contexts) == (set(), {})
+    assert not space._runtime.in_flight.pending().works
 
 
 def test_the_text_of_a_replay_does_not_vary(space):
