@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -404,14 +405,14 @@ class UnhandledEvent(Displayable):
         candidates = runtime.registrations.candidates(record.type, record.target)
         return [name for name in candidates if node in (None, name) and runtime.ownership.is_ours(name)]
 
-    def _handle(self, nodes: Iterable[str]) -> BaseException | None:
-        """Have nodes handle it; return the first error."""
-        first: BaseException | None = None
+    def _handle(self, nodes: Iterable[str]) -> list[BaseException | None]:
+        """Have nodes handle it; return the outcome of each node that has accepted it."""
+        outcomes: list[BaseException | None] = []
         for name in nodes:
             refuse_retry(name)
-            error = run_blocking(self._space._again(self.event._record, name, None))
-            first = first or error
-        return first
+            with suppress(NoHandlerError):  # its filters refuse the event
+                outcomes.append(run_blocking(self._space._again(self.event._record, name, None)))
+        return outcomes
 
 
 class Unhandled(Listing[UnhandledEvent]):
@@ -447,8 +448,8 @@ class Unhandled(Listing[UnhandledEvent]):
 
 
 def _retried(events: Iterable[UnhandledEvent], node: str | None) -> Retried:
-    found = [(each, each._nodes(node)) for each in events]
-    handled = [each._handle(nodes) for each, nodes in found if nodes]
+    found = [each._handle(each._nodes(node)) for each in events]
+    handled = [next(filter(None, outcomes), None) for outcomes in found if outcomes]
     return Retried("event", handled, len(found) - len(handled))
 
 

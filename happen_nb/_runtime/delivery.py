@@ -132,6 +132,8 @@ class Delivery:
         self.awaited = False
         """Whether a handler, in any process, waits for the reply."""
         self.ended = False
+        self.unaccepted = False
+        """Whether no handler accepted the event."""
         self.trouble: CapturedError | None = None
         """The error of the first handler that failed."""
         self.on_end: Callable[[BaseException | None], None] | None = None
@@ -219,6 +221,7 @@ class Delivery:
 
     def _refuse_unaccepted(self) -> None:
         if self.trouble is None:
+            self.unaccepted = True
             self._refused = NoHandlerError(
                 f'send: no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
             )

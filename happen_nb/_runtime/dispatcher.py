@@ -204,7 +204,13 @@ class Dispatcher:
     async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
     ) -> BaseException | None:
-        """Handle an event once more, or late, by the current handlers; return the error if one failed."""
+        """Handle an event once more, or late, by the current handlers; return the error if one failed.
+
+        Raises
+        ------
+        NoHandlerError
+            No handler of this process accepts it.
+        """
         found = self.registrations.candidates(event.type, node).get(node, [])
         named = [registration for registration in found if registration.name == handler]
         if not found:
@@ -219,7 +225,10 @@ class Dispatcher:
 
         delivery.on_end = lambda error: io_thread().call_soon(end, error)
         queue.mailbox.put(delivery.start)
-        return await ended
+        error = await ended
+        if error is not None and delivery.unaccepted:
+            raise error
+        return error
 
     def open(self, events: Iterable[str]) -> list[str]:
         """Return those of the events that wait or are handled here."""

@@ -395,3 +395,24 @@ def test_a_retry_that_waits_for_its_turn_returns_when_the_space_is_closed(store,
     gate.set()
     retrying.join(10)
     assert not retrying.is_alive()
+
+
+def test_a_handler_that_waits_for_its_turn_when_the_space_is_closed_is_recorded_as_cancelled(store, gate):
+    with happen.connect(store=store, name="second_at_close") as space:
+        orders, started, ran = space.create_node("orders"), threading.Event(), []
+
+        def first(event):
+            started.set()
+            gate.wait(20)
+
+        orders.on("a", first)
+        orders.on("a", lambda event: ran.append(1))
+        event = space.broadcast("a")
+        started.wait(20)
+        threading.Timer(0.2, gate.set).start()
+
+    with happen.connect(store=store, name="second_at_close") as space:
+        (tree,) = [node for node in space.trace(event.id) if node.event is not None]
+        assert ran == []
+        assert sorted(record.outcome for record in tree.handled) == ["cancelled", "done"]
+        space.drop()
