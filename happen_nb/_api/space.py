@@ -24,20 +24,22 @@ from happen_nb._api.views import Views, unknown_node
 from happen_nb._display.plots.happened import NOTEBOOK, By, Happened
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import (
-    commits_before,
-    newest_headers,
-    read_commits,
+    entry_position,
+    newest_events,
+    newest_slice,
+    read_changes,
     read_entries,
     read_events,
     read_handled,
     with_payloads,
+    with_previous,
 )
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
 from happen_nb._model.freeze import freeze_initial
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import CommitRecord
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.cells import cells
@@ -67,10 +69,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from happen_nb._api.watch import Watch
-    from happen_nb._journal.slice import Position
+    from happen_nb._journal.slice import Entry, Handlings
     from happen_nb._model.causality import CommitPair, TraceNode
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import EventRecord, HandledRecord
     from happen_nb._runtime.effects import Work
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
@@ -434,14 +435,11 @@ class Space(Displayable, Sender):
         after = await position_after(self._log, since)
         entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
-        newest = await on_io(commits_before(stream, commits))
-        items: list[Commit | Event] = []
-        for entry in entries:
-            if isinstance(entry, CommitRecord):
-                items.append(Commit(entry, newest.get(entry.node)))
-                newest[entry.node] = entry
-            else:
-                items.append(self._event(entry))
+        changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
+        items = [
+            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else self._event(each)
+            for each in entries
+        ]
         return Journal(self.name, items)
 
     journal, ajournal = faces(_journal)
@@ -659,23 +657,38 @@ class Space(Displayable, Sender):
         log = self._log
         after = await position_after(log, since)
         await on_io(self._runtime.dispatcher.flush())
-        events = await newest_events(log, pattern, after, limit + 1)
-        changes = await on_io(_changes(log, after[0], limit + 1)) if commits else []
-        if pattern.text != "**":
-            ids = {event.id for event in events}
-            changes = [change for change in changes if change[0].origin.cause in ids]
-        cut = _after_which(events, changes, limit)
-        events = [event for event in events if event.position > cut]
-        handled: Iterable[HandledRecord] = ()
-        if events:
-            handled = await on_io(read_handled(log.stream, since=events[0].sequence))
+        every, asked = pattern.text == "**", pattern.predicate is not None
+        matches = (lambda _: True) if asked else cache(pattern.matches)
+
+        def keep(entry: Entry) -> bool:
+            return commits if isinstance(entry, CommitRecord) else bool(matches(entry.type))
+
+        found = await on_io(
+            newest_slice(
+                log.stream,
+                keep,
+                since=after,
+                limit=sys.maxsize if asked else limit + 1,
+                counts=lambda entry: every or isinstance(entry, EventRecord),
+            )
+        )
+        events = _matching(pattern, found.events) if asked else found.events
+        ids = {event.id for event in events}
+        entries: list[Entry] = [each for each in found.commits if every or each.origin.cause in ids]
+        entries = sorted([*entries, *events], key=entry_position)
+        shown = entries[-limit:]
+        start = shown[0].sequence if shown else found.last + 1
+        changes: list[CommitPair]
+        handled: Handlings
+        changes, handled = await on_io(read_changes(log.stream, found, start, states=commits))
+        sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
         return Happened(
             self.name,
-            events,
-            [change for change in changes if (change[0].sequence, -1) > cut],
+            [entry for entry in shown if isinstance(entry, EventRecord)],
+            [change for change in changes if change[0].sequence in sequences],
             handled,
             sorted({*self.views, *self._runtime.ownership.names()}),
-            limit if cut > NOWHERE else None,
+            limit if len(entries) > limit else None,
             partial(_whole, log),
         )
 
@@ -874,7 +887,7 @@ class Space(Displayable, Sender):
         """Return True if no node has or had a state, and no event is stored."""
         if not self._log.replica.empty():
             return False
-        return not await on_io(newest_headers(self._log.stream, lambda _: True, limit=1))
+        return not await on_io(newest_events(self._log.stream, lambda _: True, limit=1))
 
     async def _states(self, at: Any) -> dict[str, FrozenDict]:
         if at is not None:
@@ -1039,16 +1052,6 @@ def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
     return where is None or bool(where(event))
 
 
-async def newest_events(log: Log, pattern: Pattern, since: tuple[int, int], limit: int) -> list[EventRecord]:
-    """Read the headers of the newest events of a pattern."""
-    if pattern.predicate is None:
-        reading = newest_headers(log.stream, pattern.matches, since=since, limit=limit)
-        records: list[EventRecord] = await on_io(reading)
-        return records
-    reading = newest_headers(log.stream, lambda _: True, since=since, limit=sys.maxsize)  # all
-    return _matching(pattern, await on_io(reading))[-limit:]
-
-
 def _matching(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
     """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
     matches = cache(pattern.matches)
@@ -1068,10 +1071,6 @@ def _whole(log: Log, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     return run_blocking(read())
 
 
-NOWHERE: Position = (0, 0)
-"""Before all events and commits."""
-
-
 def _names(nodes: Iterable[str | Node] | str | Node, space: str) -> list[str]:
     from happen_nb._api.node import Node
 
@@ -1085,20 +1084,3 @@ def _name(node: Node, space: str) -> str:
             f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
         )
     return node.name
-
-
-async def _changes(log: Log, after: int, limit: int) -> list[CommitPair]:
-    """Read the newest commits, each with its predecessor on the node."""
-    records = await read_commits(log.stream, None, limit=limit, since=after)
-    newest = await commits_before(log.stream, records)
-    changes: list[CommitPair] = []
-    for record in records:
-        changes.append((record, newest.get(record.node)))
-        newest[record.node] = record
-    return changes
-
-
-def _after_which(events: list[EventRecord], changes: list[CommitPair], limit: int) -> Position:
-    """Return the position after which there are `limit` events and commits."""
-    positions = [event.position for event in events] + [(record.sequence, -1) for record, _ in changes]
-    return sorted(positions)[-limit - 1] if len(positions) > limit else NOWHERE

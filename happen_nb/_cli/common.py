@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from happen_nb._journal.auth import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.presence import SpacePresence, list_presence
+from happen_nb._journal.spaces import SpacePresence, list_presence
 from happen_nb._server.status import StoreStatus, is_unlocked, store_status
 from happen_nb._server.store import MEMORY, wanted_store
 from happen_nb._server.supervision import lock

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from happen_nb._api.state import State
     from happen_nb._api.views import View, Views
     from happen_nb._api.watch import Watch
-    from happen_nb._journal.stream import SpaceInfo
+    from happen_nb._journal.spaces import SpaceInfo
     from happen_nb._model.diff import Change
     from happen_nb._model.frozen import FrozenDict
 

@@ -1,4 +1,4 @@
-"""The JetStream stream that holds a space: its configuration, and what is done to it as a whole."""
+"""The JetStream stream of a space: its configuration, and operations on it as a whole."""
 
 from __future__ import annotations
 
@@ -9,47 +9,38 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal.client import server_error
-from happen_nb._journal.consumer import StreamMessage, parse_time, read
+from happen_nb._journal.consumer import StreamMessage, parse_ns, read
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.wire import (
     EVENTS,
     HEADER_RESERVE_BYTES,
     UNREAD,
     Clear,
-    Subjects,
     decode,
     encode_barrier,
     encode_clear,
-    is_deletion,
     revision_of,
-    space_of,
 )
 from happen_nb._model.records import CommitRecord
-from happen_nb.errors import HappenConnectionError, HappenError
+from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import datetime
 
     from happen_nb._journal.connection import Connection
-    from happen_nb._journal.wire import Item
+    from happen_nb._journal.wire import Item, Subjects
     from happen_nb._model.records import OwnerRecord
 
 DEFAULT_HISTORY = 1000
 DEFAULT_EVENT_TTL_SECONDS = 7 * 24 * 3600
-MAX_MESSAGES_PER_SUBJECT = 1_000_000
-"""Messages a subject that the server itself never keeps more of."""
-MAX_HISTORY_BYTES = 64 * 1024 * 1024
-"""Bytes of old states a node, about, that trimming leaves."""
-MIN_COMMIT_AGE_SECONDS = 60.0
-"""Seconds for which no commit is trimmed, so that followers that lag still see it."""
-TRIM_BATCH = 1000
-"""Commits that are trimmed at once, at most."""
-MAX_CHECKED_KEYS = 5_000
-"""Nodes up to which a look at the stream lists its keys."""
-NO_MESSAGE = 10037
+MAX_MESSAGES_PER_SUBJECT = 1_000_000  # the server's own limit, which trimming stays far below
+MAX_HISTORY_BYTES = 64 * 1024 * 1024  # of old states that trimming leaves of a node, about
+MIN_COMMIT_AGE_SECONDS = 60.0  # no commit is trimmed before, so that followers that lag still see it
+TRIM_BATCH = 1000  # commits that are trimmed at once, at most
+MAX_CHECKED_KEYS = 5_000  # nodes up to which a check of the stream lists its keys
 UNFINISHED = "happen.unfinished"
 """In the metadata of a stream that a fork still fills: the space that it copies."""
+NO_MESSAGE = 10037
 NOT_FOUND = 10059
 NO_PEERS = 10005
 EXISTS_DIFFERENTLY = 10058
@@ -57,7 +48,7 @@ EXISTS_DIFFERENTLY = 10058
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a space keeps; None means what is stored, or the default for a new space.
+    """The limits of a space; None means the stored value, or the default for a new space.
 
     Parameters
     ----------
@@ -73,19 +64,17 @@ class Options:
     replicas: int | None = None
 
     def metadata(self) -> dict[str, str]:
-        """As the stream carries them, so that every process trims alike."""
+        """Return the metadata of the stream, by which every process trims alike."""
         named = {"happen.history": self.history, "happen.event_ttl": self.event_ttl}
         return {key: str(value) for key, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """The stream at one moment.
-
-    ``created`` tells a stream from one of the same name that was made later.
-    """
+    """The stream at one point in time."""
 
     created: str
+    """Distinguishes a stream from one of the same name that was created later."""
     first: int
     last: int
     bytes: int
@@ -93,15 +82,15 @@ class Info:
     history: int
     event_ttl: int
     newest: int
-    """When the last message was stored, in ns by the server's clock."""
+    """The time of the last message, in ns by the server's clock."""
     unfinished: str = ""
-    """The space that a fork was copying into this one when it was last looked at; empty if none."""
+    """The space that a fork was copying into this one; empty if none."""
     subjects: frozenset[str] | None = None
     """The keys of the states, if they were asked for."""
 
     @property
     def options(self) -> Options:
-        """The options that make a stream like this one."""
+        """The options of a stream like this one."""
         return Options(self.history, self.event_ttl, self.replicas)
 
 
@@ -116,56 +105,37 @@ def _info(answer: dict[str, Any]) -> Info:
         config["num_replicas"],
         int(metadata.get("happen.history", DEFAULT_HISTORY)),
         int(metadata.get("happen.event_ttl", DEFAULT_EVENT_TTL_SECONDS)),
-        round(parse_time(state["last_ts"]).timestamp() * 1e6) * 1000,
+        parse_ns(state["last_ts"]),
         metadata.get(UNFINISHED, ""),
         frozenset(state["subjects"] or ()) if "subjects" in state else None,
     )
 
 
 class Stream:
-    """The stream of one space.
-
-    Parameters
-    ----------
-    connection : Connection
-    subjects : Subjects
-    timeout : float
-        Seconds for each call.
-    """
+    """The stream of one space; each call takes up to `timeout` seconds."""
 
     def __init__(self, connection: Connection, subjects: Subjects, timeout: float) -> None:
         self.connection = connection
         self.subjects = subjects
         self.timeout = timeout
         self.replicas = 1
-        """As it was when the stream was last looked at."""
+        """As of the last look at the stream."""
         self._oldest = 0
-        """Events on commits before that time, in ns, have expired, as those with their own subjects have."""
+        """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
+
+    # -- configuration -------------------------------------------------------------------------------
 
     async def ensure(self, options: Options) -> Info:
-        """Make the stream, or change what is stored where `options` say so."""
+        """Create the stream, or change its stored options to those that are given."""
         info = await self._look()
-        if info is None:  # if it is there after all, making it again changes nothing
+        if info is None:  # if it exists after all, creating it again changes nothing
             answer = await self._create(options)
             error = answer.get("error")
             if not error:
                 return self._seen(answer)
             if error.get("err_code") != EXISTS_DIFFERENTLY:  # else another process was faster
-                raise server_error(f'making the space "{self.subjects.space}"', error)
+                raise server_error(f'creating the space "{self.subjects.space}"', error)
             info = await self.info()
-        return await self._change(info, options)
-
-    async def _create(self, options: Options) -> dict[str, Any]:
-        """Make it; a cluster that has just started may find its servers only after a moment."""
-        deadline = asyncio.get_running_loop().time() + self.timeout / 2
-        while True:
-            answer = await self._api("CREATE", self._config(options))
-            late = asyncio.get_running_loop().time() > deadline
-            if late or answer.get("error", {}).get("err_code") != NO_PEERS:
-                return answer
-            await asyncio.sleep(0.1)
-
-    async def _change(self, info: Info, options: Options) -> Info:
         wanted = replace(
             info,
             replicas=options.replicas or info.replicas,
@@ -173,6 +143,15 @@ class Stream:
             event_ttl=options.event_ttl or info.event_ttl,
         )
         return info if wanted == info else await self._update(wanted)
+
+    async def _create(self, options: Options) -> dict[str, Any]:
+        deadline = asyncio.get_running_loop().time() + self.timeout / 2
+        while True:
+            answer = await self._api("CREATE", self._config(options))
+            late = asyncio.get_running_loop().time() > deadline
+            if late or answer.get("error", {}).get("err_code") != NO_PEERS:
+                return answer
+            await asyncio.sleep(0.1)  # a cluster that has just started may find its servers a moment later
 
     async def _update(self, wanted: Info) -> Info:
         config = self._config(wanted.options)
@@ -202,42 +181,47 @@ class Stream:
         }
 
     async def mark_unfinished(self, source: str) -> Info:
-        """Mark the space as one that a fork of `source` still fills; with "" it is whole."""
+        """Mark the space as one that a fork of `source` still fills; an empty string removes the mark."""
         return await self._update(replace(await self.info(), unfinished=source))
 
     async def start_over(self, info: Info) -> Info:
-        """Empty a space that a fork has left unfinished; what is stored after `info` stays."""
+        """Empty a space that a fork has left unfinished; messages stored after `info` stay."""
         answer = await self._api("PURGE", {"seq": info.last + 1})
         if error := answer.get("error"):
             raise server_error(f'emptying the space "{self.subjects.space}"', error)
         return await self.mark_unfinished("")
 
+    # -- reading -------------------------------------------------------------------------------------
+
     async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
-        """The stream now, by its leader; with the keys of all states where `keys` asks for them.
+        """Return the stream's state according to its leader; with `keys`, also the keys of all states.
 
         Raises
         ------
         HappenError
             The space was dropped.
         """
-        info = await self._find(keys=keys, timeout=timeout)
-        if info is None:
-            raise HappenError(self.dropped)
-        return info
+        for pause in (0.05, 0.2):  # just after its start a server reports 'stream not found' for a moment
+            if info := await self._look(keys=keys, timeout=timeout):
+                return info
+            await asyncio.sleep(pause)
+        if info := await self._look(keys=keys, timeout=timeout):
+            return info
+        raise HappenError(self.dropped)
+
+    async def exact_info(self) -> Info:
+        """Return the stream now, with the exact last sequence.
+
+        With replicas a leader that was replaced may not know that yet, so it is the sequence of a barrier.
+        """
+        info = await self.info()
+        return info if info.replicas == 1 else replace(info, last=await self.store_barrier())
 
     @property
     def dropped(self) -> str:
         """The message for a space that no longer exists."""
         why = self.connection.diagnosis() or "it was dropped; connect again to start anew"
         return f'the space "{self.subjects.space}" no longer exists: {why}'
-
-    async def _find(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
-        """Ask until it is clear: just after its start a server reports 'stream not found' for a moment."""
-        for pause in (0.05, 0.2):
-            if info := await self._look(keys=keys, timeout=timeout):
-                return info
-            await asyncio.sleep(pause)
-        return await self._look(keys=keys, timeout=timeout)
 
     async def _look(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:
         body = {"subjects_filter": self.subjects.states} if keys else None
@@ -263,21 +247,11 @@ class Stream:
 
     async def store_barrier(self, timeout: float | None = None) -> int:
         """Store a barrier; returns its sequence."""
-        barrier = [encode_barrier(self.subjects)]
-        return int(
-            await store_messages(self.connection, barrier, timeout=timeout or self.timeout, what="a reading")
-        )
-
-    async def bounds(self) -> tuple[int, int]:
-        """The sequences of the first message and of the last one, as of this moment.
-
-        With replicas a leader that was replaced may not know it yet, so a barrier tells what is last.
-        """
-        info = await self.info()
-        return info.first, info.last if info.replicas == 1 else await self.store_barrier()
+        barrier, seconds = [encode_barrier(self.subjects)], timeout or self.timeout
+        return int(await store_messages(self.connection, barrier, timeout=seconds, what="a reading"))
 
     async def read(self, subject: str | Sequence[str], **options: Any) -> list[StreamMessage]:
-        """Read what is stored at this moment on a subject or several, oldest first; see `read`."""
+        """Read the messages that are stored now on a subject or several; the options are those of `read`."""
         return await read(
             self.connection,
             self.subjects.stream,
@@ -288,14 +262,9 @@ class Stream:
         )
 
     async def get(self, request: dict[str, Any], timeout: float | None = None) -> StreamMessage | None:
-        """One message by the leader of the stream, not by any of its replicas; None if there is none.
+        """Get one message from the leader of the stream, not from any of its replicas; None if there is none.
 
-        Parameters
-        ----------
-        request : dict
-            ``seq``, or ``last_by_subj``.
-        timeout : float, optional
-            Seconds.
+        `request` has ``seq`` or ``last_by_subj``.
         """
         answer = await self._api("MSG.GET", request, timeout=timeout)
         if error := answer.get("error"):
@@ -303,18 +272,19 @@ class Stream:
                 return None
             raise server_error(f'reading the space "{self.subjects.space}"', error)
         message = answer["message"]
-        time = round(parse_time(message["time"]).timestamp() * 1e6) * 1000
-        headers = _headers(base64.b64decode(message.get("hdrs", "")))
-        body = base64.b64decode(message.get("data", ""))
+        lines = base64.b64decode(message.get("hdrs", "")).decode("utf-8", "replace").split("\r\n")
+        parts = (line.partition(":") for line in lines[1:])  # the first one has the version
+        headers = {name.strip(): value.strip() for name, colon, value in parts if colon}
+        body, time = base64.b64decode(message.get("data", "")), parse_ns(message["time"])
         return StreamMessage(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
 
     def decode(self, item: StreamMessage) -> Item:
-        """What a stored message is; expired events on a commit are left out."""
+        """Decode a stored message; expired events on a commit are left out."""
         record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
         return self._unexpired(record)
 
-    def head(self, item: StreamMessage) -> Item:
-        """The same as far as its headers tell: an event that rides on no commit has `UNREAD` as payload."""
+    def decode_head(self, item: StreamMessage) -> Item:
+        """Decode a message without its body: an event that is not on a commit has `UNREAD` as payload."""
         about = item.sequence, item.time
         record = decode(self.subjects, item.subject, item.headers, b"", *about, payload=lambda _: UNREAD)
         return self._unexpired(record)
@@ -324,20 +294,12 @@ class Stream:
             record.events = ()
         return record
 
+    # -- removing ------------------------------------------------------------------------------------
+
     async def clear(self, owners: Callable[[], Iterable[OwnerRecord]], newest: int) -> int:
-        """Empty the space, once, for everyone who follows it.
+        """Empty the space, once, for everyone who follows it; returns the position of the mark.
 
-        Parameters
-        ----------
-        owners : callable
-            Returns the owners as they are known now.
-        newest : int
-            The sequence of the newest clear that is known.
-
-        Returns
-        -------
-        int
-            The position of the mark.
+        `owners` returns the owners as they are known now; `newest` is the sequence of the newest known clear.
         """
         id, limit = secrets.token_hex(8), self.connection.max_payload - HEADER_RESERVE_BYTES
         while True:
@@ -351,19 +313,19 @@ class Stream:
                 if isinstance(item, Clear) and item.id == id:
                     return newest
 
-    async def keep_newest(self, subject: str, keep: int) -> None:
-        """Let go of all but the newest messages of a subject."""
-        await self._api("PURGE", {"filter": subject, "keep": keep})
+    async def keep_newest(self, subject: str, count: int) -> None:
+        """Purge all but the newest messages of a subject."""
+        await self._api("PURGE", {"filter": subject, "keep": count})
 
     async def drop(self) -> None:
-        """Remove the stream."""
+        """Delete the stream."""
         answer = await self._api("DELETE")
         error = answer.get("error")
         if error and error.get("err_code") != NOT_FOUND:
             raise server_error(f'dropping the space "{self.subjects.space}"', error)
 
     async def trim(self, node: str, revision: int, size: int, info: Info, now: float) -> int:
-        """Let go of a node's oldest commits; returns how many.
+        """Purge a node's oldest commits; returns their number.
 
         What stays is `info.history` commits, or fewer where they would be over 64 MB by the size of the
         newest; and every commit younger than a minute, or with events younger than `info.event_ttl`.
@@ -386,72 +348,3 @@ class Stream:
         if old:
             await self._api("PURGE", {"filter": subject, "seq": old[-1].sequence + 1})
         return len(old)
-
-
-def _headers(raw: bytes) -> dict[str, str]:
-    """Headers as the leader gives them: lines of ``name: value`` after the one with the version."""
-    lines = (line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n")[1:])
-    return {name.strip(): value.strip() for name, colon, value in lines if colon}
-
-
-@dataclass(frozen=True, slots=True)
-class SpaceInfo:
-    """A space as ``happen.spaces()`` lists it.
-
-    Parameters
-    ----------
-    name : str
-    nodes : int
-        Nodes that have a state.
-    bytes : int
-        What it takes on the server's disk.
-    last_change : datetime
-        When something was stored last, in UTC.
-    """
-
-    name: str
-    nodes: int
-    bytes: int
-    last_change: datetime
-
-
-async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]:
-    """The spaces on a server, by name."""
-    found: list[SpaceInfo] = []
-    for name, state in (await space_states(connection, timeout)).items():
-        if state["unfinished"]:
-            continue  # a fork fills it, or was killed while it did
-        nodes = await _count_nodes(connection, Subjects(name), timeout)
-        found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
-    return found
-
-
-async def space_states(connection: Connection, timeout: float) -> dict[str, dict[str, Any]]:
-    """What a server says of the streams of its spaces, by name; it only asks."""
-    found: dict[str, dict[str, Any]] = {}
-    offset = 0
-    while True:
-        answer = await connection.api("STREAM.LIST", {"offset": offset}, timeout=timeout)
-        if error := answer.get("error"):
-            raise HappenConnectionError(f"listing the spaces: {error['description']}")
-        streams = answer.get("streams") or []
-        for stream in streams:
-            name = space_of(stream["config"]["name"])
-            if name is not None:
-                mark = stream["config"].get("metadata", {}).get(UNFINISHED, "")
-                found[name] = {**stream["state"], "unfinished": mark}
-        offset += len(streams)
-        if not streams or offset >= answer["total"]:
-            return dict(sorted(found.items()))
-
-
-async def _count_nodes(connection: Connection, subjects: Subjects, timeout: float) -> int:
-    newest = await read(
-        connection,
-        subjects.stream,
-        subjects.states,
-        policy="last_per_subject",
-        headers_only=True,
-        timeout=timeout,
-    )
-    return sum(not is_deletion(item.headers) for item in newest)

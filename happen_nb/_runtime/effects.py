@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from happen_nb._journal.slice import (
-    commits_before,
-    newest_headers,
-    read_commits,
-    read_events,
+    newest_events,
+    read_entries,
     read_handled,
     with_payloads,
+    with_previous,
 )
 from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
-from happen_nb._model.records import EventRecord
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.io import on_io
 from happen_nb.errors import HappenTimeoutError
 
@@ -218,15 +217,14 @@ class Effects:
     async def _read_stored(self, start: int) -> None:
         """Collect what was stored before the listeners were connected."""
         stream = self._log.stream
-        for event in await read_events(stream, lambda _: True, since=(start, 0)):
-            self._take_event(event)
-        commits = await read_commits(stream, None, since=start - 1)
-        found = [each for each in commits if self._follows(each.origin.path, each.origin.cause)]
-        newest = await commits_before(stream, found)
-        for record in commits:
+        entries = await read_entries(stream, since=(start, -2))
+        for entry in entries:
+            if isinstance(entry, EventRecord):
+                self._take_event(entry)
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+        for record, before in await with_previous(stream, commits):
             if self._follows(record.origin.path, record.origin.cause):
-                self._commits.setdefault(record.sequence, (record, newest.get(record.node)))
-            newest[record.node] = record
+                self._commits.setdefault(record.sequence, (record, before))
 
     def _build(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
         events: dict[str, list[EventRecord]] = {}
@@ -305,7 +303,7 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     """Return the events that no handler handled, oldest first, without those that may still be handled."""
     log, dispatcher = runtime.log, runtime.dispatcher
     await dispatcher.flush()
-    events = await newest_headers(log.stream, lambda _: True, limit=MAX_EXAMINED_EVENTS)
+    events = await newest_events(log.stream, lambda _: True, limit=MAX_EXAMINED_EVENTS)
     if not events:
         return []
     position = log.position

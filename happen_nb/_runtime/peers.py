@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb._journal import exchange, fields
-from happen_nb._journal.presence import connected_processes
+from happen_nb._journal.spaces import connected_processes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

@@ -14,7 +14,7 @@ from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._display.user_text import describe_error as error_text
-from happen_nb._journal.slice import commit_at_sequence, commits_before, events_at
+from happen_nb._journal.slice import commit_at_sequence, events_at, with_previous
 from happen_nb._model.frozen import thaw
 from happen_nb._model.paths import Path
 from happen_nb._model.transforms import put
@@ -154,8 +154,8 @@ class Actions:
         record = await on_io(commit_at_sequence(stream, sequence))
         if record is None:
             return None
-        before = await on_io(commits_before(stream, [record]))
-        return Commit(record, before.get(record.node))
+        ((_, before),) = await on_io(with_previous(stream, [record]))
+        return Commit(record, before)
 
     # -- the form ------------------------------------------------------------------------------------
 

@@ -1,0 +1,189 @@
+"""The spaces of a server, and the processes that are connected to each.
+
+A server lists the subscribers of a subject when a message that is delivered to nobody asks for it (message
+tracing, NATS ADR-41). So a process counts while its connection is up, also one that is stopped, or that
+computes for a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from happen_nb._journal.connection import NAME, process_name
+from happen_nb._journal.consumer import parse_time, read
+from happen_nb._journal.stream import UNFINISHED
+from happen_nb._journal.wire import Subjects, is_deletion, space_of
+from happen_nb.errors import HappenConnectionError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from happen_nb._journal.connection import Connection, CoreMessage
+
+LISTING_SECONDS = 5.0  # for every server of a cluster to list its subscribers
+_CLIENT, _ROUTER, _GATEWAY, _LEAF = 0, 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceInfo:
+    """A space in the list of ``happen.spaces()``.
+
+    Parameters
+    ----------
+    name : str
+    nodes : int
+        The number of nodes that have a state.
+    bytes : int
+        Its size on the server's disk.
+    last_change : datetime
+        The time of its newest message, in UTC.
+    """
+
+    name: str
+    nodes: int
+    bytes: int
+    last_change: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SpacePresence:
+    """The size of a space in bytes, and its processes as `connected_processes` names them."""
+
+    space: str
+    bytes: int
+    processes: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        """The processes, for people."""
+        return ", ".join(self.processes)
+
+
+async def list_spaces(connection: Connection, timeout: float) -> list[SpaceInfo]:
+    """Return the spaces on a server, by name; without those that a fork fills, or was killed while it did."""
+    found: list[SpaceInfo] = []
+    for name, state in (await _stream_states(connection, timeout)).items():
+        if not state["unfinished"]:
+            nodes = await _count_nodes(connection, Subjects(name), timeout)
+            found.append(SpaceInfo(name, nodes, state["bytes"], parse_time(state["last_ts"])))
+    return found
+
+
+async def list_presence(connection: Connection, *, timeout: float) -> list[SpacePresence]:
+    """Return the spaces of a server, by name, with the connected processes; nothing is changed by asking."""
+    states = await _stream_states(connection, timeout)
+    asked = [connected_processes(connection, Subjects(name), wait=timeout) for name in states]
+    found = await asyncio.gather(*asked)
+    return [
+        SpacePresence(name, state["bytes"], tuple(processes))
+        for (name, state), processes in zip(states.items(), found, strict=True)
+    ]
+
+
+async def _stream_states(connection: Connection, timeout: float) -> dict[str, dict[str, Any]]:
+    """Return the states of the streams that are spaces, by the name of the space."""
+    found: dict[str, dict[str, Any]] = {}
+    offset = 0
+    while True:
+        answer = await connection.api("STREAM.LIST", {"offset": offset}, timeout=timeout)
+        if error := answer.get("error"):
+            raise HappenConnectionError(f"listing the spaces: {error['description']}")
+        streams = answer.get("streams") or []
+        for stream in streams:
+            name = space_of(stream["config"]["name"])
+            if name is not None:
+                unfinished = stream["config"].get("metadata", {}).get(UNFINISHED, "")
+                found[name] = {**stream["state"], "unfinished": unfinished}
+        offset += len(streams)
+        if not streams or offset >= answer["total"]:
+            return dict(sorted(found.items()))
+
+
+async def _count_nodes(connection: Connection, subjects: Subjects, timeout: float) -> int:
+    newest = await read(
+        connection,
+        subjects.stream,
+        subjects.states,
+        policy="last_per_subject",
+        headers_only=True,
+        timeout=timeout,
+    )
+    return sum(not is_deletion(item.headers) for item in newest)
+
+
+@dataclass(slots=True)
+class _Listing:
+    """The subscribers of a subject, as the servers of a cluster report them one by one."""
+
+    subject: str
+    complete: asyncio.Event  # set when every server that the question reached has reported
+    subscribers: list[str] = field(default_factory=list)
+    reached: dict[str, str] = field(default_factory=dict)
+    reported: set[str] = field(default_factory=set)
+
+    async def report(self, message: CoreMessage) -> None:
+        """Process a server's report: its subscribers, and the servers that it forwarded the question to."""
+        report = orjson.loads(message.data)
+        hop = "".join(report["request"]["header"].get("Nats-Trace-Hop", ()))
+        self.reported.add(hop)
+        for event in report["events"]:
+            if event["type"] != "eg":
+                continue
+            if event["kind"] == _CLIENT and event.get("sub") == self.subject:
+                self.subscribers.append(_described(event))
+            elif event["kind"] in (_ROUTER, _GATEWAY, _LEAF) and "hop" in event:
+                self.reached[event["hop"]] = event.get("name", "")
+        if self.reported >= {"", *self.reached}:
+            self.complete.set()
+
+    @property
+    def silent(self) -> list[str]:
+        """The servers that have not reported."""
+        return sorted(name for hop, name in self.reached.items() if hop not in self.reported)
+
+
+def _described(event: dict[str, Any]) -> str:
+    name = event.get("name", "")
+    if name.startswith(f"{NAME} process "):
+        return str(name)
+    return f'a process of which only its connection is known (number {event.get("cid")}, named "{name}")'
+
+
+async def connected_processes(
+    connection: Connection, subjects: Subjects, *, wait: float = LISTING_SECONDS
+) -> list[str]:
+    """Return the other processes that are connected to a space now, named for people.
+
+    The servers must answer within `wait` seconds; the processes themselves are not asked.
+
+    Raises
+    ------
+    HappenConnectionError
+        The server does not list the subscribers.
+    """
+    listing = _Listing(subjects.who, asyncio.Event())
+    inbox = connection.new_inbox()
+    subscription = await connection.subscribe(inbox, listing.report)
+    try:
+        headers = {"Nats-Trace-Dest": inbox, "Nats-Trace-Only": "true"}
+        async with asyncio.timeout(wait):
+            await connection.wait_connected(wait)
+            await connection.send(subjects.who, headers=headers)
+            await listing.complete.wait()
+    except TimeoutError:
+        if not listing.reported:
+            why = f'may this user publish to "{subjects.who}"?' if connection.connected else "is it running?"
+            raise HappenConnectionError(
+                f"{connection.where} did not report which processes are connected to the space "
+                f'"{subjects.space}" within {wait:g} s; {why}'
+            ) from None
+    finally:
+        await connection.unsubscribe(subscription)
+    me = process_name()
+    others = [name.removeprefix(f"{NAME} ").partition(" [")[0] for name in listing.subscribers if name != me]
+    unknown = [f"any process on the server {name}, which does not answer" for name in listing.silent]
+    return list(dict.fromkeys(others)) + unknown

@@ -1,0 +1,88 @@
+"""A stretch of the journal is read in few calls to the server; a small and a large one give the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from happen_nb._journal import slice as slice_module
+
+
+@pytest.fixture
+def calls(space, monkeypatch):
+    """The subjects of the calls to JetStream's API so far."""
+    client = space._log.connection._client
+    publish = client.publish
+    calls = []
+
+    async def noted(subject, *arguments, **options):
+        if subject.startswith("$JS.API."):
+            calls.append(subject)
+        return await publish(subject, *arguments, **options)
+
+    monkeypatch.setattr(client, "publish", noted)
+    return calls
+
+
+@pytest.fixture
+def shop(space):
+    """A space whose three nodes have some history."""
+    orders, stock, bills = (
+        space.create_node(name, initial={"n": 0}) for name in ("orders", "stock", "bills")
+    )
+
+    @stock.on("order.*")
+    def reserve(event):
+        stock.state.set({"n": event.payload})
+        stock.broadcast("stock.reserved", event.payload)
+
+    bills.on("stock.*", lambda event: bills.state.set({"n": event.payload}))
+    for number in range(1, 4):
+        orders.state.set({"n": number})
+        orders.broadcast("order.paid", number).settle()
+    return space
+
+
+def test_a_timeline_of_three_nodes_takes_at_most_six_server_calls(shop, calls):
+    title = shop.timeline().layout.title.text
+    assert "6 events · 12 commits" in title
+    assert len(calls) <= 6, calls
+
+
+def test_a_trace_and_a_journal_that_start_late_take_at_most_six_server_calls_too(shop, calls):
+    *_, last = shop.events("order.*")
+    for read in (lambda: shop.trace(last), lambda: shop.journal(since=last)):
+        calls.clear()
+        read()
+        assert len(calls) <= 6, calls
+
+
+def drawn(figure):
+    return figure.to_plotly_json()["data"]
+
+
+READINGS = {
+    "timeline": lambda space, since: drawn(space.timeline()),
+    "timeline of a pattern": lambda space, since: drawn(space.timeline("stock.*")),
+    "timeline of a predicate": lambda space, since: space.timeline(lambda t: t > "p").to_plotly_json()[
+        "data"
+    ],
+    "newest of a timeline": lambda space, since: space.timeline(limit=7, since=since).to_plotly_json()[
+        "data"
+    ],
+    "graph": lambda space, since: drawn(space.graph(since=since)),
+    "journal": lambda space, since: [repr(each) for each in space.journal()],
+    "newest of the journal": lambda space, since: [repr(each) for each in space.journal(limit=5)],
+    "journal since": lambda space, since: [repr(each) for each in space.journal(since=since)],
+    "events": lambda space, since: [repr(each) for each in space.events("stock.*", since=since)],
+    "newest events": lambda space, since: [(each.id, each.payload) for each in space.events(limit=3)],
+    "trace": lambda space, since: repr(space.trace(since)),
+}
+
+
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+def test_a_large_journal_is_read_like_a_small_one(shop, monkeypatch, read):
+    _, second, _ = shop.events("order.*")
+    small = read(shop, second)
+    monkeypatch.setattr(slice_module, "SMALL_BYTES", 0)
+    monkeypatch.setattr(slice_module, "WINDOW", 3)
+    assert str(read(shop, second)) == str(small)
