@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Mapping
 
-    from happen_nb._model.records import EventRecord
+    from happen_nb._model.records import Cut, EventRecord
     from happen_nb._runtime.attempt import StepDriver
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
@@ -111,6 +111,8 @@ class Delivery:
         The one in which it was emitted, if that was in this process.
     responder : Responder, optional
         Takes progress and result, if the event was sent to the node.
+    snapshot : Cut, optional
+        The states when the event was stored, if a state handler reads them and they are at hand.
     """
 
     def __init__(
@@ -121,11 +123,13 @@ class Delivery:
         candidates: list[Registration],
         context: contextvars.Context | None,
         responder: Responder | None = None,
+        snapshot: Cut | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.queue = queue
         self.event = event
         self.responder = responder
+        self.snapshot = snapshot
         self.cancelled = False
         self.forgotten = False
         """Whether the event was deleted, so that nothing is recorded of it."""
@@ -206,10 +210,11 @@ class Delivery:
 
     def _active_candidates(self) -> list[Registration]:
         active = [registration for registration in self._candidates if registration.active]
-        if active:
+        if active or all(registration.state is not None for registration in self._candidates):
             return active
         name = self.queue.name
-        return self.dispatcher.registrations.candidates(self.event.type, name).get(name, [])
+        found = self.dispatcher.registrations.candidates(self.event.type, name).get(name, [])
+        return [registration for registration in found if registration.state is None]
 
     def restart(self) -> None:
         """Start the other handlers, after a filter was abandoned."""
@@ -233,7 +238,8 @@ class Delivery:
 
     def replies(self, attempt: Attempt) -> bool:
         """Return True if this is the handler whose result is the reply."""
-        return bool(self._attempts) and attempt is self._attempts[0]
+        plain = [each for each in self._attempts if each.registration.state is None]
+        return attempt in (plain or self._attempts)[:1]
 
     def take_failure(self, trouble: CapturedError) -> None:
         """Keep the error of a handler that has raised for the last time."""

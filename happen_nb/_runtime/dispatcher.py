@@ -15,6 +15,7 @@ from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
 from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.workers import Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
     from happen_nb._journal.wire import Clear
-    from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, OwnerRecord
+    from happen_nb._model.records import CommitRecord, Cut, EventRecord, HandledRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.bulk import BulkPublisher
     from happen_nb._runtime.delivery import Host
@@ -70,6 +71,7 @@ class Dispatcher:
         self.in_flight = InFlight()
         self.workers = Workers()
         self.queues: dict[str, NodeQueue] = {}
+        self.lanes = Lanes(log, self)
         self.contexts: dict[str, contextvars.Context | None] = {}
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
@@ -96,10 +98,12 @@ class Dispatcher:
         for each in replaced:
             self.remove(each)
         try:
-            return await self.ownership.acquire(registration.node, deadline)
+            before = await self.ownership.acquire(registration.node, deadline)
         except BaseException:
             self.registrations.remove(registration)
             raise
+        self.lanes.refresh(registration.node)
+        return before
 
     def remove(self, registration: Registration) -> bool:
         """Unregister a handler and its retries; False if it was. What runs, runs on. From any thread."""
@@ -180,23 +184,30 @@ class Dispatcher:
             return
         candidates = self.registrations.candidates(event.type, event.target)
         for node, registrations in candidates.items():
-            if self.ownership.is_ours(node):
-                self._deliver(self.queue(node), event, registrations, context)
+            ours = self.ownership.is_ours(node)
+            handlers, snapshot, replies = self.lanes.offer(registrations, event, context, ours=ours)
+            if handlers:
+                self.deliver(event, node, handlers, context, snapshot, replies=replies)
         target = event.target
         if target is not None and target not in candidates and self.ownership.is_ours(target):
             known = ", ".join(self.registrations.patterns(target)) or "none"
             problem = f'send: node "{target}" has no handler of "{event.type}"; it handles {known}'
             self.replies.accept(event).refuse(NoHandlerError(problem))
 
-    def _deliver(
+    def deliver(
         self,
-        queue: NodeQueue,
         event: EventRecord,
+        node: str,
         registrations: list[Registration],
         context: contextvars.Context | None,
+        snapshot: Cut | None = None,
+        *,
+        replies: bool = True,
     ) -> None:
-        responder = self.replies.accept(event) if event.target is not None else None
-        delivery = Delivery(self, queue, event, registrations, context, responder)
+        """Queue an event for a node's handlers."""
+        queue = self.queue(node)
+        responder = self.replies.accept(event) if replies and event.target is not None else None
+        delivery = Delivery(self, queue, event, registrations, context, responder, snapshot)
         if responder is not None:
             responder.delivery = delivery
         queue.mailbox.put(delivery.start)

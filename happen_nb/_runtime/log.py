@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.wire import Item, Subjects
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.positions import Positions
 
 logger = logging.getLogger("happen_nb")
 
@@ -63,6 +64,8 @@ class CommitRequest:
     viewed: frozenset[str] | None = None
     origin: Origin = NO_ORIGIN
     events: tuple[EventRecord, ...] = ()
+    positions: Positions | None = None
+    """How far the node's state handlers have come with it; None: as far as with the record before."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -338,7 +341,7 @@ class Log:
         return applied
 
     def _messages(self, request: CommitRequest, id: str) -> list[wire.Message]:
-        base = request.base
+        base, positions = request.base, request.positions
         commit = wire.encode_commit(
             self.subjects,
             request.node,
@@ -348,6 +351,7 @@ class Log:
             read=request.cut.position,
             expected=0 if base is None else base.sequence,
             origin=request.origin,
+            positions=positions if positions is not None or base is None else base.positions,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and self.stream.replicas == 1:
@@ -419,7 +423,7 @@ class Log:
         try:
             self._info = info = await self.stream.info()
             # By the server's clock, as are the times that it compares with: this machine's may be wrong.
-            gone = await self.stream.trim(node, newest.revision, size, info, newest.time / 1e9)
+            gone = await self.stream.trim(newest, size, info)
         except HappenError as error:
             logger.debug('trimming "%s": %s; the next time will do', node, error)
             return

@@ -61,6 +61,8 @@ class Ownership:
     def __init__(self, log: Log, peers: Peers, registrations: Registrations) -> None:
         self.on_lost: Signal[[str, OwnerRecord]] = Signal()
         """Emitted when another process takes a node over from this one."""
+        self.on_change: Signal[[str]] = Signal()
+        """Emitted when a node may have another owner, or its owner handles something else."""
         self.leaving = False
         """Whether this process gives up all its nodes, and acquires no more."""
         self._log = log
@@ -92,6 +94,10 @@ class Ownership:
         owner = self._owners.get(node)
         return owner is not None and owner.incarnation == self._log.incarnation
 
+    def record(self, node: str) -> OwnerRecord | None:
+        """Return the newest record of a node, also of one that has no owner."""
+        return self._owners.get(node)
+
     def all(self) -> list[OwnerRecord]:
         """Return all records, also of nodes that have no owner."""
         return list(self._owners.values())
@@ -119,6 +125,7 @@ class Ownership:
         for node in self._registrations.nodes():
             if self.is_ours(node) and self._owners[node].patterns != self._registrations.patterns(node):
                 self.renew(node)  # a clear carried the owner, but not all of its patterns
+            self.on_change.emit(node)
         self._watch_others()
 
     def _take_record(self, owner: OwnerRecord) -> None:
@@ -129,6 +136,7 @@ class Ownership:
             self.on_lost.emit(owner.node, owner)
         if owner.incarnation != me:
             self._watch_others()
+        self.on_change.emit(owner.node)
 
     def count_askers(self, incarnation: str) -> int:
         """Note that another process asks if this one is alive; return how many have asked lately."""
@@ -152,8 +160,14 @@ class Ownership:
         return None
 
     def _our_record(self, node: str) -> OwnerRecord:
-        patterns = self._registrations.patterns(node)
-        return OwnerRecord(node, self._log.incarnation, patterns, os.getpid(), socket.gethostname())
+        return OwnerRecord(
+            node,
+            self._log.incarnation,
+            self._registrations.patterns(node),
+            os.getpid(),
+            socket.gethostname(),
+            state_handlers=self._registrations.state_handlers(node),
+        )
 
     async def _store(
         self, node: str, before: OwnerRecord | None, owner: OwnerRecord, deadline: float
@@ -197,7 +211,7 @@ class Ownership:
         if owner is None or not self.is_ours(node):
             return
         ours = replace(self._our_record(node), since=owner.claimed, takeover=owner.takeover)
-        if owner.patterns != ours.patterns:
+        if (owner.patterns, owner.state_handlers) != (ours.patterns, ours.state_handlers):
             try:
                 await self._store(node, owner, ours, time.monotonic() + self._log.timeout)
             except HappenError as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
     from happen_nb._model.patterns import Pattern
+    from happen_nb._runtime.lanes import StateHandler
 
 
 @dataclass(eq=False)
@@ -52,6 +53,8 @@ class Registration:
     run: object = None
     place: str = ""
     keep: bool = False
+    state: StateHandler | None = None
+    """How it is applied, if it is a state handler."""
     active: bool = True
     number: int = 0
     """The order of registration."""
@@ -150,6 +153,10 @@ class Registrations:
         """Return the patterns of a node's handlers; predicates have none."""
         mine = self.of(node)
         return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
+
+    def state_handlers(self, node: str) -> tuple[str, ...]:
+        """Return the keys of a node's state handlers."""
+        return tuple(each.state.key for each in self.of(node) if each.state is not None)
 
     def alike(self, registration: Registration) -> list[Registration]:
         """Return the node's registrations with the same pattern text, in order."""
