@@ -1,4 +1,4 @@
-"""Paths and selectors: how one part of a state is named and read."""
+"""Paths and selectors, which name and read one part of a state."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ Path: TypeAlias = str | Steps
 Selector: TypeAlias = Callable[[Any], Any] | Path
 
 
-_MOST_DIGITS: Final = 18  # no list is longer
-_FEW: Final = 3  # parts that a message names
+_MAX_DIGITS: Final = 18  # no list is longer
+_MAX_NAMED: Final = 3  # parts in a message
+_MAX_COMPARED_KEYS: Final = 1_000
 
 
 class _Missing(Enum):
@@ -34,19 +35,19 @@ class _Missing(Enum):
 
 
 MISSING: Final[Literal[_Missing.MISSING]] = _Missing.MISSING
-"""Stands for "not there", where ``None`` would be a value."""
+"""Stands for a missing value, where ``None`` would be a value."""
 
 
 def parse_path(path: Path) -> Steps:
     """Split a path into its steps.
 
-    A string is split at its dots. A tuple is taken as it is: of strings, which may hold dots, and of
-    integers, which index lists; those of NumPy are integers too.
+    A string is split at its dots. A tuple contains strings, which may contain dots, and integers, also of
+    NumPy, which index lists.
 
     Raises
     ------
     PathError
-        Neither string nor tuple, an empty string, or a step that is empty or of another type.
+        The path is neither string nor tuple, is empty, or has a step that is empty or of another type.
 
     Examples
     --------
@@ -97,7 +98,7 @@ def _parse_text(path: str) -> Steps:
 
 
 def format_path(steps: Steps) -> str:
-    """Write steps as a path that can be typed: a dotted string, or a tuple where that would be unclear.
+    """Format steps as a dotted string, or as a tuple where that would be ambiguous.
 
     Examples
     --------
@@ -113,7 +114,7 @@ def format_path(steps: Steps) -> str:
 
 
 def list_index(step: str | int, length: int) -> int | None:
-    """Find which item of a list a step means; None if there is no such item.
+    """Return the index that a step means in a list; None if there is no such item.
 
     Examples
     --------
@@ -121,7 +122,7 @@ def list_index(step: str | int, length: int) -> int | None:
     (1, 2, None, None)
     """
     if isinstance(step, str):
-        if not (step.isascii() and step.isdigit() and len(step) <= _MOST_DIGITS):
+        if not (step.isascii() and step.isdigit() and len(step) <= _MAX_DIGITS):
             return None
         step = int(step)
     index = step + length if step < 0 else step
@@ -129,7 +130,7 @@ def list_index(step: str | int, length: int) -> int | None:
 
 
 def lookup(value: Any, path: Path, default: Any = None) -> Any:
-    """Read the part of a value at a path; ``default`` if it is not there.
+    """Return the part of a value at a path; ``default`` if there is none.
 
     Examples
     --------
@@ -155,7 +156,7 @@ def lookup(value: Any, path: Path, default: Any = None) -> Any:
 
 
 def missing_hint(value: Any, path: Path) -> str:
-    """Describe what is near a path that leads nowhere; empty if it leads somewhere.
+    """Describe the parts near a missing path; return an empty string if the path exists.
 
     Examples
     --------
@@ -170,18 +171,18 @@ def missing_hint(value: Any, path: Path) -> str:
     steps = parse_path(path)
     for number in range(1, len(steps) + 1):
         if lookup(value, steps[:number], MISSING) is MISSING:
-            before = steps[: number - 1]
-            there = _parts_there(before, lookup(value, before), steps[number - 1])
-            return shorten(f"nothing at {format_path(steps)}; {there}", 3 * MAX_QUOTED)
+            above = steps[: number - 1]
+            near = _describe_part(above, lookup(value, above), steps[number - 1])
+            return shorten(f"nothing at {format_path(steps)}; {near}", 3 * MAX_QUOTED)
     return ""
 
 
-def _parts_there(steps: Steps, part: Any, wanted: str | int) -> str:
-    """What a part has, the nearest of `wanted` first."""
+def _describe_part(steps: Steps, part: Any, wanted: str | int) -> str:
+    """Describe the contents of a part, those nearest to `wanted` first."""
     where = format_path(steps) if steps else "the state"
     if isinstance(part, dict):
         keys = [key for key in part if isinstance(key, str)]
-        near = get_close_matches(str(wanted), keys, _FEW) or keys[:_FEW]
+        near = get_close_matches(str(wanted), keys, _MAX_NAMED) or keys[:_MAX_NAMED]
         names = ", ".join(format_path((*steps, key)) for key in near)
         return f"there {'is' if len(near) == 1 else 'are'} {names}" if names else f"{where} is empty"
     if isinstance(part, list):
@@ -192,7 +193,7 @@ def _parts_there(steps: Steps, part: Any, wanted: str | int) -> str:
 def select(value: Any, selector: Selector | None = None) -> Any:
     """Apply a selector: a callable, a path (missing: ``None``), or None for everything.
 
-    What a callable raises comes out unchanged.
+    An exception of a callable propagates unchanged.
 
     Examples
     --------
@@ -208,7 +209,7 @@ def select(value: Any, selector: Selector | None = None) -> Any:
 
 
 def typo_hint(state: Any, path: Path) -> str | None:
-    """Name what is at a path that looks like this one; None if there is something here, or nothing like it.
+    """Describe a similar path if this one is missing and looks like a typo; else return None.
 
     Examples
     --------
@@ -222,6 +223,6 @@ def typo_hint(state: Any, path: Path) -> str | None:
         above = lookup(state, steps[:at])
         if lookup(above, (step,), MISSING) is not MISSING:
             continue
-        known = list(islice(above, 1_000)) if isinstance(above, dict) else []
+        known = list(islice(above, _MAX_COMPARED_KEYS)) if isinstance(above, dict) else []
         return missing_hint(state, steps) or None if get_close_matches(str(step), known) else None
     return None

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-from tests.notebooks.regenerate import without_what_varies
+from tests.notebooks.regenerate import mask_varying_parts
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -34,7 +34,7 @@ def has_views(notebook):
 
 
 def last_lines(texts):
-    return [without_what_varies(text.splitlines()[-1]) for text in texts]
+    return [mask_varying_parts(text.splitlines()[-1]) for text in texts]
 
 
 def kept_on_stderr(notebook):
