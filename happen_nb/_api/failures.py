@@ -17,9 +17,11 @@ from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
 from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
 from happen_nb._model.patterns import Pattern, Predicate
 from happen_nb._model.quoting import error_summary, error_text, truncate
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes
+from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.cells import cells, current_request, shell
-from happen_nb._runtime.io import refuse_on_handler_loop, run_blocking
+from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_blocking
 from happen_nb._runtime.tracebacks import CapturedError, drop_frames
 from happen_nb._runtime.workers import is_shutdown_error
 from happen_nb.errors import ClosedError, HappenError, NoHandlerError
@@ -82,6 +84,24 @@ def refuse_retry(node: str) -> None:
     running = causes.current_scope()
     if running is not None and running.event is not None and running.node == node:
         raise HappenError(f"retry: in {running.what} it would wait for itself; call it in a cell")
+
+
+async def _handle(
+    space: Space, record: EventRecord, node: str, handler: str | None = None
+) -> BaseException | None:
+    """Have a node handle an event again; return the handler's error."""
+    refuse_retry(node)
+    error: BaseException | None = await on_io(
+        space._runtime.dispatcher.redeliver(record, node, handler, output_context())
+    )
+    return error
+
+
+def handle_again(space: Space, record: EventRecord, node: str, handler: str) -> None:
+    """Have a handler handle an event again; raise its error as a HandledAgainError."""
+    error = run_blocking(_handle(space, record, node, handler))
+    if error is not None:
+        raise HandledAgainError(error)
 
 
 MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
@@ -411,7 +431,7 @@ class UnhandledEvent(Displayable):
         for name in nodes:
             refuse_retry(name)
             with suppress(NoHandlerError):  # its filters refuse the event
-                outcomes.append(run_blocking(self._space._again(self.event._record, name, None)))
+                outcomes.append(run_blocking(_handle(self._space, self.event._record, name)))
         return outcomes
 
 

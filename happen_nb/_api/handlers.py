@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb._api.base import Displayable, Listing
 from happen_nb._api.events import Event
-from happen_nb._api.failures import Failure, Retried
+from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
 from happen_nb._model.arguments import count, seconds
@@ -157,7 +157,7 @@ class Hosting:
         """A handler has raised for the last time."""
         event, space = attempt.event, self._space
         node, name = attempt.registration.node, attempt.registration.name
-        again = partial(space._handle_again, event._record, node, name)
+        again = partial(handle_again, space, event._record, node, name)
         doing, number = f'handling "{event.type}"', max(1, attempt.number)
         failure = Failure(node, name, doing, event, trouble.error, again, number, event.id, trouble)
         space.failures.add(failure)

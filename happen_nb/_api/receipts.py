@@ -14,7 +14,7 @@ from happen_nb._api.base import Displayable
 from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
-from happen_nb._runtime.effects import Effects, Pending
+from happen_nb._runtime.effects import Pending, describe_works, drain, read_effects
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.runtime import Runtime
 
 T = TypeVar("T")
 
@@ -185,23 +184,19 @@ class Receipts:
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
         """Wait for the effects of this cell; those of other cells may still be running."""
-        own = Pending(frozenset(), frozenset(caused.ids))
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        if left := await self._space._open_runtime.in_flight.wait(own, deadline):
-            names = ", ".join(dict.fromkeys(work.describe() for work in left))
-            raise HappenTimeoutError(f"receipt: still running: {names}")
+        in_flight, own = self._space._open_runtime.in_flight, Pending(frozenset(), frozenset(caused.ids))
+        left = await drain(in_flight, own, time.monotonic() + TIMEOUT_SECONDS)
+        if left:
+            raise HappenTimeoutError(f"receipt: still running: {describe_works(left)}")
         return await self._trees(caused, TIMEOUT_SECONDS)
 
     async def _trees(self, caused: Caused, timeout: float | None) -> list[TraceNode]:
         """Read the effects, in every process."""
         if not caused.followed:
             return []
-        trees: list[TraceNode] = await on_io(_grown(self._space._open_runtime, caused, timeout))
+        reading = read_effects(self._space._open_runtime, caused.events, caused.commits, timeout)
+        trees: list[TraceNode] = await on_io(reading)
         return trees
-
-
-async def _grown(runtime: Runtime, caused: Caused, timeout: float | None) -> list[TraceNode]:
-    return await Effects(runtime, caused.events, caused.commits).trees(timeout)
 
 
 def _unhandled(tree: TraceNode) -> Iterator[str]:

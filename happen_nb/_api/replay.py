@@ -19,7 +19,7 @@ from happen_nb._api.base import Displayable, refuse_in_callback
 from happen_nb._api.events import Event
 from happen_nb._display.live_output import LiveOutput, follow
 from happen_nb._display.reprs_events import replay_page
-from happen_nb._model.arguments import seconds
+from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
 from happen_nb._model.patterns import check_type
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from happen_nb._api.node import Node
     from happen_nb._api.space import Space
 
 logger = logging.getLogger("happen_nb")
@@ -481,3 +482,28 @@ def _is_missing(value: Any) -> bool:
 
     numpy = sys.modules.get("numpy")
     return pd.isna(value) is True or (numpy is not None and value is numpy.ma.masked)
+
+
+def start_replay(
+    space: Space,
+    rows: Any,
+    *,
+    type: TypeOf | None,
+    time: str | None,
+    sender: str | Node,
+    speed: float | None,
+    nan: Any,
+) -> Replay:
+    """Check the arguments of ``space.replay``, and start it."""
+    _refuse_in_handlers_and_transforms()
+    speed = None if speed is None else _checked_speed(speed)
+    name: Any = sender if isinstance(sender, str) else getattr(sender, "name", sender)
+    if name != RESERVED:
+        check_name(name, "node")
+    there = getattr(getattr(sender, "space", space), "name", space.name)
+    if there != space.name:
+        raise ValueError(f'replay: the node "{name}" belongs to the space "{there}", not to "{space.name}"')
+    given = ReplaySource(rows, type=type, time=time, nan=nan, paced=speed is not None)
+    replay = Replay(space, given, name, speed)
+    cells.register(replay.stop)
+    return replay

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from happen_nb._runtime.io import on_io
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 
-SETTLE_POLL_SECONDS = 0.002
+DRAIN_POLL_SECONDS = 0.002
 """Pause between checks of what is in flight."""
-SETTLE_POLL_SECONDS_EACH = 5e-6
-"""Added to the pause for each work in flight: checking many takes time from doing them."""
+DRAIN_POLL_SECONDS_PER_WORK = 5e-6
+"""Added to the pause for each unfinished work: checking much of it takes time from doing it."""
 OPEN_POLL_SECONDS = 0.01
 """First pause between checks if events are still handled in some process."""
 OPEN_POLL_FACTOR = 1.5
@@ -122,13 +123,20 @@ class InFlight:
                 or work.correlation.startswith(since.families)
             ]
 
-    async def wait(self, pending: Pending, deadline: float) -> list[Work]:
-        """Wait until nothing remains, or the deadline; return what remains. In any thread, by `on_io`."""
-        while left := self.remaining(pending):
-            if time.monotonic() > deadline:
-                return left
-            await on_io(asyncio.sleep(SETTLE_POLL_SECONDS + len(left) * SETTLE_POLL_SECONDS_EACH))
-        return []
+
+async def drain(in_flight: InFlight, since: Pending, deadline: float) -> list[Work]:
+    """Wait until the pending work and its effects are done; return what is left at the deadline."""
+    while (left := in_flight.remaining(since)) and time.monotonic() <= deadline:
+        await on_io(asyncio.sleep(DRAIN_POLL_SECONDS + len(left) * DRAIN_POLL_SECONDS_PER_WORK))
+    return left
+
+
+def describe_works(works: Collection[Work]) -> str:
+    """Describe unfinished work: each name once, and how to finish it."""
+    names = Counter(work.describe() for work in works)
+    hints = dict.fromkeys(hint for work in works if work.hint is not None and (hint := work.hint()))
+    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
+    return "; ".join([shown, *hints])
 
 
 # -- what events cause, in every process; on the IO thread ---------------------------------------------------
@@ -279,6 +287,16 @@ class Effects:
             await log.reach(answer["position"], time.monotonic() + log.timeout)
         await runtime.dispatcher.flush()
         return still
+
+
+async def read_effects(
+    runtime: Runtime,
+    events: Sequence[EventRecord],
+    commits: Sequence[CommitPair] = (),
+    timeout: float | None = None,
+) -> list[TraceNode]:
+    """Return what events and commits caused: so far, or after waiting until all of it is handled."""
+    return await Effects(runtime, events, commits).trees(timeout)
 
 
 def _root_of(origin: Origin, roots: Mapping[str, str], *ids: str) -> str:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
+from happen_nb._model.arguments import check_name
+from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.records import CommitRecord
-from happen_nb.errors import HistoryGoneError
+from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
 
 if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
+
+logger = logging.getLogger("happen_nb")
 
 MAX_CACHED_BYTES = 64_000_000
 
@@ -97,3 +103,21 @@ class _Known:
 async def records_at(log: Log, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
     """Return the record of each node at a position."""
     return await SnapshotCache(log).at(position)
+
+
+def forkable_states(records: Mapping[str, CommitRecord | HistoryGoneError]) -> dict[str, FrozenDict]:
+    """Return the states by node; leave out and log invalid ones, which other clients have stored."""
+    gone = [name for name, record in records.items() if isinstance(record, HistoryGoneError)]
+    if gone:
+        raise HistoryGoneError(f"fork: the states of {', '.join(gone)} at that time are no longer stored")
+    states: dict[str, FrozenDict] = {}
+    for record in records.values():
+        assert isinstance(record, CommitRecord)
+        record.check()
+        if record.deleted:
+            continue
+        try:
+            states[check_name(record.node, "node")] = record.state
+        except (InvalidNameError, StateError) as error:
+            logger.warning('fork: "%s" is left out, another client stored it: %s', record.node, error)
+    return states
