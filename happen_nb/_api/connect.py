@@ -1,4 +1,4 @@
-"""Connecting: choose the server and the space, and keep track of the open spaces of this process."""
+"""Connect to a space: choose the server, and keep track of the open spaces of this process."""
 
 from __future__ import annotations
 
@@ -33,53 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping
     from pathlib import Path
 
-NOTE_INTERVAL_SECONDS = 1.0
-"""Interval at which the position of a space is written down."""
-
-
-class Embedding:
-    """Follow the embedded server to another port, ask it about failures, and note the space's position."""
-
-    def __init__(self, log: Log, server: EmbeddedServer) -> None:
-        self._log = log
-        self._server = server
-        server.on_moved(self._moved)
-        diagnose_by(log, server)
-        if (seen := self._seen()) is not None:
-            seen.warn_of_loss(log.subjects.space, log.info.last)
-            log.background(self._keep_noting())
-
-    def end(self) -> None:
-        """Stop after the space was closed."""
-        self._server.off_moved(self._moved)
-        self._note()
-
-    def _moved(self, url: str) -> None:
-        io_thread().call_soon(self._log.connection.move_to, url)
-
-    def _seen(self) -> KnownPosition | None:
-        if self._server.store is None:
-            return None
-        return KnownPosition(self._server.store, self._log.subjects.stream, self._log.info.created)
-
-    def _note(self) -> None:
-        if (seen := self._seen()) is not None:
-            seen.update(self._log.replica.position)
-
-    async def _keep_noting(self) -> None:
-        noted = 0
-        while True:
-            if self._log.replica.position != noted:
-                noted = self._log.replica.position
-                self._note()
-            await asyncio.sleep(NOTE_INTERVAL_SECONDS)
-
-
-def diagnose_by(log: Log, server: EmbeddedServer) -> None:
-    """Ask the server for the reason when a call has no answer."""
-    log.connection.diagnose = partial(server.diagnose, server.identity)
-
-
 T = TypeVar("T")
 
 
@@ -98,26 +51,13 @@ class _False(int):
 
 # Defaults for new spaces. They never change an existing space; an explicit argument does, even an equal one.
 RECEIPTS = cast("bool", _False())
-
-
 REPLICAS: int = _Number(1)
-
-
 HISTORY: int = _Number(1000)
-
-
 EVENT_TTL = timedelta(days=7)
-
-
 TIMEOUT_SECONDS = 5.0
-
-
 REPLICATED_TIMEOUT_SECONDS = 15.0
-
-
 JOIN_TIMEOUT_SECONDS = 10.0  # an embedded server starts slowly on a slow machine
-
-
+SAVE_INTERVAL_SECONDS = 1.0  # of the position of a space
 RECONNECT_TIMEOUT_SECONDS = 1.0  # a connection is back within it when its server is
 
 
@@ -208,9 +148,53 @@ class Registry:
         self.__init__()  # type: ignore[misc]
 
 
+class ServerLink:
+    """Connects an open space with its embedded server.
+
+    It follows the server to another port, asks it about failures, and saves the position of the space.
+    """
+
+    def __init__(self, log: Log, server: EmbeddedServer) -> None:
+        self._log = log
+        self._server = server
+        server.on_moved(self._moved)
+        diagnose_by(log, server)
+        if (known := self._known_position()) is not None:
+            known.warn_of_loss(log.subjects.space, log.info.last)
+            log.background(self._keep_saving())
+
+    def close(self) -> None:
+        """Disconnect from the server after the space was closed."""
+        self._server.off_moved(self._moved)
+        self._save()
+
+    def _moved(self, url: str) -> None:
+        io_thread().call_soon(self._log.connection.move_to, url)
+
+    def _known_position(self) -> KnownPosition | None:
+        if self._server.store is None:
+            return None
+        return KnownPosition(self._server.store, self._log.subjects.stream, self._log.info.created)
+
+    def _save(self) -> None:
+        if (known := self._known_position()) is not None:
+            known.update(self._log.replica.position)
+
+    async def _keep_saving(self) -> None:
+        saved = 0
+        while True:
+            if self._log.replica.position != saved:
+                saved = self._log.replica.position
+                self._save()
+            await asyncio.sleep(SAVE_INTERVAL_SECONDS)
+
+
+def diagnose_by(log: Log, server: EmbeddedServer) -> None:
+    """Ask the server for the reason when a call has no answer."""
+    log.connection.diagnose = partial(server.diagnose, server.identity)
+
+
 registry = Registry()
-
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=registry.after_fork_in_child)
 
@@ -379,11 +363,11 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             await runtime.close()
             registry.leave(server)
             return registry.add(target, name, same)
-        embedding = None if server is None else Embedding(runtime.log, server)
+        link = None if server is None else ServerLink(runtime.log, server)
 
         def closed(space: Space) -> None:
-            if embedding is not None:
-                embedding.end()
+            if link is not None:
+                link.close()
             registry.remove(space)
 
         async def open_other(other: str) -> tuple[Space, bool]:

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _tests = count(1)
-
-
 _PARTS = frozenset(("type", "payload", "id", "occurred"))
 
 
@@ -305,16 +303,16 @@ def event(
     id: str | None = None,
     occurred: datetime | str | None = None,
 ) -> Event:
-    """Make an event to test a handler or a transform with; it belongs to no space, and nothing is stored.
+    """Make an event for the test of a handler or a transform. It belongs to no space and is not stored.
 
     Parameters
     ----------
     type, payload, id, occurred
         As for ``broadcast``.
     sender : str, optional
-        The node that emits it.
+        Name of the sender.
     target : str, optional
-        The node that it is sent to.
+        Name of the node that it is sent to.
 
     Returns
     -------
@@ -341,17 +339,17 @@ def event(
 
 @contextmanager
 def emitted() -> Iterator[list[Event]]:
-    """Collect what is emitted inside the block, and send nothing: test a transform without its effects.
+    """Collect the events that are emitted inside the block instead of storing them, to test a transform.
 
     Yields
     ------
     list of Event
-        The events, in their order, as they are emitted.
+        The events in the order in which they are emitted.
 
     Raises
     ------
     TransformError
-        Something in the block waits for the system, as ``state.set`` does.
+        The block calls something that waits, such as ``state.set``.
 
     Examples
     --------
@@ -371,15 +369,15 @@ def emitted() -> Iterator[list[Event]]:
 
 
 class _Collected(list[PendingEvent]):
-    """Emissions, and their events beside them."""
+    """A list of pending events that also collects their Events."""
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
 
-    def append(self, emission: PendingEvent) -> None:
-        super().append(emission)
-        self.events.append(emission.event)
+    def append(self, pending: PendingEvent) -> None:
+        super().append(pending)
+        self.events.append(pending.event)
 
 
 def _checked_id(id: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing, faces, frame, refuse_in_callback, times, utc
+from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
 from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
+
+MAX_NAMED_TYPES = 3  # of other events, in a message
 
 
 class Event(Displayable):
@@ -187,7 +189,7 @@ class Event(Displayable):
     settle, asettle = faces(_settle)
 
 
-class Events(Listing[Event]):
+class Events(RecordSequence[Event]):
     """Stored events of a space: a sequence, newest last.
 
     Attributes
@@ -277,9 +279,6 @@ class Trace(Displayable):
     def failures(self) -> list[str]:
         """The error of each handling that failed."""
         return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]
-
-
-MAX_NAMED_TYPES = 3  # of other events, in a message
 
 
 class EventSearch:

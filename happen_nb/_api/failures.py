@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Displayable, Listing, frame, times
+from happen_nb._api.base import Displayable, RecordSequence, frame, times
 from happen_nb._api.events import Event
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
@@ -105,14 +105,8 @@ def handle_again(space: Space, record: EventRecord, node: str, handler: str) -> 
 
 
 MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
-
-
 MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
-
-
 MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
-
-
 Again = Callable[[], object]
 """Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
 
@@ -435,7 +429,7 @@ class UnhandledEvent(Displayable):
         return outcomes
 
 
-class Unhandled(Listing[UnhandledEvent]):
+class Unhandled(RecordSequence[UnhandledEvent]):
     """The events that no handler handled, newest last; a snapshot."""
 
     _page = unhandled_page

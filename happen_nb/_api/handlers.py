@@ -8,7 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from happen_nb._api.base import Displayable, Listing
+from happen_nb._api.base import Displayable, RecordSequence
 from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.tracebacks import CapturedError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
 MAX_NOTEBOOK_CHARS = 100
-
-
 OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
 
 
@@ -99,7 +95,7 @@ class Handler(Displayable):
         return self._registration.active
 
 
-class Handlers(Listing[Handler]):
+class Handlers(RecordSequence[Handler]):
     """The handlers of a node in this process, in the order of registration."""
 
     _page = handlers_page
@@ -205,12 +201,7 @@ def make_registration(
 
 
 def check_function_of_event(where: Any, what: str) -> None:
-    """Refuse a filter that is not a plain function of an event.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse a filter that is not a plain function of an event."""
     if not callable(where):
         raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
     if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
@@ -257,11 +248,11 @@ async def register(space: Space, registration: Registration) -> None:
 def _refuse_second(
     new: Registration, registered: Sequence[Registration], replaced: Sequence[Registration]
 ) -> None:
-    """Refuse a state handler that the node has already: both would share one position."""
+    """Refuse a state handler that the node already has: both would share one position."""
     for each in registered:
         if each not in replaced and _have_one_key(new, each):
             raise ValueError(
-                f'state.on: node "{new.node}" has "{new.pattern.text}" -> {new.name} already; '
+                f'state.on: node "{new.node}" already has "{new.pattern.text}" -> {new.name}; '
                 "give one of them a name: state.on(..., name=...)"
             )
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing, frame, times, utc
+from happen_nb._api.base import Displayable, RecordSequence, frame, times, utc
 from happen_nb._api.events import Event, _flattened
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
 from happen_nb._journal.slice import (
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
 
 logger = logging.getLogger("happen_nb")
-
-
 NO_CHANGE = Diff()
 
 
@@ -170,7 +168,7 @@ def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> 
     return commits
 
 
-class History(Listing[Commit]):
+class History(RecordSequence[Commit]):
     """The stored commits of a node: a sequence, newest last.
 
     Attributes
@@ -319,7 +317,7 @@ def _unused(name: str, taken: Collection[str]) -> str:
     return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
 
 
-class Journal(Listing[Commit | Event]):
+class Journal(RecordSequence[Commit | Event]):
     """Commits and events of a space in their one total order, newest last.
 
     Attributes

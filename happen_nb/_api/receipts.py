@@ -26,11 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 T = TypeVar("T")
-
-
 TIMEOUT_SECONDS: Final = 10.0
-
-
 MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 
@@ -172,7 +168,7 @@ class Receipts:
         return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
 
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
-        """What came of it, and what else there is to say."""
+        """Return the effects, and a note if they are incomplete."""
         try:
             with _interruptible():
                 return run_blocking(self._done(caused)), "" if caused.followed else "too many to follow"

@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
 
 logger = logging.getLogger("happen_nb")
-
-
 LOG_ERROR_SECONDS: Final = 1.0  # after which an error is logged if nothing waits for the replay or shows it
 
 
@@ -263,11 +261,7 @@ def _refuse_in_handlers_and_transforms() -> None:
 
 
 CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
-
-
 _COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
-
-
 TypeOf = str | Callable[[Any], str]
 """The type of all events, or a function of a row."""
 

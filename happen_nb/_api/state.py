@@ -255,7 +255,10 @@ class State(Displayable):
     def _evaluate(
         self, transform: Transform, cut: Cut, evaluation: Evaluation, viewed: Cut | None = None
     ) -> tuple[FrozenDict, frozenset[str]]:
-        """The new state, computed on one cut, and the nodes viewed for it; views may show another cut."""
+        """Run the transform on a snapshot, with the views of it or another one.
+
+        Returns the new state and the names of the viewed nodes.
+        """
         record = cut.nodes.get(self._name)
         if callable(transform):
             state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
@@ -299,7 +302,7 @@ class State(Displayable):
     async def _delete(self) -> Commit | None:
         log = self._space._log
         deadline = time.monotonic() + log.timeout
-        await on_io(log.fresh(log.timeout))  # another process may just have made it
+        await on_io(log.fresh(log.timeout))  # another process may have just created it
         await on_io(self._space._runtime.dispatcher.lanes.forget(self._name))
         while True:
             cut = log.replica.cut_of(self._name)
@@ -354,44 +357,45 @@ class State(Displayable):
         name: str | None = None,
         keep: bool = False,
     ) -> Any:
-        """CommitRequest the state by events, each exactly once; as a call, or as a decorator.
+        """Register a transform that applies events to the state, each exactly once.
 
-        For each matching event it commits ``transform(state, event)``, in the order of the journal, whatever
-        process or server is killed when. Events that the transform emits leave with the commit. An event that
-        nobody was there to apply is applied when the handler is registered again.
+        It can be called, or used as a decorator. For each matching event, ``transform(state, event)`` is
+        committed, in the order of the journal, even if processes or servers are killed meanwhile. The events
+        that the transform emits are stored with the commit. Events that are stored while no process has the
+        handler are applied when it is registered again.
 
         Parameters
         ----------
         pattern : str or callable
-            As for ``node.on``.
+            The events to apply, as for ``node.on``.
         transform : callable, optional
-            ``transform(state, event)`` returns the new state; with a third required parameter, or one named
-            ``views``, it also gets the views of all nodes as they were when the event was stored. With one
-            required parameter it gets the state only.
+            ``transform(state, event)`` returns the new state. With a third required parameter, or one named
+            ``views``, it also receives the views of all nodes as of the time when the event was stored. With
+            one required parameter, it receives the state only.
         where : callable, optional
             ``where(event)`` filters further.
         start : "now", "beginning", Event, datetime or int, optional
-            After which event a handler begins that the node has never had; one that it had before goes on
-            where it stopped.
+            Where a handler that is new on the node starts: after this event, time or sequence. A handler that
+            the node already had continues where it stopped.
         name : str, optional
-            Identifies the handler, also after its function or pattern was changed. Without it, the pattern
-            and the name of the function do.
+            Identifies the handler even if its function or pattern changes. By default, the pattern and the
+            function's name identify it.
         keep : bool, optional
-            Keep the same transform that another cell has registered with the same pattern.
+            Keep the registration of the same transform with the same pattern by another cell.
 
         Returns
         -------
         callable
-            The transform itself, also as a decorator.
+            The transform, or a decorator that returns it.
 
         Raises
         ------
         TypeError
             The transform cannot be called with a state and an event.
         PatternError
-            The pattern cannot be read.
+            The pattern is not valid.
         ValueError
-            The node has this handler already: give one of them a name.
+            The node already has this handler; give one of them a name.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""State handlers: transforms that the events of a space apply to the state of a node."""
+"""State handlers: transforms that apply events to the state of a node."""
 
 from __future__ import annotations
 
@@ -34,15 +34,7 @@ logger = logging.getLogger("happen_nb")
 async def register_state_handler(
     state: State, pattern: Any, transform: Any, where: Any, start: Any, name: Any, *, keep: bool
 ) -> None:
-    """Check a state handler, store where it begins, and register it.
-
-    Raises
-    ------
-    TypeError
-        The transform or the filter cannot be called with a state and an event.
-    ValueError
-        The same handler is registered already, or the start makes no sense.
-    """
+    """Check the arguments of ``state.on``, store the start position, and register the handler."""
     space, node = state.node.space, state.node.name
     call, takes_views = event_call(transform, f'state.on: the transform of node "{node}"')
     if where is not None:
@@ -92,9 +84,9 @@ async def _start_position(log: Any, start: Any) -> Position | None:
 
 
 async def _apply(state: State, handler: StateHandler, call: Any, event: Event, snapshot: Cut | None) -> None:
-    """Commit what the transform makes of an event, unless that is done.
+    """Commit the transform's result for an event, unless it is already applied.
 
-    The commit is refused if anything was stored on the node since; the loop then sees what it was.
+    If another commit of the node came first, the loop runs again on the newer state.
     """
     space, node, record = state.node.space, state.node.name, event._record
     log, lanes, position = space._log, space._runtime.dispatcher.lanes, record.position
@@ -136,7 +128,7 @@ async def _apply(state: State, handler: StateHandler, call: Any, event: Event, s
         try:
             applied = await state._commit(change, time.monotonic() + log.timeout, evaluation.emitted, known)
         except (NotStoredError, OutcomeUnknownError) as error:
-            logger.info('node "%s" applying "%s": %s; once more', node, event.type, error)
+            logger.info('node "%s" applying "%s": %s; trying again', node, event.type, error)
             continue
         if applied is not None:
             handler.pass_over(position)
@@ -144,7 +136,7 @@ async def _apply(state: State, handler: StateHandler, call: Any, event: Event, s
 
 
 async def _states_at(log: Any, sequence: int) -> Cut:
-    """The states of all nodes when an event was stored, from the journal."""
+    """Read the states of all nodes at the time when an event was stored."""
     found = await on_io(records_at(log, sequence))
     for each in found.values():
         if isinstance(each, HistoryGoneError):

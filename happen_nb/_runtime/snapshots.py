@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 MAX_CACHED_BYTES = 64_000_000
-
-
 RECORD_OVERHEAD_BYTES = 500
-
-
 MAX_PARALLEL_REQUESTS = 64
 
 
