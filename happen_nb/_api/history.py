@@ -258,7 +258,7 @@ class History(RecordSequence[Commit]):
         >>> [row.type for row in figure.data]
         ['scatter', 'bar']
         """
-        from happen_nb._display.plots.values import Commits, shown_at_first, values
+        from happen_nb._display.plots.history_plot import PlottedCommits, default_paths, history_plot
 
         moments, revisions = [commit.time for commit in self], [commit.revision for commit in self]
         known: dict[str, tuple[str, Sequence[Any]]] = {
@@ -272,9 +272,9 @@ class History(RecordSequence[Commit]):
         else:
             title, places = _name(x), self._values(x)
         if not selectors and not named and self:
-            selectors = shown_at_first(self[-1].after)
-        commits = Commits(self.node, revisions, moments, places, title)
-        return values(commits, self._columns(selectors, named, ()))
+            selectors = default_paths(self[-1].after)
+        commits = PlottedCommits(self.node, revisions, moments, places, title)
+        return history_plot(commits, self._columns(selectors, named, ()))
 
     def _columns(
         self, selectors: Iterable[Selector], named: Mapping[str, Selector], taken: Collection[str]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node
 from happen_nb._api.views import unknown_node
-from happen_nb._display.plots.happened import NOTEBOOK, Happened
+from happen_nb._display.plots.journal_slice import NOTEBOOK, JournalSlice
 from happen_nb._journal.slice import (
     Entry,
     Handlings,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 async def read_journal(
     space: Space, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
-) -> Happened:
+) -> JournalSlice:
     """Read the newest events and commits, `limit` of both together, and how the events were handled."""
     log = space._log
     after = await position_after(log, since)
@@ -63,7 +63,7 @@ async def read_journal(
     handled: Handlings
     changes, handled = await on_io(read_changes(log.stream, found, start, states=commits))
     sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
-    return Happened(
+    return JournalSlice(
         space.name,
         [entry for entry in shown if isinstance(entry, EventRecord)],
         [change for change in changes if change[0].sequence in sequences],
@@ -74,7 +74,7 @@ async def read_journal(
     )
 
 
-def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: Happened) -> list[str]:
+def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: JournalSlice) -> list[str]:
     """Return the names of nodes; refuse unknown nodes and those of another space."""
     given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
     names = [each if isinstance(each, str) else _name_here(each, space.name) for each in given]
@@ -91,7 +91,7 @@ def _name_here(node: Node, space: str) -> str:
     return node.name
 
 
-def _check_known(space: Space, name: str, found: Happened) -> None:
+def _check_known(space: Space, name: str, found: JournalSlice) -> None:
     known = {NOTEBOOK, *found.nodes, *(event.sender for event in found.events)}
     known |= {change[0].node for change in found.commits} | {record.node for record in found.handled}
     if name not in known:
@@ -110,3 +110,10 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
     """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
     matches = cache(pattern.matches)
     return [record for record in records if matches(record.type)]
+
+
+def show_arrows() -> None:
+    """Show the arrows of the mark under the pointer, in the figures below the current cell."""
+    from happen_nb._widgets import panes
+
+    panes.show_arrows()

@@ -15,7 +15,7 @@ from happen_nb._api.failures import Facts, Failures, Unhandled
 from happen_nb._api.handlers import Hosting
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
-from happen_nb._api.pictures import checked_lanes, matching_events, read_journal
+from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.replay import (
     Replay,
@@ -24,7 +24,7 @@ from happen_nb._api.replay import (
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watches
-from happen_nb._display.plots.happened import By
+from happen_nb._display.plots.journal_slice import TimeBase
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import (
     newest_events,
@@ -491,7 +491,7 @@ class Space(Displayable, Sender):
         nodes: Iterable[str | Node] | str | Node | None = None,
         since: Since | None = None,
         limit: int = 2000,
-        by: By = "time",
+        by: TimeBase = "time",
     ) -> Figure:
         """Draw events and commits as marks over time, in one lane per node.
 
@@ -537,7 +537,7 @@ class Space(Displayable, Sender):
         limit = count(limit, "timeline: limit", least=1)
         found = run_blocking(read_journal(self, Pattern.of(pattern), since, limit, commits=True))
         lanes = None if nodes is None else checked_lanes(self, nodes, found)
-        return timeline(found, nodes=lanes, by=by)
+        return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
 
     def graph(
         self,

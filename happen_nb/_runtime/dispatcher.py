@@ -245,7 +245,8 @@ class Dispatcher:
         """Return those of the events that wait or are handled here."""
         wanted = set(events)
         queues = list(self.queues.values())
-        return [each.event.id for queue in queues for each in list(queue.open) if each.event.id in wanted]
+        handled = [each.event.id for queue in queues for each in list(queue.open)]
+        return [id for id in (*handled, *self.lanes.waiting()) if id in wanted]
 
     def queued(self) -> int:
         """Return the number of events that wait for their handlers."""

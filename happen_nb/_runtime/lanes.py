@@ -51,6 +51,8 @@ class Waiting(NamedTuple):
     others: list[Registration]
     """The plain handlers of the node, which see the commit."""
     replies: bool
+    work: Work
+    """It counts as work until it is delivered, for `settle`."""
 
 
 @dataclass(eq=False)
@@ -123,6 +125,7 @@ class Lanes:
         self._log = log
         self._dispatcher = dispatcher
         dispatcher.ownership.on_change.connect(self.refresh)
+        self._catching_up: set[StateHandler] = set()
 
     # -- registering ---------------------------------------------------------------------------------
 
@@ -180,7 +183,7 @@ class Lanes:
                 continue
             served = ours or (owner is not None and handler.key not in owner.state_handlers)
             if not served:
-                handler.stop()
+                self._stop(handler)
             elif not handler.live and handler.buffer is None:
                 self._start(registration, handler)
 
@@ -212,13 +215,28 @@ class Lanes:
                 waiting.append(handler)
         for handler in waiting:
             assert handler.buffer is not None
-            handler.buffer.append(Waiting(event, context, snapshot, plain, ours))
+            work = self._dispatcher.in_flight.start(
+                event.correlation or event.id, lambda: f'"{event.type}" waiting for a state handler'
+            )
+            handler.buffer.append(Waiting(event, context, snapshot, plain, ours, work))
             plain, ours = [], False
         return [*live, *plain], snapshot, ours
+
+    def waiting(self) -> list[str]:
+        """Return the ids of the events that wait for handlers which catch up."""
+        return [each.event.id for handler in self._catching_up for each in handler.buffer or ()]
+
+    def _stop(self, handler: StateHandler) -> None:
+        waiting = handler.buffer or []
+        handler.stop()
+        self._catching_up.discard(handler)
+        for each in waiting:
+            self._dispatcher.in_flight.finish(each.work)
 
     def _start(self, registration: Registration, handler: StateHandler) -> None:
         """Have it catch up; `settle` waits for that."""
         handler.buffer = []
+        self._catching_up.add(handler)
         work = self._dispatcher.in_flight.start(
             f"catching up {id(registration)}",
             lambda: f'node "{registration.node}" catching up with {registration.name}',
@@ -259,10 +277,12 @@ class Lanes:
         if handler.turn != turn:
             return
         waiting, handler.buffer, handler.live = handler.buffer or [], None, True
-        for event, context, snapshot, others, replies in waiting:
+        self._catching_up.discard(handler)
+        for event, context, snapshot, others, replies, work in waiting:
             handlers = [registration, *others] if event.sequence > end else others
             if handlers:
                 self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+            self._dispatcher.in_flight.finish(work)
 
 
 def _concerns(registration: Registration, event: EventRecord) -> bool:
