@@ -19,7 +19,7 @@ def later(act, until, space):
     """Do something as soon as somebody waits for events."""
 
     def wait():
-        until(lambda: space._session.feed._listeners)
+        until(lambda: space._log.on_event)
         act()
 
     thread = threading.Thread(target=wait)

@@ -501,7 +501,7 @@ def test_a_generator_is_read_only_a_little_ahead(space):
     replay.wait()
 
     assert replay.stored == 6000
-    assert 0 < most_ahead <= bulk.AHEAD + bulk.BATCH + 1
+    assert 0 < most_ahead <= bulk.MAX_AHEAD + bulk.BATCH_EVENTS + 1
 
 
 def test_a_row_that_comes_late_is_not_waited_for_before_the_others_are_stored(space):
@@ -521,13 +521,13 @@ def test_a_row_that_comes_late_is_not_waited_for_before_the_others_are_stored(sp
 
 
 def test_it_waits_for_handlers_that_do_not_follow(space, orders, gate, monkeypatch, until):
-    monkeypatch.setattr(bulk, "BACKLOG", 300)
+    monkeypatch.setattr(bulk, "MAX_BACKLOG", 300)
     got = []
     orders.on("row", lambda event: gate.wait() and got.append(event.payload["n"]))
 
     replay = space.replay(numbered(5000), type="row")
     until(lambda: replay._held)
-    assert 300 <= replay.stored <= 300 + 2 * bulk.BATCH
+    assert 300 <= replay.stored <= 300 + 2 * bulk.BATCH_EVENTS
     assert "waits for handlers" in repr(replay)
     gate.set()
     space.settle(60)
@@ -629,8 +629,9 @@ def test_no_thread_and_nothing_open_is_left(space, until):
     with pytest.raises(TypeError):
         space.replay([7], type="row").wait()
     until(lambda: "happen_nb-replay" not in [thread.name for thread in threading.enumerate()])
-    dispatch = space._session.dispatch
-    assert (dispatch.lines, dispatch.emitted, dispatch.in_flight._open) == (set(), {}, set())
+    dispatcher = space._runtime.dispatcher
+    assert (dispatcher.publishers, dispatcher.contexts) == (set(), {})
+    assert not space._runtime.in_flight.pending().works
 
 
 def test_the_text_of_a_replay_does_not_vary(space):

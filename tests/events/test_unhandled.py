@@ -214,3 +214,12 @@ def test_a_retry_counts_successes_failures_and_events_without_handler(space, ord
     )
     assert [each.event.type for each in space.unhandled] == ["other"]
     assert [failure.event.payload for failure in space.failures] == [0]
+
+
+def test_a_retry_counts_an_event_that_only_filters_refuse_as_one_without_a_handler(space, orders):
+    space.broadcast("a", 1)
+    space.broadcast("a", 2)
+    orders.on("a", lambda event: None, where=lambda event: event.payload == 2)
+    orders.on(str.isupper, lambda event: None)
+    retried = space.unhandled.retry()
+    assert (retried.succeeded, retried.failed, retried.unhandled) == (1, 0, 1)

@@ -21,7 +21,7 @@ def used(space):
     node.state.watch(lambda commit: None)
     space.broadcast("tick", 1)
     space.settle()
-    return weakref.ref(space._session)
+    return weakref.ref(space._log)
 
 
 def test_a_dropped_fork_is_released_while_its_original_is_open(space, until):

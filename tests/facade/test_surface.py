@@ -231,7 +231,7 @@ def test_all_lists_only_what_is_there_and_in_order():
 
 
 def test_a_new_space_keeps_a_thousand_commits_and_events_for_seven_days(space):
-    info = space._session.info
+    info = space._log.info
 
     assert (info.history, timedelta(seconds=info.event_ttl), info.replicas) == (1000, timedelta(days=7), 1)
 
@@ -247,13 +247,13 @@ def test_help_shows_the_plain_defaults():
 def test_an_explicit_option_changes_what_is_stored_and_a_default_never_does(store):
     with happen.connect(store=store, name="kept", history=7, event_ttl=timedelta(hours=1)) as space:
         happen.connect(store=store, name="kept")
-        assert (space._session.info.history, space._session.info.event_ttl) == (7, 3600)
+        assert (space._log.info.history, space._log.info.event_ttl) == (7, 3600)
 
         happen.connect(store=store, name="kept", history=1000)
-        assert (space._session.info.history, space._session.info.event_ttl) == (1000, 3600)
+        assert (space._log.info.history, space._log.info.event_ttl) == (1000, 3600)
 
         happen.connect(store=store, name="kept", event_ttl=timedelta(days=7))
-        assert space._session.info.event_ttl == 7 * 86400
+        assert space._log.info.event_ttl == 7 * 86400
         space.drop()
 
 
