@@ -322,7 +322,12 @@ async def find_unhandled(session: Session) -> list[NotHandled]:
     owners = [
         _as_of_now(session, owner) for owner in dispatch.ownership.all() if owner.incarnation is not None
     ]
-    left = [event for event in left if event.id not in still and not _may_come(event, owners, busy)]
+    applied_later = await dispatch.lanes.outstanding()
+    left = [
+        event
+        for event in left
+        if event.id not in still and not _may_come(event, owners, busy) and not applied_later(event)
+    ]
     left = await with_payloads(session.stream, left)
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []

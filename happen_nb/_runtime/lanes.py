@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_commit_headers
+from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import START, Position, Positions, Progress, progress_of
 from happen_nb.errors import HappenError
 
@@ -130,28 +131,44 @@ class Lanes:
 
     async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> None:
         """Store where a handler begins, unless the node has had it before; None: now."""
-        handler = registration.state
+        handler, node = registration.state, registration.node
         assert handler is not None
-        handler.start = await self._stored_start(registration.node, handler.key, start, deadline)
-
-    async def _stored_start(self, node: str, key: str, start: Position | None, deadline: float) -> Position:
         session, stream = self._session, self._session.stream
-        subject = session.subjects.start(node, key)
+        subject = session.subjects.start(node, handler.key)
         found = await stream.get({"last_by_subj": subject})
-        if found is not None:
-            return wire.decode_start(found.body, found.sequence)
-        owner = self._dispatch.ownership.record(node)
-        if owner is not None and key in owner.state_handlers:  # the space was cleared since it began
-            start = (await last_clear(stream), 0)
-        message = wire.encode_start(session.subjects, node, key, start)
-        left = max(0.001, deadline - time.monotonic())
-        what = f'a state handler of node "{node}"'
-        try:
-            sequence = int(await store_messages(session.connection, [message], timeout=left, what=what))
-        except RefusedError:  # another process was faster, or this one
-            return await self._stored_start(node, key, start, deadline)
-        await session.reach(sequence, deadline)
-        return wire.decode_start(message.body, sequence)
+        if found is None:
+            owner = self._dispatch.ownership.record(node)
+            if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
+                start = (await last_clear(stream), 0)
+            pattern = registration.pattern.text if registration.pattern.predicate is None else None
+            message = wire.encode_start(session.subjects, node, handler.key, pattern, start)
+            left = max(0.001, deadline - time.monotonic())
+            what = f'a state handler of node "{node}"'
+            try:
+                sequence = await store_messages(session.connection, [message], timeout=left, what=what)
+                await session.reach(int(sequence), deadline)
+            except RefusedError:
+                log.debug('another process was faster to start "%s" at node "%s"', handler.key, node)
+            await self.prepare(registration, start, deadline)
+            return
+        handler.start = wire.decode_start(subject, found.body, found.sequence).position
+
+    async def outstanding(self) -> Callable[[EventRecord], bool]:
+        """Return a function that tells of an event if a state handler of any process will still apply it."""
+        stream = self._session.stream
+        open_: list[tuple[wire.Start, Pattern, Progress]] = []
+        for item in await stream.read(stream.subjects.starts):
+            start = wire.decode_start(item.subject, item.body, item.sequence)
+            if start.pattern is not None:
+                positions = await self.positions(self._session.replica.newest(start.node))
+                progress = progress_of(positions, start.key, start.position)
+                open_.append((start, Pattern.of(start.pattern), progress))
+        return lambda event: any(
+            event.target in (None, start.node)
+            and event.position > progress.position
+            and pattern.matches(event.type)
+            for start, pattern, progress in open_
+        )
 
     async def forget(self, node: str) -> None:
         """Remove where the handlers of a node begin: it is deleted."""

@@ -247,6 +247,14 @@ def test_events_that_come_while_it_catches_up_are_applied_after_those_before(spa
     assert stock.state.get("seen") == [*range(0, 3000, 100), *later]
 
 
+def test_an_event_that_waits_for_its_handler_to_come_back_is_not_unhandled(space, stock, shop):
+    stock.state.on("n", add)
+    stock.off("n")
+    shop.broadcast("n", 1)
+    shop.broadcast("m", 1)
+    assert [each.event.type for each in space.unhandled] == ["m"]
+
+
 # -- identity ------------------------------------------------------------------------------------------------
 
 
