@@ -143,7 +143,7 @@ class Delivery:
         """What the first handler that failed has raised."""
         self.on_end: Callable[[BaseException | None], None] | None = None
         """Called at the end, with the error if a handler has failed."""
-        self._candidates = candidates
+        self.candidates = candidates
         self._context = context
         self._attempts: list[Attempt] = []
         self._round = 0
@@ -201,8 +201,8 @@ class Delivery:
         return first.start()
 
     def _present(self) -> list[Registration]:
-        present = [registration for registration in self._candidates if registration.active]
-        if present or all(registration.state is not None for registration in self._candidates):
+        present = [registration for registration in self.candidates if registration.active]
+        if present or all(registration.state is not None for registration in self.candidates):
             return present
         found = self.desk.registrations.candidates(self.event.type, self.box.name).get(self.box.name, [])
         return [registration for registration in found if registration.state is None]
@@ -323,7 +323,7 @@ class Delivery:
 
     def _not_begun(self, outcome: str, error: Exception | None) -> None:
         """Record why it did not begin, so that it does not count as unhandled."""
-        name = self._candidates[0].name if self._candidates else ""
+        name = self.candidates[0].name if self.candidates else ""
         self.record(name, outcome, None if error is None else error_summary(error), 0.0, 1)
 
     def record(self, handler: str, outcome: str, error: str | None, seconds: float, attempts: int) -> None:

@@ -66,6 +66,8 @@ class StateHandler:
         Identifies it over processes and runs.
     takes_views : bool
         The transform reads other nodes, as they were at the event.
+    fold : bool
+        One commit applies all events that wait.
 
     Attributes
     ----------
@@ -75,6 +77,7 @@ class StateHandler:
 
     key: str
     takes_views: bool
+    fold: bool = False
     apply: Callable[[Any, Cut | None], None] = field(init=False)
     start: Position = START
     done: Position = START
@@ -97,10 +100,12 @@ class StateHandler:
             return False
         return progress.covers(position) or (position <= self.done and position not in progress.skipped)
 
-    def pass_over(self, position: Position) -> None:
-        """Note that an event is done: a commit tells of it, or it changed nothing."""
-        self.done = max(self.done, position)
+    def pass_over(self, position: Position, last: Position, *, committed: bool) -> None:
+        """Note that the events from `position` to `last` are done: committed, or they changed nothing."""
+        self.done = max(self.done, last)
         self.failed.discard(position)
+        if committed:  # the commit tells of those that failed before it: another process may retry them
+            self.failed = {each for each in self.failed if each > last}
 
     def fail(self, position: Position) -> None:
         """Note that an event failed; the next commit tells of it."""
@@ -190,15 +195,35 @@ class Lanes:
 
     # -- serving -------------------------------------------------------------------------------------
 
+    def _serves(self, registration: Registration, handler: StateHandler) -> bool:
+        """Return whether this process applies a handler: it owns the node, or the owner does not have it."""
+        ownership = self._dispatch.ownership
+        owner = ownership.owner_of(registration.node)
+        ours = ownership.is_ours(registration.node)
+        return ours or (owner is not None and handler.key not in owner.state_handlers)
+
+    async def leave(self, registration: Registration) -> bool:
+        """Leave a failing event to the process that serves the handler now; False if it is this one."""
+        handler = registration.state
+        assert handler is not None
+        if self._serves(registration, handler):
+            return False
+        self._stop(handler)
+        return True
+
+    def ahead(self, registration: Registration, most: int) -> list[tuple[EventRecord, Cut | None]]:
+        """Return the next events that wait for a handler, with their snapshots. From any thread."""
+        waiting = list(self._dispatch.queue(registration.node).queued)
+        mine = [each for each in waiting if registration in each.candidates and not each.cancelled]
+        return [(each.event, each.snapshot) for each in mine[:most]]
+
     def refresh(self, node: str) -> None:
         """Begin to serve a node's handlers, or end it, by who owns the node now."""
-        owner, ours = self._dispatch.ownership.owner_of(node), self._dispatch.ownership.is_ours(node)
         for registration in self._dispatch.registrations.of(node):
             handler = registration.state
             if handler is None:
                 continue
-            served = ours or (owner is not None and handler.key not in owner.state_handlers)
-            if not served:
+            if not self._serves(registration, handler):
                 self._stop(handler)
             elif not handler.live and handler.buffer is None:
                 self._start(registration, handler)
