@@ -19,8 +19,8 @@ from happen_nb._runtime.causes import Evaluation
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler
+from happen_nb._runtime.log import CommitRequest
 from happen_nb._runtime.registrations import Registration
-from happen_nb._runtime.session import Change
 from happen_nb._runtime.snapshots import records_at
 from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import EventRecord
 
-log = logging.getLogger("happen_nb")
+logger = logging.getLogger("happen_nb")
 
 MAX_FOLDED = 255
 """Events that one commit applies beside its first."""
@@ -69,8 +69,8 @@ async def register_state_handler(
         run_blocking(_apply(state, registration, call, event, snapshot))
 
     handler.apply = apply
-    position = await _start_position(space._session, start)
-    await on_io(space._dispatch.lanes.prepare(registration, position, space._deadline()))
+    position = await _start_position(space._log, start)
+    await on_io(space._runtime.dispatcher.lanes.prepare(registration, position, space._deadline()))
     await register(space, registration)
 
 
@@ -82,7 +82,7 @@ def _checked_name(name: Any) -> str | None:
     return name
 
 
-async def _start_position(session: Any, start: Any) -> Position | None:
+async def _start_position(log: Any, start: Any) -> Position | None:
     if isinstance(start, str):
         if start not in ("now", "beginning"):
             raise ValueError(
@@ -91,7 +91,7 @@ async def _start_position(session: Any, start: Any) -> Position | None:
         return None if start == "now" else START
     if start is None:
         raise TypeError('state.on: start is None; give "now", "beginning", an Event, a datetime or an int')
-    sequence, index = await position_after(session, start)
+    sequence, index = await position_after(log, start)
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 
@@ -104,10 +104,10 @@ async def _apply(
     """
     space, node, handler = state.node.space, state.node.name, registration.state
     assert handler is not None
-    session, lanes, position = space._session, space._dispatch.lanes, event._record.position
+    log, lanes, position = space._log, space._runtime.dispatcher.lanes, event._record.position
     known: dict[str, EventRecord] = {}
     while True:
-        newest = session.replica.cut_of(node)
+        newest = log.replica.cut_of(node)
         base = newest.nodes.get(node)
         positions = None if base is None else base.positions
         if positions is None:
@@ -119,7 +119,7 @@ async def _apply(
         evaluation = Evaluation(node, space)
         try:
             if handler.takes_views and snapshot is None:
-                snapshot = await _states_at(session, event._record.sequence)
+                snapshot = await _states_at(log, event._record.sequence)
             new = _evaluated(state, call, event, newest, snapshot, evaluation)
         except BaseException:
             if await on_io(lanes.leave(registration)):
@@ -134,7 +134,7 @@ async def _apply(
         emits = any(each.record.id not in known for each in evaluation.emitted)
         stays = not late and not emits and is_stored(base, new, body)
         after = progress.after(last, handler.failed - {position})
-        change = Change(
+        change = CommitRequest(
             node,
             new,
             body,
@@ -148,14 +148,14 @@ async def _apply(
 
 
 async def _is_committed(
-    state: State, change: Change, evaluation: Evaluation, known: dict[str, EventRecord]
+    state: State, change: CommitRequest, evaluation: Evaluation, known: dict[str, EventRecord]
 ) -> bool:
     """Store a commit; False if something was stored before it, or if that is not known."""
-    deadline = time.monotonic() + state.node.space._session.timeout
+    deadline = time.monotonic() + state.node.space._log.timeout
     try:
         return await state._commit(change, deadline, evaluation.emitted, known) is not None
     except (NotStoredError, OutcomeUnknownError) as error:
-        log.info('node "%s" applying an event: %s; trying again', change.node, error)
+        logger.info('node "%s" applying an event: %s; trying again', change.node, error)
         return False
 
 
@@ -190,8 +190,8 @@ def _fold(
 ) -> tuple[FrozenDict, Position]:
     """Apply the events that wait, too; one that fails does so in its own turn."""
     space = state.node.space
-    newest = space._session.replica.cut_of(state.node.name)
-    for record, snapshot in space._dispatch.lanes.ahead(registration, MAX_FOLDED):
+    newest = space._log.replica.cut_of(state.node.name)
+    for record, snapshot in space._runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
         event, emitted = Event(record, space), len(evaluation.emitted)
         try:
             if registration.where is None or registration.where(event):
@@ -203,9 +203,9 @@ def _fold(
     return new, position
 
 
-async def _states_at(session: Any, sequence: int) -> Cut:
+async def _states_at(log: Any, sequence: int) -> Cut:
     """Read the states of all nodes at the time when an event was stored."""
-    found = await on_io(records_at(session, sequence))
+    found = await on_io(records_at(log, sequence))
     for each in found.values():
         if isinstance(each, HistoryGoneError):
             raise each
