@@ -144,9 +144,9 @@ class Event(Displayable):
     async def _handled_by(self) -> tuple[str, ...]:
         if self.pending:
             return ()
-        session = self._space._session
-        await on_io(session.dispatch.flush())
-        records = await on_io(read_handled(session.stream, since=self._record.sequence))
+        log = self._space._log
+        await on_io(self._space._runtime.dispatcher.flush())
+        records = await on_io(read_handled(log.stream, since=self._record.sequence))
         return tuple(dict.fromkeys(each.node for each in records if each.event == self.id and each.accepted))
 
     async def _settle(self, timeout: Timeout = 10.0) -> Trace:
@@ -183,7 +183,7 @@ class Event(Displayable):
         if self.pending:
             raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
-        (root,) = await on_io(read_effects(self._space._session, [self._record], timeout=seconds))
+        (root,) = await on_io(read_effects(self._space._open_runtime, [self._record], timeout=seconds))
         return Trace(root)
 
     settle, asettle = faces(_settle)
@@ -292,7 +292,7 @@ class EventSearch:
         self._where = where
         self._rejected = 0
         self._others = Counter[str]()
-        self._coming = EventStream(space._session)
+        self._coming = EventStream(space._log)
 
     def close(self) -> None:
         """Stop following events."""

@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -91,7 +92,7 @@ async def _handle(
     """Have a node handle an event again; return the handler's error."""
     refuse_retry(node)
     error: BaseException | None = await on_io(
-        space._dispatch.redeliver(record, node, handler, output_context())
+        space._runtime.dispatcher.redeliver(record, node, handler, output_context())
     )
     return error
 
@@ -414,18 +415,18 @@ class UnhandledEvent(Displayable):
 
     def _nodes(self, node: str | None) -> list[str]:
         """Return the nodes of this process whose handlers match."""
-        record, dispatch = self.event._record, self._space._dispatch
-        candidates = dispatch.registrations.candidates(record.type, record.target)
-        return [name for name in candidates if node in (None, name) and dispatch.ownership.is_ours(name)]
+        record, runtime = self.event._record, self._space._runtime
+        candidates = runtime.registrations.candidates(record.type, record.target)
+        return [name for name in candidates if node in (None, name) and runtime.ownership.is_ours(name)]
 
-    def _handle(self, nodes: Iterable[str]) -> BaseException | None:
-        """Have nodes handle it; return the first error."""
-        first: BaseException | None = None
+    def _handle(self, nodes: Iterable[str]) -> list[BaseException | None]:
+        """Have nodes handle it; return the outcome of each node that has accepted it."""
+        outcomes: list[BaseException | None] = []
         for name in nodes:
             refuse_retry(name)
-            error = run_blocking(_handle(self._space, self.event._record, name))
-            first = first or error
-        return first
+            with suppress(NoHandlerError):  # its filters refuse the event
+                outcomes.append(run_blocking(_handle(self._space, self.event._record, name)))
+        return outcomes
 
 
 class Unhandled(RecordSequence[UnhandledEvent]):
@@ -461,8 +462,8 @@ class Unhandled(RecordSequence[UnhandledEvent]):
 
 
 def _retried(events: Iterable[UnhandledEvent], node: str | None) -> Retried:
-    found = [(each, each._nodes(node)) for each in events]
-    handled = [each._handle(nodes) for each, nodes in found if nodes]
+    found = [each._handle(each._nodes(node)) for each in events]
+    handled = [next(filter(None, outcomes), None) for outcomes in found if outcomes]
     return Retried("event", handled, len(found) - len(handled))
 
 

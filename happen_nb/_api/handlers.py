@@ -160,7 +160,7 @@ class Hosting:
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Another process handles a node's events from here on."""
-        for registration in self._space._dispatch.registrations.of(node)[:1]:
+        for registration in self._space._runtime.registrations.of(node)[:1]:
             registration.context.copy().run(
                 notice,
                 f'{_notebook(answer)} now owns node "{node}"; re-run the cell that registers its '
@@ -225,19 +225,19 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
 
 async def register(space: Space, registration: Registration) -> None:
     """Register a handler in place of those that it replaces; show a notice if the node had another owner."""
-    dispatch = space._dispatch
+    dispatcher = space._runtime.dispatcher
     replaced = [
-        each for each in dispatch.registrations.of(registration.node) if _replaces(registration, each)
+        each for each in dispatcher.registrations.of(registration.node) if _replaces(registration, each)
     ]
     if registration.state is not None:
-        _refuse_second(registration, dispatch.registrations.of(registration.node), replaced)
-    before = await on_io(dispatch.add(registration, space._deadline(), replaced))
-    cells.register(lambda: dispatch.remove(registration))
+        _refuse_second(registration, dispatcher.registrations.of(registration.node), replaced)
+    before = await on_io(dispatcher.add(registration, space._deadline(), replaced))
+    cells.register(lambda: dispatcher.remove(registration))
     if replaced:
         notice(_replacement(registration, replaced))
-    if before is None or before.incarnation in (None, space._session.incarnation):
+    if before is None or before.incarnation in (None, space._log.incarnation):
         return
-    answer = await on_io(space._session.ask(before.incarnation, {}, OWNER_REPLY_SECONDS))
+    answer = await on_io(space._open_runtime.peers.ask(before.incarnation, {}, OWNER_REPLY_SECONDS))
     if answer is not None:  # a dead process needs no notice
         notice(
             f'this process now owns node "{registration.node}" (before: {_notebook(answer)}); '

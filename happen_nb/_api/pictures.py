@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
 
 
 async def read_journal(
     space: Space, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
 ) -> JournalSlice:
     """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-    session = space._session
-    after = await position_after(session, since)
-    await on_io(session.dispatch.flush())
+    log = space._log
+    after = await position_after(log, since)
+    await on_io(space._runtime.dispatcher.flush())
     every, asked = pattern.text == "**", pattern.predicate is not None
     matches = (lambda _: True) if asked else cache(pattern.matches)
 
@@ -46,7 +46,7 @@ async def read_journal(
 
     found = await on_io(
         newest_slice(
-            session.stream,
+            log.stream,
             keep,
             since=after,
             limit=sys.maxsize if asked else limit + 1,
@@ -61,16 +61,16 @@ async def read_journal(
     start = shown[0].sequence if shown else found.last + 1
     changes: list[CommitPair]
     handled: Handlings
-    changes, handled = await on_io(read_changes(session.stream, found, start, states=commits))
+    changes, handled = await on_io(read_changes(log.stream, found, start, states=commits))
     sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
     return JournalSlice(
         space.name,
         [entry for entry in shown if isinstance(entry, EventRecord)],
         [change for change in changes if change[0].sequence in sequences],
         handled,
-        sorted({*space.views, *session.dispatch.ownership.names()}),
+        sorted({*space.views, *space._runtime.ownership.names()}),
         limit if len(entries) > limit else None,
-        partial(_whole, session),
+        partial(_whole, log),
     )
 
 
@@ -98,9 +98,9 @@ def _check_known(space: Space, name: str, found: JournalSlice) -> None:
         raise unknown_node(name, sorted(known), f'the timeline of "{space.name}"')
 
 
-def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+def _whole(log: Log, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     async def read() -> Sequence[EventRecord]:
-        whole: Sequence[EventRecord] = await on_io(with_payloads(session.stream, events))
+        whole: Sequence[EventRecord] = await on_io(with_payloads(log.stream, events))
         return whole
 
     return run_blocking(read())

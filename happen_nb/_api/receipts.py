@@ -162,7 +162,7 @@ class Receipts:
                 trees, note = self._followed(caused)
             except HappenError as error:  # the space was closed, or the server is away
                 note = str(error)
-        owners = self._space._dispatch.ownership.all()
+        owners = self._space._runtime.ownership.all()
         patterns = sorted({pattern for owner in owners if owner.incarnation for pattern in owner.patterns})
         facts = self._space.facts.cover
         return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
@@ -180,7 +180,7 @@ class Receipts:
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
         """Wait for the effects of this cell; those of other cells may still be running."""
-        in_flight, own = self._space._dispatch.in_flight, Pending(frozenset(), frozenset(caused.ids))
+        in_flight, own = self._space._open_runtime.in_flight, Pending(frozenset(), frozenset(caused.ids))
         left = await drain(in_flight, own, time.monotonic() + TIMEOUT_SECONDS)
         if left:
             raise HappenTimeoutError(f"receipt: still running: {describe_works(left)}")
@@ -190,7 +190,7 @@ class Receipts:
         """Read the effects, in every process."""
         if not caused.followed:
             return []
-        reading = read_effects(self._space._session, caused.events, caused.commits, timeout)
+        reading = read_effects(self._space._open_runtime, caused.events, caused.commits, timeout)
         trees: list[TraceNode] = await on_io(reading)
         return trees
 
