@@ -113,13 +113,7 @@ class StateHandler:
 
 
 class Lanes:
-    """The state handlers of this process. On the IO thread.
-
-    Parameters
-    ----------
-    log : Log
-    dispatcher : Dispatcher
-    """
+    """The state handlers of this process. On the IO thread."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
