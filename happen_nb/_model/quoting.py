@@ -75,11 +75,17 @@ def error_text(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
     try:
         text = str.__str__(str(error))  # a subclass of str may override anything
     except BaseException as broken:  # it must not stop the code that reports the exception
-        return f"(its message cannot be shown: {type(broken).__name__})"
+        return unavailable("message", type(broken).__name__)
     return escape_surrogates(truncate(text, limit))
 
 
-def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
-    """Return an exception's type and text, the text cut to `limit` characters."""
-    name, text = str(_NAME.__get__(type(error))), error_text(error, limit)
+def unavailable(what: str, reason: str) -> str:
+    """Return what stands for a text of the user's that could not be obtained."""
+    return f"(its {what} cannot be shown: {reason})"
+
+
+def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT, *, text: str | None = None) -> str:
+    """Return an exception's type and text, by default its own text cut to `limit` characters."""
+    name = str(_NAME.__get__(type(error)))
+    text = error_text(error, limit) if text is None else escape_surrogates(text)
     return f"{name}: {text}" if text else name
