@@ -44,9 +44,7 @@ nitpicky = True
 myst_enable_extensions = ["colon_fence", "deflist"]  # without dollarmath: $KV is a subject
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # tests compare the saved outputs with those of a fresh kernel
-nb_ipywidgets_js: dict[
-    str, dict[str, str]
-] = {}  # the default loads scripts from a CDN; widgets have a static fallback
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # the default loads scripts from a CDN
 suppress_warnings = ["mystnb.unknown_mime_type"]  # plotly figures have a static image too
 
 # -- reference ---------------------------------------------------------------------------------------
