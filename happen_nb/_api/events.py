@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing, faces, frame, refuse_in_callback, times, utc
+from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
 from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
+
+MAX_NAMED_TYPES = 3  # of other events, in a message
 
 
 class Event(Displayable):
@@ -142,9 +144,9 @@ class Event(Displayable):
     async def _handled_by(self) -> tuple[str, ...]:
         if self.pending:
             return ()
-        session = self._space._session
-        await on_io(session.dispatch.flush())
-        records = await on_io(read_handled(session.stream, since=self._record.sequence))
+        log = self._space._log
+        await on_io(self._space._runtime.dispatcher.flush())
+        records = await on_io(read_handled(log.stream, since=self._record.sequence))
         return tuple(dict.fromkeys(each.node for each in records if each.event == self.id and each.accepted))
 
     async def _settle(self, timeout: Timeout = 10.0) -> Trace:
@@ -181,13 +183,13 @@ class Event(Displayable):
         if self.pending:
             raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
-        (root,) = await on_io(read_effects(self._space._session, [self._record], timeout=seconds))
+        (root,) = await on_io(read_effects(self._space._open_runtime, [self._record], timeout=seconds))
         return Trace(root)
 
     settle, asettle = faces(_settle)
 
 
-class Events(Listing[Event]):
+class Events(RecordSequence[Event]):
     """Stored events of a space: a sequence, newest last.
 
     Attributes
@@ -279,9 +281,6 @@ class Trace(Displayable):
         return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]
 
 
-MAX_NAMED_TYPES = 3  # of other events, in a message
-
-
 class EventSearch:
     """The search for the first matching event, among stored ones and those that come from now on."""
 
@@ -293,7 +292,7 @@ class EventSearch:
         self._where = where
         self._rejected = 0
         self._others = Counter[str]()
-        self._coming = EventStream(space._session)
+        self._coming = EventStream(space._log)
 
     def close(self) -> None:
         """Stop following events."""

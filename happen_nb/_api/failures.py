@@ -6,10 +6,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Displayable, Listing, frame, times
+from happen_nb._api.base import Displayable, RecordSequence, frame, times
 from happen_nb._api.events import Event
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
@@ -91,7 +92,7 @@ async def _handle(
     """Have a node handle an event again; return the handler's error."""
     refuse_retry(node)
     error: BaseException | None = await on_io(
-        space._dispatch.redeliver(record, node, handler, output_context())
+        space._runtime.dispatcher.redeliver(record, node, handler, output_context())
     )
     return error
 
@@ -104,14 +105,8 @@ def handle_again(space: Space, record: EventRecord, node: str, handler: str) -> 
 
 
 MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
-
-
 MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
-
-
 MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
-
-
 Again = Callable[[], object]
 """Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
 
@@ -420,21 +415,21 @@ class UnhandledEvent(Displayable):
 
     def _nodes(self, node: str | None) -> list[str]:
         """Return the nodes of this process whose handlers match."""
-        record, dispatch = self.event._record, self._space._dispatch
-        candidates = dispatch.registrations.candidates(record.type, record.target)
-        return [name for name in candidates if node in (None, name) and dispatch.ownership.is_ours(name)]
+        record, runtime = self.event._record, self._space._runtime
+        candidates = runtime.registrations.candidates(record.type, record.target)
+        return [name for name in candidates if node in (None, name) and runtime.ownership.is_ours(name)]
 
-    def _handle(self, nodes: Iterable[str]) -> BaseException | None:
-        """Have nodes handle it; return the first error."""
-        first: BaseException | None = None
+    def _handle(self, nodes: Iterable[str]) -> list[BaseException | None]:
+        """Have nodes handle it; return the outcome of each node that has accepted it."""
+        outcomes: list[BaseException | None] = []
         for name in nodes:
             refuse_retry(name)
-            error = run_blocking(_handle(self._space, self.event._record, name))
-            first = first or error
-        return first
+            with suppress(NoHandlerError):  # its filters refuse the event
+                outcomes.append(run_blocking(_handle(self._space, self.event._record, name)))
+        return outcomes
 
 
-class Unhandled(Listing[UnhandledEvent]):
+class Unhandled(RecordSequence[UnhandledEvent]):
     """The events that no handler handled, newest last; a snapshot."""
 
     _page = unhandled_page
@@ -467,8 +462,8 @@ class Unhandled(Listing[UnhandledEvent]):
 
 
 def _retried(events: Iterable[UnhandledEvent], node: str | None) -> Retried:
-    found = [(each, each._nodes(node)) for each in events]
-    handled = [each._handle(nodes) for each, nodes in found if nodes]
+    found = [each._handle(each._nodes(node)) for each in events]
+    handled = [next(filter(None, outcomes), None) for outcomes in found if outcomes]
     return Retried("event", handled, len(found) - len(handled))
 
 

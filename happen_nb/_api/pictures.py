@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node
 from happen_nb._api.views import unknown_node
-from happen_nb._display.plots.happened import NOTEBOOK, Happened
+from happen_nb._display.plots.journal_slice import NOTEBOOK, JournalSlice
 from happen_nb._journal.slice import (
     Entry,
     Handlings,
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
 
 
 async def read_journal(
     space: Space, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
-) -> Happened:
+) -> JournalSlice:
     """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-    session = space._session
-    after = await position_after(session, since)
-    await on_io(session.dispatch.flush())
+    log = space._log
+    after = await position_after(log, since)
+    await on_io(space._runtime.dispatcher.flush())
     every, asked = pattern.text == "**", pattern.predicate is not None
     matches = (lambda _: True) if asked else cache(pattern.matches)
 
@@ -46,7 +46,7 @@ async def read_journal(
 
     found = await on_io(
         newest_slice(
-            session.stream,
+            log.stream,
             keep,
             since=after,
             limit=sys.maxsize if asked else limit + 1,
@@ -61,20 +61,20 @@ async def read_journal(
     start = shown[0].sequence if shown else found.last + 1
     changes: list[CommitPair]
     handled: Handlings
-    changes, handled = await on_io(read_changes(session.stream, found, start, states=commits))
+    changes, handled = await on_io(read_changes(log.stream, found, start, states=commits))
     sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
-    return Happened(
+    return JournalSlice(
         space.name,
         [entry for entry in shown if isinstance(entry, EventRecord)],
         [change for change in changes if change[0].sequence in sequences],
         handled,
-        sorted({*space.views, *session.dispatch.ownership.names()}),
+        sorted({*space.views, *space._runtime.ownership.names()}),
         limit if len(entries) > limit else None,
-        partial(_whole, session),
+        partial(_whole, log),
     )
 
 
-def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: Happened) -> list[str]:
+def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: JournalSlice) -> list[str]:
     """Return the names of nodes; refuse unknown nodes and those of another space."""
     given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
     names = [each if isinstance(each, str) else _name_here(each, space.name) for each in given]
@@ -91,16 +91,16 @@ def _name_here(node: Node, space: str) -> str:
     return node.name
 
 
-def _check_known(space: Space, name: str, found: Happened) -> None:
+def _check_known(space: Space, name: str, found: JournalSlice) -> None:
     known = {NOTEBOOK, *found.nodes, *(event.sender for event in found.events)}
     known |= {change[0].node for change in found.commits} | {record.node for record in found.handled}
     if name not in known:
         raise unknown_node(name, sorted(known), f'the timeline of "{space.name}"')
 
 
-def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+def _whole(log: Log, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     async def read() -> Sequence[EventRecord]:
-        whole: Sequence[EventRecord] = await on_io(with_payloads(session.stream, events))
+        whole: Sequence[EventRecord] = await on_io(with_payloads(log.stream, events))
         return whole
 
     return run_blocking(read())
@@ -110,3 +110,10 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
     """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
     matches = cache(pattern.matches)
     return [record for record in records if matches(record.type)]
+
+
+def show_arrows() -> None:
+    """Show the arrows of the mark under the pointer, in the figures below the current cell."""
+    from happen_nb._widgets import panes
+
+    panes.show_arrows()

@@ -26,11 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 T = TypeVar("T")
-
-
 TIMEOUT_SECONDS: Final = 10.0
-
-
 MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 
@@ -166,13 +162,13 @@ class Receipts:
                 trees, note = self._followed(caused)
             except HappenError as error:  # the space was closed, or the server is away
                 note = str(error)
-        owners = self._space._dispatch.ownership.all()
+        owners = self._space._runtime.ownership.all()
         patterns = sorted({pattern for owner in owners if owner.incarnation for pattern in owner.patterns})
         facts = self._space.facts.cover
         return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
 
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
-        """What came of it, and what else there is to say."""
+        """Return the effects, and a note if they are incomplete."""
         try:
             with _interruptible():
                 return run_blocking(self._done(caused)), "" if caused.followed else "too many to follow"
@@ -184,7 +180,7 @@ class Receipts:
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
         """Wait for the effects of this cell; those of other cells may still be running."""
-        in_flight, own = self._space._dispatch.in_flight, Pending(frozenset(), frozenset(caused.ids))
+        in_flight, own = self._space._open_runtime.in_flight, Pending(frozenset(), frozenset(caused.ids))
         left = await drain(in_flight, own, time.monotonic() + TIMEOUT_SECONDS)
         if left:
             raise HappenTimeoutError(f"receipt: still running: {describe_works(left)}")
@@ -194,7 +190,7 @@ class Receipts:
         """Read the effects, in every process."""
         if not caused.followed:
             return []
-        reading = read_effects(self._space._session, caused.events, caused.commits, timeout)
+        reading = read_effects(self._space._open_runtime, caused.events, caused.commits, timeout)
         trees: list[TraceNode] = await on_io(reading)
         return trees
 

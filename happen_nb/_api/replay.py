@@ -47,9 +47,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
 
-log = logging.getLogger("happen_nb")
-
-
+logger = logging.getLogger("happen_nb")
 LOG_ERROR_SECONDS: Final = 1.0  # after which an error is logged if nothing waits for the replay or shows it
 
 
@@ -80,7 +78,7 @@ class Replay(Displayable):
         self._frames: TracebackType | None = None
         self._lives: list[LiveOutput] = []
         self._context = contextvars.copy_context()
-        self._line = BulkPublisher(space._session, sender, self._describe, output_context(), self._ended)
+        self._line = BulkPublisher(space._open_runtime, sender, self._describe, output_context(), self._ended)
         threading.Thread(
             target=self._context.copy().run, args=(self._read, rows), name="happen_nb-replay", daemon=True
         ).start()
@@ -170,7 +168,7 @@ class Replay(Displayable):
         self._observed = True
         if not self.done:
             refuse_in_callback("replay.wait")
-            self._space._session  # noqa: B018 - in a forked child nothing is replayed
+            self._space._log  # noqa: B018 - in a forked child nothing is replayed
             if not await on_io(self._line.ended(timeout)):
                 raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
         self._show_end()
@@ -184,7 +182,7 @@ class Replay(Displayable):
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
         self._observed = True
-        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.listen)
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.on_change.connect)
         self._lives.append(live)
         cells.register(live.stop)
 
@@ -200,7 +198,7 @@ class Replay(Displayable):
 
     def _log_error(self) -> None:
         if not self._observed and not isinstance(self.error, ClosedError):
-            self._context.run(log.warning, "a replay ended at row %d: %s", self.stored, self.error)
+            self._context.run(logger.warning, "a replay ended at row %d: %s", self.stored, self.error)
 
     # -- the thread that reads the rows --------------------------------------------------------------
 
@@ -263,11 +261,7 @@ def _refuse_in_handlers_and_transforms() -> None:
 
 
 CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
-
-
 _COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
-
-
 TypeOf = str | Callable[[Any], str]
 """The type of all events, or a function of a row."""
 

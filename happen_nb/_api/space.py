@@ -15,7 +15,7 @@ from happen_nb._api.failures import Facts, Failures, Unhandled
 from happen_nb._api.handlers import Hosting
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
-from happen_nb._api.pictures import checked_lanes, matching_events, read_journal
+from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.replay import (
     Replay,
@@ -24,7 +24,7 @@ from happen_nb._api.replay import (
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watches
-from happen_nb._display.plots.happened import By
+from happen_nb._display.plots.journal_slice import TimeBase
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import (
     newest_events,
@@ -67,12 +67,13 @@ if TYPE_CHECKING:
 
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
+    from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard.widget import Dashboard
     from happen_nb._widgets.throttle import Throttle
 
-log = logging.getLogger("happen_nb")
+logger = logging.getLogger("happen_nb")
 
 
 class Space(Displayable, Sender):
@@ -104,7 +105,7 @@ class Space(Displayable, Sender):
     def __init__(
         self,
         name: str,
-        session: Session,
+        runtime: Runtime,
         server: EmbeddedServer | None,
         opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
@@ -113,7 +114,8 @@ class Space(Displayable, Sender):
         self.server = None if server is None else NatsServer(server)
         self.failures = Failures()
         self.facts = Facts()
-        self._open_session: Session | None = session
+        self._runtime = runtime
+        self._is_open = True
         self._closing = False
         self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')
         self._opener = opener
@@ -121,19 +123,22 @@ class Space(Displayable, Sender):
         self._nodes: dict[str, Node] = {}
         self._local: dict[str, CommitRecord | None] = {}
         self._emits_as = self, RESERVED
-        self._dispatch = session.dispatch
-        self._dispatch.host = Hosting(self)
+        runtime.dispatcher.host = Hosting(self)
         self._watches = Watches(self)
         self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
 
     @property
-    def _session(self) -> Session:
-        session = self._open_session
-        if session is None:
+    def _open_runtime(self) -> Runtime:
+        """The runtime; raises if the space is closed."""
+        if not self._is_open:
             raise to_raise(self._why_closed)
-        return session
+        return self._runtime
+
+    @property
+    def _log(self) -> Log:
+        return self._open_runtime.log
 
     # -- nodes -----------------------------------------------------------------------------------------
 
@@ -172,7 +177,7 @@ class Space(Displayable, Sender):
         name = check_name(name, "node")
         state = None if initial is None else freeze_initial(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
-        newest = self._session.replica.newest(name)
+        newest = self._log.replica.newest(name)
         if state is not None:
             await node.state._begin(state)
             self._notice_unused(name, newest)
@@ -183,13 +188,13 @@ class Space(Displayable, Sender):
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
         """Log that an initial state was not used: the node had one, or another process was first."""
-        record, session = self._session.replica.newest(name), self._session
+        record, log = self._log.replica.newest(name), self._log
         if record is None or record.deleted:
             return
         first = before is None or before.deleted
-        own = (record.id or "").startswith(session.address)
+        own = (record.id or "").startswith(log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
-            log.warning(
+            logger.warning(
                 'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
                 name,
                 f"{record.revision:,}",
@@ -231,7 +236,7 @@ class Space(Displayable, Sender):
         """
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
-        deadline, in_flight = time.monotonic() + seconds, self._session.dispatch.in_flight
+        deadline, in_flight = time.monotonic() + seconds, self._open_runtime.in_flight
         try:
             left = await drain(in_flight, in_flight.pending(), deadline)
         except KeyboardInterrupt as stop:
@@ -247,7 +252,7 @@ class Space(Displayable, Sender):
 
     def _deadline(self) -> float:
         """Return the deadline of a call that starts now."""
-        return time.monotonic() + self._session.timeout
+        return time.monotonic() + self._log.timeout
 
     # -- events ----------------------------------------------------------------------------------------
     # -- waiting ---------------------------------------------------------------------------------------
@@ -295,7 +300,7 @@ class Space(Displayable, Sender):
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         deadline, matching = time.monotonic() + seconds, Pattern.of(pattern)
         with closing(EventSearch(self, matching, where)) as search:
-            reached = await position_after(self._session, since)
+            reached = await position_after(self._log, since)
             stored = [] if since is None else await self._stored(matching, since, None)
             event = await search.first(stored, reached, deadline)
         if event is None:
@@ -340,13 +345,13 @@ class Space(Displayable, Sender):
     events, aevents = faces(_events)
 
     async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
-        session = self._session
-        after = await position_after(session, since)
+        log = self._log
+        after = await position_after(log, since)
         if pattern.predicate is None:
-            reading = read_events(session.stream, pattern.matches, since=after, limit=limit)
+            reading = read_events(log.stream, pattern.matches, since=after, limit=limit)
             records: list[EventRecord] = await on_io(reading)
             return records
-        records = await on_io(read_events(session.stream, lambda _: True, since=after))
+        records = await on_io(read_events(log.stream, lambda _: True, since=after))
         found = matching_events(pattern, records)
         return found if limit is None else found[max(0, len(found) - limit) :]
 
@@ -383,8 +388,8 @@ class Space(Displayable, Sender):
           orders  order.paid       {id: "o1"}
         """
         limit = None if limit is None else arguments.count(limit, "journal: limit")
-        stream = self._session.stream
-        after = await position_after(self._session, since)
+        stream = self._log.stream
+        after = await position_after(self._log, since)
         entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
@@ -418,8 +423,8 @@ class Space(Displayable, Sender):
         >>> dict(space.at(second))["orders"]
         {'open': 1}
         """
-        position = await on_io(position_of(self._session, when))
-        return Snapshot(await on_io(records_at(self._session, position)))
+        position = await on_io(position_of(self._log, when))
+        return Snapshot(await on_io(records_at(self._log, position)))
 
     at, aat = faces(_at)
 
@@ -440,7 +445,7 @@ class Space(Displayable, Sender):
         return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
-        found = await on_io(find_unhandled(self._session))
+        found = await on_io(find_unhandled(self._open_runtime))
         found = [each for each in found if not self.facts.cover(each.event.type)]
         return Unhandled(self, found)
 
@@ -462,7 +467,7 @@ class Space(Displayable, Sender):
         >>> [node.event.type for node in space.trace(event)]
         ['order.paid']
         """
-        check_space(self._session, event, "trace")
+        check_space(self._log, event, "trace")
         if isinstance(event, Event):
             record = event._record
         elif isinstance(event, str):
@@ -473,7 +478,7 @@ class Space(Displayable, Sender):
             record = found
         else:
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
-        (root,) = await on_io(read_effects(self._session, [record]))
+        (root,) = await on_io(read_effects(self._open_runtime, [record]))
         return Trace(root, times=times)
 
     trace, atrace = faces(_trace)
@@ -486,7 +491,7 @@ class Space(Displayable, Sender):
         nodes: Iterable[str | Node] | str | Node | None = None,
         since: Since | None = None,
         limit: int = 2000,
-        by: By = "time",
+        by: TimeBase = "time",
     ) -> Figure:
         """Draw events and commits as marks over time, in one lane per node.
 
@@ -532,7 +537,7 @@ class Space(Displayable, Sender):
         limit = count(limit, "timeline: limit", least=1)
         found = run_blocking(read_journal(self, Pattern.of(pattern), since, limit, commits=True))
         lanes = None if nodes is None else checked_lanes(self, nodes, found)
-        return timeline(found, nodes=lanes, by=by)
+        return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
 
     def graph(
         self,
@@ -668,11 +673,11 @@ class Space(Displayable, Sender):
 
     async def _empty(self) -> None:
         self.failures.clear()
-        self._dispatch.spare(causes.current_path())
-        await on_io(self._session.clear())
+        self._runtime.dispatcher.spare(causes.current_path())
+        await on_io(self._open_runtime.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
-        others = await on_io(self._session.others())
+        others = await on_io(self._open_runtime.peers.others())
         if others:
             who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
@@ -712,16 +717,16 @@ class Space(Displayable, Sender):
         >>> what_if.drop()
         """
         check_name(name, "space")
-        session = self._session
+        log = self._log
         if at is None:
-            await on_io(session.fresh(session.timeout))
-            states = forkable_states(session.replica.cut().nodes)
+            await on_io(log.fresh(log.timeout))
+            states = forkable_states(log.replica.cut().nodes)
         else:
-            position = await on_io(position_of(session, at))
-            states = forkable_states(await on_io(records_at(session, position)))
+            position = await on_io(position_of(log, at))
+            states = forkable_states(await on_io(records_at(log, position)))
         target, opened = await self._opener(name)
         try:
-            if target is self or not await on_io(_is_empty(target._session)):
+            if target is self or not await on_io(_is_empty(target._log)):
                 raise SpaceNotEmptyError(
                     f'fork: the space "{name}" is not empty; take another name, or drop() it first'
                 )
@@ -731,11 +736,11 @@ class Space(Displayable, Sender):
                 await target._close()
             raise
         try:
-            await on_io(target._session.change(session.info.options))
-            await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
+            await on_io(target._log.change(log.info.options))
+            await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
                 await (await target._create_node(node)).state._begin(state)
-            await on_io(target._session.stream.mark_unfinished(""))
+            await on_io(target._log.stream.mark_unfinished(""))
         except BaseException:
             await target._drop_stream()
             raise
@@ -763,8 +768,10 @@ class Space(Displayable, Sender):
         await self._drop_stream()
 
     async def _drop_stream(self) -> None:
-        await on_io(self._session.dispatch.close())  # it stores handlings, for which it needs the stream
-        await on_io(self._session.stream.drop())
+        await on_io(
+            self._open_runtime.dispatcher.close()
+        )  # it stores handlings, for which it needs the stream
+        await on_io(self._log.stream.drop())
         await self._close()
 
     drop, adrop = faces(_drop)
@@ -798,31 +805,31 @@ class Space(Displayable, Sender):
             ...
         happen_nb.errors.ClosedError: the space "shop" was closed; connect again
         """
-        session = self._open_session
-        if session is None or self._closing:
+        runtime = self._runtime
+        if not self._is_open or self._closing:
             return
         self._closing = True
         self._receipts.show(on=False)
         try:
-            await on_io(session.dispatch.close())  # running handlers may finish, and still commit
-            if session.connection.connected:
+            await on_io(runtime.dispatcher.close())  # running handlers may finish, and still commit
+            if runtime.log.connection.connected:
                 for throttle in list(self._throttles):
                     throttle.finish()
         finally:
-            self._open_session = None
+            self._is_open = False
             self._watches.stop()
-            await on_io(session.close())
+            await on_io(runtime.close())
             self._closed(self)
 
     close, aclose = faces(_close)
 
     def _after_fork_in_child(self) -> None:
-        """Release the parent's session, which the child must not touch."""
+        """Release the parent's runtime, which the child must not touch."""
         self._why_closed = ForkedError(
             f'the space "{self.name}" belongs to the parent of this process, which forked: '
             "call connect() in the child"
         )
-        self._open_session = None
+        self._is_open = False
 
     def __enter__(self) -> Self:
         return self
@@ -841,10 +848,10 @@ class Space(Displayable, Sender):
         await self.aclose()
 
 
-log = logging.getLogger("happen_nb")
+logger = logging.getLogger("happen_nb")
 """Before all events and commits."""
 
 
-async def _is_empty(session: Session) -> bool:
+async def _is_empty(log: Log) -> bool:
     """Return True if no node has or had a state, and no event is stored. On the IO thread."""
-    return session.replica.empty() and not await newest_events(session.stream, lambda _: True, limit=1)
+    return log.replica.empty() and not await newest_events(log.stream, lambda _: True, limit=1)

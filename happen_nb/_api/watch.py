@@ -50,7 +50,7 @@ class Watch(Displayable):
         self.name = getattr(callback, "__qualname__", type(callback).__name__)
         self.active = True
         self._context = contextvars.copy_context()
-        self._mailbox = Mailbox(node.space._dispatch.workers)
+        self._mailbox = Mailbox(node.space._runtime.workers)
         node.space._watches.add(self)
         cells.register(self.stop)
 
@@ -61,7 +61,7 @@ class Watch(Displayable):
 
     def _take(self, applied: Applied) -> None:
         commit, scope = Commit(*applied), causes.scope_of_commit(applied.record, self.name)
-        activity = self.node.space._dispatch.in_flight
+        activity = self.node.space._runtime.in_flight
         token = activity.start(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
 
         def work() -> None:
@@ -95,7 +95,7 @@ class Watches:
     def __init__(self, space: Space) -> None:
         self._space = space
         self._watches: dict[str, list[Watch]] = {}
-        io_thread().call_soon(space._session.replica.listen, self._on_commit)
+        io_thread().call_soon(space._log.replica.on_commit.connect, self._on_commit)
 
     def _on_commit(self, applied: Applied) -> None:
         """Hand a commit to the watches of its node. On the IO thread."""
@@ -104,7 +104,7 @@ class Watches:
 
     def add(self, watch: Watch) -> None:
         """Start a watch, unless the space is closed."""
-        self._space._session  # noqa: B018 - raises ClosedError
+        self._space._log  # noqa: B018 - raises ClosedError
         name = watch.node.name
         self._watches[name] = [*self._watches.get(name, ()), watch]
 
