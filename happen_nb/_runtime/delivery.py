@@ -102,9 +102,6 @@ class Delivery:
 
     Parameters
     ----------
-    dispatcher : Dispatcher
-    queue : NodeQueue
-    event : EventRecord
     candidates : list of Registration
         Those whose pattern matched when it arrived; if all of them are gone, those that match later.
     context : contextvars.Context, optional

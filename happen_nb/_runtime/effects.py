@@ -163,12 +163,7 @@ class EventStream:
 class Effects:
     """What events and commits cause, collected as it is stored.
 
-    Parameters
-    ----------
-    runtime : Runtime
-    roots : sequence of EventRecord
-    commits : sequence of (CommitRecord, CommitRecord or None)
-        Each with the one before it on its node.
+    The roots may be events and commits.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
-"""State handlers at work: each event of the journal reaches each of them, in order, whoever is killed when.
+"""Deliver each event of the journal to each state handler once and in order, whichever process is killed.
 
-A commit of the node carries how far its state handlers have come, and is stored only if nothing else was
-stored first. So an event is applied once by construction; that the owner of the node does it only saves work.
-A process that begins to serve a node reads what lies between that position and now, and what comes meanwhile
-waits behind it.
+A commit of the node carries the positions of its state handlers, and is stored only if nothing else was
+stored first. So each event is applied exactly once; that only the owner of the node applies it saves work. A
+process that starts to serve a node reads the events since that position; later events wait for this.
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-WINDOW = 2_000
+WINDOW_MESSAGES = 2_000
 """Messages of the journal that are read at once while a handler catches up."""
-MAX_AHEAD = 2 * WINDOW
+MAX_QUEUED = 2 * WINDOW_MESSAGES
 """Events that wait for their handler while more are read."""
 POLL_SECONDS = 0.01
-"""Time between two looks at how many wait."""
+"""Pause between checks of how many events wait."""
 RETRY_SECONDS = 0.5
-"""Time after a reading that failed."""
+"""Pause after a read that failed."""
 
 
 class Waiting(NamedTuple):
-    """An event that has come while its handler catches up."""
+    """An event that has arrived while its handler catches up."""
 
     event: EventRecord
     context: contextvars.Context | None
@@ -53,17 +52,17 @@ class Waiting(NamedTuple):
     """The plain handlers of the node, which see the commit."""
     replies: bool
     work: Work
-    """It counts as work until it is delivered, for `settle`."""
+    """Registers the event as in flight until it is delivered, for `settle`."""
 
 
 @dataclass(eq=False)
 class StateHandler:
-    """What a state handler is, beside its registration, and how far it has come in this process.
+    """The part of a registration that only state handlers have, and the handler's progress in this process.
 
     Parameters
     ----------
     key : str
-        Identifies it over processes and runs.
+        Identifies it in all processes and runs.
     takes_views : bool
         The transform reads other nodes, as they were at the event.
     fold : bool
@@ -83,19 +82,19 @@ class StateHandler:
     done: Position = START
     """The newest event that was handled here, with or without a commit."""
     failed: set[Position] = field(default_factory=set)
-    """Events that no commit tells of yet, because their transform failed."""
+    """Events whose transform failed, and that no commit names as skipped yet."""
     live: bool = False
-    """Whether each new event is delivered at once."""
+    """Whether new events are delivered at once."""
     buffer: list[Waiting] | None = None
-    """What has come while older events are read; None if it does not catch up."""
+    """Events that have arrived while older ones are read; None if it does not catch up."""
     turn: int = 0
 
     def progress(self, positions: Positions) -> Progress:
-        """How far the handler has come, by the positions that the newest commit carries."""
+        """Return the handler's progress, by the positions of the newest commit."""
         return progress_of(positions, self.key, self.start)
 
     def is_done(self, position: Position, progress: Progress) -> bool:
-        """Return whether an event needs nothing any more: it was applied, or changed nothing."""
+        """Return True if an event was applied, or changed nothing."""
         if position in self.failed:
             return False
         return progress.covers(position) or (position <= self.done and position not in progress.skipped)
@@ -108,24 +107,18 @@ class StateHandler:
             self.failed = {each for each in self.failed if each > last}
 
     def fail(self, position: Position) -> None:
-        """Note that an event failed; the next commit tells of it."""
+        """Note that an event failed; the next commit names it as skipped."""
         self.done = max(self.done, position)
         self.failed.add(position)
 
     def stop(self) -> None:
-        """Deliver nothing from here on; starting again reads what was missed."""
+        """Deliver nothing any more; a new start reads the missed events."""
         self.live, self.buffer = False, None
         self.turn += 1
 
 
 class Lanes:
-    """The state handlers of this process. On the IO thread.
-
-    Parameters
-    ----------
-    log : Log
-    dispatcher : Dispatcher
-    """
+    """The state handlers of this process. On the IO thread."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
@@ -177,11 +170,11 @@ class Lanes:
         )
 
     async def forget(self, node: str) -> None:
-        """Remove where the handlers of a node begin: it is deleted."""
+        """Remove the start positions of a deleted node's handlers."""
         await self._log.stream.remove(f"{self._log.subjects.start_prefix}{node}.*")
 
     async def positions(self, record: CommitRecord | None) -> Positions:
-        """How far the handlers of a node had come with a commit; looks back where it does not tell."""
+        """Return the positions of a node's handlers at a commit; look at earlier ones if it has none."""
         if record is None:
             return {}
         if record.positions is None:
@@ -237,9 +230,9 @@ class Lanes:
         *,
         ours: bool,
     ) -> tuple[list[Registration], Cut | None, bool]:
-        """Return to which handlers of a node an event is delivered now, what they read, and if they reply.
+        """Return the handlers to deliver an event to now, the snapshot they read, and whether they reply.
 
-        State handlers come first. While one catches up the event waits for it, and so do plain handlers.
+        State handlers come first. While one catches up, the event and the plain handlers wait for it.
         """
         snapshot: Cut | None = None
         live: list[Registration] = []
@@ -265,7 +258,7 @@ class Lanes:
         return [*live, *plain], snapshot, ours
 
     def waiting(self) -> list[str]:
-        """Return the ids of the events that wait for handlers which catch up."""
+        """Return the ids of the events that wait for a handler that catches up."""
         return [each.event.id for handler in self._catching_up for each in handler.buffer or ()]
 
     def _stop(self, handler: StateHandler) -> None:
@@ -276,7 +269,7 @@ class Lanes:
             self._dispatcher.in_flight.finish(each.work)
 
     def _start(self, registration: Registration, handler: StateHandler) -> None:
-        """Have it catch up; `settle` waits for that."""
+        """Start to catch up; `settle` waits for the end of it."""
         handler.buffer = []
         self._catching_up.add(handler)
         work = self._dispatcher.in_flight.start(
@@ -288,33 +281,33 @@ class Lanes:
     async def _catch_up(
         self, registration: Registration, handler: StateHandler, turn: int, work: Work
     ) -> None:
-        """Deliver what was stored before, then what has come meanwhile."""
+        """Deliver the events that were stored before, then those that have arrived meanwhile."""
         in_flight = self._dispatcher.in_flight
         try:
             while handler.turn == turn:
                 try:
                     await self._read_up(registration, handler, turn)
                     break
-                except HappenError as error:  # what was delivered already is recognised
+                except HappenError as error:  # events that were delivered already are recognized
                     logger.info('node "%s" catching up: %s; once more', registration.node, error)
                     await asyncio.sleep(RETRY_SECONDS)
-        finally:  # after what is queued by now
+        finally:  # after the events that are queued now
             self._dispatcher.queue(registration.node).mailbox.put(lambda: in_flight.finish(work))
 
     async def _read_up(self, registration: Registration, handler: StateHandler, turn: int) -> None:
         log, node = self._log, registration.node
-        end = log.position  # all that comes from here on is in the buffer
+        end = log.position  # all later events are in the buffer
         positions = await self.positions(log.replica.newest(node))
         after = handler.progress(positions).position
         first = (await log.stream.info()).first
         at = max(first, after[0])
         while at <= end and handler.turn == turn:
-            until = min(end, at + WINDOW - 1)
+            until = min(end, at + WINDOW_MESSAGES - 1)
             for event in await events_between(log.stream, at, until):
                 if handler.turn == turn and event.position > after and _concerns(registration, event):
                     self._dispatcher.deliver(event, node, [registration], None, replies=False)
             at = until + 1
-            while len(self._dispatcher.queue(node).queued) > MAX_AHEAD and handler.turn == turn:  # noqa: ASYNC110
+            while len(self._dispatcher.queue(node).queued) > MAX_QUEUED and handler.turn == turn:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)
         if handler.turn != turn:
             return
