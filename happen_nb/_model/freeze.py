@@ -50,7 +50,7 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
 
     Allowed are JSON types, and types with one obvious JSON form: tuples, any ``Mapping``, ``datetime``,
     ``date``, ``UUID``, ``Enum``, dataclasses, NumPy and pandas scalars, arrays up to 1 MB. For any other part
-    `error` is raised, with the name `what` of the value, the path of the part and what to store instead.
+    `error` is raised, with the name `what` of the value, the path of the part and an alternative.
 
     Examples
     --------

@@ -51,7 +51,7 @@ def test_a_folder_that_is_no_store_is_not_touched(tmp_path):
 def test_without_a_store_there_is_nothing_to_do(tmp_path):
     done = happen("clean", cwd=tmp_path, HAPPEN_STORE=tmp_path / "none")
     assert done.returncode == 0
-    assert "there is no store" in done.stdout
+    assert "does not exist" in done.stdout
 
 
 def test_named_spaces_go_and_the_others_stay(filled):

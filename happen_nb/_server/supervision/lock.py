@@ -1,4 +1,4 @@
-"""The lock: who may serve a store. It is free only after the supervisor and its nats-server have ended."""
+"""The lock on a store, whose holder serves it: free only after supervisor and nats-server have ended."""
 
 # Importing pathlib would make each start slower.
 # ruff: noqa: PTH116, PTH118, PTH120, PTH208

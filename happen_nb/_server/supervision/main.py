@@ -210,7 +210,7 @@ class Supervisor:
             self.server.kill()
 
     def _end(self) -> None:
-        """End serving: tell the clients, end nats-server, and only then release the lock."""
+        """Disconnect the clients, end nats-server, and only then release the lock."""
         self.info.serving = False
         if not self.gone:
             try:
