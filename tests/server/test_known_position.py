@@ -28,7 +28,7 @@ def damage(folder, *, index=False):
         file.write(b"zzz")
 
 
-def test_what_a_damaged_file_has_lost_is_warned_of_once(folder, caplog):
+def test_data_lost_in_a_damaged_file_are_warned_of_once(folder, caplog):
     with happen.connect(store=folder, name="shop") as space:
         node = space.create_node("orders")
         for n in range(20):
