@@ -17,21 +17,13 @@ from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
 from happen_nb._api.receipts import Receipts
-from happen_nb._api.replay import (
-    Replay,
-    start_replay,
-)
+from happen_nb._api.replay import Replay, start_replay
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watches
 from happen_nb._display.plots.journal_slice import TimeBase
 from happen_nb._display.reprs_state import space_page
-from happen_nb._journal.slice import (
-    newest_events,
-    read_entries,
-    read_events,
-    with_previous,
-)
+from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
 from happen_nb._model.freeze import freeze_initial
@@ -39,12 +31,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.effects import (
-    describe_works,
-    drain,
-    find_unhandled,
-    read_effects,
-)
+from happen_nb._runtime.effects import describe_works, drain, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.snapshots import forkable_states, records_at
 from happen_nb._runtime.tracebacks import to_raise
@@ -66,7 +53,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
@@ -188,11 +174,11 @@ class Space(Displayable, Sender):
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
         """Log that an initial state was not used: the node had one, or another process was first."""
-        record, log = self._log.replica.newest(name), self._log
+        record = self._log.replica.newest(name)
         if record is None or record.deleted:
             return
         first = before is None or before.deleted
-        own = (record.id or "").startswith(log.address)
+        own = (record.id or "").startswith(self._log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
             logger.warning(
                 'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
@@ -208,7 +194,7 @@ class Space(Displayable, Sender):
         self._local.pop(node.name, None)
         self._watches.stop(node.name)
 
-    # -- following -------------------------------------------------------------------------------------
+    # -- settling --------------------------------------------------------------------------------------
 
     async def _settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until everything that this process caused, with its effects here, is committed and handled.
@@ -254,7 +240,6 @@ class Space(Displayable, Sender):
         """Return the deadline of a call that starts now."""
         return time.monotonic() + self._log.timeout
 
-    # -- events ----------------------------------------------------------------------------------------
     # -- waiting ---------------------------------------------------------------------------------------
 
     async def _wait_for(
@@ -449,7 +434,7 @@ class Space(Displayable, Sender):
         found = [each for each in found if not self.facts.cover(each.event.type)]
         return Unhandled(self, found)
 
-    # -- what an event caused --------------------------------------------------------------------------
+    # -- traces ----------------------------------------------------------------------------------------
 
     async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
         """Read from the journal what an event has caused so far: a tree of events and commits.
@@ -659,7 +644,7 @@ class Space(Displayable, Sender):
         ({}, 0)
         """
         if not force:
-            await self._refuse_others("clear", "clear(force=True) does it all the same")
+            await self._refuse_others("clear", "clear(force=True) empties it anyway")
         await self._empty()
 
     clear, aclear = faces(_clear)
@@ -667,7 +652,7 @@ class Space(Displayable, Sender):
     async def _refresh(self, *, force: bool) -> None:
         """Empty the space for ``connect(fresh=True)``."""
         if not force:
-            way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it all the same'
+            way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it anyway'
             await self._refuse_others("connect(fresh=True)", way_out)
         await self._empty()
 
@@ -788,7 +773,7 @@ class Space(Displayable, Sender):
 
         return Dashboard(self)
 
-    # -- the end ---------------------------------------------------------------------------------------
+    # -- closing ---------------------------------------------------------------------------------------
 
     async def _close(self) -> None:
         """Disconnect; everything that is stored stays.

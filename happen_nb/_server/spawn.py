@@ -73,7 +73,7 @@ def find_python() -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     bases = [Path(sys.base_prefix), Path(sys.base_prefix, "bin"), Path(sys.base_exec_prefix, "bin")]
     names = [f"python{version}{_EXE}", f"python3{_EXE}", f"python{_EXE}"]
-    candidates = [sys.executable, getattr(sys, "_base_executable", None)]
+    candidates: list[str | None] = [sys.executable, getattr(sys, "_base_executable", None)]
     candidates += [str(base / name) for base in bases for name in names]
     candidates += [shutil.which(name) for name in names]
     for candidate in filter(None, candidates):

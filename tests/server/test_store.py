@@ -201,7 +201,7 @@ def test_a_file_system_without_locks_is_an_error(monkeypatch, folder):
 
     folder.mkdir()
     monkeypatch.setattr("happen_nb._server.supervision.platform.try_lock", no_locks)
-    with pytest.raises(lock.Failure, match="has no file locks"):
+    with pytest.raises(lock.ServingError, match="has no file locks"):
         lock.take(str(folder), 0)
 
 
