@@ -164,7 +164,6 @@ class Dispatcher:
         self._spared = frozenset()
 
     def queue(self, node: str) -> NodeQueue:
-        """Return the queue of a node."""
         queue = self.queues.get(node)
         if queue is None:
             queue = self.queues[node] = NodeQueue(node, self.workers)
@@ -249,7 +248,6 @@ class Dispatcher:
         return [id for id in (*handled, *self.lanes.waiting()) if id in wanted]
 
     def queued(self) -> int:
-        """Return the number of events that wait for their handlers."""
         return sum(len(queue.queued) for queue in self.queues.values())
 
     # -- sending -------------------------------------------------------------------------------------

@@ -106,7 +106,6 @@ class InFlight:
             self._works.discard(work)
 
     def pending(self) -> Pending:
-        """Return what is in flight now."""
         with self._lock:
             works = frozenset(self._works)
         correlations = frozenset(work.correlation for work in works)

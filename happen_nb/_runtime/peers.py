@@ -37,7 +37,6 @@ class Peers:
         self._respond = respond
 
     async def open(self) -> None:
-        """Start to answer."""
         connection, subjects = self._log.connection, self._log.subjects
         await connection.subscribe(subjects.who, self._answer_presence)
         await connection.subscribe(subjects.live_prefix + self._log.incarnation, self._take_question)

@@ -100,7 +100,6 @@ class Runtime:
     async def ask_owners(
         self, question: dict[str, Any], timeout: float
     ) -> tuple[list[dict[str, Any]], set[str]]:
-        """Ask every other process that owns a node; see `Peers.ask_all`."""
         return await self.peers.ask_all(self.ownership.incarnations(), question, timeout)
 
     async def _respond(self, question: dict[str, Any]) -> dict[str, Any]:
