@@ -211,7 +211,7 @@ class PendingReply:
         """Return the newest progress values after the one of that number, with their numbers."""
         return [item for item in list(self._progress) if item[0] > number]
 
-    def take(self, message: dict[str, Any]) -> None:
+    def update(self, message: dict[str, Any]) -> None:
         """Take a reply, as `exchange.decode_reply` gives it. On the IO thread."""
         if self.done:
             return
@@ -356,7 +356,7 @@ class ReplyRouter:
 
     # -- sending -------------------------------------------------------------------------------------
 
-    async def take(self, message: CoreMessage) -> None:
+    async def on_message(self, message: CoreMessage) -> None:
         """Take a reply of another process."""
         try:
             reply = fields.mapping(fields.read_json(message.data))
@@ -378,7 +378,7 @@ class ReplyRouter:
     def _route(self, message: dict[str, Any]) -> None:
         pending = self._pending.get(message["event"])
         if pending is not None:
-            pending.take(message)
+            pending.update(message)
             if pending.done:
                 self._pending.pop(message["event"], None)
 
