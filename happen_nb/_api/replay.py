@@ -19,7 +19,7 @@ from happen_nb._api.base import Displayable, refuse_in_callback
 from happen_nb._api.events import Event
 from happen_nb._display.live_output import LiveOutput, follow
 from happen_nb._display.reprs_events import replay_page
-from happen_nb._model.arguments import seconds
+from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
 from happen_nb._model.patterns import check_type
@@ -44,11 +44,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from happen_nb._api.node import Node
     from happen_nb._api.space import Space
 
-log = logging.getLogger("happen_nb")
-
-
+logger = logging.getLogger("happen_nb")
 LOG_ERROR_SECONDS: Final = 1.0  # after which an error is logged if nothing waits for the replay or shows it
 
 
@@ -79,7 +78,7 @@ class Replay(Displayable):
         self._frames: TracebackType | None = None
         self._lives: list[LiveOutput] = []
         self._context = contextvars.copy_context()
-        self._line = BulkPublisher(space._session, sender, self._describe, output_context(), self._ended)
+        self._line = BulkPublisher(space._open_runtime, sender, self._describe, output_context(), self._ended)
         threading.Thread(
             target=self._context.copy().run, args=(self._read, rows), name="happen_nb-replay", daemon=True
         ).start()
@@ -169,7 +168,7 @@ class Replay(Displayable):
         self._observed = True
         if not self.done:
             refuse_in_callback("replay.wait")
-            self._space._session  # noqa: B018 - in a forked child nothing is replayed
+            self._space._log  # noqa: B018 - in a forked child nothing is replayed
             if not await on_io(self._line.ended(timeout)):
                 raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
         self._show_end()
@@ -183,7 +182,7 @@ class Replay(Displayable):
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
         self._observed = True
-        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.listen)
+        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.on_change.connect)
         self._lives.append(live)
         cells.register(live.stop)
 
@@ -199,7 +198,7 @@ class Replay(Displayable):
 
     def _log_error(self) -> None:
         if not self._observed and not isinstance(self.error, ClosedError):
-            self._context.run(log.warning, "a replay ended at row %d: %s", self.stored, self.error)
+            self._context.run(logger.warning, "a replay ended at row %d: %s", self.stored, self.error)
 
     # -- the thread that reads the rows --------------------------------------------------------------
 
@@ -262,11 +261,7 @@ def _refuse_in_handlers_and_transforms() -> None:
 
 
 CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
-
-
 _COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
-
-
 TypeOf = str | Callable[[Any], str]
 """The type of all events, or a function of a row."""
 
@@ -481,3 +476,28 @@ def _is_missing(value: Any) -> bool:
 
     numpy = sys.modules.get("numpy")
     return pd.isna(value) is True or (numpy is not None and value is numpy.ma.masked)
+
+
+def start_replay(
+    space: Space,
+    rows: Any,
+    *,
+    type: TypeOf | None,
+    time: str | None,
+    sender: str | Node,
+    speed: float | None,
+    nan: Any,
+) -> Replay:
+    """Check the arguments of ``space.replay``, and start it."""
+    _refuse_in_handlers_and_transforms()
+    speed = None if speed is None else _checked_speed(speed)
+    name: Any = sender if isinstance(sender, str) else getattr(sender, "name", sender)
+    if name != RESERVED:
+        check_name(name, "node")
+    there = getattr(getattr(sender, "space", space), "name", space.name)
+    if there != space.name:
+        raise ValueError(f'replay: the node "{name}" belongs to the space "{there}", not to "{space.name}"')
+    given = ReplaySource(rows, type=type, time=time, nan=nan, paced=speed is not None)
+    replay = Replay(space, given, name, speed)
+    cells.register(replay.stop)
+    return replay

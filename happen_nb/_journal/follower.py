@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from happen_nb._journal.consumer import (
     CREATE_SECONDS,
@@ -45,23 +45,34 @@ EXPIRY_SLACK_SECONDS = 1.0
 """Time for a server to remove an expired value."""
 
 
+class FreshStart(NamedTuple):
+    """The newest messages of a stream, with which to start.
+
+    Parameters
+    ----------
+    records : list of CommitRecord
+        The newest of each node, as of `position` or later.
+    owners : list of OwnerRecord
+        Those as of the position up to which messages were applied.
+    position : int
+    again : bool
+        Whether the stream is the same as before: what was reported is not reported again.
+    unknown : set of str
+        The nodes whose owner changed since: the owner before is the one that was known.
+    """
+
+    records: list[CommitRecord]
+    owners: list[OwnerRecord]
+    position: int
+    again: bool
+    unknown: set[str]
+
+
 class Sink(Protocol):
     """The consumer of a followed journal: it holds the states. Called on the IO thread."""
 
-    def reset(
-        self,
-        records: list[CommitRecord],
-        owners: list[OwnerRecord],
-        position: int,
-        *,
-        again: bool,
-        unknown: set[str],
-    ) -> None:
-        """Start with the newest record of each node, as of `position` or later, and the owners then.
-
-        `again` means that the stream is the same as before: what was reported is not reported again.
-        `unknown` are the nodes whose owner changed since: the owner before is the one that was known.
-        """
+    def reset(self, start: FreshStart) -> None:
+        """Start with the newest messages."""
 
     def apply(self, item: Item, sequence: int) -> None:
         """Apply the next message."""
@@ -168,7 +179,7 @@ class Follower:
         self.epoch += 1
         owners, unknown = self._owners(newest)
         position = max(highest, last)
-        self._sink.reset(records, owners, position, again=again, unknown=unknown)
+        self._sink.reset(FreshStart(records, owners, position, again, unknown))
         for item in states:
             self._watch_expiry(item)
         await self._follow(last)

@@ -87,15 +87,7 @@ def freeze_initial(value: Any, *, node: str) -> FrozenDict:
 
 
 def freeze_state(value: Any, *, node: str) -> FrozenDict:
-    """Freeze the result of a transform, which must be a mapping, or raise StateError.
-
-    Examples
-    --------
-    >>> freeze_state(None, node="orders")
-    Traceback (most recent call last):
-    ...
-    happen_nb.errors.StateError: state.set: the transform of node "orders" returned None; return the new ...
-    """
+    """Freeze the result of a transform, which must be a mapping, or raise StateError."""
     return as_state(value, f'state.set: the transform of node "{node}"')
 
 
@@ -278,11 +270,6 @@ def dumps(value: Frozen) -> bytes:
     ------
     StateError
         It nests too deeply, after one frozen state was put into another repeatedly.
-
-    Examples
-    --------
-    >>> dumps(freeze({"items": [1, None]}))
-    b'{"items":[1,null]}'
     """
     try:
         return orjson.dumps(value)
@@ -301,15 +288,6 @@ def loads(data: bytes) -> Frozen:
     ------
     StateError
         It is not JSON, nests too deeply, or has an integer beyond 64 bits.
-
-    Examples
-    --------
-    >>> loads(b'{"items": [1, null]}')
-    {'items': [1, None]}
-    >>> loads(b"{'items'}")
-    Traceback (most recent call last):
-    ...
-    happen_nb.errors.StateError: this is not JSON: unexpected character...
     """
     try:
         value: Frozen = _decoded(orjson.loads(data), 1)
@@ -322,16 +300,7 @@ def loads(data: bytes) -> Frozen:
 
 
 def check_integers(data: bytes) -> None:
-    """Raise StateError for JSON with an integer beyond 64 bits, which the decoder would turn into a float.
-
-    Examples
-    --------
-    >>> check_integers(b'{"n": 18446744073709551615, "price": 1e30}')
-    >>> check_integers(b'{"n": 18446744073709551616}')
-    Traceback (most recent call last):
-    ...
-    happen_nb.errors.StateError: the JSON has an integer below -2**63 or above 2**64 - 1 (20 digits); ...
-    """
+    """Raise StateError for JSON with an integer beyond 64 bits, which the decoder would turn into a float."""
     if _MANY_DIGITS in data.translate(_DIGITS_TO_0) and _LARGE_INTEGER.search(data):  # perhaps in a string
         try:
             json.loads(data, parse_int=_parsed_int)

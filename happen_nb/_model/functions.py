@@ -30,16 +30,7 @@ def safely_equal(a: object, b: object) -> bool:
 
 
 def is_namesake(a: object, b: object) -> bool:
-    """Return whether two functions have the same module and name, at the top level of a module or class.
-
-    Examples
-    --------
-    >>> def handle(event): ...
-    >>> earlier = handle
-    >>> def handle(event): ...
-    >>> is_namesake(handle, earlier), is_namesake(handle, len)
-    (True, False)
-    """
+    """Return whether two functions have the same module and name, at the top level of a module or class."""
     name = getattr(a, "__qualname__", None)
     if not isinstance(name, str) or "<" in name:
         return False
@@ -56,13 +47,6 @@ def is_same(a: Any, b: Any) -> bool:
     A named function is the same as its namesake. Lambdas are the same if their code, defaults and closures
     are equal. So are functions defined in another function, unless their code differs: then that function
     was edited, and they count as the same too.
-
-    Examples
-    --------
-    >>> is_same(lambda event: event.id, lambda event: event.id)
-    True
-    >>> is_same(lambda event, n=1: n, lambda event, n=2: n)
-    False
     """
     if safely_equal(a, b) or is_namesake(a, b):
         return True

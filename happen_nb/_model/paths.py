@@ -114,13 +114,7 @@ def format_path(steps: Steps) -> str:
 
 
 def list_index(step: str | int, length: int) -> int | None:
-    """Return the index that a step means in a list; None if there is no such item.
-
-    Examples
-    --------
-    >>> list_index("1", 3), list_index(-1, 3), list_index("3", 3), list_index("one", 3)
-    (1, 2, None, None)
-    """
+    """Return the index that a step means in a list; None if there is no such item."""
     if isinstance(step, str):
         if not (step.isascii() and step.isdigit() and len(step) <= _MAX_DIGITS):
             return None
@@ -130,16 +124,7 @@ def list_index(step: str | int, length: int) -> int | None:
 
 
 def lookup(value: Any, path: Path, default: Any = None) -> Any:
-    """Return the part of a value at a path; ``default`` if there is none.
-
-    Examples
-    --------
-    >>> state = {"orders": {"7": {"items": ["pen", "ink"]}}}
-    >>> lookup(state, "orders.7.items.1")
-    'ink'
-    >>> lookup(state, "orders.8.items", default="nothing")
-    'nothing'
-    """
+    """Return the part of a value at a path; ``default`` if there is none."""
     for step in parse_path(path):
         if isinstance(value, dict):
             if step not in value:
@@ -194,12 +179,6 @@ def select(value: Any, selector: Selector | None = None) -> Any:
     """Apply a selector: a callable, a path (missing: ``None``), or None for everything.
 
     An exception of a callable propagates unchanged.
-
-    Examples
-    --------
-    >>> state = {"stock": {"pens": 3}}
-    >>> select(state, "stock.pens"), select(state, lambda s: len(s["stock"])), select(state, "stock.ink")
-    (3, 1, None)
     """
     if selector is None:
         return value
@@ -209,15 +188,7 @@ def select(value: Any, selector: Selector | None = None) -> Any:
 
 
 def typo_hint(state: Any, path: Path) -> str | None:
-    """Describe a similar path if this one is missing and looks like a typo; else return None.
-
-    Examples
-    --------
-    >>> typo_hint({"temp": 20}, "tmp")
-    'nothing at tmp; there is temp'
-    >>> typo_hint({"temp": 20}, "temp"), typo_hint({"temp": 20}, "people")
-    (None, None)
-    """
+    """Describe a similar path if this one is missing and looks like a typo; else return None."""
     steps = parse_path(path)
     for at, step in enumerate(steps):
         above = lookup(state, steps[:at])
