@@ -18,9 +18,7 @@ from happen_nb._model.diff import Change, Diff
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
-from happen_nb.errors import (
-    HappenError,
-)
+from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, RecordSequence, frame, times, utc
 from happen_nb._api.events import Event, _flattened
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
-from happen_nb._journal.slice import (
-    find_events,
-    position_at_time,
-)
+from happen_nb._journal.slice import find_events, position_at_time
 from happen_nb._model import arguments
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.diff import Diff, diff
@@ -23,10 +20,7 @@ from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missi
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord
 from happen_nb._runtime.io import on_io
-from happen_nb.errors import (
-    HistoryGoneError,
-    PendingError,
-)
+from happen_nb.errors import HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
     import pandas as pd

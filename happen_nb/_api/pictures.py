@@ -26,8 +26,6 @@ from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
-    from happen_nb._model.causality import CommitPair
-    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
 
 

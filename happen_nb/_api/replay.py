@@ -76,9 +76,11 @@ class Replay(Displayable):
         self._space = space
         self._observed = False
         self._frames: TracebackType | None = None
-        self._lives: list[LiveOutput] = []
+        self._outputs: list[LiveOutput] = []
         self._context = contextvars.copy_context()
-        self._line = BulkPublisher(space._open_runtime, sender, self._describe, output_context(), self._ended)
+        self._publisher = BulkPublisher(
+            space._open_runtime, sender, self._describe, output_context(), self._ended
+        )
         threading.Thread(
             target=self._context.copy().run, args=(self._read, rows), name="happen_nb-replay", daemon=True
         ).start()
@@ -90,7 +92,7 @@ class Replay(Displayable):
     @property
     def state(self) -> str:
         """``"running"``, ``"done"``, ``"stopped"`` or ``"failed"``."""
-        return self._line.state
+        return self._publisher.state
 
     @property
     def done(self) -> bool:
@@ -100,30 +102,30 @@ class Replay(Displayable):
     @property
     def stored(self) -> int:
         """Number of events that are stored so far."""
-        return self._line.stored
+        return self._publisher.stored
 
     @property
     def occurred(self) -> datetime | None:
         """The event time of the newest stored event."""
-        newest = self._line.newest
+        newest = self._publisher.newest
         occurred = None if newest is None else newest.occurred
         return None if occurred is None else datetime.fromisoformat(occurred)
 
     @property
     def error(self) -> BaseException | None:
         """The error that `wait` raises; None if there is none."""
-        return self._line.error
+        return self._publisher.error
 
     @property
     def _held(self) -> bool:
-        return self._line.backpressured
+        return self._publisher.backpressured
 
     def stop(self) -> None:
         """Stop storing events; the events that are already stored stay."""
         run_blocking(self._stop())
 
     async def _stop(self) -> None:
-        await on_io(self._line.stop())
+        await on_io(self._publisher.stop())
         self._show_end()
 
     def wait(self, timeout: float | timedelta | None = None) -> Replay:
@@ -169,7 +171,7 @@ class Replay(Displayable):
         if not self.done:
             refuse_in_callback("replay.wait")
             self._space._log  # noqa: B018 - in a forked child nothing is replayed
-            if not await on_io(self._line.ended(timeout)):
+            if not await on_io(self._publisher.ended(timeout)):
                 raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
         self._show_end()
         if self.error is not None:
@@ -182,18 +184,18 @@ class Replay(Displayable):
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
         self._observed = True
-        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.on_change.connect)
-        self._lives.append(live)
-        cells.register(live.stop)
+        output = follow(self._repr_mimebundle_, lambda: self.done, self._publisher.on_change.connect)
+        self._outputs.append(output)
+        cells.register(output.stop)
 
     def _show_end(self) -> None:
         """Show the final state before the waiting code continues."""
-        for live in self._lives:
-            live.finish()
+        for output in self._outputs:
+            output.finish()
 
     def _ended(self) -> None:
         """Log an error later, unless somebody asks for it. On the IO thread."""
-        if self._line.state == "failed":
+        if self._publisher.state == "failed":
             io_thread().loop.call_later(LOG_ERROR_SECONDS, self._log_error)
 
     def _log_error(self) -> None:
@@ -203,17 +205,17 @@ class Replay(Displayable):
     # -- the thread that reads the rows --------------------------------------------------------------
 
     def _read(self, rows: ReplaySource) -> None:
-        line, pace = self._line, Pace(self.speed)
+        publisher, pace = self._publisher, Pace(self.speed)
         try:
-            for said in rows:
-                if line.closed.wait(pace.pause(said.moment)):
+            for item in rows:
+                if publisher.closed.wait(pace.pause(item.moment)):
                     return
-                if not line.put(said.type, said.payload, said.occurred):
+                if not publisher.put(item.type, item.payload, item.occurred):
                     return
         except BaseException as error:  # wait() raises it
-            line.finish(error)
+            publisher.finish(error)
         else:
-            line.finish()
+            publisher.finish()
 
 
 class Pace:

@@ -47,7 +47,7 @@ class Reply(Displayable):
         self.target = request.target
         self.timeout = timeout
         self._request = request
-        self._lives: list[LiveOutput] = []
+        self._outputs: list[LiveOutput] = []
 
     @property
     def state(self) -> str:
@@ -75,9 +75,9 @@ class Reply(Displayable):
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
-        live = follow(self._repr_mimebundle_, lambda: self.done, self._request.on_change.connect)
-        self._lives.append(live)
-        cells.register(live.stop)
+        output = follow(self._repr_mimebundle_, lambda: self.done, self._request.on_change.connect)
+        self._outputs.append(output)
+        cells.register(output.stop)
 
     def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the result, the return value of the handler.
@@ -189,8 +189,8 @@ class Reply(Displayable):
 
     def _end(self) -> None:
         """Show the final state before the waiting code continues; raise the error of the handling."""
-        for live in self._lives:
-            live.finish()
+        for output in self._outputs:
+            output.finish()
         if self._request.error is not None:
             raise to_raise(self._request.error)
 

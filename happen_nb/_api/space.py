@@ -17,21 +17,13 @@ from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
 from happen_nb._api.receipts import Receipts
-from happen_nb._api.replay import (
-    Replay,
-    start_replay,
-)
+from happen_nb._api.replay import Replay, start_replay
 from happen_nb._api.server import NatsServer
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watches
 from happen_nb._display.plots.journal_slice import TimeBase
 from happen_nb._display.reprs_state import space_page
-from happen_nb._journal.slice import (
-    newest_events,
-    read_entries,
-    read_events,
-    with_previous,
-)
+from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
 from happen_nb._model.freeze import freeze_initial
@@ -39,12 +31,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.effects import (
-    describe_works,
-    drain,
-    find_unhandled,
-    read_effects,
-)
+from happen_nb._runtime.effects import describe_works, drain, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.snapshots import forkable_states, records_at
 from happen_nb._runtime.tracebacks import to_raise
@@ -66,7 +53,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer

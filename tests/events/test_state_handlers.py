@@ -247,6 +247,14 @@ def test_events_that_come_while_it_catches_up_are_applied_after_those_before(spa
     assert stock.state.get("seen") == [*range(0, 3000, 100), *later]
 
 
+def test_an_event_that_waits_for_its_handler_to_come_back_is_not_unhandled(space, stock, shop):
+    stock.state.on("n", add)
+    stock.off("n")
+    shop.broadcast("n", 1)
+    shop.broadcast("m", 1)
+    assert [each.event.type for each in space.unhandled] == ["m"]
+
+
 # -- identity ------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +352,28 @@ def test_a_failure_is_applied_late_also_by_a_later_connection(tmp_path):
         assert stock.state.get("seen") == [0, 2]
         record = space._log.replica.newest("stock")
         assert record.positions["adder"].skipped == (position,)
+
+
+# -- folding -------------------------------------------------------------------------------------------------
+
+
+def test_folding_applies_all_that_waits_in_few_commits(space, stock, shop):
+    space.replay([{"n": n} for n in range(1000)], type="n").wait(60)
+
+    def count(state, event):
+        n = event.payload["n"]
+        if n == 500:
+            raise ValueError("this one fails")
+        if n % 100 == 0:
+            shop.broadcast("even")
+        return {**state, "n": state.get("n", 0) + 1, "last": n}
+
+    stock.state.on("n", count, start="beginning", fold=True, where=lambda event: event.payload["n"] != 7)
+    space.settle(timeout=60)
+    assert stock.state.get() == {"lamp": 5, "n": 998, "last": 999}
+    assert stock.state.revision < 100
+    assert len(space.failures) == 1
+    assert len(space.events("even")) == 9
 
 
 # -- replies, and other handlers -----------------------------------------------------------------------------
