@@ -174,11 +174,11 @@ class Space(Displayable, Sender):
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
         """Log that an initial state was not used: the node had one, or another process was first."""
-        record, log = self._log.replica.newest(name), self._log
+        record = self._log.replica.newest(name)
         if record is None or record.deleted:
             return
         first = before is None or before.deleted
-        own = (record.id or "").startswith(log.address)
+        own = (record.id or "").startswith(self._log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
             logger.warning(
                 'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
@@ -194,7 +194,7 @@ class Space(Displayable, Sender):
         self._local.pop(node.name, None)
         self._watches.stop(node.name)
 
-    # -- following -------------------------------------------------------------------------------------
+    # -- settling --------------------------------------------------------------------------------------
 
     async def _settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until everything that this process caused, with its effects here, is committed and handled.
@@ -240,7 +240,6 @@ class Space(Displayable, Sender):
         """Return the deadline of a call that starts now."""
         return time.monotonic() + self._log.timeout
 
-    # -- events ----------------------------------------------------------------------------------------
     # -- waiting ---------------------------------------------------------------------------------------
 
     async def _wait_for(
@@ -435,7 +434,7 @@ class Space(Displayable, Sender):
         found = [each for each in found if not self.facts.cover(each.event.type)]
         return Unhandled(self, found)
 
-    # -- what an event caused --------------------------------------------------------------------------
+    # -- traces ----------------------------------------------------------------------------------------
 
     async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
         """Read from the journal what an event has caused so far: a tree of events and commits.
@@ -645,7 +644,7 @@ class Space(Displayable, Sender):
         ({}, 0)
         """
         if not force:
-            await self._refuse_others("clear", "clear(force=True) does it all the same")
+            await self._refuse_others("clear", "clear(force=True) empties it anyway")
         await self._empty()
 
     clear, aclear = faces(_clear)
@@ -653,7 +652,7 @@ class Space(Displayable, Sender):
     async def _refresh(self, *, force: bool) -> None:
         """Empty the space for ``connect(fresh=True)``."""
         if not force:
-            way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it all the same'
+            way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it anyway'
             await self._refuse_others("connect(fresh=True)", way_out)
         await self._empty()
 
@@ -774,7 +773,7 @@ class Space(Displayable, Sender):
 
         return Dashboard(self)
 
-    # -- the end ---------------------------------------------------------------------------------------
+    # -- closing ---------------------------------------------------------------------------------------
 
     async def _close(self) -> None:
         """Disconnect; everything that is stored stays.

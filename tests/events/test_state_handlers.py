@@ -464,6 +464,23 @@ def test_after_a_clear_it_goes_on(space, stock, shop):
     assert stock.state.get("seen") == [1]
 
 
+def test_after_a_clear_it_goes_on_though_its_process_died(space, stock, shop):
+    elsewhere(space, 'stock.state.on("n", add); import os; os._exit(0)')
+    space.clear()
+    shop.broadcast("n", 1)
+    stock.state.on("n", add)
+    space.settle()
+    assert stock.state.get("seen") == [1]
+
+
+def test_what_was_registered_by_a_process_that_died_at_once_is_applied(space, stock, shop):
+    elsewhere(space, 'stock.state.on("n", add); import os; os._exit(0)')
+    shop.broadcast("n", 1)
+    stock.state.on("n", add)
+    space.settle()
+    assert stock.state.get("seen") == [1]
+
+
 def test_after_a_delete_it_begins_anew(space, stock, shop):
     stock.state.on("n", add, start="beginning")
     shop.broadcast("n", 0).settle()
