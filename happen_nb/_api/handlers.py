@@ -104,14 +104,14 @@ class Owner:
         return "this process" if self.here else "another process"
 
 
-class Hosting:
-    """What handlers of a space are called with, and where their failures go."""
+class HandlerHost:
+    """Gives the runtime the arguments of handlers, and takes their failures."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
 
     def event(self, record: EventRecord) -> Event:
-        """The event that a handler is called with."""
+        """Make the event of a handler's call."""
         return Event(record, self._space)
 
     def context(
@@ -124,11 +124,11 @@ class Hosting:
         )
 
     def reply(self, value: Any) -> Any:
-        """What is replied where a handler returns `value`: nothing for the Commit of its last call."""
+        """Convert a handler's return value to the reply; a Commit, Event or Retried becomes None."""
         return None if isinstance(value, Commit | Event | Retried) else value
 
     def failed(self, attempt: Attempt, trouble: CapturedError) -> None:
-        """A handler has raised for the last time."""
+        """Add the failure of a handler that has no more retries."""
         event, space = attempt.event, self._space
         node, name = attempt.registration.node, attempt.registration.name
         again = partial(handle_again, space, event._record, node, name)
@@ -137,7 +137,7 @@ class Hosting:
         space.failures.add(failure)
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
-        """Another process handles a node's events from here on."""
+        """Notify that another process now owns a node."""
         for registration in self._space._runtime.registrations.of(node)[:1]:
             registration.context.copy().run(
                 notice,
