@@ -136,7 +136,7 @@ __all__ = [
 
 
 def load_ipython_extension(shell: object) -> None:
-    """Load the extension (``%load_ext happen_nb``): completion of nodes, event types and paths; ``%happen``."""
+    """Load the extension (``%load_ext happen_nb``): ``%happen``, completion of nodes, types and paths."""
     from happen_nb._ipython.extension import load
 
     load(shell)
