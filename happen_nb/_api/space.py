@@ -118,13 +118,16 @@ class Space(Displayable, Sender):
     @property
     def _open_runtime(self) -> Runtime:
         """The runtime; raises if the space is closed."""
-        if not self._is_open:
-            raise to_raise(self._why_closed)
+        self._check_open()
         return self._runtime
 
     @property
     def _log(self) -> Log:
         return self._open_runtime.log
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise to_raise(self._why_closed)
 
     # -- nodes -----------------------------------------------------------------------------------------
 
