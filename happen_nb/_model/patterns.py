@@ -9,7 +9,7 @@ in a pattern     matches
 anything else    itself; a comma outside braces too
 ================ ============================================================================
 
-There is no escaping: only a wildcard or a predicate matches a type that contains ``*``, ``{`` or ``}``.
+Escaping is not possible: only a wildcard or a predicate matches a type that contains ``*``, ``{`` or ``}``.
 """
 
 from __future__ import annotations
@@ -348,7 +348,7 @@ class PatternIndex(Generic[T]):
     """Items registered under patterns, found by event type in the order of registration.
 
     Exact patterns are looked up, so their number costs nothing; all others are tested in turn. One thread at
-    a time may add and remove. Other threads may meanwhile read: what they read is replaced, never changed.
+    a time may add and remove. Others may read at the same time: its collections are replaced, never changed.
 
     Examples
     --------

@@ -112,7 +112,6 @@ class IoThread:
 
     @property
     def here(self) -> bool:
-        """True in its thread."""
         return threading.current_thread() is self._thread
 
     def _run(self) -> None:
@@ -206,7 +205,6 @@ class HandlerLoops:
 
     @property
     def here(self) -> bool:
-        """True in the thread of one of them."""
         return any(each.here for each in self._loops)
 
     def start(self, call: Callable[[], object]) -> None:

@@ -67,7 +67,6 @@ class Registration:
         self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
 
     def second(self) -> Second:
-        """Return how the handler takes its context, if it does."""
         return takes_second(self.handler, "context")
 
     def current(self) -> Callable[..., Any]:

@@ -170,11 +170,9 @@ class Mailbox:
 
     @property
     def running(self) -> bool:
-        """Whether something has started and not ended."""
         return self._running
 
     def put(self, work: Work) -> None:
-        """Add `work` at the end."""
         with self._lock:
             self._waiting.append(work)
             self._start()
@@ -186,7 +184,6 @@ class Mailbox:
             self._start()
 
     def clear(self) -> None:
-        """Drop what has not started."""
         with self._lock:
             self._waiting.clear()
 

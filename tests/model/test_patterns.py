@@ -108,12 +108,12 @@ TYPES = st.text("ab.", max_size=7)
 @example("***", "a.b")
 @example("{*,a}*", ".")
 @example("{a,{b,*.}a}", "b.a")
-def test_a_pattern_takes_what_the_reference_takes(pattern, type):
+def test_a_pattern_matches_as_the_reference_does(pattern, type):
     assert Pattern.of(pattern).matches(type) == reference(pattern, type)
 
 
 @given(st.data(), PATTERNS)
-def test_a_pattern_takes_whatever_it_can_be_filled_with(data, pattern):
+def test_a_pattern_matches_every_type_made_by_filling_it_in(data, pattern):
     fillings = {"*": st.text("ab,", max_size=2), "**": st.text("ab.,", max_size=2)}
     way = data.draw(st.sampled_from(expand(pattern)[:50]))
     type = "".join(data.draw(fillings.get(part, st.just(part))) for part in way)
@@ -121,7 +121,7 @@ def test_a_pattern_takes_whatever_it_can_be_filled_with(data, pattern):
 
 
 @given(st.text("ab.*{},", max_size=9), TYPES)
-def test_any_text_is_a_pattern_or_an_error_as_the_reference_says(text, type):
+def test_any_text_is_a_pattern_or_an_error_as_for_the_reference(text, type):
     try:
         expected = reference(text, type)
     except ValueError:
@@ -134,7 +134,7 @@ def test_any_text_is_a_pattern_or_an_error_as_the_reference_says(text, type):
 @given(
     st.text(st.characters(exclude_characters="*{}", exclude_categories=["Cc", "Cs"]), min_size=1), st.text()
 )
-def test_a_pattern_without_wildcards_takes_itself_only(text, other):
+def test_a_pattern_without_wildcards_matches_itself_only(text, other):
     pattern = Pattern.of(text)
     assert pattern.exact == pattern.text == text
     assert pattern.matches(text)
@@ -178,7 +178,7 @@ def test_wildcards_and_alternatives(pattern, taken, refused):
     ],
     ids=lambda pattern: pattern[:8],
 )
-def test_a_hostile_pattern_takes_one_step_a_character_and_state(pattern):
+def test_a_hostile_pattern_needs_one_step_for_each_character_and_state(pattern):
     compiled = Pattern.of(pattern)
     lines = 0
 
@@ -215,7 +215,7 @@ def test_a_hostile_pattern_takes_one_step_a_character_and_state(pattern):
         (None, "not NoneType"),
     ],
 )
-def test_what_is_no_pattern_is_an_error_that_names_the_place(pattern, message):
+def test_an_invalid_pattern_is_an_error_that_names_the_place(pattern, message):
     with pytest.raises(PatternError, match=message) as caught:
         Pattern.of(pattern)
     assert isinstance(caught.value, HappenError)
@@ -241,12 +241,12 @@ def test_a_predicate_decides_by_whether_its_answer_is_true():
     assert Pattern.of(Nothing()).matches("order.paid") is False
 
 
-def test_a_predicate_without_a_name_is_shown_as_what_it_is():
+def test_a_predicate_without_a_name_is_shown_by_its_type():
     assert Pattern.of(Nothing()).text == "Nothing"
     assert Pattern.of(functools.partial(is_alarm)).text == "partial"
 
 
-def test_what_a_predicate_raises_comes_out_unchanged():
+def test_an_exception_of_a_predicate_propagates_unchanged():
     error = KeyError("mine")
 
     def fails(type):
@@ -330,7 +330,7 @@ def test_the_longest_type(longest, character):
         ("order\udfffpaid", r"'\\udfff' at index 5"),
     ],
 )
-def test_what_no_event_type_may_be_is_an_error_that_names_the_place(type, message):
+def test_an_invalid_event_type_is_an_error_that_names_the_place(type, message):
     with pytest.raises(EventTypeError, match=message) as caught:
         check_type(type)
     assert isinstance(caught.value, HappenError)
@@ -347,7 +347,7 @@ ACTIONS = st.lists(
 
 
 @given(ACTIONS, st.lists(TYPES, max_size=5))
-def test_the_index_finds_what_a_scan_of_all_registrations_finds(actions, types):
+def test_the_index_finds_the_same_as_a_scan_of_all_registrations(actions, types):
     index, plain = PatternIndex(), []
     for action, text, item in actions:
         if action == "add":
@@ -362,7 +362,7 @@ def test_the_index_finds_what_a_scan_of_all_registrations_finds(actions, types):
         assert index.matching(type) == [item for pattern, item in plain if pattern.matches(type)]
 
 
-def test_registrations_are_found_in_their_order_whatever_their_kind():
+def test_registrations_of_all_kinds_are_found_in_their_order():
     index = PatternIndex()
     for pattern in ("order.paid", "order.*", lambda _: True, "order.paid", "{a,order}.paid", "order.sent"):
         index.add(Pattern.of(pattern), len(index))
@@ -370,7 +370,7 @@ def test_registrations_are_found_in_their_order_whatever_their_kind():
     assert index.matching("order.sent") == [1, 2, 5]
 
 
-def test_an_exact_type_is_looked_up_whatever_else_is_registered(monkeypatch):
+def test_an_exact_type_is_looked_up_without_testing_other_patterns(monkeypatch):
     tested = []
     matches = Pattern.matches
 
@@ -412,7 +412,7 @@ def test_items_need_not_be_hashable():
     assert index.remove(["list"])
 
 
-def test_a_search_under_way_does_not_see_what_is_registered_meanwhile():
+def test_a_search_does_not_see_registrations_made_during_it():
     index = PatternIndex()
 
     def registers(type):
@@ -477,7 +477,7 @@ def test_the_first_of_equally_near_patterns_is_named():
     assert nearest("order.paid", ["order.pain", "order.pair"]) == "order.pain"
 
 
-def test_nearest_refuses_what_is_no_pattern():
+def test_nearest_refuses_an_invalid_pattern():
     with pytest.raises(PatternError, match="opens a brace"):
         nearest("order.paid", ["order.{paid"])
 
@@ -490,7 +490,7 @@ def test_among_exact_patterns_the_nearest_needs_the_fewest_edits_for_its_length(
 
 
 @given(PATTERNS, TYPES)
-def test_a_pattern_with_characters_of_its_own_is_nearest_to_what_it_takes(pattern, type):
+def test_a_pattern_with_own_characters_is_nearest_to_types_it_matches(pattern, type):
     fits = [way for way in expand(pattern) if takes(way, type)]
     own = max((sum(part not in ("*", "**") for part in way) for way in fits), default=0)
     if fits:
