@@ -12,8 +12,7 @@ from happen_nb._journal import fields
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
 
-STATES: Final = frozenset(("accepted", "done", "failed"))
-"""The states of a reply."""
+STATES: Final = frozenset(("accepted", "done", "failed"))  # the states of a reply
 _TRACE_MEMBERS: Final = ("node", "error", "remote_traceback")
 
 

@@ -18,8 +18,7 @@ from happen_nb._model.freeze import check_integers
 UNREADABLE = (ValueError, KeyError, TypeError)
 """Raised for a foreign message that cannot be read. `read_json` turns a RecursionError into a ValueError."""
 
-LARGEST: Final = 2**63 - 1
-"""The largest position, revision or count."""
+LARGEST: Final = 2**63 - 1  # the largest position, revision or count
 
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 _MAX_CHARACTERS: Final = 512  # of an id or a label
@@ -29,10 +28,7 @@ _NOT_IN_A_TOKEN: Final = frozenset(".*>")
 def read_json(data: bytes | str) -> Any:
     """Read JSON; lone surrogates, as the text of an error may have, are kept.
 
-    Raises
-    ------
-    ValueError
-        It is not JSON: broken, not UTF-8, too deep, NaN, or an integer beyond 64 bits.
+    ValueError if it is not JSON: broken, not UTF-8, too deep, NaN, or an integer beyond 64 bits.
     """
     try:
         value = orjson.loads(data)

@@ -385,15 +385,7 @@ async def oldest_revision(stream: Stream, node: str) -> int:
 
 
 async def commit_at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
-    """Return the commit that made a revision.
-
-    Raises
-    ------
-    HistoryGoneError
-        It was trimmed.
-    UnknownRevisionError
-        The node has no such revision yet.
-    """
+    """Return the commit of a revision; HistoryGoneError if trimmed, UnknownRevisionError if too new."""
     heads = await read_commit_headers(stream, node)
     for record in heads:
         if record.revision == revision:
@@ -420,10 +412,7 @@ async def commit_at_sequence(stream: Stream, sequence: int) -> CommitRecord | No
 async def commit_at_position(stream: Stream, node: str, position: int) -> CommitRecord | None:
     """Return the newest commit of a node at or before `position`; None if it had none then.
 
-    Raises
-    ------
-    HistoryGoneError
-        It was trimmed, or the space was cleared since.
+    Raises HistoryGoneError if it was trimmed, or the space was cleared since.
     """
     subject = stream.subjects.state(node)
     found = await _newest_until(stream, node, position)

@@ -48,19 +48,10 @@ EXISTS_DIFFERENTLY = 10058
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The limits of a space; None means the stored value, or the default for a new space.
+    """The limits of a space; None means the stored value, or the default for a new space."""
 
-    Parameters
-    ----------
-    history : int, optional
-        Commits per node that are kept.
-    event_ttl : int, optional
-        Seconds that events are kept.
-    replicas : int, optional
-    """
-
-    history: int | None = None
-    event_ttl: int | None = None
+    history: int | None = None  # commits per node that are kept
+    event_ttl: int | None = None  # seconds that events are kept
     replicas: int | None = None
 
     def metadata(self) -> dict[str, str]:
@@ -194,12 +185,9 @@ class Stream:
     # -- reading -------------------------------------------------------------------------------------
 
     async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
-        """Return the stream's state according to its leader; with `keys`, also the keys of all states.
+        """Return the stream's state according to its leader; HappenError if the space was dropped.
 
-        Raises
-        ------
-        HappenError
-            The space was dropped.
+        With `keys` it includes the keys of all states.
         """
         for pause in (0.05, 0.2):  # just after its start a server reports 'stream not found' for a moment
             if info := await self._look(keys=keys, timeout=timeout):

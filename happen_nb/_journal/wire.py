@@ -65,35 +65,24 @@ CAUSE = "Happen-Cause"
 CORRELATION = "Happen-Correlation"
 BY = "Happen-By"
 PATH = "Happen-Path"
-OMITTED = "Happen-Omitted"
-"""The number of ids that a long path leaves out after its first."""
+OMITTED = "Happen-Omitted"  # the number of ids that a long path leaves out after its first
 EVENTS = "Happen-Events"
 EVENT = "Happen-Event"
-CLEAR = "Happen-Clear"
-"""The id of a clear, which distinguishes it from another process's."""
+CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 
-UNREAD: Any = object()
-"""Stands for a payload that was left out when its event was read."""
-BARRIER_SECONDS = 30
-"""Lifetime of a barrier: longer than a server that lags needs to reach it."""
+UNREAD: Any = object()  # stands for a payload that was left out when its event was read
+BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000
 """Limit of a commit's headers, events and path included; a server takes 64 kB. Beyond, it becomes a batch."""
-MAX_STATE_BYTES_WITH_EVENTS = 8_000
-"""The largest state beside which events still ride in the header."""
-MAX_BATCH_MESSAGES = 999
-"""Messages in one atomic batch; the server takes fewer than 1,000."""
+MAX_STATE_BYTES_WITH_EVENTS = 8_000  # the largest state beside which events still ride in the header
+MAX_BATCH_MESSAGES = 999  # messages in one atomic batch; the server takes fewer than 1,000
 MAX_PATTERN_BYTES = 100_000
 """Limit of the patterns in an owner record; they only explain, so those beyond are left out."""
-HEADER_RESERVE_BYTES = 4096
-"""Room that a large body leaves for the headers of its message."""
-MAX_HANDLINGS = 500
-"""Handlings in one message."""
-MAX_HANDLED_BYTES = 500_000
-"""Limit of the handlings in one message."""
-MAX_HANDLER_NAME = 500
-"""Characters of a handler's name."""
-OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))
-"""The outcomes of a handling."""
+HEADER_RESERVE_BYTES = 4096  # room that a large body leaves for the headers of its message
+MAX_HANDLINGS = 500  # handlings in one message
+MAX_HANDLED_BYTES = 500_000  # limit of the handlings in one message
+MAX_HANDLER_NAME = 500  # characters of a handler's name
+OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))  # the outcomes of a handling
 
 
 class Subjects:
@@ -228,13 +217,9 @@ def encode_commit(
     origin: Origin,
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
+    about = {CAUSE: origin.cause, CORRELATION: origin.correlation, BY: origin.by}
     headers = {EXPECTED: str(expected), COMMIT: f"{id} {revision} {read}"}
-    if origin.cause is not None:
-        headers[CAUSE] = origin.cause
-    if origin.correlation is not None:
-        headers[CORRELATION] = origin.correlation
-    if origin.by is not None:
-        headers[BY] = origin.by
+    headers |= {name: value for name, value in about.items() if value is not None}
     if origin.path:
         headers[PATH] = " ".join(origin.path)
     if origin.omitted:
@@ -319,17 +304,8 @@ def batch(messages: list[Message], id: str) -> list[Message]:
     return [*numbered[:-1], numbered[-1].with_headers({BATCH_COMMIT: "1"})]
 
 
-def encode_guard(subjects: Subjects, node: str, expected: int) -> Message:
-    """Encode a guard: a message of a batch that stops it if `node` has changed since `expected`."""
-    return _guard(subjects, subjects.state(node), expected)
-
-
-def guard_clear(subjects: Subjects, expected: int) -> Message:
-    """Encode a message of a batch that stops it if the space was cleared since `expected`."""
-    return _guard(subjects, subjects.clear, expected)
-
-
-def _guard(subjects: Subjects, subject: str, expected: int) -> Message:
+def encode_guard(subjects: Subjects, subject: str, expected: int) -> Message:
+    """Encode a guard: a message of a batch that stops it if `subject` has a message after `expected`."""
     return Message(subjects.guard, b"", {EXPECTED: str(expected), EXPECTED_SUBJECT: subject, TTL: "1"})
 
 

@@ -274,7 +274,7 @@ class Session:
         elif change.viewed is not None:
             newest = {name: change.cut.nodes.get(name) for name in change.viewed - {change.node}}
             guards = [
-                wire.encode_guard(self.subjects, name, record.sequence if record else 0)
+                wire.encode_guard(self.subjects, self.subjects.state(name), record.sequence if record else 0)
                 for name, record in newest.items()
             ]
         most, ttl = wire.MAX_BATCH_MESSAGES - len(guards), self.info.event_ttl
