@@ -273,10 +273,6 @@ class _Reading:
         self._passed = False
         config = self._next_config()
         self._first = int(config.get("opt_start_seq", 0))
-        left = max(0.1, self._progress_at + self.timeout - self._loop.time())
-        pull: dict[str, Any] | None = None
-        if self.limit is not None:
-            pull = {"batch": self.limit, "no_wait": True}
         if self.barrier is not None:
             first = not self._until
             self._until = await self.barrier.store_barrier(self.timeout)
@@ -284,14 +280,18 @@ class _Reading:
                 self._progress_at = self._loop.time()
             if self._until < self._first:
                 return True  # nothing is stored from there on
-            left = max(0.1, self._progress_at + self.timeout - self._loop.time())
-            left = min(left, self._create_seconds)
-            if self.limit is not None:
-                pull = {"batch": self.limit + SPARE_MESSAGES, "expires": 1_000_000_000}
+        seconds = max(0.1, self._progress_at + self.timeout - self._loop.time())
+        pull: dict[str, Any] | None = None
+        if self.limit is not None and self.barrier is None:
+            pull = {"batch": self.limit, "no_wait": True}
+        elif self.limit is not None:
+            pull = {"batch": self.limit + SPARE_MESSAGES, "expires": 1_000_000_000}
+        if self.barrier is not None:
+            seconds = min(seconds, self._create_seconds)
         consumer = Consumer(self.connection, self.stream, self._take, lambda: self._end(complete=False))
         try:
             try:
-                waiting = await consumer.start(config, timeout=left, pull=pull)
+                waiting = await consumer.start(config, timeout=seconds, pull=pull)
             except HappenTimeoutError:
                 if self.barrier is None or self.late():
                     raise

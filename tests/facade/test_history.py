@@ -226,7 +226,7 @@ def test_a_space_of_the_past_raises_for_a_trimmed_node_only_when_it_is_looked_at
     assert set(moment) == {"orders", "other"}
     with pytest.raises(happen.HistoryGoneError, match="orders"):
         moment["orders"]
-    assert "what it was at that moment is not stored" in repr(moment)
+    assert "its state of that time is no longer stored" in repr(moment)
     assert '{n: "other"}' in repr(moment)
 
 
