@@ -93,6 +93,11 @@ def _entries_of(item: Item) -> tuple[Entry, ...]:
     return (item,) if isinstance(item, EventRecord) else ()
 
 
+def _events_of(items: Iterable[Item]) -> list[EventRecord]:
+    entries = (entry for item in items for entry in _entries_of(item))
+    return [entry for entry in entries if isinstance(entry, EventRecord)]
+
+
 # -- stretches ---------------------------------------------------------------------------------------
 
 
@@ -251,9 +256,7 @@ async def _events_between(stream: Stream, start: int, end: int) -> list[EventRec
     """Read all events of a long stretch; those on commits are in headers, so no states are read."""
     own = await _decoded(stream, stream.subjects.events, start, end)
     commits = await _decoded(stream, stream.subjects.states, start, end, headers_only=True)
-    entries = [entry for item in (*own, *commits) for entry in _entries_of(item)]
-    records = [entry for entry in entries if isinstance(entry, EventRecord)]
-    return sorted(records, key=lambda record: record.position)
+    return sorted(_events_of([*own, *commits]), key=lambda record: record.position)
 
 
 async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> dict[str, EventRecord]:
@@ -283,8 +286,7 @@ async def with_payloads(stream: Stream, found: Sequence[EventRecord]) -> list[Ev
 async def events_at(stream: Stream, sequences: Iterable[int]) -> list[EventRecord]:
     """Read the events at some sequences, side by side."""
     items = await asyncio.gather(*(_message_at(stream, sequence) for sequence in sequences))
-    entries = [entry for item in items if item is not None for entry in _entries_of(stream.decode(item))]
-    return [entry for entry in entries if isinstance(entry, EventRecord)]
+    return _events_of(stream.decode(item) for item in items if item is not None)
 
 
 async def _message_at(stream: Stream, sequence: int) -> StreamMessage | None:
