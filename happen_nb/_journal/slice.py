@@ -392,7 +392,8 @@ async def commit_at_revision(stream: Stream, node: str, revision: int) -> Commit
     for record in heads:
         if record.revision == revision:
             found = await stream.read(stream.subjects.state(node), start=record.sequence, limit=1)
-            return next(iter(_numbered(stream, found, revision - 1)))
+            if found and found[0].sequence == record.sequence:  # else it was trimmed just now
+                return _numbered(stream, found, revision - 1)[0]
     if heads and revision > heads[-1].revision:
         newest = heads[-1].revision
         raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; its newest is {newest}')

@@ -54,11 +54,6 @@ class Options:
     event_ttl: int | None = None  # seconds that events are kept
     replicas: int | None = None
 
-    def metadata(self) -> dict[str, str]:
-        """Return the metadata of the stream, by which every process trims alike."""
-        named = {"happen.history": self.history, "happen.event_ttl": self.event_ttl}
-        return {key: str(value) for key, value in named.items() if value is not None}
-
 
 @dataclass(frozen=True, slots=True)
 class Info:
@@ -154,6 +149,8 @@ class Stream:
         return self._seen(answer)
 
     def _config(self, options: Options) -> dict[str, Any]:
+        # Every process trims by the options in the metadata.
+        stored = {"happen.history": options.history, "happen.event_ttl": options.event_ttl}
         return {
             "name": self.subjects.stream,
             "subjects": self.subjects.all,
@@ -168,7 +165,7 @@ class Stream:
             "allow_msg_schedules": True,
             "allow_rollup_hdrs": True,
             "deny_delete": True,
-            "metadata": options.metadata(),
+            "metadata": {key: str(value) for key, value in stored.items() if value is not None},
         }
 
     async def mark_unfinished(self, source: str) -> Info:
