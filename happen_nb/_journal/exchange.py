@@ -23,7 +23,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 def decode_question(data: bytes) -> dict[str, Any]:
     """Decode a question to a live process; known members of another type are left out."""
-    question = fields.mapping(fields.read_json(data)) if data else {}
+    question = fields.of_type(fields.read_json(data), dict) if data else {}
     for name in ("send", "cancel", "from"):
         if not isinstance(question.get(name, ""), str):
             del question[name]
@@ -34,11 +34,11 @@ def decode_question(data: bytes) -> dict[str, Any]:
 
 def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
     """Decode a live process's answer to a question."""
-    answer = fields.mapping(fields.read_json(data))
+    answer = fields.of_type(fields.read_json(data), dict)
     if not isinstance(answer.get("by", ""), str):
         del answer["by"]
     if "events" in question:
-        position, open = fields.natural(answer.get("position")), fields.array(answer.get("open"))
+        position, open = fields.natural(answer.get("position")), fields.of_type(answer.get("open"), list)
         return {**answer, "position": position, "open": fields.texts(open)}
     return {**answer, "waiters": fields.natural(answer.get("waiters"), 0)}
 
@@ -48,7 +48,7 @@ def decode_reply(id: str, reply: Any) -> dict[str, Any]:
 
     A failure always has ``kind``, ``message`` and the three texts of ``trace``.
     """
-    reply = fields.mapping(reply)
+    reply = fields.of_type(reply, dict)
     state = reply.get("state")
     if not isinstance(state, str) or state not in STATES:
         raise ValueError(f'"state" is {_quoted(state)}; it is one of {", ".join(sorted(STATES))}')

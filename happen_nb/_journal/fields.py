@@ -9,7 +9,7 @@ import json
 import re
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -20,6 +20,15 @@ UNREADABLE = (ValueError, KeyError, TypeError)
 
 LARGEST: Final = 2**63 - 1  # the largest position, revision or count
 
+T = TypeVar("T")
+
+_KINDS: Final[dict[type, str]] = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    type(None): "null",
+}
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 _MAX_CHARACTERS: Final = 512  # of an id or a label
 _NOT_IN_A_TOKEN: Final = frozenset(".*>")
@@ -45,25 +54,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def mapping(value: Any) -> dict[str, Any]:
-    """Return a JSON object."""
-    if isinstance(value, dict):
+def of_type(value: Any, kind: type[T]) -> T:
+    """Return a JSON value of this type; TypeError for any other."""
+    if isinstance(value, kind):
         return value
-    raise TypeError(f"it is {kind_of(value)}, not an object")
-
-
-def array(value: Any) -> list[Any]:
-    """Return a JSON array."""
-    if isinstance(value, list):
-        return value
-    raise TypeError(f"it is {kind_of(value)}, not an array")
-
-
-def text(value: Any) -> str:
-    """Return a string."""
-    if isinstance(value, str):
-        return value
-    raise TypeError(f"it is {kind_of(value)}, not a string")
+    raise TypeError(f"it is {kind_of(value)}, not {_KINDS[kind]}")
 
 
 def label(value: Any) -> str:
@@ -148,5 +143,4 @@ def texts(values: Any) -> list[str]:
 
 def kind_of(value: Any) -> str:
     """Name the JSON type of a value, for messages."""
-    kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    return _KINDS.get(type(value), "a number")

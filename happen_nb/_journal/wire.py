@@ -175,7 +175,7 @@ class Handled:
     def records(self) -> list[HandledRecord]:
         """Decode the handlings; those that another client wrote and nobody can read are left out."""
         try:
-            items = fields.array(fields.read_json(self.body))
+            items = fields.of_type(fields.read_json(self.body), list)
         except fields.UNREADABLE:
             return []
         return [record for item in items if (record := _decode_handling(item, self.by)) is not None]
@@ -426,7 +426,7 @@ def decode(
             return CommitRecord(node, sequence, 0, time, _state_body(headers, body))
     if subject.startswith(subjects.event_prefix):
         try:
-            about = fields.mapping(fields.read_json(headers[EVENT]))
+            about = fields.of_type(fields.read_json(headers[EVENT]), dict)
             return _decode_event(about, payload(body), body, sequence, 0, time)
         except fields.UNREADABLE:
             return Other(sequence)
@@ -537,8 +537,8 @@ def _decode_commit(
     events: tuple[EventRecord, ...] = ()
     if text is not None:
         events = tuple(
-            _decode_event(fields.mapping(about), freeze(about["payload"]), None, sequence, index, time)
-            for index, about in enumerate(fields.array(fields.read_json(text)))
+            _decode_event(fields.of_type(about, dict), freeze(about["payload"]), None, sequence, index, time)
+            for index, about in enumerate(fields.of_type(fields.read_json(text), list))
         )
     at = fields.digits(revision), fields.digits(read)
     return CommitRecord(node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events)
@@ -557,9 +557,9 @@ def _decode_event(
         None if target is None else fields.label(target),
         fields.optional_path_id(get("cause")),
         fields.optional_path_id(get("correlation")),
-        fields.path_ids(fields.array(get("path", []))),
+        fields.path_ids(fields.of_type(get("path", []), list)),
         fields.iso_time(get("occurred")),
-        None if nonce is None else fields.text(nonce),
+        None if nonce is None else fields.of_type(nonce, str),
         omitted=fields.natural(get("omitted"), 0),
         sequence=sequence,
         index=index,
