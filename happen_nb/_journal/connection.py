@@ -78,13 +78,11 @@ class _Call:
     future: asyncio.Future[Any]
     deadline: float
     what: str
-    due: float
-    """The loop's time of the next check."""
+    due: float  # the loop's time of the next check
     started: float
     again: Callable[[], Sequence[Message]] | None = None
     sent: int = 0
-    refused: int = 0
-    """The number of these sendings that the server has certainly not processed."""
+    refused: int = 0  # the number of these sendings that the server has certainly not processed
     no_responders_since: float = 0.0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -201,7 +199,6 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """True while the connection is up."""
         return bool(self._client.is_connected)
 
     @property
@@ -216,7 +213,6 @@ class Connection:
 
     @property
     def max_payload(self) -> int:
-        """The largest message that the server takes, in bytes."""
         return int(self._client.max_payload)
 
     @property
@@ -239,7 +235,6 @@ class Connection:
         return self.connected
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Call `callback` each time the connection is back."""
         self._reconnected.append(callback)
 
     def move_to(self, url: str) -> None:

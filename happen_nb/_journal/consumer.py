@@ -44,12 +44,9 @@ class StreamMessage(NamedTuple):
     headers: dict[str, str]
     body: bytes
     sequence: int
-    delivered: int
-    """The consumer's own count, without gaps."""
-    time: int
-    """ns since 1970, by the server's clock."""
-    pending: int
-    """The number of messages that the consumer has still to deliver."""
+    delivered: int  # the consumer's own count, without gaps
+    time: int  # ns since 1970, by the server's clock
+    pending: int  # the number of messages that the consumer has still to deliver
 
 
 def _parse_delivered(message: Msg) -> StreamMessage:
@@ -113,8 +110,7 @@ class Consumer:
     stream: str
     on_message: Callable[[StreamMessage], None]
     on_gap: Callable[[], None]
-    active_at: float = field(default=0.0, init=False)
-    """The loop's time at the last message or heartbeat."""
+    active_at: float = field(default=0.0, init=False)  # the loop's time at the last message or heartbeat
     _subscription: Subscription | None = field(default=None, init=False)
     _delivered: int = field(default=0, init=False)
     _open: bool = field(default=True, init=False)

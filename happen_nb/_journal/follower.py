@@ -93,10 +93,8 @@ class Follower:
         self._lock = asyncio.Lock()
         self._expiring: dict[str, asyncio.TimerHandle] = {}
         self._checks: set[asyncio.Task[None]] = set()
-        self.epoch = 0
-        """The number of fresh starts; commits between two of them may have been missed."""
-        self.cleared = 0
-        """The sequence of the newest clear that was seen."""
+        self.epoch = 0  # the number of fresh starts; commits between two of them may have been missed
+        self.cleared = 0  # the sequence of the newest clear that was seen
 
     @property
     def position(self) -> int:
@@ -122,7 +120,6 @@ class Follower:
             self.reconnect()
 
     async def stop(self) -> None:
-        """Stop following."""
         for timer in self._expiring.values():
             timer.cancel()
         tasks = [task for task in (self._task, *self._checks) if task is not None]

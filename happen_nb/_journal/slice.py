@@ -72,12 +72,10 @@ class Slice:
 
     @property
     def events(self) -> list[EventRecord]:
-        """The events."""
         return [entry for entry in self.entries if isinstance(entry, EventRecord)]
 
     @property
     def commits(self) -> list[CommitRecord]:
-        """The commits."""
         return [entry for entry in self.entries if isinstance(entry, CommitRecord)]
 
 

@@ -59,20 +59,16 @@ class Options:
 class Info:
     """The stream at one point in time."""
 
-    created: str
-    """Distinguishes a stream from one of the same name that was created later."""
+    created: str  # distinguishes a stream from one of the same name that was created later
     first: int
     last: int
     bytes: int
     replicas: int
     history: int
     event_ttl: int
-    newest: int
-    """The time of the last message, in ns by the server's clock."""
-    unfinished: str = ""
-    """The space that a fork was copying into this one; empty if none."""
-    subjects: frozenset[str] | None = None
-    """The keys of the states, if they were asked for."""
+    newest: int  # the time of the last message, in ns by the server's clock
+    unfinished: str = ""  # the space that a fork was copying into this one; empty if none
+    subjects: frozenset[str] | None = None  # the keys of the states, if they were asked for
 
     @property
     def options(self) -> Options:
@@ -104,8 +100,7 @@ class Stream:
         self.connection = connection
         self.subjects = subjects
         self.timeout = timeout
-        self.replicas = 1
-        """As of the last look at the stream."""
+        self.replicas = 1  # as of the last look at the stream
         self._oldest = 0
         """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
 

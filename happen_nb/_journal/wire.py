@@ -151,7 +151,6 @@ class Message:
 
     @property
     def header_size(self) -> int:
-        """Bytes of the headers."""
         return sum(len(key) + len(value.encode()) + 4 for key, value in self.headers.items())
 
     @property
