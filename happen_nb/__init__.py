@@ -14,15 +14,14 @@ Examples
 """
 
 from happen_nb._api.connect import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
-from happen_nb._api.events import Event, Events, Journal
-from happen_nb._api.history import Commit, History
+from happen_nb._api.events import Event, Events, Trace
+from happen_nb._api.history import Commit, History, Journal
 from happen_nb._api.node import Node
 from happen_nb._api.replay import Replay
 from happen_nb._api.reply import Reply
 from happen_nb._api.server import NatsServer
 from happen_nb._api.space import Space
 from happen_nb._api.state import State
-from happen_nb._api.trace import Trace
 from happen_nb._api.views import View, Views
 from happen_nb._api.watch import Watch
 from happen_nb._model.drafts import draft

@@ -28,8 +28,8 @@ from happen_nb._display.user_text import describe_error
 from happen_nb._model.functions import takes_second
 
 if TYPE_CHECKING:
+    from happen_nb._api.events import Trace
     from happen_nb._api.space import Space
-    from happen_nb._api.trace import Trace
 
 Rule = Callable[..., object]
 

@@ -1,10 +1,12 @@
-"""The text and the HTML of every object that a cell can end with."""
+"""What all objects of a user share: blocking and async variants, text and HTML, frames."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, overload
 
 from happen_nb._display import html, text
 from happen_nb._display.changes import in_a_line
@@ -14,10 +16,21 @@ from happen_nb._display.spans import plain
 from happen_nb._display.value_tree import WIDTH, Budget, fits, summary
 from happen_nb._model.diff import Change, Diff
 from happen_nb._model.frozen import FrozenDict, FrozenList
+from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb.errors import (
+    HappenError,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Item = TypeVar("Item")
+
+
 P = ParamSpec("P")
+
+
 T = TypeVar("T")
 
 
@@ -139,6 +152,59 @@ def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any],
 
 
 _show(FrozenDict, frozen_page, _inline_value)
+
+
 _show(FrozenList, frozen_page, _inline_value)
+
+
 _show(Diff, diff_page, _inline_diff)
+
+
 _show(Change, change_page, lambda change: _inline_diff((change,)))
+
+
+Timeout = float | timedelta | None
+"""Seconds, or a timedelta; None waits without limit."""
+
+
+def refuse_in_callback(call: str) -> None:
+    """Refuse to wait in a handler or callback, which might wait for itself."""
+    running = causes.current_scope()
+    if running is not None:
+        raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
+
+
+MAX_INT64 = 2**63 - 1
+
+
+def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Make a frame with a column for each list of values, keeping their types."""
+    import pandas as pd
+
+    made = {}
+    for name, values in columns.items():
+        exact = object if isinstance(values, list) and _mixed(values) else None
+        made[name] = pd.Series(values, dtype=exact, index=index)
+    return pd.DataFrame(made, index=index)
+
+
+def _mixed(values: Sequence[Any]) -> bool:
+    """Return True if pandas would convert some values: None to NaN, or 1 to 1.0."""
+    kinds = {*map(type, values)}
+    whole = [kind for kind in kinds if issubclass(kind, Integral) and not issubclass(kind, bool)]
+    if type(None) in kinds or (whole and any(issubclass(kind, float) for kind in kinds)):
+        return True
+    return kinds == {int} and min(values) < 0 and max(values) > MAX_INT64
+
+
+def utc(ns: int) -> datetime:
+    """Convert a server's timestamp, in ns since 1970."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+
+
+def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
+    """Make a column of times in UTC."""
+    import pandas as pd
+
+    return pd.DatetimeIndex([pd.NaT if moment is None else moment for moment in moments], tz=UTC)

@@ -1,4 +1,4 @@
-"""Connect to spaces, and keep track of those that are open in this process."""
+"""Connecting: choose the server and the space, and keep track of the open spaces of this process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import secrets
 import threading
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from happen_nb._api.base import Displayable, faces
-from happen_nb._api.embedding import Embedding, diagnose_by
 from happen_nb._api.node import Node
 from happen_nb._api.space import Space
 from happen_nb._display.reprs_state import spaces_page
@@ -21,15 +21,63 @@ from happen_nb._journal.stream import Options
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
-from happen_nb._runtime.io import on_io
+from happen_nb._runtime.io import io_thread, on_io
 from happen_nb._runtime.session import Session
 from happen_nb._server import EmbeddedServer, find_store, join
+from happen_nb._server.store import KnownPosition
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Iterable, Mapping
     from pathlib import Path
+
+NOTE_INTERVAL_SECONDS = 1.0
+"""Interval at which the position of a space is written down."""
+
+
+class Embedding:
+    """Follow the embedded server to another port, ask it about failures, and note the space's position."""
+
+    def __init__(self, session: Session, server: EmbeddedServer) -> None:
+        self._session = session
+        self._server = server
+        server.on_moved(self._moved)
+        diagnose_by(session, server)
+        if (seen := self._seen()) is not None:
+            seen.warn_of_loss(session.subjects.space, session.info.last)
+            session.background(self._keep_noting())
+
+    def end(self) -> None:
+        """Stop after the space was closed."""
+        self._server.off_moved(self._moved)
+        self._note()
+
+    def _moved(self, url: str) -> None:
+        io_thread().call_soon(self._session.connection.move_to, url)
+
+    def _seen(self) -> KnownPosition | None:
+        if self._server.store is None:
+            return None
+        return KnownPosition(self._server.store, self._session.subjects.stream, self._session.info.created)
+
+    def _note(self) -> None:
+        if (seen := self._seen()) is not None:
+            seen.update(self._session.replica.position)
+
+    async def _keep_noting(self) -> None:
+        noted = 0
+        while True:
+            if self._session.replica.position != noted:
+                noted = self._session.replica.position
+                self._note()
+            await asyncio.sleep(NOTE_INTERVAL_SECONDS)
+
+
+def diagnose_by(session: Session, server: EmbeddedServer) -> None:
+    """Ask the server for the reason when a call has no answer."""
+    session.connection.diagnose = partial(server.diagnose, server.identity)
+
 
 T = TypeVar("T")
 
@@ -49,13 +97,26 @@ class _False(int):
 
 # Defaults for new spaces. They never change an existing space; an explicit argument does, even an equal one.
 RECEIPTS = cast("bool", _False())
+
+
 REPLICAS: int = _Number(1)
+
+
 HISTORY: int = _Number(1000)
+
+
 EVENT_TTL = timedelta(days=7)
 
+
 TIMEOUT_SECONDS = 5.0
+
+
 REPLICATED_TIMEOUT_SECONDS = 15.0
+
+
 JOIN_TIMEOUT_SECONDS = 10.0  # an embedded server starts slowly on a slow machine
+
+
 RECONNECT_TIMEOUT_SECONDS = 1.0  # a connection is back within it when its server is
 
 
@@ -147,6 +208,8 @@ class Registry:
 
 
 registry = Registry()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=registry.after_fork_in_child)
 

@@ -24,18 +24,20 @@ from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
+    from happen_nb._api.base import Timeout
     from happen_nb._api.node import Node
-    from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.session import Change, Session
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
 _PARTS = frozenset(("type", "payload", "id", "occurred"))
 
 
 @dataclass(eq=False, slots=True)
-class Emission:
+class PendingEvent:
     """An event that is emitted with the commit of a transform."""
 
     record: EventRecord
@@ -145,9 +147,9 @@ class Sender:
         seconds = arguments.timeout(timeout, "send: timeout")
         record = self._make(type, payload, target=self._name_of(target))
         if evaluating.get():
-            emission = self._pending(record)
-            request = emission.request = PendingReply(str(record.target), seconds)
-            return Reply(request, emission.event, seconds)
+            pending = self._pending(record)
+            request = pending.request = PendingReply(str(record.target), seconds)
+            return Reply(request, pending.event, seconds)
         return run_blocking(self._send(record, seconds))
 
     async def asend(
@@ -203,7 +205,7 @@ class Sender:
             )
         return name
 
-    def _pending(self, record: EventRecord) -> Emission:
+    def _pending(self, record: EventRecord) -> PendingEvent:
         evaluation = evaluating.get()
         assert evaluation is not None
         space, sender = self._emits_as
@@ -215,11 +217,11 @@ class Sender:
         for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id again: one event, stored once
                 emitting.same(record, earlier.record)
-                return cast("Emission", earlier)
+                return cast("PendingEvent", earlier)
         record = replace(record, body=dumps(record.payload))
-        emission = Emission(record, Event(record, space))
-        evaluation.emitted.append(emission)
-        return emission
+        pending = PendingEvent(record, Event(record, space))
+        evaluation.emitted.append(pending)
+        return pending
 
     async def _store(self, record: EventRecord) -> Event:
         space, _ = self._emits_as
@@ -252,7 +254,7 @@ class Sender:
 async def commit_emitting(
     session: Session,
     change: Change,
-    emitted: Sequence[Emission],
+    emitted: Sequence[PendingEvent],
     deadline: float,
     known: dict[str, EventRecord],
 ) -> Applied | None:

@@ -1,4 +1,4 @@
-"""Events, and the journal of commits and events."""
+"""Events of a space, and the tree of what an event caused."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing, faces
-from happen_nb._api.history import Commit, frame, times, utc
+from happen_nb._api.base import Displayable, Listing, faces, frame, times, utc
 from happen_nb._display.reprs_events import event_page, events_page
-from happen_nb._display.reprs_state import journal_page
+from happen_nb._display.traces import trace_page
 from happen_nb._runtime.io import run_blocking
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import pandas as pd
 
-    from happen_nb._api.readings import Timeout
+    from happen_nb._api.base import Timeout
     from happen_nb._api.space import Space
-    from happen_nb._api.trace import Trace
+    from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
 
 
@@ -214,84 +215,6 @@ class Events(Listing[Event]):
         return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
 
 
-class Journal(Listing[Commit | Event]):
-    """Commits and events of a space in their one total order, newest last.
-
-    Attributes
-    ----------
-    space : str
-        The name of the space.
-
-    Examples
-    --------
-    >>> commit = orders.state.set({"open": 1})
-    >>> event = orders.broadcast("order.paid", {"id": "o1"})
-    >>> [type(each).__name__ for each in space.journal()]
-    ['Commit', 'Event']
-    """
-
-    _page = journal_page
-    _pickle = "pickle journal.to_frame(...)"
-
-    def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:
-        self.space = space
-        self._items = list(items)
-
-    @property
-    def commits(self) -> Journal:
-        """The commits alone."""
-        return Journal(self.space, [each for each in self if isinstance(each, Commit)])
-
-    @property
-    def events(self) -> Journal:
-        """The events alone."""
-        return Journal(self.space, [each for each in self if isinstance(each, Event)])
-
-    def to_frame(self, *, flatten: bool = False) -> pd.DataFrame:
-        """Return a frame with one row per commit or event.
-
-        Parameters
-        ----------
-        flatten : bool, optional
-            Add a column ``payload.<key>`` for each key of the payloads, and a column ``payload`` if there
-            are payloads that are not mappings.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Index ``sequence``, which a commit shares with the events that it emitted. Columns: ``kind``
-            ("commit" or "event"), ``time`` in UTC, ``node`` (an event's sender), ``type`` (of events),
-            ``revision`` (of commits), ``id``, ``cause``, ``correlation``, and ``by``, the node whose handler
-            made the commit.
-
-        Examples
-        --------
-        >>> commit = orders.state.set({"open": 1})
-        >>> event = orders.broadcast("order.paid", {"id": "o1"})
-        >>> frame = space.journal().to_frame(flatten=True)
-        >>> frame[["kind", "node", "revision", "type", "payload.id"]].values.tolist()
-        [['commit', 'orders', 1, None, None], ['event', 'orders', None, 'order.paid', 'o1']]
-        """
-        import pandas as pd
-
-        rows = [_row(each) for each in self]
-        data: dict[str, Any] = {"kind": [row[0] for row in rows], "time": times(each.time for each in self)}
-        data |= {name: [row[at] for row in rows] for at, name in enumerate(_JOURNAL_COLUMNS, start=1)}
-        if flatten:
-            data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
-        return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
-
-
-_JOURNAL_COLUMNS = ("node", "type", "revision", "id", "cause", "correlation", "by")  # after kind and time
-
-
-def _row(item: Commit | Event) -> tuple[Any, ...]:
-    if isinstance(item, Event):
-        return "event", item.sender, item.type, None, item.id, item.cause, item.correlation, None
-    about = (item.id, item.cause, item.correlation, item.by)
-    return "commit", item.node, None, item.revision, *about
-
-
 def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
     """Make a column for each key of the payloads, and one for payloads that are not mappings."""
     mappings = [payload if isinstance(payload, Mapping) else {} for payload in payloads]
@@ -299,3 +222,37 @@ def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
     columns = {f"payload.{key}": [payload.get(key) for payload in mappings] for key in keys}
     others = [None if isinstance(payload, Mapping) else payload for payload in payloads]
     return {**columns, "payload": others} if any(other is not None for other in others) else columns
+
+
+class Trace(Displayable):
+    """The tree of events and commits that an event caused, with their handlers, durations and errors.
+
+    Iterating yields each `TraceNode` of the tree.
+
+    Attributes
+    ----------
+    root : TraceNode
+        The event itself; its ``children`` are its direct effects, and so on.
+    times : bool
+        True if its text shows durations.
+
+    Examples
+    --------
+    >>> trace = orders.broadcast("order.paid").settle()
+    >>> [node.event.type for node in trace]
+    ['order.paid']
+    """
+
+    _page = trace_page
+
+    def __init__(self, root: TraceNode, *, times: bool = False) -> None:
+        self.root = root
+        self.times = times
+
+    def __iter__(self) -> Iterator[TraceNode]:
+        return iter(self.root)
+
+    @property
+    def failures(self) -> list[str]:
+        """The error of each handling that failed."""
+        return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]

@@ -1,30 +1,96 @@
-"""Failures of handlers and callbacks: kept without their frames, shown once."""
+"""Failures of handlers and callbacks, events that no handler handled, and retrying both."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Displayable
-from happen_nb._api.history import Commit, frame, times
-from happen_nb._api.retrying import HandledAgainError, Retried, refuse_retry
-from happen_nb._display.reprs_failures import failure_page, failures_page
-from happen_nb._model.quoting import error_text, truncate
-from happen_nb._runtime.cells import current_request, shell
-from happen_nb._runtime.tracebacks import CapturedError
+from happen_nb._api.base import Displayable, Listing, frame, times
+from happen_nb._api.events import Event
+from happen_nb._api.history import Commit
+from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
+from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
+from happen_nb._model.patterns import Pattern, Predicate
+from happen_nb._model.quoting import error_summary, error_text, truncate
+from happen_nb._runtime import causes
+from happen_nb._runtime.cells import cells, current_request, shell
+from happen_nb._runtime.io import refuse_on_handler_loop, run_blocking
+from happen_nb._runtime.tracebacks import CapturedError, drop_frames
 from happen_nb._runtime.workers import is_shutdown_error
-from happen_nb.errors import ClosedError, NoHandlerError
+from happen_nb.errors import ClosedError, HappenError, NoHandlerError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.effects import NotHandled
+
+MAX_ERROR_CHARS: Final = 200
+
+
+class HandledAgainError(Exception):
+    """Carries the exception of a retried handler, to distinguish it from errors of the retry itself."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Retried(Displayable):
+    """The result of a retry.
+
+    Attributes
+    ----------
+    what : str
+        ``"failure"`` or ``"event"``, the kind of things that were retried.
+    succeeded : int
+        Number of successful retries.
+    failed : int
+        Number of those that failed again.
+    unhandled : int
+        Number of events without a handler.
+    errors : tuple of str
+        The errors that were raised: each text once, the most frequent first.
+    """
+
+    _page = retried_page
+
+    def __init__(self, what: str, outcomes: Iterable[BaseException | None], unhandled: int = 0) -> None:
+        counts: dict[str, int] = {}
+        self.what = what
+        self.unhandled = unhandled
+        self.succeeded = 0
+        for error in outcomes:
+            if error is None:
+                self.succeeded += 1
+            else:
+                text = error_summary(error, MAX_ERROR_CHARS)
+                counts[text] = counts.get(text, 0) + 1
+                drop_frames(error)
+        self.failed = sum(counts.values())
+        self.errors = tuple(sorted(counts, key=lambda text: -counts[text]))
+
+
+def refuse_retry(node: str) -> None:
+    """Refuse to wait for a node's handlers where they cannot run meanwhile."""
+    refuse_on_handler_loop("retry()", "await asyncio.to_thread(...retry)")
+    running = causes.current_scope()
+    if running is not None and running.event is not None and running.node == node:
+        raise HappenError(f"retry: in {running.what} it would wait for itself; call it in a cell")
+
+
 MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
+
+
 MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
+
+
 MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
+
 
 Again = Callable[[], object]
 """Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
@@ -283,3 +349,174 @@ def _line(frame: traceback.FrameSummary) -> str:
     place = " ".join(cell) if cell else f'File "{frame.filename}"'
     line = truncate(frame.line or "", MAX_LINE_CHARS)
     return f"  {place}, line {frame.lineno}, in {frame.name}\n" + (f"    {line}\n" if line else "")
+
+
+class UnhandledEvent(Displayable):
+    """An event that no handler handled.
+
+    Attributes
+    ----------
+    event : Event
+        The event.
+    reason : str
+        ``"no pattern"``: no handler matched its type. ``"where"``: a filter rejected it. ``"no owner"``: no
+        process handled events of the node, or of any node, when it was stored. ``"owner died"``: the process
+        that should have handled it has ended.
+    nearest : str or None
+        The registered pattern that comes nearest to its type.
+    """
+
+    _page = unhandled_event_page
+    _pickle = "pickle parts of its event, such as unhandled.event.payload"
+
+    def __init__(self, space: Space, found: NotHandled) -> None:
+        self._space = space
+        self.event = Event(found.event, space)
+        self.reason = found.reason
+        self.nearest = found.nearest
+
+    def retry(self, node: str | None = None) -> Retried:
+        """Handle it with the handlers that match now, and wait for them.
+
+        Parameters
+        ----------
+        node : str, optional
+            Use only the handlers of this node.
+
+        Returns
+        -------
+        Retried
+            The result; failures are also added to ``space.failures``.
+
+        Raises
+        ------
+        NoHandlerError
+            No handler of this process matches.
+        """
+        if not self._nodes(node):
+            whose = "this process" if node is None else f'node "{node}" in this process'
+            raise NoHandlerError(f'retry: no handler of {whose} matches "{self.event.type}"')
+        return _retried([self], node)
+
+    def _nodes(self, node: str | None) -> list[str]:
+        """Return the nodes of this process whose handlers match."""
+        record, dispatch = self.event._record, self._space._dispatch
+        candidates = dispatch.registrations.candidates(record.type, record.target)
+        return [name for name in candidates if node in (None, name) and dispatch.ownership.is_ours(name)]
+
+    def _handle(self, nodes: Iterable[str]) -> BaseException | None:
+        """Have nodes handle it; return the first error."""
+        first: BaseException | None = None
+        for name in nodes:
+            refuse_retry(name)
+            error = run_blocking(self._space._again(self.event._record, name, None))
+            first = first or error
+        return first
+
+
+class Unhandled(Listing[UnhandledEvent]):
+    """The events that no handler handled, newest last; a snapshot."""
+
+    _page = unhandled_page
+    _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
+
+    def __init__(self, space: Space, found: Sequence[NotHandled]) -> None:
+        self._items = [UnhandledEvent(space, each) for each in found]
+
+    def retry(self, node: str | None = None) -> Retried:
+        """Handle the events with the handlers of this process that match now, and wait for them.
+
+        Parameters
+        ----------
+        node : str, optional
+            Use only the handlers of this node.
+
+        Returns
+        -------
+        Retried
+            The number of events that succeeded, failed, and have no handler here.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.placed")
+        >>> late = orders.on("order.placed", lambda event: None)
+        >>> space.unhandled.retry()
+        Retried 1 event · 1 succeeded
+        """
+        return _retried(self, node)
+
+
+def _retried(events: Iterable[UnhandledEvent], node: str | None) -> Retried:
+    found = [(each, each._nodes(node)) for each in events]
+    handled = [each._handle(nodes) for each, nodes in found if nodes]
+    return Retried("event", handled, len(found) - len(handled))
+
+
+class Facts(Collection[str]):
+    """The types of events that need no handler, as declared in this process: ``space.facts``.
+
+    They are not listed as unhandled in ``space.unhandled``, receipts and dashboards.
+
+    Examples
+    --------
+    >>> event = orders.broadcast("order.closed")
+    >>> [each.event.type for each in space.unhandled]
+    ['order.closed']
+    >>> space.facts.add("*.closed")
+    >>> len(space.unhandled), space.facts
+    (0, Facts: *.closed)
+    """
+
+    def __init__(self) -> None:
+        self._patterns: tuple[Pattern, ...] = ()
+
+    def add(self, *patterns: str | Predicate) -> None:
+        """Declare types of events that need no handler.
+
+        The declaration belongs to its cell: running the cell again replaces it.
+
+        Parameters
+        ----------
+        *patterns : str or callable
+            Patterns as for ``node.on``.
+
+        Raises
+        ------
+        PatternError
+            A pattern is not valid.
+        """
+        added = tuple(map(Pattern.of, patterns))
+        self._patterns += added
+        cells.register(lambda: self._remove(added))
+
+    def remove(self, pattern: str | Predicate) -> None:
+        """Undo `add` for one pattern: expect handlers for these events again.
+
+        Raises
+        ------
+        KeyError
+            The pattern was not declared.
+        """
+        known = Pattern.of(pattern)
+        if known not in self._patterns:
+            raise KeyError(f"facts: {known.text!r} is not declared; declared are {list(self)}")
+        self._remove((known,))
+
+    def cover(self, type: str) -> bool:
+        """Return True if events of this type need no handler."""
+        return any(pattern.matches(type) for pattern in self._patterns)
+
+    def _remove(self, patterns: tuple[Pattern, ...]) -> None:
+        self._patterns = tuple(each for each in self._patterns if each not in patterns)
+
+    def __contains__(self, pattern: object) -> bool:
+        return pattern in list(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([pattern.text for pattern in self._patterns])
+
+    def __len__(self) -> int:
+        return len(self._patterns)
+
+    def __repr__(self) -> str:
+        return f"Facts: {', '.join(self) or 'none'}"

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb._api.base import Displayable, Listing
 from happen_nb._api.events import Event
-from happen_nb._api.failures import Failure
+from happen_nb._api.failures import Failure, Retried
 from happen_nb._api.history import Commit
-from happen_nb._api.retrying import Retried
 from happen_nb._display.reprs_events import handler_page, handlers_page
 from happen_nb._model.arguments import count, seconds
 from happen_nb._model.functions import is_same
@@ -31,7 +30,10 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
 MAX_NOTEBOOK_CHARS = 100
+
+
 OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
 
 

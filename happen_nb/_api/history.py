@@ -1,39 +1,45 @@
-"""Commits, and the history of a node."""
+"""Commits, a node's history, the journal of a space, and the states at one point in time."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain, count
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing
-from happen_nb._display.reprs_state import commit_page, history_page
-from happen_nb._model.diff import Diff, diff
-from happen_nb._model.paths import (
-    MISSING,
-    Selector,
-    format_path,
-    lookup,
-    missing_hint,
-    parse_path,
-    select,
+from happen_nb._api.base import Displayable, Listing, frame, times, utc
+from happen_nb._api.events import Event, _flattened
+from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
+from happen_nb._journal.slice import (
+    find_events,
+    position_at_time,
 )
+from happen_nb._model import arguments
+from happen_nb._model.arguments import to_utc
+from happen_nb._model.diff import Diff, diff
+from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
+from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord
-from happen_nb.errors import HistoryGoneError
+from happen_nb._runtime.io import on_io
+from happen_nb.errors import (
+    HistoryGoneError,
+    PendingError,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.records import EventRecord
+    from happen_nb._runtime.session import Session
 
 log = logging.getLogger("happen_nb")
 
+
 NO_CHANGE = Diff()
-MAX_INT64 = 2**63 - 1
 
 
 class Commit(Displayable):
@@ -294,39 +300,6 @@ class History(Listing[Commit]):
         return values
 
 
-def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Make a frame with a column for each list of values, keeping their types."""
-    import pandas as pd
-
-    made = {}
-    for name, values in columns.items():
-        exact = object if isinstance(values, list) and _mixed(values) else None
-        made[name] = pd.Series(values, dtype=exact, index=index)
-    return pd.DataFrame(made, index=index)
-
-
-def _mixed(values: Sequence[Any]) -> bool:
-    """Return True if pandas would convert some values: None to NaN, or 1 to 1.0."""
-    kinds = {*map(type, values)}
-    whole = [kind for kind in kinds if issubclass(kind, Integral) and not issubclass(kind, bool)]
-    if type(None) in kinds or (whole and any(issubclass(kind, float) for kind in kinds)):
-        return True
-    return kinds == {int} and min(values) < 0 and max(values) > MAX_INT64
-
-
-def utc(ns: int) -> datetime:
-    """Convert a server's timestamp, in ns since 1970."""
-    seconds, rest = divmod(ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-
-
-def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
-    """Make a column of times in UTC."""
-    import pandas as pd
-
-    return pd.DatetimeIndex([pd.NaT if moment is None else moment for moment in moments], tz=UTC)
-
-
 def lenient(state: FrozenDict, selector: Selector) -> Any:
     """Return the selected part, or None if it is missing."""
     try:
@@ -344,3 +317,198 @@ def _name(selector: Selector) -> str:
 def _unused(name: str, taken: Collection[str]) -> str:
     numbered = (f"{name}_{number}" for number in count(2))
     return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
+
+
+class Journal(Listing[Commit | Event]):
+    """Commits and events of a space in their one total order, newest last.
+
+    Attributes
+    ----------
+    space : str
+        The name of the space.
+
+    Examples
+    --------
+    >>> commit = orders.state.set({"open": 1})
+    >>> event = orders.broadcast("order.paid", {"id": "o1"})
+    >>> [type(each).__name__ for each in space.journal()]
+    ['Commit', 'Event']
+    """
+
+    _page = journal_page
+    _pickle = "pickle journal.to_frame(...)"
+
+    def __init__(self, space: str, items: Sequence[Commit | Event]) -> None:
+        self.space = space
+        self._items = list(items)
+
+    @property
+    def commits(self) -> Journal:
+        """The commits alone."""
+        return Journal(self.space, [each for each in self if isinstance(each, Commit)])
+
+    @property
+    def events(self) -> Journal:
+        """The events alone."""
+        return Journal(self.space, [each for each in self if isinstance(each, Event)])
+
+    def to_frame(self, *, flatten: bool = False) -> pd.DataFrame:
+        """Return a frame with one row per commit or event.
+
+        Parameters
+        ----------
+        flatten : bool, optional
+            Add a column ``payload.<key>`` for each key of the payloads, and a column ``payload`` if there
+            are payloads that are not mappings.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``sequence``, which a commit shares with the events that it emitted. Columns: ``kind``
+            ("commit" or "event"), ``time`` in UTC, ``node`` (an event's sender), ``type`` (of events),
+            ``revision`` (of commits), ``id``, ``cause``, ``correlation``, and ``by``, the node whose handler
+            made the commit.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> frame = space.journal().to_frame(flatten=True)
+        >>> frame[["kind", "node", "revision", "type", "payload.id"]].values.tolist()
+        [['commit', 'orders', 1, None, None], ['event', 'orders', None, 'order.paid', 'o1']]
+        """
+        import pandas as pd
+
+        rows = [_row(each) for each in self]
+        data: dict[str, Any] = {"kind": [row[0] for row in rows], "time": times(each.time for each in self)}
+        data |= {name: [row[at] for row in rows] for at, name in enumerate(_JOURNAL_COLUMNS, start=1)}
+        if flatten:
+            data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
+        return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
+
+
+_JOURNAL_COLUMNS = ("node", "type", "revision", "id", "cause", "correlation", "by")  # after kind and time
+
+
+def _row(item: Commit | Event) -> tuple[Any, ...]:
+    if isinstance(item, Event):
+        return "event", item.sender, item.type, None, item.id, item.cause, item.correlation, None
+    about = (item.id, item.cause, item.correlation, item.by)
+    return "commit", item.node, None, item.revision, *about
+
+
+class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
+    """The states of all nodes at one point in time, by name; made by ``space.at``."""
+
+    _page = snapshot_page
+
+    def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
+        self._records = records
+
+    @property
+    def gone(self) -> list[str]:
+        """The nodes whose state of that time is no longer stored."""
+        return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
+
+    def __getitem__(self, name: str) -> FrozenDict:
+        return self.state_of(name).get()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def state_of(self, name: str) -> StateAt:
+        record = self._records[name]
+        if isinstance(record, HistoryGoneError):
+            raise record
+        return StateAt(record)
+
+
+@dataclass(frozen=True, slots=True)
+class StateAt:
+    """A node's state at that time."""
+
+    record: CommitRecord
+
+    @property
+    def revision(self) -> int:
+        """The revision of the node."""
+        return self.record.revision
+
+    def get(self) -> FrozenDict:
+        """The frozen state."""
+        return self.record.state
+
+
+Since = Event | Commit | datetime | int
+"""Select what comes after an event, a commit, a time (naive: local), or a sequence."""
+
+
+async def position_of(session: Session, when: Any) -> int:
+    """Return the journal position of the last commit that had happened at a time."""
+    check_space(session, when, "at")
+    if isinstance(when, Commit):
+        return when.read
+    if isinstance(when, Event):
+        return _stored_position(when)[0]  # the commit that emitted it has the same sequence
+    if arguments.is_moment(when):
+        return await position_at_time(session.stream, arguments.moment(when, "at"))
+    raise TypeError(
+        f"at: {quote(when)} is not a time; give a datetime, an Event, a Commit, or (state.at) a revision"
+    )
+
+
+async def position_after(session: Session, since: Any) -> tuple[int, int]:
+    """Return the position after which `since` selects."""
+    check_space(session, since, "since")
+    if since is None:
+        return 0, 0
+    if isinstance(since, Event):
+        return _stored_position(since)
+    if isinstance(since, Commit):
+        return since.sequence, -1
+    if arguments.is_index(since):
+        return arguments.count(since, "since"), LAST_INDEX
+    if not arguments.is_moment(since):
+        raise TypeError(f"since is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
+    return await on_io(position_of(session, since)), LAST_INDEX
+
+
+async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list[datetime | None]:
+    """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
+    ids = {id for record in records for id in record.origin.path}
+    if not ids:
+        return [None] * len(records)
+    newest = max(record.sequence for record in records)
+    found = await on_io(find_events(session.stream, ids, before=newest))
+    return [_occurred(record, found) for record in records]
+
+
+def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime | None:
+    for id in reversed(record.origin.path):
+        occurred = events[id].occurred if id in events else None
+        if occurred is not None:
+            return to_utc(datetime.fromisoformat(occurred))
+    return None
+
+
+LAST_INDEX = 1 << 30  # after the last event of any commit
+
+
+def check_space(session: Session, given: Any, call: str) -> None:
+    """Refuse an event of another space, whose position has no meaning here."""
+    if not isinstance(given, Event):
+        return
+    here, there = session.subjects.space, given._space.name
+    if here != there:
+        raise ValueError(f'{call}: the event "{given.type}" belongs to the space "{there}", not to "{here}"')
+
+
+def _stored_position(event: Event) -> tuple[int, int]:
+    if event.pending:
+        raise PendingError(
+            "since: the event is pending: it has no position in the journal until its transform commits"
+        )
+    return event._record.position

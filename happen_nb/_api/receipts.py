@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
 TIMEOUT_SECONDS: Final = 10.0
+
+
 POLL_SECONDS: Final = 0.002
+
+
 MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import commit_emitting
-from happen_nb._api.history import Commit, History
-from happen_nb._api.readings import occurrences, position_of
+from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
 from happen_nb._display.reprs_state import state_page
@@ -24,11 +23,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, Cut, check, check_view
 from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
-from happen_nb._runtime.io import (
-    on_io,
-    run_awaitable,
-    run_blocking,
-)
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.session import HEADER_RESERVE_BYTES, Change
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
@@ -36,9 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from happen_nb._api.emit import Emission
+    from happen_nb._api.base import Timeout
+    from happen_nb._api.emit import PendingEvent
     from happen_nb._api.node import Node
-    from happen_nb._api.readings import Timeout
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
@@ -228,7 +223,7 @@ class State(Displayable):
         self,
         change: Change,
         deadline: float,
-        emitted: Sequence[Emission] = (),
+        emitted: Sequence[PendingEvent] = (),
         known: dict[str, EventRecord] | None = None,
     ) -> Applied | None:
         """Store a change with its events; None if another commit was stored first."""

@@ -31,11 +31,11 @@ from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:
     from happen_nb._api.events import Event, Events
+    from happen_nb._api.failures import Unhandled, UnhandledEvent
     from happen_nb._api.handlers import Handler, Handlers
     from happen_nb._api.receipts import Receipt
     from happen_nb._api.replay import Replay
     from happen_nb._api.reply import Reply
-    from happen_nb._api.unhandled import Unhandled, UnhandledEvent
 
 MAX_HANDLERS: Final = 20
 """How many handlers of a node are shown."""

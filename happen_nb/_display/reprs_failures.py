@@ -23,8 +23,7 @@ from happen_nb._display.user_text import describe_error
 from happen_nb._display.value_tree import Budget
 
 if TYPE_CHECKING:
-    from happen_nb._api.failures import Failure, Failures
-    from happen_nb._api.retrying import Retried
+    from happen_nb._api.failures import Failure, Failures, Retried
     from happen_nb.learn import Verdict
 
 MAX_FAILURES: Final = 10

@@ -35,9 +35,8 @@ from happen_nb.errors import ClosedError, HappenError
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-    from happen_nb._api.events import Event, Journal
-    from happen_nb._api.history import Commit, History
-    from happen_nb._api.moment import Moment
+    from happen_nb._api.events import Event
+    from happen_nb._api.history import Commit, History, Journal, Snapshot
     from happen_nb._api.node import Node, Nodes
     from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
@@ -262,13 +261,13 @@ def nodes_page(nodes: Nodes, _: Budget) -> Page:
     return _mapped("Nodes of", nodes, partial(_state_of, nodes), _NO_NODES)
 
 
-def moment_page(moment: Moment, _: Budget) -> Page:
-    """Show the states of all nodes at one moment."""
-    if not len(moment):
+def snapshot_page(snapshot: Snapshot, _: Budget) -> Page:
+    """Show the states of all nodes at one point in time."""
+    if not len(snapshot):
         return Page(Heading("No nodes at this moment"))
-    rows = [_node_row(each, partial(moment._then, each), Cell()) for each in islice(moment, MAX_NODES)]
-    heading = Heading(f"{count(len(moment), 'node')} at one moment")
-    return Page(heading, (table(_STATE_COLUMNS, rows, more(len(moment) - len(rows))),))
+    rows = [_node_row(each, partial(snapshot.state_of, each), Cell()) for each in islice(snapshot, MAX_NODES)]
+    heading = Heading(f"{count(len(snapshot), 'node')} at one moment")
+    return Page(heading, (table(_STATE_COLUMNS, rows, more(len(snapshot) - len(rows))),))
 
 
 def space_page(space: Space, _: Budget) -> Page:

@@ -34,7 +34,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRe
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._api.trace import Trace
+    from happen_nb._api.events import Trace
 
 MAX_TRACE_LINES: Final = 100
 """How many events and commits a trace shows."""

@@ -24,7 +24,7 @@ from happen_nb._api.views import View, Views
 from happen_nb._ipython.context import Attribute, Call, Chain, Text, at_cursor, quoted, whole_chain
 from happen_nb._journal.slice import read_window
 from happen_nb._model.paths import lookup
-from happen_nb._model.patterns import Pattern
+from happen_nb._model.patterns import Pattern, expand_braces
 from happen_nb._model.records import EventRecord
 from happen_nb._model.transforms import put
 from happen_nb._runtime.io import io_thread
@@ -46,7 +46,6 @@ _MAX_EXPANSIONS: Final = 100  # of the braces of one pattern
 _MAX_TYPES: Final = 1000  # that are remembered per space
 _READ_MESSAGES: Final = 1000  # at the end of the journal, for their event types
 
-_BRACES: Final = re.compile(r"\{([^{}]*)\}")
 _MAGIC: Final = re.compile(r"\s*%happen[ \t]+(\S*)")
 _UNDEFINED: Final = object()
 """Stands for the value of a name that is not defined."""
@@ -297,12 +296,7 @@ def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
 
 def _expanded(pattern: str) -> list[str]:
     """Return the types that a pattern matches, if it has no wildcard."""
-    texts = [pattern]
-    while len(texts) < _MAX_EXPANSIONS and (braces := _BRACES.search(texts[0])):
-        text = texts.pop(0)
-        choices = braces[1].split(",")
-        texts += [f"{text[: braces.start()]}{choice}{text[braces.end() :]}" for choice in choices]
-    return [text for text in texts if not set("*{}") & set(text)]
+    return [text for text in expand_braces(pattern, _MAX_EXPANSIONS) if not set("*{}") & set(text)]
 
 
 def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:

@@ -79,7 +79,7 @@ class Slice:
         return [entry for entry in self.entries if isinstance(entry, CommitRecord)]
 
 
-def position_of(entry: Entry) -> Position:
+def entry_position(entry: Entry) -> Position:
     """Return the position of an entry; a commit comes just before the events that it carries."""
     return (entry.sequence, -1) if isinstance(entry, CommitRecord) else entry.position
 
@@ -119,7 +119,7 @@ async def newest_slice(
     kept: list[Entry] = []
     count = 0
     async for entries in _backwards(stream, max(info.first, since[0]), info.last, max(WINDOW, 2 * limit)):
-        older = [entry for entry in entries if position_of(entry) > since and keep(entry)]
+        older = [entry for entry in entries if entry_position(entry) > since and keep(entry)]
         kept = [*older, *kept]
         count += sum(map(counts, older))
         if count >= limit:
@@ -132,7 +132,7 @@ async def _read_all(stream: Stream, info: Info, since: Position) -> Slice:
     subjects = stream.subjects
     kinds = [subjects.states, subjects.events, subjects.handled]
     decoded = await _decoded(stream, kinds, max(info.first, since[0]), info.last)
-    entries = [entry for item in decoded for entry in _entries_of(item) if position_of(entry) > since]
+    entries = [entry for item in decoded for entry in _entries_of(item) if entry_position(entry) > since]
     return Slice(entries, info.last, [item for item in decoded if isinstance(item, Handled)], complete=True)
 
 
@@ -184,11 +184,11 @@ async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int |
         entries, last = found.entries[max(0, len(found.entries) - limit) :], found.last
         if found.complete or not entries:
             return entries
-        sequence, index = position_of(entries[0])
+        sequence, index = entry_position(entries[0])
         since = sequence, index - 1
     subjects = stream.subjects
     decoded = await _decoded(stream, [subjects.states, subjects.events], max(1, since[0]), last)
-    return [entry for item in decoded for entry in _entries_of(item) if position_of(entry) > since]
+    return [entry for item in decoded for entry in _entries_of(item) if entry_position(entry) > since]
 
 
 async def read_changes(

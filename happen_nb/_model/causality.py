@@ -1,7 +1,7 @@
-"""What followed from an event: the tree of the events and commits that it caused.
+"""The tree of the events and commits that an event caused.
 
-A chain of causes may be long and the stored records may be incomplete, so nothing here recurses and
-nothing relies on a cause being there.
+A causal chain may be long and the stored records may be incomplete, so nothing here recurses, and a cause
+may be missing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, O
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a tree holds; ``duration`` is the seconds that all its handlers took together."""
+    """The totals of a tree; ``duration`` is the sum of its handlers' seconds."""
 
     events: int
     commits: int
@@ -24,22 +24,21 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class TraceNode:
-    """An event or a commit, with what followed from it; iterating goes depth first, itself included.
+    """An event or a commit, with its effects; iterating yields it and all effects depth first.
 
-    Two nodes are equal only if they are the same: to compare them by their content would recurse.
+    Two nodes are equal only if they are identical: comparing their contents would recurse.
 
     Parameters
     ----------
     event : EventRecord, optional
-        The event, if it is one.
     commit : CommitRecord, optional
-        The commit, if it is one.
+        One of both is set.
     handled : tuple of HandledRecord
-        Who handled the event, in the order given.
+        The handlings of the event, in the order given.
     children : tuple of TraceNode
         The effects, in journal order; those not stored yet come last.
     before : CommitRecord, optional
-        What the commit changed, if that is known.
+        The previous commit of the node, if known.
     """
 
     event: EventRecord | None = None
@@ -49,7 +48,7 @@ class TraceNode:
     before: CommitRecord | None = None
 
     def walk(self) -> Iterator[tuple[int, TraceNode]]:
-        """Each node with its depth, depth first: a node, then its effects one after the other."""
+        """Yield each node with its depth, depth first."""
         waiting = [(0, self)]
         while waiting:
             depth, node = waiting.pop()
@@ -61,12 +60,11 @@ class TraceNode:
 
     @property
     def failures(self) -> tuple[HandledRecord, ...]:
-        """The handlings that failed, in this tree, depth first."""
+        """The failed handlings in this tree, depth first."""
         return tuple(record for node in self for record in node.handled if record.outcome == "failed")
 
     @property
     def totals(self) -> Totals:
-        """How much there is in this tree, itself included."""
         nodes = list(self)
         return Totals(
             events=sum(node.event is not None for node in nodes),
@@ -84,7 +82,7 @@ class TraceNode:
 
 
 CommitPair = tuple[CommitRecord, CommitRecord | None]
-"""A commit, and the one before it on its node if that is known."""
+"""A commit, and the previous one of its node if known."""
 
 
 def build(
@@ -93,21 +91,10 @@ def build(
     commits: Iterable[CommitPair],
     handled: Iterable[HandledRecord],
 ) -> TraceNode:
-    """Put together what followed from an event.
+    """Build the tree of an event's effects.
 
-    Parameters
-    ----------
-    root : EventRecord
-    events : iterable of EventRecord
-        What may have followed, in any order. The root, repetitions and what did not follow may be among
-        them. An effect whose cause is not there hangs below the last of the causes before it that is.
-    commits : iterable of (CommitRecord, CommitRecord or None)
-        The same of commits, each with the one before it on its node.
-    handled : iterable of HandledRecord
-
-    Returns
-    -------
-    TraceNode
+    `events` and `commits` may be in any order, and may contain the root, repetitions, and records that are
+    no effects. An effect whose cause is missing becomes a child of the nearest cause before it.
 
     Examples
     --------
@@ -127,7 +114,7 @@ def build(
     for record in handled:
         handlings.setdefault(record.event, []).append(record)
     order = [root.id]
-    for id in order:  # grows while it is read: causes stand before what followed from them
+    for id in order:  # grows during the loop: causes come before their effects
         order.extend(effect.id for effect in effects.get(id, ()) if isinstance(effect, EventRecord))
     made: dict[str, TraceNode] = {}
     for id in reversed(order):
@@ -142,7 +129,7 @@ _Effect = EventRecord | CommitPair
 def _effects(
     root: EventRecord, known: dict[str, EventRecord], commits: dict[int, CommitPair]
 ) -> dict[str, list[_Effect]]:
-    """The id of each event that caused something -> what, in order; the root is nobody's effect."""
+    """Map the id of each event to its effects, in journal order."""
     effects: dict[str, list[_Effect]] = {}
     everything: list[_Effect] = [*known.values(), *commits.values()]
     for effect in everything:
@@ -156,14 +143,14 @@ def _effects(
 
 
 def _nearest(origin: Origin, known: Container[str]) -> str | None:
-    """The cause, or the last before it that is known."""
+    """Return the cause, or the last known one before it."""
     if origin.cause is None or origin.cause in known:
         return origin.cause
     return next((id for id in reversed(origin.path) if id in known), None)
 
 
 def _position(effect: _Effect) -> tuple[bool, int, int]:
-    """Its place in the journal: a commit stands before the events that it emitted."""
+    # A commit comes before the events that it emitted.
     sequence, index = effect.position if isinstance(effect, EventRecord) else (effect[0].sequence, -1)
     return not sequence, sequence, index
 

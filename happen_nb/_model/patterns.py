@@ -1,18 +1,15 @@
-"""Event types, and the patterns that say which of them a handler takes.
+"""Event types, and the patterns that select them.
 
 ================ ============================================================================
-in a pattern     what it takes
+in a pattern     matches
 ================ ============================================================================
 ``*``            any run of characters without a dot, also an empty one
-``**``           any run of characters, dots too, also an empty one
-``{a,b}``        one of the alternatives, which may hold ``*``, ``**`` and braces themselves
+``**``           any run of characters, also an empty one
+``{a,b}``        one of the alternatives, which may contain ``*``, ``**`` and braces
 anything else    itself; a comma outside braces too
 ================ ============================================================================
 
-There is no escaping: a type with ``*``, ``{`` or ``}`` in it is taken by a wildcard or by a predicate.
-
-A string is compiled to an automaton that reads a type once. Nothing backtracks: for each character of the
-type it takes at most one step a state, and it has about as many states as the pattern has characters.
+There is no escaping: only a wildcard or a predicate matches a type that contains ``*``, ``{`` or ``}``.
 """
 
 from __future__ import annotations
@@ -23,34 +20,40 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
-from typing import Final, Generic, TypeAlias, TypeVar
+from operator import itemgetter
+from typing import Final, Generic, Literal, NoReturn, TypeAlias, TypeVar
 from urllib.parse import quote as percent_encode
 
-from happen_nb._model.automaton import Automaton, Reader
 from happen_nb._model.quoting import quote
 from happen_nb.errors import EventTypeError, PatternError
 
 Predicate: TypeAlias = Callable[[str], object]
-"""A function of an event type; the event is taken if what it returns is true."""
+"""A function of an event type that returns something true if it matches."""
 
 T = TypeVar("T")
 
-LONGEST_TYPE: Final = 256
+MAX_TYPE_CHARACTERS: Final = 256
 """Characters of an event type after percent-encoding."""
-LONGEST_PATTERN: Final = 2048
+MAX_PATTERN_CHARACTERS: Final = 2048
 """Characters of a pattern; beyond, a predicate is faster and easier to read."""
 
-_NEAR: Final = 0.5  # of a pattern's own characters that must fit for it to be worth naming
-_IMPOSSIBLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_FORBIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_PARTS: Final = re.compile(r"\*+|.", re.DOTALL)
+_BRACES: Final = re.compile(r"\{([^{}]*)\}")
+_MIN_LIKENESS: Final = 0.5  # share of a pattern's own characters that must fit for it to be near
+_MAX_COMPARED_ALTERNATIVES: Final = 64
+_MAX_COMPARED_CHARACTERS: Final = 256
+_CHARACTERS_PER_TYPO: Final = 2.5
+_MAX_TYPOS: Final = 2
 
 
 def check_type(type: str) -> str:
-    r"""Give an event type back if events may have it.
+    r"""Return an event type if it is valid.
 
     Raises
     ------
     EventTypeError
-        It is no string, is empty, has a control character or half a surrogate pair, or is longer than 256
+        It is not a string, is empty, has a control character or half a surrogate pair, or is longer than 256
         characters after percent-encoding, where a dot counts 3 and a letter beyond ASCII 6 to 12.
 
     Examples
@@ -72,45 +75,195 @@ def check_type(type: str) -> str:
 @lru_cache(4096)
 def _checked_type(type: str) -> str:
     if not type:
-        raise EventTypeError('the event type is an empty string; name what happened, such as "order.paid"')
-    _refuse_impossible(f"the event type {quote(type)}", type, EventTypeError)
-    length = _encoded_length(type)
-    if length > LONGEST_TYPE:
+        raise EventTypeError('the event type is an empty string; name the event, such as "order.paid"')
+    _refuse_forbidden(f"the event type {quote(type)}", type, EventTypeError)
+    # As one token of a subject, "." and "~" are encoded too.
+    length = len(percent_encode(type, safe="")) + 2 * (type.count(".") + type.count("~"))
+    if length > MAX_TYPE_CHARACTERS:
         raise EventTypeError(
             f"the event type {quote(type)} has {length} characters after percent-encoding, "
-            f"{LONGEST_TYPE} are possible; put what varies into the payload"
+            f"{MAX_TYPE_CHARACTERS} are possible; put what varies into the payload"
         )
     return str.__str__(type)
 
 
-def _encoded_length(type: str) -> int:
-    """Count the characters of a type as one subject token: in it ``.`` and ``~`` are encoded too."""
-    return len(percent_encode(type, safe="")) + 2 * (type.count(".") + type.count("~"))
-
-
-def _refuse_impossible(what: str, text: str, error: type[EventTypeError | PatternError]) -> None:
-    found = _IMPOSSIBLE.search(text)
+def _refuse_forbidden(what: str, text: str, error: type[EventTypeError | PatternError]) -> None:
+    found = _FORBIDDEN.search(text)
     if found:
         raise error(
             f"{what} has {found[0]!r} at index {found.start()}, a control character or half of a surrogate "
-            "pair, which no event type may have; leave it out"
+            "pair, which event types cannot have; leave it out"
         )
+
+
+@dataclass(slots=True)
+class _State:
+    """A place in a pattern: the characters it reads, and the states they lead to."""
+
+    reads: str | None = None
+    """The character that leads to the next state."""
+    stays: Literal["", "*", "**"] = ""
+    """Any character, or any but a dot, leads to this state again."""
+    jumps: list[int] = field(default_factory=list)
+    """Later states that are reached without reading."""
+
+
+@dataclass(slots=True)
+class _OpenBraces:
+    index: int
+    first: int
+    """The state before the braces."""
+    alternative: int
+    """The first state of the current alternative."""
+    ends: list[int] = field(default_factory=list)
+    """The last states of the alternatives before."""
+
+
+class _Parser:
+    """Turns a pattern into states, of which the first is the start and the last the end."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.states = [_State()]
+        self.open: list[_OpenBraces] = []
+        for part in _PARTS.finditer(text):
+            self._parse(part[0], part.start())
+        if self.open:
+            self._refuse(f'opens a brace at index {self.open[-1].index} that nothing closes; add a "}}"')
+
+    def _parse(self, part: str, index: int) -> None:
+        last = len(self.states) - 1
+        if part[0] == "*":
+            self.states[-1].stays = "*" if part == "*" else "**"
+        elif part[0] == "{":
+            self.open.append(_OpenBraces(index, last, self._new(last)))
+        elif part[0] == "}":
+            self._end_alternative(index)
+            self._new(*self.open.pop().ends)
+        elif part[0] == "," and self.open:
+            self._end_alternative(index)
+            self.open[-1].alternative = self._new(self.open[-1].first)
+        else:
+            self.states[-1].reads = part
+            self._new()
+
+    def _new(self, *origins: int) -> int:
+        """Add a state, and jumps to it."""
+        new = len(self.states)
+        self.states.append(_State())
+        for origin in origins:
+            self.states[origin].jumps.append(new)
+        return new
+
+    def _end_alternative(self, index: int) -> None:
+        if not self.open:
+            self._refuse(f'closes a brace at index {index} that nothing opens; add a "{{" before it')
+        last = len(self.states) - 1
+        if last == self.open[-1].alternative and not self.states[last].stays:
+            self._refuse(
+                f"has an empty alternative before index {index}; leave it out, or write the whole types: "
+                '"{order,order.paid}" instead of "order{,.paid}"'
+            )
+        self.open[-1].ends.append(last)
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise PatternError(f"the pattern {quote(self.text)} {problem}")
+
+
+class _Automaton:
+    """Follows all ways through a pattern at once: a set of states is an integer, a state one of its bits."""
+
+    # Not a regular expression: it would backtrack in patterns with several wildcards and braces. This takes
+    # at most one step a state for each character of a type; a pattern has about as many states as characters.
+
+    def __init__(self, states: list[_State]) -> None:
+        self._states = states
+        self._reads: dict[str, int] = {}
+        self._stays = {"": 0, "*": 0, "**": 0}
+        self._jumps = 0
+        self._reached: dict[int, int] = {}
+        for number in reversed(range(len(states))):  # jumps lead to later states
+            self._add(states[number], 1 << number)
+        self._start = self._with_jumps(1)
+        self._end = 1 << len(states) - 1
+
+    def _add(self, state: _State, bit: int) -> None:
+        self._stays[state.stays] |= bit
+        if state.reads is not None:
+            self._reads[state.reads] = self._reads.get(state.reads, 0) | bit
+        if state.jumps:
+            self._jumps |= bit
+            self._reached[bit] = bit | self._with_jumps(sum(1 << target for target in state.jumps))
+
+    def _with_jumps(self, active: int) -> int:
+        """Add the states that are reached without reading."""
+        jumps = active & self._jumps
+        while jumps:
+            reached = self._reached[jumps & -jumps]
+            active |= reached
+            jumps &= ~reached
+        return active
+
+    def accepts(self, type: str) -> bool:
+        everything = self._stays["**"]
+        no_dots = everything | self._stays["*"]
+        active = self._start
+        for character in type:
+            read = (active & self._reads.get(character, 0)) << 1
+            active = self._with_jumps(read | active & (everything if character == "." else no_dots))
+            if not active:
+                return False
+        return bool(active & self._end)
+
+    def likeness(self, type: str) -> float:
+        """Return the share of the pattern's own characters that fit a type, from 0 to 1.
+
+        On the way with the fewest characters to add, drop or change, it is the share without such an edit.
+        """
+        edit, own = 1 << 32, -1  # one number for both: fewer edits first, then more characters of its own
+        costs = self._skip([0] + [edit * edit] * (len(self._states) - 1), edit + own)
+        for character in type:
+            after = [cost + edit for cost in costs]
+            for number, state in enumerate(self._states):
+                if state.stays == "**" or (state.stays and character != "."):
+                    after[number] = min(after[number], costs[number])
+                if state.reads is not None:
+                    changed = 0 if state.reads == character else edit
+                    after[number + 1] = min(after[number + 1], costs[number] + changed + own)
+            costs = self._skip(after, edit + own)
+        edits = -(-costs[-1] // edit)
+        characters = edits * edit - costs[-1]
+        return 1 - edits / characters if characters else 0.0
+
+    def _skip(self, costs: list[int], skip: int) -> list[int]:
+        """Add the costs of jumps, and of leaving out characters of the pattern."""
+        for number, state in enumerate(self._states):
+            if state.reads is not None:
+                costs[number + 1] = min(costs[number + 1], costs[number] + skip)
+            for target in state.jumps:
+                costs[target] = min(costs[target], costs[number])
+        return costs
+
+
+@lru_cache(maxsize=1024)
+def _compiled(text: str) -> _Automaton:
+    return _Automaton(_Parser(text).states)
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """Which event types are meant; made by `Pattern.of`.
+    """A pattern of event types; made by `Pattern.of`.
 
     Two patterns are equal if they were made from the same string or from the same predicate.
 
     Attributes
     ----------
     text : str
-        The pattern as it was written, or the name of the predicate.
+        The pattern as written, or the name of the predicate.
     exact : str or None
-        The one type that is meant, if the pattern is a string without wildcards and braces.
+        The only type that matches, if the pattern is a string without wildcards and braces.
     predicate : callable or None
-        The function that decides, if the pattern is one.
+        The predicate, if the pattern is one.
 
     Examples
     --------
@@ -125,16 +278,16 @@ class Pattern:
     text: str
     exact: str | None = None
     predicate: Predicate | None = None
-    _automaton: Automaton | None = field(default=None, repr=False, compare=False)
+    _automaton: _Automaton | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, pattern: str | Predicate) -> Pattern:
-        """Read a pattern: a string, or a function of an event type.
+        """Parse a pattern: a string, or a predicate on event types.
 
         Raises
         ------
         PatternError
-            An empty string, braces that do not match, an empty alternative, a control character, more than
+            An empty string, unbalanced braces, an empty alternative, a control character, more than
             2,048 characters, an async function, or neither a string nor callable.
 
         Examples
@@ -164,20 +317,13 @@ class Pattern:
         name = str(getattr(predicate, "__qualname__", type(predicate).__qualname__))
         if any(map(inspect.iscoroutinefunction, (predicate, getattr(predicate, "__call__", None)))):  # noqa: B004
             raise PatternError(
-                f"the predicate {quote(name)} is async, and what it returns would always count as true; "
+                f"the predicate {quote(name)} is async, and its coroutine would always count as true; "
                 'write it with "def"'
             )
         return cls(name, predicate=predicate)
 
     def matches(self, type: str) -> bool:
-        """Tell whether an event type is meant; what a predicate raises comes out unchanged.
-
-        Examples
-        --------
-        >>> pattern = Pattern.of("order.{paid,item.*}")
-        >>> [type for type in ("order.paid", "order.item.added", "order") if pattern.matches(type)]
-        ['order.paid', 'order.item.added']
-        """
+        """Return whether it matches an event type; an exception of a predicate propagates unchanged."""
         if self._automaton is not None:
             return self._automaton.accepts(type)
         if self.predicate is not None:
@@ -185,12 +331,39 @@ class Pattern:
         return type == self.exact
 
 
-class PatternIndex(Generic[T]):
-    """What is registered under patterns, found by event type in the order of registration.
+def _check_text(text: str) -> None:
+    if not text:
+        raise PatternError('the pattern is an empty string; every event is "**"')
+    if len(text) > MAX_PATTERN_CHARACTERS:
+        raise PatternError(
+            f"the pattern {quote(text)} has {len(text):,} characters, "
+            f"{MAX_PATTERN_CHARACTERS:,} are possible; "
+            "use a predicate, such as my_set_of_types.__contains__"
+        )
+    _refuse_forbidden(f"the pattern {quote(text)}", text, PatternError)
 
-    Exact patterns are looked up, so that their number costs nothing; all others are tested in turn. One
-    thread at a time may add and remove. Others may meanwhile call `matching`, iterate and ask for the
-    length: what they read is replaced, never changed, so they see a registration or they do not.
+
+@lru_cache(maxsize=16_384)
+def is_pattern(text: str) -> bool:
+    r"""Return whether a string is a valid pattern.
+
+    Examples
+    --------
+    >>> is_pattern("order.*"), is_pattern("order.{paid"), is_pattern("order\n")
+    (True, False, False)
+    """
+    try:
+        Pattern.of(text)
+    except PatternError:
+        return False
+    return True
+
+
+class PatternIndex(Generic[T]):
+    """Items registered under patterns, found by event type in the order of registration.
+
+    Exact patterns are looked up, so their number costs nothing; all others are tested in turn. One thread at
+    a time may add and remove. Other threads may meanwhile read: what they read is replaced, never changed.
 
     Examples
     --------
@@ -210,7 +383,7 @@ class PatternIndex(Generic[T]):
         self._others: tuple[tuple[int, Pattern, T], ...] = ()
 
     def add(self, pattern: Pattern, item: T) -> None:
-        """Register an item under a pattern; an item may stand under several, and twice under one."""
+        """Register an item under a pattern; an item may have several patterns, and one of them twice."""
         number = next(self._numbers)
         self._all[number] = (pattern, item)
         if pattern.exact is None:
@@ -219,19 +392,16 @@ class PatternIndex(Generic[T]):
             self._exact[pattern.exact] = (*self._exact.get(pattern.exact, ()), (number, item))
 
     def remove(self, item: T) -> bool:
-        """Take an item off, all registrations of it; False if it has none.
-
-        Items are compared with ``==``, so that a bound method is found again.
-        """
-        gone = {number: pattern for number, (pattern, its) in self._all.items() if its == item}
+        """Unregister all equal items; return whether there was one."""
+        gone = {number: pattern for number, (pattern, each) in self._all.items() if each == item}
         for number, pattern in gone.items():
             del self._all[number]
             if pattern.exact is not None:
-                self._forget(pattern.exact, number)
+                self._remove_exact(pattern.exact, number)
         self._others = tuple(other for other in self._others if other[0] not in gone)
         return bool(gone)
 
-    def _forget(self, exact: str, number: int) -> None:
+    def _remove_exact(self, exact: str, number: int) -> None:
         left = tuple(entry for entry in self._exact[exact] if entry[0] != number)
         if left:
             self._exact[exact] = left
@@ -239,13 +409,10 @@ class PatternIndex(Generic[T]):
             del self._exact[exact]
 
     def matching(self, type: str) -> list[T]:
-        """Find the items whose pattern takes a type, in the order of registration.
-
-        What a predicate raises comes out unchanged.
-        """
+        """Return the items whose pattern matches a type; a predicate's exception propagates unchanged."""
         exact = self._exact.get(type, ())
         others = [(number, item) for number, pattern, item in self._others if pattern.matches(type)]
-        found = sorted((*exact, *others), key=_number) if others else exact
+        found = sorted((*exact, *others), key=itemgetter(0)) if others else exact
         return [item for _, item in found]
 
     def __iter__(self) -> Iterator[tuple[Pattern, T]]:
@@ -255,20 +422,15 @@ class PatternIndex(Generic[T]):
         return len(self._all)
 
 
-def _number(entry: tuple[int, object]) -> int:
-    return entry[0]
-
-
 def nearest(type: str, patterns: Iterable[str]) -> str | None:
-    """Find the pattern that would most nearly have taken a type; None if none comes near.
+    """Return the first pattern that a type comes nearest to; None if none is near.
 
-    Near is a pattern of which at least half of the own characters fit: what a wildcard takes is no likeness.
-    Among equals the first one is found.
+    At least half of a near pattern's own characters fit the type; wildcards do not count.
 
     Raises
     ------
     PatternError
-        One of the patterns cannot be read.
+        One of the patterns is not valid.
 
     Examples
     --------
@@ -279,7 +441,7 @@ def nearest(type: str, patterns: Iterable[str]) -> str | None:
     >>> nearest("order.paid", ["alarm"]) is None
     True
     """
-    best, found = _NEAR, None
+    best, found = _MIN_LIKENESS, None
     for text in patterns:
         _check_text(text)
         likeness = _compiled(text).likeness(type)
@@ -288,50 +450,12 @@ def nearest(type: str, patterns: Iterable[str]) -> str | None:
     return found
 
 
-@lru_cache(maxsize=16_384)
-def is_pattern(text: str) -> bool:
-    r"""Tell whether a string can be read as a pattern.
-
-    Examples
-    --------
-    >>> is_pattern("order.*"), is_pattern("order.{paid"), is_pattern("order\n")
-    (True, False, False)
-    """
-    try:
-        Pattern.of(text)
-    except PatternError:
-        return False
-    return True
-
-
-def _check_text(text: str) -> None:
-    if not text:
-        raise PatternError('the pattern is an empty string; every event is "**"')
-    if len(text) > LONGEST_PATTERN:
-        raise PatternError(
-            f"the pattern {quote(text)} has {len(text):,} characters, {LONGEST_PATTERN:,} are possible; "
-            "use a predicate, such as my_set_of_types.__contains__"
-        )
-    _refuse_impossible(f"the pattern {quote(text)}", text, PatternError)
-
-
-@lru_cache(maxsize=1024)
-def _compiled(text: str) -> Automaton:
-    return Automaton(Reader(text).states)
-
-
-_BRACES: Final = re.compile(r"\{([^{}]*)\}")
-_MOST: Final = 64  # alternatives of a pattern that are compared
-_LONGEST: Final = 256  # characters of a pattern that is compared
-_SHARE: Final = 2.5  # so many characters of a word for each one that may be wrong
-_WRONG: Final = 2  # characters that may be wrong
-
-
 def near_miss(type: str, patterns: Iterable[str]) -> str | None:
-    """Find the first pattern that a type misses narrowly.
+    """Return the first pattern that a type misses by a typo.
 
-    That is by one word with a typo, by letter case or the sign between words, or by a ``*`` that matches no
-    dot. Another word is another type: ``order.shipped`` does not nearly match ``order.placed``.
+    The type differs in the spelling of one word, in letter case, in the separators between words, or by a
+    dot that a ``*`` does not match. Another word is another type: ``order.shipped`` is not near
+    ``order.placed``.
 
     Examples
     --------
@@ -347,30 +471,36 @@ def near_miss(type: str, patterns: Iterable[str]) -> str | None:
 
 @lru_cache(4096)
 def _nearly_matches(type: str, pattern: str) -> bool:
-    if len(pattern) > _LONGEST or not pattern.strip("*"):
-        return False
-    try:
-        if Pattern.of(pattern).matches(type):
-            return False
-    except PatternError:  # another client stores what it likes
+    if len(pattern) > _MAX_COMPARED_CHARACTERS or not pattern.strip("*") or not is_pattern(pattern):
+        return False  # another client may have stored an invalid pattern
+    if Pattern.of(pattern).matches(type):
         return False
     if "*" in pattern and Pattern.of(re.sub(r"\*+", "**", pattern)).matches(type):
         return True
     words = _words(type)
-    return any(_differ_by_a_typo(words, _words(each)) for each in _alternatives(pattern))
+    return any(
+        _differ_by_a_typo(words, _words(each)) for each in expand_braces(pattern, _MAX_COMPARED_ALTERNATIVES)
+    )
 
 
-def _alternatives(pattern: str) -> list[str]:
-    """The patterns without braces that one with braces stands for."""
-    found = [pattern]
-    while _BRACES.search(found[0]) and len(found) < _MOST:
-        found = [
-            f"{each[: inner.start()]}{word}{each[inner.end() :]}"
-            for each in found
-            if (inner := _BRACES.search(each))
-            for word in inner[1].split(",")
-        ]
-    return found[:_MOST]
+def expand_braces(pattern: str, limit: int) -> list[str]:
+    """Return the patterns without braces that a pattern stands for, at most `limit`.
+
+    Examples
+    --------
+    >>> expand_braces("{order,parcel}.{paid,sent}", 10)
+    ['order.paid', 'order.sent', 'parcel.paid', 'parcel.sent']
+    """
+    done: list[str] = []
+    waiting = [pattern]
+    while waiting and len(done) + len(waiting) <= limit:
+        text = waiting.pop()
+        if braces := _BRACES.search(text):
+            choices = braces[1].split(",")
+            waiting += [f"{text[: braces.start()]}{each}{text[braces.end() :]}" for each in choices[::-1]]
+        else:
+            done.append(text)
+    return [*done, *waiting][:limit]
 
 
 def _words(text: str) -> list[str]:
@@ -386,12 +516,12 @@ def _differ_by_a_typo(words: list[str], others: list[str]) -> bool:
 
 
 def _is_typo(word: str, other: str) -> bool:
-    room = min(_WRONG, int(max(len(word), len(other)) / _SHARE))
-    return abs(len(word) - len(other)) <= room and _distance(word, other) <= room
+    allowed = min(_MAX_TYPOS, int(max(len(word), len(other)) / _CHARACTERS_PER_TYPO))
+    return abs(len(word) - len(other)) <= allowed and _distance(word, other) <= allowed
 
 
 def _distance(one: str, other: str) -> int:
-    """How many characters have to be replaced, added, left out, or swapped with the next."""
+    """Return how many characters must be replaced, added, left out, or swapped with the next one."""
     rows = [list(range(len(other) + 1))]
     for at, char in enumerate(one, start=1):
         row, above = [at], rows[-1]

@@ -75,9 +75,9 @@ class Nodes(Views):
     _page = reprs_state.nodes_page
 
 
-class Moment(Displayable, dict[str, View]):
-    _page = reprs_state.moment_page
-    _then = dict.__getitem__
+class Snapshot(Displayable, dict[str, View]):
+    _page = reprs_state.snapshot_page
+    state_of = dict.__getitem__
 
 
 @dataclass(repr=False)

@@ -85,7 +85,7 @@ def everything(bad, state):
         a.Nodes(nodes, space=space),
         a.Reply(event, bad, bad, {"progress": 0.5, bad: bad}),
         a.Reply(event, bad, "done", _value=state),
-        a.Moment({f"{n}{bad}": view for n in range(100)}),
+        a.Snapshot({f"{n}{bad}": view for n in range(100)}),
     ]
 
 

@@ -45,7 +45,7 @@ def everything(bad: str):
     yield a.view(bad, state)
     yield a.Views(space.views, space=space)
     yield a.Nodes(space.nodes, space=space)
-    yield a.Moment({bad: a.view(bad, state), bad + "2": a.view(bad, StateError(bad))})
+    yield a.Snapshot({bad: a.view(bad, state), bad + "2": a.view(bad, StateError(bad))})
     yield space
     yield space.server
     yield from commits

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from happen_nb._api import moment
-from happen_nb._api.moment import Moment, Past
+from happen_nb._api.history import Snapshot
 from happen_nb._journal.slice import commits_at_position
 from happen_nb._model.records import CommitRecord
+from happen_nb._runtime import snapshots
 from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._runtime.snapshots import SnapshotCache
 from happen_nb.errors import HistoryGoneError, StateError
 
 
 @pytest.fixture
 def states_at(space):
-    past = Past(space._session)
+    past = SnapshotCache(space._session)
 
     async def at(position):
         return await on_io(past.at(position))
 
     def states_at(commit):
-        return dict(Moment(run_blocking(at(commit.sequence))))
+        return dict(Snapshot(run_blocking(at(commit.sequence))))
 
     return states_at
 
@@ -34,7 +35,7 @@ def asked(monkeypatch):
         asked.append(sorted(nodes))
         return await commits_at_position(stream, nodes, position)
 
-    monkeypatch.setattr(moment, "commits_at_position", noted)
+    monkeypatch.setattr(snapshots, "commits_at_position", noted)
     return asked
 
 

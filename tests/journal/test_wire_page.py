@@ -11,7 +11,7 @@ import pytest
 from happen_nb._journal import exchange, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
-from happen_nb._model.records import LONGEST_PATH, CommitRecord, EventRecord, Origin, OwnerRecord
+from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
 from happen_nb._runtime import replies as replies_module
 
 PAGE = (Path(__file__).parents[2] / "docs/wire.md").read_text("utf-8")
@@ -95,7 +95,7 @@ def test_the_limits_are_those_of_the_page():
     assert f"at most {wire.MAX_BATCH_MESSAGES} messages" in text
     assert f"cut at {wire.MAX_PATTERN_BYTES:,} bytes" in text
     assert f"at most {MAX_HANDLINGS} handlings and {MAX_HANDLED_BYTES:,} bytes" in text
-    assert f"path of more than {LONGEST_PATH:,} characters" in text
+    assert f"path of more than {MAX_PATH_CHARACTERS:,} characters" in text
     assert f"{DEFAULT_EVENT_TTL_SECONDS:,} seconds (7 days)" in text
     assert f"{DEFAULT_HISTORY:,} commits per node" in text
 
@@ -113,7 +113,7 @@ def test_a_long_path_is_as_the_page_shows():
         origin = origin.then(f"{number:0>128}", cause="c", correlation="r", by="b")
     assert origin.depth == 400
     assert (origin.path[0], origin.path[-1]) == (f"{0:0>128}", f"{399:0>128}")
-    assert sum(map(len, origin.path)) + 3 * len(origin.path) <= LONGEST_PATH
+    assert sum(map(len, origin.path)) + 3 * len(origin.path) <= MAX_PATH_CHARACTERS
     commit = wire.encode_commit(
         SHOP, "orders", b"{}", id="i-1", revision=1, read=0, expected=0, origin=origin
     )

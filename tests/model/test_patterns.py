@@ -11,7 +11,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from happen_nb._journal.wire import quote_type
-from happen_nb._model.patterns import LONGEST_PATTERN, Pattern, PatternIndex, check_type, nearest
+from happen_nb._model.patterns import (
+    MAX_PATTERN_CHARACTERS,
+    Pattern,
+    PatternIndex,
+    check_type,
+    near_miss,
+    nearest,
+)
 from happen_nb.errors import EventTypeError, HappenError, PatternError
 
 # -- a plain reference: expand the alternatives, then try every way ------------------------------------
@@ -202,7 +209,7 @@ def test_a_hostile_pattern_takes_one_step_a_character_and_state(pattern):
         ("{a,{,b}}", "empty alternative before index 4"),
         ("order.paid\n", r"'\\n' at index 10"),
         ("order.\ud800*", r"'\\ud800' at index 6"),
-        ("a" * (LONGEST_PATTERN + 1), "2,049 characters, 2,048 are possible"),
+        ("a" * (MAX_PATTERN_CHARACTERS + 1), "2,049 characters, 2,048 are possible"),
         (["order.*"], r"not list: \['order"),
         (None, "not NoneType"),
     ],
@@ -487,3 +494,42 @@ def test_a_pattern_with_characters_of_its_own_is_nearest_to_what_it_takes(patter
     own = max((sum(part not in ("*", "**") for part in way) for way in fits), default=0)
     if fits:
         assert nearest(type, [pattern]) == (pattern if own else None)
+
+
+@pytest.mark.parametrize(
+    ("type", "pattern"),
+    [
+        ("order.payed", "order.paid"),
+        ("order.piad", "order.paid"),
+        ("Order.Paid", "order.paid"),
+        ("order_paid", "order.paid"),
+        ("orders.paid", "order.*"),
+        ("order.item.added", "order.*"),
+        ("order.snt", "order.{paid,sent}"),
+        ("stock.reserve", "stock.reserved"),
+        ("a.new.item.added", "{a,b}.*.added"),
+    ],
+)
+def test_a_typo_misses_narrowly(type, pattern):
+    assert near_miss(type, ["other.thing", pattern]) == pattern
+
+
+@pytest.mark.parametrize(
+    ("type", "pattern"),
+    [
+        ("order.shipped", "order.placed"),
+        ("order.paid", "order.sent"),
+        ("order.closed", "order.opened"),
+        ("stock.low", "order.low"),
+        ("item.removed", "item.reserved"),
+        ("order.paid", "order.paid"),
+        ("order.paid", "order.*"),
+        ("order.paid", "**"),
+        ("order.paid", "payment.order.paid"),
+        ("a", "b"),
+        ("", "a"),
+        ("x" * 10_000, "{a,b}" * 60),
+    ],
+)
+def test_another_word_and_a_match_are_no_near_miss(type, pattern):
+    assert near_miss(type, [pattern]) is None

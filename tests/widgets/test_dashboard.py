@@ -243,7 +243,7 @@ def test_a_state_that_was_trimmed_is_told_as_such(store, monkeypatch, until):
         async def at(past, position):
             return {"orders": gone}
 
-        monkeypatch.setattr("happen_nb._api.moment.Past.at", at)
+        monkeypatch.setattr("happen_nb._runtime.snapshots.SnapshotCache.at", at)
         browser = Browser(space, monkeypatch, until)
         browser.ask("at", sequence=first.sequence)
         (told,) = browser.hears("snapshot")["nodes"]

@@ -22,8 +22,8 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._widgets.dashboard import messages
 
 if TYPE_CHECKING:
+    from happen_nb._api.failures import UnhandledEvent
     from happen_nb._api.space import Space
-    from happen_nb._api.unhandled import UnhandledEvent
 
 MAX_LISTED: Final = 200  # failures, and unhandled events
 MAX_DETAIL_CHARACTERS: Final = 20_000

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from happen_nb._api.failures import Failure
-from happen_nb._api.unhandled import UnhandledEvent
+from happen_nb._api.failures import Failure, UnhandledEvent
 from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
 from happen_nb._display.user_text import describe_error

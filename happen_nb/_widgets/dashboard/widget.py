@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import anywidget
 
 from happen_nb._api.events import Event, Events
-from happen_nb._api.moment import Past
 from happen_nb._display import html
 from happen_nb._display.page import Page
 from happen_nb._display.value_tree import Budget
@@ -21,6 +20,7 @@ from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
+from happen_nb._runtime.snapshots import SnapshotCache
 from happen_nb._widgets.dashboard import messages
 from happen_nb._widgets.dashboard.actions import Actions
 from happen_nb._widgets.panes import source
@@ -83,7 +83,7 @@ class Dashboard(anywidget.AnyWidget):
         self._open: dict[
             tuple[str, Steps], int
         ] = {}  # node and path of a container -> children that it shows
-        self._history = Past(session)
+        self._history = SnapshotCache(session)
         self._past: tuple[int, Mapping[str, StateSource]] | None = None
         self._target: int | None = None  # the point in time that was requested last; None is now
         self._node_summaries: dict[int, dict[str, Any]] = {}

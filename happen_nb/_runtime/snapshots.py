@@ -1,73 +1,28 @@
-"""The states of all nodes at one point in time."""
+"""The records of all nodes at past positions, kept while somebody moves through time."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from happen_nb._api.base import Displayable
-from happen_nb._display.reprs_state import moment_page
 from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
 from happen_nb._model.records import CommitRecord
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
-    from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.session import Session
 
 MAX_CACHED_BYTES = 64_000_000
+
+
 RECORD_OVERHEAD_BYTES = 500
+
+
 MAX_PARALLEL_REQUESTS = 64
 
 
-class Moment(Displayable, Mapping[str, "FrozenDict"]):
-    """The states of all nodes at one point in time, by name; made by ``space.at``."""
-
-    _page = moment_page
-
-    def __init__(self, records: Mapping[str, CommitRecord | HistoryGoneError]) -> None:
-        self._records = records
-
-    @property
-    def gone(self) -> list[str]:
-        """The nodes whose state of that time is no longer stored."""
-        return [name for name, record in self._records.items() if isinstance(record, HistoryGoneError)]
-
-    def __getitem__(self, name: str) -> FrozenDict:
-        return self._then(name).get()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def _then(self, name: str) -> Then:
-        record = self._records[name]
-        if isinstance(record, HistoryGoneError):
-            raise record
-        return Then(record)
-
-
-@dataclass(frozen=True, slots=True)
-class Then:
-    """A node's state at that time."""
-
-    record: CommitRecord
-
-    @property
-    def revision(self) -> int:
-        """The revision of the node."""
-        return self.record.revision
-
-    def get(self) -> FrozenDict:
-        """The frozen state."""
-        return self.record.state
-
-
-class Past:
+class SnapshotCache:
     """A cache of the records of all nodes at past positions, for one task at a time. On the IO thread."""
 
     def __init__(self, session: Session) -> None:
@@ -141,4 +96,4 @@ class _Known:
 
 async def records_at(session: Session, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
     """Return the record of each node at a position."""
-    return await Past(session).at(position)
+    return await SnapshotCache(session).at(position)
