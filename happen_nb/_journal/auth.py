@@ -93,7 +93,7 @@ async def check_tls(servers: Sequence[str], *, timeout: float) -> None:
 
 
 async def greeting(url: str, *, timeout: float) -> dict[str, Any] | None:
-    """Return what a server announces before authentication: empty if it is not a NATS server.
+    """Return the INFO that a server sends before authentication; empty if it is not a NATS server.
 
     None if nothing listens there, or the other side does not speak first.
     """

@@ -1,7 +1,7 @@
 """Messages that processes exchange over core NATS, without storing them: questions, answers and replies.
 
-Any client may have sent them. Each decoder raises one of `fields.UNREADABLE` for what it cannot read, and
-ignores members that it does not know.
+Any client may have sent them. Each decoder raises one of `fields.UNREADABLE` for a message that it
+cannot read, and ignores unknown members.
 """
 
 from __future__ import annotations

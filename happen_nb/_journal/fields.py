@@ -1,6 +1,6 @@
 """Checked reading of JSON and its members, which any client may have written.
 
-Each function raises one of `UNREADABLE` for what does not fit, and never anything else.
+Each function raises one of `UNREADABLE` for a value that does not fit, and no other error.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ class Sink(Protocol):
     ) -> None:
         """Start with the newest record of each node, as of `position` or later, and the owners then.
 
-        `again` means that the stream is the same as before: what was reported is not reported again.
-        `unknown` are the nodes whose owner changed since: the owner before is the one that was known.
+        `again` means that the stream is the same as before: nothing is reported twice.
+        `unknown` are the nodes whose owner has changed since: their known owners remain.
         """
 
     def apply(self, item: Item, sequence: int) -> None:

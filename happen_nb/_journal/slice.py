@@ -159,7 +159,7 @@ async def _backwards(stream: Stream, first: int, end: int, window: int) -> Async
 async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     """Read all commits and events from one sequence to another, without bodies.
 
-    A server counts what a filter matches in the whole stream before it delivers the first message, so a
+    A server counts the matches of a filter in the whole stream before it delivers the first message, so a
     short stretch of a long journal is read without a filter.
     """
     size = end - start + 1
@@ -350,7 +350,7 @@ async def read_commits(stream: Stream, node: str, *, limit: int | None = None) -
 
 
 def _warn_of_gaps(node: str, records: Sequence[CommitRecord]) -> None:
-    """Log revisions that are missing between others: nats-server silently omits what it cannot read."""
+    """Log revisions that are missing between others: nats-server silently omits those that it cannot read."""
     for before, after in pairwise(records):
         if after.revision > before.revision + 1:
             log.warning(

@@ -277,7 +277,7 @@ class Stream:
     # -- removing ------------------------------------------------------------------------------------
 
     async def clear(self, owners: Callable[[], Iterable[OwnerRecord]], newest: int) -> int:
-        """Empty the space, once, for everyone who follows it; returns the position of the mark.
+        """Empty the space, once, for all its followers; returns the position of the mark.
 
         `owners` returns the owners as they are known now; `newest` is the sequence of the newest known clear.
         """
@@ -307,8 +307,8 @@ class Stream:
     async def trim(self, node: str, revision: int, size: int, info: Info, now: float) -> int:
         """Purge a node's oldest commits; returns their number.
 
-        What stays is `info.history` commits, or fewer where they would be over 64 MB by the size of the
-        newest; and every commit younger than a minute, or with events younger than `info.event_ttl`.
+        `info.history` commits stay, or fewer where they would be over 64 MB by the size of the newest; and
+        every commit younger than a minute, or with events younger than `info.event_ttl`.
         """
         keep = max(1, min(info.history, MAX_HISTORY_BYTES // max(1, size)))
         if revision <= keep:

@@ -172,7 +172,7 @@ class Handled:
     body: bytes
 
     def records(self) -> list[HandledRecord]:
-        """Decode the handlings; those that another client wrote and nobody can read are left out."""
+        """Decode the handlings; unreadable ones, which another client wrote, are left out."""
         try:
             items = fields.of_type(fields.read_json(self.body), list)
         except fields.UNREADABLE:
