@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -160,7 +160,7 @@ class Message:
 
     def with_headers(self, more: Mapping[str, str]) -> Message:
         """Return the message with more headers."""
-        return replace(self, headers={**self.headers, **more})
+        return Message(self.subject, self.body, {**self.headers, **more})
 
 
 @dataclass(frozen=True, slots=True)
