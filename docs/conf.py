@@ -62,15 +62,15 @@ numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
 DEFAULT_LINKS.clear()  # Python's own documentation is on another site
 HELD = (
-    "Change CommitRecord Dashboard Diff EventRecord Failure Failures HandledRecord Handler Handlers Live "
-    "Origin Owner SpaceInfo Totals TraceNode Unhandled Verdict"
+    "CallCounter Change CommitRecord Dashboard Diff EventRecord Failure Failures HandledRecord Handler "
+    "Handlers Live Origin Owner Repeater SecondKernel SpaceInfo Totals TraceNode Unhandled Verdict"
 )
 """Classes of which a user is given objects, and which `happen_nb` itself does not name."""
 numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in [*happen_nb.__all__, *HELD.split()]}
 numpydoc_xref_ignore = "all"
 OTHERS = {*sys.stdlib_module_names, *dir(builtins), "Figure", "pd", "timedelta"}
 """What the names of others begin with, to which there are no links."""
-VARIABLES = {"F", "T"}
+VARIABLES = {"F", "P", "T"}
 
 # -- how it looks ------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ Examples
 """
 
 from happen_nb._api.connect import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
+from happen_nb._api.emit import emitted, event
 from happen_nb._api.events import Event, Events, Trace
 from happen_nb._api.history import Commit, History, Journal
 from happen_nb._api.node import Node
@@ -126,6 +127,8 @@ __all__ = [
     "create_node",
     "current",
     "draft",
+    "emitted",
+    "event",
     "put",
     "run",
     "spaces",

@@ -1,4 +1,4 @@
-"""Exercises that check themselves: a rule, what it has to hold for, and what breaks it.
+"""Tools for tutorials: exercises that check themselves, and concurrency and failures that repeat exactly.
 
 Examples
 --------
@@ -13,9 +13,18 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+import functools
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from happen_nb._api.base import Displayable
 from happen_nb._api.connect import registry
@@ -26,33 +35,56 @@ from happen_nb._api.state import State
 from happen_nb._display.reprs_failures import verdict_page
 from happen_nb._display.user_text import describe_error
 from happen_nb._model.functions import takes_second
+from happen_nb._runtime.cells import cells
+from happen_nb.errors import ClosedError, HappenTimeoutError
 
 if TYPE_CHECKING:
     from happen_nb._api.events import Trace
+    from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
 
+__all__ = [
+    "CallCounter",
+    "Repeater",
+    "SecondKernel",
+    "Verdict",
+    "check",
+    "count_calls",
+    "frozen_server",
+    "kill_server",
+    "meanwhile",
+    "median_ms",
+    "repeat",
+    "second_kernel",
+    "wait_until",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 Rule = Callable[..., object]
+WAIT_POLL_SECONDS = 0.005
+KERNEL_START_SECONDS = 60
 
 
 class Verdict(Displayable):
-    """Whether a rule holds; if not, what breaks it.
+    """Result of `check`: true if the rule holds; otherwise it shows what breaks it.
 
     Attributes
     ----------
     claim : str
-        The rule, in words.
+        The rule in words.
     ok : bool
-        Whether it holds; so does ``bool(verdict)``.
+        True if the rule holds; ``bool(verdict)`` is the same.
     checked : int
-        How many commits or events it was looked at for.
+        Number of commits or events that were checked.
     noun : str
         ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
     broken : tuple
-        Those that break it.
+        The commits or events that break the rule.
     error : str or None
-        What the rule itself raised at the first of them.
+        Exception that the rule raised at the first of them.
     trace : Trace or None
-        What led to the first of them: the tree of the event that caused it, or, without one, that it is.
+        Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
     """
 
     _page = verdict_page
@@ -87,23 +119,23 @@ def check(
     subject: Node | State | Iterable[Commit | Event],
     rule: Rule,
 ) -> Verdict:
-    """Look whether a rule holds for each state of a node, or for each commit or event.
+    """Check a rule for each stored state of a node, or for each commit or event.
 
     Parameters
     ----------
     claim : str
         The rule in words: ``"no order is shipped twice"``.
     subject : Node, State, or iterable of Commit or Event
-        For a node, each stored state; otherwise each item: ``space.events("order.*")``,
+        For a node, each stored state is checked; otherwise each item of ``space.events("order.*")``,
         ``node.state.history()``, ``space.journal()``.
     rule : callable
-        ``rule(state)`` for a node, else ``rule(commit)`` or ``rule(event)``, is true where it holds. With a
-        second parameter it is also given the list of all before it. What it raises breaks the rule.
+        ``rule(state)`` for a node, otherwise ``rule(commit)`` or ``rule(event)``; returns a true value where
+        the rule holds. A second parameter receives the list of earlier ones. An exception breaks the rule.
 
     Returns
     -------
     Verdict
-        Shows what breaks the rule, with its cause. Where there is nothing to look at, it does not hold.
+        Shows what breaks the rule, with its cause. If there is nothing to check, the rule does not hold.
 
     Examples
     --------
@@ -120,13 +152,13 @@ def check(
     """
     state = subject.state if isinstance(subject, Node) else subject
     space = state._space if isinstance(state, State) else registry.current
-    items, looked_at = _items(state)
+    items, arguments = _items(state)
     broken: list[Commit | Event] = []
     error = None
     with_earlier = takes_second(rule, "earlier") != "none"
     for index, item in enumerate(items):
         try:
-            holds = rule(looked_at[index], looked_at[:index]) if with_earlier else rule(looked_at[index])
+            holds = rule(arguments[index], arguments[:index]) if with_earlier else rule(arguments[index])
         except Exception as raised:
             holds = False
             if not broken:
@@ -139,25 +171,400 @@ def check(
     return Verdict(claim, len(items), noun, tuple(broken), error=error, trace=trace)
 
 
-def _items(what: Any) -> tuple[list[Commit | Event], list[Any]]:
-    """The commits or events, and what the rule is given of each."""
-    if isinstance(what, State):
-        commits = list(what.history())
+def _items(subject: Any) -> tuple[list[Commit | Event], list[Any]]:
+    """Return the commits or events, and the argument of the rule for each."""
+    if isinstance(subject, State):
+        commits = list(subject.history())
         return [*commits], [commit.after for commit in commits]
-    items = list(what) if isinstance(what, Iterable) and not isinstance(what, str | Mapping) else [what]
+    is_list = isinstance(subject, Iterable) and not isinstance(subject, str | Mapping)
+    items = list(subject) if is_list else [subject]
     for item in items:
         if not isinstance(item, Commit | Event):
             raise TypeError(
-                f"check: {item!r} is no commit or event; give a node, space.events(...), or a history"
+                f"check: {item!r} is not a commit or an event; pass a node, space.events(...), or a history"
             )
     return items, items
 
 
 def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
-    """The tree that it belongs to, from the event that caused it, or that it is."""
+    """Return the tree of the event that caused `item`, or of `item` itself."""
     if isinstance(item, Event):
         space = item._space
     if item.cause is not None and space is not None:
-        with suppress(LookupError):  # its cause is older than what is kept
+        with suppress(LookupError):  # the cause is no longer stored
             return space.trace(item.cause)
     return item._space.trace(item) if isinstance(item, Event) else None
+
+
+class CallCounter(Generic[P, T]):
+    """A function that counts its calls; `count_calls` makes one.
+
+    Attributes
+    ----------
+    calls : int
+        Number of calls so far.
+    """
+
+    def __init__(self, function: Callable[P, T]) -> None:
+        functools.update_wrapper(self, function)
+        self.calls = 0
+        self._function = function
+        self._lock = threading.Lock()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Count the call and pass it on."""
+        with self._lock:
+            self.calls += 1
+        return self._function(*args, **kwargs)
+
+
+def count_calls(function: Callable[P, T]) -> CallCounter[P, T]:
+    """Count how often a function is called, for example a transform that runs again on a conflict.
+
+    Parameters
+    ----------
+    function : callable
+        The function to count the calls of.
+
+    Returns
+    -------
+    CallCounter
+        Calls `function`, and counts the calls in ``.calls``.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import count_calls
+    >>> @count_calls
+    ... def sell(state):
+    ...     return {"pens": state.get("pens", 10) - 1}
+    >>> inventory.state.set(sell).after, sell.calls
+    ({'pens': 9}, 1)
+    """
+    return CallCounter(function)
+
+
+def meanwhile(work: Callable[[], object]) -> Callable[[], None]:
+    """Return a function whose first call runs `work` in another thread and waits until it is done.
+
+    Call it in a transform to let another writer in after the transform has read the state. Later calls do
+    nothing, so the transform can run again undisturbed.
+
+    Parameters
+    ----------
+    work : callable
+        Called once, without arguments. The first call raises its exception, if any.
+
+    Returns
+    -------
+    callable
+        A function without arguments.
+
+    Examples
+    --------
+    The transform runs twice, since the node changed while it ran for the first time:
+
+    >>> from happen_nb.learn import count_calls, meanwhile
+    >>> sell_one = happen.put("pens", lambda pens: (pens or 10) - 1)
+    >>> another_sale = meanwhile(lambda: inventory.state.set(sell_one))
+    >>> @count_calls
+    ... def sell(state):
+    ...     another_sale()
+    ...     return sell_one(state)
+    >>> inventory.state.set(sell).after, sell.calls
+    ({'pens': 8}, 2)
+    """
+    pending = [work]
+
+    def run_once() -> None:
+        if pending:
+            # A thread of its own starts outside of the transform, where `set` is allowed.
+            with ThreadPoolExecutor(max_workers=1) as executor:
+                executor.submit(pending.pop()).result()
+
+    return run_once
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 30.0) -> None:
+    """Wait until a condition holds.
+
+    Parameters
+    ----------
+    condition : callable
+        Called every few milliseconds, without arguments, until it returns a true value.
+    timeout : float
+        Seconds to wait at most.
+
+    Raises
+    ------
+    HappenTimeoutError
+        The condition did not hold in time.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import wait_until
+    >>> order = orders.on("order.placed", lambda event: orders.state.set({"open": 1}) and None)
+    >>> event = space.broadcast("order.placed")
+    >>> wait_until(lambda: orders.state.get("open"))
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise HappenTimeoutError(f"wait_until: the condition did not hold within {timeout:g} s")
+        time.sleep(WAIT_POLL_SECONDS)
+
+
+def median_ms(function: Callable[[], object], repeat: int = 300) -> float:
+    """Return the median time of a call in milliseconds.
+
+    Parameters
+    ----------
+    function : callable
+        Called without arguments.
+    repeat : int
+        Number of calls.
+
+    Returns
+    -------
+    float
+        Milliseconds, rounded to four digits after the point.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import median_ms
+    >>> median_ms(orders.state.get) < 100
+    True
+    """
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        function()
+        return time.perf_counter() - started
+
+    return round(1000 * statistics.median(seconds() for _ in range(repeat)), 4)
+
+
+class Repeater:
+    """A function that is called repeatedly in the background; `repeat` makes one."""
+
+    def __init__(
+        self, step: Callable[..., object], arguments: tuple[object, ...], times: int, pause: float
+    ) -> None:
+        self._step = step
+        self._arguments = arguments
+        self._times = times
+        self._pause = pause
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="happen_nb repeat", daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> bool:
+        """True until the last call has returned."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Stop after the current call; do not wait for it."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        with suppress(ClosedError):
+            for _ in range(self._times):
+                self._step(*self._arguments)
+                if self._stopped.wait(self._pause):
+                    return
+
+
+def repeat(
+    step: Callable[..., object], *arguments: object, times: int = 1000, pause: float = 0.1
+) -> Repeater:
+    """Call a function repeatedly in the background.
+
+    It ends after `times` calls, when its space is closed, by ``.stop()``, and when its cell runs again.
+
+    Parameters
+    ----------
+    step : callable
+        The function.
+    *arguments
+        Arguments of each call.
+    times : int
+        Number of calls.
+    pause : float
+        Seconds between the calls.
+
+    Returns
+    -------
+    Repeater
+        Has ``.running`` and ``.stop()``.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import repeat
+    >>> day = happen.put("day", lambda day: (day or 0) + 1)
+    >>> clock = repeat(orders.state.set, day, times=3, pause=0.01)
+    >>> orders.state.wait_for(lambda state: state.get("day") == 3)
+    {'day': 3}
+    """
+    repeater = Repeater(step, arguments, times, pause)
+    cells.register(repeater.stop)
+    return repeater
+
+
+class SecondKernel:
+    """Another Jupyter kernel, in the same folder as this one; `second_kernel` starts one.
+
+    Attributes
+    ----------
+    pid : int
+        Its process number.
+    """
+
+    def __init__(self) -> None:
+        from jupyter_client.manager import start_new_kernel
+
+        # The kernel ends with this process, which ipykernel watches. A killed kernel may complain on stderr.
+        self._manager: Any
+        self._manager, self._client = start_new_kernel(stderr=subprocess.DEVNULL)
+
+    @property
+    def pid(self) -> int:  # noqa: D102 - described above
+        return int(self._manager.provisioner.pid)
+
+    def run(self, code: str, timeout: float = 60.0) -> None:
+        """Run a cell there, wait until it ends, and print here what it prints.
+
+        Parameters
+        ----------
+        code : str
+            The source of the cell.
+        timeout : float
+            Seconds to wait at most.
+
+        Raises
+        ------
+        RuntimeError
+            The cell raised an exception.
+        """
+        outputs: list[dict[str, Any]] = []
+        reply = self._client.execute_interactive(code, timeout=timeout, output_hook=outputs.append)
+        for output in outputs:
+            if output["msg_type"] == "stream":
+                getattr(sys, output["content"]["name"]).write(output["content"]["text"])
+        result = reply["content"]
+        if result["status"] != "ok":
+            raise RuntimeError(f"the second kernel raised {result.get('ename')}: {result.get('evalue')}")
+
+    def start(self, code: str) -> None:
+        """Run a cell there without waiting for it.
+
+        Parameters
+        ----------
+        code : str
+            The source of the cell.
+        """
+        self._client.execute(code)
+
+    def kill(self) -> None:
+        """Kill the process, as ``kill -9`` does."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start the kernel again, also after `kill`, and wait until it is ready."""
+        self._manager.restart_kernel(now=True)
+        self._client.wait_for_ready(timeout=KERNEL_START_SECONDS)
+
+    def stop(self) -> None:
+        """Shut the kernel down."""
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+
+
+def second_kernel() -> SecondKernel:
+    """Start another Jupyter kernel in the same folder, as a second notebook has one.
+
+    It stops when its cell runs again.
+
+    Returns
+    -------
+    SecondKernel
+        Runs code there.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import second_kernel
+    >>> other = second_kernel()
+    >>> other.run("print(6 * 7)")
+    42
+    >>> other.stop()
+    """
+    kernel = SecondKernel()
+    cells.register(kernel.stop)
+    return kernel
+
+
+def kill_server(space: Space) -> None:
+    """Kill the embedded server of a space, as ``kill -9`` does. It is restarted automatically.
+
+    Parameters
+    ----------
+    space : Space
+        A space on the embedded server.
+
+    Raises
+    ------
+    ValueError
+        The space is on a server of your own.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import kill_server
+    >>> with happen.connect(store=":memory:", name="brief") as brief:
+    ...     kill_server(brief)
+    """
+    os.kill(_pid(_embedded(space)), signal.SIGKILL)
+
+
+@contextmanager
+def frozen_server(space: Space) -> Iterator[None]:
+    """Keep the embedded server of a space from answering until the block ends. Not on Windows.
+
+    Parameters
+    ----------
+    space : Space
+        A space on the embedded server.
+
+    Raises
+    ------
+    ValueError
+        The space is on a server of your own.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import frozen_server
+    >>> with happen.connect(store=":memory:", name="frozen") as frozen:
+    ...     with frozen_server(frozen):
+    ...         frozen.server.running
+    ...     frozen.server.running
+    False
+    True
+    """
+    server = _embedded(space)
+    pid = _pid(server)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: not server.running)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _embedded(space: Space) -> NatsServer:
+    if space.server is None:
+        raise ValueError(f"space {space.name!r} is on your own server; connect without a URL and $NATS_URL")
+    return space.server
+
+
+def _pid(server: NatsServer) -> int:
+    while (pid := server.pid) is None:  # it is restarting
+        time.sleep(WAIT_POLL_SECONDS)
+    return pid

@@ -118,7 +118,7 @@ NOTEBOOKS = [
     "tests/notebooks",
     "notebooks",
 ]
-BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=load", "tests/browser"]
+BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=load", "--maxschedchunk=1", "tests/browser"]
 
 
 def release_of(python: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -133,6 +134,36 @@ def test_ctrl_c_ends_lab_and_its_kernels(tmp_path, home):
     kernel.wait(DEADLINE)
     with pytest.raises(OSError, match="refused"):
         lab.call("api/status")
+
+
+SLOW_FILES = """
+import pathlib, time
+import anyio.to_thread
+from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
+
+class SlowFiles(AsyncLargeFileManager):
+    async def get(self, *args, **options):
+        pathlib.Path("reading").touch()
+        await anyio.to_thread.run_sync(time.sleep, 1.0)
+        return await super().get(*args, **options)
+
+c.ServerApp.contents_manager_class = SlowFiles
+"""
+
+
+def test_lab_ends_while_it_reads_a_file_for_a_page(tmp_path, home, until):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/jupyter_server_config.py").write_text(SLOW_FILES)
+    with running_lab(tmp_path, home, "--port=0", JUPYTER_CONFIG_DIR=str(tmp_path / "config")) as lab:
+        threading.Thread(target=suppressed, args=[lab.call, "api/contents"], daemon=True).start()
+        until((tmp_path / "reading").exists)
+        lab.process.terminate()
+        assert lab.process.wait(DEADLINE) == 0
+
+
+def suppressed(call, *args):
+    with contextlib.suppress(Exception):
+        call(*args)
 
 
 def test_lab_opens_the_folder_it_is_told(tmp_path, home):

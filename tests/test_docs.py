@@ -87,8 +87,7 @@ def test_read_the_docs_installs_what_it_is_built_with():
 def test_every_public_name_is_in_the_reference(described):
     names = {
         *(f"happen_nb.{name}" for name in happen.__all__),
-        "happen_nb.learn.check",
-        "happen_nb.learn.Verdict",
+        *(f"happen_nb.learn.{name}" for name in learn.__all__),
     }
     assert names - described == set()
 

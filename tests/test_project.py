@@ -76,6 +76,20 @@ def test_every_link_within_the_repository_leads_somewhere():
     assert [(name, str(path)) for name, path in links if not path.exists()] == []
 
 
+def test_every_file_and_name_in_contributing_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    folders = (ROOT, ROOT / "happen_nb", ROOT / "tests/display")
+    files = re.findall(r"`([\w/]+\.(?:py|md|cfg))`", text)
+    assert [file for file in files if not any((folder / file).exists() for folder in folders)] == []
+
+    walk = text.split("## A walk")[1].split("\n## ")[0]
+    named = set(re.findall(r"`(?:\w+\.)*(\w+)`", walk))
+    sources = "\n".join(path.read_text("utf-8") for path in (ROOT / "happen_nb").rglob("*.py"))
+    defined = set(re.findall(r"(?:def|class) (\w+)", sources))
+    defined |= {name for pair in re.findall(r"(\w+), (\w+) = faces\(", sources) for name in pair}
+    assert named - defined == set()
+
+
 def test_every_address_of_the_project_is_the_one_in_pyproject():
     ours = PROJECT["project"]["urls"]
     name = ours["Repository"].removeprefix("https://github.com/")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
 from happen_nb._api.events import Event
@@ -17,13 +19,15 @@ from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, emitting
-from happen_nb._runtime.causes import evaluating, output_context
+from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replies import PendingReply
 from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from happen_nb._api.base import Timeout
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.session import Change, Session
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_tests = count(1)
 
 
 _PARTS = frozenset(("type", "payload", "id", "occurred"))
@@ -209,7 +214,7 @@ class Sender:
         evaluation = evaluating.get()
         assert evaluation is not None
         space, sender = self._emits_as
-        if evaluation.space is not space:
+        if evaluation.space is not space and evaluation.space is not None:
             raise TransformError(
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
                 "another one: a transform's events are stored with its commit; emit after the set"
@@ -289,6 +294,92 @@ async def commit_emitting(
         if each.request is not None:
             await on_io(dispatch.track(each.request))
     return applied
+
+
+def event(
+    type: str,
+    payload: Any = None,
+    *,
+    sender: str = "notebook",
+    target: str | None = None,
+    id: str | None = None,
+    occurred: datetime | str | None = None,
+) -> Event:
+    """Make an event to test a handler or a transform with; it belongs to no space, and nothing is stored.
+
+    Parameters
+    ----------
+    type, payload, id, occurred
+        As for ``broadcast``.
+    sender : str, optional
+        The node that emits it.
+    target : str, optional
+        The node that it is sent to.
+
+    Returns
+    -------
+    Event
+
+    Raises
+    ------
+    EventTypeError, PayloadError, ValueError
+        As for ``broadcast``.
+
+    Examples
+    --------
+    >>> def count(state, event):
+    ...     return {**state, "sold": state["sold"] + event.payload["n"]}
+    >>> count({"sold": 1}, happen.event("order.paid", {"n": 2}))
+    {'sold': 3}
+    """
+    type = str.__str__(check_type(type))
+    frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
+    made = f"test-{next(_tests)}" if id is None else _checked_id(id)
+    record = EventRecord(made, type, sender, frozen, target, occurred=_moment(occurred))
+    return Event(record, None)  # type: ignore[arg-type]  # it belongs to no space
+
+
+@contextmanager
+def emitted() -> Iterator[list[Event]]:
+    """Collect what is emitted inside the block, and send nothing: test a transform without its effects.
+
+    Yields
+    ------
+    list of Event
+        The events, in their order, as they are emitted.
+
+    Raises
+    ------
+    TransformError
+        Something in the block waits for the system, as ``state.set`` does.
+
+    Examples
+    --------
+    >>> with happen.emitted() as events:
+    ...     event = orders.broadcast("stock.short", {"n": 2})
+    >>> [event.type for event in events]
+    ['stock.short']
+    >>> len(space.events("stock.short"))
+    0
+    """
+    collected = _Collected()
+    token = evaluating.set(Evaluation("test", None, collected))
+    try:
+        yield collected.events
+    finally:
+        evaluating.reset(token)
+
+
+class _Collected(list[PendingEvent]):
+    """Emissions, and their events beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Event] = []
+
+    def append(self, emission: PendingEvent) -> None:
+        super().append(emission)
+        self.events.append(emission.event)
 
 
 def _checked_id(id: Any) -> str:

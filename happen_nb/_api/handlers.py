@@ -185,12 +185,8 @@ def make_registration(
     """Check the arguments of ``node.on`` and make a registration of them."""
     if not callable(handler):
         raise TypeError(f'on: the handler of node "{node}" is {handler!r}; give a function of an event')
-    if where is not None and not callable(where):
-        raise TypeError(f"on: where is {where!r}; give a function of an event that returns True or False")
-    if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
-        raise TypeError(
-            f"on: where is {where!r}, whose call is always true; give a plain function of an event"
-        )
+    if where is not None:
+        check_function_of_event(where, "on: where")
     retries, backoff = count(retries, "on: retries"), seconds(backoff, "on: backoff", endless=False)
     registration = Registration(
         node,
@@ -205,8 +201,21 @@ def make_registration(
     )
     given = {"none": 1, "positional": 2, "keyword": 1}[second := registration.second()]
     _check_takes(handler, "the handler", given, ["context"] if second == "keyword" else [])
-    _check_takes(where, "where", 1, [])
     return registration
+
+
+def check_function_of_event(where: Any, what: str) -> None:
+    """Refuse a filter that is not a plain function of an event.
+
+    Raises
+    ------
+    TypeError
+    """
+    if not callable(where):
+        raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
+    if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
+        raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of an event")
+    _check_takes(where, "where", 1, [])
 
 
 def _check_takes(function: Any, what: str, positional: int, named: list[str]) -> None:
@@ -226,7 +235,11 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
 async def register(space: Space, registration: Registration) -> None:
     """Register a handler in place of those that it replaces; show a notice if the node had another owner."""
     dispatch = space._dispatch
-    replaced = [each for each in dispatch.registrations.alike(registration) if _replaces(registration, each)]
+    replaced = [
+        each for each in dispatch.registrations.of(registration.node) if _replaces(registration, each)
+    ]
+    if registration.state is not None:
+        _refuse_second(registration, dispatch.registrations.of(registration.node), replaced)
     before = await on_io(dispatch.add(registration, space._deadline(), replaced))
     cells.register(lambda: dispatch.remove(registration))
     if replaced:
@@ -241,10 +254,30 @@ async def register(space: Space, registration: Registration) -> None:
         )
 
 
+def _refuse_second(
+    new: Registration, registered: Sequence[Registration], replaced: Sequence[Registration]
+) -> None:
+    """Refuse a state handler that the node has already: both would share one position."""
+    for each in registered:
+        if each not in replaced and _have_one_key(new, each):
+            raise ValueError(
+                f'state.on: node "{new.node}" has "{new.pattern.text}" -> {new.name} already; '
+                "give one of them a name: state.on(..., name=...)"
+            )
+
+
+def _have_one_key(new: Registration, old: Registration) -> bool:
+    return new.state is not None and old.state is not None and new.state.key == old.state.key
+
+
 def _replaces(new: Registration, old: Registration) -> bool:
     """Return True if another run has registered the same function with the same pattern."""
+    if _have_one_key(new, old):
+        return new.run is not None and old.run is not None and new.run is not old.run
     return (
-        new.run is not None  # in a script, and from other threads, all registrations stay
+        (new.state is None) is (old.state is None)
+        and new.pattern.text == old.pattern.text
+        and new.run is not None  # in a script, and from other threads, all registrations stay
         and old.run is not None
         and new.run is not old.run
         and not (new.keep or old.keep)

@@ -9,17 +9,28 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import commit_emitting
 from happen_nb._api.history import Commit, History, occurrences, position_of
+from happen_nb._api.state_handlers import register_state_handler
 from happen_nb._api.views import Views
 from happen_nb._api.watch import Watch
 from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
 from happen_nb._model.freeze import biggest_part, dumps
-from happen_nb._model.frozen import FrozenDict, equal
+from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import Selector, select
+from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
-from happen_nb._model.records import EMPTY, CommitRecord, Cut, check, check_viewed, checked_body, note_damage
+from happen_nb._model.records import (
+    EMPTY,
+    CommitRecord,
+    Cut,
+    check,
+    check_viewed,
+    checked_body,
+    is_stored,
+    note_damage,
+)
 from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
@@ -33,6 +44,8 @@ if TYPE_CHECKING:
 
     from happen_nb._api.base import Timeout
     from happen_nb._api.emit import PendingEvent
+    from happen_nb._api.events import Event
+    from happen_nb._api.history import Since
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord
@@ -196,7 +209,7 @@ class State(Displayable):
             record = cut.nodes.get(self._name)
             body = checked_body(self._name, record, new)
             check_viewed(cut, viewed)
-            if _holds(record, new, body) and all(each.record.id in known for each in evaluation.emitted):
+            if is_stored(record, new, body) and all(each.record.id in known for each in evaluation.emitted):
                 return Commit(record or self._nothing(), record, unchanged_at=cut.position)
             self._check_size(new, body)
             if time.monotonic() >= deadline:
@@ -242,13 +255,13 @@ class State(Displayable):
         return applied
 
     def _evaluate(
-        self, transform: Transform, cut: Cut, evaluation: Evaluation
+        self, transform: Transform, cut: Cut, evaluation: Evaluation, viewed: Cut | None = None
     ) -> tuple[FrozenDict, frozenset[str]]:
-        """Run the transform on a snapshot; returns the new state and the names of the viewed nodes."""
+        """The new state, computed on one cut, and the nodes viewed for it; views may show another cut."""
         record = cut.nodes.get(self._name)
         if callable(transform):
             state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
-            views = Views(self._space, cut)
+            views = Views(self._space, viewed or cut)
             token = evaluating.set(evaluation)
             try:
                 new = evaluate(transform, state, views, node=self._name, revision=revision)
@@ -288,7 +301,8 @@ class State(Displayable):
     async def _delete(self) -> Commit | None:
         session = self._space._session
         deadline = time.monotonic() + session.timeout
-        await on_io(session.fresh(session.timeout))  # another process may have just created it
+        await on_io(session.fresh(session.timeout))  # another process may just have made it
+        await on_io(self._space._dispatch.lanes.forget(self._name))
         while True:
             cut = session.replica.cut_of(self._name)
             record = cut.nodes.get(self._name)
@@ -329,6 +343,83 @@ class State(Displayable):
         return await self._set(await self._at(revision), serializable=False, timeout=None)
 
     revert, arevert = faces(_revert)
+
+    # -- handling events -----------------------------------------------------------------------------
+
+    def on(
+        self,
+        pattern: str | Callable[[str], object],
+        transform: Callable[..., Any] | None = None,
+        *,
+        where: Callable[[Event], object] | None = None,
+        start: str | Since = "now",
+        name: str | None = None,
+        keep: bool = False,
+    ) -> Any:
+        """Change the state by events, each exactly once; as a call, or as a decorator.
+
+        For each matching event it commits ``transform(state, event)``, in the order of the journal, whatever
+        process or server is killed when. Events that the transform emits leave with the commit. An event that
+        nobody was there to apply is applied when the handler is registered again.
+
+        Parameters
+        ----------
+        pattern : str or callable
+            As for ``node.on``.
+        transform : callable, optional
+            ``transform(state, event)`` returns the new state; with a third required parameter, or one named
+            ``views``, it also gets the views of all nodes as they were when the event was stored. With one
+            required parameter it gets the state only.
+        where : callable, optional
+            ``where(event)`` filters further.
+        start : "now", "beginning", Event, datetime or int, optional
+            After which event a handler begins that the node has never had; one that it had before goes on
+            where it stopped.
+        name : str, optional
+            Identifies the handler, also after its function or pattern was changed. Without it, the pattern
+            and the name of the function do.
+        keep : bool, optional
+            Keep the same transform that another cell has registered with the same pattern.
+
+        Returns
+        -------
+        callable
+            The transform itself, also as a decorator.
+
+        Raises
+        ------
+        TypeError
+            The transform cannot be called with a state and an event.
+        PatternError
+            The pattern cannot be read.
+        ValueError
+            The node has this handler already: give one of them a name.
+
+        Examples
+        --------
+        >>> @orders.state.on("order.paid")
+        ... def count(state, event):
+        ...     return {**state, "paid": state.get("paid", 0) + 1}
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> orders.state.get("paid")
+        1
+        >>> count({"paid": 1}, happen.event("order.paid"))
+        {'paid': 2}
+        """
+
+        def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
+            run_blocking(register_state_handler(self, pattern, function, where, start, name, keep=keep))
+            return function
+
+        if transform is not None:
+            return register_it(transform)
+        if callable(pattern):
+            raise TypeError(
+                'state.on: a decorator needs a pattern: write @node.state.on("order.*"), or '
+                "node.state.on(predicate, transform)"
+            )
+        Pattern.of(pattern)
+        return register_it
 
     # -- the past ------------------------------------------------------------------------------------
 
@@ -480,12 +571,3 @@ class State(Displayable):
                 )
 
     wait_for, await_for = faces(_wait_for, refuse=("state.wait_for()", "await state.await_for(...)"))
-
-
-def _holds(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
-    """Return True if the stored state equals `state`; an unreadable one of another client does not."""
-    if record is None or record.deleted:
-        return not state
-    if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long
-        return False
-    return record.body == body or equal(record.state, state)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import logging
 import os
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 from happen_nb._cli.common import Commands, add_command, refuse, write
 
 _SETTINGS = Path(__file__).parent.parent / "lab_settings"
+_END_SECONDS = 5.0  # for requests to end
 _DESCRIPTION = """\
 Open JupyterLab on a folder of notebooks. Its kernels run in the Python of this
 command, which has happen_nb. Further options are passed on to JupyterLab."""
@@ -51,12 +54,29 @@ def _run(options: argparse.Namespace, for_jupyter: list[str]) -> int:
     if options.no_browser:
         server.io_loop.add_callback(lambda: write(server.display_url.split()[0]))  # runs after it listens
     server.start()
+    _cancel_requests(server.io_loop.asyncio_loop)
     return 0
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
     # jupyter_server passes milliseconds to tornado for seconds; the warning means nothing
     return "websocket_ping_timeout" not in record.getMessage()
+
+
+def _cancel_requests(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel the requests that still run, as `asyncio.run` does; jupyter_server only stops its loop.
+
+    Otherwise the process would never end: anyio stops a thread that reads a file when the request ends.
+    """
+    requests = asyncio.all_tasks(loop)
+    if not requests:
+        return
+    for request in requests:
+        request.cancel()
+    waiting = loop.create_task(asyncio.wait(requests, timeout=_END_SECONDS))
+    while not waiting.done():
+        with contextlib.suppress(KeyboardInterrupt):  # tornado raises that of an interrupted request again
+            loop.run_until_complete(waiting)
 
 
 def _jupyter_options(options: argparse.Namespace, folder: Path) -> list[str]:

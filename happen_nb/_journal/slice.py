@@ -232,7 +232,7 @@ async def read_events(
     if info.bytes <= SMALL_BYTES:
         records = (await _read_all(stream, info, since)).events
     else:
-        records = await _events_between(stream, max(info.first, since[0]), info.last)
+        records = await events_between(stream, max(info.first, since[0]), info.last)
     return [record for record in records if record.position > since and matches(record.type)]
 
 
@@ -250,7 +250,7 @@ async def newest_events(
     return found.events[max(0, len(found.entries) - limit) :]
 
 
-async def _events_between(stream: Stream, start: int, end: int) -> list[EventRecord]:
+async def events_between(stream: Stream, start: int, end: int) -> list[EventRecord]:
     """Read all events of a long stretch; those on commits are in headers, so no states are read."""
     own = await _decoded(stream, stream.subjects.events, start, end)
     commits = await _decoded(stream, stream.subjects.states, start, end, headers_only=True)
@@ -272,7 +272,7 @@ async def with_payloads(stream: Stream, found: Sequence[EventRecord]) -> list[Ev
     unread = [record for record in found if record.payload is UNREAD]
     read: list[EventRecord] = []
     if len(unread) > WINDOW and unread[-1].sequence - unread[0].sequence < SPARSE * len(unread):
-        read = await _events_between(stream, unread[0].sequence, unread[-1].sequence)
+        read = await events_between(stream, unread[0].sequence, unread[-1].sequence)
     else:
         for at in range(0, len(unread), WINDOW):
             read += await events_at(stream, [record.sequence for record in unread[at : at + WINDOW]])

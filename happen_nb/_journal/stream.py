@@ -14,6 +14,7 @@ from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.wire import (
     EVENTS,
     HEADER_RESERVE_BYTES,
+    POSITIONS,
     UNREAD,
     Clear,
     decode,
@@ -297,6 +298,10 @@ class Stream:
         """Purge all but the newest messages of a subject."""
         await self._api("PURGE", {"filter": subject, "keep": count})
 
+    async def remove(self, subject: str) -> None:
+        """Remove all messages of a subject."""
+        await self._api("PURGE", {"filter": subject})
+
     async def drop(self) -> None:
         """Delete the stream."""
         answer = await self._api("DELETE")
@@ -304,21 +309,24 @@ class Stream:
         if error and error.get("err_code") != NOT_FOUND:
             raise server_error(f'dropping the space "{self.subjects.space}"', error)
 
-    async def trim(self, node: str, revision: int, size: int, info: Info, now: float) -> int:
+    async def trim(self, newest: CommitRecord, size: int, info: Info) -> int:
         """Purge a node's oldest commits; returns their number.
 
-        `info.history` commits stay, or fewer where they would be over 64 MB by the size of the newest; and
-        every commit younger than a minute, or with events younger than `info.event_ttl`.
+        `info.history` commits stay, or fewer where they would be over 64 MB by the size of the newest; every
+        commit younger than a minute, or with events younger than `info.event_ttl`; and the last one with the
+        progress of state handlers.
         """
+        revision, now = newest.revision, newest.time / 1e9
         keep = max(1, min(info.history, MAX_HISTORY_BYTES // max(1, size)))
         if revision <= keep:
             return 0
-        subject = self.subjects.state(node)
+        subject = self.subjects.state(newest.node)
 
         def stays(item: StreamMessage) -> bool:
             age = now - item.time / 1e9
             young = info.event_ttl if EVENTS in item.headers else MIN_COMMIT_AGE_SECONDS
-            return revision_of(item.headers) > revision - keep or age < young
+            needed = newest.positions is None and POSITIONS in item.headers
+            return needed or revision_of(item.headers) > revision - keep or age < young
 
         old: list[StreamMessage] = []
         for limit in (1, TRIM_BATCH):

@@ -8,6 +8,7 @@ subject                                  message
 ``happen.<space>.event.~.<id>``          an event whose id the caller chose; sender and type in headers
 ``happen.<space>.owner.<node>``          the process that handles the node's events from here on
 ``happen.<space>.handled.<incarnation>`` the events that a process handled, with the outcomes
+``happen.<space>.start.<node>.<digest>`` where a state handler of the node starts
 ``happen.<space>.clear``                 the space was emptied; everything before it is gone but the owners,
                                          which it carries on
 ``happen.<space>.sync``                  a barrier that a fresh read waits for; lives half a minute
@@ -22,6 +23,7 @@ Header values are ASCII: JSON and percent-encoding ensure it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ from happen_nb._journal import fields
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze, loads
 from happen_nb._model.patterns import check_type, is_pattern
+from happen_nb._model.positions import FLOOR, Progress, decode_positions, encode_positions
 from happen_nb._model.records import (
     NO_ORIGIN,
     CommitRecord,
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from happen_nb._model.frozen import Frozen
+    from happen_nb._model.positions import Position, Positions
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -67,6 +71,8 @@ BY = "Happen-By"
 PATH = "Happen-Path"
 OMITTED = "Happen-Omitted"  # the number of ids that a long path leaves out after its first
 EVENTS = "Happen-Events"
+POSITIONS = "Happen-Handled"
+"""How far the state handlers of the node have come."""
 EVENT = "Happen-Event"
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 
@@ -107,6 +113,7 @@ class Subjects:
         self.owners = f"{self.owner_prefix}*"
         self.handled_prefix = f"{self.rest_prefix}handled."
         self.handled = f"{self.handled_prefix}*"
+        self.start_prefix = f"{self.rest_prefix}start."
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
         self.guard = f"{self.rest_prefix}guard"
@@ -117,6 +124,10 @@ class Subjects:
     def state(self, node: str) -> str:
         """Return the key of a node's state."""
         return self.state_prefix + node
+
+    def start(self, node: str, key: str) -> str:
+        """Return the subject that holds where a state handler of a node starts."""
+        return f"{self.start_prefix}{node}.{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
 
     def event(self, event: EventRecord) -> str:
         """Return the subject of an event that does not ride on a commit."""
@@ -214,6 +225,7 @@ def encode_commit(
     read: int,
     expected: int,
     origin: Origin,
+    positions: Positions | None = None,
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
     about = {CAUSE: origin.cause, CORRELATION: origin.correlation, BY: origin.by}
@@ -223,6 +235,8 @@ def encode_commit(
         headers[PATH] = " ".join(origin.path)
     if origin.omitted:
         headers[OMITTED] = str(origin.omitted)
+    if positions:
+        headers[POSITIONS] = encode_positions(positions)
     if body is None:
         headers[OPERATION] = "DEL"
     return Message(subjects.state(node), b"" if body is None else body, headers)
@@ -333,7 +347,25 @@ def _owner_fields(owner: OwnerRecord, *, patterns: bool = True) -> dict[str, Any
         "host": owner.host,
         "since": owner.since,
         "takeover": owner.takeover,
+        **({"state_handlers": list(owner.state_handlers)} if owner.state_handlers else {}),
     }
+
+
+def encode_start(subjects: Subjects, node: str, key: str, position: Position | None) -> Message:
+    """Encode where a state handler starts, stored once; None: with the events after this message."""
+    at = None if position is None else list(position)
+    body = orjson.dumps({"handler": key, "at": at})
+    return Message(subjects.start(node, key), body, {EXPECTED: "0"})
+
+
+def decode_start(body: bytes, sequence: int) -> Position:
+    """Decode after which position a state handler starts; `sequence` is that of the message."""
+    about = _json_or_none(body)
+    at = about.get("at") if isinstance(about, dict) else None
+    match at:
+        case [int(first), int(index)] if 0 <= first <= sequence and index >= 0:
+            return first, index
+    return sequence, 0
 
 
 def encode_handled(
@@ -461,6 +493,7 @@ def _decode_owner(node: str, about: Any, sequence: int) -> OwnerRecord:
         fields.natural(about.get("since"), 0),
         about.get("takeover") is True,
         sequence,
+        tuple(fields.texts(about.get("state_handlers"))),
     )
 
 
@@ -520,7 +553,7 @@ def _decode_commit(
     state = _state_body(headers, body)
     commit = get(COMMIT)
     if commit is None:
-        return CommitRecord(node, sequence, 0, time, state)
+        return CommitRecord(node, sequence, 0, time, state, positions=_floor(headers, sequence))
     id, revision, read = commit.split(" ")
     cause, correlation, by, path = get(CAUSE), get(CORRELATION), get(BY), get(PATH)
     origin = NO_ORIGIN
@@ -540,7 +573,18 @@ def _decode_commit(
             for index, about in enumerate(fields.of_type(fields.read_json(text), list))
         )
     at = fields.digits(revision), fields.digits(read)
-    return CommitRecord(node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events)
+    where = get(POSITIONS)
+    positions = None if where is None else decode_positions(where)
+    if state is None:
+        positions = {}  # handlers of a node that is made again begin anew
+    return CommitRecord(
+        node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events, positions
+    )
+
+
+def _floor(headers: Mapping[str, str], sequence: int) -> Positions | None:
+    """Return the positions after a purge by another client, which removed those of all handlers."""
+    return {FLOOR: Progress((sequence, 0))} if headers.get(OPERATION) == "PURGE" else None
 
 
 def _decode_event(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex
 
 from happen_nb._model.freeze import DRAFTS, as_state
 from happen_nb._model.frozen import FrozenDict, FrozenList
-from happen_nb._model.functions import check_function, refuse_suspended, takes_second
+from happen_nb._model.functions import check_function, refuse_suspended, takes_second, takes_third
 from happen_nb._model.quoting import quote
 from happen_nb.errors import FrozenStateError, StateError
 
@@ -391,12 +391,13 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
     Parameters
     ----------
     edit : callable
-        ``edit(draft)`` or ``edit(draft, views)``; it returns nothing, or the draft.
+        ``edit(draft)`` or ``edit(draft, views)``; for ``state.on``, ``edit(draft, event)`` or
+        ``edit(draft, event, views)``. It returns nothing, or the draft.
 
     Returns
     -------
     callable
-        A transform ``(state)`` or ``(state, views)``, for ``state.set``.
+        A transform with the same parameters, for ``state.set`` or ``state.on``.
 
     Raises
     ------
@@ -423,6 +424,13 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
     if not callable(edit):
         raise TypeError(f"draft: {quote(edit)} is not callable; give a function that edits a draft in place")
     check_function(edit, "draft: the edit")
+
+    @wraps(edit)
+    def transform_with_event(state: Any, event: Any, views: Any) -> FrozenDict:
+        return _edited(state, lambda root: edit(root, event, views))
+
+    if takes_third(edit):
+        return transform_with_event
     second = takes_second(edit, "views")
 
     @wraps(edit)

@@ -150,6 +150,21 @@ def takes_second(function: Callable[..., Any], name: str) -> Second:
     return "keyword" if by_name and by_name[0].kind is not inspect.Parameter.POSITIONAL_ONLY else "none"
 
 
+def takes_third(function: Callable[..., Any]) -> bool:
+    """Return True if a function requires a third positional argument.
+
+    Examples
+    --------
+    >>> takes_third(lambda state, event, views: state), takes_third(lambda state, event: state)
+    (True, False)
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return False
+    return sum(p.kind in _POSITIONAL and _required(p) for p in parameters) > _BOTH
+
+
 def _required(parameter: inspect.Parameter) -> bool:
     return parameter.default is inspect.Parameter.empty
 

@@ -22,6 +22,8 @@ from happen_nb.errors import FrozenStateError, StateError
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from happen_nb._model.positions import Positions
+
 MAX_PATH_CHARACTERS: Final = 40_000
 """Characters of the ids of a path, as JSON: it must fit into a header."""
 EMPTY: FrozenDict = freeze_state({}, node="")
@@ -174,6 +176,8 @@ class OwnerRecord:
     since: int = 0
     takeover: bool = False
     sequence: int = 0
+    state_handlers: tuple[str, ...] = ()
+    """The keys of its state handlers."""
 
     @property
     def claimed(self) -> int:
@@ -203,6 +207,8 @@ class CommitRecord:
     origin : Origin
     events : tuple of EventRecord
         The events that the commit emitted in the same message.
+    positions : mapping of str to Progress, optional
+        The progress of the node's state handlers; None if the message does not carry it.
     """
 
     __slots__ = (
@@ -212,6 +218,7 @@ class CommitRecord:
         "id",
         "node",
         "origin",
+        "positions",
         "read_position",
         "revision",
         "sequence",
@@ -229,6 +236,7 @@ class CommitRecord:
         read_position: int = 0,
         origin: Origin = NO_ORIGIN,
         events: tuple[EventRecord, ...] = (),
+        positions: Positions | None = None,
     ) -> None:
         self.node = node
         self.sequence = sequence
@@ -239,6 +247,7 @@ class CommitRecord:
         self.read_position = read_position
         self.origin = origin
         self.events = events
+        self.positions = positions
         self._state: FrozenDict | None = EMPTY if body is None else None
 
     @property
@@ -348,6 +357,15 @@ class Cut:
     position: int = 0
     written: int = 0
     """The sequence of the newest commit of any node."""
+
+
+def is_stored(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
+    """Return True if a record holds this state; False where another client stored what cannot be read."""
+    if record is None or record.deleted:
+        return not state
+    if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+        return False
+    return record.body == body or equal(record.state, state)
 
 
 def check(node: str, record: CommitRecord | None) -> None:

@@ -318,6 +318,8 @@ class Attempt:
             self._step = result
 
     def _called(self) -> Any:
+        if (handler := self.registration.state) is not None:
+            return handler.apply(self.event, self.delivery.snapshot)
         second = takes_second(self._step, "context")
         try:
             if second == "none":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Mapping
 
-    from happen_nb._model.records import EventRecord
+    from happen_nb._model.records import Cut, EventRecord
     from happen_nb._runtime.effects import InFlight
     from happen_nb._runtime.registrations import Registration, Registrations
     from happen_nb._runtime.replies import Responder
@@ -125,7 +125,10 @@ class Delivery:
         candidates: list[Registration],
         context: contextvars.Context | None,
         answer: Responder | None = None,
+        snapshot: Cut | None = None,
     ) -> None:
+        self.snapshot = snapshot
+        """The states when the event was stored, if a state handler reads them and they are at hand."""
         self.desk = desk
         self.box = box
         self.event = event
@@ -199,9 +202,10 @@ class Delivery:
 
     def _present(self) -> list[Registration]:
         present = [registration for registration in self._candidates if registration.active]
-        if present:
+        if present or all(registration.state is not None for registration in self._candidates):
             return present
-        return self.desk.registrations.candidates(self.event.type, self.box.name).get(self.box.name, [])
+        found = self.desk.registrations.candidates(self.event.type, self.box.name).get(self.box.name, [])
+        return [registration for registration in found if registration.state is None]
 
     def _context_of(self, registration: Registration) -> contextvars.Context:
         return (self._context or registration.context).copy()
@@ -227,7 +231,8 @@ class Delivery:
 
     def replies(self, attempt: Attempt) -> bool:
         """Whether this is the handler that replies."""
-        return bool(self._attempts) and attempt is self._attempts[0]
+        plain = [each for each in self._attempts if each.registration.state is None]
+        return attempt in (plain or self._attempts)[:1]
 
     def fails(self, trouble: CapturedError) -> None:
         """One handler has raised for the last time."""

@@ -17,6 +17,7 @@ from happen_nb._runtime.cells import notebook_name
 from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.ownership import Ownership
 from happen_nb._runtime.registrations import Registration, Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Iterable
 
-    from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
+    from happen_nb._model.records import Cut, EventRecord, HandledRecord, OwnerRecord
     from happen_nb._runtime.bulk import BulkPublisher
     from happen_nb._runtime.delivery import Host
     from happen_nb._runtime.replies import PendingReply
@@ -66,6 +67,7 @@ class Dispatcher:
         self.replies = ReplyRouter(session)
         self.registrations = Registrations()
         self.ownership = Ownership(session, self)
+        self.lanes = Lanes(session, self)
         self.emitted: dict[str, contextvars.Context | None] = {}
         self.lines: set[BulkPublisher] = set()
         self._boxes: dict[str, NodeQueue] = {}
@@ -86,6 +88,14 @@ class Dispatcher:
         mine = self.registrations.of(node)
         return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
 
+    def state_handlers(self, node: str) -> tuple[str, ...]:
+        """The keys of a node's state handlers here."""
+        return tuple(each.state.key for each in self.registrations.of(node) if each.state is not None)
+
+    def owner_changed(self, node: str) -> None:
+        """Start or stop the node's state handlers by who owns it now."""
+        self.lanes.refresh(node)
+
     async def add(
         self, registration: Registration, deadline: float, replaced: Iterable[Registration] = ()
     ) -> OwnerRecord | None:
@@ -97,10 +107,12 @@ class Dispatcher:
         for each in replaced:
             self.remove(each)
         try:
-            return await self.ownership.claim(registration.node, deadline)
+            before = await self.ownership.claim(registration.node, deadline)
         except BaseException:
             self.registrations.remove(registration)
             raise
+        self.lanes.refresh(registration.node)
+        return before
 
     def remove(self, registration: Registration) -> bool:
         """Unregister a handler; False if it was. What waits to be repeated by it is not. From any thread.
@@ -183,8 +195,10 @@ class Dispatcher:
             return
         candidates = self.registrations.candidates(event.type, event.target)
         for node, registrations in candidates.items():
-            if self.ownership.is_ours(node):
-                self._deliver(self.queue(node), event, registrations, context)
+            ours = self.ownership.is_ours(node)
+            handlers, snapshot, replies = self.lanes.offer(registrations, event, context, ours=ours)
+            if handlers:
+                self.deliver(event, node, handlers, context, snapshot, replies=replies)
         if (
             event.target is not None
             and event.target not in candidates
@@ -192,15 +206,20 @@ class Dispatcher:
         ):
             self._no_handler(event)
 
-    def _deliver(
+    def deliver(
         self,
-        box: NodeQueue,
         event: EventRecord,
+        node: str,
         registrations: list[Registration],
         context: contextvars.Context | None,
+        snapshot: Cut | None = None,
+        *,
+        replies: bool = True,
     ) -> None:
-        answer = self.replies.open(event) if event.target is not None else None
-        delivery = Delivery(self, box, event, registrations, context, answer)
+        """Queue an event for a node's handlers."""
+        box = self.queue(node)
+        answer = self.replies.open(event) if replies and event.target is not None else None
+        delivery = Delivery(self, box, event, registrations, context, answer, snapshot)
         if answer is not None:
             answer.delivery = delivery
         box.mailbox.put(delivery.begin)

@@ -51,6 +51,12 @@ class Wanted(Protocol):
     def patterns(self, node: str) -> tuple[str, ...]:
         """The patterns of a node's handlers here."""
 
+    def state_handlers(self, node: str) -> tuple[str, ...]:
+        """The keys of the node's state handlers here."""
+
+    def owner_changed(self, node: str) -> None:
+        """Another process may own a node, or this one, or its owner handles something else."""
+
     def lost(self, node: str, owner: OwnerRecord) -> None:
         """Another process took a node over."""
 
@@ -92,6 +98,10 @@ class Ownership:
         owner = self._owners.get(node)
         return owner is not None and owner.incarnation == self._session.incarnation
 
+    def record(self, node: str) -> OwnerRecord | None:
+        """Return the newest record of a node, also of one that nobody owns."""
+        return self._owners.get(node)
+
     def all(self) -> list[OwnerRecord]:
         """All records, of nodes that nobody owns too."""
         return list(self._owners.values())
@@ -109,6 +119,7 @@ class Ownership:
         for node in self._wanted.nodes():
             if self.is_ours(node) and self._owners[node].patterns != self._wanted.patterns(node):
                 self.renew(node)  # a clear carried the owner, but not all of its patterns
+            self._wanted.owner_changed(node)
         self._keep()
 
     def apply(self, owner: OwnerRecord) -> None:
@@ -120,6 +131,7 @@ class Ownership:
             self._wanted.lost(owner.node, owner)
         if owner.incarnation != me:
             self._keep()
+        self._wanted.owner_changed(owner.node)
 
     def asked_by(self, incarnation: str) -> int:
         """Another process asks whether this one is alive; returns how many have asked lately."""
@@ -150,7 +162,14 @@ class Ownership:
 
     def _mine(self, node: str) -> OwnerRecord:
         me = self._session.incarnation
-        return OwnerRecord(node, me, self._wanted.patterns(node), os.getpid(), socket.gethostname())
+        return OwnerRecord(
+            node,
+            me,
+            self._wanted.patterns(node),
+            os.getpid(),
+            socket.gethostname(),
+            state_handlers=self._wanted.state_handlers(node),
+        )
 
     async def _store(
         self, node: str, before: OwnerRecord | None, owner: OwnerRecord, deadline: float
@@ -193,7 +212,7 @@ class Ownership:
         if owner is None or not self.is_ours(node):
             return
         mine = replace(self._mine(node), since=owner.claimed, takeover=owner.takeover)
-        if owner.patterns != mine.patterns:
+        if (owner.patterns, owner.state_handlers) != (mine.patterns, mine.state_handlers):
             try:
                 await self._store(node, owner, mine, time.monotonic() + self._session.timeout)
             except HappenError as error:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
     from happen_nb._model.patterns import Pattern
+    from happen_nb._runtime.lanes import StateHandler
 
 
 @dataclass(eq=False)
@@ -52,6 +53,8 @@ class Registration:
     run: object = None
     place: str = ""
     keep: bool = False
+    state: StateHandler | None = None
+    """How it is applied, if it is a state handler."""
     active: bool = True
     number: int = 0
     """How many were registered before it."""

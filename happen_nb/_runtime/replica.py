@@ -97,6 +97,10 @@ class Replica:
         before = self._records if again else {}
         self._told = self._told if again else 0
         gone = self._records.keys() - {record.node for record in records}
+        for record in records:
+            held = self._records.get(record.node)
+            if record.positions is None and held is not None and held.sequence == record.sequence:
+                record.positions = held.positions
         with self._lock:
             self._records = {record.node: record for record in records}
             self._shared = False
@@ -133,6 +137,8 @@ class Replica:
             return None  # the to_raise start had it already
         if not record.revision:
             record.revision = revision_after(previous)
+        if record.positions is None and previous is not None:
+            record.positions = previous.positions  # another client wrote it, or nobody handled anything
         self._unshare()
         self._records[record.node] = record
         self._written = max(self._written, record.sequence)

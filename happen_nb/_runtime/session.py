@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.auth import Credentials
     from happen_nb._journal.connection import CoreMessage
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.positions import Positions
 
 log = logging.getLogger("happen_nb")
 
@@ -80,6 +81,8 @@ class Change:
     viewed: frozenset[str] | None = None
     origin: Origin = NO_ORIGIN
     events: tuple[EventRecord, ...] = ()
+    positions: Positions | None = None
+    """How far the node's state handlers have come with it; None: as far as with the record before."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -267,6 +270,7 @@ class Session:
             read=change.cut.position,
             expected=0 if base is None else base.sequence,
             origin=change.origin,
+            positions=change.positions if change.positions is not None or base is None else base.positions,
         )
         guards: list[wire.Message] = []
         if change.viewed is not None and self.stream.replicas == 1:
@@ -361,7 +365,7 @@ class Session:
         try:
             self._info = info = await self.stream.info()
             # By the server's clock, as are the times that it compares with: this machine's may be wrong.
-            gone = await self.stream.trim(node, newest.revision, size, info, newest.time / 1e9)
+            gone = await self.stream.trim(newest, size, info)
         except HappenError as error:
             log.debug('trimming "%s": %s; the next time will do', node, error)
             return

@@ -18,6 +18,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 SHOTS = Path(__file__).parent / "shots"
+KEEPS_SHOTS = bool(os.environ.get("HAPPEN_SHOTS"))  # to look at; no test needs them, and they take a while
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 DEADLINE = 60.0
 FLAGS = [
@@ -105,11 +106,7 @@ def serving(folder):
             yield Lab(f"{parts.scheme}://{parts.netloc}", parse_qs(parts.query)["token"][0], env)
         finally:
             process.terminate()  # the server stops its kernels
-            try:
-                process.wait(DEADLINE)
-            except subprocess.TimeoutExpired:  # its kernels have ended; a thread of anyio may still wait
-                process.kill()
-                process.wait()
+            process.wait(DEADLINE)
 
 
 def _first_url(process):
@@ -153,6 +150,13 @@ def browsing(profile):
         )
         yield context
         context.close()
+
+
+def take_screenshot(page, name, **options):
+    """Put a screenshot of a page, or of a part of it, into the folder `shots`, if they are wanted."""
+    if KEEPS_SHOTS:
+        SHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SHOTS / f"{name}.png", **options)
 
 
 @dataclass
@@ -211,15 +215,16 @@ class Watched:
         return self.page.locator(ERROR_OUTPUTS).all_inner_texts()
 
     def shoot(self, name, themes=tuple(THEMES)):
-        """Take a picture of the whole notebook in the light and in the dark theme, or in one of them."""
-        SHOTS.mkdir(exist_ok=True)
+        """Take a screenshot of the whole notebook in the light and in the dark theme, or in one of them."""
+        if not KEEPS_SHOTS:
+            return
         self.page.set_viewport_size({"width": 1200, "height": 600})
         height = self.page.evaluate("() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight")
         self.page.set_viewport_size({"width": 1200, "height": min(8000, height + 150)})
         for theme in themes:
             self.show_theme(theme)
             self.page.evaluate(FROM_THE_TOP)
-            self.page.locator(".jp-NotebookPanel").screenshot(path=SHOTS / f"{name}-{theme}.png")
+            take_screenshot(self.page.locator(".jp-NotebookPanel"), f"{name}-{theme}")
 
     def show_theme(self, theme):
         """Change to the light or the dark theme, and wait until it is there."""

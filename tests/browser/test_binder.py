@@ -55,11 +55,11 @@ def lab(image, until):
 def first_server(process, runtime):
     """What the server says of itself when it serves."""
     deadline = time.monotonic() + DEADLINE
-    while not (found := list(runtime.glob("jpserver-*.json"))):
+    while not any(found := [path.read_text("utf-8") for path in runtime.glob("jpserver-*.json")]):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return json.loads(found[0].read_text("utf-8"))
+    return json.loads(found[0])
 
 
 def said(image, program):

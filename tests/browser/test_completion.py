@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.browser.conftest import SHOTS
+from tests.browser.conftest import take_screenshot
 from tests.browser.test_live_reply import run_next, save
 
 SET_UP = """
@@ -72,11 +72,10 @@ def test_the_popup_lists_what_fits_and_enter_takes_it(lab, tab):
     run_next(tab)
     tab.page.wait_for_function("() => jupyterapp.shell.currentWidget.content.activeCellIndex === 1")
     tab.command("notebook:enter-edit-mode")
-    SHOTS.mkdir(exist_ok=True)
     for number, (text, left, offered, source) in enumerate(CASES, start=1):
         typed(tab.page, text, left)
         assert listed(tab.page) == offered
-        tab.page.screenshot(path=SHOTS / f"completion-{number}.png", clip=UPPER)
+        take_screenshot(tab.page, f"completion-{number}", clip=UPPER)
         tab.page.keyboard.press("Enter")
         becomes(tab.page, source)
     assert tab.console_errors == []

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbconvert import HTMLExporter
 
-from tests.browser.conftest import SHOTS
+from tests.browser.conftest import take_screenshot
 from tests.notebooks.figures import PLOTLY
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
@@ -21,7 +21,12 @@ IMAGES = """() => [...document.querySelectorAll(".jp-OutputArea-output img")].ma
 }))"""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def exporter():
+    return HTMLExporter()
+
+
+@pytest.fixture(scope="module")
 def page(chromium):
     """A tab without a network."""
     page = chromium.new_page()
@@ -47,9 +52,9 @@ def words(text):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_an_exported_page_shows_what_the_notebook_showed(path, page, tmp_path):
+def test_an_exported_page_shows_what_the_notebook_showed(path, exporter, page, tmp_path):
     exported = tmp_path / "page.html"
-    exported.write_text(HTMLExporter().from_filename(str(path))[0], encoding="utf-8")
+    exported.write_text(exporter.from_filename(str(path))[0], encoding="utf-8")
     page.goto(exported.as_uri(), wait_until="domcontentloaded")
     page.wait_for_function("() => [...document.images].every(image => image.complete)")
 
@@ -63,5 +68,4 @@ def test_an_exported_page_shows_what_the_notebook_showed(path, page, tmp_path):
     for cell, seen in zip(outputs(path), shown, strict=True):
         said = [first_line(output) for output in cell if PLOTLY not in output.get("data", {})]
         assert [text for text in said if words(text) not in words(seen)] == []
-    SHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SHOTS / f"exported-{path.stem}.png", full_page=True)
+    take_screenshot(page, f"exported-{path.stem}", full_page=True)

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from playwright.sync_api import expect
 
-from tests.notebooks.regenerate import without_what_varies
+from tests.notebooks.regenerate import mask_varying_parts
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 NOTEBOOKS = sorted(path.name for path in FOLDER.glob("*.ipynb"))
@@ -27,8 +27,14 @@ OPENED = """async () => {
 }"""
 
 
+def has_views(notebook):
+    """Whether it shows what a page draws with a script, which another run of its cells has to draw again."""
+    text = (FOLDER / notebook).read_text("utf-8")
+    return "jupyter.widget-view" in text or "vnd.plotly" in text
+
+
 def last_lines(texts):
-    return [without_what_varies(text.splitlines()[-1]) for text in texts]
+    return [mask_varying_parts(text.splitlines()[-1]) for text in texts]
 
 
 def kept_on_stderr(notebook):
@@ -38,10 +44,10 @@ def kept_on_stderr(notebook):
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_it_opens_unchanged_and_run_all_works_twice_without_errors_or_requests_to_elsewhere(tab, notebook):
+def test_it_opens_unchanged_and_run_all_works_without_errors_or_requests_to_elsewhere(tab, notebook):
     tab.open(notebook)
     is_marked_as_changed_only_where_python_is_another(tab, notebook)
-    for _ in range(2):
+    for _ in range(2 if has_views(notebook) else 1):
         tab.run_all()
         assert last_lines(tab.page.evaluate(ERRORS)) == last_lines(kept_on_stderr(notebook))
     tab.shoot(Path(notebook).stem, themes=["light"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import SHOTS
+from tests.browser.conftest import take_screenshot
 from tests.browser.test_live_reply import save
 from tests.browser.test_widgets import cell, run
 
@@ -79,8 +79,7 @@ def test_the_last_value_is_readable_after_a_reload_and_without_the_kernel(lab, o
     readable(tab, 34)
     save_and_load(tab, name, place)
     readable(tab, 34)
-    SHOTS.mkdir(exist_ok=True)
-    tab.page.screenshot(path=SHOTS / f"survives-{place}.png")
+    take_screenshot(tab.page, f"survives-{place}")
     assert tab.off_site == []
 
 

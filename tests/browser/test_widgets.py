@@ -241,6 +241,7 @@ def test_a_mistyped_path_is_named_where_it_is_shown(lab, tab):
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
 
 
+SCROLLED_UP = "([box, by]) => box.scrollHeight - box.clientHeight - box.scrollTop >= by"
 AT_END = "box => box.scrollTop + box.clientHeight >= box.scrollHeight - 22"
 SAY = "for n in range({}): orders.broadcast('order.paid', {{'n': n}})"
 
@@ -260,7 +261,10 @@ def test_a_log_follows_until_a_person_scrolls_and_again_when_told_to(lab, tab):
     expect(newest).to_be_hidden()
 
     log.hover()
+    tab.page.mouse.wheel(0, -8)  # as slowly as a touchpad does
+    expect(newest).to_be_visible()
     tab.page.mouse.wheel(0, -400)
+    tab.page.wait_for_function(SCROLLED_UP, arg=[log.element_handle(), 408])
     expect(newest).to_have_text("go to newest")
     top = log.evaluate("box => box.scrollTop")
     run(tab, 3)

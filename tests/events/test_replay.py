@@ -398,7 +398,7 @@ def test_what_the_rows_or_the_type_raise_comes_out_of_wait_unchanged(space):
 
 
 def test_an_error_that_nobody_waits_for_is_logged(space, caplog, monkeypatch, until):
-    monkeypatch.setattr("happen_nb._api.replay.UNMINDED", 0.01)
+    monkeypatch.setattr("happen_nb._api.replay.LOG_ERROR_SECONDS", 0.01)
     with caplog.at_level(logging.WARNING, "happen_nb"):
         space.replay([*numbered(3), 7], type="row")
         until(lambda: "a replay ended at row 3: replay: row 3 is of type int" in caplog.text)

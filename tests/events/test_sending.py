@@ -179,7 +179,7 @@ def test_many_are_awaited_at_once(space):
 def test_a_timeout_is_an_error_and_the_handling_goes_on(space, orders, gate):
     orders.on("a", lambda event: gate.wait(10) and "late")
     reply = space.send("orders", "a", timeout=0.05)
-    with pytest.raises(happen.HappenTimeoutError, match=r"0\.05 s; the handling goes on"):
+    with pytest.raises(happen.HappenTimeoutError, match=r"0\.05 s; the handling continues"):
         reply.result()
     with pytest.raises(TimeoutError):
         reply.result(timeout=0.01)

@@ -1,25 +1,30 @@
-"""Exercises that check themselves: what a verdict names."""
+"""Tools for tutorials: verdicts, and concurrency and failures that repeat exactly."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import happen_nb as happen
-from happen_nb.learn import check
+from happen_nb.learn import check, count_calls, kill_server, meanwhile, repeat, second_kernel, wait_until
 
 
-def test_a_rule_that_holds_for_each_state_of_a_node(space: happen.Space) -> None:
+def test_a_rule_holds_for_each_state_of_a_node(space: happen.Space) -> None:
     stock = space.create_node("stock", initial={"pens": 3})
     stock.state.set({"pens": 0})
 
-    verdict = check("never less than no pens", stock, lambda state: state["pens"] >= 0)
+    verdict = check("never fewer than zero pens", stock, lambda state: state["pens"] >= 0)
 
     assert verdict
     assert (verdict.checked, verdict.broken, verdict.trace) == (2, (), None)
-    assert repr(verdict) == "✓ never less than no pens · holds for 2 commits"
+    assert repr(verdict) == "✓ never fewer than zero pens · holds for 2 commits"
 
 
-def test_the_commit_that_breaks_it_is_named_with_the_event_that_led_to_it(space: happen.Space) -> None:
+def test_the_commit_that_breaks_a_rule_is_shown_with_the_event_that_caused_it(space: happen.Space) -> None:
     stock = space.create_node("stock", initial={"pens": 1})
 
     @stock.on("sold")
@@ -30,7 +35,7 @@ def test_the_commit_that_breaks_it_is_named_with_the_event_that_led_to_it(space:
         sold = space.broadcast("sold", number)
     sold.settle()
 
-    verdict = check("never less than no pens", stock, lambda state: state["pens"] >= 0)
+    verdict = check("never fewer than zero pens", stock, lambda state: state["pens"] >= 0)
 
     assert not verdict
     assert [commit.revision for commit in verdict.broken] == [3]
@@ -38,7 +43,7 @@ def test_the_commit_that_breaks_it_is_named_with_the_event_that_led_to_it(space:
     assert verdict.trace.root.event is not None
     assert verdict.trace.root.event.id == sold.id
     assert repr(verdict).splitlines() == [
-        "✗ never less than no pens · broken by 1 of 3 commits",
+        "✗ never fewer than zero pens · broken by 1 of 3 commits",
         "  first by commit of stock · revision 3 · by stock",
         "  ~ pens  0 → -2",
         "  what led to it, and what followed:",
@@ -47,7 +52,7 @@ def test_the_commit_that_breaks_it_is_named_with_the_event_that_led_to_it(space:
     ]
 
 
-def test_the_trace_of_an_event_begins_with_what_caused_it(space: happen.Space) -> None:
+def test_the_trace_of_an_event_starts_at_its_cause(space: happen.Space) -> None:
     orders = space.create_node("orders")
     orders.on("paid", lambda event: orders.broadcast("ready", event.payload) and None)
     for _ in range(2):
@@ -66,12 +71,12 @@ def test_the_trace_of_an_event_begins_with_what_caused_it(space: happen.Space) -
     assert [node.event.type for node in verdict.trace if node.event] == ["paid", "ready"]
 
 
-def test_a_long_trace_is_shown_in_part(space: happen.Space) -> None:
+def test_a_long_trace_is_shortened(space: happen.Space) -> None:
     orders = space.create_node("orders")
     orders.on("again", lambda event: event.payload and orders.broadcast("again", event.payload - 1) and None)
     space.broadcast("again", 50).settle()
 
-    shown = repr(check("it is not said again", space.events(), lambda _, earlier: not earlier)).splitlines()
+    shown = repr(check("it is broadcast once", space.events(), lambda _, earlier: not earlier)).splitlines()
 
     assert "broken by 50 of 51 events" in shown[0]
     assert len(shown) < 30
@@ -91,7 +96,7 @@ def test_a_node_of_another_space_than_the_current_one_has_its_trace_too(space: h
     assert verdict.trace.root.event.id == sold.id
 
 
-def test_a_rule_may_look_at_all_before(space: happen.Space) -> None:
+def test_a_rule_may_receive_all_earlier_items(space: happen.Space) -> None:
     for order in ("o1", "o2", "o1", "o1"):
         space.broadcast("shipped", order)
 
@@ -105,7 +110,7 @@ def test_a_rule_may_look_at_all_before(space: happen.Space) -> None:
     assert "broken by 2 of 4 events" in repr(verdict)
 
 
-def test_what_the_rule_raises_breaks_it_and_is_told(space: happen.Space) -> None:
+def test_an_exception_breaks_the_rule_and_is_shown(space: happen.Space) -> None:
     stock = space.create_node("stock", initial={})
 
     verdict = check("there is a price", stock, lambda state: state["price"] > 0)
@@ -115,7 +120,7 @@ def test_what_the_rule_raises_breaks_it_and_is_told(space: happen.Space) -> None
     assert "the rule raised KeyError: 'price'" in repr(verdict)
 
 
-def test_where_there_is_nothing_yet_it_does_not_hold(space: happen.Space) -> None:
+def test_a_rule_does_not_hold_when_there_is_nothing_to_check(space: happen.Space) -> None:
     verdict = check("all were paid", space.events("paid"), lambda _: True)
 
     assert not verdict
@@ -123,13 +128,13 @@ def test_where_there_is_nothing_yet_it_does_not_hold(space: happen.Space) -> Non
     assert repr(verdict) == "… all were paid · nothing to look at yet: run the cells above"
 
 
-@pytest.mark.parametrize("what", [3, "orders", {"pens": 3}, [3]])
-def test_what_is_no_commit_or_event_is_refused(what: object) -> None:
-    with pytest.raises(TypeError, match=r"give a node, space\.events"):
-        check("anything", what, lambda _: True)  # type: ignore[arg-type]
+@pytest.mark.parametrize("subject", [3, "orders", {"pens": 3}, [3]])
+def test_anything_but_commits_and_events_is_refused(subject: object) -> None:
+    with pytest.raises(TypeError, match=r"pass a node, space\.events"):
+        check("anything", subject, lambda _: True)  # type: ignore[arg-type]
 
 
-def test_a_rule_for_a_journal_is_looked_at_for_commits_and_events(space: happen.Space) -> None:
+def test_a_journal_is_checked_commit_by_commit_and_event_by_event(space: happen.Space) -> None:
     orders = space.create_node("orders", initial={"n": 1})
     orders.broadcast("order.paid")
 
@@ -140,10 +145,80 @@ def test_a_rule_for_a_journal_is_looked_at_for_commits_and_events(space: happen.
     assert repr(check("one order", space.journal().events, later)) == "✓ one order · holds for 1 event"
 
 
-def test_html_in_a_rule_or_state_is_text(space: happen.Space) -> None:
+def test_markup_in_a_claim_or_a_state_is_escaped(space: happen.Space) -> None:
     stock = space.create_node("stock", initial={"<img src=x onerror=alert(1)>": 1})
 
     html = check("<script>alert(1)</script>", stock, lambda _: False)._repr_mimebundle_()["text/html"]
 
     assert "<script" not in html
     assert "<img" not in html
+
+
+def test_a_transform_is_disturbed_once_and_its_calls_are_counted(space: happen.Space) -> None:
+    stock = space.create_node("stock", initial={"pens": 3})
+    sell_one = happen.put("pens", lambda pens: pens - 1)
+    another_sale = meanwhile(lambda: stock.state.set(sell_one))
+
+    @count_calls
+    def sell(state: Mapping[str, Any]) -> Mapping[str, Any]:
+        another_sale()
+        return sell_one(state)
+
+    assert stock.state.set(sell).after == {"pens": 1}
+    assert sell.calls == 2
+
+
+def test_what_goes_wrong_meanwhile_is_raised_in_the_transform(space: happen.Space) -> None:
+    stock = space.create_node("stock", initial={"pens": 3})
+    wrong = meanwhile(lambda: stock.state.set({"pens": {1}}))
+
+    with pytest.raises(happen.StateError, match="set"):
+        stock.state.set(lambda state: wrong() or state)
+
+    assert stock.state.get() == {"pens": 3}
+
+
+def test_a_condition_that_never_holds_is_a_timeout() -> None:
+    with pytest.raises(happen.HappenTimeoutError, match=r"did not hold within 0\.01 s"):
+        wait_until(lambda: False, timeout=0.01)
+
+
+def test_a_repeater_stops_when_asked_and_when_its_space_is_closed(space: happen.Space, store: Path) -> None:
+    days = space.create_node("days", initial={"day": 0})
+    one_more = happen.put("day", lambda day: day + 1)
+
+    clock = repeat(days.state.set, one_more, pause=0.001)
+    days.state.wait_for(lambda state: state["day"] > 3)
+    clock.stop()
+    wait_until(lambda: not clock.running)
+
+    with happen.connect(store=store, name=f"{space.name}_2") as other:
+        nights = other.create_node("nights", initial={"day": 0})
+        clock = repeat(nights.state.set, one_more, pause=0.001)
+        nights.state.wait_for(lambda state: state["day"] > 3)
+    wait_until(lambda: not clock.running)
+
+
+def test_a_second_kernel_prints_here_raises_here_and_can_be_killed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = second_kernel()
+    try:
+        other.run("import sys; print('out'); print('err', file=sys.stderr)")
+        assert capsys.readouterr() == ("out\n", "err\n")
+        with pytest.raises(RuntimeError, match="the second kernel raised ZeroDivisionError"):
+            other.run("1 / 0")
+        before = other.pid
+        other.kill()
+        other.restart()
+        other.run("print('again')")
+        assert capsys.readouterr().out == "again\n"
+        assert other.pid != before
+    finally:
+        other.stop()
+
+
+def test_a_server_of_your_own_is_not_killed() -> None:
+    space = SimpleNamespace(name="orders", server=None)
+    with pytest.raises(ValueError, match="on your own server"):
+        kill_server(space)  # type: ignore[arg-type]

@@ -32,6 +32,8 @@ CALLS = [
     ("happen.draft", "edit"),
     ("happen.put", "path, value_or_function"),
     ("happen.compose", "*transforms"),
+    ("happen.event", 'type, payload=None, *, sender="notebook", target=None, id=None, occurred=None'),
+    ("happen.emitted", ""),
     ("happen.bind", 'widget, node, path, *, trait="value"'),
     ("happen.Result", "value"),
     ("space.create_node", "name, *, initial=None"),

@@ -41,6 +41,7 @@ def encoded(shown, item):
                 read=item.read_position,
                 expected=expected,
                 origin=item.origin,
+                positions=item.positions,
             )
             (commit,) = wire.with_events(SHOP, commit, item.events, ttl=ttl)
             guarded = wire.EXPECTED_SUBJECT in shown.headers
@@ -54,6 +55,9 @@ def encoded(shown, item):
             return message
         case wire.Clear():
             return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
+        case wire.Other() if shown.subject.startswith(SHOP.start_prefix):
+            about = json.loads(shown.body)
+            return wire.encode_start(SHOP, "stock", about["handler"], about["at"])
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_barrier(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:
@@ -78,7 +82,16 @@ def test_a_message_of_the_page_is_read_and_stored_so(shown):
 
 def test_every_kind_of_stored_message_is_on_the_page():
     shown = {param.values[0].subject for param in MESSAGES}
-    kinds = (SHOP.states, SHOP.events, SHOP.owners, SHOP.handled, SHOP.clear, SHOP.sync, SHOP.guard)
+    kinds = (
+        SHOP.states,
+        SHOP.events,
+        SHOP.owners,
+        SHOP.handled,
+        SHOP.start_prefix,
+        SHOP.clear,
+        SHOP.sync,
+        SHOP.guard,
+    )
     for kind in kinds:
         assert any(subject.startswith(kind.rstrip(">*")) for subject in shown), kind
 

@@ -1,4 +1,4 @@
-"""Kernels and scripts that see nothing of the user's Jupyter, each with a store of its own."""
+"""A working folder in which kernels and scripts use their own store, and nothing of the user's Jupyter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def apart(tmp_path, monkeypatch):
-    """A working folder; kernels named python3 that are started from here run in this Python."""
+    """Return the working folder; kernels named python3 that are started in it run this Python."""
     monkeypatch.setenv("HAPPEN_STORE", str(tmp_path / ".happen"))
     monkeypatch.setenv("JUPYTER_PATH", str(Path(sys.prefix, "share", "jupyter")))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))

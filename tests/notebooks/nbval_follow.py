@@ -1,7 +1,7 @@
-"""Lets nbval 0.11 follow a notebook as JupyterLab and nbclient do: a pytest plugin, loaded by ``-p``.
+"""Let nbval 0.11 collect outputs as JupyterLab and nbclient do: a pytest plugin, loaded by ``-p``.
 
-nbval compares what a cell sent. Without this it counts as the cell's own what an Output widget captures, and
-knows neither ``update_display`` nor ``clear_output``; nor does it mask JSON outputs.
+Without it, nbval counts the output that an Output widget captures as output of the cell, ignores
+``update_display`` and ``clear_output``, and does not mask JSON outputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _sanitize = IPyNbCell.sanitize
 
 
 def setup(file: Any) -> None:
-    """Start the kernel with a store of its own."""
+    """Start the kernel with its own store."""
     file.captured_by, file.displayed, file.clear_before_next = {}, {}, False
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HAPPEN_STORE", str(file.config._tmp_path_factory.mktemp("notebook") / ".happen"))
@@ -33,23 +33,23 @@ def setup(file: Any) -> None:
 
 
 def runtest(cell: Any) -> Any:
-    """Remember which cell runs."""
+    """Record which cell runs."""
     cell.parent.running, cell.parent.clear_before_next = cell, False
     return _run(cell)
 
 
 def get_kernel_message(file: Any, timeout: float | None = None, stream: str = "iopub") -> Any:
-    """Give the next message that concerns the cell; do to its outputs what other messages ask for."""
+    """Return the next message for the running cell; apply the messages that change outputs."""
     while True:
         message = _next_message(file, timeout=timeout, stream=stream)
-        if not _is_done_with(file, message):
+        if not _is_applied(file, message):
             return message
 
 
-def _is_done_with(file: Any, message: Any) -> bool:
+def _is_applied(file: Any, message: Any) -> bool:
     kind, content = message["msg_type"], message["content"]
     outputs = file.running.test_outputs
-    _note_capture(file, kind, content)
+    _record_capture(file, kind, content)
     if kind in FOR_OUTPUT_WIDGETS and message["parent_header"].get("msg_id") in file.captured_by.values():
         return True
     if kind == "update_display_data":
@@ -68,8 +68,8 @@ def _is_done_with(file: Any, message: Any) -> bool:
     return False
 
 
-def _note_capture(file: Any, kind: str, content: Any) -> None:
-    """An Output widget tells by its ``msg_id`` whose output it takes, and by an empty one that it stops."""
+def _record_capture(file: Any, kind: str, content: Any) -> None:
+    """Record which output an Output widget captures: its ``msg_id`` names the cell; an empty one ends it."""
     if kind in {"comm_open", "comm_msg"}:
         state = content.get("data", {}).get("state", {})
         if "msg_id" in state:
@@ -83,7 +83,7 @@ def _clear(file: Any, outputs: list[Any], *, wait: bool) -> None:
 
 
 def sanitize(cell: Any, value: Any) -> Any:
-    """Mask inside JSON outputs too; of a figure only its outline is compared."""
+    """Mask JSON outputs too, and reduce figures to their outline."""
     if is_figure(value):
         value = outline(value)
     if isinstance(value, dict):

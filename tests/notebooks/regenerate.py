@@ -1,8 +1,8 @@
-"""Run notebooks from top to bottom and keep their outputs.
+"""Run notebooks from top to bottom and save their outputs.
 
-``python -m tests.notebooks.regenerate [NAME ...]``: without names it does all of them. Each runs in a fresh
-kernel with a store of its own. An output that differs only in what ``sanitize.cfg`` masks stays as it was, so
-that a change of a notebook shows what has changed.
+``python -m tests.notebooks.regenerate [NAME ...]`` runs the named notebooks, or all. Each runs in a fresh kernel
+with its own store. An output that differs only in parts that ``sanitize.cfg`` masks is left unchanged, so that a
+diff shows only real changes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.notebooks.figures import PLOTLY, outline
 
 FOLDER = Path(__file__).parent.parent.parent / "notebooks"
 MASKS = Path(__file__).with_name("sanitize.cfg")
-CELL_LIMIT = 60  # seconds
+CELL_TIMEOUT_SECONDS = 60
 
 
 def main(names: list[str]) -> None:
@@ -34,12 +34,12 @@ def main(names: list[str]) -> None:
 
 
 def regenerate(path: Path) -> None:
-    """Run one notebook, and write what a person who ran and saved it would have in the file."""
+    """Run one notebook and write it as JupyterLab would save it."""
     notebook: Any = nbformat.read(path, as_version=4)
     before = [deepcopy(cell.get("outputs", [])) for cell in notebook.cells]
     run(notebook)
     for cell, old in zip(notebook.cells, before, strict=True):
-        cell.metadata.pop("execution", None)  # when it ran
+        cell.metadata.pop("execution", None)  # the times of the run
         if old and same(cell.outputs, old):
             cell.outputs = [renumbered(output, cell.execution_count) for output in old]
     nbformat.validate(notebook)
@@ -47,18 +47,18 @@ def regenerate(path: Path) -> None:
 
 
 def run(notebook: Any) -> None:
-    """Run it in a fresh kernel, with nothing of what other spaces hold."""
+    """Run a notebook in a fresh kernel with an empty store."""
     with tempfile.TemporaryDirectory() as folder:
-        surroundings = {key: value for key, value in os.environ.items() if key != "NATS_URL"}
-        surroundings["HAPPEN_STORE"] = str(Path(folder, ".happen"))
-        client_of(notebook).execute(cwd=folder, env=surroundings)
+        environment = {key: value for key, value in os.environ.items() if key != "NATS_URL"}
+        environment["HAPPEN_STORE"] = str(Path(folder, ".happen"))
+        client_of(notebook).execute(cwd=folder, env=environment)
 
 
 def client_of(notebook: Any) -> NotebookClient:
-    """What runs it, and gives the outputs that are kept."""
+    """Return the client that runs a notebook and collects its outputs."""
     return NotebookClient(
         notebook,
-        timeout=CELL_LIMIT,
+        timeout=CELL_TIMEOUT_SECONDS,
         kernel_name="python3",
         store_widget_state=False,
         coalesce_streams=True,
@@ -66,27 +66,27 @@ def client_of(notebook: Any) -> NotebookClient:
 
 
 def renumbered(output: Any, count: int) -> Any:
-    """An output as that of the cell that ran as number `count`."""
+    """Return an output with the execution count of its cell."""
     if output.output_type == "execute_result":
         output.execution_count = count
     return output
 
 
 def same(new: list[Any], old: list[Any]) -> bool:
-    """Whether outputs are equal but for what varies from run to run."""
+    """Return True if outputs differ only in the masked parts."""
     return [masked(output) for output in new] == [masked(output) for output in old]
 
 
 def masked(output: dict[str, Any]) -> str:
-    """An output as text, without its number and what varies."""
+    """Return an output as text, without its execution count, and with varying parts masked."""
     kept = {key: value for key, value in output.items() if key != "execution_count"}
     if PLOTLY in kept.get("data", {}):
         kept["data"] = {**kept["data"], PLOTLY: outline(kept["data"][PLOTLY])}
-    return without_what_varies(json.dumps(kept, sort_keys=True))
+    return mask_varying_parts(json.dumps(kept, sort_keys=True))
 
 
-def without_what_varies(text: str) -> str:
-    """A text with all masked that may be another in each run."""
+def mask_varying_parts(text: str) -> str:
+    """Mask all parts of a text that may differ in each run."""
     masks = configparser.RawConfigParser()
     masks.read(MASKS, "utf-8")
     for name in masks.sections():

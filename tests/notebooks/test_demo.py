@@ -1,4 +1,4 @@
-"""The days of the demo end: with the run of their cell, with the space, and with the next run of it all."""
+"""The clock of the demo ends when its cell or all cells run again, and when the space is closed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from nbclient import NotebookClient
 
 DEMO = Path(__file__).parent.parent.parent / "notebooks/demo.ipynb"
 DAYS_PASS = "space.nodes['books'].state.wait_for(lambda state: state['day'] > 35)\nfirst = clock"
-FIRST_HAS_ENDED = "first.join(20)\nassert not first.is_alive()"
-ONE_LIVES = f"{FIRST_HAS_ENDED}\nassert clock.is_alive()"
-NONE_LIVES = "space.close()\nclock.join(20)\nassert not clock.is_alive()\nassert not space.failures"
+FIRST_HAS_ENDED = "from happen_nb.learn import wait_until\nwait_until(lambda: not first.running, timeout=20)"
+ONE_RUNS = f"{FIRST_HAS_ENDED}\nassert clock.running"
+NONE_RUNS = "space.close()\nwait_until(lambda: not clock.running, timeout=20)\nassert not space.failures"
 
 
 @pytest.fixture
@@ -25,17 +25,17 @@ def code_cells(notebook):
 
 
 def run(notebook, *more):
-    """Run its code cells, and after them other cells and sources, in one kernel."""
+    """Run the code cells of a notebook, and then more cells or sources, in one kernel."""
     added = [cell if isinstance(cell, dict) else nbformat.v4.new_code_cell(cell) for cell in more]
     notebook.cells = [*code_cells(notebook), *added]
     NotebookClient(notebook, kernel_name="python3", timeout=60, store_widget_state=False).execute()
 
 
 def test_running_the_cell_again_leaves_one_clock_and_closing_the_space_none(demo, apart):
-    [clock] = [cell for cell in code_cells(demo) if "def pass_days" in cell.source]
-    run(demo, DAYS_PASS, clock.copy(), ONE_LIVES, NONE_LIVES)
+    [clock] = [cell for cell in code_cells(demo) if "repeat(pass_a_day" in cell.source]
+    run(demo, DAYS_PASS, clock.copy(), ONE_RUNS, NONE_RUNS)
 
 
 def test_running_all_again_leaves_one_clock_in_the_new_space(demo, apart):
     again = [cell.copy() for cell in code_cells(demo)]
-    run(demo, DAYS_PASS, *again, ONE_LIVES, "assert space.nodes['books'].state.get('day') < 500", NONE_LIVES)
+    run(demo, DAYS_PASS, *again, ONE_RUNS, "assert space.nodes['books'].state.get('day') < 500", NONE_RUNS)

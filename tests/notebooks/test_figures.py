@@ -1,4 +1,4 @@
-"""What is compared of a figure: its data, but not its times."""
+"""The outline of a figure, which comparisons use, has its data but not its times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def spec(figure):
 
 @pytest.fixture
 def figures(space):
-    """Makes the figures of a space in which the same has happened, with another number of orders each time."""
+    """Return a function that draws the figures of a space after a number of orders."""
     orders = space.create_node("orders", initial={"open": 0})
     orders.on("order", lambda event: orders.state.set(put("open", event.payload)))
 
@@ -26,13 +26,13 @@ def figures(space):
         for n in range(number):
             space.broadcast("order", n + 1).settle()
         history = orders.state.history()
-        made = space.timeline(), space.graph(), history.plot("open"), history.plot("open", x="revision")
-        return [outline(spec(figure)) for figure in made]
+        drawn = space.timeline(), space.graph(), history.plot("open"), history.plot("open", x="revision")
+        return [outline(spec(figure)) for figure in drawn]
 
     return make
 
 
-def test_two_runs_are_equal_and_other_data_are_not(figures):
+def test_equal_runs_have_equal_outlines_and_other_data_do_not(figures):
     first, second, other = figures(5), figures(5), figures(6)
     assert first == second
     assert all(one != another for one, another in zip(first, other, strict=True))
@@ -41,10 +41,10 @@ def test_two_runs_are_equal_and_other_data_are_not(figures):
 @pytest.mark.parametrize(("value", "is_equal"), [(2.5, True), (2.5004, True), (2.51, False)])
 def test_values_are_compared_to_three_digits(space, value, is_equal):
     node = space.create_node("node")
-    shown = []
+    outlines = []
     for last in (2.5, value):
         space.clear()
         node.state.set({"value": 1})
         node.state.set({"value": last})
-        shown.append(outline(spec(node.state.history().plot("value"))))
-    assert (shown[0] == shown[1]) is is_equal
+        outlines.append(outline(spec(node.state.history().plot("value"))))
+    assert (outlines[0] == outlines[1]) is is_equal

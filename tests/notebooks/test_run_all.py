@@ -1,4 +1,4 @@
-"""Every notebook run in a kernel as a whole, twice."""
+"""Every notebook runs completely, and again in the same kernel."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tests.notebooks.test_notebooks import each_notebook
 
 
 @each_notebook
-def test_run_all_shows_what_is_kept_and_then_the_same_again_in_the_same_kernel(path, apart):
-    """nbval compares what a cell shows when it ends; this, what it shows when the last one has ended."""
+def test_run_all_shows_the_saved_outputs_and_a_second_run_shows_them_again(path, apart):
+    """nbval compares the outputs when each cell ends; this compares them when the last cell has ended."""
     notebook = nbformat.read(path, as_version=4)
-    kept = outputs(notebook)
+    saved = outputs(notebook)
     client = client_of(notebook)
     with client.setup_kernel():
         first, second = run_all(client), run_all(client)
-    assert first == kept
+    assert first == saved
     assert second == first
 
 
@@ -27,7 +27,7 @@ def run_all(client):
 
 
 def outputs(notebook):
-    """The outputs of the code cells, without what varies from run to run."""
+    """Return the compared outputs of the code cells, with varying parts masked."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     compared = [cell for cell in cells if "varies" not in cell.metadata.get("tags", [])]
     return [(cell.source, list(map(masked, cell.outputs))) for cell in compared]

@@ -1,4 +1,4 @@
-"""Waiting inside a cell while further cells are queued, as after "Run All"."""
+"""Cells may wait while further cells are queued, as after "Run All"."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAITING_CELLS = [
 
 
 def patched_by(module):
-    """Cells that re-enter the running loop by that module, with others queued behind them."""
+    """Return cells that re-enter the running loop with the help of a module."""
     return [
         f"import asyncio, {module}\n{module}.apply()\nloop = asyncio.get_event_loop()",
         *["loop.run_until_complete(asyncio.sleep(0.3))"] * 3,
@@ -44,7 +44,7 @@ def kernel():
 
 
 def run_all(client, cells, deadline):
-    """Queue all cells at once, as JupyterLab does; the status of each, None for one that never ended."""
+    """Queue all cells at once, as JupyterLab does, and return their status; None if a cell did not end."""
     waiting = [client.execute(cell) for cell in cells]
     statuses = dict.fromkeys(waiting)
     end = time.monotonic() + deadline
@@ -58,36 +58,36 @@ def run_all(client, cells, deadline):
     return list(statuses.values())
 
 
-def test_run_all_gets_through_cells_that_wait_in_every_way(apart):
+def test_run_all_finishes_cells_that_wait_in_every_way(apart):
     with kernel() as client:
         assert run_all(client, WAITING_CELLS, deadline=60) == ["ok"] * len(WAITING_CELLS)
 
 
-def test_what_makes_the_loop_reentrant_is_the_maintained_continuation(apart):
+def test_the_loop_is_made_reentrant_by_nest_asyncio2(apart):
     loaded = "import sys\nassert 'nest_asyncio2' in sys.modules\nassert 'nest_asyncio' not in sys.modules"
     with kernel() as client:
         assert run_all(client, [*WAITING_CELLS, loaded], deadline=60)[-1] == "ok"
     assert tuple(map(int, version("nest-asyncio2").split("."))) >= (1, 7, 3)
 
 
-def test_the_kernel_loop_is_not_patched_before_it_has_to_be(apart):
+def test_the_kernel_loop_is_patched_only_when_needed(apart):
     untouched = "import sys\nassert 'nest_asyncio2' not in sys.modules"
     with kernel() as client:
         assert run_all(client, [*WAITING_CELLS[:1], WAITING_CELLS[4], untouched], deadline=60) == ["ok"] * 3
 
 
-def test_nest_asyncio_1_6_leaves_cells_of_run_all_unfinished(apart):
+def test_nest_asyncio_1_6_leaves_cells_unfinished(apart):
     assert version("nest-asyncio") == "1.6.0"
     with kernel() as client:
         assert None in run_all(client, patched_by("nest_asyncio"), deadline=5)
 
 
-def test_its_maintained_continuation_finishes_the_same_cells(apart):
+def test_nest_asyncio2_finishes_the_same_cells(apart):
     with kernel() as client:
         assert run_all(client, patched_by("nest_asyncio2"), deadline=60) == ["ok"] * 5
 
 
-def test_nbclient_gets_through_cells_that_wait_in_every_way(apart):
+def test_nbclient_finishes_cells_that_wait_in_every_way(apart):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in WAITING_CELLS])
     NotebookClient(notebook, timeout=60, kernel_name="python3", store_widget_state=False).execute()
     assert notebook.cells[3].outputs[0].data["text/plain"] == "'two'"

@@ -1,4 +1,4 @@
-"""Every notebook as a plain script."""
+"""Every notebook runs as a plain script."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_notebook_runs_as_a_script_and_prints_the_same(path, apart):
 
 
 def without_notices(text):
-    """Notices about ownership are stdout in a notebook, and stderr in a script."""
+    """Remove notices about ownership: they go to stdout in a notebook, and to stderr in a script."""
     return "".join(line for line in text.splitlines(keepends=True) if " now owns node " not in line)
 
 

@@ -95,8 +95,9 @@ function makeLog(send, seek) {
 
   function scrolled() {
     // the browser also scrolls a box that is hidden, shown again or resized
-    const byUser = box.clientHeight && box.clientHeight === lastHeight && Math.abs(box.scrollTop - lastTop) > 1;
-    if (byUser) isFollowing = isAtEnd();
+    const distance = box.scrollTop - lastTop;
+    const byUser = box.clientHeight && box.clientHeight === lastHeight && Math.abs(distance) > 1;
+    if (byUser) isFollowing = distance > 0 && isAtEnd(); // a touchpad scrolls up by a few pixels at a time
     scheduleDraw();
   }
 

@@ -1,0 +1,156 @@
+"""State handlers: transforms that the events of a space apply to the state of a node."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.handlers import check_function_of_event, register
+from happen_nb._api.history import LAST_INDEX, position_after
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.positions import MAX_KEY_LENGTH, START, Position, handler_key
+from happen_nb._model.quoting import quote
+from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored
+from happen_nb._model.transforms import event_call
+from happen_nb._runtime import causes
+from happen_nb._runtime.causes import Evaluation
+from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._runtime.lanes import StateHandler
+from happen_nb._runtime.registrations import Registration
+from happen_nb._runtime.session import Change
+from happen_nb._runtime.snapshots import records_at
+from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
+
+if TYPE_CHECKING:
+    from happen_nb._api.events import Event
+    from happen_nb._api.state import State
+    from happen_nb._model.records import EventRecord
+
+log = logging.getLogger("happen_nb")
+
+
+async def register_state_handler(
+    state: State, pattern: Any, transform: Any, where: Any, start: Any, name: Any, *, keep: bool
+) -> None:
+    """Check a state handler, store where it begins, and register it.
+
+    Raises
+    ------
+    TypeError
+        The transform or the filter cannot be called with a state and an event.
+    ValueError
+        The same handler is registered already, or the start makes no sense.
+    """
+    space, node = state.node.space, state.node.name
+    call, takes_views = event_call(transform, f'state.on: the transform of node "{node}"')
+    if where is not None:
+        check_function_of_event(where, "state.on: where")
+    found = Pattern.of(pattern)
+    key = handler_key(found.text, transform, _checked_name(name))
+    handler = StateHandler(key, takes_views=takes_views)
+    registration = Registration(
+        node,
+        found,
+        transform,
+        where,
+        run=cells.current_run(),
+        place=cells.run_name(),
+        keep=keep,
+        state=handler,
+    )
+
+    def apply(event: Event, snapshot: Cut | None) -> None:
+        run_blocking(_apply(state, handler, call, event, snapshot))
+
+    handler.apply = apply
+    position = await _start_position(space._session, start)
+    await on_io(space._dispatch.lanes.prepare(registration, position, space._deadline()))
+    await register(space, registration)
+
+
+def _checked_name(name: Any) -> str | None:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"state.on: name is {quote(name)}; give a string")
+    if name is not None and not 0 < len(name) <= MAX_KEY_LENGTH:
+        raise ValueError(f"state.on: name has {len(name)} characters; give 1 to {MAX_KEY_LENGTH}")
+    return name
+
+
+async def _start_position(session: Any, start: Any) -> Position | None:
+    if isinstance(start, str):
+        if start not in ("now", "beginning"):
+            raise ValueError(
+                f'state.on: start is {quote(start)}; give "now", "beginning", an Event, a datetime or an int'
+            )
+        return None if start == "now" else START
+    if start is None:
+        raise TypeError('state.on: start is None; give "now", "beginning", an Event, a datetime or an int')
+    sequence, index = await position_after(session, start)
+    return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
+
+
+async def _apply(state: State, handler: StateHandler, call: Any, event: Event, snapshot: Cut | None) -> None:
+    """Commit what the transform makes of an event, unless that is done.
+
+    The commit is refused if anything was stored on the node since; the loop then sees what it was.
+    """
+    space, node, record = state.node.space, state.node.name, event._record
+    session, lanes, position = space._session, space._dispatch.lanes, record.position
+    known: dict[str, EventRecord] = {}
+    while True:
+        newest = session.replica.cut_of(node)
+        base = newest.nodes.get(node)
+        positions = await on_io(lanes.positions(base))
+        progress = handler.progress(positions)
+        if handler.is_done(position, progress):
+            return
+        late = position in progress.skipped
+        evaluation = Evaluation(node, space)
+        try:
+            if handler.takes_views and snapshot is None:
+                snapshot = await _states_at(session, record.sequence)
+            new, viewed = state._evaluate(
+                lambda current, views: call(current, event, views), newest, evaluation, snapshot or newest
+            )
+            body = checked_body(node, base, new)
+            if snapshot is not None:
+                check_viewed(snapshot, viewed)
+            state._check_size(new, body)
+        except BaseException:
+            handler.fail(position)
+            raise
+        emits = any(each.record.id not in known for each in evaluation.emitted)
+        if not late and not emits and is_stored(base, new, body):
+            handler.pass_over(position)
+            return
+        change = Change(
+            node,
+            new,
+            body,
+            newest,
+            origin=causes.current_origin(),
+            positions={**positions, handler.key: progress.after(position, handler.failed)},
+        )
+        try:
+            applied = await state._commit(
+                change, time.monotonic() + session.timeout, evaluation.emitted, known
+            )
+        except (NotStoredError, OutcomeUnknownError) as error:
+            log.info('node "%s" applying "%s": %s; once more', node, event.type, error)
+            continue
+        if applied is not None:
+            handler.pass_over(position)
+            return
+
+
+async def _states_at(session: Any, sequence: int) -> Cut:
+    """The states of all nodes when an event was stored, from the journal."""
+    found = await on_io(records_at(session, sequence))
+    for each in found.values():
+        if isinstance(each, HistoryGoneError):
+            raise each
+    return Cut(
+        {name: each for name, each in found.items() if not isinstance(each, HistoryGoneError)}, sequence, 0
+    )

@@ -1,0 +1,487 @@
+"""State handlers: an event changes a state exactly once, in the order of the journal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime
+
+import pytest
+
+import happen_nb as happen
+
+
+@pytest.fixture
+def stock(space):
+    return space.create_node("stock", initial={"lamp": 5})
+
+
+@pytest.fixture
+def shop(space):
+    return space.create_node("shop")
+
+
+def take(state, event):
+    return {**state, "lamp": state["lamp"] - event.payload}
+
+
+def add(state, event):
+    return {**state, "seen": [*state.get("seen", ()), event.payload]}
+
+
+def elsewhere(space, code):
+    """Run code in a second process that is connected to the space."""
+    script = f"""
+import happen_nb as happen
+space = happen.connect({space.server.url!r}, name={space.name!r}, token={space.server.token!r})
+stock = space.create_node("stock")
+def add(state, event):
+    return {{**state, "seen": [*state.get("seen", ()), event.payload]}}
+{textwrap.dedent(code)}
+space.close()
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+# -- what a transform may be ---------------------------------------------------------------------------------
+
+
+def test_each_event_commits_what_the_transform_returns(space, stock, shop):
+    stock.state.on("order.*", take)
+    for n in (1, 2):
+        shop.broadcast("order.placed", n)
+    space.settle()
+    assert stock.state.get("lamp") == 2
+    assert stock.state.revision == 3
+
+
+def test_it_is_a_decorator_that_returns_the_function(space, stock, shop):
+    @stock.state.on("order.*")
+    def reserve(state, event):
+        return take(state, event)
+
+    assert reserve({"lamp": 3}, happen.event("order.placed", 2)) == {"lamp": 1}
+    shop.broadcast("order.placed", 2).settle()
+    assert stock.state.get("lamp") == 3
+
+
+def test_put_compose_and_drafts_are_state_handlers(space, stock, shop):
+    stock.state.on("put", happen.put("count", lambda old: (old or 0) + 1))
+    stock.state.on("compose", happen.compose(happen.put("a", 1), happen.put("b", 2)))
+
+    @stock.state.on("draft")
+    @happen.draft
+    def edit(draft, event):
+        draft["lamp"] += event.payload
+
+    @stock.state.on("viewing")
+    @happen.draft
+    def look(draft, event, views):
+        draft["shop"] = views.shop.get("open")
+
+    shop.state.set({"open": True})
+    for type_ in ("put", "put", "compose", "draft", "viewing"):
+        shop.broadcast(type_, 1)
+    space.settle()
+    assert stock.state.get() == {"lamp": 6, "count": 2, "a": 1, "b": 2, "shop": True}
+
+
+@pytest.mark.parametrize(
+    ("transform", "problem"),
+    [
+        (lambda a, b, c, d: a, 'requires "d"'),
+        ({"n": 1}, "give a function of the state and the event"),
+        (7, "give a function of the state and the event"),
+    ],
+)
+def test_what_cannot_be_called_with_a_state_and_an_event_is_refused(stock, transform, problem):
+    with pytest.raises(TypeError, match=problem):
+        stock.state.on("order.*", transform)
+    assert len(stock.handlers) == 0
+
+
+def test_an_async_transform_is_refused(stock):
+    async def later(state, event):
+        return state
+
+    with pytest.raises(happen.TransformError, match="async"):
+        stock.state.on("order.*", later)
+
+
+def test_where_filters_further(space, stock, shop):
+    stock.state.on("order.*", take, where=lambda event: event.payload > 1)
+    for n in (1, 2):
+        shop.broadcast("order.placed", n)
+    space.settle()
+    assert stock.state.get("lamp") == 3
+
+
+def test_what_the_transform_emits_leaves_with_the_commit(space, stock, shop):
+    @stock.state.on("order.placed")
+    def reserve(state, event):
+        stock.broadcast("stock.reserved", event.payload)
+        return take(state, event)
+
+    event = shop.broadcast("order.placed", 2)
+    space.settle()
+    (reserved,) = space.events("stock.reserved")
+    assert reserved.cause == event.id
+    assert reserved.sequence == stock.state.history()[-1].sequence
+    assert stock.state.history()[-1].cause == event.id
+    assert stock.state.history()[-1].by == "stock"
+
+
+def test_a_state_that_stays_equal_is_no_commit(space, stock, shop):
+    stock.state.on("order.*", lambda state, event: dict(state))
+    shop.broadcast("order.placed", 1).settle()
+    assert stock.state.revision == 1
+
+
+def test_it_cannot_wait_for_the_system(space, stock, shop):
+    stock.state.on("order.*", lambda state, event: stock.state.set({}) and {})
+    shop.broadcast("order.placed").settle()
+    (failure,) = space.failures
+    assert isinstance(failure.exception, happen.TransformError)
+
+
+# -- views ---------------------------------------------------------------------------------------------------
+
+
+def test_views_show_the_states_when_the_event_was_stored(space, stock, shop):
+    seen = []
+
+    @stock.state.on("look")
+    def look(state, event, views):
+        seen.append(views.shop.get("n"))
+        return {**state, "seen": views.shop.get("n")}
+
+    for n in range(20):
+        shop.state.set({"n": n})
+        shop.broadcast("look")
+    space.settle()
+    assert seen == list(range(20))
+
+
+def test_views_show_them_too_where_the_event_is_applied_later(space, stock, shop):
+    for n in range(5):
+        shop.state.set({"n": n})
+        shop.broadcast("look")
+    shop.state.set({"n": 99})
+
+    stock.state.on(
+        "look",
+        lambda state, event, views: add(state, happen.event("x", views.shop.get("n"))),
+        start="beginning",
+    )
+    space.settle()
+    assert stock.state.get("seen") == [0, 1, 2, 3, 4]
+
+
+# -- where it begins, and goes on ----------------------------------------------------------------------------
+
+
+def test_it_begins_now(space, stock, shop):
+    shop.broadcast("order.placed", 1)
+    stock.state.on("order.*", take)
+    shop.broadcast("order.placed", 2)
+    space.settle()
+    assert stock.state.get("lamp") == 3
+
+
+def test_it_may_begin_earlier(space, stock, shop):
+    before = datetime.now(UTC)
+    events = [shop.broadcast("n", n) for n in range(4)]
+    for name, start in {
+        "beginning": "beginning",
+        "event": events[1],
+        "sequence": events[1].sequence,
+        "time": before,
+    }.items():
+        space.create_node(name).state.on("n", add, start=start)
+    space.settle()
+    assert space.views.beginning.get("seen") == [0, 1, 2, 3]
+    assert space.views.event.get("seen") == [2, 3]
+    assert space.views.sequence.get("seen") == [2, 3]
+    assert space.views.time.get("seen") == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("start", ["later", 1.5, None, -1, [1]])
+def test_a_start_that_makes_no_sense_is_refused(stock, start):
+    with pytest.raises((ValueError, TypeError), match=r"start|since"):
+        stock.state.on("n", add, start=start)
+
+
+def test_what_was_stored_while_it_was_away_is_applied_when_it_is_back(space, stock, shop):
+    stock.state.on("n", add)
+    shop.broadcast("n", 0).settle()
+    stock.off("n")
+    for n in (1, 2):
+        shop.broadcast("n", n)
+    stock.state.on("n", add)
+    shop.broadcast("n", 3)
+    space.settle()
+    assert stock.state.get("seen") == [0, 1, 2, 3]
+
+
+def test_a_later_connection_goes_on_where_the_earlier_one_stopped(tmp_path):
+    with happen.connect(store=tmp_path / "store", name="shop") as space:
+        space.create_node("stock").state.on("n", add)
+        space.broadcast("n", 0).settle()
+    with happen.connect(store=tmp_path / "store", name="shop") as space:
+        space.broadcast("n", 1)
+        space.create_node("stock").state.on("n", add)
+        space.broadcast("n", 2)
+        space.settle()
+        assert space.views.stock.get("seen") == [0, 1, 2]
+
+
+def test_events_that_come_while_it_catches_up_are_applied_after_those_before(space, stock, shop):
+    for n in range(3000):
+        if n % 100 == 0:
+            shop.broadcast("n", n)
+    space.replay([{"m": n} for n in range(2000)], type="m").wait(60)
+    stock.state.on("n", add, start="beginning")
+    later = [shop.broadcast("n", 10_000 + n).payload for n in range(10)]
+    space.settle()
+    assert stock.state.get("seen") == [*range(0, 3000, 100), *later]
+
+
+# -- identity ------------------------------------------------------------------------------------------------
+
+
+def test_two_equal_ones_are_refused(space, stock):
+    stock.state.on("n", add)
+    with pytest.raises(ValueError, match="give one of them a name"):
+        stock.state.on("n", add)
+    assert len(stock.handlers) == 1
+
+
+def test_a_name_tells_two_equal_ones_apart(space, stock, shop):
+    stock.state.on("n", add)
+    stock.state.on("n", add, name="twice")
+    shop.broadcast("n", 1).settle()
+    assert stock.state.get("seen") == [1, 1]
+
+
+def test_a_name_survives_another_function_and_pattern(space, stock, shop):
+    stock.state.on("n", add, name="adder")
+    shop.broadcast("n", 1).settle()
+    stock.off(add)
+    shop.broadcast("n", 2)
+    stock.state.on(
+        "{n,m}", happen.draft(lambda draft, event: draft["seen"].append(event.payload)), name="adder"
+    )
+    shop.broadcast("m", 3)
+    space.settle()
+    assert stock.state.get("seen") == [1, 2, 3]
+
+
+def test_lambdas_are_told_apart_by_their_source(space, stock, shop):
+    stock.state.on("n", lambda state, event: {**state, "a": event.payload})
+    stock.state.on("n", lambda state, event: {**state, "b": event.payload})
+    shop.broadcast("n", 1).settle()
+    assert stock.state.get() == {"lamp": 5, "a": 1, "b": 1}
+
+
+@pytest.mark.parametrize(("name", "error"), [("", ValueError), ("x" * 121, ValueError), (7, TypeError)])
+def test_a_name_that_is_none_is_refused(stock, name, error):
+    with pytest.raises(error, match="name"):
+        stock.state.on("n", add, name=name)
+
+
+# -- failures ------------------------------------------------------------------------------------------------
+
+
+def test_one_that_raises_is_a_failure_and_later_events_go_on(space, stock, shop):
+    stock.state.on("n", lambda state, event: add(state, event) if event.payload != 1 else 1 / 0)
+    for n in range(3):
+        shop.broadcast("n", n)
+    space.settle()
+    assert stock.state.get("seen") == [0, 2]
+    (failure,) = space.failures
+    assert isinstance(failure.exception, ZeroDivisionError)
+
+
+def test_a_failure_may_be_applied_late_and_still_once(space, stock, shop):
+    broken = [True]
+
+    def careful(state, event):
+        if event.payload == 1 and broken[0]:
+            raise ValueError("not yet")
+        return add(state, event)
+
+    stock.state.on("n", careful)
+    for n in range(3):
+        shop.broadcast("n", n)
+    space.settle()
+    broken.clear()
+    broken.append(False)
+    (failure,) = space.failures
+    failure.retry()
+    failure.retry()
+    space.settle()
+    assert stock.state.get("seen") == [0, 2, 1]
+
+
+def test_a_failure_is_applied_late_also_by_a_later_connection(tmp_path):
+    def careful(state, event):
+        if event.payload == 1:
+            raise ValueError("not yet")
+        return add(state, event)
+
+    with happen.connect(store=tmp_path / "store", name="shop") as space:
+        space.create_node("stock").state.on("n", careful, name="adder")
+        for n in range(3):
+            space.broadcast("n", n)
+        space.settle()
+        (missed,) = [event for event in space.events("n") if event.payload == 1]
+        position = (missed.sequence, missed.index)
+    with happen.connect(store=tmp_path / "store", name="shop") as space:
+        stock = space.create_node("stock")
+        stock.state.on("n", add, name="adder")
+        space.settle()
+        assert stock.state.get("seen") == [0, 2]
+        record = space._session.replica.newest("stock")
+        assert record.positions["adder"].skipped == (position,)
+
+
+# -- replies, and other handlers -----------------------------------------------------------------------------
+
+
+def test_a_send_replies_nothing_or_the_error(space, stock, shop):
+    stock.state.on("n", lambda state, event: {**state, "n": 1 / event.payload})
+    assert shop.send("stock", "n", 1).result() is None
+    with pytest.raises(happen.HandlerError, match="ZeroDivisionError"):
+        shop.send("stock", "n", 0).result()
+
+
+def test_a_handler_of_the_same_event_sees_its_commit_and_replies(space, stock, shop):
+    stock.on("n", lambda event: stock.state.get("lamp"))
+    stock.state.on("n", take)
+    assert shop.send("stock", "n", 2).result() == 3
+
+
+def test_it_stands_among_the_handlers_and_goes_by_off(space, stock, shop):
+    stock.state.on("n", add)
+    assert [(each.pattern, each.name) for each in stock.handlers] == [("n", "add")]
+    stock.off(add)
+    shop.broadcast("n", 1).settle()
+    assert stock.state.get("seen") is None
+
+
+# -- positions over what others do ---------------------------------------------------------------------------
+
+
+def test_a_set_of_somebody_else_carries_the_positions_on(space, stock, shop):
+    stock.state.on("n", add)
+    shop.broadcast("n", 0).settle()
+    stock.off("n")
+    elsewhere(space, 'stock.state.set(lambda state: {**state, "theirs": True})')
+    stock.state.on("n", add)
+    space.settle()
+    assert stock.state.get() == {"lamp": 5, "seen": [0], "theirs": True}
+
+
+def test_positions_are_found_before_the_writes_of_a_client_that_knows_nothing_of_them(space, stock, shop):
+    stock.state.on("n", add)
+    shop.broadcast("n", 0).settle()
+    stock.off("n")
+    _put(space, b'{"lamp": 7}')
+    shop.broadcast("n", 1)
+    elsewhere(
+        space,
+        """
+        stock.state.set(lambda state: {**state, "third": 1})
+        stock.state.on("n", add)
+        space.settle()
+        """,
+    )
+    assert stock.state.get(fresh=True) == {"lamp": 7, "third": 1, "seen": [1]}
+
+
+def test_a_purge_of_the_key_counts_as_a_position(space, stock, shop):
+    stock.state.on("n", add)
+    for n in range(3):
+        shop.broadcast("n", n)
+    space.settle()
+    _put(space, b"", {"KV-Operation": "PURGE", "Nats-Rollup": "sub"})
+    shop.broadcast("n", 3)
+    space.settle()
+    stock.off("n")
+    elsewhere(space, 'stock.state.on("n", add); space.settle()')
+    assert stock.state.get("seen", fresh=True) == [3]
+
+
+def _put(space, body, headers=None):
+    """Write a node's key as another client does."""
+    from happen_nb._journal.wire import Message
+    from happen_nb._runtime.io import on_io, run_blocking
+
+    async def put():
+        call = Message("$KV.happen_" + space.name + ".stock", body, headers or {})
+        await on_io(space._session.connection.call([call], timeout=5, what="a put"))
+
+    run_blocking(put())
+
+
+def test_after_a_clear_it_goes_on(space, stock, shop):
+    stock.state.on("n", add)
+    shop.broadcast("n", 0).settle()
+    space.clear()
+    shop.broadcast("n", 1)
+    space.settle()
+    assert stock.state.get("seen") == [1]
+
+
+def test_after_a_delete_it_begins_anew(space, stock, shop):
+    stock.state.on("n", add, start="beginning")
+    shop.broadcast("n", 0).settle()
+    stock.delete()
+    again = space.create_node("stock")
+    assert len(again.handlers) == 0
+    again.state.on("n", add)
+    shop.broadcast("n", 1)
+    space.settle()
+    assert again.state.get() == {"seen": [1]}
+
+
+def test_a_fork_has_no_positions(space, stock, shop):
+    stock.state.on("n", add)
+    shop.broadcast("n", 0).settle()
+    with space.fork(f"{space.name}-fork") as fork:
+        there = fork.create_node("stock")
+        there.state.on("n", add, start="beginning")
+        fork.broadcast("n", 7)
+        fork.settle()
+        assert there.state.get("seen") == [0, 7]
+
+
+# -- without a server ----------------------------------------------------------------------------------------
+
+
+def test_what_a_transform_emits_can_be_tested_without_sending_it(space, stock):
+    def reserve(state, event):
+        stock.broadcast("stock.reserved", event.payload)
+        return take(state, event)
+
+    with happen.emitted() as events:
+        assert reserve({"lamp": 5}, happen.event("order.placed", 2, id="o1")) == {"lamp": 3}
+    assert [(event.type, event.payload) for event in events] == [("stock.reserved", 2)]
+    assert len(space.events()) == 0
+    with pytest.raises(happen.TransformError), happen.emitted():
+        stock.state.set({})
+
+
+def test_an_event_for_a_test_is_checked_as_a_real_one():
+    event = happen.event("order.placed", {"n": [1]}, sender="shop", occurred="2026-01-01T00:00:00")
+    assert (event.type, event.sender, event.pending, event.payload["n"][0]) == (
+        "order.placed",
+        "shop",
+        True,
+        1,
+    )
+    with pytest.raises(happen.PayloadError):
+        happen.event("order.placed", object())
+    with pytest.raises(happen.EventTypeError):
+        happen.event("")
