@@ -71,8 +71,7 @@ BY = "Happen-By"
 PATH = "Happen-Path"
 OMITTED = "Happen-Omitted"  # the number of ids that a long path leaves out after its first
 EVENTS = "Happen-Events"
-POSITIONS = "Happen-Handled"
-"""How far the state handlers of the node have come."""
+POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
 EVENT = "Happen-Event"
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 
@@ -352,14 +351,14 @@ def _owner_fields(owner: OwnerRecord, *, patterns: bool = True) -> dict[str, Any
 
 
 def encode_start(subjects: Subjects, node: str, key: str, position: Position | None) -> Message:
-    """Encode where a state handler starts, stored once; None: with the events after this message."""
+    """Encode the position after which a state handler starts, stored once; None means this message's."""
     at = None if position is None else list(position)
     body = orjson.dumps({"handler": key, "at": at})
     return Message(subjects.start(node, key), body, {EXPECTED: "0"})
 
 
 def decode_start(body: bytes, sequence: int) -> Position:
-    """Decode after which position a state handler starts; `sequence` is that of the message."""
+    """Decode the position after which a state handler starts; `sequence` is that of the message."""
     about = _json_or_none(body)
     at = about.get("at") if isinstance(about, dict) else None
     match at:
@@ -576,7 +575,7 @@ def _decode_commit(
     where = get(POSITIONS)
     positions = None if where is None else decode_positions(where)
     if state is None:
-        positions = {}  # handlers of a node that is made again begin anew
+        positions = {}  # the handlers of a node that is created again start anew
     return CommitRecord(
         node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events, positions
     )
