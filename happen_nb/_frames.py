@@ -1,4 +1,4 @@
-"""Frames of a traceback: which are the user's, and how IPython is kept from showing the others."""
+"""Frames of a traceback: tell the user's from the library's, and hide the latter from IPython."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _LIBRARY: Final = ("happen_nb.", "asyncio.", "concurrent.futures.", "contextvars
 
 
 def is_library(frame: FrameType) -> bool:
-    """Whether a frame is of this library, or of what runs its functions."""
+    """Return whether a frame belongs to this library, or to modules that run its functions."""
     return str(frame.f_globals.get("__name__", "")).startswith(_LIBRARY)
 
 
 def of_user(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a traceback with the frames of the user's own functions only; None if there are none."""
+    """Return a traceback with the user's frames only; None if there are none."""
     frames: list[TracebackType] = []
     while traceback is not None:
         if not is_library(traceback.tb_frame):
@@ -28,14 +28,14 @@ def of_user(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def hide(frame: FrameType | None) -> None:
-    """Mark a frame of the library, and those that called it, as ones that IPython and pytest leave out."""
+    """Hide a frame of the library, and the library's frames that called it, from IPython and pytest."""
     while frame is not None and is_library(frame):
         frame.f_locals["__tracebackhide__"] = True
         frame = frame.f_back
 
 
 def hide_all(traceback: TracebackType | None) -> None:
-    """Mark the library's frames of a traceback."""
+    """Hide the library's frames of a traceback."""
     while traceback is not None:
         if is_library(traceback.tb_frame):
             traceback.tb_frame.f_locals["__tracebackhide__"] = True
@@ -43,7 +43,7 @@ def hide_all(traceback: TracebackType | None) -> None:
 
 
 def render(error: BaseException) -> list[str] | None:
-    """Return how IPython shows an error with the frames of the user only; None where there is no IPython."""
+    """Render an error as IPython does, with the user's frames only; None without IPython."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     if shell is None:

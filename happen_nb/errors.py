@@ -3,41 +3,41 @@
 ::
 
     HappenError
-    ├── HappenConnectionError (ConnectionError)      no usable server, or it went away for good
+    ├── HappenConnectionError (ConnectionError)      no usable server, or its connection was lost for good
     │   └── ForkedError (RuntimeError)               an object inherited by a forked child
     ├── ClosedError (RuntimeError)                   the space was closed
     ├── SpaceInUseError (RuntimeError)               another process is connected to the space
-    ├── SpaceNotEmptyError (ValueError)              a fork into a space that holds something
-    ├── InvalidNameError (ValueError)                a name that no node or space may have
+    ├── SpaceNotEmptyError (ValueError)              a fork into a space that is not empty
+    ├── InvalidNameError (ValueError)                a name that is not valid for a node or space
     ├── UnknownNodeError (KeyError, AttributeError)  a view of a node that does not exist
-    ├── PathError (ValueError)                       a path that leads nowhere it could be written
-    ├── StateError (ValueError)                      a value that is no state
-    ├── EventTypeError (ValueError)                  a type that no event may have
-    ├── IdTakenError (ValueError)                    an id that another event has
-    ├── PendingError (ValueError)                    an event that still waits for its transform's commit
+    ├── PathError (ValueError)                       a path that cannot be parsed, read or written
+    ├── StateError (ValueError)                      a value that cannot be stored as a state
+    ├── EventTypeError (ValueError)                  an event type that is not valid
+    ├── IdTakenError (ValueError)                    an id that belongs to another event
+    ├── PendingError (ValueError)                    an event that waits for its transform's commit
     ├── UnknownEventError (LookupError)              an event that is not stored
     ├── UnknownHandlerError (ValueError, LookupError)  a handler that is not registered
-    ├── PatternError (ValueError)                    a pattern of event types that cannot be read as one
-    ├── FrozenStateError (TypeError)                 an attempt to change what is shared
-    ├── TransformError (RuntimeError)                a transform that does what it must not
+    ├── PatternError (ValueError)                    a pattern of event types that cannot be parsed
+    ├── FrozenStateError (TypeError)                 an attempt to change a shared value
+    ├── TransformError (RuntimeError)                a transform that does more than compute a state
     ├── PayloadError (ValueError)                    a payload, progress or result without a JSON form
-    ├── HandlerError (RuntimeError)                  the handler of what was sent has raised
-    ├── NoHandlerError (LookupError)                 nobody handles what was sent
-    ├── ReplyLostError (RuntimeError)                the process that handled it ended before it replied
+    ├── HandlerError (RuntimeError)                  the handler of a sent event has raised
+    ├── NoHandlerError (LookupError)                 there is no handler for a sent event
+    ├── ReplyLostError (RuntimeError)                the handling process ended before it replied
     ├── DeadlockError (RuntimeError)                 handlers that wait for each other
-    ├── CausalLoopError (RecursionError)             a chain of causes that never ends
-    ├── CancelledHandlingError (RuntimeError)        a cancelled handling that goes on
+    ├── CausalLoopError (RecursionError)             an endless causal chain
+    ├── CancelledHandlingError (RuntimeError)        an action of a cancelled handler
     ├── HistoryGoneError (LookupError)               an old state that was trimmed
-    ├── UnknownRevisionError (ValueError, LookupError)  a revision that a node has not reached
-    ├── TooLargeError (ValueError)                   more than the server takes in one message
+    ├── UnknownRevisionError (ValueError, LookupError)  a revision that does not exist yet
+    ├── TooLargeError (ValueError)                   more than the server accepts in one message
     ├── ServerError (RuntimeError)                   the server refused to store something
-    └── HappenTimeoutError (TimeoutError)            the time was up
+    └── HappenTimeoutError (TimeoutError)            a timeout
         ├── NotStoredError                           ... and nothing was stored
-        └── OutcomeUnknownError                      ... and what was sent may be stored or not
+        └── OutcomeUnknownError                      ... and the outcome is unknown
 
-Each one is also the built-in named in parentheses, so ``except ValueError`` works as expected. A wrong
+Each error is also the built-in named in parentheses, so ``except ValueError`` works as expected. A wrong
 argument, of a wrong type or out of range, is a plain TypeError or ValueError, as in Python itself.
-Everything that depends on what is stored or running is one of these.
+Every error that depends on the stored data or running processes is one of these.
 """
 
 from __future__ import annotations
@@ -66,19 +66,19 @@ class HappenError(Exception):
         hide(sys._getframe(1))
 
     def _render_traceback_(self) -> list[str]:
-        """How IPython shows it: where the user's own code led to it, and what it says."""
+        """Render the error for IPython, with the frames of the user's own code only."""
         return render(self) or traceback.format_exception(self)
 
 
 class HappenConnectionError(HappenError, ConnectionError):
-    """No usable server: nobody is there, or it has no JetStream, is too old, or refuses the credentials.
+    """No usable server: it does not answer, has no JetStream, is too old, or refuses the credentials.
 
-    The message says which, and where.
+    The message names the reason and the address.
 
-    Cure: see whether the URL is right and the server runs; check ``token``, ``user`` and ``password``, or
-    ``credentials``; start a server without JetStream with ``-js``, and upgrade one older than 2.12. Of
-    the embedded server the message has the store and what the server said; ``connect(store=":memory:")``
-    needs no folder. ``happen doctor`` on the command line looks at all of it: address, version, store and
+    Cure: check that the URL is right and the server runs; check ``token``, ``user`` and ``password``, or
+    ``credentials``; start a server without JetStream with ``-js``, and upgrade one older than 2.12. For the
+    embedded server, the message contains its store and its last error; ``connect(store=":memory:")`` needs
+    no folder. ``happen doctor`` on the command line checks all of this: address, version, store and
     environment.
     """
 
@@ -86,55 +86,55 @@ class HappenConnectionError(HappenError, ConnectionError):
 class ForkedError(HappenConnectionError, RuntimeError):
     """An object of the parent process was used in a forked child, as `multiprocessing` and joblib make them.
 
-    A child has no connection of its parent's.
+    A child cannot use the connection of its parent.
 
-    Cure: call ``connect()`` in the child, for instance in the initializer of a pool, and use what that
-    gives; or start processes by ``spawn``.
+    Cure: call ``connect()`` in the child, for instance in the initializer of a pool, and use the space that
+    it returns; or start processes by ``spawn``.
     """
 
 
 class ClosedError(HappenError, RuntimeError):
     """The space was closed, or was being closed while something waited.
 
-    A cell above may have closed it, or a ``with`` block has ended. What is stored is still there.
+    A cell above may have closed it, or a ``with`` block has ended. Stored data are kept.
 
-    Cure: ``connect()`` again; nodes, views and widgets of the closed space are to be made anew.
+    Cure: ``connect()`` again, and recreate the nodes, views and widgets of the closed space.
     """
 
 
 class SpaceInUseError(HappenError, RuntimeError):
-    """Another process is connected to what was to be emptied or removed; the message names it.
+    """Another process is connected to a space that should be emptied or removed; the message names it.
 
-    Cure: end it, or close the space there (a notebook's kernel counts until it is shut down), or take
-    another ``name``. Emptying can be forced, for everybody: ``connect(fresh="force")``,
+    Cure: end that process, or close the space in it (a notebook's kernel counts until it is shut down), or
+    use another ``name``. Emptying can be forced, for all processes: ``connect(fresh="force")``,
     ``space.clear(force=True)``.
     """
 
 
 class SpaceNotEmptyError(HappenError, ValueError):
-    """The space that a fork was to become is not empty. It is left as it was.
+    """The target space of a fork is not empty. It is unchanged.
 
     Cure: fork under another name, or remove the space first: ``connect(name=...).drop()``.
     """
 
 
 class InvalidNameError(HappenError, ValueError):
-    """No node or space may be named so: a name is 1 to 64 of ``A-Z a-z 0-9 _ -``.
+    """The name is not valid: names of nodes and spaces have 1 to 64 of ``A-Z a-z 0-9 _ -``.
 
-    No node is named ``notebook``: that is who sends from a cell.
+    A node cannot be named ``notebook``, which is the sender of what cells send.
 
-    Cure: write ``_`` or ``-`` for a dot or a space, and put what else you know about the thing into its
-    state.
+    Cure: write ``_`` or ``-`` instead of a dot or a space, and put other information into the state.
     """
 
 
 class UnknownNodeError(HappenError, KeyError, AttributeError):
-    """No node of that name is in the space; the message lists the nearest names.
+    """The space has no node of that name; the message lists the nearest names.
 
-    It is misspelt, or the process that makes it has neither committed nor registered a handler yet.
+    The name is misspelt, or the process that creates the node has neither committed nor registered a handler
+    yet.
 
-    Cure: look at the names in the message; give the node an ``initial`` state, which is its first commit.
-    For nodes that need not exist, give ``views.collect`` a `default`.
+    Cure: check the names in the message; give the node an ``initial`` state, which is its first commit. For
+    nodes that may not exist, give ``views.collect`` a `default`.
     """
 
     def __str__(self) -> str:
@@ -142,51 +142,52 @@ class UnknownNodeError(HappenError, KeyError, AttributeError):
 
 
 class PathError(HappenError, ValueError):
-    """A path that cannot be read as one, or that leads through something that is no mapping or list.
+    """The path cannot be parsed, or leads through a value that is neither a mapping nor a list.
 
-    Cure: write keys with dots between them, ``"orders.o1.status"``, or a tuple where a key has a dot of
-    its own: ``("orders", "o.1")``. To go through a number or a text, replace it by a mapping first.
+    Cure: write keys with dots between them, ``"orders.o1.status"``, or a tuple if a key contains a dot:
+    ``("orders", "o.1")``. To store below a number or a string, replace it by a mapping first.
     """
 
 
 class StateError(HappenError, ValueError):
-    """A value that cannot be stored: it has no JSON form, is NaN, or a transform returned no mapping.
+    """The value cannot be stored: it has no JSON form, is NaN, or a transform did not return a mapping.
 
     Nothing was stored.
 
-    Cure: follow the message, which names the path of the value and what to write instead: ``str(x)``,
-    ``sorted(x)``, ``to_dict("records")``. If the transform returned None, its ``return`` is missing.
+    Cure: follow the message, which contains the path of the value and the expression to use instead:
+    ``str(x)``, ``sorted(x)``, ``to_dict("records")``. If the transform returned None, its ``return`` is
+    missing.
     """
 
 
 class EventTypeError(HappenError, ValueError):
-    """A type that no event may have: 1 to 256 characters after percent-encoding, no control characters.
+    """The event type is not valid: 1 to 256 characters after percent-encoding, no control characters.
 
-    Cure: give a short name, with dots between its parts, as ``"order.paid"``; what varies belongs in the
-    payload.
+    Cure: use a short name with dots between its parts, such as ``"order.paid"``, and put variable data into
+    the payload.
     """
 
 
 class IdTakenError(HappenError, ValueError):
     """The id given to ``broadcast`` belongs to a stored event with another type, payload or target.
 
-    Nothing was stored. The same id with the same content gives the stored event, as often as it is repeated.
+    Nothing was stored. The same id with the same content returns the stored event, however often.
 
-    Cure: give each event an id of its own, made of what it is about, such as ``f"pay-{order}"``.
+    Cure: give each event a unique id made from its subject, such as ``f"pay-{order}"``.
     """
 
 
 class PendingError(HappenError, ValueError):
-    """An event of a transform has no place in the journal yet: it leaves with the transform's commit.
+    """An event of a transform has no position in the journal yet: it is stored with the transform's commit.
 
-    If the transform raised or ran again, the event never leaves.
+    If the transform raised or ran again, the event is never stored.
 
     Cure: use the event after ``state.set`` has returned.
     """
 
 
 class UnknownEventError(HappenError, LookupError):
-    """No event with that id is stored: there never was one, or it is older than ``event_ttl``.
+    """No event with that id is stored: it never was, or it is older than ``event_ttl``.
 
     Cure: take an event or an id from ``space.events()``.
     """
@@ -195,23 +196,23 @@ class UnknownEventError(HappenError, LookupError):
 class UnknownHandlerError(HappenError, ValueError, LookupError):
     """``node.off`` was given a function or pattern with which nothing is registered in this process.
 
-    Cure: look at ``node.handlers``. A lambda is another function each time it is written: unregister it by
-    its pattern.
+    Cure: check ``node.handlers``. A lambda is another function each time it is written: unregister it by its
+    pattern.
     """
 
 
 class PatternError(HappenError, ValueError):
-    """A pattern of event types that cannot be read as one.
+    """The pattern of event types cannot be parsed.
 
-    Cure: give a string with ``*`` (any run without a dot), ``**`` (anything) and ``{a,b}`` (either), or a
-    function of the type. Close each brace, and have something in each alternative.
+    Cure: use a string with ``*`` (any run without a dot), ``**`` (anything) and ``{a,b}`` (either), or a
+    function of the type. Close each brace, and leave no alternative empty.
     """
 
 
 class FrozenStateError(HappenError, TypeError):
-    """A stored state or a payload was about to be changed in place; others read the same one.
+    """An attempt to change a stored state or a payload in place, which all readers share.
 
-    A draft ends with its transform: after that it cannot be changed either.
+    A draft ends with its transform: after that it is read-only, too.
 
     Cure: return a new value (``{**state, "open": 1}``), edit a draft (``@happen.draft``), or work on a copy
     (``copy.deepcopy``).
@@ -221,34 +222,35 @@ class FrozenStateError(HappenError, TypeError):
 class TransformError(HappenError, RuntimeError):
     """A transform awaited, committed or waited; it may only compute a new state, and may run again.
 
-    Cure: read other nodes by its `views`, and commit, wait and await before or after ``state.set``. It
-    may broadcast and send: that leaves with the commit.
+    Cure: read other nodes through its `views`, and commit, wait and await before or after ``state.set``. A
+    transform may broadcast and send: those events are stored with its commit.
     """
 
 
 class PayloadError(HappenError, ValueError):
     """A payload, a progress value or a result has no JSON form.
 
-    Nothing was sent. What a handler returns is sent too.
+    Nothing was sent. The return value of a handler is sent, too.
 
-    Cure: follow the message, which names the path of the value and what to write instead, as ``str(x)``.
+    Cure: follow the message, which contains the path of the value and the expression to use instead, such as
+    ``str(x)``.
     """
 
 
 class HandlerError(HappenError, RuntimeError):
-    """The handler of what was sent has raised; the message ends with its traceback.
+    """The handler of a sent event has raised; the message ends with its traceback.
 
-    Cure: read the traceback, which is that of the process in which it ran, and mend the handler there.
-    Then send again; or there call ``space.failures.retry()``, which hands the same event to it again.
+    Cure: read the traceback, which is from the process of the handler, and fix the handler there. Then send
+    again, or call ``space.failures.retry()`` there, which handles the same event again.
 
     Attributes
     ----------
     node : str
-        The node whose handler it was.
+        The node of the handler.
     error : str
-        What it raised, as text.
+        The text of its exception.
     remote_traceback : str
-        Where it did, as the other process shows it.
+        The traceback in the other process.
     """
 
     def __init__(self, message: str, *, node: str = "", error: str = "", remote_traceback: str = "") -> None:
@@ -265,108 +267,108 @@ class HandlerError(HappenError, RuntimeError):
 
 
 class NoHandlerError(HappenError, LookupError):
-    """Nobody handles what was sent: no such node, no handler of that type, or its process is gone.
+    """There is no handler for a sent event: no such node, no matching handler, or its process has ended.
 
-    ``node.owner`` says who handles a node's events, and ``node.handlers`` what it takes.
+    ``node.owner`` shows the process that handles a node's events, and ``node.handlers`` its patterns.
 
-    Cure: run the cell that registers the handler, or start the process that has it, then send again. If
-    only the handler was missing the event is stored, and ``space.unhandled.retry()`` handles it, too.
+    Cure: run the cell that registers the handler, or start its process, then send again. If only the handler
+    was missing, the event is stored, and ``space.unhandled.retry()`` handles it, too.
     """
 
 
 class ReplyLostError(HappenError, RuntimeError):
-    """The process that had accepted what was sent ended before it replied.
+    """The process that accepted a sent event ended before it replied.
 
-    What it did until then is stored.
+    What it stored until then is kept.
 
-    Cure: look at it, ``space.trace(reply.event)``, then send again if doing it twice is harmless: as it
-    is where the handler gives an ``id`` to what must not happen twice.
+    Cure: check its effects with ``space.trace(reply.event)``, then send again if repeating them is harmless,
+    for instance because the handler gives an ``id`` to each event that must be stored only once.
     """
 
 
 class DeadlockError(HappenError, RuntimeError):
-    """Handlers wait for each other in a circle, so none could go on; the message has the chain.
+    """Handlers wait for each other in a cycle, so none can continue; the message shows the cycle.
 
-    Cure: let one of them reply first, or send without waiting for ``result()``: broadcast the answer as
-    an event.
+    Cure: let one of them reply first, or do not wait for ``result()``: broadcast the answer as an event.
     """
 
 
 class CausalLoopError(HappenError, RecursionError):
-    """A chain of more than 1,000 causes was cut: handlers that set each other off without an end.
+    """A causal chain of more than 1,000 was cut off: these handlers keep triggering each other.
 
-    Cure: look at the chain, ``space.trace`` of its first event, and make one of them stop: by a `where`
-    on its handler, or by telling nothing if its commit changed nothing (``commit.changed``). Work that
-    repeats for ever begins each round by an event of its own, from outside a handler.
+    Cure: view the chain with ``space.trace`` of its first event, and add a stopping condition: a `where` on
+    one of the handlers, or no event if its commit changed nothing (``commit.changed``). Endless work should
+    start each round with a new event from outside a handler.
     """
 
 
 class CancelledHandlingError(HappenError, RuntimeError):
-    """The reply was cancelled, by ``cancel()`` or the stop button, so its handler changes nothing any more.
+    """The reply was cancelled, by ``cancel()`` or by interrupting the kernel; its handler can change nothing.
 
-    Who waits for the reply gets it, and so does the handler, at what it still tries to commit or send.
+    The error is raised where the reply is awaited, and in the handler where it tries to commit or send.
 
-    Cure: none is needed if it was meant. A handler that is a generator or async function stops by itself.
-    To do the work after all, send again.
+    Cure: none, if it was intended. A generator or async handler stops automatically. To do the work after
+    all, send again.
     """
 
 
 class HistoryGoneError(HappenError, LookupError):
-    """The state at that moment was trimmed, to keep the store small.
+    """The state at that point in time was trimmed, to keep the store small.
 
-    ``node.state.history()`` shows what there is; what is gone stays gone.
+    ``node.state.history()`` shows the stored commits; trimmed ones cannot be restored.
 
     Cure: ``connect(history=...)`` keeps more commits of each node from then on.
     """
 
 
 class UnknownRevisionError(HappenError, ValueError, LookupError):
-    """The node has not reached that revision; the message has its newest.
+    """The node has not reached that revision; the message contains its newest.
 
-    Cure: take a revision from ``node.state.history()``; the newest is ``node.state.revision``.
+    Cure: use a revision from ``node.state.history()``; the newest is ``node.state.revision``.
     """
 
 
 class TooLargeError(HappenError, ValueError):
-    """A state or a payload is larger than the server takes at once; the message has the sizes.
+    """A state or a payload is larger than the server accepts; the message contains the sizes.
 
-    Nothing was stored. The embedded server takes 8 MB.
+    Nothing was stored. The embedded server accepts 8 MB.
 
-    Cure: divide the state among several nodes, beginning with the part that the message names; keep big
-    data in files and their paths in the state; or raise ``max_payload`` of a server of one's own.
+    Cure: divide the state among several nodes, starting with the part that the message names; keep large data
+    in files and their paths in the state; or raise ``max_payload`` of your own server.
     """
 
 
 class ServerError(HappenError, RuntimeError):
-    """The server refused to store something, for instance because its disk is full; the message says why.
+    """The server refused to store something, for instance because its disk is full.
 
-    Cure: make room, or raise the limits of the account, and try again. ``happen doctor`` shows the room
-    that is left, ``happen clean`` and ``space.drop()`` remove old spaces, and ``space.server.log`` says
-    more.
+    The message contains the reason.
+
+    Cure: free disk space, or raise the limits of the account, and try again. ``happen doctor`` shows the free
+    space, ``happen clean`` and ``space.drop()`` remove old spaces, and ``space.server.log`` has details.
     """
 
 
 class HappenTimeoutError(HappenError, TimeoutError):
-    """Something took longer than its timeout; the message names what was waited for.
+    """The operation named in the message took longer than its timeout.
 
-    Cure: give a longer ``timeout``, or see why it takes so long: if the message names a node, that node's
-    repr says what it is busy with, and how many events wait; ``space.failures`` says what went wrong.
+    Cure: give a longer ``timeout``, or find out why it takes so long: if the message names a node, its repr
+    shows the event being handled and how many are waiting; ``space.failures`` lists the failures.
     """
 
 
 class NotStoredError(HappenTimeoutError):
-    """The time was up before anything could be stored.
+    """The operation timed out before anything was stored.
 
-    The connection was away, or other writers of the same node were faster each time.
+    The connection was lost, or other writers of the same node were faster each time.
 
-    Cure: try again, which is safe, as soon as the server is there. Where many write one node, write less
-    often, or let one node's handlers do it.
+    Cure: try again as soon as the server is available; this is safe. If many processes write one node, write
+    less often, or let one node's handlers do it.
     """
 
 
 class OutcomeUnknownError(HappenTimeoutError):
-    """The time was up after sending, so it may be stored or not.
+    """The operation timed out after sending: the message may or may not be stored.
 
-    Cure: read before trying again: ``node.state.get(fresh=True)``. An event with an `id` may simply be
-    broadcast again: it is stored once.
+    Cure: read before trying again: ``node.state.get(fresh=True)``. An event with an `id` can be broadcast
+    again: it is stored only once.
     """

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 import pytest
+from jupyter_client.blocking import BlockingKernelClient
 
 from happen_nb import _cli as cli
 
@@ -64,12 +65,13 @@ def first_url(process):
 
 
 @contextmanager
-def running_lab(folder, home, *options, **environment):
+def running_lab(folder, home, *options, stderr=None, **environment):
     process = subprocess.Popen(
         [sys.executable, "-m", "happen_nb", "lab", "--no-browser", *options],
         cwd=folder,
         env={**os.environ, "HOME": str(home), "IPYTHONDIR": str(home / "ipython"), **environment},
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         start_new_session=True,
     )
@@ -126,14 +128,49 @@ def test_lab_asks_nobody_for_news(lab):
     assert defaults["checkForUpdates"] is False
 
 
-def test_ctrl_c_ends_lab_and_its_kernels(tmp_path, home):
-    with running_lab(tmp_path, home, "--port=0") as lab:
-        kernel = lab.start_kernel()
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """A JupyterLab on the folder ``mine``, which Ctrl-C ends after a kernel has started."""
+    folder = tmp_path_factory.mktemp("session")
+    (folder / "mine").mkdir()
+    (folder / "mine/a.ipynb").write_text("{}")
+    own = ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")
+    variables = {name: str(folder / name) for name in own}
+    with (
+        (folder / "errors").open("w") as errors,
+        running_lab(folder, folder, "mine", "--port=0", stderr=errors, **variables) as lab,
+    ):
+        lab.contents = lab.call("api/contents")["content"]
+        lab.kernel = lab.start_kernel()
+        (connection,) = (folder / "JUPYTER_RUNTIME_DIR").glob("kernel-*.json")
+        client = BlockingKernelClient(connection_file=str(connection))
+        client.load_connection_file()
+        client.start_channels(hb=False)  # it would take a kernel that still starts for dead
+        client.wait_for_ready(timeout=60)
+        client.stop_channels()
+        lab.connection = json.loads(connection.read_text())
+        lab.errors = (folder / "errors").read_text()
         os.killpg(lab.process.pid, signal.SIGINT)
-        assert lab.process.wait(DEADLINE) == 0
-    kernel.wait(DEADLINE)
+        lab.process.wait(DEADLINE)
+    return lab
+
+
+def test_lab_opens_the_folder_it_is_told(session):
+    assert [item["name"] for item in session.contents] == ["a.ipynb"]
+
+
+def test_a_kernel_that_starts_leaves_the_terminal_quiet(session):
+    assert "curve_publickey" in session.connection
+    assert "WARNING" not in session.errors
+    assert "[W " not in session.errors
+    assert "[E " not in session.errors
+
+
+def test_ctrl_c_ends_lab_and_its_kernels(session):
+    assert session.process.returncode == 0
+    session.kernel.wait(DEADLINE)
     with pytest.raises(OSError, match="refused"):
-        lab.call("api/status")
+        session.call("api/status")
 
 
 SLOW_FILES = """
@@ -164,13 +201,6 @@ def test_lab_ends_while_it_reads_a_file_for_a_page(tmp_path, home, until):
 def suppressed(call, *args):
     with contextlib.suppress(Exception):
         call(*args)
-
-
-def test_lab_opens_the_folder_it_is_told(tmp_path, home):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/a.ipynb").write_text("{}")
-    with running_lab(tmp_path, home, "mine", "--port=0") as lab:
-        assert [item["name"] for item in lab.call("api/contents")["content"]] == ["a.ipynb"]
 
 
 def test_lab_without_jupyterlab_says_what_to_install(monkeypatch, capsys):

@@ -18,20 +18,19 @@ from happen_nb._model.diff import Change, Diff
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
-from happen_nb.errors import (
-    HappenError,
-)
+from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Item = TypeVar("Item")
-
-
 P = ParamSpec("P")
-
-
 T = TypeVar("T")
+
+Timeout = float | timedelta | None
+"""Seconds, or a timedelta; None waits without limit."""
+
+MAX_INT64 = 2**63 - 1
 
 
 def faces(
@@ -72,13 +71,20 @@ def _disguise(face: Any, work: Callable[..., object], name: str, doc: str) -> No
     face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
 
 
+def refuse_in_callback(call: str) -> None:
+    """Refuse to wait in a handler or callback, which might wait for itself."""
+    running = causes.current_scope()
+    if running is not None:
+        raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
+
+
 def _refuse(self: Displayable, _protocol: object) -> NoReturn:
     kind = type(self).__name__
     raise TypeError(f"{kind} belongs to a connection of this process and cannot be pickled; {self._pickle}")
 
 
 def _same(self: Displayable, *_memo: object) -> Displayable:
-    """A copy is the object itself: it stands for one thing of the space."""
+    """Copy to the object itself, which stands for one thing of the space."""
     return self
 
 
@@ -87,7 +93,7 @@ class Displayable:
 
     __slots__ = ()
     _pickle: ClassVar[str]
-    """Of a class that belongs to a connection of this process: what to pickle in its place."""
+    """For a class that belongs to a connection of this process: advice on what to pickle instead."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -105,8 +111,8 @@ class Displayable:
         return html.bundle(self._page(Budget()))
 
 
-class Listing(Displayable, Sequence[Item]):
-    """A sequence that shows itself; a slice of it is one too."""
+class RecordSequence(Displayable, Sequence[Item]):
+    """A displayable sequence; a slice of it has the same class."""
 
     _items: list[Item]
 
@@ -123,58 +129,6 @@ class Listing(Displayable, Sequence[Item]):
 
     def __len__(self) -> int:
         return len(self._items)
-
-
-def _inline_value(value: FrozenDict | FrozenList) -> str:
-    """Return a frozen value in one line, for a place inside an object that is not ours."""
-    return repr(value) if fits(value, WIDTH) is not None else plain(summary(value, WIDTH))
-
-
-def _inline_diff(diff: Sequence[Change]) -> str:
-    return plain(in_a_line(diff, WIDTH)[0])
-
-
-def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any], str]) -> None:
-    """Let IPython show a class of the model, which knows nothing of displays.
-
-    Its ``repr`` stays that of a dict, list or tuple.
-    """
-
-    def mimebundle(self: object, **_: object) -> dict[str, str]:
-        return html.bundle(page(self, Budget()))
-
-    def pretty(self: object, printer: Any, cycle: object) -> None:  # noqa: ARG001 - IPython passes it
-        whole = len(printer.stack) == 1  # otherwise it is part of an object that IPython prints
-        printer.text(text.render(page(self, Budget(folds=False))) if whole else inline(self))
-
-    cls._repr_mimebundle_ = mimebundle
-    cls._repr_pretty_ = pretty
-
-
-_show(FrozenDict, frozen_page, _inline_value)
-
-
-_show(FrozenList, frozen_page, _inline_value)
-
-
-_show(Diff, diff_page, _inline_diff)
-
-
-_show(Change, change_page, lambda change: _inline_diff((change,)))
-
-
-Timeout = float | timedelta | None
-"""Seconds, or a timedelta; None waits without limit."""
-
-
-def refuse_in_callback(call: str) -> None:
-    """Refuse to wait in a handler or callback, which might wait for itself."""
-    running = causes.current_scope()
-    if running is not None:
-        raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
-
-
-MAX_INT64 = 2**63 - 1
 
 
 def frame(index: pd.Index[Any], columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -208,3 +162,35 @@ def times(moments: Iterable[datetime | None]) -> pd.Index[Any]:
     import pandas as pd
 
     return pd.DatetimeIndex([pd.NaT if moment is None else moment for moment in moments], tz=UTC)
+
+
+def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any], str]) -> None:
+    """Let IPython show a class of the model, which knows nothing of displays.
+
+    Its ``repr`` stays that of a dict, list or tuple.
+    """
+
+    def mimebundle(self: object, **_: object) -> dict[str, str]:
+        return html.bundle(page(self, Budget()))
+
+    def pretty(self: object, printer: Any, cycle: object) -> None:  # noqa: ARG001 - IPython passes it
+        whole = len(printer.stack) == 1  # otherwise it is part of an object that IPython prints
+        printer.text(text.render(page(self, Budget(folds=False))) if whole else inline(self))
+
+    cls._repr_mimebundle_ = mimebundle
+    cls._repr_pretty_ = pretty
+
+
+def _inline_value(value: FrozenDict | FrozenList) -> str:
+    """Return a frozen value in one line, for a place inside an object that is not ours."""
+    return repr(value) if fits(value, WIDTH) is not None else plain(summary(value, WIDTH))
+
+
+def _inline_diff(diff: Sequence[Change]) -> str:
+    return plain(in_a_line(diff, WIDTH)[0])
+
+
+_show(FrozenDict, frozen_page, _inline_value)
+_show(FrozenList, frozen_page, _inline_value)
+_show(Diff, diff_page, _inline_diff)
+_show(Change, change_page, lambda change: _inline_diff((change,)))

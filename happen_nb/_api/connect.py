@@ -1,4 +1,4 @@
-"""Connecting: choose the server and the space, and keep track of the open spaces of this process."""
+"""Connect to a space: choose the server, and keep track of the open spaces of this process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.io import io_thread, on_io
-from happen_nb._runtime.session import Session
+from happen_nb._runtime.log import Log
+from happen_nb._runtime.runtime import Runtime
 from happen_nb._server import EmbeddedServer, find_store, join
 from happen_nb._server.store import KnownPosition
 from happen_nb.errors import HappenTimeoutError
@@ -31,53 +32,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Iterable, Mapping
     from pathlib import Path
-
-NOTE_INTERVAL_SECONDS = 1.0
-"""Interval at which the position of a space is written down."""
-
-
-class Embedding:
-    """Follow the embedded server to another port, ask it about failures, and note the space's position."""
-
-    def __init__(self, session: Session, server: EmbeddedServer) -> None:
-        self._session = session
-        self._server = server
-        server.on_moved(self._moved)
-        diagnose_by(session, server)
-        if (seen := self._seen()) is not None:
-            seen.warn_of_loss(session.subjects.space, session.info.last)
-            session.background(self._keep_noting())
-
-    def end(self) -> None:
-        """Stop after the space was closed."""
-        self._server.off_moved(self._moved)
-        self._note()
-
-    def _moved(self, url: str) -> None:
-        io_thread().call_soon(self._session.connection.move_to, url)
-
-    def _seen(self) -> KnownPosition | None:
-        if self._server.store is None:
-            return None
-        return KnownPosition(self._server.store, self._session.subjects.stream, self._session.info.created)
-
-    def _note(self) -> None:
-        if (seen := self._seen()) is not None:
-            seen.update(self._session.replica.position)
-
-    async def _keep_noting(self) -> None:
-        noted = 0
-        while True:
-            if self._session.replica.position != noted:
-                noted = self._session.replica.position
-                self._note()
-            await asyncio.sleep(NOTE_INTERVAL_SECONDS)
-
-
-def diagnose_by(session: Session, server: EmbeddedServer) -> None:
-    """Ask the server for the reason when a call has no answer."""
-    session.connection.diagnose = partial(server.diagnose, server.identity)
-
 
 T = TypeVar("T")
 
@@ -97,26 +51,13 @@ class _False(int):
 
 # Defaults for new spaces. They never change an existing space; an explicit argument does, even an equal one.
 RECEIPTS = cast("bool", _False())
-
-
 REPLICAS: int = _Number(1)
-
-
 HISTORY: int = _Number(1000)
-
-
 EVENT_TTL = timedelta(days=7)
-
-
 TIMEOUT_SECONDS = 5.0
-
-
 REPLICATED_TIMEOUT_SECONDS = 15.0
-
-
 JOIN_TIMEOUT_SECONDS = 10.0  # an embedded server starts slowly on a slow machine
-
-
+SAVE_INTERVAL_SECONDS = 1.0  # of the position of a space
 RECONNECT_TIMEOUT_SECONDS = 1.0  # a connection is back within it when its server is
 
 
@@ -161,13 +102,13 @@ class Registry:
             self.spaces[target, name] = space
         return space
 
-    async def same(self, session: Session) -> Space | None:
+    async def same(self, log: Log) -> Space | None:
         """Return the space that is already open under another address. On the IO thread."""
         for space in list(self.spaces.values()):
-            other = space._open_session
-            if other is not None and other.identity[:2] == session.identity[:2]:
+            other = space._runtime.log
+            if space._is_open and other.identity[:2] == log.identity[:2]:
                 await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
-                if other.identity == session.identity:
+                if other.identity == log.identity:
                     return space
         return None
 
@@ -207,9 +148,53 @@ class Registry:
         self.__init__()  # type: ignore[misc]
 
 
+class ServerLink:
+    """Connects an open space with its embedded server.
+
+    It follows the server to another port, asks it about failures, and saves the position of the space.
+    """
+
+    def __init__(self, log: Log, server: EmbeddedServer) -> None:
+        self._log = log
+        self._server = server
+        server.on_moved(self._moved)
+        diagnose_by(log, server)
+        if (known := self._known_position()) is not None:
+            known.warn_of_loss(log.subjects.space, log.info.last)
+            log.background(self._keep_saving())
+
+    def close(self) -> None:
+        """Disconnect from the server after the space was closed."""
+        self._server.off_moved(self._moved)
+        self._save()
+
+    def _moved(self, url: str) -> None:
+        io_thread().call_soon(self._log.connection.move_to, url)
+
+    def _known_position(self) -> KnownPosition | None:
+        if self._server.store is None:
+            return None
+        return KnownPosition(self._server.store, self._log.subjects.stream, self._log.info.created)
+
+    def _save(self) -> None:
+        if (known := self._known_position()) is not None:
+            known.update(self._log.replica.position)
+
+    async def _keep_saving(self) -> None:
+        saved = 0
+        while True:
+            if self._log.replica.position != saved:
+                saved = self._log.replica.position
+                self._save()
+            await asyncio.sleep(SAVE_INTERVAL_SECONDS)
+
+
+def diagnose_by(log: Log, server: EmbeddedServer) -> None:
+    """Ask the server for the reason when a call has no answer."""
+    log.connection.diagnose = partial(server.diagnose, server.identity)
+
+
 registry = Registry()
-
-
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=registry.after_fork_in_child)
 
@@ -369,20 +354,20 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             return known
         server = await registry.join(target) if target.embedded else None
         try:
-            session = await _session(target, server, name, options)
+            runtime = await _open_runtime(target, server, name, options)
         except BaseException:
             registry.leave(server)
             raise
-        same = await registry.same(session)
+        same = await registry.same(runtime.log)
         if same is not None:
-            await session.close()
+            await runtime.close()
             registry.leave(server)
             return registry.add(target, name, same)
-        embedding = None if server is None else Embedding(session, server)
+        link = None if server is None else ServerLink(runtime.log, server)
 
         def closed(space: Space) -> None:
-            if embedding is not None:
-                embedding.end()
+            if link is not None:
+                link.close()
             registry.remove(space)
 
         async def open_other(other: str) -> tuple[Space, bool]:
@@ -391,22 +376,22 @@ async def _open(target: Target, name: str, options: Options) -> Space:
             space = await on_io(_open(target, other, Options()))
             return space, space not in known
 
-        return registry.add(target, name, Space(name, session, server, open_other, closed))
+        return registry.add(target, name, Space(name, runtime, server, open_other, closed))
 
 
 async def _renew(space: Space, options: Options) -> None:
     """Store the options that were passed, and create the space again if it was dropped meanwhile."""
-    session = space._session
-    if options == Options() and not session.connection.connected:
+    log = space._log
+    if options == Options() and not log.connection.connected:
         return
     try:
-        await session.change(options)
+        await log.change(options)
     except HappenTimeoutError:
         if options != Options():
             raise
         return  # the server does not answer now, but the states in memory can still be read
     if space.server is not None:
-        diagnose_by(session, space.server._embedded)
+        diagnose_by(log, space.server._embedded)
 
 
 async def _join(target: Target) -> EmbeddedServer:
@@ -425,10 +410,12 @@ def _leave(joined: asyncio.Future[EmbeddedServer]) -> None:
         joined.result().close()
 
 
-async def _session(target: Target, server: EmbeddedServer | None, name: str, options: Options) -> Session:
+async def _open_runtime(
+    target: Target, server: EmbeddedServer | None, name: str, options: Options
+) -> Runtime:
     servers = target.servers if server is None else (server.url,)
     credentials = target.credentials if server is None else replace(target.credentials, token=server.token)
-    return await Session.open(
+    return await Runtime.open(
         servers, credentials, name, options, incarnation=registry.incarnation, timeout=target.timeout
     )
 
@@ -488,8 +475,8 @@ async def _spaces() -> Spaces:
     ...     [(each.name, each.nodes) for each in happen.spaces()]
     [('shop', 1)]
     """
-    session = (registry.current or await _connect())._session
-    return Spaces(await on_io(list_spaces(session.connection, session.timeout)))
+    log = (registry.current or await _connect())._log
+    return Spaces(await on_io(list_spaces(log.connection, log.timeout)))
 
 
 spaces, aspaces = faces(_spaces)

@@ -18,11 +18,11 @@ from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
-from happen_nb._runtime import causes, emitting
+from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.log import check_same
 from happen_nb._runtime.replies import PendingReply
-from happen_nb._runtime.session import HEADER_RESERVE_BYTES
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
@@ -31,13 +31,12 @@ if TYPE_CHECKING:
     from happen_nb._api.base import Timeout
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
+    from happen_nb._runtime.log import CommitRequest
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.session import Change, Session
+    from happen_nb._runtime.runtime import Runtime
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _tests = count(1)
-
-
 _PARTS = frozenset(("type", "payload", "id", "occurred"))
 
 
@@ -177,13 +176,13 @@ class Sender:
         if isinstance(type, Mapping):
             type, payload, id, occurred = _parts(type, payload, id, occurred)
         space, sender = self._emits_as
-        session = space._session
+        log = space._log
         type = str.__str__(check_type(type))
         origin = causes.current_origin()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
         id = None if id is None else _checked_id(id)
         return EventRecord(
-            id or session.new_id(),
+            id or log.new_id(),
             type,
             sender,
             frozen,
@@ -192,7 +191,7 @@ class Sender:
             origin.correlation,
             origin.path,
             _moment(occurred),
-            publish_id=None if id is None else session.new_id(),
+            publish_id=None if id is None else log.new_id(),
             omitted=origin.omitted,
         )
 
@@ -221,7 +220,7 @@ class Sender:
             )
         for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id again: one event, stored once
-                emitting.same(record, earlier.record)
+                check_same(record, earlier.record)
                 return cast("PendingEvent", earlier)
         record = replace(record, body=dumps(record.payload))
         pending = PendingEvent(record, Event(record, space))
@@ -230,14 +229,13 @@ class Sender:
 
     async def _store(self, record: EventRecord) -> Event:
         space, _ = self._emits_as
-        session = space._session
-        _check_size(record, session.connection.max_payload)
-        session.dispatch.emitted[record.id] = output_context()
+        log, contexts = space._log, space._runtime.dispatcher.contexts
+        _check_size(record, log.max_body)
+        contexts[record.id] = output_context()
         try:
-            deadline = time.monotonic() + session.timeout
-            stored = await on_io(emitting.publish(session, record, deadline))
+            stored = await on_io(log.publish(record, time.monotonic() + log.timeout))
         finally:
-            session.dispatch.emitted.pop(record.id, None)
+            contexts.pop(record.id, None)
         event = Event(stored, space, repeated=stored.publish_id != record.publish_id)
         space._receipts.made(event)
         return event
@@ -246,19 +244,19 @@ class Sender:
         space, _ = self._emits_as
         request = PendingReply(str(record.target), timeout)
         event = Event(record, space)
-        if await on_io(space._dispatch.prepare(request, record)):
+        if await on_io(space._runtime.dispatcher.prepare(request, record)):
             try:
                 event = await self._store(record)
             except BaseException:
-                space._dispatch.replies.forget(record)
+                space._runtime.replies.forget(record)
                 raise
-            await on_io(space._dispatch.track(request))
+            await on_io(space._runtime.dispatcher.track(request))
         return Reply(request, event, timeout)
 
 
 async def commit_emitting(
-    session: Session,
-    change: Change,
+    runtime: Runtime,
+    change: CommitRequest,
     emitted: Sequence[PendingEvent],
     deadline: float,
     known: dict[str, EventRecord],
@@ -270,29 +268,29 @@ async def commit_emitting(
     known : dict of str to EventRecord
         The events whose caller-given ids are already stored; filled here.
     """
-    dispatch = session.dispatch
+    contexts = runtime.dispatcher.contexts
     for each in emitted:
         each.record.check()  # the transform could change its payload in place
     for each in emitted:
-        dispatch.emitted[each.record.id] = output_context()
+        contexts[each.record.id] = output_context()
         if each.request is not None:
-            dispatch.replies.expect(each.request, each.record)
+            runtime.replies.expect(each.request, each.record)
     try:
         change = replace(change, events=tuple(each.record for each in emitted))
-        stored = await on_io(emitting.commit(session, change, deadline, known))
+        stored = await on_io(runtime.log.commit_emitting(change, deadline, known))
     finally:
         for each in emitted:
-            dispatch.emitted.pop(each.record.id, None)
+            contexts.pop(each.record.id, None)
     if stored is None:
         for each in emitted:
-            dispatch.replies.forget(each.record)  # the transform runs again, and emits others
+            runtime.replies.forget(each.record)  # the transform runs again, and emits others
         return None
     applied, events = stored
     for each in emitted:
         each.event._record = events.get(each.record.id, each.record)
         each.event.repeated = each.record.id in known
         if each.request is not None:
-            await on_io(dispatch.track(each.request))
+            await on_io(runtime.dispatcher.track(each.request))
     return applied
 
 
@@ -305,16 +303,16 @@ def event(
     id: str | None = None,
     occurred: datetime | str | None = None,
 ) -> Event:
-    """Make an event to test a handler or a transform with; it belongs to no space, and nothing is stored.
+    """Make an event for the test of a handler or a transform. It belongs to no space and is not stored.
 
     Parameters
     ----------
     type, payload, id, occurred
         As for ``broadcast``.
     sender : str, optional
-        The node that emits it.
+        Name of the sender.
     target : str, optional
-        The node that it is sent to.
+        Name of the node that it is sent to.
 
     Returns
     -------
@@ -341,17 +339,17 @@ def event(
 
 @contextmanager
 def emitted() -> Iterator[list[Event]]:
-    """Collect what is emitted inside the block, and send nothing: test a transform without its effects.
+    """Collect the events that are emitted inside the block instead of storing them, to test a transform.
 
     Yields
     ------
     list of Event
-        The events, in their order, as they are emitted.
+        The events in the order in which they are emitted.
 
     Raises
     ------
     TransformError
-        Something in the block waits for the system, as ``state.set`` does.
+        The block calls something that waits, such as ``state.set``.
 
     Examples
     --------
@@ -371,15 +369,15 @@ def emitted() -> Iterator[list[Event]]:
 
 
 class _Collected(list[PendingEvent]):
-    """Emissions, and their events beside them."""
+    """A list of pending events that also collects their Events."""
 
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Event] = []
 
-    def append(self, emission: PendingEvent) -> None:
-        super().append(emission)
-        self.events.append(emission.event)
+    def append(self, pending: PendingEvent) -> None:
+        super().append(pending)
+        self.events.append(pending.event)
 
 
 def _checked_id(id: Any) -> str:
@@ -416,8 +414,8 @@ def _moment(occurred: Any) -> str | None:
 
 def _check_size(record: EventRecord, limit: int) -> None:
     size = len(dumps(record.payload))
-    if size > limit - HEADER_RESERVE_BYTES:
+    if size > limit:
         raise TooLargeError(
             f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server takes '
-            f"{limit - HEADER_RESERVE_BYTES:,}; store it elsewhere and send its name, or split it"
+            f"{limit:,}; store it elsewhere and send its name, or split it"
         )

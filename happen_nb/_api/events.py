@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing, faces, frame, times, utc
+from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
 from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.traces import trace_page
-from happen_nb._runtime.io import run_blocking
+from happen_nb._journal.slice import read_handled
+from happen_nb._model import arguments
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import quote
+from happen_nb._runtime.effects import EventStream, read_effects
+from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb.errors import PendingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
+
+MAX_NAMED_TYPES = 3  # of other events, in a message
 
 
 class Event(Displayable):
@@ -129,7 +139,15 @@ class Event(Displayable):
         >>> event.handled_by
         ('inventory',)
         """
-        return run_blocking(self._space._handled_by(self))
+        return run_blocking(self._handled_by())
+
+    async def _handled_by(self) -> tuple[str, ...]:
+        if self.pending:
+            return ()
+        log = self._space._log
+        await on_io(self._space._runtime.dispatcher.flush())
+        records = await on_io(read_handled(log.stream, since=self._record.sequence))
+        return tuple(dict.fromkeys(each.node for each in records if each.event == self.id and each.accepted))
 
     async def _settle(self, timeout: Timeout = 10.0) -> Trace:
         """Wait until everything that it caused is committed and handled, in every process.
@@ -161,12 +179,17 @@ class Event(Displayable):
         >>> print(orders.broadcast("order.paid").settle())
         Trace of order.paid ...
         """
-        return await self._space._settle_event(self, timeout)
+        seconds = arguments.timeout(timeout, "settle: timeout")
+        if self.pending:
+            raise PendingError("settle: the event is pending until its transform has committed")
+        refuse_in_callback("settle")
+        (root,) = await on_io(read_effects(self._space._open_runtime, [self._record], timeout=seconds))
+        return Trace(root)
 
     settle, asettle = faces(_settle)
 
 
-class Events(Listing[Event]):
+class Events(RecordSequence[Event]):
     """Stored events of a space: a sequence, newest last.
 
     Attributes
@@ -256,3 +279,58 @@ class Trace(Displayable):
     def failures(self) -> list[str]:
         """The error of each handling that failed."""
         return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]
+
+
+class EventSearch:
+    """The search for the first matching event, among stored ones and those that come from now on."""
+
+    def __init__(self, space: Space, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
+        if where is not None and not callable(where):
+            raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
+        self._space = space
+        self._pattern = pattern
+        self._where = where
+        self._rejected = 0
+        self._others = Counter[str]()
+        self._coming = EventStream(space._log)
+
+    def close(self) -> None:
+        """Stop following events."""
+        self._coming.close()
+
+    async def first(
+        self, stored: Sequence[EventRecord], reached: tuple[int, int], deadline: float
+    ) -> Event | None:
+        """Return the first match after the position `reached`; None at the deadline."""
+        for record in stored:
+            reached = record.position
+            if (event := self._accepted(record)) is not None:
+                return event
+        while (left := deadline - time.monotonic()) > 0:
+            for record in await on_io(self._coming.take(left)):
+                if record.position <= reached:
+                    continue
+                if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
+                    break
+                if not self._pattern.matches(record.type):
+                    self._others[record.type] += 1
+                elif (event := self._accepted(record)) is not None:
+                    return event
+        return None
+
+    def _accepted(self, record: EventRecord) -> Event | None:
+        event = Event(record, self._space)
+        if self._where is None or self._where(event):
+            return event
+        self._rejected += 1
+        return None
+
+    @property
+    def rejected(self) -> str:
+        """The description of the events that came and did not match, for a message."""
+        found = [f"`where` refused {self._rejected:,} of this type"] if self._rejected else []
+        if self._others:
+            types = ", ".join(f'"{type}"' for type, _ in self._others.most_common(MAX_NAMED_TYPES))
+            more = ", …" if len(self._others) > MAX_NAMED_TYPES else ""
+            found.append(f"{self._others.total():,} of other types came: {types}{more}")
+        return "".join(f"; {each}" for each in found)

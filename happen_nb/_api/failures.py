@@ -6,19 +6,22 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Displayable, Listing, frame, times
+from happen_nb._api.base import Displayable, RecordSequence, frame, times
 from happen_nb._api.events import Event
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
 from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
 from happen_nb._model.patterns import Pattern, Predicate
 from happen_nb._model.quoting import error_summary, error_text, truncate
+from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes
+from happen_nb._runtime.causes import output_context
 from happen_nb._runtime.cells import cells, current_request, shell
-from happen_nb._runtime.io import refuse_on_handler_loop, run_blocking
+from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_blocking
 from happen_nb._runtime.tracebacks import CapturedError, drop_frames
 from happen_nb._runtime.workers import is_shutdown_error
 from happen_nb.errors import ClosedError, HappenError, NoHandlerError
@@ -83,15 +86,27 @@ def refuse_retry(node: str) -> None:
         raise HappenError(f"retry: in {running.what} it would wait for itself; call it in a cell")
 
 
+async def _handle(
+    space: Space, record: EventRecord, node: str, handler: str | None = None
+) -> BaseException | None:
+    """Have a node handle an event again; return the handler's error."""
+    refuse_retry(node)
+    error: BaseException | None = await on_io(
+        space._runtime.dispatcher.redeliver(record, node, handler, output_context())
+    )
+    return error
+
+
+def handle_again(space: Space, record: EventRecord, node: str, handler: str) -> None:
+    """Have a handler handle an event again; raise its error as a HandledAgainError."""
+    error = run_blocking(_handle(space, record, node, handler))
+    if error is not None:
+        raise HandledAgainError(error)
+
+
 MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
-
-
 MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
-
-
 MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
-
-
 Again = Callable[[], object]
 """Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
 
@@ -400,21 +415,21 @@ class UnhandledEvent(Displayable):
 
     def _nodes(self, node: str | None) -> list[str]:
         """Return the nodes of this process whose handlers match."""
-        record, dispatch = self.event._record, self._space._dispatch
-        candidates = dispatch.registrations.candidates(record.type, record.target)
-        return [name for name in candidates if node in (None, name) and dispatch.ownership.is_ours(name)]
+        record, runtime = self.event._record, self._space._runtime
+        candidates = runtime.registrations.candidates(record.type, record.target)
+        return [name for name in candidates if node in (None, name) and runtime.ownership.is_ours(name)]
 
-    def _handle(self, nodes: Iterable[str]) -> BaseException | None:
-        """Have nodes handle it; return the first error."""
-        first: BaseException | None = None
+    def _handle(self, nodes: Iterable[str]) -> list[BaseException | None]:
+        """Have nodes handle it; return the outcome of each node that has accepted it."""
+        outcomes: list[BaseException | None] = []
         for name in nodes:
             refuse_retry(name)
-            error = run_blocking(self._space._again(self.event._record, name, None))
-            first = first or error
-        return first
+            with suppress(NoHandlerError):  # its filters refuse the event
+                outcomes.append(run_blocking(_handle(self._space, self.event._record, name)))
+        return outcomes
 
 
-class Unhandled(Listing[UnhandledEvent]):
+class Unhandled(RecordSequence[UnhandledEvent]):
     """The events that no handler handled, newest last; a snapshot."""
 
     _page = unhandled_page
@@ -447,8 +462,8 @@ class Unhandled(Listing[UnhandledEvent]):
 
 
 def _retried(events: Iterable[UnhandledEvent], node: str | None) -> Retried:
-    found = [(each, each._nodes(node)) for each in events]
-    handled = [each._handle(nodes) for each, nodes in found if nodes]
+    found = [each._handle(each._nodes(node)) for each in events]
+    handled = [next(filter(None, outcomes), None) for outcomes in found if outcomes]
     return Retried("event", handled, len(found) - len(handled))
 
 

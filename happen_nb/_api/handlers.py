@@ -8,9 +8,9 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from happen_nb._api.base import Displayable, Listing
+from happen_nb._api.base import Displayable, RecordSequence
 from happen_nb._api.events import Event
-from happen_nb._api.failures import Failure, Retried
+from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
 from happen_nb._model.arguments import count, seconds
@@ -29,11 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.tracebacks import CapturedError
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
 MAX_NOTEBOOK_CHARS = 100
-
-
 OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
 
 
@@ -99,7 +95,7 @@ class Handler(Displayable):
         return self._registration.active
 
 
-class Handlers(Listing[Handler]):
+class Handlers(RecordSequence[Handler]):
     """The handlers of a node in this process, in the order of registration."""
 
     _page = handlers_page
@@ -157,14 +153,14 @@ class Hosting:
         """A handler has raised for the last time."""
         event, space = attempt.event, self._space
         node, name = attempt.registration.node, attempt.registration.name
-        again = partial(space._handle_again, event._record, node, name)
+        again = partial(handle_again, space, event._record, node, name)
         doing, number = f'handling "{event.type}"', max(1, attempt.number)
         failure = Failure(node, name, doing, event, trouble.error, again, number, event.id, trouble)
         space.failures.add(failure)
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Another process handles a node's events from here on."""
-        for registration in self._space._dispatch.registrations.of(node)[:1]:
+        for registration in self._space._runtime.registrations.of(node)[:1]:
             registration.context.copy().run(
                 notice,
                 f'{_notebook(answer)} now owns node "{node}"; re-run the cell that registers its '
@@ -205,12 +201,7 @@ def make_registration(
 
 
 def check_function_of_event(where: Any, what: str) -> None:
-    """Refuse a filter that is not a plain function of an event.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse a filter that is not a plain function of an event."""
     if not callable(where):
         raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
     if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
@@ -234,19 +225,19 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
 
 async def register(space: Space, registration: Registration) -> None:
     """Register a handler in place of those that it replaces; show a notice if the node had another owner."""
-    dispatch = space._dispatch
+    dispatcher = space._runtime.dispatcher
     replaced = [
-        each for each in dispatch.registrations.of(registration.node) if _replaces(registration, each)
+        each for each in dispatcher.registrations.of(registration.node) if _replaces(registration, each)
     ]
     if registration.state is not None:
-        _refuse_second(registration, dispatch.registrations.of(registration.node), replaced)
-    before = await on_io(dispatch.add(registration, space._deadline(), replaced))
-    cells.register(lambda: dispatch.remove(registration))
+        _refuse_second(registration, dispatcher.registrations.of(registration.node), replaced)
+    before = await on_io(dispatcher.add(registration, space._deadline(), replaced))
+    cells.register(lambda: dispatcher.remove(registration))
     if replaced:
         notice(_replacement(registration, replaced))
-    if before is None or before.incarnation in (None, space._session.incarnation):
+    if before is None or before.incarnation in (None, space._log.incarnation):
         return
-    answer = await on_io(space._session.ask(before.incarnation, {}, OWNER_REPLY_SECONDS))
+    answer = await on_io(space._open_runtime.peers.ask(before.incarnation, {}, OWNER_REPLY_SECONDS))
     if answer is not None:  # a dead process needs no notice
         notice(
             f'this process now owns node "{registration.node}" (before: {_notebook(answer)}); '
@@ -257,11 +248,11 @@ async def register(space: Space, registration: Registration) -> None:
 def _refuse_second(
     new: Registration, registered: Sequence[Registration], replaced: Sequence[Registration]
 ) -> None:
-    """Refuse a state handler that the node has already: both would share one position."""
+    """Refuse a state handler that the node already has: both would share one position."""
     for each in registered:
         if each not in replaced and _have_one_key(new, each):
             raise ValueError(
-                f'state.on: node "{new.node}" has "{new.pattern.text}" -> {new.name} already; '
+                f'state.on: node "{new.node}" already has "{new.pattern.text}" -> {new.name}; '
                 "give one of them a name: state.on(..., name=...)"
             )
 

@@ -9,13 +9,10 @@ from datetime import datetime
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, Listing, frame, times, utc
+from happen_nb._api.base import Displayable, RecordSequence, frame, times, utc
 from happen_nb._api.events import Event, _flattened
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
-from happen_nb._journal.slice import (
-    find_events,
-    position_at_time,
-)
+from happen_nb._journal.slice import find_events, position_at_time
 from happen_nb._model import arguments
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.diff import Diff, diff
@@ -23,10 +20,7 @@ from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missi
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord
 from happen_nb._runtime.io import on_io
-from happen_nb.errors import (
-    HistoryGoneError,
-    PendingError,
-)
+from happen_nb.errors import HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +28,9 @@ if TYPE_CHECKING:
 
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import EventRecord
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
 
-log = logging.getLogger("happen_nb")
-
-
+logger = logging.getLogger("happen_nb")
 NO_CHANGE = Diff()
 
 
@@ -170,7 +162,7 @@ def _chain(records: Sequence[CommitRecord], before: dict[str, CommitRecord]) -> 
     return commits
 
 
-class History(Listing[Commit]):
+class History(RecordSequence[Commit]):
     """The stored commits of a node: a sequence, newest last.
 
     Attributes
@@ -260,7 +252,7 @@ class History(Listing[Commit]):
         >>> [row.type for row in figure.data]
         ['scatter', 'bar']
         """
-        from happen_nb._display.plots.values import Commits, shown_at_first, values
+        from happen_nb._display.plots.history_plot import PlottedCommits, default_paths, history_plot
 
         moments, revisions = [commit.time for commit in self], [commit.revision for commit in self]
         known: dict[str, tuple[str, Sequence[Any]]] = {
@@ -274,9 +266,9 @@ class History(Listing[Commit]):
         else:
             title, places = _name(x), self._values(x)
         if not selectors and not named and self:
-            selectors = shown_at_first(self[-1].after)
-        commits = Commits(self.node, revisions, moments, places, title)
-        return values(commits, self._columns(selectors, named, ()))
+            selectors = default_paths(self[-1].after)
+        commits = PlottedCommits(self.node, revisions, moments, places, title)
+        return history_plot(commits, self._columns(selectors, named, ()))
 
     def _columns(
         self, selectors: Iterable[Selector], named: Mapping[str, Selector], taken: Collection[str]
@@ -296,7 +288,7 @@ class History(Listing[Commit]):
             and all(value is None for value in values)
             and all(lookup(commit.after, selector, MISSING) is MISSING for commit in self)
         ):
-            log.warning('history of node "%s": %s', self.node, missing_hint(self[-1].after, selector))
+            logger.warning('history of node "%s": %s', self.node, missing_hint(self[-1].after, selector))
         return values
 
 
@@ -319,7 +311,7 @@ def _unused(name: str, taken: Collection[str]) -> str:
     return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
 
 
-class Journal(Listing[Commit | Event]):
+class Journal(RecordSequence[Commit | Event]):
     """Commits and events of a space in their one total order, newest last.
 
     Attributes
@@ -446,23 +438,23 @@ Since = Event | Commit | datetime | int
 """Select what comes after an event, a commit, a time (naive: local), or a sequence."""
 
 
-async def position_of(session: Session, when: Any) -> int:
+async def position_of(log: Log, when: Any) -> int:
     """Return the journal position of the last commit that had happened at a time."""
-    check_space(session, when, "at")
+    check_space(log, when, "at")
     if isinstance(when, Commit):
         return when.read
     if isinstance(when, Event):
         return _stored_position(when)[0]  # the commit that emitted it has the same sequence
     if arguments.is_moment(when):
-        return await position_at_time(session.stream, arguments.moment(when, "at"))
+        return await position_at_time(log.stream, arguments.moment(when, "at"))
     raise TypeError(
         f"at: {quote(when)} is not a time; give a datetime, an Event, a Commit, or (state.at) a revision"
     )
 
 
-async def position_after(session: Session, since: Any) -> tuple[int, int]:
+async def position_after(log: Log, since: Any) -> tuple[int, int]:
     """Return the position after which `since` selects."""
-    check_space(session, since, "since")
+    check_space(log, since, "since")
     if since is None:
         return 0, 0
     if isinstance(since, Event):
@@ -473,16 +465,16 @@ async def position_after(session: Session, since: Any) -> tuple[int, int]:
         return arguments.count(since, "since"), LAST_INDEX
     if not arguments.is_moment(since):
         raise TypeError(f"since is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
-    return await on_io(position_of(session, since)), LAST_INDEX
+    return await on_io(position_of(log, since)), LAST_INDEX
 
 
-async def occurrences(session: Session, records: Sequence[CommitRecord]) -> list[datetime | None]:
+async def occurrences(log: Log, records: Sequence[CommitRecord]) -> list[datetime | None]:
     """Return the event time of each commit's nearest cause that has one, in UTC; naive times are local."""
     ids = {id for record in records for id in record.origin.path}
     if not ids:
         return [None] * len(records)
     newest = max(record.sequence for record in records)
-    found = await on_io(find_events(session.stream, ids, before=newest))
+    found = await on_io(find_events(log.stream, ids, before=newest))
     return [_occurred(record, found) for record in records]
 
 
@@ -497,11 +489,11 @@ def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime 
 LAST_INDEX = 1 << 30  # after the last event of any commit
 
 
-def check_space(session: Session, given: Any, call: str) -> None:
+def check_space(log: Log, given: Any, call: str) -> None:
     """Refuse an event of another space, whose position has no meaning here."""
     if not isinstance(given, Event):
         return
-    here, there = session.subjects.space, given._space.name
+    here, there = log.subjects.space, given._space.name
     if here != there:
         raise ValueError(f'{call}: the event "{given.type}" belongs to the space "{there}", not to "{here}"')
 

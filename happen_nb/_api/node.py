@@ -174,7 +174,7 @@ class Node(Displayable, Sender):
     @property
     def handlers(self) -> Handlers:
         """The handlers that are registered in this process, in order."""
-        return Handlers(self.name, self.space._dispatch.registrations.of(self.name))
+        return Handlers(self.name, self.space._runtime.registrations.of(self.name))
 
     def off(self, function_or_pattern: Callable[..., Any] | str) -> None:
         """Unregister the handlers with this function or this pattern, and stop them if they are running.
@@ -200,13 +200,13 @@ class Node(Displayable, Sender):
         >>> len(orders.handlers)
         0
         """
-        dispatch = self.space._dispatch
-        registered = dispatch.registrations.of(self.name)
+        dispatcher = self.space._runtime.dispatcher
+        registered = dispatcher.registrations.of(self.name)
         wanted = _wanted(registered, function_or_pattern)
         found = [registration for registration in registered if wanted(registration)]
         for registration in found:
-            dispatch.remove(registration)
-        stopped = dispatch.stop(self.name, lambda each: not each.active and wanted(each))
+            dispatcher.remove(registration)
+        stopped = dispatcher.stop(self.name, lambda each: not each.active and wanted(each))
         if not found and not stopped:
             known = ", ".join(f'"{each.pattern}" -> {each.name}' for each in self.handlers) or "none"
             raise UnknownHandlerError(
@@ -216,14 +216,14 @@ class Node(Displayable, Sender):
     @property
     def owner(self) -> Owner | None:
         """The process that handles the node's events; None if there is none."""
-        session = self.space._session
-        record = session.dispatch.ownership.owner_of(self.name)
-        return None if record is None else Owner(record, session.incarnation)
+        runtime = self.space._open_runtime
+        record = runtime.ownership.owner_of(self.name)
+        return None if record is None else Owner(record, runtime.log.incarnation)
 
     @property
     def busy(self) -> str:
         """``"busy 12 s, 3,204 waiting"`` if a handler has been running for a second; otherwise empty."""
-        seconds, waiting = self.space._dispatch.queue(self.name).busy()
+        seconds, waiting = self.space._runtime.dispatcher.queue(self.name).busy()
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
 
     # -- the end -------------------------------------------------------------------------------------
@@ -235,7 +235,7 @@ class Node(Displayable, Sender):
         """
         await self.state._delete()
         self.space._forget(self)
-        await on_io(self.space._dispatch.release(self.name, causes.current_path()))
+        await on_io(self.space._runtime.dispatcher.release(self.name, causes.current_path()))
 
     delete, adelete = faces(_delete)
 
@@ -250,7 +250,7 @@ class Nodes(Displayable, Mapping[str, Node]):
         self.space = space
 
     def __getitem__(self, name: str) -> Node:
-        newest = self.space._session.replica.newest(name)
+        newest = self.space._log.replica.newest(name)
         if not self.space._is_local(name, newest):
             raise self._unknown(name)
         return self.space._nodes[name]
@@ -265,7 +265,7 @@ class Nodes(Displayable, Mapping[str, Node]):
         return unknown_node(name, views._names(), f'the space: create_node("{name}") makes it')
 
     def __iter__(self) -> Iterator[str]:
-        newest = self.space._session.replica.newest
+        newest = self.space._log.replica.newest
         return iter([name for name in self.space._local if self.space._is_local(name, newest(name))])
 
     def __len__(self) -> int:

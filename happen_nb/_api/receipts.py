@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import threading
 import time
@@ -15,7 +14,7 @@ from happen_nb._api.base import Displayable
 from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
-from happen_nb._runtime.effects import Effects, Pending
+from happen_nb._runtime.effects import Pending, describe_works, drain, read_effects
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError
 
@@ -25,17 +24,9 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.session import Session
 
 T = TypeVar("T")
-
-
 TIMEOUT_SECONDS: Final = 10.0
-
-
-POLL_SECONDS: Final = 0.002
-
-
 MAX_FOLLOWED: Final = 1000  # events and commits of one cell whose effects are followed; more are only counted
 
 
@@ -171,13 +162,13 @@ class Receipts:
                 trees, note = self._followed(caused)
             except HappenError as error:  # the space was closed, or the server is away
                 note = str(error)
-        owners = self._space._dispatch.ownership.all()
+        owners = self._space._runtime.ownership.all()
         patterns = sorted({pattern for owner in owners if owner.incarnation for pattern in owner.patterns})
         facts = self._space.facts.cover
         return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
 
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
-        """What came of it, and what else there is to say."""
+        """Return the effects, and a note if they are incomplete."""
         try:
             with _interruptible():
                 return run_blocking(self._done(caused)), "" if caused.followed else "too many to follow"
@@ -189,25 +180,19 @@ class Receipts:
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
         """Wait for the effects of this cell; those of other cells may still be running."""
-        activity, own = self._space._session.dispatch.in_flight, Pending(frozenset(), frozenset(caused.ids))
-        deadline = time.monotonic() + TIMEOUT_SECONDS
-        while left := activity.remaining(own):
-            if time.monotonic() > deadline:
-                names = ", ".join(dict.fromkeys(token.describe() for token in left))
-                raise HappenTimeoutError(f"receipt: still running: {names}")
-            await on_io(asyncio.sleep(POLL_SECONDS))
+        in_flight, own = self._space._open_runtime.in_flight, Pending(frozenset(), frozenset(caused.ids))
+        left = await drain(in_flight, own, time.monotonic() + TIMEOUT_SECONDS)
+        if left:
+            raise HappenTimeoutError(f"receipt: still running: {describe_works(left)}")
         return await self._trees(caused, TIMEOUT_SECONDS)
 
     async def _trees(self, caused: Caused, timeout: float | None) -> list[TraceNode]:
         """Read the effects, in every process."""
         if not caused.followed:
             return []
-        trees: list[TraceNode] = await on_io(_grown(self._space._session, caused, timeout))
+        reading = read_effects(self._space._open_runtime, caused.events, caused.commits, timeout)
+        trees: list[TraceNode] = await on_io(reading)
         return trees
-
-
-async def _grown(session: Session, caused: Caused, timeout: float | None) -> list[TraceNode]:
-    return await Effects(session, caused.events, caused.commits).trees(timeout)
 
 
 def _unhandled(tree: TraceNode) -> Iterator[str]:

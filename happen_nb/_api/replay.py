@@ -19,7 +19,7 @@ from happen_nb._api.base import Displayable, refuse_in_callback
 from happen_nb._api.events import Event
 from happen_nb._display.live_output import LiveOutput, follow
 from happen_nb._display.reprs_events import replay_page
-from happen_nb._model.arguments import seconds
+from happen_nb._model.arguments import RESERVED, check_name, seconds
 from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
 from happen_nb._model.patterns import check_type
@@ -44,11 +44,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from happen_nb._api.node import Node
     from happen_nb._api.space import Space
 
-log = logging.getLogger("happen_nb")
-
-
+logger = logging.getLogger("happen_nb")
 LOG_ERROR_SECONDS: Final = 1.0  # after which an error is logged if nothing waits for the replay or shows it
 
 
@@ -77,9 +76,11 @@ class Replay(Displayable):
         self._space = space
         self._observed = False
         self._frames: TracebackType | None = None
-        self._lives: list[LiveOutput] = []
+        self._outputs: list[LiveOutput] = []
         self._context = contextvars.copy_context()
-        self._line = BulkPublisher(space._session, sender, self._describe, output_context(), self._ended)
+        self._publisher = BulkPublisher(
+            space._open_runtime, sender, self._describe, output_context(), self._ended
+        )
         threading.Thread(
             target=self._context.copy().run, args=(self._read, rows), name="happen_nb-replay", daemon=True
         ).start()
@@ -91,7 +92,7 @@ class Replay(Displayable):
     @property
     def state(self) -> str:
         """``"running"``, ``"done"``, ``"stopped"`` or ``"failed"``."""
-        return self._line.state
+        return self._publisher.state
 
     @property
     def done(self) -> bool:
@@ -101,30 +102,30 @@ class Replay(Displayable):
     @property
     def stored(self) -> int:
         """Number of events that are stored so far."""
-        return self._line.stored
+        return self._publisher.stored
 
     @property
     def occurred(self) -> datetime | None:
         """The event time of the newest stored event."""
-        newest = self._line.newest
+        newest = self._publisher.newest
         occurred = None if newest is None else newest.occurred
         return None if occurred is None else datetime.fromisoformat(occurred)
 
     @property
     def error(self) -> BaseException | None:
         """The error that `wait` raises; None if there is none."""
-        return self._line.error
+        return self._publisher.error
 
     @property
     def _held(self) -> bool:
-        return self._line.backpressured
+        return self._publisher.backpressured
 
     def stop(self) -> None:
         """Stop storing events; the events that are already stored stay."""
         run_blocking(self._stop())
 
     async def _stop(self) -> None:
-        await on_io(self._line.stop())
+        await on_io(self._publisher.stop())
         self._show_end()
 
     def wait(self, timeout: float | timedelta | None = None) -> Replay:
@@ -169,8 +170,8 @@ class Replay(Displayable):
         self._observed = True
         if not self.done:
             refuse_in_callback("replay.wait")
-            self._space._session  # noqa: B018 - in a forked child nothing is replayed
-            if not await on_io(self._line.ended(timeout)):
+            self._space._log  # noqa: B018 - in a forked child nothing is replayed
+            if not await on_io(self._publisher.ended(timeout)):
                 raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
         self._show_end()
         if self.error is not None:
@@ -183,38 +184,38 @@ class Replay(Displayable):
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
         self._observed = True
-        live = follow(self._repr_mimebundle_, lambda: self.done, self._line.listen)
-        self._lives.append(live)
-        cells.register(live.stop)
+        output = follow(self._repr_mimebundle_, lambda: self.done, self._publisher.on_change.connect)
+        self._outputs.append(output)
+        cells.register(output.stop)
 
     def _show_end(self) -> None:
         """Show the final state before the waiting code continues."""
-        for live in self._lives:
-            live.finish()
+        for output in self._outputs:
+            output.finish()
 
     def _ended(self) -> None:
         """Log an error later, unless somebody asks for it. On the IO thread."""
-        if self._line.state == "failed":
+        if self._publisher.state == "failed":
             io_thread().loop.call_later(LOG_ERROR_SECONDS, self._log_error)
 
     def _log_error(self) -> None:
         if not self._observed and not isinstance(self.error, ClosedError):
-            self._context.run(log.warning, "a replay ended at row %d: %s", self.stored, self.error)
+            self._context.run(logger.warning, "a replay ended at row %d: %s", self.stored, self.error)
 
     # -- the thread that reads the rows --------------------------------------------------------------
 
     def _read(self, rows: ReplaySource) -> None:
-        line, pace = self._line, Pace(self.speed)
+        publisher, pace = self._publisher, Pace(self.speed)
         try:
-            for said in rows:
-                if line.closed.wait(pace.pause(said.moment)):
+            for item in rows:
+                if publisher.closed.wait(pace.pause(item.moment)):
                     return
-                if not line.put(said.type, said.payload, said.occurred):
+                if not publisher.put(item.type, item.payload, item.occurred):
                     return
         except BaseException as error:  # wait() raises it
-            line.finish(error)
+            publisher.finish(error)
         else:
-            line.finish()
+            publisher.finish()
 
 
 class Pace:
@@ -262,11 +263,7 @@ def _refuse_in_handlers_and_transforms() -> None:
 
 
 CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
-
-
 _COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
-
-
 TypeOf = str | Callable[[Any], str]
 """The type of all events, or a function of a row."""
 
@@ -481,3 +478,28 @@ def _is_missing(value: Any) -> bool:
 
     numpy = sys.modules.get("numpy")
     return pd.isna(value) is True or (numpy is not None and value is numpy.ma.masked)
+
+
+def start_replay(
+    space: Space,
+    rows: Any,
+    *,
+    type: TypeOf | None,
+    time: str | None,
+    sender: str | Node,
+    speed: float | None,
+    nan: Any,
+) -> Replay:
+    """Check the arguments of ``space.replay``, and start it."""
+    _refuse_in_handlers_and_transforms()
+    speed = None if speed is None else _checked_speed(speed)
+    name: Any = sender if isinstance(sender, str) else getattr(sender, "name", sender)
+    if name != RESERVED:
+        check_name(name, "node")
+    there = getattr(getattr(sender, "space", space), "name", space.name)
+    if there != space.name:
+        raise ValueError(f'replay: the node "{name}" belongs to the space "{there}", not to "{space.name}"')
+    given = ReplaySource(rows, type=type, time=time, nan=nan, paced=speed is not None)
+    replay = Replay(space, given, name, speed)
+    cells.register(replay.stop)
+    return replay

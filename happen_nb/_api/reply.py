@@ -47,7 +47,7 @@ class Reply(Displayable):
         self.target = request.target
         self.timeout = timeout
         self._request = request
-        self._lives: list[LiveOutput] = []
+        self._outputs: list[LiveOutput] = []
 
     @property
     def state(self) -> str:
@@ -75,9 +75,9 @@ class Reply(Displayable):
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
-        live = follow(self._repr_mimebundle_, lambda: self.done, self._request.listen)
-        self._lives.append(live)
-        cells.register(live.stop)
+        output = follow(self._repr_mimebundle_, lambda: self.done, self._request.on_change.connect)
+        self._outputs.append(output)
+        cells.register(output.stop)
 
     def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the result, the return value of the handler.
@@ -141,13 +141,13 @@ class Reply(Displayable):
                 f'the reply of "{self.target}" to "{self.event.type}" is pending: it is sent when the '
                 "transform has committed; an event that a retry or an exception dropped has no reply"
             )
-        request, session, scope = self._request, self.event._space._session, causes.current_scope()
-        dispatch = session.dispatch
-        await on_io(dispatch.deadlocks.begin(scope, request))
+        request, scope = self._request, causes.current_scope()
+        deadlocks = self.event._space._open_runtime.deadlocks
+        await on_io(deadlocks.start_waiting(scope, request))
         try:
             while request.changes <= seen and not request.done:
                 most = self.timeout if timeout is None else timeout
-                since = max(begun, request.heard) if timeout is None else begun
+                since = max(begun, request.newest_at) if timeout is None else begun
                 left = since + most - time.monotonic()
                 if left <= 0:
                     raise HappenTimeoutError(
@@ -156,7 +156,7 @@ class Reply(Displayable):
                     )
                 await on_io(request.changed(seen, left))
         finally:
-            dispatch.deadlocks.end(scope, request)
+            deadlocks.stop_waiting(scope, request)
 
     def __iter__(self) -> Iterator[Any]:
         refuse_on_handler_loop("iterating a reply", "async for value in reply")
@@ -189,8 +189,8 @@ class Reply(Displayable):
 
     def _end(self) -> None:
         """Show the final state before the waiting code continues; raise the error of the handling."""
-        for live in self._lives:
-            live.finish()
+        for output in self._outputs:
+            output.finish()
         if self._request.error is not None:
             raise to_raise(self._request.error)
 
@@ -207,4 +207,4 @@ class Reply(Displayable):
     async def _cancel_because(self, stop: BaseException | None) -> None:
         why = CancelledHandlingError(f'the reply of "{self.target}" to "{self.event.type}" was cancelled')
         why.__cause__ = stop
-        await on_io(self.event._space._session.dispatch.replies.cancel(self._request, why))
+        await on_io(self.event._space._open_runtime.replies.cancel(self._request, why))

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
 from happen_nb._api.emit import Sender
-from happen_nb._api.events import Event, Events, Trace
-from happen_nb._api.failures import Facts, Failures, HandledAgainError, Unhandled, refuse_retry
+from happen_nb._api.events import Event, Events, EventSearch, Trace
+from happen_nb._api.failures import Facts, Failures, Unhandled
 from happen_nb._api.handlers import Hosting
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
+from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
 from happen_nb._api.receipts import Receipts
-from happen_nb._api.replay import Replay, ReplaySource, _checked_speed, _refuse_in_handlers_and_transforms
+from happen_nb._api.replay import Replay, start_replay
 from happen_nb._api.server import NatsServer
-from happen_nb._api.views import Views, unknown_node
-from happen_nb._display.plots.happened import NOTEBOOK, By, Happened
+from happen_nb._api.views import Views
+from happen_nb._api.watch import Watches
+from happen_nb._display.plots.journal_slice import TimeBase
 from happen_nb._display.reprs_state import space_page
-from happen_nb._journal.slice import (
-    entry_position,
-    newest_events,
-    newest_slice,
-    read_changes,
-    read_entries,
-    read_events,
-    read_handled,
-    with_payloads,
-    with_previous,
-)
+from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
 from happen_nb._model.freeze import freeze_initial
@@ -42,51 +31,35 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.causes import output_context
-from happen_nb._runtime.cells import cells
-from happen_nb._runtime.effects import Effects, EventStream, find_unhandled
-from happen_nb._runtime.io import io_thread, on_io, run_awaitable, run_blocking
-from happen_nb._runtime.snapshots import records_at
+from happen_nb._runtime.effects import describe_works, drain, find_unhandled, read_effects
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.snapshots import forkable_states, records_at
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import (
     ClosedError,
     ForkedError,
     HappenTimeoutError,
-    HistoryGoneError,
-    InvalidNameError,
-    PendingError,
     SpaceInUseError,
     SpaceNotEmptyError,
-    StateError,
     UnknownEventError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Coroutine
+    from collections.abc import Coroutine
     from types import TracebackType
     from typing import Self
 
     import pandas as pd
     from plotly.graph_objects import Figure
 
-    from happen_nb._api.watch import Watch
-    from happen_nb._journal.slice import Entry, Handlings
-    from happen_nb._model.causality import CommitPair, TraceNode
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._runtime.effects import Work
-    from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
+    from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard.widget import Dashboard
     from happen_nb._widgets.throttle import Throttle
 
-log = logging.getLogger("happen_nb")
-
-
-SETTLE_POLL_SECONDS = 0.002
-
-
-SETTLE_POLL_SECONDS_PER_WORK = 5e-6  # checking much unfinished work takes time from doing it
+logger = logging.getLogger("happen_nb")
 
 
 class Space(Displayable, Sender):
@@ -118,7 +91,7 @@ class Space(Displayable, Sender):
     def __init__(
         self,
         name: str,
-        session: Session,
+        runtime: Runtime,
         server: EmbeddedServer | None,
         opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
@@ -127,7 +100,8 @@ class Space(Displayable, Sender):
         self.server = None if server is None else NatsServer(server)
         self.failures = Failures()
         self.facts = Facts()
-        self._open_session: Session | None = session
+        self._runtime = runtime
+        self._is_open = True
         self._closing = False
         self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')
         self._opener = opener
@@ -135,20 +109,22 @@ class Space(Displayable, Sender):
         self._nodes: dict[str, Node] = {}
         self._local: dict[str, CommitRecord | None] = {}
         self._emits_as = self, RESERVED
-        self._dispatch = session.dispatch
-        self._dispatch.host = Hosting(self)
-        self._watches: dict[str, list[Watch]] = {}
+        runtime.dispatcher.host = Hosting(self)
+        self._watches = Watches(self)
         self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
         self.views = Views(self)
-        io_thread().call_soon(session.replica.listen, self._heard)
 
     @property
-    def _session(self) -> Session:
-        session = self._open_session
-        if session is None:
+    def _open_runtime(self) -> Runtime:
+        """The runtime; raises if the space is closed."""
+        if not self._is_open:
             raise to_raise(self._why_closed)
-        return session
+        return self._runtime
+
+    @property
+    def _log(self) -> Log:
+        return self._open_runtime.log
 
     # -- nodes -----------------------------------------------------------------------------------------
 
@@ -187,7 +163,7 @@ class Space(Displayable, Sender):
         name = check_name(name, "node")
         state = None if initial is None else freeze_initial(initial, node=name)
         node = self._nodes.setdefault(name, Node(self, name))
-        newest = self._session.replica.newest(name)
+        newest = self._log.replica.newest(name)
         if state is not None:
             await node.state._begin(state)
             self._notice_unused(name, newest)
@@ -198,13 +174,13 @@ class Space(Displayable, Sender):
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
         """Log that an initial state was not used: the node had one, or another process was first."""
-        record, session = self._session.replica.newest(name), self._session
+        record, log = self._log.replica.newest(name), self._log
         if record is None or record.deleted:
             return
         first = before is None or before.deleted
-        own = (record.id or "").startswith(session.address)
+        own = (record.id or "").startswith(log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
-            log.warning(
+            logger.warning(
                 'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
                 name,
                 f"{record.revision:,}",
@@ -216,24 +192,9 @@ class Space(Displayable, Sender):
 
     def _forget(self, node: Node) -> None:
         self._local.pop(node.name, None)
-        for watch in list(self._watches.get(node.name, ())):
-            watch.stop()
+        self._watches.stop(node.name)
 
     # -- following -------------------------------------------------------------------------------------
-
-    def _heard(self, applied: Applied) -> None:
-        """Hand a commit to the node's watches. On the IO thread."""
-        for watch in self._watches.get(applied.record.node, ()):
-            watch._take(applied)
-
-    def _watch(self, watch: Watch) -> None:
-        name = watch.node.name
-        self._session  # noqa: B018 - a closed space has no watches
-        self._watches[name] = [*self._watches.get(name, ()), watch]
-
-    def _unwatch(self, watch: Watch) -> None:
-        name = watch.node.name
-        self._watches[name] = [other for other in self._watches.get(name, ()) if other is not watch]
 
     async def _settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until everything that this process caused, with its effects here, is committed and handled.
@@ -261,24 +222,23 @@ class Space(Displayable, Sender):
         """
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
-        deadline = time.monotonic() + seconds
-        activity = self._session.dispatch.in_flight
-        begun = activity.pending()
+        deadline, in_flight = time.monotonic() + seconds, self._open_runtime.in_flight
         try:
-            while left := activity.remaining(begun):
-                if time.monotonic() > deadline:
-                    raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {_describe(left)}")
-                await on_io(asyncio.sleep(SETTLE_POLL_SECONDS + len(left) * SETTLE_POLL_SECONDS_PER_WORK))
+            left = await drain(in_flight, in_flight.pending(), deadline)
         except KeyboardInterrupt as stop:
-            tokens = activity.pending().works
-            stop.add_note(f"settle: still running: {_describe(tokens)}" if tokens else "settle: all is done")
+            works = in_flight.pending().works
+            stop.add_note(
+                f"settle: still running: {describe_works(works)}" if works else "settle: all is done"
+            )
             raise
+        if left:
+            raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
 
     def _deadline(self) -> float:
         """Return the deadline of a call that starts now."""
-        return time.monotonic() + self._session.timeout
+        return time.monotonic() + self._log.timeout
 
     # -- events ----------------------------------------------------------------------------------------
     # -- waiting ---------------------------------------------------------------------------------------
@@ -323,40 +283,19 @@ class Space(Displayable, Sender):
         >>> space.wait_for("order.*", since=start).type
         'order.paid'
         """
-        matching, session = Pattern.of(pattern), self._session
-        _check_where(where)
         seconds = arguments.timeout(timeout, "wait_for: timeout")
-        deadline = time.monotonic() + seconds
-        coming = EventStream(session)
-        refused, others = 0, Counter[str]()
-        try:
-            reached = await position_after(session, since)
-            for record in [] if since is None else await self._stored(matching, since, None):
-                reached = record.position
-                if _accepts(where, event := self._event(record)):
-                    return event
-                refused += 1
-            while (left := deadline - time.monotonic()) > 0:
-                for record in await on_io(coming.take(left)):
-                    if record.position <= reached:
-                        continue
-                    if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
-                        break
-                    if not matching.matches(record.type):
-                        others[record.type] += 1
-                    elif _accepts(where, event := self._event(record)):
-                        return event
-                    else:
-                        refused += 1
-        finally:
-            coming.close()
-        instead = _instead(refused, others)
-        raise HappenTimeoutError(f'wait_for: no event "{matching.text}" came within {seconds:g} s{instead}')
+        deadline, matching = time.monotonic() + seconds, Pattern.of(pattern)
+        with closing(EventSearch(self, matching, where)) as search:
+            reached = await position_after(self._log, since)
+            stored = [] if since is None else await self._stored(matching, since, None)
+            event = await search.first(stored, reached, deadline)
+        if event is None:
+            raise HappenTimeoutError(
+                f'wait_for: no event "{matching.text}" came within {seconds:g} s{search.rejected}'
+            )
+        return event
 
     wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "await space.await_for(...)"))
-
-    def _event(self, record: EventRecord) -> Event:
-        return Event(record, self)
 
     # -- reading ---------------------------------------------------------------------------------------
 
@@ -387,19 +326,19 @@ class Space(Displayable, Sender):
         limit = None if limit is None else arguments.count(limit, "events: limit")
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
-        return Events(self.name, matching.text, [self._event(record) for record in records])
+        return Events(self.name, matching.text, [Event(record, self) for record in records])
 
     events, aevents = faces(_events)
 
     async def _stored(self, pattern: Pattern, since: Since | None, limit: int | None) -> list[EventRecord]:
-        session = self._session
-        after = await position_after(session, since)
+        log = self._log
+        after = await position_after(log, since)
         if pattern.predicate is None:
-            reading = read_events(session.stream, pattern.matches, since=after, limit=limit)
+            reading = read_events(log.stream, pattern.matches, since=after, limit=limit)
             records: list[EventRecord] = await on_io(reading)
             return records
-        records = await on_io(read_events(session.stream, lambda _: True, since=after))
-        found = _matching(pattern, records)
+        records = await on_io(read_events(log.stream, lambda _: True, since=after))
+        found = matching_events(pattern, records)
         return found if limit is None else found[max(0, len(found) - limit) :]
 
     async def _journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
@@ -435,13 +374,13 @@ class Space(Displayable, Sender):
           orders  order.paid       {id: "o1"}
         """
         limit = None if limit is None else arguments.count(limit, "journal: limit")
-        stream = self._session.stream
-        after = await position_after(self._session, since)
+        stream = self._log.stream
+        after = await position_after(self._log, since)
         entries = await on_io(read_entries(stream, since=after, limit=limit))
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
         items = [
-            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else self._event(each)
+            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else Event(each, self)
             for each in entries
         ]
         return Journal(self.name, items)
@@ -470,13 +409,10 @@ class Space(Displayable, Sender):
         >>> dict(space.at(second))["orders"]
         {'open': 1}
         """
-        return await self._snapshot(when)
+        position = await on_io(position_of(self._log, when))
+        return Snapshot(await on_io(records_at(self._log, position)))
 
     at, aat = faces(_at)
-
-    async def _snapshot(self, when: Any) -> Snapshot:
-        position = await on_io(position_of(self._session, when))
-        return Snapshot(await on_io(records_at(self._session, position)))
 
     @property
     def unhandled(self) -> Unhandled:
@@ -495,7 +431,7 @@ class Space(Displayable, Sender):
         return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
-        found = await on_io(find_unhandled(self._session))
+        found = await on_io(find_unhandled(self._open_runtime))
         found = [each for each in found if not self.facts.cover(each.event.type)]
         return Unhandled(self, found)
 
@@ -517,50 +453,21 @@ class Space(Displayable, Sender):
         >>> [node.event.type for node in space.trace(event)]
         ['order.paid']
         """
-        check_space(self._session, event, "trace")
+        check_space(self._log, event, "trace")
         if isinstance(event, Event):
             record = event._record
         elif isinstance(event, str):
-            record = await self._find(event)
+            stored = reversed(await self._stored(Pattern.of("**"), None, None))
+            found = next((each for each in stored if each.id == event), None)
+            if found is None:
+                raise UnknownEventError(f"trace: no event with the id {quote(event)} is stored")
+            record = found
         else:
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
-        return Trace(await on_io(_effects(self._session, record, None)), times=times)
+        (root,) = await on_io(read_effects(self._open_runtime, [record]))
+        return Trace(root, times=times)
 
     trace, atrace = faces(_trace)
-
-    async def _find(self, id: str) -> EventRecord:
-        for record in reversed(await self._stored(Pattern.of("**"), None, None)):
-            if record.id == id:
-                return record
-        raise UnknownEventError(f"trace: no event with the id {quote(id)} is stored")
-
-    async def _settle_event(self, event: Event, timeout: Timeout) -> Trace:
-        seconds = arguments.timeout(timeout, "settle: timeout")
-        if event.pending:
-            raise PendingError("settle: the event is pending until its transform has committed")
-        refuse_in_callback("settle")
-        return Trace(await on_io(_effects(self._session, event._record, seconds)))
-
-    async def _handled_by(self, event: Event) -> tuple[str, ...]:
-        if event.pending:
-            return ()
-        session = self._session
-        await on_io(session.dispatch.flush())
-        records = await on_io(read_handled(session.stream, since=event._record.sequence))
-        return tuple(dict.fromkeys(r.node for r in records if r.event == event.id and r.accepted))
-
-    async def _again(self, record: EventRecord, node: str, handler: str | None) -> BaseException | None:
-        """Handle an event again; return the handler's error."""
-        refuse_retry(node)
-        error: BaseException | None = await on_io(
-            self._dispatch.redeliver(record, node, handler, output_context())
-        )
-        return error
-
-    def _handle_again(self, record: EventRecord, node: str, handler: str | None) -> None:
-        error = run_blocking(self._again(record, node, handler))
-        if error is not None:
-            raise HandledAgainError(error)
 
     # -- pictures --------------------------------------------------------------------------------------
     def timeline(
@@ -570,7 +477,7 @@ class Space(Displayable, Sender):
         nodes: Iterable[str | Node] | str | Node | None = None,
         since: Since | None = None,
         limit: int = 2000,
-        by: By = "time",
+        by: TimeBase = "time",
     ) -> Figure:
         """Draw events and commits as marks over time, in one lane per node.
 
@@ -614,11 +521,9 @@ class Space(Displayable, Sender):
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
         limit = count(limit, "timeline: limit", least=1)
-        happened = run_blocking(self._happened(Pattern.of(pattern), since, limit, commits=True))
-        lanes = None if nodes is None else _names(nodes, self.name)
-        for name in lanes or ():
-            self._must_be_known(name, happened)
-        return timeline(happened, nodes=lanes, by=by)
+        found = run_blocking(read_journal(self, Pattern.of(pattern), since, limit, commits=True))
+        lanes = None if nodes is None else checked_lanes(self, nodes, found)
+        return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
 
     def graph(
         self,
@@ -652,55 +557,7 @@ class Space(Displayable, Sender):
         from happen_nb._display.plots.graph import graph
 
         limit = count(limit, "graph: limit", least=1)
-        return graph(run_blocking(self._happened(Pattern.of(pattern), since, limit, commits=False)))
-
-    async def _happened(
-        self, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
-    ) -> Happened:
-        """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-        session = self._session
-        after = await position_after(session, since)
-        await on_io(session.dispatch.flush())
-        every, asked = pattern.text == "**", pattern.predicate is not None
-        matches = (lambda _: True) if asked else cache(pattern.matches)
-
-        def keep(entry: Entry) -> bool:
-            return commits if isinstance(entry, CommitRecord) else bool(matches(entry.type))
-
-        found = await on_io(
-            newest_slice(
-                session.stream,
-                keep,
-                since=after,
-                limit=sys.maxsize if asked else limit + 1,
-                counts=lambda entry: every or isinstance(entry, EventRecord),
-            )
-        )
-        events = _matching(pattern, found.events) if asked else found.events
-        ids = {event.id for event in events}
-        entries: list[Entry] = [each for each in found.commits if every or each.origin.cause in ids]
-        entries = sorted([*entries, *events], key=entry_position)
-        shown = entries[-limit:]
-        start = shown[0].sequence if shown else found.last + 1
-        changes: list[CommitPair]
-        handled: Handlings
-        changes, handled = await on_io(read_changes(session.stream, found, start, states=commits))
-        sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
-        return Happened(
-            self.name,
-            [entry for entry in shown if isinstance(entry, EventRecord)],
-            [change for change in changes if change[0].sequence in sequences],
-            handled,
-            sorted({*self.views, *session.dispatch.ownership.names()}),
-            limit if len(entries) > limit else None,
-            partial(_whole, session),
-        )
-
-    def _must_be_known(self, name: str, x: Happened) -> None:
-        known = {NOTEBOOK, *x.nodes, *(event.sender for event in x.events)}
-        known |= {change[0].node for change in x.commits} | {record.node for record in x.handled}
-        if name not in known:
-            raise unknown_node(name, sorted(known), f'the timeline of "{self.name}"')
+        return graph(run_blocking(read_journal(self, Pattern.of(pattern), since, limit, commits=False)))
 
     # -- replaying -------------------------------------------------------------------------------------
     def replay(
@@ -763,20 +620,7 @@ class Space(Displayable, Sender):
         >>> [(event.type, event.payload["heat"]) for event in space.events()]
         [('heat.a', 20.5), ('heat.b', None)]
         """
-        _refuse_in_handlers_and_transforms()
-        speed = None if speed is None else _checked_speed(speed)
-        name = sender if isinstance(sender, str) else getattr(sender, "name", sender)
-        if name != RESERVED:
-            check_name(name, "node")
-        there = getattr(getattr(sender, "space", self), "name", self.name)
-        if there != self.name:
-            raise ValueError(
-                f'replay: the node "{name}" belongs to the space "{there}", not to "{self.name}"'
-            )
-        given = ReplaySource(rows, type=type, time=time, nan=nan, paced=speed is not None)
-        replay = Replay(self, given, name, speed)  # type: ignore[arg-type]
-        cells.register(replay.stop)
-        return replay
+        return start_replay(self, rows, type=type, time=time, sender=sender, speed=speed, nan=nan)
 
     # -- the whole space -------------------------------------------------------------------------------
 
@@ -815,11 +659,11 @@ class Space(Displayable, Sender):
 
     async def _empty(self) -> None:
         self.failures.clear()
-        self._dispatch.spare(causes.current_path())
-        await on_io(self._session.clear())
+        self._runtime.dispatcher.spare(causes.current_path())
+        await on_io(self._open_runtime.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
-        others = await on_io(self._session.others())
+        others = await on_io(self._open_runtime.peers.others())
         if others:
             who = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
@@ -859,26 +703,30 @@ class Space(Displayable, Sender):
         >>> what_if.drop()
         """
         check_name(name, "space")
-        states = await self._states(at)
+        log = self._log
+        if at is None:
+            await on_io(log.fresh(log.timeout))
+            states = forkable_states(log.replica.cut().nodes)
+        else:
+            position = await on_io(position_of(log, at))
+            states = forkable_states(await on_io(records_at(log, position)))
         target, opened = await self._opener(name)
-        if target is self or not await target._is_empty():
-            if opened:
-                await target._close()
-            raise SpaceNotEmptyError(
-                f'fork: the space "{name}" is not empty; take another name, or drop() it first'
-            )
         try:
+            if target is self or not await on_io(_is_empty(target._log)):
+                raise SpaceNotEmptyError(
+                    f'fork: the space "{name}" is not empty; take another name, or drop() it first'
+                )
             await target._refuse_others("fork", "take another name, or close it there first")
-        except SpaceInUseError:
+        except (SpaceNotEmptyError, SpaceInUseError):
             if opened:
                 await target._close()
             raise
         try:
-            await on_io(target._session.change(self._session.info.options))
-            await on_io(target._session.stream.mark_unfinished(self.name))  # until every state is there
+            await on_io(target._log.change(log.info.options))
+            await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
                 await (await target._create_node(node)).state._begin(state)
-            await on_io(target._session.stream.mark_unfinished(""))
+            await on_io(target._log.stream.mark_unfinished(""))
         except BaseException:
             await target._drop_stream()
             raise
@@ -886,18 +734,6 @@ class Space(Displayable, Sender):
         return target
 
     fork, afork = faces(_fork)
-
-    async def _is_empty(self) -> bool:
-        """Return True if no node has or had a state, and no event is stored."""
-        if not self._session.replica.empty():
-            return False
-        return not await on_io(newest_events(self._session.stream, lambda _: True, limit=1))
-
-    async def _states(self, at: Any) -> dict[str, FrozenDict]:
-        if at is not None:
-            return states_then(await self._snapshot(at))
-        await on_io(self._session.fresh(self._session.timeout))
-        return states_now(self._session.replica.cut().nodes.values())
 
     async def _drop(self) -> None:
         """Delete the space permanently, with everything that it holds, and close it.
@@ -918,8 +754,10 @@ class Space(Displayable, Sender):
         await self._drop_stream()
 
     async def _drop_stream(self) -> None:
-        await on_io(self._session.dispatch.close())  # it stores handlings, for which it needs the stream
-        await on_io(self._session.stream.drop())
+        await on_io(
+            self._open_runtime.dispatcher.close()
+        )  # it stores handlings, for which it needs the stream
+        await on_io(self._log.stream.drop())
         await self._close()
 
     drop, adrop = faces(_drop)
@@ -953,33 +791,31 @@ class Space(Displayable, Sender):
             ...
         happen_nb.errors.ClosedError: the space "shop" was closed; connect again
         """
-        session = self._open_session
-        if session is None or self._closing:
+        runtime = self._runtime
+        if not self._is_open or self._closing:
             return
         self._closing = True
         self._receipts.show(on=False)
         try:
-            await on_io(session.dispatch.close())  # running handlers may finish, and still commit
-            if session.connection.connected:
+            await on_io(runtime.dispatcher.close())  # running handlers may finish, and still commit
+            if runtime.log.connection.connected:
                 for throttle in list(self._throttles):
                     throttle.finish()
         finally:
-            self._open_session = None
-            for watch in [watch for watches in self._watches.values() for watch in watches]:
-                watch.active = False
-            self._watches.clear()
-            await on_io(session.close())
+            self._is_open = False
+            self._watches.stop()
+            await on_io(runtime.close())
             self._closed(self)
 
     close, aclose = faces(_close)
 
     def _after_fork_in_child(self) -> None:
-        """Release the parent's session, which the child must not touch."""
+        """Release the parent's runtime, which the child must not touch."""
         self._why_closed = ForkedError(
             f'the space "{self.name}" belongs to the parent of this process, which forked: '
             "call connect() in the child"
         )
-        self._open_session = None
+        self._is_open = False
 
     def __enter__(self) -> Self:
         return self
@@ -998,91 +834,10 @@ class Space(Displayable, Sender):
         await self.aclose()
 
 
-def _describe(tokens: Collection[Work]) -> str:
-    """Describe unfinished work: each name once, and how to finish it."""
-    names = Counter(token.describe() for token in tokens)
-    hints = dict.fromkeys(hint for token in tokens if token.hint is not None and (hint := token.hint()))
-    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
-    return "; ".join([shown, *hints])
+logger = logging.getLogger("happen_nb")
+"""Before all events and commits."""
 
 
-log = logging.getLogger("happen_nb")
-
-
-def states_now(records: Iterable[CommitRecord]) -> dict[str, FrozenDict]:
-    """Return the states by node; leave out and log invalid ones, which other clients have stored."""
-    states: dict[str, FrozenDict] = {}
-    for record in records:
-        record.check()
-        if record.deleted:
-            continue
-        try:
-            states[check_name(record.node, "node")] = record.state
-        except (InvalidNameError, StateError) as error:
-            log.warning('fork: "%s" is left out, another client stored it: %s', record.node, error)
-    return states
-
-
-def states_then(snapshot: Snapshot) -> dict[str, FrozenDict]:
-    """Return the states of a snapshot; raise HistoryGoneError if some are no longer stored."""
-    if snapshot.gone:
-        gone = ", ".join(snapshot.gone)
-        raise HistoryGoneError(f"fork: the states of {gone} at that time are no longer stored")
-    return states_now(snapshot.state_of(name).record for name in snapshot)
-
-
-MAX_NAMED_TYPES = 3  # of other events, in a message
-
-
-def _instead(refused: int, others: Counter[str]) -> str:
-    """Describe the events that came and did not match."""
-    found = [f"`where` refused {refused:,} of this type"] if refused else []
-    if others:
-        types = ", ".join(f'"{type}"' for type, _ in others.most_common(MAX_NAMED_TYPES))
-        found.append(
-            f"{others.total():,} of other types came: {types}{', …' if len(others) > MAX_NAMED_TYPES else ''}"
-        )
-    return "".join(f"; {each}" for each in found)
-
-
-def _check_where(where: object) -> None:
-    if where is not None and not callable(where):
-        raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
-
-
-def _accepts(where: Callable[[Event], object] | None, event: Event) -> bool:
-    return where is None or bool(where(event))
-
-
-def _matching(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
-    """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
-    matches = cache(pattern.matches)
-    return [record for record in records if matches(record.type)]
-
-
-async def _effects(session: Session, record: EventRecord, timeout: float | None) -> TraceNode:
-    (tree,) = await Effects(session, [record]).trees(timeout)
-    return tree
-
-
-def _whole(session: Session, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
-    async def read() -> Sequence[EventRecord]:
-        whole: Sequence[EventRecord] = await on_io(with_payloads(session.stream, events))
-        return whole
-
-    return run_blocking(read())
-
-
-def _names(nodes: Iterable[str | Node] | str | Node, space: str) -> list[str]:
-    from happen_nb._api.node import Node
-
-    given: Iterable[Any] = [nodes] if isinstance(nodes, str | Node) else nodes
-    return [each if isinstance(each, str) else _name(each, space) for each in given]
-
-
-def _name(node: Node, space: str) -> str:
-    if node.space.name != space:
-        raise ValueError(
-            f'timeline: the node "{node.name}" belongs to the space "{node.space.name}", not to "{space}"'
-        )
-    return node.name
+async def _is_empty(log: Log) -> bool:
+    """Return True if no node has or had a state, and no event is stored. On the IO thread."""
+    return log.replica.empty() and not await newest_events(log.stream, lambda _: True, limit=1)

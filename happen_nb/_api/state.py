@@ -35,7 +35,7 @@ from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.session import HEADER_RESERVE_BYTES, Change
+from happen_nb._runtime.log import CommitRequest
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord
+    from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.session import Session
     from happen_nb._widgets.live import Live
 
 
@@ -125,7 +125,7 @@ class State(Displayable):
         """
         if fresh:
             return run_blocking(self._get(selector))
-        record = self._space._session.replica.newest(self._name)
+        record = self._space._log.replica.newest(self._name)
         state = EMPTY if record is None else record.state
         return state if selector is None else select(state, selector)
 
@@ -137,15 +137,15 @@ class State(Displayable):
         return self.get(selector)
 
     async def _get(self, selector: Selector | None) -> Any:
-        session = self._space._session
-        await on_io(session.fresh(session.timeout, self._name))
-        check(self._name, session.replica.newest(self._name))
+        log = self._space._log
+        await on_io(log.fresh(log.timeout, self._name))
+        check(self._name, log.replica.newest(self._name))
         return self.get(selector)
 
     @property
     def revision(self) -> int:
         """The number of the node's commits so far; 0 before the first."""
-        record = self._space._session.replica.newest(self._name)
+        record = self._space._log.replica.newest(self._name)
         return 0 if record is None else record.revision
 
     # -- changing ------------------------------------------------------------------------------------
@@ -192,18 +192,16 @@ class State(Displayable):
         >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
         {'open': 2}
         """
-        session = self._space._session
-        limit = session.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
+        log = self._space._log
+        limit = log.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
         looks = callable(transform) and takes_second(transform, "views") != "none"
         origin = causes.current_origin()
         known: dict[str, EventRecord] = {}
-        if callable(transform) and limit and session.replica.newest(self._name) is None:
-            await on_io(
-                session.fresh(deadline - time.monotonic())
-            )  # another process may have just created it
+        if callable(transform) and limit and log.replica.newest(self._name) is None:
+            await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
         while True:
-            cut = session.replica.cut() if looks or serializable else session.replica.cut_of(self._name)
+            cut = log.replica.cut() if looks or serializable else log.replica.cut_of(self._name)
             evaluation = Evaluation(self._name, self._space)
             new, viewed = self._evaluate(transform, cut, evaluation)
             record = cut.nodes.get(self._name)
@@ -214,7 +212,7 @@ class State(Displayable):
             self._check_size(new, body)
             if time.monotonic() >= deadline:
                 raise self._too_late(limit, conflicts)
-            change = Change(self._name, new, body, cut, viewed if serializable else None, origin)
+            change = CommitRequest(self._name, new, body, cut, viewed if serializable else None, origin)
             applied = await self._commit(change, deadline, evaluation.emitted, known)
             if applied is not None:
                 return Commit(*applied)
@@ -234,19 +232,19 @@ class State(Displayable):
 
     async def _commit(
         self,
-        change: Change,
+        change: CommitRequest,
         deadline: float,
         emitted: Sequence[PendingEvent] = (),
         known: dict[str, EventRecord] | None = None,
     ) -> Applied | None:
         """Store a change with its events; None if another commit was stored first."""
-        session = self._space._session
+        runtime = self._space._open_runtime
         if emitted:
             applied = await commit_emitting(
-                session, change, emitted, deadline, {} if known is None else known
+                runtime, change, emitted, deadline, {} if known is None else known
             )
         else:
-            applied = await on_io(session.commit(change, deadline))
+            applied = await on_io(runtime.log.commit(change, deadline))
         if applied is not None:
             receipts = self._space._receipts
             receipts.changed(applied)
@@ -257,7 +255,10 @@ class State(Displayable):
     def _evaluate(
         self, transform: Transform, cut: Cut, evaluation: Evaluation, viewed: Cut | None = None
     ) -> tuple[FrozenDict, frozenset[str]]:
-        """The new state, computed on one cut, and the nodes viewed for it; views may show another cut."""
+        """Run the transform on a snapshot, with the views of it or another one.
+
+        Returns the new state and the names of the viewed nodes.
+        """
         record = cut.nodes.get(self._name)
         if callable(transform):
             state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
@@ -274,7 +275,7 @@ class State(Displayable):
         return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
 
     def _check_size(self, state: FrozenDict, body: bytes) -> None:
-        limit = self._space._session.connection.max_payload - HEADER_RESERVE_BYTES
+        limit = self._space._log.max_body
         if len(body) > limit:
             path, size = biggest_part(state)
             raise TooLargeError(
@@ -289,26 +290,26 @@ class State(Displayable):
 
     async def _begin(self, initial: FrozenDict) -> None:
         """Commit `initial` if the node has no state; the first process wins."""
-        session = self._space._session
-        cut = session.replica.cut_of(self._name)
+        log = self._space._log
+        cut = log.replica.cut_of(self._name)
         record = cut.nodes.get(self._name)
         if record is None or record.deleted:
             body = dumps(initial)
             self._check_size(initial, body)
-            change = Change(self._name, initial, body, cut, origin=causes.current_origin())
-            await self._commit(change, time.monotonic() + session.timeout)
+            change = CommitRequest(self._name, initial, body, cut, origin=causes.current_origin())
+            await self._commit(change, time.monotonic() + log.timeout)
 
     async def _delete(self) -> Commit | None:
-        session = self._space._session
-        deadline = time.monotonic() + session.timeout
-        await on_io(session.fresh(session.timeout))  # another process may just have made it
-        await on_io(self._space._dispatch.lanes.forget(self._name))
+        log = self._space._log
+        deadline = time.monotonic() + log.timeout
+        await on_io(log.fresh(log.timeout))  # another process may have just created it
+        await on_io(self._space._runtime.dispatcher.lanes.forget(self._name))
         while True:
-            cut = session.replica.cut_of(self._name)
+            cut = log.replica.cut_of(self._name)
             record = cut.nodes.get(self._name)
             if record is None or record.deleted:
                 return None
-            change = Change(self._name, EMPTY, None, cut, origin=causes.current_origin())
+            change = CommitRequest(self._name, EMPTY, None, cut, origin=causes.current_origin())
             applied = await self._commit(change, deadline)
             if applied is not None:
                 return Commit(*applied)
@@ -356,44 +357,45 @@ class State(Displayable):
         name: str | None = None,
         keep: bool = False,
     ) -> Any:
-        """Change the state by events, each exactly once; as a call, or as a decorator.
+        """Register a transform that applies events to the state, each exactly once.
 
-        For each matching event it commits ``transform(state, event)``, in the order of the journal, whatever
-        process or server is killed when. Events that the transform emits leave with the commit. An event that
-        nobody was there to apply is applied when the handler is registered again.
+        It can be called, or used as a decorator. For each matching event, ``transform(state, event)`` is
+        committed, in the order of the journal, even if processes or servers are killed meanwhile. The events
+        that the transform emits are stored with the commit. Events that are stored while no process has the
+        handler are applied when it is registered again.
 
         Parameters
         ----------
         pattern : str or callable
-            As for ``node.on``.
+            The events to apply, as for ``node.on``.
         transform : callable, optional
-            ``transform(state, event)`` returns the new state; with a third required parameter, or one named
-            ``views``, it also gets the views of all nodes as they were when the event was stored. With one
-            required parameter it gets the state only.
+            ``transform(state, event)`` returns the new state. With a third required parameter, or one named
+            ``views``, it also receives the views of all nodes as of the time when the event was stored. With
+            one required parameter, it receives the state only.
         where : callable, optional
             ``where(event)`` filters further.
         start : "now", "beginning", Event, datetime or int, optional
-            After which event a handler begins that the node has never had; one that it had before goes on
-            where it stopped.
+            Where a handler that is new on the node starts: after this event, time or sequence. A handler that
+            the node already had continues where it stopped.
         name : str, optional
-            Identifies the handler, also after its function or pattern was changed. Without it, the pattern
-            and the name of the function do.
+            Identifies the handler even if its function or pattern changes. By default, the pattern and the
+            function's name identify it.
         keep : bool, optional
-            Keep the same transform that another cell has registered with the same pattern.
+            Keep the registration of the same transform with the same pattern by another cell.
 
         Returns
         -------
         callable
-            The transform itself, also as a decorator.
+            The transform, or a decorator that returns it.
 
         Raises
         ------
         TypeError
             The transform cannot be called with a state and an event.
         PatternError
-            The pattern cannot be read.
+            The pattern is not valid.
         ValueError
-            The node has this handler already: give one of them a name.
+            The node already has this handler; give one of them a name.
 
         Examples
         --------
@@ -433,7 +435,7 @@ class State(Displayable):
         """
         limit = None if limit is None else arguments.count(limit, "history: limit")
         more = None if limit is None else limit + 1  # one more, for the state before the first
-        stream = self._space._session.stream
+        stream = self._space._log.stream
         records = await on_io(read_commits(stream, self._name, limit=more))
         later = bool(records) and records[0].revision > 1
         truncated = later and await on_io(oldest_revision(stream, self._name)) > 1
@@ -442,7 +444,7 @@ class State(Displayable):
     history, ahistory = faces(_history)
 
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
-        return run_blocking(occurrences(self._space._session, records))
+        return run_blocking(occurrences(self._space._log, records))
 
     async def _at(self, when: Any) -> FrozenDict:
         """Read a past state.
@@ -467,27 +469,27 @@ class State(Displayable):
         >>> orders.state.at(1)
         {'open': 1}
         """
-        session = self._space._session
+        log = self._space._log
         if arguments.is_index(when):
             revision = arguments.count(when, "at: revision")
-            return (await on_io(self._at_revision(session, revision))).state
-        position = await on_io(position_of(session, when))
-        newest = session.replica.newest(self._name)
+            return (await on_io(self._at_revision(log, revision))).state
+        position = await on_io(position_of(log, when))
+        newest = log.replica.newest(self._name)
         if newest is None or newest.sequence > position:
-            newest = await on_io(commit_at_position(session.stream, self._name, position))
+            newest = await on_io(commit_at_position(log.stream, self._name, position))
         check(self._name, newest)
         return EMPTY if newest is None else newest.state
 
     at, aat = faces(_at)
 
-    async def _at_revision(self, session: Session, revision: int) -> CommitRecord:
-        newest = session.replica.newest(self._name)
+    async def _at_revision(self, log: Log, revision: int) -> CommitRecord:
+        newest = log.replica.newest(self._name)
         if revision == 0:
             return self._nothing()
         if newest is not None and newest.revision == revision:
             newest.check()
             return newest
-        return await commit_at_revision(session.stream, self._name, revision)
+        return await commit_at_revision(log.stream, self._name, revision)
 
     # -- following -----------------------------------------------------------------------------------
 
@@ -558,7 +560,7 @@ class State(Displayable):
         if not callable(predicate):
             raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
         seconds = arguments.timeout(timeout, "wait_for: timeout")
-        replica = self._space._session.replica
+        replica = self._space._log.replica
         deadline = time.monotonic() + seconds
         while True:
             record = replica.newest(self._name)

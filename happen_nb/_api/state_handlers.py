@@ -1,4 +1,4 @@
-"""State handlers: transforms that the events of a space apply to the state of a node."""
+"""State handlers: transforms that apply events to the state of a node."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from happen_nb._runtime.causes import Evaluation
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler
+from happen_nb._runtime.log import CommitRequest
 from happen_nb._runtime.registrations import Registration
-from happen_nb._runtime.session import Change
 from happen_nb._runtime.snapshots import records_at
 from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
 
@@ -28,21 +28,13 @@ if TYPE_CHECKING:
     from happen_nb._api.state import State
     from happen_nb._model.records import EventRecord
 
-log = logging.getLogger("happen_nb")
+logger = logging.getLogger("happen_nb")
 
 
 async def register_state_handler(
     state: State, pattern: Any, transform: Any, where: Any, start: Any, name: Any, *, keep: bool
 ) -> None:
-    """Check a state handler, store where it begins, and register it.
-
-    Raises
-    ------
-    TypeError
-        The transform or the filter cannot be called with a state and an event.
-    ValueError
-        The same handler is registered already, or the start makes no sense.
-    """
+    """Check the arguments of ``state.on``, store the start position, and register the handler."""
     space, node = state.node.space, state.node.name
     call, takes_views = event_call(transform, f'state.on: the transform of node "{node}"')
     if where is not None:
@@ -65,8 +57,8 @@ async def register_state_handler(
         run_blocking(_apply(state, handler, call, event, snapshot))
 
     handler.apply = apply
-    position = await _start_position(space._session, start)
-    await on_io(space._dispatch.lanes.prepare(registration, position, space._deadline()))
+    position = await _start_position(space._log, start)
+    await on_io(space._runtime.dispatcher.lanes.prepare(registration, position, space._deadline()))
     await register(space, registration)
 
 
@@ -78,7 +70,7 @@ def _checked_name(name: Any) -> str | None:
     return name
 
 
-async def _start_position(session: Any, start: Any) -> Position | None:
+async def _start_position(log: Any, start: Any) -> Position | None:
     if isinstance(start, str):
         if start not in ("now", "beginning"):
             raise ValueError(
@@ -87,20 +79,20 @@ async def _start_position(session: Any, start: Any) -> Position | None:
         return None if start == "now" else START
     if start is None:
         raise TypeError('state.on: start is None; give "now", "beginning", an Event, a datetime or an int')
-    sequence, index = await position_after(session, start)
+    sequence, index = await position_after(log, start)
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 
 async def _apply(state: State, handler: StateHandler, call: Any, event: Event, snapshot: Cut | None) -> None:
-    """Commit what the transform makes of an event, unless that is done.
+    """Commit the transform's result for an event, unless it is already applied.
 
-    The commit is refused if anything was stored on the node since; the loop then sees what it was.
+    If another commit of the node came first, the loop runs again on the newer state.
     """
     space, node, record = state.node.space, state.node.name, event._record
-    session, lanes, position = space._session, space._dispatch.lanes, record.position
+    log, lanes, position = space._log, space._runtime.dispatcher.lanes, record.position
     known: dict[str, EventRecord] = {}
     while True:
-        newest = session.replica.cut_of(node)
+        newest = log.replica.cut_of(node)
         base = newest.nodes.get(node)
         positions = await on_io(lanes.positions(base))
         progress = handler.progress(positions)
@@ -110,7 +102,7 @@ async def _apply(state: State, handler: StateHandler, call: Any, event: Event, s
         evaluation = Evaluation(node, space)
         try:
             if handler.takes_views and snapshot is None:
-                snapshot = await _states_at(session, record.sequence)
+                snapshot = await _states_at(log, record.sequence)
             new, viewed = state._evaluate(
                 lambda current, views: call(current, event, views), newest, evaluation, snapshot or newest
             )
@@ -125,7 +117,7 @@ async def _apply(state: State, handler: StateHandler, call: Any, event: Event, s
         if not late and not emits and is_stored(base, new, body):
             handler.pass_over(position)
             return
-        change = Change(
+        change = CommitRequest(
             node,
             new,
             body,
@@ -134,20 +126,18 @@ async def _apply(state: State, handler: StateHandler, call: Any, event: Event, s
             positions={**positions, handler.key: progress.after(position, handler.failed)},
         )
         try:
-            applied = await state._commit(
-                change, time.monotonic() + session.timeout, evaluation.emitted, known
-            )
+            applied = await state._commit(change, time.monotonic() + log.timeout, evaluation.emitted, known)
         except (NotStoredError, OutcomeUnknownError) as error:
-            log.info('node "%s" applying "%s": %s; once more', node, event.type, error)
+            logger.info('node "%s" applying "%s": %s; trying again', node, event.type, error)
             continue
         if applied is not None:
             handler.pass_over(position)
             return
 
 
-async def _states_at(session: Any, sequence: int) -> Cut:
-    """The states of all nodes when an event was stored, from the journal."""
-    found = await on_io(records_at(session, sequence))
+async def _states_at(log: Any, sequence: int) -> Cut:
+    """Read the states of all nodes at the time when an event was stored."""
+    found = await on_io(records_at(log, sequence))
     for each in found.values():
         if isinstance(each, HistoryGoneError):
             raise each

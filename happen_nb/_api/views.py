@@ -112,7 +112,7 @@ class Views(Displayable, Mapping[str, View]):
             raise TypeError(
                 f"collect: selectors is {quote(selectors)}; give a mapping of names to functions or paths"
             )
-        views = self if self._cut is not None else Views(self._space, self._space._session.replica.cut())
+        views = self if self._cut is not None else Views(self._space, self._space._log.replica.cut())
         assert views._cut is not None
         collected = {}
         for asked, selector in selectors.items():
@@ -131,7 +131,7 @@ class Views(Displayable, Mapping[str, View]):
     def _record(self, name: str) -> CommitRecord | None:
         self._viewed.add(name)
         if self._cut is None:
-            return self._space._session.replica.newest(name)
+            return self._space._log.replica.newest(name)
         return self._cut.nodes.get(name)
 
     def _state(self, name: str) -> FrozenDict:
@@ -146,7 +146,7 @@ class Views(Displayable, Mapping[str, View]):
         record = self._record(name)
         if (record is not None and not record.deleted) or self._space._is_local(name, record):
             return True
-        return self._space._session.dispatch.ownership.owner_of(name) is not None
+        return self._space._open_runtime.ownership.owner_of(name) is not None
 
     def _find(self, name: str) -> str | None:
         if self._exists(name):
@@ -157,11 +157,11 @@ class Views(Displayable, Mapping[str, View]):
         return None
 
     def _names(self) -> list[str]:
-        session = self._space._session
-        records = session.replica.cut().nodes if self._cut is None else self._cut.nodes
+        log = self._space._log
+        records = log.replica.cut().nodes if self._cut is None else self._cut.nodes
         names = {name for name, record in records.items() if not record.deleted}
         names |= {name for name in self._space._local if self._space._is_local(name, records.get(name))}
-        return sorted({*names, *session.dispatch.ownership.names()})
+        return sorted({*names, *self._space._runtime.ownership.names()})
 
     def _unknown(self, name: str) -> UnknownNodeError:
         return unknown_node(name, self._names(), f'the space "{self._space.name}"')

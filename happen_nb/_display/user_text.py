@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
-from happen_nb._model.quoting import escape_surrogates
+from happen_nb._model.quoting import error_summary, unavailable
 
 TEXT_TIMEOUT_SECONDS: Final = 1.0
 """How long a display waits for a method of the user."""
@@ -41,9 +41,9 @@ def bounded_text(value: object, form: Callable[[object], str] = str, *, what: st
     try:
         text = form(value) if _is_simple(value) else _in_time(value, form)
     except TimeoutError as error:
-        return f"(its {what} cannot be shown: {error})"
+        return unavailable(what, str(error))
     except BaseException as error:  # anything may be raised, and the rest can still be shown
-        return f"(its {what} cannot be shown: {type(error).__name__})"
+        return unavailable(what, type(error).__name__)
     return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
 
 
@@ -51,8 +51,7 @@ def describe_error(exception: BaseException | str) -> str:
     """Return the class of an exception and its message; a text as it is."""
     if issubclass(type(exception), str):  # isinstance() reads __class__, which may raise
         return str(exception)
-    text, kind = escape_surrogates(bounded_text(exception, what="message")), type(exception).__name__
-    return f"{kind}: {text}" if text else kind
+    return error_summary(cast("BaseException", exception), text=bounded_text(exception, what="message"))
 
 
 def _is_simple(value: object) -> bool:

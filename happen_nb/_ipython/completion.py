@@ -33,7 +33,7 @@ from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
 
 _log = logging.getLogger("happen_nb")
 
@@ -282,16 +282,16 @@ def _node_names(space: Space | None) -> list[str]:
     """Return the nodes of a space, those that have handlers first."""
     if space is None:
         return []
-    return [*sorted(space._dispatch.ownership.names()), *space.views._names()]
+    return [*sorted(space._runtime.ownership.names()), *space.views._names()]
 
 
 def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
     """Yield the patterns of the handlers of one node or of all."""
-    dispatch = space._dispatch
-    for owner in dispatch.ownership.all():
+    runtime = space._runtime
+    for owner in runtime.ownership.all():
         if node in {None, owner.node}:
             yield from owner.patterns
-            yield from dispatch.patterns(owner.node)
+            yield from runtime.registrations.patterns(owner.node)
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -301,7 +301,7 @@ def _expanded(pattern: str) -> list[str]:
 
 def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:
     """Yield the newest state of one node or of all."""
-    records = space._session.replica.cut().nodes
+    records = space._log.replica.cut().nodes
     names = islice(records, _MAX_STATES) if node is None else [node]
     for record in filter(None, map(records.get, names)):
         try:
@@ -326,10 +326,10 @@ def _paths(states: Iterable[FrozenDict], typed: str) -> Iterator[str]:
 class SeenTypes:
     """The event types at the end of the journal of a space, and those that arrive from now on."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, log: Log) -> None:
         self._types: dict[str, None] = {}
         self._unlisten: Callable[[], object] | None = None
-        io_thread().call_soon(self._start, session)
+        io_thread().call_soon(self._start, log)
 
     def all(self) -> list[str]:
         """Return the types, the most recent last. Call it from any thread."""
@@ -338,9 +338,9 @@ class SeenTypes:
     def stop(self) -> None:
         io_thread().call_soon(self._stop)
 
-    def _start(self, session: Session) -> None:
-        self._unlisten = session.feed.listen(self._add)
-        session.background(self._read(session))
+    def _start(self, log: Log) -> None:
+        self._unlisten = log.on_event.connect(self._add)
+        log.background(self._read(log))
 
     def _stop(self) -> None:
         if self._unlisten is not None:
@@ -353,11 +353,11 @@ class SeenTypes:
         if len(self._types) > _MAX_TYPES:
             del self._types[next(iter(self._types))]
 
-    async def _read(self, session: Session) -> None:
+    async def _read(self, log: Log) -> None:
         try:
-            info = await session.stream.info()
+            info = await log.stream.info()
             start = max(info.first, info.last - _READ_MESSAGES + 1)
-            entries = await read_window(session.stream, start, info.last)
+            entries = await read_window(log.stream, start, info.last)
         except HappenError as error:
             _log.debug("the event types of the journal: %s", error)
             return

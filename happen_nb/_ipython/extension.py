@@ -106,11 +106,11 @@ class Extension:
         self._follow_spaces()
 
     def _follow_spaces(self) -> None:
-        connected = {space: space._open_session for space in list(registry.spaces.values())}
-        for space, session in connected.items():
-            if session is not None and space not in self._seen:
-                self._seen[space] = SeenTypes(session)
-        for space in self._seen.keys() - connected.keys():
+        connected = [space for space in list(registry.spaces.values()) if space._is_open]
+        for space in connected:
+            if space not in self._seen:
+                self._seen[space] = SeenTypes(space._runtime.log)
+        for space in self._seen.keys() - set(connected):
             self._seen.pop(space, None)  # closed
 
 

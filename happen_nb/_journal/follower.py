@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from happen_nb._journal.consumer import (
     CREATE_SECONDS,
@@ -38,23 +38,21 @@ LEADER_SECONDS = 2.0  # time for the leader to answer before the follower looks 
 EXPIRY_SLACK_SECONDS = 1.0  # time for a server to remove an expired value
 
 
+class FreshStart(NamedTuple):
+    """The newest messages of a stream, with which to start."""
+
+    records: list[CommitRecord]  # the newest of each node, as of `position` or later
+    owners: list[OwnerRecord]  # as of the position up to which messages were applied
+    position: int
+    again: bool  # the stream is the same as before: nothing is reported twice
+    unknown: set[str]  # the nodes whose owner has changed since: their known owners remain
+
+
 class Sink(Protocol):
     """The consumer of a followed journal: it holds the states. Called on the IO thread."""
 
-    def reset(
-        self,
-        records: list[CommitRecord],
-        owners: list[OwnerRecord],
-        position: int,
-        *,
-        again: bool,
-        unknown: set[str],
-    ) -> None:
-        """Start with the newest record of each node, as of `position` or later, and the owners then.
-
-        `again` means that the stream is the same as before: nothing is reported twice.
-        `unknown` are the nodes whose owner has changed since: their known owners remain.
-        """
+    def reset(self, start: FreshStart) -> None:
+        """Start with the newest messages."""
 
     def apply(self, item: Item, sequence: int) -> None:
         """Apply the next message."""
@@ -152,7 +150,7 @@ class Follower:
         self.epoch += 1
         owners, unknown = self._owners(newest)
         position = max(highest, last)
-        self._sink.reset(records, owners, position, again=again, unknown=unknown)
+        self._sink.reset(FreshStart(records, owners, position, again, unknown))
         for item in states:
             self._watch_expiry(item)
         await self._follow(last)

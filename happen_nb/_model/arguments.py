@@ -29,13 +29,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def is_index(value: object) -> bool:
-    """Return whether a value counts as an integer: anything with ``__index__``, except booleans.
-
-    Examples
-    --------
-    >>> is_index(3), is_index(True), is_index(3.0)
-    (True, False, False)
-    """
+    """Return whether a value counts as an integer: anything with ``__index__``, except booleans."""
     if is_truth(value) or not hasattr(type(value), "__index__"):  # NumPy's booleans have one in some versions
         return False
     try:
@@ -75,15 +69,6 @@ def seconds(value: Any, what: str, *, above_zero: bool = False, endless: bool = 
     """Return an argument that must be a duration: a number of seconds, or a timedelta.
 
     Infinity becomes `UNLIMITED`, if `endless` allows it.
-
-    Examples
-    --------
-    >>> seconds(timedelta(minutes=1), "settle: timeout")
-    60.0
-    >>> seconds("60", "settle: timeout")
-    Traceback (most recent call last):
-    ...
-    TypeError: settle: timeout is '60'; give seconds, 0 or more, or a timedelta
     """
     least = "above 0" if above_zero else "0 or more"
     message = f"{what} is {quote(value)}; give seconds, {least}, or a timedelta"
@@ -132,11 +117,6 @@ def moment(value: Any, what: str) -> datetime:
     """Return an argument that must be a point in time: a datetime, or a date, which means its start.
 
     The result has whole microseconds, and is naive if `value` is.
-
-    Examples
-    --------
-    >>> moment(date(2024, 1, 31), "at")
-    datetime.datetime(2024, 1, 31, 0, 0)
     """
     found: Any = None
     if not is_moment(value):
@@ -155,15 +135,7 @@ def moment(value: Any, what: str) -> datetime:
 
 
 def to_utc(moment: datetime) -> datetime:
-    """Convert a datetime to UTC, where a naive one is local time; stay within the years 1 to 9999.
-
-    Examples
-    --------
-    >>> to_utc(datetime.fromisoformat("2024-01-01T12:00+02:00")).isoformat()
-    '2024-01-01T10:00:00+00:00'
-    >>> to_utc(datetime.fromisoformat("0001-01-01T00:00+14:00")).isoformat()
-    '0001-01-01T00:00:00+00:00'
-    """
+    """Convert a datetime to UTC, where a naive one is local time; stay within the years 1 to 9999."""
     try:
         return moment.astimezone(UTC)
     except (OverflowError, ValueError, OSError):  # OSError: a naive one before 1970, on Windows

@@ -1,8 +1,7 @@
-"""What has one obvious JSON form, and what to say about everything else.
+"""Convert values that have one obvious JSON form, and advise on all others.
 
-:func:`plain` makes one step: from a foreign value to ``None``, ``bool``, ``int``, ``float``, ``str``,
-``dict`` or ``list``, whose parts :mod:`happen_nb._model.freeze` then looks at. NumPy and pandas are never
-imported here: a value of theirs can only exist once somebody else did.
+:func:`plain` converts a foreign value one level deep, and :mod:`happen_nb._model.freeze` then its parts.
+NumPy and pandas are never imported here: one of their values can only exist after their import.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ MAX_ARRAY_BYTES: Final = 1_000_000
 
 
 class UnstorableError(Exception):
-    """A value without a JSON form; collects its path on the way out."""
+    """A value has no JSON form; its path is collected on the way out."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
@@ -36,19 +35,19 @@ class UnstorableError(Exception):
         self.containers: list[int] = []
 
     def within(self, step: str | int, container: object) -> None:
-        """Note that the value is at ``step`` of ``container``: called from the inside out."""
+        """Add the step at which the value is in a container, from the inside out."""
         self.steps.append(step)
         self.containers.append(id(container))
 
 
 def plain(value: Any) -> Any:
-    """Turn a value that is not plain JSON itself into the obvious plain one, one level deep.
+    """Convert a value that is not plain JSON to its one obvious JSON form, one level deep.
 
     Raises
     ------
     UnstorableError
-        There is no obvious one; the error says what to do. Or the value's own code has raised: its exception
-        is the cause of the error.
+        There is none; the message advises what to store instead. Or the value's own code raised: its
+        exception is the cause.
     """
     try:
         for convert in (_from_standard_library, _from_pandas, _from_numpy):
@@ -92,7 +91,7 @@ def _field(value: Any, name: str) -> Any:
         return getattr(value, name)
     except AttributeError as error:
         raise UnstorableError(
-            f'the field "{name}" of the dataclass {type_name(value)} has no value; set it before it is stored'
+            f'the field "{name}" of the dataclass {type_name(value)} has no value; set it before storing'
         ) from error
 
 
@@ -115,7 +114,7 @@ def _from_numpy(value: Any) -> Any:
         return None
     if isinstance(value, numpy.ndarray):
         if value.dtype.names is not None:
-            return NotImplemented  # without the names of its fields it would be another thing
+            return NotImplemented  # the names of its fields would be lost
         return _moments(value, numpy) if value.dtype.kind == "M" and value.ndim else _array_items(value)
     if isinstance(value, numpy.bool_):
         return bool(value)
@@ -129,17 +128,21 @@ def _from_numpy(value: Any) -> Any:
 
 
 def _array_items(array: Any) -> Any:
-    """The items of an array as nested lists; of one without dimensions, its only item."""
-    if array.nbytes > MAX_ARRAY_BYTES:
-        raise UnstorableError(
-            f"an array of {array.nbytes:,} bytes is too large for a state (limit {MAX_ARRAY_BYTES:,}); "
-            "store a summary, or the name of a file that holds it"
-        )
+    """Return the items of an array as nested lists; the only item of one without dimensions."""
+    _check_size(array)
     return array[()] if array.ndim == 0 else array.tolist()
 
 
+def _check_size(array: Any) -> None:
+    if array.nbytes > MAX_ARRAY_BYTES:
+        raise UnstorableError(
+            f"an array of {array.nbytes:,} bytes is too large for a state (limit {MAX_ARRAY_BYTES:,}); "
+            "store a summary, or the name of a file with the data"
+        )
+
+
 def _moments(array: Any, numpy: Any) -> list[Any]:
-    _array_items(array[:0] if array.nbytes <= MAX_ARRAY_BYTES else array)
+    _check_size(array)
     return [_moments(row, numpy) if array.ndim > 1 else _from_numpy(row) for row in array]
 
 
@@ -201,16 +204,15 @@ _FOREIGN_ADVICE: Final = (
     ("xarray", "Dataset", "store x.to_dict()"),
     ("xarray", "DataArray", "store x.to_dict()"),
 )
-"""Of libraries that need not be there: the name of the library, the end of a type's name, what to do."""
+"""Advice by the name of a library that may be missing, and the end of a type's name."""
 _PARTS: Final = "store its parts as mappings, lists, strings and numbers, or str(x)"
 
 
 def _unstorable(value: Any) -> UnstorableError:
-    """Say that a value cannot be stored, and what can be stored instead."""
     cause, instead = None, _PARTS
     try:
         instead = _instead(value)
-    except Exception as error:  # its own code was asked what it is
+    except Exception as error:  # its own code raised
         cause = error
     unstorable = UnstorableError(f"a value of type {type_name(value)} has no JSON form; {instead}")
     unstorable.__cause__ = cause
@@ -235,13 +237,13 @@ def _instead(value: Any) -> str:
 
 
 def _instead_of_object(value: Any) -> str:
-    ways = (
+    advice = (
         ("model_dump", "store x.model_dump(mode='json')"),
         ("__attrs_attrs__", "store attrs.asdict(x)"),
         ("tolist", "store x.tolist()"),
         ("__dict__", "make its class a dataclass, or store vars(x)"),
     )
-    for attribute, hint in ways:
+    for attribute, hint in advice:
         if hasattr(value, attribute):
             return hint
     return _PARTS

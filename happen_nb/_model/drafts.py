@@ -1,27 +1,22 @@
-"""Drafts: edit a frozen state as if it were plain, and get the next frozen state.
+"""Drafts: edit a frozen state like a plain one, and get the next frozen state.
 
-A draft is a dict or list that begins as a shallow copy of one frozen container. What is read from it becomes
-a draft too and takes the place of the frozen part in it, so edits deep inside need no way back up. What was
-never read stays shared. C code that reads or writes it directly, such as json and heapq, finds real parts.
+A draft is a dict or list that starts as a shallow copy of a frozen container. A part that is read becomes a
+draft, too, and replaces the frozen part, so deep edits need no way back up. Other parts stay shared. C code
+that reads or writes a draft directly, such as json and heapq, finds real parts.
 """
-
-# The methods are those of dict and list, and documented there:
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, Self, SupportsIndex
+from typing import Any, Final, Self, SupportsIndex
 
 from happen_nb._model.freeze import DRAFTS, as_state
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._model.functions import check_function, refuse_suspended, takes_second, takes_third
 from happen_nb._model.quoting import quote
 from happen_nb.errors import FrozenStateError, StateError
-
-if TYPE_CHECKING:
-    from _collections_abc import dict_items, dict_keys, dict_values
 
 _items: Final = dict.items
 _update: Final = dict.update
@@ -30,7 +25,7 @@ _set_item: Final = list.__setitem__
 
 
 class _Session:
-    """One run of an edit; its drafts are of use until it ends."""
+    """One run of an edit; its drafts can be used until it ends."""
 
     __slots__ = ("open",)
 
@@ -38,23 +33,43 @@ class _Session:
         self.open = True
 
 
+def _delegate(method: Callable[..., Any]) -> Any:
+    """Delegate to a method of dict or list that returns no part."""
+
+    @wraps(method)
+    def delegate(self: _Draft, *arguments: Any) -> Any:
+        self._check_open()
+        return method(self, *arguments)
+
+    return delegate
+
+
+def _delegate_drafted(method: Callable[..., Any]) -> Any:
+    """Delegate to a method of dict or list that returns parts, which must be drafts."""
+
+    @wraps(method)
+    def delegate(self: DraftDict | DraftList, *arguments: Any, **options: Any) -> Any:
+        return method(self._draft_all(), *arguments, **options)
+
+    return delegate
+
+
 class _Draft:
-    """What both kinds of drafts share: what it was made from, and the session."""
+    """The common base of both kinds of drafts."""
 
     __slots__ = ()
     _original: FrozenDict | FrozenList
     _session: _Session
 
-    def _open(self) -> None:
-        """Make sure that the transform still runs."""
+    def _check_open(self) -> None:
         if not self._session.open:
             raise FrozenStateError(
-                "this draft was used after its transform had ended; take what you need out of it before, "
-                "as copy.deepcopy(draft), or read the committed state"
+                "this draft was used after its transform had ended; copy what you need before, "
+                "with copy.deepcopy(draft), or read the committed state"
             )
 
     def _adopt(self, value: Any) -> Any:
-        """What to hold for a value: a draft of a frozen one, anything else as it is."""
+        """Return a draft of a frozen value, and any other value unchanged."""
         kind = type(value)
         if kind is FrozenDict:
             return DraftDict(value, self._session)
@@ -62,29 +77,40 @@ class _Draft:
             return DraftList(value, self._session)
         return value
 
-    def _ended(self) -> str:
-        return f"<{type(self).__name__} whose transform has ended>"
+    def __eq__(self, other: object) -> bool:
+        self._check_open()
+        return self is other or super().__eq__(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]  # as of dict and list
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self._session.open else f"<ended {type(self).__name__}>"
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return dict if isinstance(self, dict) else list, (copy.deepcopy(self),)
 
 
 class DraftDict(_Draft, dict[Any, Any]):
     """A mapping being edited inside :func:`draft`: a ``dict`` whose frozen parts become drafts when read."""
 
     __slots__ = ("_drafted", "_original", "_session")
-    __hash__ = None
 
     def __init__(self, original: FrozenDict, session: _Session) -> None:
         _update(self, original)
         self._original = original
         self._session = session
-        self._drafted = False  # whether no frozen part is left in it
+        self._drafted = False  # True when it has no frozen part left
 
     @classmethod
     def fromkeys(cls, keys: Iterable[Any], value: Any = None) -> dict[Any, Any]:
         return dict.fromkeys(keys, value)
 
     def _draft_all(self) -> Self:
-        """Put a draft in the place of every frozen part."""
-        self._open()
+        """Replace every frozen part by a draft."""
+        self._check_open()
         if not self._drafted:
             for key, value in _items(self):
                 if type(value) is FrozenDict or type(value) is FrozenList:
@@ -92,12 +118,22 @@ class DraftDict(_Draft, dict[Any, Any]):
             self._drafted = True
         return self
 
-    def _parts(self) -> tuple[dict[Any, Any], FrozenDict | FrozenList]:
-        self._open()
+    def _contents(self) -> tuple[dict[Any, Any], FrozenDict | FrozenList]:
+        self._check_open()
         return dict(_items(self)), self._original
 
+    __delitem__ = _delegate(dict.__delitem__)
+    __contains__ = _delegate(dict.__contains__)
+    __len__ = _delegate(dict.__len__)
+    __iter__ = _delegate(dict.__iter__)  # being overridden, it makes ``dict(draft)`` call __getitem__
+    __reversed__ = _delegate(dict.__reversed__)
+    keys = _delegate(dict.keys)
+    clear = _delegate(dict.clear)
+    values = _delegate_drafted(dict.values)
+    items = _delegate_drafted(dict.items)
+
     def __getitem__(self, key: Any) -> Any:
-        self._open()
+        self._check_open()
         value = dict.__getitem__(self, key)
         if type(value) is FrozenDict or type(value) is FrozenList:
             value = self._adopt(value)
@@ -105,49 +141,19 @@ class DraftDict(_Draft, dict[Any, Any]):
         return value
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self._open()
+        self._check_open()
         _set_key(self, key, self._adopt(value))
 
-    def __delitem__(self, key: Any) -> None:
-        self._open()
-        dict.__delitem__(self, key)
-
-    def __contains__(self, key: object) -> bool:
-        self._open()
-        return dict.__contains__(self, key)
-
-    def __len__(self) -> int:
-        self._open()
-        return dict.__len__(self)
-
-    def __iter__(self) -> Iterator[Any]:  # also makes ``dict(draft)`` read the parts by __getitem__
-        self._open()
-        return dict.__iter__(self)
-
-    def __reversed__(self) -> Iterator[Any]:
-        self._open()
-        return dict.__reversed__(self)
-
-    def keys(self) -> dict_keys[Any, Any]:
-        self._open()
-        return dict.keys(self)
-
-    def values(self) -> dict_values[Any, Any]:
-        return dict.values(self._draft_all())
-
-    def items(self) -> dict_items[Any, Any]:
-        return dict.items(self._draft_all())
-
     def get(self, key: Any, default: Any = None) -> Any:
-        self._open()
+        self._check_open()
         return self[key] if dict.__contains__(self, key) else default
 
     def pop(self, key: Any, *default: Any) -> Any:
-        self._open()
+        self._check_open()
         return self._adopt(dict.pop(self, key, *default))
 
     def popitem(self) -> tuple[Any, Any]:
-        self._open()
+        self._check_open()
         key, value = dict.popitem(self)
         return key, self._adopt(value)
 
@@ -157,7 +163,7 @@ class DraftDict(_Draft, dict[Any, Any]):
         return self[key]
 
     def update(self, other: Any = (), /, **more: Any) -> None:
-        self._open()
+        self._check_open()
         if isinstance(other, Mapping) or hasattr(other, "keys"):
             _update(self, {key: self._adopt(other[key]) for key in other.keys()})  # noqa: SIM118
         else:
@@ -170,27 +176,17 @@ class DraftDict(_Draft, dict[Any, Any]):
                 return key, self._adopt(value)
         return pair
 
-    def clear(self) -> None:
-        self._open()
-        dict.clear(self)
-
     def copy(self) -> dict[Any, Any]:
         return dict(self.items())
 
     __copy__ = copy
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[Any, Any]:
-        self._open()
+        self._check_open()
         result: dict[Any, Any] = {}
         memo[id(self)] = result
         result.update({key: copy.deepcopy(value, memo) for key, value in _items(self)})
         return result
-
-    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return dict, (copy.deepcopy(self),)
-
-    def __repr__(self) -> str:
-        return dict.__repr__(self) if self._session.open else self._ended()
 
     def __or__(self, other: Any) -> dict[Any, Any]:
         return self.copy() | _plain(other) if isinstance(other, dict) else NotImplemented
@@ -202,19 +198,11 @@ class DraftDict(_Draft, dict[Any, Any]):
         self.update(other)
         return self
 
-    def __eq__(self, other: object) -> bool:
-        self._open()
-        return self is other or dict.__eq__(self, other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
 
 class DraftList(_Draft, list[Any]):
     """A list being edited inside :func:`draft`: a ``list`` whose frozen parts become drafts when read."""
 
     __slots__ = ("_original", "_session")
-    __hash__ = None
 
     def __init__(self, original: FrozenList, session: _Session) -> None:
         list.__init__(self, original)
@@ -222,24 +210,42 @@ class DraftList(_Draft, list[Any]):
         self._session = session
 
     def _draft_all(self) -> Self:
-        """Put a draft in the place of every frozen part."""
-        self._open()
+        """Replace every frozen part by a draft."""
+        self._check_open()
         for index, value in enumerate(list.__iter__(self)):
             if type(value) is FrozenDict or type(value) is FrozenList:
                 _set_item(self, index, self._adopt(value))
         return self
 
-    def _parts(self) -> tuple[list[Any], FrozenDict | FrozenList]:
-        self._open()
+    def _contents(self) -> tuple[list[Any], FrozenDict | FrozenList]:
+        self._check_open()
         return list.copy(self), self._original
 
-    def _adopted(self, values: Any) -> Any:
+    def _adopt_all(self, values: Any) -> Any:
         if isinstance(values, list | tuple):
             return [self._adopt(value) for value in values]
         return map(self._adopt, values)
 
+    __delitem__ = _delegate(list.__delitem__)
+    __contains__ = _delegate(list.__contains__)
+    __len__ = _delegate(list.__len__)
+    remove = _delegate(list.remove)
+    clear = _delegate(list.clear)
+    index = _delegate(list.index)
+    count = _delegate(list.count)
+    reverse = _delegate(list.reverse)
+    __lt__ = _delegate(list.__lt__)
+    __le__ = _delegate(list.__le__)
+    __gt__ = _delegate(list.__gt__)
+    __ge__ = _delegate(list.__ge__)
+    __iter__ = _delegate_drafted(list.__iter__)
+    __reversed__ = _delegate_drafted(list.__reversed__)
+    sort = _delegate_drafted(list.sort)
+    copy = _delegate_drafted(list.copy)
+    __copy__ = copy
+
     def __getitem__(self, index: Any) -> Any:
-        self._open()
+        self._check_open()
         value = list.__getitem__(self, index)
         if isinstance(index, slice):
             value = [self._adopt(item) for item in value]
@@ -250,85 +256,32 @@ class DraftList(_Draft, list[Any]):
         return value
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._open()
-        list.__setitem__(
-            self, index, self._adopted(value) if isinstance(index, slice) else self._adopt(value)
-        )
-
-    def __delitem__(self, index: Any) -> None:
-        self._open()
-        list.__delitem__(self, index)
-
-    def __contains__(self, value: object) -> bool:
-        self._open()
-        return list.__contains__(self, value)
-
-    def __len__(self) -> int:
-        self._open()
-        return list.__len__(self)
-
-    def __iter__(self) -> Iterator[Any]:
-        return list.__iter__(self._draft_all())
-
-    def __reversed__(self) -> Iterator[Any]:
-        return list.__reversed__(self._draft_all())
+        self._check_open()
+        adopt = self._adopt_all if isinstance(index, slice) else self._adopt
+        list.__setitem__(self, index, adopt(value))
 
     def append(self, value: Any) -> None:
-        self._open()
+        self._check_open()
         list.append(self, self._adopt(value))
 
     def insert(self, index: SupportsIndex, value: Any) -> None:
-        self._open()
+        self._check_open()
         list.insert(self, index, self._adopt(value))
 
     def extend(self, values: Iterable[Any]) -> None:
-        self._open()
-        list.extend(self, self._adopted(values))
+        self._check_open()
+        list.extend(self, self._adopt_all(values))
 
     def pop(self, index: SupportsIndex = -1) -> Any:
-        self._open()
+        self._check_open()
         return self._adopt(list.pop(self, index))
 
-    def remove(self, value: Any) -> None:
-        self._open()
-        list.remove(self, value)
-
-    def clear(self) -> None:
-        self._open()
-        list.clear(self)
-
-    def index(self, value: Any, *bounds: SupportsIndex) -> int:
-        self._open()
-        return list.index(self, value, *bounds)
-
-    def count(self, value: Any) -> int:
-        self._open()
-        return list.count(self, value)
-
-    def reverse(self) -> None:
-        self._open()
-        list.reverse(self)
-
-    def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
-        list.sort(self._draft_all(), key=key, reverse=reverse)
-
-    def copy(self) -> list[Any]:
-        return list.copy(self._draft_all())
-
-    __copy__ = copy
-
     def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
-        self._open()
+        self._check_open()
         result: list[Any] = []
         memo[id(self)] = result
         result.extend(copy.deepcopy(value, memo) for value in list.__iter__(self))
         return result
-
-    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
-        return list, (copy.deepcopy(self),)
-
-    def __repr__(self) -> str:
-        return list.__repr__(self) if self._session.open else self._ended()
 
     def __add__(self, other: Any) -> list[Any]:
         return self.copy() + _plain(other) if isinstance(other, list) else NotImplemented
@@ -336,12 +289,13 @@ class DraftList(_Draft, list[Any]):
     def __radd__(self, other: Any) -> list[Any]:
         return _plain(other) + self.copy() if isinstance(other, list) else NotImplemented
 
-    def __iadd__(self, values: Iterable[Any]) -> Self:  # type: ignore[misc]  # takes more than __add__, as of list
+    def __iadd__(self, values: Iterable[Any]) -> Self:  # type: ignore[misc]  # accepts more than __add__, as list
         self.extend(values)
         return self
 
     def __mul__(self, times: SupportsIndex) -> list[Any]:
-        return self.copy() * times
+        result: list[Any] = self.copy() * times
+        return result
 
     __rmul__ = __mul__
 
@@ -349,50 +303,27 @@ class DraftList(_Draft, list[Any]):
         list.__imul__(self._draft_all(), times)
         return self
 
-    def __eq__(self, other: object) -> bool:
-        self._open()
-        return self is other or list.__eq__(self, other)
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __lt__(self, other: list[Any]) -> bool:
-        self._open()
-        return list.__lt__(self, other)
-
-    def __le__(self, other: list[Any]) -> bool:
-        self._open()
-        return list.__le__(self, other)
-
-    def __gt__(self, other: list[Any]) -> bool:
-        self._open()
-        return list.__gt__(self, other)
-
-    def __ge__(self, other: list[Any]) -> bool:
-        self._open()
-        return list.__ge__(self, other)
+DRAFTS[DraftDict] = DraftDict._contents
+DRAFTS[DraftList] = DraftList._contents
 
 
 def _plain(value: Any) -> Any:
-    """A plain copy of a draft, all its parts drafts; anything else as it is."""
+    """Return a plain copy of a draft, and any other value unchanged."""
     return value.copy() if isinstance(value, DraftDict | DraftList) else value
 
 
-DRAFTS[DraftDict] = DraftDict._parts
-DRAFTS[DraftList] = DraftList._parts
-
-
 def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
-    """Make a transform of a function that edits the state in place.
+    """Make a transform from a function that edits the state in place.
 
-    The function gets a draft, which behaves as the plain dict or list does; what it does not touch stays
-    shared with the state before. If nothing changes, the transform returns the very state it got.
+    The function receives a draft, which behaves like a plain dict or list; untouched parts stay shared with
+    the previous state. If nothing changes, the transform returns that state itself.
 
     Parameters
     ----------
     edit : callable
         ``edit(draft)`` or ``edit(draft, views)``; for ``state.on``, ``edit(draft, event)`` or
-        ``edit(draft, event, views)``. It returns nothing, or the draft.
+        ``edit(draft, event, views)``. It returns None or the draft.
 
     Returns
     -------
@@ -402,12 +333,12 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
     Raises
     ------
     TypeError
-        It is not a function.
+        `edit` is not a function.
     TransformError
         The function is async or a generator.
     StateError
-        When the transform runs: the function returned something else, or made a cycle, or put something into
-        the draft that has no JSON form.
+        When the transform runs: the function returned another value, created a cycle, or put a value without
+        a JSON form into the draft.
     FrozenStateError
         A draft was used after its transform had ended.
 
@@ -427,7 +358,7 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
 
     @wraps(edit)
     def transform_with_event(state: Any, event: Any, views: Any) -> FrozenDict:
-        return _edited(state, lambda root: edit(root, event, views))
+        return _edit(state, lambda root: edit(root, event, views))
 
     if takes_third(edit):
         return transform_with_event
@@ -435,26 +366,26 @@ def draft(edit: Callable[..., Any]) -> Callable[..., FrozenDict]:
 
     @wraps(edit)
     def transform(state: Any) -> FrozenDict:
-        return _edited(state, edit)
+        return _edit(state, edit)
 
     @wraps(edit)
     def transform_with_views(state: Any, views: Any) -> FrozenDict:
         if second == "keyword":
-            return _edited(state, lambda root: edit(root, views=views))
-        return _edited(state, lambda root: edit(root, views))
+            return _edit(state, lambda root: edit(root, views=views))
+        return _edit(state, lambda root: edit(root, views))
 
     return transform if second == "none" else transform_with_views
 
 
-def _edited(state: Any, edit: Callable[[DraftDict], Any]) -> FrozenDict:
+def _edit(state: Any, edit: Callable[[DraftDict], Any]) -> FrozenDict:
     session = _Session()
-    root = DraftDict(as_state(state, "draft: what was given as the state"), session)
+    root = DraftDict(as_state(state, "draft: the state"), session)
     try:
         result = edit(root)
         if result is not None and result is not root:
             refuse_suspended(result, "draft: the edit")
             raise StateError(
-                f"draft: the edit returned {_shown(result)}; an edit changes the draft in place: "
+                f"draft: the edit returned {_describe(result)}; an edit changes the draft in place: "
                 'remove the "return" (write a lambda that returns something as a def)'
             )
         return as_state(root, "draft: the edit")
@@ -462,5 +393,5 @@ def _edited(state: Any, edit: Callable[[DraftDict], Any]) -> FrozenDict:
         session.open = False
 
 
-def _shown(value: Any) -> str:
+def _describe(value: Any) -> str:
     return f"a part of the draft ({quote(value, 60)})" if isinstance(value, _Draft) else quote(value, 60)

@@ -1,7 +1,7 @@
-"""What may be stored, and how it becomes JSON.
+"""Freeze values, and convert them to and from JSON.
 
-:func:`freeze` is the one door: what it returns is deeply frozen JSON that no reader can change. Parts that
-are frozen already are shared, not copied, so a commit costs only what it changed.
+All stored values pass through :func:`freeze`, which returns deeply frozen JSON. Parts that are frozen already
+are shared, not copied, so a commit costs time for the changed parts only.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from math import isfinite
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -20,63 +21,36 @@ from happen_nb._model.paths import Steps, format_path
 from happen_nb._model.quoting import MAX_QUOTED, error_summary, quote, shorten, type_name
 from happen_nb.errors import FrozenStateError, StateError
 
-__all__ = [
-    "MAX_DEPTH",
-    "Frozen",
-    "biggest_part",
-    "check_integers",
-    "dumps",
-    "freeze",
-    "freeze_state",
-    "loads",
-]
-
 MAX_DEPTH: Final = 200
-"""How many containers may be nested in what is frozen at once; leaves room for an envelope around it."""
+"""Levels of containers in a value that is frozen; the JSON around it needs some more."""
 
-_JSON_DEPTH: Final = 254  # what the JSON encoder writes
-_TOO_DEEP: Final = "nests too deeply (more than {} levels); store a flat mapping whose values name keys of it"
+_MAX_JSON_DEPTH: Final = 254  # of the JSON encoder
+_TOO_DEEP: Final = "nests too deeply (more than {} levels); store a flat mapping with the keys of other parts"
 
-_MOST_STEPS: Final = 12  # of a path in a message
-_LONGEST_STEP: Final = 60
-_SMALLEST: Final = -(2**63)
-_LARGEST: Final = 2**64 - 1
-_KEYS_HINT: Final = "use {str(k): v for k, v in x.items()}"
-_NUMBER_HINT: Final = "JSON has no such number: store None, or leave it out"
+_MAX_STEPS: Final = 12  # of a path in a message
+_MAX_STEP_CHARACTERS: Final = 60
+_MIN_INTEGER: Final = -(2**63)
+_MAX_INTEGER: Final = 2**64 - 1
+_KEY_ADVICE: Final = "use {str(k): v for k, v in x.items()}"
+_NUMBER_ADVICE: Final = "JSON has no such number: store None, or leave it out"
 _DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"0" * 9)
-_MANY_DIGITS: Final = b"0" * 19  # as many as the shortest integer beyond 64 bits has
+_MANY_DIGITS: Final = b"0" * 19  # as in the shortest integer beyond 64 bits
 _LARGE_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
 _CONSTANTS: Final = frozenset({FrozenDict, FrozenList, bool, type(None)})
 
 DRAFTS: Final[dict[type, Callable[[Any], tuple[Any, Frozen]]]] = {}
-"""Type of a draft -> a function that gives its present content, and what it was made from."""
+"""Type of a draft -> a function that returns its current content and its frozen original."""
 
 _set_key = dict.__setitem__
 _set_item = list.__setitem__
 
 
 def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateError) -> Frozen:
-    """Convert a value to deeply frozen JSON.
+    """Convert a value to deeply frozen JSON; return it unchanged if it is frozen already.
 
-    Parameters
-    ----------
-    value : object
-        JSON types, and what has one obvious JSON form: tuples, any ``Mapping``, ``datetime``, ``date``,
-        ``UUID``, ``Enum``, dataclasses, NumPy and pandas scalars, arrays up to 1 MB.
-    what : str
-        What the value is, as error messages call it.
-    error : type
-        The error to raise.
-
-    Returns
-    -------
-    Frozen
-        The frozen value; ``value`` itself if it is frozen already.
-
-    Raises
-    ------
-    StateError
-        Or ``error``: a part has no JSON form. The message has its path and what to do.
+    Allowed are JSON types, and types with one obvious JSON form: tuples, any ``Mapping``, ``datetime``,
+    ``date``, ``UUID``, ``Enum``, dataclasses, NumPy and pandas scalars, arrays up to 1 MB. For any other part
+    `error` is raised, with the name `what` of the value, the path of the part and what to store instead.
 
     Examples
     --------
@@ -93,7 +67,7 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
         raise error(_explain(bad, what)) from bad.__cause__
     except RecursionError as deep:
         raise error(f"{what} contains itself, or {_TOO_DEEP.format(MAX_DEPTH)}") from deep
-    except FrozenStateError:  # an ended draft
+    except FrozenStateError:  # of a draft whose transform has ended
         raise
     except Exception as failure:  # raised by the value's own code: a hash, a comparison of keys
         raised = shorten(error_summary(failure), 2 * MAX_QUOTED)
@@ -102,13 +76,7 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
 
 
 def freeze_initial(value: Any, *, node: str) -> FrozenDict:
-    """Freeze the state that a node begins with, which must be a mapping.
-
-    Raises
-    ------
-    StateError
-        It is no mapping, or a part of it has no JSON form.
-    """
+    """Freeze the initial state of a node, which must be a mapping, or raise StateError."""
     state = freeze(value, what=f'create_node: initial of node "{node}"')
     if not isinstance(state, FrozenDict):
         raise StateError(
@@ -119,31 +87,18 @@ def freeze_initial(value: Any, *, node: str) -> FrozenDict:
 
 
 def freeze_state(value: Any, *, node: str) -> FrozenDict:
-    """Freeze what a transform returned, which must be a mapping.
-
-    Raises
-    ------
-    StateError
-        It is no mapping, or a part of it has no JSON form.
-
-    Examples
-    --------
-    >>> freeze_state(None, node="orders")
-    Traceback (most recent call last):
-    ...
-    happen_nb.errors.StateError: state.set: the transform of node "orders" returned None; return the new ...
-    """
+    """Freeze the result of a transform, which must be a mapping, or raise StateError."""
     return as_state(value, f'state.set: the transform of node "{node}"')
 
 
-def as_state(value: Any, who: str) -> FrozenDict:
-    """Freeze what ``who`` returned, which must be a mapping."""
+def as_state(value: Any, source: str) -> FrozenDict:
+    """Freeze a state that `source` returned, which must be a mapping, or raise StateError."""
     if value is None:
-        raise StateError(f'{who} returned None; return the new state (did you forget "return"?)')
+        raise StateError(f'{source} returned None; return the new state (did you forget "return"?)')
     state = freeze(value)
     if not isinstance(state, FrozenDict):
         raise StateError(
-            f"{who} returned {_article(type_name(value))}; a state is a mapping at the top: "
+            f"{source} returned {_article(type_name(value))}; a state is a mapping at the top: "
             'return {**state, "key": value}'
         )
     return state
@@ -164,7 +119,7 @@ def _frozen(value: Any, depth: int) -> Any:
     if kind is str:
         return value if value.isascii() else _checked_text(value)
     if kind is int:
-        return value if _SMALLEST <= value <= _LARGEST else _checked_int(value)
+        return value if _MIN_INTEGER <= value <= _MAX_INTEGER else _checked_int(value)
     if kind is float:
         return value if isfinite(value) else _checked_float(value)
     draft = DRAFTS.get(kind)
@@ -184,7 +139,7 @@ def _frozen_dict(source: dict[Any, Any], depth: int, draft: Any = None) -> Froze
         kind = type(value)
         if kind is str and value.isascii() or kind in _CONSTANTS:
             continue
-        if kind is int and _SMALLEST <= value <= _LARGEST or kind is float and isfinite(value):
+        if kind is int and _MIN_INTEGER <= value <= _MAX_INTEGER or kind is float and isfinite(value):
             continue
         try:
             frozen = _frozen(value, depth + 1)
@@ -204,7 +159,7 @@ def _frozen_list(source: list[Any], depth: int, draft: Any = None) -> FrozenList
         kind = type(value)
         if kind is str and value.isascii() or kind in _CONSTANTS:
             continue
-        if kind is int and _SMALLEST <= value <= _LARGEST or kind is float and isfinite(value):
+        if kind is int and _MIN_INTEGER <= value <= _MAX_INTEGER or kind is float and isfinite(value):
             continue
         try:
             frozen = _frozen(value, depth + 1)
@@ -217,7 +172,7 @@ def _frozen_list(source: list[Any], depth: int, draft: Any = None) -> FrozenList
 
 
 def _frozen_draft(draft: Any, parts: tuple[Any, Frozen], depth: int) -> Frozen:
-    """Freeze the present content of a draft; if that is what it began with, share it."""
+    """Freeze the current content of a draft; return its original if nothing has changed."""
     content, original = parts
     freeze_content = _frozen_dict if type(content) is dict else _frozen_list
     result: Frozen = freeze_content(content, depth, draft)
@@ -225,7 +180,7 @@ def _frozen_draft(draft: Any, parts: tuple[Any, Frozen], depth: int) -> Frozen:
 
 
 def _same_parts(a: Frozen, b: Frozen) -> bool:
-    """Whether two frozen containers have the very same parts in the same order."""
+    """Return whether two frozen containers have identical parts in the same order."""
     if isinstance(a, dict) and isinstance(b, dict):
         return len(a) == len(b) and all(map(_same, a, b)) and all(map(_same, a.values(), b.values()))
     if isinstance(a, list) and isinstance(b, list):
@@ -252,11 +207,11 @@ def _surrogate(problem: str) -> str:
 def _checked_key(key: Any) -> str:
     if not isinstance(key, str):
         noun = _article(type_name(key))
-        raise UnstorableError(f"the key {quote(key)} is {noun}, and keys are strings; {_KEYS_HINT}")
+        raise UnstorableError(f"the key {quote(key)} is {noun}, and keys are strings; {_KEY_ADVICE}")
     text: str = key if type(key) is str else plain(key)
     if type(text) is not str:
         raise UnstorableError(
-            f"the key {quote(key)} stands for {quote(text)}, and keys are strings; {_KEYS_HINT}"
+            f"the key {quote(key)} stands for {quote(text)}, and keys are strings; {_KEY_ADVICE}"
         )
     try:
         text.encode()
@@ -276,24 +231,23 @@ def _with_plain_keys(source: FrozenDict) -> FrozenDict:
 
 def _checked_int(value: int) -> int:
     raise UnstorableError(
-        f"an integer below -2**63 or above 2**64 - 1 ({value.bit_length()} bits) is not what every reader "
-        "of JSON takes; store str(x)"
+        f"an integer below -2**63 or above 2**64 - 1 ({value.bit_length()} bits) is not portable "
+        "JSON; store str(x)"
     )
 
 
 def _checked_float(value: float) -> float:
-    raise UnstorableError(f"{value}: {_NUMBER_HINT}")
+    raise UnstorableError(f"{value}: {_NUMBER_ADVICE}")
 
 
 def _explain(bad: UnstorableError, what: str) -> str:
-    """The message: what, where, and what to do."""
     steps, containers = bad.steps[::-1], bad.containers[::-1]
     problem = bad.problem
     seen: set[int] = set()
     for depth, container in enumerate(containers):
         if container in seen:
             steps = steps[:depth]
-            problem = "it contains itself, and JSON has no cycles; store a key that names the other part"
+            problem = "it contains itself, and JSON has no cycles; store a key of the other part instead"
             break
         seen.add(container)
     return f"{what}{_place(tuple(steps))}: {problem}"
@@ -302,48 +256,38 @@ def _explain(bad: UnstorableError, what: str) -> str:
 def _place(steps: Steps) -> str:
     if not steps:
         return ""
-    short = [shorten(step, _LONGEST_STEP) if isinstance(step, str) else step for step in steps[:_MOST_STEPS]]
+    short = [
+        shorten(step, _MAX_STEP_CHARACTERS) if isinstance(step, str) else step for step in steps[:_MAX_STEPS]
+    ]
     shown = format_path(tuple(short))
-    return f" at {shown}..." if len(steps) > _MOST_STEPS else f" at {shown}"
+    return f" at {shown}..." if len(steps) > _MAX_STEPS else f" at {shown}"
 
 
 def dumps(value: Frozen) -> bytes:
-    """Write a frozen value as JSON.
+    """Encode a frozen value as JSON.
 
     Raises
     ------
     StateError
-        It nests too deeply, which can only come of one frozen state put into another again and again.
-
-    Examples
-    --------
-    >>> dumps(freeze({"items": [1, None]}))
-    b'{"items":[1,null]}'
+        It nests too deeply, after one frozen state was put into another repeatedly.
     """
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError as bad:
         if "Recursion" in str(bad):
-            raise StateError(f"the state {_TOO_DEEP.format(_JSON_DEPTH)} ({bad})") from bad
-        raise StateError(f"a frozen container was changed in place, and is no JSON any more: {bad}") from bad
+            raise StateError(f"the state {_TOO_DEEP.format(_MAX_JSON_DEPTH)} ({bad})") from bad
+        raise StateError(
+            f"a frozen container was changed in place to a value that is not JSON: {bad}"
+        ) from bad
 
 
 def loads(data: bytes) -> Frozen:
-    """Read JSON as a deeply frozen value.
+    """Decode JSON to a deeply frozen value.
 
     Raises
     ------
     StateError
         It is not JSON, nests too deeply, or has an integer beyond 64 bits.
-
-    Examples
-    --------
-    >>> loads(b'{"items": [1, null]}')
-    {'items': [1, None]}
-    >>> loads(b"{'items'}")
-    Traceback (most recent call last):
-    ...
-    happen_nb.errors.StateError: this is not JSON: unexpected character...
     """
     try:
         value: Frozen = _decoded(orjson.loads(data), 1)
@@ -351,36 +295,22 @@ def loads(data: bytes) -> Frozen:
     except orjson.JSONDecodeError as bad:
         raise StateError(f"this is not JSON: {bad}") from bad
     except (UnstorableError, RecursionError) as deep:
-        raise StateError(f"the JSON {_TOO_DEEP.format(_JSON_DEPTH)}") from deep
+        raise StateError(f"the JSON {_TOO_DEEP.format(_MAX_JSON_DEPTH)}") from deep
     return value
 
 
 def check_integers(data: bytes) -> None:
-    """Refuse JSON with an integer beyond 64 bits, which the decoder would silently read as a float.
-
-    Raises
-    ------
-    StateError
-        It has one.
-
-    Examples
-    --------
-    >>> check_integers(b'{"n": 18446744073709551615, "price": 1e30}')
-    >>> check_integers(b'{"n": 18446744073709551616}')
-    Traceback (most recent call last):
-    ...
-    happen_nb.errors.StateError: the JSON has an integer below -2**63 or above 2**64 - 1 (20 digits); ...
-    """
-    if _MANY_DIGITS in data.translate(_DIGITS_TO_0) and _LARGE_INTEGER.search(data):  # it may be in a string
+    """Raise StateError for JSON with an integer beyond 64 bits, which the decoder would turn into a float."""
+    if _MANY_DIGITS in data.translate(_DIGITS_TO_0) and _LARGE_INTEGER.search(data):  # perhaps in a string
         try:
             json.loads(data, parse_int=_parsed_int)
         except RecursionError as deep:
-            raise StateError(f"the JSON {_TOO_DEEP.format(_JSON_DEPTH)}") from deep
+            raise StateError(f"the JSON {_TOO_DEEP.format(_MAX_JSON_DEPTH)}") from deep
 
 
 def _parsed_int(digits: str) -> int:
-    value = int(digits) if len(digits) <= len(str(_SMALLEST)) else None
-    if value is None or not _SMALLEST <= value <= _LARGEST:
+    value = int(digits) if len(digits) <= len(str(_MIN_INTEGER)) else None
+    if value is None or not _MIN_INTEGER <= value <= _MAX_INTEGER:
         raise StateError(
             f"the JSON has an integer below -2**63 or above 2**64 - 1 ({len(digits.lstrip('-'))} digits); "
             "write it as a string"
@@ -389,8 +319,8 @@ def _parsed_int(digits: str) -> int:
 
 
 def _decoded(value: Any, depth: int) -> Any:
-    """Freeze what the JSON decoder made: only the containers need a look."""
-    if depth > _JSON_DEPTH:
+    """Freeze the containers that the JSON decoder returned."""
+    if depth > _MAX_JSON_DEPTH:
         raise UnstorableError(_TOO_DEEP)
     kind = type(value)
     if kind is dict:
@@ -409,12 +339,9 @@ def _decoded(value: Any, depth: int) -> Any:
 
 
 def biggest_part(state: Frozen) -> tuple[str, int]:
-    """Find what makes a state large: the deepest part that is at least half of the part around it.
+    """Return the path and the JSON size of the part that makes a state large.
 
-    Returns
-    -------
-    tuple of str and int
-        Its path, and its size in bytes as JSON.
+    It is the deepest part of which each level is at least half of the part around it.
 
     Examples
     --------
@@ -424,14 +351,11 @@ def biggest_part(state: Frozen) -> tuple[str, int]:
     steps: Steps = ()
     part, size = state, len(dumps(state))
     while isinstance(part, dict | list) and part:
-        step, inner = max(_children(part), key=lambda child: child[2])[0:2]
-        inner_size = len(dumps(inner))
+        pairs = part.items() if isinstance(part, dict) else enumerate(part)
+        step, inner, inner_size = max(
+            ((step, inner, len(dumps(inner))) for step, inner in pairs), key=itemgetter(2)
+        )
         if steps and inner_size * 2 < size:
             break
         steps, part, size = (*steps, step), inner, inner_size
     return format_path(steps), size
-
-
-def _children(part: FrozenDict | FrozenList) -> list[tuple[str | int, Any, int]]:
-    pairs = part.items() if isinstance(part, dict) else enumerate(part)
-    return [(step, child, len(dumps(child))) for step, child in pairs]

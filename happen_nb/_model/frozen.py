@@ -1,4 +1,4 @@
-"""Frozen containers: a dict and a list that refuse every change, so that states can be shared."""
+"""Frozen containers: a read-only dict and list, so that states can be shared."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from happen_nb.errors import FrozenStateError
 
-_HINT: Final = (
-    "it is part of a stored state, which everybody shares: return a new value, such as "
+_REMEDY: Final = (
+    "it belongs to a stored state that all readers share. Return a new value, such as "
     '{**state, "key": value} or [*items, item], or edit a draft with happen.draft'
 )
 
 
 def _refuse(self: object, *_args: object, **_kwargs: object) -> NoReturn:
     kind = "mapping" if isinstance(self, dict) else "list"
-    raise FrozenStateError(f"this {kind} cannot be changed: {_HINT}")
+    raise FrozenStateError(f"this {kind} is read-only: {_REMEDY}")
 
 
 class FrozenDict(dict[str, Any]):
-    """A mapping of a stored state: a ``dict`` in every way, except that it cannot be changed.
+    """A mapping of a stored state: a ``dict`` that is read-only.
 
-    Everything in it is frozen too. ``|``, ``copy()`` and ``copy.copy`` give a plain ``dict`` whose
-    values are still frozen; ``copy.deepcopy`` and ``pickle`` give plain mutable containers all the
-    way down. Only ``happen_nb._model.freeze.freeze`` makes one. C code that writes without calling methods,
-    such as ``dict.update(state, ...)``, is noticed by the next ``state.set``, which restores the mapping.
+    Its values are frozen, too. ``|``, ``copy()`` and ``copy.copy`` return a plain ``dict`` whose values are
+    still frozen; ``copy.deepcopy`` and ``pickle`` return plain mutable containers at all levels. The next
+    ``state.set`` detects and undoes changes by C code that does not call methods, such as
+    ``dict.update(state, ...)``.
 
     Examples
     --------
@@ -32,7 +32,7 @@ class FrozenDict(dict[str, Any]):
     >>> state["stock"]["apples"] = 2
     Traceback (most recent call last):
     ...
-    happen_nb.errors.FrozenStateError: this mapping cannot be changed: it is part of a stored state, ...
+    happen_nb.errors.FrozenStateError: this mapping is read-only: it belongs to a stored state ...
     >>> {**state, "stock": state["stock"] | {"apples": 2}}
     {'stock': {'apples': 2}}
     """
@@ -41,7 +41,7 @@ class FrozenDict(dict[str, Any]):
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
         raise FrozenStateError(
-            "a frozen mapping is made by storing one, not by calling its class: use dict(...)"
+            "a frozen mapping is created by storing one, not by calling its class: use dict(...)"
         )
 
     __setitem__ = _refuse
@@ -66,12 +66,12 @@ class FrozenDict(dict[str, Any]):
 
 
 class FrozenList(list[Any]):
-    """A list of a stored state: a ``list`` in every way, except that it cannot be changed.
+    """A list of a stored state: a ``list`` that is read-only.
 
-    Everything in it is frozen too. Slices, ``+``, ``*``, ``copy()`` and ``copy.copy`` give a plain
-    ``list`` whose items are still frozen; ``copy.deepcopy`` and ``pickle`` give plain mutable
-    containers all the way down. Only ``happen_nb._model.freeze.freeze`` makes one. C code that writes without
-    calling methods, such as ``heapq``, is noticed by the next ``state.set``, which restores the list.
+    Its items are frozen, too. Slices, ``+``, ``*``, ``copy()`` and ``copy.copy`` return a plain ``list``
+    whose items are still frozen; ``copy.deepcopy`` and ``pickle`` return plain mutable containers at all
+    levels.
+    The next ``state.set`` detects and undoes changes by C code that does not call methods, such as ``heapq``.
 
     Examples
     --------
@@ -82,14 +82,14 @@ class FrozenList(list[Any]):
     >>> items.append(4)
     Traceback (most recent call last):
     ...
-    happen_nb.errors.FrozenStateError: this list cannot be changed: it is part of a stored state, ...
+    happen_nb.errors.FrozenStateError: this list is read-only: it belongs to a stored state ...
     """
 
     __slots__ = ()
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
         raise FrozenStateError(
-            "a frozen list is made by storing one, not by calling its class: use list(...)"
+            "a frozen list is created by storing one, not by calling its class: use list(...)"
         )
 
     __setitem__ = _refuse
@@ -127,30 +127,21 @@ _fill_list = list.extend
 
 
 def unchecked_dict(items: dict[str, Any]) -> FrozenDict:
-    """Make a frozen mapping of items that are known to be frozen; for this package only."""
+    """Create a frozen mapping from items that are frozen already; for this package only."""
     result: FrozenDict = _new_dict(FrozenDict)
     _fill_dict(result, items)
     return result
 
 
 def unchecked_list(items: list[Any]) -> FrozenList:
-    """Make a frozen list of items that are known to be frozen; for this package only."""
+    """Create a frozen list from items that are frozen already; for this package only."""
     result: FrozenList = _new_list(FrozenList)
     _fill_list(result, items)
     return result
 
 
 def thaw(value: Any) -> Any:
-    """Copy a frozen value into plain mutable containers, all the way down.
-
-    Examples
-    --------
-    >>> from happen_nb._model.freeze import freeze
-    >>> plain = thaw(freeze({"items": [1]}))
-    >>> plain["items"].append(2)
-    >>> plain
-    {'items': [1, 2]}
-    """
+    """Copy a frozen value into plain mutable containers at all levels."""
     if isinstance(value, dict):
         return _thaw_dict(value)
     if isinstance(value, list):
@@ -175,16 +166,9 @@ def _thaw_list(value: list[Any]) -> list[Any]:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Whether two values are the same JSON: ``True``, ``1`` and ``1.0`` differ, key order does not count.
+    """Return whether two values are equal as JSON: ``True``, ``1`` and ``1.0`` differ, key order is ignored.
 
-    Shared parts are not looked into, so comparing two revisions costs only what changed.
-
-    Examples
-    --------
-    >>> equal({"a": 1, "b": [True]}, {"b": [True], "a": 1})
-    True
-    >>> equal({"b": [True]}, {"b": [1]})
-    False
+    Shared parts are skipped, so comparing two revisions costs time for the changed parts only.
     """
     if a is b:
         return True

@@ -1,4 +1,4 @@
-"""When two functions count as the same: a cell that runs again and a reload make new objects."""
+"""Inspect the user's functions: their second parameter, and whether two of them count as the same."""
 
 from __future__ import annotations
 
@@ -12,42 +12,25 @@ from happen_nb.errors import TransformError
 
 Second: TypeAlias = Literal["none", "positional", "keyword"]
 
-_ASYNC_WAY_OUT: Final = (
-    "a transform only computes the new state: await what it needs before, and pass that in"
-)
-_GENERATOR_WAY_OUT: Final = 'a transform only computes the new state: use "return" instead of "yield"'
-_BOTH: Final = 2  # the state, and the views or the context
+_ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"
+_GENERATOR_REMEDY: Final = 'a transform only computes the new state: use "return" instead of "yield"'
+_TWO: Final = 2  # the state, and the views or the context
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OPEN_ENDED: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 
 def safely_equal(a: object, b: object) -> bool:
-    """Tell whether two objects are safely_equal, where comparing them may raise.
-
-    Examples
-    --------
-    >>> safely_equal("a".upper, "a".upper), safely_equal(len, None)
-    (True, False)
-    """
+    """Return whether two objects are equal; False if comparing them raises."""
     if a is b:
         return True
     try:
         return bool(a == b)
-    except Exception:  # an array answers with an array
+    except Exception:  # the comparison of arrays returns an array
         return False
 
 
 def is_namesake(a: object, b: object) -> bool:
-    """Tell whether two functions have the same module and name, at the top level of a module or class.
-
-    Examples
-    --------
-    >>> def handle(event): ...
-    >>> earlier = handle
-    >>> def handle(event): ...
-    >>> is_namesake(handle, earlier), is_namesake(handle, len)
-    (True, False)
-    """
+    """Return whether two functions have the same module and name, at the top level of a module or class."""
     name = getattr(a, "__qualname__", None)
     if not isinstance(name, str) or "<" in name:
         return False
@@ -59,18 +42,11 @@ def is_namesake(a: object, b: object) -> bool:
 
 
 def is_same(a: Any, b: Any) -> bool:
-    """Tell whether two functions are the same one, perhaps defined again.
+    """Return whether two functions are the same one, perhaps defined again by a cell or a reload.
 
-    A named function is the same as its namesake. Lambdas are the same if their code, their defaults and what
-    they have closed over are; so are functions that another one made, but if their code differs, the function
-    that made them was edited.
-
-    Examples
-    --------
-    >>> is_same(lambda event: event.id, lambda event: event.id)
-    True
-    >>> is_same(lambda event, n=1: n, lambda event, n=2: n)
-    False
+    A named function is the same as its namesake. Lambdas are the same if their code, defaults and closures
+    are equal. So are functions defined in another function, unless their code differs: then that function
+    was edited, and they count as the same too.
     """
     if safely_equal(a, b) or is_namesake(a, b):
         return True
@@ -89,7 +65,7 @@ def is_same(a: Any, b: Any) -> bool:
 
 
 def _code(code: CodeType) -> tuple[object, ...]:
-    """What a function does, wherever it stands."""
+    """Return the parts of a function's code that do not depend on its place."""
     constants = tuple(_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts)
     return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_flags
 
@@ -99,26 +75,22 @@ def _closed_over(function: FunctionType) -> list[object]:
     for cell in function.__closure__ or ():
         try:
             found.append(cell.cell_contents)
-        except ValueError:  # it has no value yet
+        except ValueError:  # the cell is empty
             found.append(cell)
     return found
 
 
 def takes_second(function: Callable[..., Any], name: str) -> Second:
-    """Tell how a function takes its second argument (``views`` or ``context``), if it does.
+    """Return how a function takes a second argument (``views`` or ``context``): ``"none"`` if it does not.
 
-    It gets one if it has a second *required* positional parameter, or one of that name. So
-    ``lambda state, oid=oid: ...`` in a loop gets the state only.
-
-    Returns
-    -------
-    "none", "positional" or "keyword"
-        ``"none"`` also for a callable without a readable signature, or with ``*args`` only.
+    It receives one if it has a second *required* positional parameter, or one of that name. So
+    ``lambda state, oid=oid: ...`` in a loop receives the state only. A callable without a readable signature,
+    or with ``*args`` only, receives one argument.
 
     Raises
     ------
     TypeError
-        It requires a third parameter, which nobody would give it.
+        It requires a third parameter.
 
     Examples
     --------
@@ -134,7 +106,7 @@ def takes_second(function: Callable[..., Any], name: str) -> Second:
         if not code.co_kwonlyargcount and not code.co_flags & _OPEN_ENDED:
             if code.co_argcount == 1:
                 return "none"
-            if code.co_argcount == _BOTH:
+            if code.co_argcount == _TWO:
                 wanted = not function.__defaults__ or code.co_varnames[1] == name
                 return "positional" if wanted else "none"
     try:
@@ -162,7 +134,7 @@ def takes_third(function: Callable[..., Any]) -> bool:
         parameters = inspect.signature(function).parameters.values()
     except (ValueError, TypeError):
         return False
-    return sum(p.kind in _POSITIONAL and _required(p) for p in parameters) > _BOTH
+    return sum(p.kind in _POSITIONAL and _required(p) for p in parameters) > _TWO
 
 
 def _required(parameter: inspect.Parameter) -> bool:
@@ -190,19 +162,19 @@ def function_name(function: object) -> str:
 
 
 def check_function(function: object, who: str) -> None:
-    """Refuse a function whose call would return something suspended instead of running."""
+    """Raise TransformError for an async or generator function."""
     if inspect.iscoroutinefunction(function):
-        raise TransformError(f"{who} ({function_name(function)}) is async; {_ASYNC_WAY_OUT}")
+        raise TransformError(f"{who} ({function_name(function)}) is async; {_ASYNC_REMEDY}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TransformError(f"{who} ({function_name(function)}) is a generator; {_GENERATOR_WAY_OUT}")
+        raise TransformError(f"{who} ({function_name(function)}) is a generator; {_GENERATOR_REMEDY}")
 
 
 def refuse_suspended(result: Any, who: str) -> None:
-    """Refuse what an async or generator function returns instead of running."""
-    kind = type(result)  # the result itself may lie about it
+    """Raise TransformError for the result of an async or generator function."""
+    kind = type(result)  # the `__class__` of the result may be another one
     if kind is CoroutineType:
         result.close()
     if issubclass(kind, Awaitable):
-        raise TransformError(f"{who} is async; {_ASYNC_WAY_OUT}")
+        raise TransformError(f"{who} is async; {_ASYNC_REMEDY}")
     if kind in (GeneratorType, AsyncGeneratorType):
-        raise TransformError(f"{who} is a generator; {_GENERATOR_WAY_OUT}")
+        raise TransformError(f"{who} is a generator; {_GENERATOR_REMEDY}")

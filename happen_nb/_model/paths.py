@@ -1,4 +1,4 @@
-"""Paths and selectors: how one part of a state is named and read."""
+"""Paths and selectors, which name and read one part of a state."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ Path: TypeAlias = str | Steps
 Selector: TypeAlias = Callable[[Any], Any] | Path
 
 
-_MOST_DIGITS: Final = 18  # no list is longer
-_FEW: Final = 3  # parts that a message names
+_MAX_DIGITS: Final = 18  # no list is longer
+_MAX_NAMED: Final = 3  # parts in a message
+_MAX_COMPARED_KEYS: Final = 1_000
 
 
 class _Missing(Enum):
@@ -34,19 +35,19 @@ class _Missing(Enum):
 
 
 MISSING: Final[Literal[_Missing.MISSING]] = _Missing.MISSING
-"""Stands for "not there", where ``None`` would be a value."""
+"""Stands for a missing value, where ``None`` would be a value."""
 
 
 def parse_path(path: Path) -> Steps:
     """Split a path into its steps.
 
-    A string is split at its dots. A tuple is taken as it is: of strings, which may hold dots, and of
-    integers, which index lists; those of NumPy are integers too.
+    A string is split at its dots. A tuple contains strings, which may contain dots, and integers, also of
+    NumPy, which index lists.
 
     Raises
     ------
     PathError
-        Neither string nor tuple, an empty string, or a step that is empty or of another type.
+        The path is neither string nor tuple, is empty, or has a step that is empty or of another type.
 
     Examples
     --------
@@ -97,7 +98,7 @@ def _parse_text(path: str) -> Steps:
 
 
 def format_path(steps: Steps) -> str:
-    """Write steps as a path that can be typed: a dotted string, or a tuple where that would be unclear.
+    """Format steps as a dotted string, or as a tuple where that would be ambiguous.
 
     Examples
     --------
@@ -113,15 +114,9 @@ def format_path(steps: Steps) -> str:
 
 
 def list_index(step: str | int, length: int) -> int | None:
-    """Find which item of a list a step means; None if there is no such item.
-
-    Examples
-    --------
-    >>> list_index("1", 3), list_index(-1, 3), list_index("3", 3), list_index("one", 3)
-    (1, 2, None, None)
-    """
+    """Return the index that a step means in a list; None if there is no such item."""
     if isinstance(step, str):
-        if not (step.isascii() and step.isdigit() and len(step) <= _MOST_DIGITS):
+        if not (step.isascii() and step.isdigit() and len(step) <= _MAX_DIGITS):
             return None
         step = int(step)
     index = step + length if step < 0 else step
@@ -129,16 +124,7 @@ def list_index(step: str | int, length: int) -> int | None:
 
 
 def lookup(value: Any, path: Path, default: Any = None) -> Any:
-    """Read the part of a value at a path; ``default`` if it is not there.
-
-    Examples
-    --------
-    >>> state = {"orders": {"7": {"items": ["pen", "ink"]}}}
-    >>> lookup(state, "orders.7.items.1")
-    'ink'
-    >>> lookup(state, "orders.8.items", default="nothing")
-    'nothing'
-    """
+    """Return the part of a value at a path; ``default`` if there is none."""
     for step in parse_path(path):
         if isinstance(value, dict):
             if step not in value:
@@ -155,7 +141,7 @@ def lookup(value: Any, path: Path, default: Any = None) -> Any:
 
 
 def missing_hint(value: Any, path: Path) -> str:
-    """Describe what is near a path that leads nowhere; empty if it leads somewhere.
+    """Describe the parts near a missing path; return an empty string if the path exists.
 
     Examples
     --------
@@ -170,18 +156,18 @@ def missing_hint(value: Any, path: Path) -> str:
     steps = parse_path(path)
     for number in range(1, len(steps) + 1):
         if lookup(value, steps[:number], MISSING) is MISSING:
-            before = steps[: number - 1]
-            there = _parts_there(before, lookup(value, before), steps[number - 1])
-            return shorten(f"nothing at {format_path(steps)}; {there}", 3 * MAX_QUOTED)
+            above = steps[: number - 1]
+            near = _describe_part(above, lookup(value, above), steps[number - 1])
+            return shorten(f"nothing at {format_path(steps)}; {near}", 3 * MAX_QUOTED)
     return ""
 
 
-def _parts_there(steps: Steps, part: Any, wanted: str | int) -> str:
-    """What a part has, the nearest of `wanted` first."""
+def _describe_part(steps: Steps, part: Any, wanted: str | int) -> str:
+    """Describe the contents of a part, those nearest to `wanted` first."""
     where = format_path(steps) if steps else "the state"
     if isinstance(part, dict):
         keys = [key for key in part if isinstance(key, str)]
-        near = get_close_matches(str(wanted), keys, _FEW) or keys[:_FEW]
+        near = get_close_matches(str(wanted), keys, _MAX_NAMED) or keys[:_MAX_NAMED]
         names = ", ".join(format_path((*steps, key)) for key in near)
         return f"there {'is' if len(near) == 1 else 'are'} {names}" if names else f"{where} is empty"
     if isinstance(part, list):
@@ -192,13 +178,7 @@ def _parts_there(steps: Steps, part: Any, wanted: str | int) -> str:
 def select(value: Any, selector: Selector | None = None) -> Any:
     """Apply a selector: a callable, a path (missing: ``None``), or None for everything.
 
-    What a callable raises comes out unchanged.
-
-    Examples
-    --------
-    >>> state = {"stock": {"pens": 3}}
-    >>> select(state, "stock.pens"), select(state, lambda s: len(s["stock"])), select(state, "stock.ink")
-    (3, 1, None)
+    An exception of a callable propagates unchanged.
     """
     if selector is None:
         return value
@@ -208,20 +188,12 @@ def select(value: Any, selector: Selector | None = None) -> Any:
 
 
 def typo_hint(state: Any, path: Path) -> str | None:
-    """Name what is at a path that looks like this one; None if there is something here, or nothing like it.
-
-    Examples
-    --------
-    >>> typo_hint({"temp": 20}, "tmp")
-    'nothing at tmp; there is temp'
-    >>> typo_hint({"temp": 20}, "temp"), typo_hint({"temp": 20}, "people")
-    (None, None)
-    """
+    """Describe a similar path if this one is missing and looks like a typo; else return None."""
     steps = parse_path(path)
     for at, step in enumerate(steps):
         above = lookup(state, steps[:at])
         if lookup(above, (step,), MISSING) is not MISSING:
             continue
-        known = list(islice(above, 1_000)) if isinstance(above, dict) else []
+        known = list(islice(above, _MAX_COMPARED_KEYS)) if isinstance(above, dict) else []
         return missing_hint(state, steps) or None if get_close_matches(str(step), known) else None
     return None

@@ -26,15 +26,7 @@ _bounded.maxlist = _bounded.maxtuple = _bounded.maxdict = _bounded.maxset = _bou
 
 
 def quote(value: Any, limit: int = MAX_QUOTED) -> str:
-    """Return the repr of a value on one line, cut to `limit` characters; its type if the repr fails.
-
-    Examples
-    --------
-    >>> quote("orders")
-    "'orders'"
-    >>> quote(list(range(10)), 12)
-    '[0, 1, 2,...'
-    """
+    """Return the repr of a value on one line, cut to `limit` characters; its type if the repr fails."""
     try:
         text = escape_surrogates(repr(value) if type(value) is type else _bounded.repr(value))
     except Exception:  # an integer of 5,000 digits; a repr that is not a string
@@ -43,37 +35,19 @@ def quote(value: Any, limit: int = MAX_QUOTED) -> str:
 
 
 def shorten(text: str, limit: int = MAX_QUOTED) -> str:
-    r"""Write a text on one line, cut to `limit` characters.
-
-    Examples
-    --------
-    >>> shorten("one\ntwo and three", 10)
-    'one two...'
-    """
+    r"""Write a text on one line, cut to `limit` characters."""
     if "\n" in text or "\r" in text:
         text = " ".join(text[: 4 * limit].split())
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 def truncate(text: str, limit: int) -> str:
-    """Cut a text to `limit` characters, and add its full length.
-
-    Examples
-    --------
-    >>> truncate("x" * 100, 5)
-    'xxxxx... (100 characters)'
-    """
+    """Cut a text to `limit` characters, and add its full length."""
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
 
 
 def cut_middle(text: str, limit: int) -> str:
-    r"""Cut the middle out of a text that is longer than `limit` characters.
-
-    Examples
-    --------
-    >>> cut_middle("beginning" + "." * 100 + "end", 12)
-    'beg\n... (100 characters left out)\n......end'
-    """
+    r"""Cut the middle out of a text that is longer than `limit` characters."""
     if len(text) <= limit:
         return text
     head = limit // 4
@@ -82,25 +56,12 @@ def cut_middle(text: str, limit: int) -> str:
 
 
 def escape_surrogates(text: str) -> str:
-    r"""Escape lone surrogates, which have no UTF-8 form.
-
-    Examples
-    --------
-    >>> print(escape_surrogates("half \ud800"))
-    half \ud800
-    """
+    r"""Escape lone surrogates, which have no UTF-8 form."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def type_name(value: Any) -> str:
-    """Return the name of a value's type, with its module unless it is built in.
-
-    Examples
-    --------
-    >>> import decimal
-    >>> type_name(1), type_name(decimal.Decimal(1))
-    ('int', 'decimal.Decimal')
-    """
+    """Return the name of a value's type, with its module unless it is built in."""
     kind = type(value)
     module = type.__getattribute__(kind, "__module__")
     name = str(_NAME.__get__(kind))
@@ -110,27 +71,21 @@ def type_name(value: Any) -> str:
 
 
 def error_text(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
-    """Return an exception's text, cut to `limit` characters.
-
-    Examples
-    --------
-    >>> error_text(ValueError("out of stock"))
-    'out of stock'
-    """
+    """Return an exception's text, cut to `limit` characters."""
     try:
         text = str.__str__(str(error))  # a subclass of str may override anything
     except BaseException as broken:  # it must not stop the code that reports the exception
-        return f"(its message cannot be shown: {type(broken).__name__})"
+        return unavailable("message", type(broken).__name__)
     return escape_surrogates(truncate(text, limit))
 
 
-def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
-    """Return an exception's type and text, the text cut to `limit` characters.
+def unavailable(what: str, reason: str) -> str:
+    """Return what stands for a text of the user's that could not be obtained."""
+    return f"(its {what} cannot be shown: {reason})"
 
-    Examples
-    --------
-    >>> error_summary(ValueError("out of stock")), error_summary(KeyError())
-    ('ValueError: out of stock', 'KeyError')
-    """
-    name, text = str(_NAME.__get__(type(error))), error_text(error, limit)
+
+def error_summary(error: BaseException, limit: int = MAX_ERROR_TEXT, *, text: str | None = None) -> str:
+    """Return an exception's type and text, by default its own text cut to `limit` characters."""
+    name = str(_NAME.__get__(type(error)))
+    text = error_text(error, limit) if text is None else escape_surrogates(text)
     return f"{name}: {text}" if text else name

@@ -185,6 +185,7 @@ class OwnerRecord:
         return self.since or self.sequence
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class CommitRecord:
     """A stored state of a node; its body is decoded on first access.
 
@@ -211,44 +212,17 @@ class CommitRecord:
         The progress of the node's state handlers; None if the message does not carry it.
     """
 
-    __slots__ = (
-        "_state",
-        "body",
-        "events",
-        "id",
-        "node",
-        "origin",
-        "positions",
-        "read_position",
-        "revision",
-        "sequence",
-        "time",
-    )
-
-    def __init__(
-        self,
-        node: str,
-        sequence: int,
-        revision: int,
-        time: int,
-        body: bytes | None,
-        id: str | None = None,
-        read_position: int = 0,
-        origin: Origin = NO_ORIGIN,
-        events: tuple[EventRecord, ...] = (),
-        positions: Positions | None = None,
-    ) -> None:
-        self.node = node
-        self.sequence = sequence
-        self.revision = revision
-        self.time = time
-        self.body = body
-        self.id = id
-        self.read_position = read_position
-        self.origin = origin
-        self.events = events
-        self.positions = positions
-        self._state: FrozenDict | None = EMPTY if body is None else None
+    node: str
+    sequence: int
+    revision: int
+    time: int
+    body: bytes | None
+    id: str | None = None
+    read_position: int = 0
+    origin: Origin = NO_ORIGIN
+    events: tuple[EventRecord, ...] = ()
+    positions: Positions | None = None
+    _state: FrozenDict | None = field(default=None, init=False)
 
     @property
     def deleted(self) -> bool:
@@ -266,8 +240,11 @@ class CommitRecord:
         """
         state = self._state
         if state is None:
-            state = self._decode(self.body)
-            self.body = dumps(state)  # as this process encodes it, which may differ from the stored body
+            if self.body is None:
+                state = EMPTY
+            else:
+                state = self._decode(self.body)
+                self.body = dumps(state)  # as this process encodes it, which may differ from the stored body
             self._state = state
         return state
 
@@ -325,8 +302,7 @@ class CommitRecord:
                 self._state = stored
             raise error
 
-    def _decode(self, body: bytes | None) -> FrozenDict:
-        assert body is not None
+    def _decode(self, body: bytes) -> FrozenDict:
         try:
             state = loads(body)
         except ValueError as error:

@@ -23,18 +23,19 @@ if TYPE_CHECKING:
 
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
-    from happen_nb._runtime.workers import Pending, Workers
+    from happen_nb._runtime.replies import Converted
+    from happen_nb._runtime.workers import Workers
 
 T = TypeVar("T")
 
-log = logging.getLogger("happen_nb")
+logger = logging.getLogger("happen_nb")
 
-PATIENCE: Final = 5.0
-"""Seconds that an async or generator handler has to end after it was stopped; then the node goes on."""
+STOP_PATIENCE_SECONDS: Final = 5.0
+"""How long an async or generator handler may take to end after it was stopped; then the node goes on."""
 UNREGISTERED: Final = "it was unregistered"
 DELETED: Final = "its node was deleted"
 CLOSED: Final = "the space was closed"
-_DOUBLINGS: Final = 60
+_MAX_DOUBLINGS: Final = 60
 """How often a backoff doubles at most."""
 
 
@@ -54,10 +55,10 @@ class Result:
 
 
 class Stopped(BaseException):
-    """A generator was stopped; never seen by a handler."""
+    """Ends a generator that was stopped; a handler never sees it."""
 
 
-class _Raised(BaseException):
+class _RaisedStopIteration(BaseException):
     """A handler raised StopIteration, which a coroutine may not."""
 
 
@@ -71,25 +72,26 @@ class Attempt:
         self.registration = registration
         self.event = event
         self.number = 0
-        self.began = 0.0
-        self.scope = causes.scope_of_event(delivery.event, delivery.box.name, registration.name)
+        self.started = 0.0
+        self.scope = causes.scope_of_event(delivery.event, delivery.queue.name, registration.name)
         self.why = ""
         """Why it was stopped."""
+        self.unconverted = False
+        """Whether its result has no JSON form."""
         self._context = context
-        self._given = delivery.desk.host.context(delivery.box.name, event)
+        self._given = delivery.dispatcher.host.context(delivery.queue.name, event)
         self._step: Any = registration.current()
         self._spent = 0.0
-        self._run: StepDriver | None = None
+        self._driver: StepDriver | None = None
         self._generating = False
         self._filtering = False
         self._open = False
-        self._unconverted = False
         self._trouble: CapturedError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._lock = threading.Lock()
         context.run(causes.enter, self.scope)
 
-    # -- whether it accepts the event ----------------------------------------------------------------
+    # -- the filter ----------------------------------------------------------------------------------
 
     def accepts(self) -> bool:
         """Ask the pattern's predicate and the filter; one that raises is a failure."""
@@ -98,13 +100,13 @@ class Attempt:
         accepted: bool | None = None
         trouble: CapturedError | None = None
         self._filtering = True
-        self._begin()
+        self._enter()
         try:
-            accepted = self._context.run(self._asked)
+            accepted = self._context.run(self._filter)
         except BaseException as error:
             trouble = CapturedError.of(error)
         self.scope.release()
-        if not self._close():  # it took so long that it was abandoned
+        if not self._leave():  # it took so long that it was abandoned
             return False
         self._filtering = False
         if trouble is not None:
@@ -113,8 +115,8 @@ class Attempt:
             self._record("refused", None)
         return accepted is True
 
-    def _asked(self) -> bool | None:
-        """Whether the filter accepts the event; None if the pattern does not match its type."""
+    def _filter(self) -> bool | None:
+        """Return True if the filter accepts the event; None if the pattern does not match its type."""
         if not self.registration.pattern.matches(self.delivery.event.type):
             return None
         if self.registration.where is None:
@@ -127,41 +129,43 @@ class Attempt:
 
     # -- one try -------------------------------------------------------------------------------------
 
-    def start(self) -> Pending | None:
-        """Call the handler, or go on with the step that failed."""
+    def start(self) -> StepDriver | None:
+        """Call the handler, or go on with the step that failed, if it was not stopped meanwhile."""
+        if not self._waits_no_more():
+            return None
         if self.stopped:
             self._end("cancelled")
             return None
         if not self.registration.active:  # unregistered while another handler of the event ran
-            self.give_up()
+            self._give_up()
             return None
         self.number += 1
         self._given.attempt = self.number
-        self._begin()
-        self._run = StepDriver(self._attempt(), self._context, self.delivery.desk.workers)
-        return self._run.start()
+        self._enter()
+        self._driver = StepDriver(self._run(), self._context, self.delivery.dispatcher.workers)
+        return self._driver.start()
 
-    def _begin(self) -> None:
-        self.began = time.monotonic()
+    def _enter(self) -> None:
+        self.started = time.monotonic()
         self.scope.hold()
         self._open = True
-        self.delivery.box.current = self
+        self.delivery.queue.current = self
 
-    def _close(self) -> bool:
-        """Let the node go on; False if it did so already."""
+    def _leave(self) -> bool:
+        """Let the node go on; False if it was abandoned before."""
         with self._lock:
             if not self._open:
                 return False
             self._open = False
-        self._leave()
+        self._make_room()
         return True
 
-    def _leave(self) -> None:
-        if self.delivery.box.current is self:
-            self.delivery.box.current = None
-        self._spent += time.monotonic() - self.began
+    def _make_room(self) -> None:
+        if self.delivery.queue.current is self:
+            self.delivery.queue.current = None
+        self._spent += time.monotonic() - self.started
 
-    async def _attempt(self) -> None:
+    async def _run(self) -> None:
         value: Any = None
         trouble: CapturedError | None = None
         try:
@@ -169,25 +173,25 @@ class Attempt:
             self.delivery.event.check()
             value = self._converted(value)
         except BaseException as error:
-            trouble = CapturedError.of(error.args[0] if type(error) is _Raised else error)
+            trouble = CapturedError.of(error.args[0] if type(error) is _RaisedStopIteration else error)
         self.scope.release()
-        if not self._close() or (trouble is not None and is_shutdown_error(trouble.error)):
+        if not self._leave() or (trouble is not None and is_shutdown_error(trouble.error)):
             return
         try:
             self._conclude(value, trouble)
         except BaseException as broken:
             self.delivery.break_off(broken)
 
-    def _converted(self, value: Any) -> Any:
-        """Convert the result as a payload, if somebody waits for it."""
-        answer = self.delivery.answer
-        if answer is None or not self.delivery.replies(self):
+    def _converted(self, value: Any) -> Converted | None:
+        """Convert the result as a payload, if the event was sent and this handler replies."""
+        responder = self.delivery.responder
+        if responder is None or not self.delivery.replies(self):
             return None
-        value = self.delivery.desk.host.reply(value)
-        self._unconverted = True
-        value = answer.convert(value)
-        self._unconverted = False
-        return value
+        value = self.delivery.dispatcher.host.reply(value)
+        self.unconverted = True
+        converted = responder.convert(value)
+        self.unconverted = False
+        return converted
 
     def _conclude(self, value: Any, trouble: CapturedError | None) -> None:
         if trouble is None:
@@ -195,15 +199,10 @@ class Attempt:
         elif self.stopped and issubclass(type(trouble.error), Stopped | asyncio.CancelledError):
             self._end("cancelled")
         elif self._is_repeated(trouble.error):
-            self._wait(trouble.without_frames())
+            self._repeat_later(trouble.without_frames())
         else:
             self._fail(trouble)
             self.delivery.attempt_ended(self, "failed", None, trouble)
-
-    @property
-    def unconverted(self) -> bool:
-        """Whether it has failed because its result has no JSON form."""
-        return self._unconverted
 
     # -- retries -------------------------------------------------------------------------------------
 
@@ -212,34 +211,35 @@ class Attempt:
             self.number <= self.registration.retries
             and self.registration.active
             and not self.stopped
-            and not self._unconverted  # it has done its work
+            and not self.unconverted  # it has done its work
             and not issubclass(type(error), CausalLoopError)
         )
 
-    def _wait(self, trouble: CapturedError) -> None:
+    def _repeat_later(self, trouble: CapturedError) -> None:
         """Have it called again after a pause, while the node goes on with other events."""
         self._trouble = trouble
-        self.delivery.box.waiting[self] = None
-        pause = self.registration.backoff * 2.0 ** min(self.number - 1, _DOUBLINGS)
-        io_thread().call_soon(self._arm, pause)
+        self.delivery.queue.waiting[self] = None
+        pause = self.registration.backoff * 2.0 ** min(self.number - 1, _MAX_DOUBLINGS)
+        io_thread().call_soon(self._start_timer, pause)
 
-    def _arm(self, pause: float) -> None:
-        if self in self.delivery.box.waiting:
-            self._timer = io_thread().loop.call_later(pause, self._again)
+    def _start_timer(self, pause: float) -> None:
+        if self in self.delivery.queue.waiting:
+            self._timer = io_thread().loop.call_later(pause, self._repeat)
 
-    def _again(self) -> None:
-        if self._waits_no_more():
-            self.delivery.box.mailbox.put_first([self.start])
+    def _repeat(self) -> None:
+        self._timer = None
+        if self in self.delivery.queue.waiting:
+            self.delivery.queue.mailbox.put_first([self.start])
 
     def _waits_no_more(self) -> bool:
-        """Whether it has waited to be called again, until now."""
-        waited = self.delivery.box.waiting.pop(self, False) is None
+        """Stop waiting; False if it did not wait."""
+        waited = self.delivery.queue.waiting.pop(self, False) is None
         timer, self._timer = self._timer, None
         if timer is not None:
             io_thread().call_soon(timer.cancel)
         return waited
 
-    def give_up(self) -> None:
+    def _give_up(self) -> None:
         """Do not call it again: what it raised last, if it ran, is a failure."""
         trouble = self._trouble
         if trouble is None:
@@ -252,7 +252,6 @@ class Attempt:
 
     @property
     def stopped(self) -> bool:
-        """Whether it is to end."""
         return bool(self.why) or self.delivery.cancelled
 
     def stop(self, why: str) -> None:
@@ -262,9 +261,9 @@ class Attempt:
             if self.delivery.cancelled:
                 self._end("cancelled")
             else:
-                self.give_up()
-        elif self._generating or (self._run is not None and self._run.cancel_task()):
-            io_thread().call_soon(io_thread().loop.call_later, PATIENCE, self.abandon)
+                self._give_up()
+        elif self._generating or (self._driver is not None and self._driver.cancel_task()):
+            io_thread().call_soon(io_thread().loop.call_later, STOP_PATIENCE_SECONDS, self.abandon)
         else:
             self.abandon()
 
@@ -274,22 +273,22 @@ class Attempt:
             if not self._open:
                 return
             self._open, self.scope.abandoned = False, True
-            self.delivery.box.mailbox.let_go()  # before it can end: then it would begin with the next, too
-        self._leave()
+            # Before it can end: otherwise it would start the next one, too.
+            self.delivery.queue.mailbox.abandon_current()
+        self._make_room()
         if self._filtering:
             self._record("cancelled", None)
-            self.delivery.begin_again()
+            self.delivery.restart()
         else:
             self._end("cancelled")
-        self.delivery.box.mailbox.go_on()
+        self.delivery.queue.mailbox.go_on()
 
     # -- the end -------------------------------------------------------------------------------------
 
     def _fail(self, trouble: CapturedError) -> None:
-        """It has raised for the last time."""
-        self.delivery.fails(trouble)
+        self.delivery.take_failure(trouble)
         self._record("failed", trouble.summary)
-        self._context.copy().run(self.delivery.desk.host.failed, self, trouble.without_frames())
+        self._context.copy().run(self.delivery.dispatcher.host.failed, self, trouble.without_frames())
 
     def _end(self, outcome: str, value: Any = None) -> None:
         self._record(outcome, None)
@@ -304,7 +303,7 @@ class Attempt:
         while True:
             if self.stopped:
                 raise Stopped
-            result: Any = self._called()
+            result: Any = self._call_step()
             if result is None:
                 return None
             if inspect.isawaitable(result):
@@ -317,7 +316,7 @@ class Attempt:
                 return result
             self._step = result
 
-    def _called(self) -> Any:
+    def _call_step(self) -> Any:
         if (handler := self.registration.state) is not None:
             return handler.apply(self.event, self.delivery.snapshot)
         second = takes_second(self._step, "context")
@@ -328,7 +327,7 @@ class Attempt:
                 return self._step(self.event, self._given)
             return self._step(self.event, context=self._given)
         except StopIteration as error:
-            raise _Raised(error) from None
+            raise _RaisedStopIteration(error) from None
 
     def _iterate(self, generator: Generator[Any, None, Any]) -> Any:
         self._generating = True
@@ -337,12 +336,12 @@ class Attempt:
                 if self.stopped:
                     generator.close()
                     raise Stopped
-                self._progress(next(generator))
+                self._report_progress(next(generator))
         except StopIteration as end:
             return end.value
         finally:
             self._generating = False
-            generator.close()  # it goes on where its progress has no JSON form
+            generator.close()  # it still runs if its progress has no JSON form
 
     async def _aiterate(self, generator: AsyncGenerator[Any, None]) -> Any:
         result = None
@@ -351,7 +350,7 @@ class Attempt:
                 if isinstance(value, Result):
                     result = value.value
                     break
-                self._progress(value)
+                self._report_progress(value)
                 if self.stopped:
                     raise asyncio.CancelledError
                 await asyncio.sleep(0)  # one that awaits nothing lets others run, and can be cancelled
@@ -359,9 +358,9 @@ class Attempt:
             await generator.aclose()
         return result
 
-    def _progress(self, value: Any) -> None:
-        if self.delivery.answer is not None:
-            self.delivery.answer.progress(value)
+    def _report_progress(self, value: Any) -> None:
+        if self.delivery.responder is not None:
+            self.delivery.responder.progress(value)
 
 
 async def _awaited(result: Any) -> Any:
@@ -375,7 +374,7 @@ class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it 
     ----------
     work : coroutine
     inner : object
-        What it awaits, which is closed, too, if the work is cancelled before it begins.
+        What it awaits, which is closed too if the work is cancelled before it starts.
     """
 
     __slots__ = ("inner", "work")
@@ -384,8 +383,8 @@ class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it 
         self.work = work
         self.inner = inner
 
-    def drop(self) -> None:
-        """Close it, if it has not begun, so that nobody is warned of it."""
+    def close_unstarted(self) -> None:
+        """Close the work if it has not started, so that Python does not warn of it."""
         if inspect.iscoroutine(self.work) and inspect.getcoroutinestate(self.work) == inspect.CORO_CREATED:
             self.work.close()
             if inspect.iscoroutine(self.inner):
@@ -396,12 +395,15 @@ class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it 
 
 
 class StepDriver:
-    """Drives a coroutine in a context.
+    """Drives a coroutine in a context: its own steps in worker threads, the rest on the handlers' loop.
+
+    No thread waits for what it awaits by ``await on_handler_loop(...)``, so a thousand nodes may await
+    something at once.
 
     Parameters
     ----------
     work : coroutine
-        What it raises is logged, and ends the run.
+        What it raises is logged, and ends it.
     context : contextvars.Context
     workers : Workers
     """
@@ -420,12 +422,12 @@ class StepDriver:
         self._lock = threading.Lock()
 
     def start(self) -> StepDriver | None:
-        """Begin, in this thread; None if it has ended already."""
+        """Start in this thread; None if it has ended already."""
         self._step(self._work.send, None)
         return None if self._ended else self
 
-    def then(self, callback: Callable[[], None]) -> bool:
-        """Call `callback` when it has ended; False if it has ended already."""
+    def on_end(self, callback: Callable[[], None]) -> bool:
+        """Call `callback` at the end; False if it has ended already."""
         with self._lock:
             if not self._ended:
                 self._callback = callback
@@ -448,24 +450,25 @@ class StepDriver:
         except StopIteration:
             self._end()
         except BaseException:
-            log.exception("in a handler's run")
+            logger.exception("in a handler's run")
             self._end()
         else:
             self._on_loop = True
-            handler_loops().start(partial(self._begin, step))
+            handler_loops().start(partial(self._start_task, step))
 
-    def _begin(self, step: on_handler_loop[Any]) -> None:
-        """Start on the handlers' loop what was awaited."""
+    def _start_task(self, step: on_handler_loop[Any]) -> None:
         task = asyncio.get_running_loop().create_task(_outcome(step.work), context=self._context)
-        task.add_done_callback(partial(self._came, step))
+        task.add_done_callback(partial(self._task_ended, step))
         with self._lock:
             self._task = task
             cancelled = self._cancelled
         if cancelled:
             task.cancel()
 
-    def _came(self, step: on_handler_loop[Any], task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
-        step.drop()
+    def _task_ended(
+        self, step: on_handler_loop[Any], task: asyncio.Task[tuple[Any, BaseException | None]]
+    ) -> None:
+        step.close_unstarted()
         with self._lock:
             self._task = None
             self._on_loop = self._cancelled = False
@@ -484,7 +487,7 @@ class StepDriver:
 
 
 async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
-    """What a coroutine returns or raises: a loop would let SystemExit and KeyboardInterrupt end it."""
+    """Return what a coroutine returns or raises: a loop would let SystemExit and KeyboardInterrupt end it."""
     try:
         return await work, None
     except BaseException as error:

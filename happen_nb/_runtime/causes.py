@@ -1,7 +1,7 @@
-"""What led to what: the event that is handled, or the commit that is watched, in this context.
+"""The cause of what is emitted or committed here: the event that is handled, or the commit that is watched.
 
 A context variable holds it, so asyncio tasks and ``asyncio.to_thread`` have it too. Other threads start with
-an empty context: `carry` takes the cause there, and what nobody carries has none.
+an empty context, and so without a cause, unless `carry` brings it there.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LONGEST_CHAIN = 1000
-"""Causes, one after the other, before a chain counts as a loop."""
+MAX_CHAIN = 1000
+"""Causes in a row before a chain counts as a loop."""
 
 
 _counting = threading.Lock()
@@ -42,11 +42,11 @@ class Evaluation:
     Parameters
     ----------
     node : str
-        Whose state it computes.
+        The node whose state it computes.
     space : object
         The node's space.
     emitted : list
-        What it has emitted; that leaves with the commit.
+        The events that it has emitted, which are stored with the commit.
     """
 
     node: str
@@ -55,7 +55,7 @@ class Evaluation:
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
-"""The transform that runs in this context: nothing may wait in there."""
+"""The transform that runs in this context: it may not wait for anything."""
 
 
 @dataclass(eq=False, slots=True)
@@ -65,17 +65,17 @@ class HandlerScope:
     Parameters
     ----------
     node : str
-        Whose it is.
+        The node whose handler or callback it is.
     what : str
-        What runs, for messages.
+        Its description for messages.
     origin : Origin
-        Of what is emitted or committed in it.
+        The origin of what is emitted or committed in it.
     event : EventRecord, optional
         The event that is handled.
     waits : list
         The replies that it waits for.
     abandoned : bool
-        Whether it was cancelled while it could not be stopped; it may not change anything any more.
+        Whether it was cancelled but could not be stopped, so that it may not change anything any more.
     """
 
     node: str
@@ -87,18 +87,16 @@ class HandlerScope:
     _users: int = 0
 
     def hold(self) -> None:
-        """Something begins to run in it."""
+        """Count one more user: the handler itself, or a task or function that runs in its context."""
         with _counting:
             self._users += 1
 
     def release(self, _: object = None) -> None:
-        """That has ended."""
         with _counting:
             self._users -= 1
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Something runs in it meanwhile."""
         self.hold()
         try:
             yield
@@ -107,11 +105,9 @@ class HandlerScope:
 
     @property
     def running(self) -> bool:
-        """Whether the handling has not ended, or tasks that it left run on, or what was carried from it.
-
-        A context may be kept for much longer, as by a thread that was started in it and works for others
-        since: such a context has no cause, rather than the wrong one.
-        """
+        """Whether the handler, a task that it left running, or a carried function has not ended."""
+        # A context may be kept for much longer, as by a thread that was started in it and works for others
+        # since: such a context has no cause, rather than the wrong one.
         return self._users > 0
 
 
@@ -120,11 +116,9 @@ scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)
 
 
 def enter(found: HandlerScope) -> None:
-    """Make this context, a copy of a cell's, that of a handler or callback.
-
-    A copy shares what context variables hold. Of these the arithmetic of `decimal` can be changed in place,
-    so a handler gets its own.
-    """
+    """Make this context, a copy of a cell's, that of a handler or callback."""
+    # A copy shares the values of context variables. The arithmetic context of `decimal` can be changed in
+    # place, so a handler gets its own.
     scope.set(found)
     if (decimal := sys.modules.get("decimal")) is not None:
         decimal.setcontext(decimal.getcontext().copy())
@@ -137,7 +131,7 @@ def current_scope() -> HandlerScope | None:
 
 
 def current_path() -> tuple[str, ...]:
-    """Return the events whose handlers this is called in, directly or through others."""
+    """Return the ids of the events that are handled in this context, directly or through others."""
     running = current_scope()
     return () if running is None else running.origin.path
 
@@ -150,7 +144,7 @@ def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
 
 
 def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
-    """Make the scope in which a callback is called with a commit: its path is one longer."""
+    """Make the scope in which a callback is called with a commit; its path is one longer."""
     cause = record.origin
     mark = record.causal_id
     origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
@@ -158,7 +152,7 @@ def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
 
 
 def current_origin() -> Origin:
-    """Return where what is emitted or committed in this context comes from.
+    """Return the origin of what is emitted or committed in this context.
 
     Raises
     ------
@@ -174,9 +168,9 @@ def current_origin() -> Origin:
         raise CancelledHandlingError(
             f'{running.what} of node "{running.node}" was cancelled: it cannot change anything any more'
         )
-    if running.origin.depth > LONGEST_CHAIN:
+    if running.origin.depth > MAX_CHAIN:
         raise CausalLoopError(
-            f'{running.what} of node "{running.node}": a causal chain of more than {LONGEST_CHAIN:,} is cut '
+            f'{running.what} of node "{running.node}": a causal chain of more than {MAX_CHAIN:,} is cut '
             "here; these handlers keep triggering each other: add a stopping condition"
         )
     return running.origin
@@ -206,7 +200,7 @@ def make_task(
     context: Context | None = None,
     **options: Any,
 ) -> asyncio.Task[Any]:
-    """Make a task of the handlers' loop, which holds the scope that it runs in until it ends."""
+    """Make a task of the handlers' loop that counts as a user of its scope until it ends."""
     context = copy_context() if context is None else context
     task: asyncio.Task[Any] = asyncio.Task(
         cast("Coroutine[Any, Any, Any]", work), loop=loop, context=context, **options
@@ -219,13 +213,12 @@ def make_task(
 
 
 def carry(function: Callable[P, R]) -> Callable[P, R]:
-    """Wrap a function so that it runs with the cause of where it was wrapped, in whatever thread.
+    """Wrap a function so that it runs with the current cause, in any thread.
 
     Events and commits have the handled event as their cause in the handler itself, in asyncio tasks, and in
-    ``asyncio.to_thread``. Other threads, pools and executors know nothing of the handler: what they emit has
-    no cause, unless the function that they run was carried there. What it prints is shown below the same
-    cell. Nothing else is carried: every other context variable, and so the arithmetic context of `decimal`,
-    is that of the thread.
+    ``asyncio.to_thread``. In other threads, pools and executors they have no cause, unless the function was
+    wrapped by ``carry`` in the handler. Its output is shown below the same cell. Other context variables,
+    such as the arithmetic context of `decimal`, are those of the thread.
 
     Parameters
     ----------
@@ -240,7 +233,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     Raises
     ------
     TypeError
-        It is not callable, or a generator function, which runs only when somebody iterates over it.
+        The function is not callable, or a generator function, which runs only when it is iterated over.
 
     Examples
     --------
@@ -277,7 +270,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
 
 
 class Place:
-    """Where a function is carried from: a handler, and the cell that its output belongs to."""
+    """The place a function is carried from: a handler, and the cell that its output belongs to."""
 
     def __init__(self, found: HandlerScope | None) -> None:
         self._scope = found
@@ -287,7 +280,6 @@ class Place:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Have this context be there, meanwhile."""
         if self._scope is not None:
             self._scope.hold()
         token = scope.set(self._scope)

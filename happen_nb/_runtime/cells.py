@@ -1,8 +1,8 @@
-"""The re-run rule: what a cell registers belongs to that run of the cell.
+"""The re-run rule: registrations belong to the run of the cell that made them.
 
-When a cell runs again, what its last run registered is taken off first. A cell is known by the front
-end's cell id, or else by its source. Within one run, in a script, and from other threads, all stay.
-What the body of an imported module registers belongs to the module, until that is reloaded.
+When a cell runs again, the registrations of its last run are removed first. The front end's cell id
+identifies a cell, or else its source. Within one run, in a script, and from other threads, all registrations
+stay. Those of the body of an imported module belong to the module, until it is reloaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MODULE: Final = "module "
 
 
 class Cells:
-    """What each cell's newest run registered."""
+    """The registrations of each cell's newest run."""
 
     def __init__(self) -> None:
         self._registered: dict[str, list[Callable[[], object]]] = {}
@@ -33,62 +33,60 @@ class Cells:
         self._request: str | None = None
         self._depth = 0
         self.run: object = None
-        """The run of a cell that this is; None outside of cells."""
+        """The current run of a cell; None outside of cells."""
         self._thread = threading.main_thread()
         self._hooked: Any = None
         self._followers: list[Callable[[int], object]] = []
-        self._taken_off = 0
+        self._removed = 0
 
-    def begin(self, cell: str, *, request: str | None = None) -> None:
-        """A run of `cell` begins, by a `request` of the front end: take off what its last run registered.
-
-        A cell that a cell runs, as ``%%capture`` does, is a part of the outer one.
-        """
+    def start(self, cell: str, *, request: str | None = None) -> None:
+        """Start a run of `cell`, by a `request` of the front end: remove its last run's registrations."""
+        # A cell that a cell runs, as ``%%capture`` does, is a part of the outer one.
         if self._depth and request == self._request:
             self._depth += 1
             return
-        self._taken_off = self._take_off(cell)
+        self._removed = self._remove(cell)
         self._cell, self.run = cell, object()
         self._request, self._depth = request, 1
 
     def end(self) -> None:
-        """The run has ended: nothing registered from now on belongs to it."""
+        """End the run; call the followers."""
         self._depth = max(0, self._depth - 1)
         if self._depth or self._cell is None:
             return
-        replaced = min(self._taken_off, len(self._registered.get(self._cell, ())))
+        replaced = min(self._removed, len(self._registered.get(self._cell, ())))
         self._cell = self.run = None
         for follower in list(self._followers):
             follower(replaced)
 
     def on_run_end(self, follower: Callable[[int], object]) -> Callable[[], None]:
-        """Call `follower` at the end of each run of a cell, this one included; returns what ends that.
+        """Call `follower` at the end of each run of a cell; return a function that ends this.
 
-        It is told how many registrations of the last run were replaced.
+        Its argument is how many registrations of the last run were replaced.
         """
         self._hook()
         self._followers.append(follower)
         return lambda: self._followers.remove(follower)
 
     def current_run(self) -> object:
-        """The run of a cell, or of a module's body, that this is; None elsewhere, and in other threads."""
+        """Return the current run of a cell or of a module's body; None elsewhere, and in other threads."""
         return self._place()[1]
 
     def run_name(self) -> str:
-        """Name what `current_run` is, as a notebook does: ``In [3]``; empty where it is nothing."""
+        """Return the name of the current run as in a notebook: ``In [3]``; empty if there is none."""
         place, _ = self._place()
         if place is None or place.startswith(MODULE):
             return place or ""
         return f"In [{getattr(shell(), 'execution_count', '?')}]"
 
     def register(self, stop: Callable[[], object]) -> None:
-        """Call `stop` when the cell that runs now is run again."""
+        """Call `stop` when the current cell is run again."""
         place, _ = self._place()
         if place is not None:
             self._registered.setdefault(place, []).append(stop)
 
     def _place(self) -> tuple[str | None, object]:
-        """What registers, and the run of it that this is."""
+        """Return the cell or module that registers, and its run."""
         self._hook()
         body = _module_body()
         if body is not None:
@@ -96,20 +94,20 @@ class Cells:
             place = f"{MODULE}{module.name}"
             if self._modules.setdefault(place, module) is not module:  # a reload makes a new one
                 self._modules[place] = module
-                self._take_off(place)
+                self._remove(place)
             return place, body.f_code
         if threading.current_thread() is self._thread:
             return self._cell, self.run
         return None, None
 
-    def _take_off(self, place: str) -> int:
+    def _remove(self, place: str) -> int:
         registered = self._registered.pop(place, [])
         for stop in registered:
             stop()
         return len(registered)
 
     def _hook(self) -> None:
-        """Follow the runs of cells, where there are cells; the running one has begun already."""
+        """Follow the runs of cells, if there are any; the current one has started already."""
         here = shell()
         if here is None or here is self._hooked:
             return
@@ -127,16 +125,16 @@ class Cells:
     def _started(self, cell_id: str | None, source: str | None, request: dict[str, Any]) -> None:
         cell = cell_id or hashlib.sha256((source or "").encode()).hexdigest()
         id = request["header"]["msg_id"] if request else None
-        self.begin(cell, request=id)
+        self.start(cell, request=id)
 
 
 def _request(here: Any) -> dict[str, Any]:
-    """The message of the front end that is answered; empty in a terminal."""
+    """Return the front end's request that is being executed; empty in a terminal."""
     return here.get_parent() if hasattr(here, "get_parent") else {}
 
 
 def _module_body() -> FrameType | None:
-    """The body of a module, not of the program or a cell, that this is called from, if it is."""
+    """Return the frame of the module's body that calls this, unless that is the program or a cell."""
     frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_code.co_name != "<module>":
         frame = frame.f_back
@@ -146,31 +144,31 @@ def _module_body() -> FrameType | None:
 
 
 def _newest_input(terminal: Any) -> str:
-    """What was typed last, and so runs now; empty where a terminal runs a script."""
+    """Return the newest input of a terminal, which runs now; empty if it runs a script."""
     return str(getattr(terminal.history_manager, "input_hist_raw", [""])[-1])
 
 
 def shell() -> Any:
-    """The IPython that this runs in; None in a script."""
+    """Return the IPython shell; None in a script."""
     ipython = sys.modules.get("IPython")
     return ipython.get_ipython() if ipython is not None else None
 
 
 def current_request() -> str | None:
-    """The run of a cell that output belongs to here, in any thread; None where there are no cells."""
+    """Return the id of the request that output belongs to here, in any thread; None without cells."""
     kernel = shell()
     parent = kernel.get_parent() if hasattr(kernel, "get_parent") else None
     return str(parent["header"]["msg_id"]) if parent else None
 
 
 def notice(text: str) -> None:
-    """Write a line of news: where a notebook shows it as plain output, else to stderr."""
+    """Print a line: in a notebook as plain output, else to stderr."""
     stream = sys.stderr if shell() is None else sys.stdout
     stream.write(f"{text}\n")
 
 
 def notebook_name() -> str:
-    """Name the notebook of this process, if the front end says which it is."""
+    """Return the notebook's name; empty if the front end does not provide it."""
     return Path(os.environ.get("JPY_SESSION_NAME", "")).name
 
 

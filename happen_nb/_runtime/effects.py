@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -18,29 +19,52 @@ from happen_nb._journal.slice import (
 from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.io import on_io
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
+    from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.runtime import Runtime
+
+DRAIN_POLL_SECONDS = 0.002
+"""Pause between checks of what is in flight."""
+DRAIN_POLL_SECONDS_PER_WORK = 5e-6
+"""Added to the pause for each unfinished work: checking much of it takes time from doing it."""
+OPEN_POLL_SECONDS = 0.01
+"""First pause between checks if events are still handled in some process."""
+OPEN_POLL_FACTOR = 1.5
+"""Each next pause is so much longer."""
+MAX_OPEN_POLL_SECONDS = 0.2
+OPEN_ANSWER_SECONDS = 2.0
+"""How long another process may take to list what it has still to handle."""
+UNHANDLED_ANSWER_SECONDS = 1.0
+"""The same for `find_unhandled`."""
+MAX_EXAMINED_EVENTS = 10_000
+"""The newest events that are examined for unhandled ones."""
+
+NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "owner died"
+
+
+# -- what is in flight in this process -----------------------------------------------------------------------
 
 
 @dataclass(eq=False, slots=True)
 class Work:
-    """Something that has not ended yet.
+    """A delivery, callback or replay that has not ended.
 
     Parameters
     ----------
     correlation : str
-        The chain of causes it belongs to.
+        The causal chain it belongs to.
     describe : callable
-        Gives its name for a message.
+        Returns its name for a message.
     hint : callable, optional
-        Says what ends it, if it takes long; else returns an empty string.
+        Returns how to end it, if it takes long; otherwise an empty string.
     """
 
     correlation: str
@@ -50,10 +74,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What was open at one moment, and the chains that it belongs to.
+    """What was in flight at one time, and the causal chains that it belongs to.
 
-    ``families`` are beginnings of chains: one that ends with "_" stands for all that begin with it, as those
-    of a replay do.
+    ``families`` are prefixes of chains: one that ends with "_" stands for all chains of a replay.
     """
 
     works: frozenset[Work]
@@ -62,103 +85,112 @@ class Pending:
 
 
 class InFlight:
-    """What is open in this process. Any thread may begin and end things."""
+    """The works in flight in this process. From any thread."""
 
     def __init__(self) -> None:
-        self._open: set[Work] = set()
+        self._works: set[Work] = set()
         self._lock = threading.Lock()
 
     def start(
         self, correlation: str, describe: Callable[[], str], hint: Callable[[], str] | None = None
     ) -> Work:
-        """Something begins; `end` it."""
-        token = Work(correlation, describe, hint)
+        """Register work; `finish` it."""
+        work = Work(correlation, describe, hint)
         with self._lock:
-            self._open.add(token)
-        return token
+            self._works.add(work)
+        return work
 
-    def finish(self, token: Work) -> None:
-        """It has ended; whatever it caused here has begun already."""
+    def finish(self, work: Work) -> None:
+        """Remove work. Call it after the works that it triggered have been registered."""
         with self._lock:
-            self._open.discard(token)
+            self._works.discard(work)
 
     def pending(self) -> Pending:
-        """What is open now."""
+        """Return what is in flight now."""
         with self._lock:
-            tokens = frozenset(self._open)
-        correlations = frozenset(token.correlation for token in tokens)
-        return Pending(tokens, correlations, tuple(each for each in correlations if each.endswith("_")))
+            works = frozenset(self._works)
+        correlations = frozenset(work.correlation for work in works)
+        return Pending(works, correlations, tuple(each for each in correlations if each.endswith("_")))
 
     def remaining(self, since: Pending) -> list[Work]:
-        """What was open then and still is, and what has followed from it and is open."""
+        """Return what was in flight then and still is, and what has followed from it and is in flight."""
         with self._lock:
             return [
-                token
-                for token in self._open
-                if token in since.works
-                or token.correlation in since.correlations
-                or token.correlation.startswith(since.families)
+                work
+                for work in self._works
+                if work in since.works
+                or work.correlation in since.correlations
+                or work.correlation.startswith(since.families)
             ]
 
 
-LOOK = 0.01
-"""Seconds between looks whether something is still handled."""
-SLOWER = 1.5
-"""Each next look comes so much later, up to `SLOWEST`."""
-SLOWEST = 0.2
-ANSWER = 2.0
-"""Seconds for which another process may take to answer."""
+async def drain(in_flight: InFlight, since: Pending, deadline: float) -> list[Work]:
+    """Wait until the pending work and its effects are done; return what is left at the deadline."""
+    while (left := in_flight.remaining(since)) and time.monotonic() <= deadline:
+        await on_io(asyncio.sleep(DRAIN_POLL_SECONDS + len(left) * DRAIN_POLL_SECONDS_PER_WORK))
+    return left
+
+
+def describe_works(works: Collection[Work]) -> str:
+    """Describe unfinished work: each name once, and how to finish it."""
+    names = Counter(work.describe() for work in works)
+    hints = dict.fromkeys(hint for work in works if work.hint is not None and (hint := work.hint()))
+    shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
+    return "; ".join([shown, *hints])
+
+
+# -- what events cause, in every process; on the IO thread ---------------------------------------------------
 
 
 class EventStream:
     """The events from now on."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, log: Log) -> None:
+        self._log = log
         self._events: list[EventRecord] = []
-        self._stop = session.feed.listen(self._events.append)
+        self.close = log.on_event.connect(self._events.append)
 
     async def take(self, timeout: float) -> list[EventRecord]:
-        """Return the events that have come, as soon as there is one; none of them after `timeout` seconds."""
+        """Return the events that have arrived, as soon as there is one; none after `timeout` seconds."""
         # All at once: one by one, each would cost its caller a turn of the IO thread.
         if not self._events:
-            await self._session.feed.next(timeout)
+            await self._log.next_event(timeout)
         taken = list(self._events)
         self._events.clear()
         return taken
 
-    def close(self) -> None:
-        """Follow no longer."""
-        self._stop()
-
 
 class Effects:
-    """What events and commits cause, collected as it comes by.
+    """What events and commits cause, collected as it is stored.
 
     Parameters
     ----------
-    session : Session
+    runtime : Runtime
     roots : sequence of EventRecord
     commits : sequence of (CommitRecord, CommitRecord or None)
         Each with the one before it on its node.
     """
 
     def __init__(
-        self, session: Session, roots: Sequence[EventRecord], commits: Sequence[CommitPair] = ()
+        self, runtime: Runtime, roots: Sequence[EventRecord], commits: Sequence[CommitPair] = ()
     ) -> None:
-        self._session = session
+        self._runtime = runtime
+        self._log = runtime.log
         self._roots = roots
-        self._changes = commits
+        self._root_commits = commits
         self._ids = {root.id for root in roots} | {record.causal_id for record, _ in commits}
         self._events: dict[str, EventRecord] = {root.id: root for root in roots}
         self._commits: dict[int, CommitPair] = {}
-        self._stops = [session.feed.listen(self._event_came), session.replica.listen(self._commit_came)]
+        self._disconnects = [
+            self._log.on_event.connect(self._take_event),
+            self._log.replica.on_commit.connect(self._take_commit),
+        ]
 
-    def _event_came(self, event: EventRecord) -> None:
+    def _take_event(self, event: EventRecord) -> None:
         if self._follows(event.path, event.cause):
             self._events[event.id] = event
 
-    def _commit_came(self, applied: Applied) -> None:
+    def _take_commit(self, applied: Applied) -> None:
         if self._follows(applied.record.origin.path, applied.record.origin.cause):
             self._commits[applied.record.sequence] = (applied.record, applied.previous)
 
@@ -166,65 +198,71 @@ class Effects:
         return cause in self._events or not self._ids.isdisjoint(path)  # a long path is not complete
 
     async def trees(self, timeout: float | None) -> list[TraceNode]:
-        """A tree for each root, in journal order: as it is now, or when all is handled, in every process."""
-        starts = [root.sequence for root in self._roots] + [record.sequence for record, _ in self._changes]
+        """Return a tree for each root, in journal order.
+
+        Parameters
+        ----------
+        timeout : float or None
+            Seconds to wait until all is handled, in every process; None: the trees as of now.
+        """
+        starts = [root.sequence for root in self._roots]
+        starts += [record.sequence for record, _ in self._root_commits]
         start = min(starts)
         try:
             await self._read_stored(start)
             if timeout is None or not self._events:
-                await self._session.dispatch.flush()
+                await self._runtime.dispatcher.flush()
             else:
-                await self._wait(time.monotonic() + timeout, timeout)
-            handled = await read_handled(self._session.stream, since=start)
+                await self._wait_handled(time.monotonic() + timeout, timeout)
+            handled = await read_handled(self._log.stream, since=start)
         finally:
-            for stop in self._stops:
-                stop()
+            for disconnect in self._disconnects:
+                disconnect()
         # A record whose answer was lost may be stored twice.
         found = dict.fromkeys(record for record in handled if record.event in self._events)
-        return self._grown(list(found))
+        return self._build(list(found))
 
     async def _read_stored(self, start: int) -> None:
-        """What was stored before this began to listen."""
-        stream = self._session.stream
+        """Collect what was stored before the listeners were connected."""
+        stream = self._log.stream
         entries = await read_entries(stream, since=(start, -2))
-        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         for entry in entries:
             if isinstance(entry, EventRecord):
-                self._event_came(entry)
+                self._take_event(entry)
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         for record, before in await with_previous(stream, commits):
             if self._follows(record.origin.path, record.origin.cause):
                 self._commits.setdefault(record.sequence, (record, before))
 
-    def _grown(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
-        """What was collected, each at the root that it grew from."""
+    def _build(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
         events: dict[str, list[EventRecord]] = {}
         commits: dict[str, list[CommitPair]] = {}
+        handlings: dict[str, list[HandledRecord]] = {}
         roots: dict[str, str] = {id: id for id in self._ids}
         for event in sorted(self._events.values(), key=lambda event: event.position):
             root = roots[event.id] = _root_of(event.origin, roots, event.id)
             events.setdefault(root, []).append(event)
-        for change in self._commits.values():
-            commits.setdefault(_root_of(change[0].origin, roots), []).append(change)
-        done: dict[str, list[HandledRecord]] = {}
+        for pair in self._commits.values():
+            commits.setdefault(_root_of(pair[0].origin, roots), []).append(pair)
         for handling in handled:
-            done.setdefault(roots[handling.event], []).append(handling)
+            handlings.setdefault(roots[handling.event], []).append(handling)
 
-        def grow(root: EventRecord) -> TraceNode:
+        def tree_of(root: EventRecord) -> TraceNode:
             id = root.id
-            return build(root, events.get(id, ()), commits.get(id, ()), done.get(id, ()))
+            return build(root, events.get(id, ()), commits.get(id, ()), handlings.get(id, ()))
 
-        trees = [(root.position, grow(root)) for root in self._roots]
-        for record, before in self._changes:
-            stem = grow(EventRecord(record.causal_id, "", record.node))  # an event in the commit's place
+        trees = [(root.position, tree_of(root)) for root in self._roots]
+        for record, before in self._root_commits:
+            stem = tree_of(EventRecord(record.causal_id, "", record.node))  # an event in the commit's place
             tree = TraceNode(commit=record, before=before, children=stem.children)
             trees.append(((record.sequence, -1), tree))
         return [tree for _, tree in sorted(trees, key=lambda each: each[0])]
 
-    async def _wait(self, deadline: float, timeout: float) -> None:
-        pause = LOOK
+    async def _wait_handled(self, deadline: float, timeout: float) -> None:
+        pause = OPEN_POLL_SECONDS
         while True:
             known = len(self._events)
-            still = await self._open()
+            still = await self._open_events()
             if not still and len(self._events) == known:
                 return
             if time.monotonic() > deadline:
@@ -232,92 +270,108 @@ class Effects:
                 raise HappenTimeoutError(f"settle: still handled after {timeout:g} s: {types}")
             if still:
                 await asyncio.sleep(pause)
-                pause = min(SLOWEST, pause * SLOWER)
+                pause = min(MAX_OPEN_POLL_SECONDS, pause * OPEN_POLL_FACTOR)
 
-    async def _open(self) -> set[str]:
-        """Those of the events that some process has still to handle."""
-        session = self._session
+    async def _open_events(self) -> set[str]:
+        """Return those of the events that some process has still to handle."""
+        runtime, log = self._runtime, self._log
         ids = list(self._events)
         newest = max(event.sequence for event in self._events.values())
-        still = set(session.dispatch.open(ids))
-        answers, busy = await session.ask_owners({"events": ids}, ANSWER)
+        still = set(runtime.dispatcher.open(ids))
+        answers, busy = await runtime.ask_owners({"events": ids}, OPEN_ANSWER_SECONDS)
         if busy:
             still |= set(ids[-1:])
         for answer in answers:
             behind = answer["position"] < newest
             still |= set(ids[-1:]) if behind else set(answer["open"])
-            await session.reach(answer["position"], time.monotonic() + session.timeout)
-        await session.dispatch.flush()
+            await log.reach(answer["position"], time.monotonic() + log.timeout)
+        await runtime.dispatcher.flush()
         return still
 
 
+async def read_effects(
+    runtime: Runtime,
+    events: Sequence[EventRecord],
+    commits: Sequence[CommitPair] = (),
+    timeout: float | None = None,
+) -> list[TraceNode]:
+    """Return what events and commits caused: so far, or after waiting until all of it is handled."""
+    return await Effects(runtime, events, commits).trees(timeout)
+
+
 def _root_of(origin: Origin, roots: Mapping[str, str], *ids: str) -> str:
-    """The root of what has this origin: that of the first id of its path that has one."""
+    """Return the root of the first id of an origin's path that has one."""
     known = (roots[id] for id in (*origin.path, origin.cause or "", *ids) if id in roots)
     return next(known, next(iter(roots)))
 
 
-LOOKED_AT = 10_000
-"""The newest events that are looked at."""
-ANSWER = 1.0
-"""Seconds for which another process may take to say what it has still to handle."""
-
-NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "owner died"
+# -- what no handler handled; on the IO thread ---------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class NotHandled:
-    """An event that nobody took: the reason, and the pattern that would nearly have taken it."""
+    """An event that no handler handled, the reason, and the nearest pattern."""
 
     event: EventRecord
     reason: str
     nearest: str | None
 
 
-async def find_unhandled(session: Session) -> list[NotHandled]:
-    """The events that no handler took, oldest first; what is still to be handled is not among them."""
-    dispatch = session.dispatch
-    await dispatch.flush()
-    events = await newest_events(session.stream, lambda _: True, limit=LOOKED_AT)
+async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
+    """Return the events that no handler handled, oldest first, without those that may still be handled."""
+    log, dispatcher = runtime.log, runtime.dispatcher
+    await dispatcher.flush()
+    events = await newest_events(log.stream, lambda _: True, limit=MAX_EXAMINED_EVENTS)
     if not events:
         return []
-    records = await read_handled(session.stream, since=events[0].sequence - 1)
-    taken: set[str] = set()
-    refused: set[str] = set()
-    for record in records:
-        (taken if record.accepted else refused).add(record.event)
-    left = [event for event in events if event.id not in taken]
-    still, alive, busy = await _still_open(session, [event.id for event in left])
+    position = log.position
+    accepted, refused = await _read_outcomes(log, events[0].sequence - 1)
+    left = [event for event in events if event.id not in accepted]
+    ids = [event.id for event in left]
+    still = set(dispatcher.open(ids))
+    answers, busy = await runtime.ask_owners({"events": ids}, UNHANDLED_ANSWER_SECONDS)
+    still |= {id for answer in answers for id in answer.get("open", ())}
+    alive = {log.incarnation, *(answer["by"] for answer in answers if "by" in answer)}
+    await dispatcher.flush()
+    since_then, refused_since = await _read_outcomes(
+        log, position
+    )  # what has just ended is not open any more
+    accepted, refused = accepted | since_then, refused | refused_since
     owners = [
-        _as_of_now(session, owner) for owner in dispatch.ownership.all() if owner.incarnation is not None
+        _as_of_now(runtime, owner) for owner in runtime.ownership.all() if owner.incarnation is not None
     ]
-    left = [event for event in left if event.id not in still and not _may_come(event, owners, busy)]
-    left = await with_payloads(session.stream, left)
+    left = [
+        event
+        for event in left
+        if event.id not in still and event.id not in accepted and not _may_come(event, owners, busy)
+    ]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []
-    for event in left:
+    for event in await with_payloads(log.stream, left):
         reason = WHERE if event.id in refused else _reason(event, owners, alive)
         near = nearest(event.type, patterns) if reason in (NO_PATTERN, NO_OWNER) else None
         found.append(NotHandled(event, reason, near))
     return found
 
 
-def _as_of_now(session: Session, owner: OwnerRecord) -> OwnerRecord:
-    """Of a node of ours, with the patterns of now: their record is stored a little later."""
-    if owner.incarnation != session.incarnation:
+async def _read_outcomes(log: Log, since: int) -> tuple[set[str], set[str]]:
+    """Return the ids of the events that a handler has accepted, and of those that a filter refused."""
+    accepted: set[str] = set()
+    refused: set[str] = set()
+    for record in await read_handled(log.stream, since=since):
+        (accepted if record.accepted else refused).add(record.event)
+    return accepted, refused
+
+
+def _as_of_now(runtime: Runtime, owner: OwnerRecord) -> OwnerRecord:
+    """Return the record of a node of ours with its current patterns, which are stored a little later."""
+    if owner.incarnation != runtime.log.incarnation:
         return owner
-    return replace(owner, patterns=session.dispatch.patterns(owner.node))
-
-
-async def _still_open(session: Session, ids: list[str]) -> tuple[set[str], set[str], set[str]]:
-    """The events that are still to be handled, the processes that answer, and those that are too busy."""
-    answers, busy = await session.ask_owners({"events": ids}, ANSWER)
-    still = {*session.dispatch.open(ids), *(id for answer in answers for id in answer.get("open", ()))}
-    return still, {session.incarnation, *(answer["by"] for answer in answers if "by" in answer)}, busy
+    return replace(owner, patterns=runtime.registrations.patterns(owner.node))
 
 
 def _may_come(event: EventRecord, owners: Iterable[OwnerRecord], busy: Container[str | None]) -> bool:
-    """Return whether a process that is too busy to say what it has to do may still handle an event."""
+    """Return True if a process that is too busy to answer may still handle an event."""
     return any(
         owner.incarnation in busy and event.target in (None, owner.node) and owner.claimed < event.sequence
         for owner in owners

@@ -1,9 +1,9 @@
-"""The IO thread, and the two faces of everything that waits.
+"""The IO thread, the loops of async handlers, and the blocking and the async way to wait for them.
 
-One thread runs one event loop with every connection of the process. What a user calls is written once, as
-a coroutine whose waiting is done by ``await on_io(...)``; `run_blocking` runs it in a plain call and
-`run_awaitable` in an ``await``. Either way the coroutine's own steps, and so the user's transforms, run in
-the thread of the caller; only what is handed to `on_io` runs on the IO thread.
+One thread runs one event loop with every connection of the process. Each call that waits is written once, as
+a coroutine that waits by ``await on_io(...)``: `run_blocking` runs it in a plain call, `run_awaitable` in an
+``await``. Either way the coroutine's own steps, and so the user's transforms, run in the caller's thread;
+only the argument of `on_io` runs on the IO thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from happen_nb._frames import hide, hide_all
@@ -27,15 +27,17 @@ from happen_nb.errors import HappenError, TransformError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
+    from types import FrameType
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
-log = logging.getLogger("happen_nb")
+logger = logging.getLogger("happen_nb")
 
-BLOCKED = 0.5
-"""Seconds without a turn after which the loop of async handlers counts as blocked."""
-LOOPS = 16
-"""Loops of async handlers at most."""
+BLOCKED_SECONDS = 0.5
+"""How long the loop of async handlers may take no turn before it counts as blocked."""
+MAX_LOOPS = 16
+"""Loops of async handlers."""
 
 
 class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
@@ -51,18 +53,18 @@ class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
 
 
 class Inbox:
-    """Calls into an event loop from other threads; many at once wake the loop once.
+    """Calls into an event loop from other threads."""
 
-    Waking a loop is a write to a socket, which lets another thread take over: it costs more than most calls.
-    """
+    # Many calls at once wake the loop once. Waking it is a write to a socket, which lets another thread take
+    # over: it costs more than most calls.
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = ref(loop)  # the loop is what the inbox is found by: it must not be kept
+        self._loop = ref(loop)  # the loop is the key of its inbox, which must not keep it alive
         self._calls: deque[Callable[[], object]] = deque()
         self._woken = False
 
     def put(self, call: Callable[[], object]) -> None:
-        """Call it soon, in the loop, without a context of anybody's."""
+        """Call it soon in the loop, in an empty context."""
         self._calls.append(call)
         if self._woken:
             return
@@ -72,12 +74,12 @@ class Inbox:
             if loop is None:
                 raise RuntimeError("the event loop that waits for this is gone")
             loop.call_soon_threadsafe(self._run, context=Context())
-        except BaseException:  # the stop button, or the loop is closed
+        except BaseException:  # the kernel was interrupted, or the loop is closed
             self._woken = False
             raise
 
     def _run(self) -> None:
-        self._woken = False  # what is put from here on wakes it again
+        self._woken = False  # later calls wake it again
         while self._calls:
             call = self._calls.popleft()
             try:
@@ -92,7 +94,6 @@ _inboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Inbox] = WeakKeyDictionar
 
 
 def inbox_of(loop: asyncio.AbstractEventLoop) -> Inbox:
-    """The calls into a loop."""
     inbox = _inboxes.get(loop)
     if inbox is None:
         inbox = _inboxes.setdefault(loop, Inbox(loop))
@@ -107,11 +108,11 @@ class IoThread:
         self.loop.set_task_factory(task_factory)
         self._inbox = inbox_of(self.loop)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        Context().run(self._thread.start)  # it works for many: it has no context of its own
+        Context().run(self._thread.start)  # it works for many, and so has no context of its own
 
     @property
     def here(self) -> bool:
-        """Whether this is its thread."""
+        """True in its thread."""
         return threading.current_thread() is self._thread
 
     def _run(self) -> None:
@@ -120,19 +121,19 @@ class IoThread:
             try:
                 self.loop.run_forever()
             except BaseException:  # a task of a handler may raise SystemExit, which asyncio lets out
-                log.exception("a task ended the loop of %s, which goes on", self._thread.name)
+                logger.exception("a task ended the loop of %s, which goes on", self._thread.name)
 
     def doing(self) -> str:
-        """Where its thread is at the moment."""
+        """Describe the line that its thread runs."""
         frame = sys._current_frames().get(self._thread.ident or 0)
         return "ended" if frame is None else f"{frame.f_code.co_name}, line {frame.f_lineno}"
 
     def call_soon(self, callback: Callable[..., object], *args: object) -> None:
-        """Call something on the IO thread, without waiting for it."""
+        """Call something in its loop, without waiting for it."""
         self._inbox.put(partial(callback, *args))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the IO thread and wait for it; interrupting the wait cancels it."""
+        """Run `work` in its loop and block until it ends; an interrupt cancels it."""
         if self.here:
             work.close()
             raise HappenError("a blocking call on the IO thread would wait for itself")
@@ -160,7 +161,7 @@ class IoThread:
         return task.result()
 
     async def run_awaitable(self, work: Coroutine[Any, Any, T]) -> T:
-        """The same for a caller in a loop of its own; cancelling the caller cancels `work`."""
+        """Do the same for a caller in another loop; cancelling the caller cancels `work`."""
         caller = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = caller.create_future()
         task: asyncio.Task[T] | None = None
@@ -185,12 +186,12 @@ class IoThread:
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    if not loop.is_closed():  # else the one who waited is gone
+    if not loop.is_closed():  # otherwise the caller is gone
         inbox_of(loop).put(callback)
 
 
 class HandlerLoops:
-    """The event loop of async handlers, and others that stand in for it while a handler blocks it."""
+    """The event loop of async handlers, and others that replace it while a handler blocks it."""
 
     def __init__(self) -> None:
         self._loops = [self._make(0)]
@@ -205,14 +206,14 @@ class HandlerLoops:
 
     @property
     def here(self) -> bool:
-        """Whether this is the thread of one of them."""
+        """True in the thread of one of them."""
         return any(each.here for each in self._loops)
 
     def start(self, call: Callable[[], object]) -> None:
         """Call something soon in a loop that is not blocked."""
         start = _Start(call)
         with self._lock:
-            self._drop_begun()
+            self._drop_started()
             self._waiting.append(start)
             self._current.call_soon(start)
             if self._watching:
@@ -221,29 +222,29 @@ class HandlerLoops:
         io_thread().call_soon(self._watch)
 
     def _watch(self) -> None:
-        """Look again in a while whether what waits has begun. On the IO thread."""
+        """Check in a while that the oldest call has started. On the IO thread."""
         with self._lock:
-            self._drop_begun()
+            self._drop_started()
             self._watching = bool(self._waiting)
             if self._waiting:
-                io_thread().loop.call_later(BLOCKED, self._look, self._waiting[0])
+                io_thread().loop.call_later(BLOCKED_SECONDS, self._check, self._waiting[0])
 
-    def _drop_begun(self) -> None:
-        while self._waiting and self._waiting[0].begun:
+    def _drop_started(self) -> None:
+        while self._waiting and self._waiting[0].started:
             self._waiting.popleft()
 
-    def _look(self, seen: _Start) -> None:
-        if not seen.begun:
-            self._stand_in()
+    def _check(self, oldest: _Start) -> None:
+        if not oldest.started:
+            self._replace_blocked()
         self._watch()
 
-    def _stand_in(self) -> None:
-        """Start what waits in another loop, until the first one goes on."""
+    def _replace_blocked(self) -> None:
+        """Make the waiting calls in another loop, until the blocked one goes on."""
         blocked = self._current
         number = self._loops.index(blocked) + 1
-        if number == LOOPS:
+        if number == MAX_LOOPS:
             return
-        log.warning(
+        logger.warning(
             "an async handler blocks the loop of all async handlers (%s): others start in another loop "
             "meanwhile; use await asyncio.to_thread(...) for what blocks",
             blocked.doing(),
@@ -254,9 +255,9 @@ class HandlerLoops:
             self._current = self._loops[number]
             for start in self._waiting:
                 self._current.call_soon(start)
-        blocked.call_soon(self._back, blocked)
+        blocked.call_soon(self._go_back, blocked)
 
-    def _back(self, free: IoThread) -> None:
+    def _go_back(self, free: IoThread) -> None:
         with self._lock:
             self._current = min(free, self._current, key=self._loops.index)
 
@@ -269,7 +270,7 @@ class _Start:
         self._lock = threading.Lock()
 
     @property
-    def begun(self) -> bool:
+    def started(self) -> bool:
         return self._call is None
 
     def __call__(self) -> None:
@@ -280,7 +281,7 @@ class _Start:
 
 
 class _Process:
-    """What this process has one of; a forked child has none of it yet."""
+    """The threads of this process; a forked child has none of them yet."""
 
     def __init__(self) -> None:
         self.io: IoThread | None = None
@@ -294,7 +295,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def io_thread() -> IoThread:
-    """The IO thread, started when it is first needed."""
+    """Return the IO thread; the first call starts it."""
     if _process.io is None:
         with _process.making:
             _process.io = _process.io or IoThread("happen_nb-io")
@@ -302,7 +303,7 @@ def io_thread() -> IoThread:
 
 
 def handler_loops() -> HandlerLoops:
-    """The threads of async handlers; the first is started when it is first needed."""
+    """Return the loops of async handlers; the first call starts one."""
     if _process.handlers is None:
         with _process.making:
             _process.handlers = _process.handlers or HandlerLoops()
@@ -310,12 +311,12 @@ def handler_loops() -> HandlerLoops:
 
 
 def refuse_on_handler_loop(call: str, instead: str) -> None:
-    """Refuse to block the loop that may have to do what is waited for.
+    """Refuse to block a loop of async handlers, which may have to do what the call waits for.
 
     Raises
     ------
     HappenError
-        This is the thread of async handlers.
+        This is the thread of such a loop.
     """
     if _process.handlers is not None and _process.handlers.here:
         raise HappenError(
@@ -350,14 +351,12 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     except StopIteration as end:
         result: T = end.value
         return result
-    except BaseException as error:  # IPython takes 10 ms for each frame, and who reads it longer
-        hide(sys._getframe())
-        hide_all(error.__traceback__)
-        raise error.with_traceback(user_frames(error))  # noqa: B904 - it is the same one
+    except BaseException as error:
+        raise _shortened(error, sys._getframe())  # noqa: B904 - it is the same one
 
 
 async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in the caller's loop, as something to await."""
+    """Run a coroutine in the caller's loop."""
     _refuse_in_transform(work)
     io = io_thread()
     waited = False
@@ -377,9 +376,14 @@ async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
             await asyncio.sleep(0)
         return result
     except BaseException as error:
-        hide(sys._getframe())
-        hide_all(error.__traceback__)
-        raise error.with_traceback(user_frames(error))  # noqa: B904 - it is the same one
+        raise _shortened(error, sys._getframe())  # noqa: B904 - it is the same one
+
+
+def _shortened(error: BaseException, caller: FrameType) -> BaseException:
+    """Remove our frames from a traceback: IPython takes 10 ms for each, and they tell the user nothing."""
+    hide(caller)
+    hide_all(error.__traceback__)
+    return error.with_traceback(user_frames(error))
 
 
 async def within(timeout: float, future: asyncio.Future[Any]) -> bool:
@@ -390,3 +394,24 @@ async def within(timeout: float, future: asyncio.Future[Any]) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+class Signal(Generic[P]):
+    """Listeners that are called one after the other, in the order in which they were added."""
+
+    __slots__ = ("_listeners",)
+
+    def __init__(self) -> None:
+        self._listeners: list[Callable[P, object]] = []
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    def connect(self, listener: Callable[P, object]) -> Callable[[], None]:
+        """Call `listener` each time from now on; return a function that ends this."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        for listener in list(self._listeners):
+            listener(*args, **kwargs)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.effects import Work
+    from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
-    from happen_nb._runtime.session import Session
 
-log = logging.getLogger("happen_nb")
+logger = logging.getLogger("happen_nb")
 
 WINDOW = 2_000
 """Messages of the journal that are read at once while a handler catches up."""
@@ -51,6 +51,8 @@ class Waiting(NamedTuple):
     others: list[Registration]
     """The plain handlers of the node, which see the commit."""
     replies: bool
+    work: Work
+    """It counts as work until it is delivered, for `settle`."""
 
 
 @dataclass(eq=False)
@@ -115,13 +117,15 @@ class Lanes:
 
     Parameters
     ----------
-    session : Session
-    dispatch : Dispatcher
+    log : Log
+    dispatcher : Dispatcher
     """
 
-    def __init__(self, session: Session, dispatch: Dispatcher) -> None:
-        self._session = session
-        self._dispatch = dispatch
+    def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
+        self._log = log
+        self._dispatcher = dispatcher
+        dispatcher.ownership.on_change.connect(self.refresh)
+        self._catching_up: set[StateHandler] = set()
 
     # -- registering ---------------------------------------------------------------------------------
 
@@ -132,27 +136,27 @@ class Lanes:
         handler.start = await self._stored_start(registration.node, handler.key, start, deadline)
 
     async def _stored_start(self, node: str, key: str, start: Position | None, deadline: float) -> Position:
-        session, stream = self._session, self._session.stream
-        subject = session.subjects.start(node, key)
+        log, stream = self._log, self._log.stream
+        subject = log.subjects.start(node, key)
         found = await stream.get({"last_by_subj": subject})
         if found is not None:
             return wire.decode_start(found.body, found.sequence)
-        owner = self._dispatch.ownership.record(node)
+        owner = self._dispatcher.ownership.record(node)
         if owner is not None and key in owner.state_handlers:  # the space was cleared since it began
             start = (await last_clear(stream), 0)
-        message = wire.encode_start(session.subjects, node, key, start)
+        message = wire.encode_start(log.subjects, node, key, start)
         left = max(0.001, deadline - time.monotonic())
         what = f'a state handler of node "{node}"'
         try:
-            sequence = int(await store_messages(session.connection, [message], timeout=left, what=what))
+            sequence = int(await store_messages(log.connection, [message], timeout=left, what=what))
         except RefusedError:  # another process was faster, or this one
             return await self._stored_start(node, key, start, deadline)
-        await session.reach(sequence, deadline)
+        await log.reach(sequence, deadline)
         return wire.decode_start(message.body, sequence)
 
     async def forget(self, node: str) -> None:
         """Remove where the handlers of a node begin: it is deleted."""
-        await self._session.stream.remove(f"{self._session.subjects.start_prefix}{node}.*")
+        await self._log.stream.remove(f"{self._log.subjects.start_prefix}{node}.*")
 
     async def positions(self, record: CommitRecord | None) -> Positions:
         """How far the handlers of a node had come with a commit; looks back where it does not tell."""
@@ -163,7 +167,7 @@ class Lanes:
         return record.positions
 
     async def _look_back(self, record: CommitRecord) -> Positions:
-        for earlier in reversed(await read_commit_headers(self._session.stream, record.node)):
+        for earlier in reversed(await read_commit_headers(self._log.stream, record.node)):
             if earlier.sequence < record.sequence and earlier.positions is not None:
                 return earlier.positions
         return {}
@@ -172,14 +176,14 @@ class Lanes:
 
     def refresh(self, node: str) -> None:
         """Begin to serve a node's handlers, or end it, by who owns the node now."""
-        owner, ours = self._dispatch.ownership.owner_of(node), self._dispatch.ownership.is_ours(node)
-        for registration in self._dispatch.registrations.of(node):
+        owner, ours = self._dispatcher.ownership.owner_of(node), self._dispatcher.ownership.is_ours(node)
+        for registration in self._dispatcher.registrations.of(node):
             handler = registration.state
             if handler is None:
                 continue
             served = ours or (owner is not None and handler.key not in owner.state_handlers)
             if not served:
-                handler.stop()
+                self._stop(handler)
             elif not handler.live and handler.buffer is None:
                 self._start(registration, handler)
 
@@ -204,64 +208,81 @@ class Lanes:
             if handler is None or not (handler.live or handler.buffer is not None):
                 continue
             if handler.takes_views and snapshot is None:
-                snapshot = self._session.replica.cut()
+                snapshot = self._log.replica.cut()
             if handler.live:
                 live.append(registration)
             else:
                 waiting.append(handler)
         for handler in waiting:
             assert handler.buffer is not None
-            handler.buffer.append(Waiting(event, context, snapshot, plain, ours))
+            work = self._dispatcher.in_flight.start(
+                event.correlation or event.id, lambda: f'"{event.type}" waiting for a state handler'
+            )
+            handler.buffer.append(Waiting(event, context, snapshot, plain, ours, work))
             plain, ours = [], False
         return [*live, *plain], snapshot, ours
+
+    def waiting(self) -> list[str]:
+        """Return the ids of the events that wait for handlers which catch up."""
+        return [each.event.id for handler in self._catching_up for each in handler.buffer or ()]
+
+    def _stop(self, handler: StateHandler) -> None:
+        waiting = handler.buffer or []
+        handler.stop()
+        self._catching_up.discard(handler)
+        for each in waiting:
+            self._dispatcher.in_flight.finish(each.work)
 
     def _start(self, registration: Registration, handler: StateHandler) -> None:
         """Have it catch up; `settle` waits for that."""
         handler.buffer = []
-        work = self._dispatch.in_flight.start(
+        self._catching_up.add(handler)
+        work = self._dispatcher.in_flight.start(
             f"catching up {id(registration)}",
             lambda: f'node "{registration.node}" catching up with {registration.name}',
         )
-        self._session.background(self._catch_up(registration, handler, handler.turn, work))
+        self._log.background(self._catch_up(registration, handler, handler.turn, work))
 
     async def _catch_up(
         self, registration: Registration, handler: StateHandler, turn: int, work: Work
     ) -> None:
         """Deliver what was stored before, then what has come meanwhile."""
-        in_flight = self._dispatch.in_flight
+        in_flight = self._dispatcher.in_flight
         try:
             while handler.turn == turn:
                 try:
                     await self._read_up(registration, handler, turn)
                     break
                 except HappenError as error:  # what was delivered already is recognised
-                    log.info('node "%s" catching up: %s; once more', registration.node, error)
+                    logger.info('node "%s" catching up: %s; once more', registration.node, error)
                     await asyncio.sleep(RETRY_SECONDS)
         finally:  # after what is queued by now
-            self._dispatch.queue(registration.node).mailbox.put(lambda: in_flight.finish(work))
+            self._dispatcher.queue(registration.node).mailbox.put(lambda: in_flight.finish(work))
 
     async def _read_up(self, registration: Registration, handler: StateHandler, turn: int) -> None:
-        session, node = self._session, registration.node
-        end = session.position  # all that comes from here on is in the buffer
-        positions = await self.positions(session.replica.newest(node))
+        log, node = self._log, registration.node
+        end = log.position  # all that comes from here on is in the buffer
+        positions = await self.positions(log.replica.newest(node))
         after = handler.progress(positions).position
-        first = (await session.stream.info()).first
+        first = (await log.stream.info()).first
         at = max(first, after[0])
         while at <= end and handler.turn == turn:
             until = min(end, at + WINDOW - 1)
-            for event in await events_between(session.stream, at, until):
+            for event in await events_between(log.stream, at, until):
                 if handler.turn == turn and event.position > after and _concerns(registration, event):
-                    self._dispatch.deliver(event, node, [registration], None, replies=False)
+                    self._dispatcher.deliver(event, node, [registration], None, replies=False)
             at = until + 1
-            while len(self._dispatch.queue(node).queued) > MAX_AHEAD and handler.turn == turn:  # noqa: ASYNC110
+            while len(self._dispatcher.queue(node).queued) > MAX_AHEAD and handler.turn == turn:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)
         if handler.turn != turn:
             return
         waiting, handler.buffer, handler.live = handler.buffer or [], None, True
-        for event, context, snapshot, others, replies in waiting:
+        self._catching_up.discard(handler)
+        for event, context, snapshot, others, replies, work in waiting:
             handlers = [registration, *others] if event.sequence > end else others
             if handlers:
-                self._dispatch.deliver(event, node, handlers, context, snapshot, replies=replies)
+                self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+            self._dispatcher.in_flight.finish(work)
 
 
 def _concerns(registration: Registration, event: EventRecord) -> bool:

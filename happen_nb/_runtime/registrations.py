@@ -1,4 +1,4 @@
-"""What is registered to handle events: a handler, its pattern, and how often it is tried."""
+"""The registered handlers: their patterns, filters and retries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from happen_nb._model.functions import Second, takes_second
 from happen_nb._model.patterns import PatternIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from importlib.machinery import ModuleSpec
 
     from happen_nb._model.patterns import Pattern
@@ -31,17 +31,17 @@ class Registration:
     pattern : Pattern
     handler : callable
     where : callable, optional
-        Filters further.
+        Filters the events that match the pattern.
     retries : int
         How often a handler that raises is called again.
     backoff : float
-        Seconds before the first of these times; each next one waits twice as long.
+        Seconds before the first retry; each further one waits twice as long.
     run : object, optional
         The run of the cell that registered it.
     place : str, optional
         That run as a notice names it: ``In [3]``.
     keep : bool
-        Whether it stays beside the same function that another cell registers.
+        Whether it stays when another cell registers the same function.
     """
 
     node: str
@@ -57,10 +57,9 @@ class Registration:
     """How it is applied, if it is a state handler."""
     active: bool = True
     number: int = 0
-    """How many were registered before it."""
+    """The order of registration."""
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     name: str = field(init=False)
-    """The function's name."""
     _spec: ModuleSpec | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,14 +67,12 @@ class Registration:
         self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
 
     def second(self) -> Second:
-        """How the handler takes its context, if it does."""
+        """Return how the handler takes its context, if it does."""
         return takes_second(self.handler, "context")
 
     def current(self) -> Callable[..., Any]:
-        """Return the handler, or what has its name now if its module was reloaded.
-
-        IPython's autoreload puts the new code into the old function, but cannot renew a wrapped one.
-        """
+        """Return the handler, or the function that has its name now if its module was reloaded."""
+        # IPython's autoreload puts the new code into the old function, but cannot renew a wrapped one.
         if self._spec is not None and _spec_of(self.handler) is not self._spec:
             found: Callable[..., Any] | None = _found_by_name(self.handler)
             if callable(found):
@@ -84,13 +81,12 @@ class Registration:
 
 
 def _spec_of(function: object) -> ModuleSpec | None:
-    """What a module was loaded from: a reload makes a new one. Cells and scripts have none."""
+    # A reload makes a new spec. Cells and scripts have none.
     module = sys.modules.get(str(getattr(function, "__module__", None)))
     return getattr(module, "__spec__", None)
 
 
 def _found_by_name(function: object) -> Any:
-    """What the module of a function has under its name; None if it is not to be found there."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if not (isinstance(module, str) and isinstance(name, str)):
         return None
@@ -104,7 +100,7 @@ def _found_by_name(function: object) -> Any:
 
 
 class Registrations:
-    """All registrations of a space. Changed by one thread at a time, read by any."""
+    """The registrations of a space, found by event type or by node. From any thread."""
 
     def __init__(self) -> None:
         self._strings: PatternIndex[Registration] = PatternIndex()
@@ -115,7 +111,6 @@ class Registrations:
         self._lock = threading.Lock()
 
     def add(self, registration: Registration) -> None:
-        """Add one, after all others."""
         with self._lock:
             registration.number = next(self._numbers)
             self._nodes.setdefault(registration.node, {})[registration] = None
@@ -126,7 +121,7 @@ class Registrations:
                 self._predicates = (*self._predicates, registration)
 
     def remove(self, registration: Registration) -> bool:
-        """Remove one; False if it was removed already."""
+        """Remove a registration; False if it was removed already."""
         with self._lock:
             if not registration.active:
                 return False
@@ -140,7 +135,7 @@ class Registrations:
         return True
 
     def candidates(self, type: str, target: str | None) -> dict[str, list[Registration]]:
-        """Node -> its registrations that may match, in order; predicates are not asked yet."""
+        """Return node -> its registrations that may match, in order; predicates are not called yet."""
         found: dict[str, list[Registration]] = {}
         for registration in (*self._strings.matching(type), *self._predicates):
             if target is None or registration.node == target:
@@ -151,24 +146,26 @@ class Registrations:
         return found
 
     def of(self, node: str) -> list[Registration]:
-        """Return a node's registrations, in order."""
         with self._lock:
             return list(self._nodes.get(node, ()))
 
+    def patterns(self, node: str) -> tuple[str, ...]:
+        """Return the patterns of a node's handlers; predicates have none."""
+        mine = self.of(node)
+        return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
+
+    def state_handlers(self, node: str) -> tuple[str, ...]:
+        """Return the keys of a node's state handlers."""
+        return tuple(each.state.key for each in self.of(node) if each.state is not None)
+
     def alike(self, registration: Registration) -> list[Registration]:
-        """Return those of the same node whose pattern reads the same, in order."""
+        """Return the node's registrations with the same pattern text, in order."""
         with self._lock:
             return list(self._same.get(_key(registration), ()))
 
     def nodes(self) -> set[str]:
-        """Return the nodes that have any."""
         with self._lock:
             return set(self._nodes)
-
-    def __iter__(self) -> Iterator[Registration]:
-        with self._lock:
-            found = [each for registrations in self._nodes.values() for each in registrations]
-        return iter(sorted(found, key=attrgetter("number")))
 
 
 def _key(registration: Registration) -> tuple[str, str]:

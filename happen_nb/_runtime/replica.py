@@ -1,6 +1,6 @@
-"""The followed states of a space, in memory: one consistent cut at a time.
+"""The states of a space in memory, one consistent cut at a time.
 
-Written on the IO thread by the follower, read from any thread without waiting.
+The follower writes them on the IO thread; any thread reads them without waiting.
 """
 
 from __future__ import annotations
@@ -8,84 +8,94 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from happen_nb._journal.wire import Clear
 from happen_nb._model.records import CommitRecord, Cut, revision_after
-from happen_nb._runtime.io import within
+from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.tracebacks import to_raise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
+    from collections.abc import Iterable
 
     from happen_nb._journal.wire import Item
     from happen_nb._model.frozen import FrozenDict
 
-    Listener = Callable[["Applied"], None]
+T = TypeVar("T")
 
 
 class Applied(NamedTuple):
-    """A commit as the replica took it, with what was there before (None: nothing is known)."""
+    """A commit as the replica applied it, and the one before it (None: nothing is known)."""
 
     record: CommitRecord
     previous: CommitRecord | None
 
 
-@dataclass(eq=False, slots=True)
-class Expected:
-    """A commit of ours that is on its way; ``future`` may also be resolved by the server's answer."""
+class PendingWrite(Generic[T]):
+    """A commit or an event of this process that is on its way.
 
-    state: FrozenDict
-    future: asyncio.Future[Any]
-    applied: Applied | None = None
+    The future is resolved when the follower brings it, or earlier by the server's answer.
+    """
+
+    __slots__ = ("future", "seen", "state")
+
+    def __init__(self, state: FrozenDict | None = None) -> None:
+        self.state = state
+        """The state of a commit, which need not be decoded then."""
+        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.seen: T | None = None
+
+    def resolve(self, seen: T) -> None:
+        self.seen = seen
+        if not self.future.done():
+            self.future.set_result(seen)
 
 
 class Replica:
-    """Node name -> newest record, and the journal position it is of."""
+    """Node name -> newest record, as of one position of the journal."""
 
     def __init__(self) -> None:
+        self.on_commit: Signal[[Applied]] = Signal()
+        """Emitted with each commit, in order, on the IO thread."""
         self._records: dict[str, CommitRecord] = {}
         self._shared = False
         self._position = 0
         self._written = 0
-        self._told = 0
+        self._emitted = 0
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
-        self._expected: dict[str, Expected] = {}
+        self._pending: dict[str, PendingWrite[Applied]] = {}
         self._changes: dict[str, set[asyncio.Future[None]]] = {}
-        self._listeners: list[Listener] = []
         self._closed: Exception | None = None
 
     # -- reading, from any thread --------------------------------------------------------------------
 
     @property
     def position(self) -> int:
-        """The sequence of the last message taken."""
+        """The sequence of the last message applied."""
         return self._position
 
     def newest(self, node: str) -> CommitRecord | None:
-        """The newest record of a node, a deletion too; None if nothing is stored."""
+        """Return the newest record of a node, which may be a deletion; None if nothing is stored."""
         return self._records.get(node)
 
     def empty(self) -> bool:
-        """Whether no node has a state, or ever had one."""
+        """Return True if no node has a state, or ever had one."""
         return not self._records
 
     def unchanged(self, node: str, cut: Cut) -> bool:
-        """Whether a node, and all others, are what they were in `cut`."""
+        """Return True if a node, and all others, are what they were in `cut`."""
         return self._records.get(node) is cut.nodes.get(node) and self._written == cut.written
 
     def cut_of(self, node: str) -> Cut:
-        """A cut that holds one node only, and costs less."""
+        """Return a cut of one node only, which costs less."""
         with self._lock:
             record = self._records.get(node)
             return Cut({} if record is None else {node: record}, self._position, self._written)
 
     def cut(self) -> Cut:
-        """All nodes at this moment; later commits do not change it."""
+        """Return all nodes as of now; later commits do not change the cut."""
         with self._lock:
             self._shared = True
             return Cut(self._records, self._position, self._written)
@@ -93,9 +103,9 @@ class Replica:
     # -- writing, on the IO thread -------------------------------------------------------------------
 
     def reset(self, records: list[CommitRecord], position: int, *, again: bool) -> None:
-        """Begin with these records; tells the listeners of those they have not seen."""
+        """Start with these records; emit those that were not emitted yet."""
         before = self._records if again else {}
-        self._told = self._told if again else 0
+        self._emitted = self._emitted if again else 0
         gone = self._records.keys() - {record.node for record in records}
         for record in records:
             held = self._records.get(record.node)
@@ -106,19 +116,19 @@ class Replica:
             self._shared = False
             self._position = position
             self._written = max((record.sequence for record in records), default=0)
-        news = [record for record in records if record.sequence > self._told]
-        for record in sorted(news, key=lambda record: record.sequence):
-            self._tell(record, before.get(record.node))
-        self._notice(gone)
-        self._wake()
+        new = [record for record in records if record.sequence > self._emitted]
+        for record in sorted(new, key=lambda record: record.sequence):
+            self._emit(record, before.get(record.node))
+        self._wake_changed(gone)
+        self._wake_reached()
 
     def apply(self, item: Item, sequence: int) -> None:
-        """Take the next message of the journal."""
+        """Apply the next message of the journal."""
         applied: Applied | None = None
         gone: list[str] = []
         with self._lock:
             if isinstance(item, CommitRecord):
-                applied = self._take(item)
+                applied = self._apply_commit(item)
             elif isinstance(item, Clear):
                 self._unshare()
                 gone = [name for name, record in self._records.items() if record.sequence < sequence]
@@ -127,14 +137,14 @@ class Replica:
                 self._written = max((record.sequence for record in self._records.values()), default=0)
             self._position = max(self._position, sequence)
         if applied is not None:
-            self._tell(*applied)
-        self._notice(gone)
-        self._wake()
+            self._emit(*applied)
+        self._wake_changed(gone)
+        self._wake_reached()
 
-    def _take(self, record: CommitRecord) -> Applied | None:
+    def _apply_commit(self, record: CommitRecord) -> Applied | None:
         previous = self._records.get(record.node)
         if previous is not None and record.sequence <= previous.sequence:
-            return None  # the to_raise start had it already
+            return None  # the fresh start had it already
         if not record.revision:
             record.revision = revision_after(previous)
         if record.positions is None and previous is not None:
@@ -150,52 +160,38 @@ class Replica:
             self._shared = False
 
     def caught_up(self, position: int) -> None:
-        """There is nothing more at or before `position`."""
+        """Move on to `position`: there are no more messages at or before it."""
         with self._lock:
             self._position = max(self._position, position)
-        self._wake()
+        self._wake_reached()
 
-    # -- being told, on the IO thread ----------------------------------------------------------------
-
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with each commit, in order, from now on; returns what ends that."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def _tell(self, record: CommitRecord, previous: CommitRecord | None) -> None:
-        self._told = max(self._told, record.sequence)
+    def _emit(self, record: CommitRecord, previous: CommitRecord | None) -> None:
+        self._emitted = max(self._emitted, record.sequence)
         applied = Applied(record, previous)
-        if record.id is not None and (expected := self._expected.get(record.id)):
-            if not record.deleted:
-                record.adopt(expected.state)
-            expected.applied = applied
-            if not expected.future.done():
-                expected.future.set_result(applied)
-        self._notice((record.node,))
-        for listener in list(self._listeners):
-            listener(applied)
+        if record.id is not None and (pending := self._pending.get(record.id)):
+            if not record.deleted and pending.state is not None:
+                record.adopt(pending.state)
+            pending.resolve(applied)
+        self._wake_changed((record.node,))
+        self.on_commit.emit(applied)
 
-    def _notice(self, nodes: Iterable[str]) -> None:
-        """Wake whoever waits for a change of these nodes."""
-        for node in nodes:
-            for future in self._changes.pop(node, ()):
-                if not future.done():
-                    future.set_result(None)
+    # -- waiting, on the IO thread -------------------------------------------------------------------
 
-    def expect(self, id: str, state: FrozenDict) -> Expected:
-        """Look out for the commit `id`: it need not be decoded, and its future resolves when it is seen."""
-        expected = self._expected[id] = Expected(state, asyncio.get_running_loop().create_future())
-        return expected
+    def expect(self, id: str, state: FrozenDict) -> PendingWrite[Applied]:
+        """Wait for the commit `id`, which leads to `state`."""
+        pending: PendingWrite[Applied] = PendingWrite(state)
+        self._pending[id] = pending
+        return pending
 
     def forget(self, id: str) -> None:
-        """The commit `id` is not waited for any longer."""
-        self._expected.pop(id, None)
+        """Stop waiting for the commit `id`."""
+        self._pending.pop(id, None)
 
     async def changed(self, node: str, known: CommitRecord | None, timeout: float) -> bool:
         """Wait until a node's newest record is not `known` any more; False after `timeout` seconds."""
         if self._records.get(node) is not known:
             return True
-        future = self._future()
+        future = self._new_future()
         waiting = self._changes.setdefault(node, set())
         waiting.add(future)
         try:
@@ -204,10 +200,10 @@ class Replica:
             waiting.discard(future)
 
     async def reached(self, position: int, timeout: float) -> bool:
-        """Wait until the replica is at `position`; False if it takes longer than `timeout` seconds."""
+        """Wait until the replica is at `position`; False after `timeout` seconds."""
         if self._position >= position:
             return True
-        future = self._future()
+        future = self._new_future()
         self._count += 1
         entry = position, self._count, future
         heapq.heappush(self._waiting, entry)
@@ -218,21 +214,27 @@ class Replica:
                 self._waiting.remove(entry)
                 heapq.heapify(self._waiting)
 
-    def _future(self) -> asyncio.Future[None]:
+    def _new_future(self) -> asyncio.Future[None]:
         if self._closed is not None:
             raise to_raise(self._closed)
         return asyncio.get_running_loop().create_future()
 
+    def _wake_changed(self, nodes: Iterable[str]) -> None:
+        for node in nodes:
+            for future in self._changes.pop(node, ()):
+                if not future.done():
+                    future.set_result(None)
+
+    def _wake_reached(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._position:
+            _, _, future = heapq.heappop(self._waiting)
+            if not future.done():
+                future.set_result(None)
+
     def close(self, why: Exception) -> None:
-        """Nothing follows any more: whoever waits is told `why`."""
+        """Raise `why` wherever somebody waits: nothing follows any more."""
         self._closed = why
         waiting = [future for futures in self._changes.values() for future in futures]
         for future in (*waiting, *(future for _, _, future in self._waiting)):
             if not future.done():
                 future.set_exception(to_raise(why))
-
-    def _wake(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._position:
-            _, _, future = heapq.heappop(self._waiting)
-            if not future.done():
-                future.set_result(None)

@@ -1,4 +1,4 @@
-"""Tracebacks that show the user's own lines, and not how the library came by the error."""
+"""Tracebacks of the user's own lines, without those of the library."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from happen_nb._frames import of_user
 from happen_nb._model.quoting import MAX_ERROR_TEXT, cut_middle, error_summary, escape_surrogates, truncate
 from happen_nb.errors import HappenError
 
-LONGEST_TRACE: Final = 30_000
+MAX_TRACEBACK_LENGTH: Final = 30_000
 """Characters of a traceback that are kept."""
 
 _PACKAGES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
 _INSTALLED = (str(Path(__file__).parent.parent), *_PACKAGES, "<frozen ")
-"""How the files begin whose lines are nobody's own."""
+"""Prefixes of the files that are not the user's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class CapturedError:
-    """An exception as text. Its frames, which keep alive all that they have computed, are dropped.
+    """An exception as text, without its frames, which keep their local variables alive.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class CapturedError:
     place : tuple of FrameSummary
         The innermost frame that is the user's own, if there is one.
     frames : TracebackType or None
-        For who raises it again at once.
+        The user's frames, to raise it again at once.
     """
 
     error: BaseException
@@ -50,7 +50,7 @@ class CapturedError:
 
     @classmethod
     def of(cls, error: BaseException) -> CapturedError:
-        """Take down what there is to say about an exception, and drop its frames."""
+        """Capture an exception, and drop its frames."""
         summary, notes, trace, place = (
             _said(error),
             _notes(error),
@@ -96,13 +96,13 @@ def format_error(error: BaseException) -> str:
     except BaseException:  # an exception's attributes are the user's code, too
         frames = traceback.extract_tb(user_frames(error))
         text = "".join(["Traceback (most recent call last):\n", *frames.format(), error_summary(error), "\n"])
-    return escape_surrogates(cut_middle(text, LONGEST_TRACE))
+    return escape_surrogates(cut_middle(text, MAX_TRACEBACK_LENGTH))
 
 
 def _parts(
     shown: traceback.TracebackException, error: BaseException
 ) -> list[tuple[traceback.TracebackException, BaseException]]:
-    """What an error came of, and those that it is a group of."""
+    """Return the causes of an error, and the errors of a group."""
     pairs = [(shown.__cause__, error.__cause__), (shown.__context__, error.__context__)]
     if isinstance(error, BaseExceptionGroup):
         pairs += zip(shown.exceptions or (), error.exceptions, strict=False)
@@ -119,7 +119,7 @@ def innermost_user_frame(error: BaseException) -> tuple[traceback.FrameSummary, 
 
 
 def drop_frames(error: BaseException) -> None:
-    """Drop the frames of an error, and of all that led to it: what they have computed may be large."""
+    """Drop the frames of an error and of its causes: their local variables may be large."""
     left, seen = [error], {0}
     while left:
         each = left.pop()
@@ -133,7 +133,7 @@ def drop_frames(error: BaseException) -> None:
 
 
 def _slot(error: BaseException, name: str) -> Any:
-    """Read what every exception has, whatever its class makes of the name."""
+    """Read an attribute of BaseException, also if the error's class overrides it."""
     return vars(BaseException)[name].__get__(error)
 
 
@@ -143,14 +143,14 @@ def _traceback(error: BaseException) -> TracebackType | None:
 
 
 def to_raise(error: BaseException, frames: TracebackType | None = None) -> BaseException:
-    """Return a stored exception to be raised once more, so that its traceback does not grow each time.
+    """Return a stored exception to raise once more; its traceback does not grow each time.
 
     One of ours is copied. Any other exception can only be raised itself.
 
     Parameters
     ----------
     frames : TracebackType, optional
-        With which the traceback of such an exception begins.
+        The start of the traceback of such an exception.
     """
     if isinstance(error, HappenError):
         new = copy.copy(error)
@@ -161,10 +161,8 @@ def to_raise(error: BaseException, frames: TracebackType | None = None) -> BaseE
 
 
 def user_frames(error: BaseException) -> TracebackType | None:
-    """Return only the frames of the user's own functions, where the library's show nothing more.
-
-    They do where Python itself refused something: such an error keeps all of them, if no frame is the user's.
-    """
+    """Return the frames of the user's own functions only."""
+    # If Python itself refused something in the library, the library's frames are all there is: they stay.
     whole = _traceback(error)
     short = of_user(whole)
     if short is None and not issubclass(type(error), HappenError | KeyboardInterrupt):

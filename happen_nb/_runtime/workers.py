@@ -1,4 +1,4 @@
-"""Threads that run handlers and callbacks, one at a time for each node, and the end of the interpreter."""
+"""The threads that run handlers and callbacks, and the end of the interpreter."""
 
 from __future__ import annotations
 
@@ -10,28 +10,33 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import thread as executors
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-log = logging.getLogger("happen_nb")
+    from happen_nb._runtime.attempt import StepDriver
 
-IDLE: Final = 5.0
-"""Seconds after which a thread without work ends."""
+    Work = Callable[[], StepDriver | None]
+    """Something to do; what it returns, if anything, still has to end. What it raises is logged."""
+
+logger = logging.getLogger("happen_nb")
+
+IDLE_SECONDS: Final = 5.0
+"""How long a thread without work stays."""
 THREADS: Final = 64
-"""Threads that may work at once; those that wait in a call of ours do not count."""
-MORE: Final = 1024
-"""Threads that there may be once all of them have been blocked for a while."""
-STUCK: Final = 0.1
-"""Seconds without an idle thread after which there are more of them."""
+"""Threads that may work at once; those that are blocked in a call of the library do not count."""
+MAX_THREADS: Final = 1024
+"""Threads at most, once all of them have been blocked for a while."""
+STUCK_SECONDS: Final = 0.1
+"""How long no thread may take work before more are started."""
 
 
 class Workers:
-    """Threads that are there while there is work: an idle one is used again, else one more starts.
+    """A pool of threads that exist while there is work.
 
-    If all of them are blocked outside of the library, more start: nothing waits for ever behind a handler
-    that it has nothing to do with.
+    If handlers block all of them, more start, so that nothing waits for ever behind a handler that it has
+    nothing to do with.
     """
 
     def __init__(self) -> None:
@@ -40,7 +45,7 @@ class Workers:
         self._idle = 0
         self._threads = 0
         self._blocked = 0
-        self._begun = 0
+        self._taken = 0
         self._limit = THREADS
         self._growing = False
 
@@ -51,55 +56,55 @@ class Workers:
             self._provide()
 
     def _provide(self) -> None:
-        """See to a thread for what waits, as far as there may be one more."""
+        """Wake or start a thread, as far as the limit allows."""
         if self._idle >= len(self._work):
             self._changed.notify()
         elif self._threads - self._blocked < self._limit:
             self._add()
-        elif not self._growing and self._limit < MORE and not shutdown_started():
+        elif not self._growing and self._limit < MAX_THREADS and not shutdown_started():
             self._growing = True
             try:
-                _start(self._grow, "happen_nb-workers")
+                _start_thread(self._grow, "happen_nb-workers")
             except RuntimeError as refused:  # as for a worker: those that are there go on
                 self._growing = False
-                log.warning("no more threads for handlers: %s", refused)
+                logger.warning("no more threads for handlers: %s", refused)
 
     def _add(self) -> None:
         if shutdown_started():
             return
         try:
-            _start(self._run, "happen_nb-worker")
+            _start_thread(self._run, "happen_nb-worker")
         except RuntimeError as refused:  # the system has no more threads: those that are there go on
-            if not shutdown_started():  # else the end has begun since we looked, and nothing starts any more
-                log.warning("no more threads for handlers: %s", refused)
+            if not shutdown_started():  # the shutdown may have started just now, and nothing starts any more
+                logger.warning("no more threads for handlers: %s", refused)
         else:
             self._threads += 1
 
     def _grow(self) -> None:
         """Add threads as long as work waits and none of them takes any."""
         with self._changed:
-            while self._work and self._limit < MORE:
-                begun = self._begun
-                self._changed.wait_for(lambda: not self._work, STUCK)
-                if self._work and begun == self._begun and not self._idle:
+            while self._work and self._limit < MAX_THREADS:
+                taken = self._taken
+                self._changed.wait_for(lambda: not self._work, STUCK_SECONDS)
+                if self._work and taken == self._taken and not self._idle:
                     self._add_more()
             self._growing = False
 
     def _add_more(self) -> None:
         if self._limit == THREADS:
-            log.warning(
+            logger.warning(
                 "%d handlers or callbacks block their threads, and others wait: more threads start; "
                 "wait in async handlers, by await, where many wait at once",
                 self._threads - self._blocked,
             )
-        more = min(THREADS, len(self._work), MORE - self._limit)
+        more = min(THREADS, len(self._work), MAX_THREADS - self._limit)
         self._limit += more
         for _ in range(more):
             self._add()
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
-        """The thread of the pool that this is waits in a call of ours: another one may take its place."""
+        """Mark this worker as blocked in a library call, so that the pool may start a replacement."""
         with self._changed:
             self._blocked += 1
             if self._work:
@@ -116,27 +121,26 @@ class Workers:
             try:
                 work()
             except BaseException:  # it is the library's: a handler's own is a failure
-                log.exception("in %r", work)
+                logger.exception("in %r", work)
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
             self._idle += 1
             try:
-                if not self._work and not self._changed.wait_for(lambda: bool(self._work), IDLE):
+                if not self._work and not self._changed.wait_for(lambda: bool(self._work), IDLE_SECONDS):
                     self._threads -= 1
                     return None
                 if shutdown_started():
                     return None
-                self._begun += 1
+                self._taken += 1
                 return self._work.popleft()
             finally:
                 self._idle -= 1
 
 
-def _start(run: Callable[[], None], name: str) -> None:
-    """Start a thread that works for many, and so has no context of its own."""
+def _start_thread(run: Callable[[], None], name: str) -> None:
     thread = threading.Thread(target=run, name=name, daemon=True)
-    contextvars.Context().run(thread.start)
+    contextvars.Context().run(thread.start)  # it works for many, and so has no context of its own
 
 
 class _Local(threading.local):
@@ -147,19 +151,8 @@ _local = _Local()
 
 
 def current_workers() -> Workers | None:
-    """The pool that the current thread belongs to."""
+    """Return the pool that the current thread belongs to."""
     return _local.workers
-
-
-class Pending(Protocol):
-    """Work that goes on elsewhere."""
-
-    def then(self, callback: Callable[[], None]) -> bool:
-        """Call `callback` when it has ended; False if it has ended already."""
-
-
-Work = Callable[[], Pending | None]
-"""Something to do; what it returns, if anything, still has to end. What it raises is logged."""
 
 
 class Mailbox:
@@ -180,40 +173,40 @@ class Mailbox:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def running(self) -> bool:
+        """Whether something has started and not ended."""
+        return self._running
+
     def put(self, work: Work) -> None:
         """Add `work` at the end."""
         with self._lock:
             self._waiting.append(work)
-            self._begin()
+            self._start()
 
     def put_first(self, works: Iterable[Work]) -> None:
         """Add works before all others, in their order."""
         with self._lock:
             self._waiting.extendleft(reversed(list(works)))
-            self._begin()
+            self._start()
 
     def clear(self) -> None:
-        """Drop what has not begun."""
+        """Drop what has not started."""
         with self._lock:
             self._waiting.clear()
 
-    @property
-    def running(self) -> bool:
-        """Whether something has begun and not ended."""
-        return self._running
-
-    def let_go(self) -> None:
-        """Let what runs now go on by itself: when it ends, nothing begins. `go_on` begins with the next."""
+    def abandon_current(self) -> None:
+        """Leave what runs now to itself: nothing starts at its end. `go_on` starts the next."""
         with self._lock:
             self._turn += 1
 
     def go_on(self) -> None:
-        """Begin with the next, after `let_go`."""
+        """Start the next, after `abandon_current`."""
         with self._lock:
             self._running = False
-            self._begin()
+            self._start()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         if self._waiting and not self._running:
             self._running = True
             turn = self._turn
@@ -223,10 +216,10 @@ class Mailbox:
         while (work := self._next(turn)) is not None:
             try:
                 rest = work()
-                if rest is not None and rest.then(lambda: self._drain(turn)):
+                if rest is not None and rest.on_end(lambda: self._drain(turn)):
                     return
             except BaseException:  # one that breaks does not stop the next
-                log.exception("in %r", work)
+                logger.exception("in %r", work)
 
     def _next(self, turn: int) -> Work | None:
         with self._lock:
@@ -238,22 +231,25 @@ class Mailbox:
             return self._waiting.popleft()
 
 
+# -- the end of the interpreter ----------------------------------------------------------------------------
+# IPython empties its namespace then, and executors take no more work. What a handler that still runs raises
+# because of that is no failure of its own, and no more handlers should start.
+
 _shutdown = threading.Event()
 
 
 def expect_shutdown() -> None:
-    """Notice the end, before all that was registered until now has cleaned up."""
+    """Notice the shutdown before everything that was registered until now has cleaned up."""
     atexit.unregister(_shutdown.set)
     atexit.register(_shutdown.set)
 
 
 def shutdown_started() -> bool:
-    """Whether nothing should begin any more."""
     return _shutdown.is_set()
 
 
 def is_shutdown_error(error: BaseException) -> bool:
-    """Whether an error is what the end leads to: executors refuse as soon as the main thread is through."""
+    """Return True if the shutdown led to the error: executors refuse work as soon as the main thread ends."""
     if shutdown_started():
         return True
     if type(error) is not RuntimeError or not getattr(executors, "_shutdown", False):

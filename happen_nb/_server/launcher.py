@@ -34,28 +34,12 @@ Sync = Literal["default", "always"]
 def join(store: Path | None, *, sync: Sync = "default", timeout: float = 10.0) -> EmbeddedServer:
     """Join the embedded server of a store, and start it if it does not run.
 
-    Parameters
-    ----------
-    store : pathlib.Path or None
-        The folder, as `find_store` returns it; None for a private server that keeps nothing.
-    sync : "default" or "always", optional
-        When the server writes to disk; the first process to join decides.
-    timeout : float, optional
-        Seconds within which the server must answer.
-
-    Returns
-    -------
-    EmbeddedServer
-        Keeps the server running until it is closed or this process ends.
-
-    Raises
-    ------
-    HappenConnectionError
-        The folder cannot be used, or nats-server is missing or does not start; the message names the cause.
+    `store` is None for a private server that keeps nothing. The first process to join decides on `sync`.
+    A HappenConnectionError is raised if the folder cannot be used, or nats-server is missing, does not start
+    or does not answer in time.
 
     Examples
     --------
-    >>> from happen_nb._server import join
     >>> server = join(None)
     >>> server.running, server.url
     (True, 'nats://127.0.0.1:...')
@@ -74,17 +58,8 @@ def join(store: Path | None, *, sync: Sync = "default", timeout: float = 10.0) -
 class EmbeddedServer:
     """The embedded server, as joined by this process.
 
-    It keeps the server alive: if nats-server or its supervisor is killed, they are restarted on the same
-    data, and on the same port unless another process has taken it.
-
-    Attributes
-    ----------
-    store : pathlib.Path or None
-        The folder of its data; None if the data are kept in memory.
-    url : str
-        The current address.
-    token : str
-        The token that clients must present.
+    It keeps the server running until it is closed or this process ends: if nats-server or its supervisor is
+    killed, they are restarted on the same data, and on the same port unless another process has taken it.
     """
 
     def __init__(self, store: Path | None, sync: Sync) -> None:
@@ -149,17 +124,9 @@ class EmbeddedServer:
         return self._identity
 
     def diagnose(self, identity: tuple[int, int]) -> str | None:
-        """Find out why a call to the server may have no answer.
+        """Return the reason why a call may have no answer, for the user; None if none is found.
 
-        Parameters
-        ----------
-        identity : tuple of int
-            The store's `identity` when the caller connected.
-
-        Returns
-        -------
-        str or None
-            The reason, for the user; None if none is found.
+        `identity` is that of the store when the caller connected.
         """
         folder = str(self._folder)
         if self._identity != identity:
@@ -186,10 +153,7 @@ class EmbeddedServer:
     def close(self, *, at_once: bool = False) -> None:
         """Leave; the server ends soon after the last process has left. Repeated calls do nothing.
 
-        Parameters
-        ----------
-        at_once : bool, optional
-            Let it end without waiting for another process to join, such as a kernel that restarts.
+        With `at_once` it does not wait for another process to join, such as a kernel that restarts.
         """
         self._closed = True
         _open_servers.discard(self)

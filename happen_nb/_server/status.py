@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,23 +19,16 @@ _STREAMS = Path("jetstream", "$G", "streams")
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """The status of a store at one point in time.
-
-    Parameters
-    ----------
-    store : pathlib.Path
-    state : str
-        ``"idle"``: not served. ``"killed"``: not served, and the last server did not end cleanly.
-        ``"serving"``. ``"starting"``: a supervisor serves it, and nats-server does not answer yet.
-        ``"orphaned"``: nats-server runs without its supervisor. ``"stuck"``: a process holds the lock, and
-        none answers. ``"elsewhere"``: another host serves it.
-    info : ServerInfo
-        The content of ``server.json``, with secrets.
-    """
+    """The status of a store at one point in time."""
 
     store: Path
     state: State
+    """``"idle"``: not served. ``"killed"``: not served, and the last server did not end cleanly.
+    ``"serving"``. ``"starting"``: a supervisor serves it, and nats-server does not answer yet.
+    ``"orphaned"``: nats-server runs without its supervisor. ``"stuck"``: a process holds the lock, and
+    none answers. ``"elsewhere"``: another host serves it."""
     info: ServerInfo
+    """The content of ``server.json``, with secrets."""
 
     @property
     def url(self) -> str:
@@ -48,18 +42,7 @@ class StoreStatus:
 
 
 def store_status(store: Path) -> StoreStatus:
-    """Return the status of a store.
-
-    Raises
-    ------
-    OSError
-        The folder cannot be read.
-
-    Examples
-    --------
-    >>> store_status(Path("no-such-folder")).state
-    'idle'
-    """
+    """Return the status of a store, which need not exist."""
     info = server_info.read(str(store))
     return StoreStatus(store, _state(store, info), info)
 
@@ -88,13 +71,7 @@ def is_unlocked(file: Path) -> bool:
 
 
 def spaces_on_disk(store: Path) -> dict[str, int]:
-    """Return the spaces in a store with their sizes in bytes; no server needs to run.
-
-    Examples
-    --------
-    >>> spaces_on_disk(Path("no-such-folder"))
-    {}
-    """
+    """Return the spaces in a store with their sizes in bytes; no server needs to run."""
     try:
         folders = sorted((store / _STREAMS).iterdir())
     except FileNotFoundError:
@@ -104,19 +81,10 @@ def spaces_on_disk(store: Path) -> dict[str, int]:
 
 
 def size_of(folder: Path) -> int:
-    """Return the bytes of all files below a folder; a running server may remove some in the meantime.
-
-    Examples
-    --------
-    >>> size_of(Path("no-such-folder"))
-    0
-    """
-    paths = (Path(where, name) for where, _, names in os.walk(folder) for name in names)
-    return sum(_size(path) for path in paths)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_size
-    except FileNotFoundError:
-        return 0
+    """Return the bytes of all files below a folder."""
+    size = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # a running server has removed it
+                size += Path(where, name).lstat().st_size
+    return size

@@ -28,17 +28,9 @@ _ELSEWHERE = 'give another folder as store, or store=":memory:"'
 def find_store(store: str | os.PathLike[str] | None = None) -> Path | None:
     """Return the folder of the embedded server.
 
-    Parameters
-    ----------
-    store : path, optional
-        The folder, or ``":memory:"``. Without it ``$HAPPEN_STORE``, else the nearest ``.happen`` upwards to
-        the project's root (the folder that holds ``.git`` or ``pyproject.toml``), else ``./.happen``.
-
-    Returns
-    -------
-    pathlib.Path or None
-        An absolute path, which need not exist; None for an in-memory server: on request, or, with a logged
-        notice, by default if the location is read-only.
+    Without `store` it is ``$HAPPEN_STORE``, else the nearest ``.happen`` upwards to the project's root (the
+    folder that holds ``.git`` or ``pyproject.toml``), else ``./.happen``. It need not exist. None stands for
+    an in-memory server: for ``":memory:"``, and, with a warning, by default if the location is read-only.
 
     Examples
     --------
@@ -96,12 +88,8 @@ def prepare_store(store: Path, *, again: bool = False) -> None:
     """Create the folder if it does not exist; remove it again if that fails.
 
     `again` is for a folder that was removed while it was in use: if its parent is gone too, the project was
-    moved or removed, and nothing is created in its old place.
-
-    Raises
-    ------
-    HappenConnectionError
-        The folder cannot be created or written, is a file, or belongs to another user.
+    moved or removed, and nothing is created in its old place. A HappenConnectionError is raised if the folder
+    cannot be created or written, is a file, or belongs to another user.
     """
     try:
         created = _create(store, parents=not again)
@@ -215,15 +203,8 @@ class KnownPosition:
     """The last known position of a space, in a file of its store, by which a loss is noticed later.
 
     nats-server starts without an error on a damaged store, and leaves out data that it cannot read. The file
-    is a hint, which two processes may overwrite at the same time.
-
-    Parameters
-    ----------
-    store : pathlib.Path
-    stream : str
-        The stream of the space.
-    created : str
-        When the stream was created: a later one of the same name starts anew.
+    is a hint, which two processes may overwrite at the same time. `created` is the time at which the stream
+    was created: a later one of the same name starts anew.
     """
 
     def __init__(self, store: Path, stream: str, created: str) -> None:
@@ -268,30 +249,14 @@ class KnownPosition:
 
 
 def is_store(folder: Path) -> bool:
-    """Return whether a server has run on a folder.
-
-    Examples
-    --------
-    >>> is_store(Path("no-such-folder"))
-    False
-    """
+    """Return whether a server has run on a folder."""
     return (folder / lock.NAME).is_file() and store_files.has_served(str(folder))
 
 
 def remove_store(store: Path) -> list[str]:
     """Remove all files of the server from its store, and the folder if it is then empty.
 
-    Returns
-    -------
-    list of str
-        The names of foreign files that remain.
-
-    Raises
-    ------
-    SpaceInUseError
-        A server is using the store.
-    OSError
-        A file cannot be removed.
+    Return the names of foreign files, which remain. Raise SpaceInUseError if a server is using the store.
     """
     path = store / lock.NAME
     held = lock.try_take(str(path), create=False)

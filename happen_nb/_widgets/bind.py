@@ -141,7 +141,7 @@ class Binding:
         self._seen_record: CommitRecord | None = None
         self._tried_value: Any = MISSING  # of the state; one that the widget cannot show is not tried again
         self._view: BindingView | None = None
-        self._replica = node.space._session.replica
+        self._replica = node.space._log.replica
         node.state.set(self._initialize)
         self._throttle = Throttle(node.space, self._synchronize, COMMIT_INTERVAL_SECONDS)
         self._fallback = StaticFallback(node.space, self._picture)

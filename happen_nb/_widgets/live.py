@@ -71,7 +71,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         self._hint: str | None = None
         self._space, self._node, self._source = space, node, source
         self._selector, self._render = selector, render
-        self._replica = space._session.replica
+        self._replica = space._log.replica
         self._shown_record: CommitRecord | None = None
         self._content = mime.content_of_picture({"text/plain": "", "text/html": ""})
         self._throttle = Throttle(space, self._update)
@@ -258,7 +258,7 @@ def _checked_live(
         parse_path(selector)
     if render is not None and not callable(render):
         raise TypeError(f"live: render is {render!r}; pass a function of the value, or nothing")
-    space._session  # noqa: B018 - raises if the space is closed
+    space._log  # noqa: B018 - raises if the space is closed
     return Live(space, node, source, selector, render)
 
 

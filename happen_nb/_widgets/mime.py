@@ -124,7 +124,7 @@ def content_of(value: object) -> Content:
 
 
 def _content_of_figure(figure: Any) -> Content:
-    from happen_nb._display.plots.picture import static
+    from happen_nb._display.plots.plotly_figure import static
 
     return Content(
         figure=_within_limit(figure.to_json(validate=False), "figure"), make_picture=lambda: static(figure)

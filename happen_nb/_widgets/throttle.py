@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from happen_nb._api.space import Space
-    from happen_nb._runtime.session import Session
+    from happen_nb._runtime.log import Log
 
 _log = logging.getLogger("happen_nb")
 
@@ -73,7 +73,7 @@ class Throttle:
             if self._is_running or not self._is_active:
                 return
             self._is_running = True
-        self._space._dispatch.workers.submit(self._run)
+        self._space._runtime.workers.submit(self._run)
 
     def follow(self, changed: Callable[[], bool]) -> None:
         """Trigger whenever something is stored in the space and ``changed()`` is true.
@@ -83,9 +83,9 @@ class Throttle:
         changed : callable
             Runs on the IO thread, so it may only compare.
         """
-        session = self._space._session
+        log = self._space._log
         self._changed = changed
-        io_thread().call_soon(lambda: session.background(self._follow(session)))
+        io_thread().call_soon(lambda: log.background(self._follow(log)))
 
     def update_now(self, timeout: float) -> None:
         """Update, and wait for that up to `timeout` seconds: a user's function may never return."""
@@ -119,7 +119,7 @@ class Throttle:
         thread.join(timeout)
 
     def _run(self) -> None:
-        with self._space._dispatch.workers.blocked():  # it may never return, and handlers need the threads
+        with self._space._runtime.workers.blocked():  # it may never return, and handlers need the threads
             while self._next():
                 self._context.copy().run(self._call)
                 self._stopped.wait(self._interval)
@@ -149,9 +149,9 @@ class Throttle:
     def _is_active(self) -> bool:
         return not (self.stopped or self._space._closing)  # while the space closes, only `finish` updates
 
-    async def _follow(self, session: Session) -> None:
+    async def _follow(self, log: Log) -> None:
         # At most one check every `interval` seconds, however much is stored in between.
-        replica = session.replica
+        replica = log.replica
         while not self.stopped:
             seen = replica.position
             if self._changed():

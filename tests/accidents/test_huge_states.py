@@ -147,14 +147,14 @@ def test_the_reprs_of_many_nodes_and_of_many_commits_stay_small(space):
 
 def test_a_state_over_the_limit_is_refused_before_it_is_sent_and_its_biggest_part_named(space):
     node = space.create_node("orders", initial={"n": 0})
-    revision, position = node.state.revision, space._session.replica.position
+    revision, position = node.state.revision, space._log.replica.position
 
     with pytest.raises(happen.TooLargeError, match=r'"orders".*logs\.old .*Split') as caught:
         node.state.set({"n": 1, "logs": {"old": "x" * 9_000_000, "new": "y"}})
 
     assert isinstance(caught.value, ValueError)
     assert node.state.get(fresh=True) == {"n": 0}
-    assert (node.state.revision, space._session.replica.position) == (revision, position)
+    assert (node.state.revision, space._log.replica.position) == (revision, position)
     assert node.state.set({"n": 1}).revision == 2
 
 

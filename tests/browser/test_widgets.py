@@ -259,6 +259,9 @@ def test_a_log_follows_until_a_person_scrolls_and_again_when_told_to(lab, tab):
     dashboard.get_by_role("tab", name="Events").click()
     expect(log.get_by_role("option").last).to_contain_text("orders · 61")
     expect(newest).to_be_hidden()
+    for theme in ("dark", "light"):  # which hides all for a moment
+        tab.show_theme(theme)
+        expect(log.get_by_role("option").last).to_contain_text("orders · 61")
 
     log.hover()
     tab.page.mouse.wheel(0, -8)  # as slowly as a touchpad does

@@ -1,8 +1,7 @@
-"""``happen lab`` and ``run.py lab``: a quiet terminal, trusted notebooks, and how far a set-up is."""
+"""``run.py lab``: trusted notebooks, and the progress of a set-up."""
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import sys
@@ -10,27 +9,8 @@ import time
 
 import nbformat
 import pytest
-from jupyter_client.blocking import BlockingKernelClient
 
 import run
-from tests.test_cli import running_lab
-
-
-def test_a_kernel_that_starts_leaves_the_terminal_quiet(tmp_path, capfd):
-    own = ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")
-    with running_lab(tmp_path, tmp_path, "--port=0", **{name: str(tmp_path / name) for name in own}) as lab:
-        lab.start_kernel()
-        (connection,) = (tmp_path / "JUPYTER_RUNTIME_DIR").glob("kernel-*.json")
-        client = BlockingKernelClient(connection_file=str(connection))
-        client.load_connection_file()
-        client.start_channels(hb=False)  # it would take a kernel that still starts for dead
-        client.wait_for_ready(timeout=60)
-        client.stop_channels()
-        assert "curve_publickey" in json.loads(connection.read_text())
-        said = capfd.readouterr().err
-    assert "WARNING" not in said
-    assert "[W " not in said
-    assert "[E " not in said
 
 
 @pytest.fixture

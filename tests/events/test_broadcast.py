@@ -298,7 +298,7 @@ def test_many_at_once_with_one_id_are_one(space, orders):
     assert [event.repeated for event in events].count(False) == 1
 
 
-# -- the awaitable twin --------------------------------------------------------------------------------------
+# -- the async variant --------------------------------------------------------------------------------------
 
 
 def test_the_awaitable_twin_says_the_same(space, orders):

@@ -269,7 +269,7 @@ def test_a_chain_has_one_correlation_and_a_path_that_grows(space):
     assert [event.sender for event in events] == ["notebook", *(f"n{n}" for n in range(5))]
 
 
-def test_what_is_sent_and_what_a_transform_tells_have_it_too(space, orders, stock):
+def test_sent_events_and_those_of_transforms_have_causes_too(space, orders, stock):
     def pay(event):
         orders.state.set(lambda s: orders.broadcast("told") and {"n": 1})
         orders.send("stock", "sent").result()

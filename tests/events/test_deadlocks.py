@@ -144,7 +144,7 @@ def test_sending_to_itself_without_waiting_is_no_circle(space, orders):
     assert got == ["b"]
 
 
-def test_waiting_for_a_busy_node_that_waits_for_nobody_is_no_circle(space, orders, stock, gate):
+def test_waiting_for_a_busy_node_that_does_not_wait_is_not_a_deadlock(space, orders, stock, gate):
     stock.on("slow", lambda event: gate.wait(10))
     stock.on("b", lambda event: "in the end")
     orders.on("a", ask_plain(orders, "stock", "b"))
@@ -202,7 +202,7 @@ def test_sending_back_without_waiting_is_no_circle(space, orders, stock):
     assert got == ["note"]
 
 
-def test_waiting_for_who_waits_for_somebody_else_is_no_circle(space, orders, stock, gate, until):
+def test_waiting_for_a_handler_that_waits_for_another_is_not_a_deadlock(space, orders, stock, gate, until):
     """Orders waits for a third, which replies in the end: then it answers stock."""
     third = space.create_node("third")
     third.on("slow", lambda event: gate.wait(10))

@@ -49,7 +49,7 @@ def test_a_handler_that_waits_to_be_repeated_is_not_called_after_its_end(space, 
 
     orders.on("pay", fail, retries=3, backoff=0.2)
     space.broadcast("pay")
-    until(lambda: space._dispatch.queue("orders").waiting)
+    until(lambda: space._runtime.dispatcher.queue("orders").waiting)
     end(space, orders, fail)
     before = len(calls)
     threading.Event().wait(0.5)
@@ -67,7 +67,7 @@ def test_what_was_to_be_repeated_and_is_not_is_a_failure(space, orders, until, e
 
     orders.on("pay", fail, retries=3, backoff=60)
     reply = space.send("orders", "pay")
-    until(lambda: space._dispatch.queue("orders").waiting)
+    until(lambda: space._runtime.dispatcher.queue("orders").waiting)
     ENDS[end](space, orders, fail)
     space.settle(5)
 
@@ -176,7 +176,9 @@ def test_off_of_a_handler_that_a_new_run_has_replaced_stops_it_too(space, orders
     orders.on("pay", endless)
     space.broadcast("pay")
     assert begun.wait(10)
-    space._dispatch.remove(space._dispatch.registrations.of("orders")[0])  # as running its cell again does
+    space._runtime.dispatcher.remove(
+        space._runtime.registrations.of("orders")[0]
+    )  # as running its cell again does
     orders.off(endless)
     space.settle(5)
 
@@ -184,7 +186,7 @@ def test_off_of_a_handler_that_a_new_run_has_replaced_stops_it_too(space, orders
 def test_a_generator_that_does_not_yield_any_more_does_not_stop_its_node_for_ever(
     space, orders, gate, monkeypatch
 ):
-    monkeypatch.setattr("happen_nb._runtime.attempt.PATIENCE", 0.05)
+    monkeypatch.setattr("happen_nb._runtime.attempt.STOP_PATIENCE_SECONDS", 0.05)
     begun = threading.Event()
 
     def stuck(event):
@@ -362,14 +364,14 @@ def test_a_failure_holds_none_of_what_its_handler_has_computed(space, orders, un
 
 
 def test_results_are_kept_up_to_a_number_of_bytes(space, orders, monkeypatch):
-    monkeypatch.setattr(replies, "KEPT_BYTES", 100_000)
+    monkeypatch.setattr(replies, "MAX_KEPT_BYTES", 100_000)
     orders.on("a", lambda event: "x" * 30_000)
     for _ in range(20):
         space.send("orders", "a").result()
-    answers = space._dispatch.replies
+    router = space._runtime.replies
 
-    assert len(answers._answers) <= 4
-    assert answers._size <= 100_000
+    assert len(router._responders) <= 4
+    assert router._size <= 100_000
 
 
 def test_a_retry_that_waits_for_its_turn_returns_when_the_space_is_closed(store, gate):
@@ -393,3 +395,24 @@ def test_a_retry_that_waits_for_its_turn_returns_when_the_space_is_closed(store,
     gate.set()
     retrying.join(10)
     assert not retrying.is_alive()
+
+
+def test_a_handler_that_waits_for_its_turn_when_the_space_is_closed_is_recorded_as_cancelled(store, gate):
+    with happen.connect(store=store, name="second_at_close") as space:
+        orders, started, ran = space.create_node("orders"), threading.Event(), []
+
+        def first(event):
+            started.set()
+            gate.wait(20)
+
+        orders.on("a", first)
+        orders.on("a", lambda event: ran.append(1))
+        event = space.broadcast("a")
+        started.wait(20)
+        threading.Timer(0.2, gate.set).start()
+
+    with happen.connect(store=store, name="second_at_close") as space:
+        (tree,) = [node for node in space.trace(event.id) if node.event is not None]
+        assert ran == []
+        assert sorted(record.outcome for record in tree.handled) == ["cancelled", "done"]
+        space.drop()

@@ -357,7 +357,7 @@ def test_a_thousand_nodes_with_handlers_need_no_thousand_threads(space, until):
     assert most - before < 100
 
 
-def test_a_hundred_plain_handlers_that_wait_for_replies_do_not_starve_who_replies(space):
+def test_a_hundred_plain_handlers_that_wait_for_replies_do_not_starve_the_replying_ones(space):
     answering = space.create_node("answering")
     answering.on("ask", lambda event: event.payload)
     got = []
@@ -372,7 +372,7 @@ def test_a_hundred_plain_handlers_that_wait_for_replies_do_not_starve_who_replie
 # -- other spaces, and the whole space -----------------------------------------------------------------------
 
 
-def test_a_handler_may_tell_and_commit_in_another_space(space, orders, store):
+def test_a_handler_may_emit_and_commit_in_another_space(space, orders, store):
     with happen.connect(store=store, name=f"{space.name[:40]}_else") as elsewhere:
         there = elsewhere.create_node("there")
         got = []

@@ -49,19 +49,19 @@ def test_several_keep_their_order_and_index(space, orders, stock):
     ]
 
 
-def test_a_transform_that_raises_tells_nothing(space, orders):
+def test_a_transform_that_raises_emits_nothing(space, orders):
     with pytest.raises(ZeroDivisionError):
         orders.state.set(lambda s: orders.broadcast("a") and 1 / 0)
     assert (types(space), orders.state.revision) == ([], 0)
 
 
-def test_a_result_that_is_no_state_tells_nothing(space, orders):
+def test_an_invalid_result_emits_nothing(space, orders):
     with pytest.raises(happen.StateError):
         orders.state.set(lambda s: orders.broadcast("a") and None)
     assert types(space) == []
 
 
-def test_what_an_attempt_told_that_lost_the_race_is_dropped(space, orders):
+def test_the_events_of_an_attempt_that_lost_the_race_are_dropped(space, orders):
     attempts = []
 
     def pay(state):
@@ -82,14 +82,14 @@ def test_what_an_attempt_told_that_lost_the_race_is_dropped(space, orders):
     assert orders.state.get() == {"other": 2, "paid": True}
 
 
-def test_an_unchanged_state_that_tells_is_committed(space, orders):
+def test_an_unchanged_state_that_emits_is_committed(space, orders):
     orders.state.set({"n": 1})
     commit = orders.state.set(lambda s: orders.broadcast("a") and s)
     assert commit.revision == 2
     assert types(space) == ["a"]
 
 
-def test_another_node_may_tell_in_it_under_its_own_name(space, orders, stock):
+def test_another_node_may_emit_in_a_transform_under_its_own_name(space, orders, stock):
     orders.state.set(lambda s: stock.broadcast("a") and space.broadcast("b") and {"n": 1})
     assert [(event.type, event.sender) for event in space.events()] == [("a", "stock"), ("b", "notebook")]
 
@@ -168,7 +168,7 @@ def test_an_id_that_is_stored_with_another_content_commits_nothing(space, orders
     assert orders.state.revision == 0
 
 
-def test_the_same_set_again_changes_and_tells_nothing(space, orders):
+def test_the_same_set_again_changes_and_emits_nothing(space, orders):
     def pay(state):
         orders.broadcast("a", 1, id="k")
         return {"paid": True}
@@ -209,14 +209,14 @@ def test_a_send_leaves_with_the_commit_and_its_reply_can_be_waited_for_afterward
     assert replies[0].result() == 1
 
 
-def test_a_send_to_nobody_fails_after_the_commit(space, orders):
+def test_a_send_to_an_unknown_node_fails_after_the_commit(space, orders):
     replies = []
     orders.state.set(lambda s: replies.append(orders.send("nobody", "reserve")) or {"open": 1})
     with pytest.raises(happen.NoHandlerError):
         replies[0].result(timeout=5)
 
 
-def test_the_reply_of_a_send_that_was_dropped_says_so_at_once(space, orders, stock):
+def test_the_reply_of_a_dropped_send_fails_immediately(space, orders, stock):
     stock.on("reserve", lambda event: 1)
     replies = []
     with pytest.raises(ZeroDivisionError):

@@ -60,7 +60,7 @@ class EndlessError(Exception):
 
 
 @pytest.mark.parametrize("error", [UnspeakableError, SurrogateError, EndlessError])
-def test_an_error_that_cannot_be_told_is_told_as_well_as_it_can_be(space, orders, error):
+def test_an_error_that_cannot_be_shown_is_described_as_well_as_possible(space, orders, error):
     def broken(event):
         raise error
 
@@ -75,7 +75,7 @@ def test_an_error_that_cannot_be_told_is_told_as_well_as_it_can_be(space, orders
     assert len(trace.failures[0]) < 100_000
 
 
-def test_a_result_without_a_json_form_is_an_error_for_who_waits(space, orders):
+def test_a_result_without_a_json_form_is_an_error_of_the_reply(space, orders):
     orders.on("a", lambda event: {"x": object()})
     with pytest.raises(happen.PayloadError, match="x"):
         space.send("orders", "a").result(timeout=5)

@@ -19,7 +19,7 @@ def later(act, until, space):
     """Do something as soon as somebody waits for events."""
 
     def wait():
-        until(lambda: space._session.feed._listeners)
+        until(lambda: space._log.on_event)
         act()
 
     thread = threading.Thread(target=wait)
@@ -397,7 +397,7 @@ def test_an_event_that_rode_on_a_commit_expires_as_one_with_a_message_of_its_own
 # -- points in time ----------------------------------------------------------------------------------
 
 
-def test_a_timeout_of_wait_for_says_how_many_events_where_refused(space, orders):
+def test_a_timeout_of_wait_for_counts_the_events_that_where_refused(space, orders):
     start = orders.broadcast("order.paid", 9)
     for n in range(3):
         orders.broadcast("order.paid", n)
@@ -473,7 +473,7 @@ def test_an_event_that_is_not_stored_has_no_trace(space):
     assert isinstance(caught.value, LookupError)
 
 
-def test_a_predicate_that_takes_its_time_stops_nobody_else(space, orders, gate):
+def test_a_slow_predicate_blocks_nothing_else(space, orders, gate):
     begun = threading.Event()
 
     def slow(kind):
@@ -498,7 +498,7 @@ def test_a_predicate_and_a_limit_give_the_newest_that_match(space, orders):
 
 
 @pytest.mark.parametrize("picture", ["timeline", "graph"])
-def test_a_predicate_of_a_picture_that_takes_its_time_stops_nobody_else(space, orders, gate, picture):
+def test_a_slow_predicate_of_a_picture_blocks_nothing_else(space, orders, gate, picture):
     begun = threading.Event()
 
     def slow(kind):

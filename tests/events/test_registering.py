@@ -50,7 +50,7 @@ def test_one_function_may_be_decorated_twice(space, orders):
     assert got == ["a", "b.c"]
 
 
-def test_a_bare_decorator_is_a_type_error_that_says_how(space, orders):
+def test_a_bare_decorator_is_a_type_error_with_advice(space, orders):
     with pytest.raises(TypeError, match=r'@node\.on\("order\.\*"\)'):
 
         @orders.on
@@ -261,18 +261,18 @@ def test_a_filter_or_predicate_that_raises_is_a_failure_and_others_still_handle(
     assert {type(failure.exception) for failure in space.failures} == {ZeroDivisionError, KeyError}
 
 
-def test_a_send_that_only_a_broken_filter_would_take_says_so(space, orders):
+def test_a_send_that_only_a_broken_filter_would_accept_is_a_clear_error(space, orders):
     orders.on("a", lambda event: 1, where=lambda event: 1 / 0)
     with pytest.raises(happen.HandlerError, match="ZeroDivisionError"):
         orders.send("orders", "a").result()
 
 
 def test_many_patterns_are_stored_together(space, orders):
-    before = space._session.replica.position
+    before = space._log.replica.position
     for n in range(1000):
         orders.on(f"type.{n}", print)
     space.broadcast("type.7").settle()
-    stored = space._session.replica.position - before
+    stored = space._log.replica.position - before
 
     assert stored < 500
     assert len(orders.handlers) == 1000

@@ -101,7 +101,7 @@ def test_any_mapping_is_a_row_and_is_not_changed(space):
     assert math.isnan(row["n"])
 
 
-def test_a_function_tells_the_type_of_each_row(space):
+def test_a_function_gives_the_type_of_each_row(space):
     frame = pd.DataFrame({"sensor": ["a", "b"], "heat": [1.5, 2.5]})
 
     replay = space.replay(frame, type=lambda row: f"heat.{row['sensor']}", sender="probe").wait()
@@ -143,7 +143,7 @@ def test_a_node_of_another_space_cannot_be_the_sender(space, store):
         other.drop()
 
 
-def test_events_are_said_again_with_their_type_payload_and_time(space, orders):
+def test_events_are_emitted_again_with_their_type_payload_and_time(space, orders):
     orders.broadcast("order.paid", {"id": "o1"}, occurred="2024-05-01T12:00:00+02:00")
     orders.broadcast("order.sent", None)
     first = space.events()
@@ -232,7 +232,7 @@ def test_pictures_take_occurred_for_the_time(space, orders):
     assert "1 Jan 2013" in timeline.layout.xaxis.ticktext[0]
 
 
-def test_a_history_without_occurred_says_so(space, orders):
+def test_a_history_without_event_times_is_a_clear_error(space, orders):
     orders.state.set({"n": 1})
     drawn = orders.state.history().plot("n", x="occurred")
     assert "has no value" in str(drawn.layout.annotations)
@@ -379,7 +379,7 @@ def test_events_take_no_time(space):
         space.replay(space.events(), time="at").wait()
 
 
-def test_a_type_that_no_event_may_have_is_told_with_its_row(space):
+def test_an_invalid_type_is_reported_with_its_row(space):
     with pytest.raises(happen.EventTypeError, match="replay: row 2: "):
         space.replay(numbered(5), type=lambda row: "ab"[row["n"] :]).wait()
     assert len(space.events()) == 2
@@ -397,7 +397,7 @@ def test_what_the_rows_or_the_type_raise_comes_out_of_wait_unchanged(space):
     assert payloads(space) == [{"n": 1}]
 
 
-def test_an_error_that_nobody_waits_for_is_logged(space, caplog, monkeypatch, until):
+def test_an_unobserved_error_is_logged(space, caplog, monkeypatch, until):
     monkeypatch.setattr("happen_nb._api.replay.LOG_ERROR_SECONDS", 0.01)
     with caplog.at_level(logging.WARNING, "happen_nb"):
         space.replay([*numbered(3), 7], type="row")
@@ -471,7 +471,7 @@ def test_with_a_high_speed_all_come(space):
     assert replay.occurred == datetime(2024, 5, 1, 9, tzinfo=UTC)
 
 
-def test_events_are_paced_by_when_they_occurred_or_were_said(space):
+def test_events_are_paced_by_their_event_time_or_time_of_storage(space):
     space.broadcast("a")
     space.broadcast("b", occurred="2999-01-01T00:00:00Z")
     replay = space.replay(space.events(), speed=1)
@@ -501,7 +501,7 @@ def test_a_generator_is_read_only_a_little_ahead(space):
     replay.wait()
 
     assert replay.stored == 6000
-    assert 0 < most_ahead <= bulk.AHEAD + bulk.BATCH + 1
+    assert 0 < most_ahead <= bulk.MAX_AHEAD + bulk.BATCH_EVENTS + 1
 
 
 def test_a_row_that_comes_late_is_not_waited_for_before_the_others_are_stored(space):
@@ -521,13 +521,13 @@ def test_a_row_that_comes_late_is_not_waited_for_before_the_others_are_stored(sp
 
 
 def test_it_waits_for_handlers_that_do_not_follow(space, orders, gate, monkeypatch, until):
-    monkeypatch.setattr(bulk, "BACKLOG", 300)
+    monkeypatch.setattr(bulk, "MAX_BACKLOG", 300)
     got = []
     orders.on("row", lambda event: gate.wait() and got.append(event.payload["n"]))
 
     replay = space.replay(numbered(5000), type="row")
     until(lambda: replay._held)
-    assert 300 <= replay.stored <= 300 + 2 * bulk.BATCH
+    assert 300 <= replay.stored <= 300 + 2 * bulk.BATCH_EVENTS
     assert "waits for handlers" in repr(replay)
     gate.set()
     space.settle(60)
@@ -583,7 +583,7 @@ def test_it_can_be_awaited(space):
     assert asyncio.run(main()).stored == 300
 
 
-def test_who_awaits_gets_the_error(space):
+def test_awaiting_a_replay_raises_its_error(space):
     async def main():
         await space.replay([7], type="row")
 
@@ -629,8 +629,9 @@ def test_no_thread_and_nothing_open_is_left(space, until):
     with pytest.raises(TypeError):
         space.replay([7], type="row").wait()
     until(lambda: "happen_nb-replay" not in [thread.name for thread in threading.enumerate()])
-    dispatch = space._session.dispatch
-    assert (dispatch.lines, dispatch.emitted, dispatch.in_flight._open) == (set(), {}, set())
+    dispatcher = space._runtime.dispatcher
+    assert (dispatcher.publishers, dispatcher.contexts) == (set(), {})
+    assert not space._runtime.in_flight.pending().works
 
 
 def test_the_text_of_a_replay_does_not_vary(space):
@@ -644,7 +645,7 @@ def test_the_text_of_a_replay_does_not_vary(space):
     assert "2024-05-01" in replay._repr_mimebundle_()["text/html"]
 
 
-def test_a_failed_replay_says_why(space):
+def test_a_failed_replay_shows_its_error(space):
     replay = space.replay([{"n": 1}, {"n": math.inf}], type="<b>")
     with pytest.raises(happen.PayloadError):
         replay.wait()

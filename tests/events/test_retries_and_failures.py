@@ -169,7 +169,7 @@ def test_settle_and_the_reply_wait_for_the_last_attempt(space, orders):
     assert done == [3, 3]
 
 
-def test_an_id_makes_what_a_retry_tells_again_happen_once(space, orders, stock):
+def test_an_id_makes_an_event_that_a_retry_emits_again_stored_once(space, orders, stock):
     got = []
     stock.on("parcel.send", lambda event: got.append(event.id))
 
@@ -283,7 +283,7 @@ def test_retrying_calls_the_failed_handler_only(space, orders):
     assert done == ["other"]
 
 
-def test_retrying_where_no_handler_is_left_says_so_and_keeps_the_failure(space, orders):
+def test_retrying_without_a_handler_is_a_clear_error_and_keeps_the_failure(space, orders):
     orders.on("a", lambda event: 1 / 0)
     orders.broadcast("a")
     space.settle()

@@ -80,7 +80,7 @@ def test_iterating_gives_progress_as_it_comes(space, orders):
     assert (seen, reply.result()) == ([0, 1, 2, 3, 4], "all")
 
 
-def test_each_value_arrives_while_the_handler_waits_for_it_to_be_heard(space, orders):
+def test_each_progress_value_arrives_before_the_next_is_made(space, orders):
     """Whoever iterates never sleeps over a value that has come."""
     turns = threading.Semaphore(0)
 
@@ -118,7 +118,7 @@ def test_iterating_ends_with_the_error(space, orders):
     assert seen == [1]
 
 
-def test_who_comes_late_gets_the_newest_values(space, orders):
+def test_a_late_iteration_gets_the_newest_progress(space, orders):
     def handler(event):
         yield from range(1000)
 
@@ -278,7 +278,7 @@ def test_a_failure_shows_the_lines_of_the_users_functions_only(space, orders):
     assert [line.rpartition(" in ")[2] for line in lines if "File " in line] == ["handler", "fail", "handler"]
 
 
-def test_nobody_of_that_name_is_an_error_at_once_with_the_nearest(space, orders):
+def test_an_unknown_target_is_an_immediate_error_with_the_nearest_name(space, orders):
     space.create_node("customer-service").on("a", print)
     reply = space.send("customer-servic", "a")
     assert reply.done
@@ -287,7 +287,7 @@ def test_nobody_of_that_name_is_an_error_at_once_with_the_nearest(space, orders)
     assert len(space.events()) == 0
 
 
-def test_a_node_without_handlers_is_nobody(space, orders):
+def test_a_node_without_handlers_cannot_be_sent_to(space, orders):
     with pytest.raises(happen.NoHandlerError):
         space.send(orders, "a").result()
 
@@ -304,7 +304,7 @@ def test_a_filter_that_refuses_is_no_handler(space, orders):
         space.send("orders", "a").result()
 
 
-def test_handlers_that_were_all_taken_off_are_none(space, orders):
+def test_a_node_whose_handlers_are_all_unregistered_has_none(space, orders):
     orders.on("a", print)
     orders.off("a")
     with pytest.raises(happen.NoHandlerError):
@@ -465,7 +465,7 @@ def test_the_stop_button_while_iterating_cancels_the_handling(space, orders, unt
     space.settle(5)
 
 
-def test_the_stop_button_while_settling_says_what_still_runs(space, orders, gate, until):
+def test_interrupting_settle_names_what_is_still_running(space, orders, gate, until):
     main = threading.main_thread().ident
     begun = threading.Event()
 

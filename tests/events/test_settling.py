@@ -185,7 +185,7 @@ def test_settling_an_event_gives_the_tree_of_what_it_caused(space, orders, stock
     assert other.id not in {node.event.id for node in trace if node.event}
 
 
-def test_a_trace_tells_what_failed(space, orders):
+def test_a_trace_shows_failures(space, orders):
     orders.on("a", lambda event: orders.broadcast("b"))
     orders.on("b", lambda event: 1 / 0)
     trace = space.broadcast("a").settle()
@@ -243,7 +243,7 @@ def test_an_event_that_rode_on_a_commit_settles_without_the_commit(space, orders
     assert [node.event.type if node.event else node.commit.node for node in trace] == ["a", "stock"]
 
 
-def test_several_nodes_that_handled_it_are_all_told(space, orders, stock):
+def test_several_nodes_that_handled_it_are_all_in_the_trace(space, orders, stock):
     for node in (orders, stock):
         node.on("a", lambda event: None)
     stock.on("a", lambda event: None)

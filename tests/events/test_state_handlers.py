@@ -342,7 +342,7 @@ def test_a_failure_is_applied_late_also_by_a_later_connection(tmp_path):
         stock.state.on("n", add, name="adder")
         space.settle()
         assert stock.state.get("seen") == [0, 2]
-        record = space._session.replica.newest("stock")
+        record = space._log.replica.newest("stock")
         assert record.positions["adder"].skipped == (position,)
 
 
@@ -420,7 +420,7 @@ def _put(space, body, headers=None):
 
     async def put():
         call = Message("$KV.happen_" + space.name + ".stock", body, headers or {})
-        await on_io(space._session.connection.call([call], timeout=5, what="a put"))
+        await on_io(space._log.connection.call([call], timeout=5, what="a put"))
 
     run_blocking(put())
 

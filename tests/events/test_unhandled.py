@@ -23,7 +23,7 @@ def test_what_a_handler_took_is_not_unhandled(space, orders):
     assert reasons(space) == []
 
 
-def test_nobody_with_handlers_is_no_owner(space, orders):
+def test_without_any_handlers_the_reason_is_no_owner(space, orders):
     space.broadcast("order.payed")
     assert reasons(space) == [("order.payed", "no owner", None)]
 
@@ -43,7 +43,7 @@ def test_a_filter_that_refused_is_where(space, orders):
     assert [(each.event.payload, each.reason) for each in space.unhandled] == [(0, "where"), (1, "where")]
 
 
-def test_what_one_refused_and_another_took_is_heard(space, orders, stock):
+def test_an_event_that_one_node_rejects_and_another_accepts_is_handled(space, orders, stock):
     orders.on("a", print, where=lambda event: False)
     stock.on("a", print)
     space.broadcast("a")
@@ -51,7 +51,7 @@ def test_what_one_refused_and_another_took_is_heard(space, orders, stock):
     assert reasons(space) == []
 
 
-def test_a_handler_that_came_after_the_event_has_not_heard_it(space, orders):
+def test_a_handler_registered_after_the_event_has_not_handled_it(space, orders):
     space.broadcast("a")
     got = []
     orders.on("a", lambda event: got.append(event.type))
@@ -142,7 +142,7 @@ def test_retry_without_a_node_is_for_all_of_them(space, orders, stock):
     assert sorted(got) == ["orders", "stock"]
 
 
-def test_retrying_one_that_nobody_here_handles_says_so(space, orders):
+def test_retrying_an_event_without_a_handler_here_is_a_clear_error(space, orders):
     space.broadcast("a")
     with pytest.raises(happen.NoHandlerError, match='"a"'):
         space.unhandled[0].retry()
@@ -168,7 +168,7 @@ def test_what_was_handled_late_has_it_as_cause(space, orders):
     assert event.handled_by == ("orders",)
 
 
-def test_many_are_told_apart(space, orders):
+def test_many_unhandled_events_have_their_own_reasons(space, orders):
     orders.on("even", print, where=lambda event: True)
     for n in range(500):
         space.broadcast("even" if n % 2 == 0 else "odd", n)
@@ -200,7 +200,7 @@ def test_what_was_unregistered_before_its_events_turn_came_has_lost_no_owner(spa
     assert [each.event.payload for each in space.unhandled] == [1, 2]
 
 
-def test_a_retry_says_how_many_succeeded_failed_and_have_no_handler(space, orders):
+def test_a_retry_counts_successes_failures_and_events_without_handler(space, orders):
     for n in range(4):
         space.broadcast("job", n)
     space.broadcast("other")
@@ -214,3 +214,12 @@ def test_a_retry_says_how_many_succeeded_failed_and_have_no_handler(space, order
     )
     assert [each.event.type for each in space.unhandled] == ["other"]
     assert [failure.event.payload for failure in space.failures] == [0]
+
+
+def test_a_retry_counts_an_event_that_only_filters_refuse_as_one_without_a_handler(space, orders):
+    space.broadcast("a", 1)
+    space.broadcast("a", 2)
+    orders.on("a", lambda event: None, where=lambda event: event.payload == 2)
+    orders.on(str.isupper, lambda event: None)
+    retried = space.unhandled.retry()
+    assert (retried.succeeded, retried.failed, retried.unhandled) == (1, 0, 1)

@@ -52,7 +52,7 @@ ODD_RESULTS = {
 
 @pytest.mark.parametrize("odd", ODD_RESULTS.values(), ids=ODD_RESULTS)
 @pytest.mark.parametrize("kind", ["plain", "async", "generator", "async generator"])
-def test_a_result_that_cannot_be_converted_is_an_error_for_who_waits_and_a_failure(space, orders, odd, kind):
+def test_a_result_that_cannot_be_converted_is_an_error_of_the_reply_and_a_failure(space, orders, odd, kind):
     odd = odd()
 
     async def coroutine(event):

@@ -212,7 +212,7 @@ def test_a_predicate_or_a_where_that_is_no_function_is_a_type_error(space, node)
             call(*arguments)
 
 
-def test_a_timeout_of_zero_tells_the_truth(space, node):
+def test_a_timeout_of_zero_reports_the_true_outcome(space, node):
     with pytest.raises(NotStoredError, match="within the timeout of 0 s: it was over before") as raised:
         node.state.set(lambda s: {**s, "n": 1}, timeout=0)
     assert "other writers" not in str(raised.value)

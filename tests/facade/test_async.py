@@ -1,4 +1,4 @@
-"""The awaitable twins, and blocking calls where a loop runs."""
+"""The async variants, and blocking calls where a loop runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def in_a_loop(test):
 
 
 @in_a_loop
-async def test_every_twin(space):
+async def test_every_async_variant(space):
     orders = await space.acreate_node("orders", initial={"n": 0})
     commit = await orders.state.aset(lambda s: {"n": s["n"] + 1})
     seen = []
@@ -59,12 +59,12 @@ async def test_every_twin(space):
 
 
 @in_a_loop
-async def test_the_twins_of_the_module(store):
-    space = await happen.aconnect(store=store, name="twins")
+async def test_the_async_variants_of_the_module(store):
+    space = await happen.aconnect(store=store, name="variants")
     assert happen.current() is space
-    assert await happen.aconnect(store=store, name="twins", fresh=True) is space
+    assert await happen.aconnect(store=store, name="variants", fresh=True) is space
     assert await happen.acreate_node("orders", initial={"n": 1}) is space.nodes["orders"]
-    assert "twins" in [each.name for each in await happen.aspaces()]
+    assert "variants" in [each.name for each in await happen.aspaces()]
     await space.aclose()
     with pytest.raises(happen.ClosedError):
         space.create_node("orders")

@@ -96,7 +96,7 @@ def test_those_that_handle_events_come_first_where_one_sends(offered):
     assert offered('space.send("') == ["stock", "customer-service", "orders"]
 
 
-def test_a_view_has_its_methods_where_nobody_else_knows_what_it_is(offered):
+def test_a_view_completes_its_methods(offered):
     assert offered("lambda state, views: views.orders.") == ["get", "live", "name", "revision"]
 
 

@@ -67,7 +67,7 @@ def test_a_watch_is_called_off_the_main_thread_one_call_at_a_time(orders, seen):
     assert list(orders.space.failures) == []
 
 
-def test_a_watch_hears_nothing_of_what_changed_nothing_or_of_other_nodes(space, orders, seen):
+def test_a_watch_is_not_called_for_unchanged_states_or_other_nodes(space, orders, seen):
     orders.state.watch(seen.put)
 
     orders.state.set({"n": 0})

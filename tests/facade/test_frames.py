@@ -92,7 +92,7 @@ def test_a_path_with_a_typo_is_logged_with_the_nearest(space, caplog):
     assert [record.message for record in caplog.records] == [said, said]
 
 
-def test_what_belongs_to_a_connection_says_what_to_pickle_instead(space):
+def test_objects_of_a_connection_name_what_to_pickle_instead(space):
     node = space.create_node("n", initial={"a": 1})
     event = space.broadcast("x", {"a": [1]})
     attached = [

@@ -68,7 +68,7 @@ def test_a_missing_path_is_none(orders, path):
 @pytest.mark.parametrize(
     "path", ["", "a..b", ".a", "a.", ("a", 1.5), ("a", True), ("a", None), 7, ["a"], b"a"]
 )
-def test_what_is_no_path_is_an_error_that_says_so(orders, path):
+def test_an_invalid_path_is_a_clear_error(orders, path):
     with pytest.raises(ValueError, match="path"):
         orders.state.get(path)
 
@@ -178,7 +178,7 @@ def test_what_is_read_refuses_every_change(orders, change):
 # -- fresh -------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_read_is_not_older_than_the_call_whoever_wrote(space, other):
+def test_a_fresh_read_is_not_older_than_the_call_for_any_writer(space, other):
     node = space.create_node("orders")
     other.do('orders = space.create_node("orders")')
 

@@ -186,7 +186,7 @@ def wait_until_trimmed(node):
     raise AssertionError(f"not trimmed: the oldest is {oldest}")
 
 
-def test_trimming_keeps_the_newest_and_says_that_older_ones_are_gone(trimmed):
+def test_trimming_keeps_the_newest_and_marks_the_history_as_truncated(trimmed):
     node, _, oldest = trimmed
     history = node.state.history()
 
@@ -196,7 +196,7 @@ def test_trimming_keeps_the_newest_and_says_that_older_ones_are_gone(trimmed):
     assert len(history.to_frame("n")) == len(history)
 
 
-def test_the_oldest_commit_that_is_left_cannot_say_what_was_before(trimmed):
+def test_the_oldest_commit_that_is_left_has_no_state_before(trimmed):
     node, _, _ = trimmed
     oldest, second = node.state.history()[:2]
 
@@ -239,7 +239,7 @@ def test_a_fork_of_a_trimmed_past_is_refused_at_once_and_leaves_nothing(trimmed)
     assert "trimmed_fork" not in [space.name for space in happen.spaces()]
 
 
-def test_trimming_tells_once(store, monkeypatch, caplog):
+def test_trimming_is_logged_once(store, monkeypatch, caplog):
     monkeypatch.setattr("happen_nb._journal.stream.MIN_COMMIT_AGE_SECONDS", 0.0)
     with happen.connect(store=store, name="told", history=10) as space:
         node = space.create_node("orders")

@@ -15,7 +15,7 @@ BAD = ["", "a" * 65, "a.b", "a b", "ü", "a/b", "*", ">", "a\n", "$KV", "a,b", N
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_node_name_is_a_value_error_that_says_what_is_allowed(space, name):
+def test_a_bad_node_name_is_a_value_error_that_names_the_allowed_characters(space, name):
     with pytest.raises(ValueError, match=r"A-Z a-z 0-9 _ -"):
         space.create_node(name)
 

@@ -97,12 +97,12 @@ def test_nodes_is_a_live_mapping_of_the_nodes_of_this_process(space, other):
     assert len(views) == 2
 
 
-def test_an_unknown_name_in_nodes_is_a_key_error_that_says_how_to_make_it(space):
+def test_an_unknown_name_in_nodes_is_a_key_error_with_advice(space):
     with pytest.raises(KeyError, match=r'no node "orders" .* create_node\("orders"\) makes it'):
         space.nodes["orders"]
 
 
-def test_a_node_of_another_process_is_not_among_nodes_and_the_error_says_how_to_get_it(space, other, until):
+def test_a_node_of_another_process_is_not_among_nodes_and_the_error_gives_advice(space, other, until):
     other.do('space.create_node("orders", initial={"n": 1})')
     until(lambda: "orders" in space.views)
     with pytest.raises(KeyError, match=r'not made in this process: create_node\("orders"\)'):
@@ -127,7 +127,7 @@ def test_a_deleted_node_is_unknown_to_every_reader(space, other):
     assert other.ask('"orders" in space.views') is False
 
 
-def test_a_view_held_from_before_the_deletion_says_that_the_node_is_unknown(space):
+def test_a_view_from_before_the_deletion_raises_unknown_node_error(space):
     node = space.create_node("orders", initial={"n": 1})
     view = space.views.orders
 

@@ -15,7 +15,7 @@ from happen_nb.errors import HistoryGoneError, StateError
 
 @pytest.fixture
 def states_at(space):
-    past = SnapshotCache(space._session)
+    past = SnapshotCache(space._log)
 
     async def at(position):
         return await on_io(past.at(position))

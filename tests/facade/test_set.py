@@ -290,7 +290,7 @@ def test_put_makes_missing_parents(orders):
     assert orders.state.get() == {"n": 0, "orders": {"o1": {"status": "shipped"}, "o.1": {"n": 1}}}
 
 
-def test_put_never_makes_a_list_item_and_says_where(space):
+def test_put_never_makes_a_list_item_and_the_error_names_the_path(space):
     node = space.create_node("n", initial={"items": [1]})
 
     with pytest.raises(ValueError, match="items"):

@@ -74,7 +74,7 @@ def test_settle_in_a_transform_is_a_transform_error(space, orders):
         orders.state.set(lambda s: space.settle() or s)
 
 
-def test_failures_retry_calls_again_and_takes_off_what_works(space, orders):
+def test_failures_retry_calls_again_and_removes_what_succeeds(space, orders):
     broken = True
     done = []
 

@@ -130,7 +130,7 @@ def test_options_given_explicitly_are_stored_and_defaults_never_change_them(stor
     def stored():
         """What another process finds, which connects without options."""
         other.do(f'there = happen.connect(store={str(store)!r}, name="stored_options")')
-        info = other.ask("[there._session.info.history, there._session.info.event_ttl]")
+        info = other.ask("[there._log.info.history, there._log.info.event_ttl]")
         other.do("there.close()")
         return info
 
@@ -162,7 +162,7 @@ def test_fresh_empties_the_space_at_every_call(space, store):
         assert len(space.journal()) == 0
 
 
-def test_a_fresh_start_that_is_refused_leaves_nobody_in_the_space(space, store, other):
+def test_a_refused_fresh_start_leaves_no_connection_in_the_space(space, store, other):
     with happen.connect(store=store, name=f"{space.name[:50]}_mine") as mine:
         other.do(
             "try:\n"
@@ -264,7 +264,7 @@ def test_a_space_is_not_dropped_while_another_process_is_in_it(space, other):
 
 
 @pytest.mark.parametrize("call", CLOSED_CALLS.values(), ids=CLOSED_CALLS)
-def test_a_closed_space_says_so(store, call):
+def test_a_closed_space_raises_closed_error(store, call):
     space = happen.connect(store=store, name="closed")
     node = space.create_node("orders", initial={"n": 1})
     space.close()
@@ -394,7 +394,7 @@ def test_the_embedded_server_is_on_loopback_with_a_token(space, store):
     assert "Server is ready" in server.log
 
 
-def test_who_kills_the_process_of_the_server_gets_another_one_with_all_that_was_stored(tmp_path):
+def test_a_killed_server_is_restarted_with_everything_that_was_stored(tmp_path):
     with happen.connect(store=tmp_path / ".happen") as space:
         orders, server = space.create_node("orders", initial={"n": 1}), space.server
         killed = server.pid
@@ -406,7 +406,7 @@ def test_who_kills_the_process_of_the_server_gets_another_one_with_all_that_was_
     assert server.pid is None
 
 
-def test_a_server_given_by_url_is_nobodys_to_show(space):
+def test_a_server_given_by_url_is_not_shown_as_embedded(space):
     address = space.server.url.replace("127.0.0.1", "localhost")
     with happen.connect(address, token=space.server.token, name="by_url") as by_url:
         assert by_url.server is None

@@ -114,7 +114,7 @@ def test_a_fork_keeps_as_much_as_its_original(store):
     with happen.connect(store=store, name="keeps", history=7, event_ttl=dt.timedelta(hours=1)) as space:
         space.create_node("orders", initial={"n": 1})
         with space.fork("keeps_too") as fork:
-            options = fork._session.info.options
+            options = fork._log.info.options
 
     assert (options.history, options.event_ttl) == (7, 3600)
 

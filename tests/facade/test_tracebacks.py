@@ -91,7 +91,7 @@ def test_each_error_of_a_closed_space_is_a_new_one_with_a_traceback_of_its_own(s
         assert len({length(error) for error in errors}) == 1
 
 
-def test_those_who_waited_when_a_space_was_closed_get_an_error_each(store):
+def test_all_threads_that_wait_when_a_space_is_closed_get_an_error_each(store):
     space = happen.connect(store=store, name="closed_while_many_waited")
     node = space.create_node("orders")
     errors = []

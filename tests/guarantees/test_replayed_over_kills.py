@@ -95,14 +95,14 @@ def test_of_a_batch_that_is_stored_in_part_only_the_rest_is_stored(
     server: Server, name: str, stored: int
 ) -> None:
     with happen.connect(server.url, name=name) as space:
-        session = space._session
-        records = [EventRecord(f"{session.new_id()}_{n}", "row", "notebook", n) for n in range(5)]
-        batch = [(record, encode_event(session.subjects, record, ttl=60)) for record in records]
+        log = space._log
+        records = [EventRecord(f"{log.new_id()}_{n}", "row", "notebook", n) for n in range(5)]
+        batch = [(record, encode_event(log.subjects, record, ttl=60)) for record in records]
         for _, message in batch[:stored]:
-            io_thread().run(store_messages(session.connection, [message], timeout=5, what="a part"))
+            io_thread().run(store_messages(log.connection, [message], timeout=5, what="a part"))
         space.settle()
 
         for _ in range(2):
-            io_thread().run(store_all(session, batch, time.monotonic() + 5))
+            io_thread().run(store_all(log, batch, time.monotonic() + 5))
 
         assert [event.payload for event in space.events("row")] == [0, 1, 2, 3, 4]

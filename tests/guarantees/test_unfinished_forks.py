@@ -16,7 +16,7 @@ from tests.guarantees.processes import Processes, eventually
 def half_a_fork(url: str, name: str) -> happen.Space:
     """A space as a fork leaves it that was killed."""
     half = happen.connect(url, name=name)
-    io_thread().run(half._session.stream.mark_unfinished("shop"))
+    io_thread().run(half._log.stream.mark_unfinished("shop"))
     half.create_node("n0", initial={"n": 0})
     return half
 
@@ -55,7 +55,7 @@ def test_a_fork_that_still_goes_on_is_not_connected_to(url: str, name: str, proc
 
     assert error == "SpaceInUseError"
     assert 'a fork of "shop"' in text
-    io_thread().run(space._session.stream.mark_unfinished(""))
+    io_thread().run(space._log.stream.mark_unfinished(""))
     other = processes.peer(url, name)
     eventually(lambda: other.ask("states") == {"n0": [1, {"n": 0}]})
     space.close()
@@ -64,11 +64,11 @@ def test_a_fork_that_still_goes_on_is_not_connected_to(url: str, name: str, proc
 def test_a_change_of_options_leaves_the_mark(url: str, name: str) -> None:
     half = half_a_fork(url, name)
     happen.connect(url, name=name, history=7)
-    assert (half._session.info.unfinished, half._session.info.history) == ("shop", 7)
+    assert (half._log.info.unfinished, half._log.info.history) == ("shop", 7)
     half.close()
     with happen.connect(url, name=name) as again:
         assert list(again.views) == []
-        assert again._session.info.history == 7
+        assert again._log.info.history == 7
 
 
 @pytest.mark.parametrize("when", ["now", "then"])

@@ -53,7 +53,7 @@ def press(space, javascript, until):
     process = javascript("own_a_node.mjs")
     line = process.stdout.readline()
     assert line == "ready\n", process.stderr.read()
-    until(lambda: space._dispatch.ownership.owner_of("press") is not None)
+    until(lambda: space._runtime.ownership.owner_of("press") is not None)
     return process
 
 
@@ -109,6 +109,6 @@ def test_a_program_gives_the_node_to_a_newer_owner(space, press):
 def test_a_program_that_ends_releases_its_node(space, press, until):
     out, err = press.communicate("", timeout=60)
     assert out == "released\n", err
-    until(lambda: space._dispatch.ownership.owner_of("press") is None)
+    until(lambda: space._runtime.ownership.owner_of("press") is None)
     with pytest.raises(happen.NoHandlerError):
         space.send("press", "print.pages", {"pages": 1}, timeout=60).result()

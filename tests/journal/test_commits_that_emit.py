@@ -9,7 +9,7 @@ from happen_nb._journal.consumer import read
 from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.records import CommitRecord, EventRecord, Origin
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.session import Change
+from happen_nb._runtime.log import CommitRequest
 
 
 def event(number, payload=None, *, keyed=False):
@@ -18,18 +18,18 @@ def event(number, payload=None, *, keyed=False):
 
 
 def emit(space, state, events):
-    session = space._session
+    log = space._log
     frozen = freeze_state(state, node="orders")
-    change = Change(
-        "orders", frozen, dumps(frozen), session.replica.cut(), origin=Origin("c", "r", "by"), events=events
+    change = CommitRequest(
+        "orders", frozen, dumps(frozen), log.replica.cut(), origin=Origin("c", "r", "by"), events=events
     )
-    return io_thread().run(session.commit(change, time.monotonic() + 5))
+    return io_thread().run(log.commit(change, time.monotonic() + 5))
 
 
 def stored(space):
-    session = space._session
-    items = io_thread().run(read(session.connection, session.subjects.stream, ">", timeout=5))
-    return [wire.decode(session.subjects, i.subject, i.headers, i.body, i.sequence, i.time) for i in items]
+    log = space._log
+    items = io_thread().run(read(log.connection, log.subjects.stream, ">", timeout=5))
+    return [wire.decode(log.subjects, i.subject, i.headers, i.body, i.sequence, i.time) for i in items]
 
 
 def essence(record):
@@ -66,13 +66,13 @@ def test_more_of_them_follow_their_commit_on_subjects_of_their_own(space, state,
 
 def test_a_batch_that_meets_a_newer_state_stores_nothing(space):
     orders = space.create_node("orders", initial={"n": 0})
-    session = space._session
-    old = session.replica.cut()
+    log = space._log
+    old = log.replica.cut()
     orders.state.set({"n": 1})
     state = freeze_state({"pad": "x" * 9_000}, node="orders")
-    change = Change("orders", state, dumps(state), old, events=(event(1),))
+    change = CommitRequest("orders", state, dumps(state), old, events=(event(1),))
 
-    assert io_thread().run(session.commit(change, time.monotonic() + 5)) is None
+    assert io_thread().run(log.commit(change, time.monotonic() + 5)) is None
     assert [type(record) for record in stored(space)] == [CommitRecord, CommitRecord]
     assert orders.state.get() == {"n": 1}
 

@@ -93,7 +93,7 @@ def check_new_process(space):
 
 def stored(space):
     """Messages on the stored subjects of a space: subject, header block, body."""
-    subjects = space._session.subjects
+    subjects = space._log.subjects
     state, event = subjects.state_prefix + "bad", subjects.event_prefix + "x.e1.t"
     owners = st.sampled_from(["bad", "n", "a.b", "<i>"]).map(lambda node: subjects.owner_prefix + node)
     none = st.none()
@@ -117,12 +117,12 @@ def stored(space):
 
 def sent(space):
     """Messages that nobody stores."""
-    session = space._session
-    live, reply = session.subjects.live_prefix, session.subjects.reply_prefix
+    log = space._log
+    live, reply = log.subjects.live_prefix, log.subjects.reply_prefix
     return st.one_of(
-        st.tuples(st.just(session.subjects.who), st.none(), garbage.bodies(garbage.VALUES)),
-        st.tuples(st.just(live + session.incarnation), st.none(), garbage.bodies(garbage.QUESTIONS)),
-        st.tuples(st.just(reply + session.address), st.none(), garbage.bodies(garbage.REPLIES)),
+        st.tuples(st.just(log.subjects.who), st.none(), garbage.bodies(garbage.VALUES)),
+        st.tuples(st.just(live + log.incarnation), st.none(), garbage.bodies(garbage.QUESTIONS)),
+        st.tuples(st.just(reply + log.address), st.none(), garbage.bodies(garbage.REPLIES)),
     )
 
 
@@ -167,7 +167,7 @@ UNUSUAL = [
 def test_messages_that_no_client_library_sends_stop_nobody(space, good, raw, capfd, name, headers, kind):
     first = good.broadcast("first")
     first.settle(20)
-    subjects = space._session.subjects
+    subjects = space._log.subjects
     if kind == "event":
         headers += (
             wire.EVENT.encode() + b": " + json.dumps({"id": "e1", "type": "odd", "sender": "x"}).encode()
@@ -177,7 +177,7 @@ def test_messages_that_no_client_library_sends_stop_nobody(space, good, raw, cap
         for prefix in (subjects.state_prefix, subjects.event_prefix, subjects.owner_prefix):
             raw.publish(prefix.encode() + name, b'{"a": 1}', headers or None)
     for prefix in (subjects.live_prefix, subjects.reply_prefix):
-        raw.publish(prefix.encode() + space._session.incarnation.encode(), b"{}", headers or None)
+        raw.publish(prefix.encode() + space._log.incarnation.encode(), b"{}", headers or None)
     raw.flush()
     check(space, good, first)
     if kind == "event":
@@ -187,7 +187,7 @@ def test_messages_that_no_client_library_sends_stop_nobody(space, good, raw, cap
 
 
 def test_an_owner_record_that_names_no_process_leaves_the_node_to_the_next_one(space, good, raw):
-    subject = space._session.subjects.owner_prefix.encode() + b"good"
+    subject = space._log.subjects.owner_prefix.encode() + b"good"
     raw.publish(subject, b'{"node": "good", "incarnation": 5}')
     raw.flush()
     other = space.create_node("other")
@@ -197,7 +197,7 @@ def test_an_owner_record_that_names_no_process_leaves_the_node_to_the_next_one(s
 
 def test_patterns_that_are_none_do_not_hide_what_is_unhandled(space, raw):
     body = {**garbage.OWNER, "node": "bad", "patterns": ["\x1b", "{a", "a\nb", "", 5, "ordr.*"]}
-    raw.publish(space._session.subjects.owner_prefix.encode() + b"bad", json.dumps(body).encode())
+    raw.publish(space._log.subjects.owner_prefix.encode() + b"bad", json.dumps(body).encode())
     raw.flush()
     space.broadcast("order.paid")
     (unhandled,) = space.unhandled
@@ -209,14 +209,14 @@ def test_a_handling_that_cannot_be_read_hides_no_other(space, good, raw):
     first.settle(20)
     before = first.handled_by
     odd = [[first.id, "n", "f", "done", "x", None, 1], [first.id, {"a": 1}, "f", "done", 0.1, None, 1], 7]
-    raw.publish(space._session.subjects.handled_prefix.encode() + b"zzz", json.dumps(odd).encode())
+    raw.publish(space._log.subjects.handled_prefix.encode() + b"zzz", json.dumps(odd).encode())
     raw.flush()
     assert first.handled_by == before
     assert repr(space.trace(first))
 
 
 def test_a_fork_leaves_out_what_nobody_can_read_and_names_it(space, good, raw, caplog):
-    prefix = space._session.subjects.state_prefix.encode()
+    prefix = space._log.subjects.state_prefix.encode()
     raw.publish(prefix + b"broken", b"[1]")
     raw.publish(prefix + b"huge", b'{"n": 18446744073709551616}')
     raw.publish(prefix + b"a.b.c", b'{"a": 1}')

@@ -109,13 +109,13 @@ def test_guards_count_too_and_nothing_is_sent(space, guards, events, advice):
     messages += [
         wire.encode_event(SHOP, EventRecord(f"e-{number}", "t", "s"), ttl=60) for number in range(events)
     ]
-    session = space._session
-    before = io_thread().run(session.stream.info()).last
+    log = space._log
+    before = io_thread().run(log.stream.info()).last
     with pytest.raises(happen.TooLargeError, match=f"at most 999 .*{advice}"):
         io_thread().run(
-            store_messages(session.connection, messages, timeout=5, what='state.set of node "orders"')
+            store_messages(log.connection, messages, timeout=5, what='state.set of node "orders"')
         )
-    assert io_thread().run(session.stream.info()).last == before
+    assert io_thread().run(log.stream.info()).last == before
 
 
 def test_a_path_is_counted_as_it_is_written():

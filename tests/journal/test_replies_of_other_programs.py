@@ -20,7 +20,7 @@ def owner(space):
 @pytest.fixture
 def send(space, owner, until):
     """Send to the foreign node; returns the reply when its owner is known here."""
-    until(lambda: space._dispatch.ownership.owner_of("far") is not None)
+    until(lambda: space._runtime.ownership.owner_of("far") is not None)
     return lambda timeout=20.0: space.send("far", "work", {"n": 1}, timeout=timeout)
 
 
@@ -140,7 +140,7 @@ def test_a_question_that_cannot_be_read_is_answered_or_logged(space, until, capl
     node = space.create_node("near")
     node.on("ask", lambda event: "here")
     with ForeignOwner(space, "far") as client:
-        subject = f"_happen.{space.name}.live.{space._session.incarnation}"
+        subject = f"_happen.{space.name}.live.{space._log.incarnation}"
         for body in (
             b"\xff",
             b"[1]",

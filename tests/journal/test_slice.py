@@ -10,7 +10,7 @@ from happen_nb._journal import slice as slice_module
 @pytest.fixture
 def calls(space, monkeypatch):
     """The subjects of the calls to JetStream's API so far."""
-    client = space._session.connection._client
+    client = space._log.connection._client
     publish = client.publish
     calls = []
 

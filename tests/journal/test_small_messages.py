@@ -45,7 +45,7 @@ def plain(tmp_path_factory):
 def space(plain, request):
     name = request.node.name.replace("[", "-").replace("]", "")[:60]
     with happen.connect(plain, name=name, timeout=20) as space:
-        assert space._session.connection.max_payload == MB
+        assert space._log.connection.max_payload == MB
         yield space
 
 
@@ -153,7 +153,7 @@ def test_a_node_may_have_more_patterns_than_a_message_holds(space, node):
     for number in range(60):
         alternatives = ",".join(f"kind-{number}-{part:0>40}" for part in range(38))
         node.on(f"{{{alternatives}}}", lambda event: "found")
-    record = space._dispatch.ownership.owner_of("node")
+    record = space._runtime.ownership.owner_of("node")
     assert sum(map(len, record.patterns)) <= 100_000
     assert node.send("node", f"kind-59-{37:0>40}").result() == "found"
 
@@ -164,10 +164,10 @@ def test_a_clear_carries_more_owners_than_patterns_fit_beside(space, node, until
     for each in nodes:
         for pattern in patterns:
             each.on(pattern, lambda event: "found")
-    until(lambda: all(len(space._dispatch.ownership.owner_of(each.name).patterns) == 45 for each in nodes))
+    until(lambda: all(len(space._runtime.ownership.owner_of(each.name).patterns) == 45 for each in nodes))
     space.clear()
-    assert all(space._dispatch.ownership.is_ours(each.name) for each in nodes)
-    until(lambda: all(len(space._dispatch.ownership.owner_of(each.name).patterns) == 45 for each in nodes))
+    assert all(space._runtime.ownership.is_ours(each.name) for each in nodes)
+    until(lambda: all(len(space._runtime.ownership.owner_of(each.name).patterns) == 45 for each in nodes))
 
 
 def test_others_are_asked_about_more_events_than_a_message_names(space, node, far):
@@ -199,12 +199,12 @@ def test_a_transform_emits_up_to_999_messages(space, node):
     assert len(space.events("row")) == 2_498
     positions = [event.sequence for event in space.events("row")]
     assert positions == sorted(positions)
-    before = space._session.replica.position
+    before = space._log.replica.position
     for number, size, keyed in [(999, 1, True), (2_500, 100, False)]:
         with pytest.raises(happen.TooLargeError, match=r"at most 999 \(fewer than 1,000\)") as raised:
             node.state.set(emit(number, size, keyed=keyed))
         assert "emit fewer events" in str(raised.value)
-    assert space._session.replica.position == before
+    assert space._log.replica.position == before
 
 
 def test_large_states_are_read_in_every_way(space, node):

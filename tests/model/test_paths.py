@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from happen_nb._model.freeze import freeze
-from happen_nb._model.paths import MISSING, format_path, lookup, missing_hint, parse_path, select
+from happen_nb._model.paths import (
+    MISSING,
+    format_path,
+    list_index,
+    lookup,
+    missing_hint,
+    parse_path,
+    select,
+    typo_hint,
+)
 from happen_nb.errors import PathError
 
 STATE = freeze({"orders": {"o1": {"items": ["pen", "ink"]}, "7": "seven", "o.1": 1, "": 2}, "none": None})
@@ -146,3 +155,13 @@ def test_integers_of_numpy_are_indices():
     for wrong in (True, np.bool_(1), 1.0, None):
         with pytest.raises(PathError):
             parse_path(("items", wrong))
+
+
+def test_only_a_path_that_looks_like_a_typo_has_a_hint():
+    assert typo_hint({"temp": 20}, "tmp") == "nothing at tmp; there is temp"
+    assert typo_hint({"temp": 20}, "temp") is None
+    assert typo_hint({"temp": 20}, "people") is None
+
+
+def test_a_step_is_an_index_of_a_list_if_there_is_such_an_item():
+    assert [list_index(step, 3) for step in ("1", -1, "3", "one")] == [1, 2, None, None]

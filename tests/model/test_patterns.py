@@ -16,6 +16,7 @@ from happen_nb._model.patterns import (
     Pattern,
     PatternIndex,
     check_type,
+    is_pattern,
     near_miss,
     nearest,
 )
@@ -533,3 +534,9 @@ def test_a_typo_misses_narrowly(type, pattern):
 )
 def test_another_word_and_a_match_are_no_near_miss(type, pattern):
     assert near_miss(type, [pattern]) is None
+
+
+def test_a_string_is_a_pattern_or_not():
+    assert is_pattern("order.*")
+    assert not is_pattern("order.{paid")
+    assert not is_pattern("order\n")

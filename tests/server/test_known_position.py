@@ -79,7 +79,7 @@ def test_nothing_is_warned_of_after_kills_a_clear_and_a_drop(folder, caplog):
 def test_how_far_a_space_is_gets_noted_while_it_is_open(folder):
     with happen.connect(store=folder, name="shop") as space:
         space.create_node("orders", initial={"n": 1})
-        info = space._session.info
+        info = space._log.info
         assert eventually(lambda: KnownPosition(folder, "KV_happen_shop", info.created).last == 1)
         assert KnownPosition(folder, "KV_happen_shop", "another time").last == 0
 

@@ -212,3 +212,10 @@ def test_the_copy_of_a_store_is_another_space_in_the_same_process(folder, tmp_pa
         assert first.create_node("n").state.get(fresh=True) == {"from": "original"}
     for store in (folder, copy):
         end_everything_of(store)
+
+
+def test_invalid_members_of_server_json_are_ignored():
+    info = server_info.parse(b'{"port": 20123, "token": "a b", "pid": "7", "other": 1}')
+    assert (info.port, info.token, info.pid) == (20123, "", 0)
+    assert not server_info.is_own(b'{"host": "0.0.0.0", "port": 80}')
+    assert server_info.is_own(server_info.ServerInfo().as_json())

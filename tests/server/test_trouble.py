@@ -112,7 +112,7 @@ def test_calls_name_a_store_that_was_removed_and_connecting_again_starts_anew(sp
 
 def test_a_space_that_another_process_dropped_is_made_anew_by_connecting_again(space, folder):
     node = space.create_node("orders", initial={"n": 1})
-    io_thread().run(space._session.stream.drop())
+    io_thread().run(space._log.stream.drop())
     with pytest.raises(happen.HappenError, match="no longer exists: it was dropped; connect again"):
         node.state.get(fresh=True)
 

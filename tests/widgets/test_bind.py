@@ -125,7 +125,7 @@ def test_what_a_widget_cannot_show_is_marked_and_never_written_back(orders, unti
     assert "cannot show" in binding.problem
     assert widget.layout.border_top is not None
     orders.state.set(put("other", 1))
-    until(lambda: binding._seen_record is orders.space._session.replica.newest("orders"))
+    until(lambda: binding._seen_record is orders.space._log.replica.newest("orders"))
     assert orders.state.get() == {"place": stored, "other": 1}
 
 

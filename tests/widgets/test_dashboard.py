@@ -374,13 +374,13 @@ def test_200_nodes_and_10_000_entries_are_told_in_bounds(space, browser):
 
 def test_closing_ends_all_that_it_follows_by(space, orders, monkeypatch, until, comms):
     browser = Browser(space, monkeypatch, until)
-    session = space._session
-    listeners = len(session.replica._listeners), len(session.feed._listeners)
+    log = space._log
+    listeners = len(log.replica.on_commit), len(log.on_event)
     assert comms() == 2
     browser.dashboard.close()
     assert comms() == 0
-    until(lambda: len(session.replica._listeners) == listeners[0] - 1)
-    until(lambda: len(session.feed._listeners) == listeners[1] - 1)
+    until(lambda: len(log.replica.on_commit) == listeners[0] - 1)
+    until(lambda: len(log.on_event) == listeners[1] - 1)
 
 
 def test_a_view_that_opens_when_the_space_is_closed_is_told_what_was_there_last(store, monkeypatch, until):

@@ -196,11 +196,11 @@ def test_a_space_that_closes_leaves_what_is_shown(store):
 
 def test_a_state_that_is_none_is_shown_as_an_error_and_is_no_failure(space, orders, until):
     live = orders.state.live()
-    client = space._session.connection
+    client = space._log.connection
     from happen_nb._runtime.io import io_thread
 
     io_thread().call_soon(
-        lambda: space._session.background(client.send("$KV.happen_" + space.name + ".orders", b"no"))
+        lambda: space._log.background(client.send("$KV.happen_" + space.name + ".orders", b"no"))
     )
     until(lambda: "no readable state" in repr(live))
     assert len(space.failures) == 0
@@ -286,7 +286,7 @@ def test_a_figure_stays_the_same_widget_and_is_drawn_anew_in_it(orders, until, c
     for number in range(2, 5):
         orders.state.set({"open": number})
     until(lambda: json.loads(pane.figure)["data"] != first["data"])
-    until(lambda: live._shown_record is orders.space._session.replica.newest("orders"))
+    until(lambda: live._shown_record is orders.space._log.replica.newest("orders"))
     assert (live.children, comms()) == ((pane,), before)
     assert live._picture()["text/html"].startswith('<img src="data:image/svg+xml')
     live.close()

@@ -73,10 +73,10 @@ def test_it_is_called_in_the_context_that_made_it(space, until):
 
 
 def test_following_triggers_on_what_is_stored_in_other_processes_too(space, other, until):
-    known = space._session.replica.newest("orders")
+    known = space._log.replica.newest("orders")
     seen = []
     throttle = Throttle(space, lambda: seen.append(1))
-    throttle.follow(lambda: space._session.replica.newest("orders") is not known)
+    throttle.follow(lambda: space._log.replica.newest("orders") is not known)
     other.do("space.create_node('orders', initial={'open': 1})")
     until(lambda: seen)
     throttle.stop()

@@ -1,44 +1,373 @@
-"""Pieces of an SVG picture, as text. Whatever comes from elsewhere is escaped."""
+"""A scene as an SVG picture, for where plotly's script is not: exported pages, GitHub, e-mail.
+
+Text that comes from elsewhere is escaped.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from html import escape, unescape
+from itertools import count
+from math import floor, hypot, log10
 from typing import Any, Final, Literal
 
+from happen_nb._display.plots.scene import (
+    LINE,
+    ON_MARK,
+    QUIET,
+    SMALL_FONT,
+    TITLE_FONT,
+    WIDTH,
+    Anchor,
+    Arrow,
+    Axis,
+    Bars,
+    Line,
+    Marks,
+    Point,
+    Points,
+    Scene,
+    Series,
+    Stripe,
+    Text,
+    Tick,
+    Upright,
+)
+from happen_nb._display.plots.time_axis import Segment, TimeAxis
 from happen_nb._display.spans import clean
 
-Point = tuple[float, float]
-Upright = Literal["top", "middle", "bottom"]
-
-CHARACTER: Final = 0.56
-"""How wide a character is on the average, as a part of the size of its font."""
-_LINE: Final = 1.3  # from one line to the next
-_RISE: Final = 0.35  # from the middle of a line down to what it stands on
+FONT_FAMILY: Final = "system-ui, -apple-system, 'Segoe UI', sans-serif"
+CHARACTER_WIDTH: Final = 0.56
+"""Average width of a character, as a part of the size of its font."""
+_LINE_HEIGHT: Final = 1.3
+_RISE: Final = 0.35  # from the middle of a line down to its base line
+_TICK: Final = 5.0  # pixels
+_BAR_PADDING: Final = 4.0  # pixels beside the text of a bar
+_LEGEND_SYMBOL, _LEGEND_GAP = 22.0, 14.0  # pixels of the symbol of an entry, and between two entries
+_ARROW_WIDTH: Final = 1.5
+_TIP: Final = 4.5 * _ARROW_WIDTH  # pixels of an arrow's tip
+_NS_PER_MS: Final = 1_000_000
+_ANCHORS: Final[dict[Anchor, str]] = {"left": "start", "center": "middle", "right": "end"}
 _TAG: Final = re.compile(r"(<[^>]*>)")
 _SPAN: Final = re.compile(r"<span style=\"color:([^\";]+)")
 _RGBA: Final = re.compile(r"rgba\((\d+), ?(\d+), ?(\d+), ?([\d.]+)\)")
 
 
+def draw(scene: Scene) -> str:
+    """Return a scene as SVG."""
+    plot = _Plot(scene)
+    drawn = [each for each in scene.series if not (isinstance(each, Series) and each.hidden)]
+    inside = "".join([
+        *(plot.stripe(each) for each in scene.stripes),
+        *plot.grids(),
+        *(part for each in drawn for part in plot.series(each)),
+    ])  # fmt: skip
+    area = {"x": plot.left, "y": plot.top, "width": plot.right - plot.left, "height": plot.bottom - plot.top}
+    view = " ".join(map(number, area.values()))
+    parts = [
+        element("svg", inside, **area, viewBox=view),
+        *plot.axis_labels(),
+        *(part for each in scene.arrows if each.mark is None for part in plot.arrow(each)),
+        *(plot.text(each) for each in scene.texts),
+        *plot.legend(drawn),
+        text(scene.title, (12, 12), size=TITLE_FONT, colour=QUIET, upright="top"),
+    ]
+    return element(
+        "svg",
+        "".join(parts),
+        xmlns="http://www.w3.org/2000/svg",
+        width=WIDTH,
+        height=scene.height,
+        viewBox=f"0 0 {WIDTH} {scene.height}",
+        font_family=FONT_FAMILY,
+    )
+
+
+class _Plot:
+    """The pixels of a scene, from the top left."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        left, right, self.top, bottom = scene.margin
+        self.right, self.bottom = WIDTH - right, scene.height - bottom
+        labels = [tick.label for row in scene.rows if row.visible for tick in _ticks(row)]
+        self.left = left + max((width(label, SMALL_FONT) for label in labels), default=0)
+        self.x_axis = scene.x
+        if scene.square:
+            low, high = scene.rows[0].range
+            half = (self.right - self.left) / (self.bottom - self.top) * (high - low) / 2
+            self.x_axis = replace(scene.x, range=(-half, half))
+
+    def x(self, value: float) -> float:
+        low, high = self.x_axis.range
+        return self.left + (value - low) / (high - low) * (self.right - self.left)
+
+    def ends(self, row: int) -> Point:
+        """Return the pixels of the bottom and the top of a row."""
+        low, high = self.scene.rows[row].domain
+        height = self.bottom - self.top
+        return self.bottom - low * height, self.bottom - high * height
+
+    def y(self, value: float, row: int = 0) -> float:
+        low, high = self.scene.rows[row].range
+        bottom, top = self.ends(row)
+        return bottom + (value - low) / (high - low) * (top - bottom)
+
+    def stripe(self, stripe: Stripe) -> str:
+        xs, ys = (self.left, self.right), (self.top, self.bottom)
+        if stripe.along == "x":
+            xs = self.x(stripe.start), self.x(stripe.end)
+        else:
+            ys = self.y(stripe.end), self.y(stripe.start)
+        return element("path", d=_area(*xs, *ys), **paint("fill", stripe.colour))
+
+    # -- axes ----------------------------------------------------------------------------------------
+
+    def x_ticks(self) -> list[Tick]:
+        """Return the labels of the axis from left to right at their pixels."""
+        if self.x_axis.dates is None:
+            return [Tick(self.x(tick.place), tick.label) for tick in _ticks(self.x_axis)]
+        first, last = self.x_axis.dates
+        left, right = self.x(first), self.x(last)
+        return TimeAxis((Segment(round(first * _NS_PER_MS), round(last * _NS_PER_MS), left, right),)).ticks
+
+    def grids(self) -> Iterator[str]:
+        points: list[Point | None] = []
+        if self.x_axis.visible and self.x_axis.grid is not None:
+            for at in (tick.place for tick in self.x_ticks()):
+                for row in range(len(self.scene.rows)):
+                    bottom, top = self.ends(row)
+                    points += [(at, bottom), (at, top), None]
+            yield _grid(points, self.x_axis.grid)
+        for row, axis in enumerate(self.scene.rows):
+            if axis.visible and axis.grid is not None:
+                ys = [self.y(tick.place, row) for tick in _ticks(axis)]
+                points = [each for y in ys for each in ((self.left, y), (self.right, y), None)]
+                yield _grid(points, axis.grid)
+
+    def axis_labels(self) -> Iterator[str]:
+        if self.x_axis.visible:
+            yield from self._x_labels()
+        for row, axis in enumerate(self.scene.rows):
+            if axis.visible:
+                for tick in _ticks(axis):
+                    at = self.left - 4, self.y(tick.place, row)
+                    yield text(tick.label, at, size=SMALL_FONT, colour=QUIET, anchor="end")
+                bottom, top = self.ends(row)
+                yield _edge([(self.left, bottom), (self.left, top)])
+
+    def _x_labels(self) -> Iterator[str]:
+        edge: list[Point | None] = [(self.left, self.bottom), (self.right, self.bottom)]
+        ticks = self.x_ticks()
+        below = self.bottom + _TICK
+        for tick in ticks:
+            edge += (None, (tick.place, self.bottom), (tick.place, below))
+            yield _centred(tick.label, (tick.place, below + 2))
+        yield _edge(edge)
+        if title := self.x_axis.title:
+            lines = max((height(tick.label, SMALL_FONT) for tick in ticks), default=0.0)
+            lowest = self.scene.height - height(title, SMALL_FONT)
+            at = (self.left + self.right) / 2, min(below + lines + 4, lowest)
+            yield _centred(title, at)
+
+    # -- series --------------------------------------------------------------------------------------
+
+    def series(self, series: Series | Bars) -> Iterator[str]:
+        if isinstance(series, Bars):
+            yield from self._bars(series)
+            return
+        points = [each and (self.x(each[0]), self.y(each[1], series.row)) for each in series.points]
+        if series.line is not None:
+            yield _line(series.line, points)
+        if series.marks is not None:
+            yield from _marks(series.marks, points)
+        if series.labels is not None:
+            yield from _labels(series, points)
+
+    def _bars(self, bars: Bars) -> Iterator[str]:
+        """Draw bars of one colour as one path; a text only where there is room for it."""
+        bottom, top = self.ends(bars.row)
+        areas: dict[str, str] = {}
+        labels: list[tuple[str, Point]] = []
+        for bar in bars.bars:
+            left, right = self.x(bar.start), self.x(bar.end)
+            areas[bar.colour] = areas.get(bar.colour, "") + _area(left, right, top, bottom)
+            if bar.text and width(bar.text, SMALL_FONT) + 2 * _BAR_PADDING <= right - left:
+                labels.append((bar.text, (left + _BAR_PADDING, (top + bottom) / 2)))
+        for colour, area in areas.items():
+            yield element("path", d=area, shape_rendering="crispEdges", **paint("fill", colour))
+        yield texts(labels, size=SMALL_FONT, colour=ON_MARK)
+
+    # -- texts, arrows, legend -----------------------------------------------------------------------
+
+    def text(self, each: Text) -> str:
+        x = self.left + each.x * (self.right - self.left) if each.x_of_plot else self.x(each.x)
+        y = self.bottom - each.y * (self.bottom - self.top) if each.y_of_plot else self.y(each.y)
+        at = x + each.shift[0], y - each.shift[1]
+        return text(
+            each.text,
+            at,
+            size=each.size,
+            colour=QUIET,
+            anchor=_ANCHORS[each.anchor],
+            upright=each.upright,
+            angle=each.angle,
+        )
+
+    def arrow(self, arrow: Arrow) -> Iterator[str]:
+        tail = self.x(arrow.start[0]), self.y(arrow.start[1])
+        head = self.x(arrow.end[0]), self.y(arrow.end[1])
+        length = hypot(head[0] - tail[0], head[1] - tail[1])
+        if not length:
+            return
+        x, y = (head[0] - tail[0]) / length, (head[1] - tail[1]) / length
+        tip = _TIP * arrow.scale
+        front = head[0] - x * arrow.to_end, head[1] - y * arrow.to_end
+        back = front[0] - x * tip, front[1] - y * tip
+        if length > arrow.to_end + arrow.from_start + tip:
+            start = tail[0] + x * arrow.from_start, tail[1] + y * arrow.from_start
+            stroke = paint("stroke", arrow.colour)
+            yield element("path", d=line([start, back]), stroke_width=_ARROW_WIDTH, **stroke)
+        wings = [(back[0] - side * y * tip / 2, back[1] + side * x * tip / 2) for side in (1, -1)]
+        yield element("path", d=closed(front, *wings), **paint("fill", arrow.colour))
+
+    def legend(self, drawn: Iterable[Series | Bars]) -> Iterator[str]:
+        """List the series in one line above the plot."""
+        left, y = self.left, self.top - 12
+        for series in drawn:
+            if isinstance(series, Bars) or not series.legend:
+                continue
+            if series.marks is not None:
+                marks = series.marks
+                symbol, colour = _names(marks.symbols, 1)[0], _names(marks.colours, 1)[0]
+                yield _alike(symbol, 9, colour, [(left + 10, y)])
+            elif series.line is not None:
+                yield _line(series.line, [(left, y), (left + 18, y)])
+            yield text(series.name, (left + _LEGEND_SYMBOL, y), size=SMALL_FONT, colour=QUIET)
+            left += _LEGEND_SYMBOL + width(series.name, SMALL_FONT) + _LEGEND_GAP
+
+
+def _ticks(axis: Axis) -> Sequence[Tick]:
+    if axis.ticks is not None:
+        return axis.ticks
+    low, high = axis.range
+    least = (high - low) / axis.max_ticks
+    power = 10 ** floor(log10(least))
+    step = next(digit * power for digit in (1, 2, 5, 10) if digit * power >= least)
+    step = max(1, step) if axis.whole else step
+    ticks: list[Tick] = []
+    for each in count(-(-low // step)):
+        if each * step > high:
+            return ticks
+        value = round(each * step, 12) + 0.0
+        ticks.append(Tick(value, f"{value:,.0f}" if axis.whole else f"{value:,.10g}"))
+    return ticks
+
+
+def _grid(points: Points, colour: str) -> str:
+    return element("path", d=line(points), **paint("stroke", colour))
+
+
+def _edge(points: Points) -> str:
+    return element("path", d=line(points), fill="none", **paint("stroke", LINE))
+
+
+def _centred(label: str, at: Point) -> str:
+    return text(label, at, size=SMALL_FONT, colour=QUIET, anchor="middle", upright="top")
+
+
+def _names(values: str | Sequence[str], number: int) -> Sequence[str]:
+    return [values] * number if isinstance(values, str) else values
+
+
+def _sizes(values: float | Sequence[float], number: int) -> Sequence[float]:
+    return [values] * number if isinstance(values, int | float) else values
+
+
+def _line(look: Line, points: Points) -> str:
+    return element(
+        "path",
+        d=line(points, steps=look.steps),
+        fill="none",
+        stroke_width=look.width,
+        stroke_linejoin="round",
+        opacity=None if look.opacity == 1 else look.opacity,
+        **paint("stroke", look.colour),
+    )
+
+
+def _marks(marks: Marks, points: Points) -> Iterator[str]:
+    """Draw marks that look alike as one path."""
+    number = len(points)
+    looks = zip(
+        points,
+        _names(marks.symbols, number),
+        _sizes(marks.sizes, number),
+        _names(marks.colours, number),
+        marks.rings or [0.0] * number,
+        strict=True,
+    )
+    alike: dict[tuple[str, float, str], list[Point]] = {}
+    for point, symbol, size, colour, ring in looks:
+        if point is not None and size and not is_clear(colour):
+            if ring:
+                alike.setdefault((symbol, size + ring, marks.ring_colour), []).append(point)
+            alike.setdefault((symbol, size - ring, colour), []).append(point)
+    for (symbol, size, colour), some in alike.items():
+        yield _alike(symbol, size, colour, some)
+
+
+def _alike(symbol: str, size: float, colour: str, points: Iterable[Point]) -> str:
+    stroke = paint("stroke", colour)
+    if symbol == "x":
+        arm = size * 0.36
+        arms = [each for x, y in points for each in (
+            (x - arm, y - arm), (x + arm, y + arm), None, (x - arm, y + arm), (x + arm, y - arm), None,
+        )]  # fmt: skip
+        return element("path", d=line(arms), stroke_width=size * 0.3, **stroke)
+    # A line of no length with a cap, which is a dot or a square.
+    dots = "".join(f"M{number(x)} {number(y)}h.01" for x, y in points)
+    cap = "square" if symbol == "square" else "round"
+    return element("path", d=dots, stroke_width=size, stroke_linecap=cap, **stroke)
+
+
+def _labels(series: Series, points: Points) -> Iterator[str]:
+    alike: dict[str, list[tuple[str, Point]]] = {}
+    colours = _names(series.label_colours, len(points))
+    for point, label, colour in zip(points, series.labels or (), colours, strict=True):
+        if point and label:
+            alike.setdefault(colour, []).append((label, point))
+    for colour, some in alike.items():
+        yield texts(some, size=series.label_size, colour=colour, anchor="middle")
+
+
+def _area(left: float, right: float, top: float, bottom: float) -> str:
+    return closed((left, top), (right, top), (right, bottom), (left, bottom))
+
+
+# -- pieces of SVG -----------------------------------------------------------------------------------
+
+
 def element(name: str, inner: str = "", **attributes: Any) -> str:
-    """An element; what is None is left out, and `_` in a name stands for a hyphen.
+    """Return an element; an attribute of None is left out, and `_` in a name stands for a hyphen.
 
     Examples
     --------
     >>> element("rect", x=1.25, stroke_width=2, fill='"red"')
     '<rect x="1.25" stroke-width="2" fill="&quot;red&quot;"/>'
     """
-    said = "".join(
+    written = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
         for key, value in attributes.items()
         if value is not None
     )
-    return f"<{name}{said}>{inner}</{name}>" if inner else f"<{name}{said}/>"
+    return f"<{name}{written}>{inner}</{name}>" if inner else f"<{name}{written}/>"
 
 
 def number(value: float) -> str:
-    """A length in pixels, to the tenth.
+    """Return a length in pixels, to the tenth.
 
     Examples
     --------
@@ -53,7 +382,7 @@ def _value(value: str | float) -> str:
 
 
 def paint(kind: Literal["fill", "stroke"], colour: str) -> dict[str, str]:
-    """A colour as attributes that every renderer knows.
+    """Return a colour as attributes that every renderer knows.
 
     Examples
     --------
@@ -68,12 +397,12 @@ def paint(kind: Literal["fill", "stroke"], colour: str) -> dict[str, str]:
 
 
 def is_clear(colour: str) -> bool:
-    """Whether nothing is seen of it."""
+    """Return True for a colour that is not seen."""
     return paint("fill", colour).get("fill_opacity") == "0"
 
 
-def line(points: Iterable[Point | None], *, steps: bool = False) -> str:
-    """The description of a line; a gap where a point is None, level up to each next one if it has steps.
+def line(points: Points, *, steps: bool = False) -> str:
+    """Return the data of a path with a gap for each None; with `steps` it is level up to each next point.
 
     Examples
     --------
@@ -99,7 +428,7 @@ def line(points: Iterable[Point | None], *, steps: bool = False) -> str:
 
 
 def closed(*points: Point) -> str:
-    """The description of an area.
+    """Return the data of a closed path.
 
     Examples
     --------
@@ -119,22 +448,26 @@ def _pair(x: float, y: float) -> str:
 
 
 def _brief(value: float) -> str:
-    said = number(value)
-    return said.replace("0.", ".", 1) if abs(value) < 1 else said
+    written = number(value)
+    return written.replace("0.", ".", 1) if abs(value) < 1 else written
 
 
 def width(markup: str, size: float) -> float:
-    """About how wide a text is."""
-    return max((len(unescape(_TAG.sub("", each))) for each in _lines(markup)), default=0) * size * CHARACTER
+    """Estimate the width of a text."""
+    return (
+        max((len(unescape(_TAG.sub("", each))) for each in _lines(markup)), default=0)
+        * size
+        * CHARACTER_WIDTH
+    )
 
 
 def height(markup: str, size: float) -> float:
-    """How high a text is."""
-    return len(_lines(markup)) * size * _LINE
+    """Return the height of a text."""
+    return len(_lines(markup)) * size * _LINE_HEIGHT
 
 
 def plain(markup: str) -> str:
-    """The text of plotly's markup.
+    """Return the text of plotly's markup.
 
     Examples
     --------
@@ -154,13 +487,13 @@ def text(
     upright: Upright = "middle",
     angle: float = 0,
 ) -> str:
-    """A text as plotly marks it up: ``<b>``, ``<br>``, and ``<span style="color:...">``.
+    """Return a text that plotly's markup describes: ``<b>``, ``<br>``, and ``<span style="color:...">``.
 
-    Without a colour it has the font and the anchor of the group that it is in.
+    Without a colour it has the font and the anchor of the group that contains it.
     """
     x, y = at
     lines = _lines(markup)
-    space = size * _LINE
+    space = size * _LINE_HEIGHT
     above = {"top": 0.0, "middle": 0.5, "bottom": 1.0}[upright] * space * len(lines)
     first = y - above + space / 2 + size * _RISE
     inner = "".join(
@@ -181,7 +514,7 @@ def text(
 
 
 def texts(labels: Iterable[tuple[str, Point]], *, size: float, colour: str, anchor: str = "start") -> str:
-    """Texts that look alike."""
+    """Return texts that look alike."""
     return element(
         "g", "".join(text(label, at, size=size) for label, at in labels), **_font(size, colour, anchor)
     )
@@ -197,15 +530,15 @@ def _lines(markup: str) -> list[str]:
 
 def _styled(markup: str) -> str:
     return "".join(
-        element("tspan", escape(clean(unescape(said)), quote=False), font_weight=weight, fill=colour)
+        element("tspan", escape(clean(unescape(piece)), quote=False), font_weight=weight, fill=colour)
         if weight or colour
-        else escape(clean(unescape(said)), quote=False)
-        for said, weight, colour in _runs(markup)
+        else escape(clean(unescape(piece)), quote=False)
+        for piece, weight, colour in _runs(markup)
     )
 
 
 def _runs(markup: str) -> Iterator[tuple[str, str | None, str | None]]:
-    """The pieces of a line, each with its weight and its colour."""
+    """Split a line into its pieces, each with its weight and its colour."""
     weight = colour = None
     for piece in _TAG.split(markup):
         if not _TAG.fullmatch(piece):

@@ -100,13 +100,7 @@ def read(folder: str) -> ServerInfo:
 
 
 def open_own(folder: str, name: str) -> BinaryIO:
-    """Open a regular file of this user, or of the user whose folder it is, for reading.
-
-    Raises
-    ------
-    OSError
-        There is no such file; a link, a folder or another user's file does not count.
-    """
+    """Open a regular file of this user, or of the owner of the folder, for reading; refuse links."""
     path = os.path.join(folder, name)
     file = os.fdopen(os.open(path, os.O_RDONLY | platform.NO_LINK | platform.NO_WAIT), "rb")
     found = os.fstat(file.fileno())
@@ -127,13 +121,7 @@ def read_file(folder: str, name: str) -> bytes | None:
 
 
 def is_own(content: bytes) -> bool:
-    """Return whether a supervisor has written a ``server.json``.
-
-    Examples
-    --------
-    >>> is_own(ServerInfo().as_json()), is_own(b'{"host": "0.0.0.0", "port": 80}')
-    (True, False)
-    """
+    """Return whether a supervisor has written a ``server.json``."""
     found = _loads(content)
     return isinstance(found, dict) and {"control", "ask", "answer", "supervisor", "lock"} <= found.keys()
 
@@ -152,13 +140,7 @@ def _loads(content: bytes) -> object:
 
 
 def parse(content: bytes) -> ServerInfo:
-    """Parse JSON, and ignore invalid members.
-
-    Examples
-    --------
-    >>> parse(b'{"port": 20123, "token": "a b"}').port
-    20123
-    """
+    """Parse JSON, and ignore invalid members."""
     found = _loads(content)
     if not isinstance(found, dict):
         return ServerInfo()

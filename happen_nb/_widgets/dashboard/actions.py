@@ -73,7 +73,7 @@ class Actions:
             except BaseException as error:  # the worker serves others too
                 self._answer(message, error_text(error), error=True)
 
-        self._space._dispatch.workers.submit(lambda: self._context.copy().run(work))
+        self._space._runtime.workers.submit(lambda: self._context.copy().run(work))
 
     # -- failures ------------------------------------------------------------------------------------
 
@@ -143,14 +143,14 @@ class Actions:
         self._send({"type": "detail", "sequence": sequence, "index": index, "text": text})
 
     async def _event(self, sequence: int, index: int) -> Event | None:
-        stream = self._space._session.stream
+        stream = self._space._log.stream
         for record in await on_io(events_at(stream, [sequence])):
             if record.index == index:
                 return Event(record, self._space)
         return None
 
     async def _commit(self, sequence: int) -> Commit | None:
-        stream = self._space._session.stream
+        stream = self._space._log.stream
         record = await on_io(commit_at_sequence(stream, sequence))
         if record is None:
             return None

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._display.live_output import Picture
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.session import Session
 
 _SCRIPTS: Final = ("press", "elements", "states", "log", "form", "problems", "tabs", "dashboard")
 """One module in several files: the browser gets them as one text, so nothing has to be built."""
@@ -63,9 +63,9 @@ class Dashboard(anywidget.AnyWidget):
     _css = html.style() + source("dashboard.css")
 
     def __init__(self, space: Space) -> None:
-        session = space._session  # a closed space has none: an error before there is a widget
+        log = space._log  # a closed space has none: an error before there is a widget
         super().__init__(_dom_classes=(ALIVE,))
-        self._space, self._session = space, session
+        self._space, self._journal = space, log
         self._throttle = Throttle(space, self._send_news)
         self._seeker = Throttle(space, self._seek, SEEK_INTERVAL_SECONDS)
         self._fallback = StaticFallback(space, self._picture)
@@ -74,7 +74,7 @@ class Dashboard(anywidget.AnyWidget):
         # Appended to on the IO thread, read by `_send_news`.
         self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
         io_thread().call_soon(self._listen)
-        self._position = session.replica.position
+        self._position = log.replica.position
         self._oldest = self._position + 1
         self._first = 1
         self._log: deque[list[Any]] = deque(self._read_earlier(FIRST_WINDOW), maxlen=MAX_LOG_ENTRIES)
@@ -83,7 +83,7 @@ class Dashboard(anywidget.AnyWidget):
         self._open: dict[
             tuple[str, Steps], int
         ] = {}  # node and path of a container -> children that it shows
-        self._history = SnapshotCache(session)
+        self._history = SnapshotCache(log)
         self._past: tuple[int, Mapping[str, StateSource]] | None = None
         self._target: int | None = None  # the point in time that was requested last; None is now
         self._node_summaries: dict[int, dict[str, Any]] = {}
@@ -134,17 +134,20 @@ class Dashboard(anywidget.AnyWidget):
         def add_commit(applied: Applied) -> None:
             append(applied.record)
 
-        self._listeners = [self._session.replica.listen(add_commit), self._session.feed.listen(append)]
+        self._listeners = [
+            self._journal.replica.on_commit.connect(add_commit),
+            self._journal.on_event.connect(append),
+        ]
 
     def _has_news(self) -> bool:
-        replica = self._session.replica
+        replica = self._journal.replica
         return (
             replica.position != self._position or self._actions.failures_version() != self._failures_version
         )
 
     def _send_news(self) -> None:
         with self._lock:
-            self._position = self._session.replica.position
+            self._position = self._journal.replica.position
             records = [self._new_records.popleft() for _ in range(len(self._new_records))]
             entries = [messages.log_entry(record) for record in records]
             self._log += entries
@@ -193,14 +196,14 @@ class Dashboard(anywidget.AnyWidget):
         """Return the nodes to show and how many more exist; of a closed space, the last known ones."""
         if self._past is not None:
             names = list(self._past[1])
-        elif self._space._open_session is None:
+        elif not self._space._is_open:
             names = self._newest_names
         else:
             names = self._newest_names = list(self._space.views)
         return names[:MAX_NODES], max(0, len(names) - MAX_NODES)
 
     def _record(self, name: str) -> StateSource:
-        return self._session.replica.newest(name) if self._past is None else self._past[1].get(name)
+        return self._journal.replica.newest(name) if self._past is None else self._past[1].get(name)
 
     def _node(self, name: str) -> dict[str, Any]:
         record = self._record(name)
@@ -256,7 +259,7 @@ class Dashboard(anywidget.AnyWidget):
     def _read_earlier(self, number: int) -> list[list[Any]]:
         """Read the entries of the `number` messages before the oldest that was read."""
         end = self._oldest - 1
-        self._first, records = run_blocking(_window(self._session, end - number + 1, end))
+        self._first, records = run_blocking(_window(self._journal, end - number + 1, end))
         self._oldest = max(self._first, end - number + 1)
         return [messages.log_entry(record, without_payload=True) for record in records]
 
@@ -274,7 +277,7 @@ class Dashboard(anywidget.AnyWidget):
     def _on_previews(self, message: Mapping[str, Any]) -> None:
         """Read the payloads of the visible entries."""
         positions = [(sequence, index) for sequence, index in message["positions"][:MAX_PREVIEWS]]
-        found = run_blocking(_payloads(self._session, positions))
+        found = run_blocking(_payloads(self._journal, positions))
         previews = {position: messages.preview(record.payload) for position, record in found.items()}
         with self._lock:
             for entry in self._log:
@@ -335,14 +338,14 @@ def _frozen(record: StateSource) -> FrozenDict:
     return record.state if isinstance(record, CommitRecord) else EMPTY
 
 
-async def _window(session: Session, start: int, end: int) -> tuple[int, list[Entry]]:
+async def _window(log: Log, start: int, end: int) -> tuple[int, list[Entry]]:
     """Read the first stored sequence, and the commits and events of a window without their bodies."""
-    first = (await on_io(session.stream.info())).first
-    found = await on_io(read_window(session.stream, max(first, start, 1), end))
+    first = (await on_io(log.stream.info())).first
+    found = await on_io(read_window(log.stream, max(first, start, 1), end))
     return first, found
 
 
-async def _payloads(session: Session, positions: list[tuple[int, int]]) -> dict[tuple[int, int], EventRecord]:
+async def _payloads(log: Log, positions: list[tuple[int, int]]) -> dict[tuple[int, int], EventRecord]:
     sequences = sorted({sequence for sequence, _ in positions})
-    records = await on_io(events_at(session.stream, sequences))
+    records = await on_io(events_at(log.stream, sequences))
     return {record.position: record for record in records if record.position in positions}

@@ -112,6 +112,7 @@ function makeLog(send, seek) {
   function draw() {
     isDrawPending = false;
     lastHeight = box.clientHeight;
+    if (!lastHeight) return; // hidden, as for a moment while JupyterLab changes its theme
     rows.style.height = `${Math.max(1, shown.length) * ROW_PX}px`;
     if (isFollowing) {
       box.scrollTop = shown.length * ROW_PX;

@@ -122,7 +122,7 @@ function makeStates(send) {
   function addNode(name, row) {
     row.element.row = row;
     sight.observe(row.element);
-    row.revision = h("span", { class: "hn-quiet hn-revision" });
+    row.revision = h("span", { class: "hn-quiet hn-revision", title: "revision" });
     row.head.append(row.revision);
     nodes.set(name, row);
     const next = [...nodes.keys()].sort().find((other) => other > name);

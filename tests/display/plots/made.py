@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
-from happen_nb._display.plots.happened import Happened
+from happen_nb._display.plots.journal_slice import JournalSlice
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 
@@ -71,8 +71,8 @@ class Journal:
         self.handled.append(HandledRecord(event.id, node, "on_it", outcome, 0.001, error))
 
     @property
-    def happened(self) -> Happened:
-        return Happened(self.space, self.events, self.commits, self.handled, self.nodes)
+    def slice(self) -> JournalSlice:
+        return JournalSlice(self.space, self.events, self.commits, self.handled, self.nodes)
 
 
 def shop() -> Journal:

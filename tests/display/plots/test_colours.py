@@ -4,13 +4,13 @@ import pytest
 from made import shop
 
 from happen_nb._display.html import style
-from happen_nb._display.plots import colours
+from happen_nb._display.plots import scene
 from happen_nb._display.plots.graph import graph
 from happen_nb._display.plots.timeline import timeline
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
-NAMED = {"quiet": colours.QUIET, "number": colours.NUMBER, "string": colours.STRING, "atom": colours.ATOM}
-NAMED |= {"error": colours.ERROR, "removed": colours.REMOVED}
+NAMED = {"quiet": scene.QUIET, "number": scene.NUMBER, "string": scene.STRING, "atom": scene.ATOM}
+NAMED |= {"error": scene.ERROR, "removed": scene.REMOVED}
 
 
 def channels(colour: str) -> list[int]:
@@ -29,18 +29,18 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("colour", [*NAMED.values(), *colours.SERIES])
+@pytest.mark.parametrize("colour", [*NAMED.values(), *scene.SERIES_COLOURS])
 def test_every_colour_can_be_told_from_light_and_from_dark_pages(colour, page):
     assert contrast(colour, PAGES[page]) >= 3.5
 
 
-@pytest.mark.parametrize("colour", [*NAMED.values(), *colours.SERIES])
+@pytest.mark.parametrize("colour", [*NAMED.values(), *scene.SERIES_COLOURS])
 def test_text_inside_marks_can_be_read(colour):
-    assert contrast(colour, colours.ON_MARK) >= 4
+    assert contrast(colour, scene.ON_MARK) >= 4
 
 
 def test_text_that_is_pointed_out_can_be_read():
-    assert contrast(colours.HOVER, colours.ON_HOVER) >= 7
+    assert contrast(scene.HOVER, scene.ON_HOVER) >= 7
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -52,6 +52,6 @@ def test_the_colours_are_those_of_the_stylesheet_between_light_and_dark(name):
 
 
 def test_the_paper_is_clear():
-    for figure in (timeline(shop().happened), graph(shop().happened)):
+    for figure in (timeline(shop().slice), graph(shop().slice)):
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
         assert figure.layout.width is None

@@ -4,8 +4,8 @@ from math import dist
 import pytest
 from made import Journal, crowd, shop, tags, texts, trace
 
-from happen_nb._display.plots.graph import NODES, arrows_of, graph, size_of
-from happen_nb._display.plots.labels import Box, placed
+from happen_nb._display.plots.graph import MAX_NODES, flows_of, graph, size_for
+from happen_nb._display.plots.graph_layout import Box, place_labels
 
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
 
@@ -30,8 +30,8 @@ def pixels(figure):
 
 
 def test_an_arrow_leads_from_who_said_it_to_each_node_that_handled_it():
-    arrows = arrows_of(shop().happened)
-    assert {(key, arrow.number) for key, arrow in arrows.items()} == {
+    flows = flows_of(shop().slice)
+    assert {(key, flow.number) for key, flow in flows.items()} == {
         (("notebook", "billing"), 1),
         (("notebook", "orders"), 1),
         (("notebook", "stock"), 1),
@@ -45,12 +45,12 @@ def test_several_handlers_of_a_node_count_once_and_refusals_not_at_all():
     for outcome in ("done", "failed", "done"):
         x.handle(event, "b", outcome)
     x.handle(event, "c", "refused")
-    (arrow,) = arrows_of(x.happened).values()
-    assert (arrow.handler, arrow.number, arrow.failed.total()) == ("b", 1, 1)
+    (flow,) = flows_of(x.slice).values()
+    assert (flow.handler, flow.number, flow.failed.total()) == ("b", 1, 1)
 
 
 def test_counts_stand_at_the_arrows_and_failures_in_red():
-    figure = graph(shop().happened)
+    figure = graph(shop().slice)
     failed = '<b>1</b><br><span style="color:#cf4d45">1 failed</span>'
     assert sorted(trace(figure, "arrows").text) == sorted([failed, *["<b>1</b>"] * 3])
     assert [name for name, width in names_and_rings(figure) if width] == ["billing"]
@@ -66,7 +66,7 @@ def test_pointing_at_an_arrow_tells_the_types():
     x = Journal()
     for type in ("order.made", "order.paid", "order.made"):
         x.handle(x.say("a", type), "b", "failed" if type == "order.paid" else "done")
-    (text,) = trace(graph(x.happened), "arrows").hovertext
+    (text,) = trace(graph(x.slice), "arrows").hovertext
     assert [" ".join(line.split()) for line in text.split("<br>")] == [
         "<b>a → b</b>",
         "2 order.made",
@@ -79,14 +79,14 @@ def test_pointing_at_a_node_tells_what_nobody_took():
     x.handle(x.say("a"), "b")
     x.say("a")
     assert (
-        "<b>a</b><br>said 2 events, 1 handled by nobody<br>handled 0 events"
-        in trace(graph(x.happened), "nodes").hovertext
+        "<b>a</b><br>sent 2 events, 1 handled by nobody<br>handled 0 events"
+        in trace(graph(x.slice), "nodes").hovertext
     )
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7, 12, 13, 30, 50])
 def test_nodes_and_their_names_do_not_overlap(number):
-    figure = graph(ring(number, loops=True).happened)
+    figure = graph(ring(number, loops=True).slice)
     places, size = pixels(figure)
     assert len(places) == number
     assert all(dist(one, other) > size + 4 for one, other in combinations(places, 2))
@@ -104,8 +104,8 @@ def box(label, place):
 
 @pytest.mark.parametrize("number", [2, 5, 12])
 def test_counts_are_on_no_other_count_and_on_no_node(number):
-    figure = graph(ring(number, loops=True).happened)
-    radius = size_of(number, loops=True).radius
+    figure = graph(ring(number, loops=True).slice)
+    radius = size_for(number, loops=True).radius
     shown = trace(figure, "arrows")
     places, size = pixels(figure)
     counts = [
@@ -120,7 +120,7 @@ def test_counts_are_on_no_other_count_and_on_no_node(number):
 
 def test_a_count_without_room_is_left_to_pointing():
     way = [(float(x), 1.0 if 0 < x < 14 else 0.0) for x in range(15)]
-    assert placed([way], [(10.0, 13.0)], [Box(0, 0, 500, 500)]) == [None]
+    assert place_labels([way], [(10.0, 13.0)], [Box(0, 0, 500, 500)]) == [None]
 
 
 def test_there_and_back_are_two_bows():
@@ -128,14 +128,14 @@ def test_there_and_back_are_two_bows():
     x.nodes = ("a", "b", "c")
     x.handle(x.say("a"), "b")
     x.handle(x.say("b"), "a")
-    shown = trace(graph(x.happened), "arrows")
+    shown = trace(graph(x.slice), "arrows")
     assert len(set(zip(shown.x, shown.y, strict=True))) == 2
 
 
 def test_of_many_nodes_the_busiest_are_shown():
-    figure = graph(crowd(2_000, nodes=90).happened)
-    assert len(trace(figure, "nodes").x) == NODES
-    assert f"{NODES} of 91 nodes" in figure.layout.title.text
+    figure = graph(crowd(2_000, nodes=90).slice)
+    assert len(trace(figure, "nodes").x) == MAX_NODES
+    assert f"{MAX_NODES} of 91 nodes" in figure.layout.title.text
     assert len(figure.to_json()) < 250_000
 
 
@@ -144,7 +144,7 @@ def test_nothing_in_the_data_becomes_markup_or_tex():
     x.nodes = (HOSTILE[1:],)
     x.handle(x.say(HOSTILE, HOSTILE), HOSTILE, "failed", HOSTILE)
     x.handle(x.say(HOSTILE[3:], HOSTILE), HOSTILE)
-    figure = graph(x.happened)
+    figure = graph(x.slice)
     assert tags(figure) == {"b", "br", "span style=color:#cf4d45"}
     assert not {"$", "\u202e", "\x1b"} & set("".join(texts(figure)))
 
@@ -152,9 +152,9 @@ def test_nothing_in_the_data_becomes_markup_or_tex():
 def test_a_space_in_which_nothing_was_handled_gives_a_friendly_figure():
     x = Journal()
     x.say("a")
-    (note,) = graph(x.happened).layout.annotations
+    (note,) = graph(x.slice).layout.annotations
     assert note.text == "No event has been handled here yet."
 
 
 def test_the_same_journal_gives_the_same_figure():
-    assert graph(crowd(500).happened).to_json() == graph(crowd(500).happened).to_json()
+    assert graph(crowd(500).slice).to_json() == graph(crowd(500).slice).to_json()

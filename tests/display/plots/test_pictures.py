@@ -46,7 +46,7 @@ def test_the_payload_of_an_event_is_shown_also_among_many(space, orders):
 
 def test_payloads_that_are_not_shown_are_not_read(space):
     space.replay(({"text": "x" * 20_000} for _ in range(300)), type=lambda _: "large").wait()
-    received = space._session.connection._client.stats
+    received = space._log.connection._client.stats
     before = received["in_bytes"]
     assert sum(int(text or 1) for text in trace(space.timeline(), "event").text) == 300
     assert received["in_bytes"] - before < 2_000_000

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from made import MS, SECOND, Journal, crowd, shop, tags, texts, trace
 
-from happen_nb._display.plots.timeline import ARROWS, LANES, MOST_LINES, timeline
+from happen_nb._display.plots.timeline import MAX_ARROWS, MAX_LANES, MAX_LINES, timeline
 
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
 
@@ -22,25 +22,25 @@ def lanes(figure):
 
 
 def test_each_node_and_the_notebook_have_a_lane_also_those_where_nothing_happened():
-    assert lanes(timeline(shop().happened)) == ["notebook", "audit", "billing", "orders", "stock"]
+    assert lanes(timeline(shop().slice)) == ["notebook", "audit", "billing", "orders", "stock"]
 
 
 def test_numbers_in_names_count_in_the_order_of_lanes():
     x = Journal()
     x.nodes = ("n10", "n9", "n1")
     x.say("n9")
-    assert lanes(timeline(x.happened)) == ["n1", "n9", "n10"]
+    assert lanes(timeline(x.slice)) == ["n1", "n9", "n10"]
 
 
 def test_chosen_lanes_are_shown_as_they_are_given_and_nothing_else():
-    figure = timeline(shop().happened, nodes=["stock", "notebook"])
+    figure = timeline(shop().slice, nodes=["stock", "notebook"])
     assert lanes(figure) == ["stock", "notebook"]
     assert len(trace(figure, "commit").x) == 3
     assert not trace(figure, "failure").x
 
 
 def test_events_commits_and_failures_are_different_marks_on_the_lanes_where_they_happened():
-    figure = timeline(shop().happened)
+    figure = timeline(shop().slice)
     looks = {(each.marker.symbol[0], each.marker.color) for each in figure.data if each.marker.symbol}
     assert len(looks) == 3
     assert [lane(y) for y in trace(figure, "failure").y] == [2]
@@ -48,13 +48,13 @@ def test_events_commits_and_failures_are_different_marks_on_the_lanes_where_they
 
 
 def test_pointing_at_a_commit_tells_what_it_changed_and_why():
-    (text,) = (each for each in hovers(timeline(shop().happened), "commit") if "revision 3" in each)
+    (text,) = (each for each in hovers(timeline(shop().slice), "commit") if "revision 3" in each)
     assert text.split("<br>")[0].startswith("<b>stock revision 3</b>")
     assert text.split("<br>")[2:] == ["~ pen  6 → 46", "because of stock.low of stock"]
 
 
 def test_pointing_at_an_event_tells_who_took_it_and_what_it_led_to():
-    (text,) = (each for each in hovers(timeline(shop().happened), "event") if "<b>order.created" in each)
+    (text,) = (each for each in hovers(timeline(shop().slice), "event") if "<b>order.created" in each)
     lines = text.split("<br>")
     assert lines[0] == "<b>order.created</b> notebook → all"
     assert lines[2:] == [
@@ -66,13 +66,13 @@ def test_pointing_at_an_event_tells_who_took_it_and_what_it_led_to():
 
 
 def test_pointing_at_a_failure_tells_the_error():
-    (text,) = hovers(timeline(shop().happened), "failure")
+    (text,) = hovers(timeline(shop().slice), "failure")
     assert "<b>billing failed</b> on_it, given order.created" in text
     assert "ValueError: no card" in text
 
 
 def test_a_line_leads_from_each_cause_to_its_effect():
-    figure = timeline(shop().happened)
+    figure = timeline(shop().slice)
     lines = trace(figure, "cause to effect")
     pairs = {(lane(lines.y[at]), lane(lines.y[at + 1])) for at in range(0, len(lines.y), 3)}
     assert pairs == {(0, 2), (0, 3), (0, 4), (4, 4)}
@@ -80,7 +80,7 @@ def test_a_line_leads_from_each_cause_to_its_effect():
 
 
 def test_clicking_a_mark_shows_all_its_causes_and_its_effects():
-    figure = timeline(shop().happened)
+    figure = timeline(shop().slice)
     last = max(zip(trace(figure, "commit").x, trace(figure, "commit").y, strict=True))
     arrows = [each for each in figure.layout.annotations if each.clicktoshow == "onout"]
     assert all(not each.visible for each in arrows)
@@ -94,14 +94,14 @@ def test_long_empty_time_is_folded_and_says_how_long_it_was():
         for _ in range(4):
             x.say("orders")
         x.wait(2 * 3_600 * SECOND)
-    figure = timeline(x.happened)
+    figure = timeline(x.slice)
     labels = [each.text for each in figure.layout.annotations if each.text]
-    assert labels == ["2 h of nothing"] * 2
+    assert labels == ["2 h idle"] * 2
     assert len(trace(figure, "event").x) == 12
 
 
 def test_the_first_label_has_the_date_and_times_are_in_utc():
-    figure = timeline(shop().happened)
+    figure = timeline(shop().slice)
     assert figure.layout.xaxis.ticktext[0] == "12:00:00.001<br>14 Mar 2026"
     assert figure.layout.xaxis.title.text == "time, UTC"
 
@@ -127,11 +127,11 @@ def murmuring(x, start):
     for each in range(200):
         x.say("other")
         x.events[-1] = replace(x.events[-1], time=start + each * 100 * MS)
-    return x.happened
+    return x.slice
 
 
 def test_ten_thousand_events_stay_few_marks_and_no_two_of_a_kind_overlap():
-    figure = timeline(crowd(10_000).happened)
+    figure = timeline(crowd(10_000).slice)
     for name in ("event", "commit", "failure"):
         shown = trace(figure, name)
         marks = sorted(zip(shown.y, shown.x, shown.marker.size, strict=True))
@@ -141,12 +141,12 @@ def test_ten_thousand_events_stay_few_marks_and_no_two_of_a_kind_overlap():
 
 
 def test_the_figure_is_bounded_whatever_happened():
-    figure = timeline(crowd(6_000, nodes=80).happened)
-    assert len(lanes(figure)) == LANES
-    assert f"{LANES} of 81 nodes" in figure.layout.title.text
-    assert len(trace(figure, "cause to effect").x) <= 3 * MOST_LINES
+    figure = timeline(crowd(6_000, nodes=80).slice)
+    assert len(lanes(figure)) == MAX_LANES
+    assert f"{MAX_LANES} of 81 nodes" in figure.layout.title.text
+    assert len(trace(figure, "cause to effect").x) <= 3 * MAX_LINES
     assert trace(figure, "cause to effect").visible == "legendonly"
-    assert sum(each.clicktoshow == "onout" for each in figure.layout.annotations) <= ARROWS
+    assert sum(each.clicktoshow == "onout" for each in figure.layout.annotations) <= MAX_ARROWS
     assert len(figure.to_json()) < 500_000
 
 
@@ -156,7 +156,7 @@ def test_nothing_in_the_data_becomes_markup_or_tex():
     x.handle(event, HOSTILE, "failed", HOSTILE)
     x.commit(HOSTILE, {HOSTILE: [HOSTILE]}, event, by=HOSTILE[1:])
     x.nodes = (HOSTILE[2:],)
-    figure = timeline(x.happened)
+    figure = timeline(x.slice)
     assert tags(figure) == {"b", "br"}
     shown = "".join(texts(figure))
     assert "&lt;img src=x" in shown
@@ -167,7 +167,7 @@ def test_a_large_payload_and_a_large_diff_are_cut():
     x = Journal()
     event = x.say("orders", "t" * 300, {str(n): "x" * 1000 for n in range(1000)})
     x.commit("orders", {str(n): n for n in range(1000)}, event)
-    figure = timeline(x.happened)
+    figure = timeline(x.slice)
     for text in (*hovers(figure, "event"), *hovers(figure, "commit")):
         assert len(text.split("<br>")) <= 10
         assert all(len(line) <= 80 for line in text.split("<br>"))
@@ -181,7 +181,7 @@ def test_commits_that_cannot_be_compared_say_so():
     x.commit("orders", None)
     del x.commits[0]
     x.commits[0] = (x.commits[0][0], None)
-    shown = "".join(hovers(timeline(x.happened), "commit"))
+    shown = "".join(hovers(timeline(x.slice), "commit"))
     assert "what it changed is not stored any more" in shown
     assert "deleted" in shown
 
@@ -193,7 +193,7 @@ def test_by_occurred_effects_stand_where_what_they_follow_from_occurred():
     x.commit("store", {"n": 1}, one)
     echo = x.say("store", "seen", cause=two)
     x.commit("store", {"n": 2}, echo)
-    figure = timeline(x.happened, by="occurred")
+    figure = timeline(x.slice, by="occurred")
     assert figure.layout.xaxis.title.text == "when it occurred, UTC"
     assert "00:00:00.000<br>1 Jan 2020" in figure.layout.xaxis.ticktext
     event, commit = trace(figure, "event"), trace(figure, "commit")
@@ -202,17 +202,17 @@ def test_by_occurred_effects_stand_where_what_they_follow_from_occurred():
 
 @pytest.mark.parametrize("nodes", [None, ["orders"]])
 def test_an_empty_journal_gives_a_friendly_figure(nodes):
-    figure = timeline(Journal("new").happened, nodes=nodes)
+    figure = timeline(Journal("new").slice, nodes=nodes)
     assert [each.text for each in figure.layout.annotations] == ["Nothing has happened here yet."]
 
 
 def test_one_commit_is_a_timeline_too():
     x = Journal()
     x.commit("orders", {"n": 1})
-    figure = timeline(x.happened)
+    figure = timeline(x.slice)
     assert len(trace(figure, "commit").x) == 1
     assert figure.layout.xaxis.ticktext == ("12:00:00.001<br>14 Mar 2026",)
 
 
 def test_the_same_journal_gives_the_same_figure():
-    assert timeline(crowd(500).happened).to_json() == timeline(crowd(500).happened).to_json()
+    assert timeline(crowd(500).slice).to_json() == timeline(crowd(500).slice).to_json()

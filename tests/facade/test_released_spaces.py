@@ -21,10 +21,10 @@ def used(space):
     node.state.watch(lambda commit: None)
     space.broadcast("tick", 1)
     space.settle()
-    return weakref.ref(space._session)
+    return weakref.ref(space._log)
 
 
-def test_a_dropped_fork_is_let_go_while_its_original_is_open(space, until):
+def test_a_dropped_fork_is_released_while_its_original_is_open(space, until):
     fork = space.fork(f"{space.name[:50]}_fork")
     kept = used(fork)
     fork.drop()
@@ -33,7 +33,7 @@ def test_a_dropped_fork_is_let_go_while_its_original_is_open(space, until):
     until(lambda: is_gone(kept))
 
 
-def test_a_closed_space_is_let_go_while_another_one_of_its_store_is_open(space, store, until):
+def test_a_closed_space_is_released_while_another_one_of_its_store_is_open(space, store, until):
     other = happen.connect(store=store, name=f"{space.name[:50]}_other")
     kept = used(other)
     callbacks = len(space.server._embedded._callbacks)

@@ -1,4 +1,4 @@
-"""The still picture that each figure carries, for where plotly's script is not."""
+"""The static picture that each figure carries, for where plotly's script is not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import numpy as np
 import plotly.io
 import pytest
 from IPython.core.formatters import DisplayFormatter
+from made import crowd
+from plotly import graph_objects as go
 
-from happen_nb._display.plots.picture import MOST, PLOTLY
+from happen_nb._display.plots.graph import graph
+from happen_nb._display.plots.plotly_figure import MAX_SVG, PLOTLY, static
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = {SVG + name for name in ("svg", "g", "path", "text", "tspan")}
@@ -31,7 +34,7 @@ def in_a_notebook(monkeypatch):
 
 
 def picture(figure):
-    """The still picture of a figure as its mime bundle has it, parsed."""
+    """The static picture of a figure as its mime bundle has it, parsed."""
     image = figure._repr_mimebundle_()["text/html"]
     packed = re.fullmatch(r'<img src="data:image/svg\+xml;base64,([\w+/=]+)" alt="[^"]+">', image)[1]
     return ET.fromstring(base64.b64decode(packed))
@@ -100,7 +103,6 @@ def test_a_place_is_where_plotly_has_it(orders):
     for number in (10, 40, 20):
         orders.state.set({"n": number, "status": "new"})
     figure = orders.state.history().plot("n", x="revision")
-    figure.update_yaxes(range=[0, 100])
     drawn = picture(figure)
     [steps] = curves(drawn)
     heights = [float(each) for each in re.findall(r"v(-?[\d.]+)", steps)]
@@ -118,38 +120,43 @@ def test_what_comes_from_others_is_text(space):
         assert "<img src=x" in " ".join(texts(drawn))
 
 
-def test_ten_thousand_events_are_still_a_small_picture(space, orders):
+def test_ten_thousand_events_are_a_small_picture(space, orders):
     space.replay(({"n": number} for number in range(10_000)), type=lambda row: f"t.{row['n'] % 7}").wait()
     figure = space.timeline(limit=10_000)
     html = figure._repr_mimebundle_()["text/html"]
-    assert len(html) <= MOST * 4 / 3 + 200
+    assert len(html) <= MAX_SVG * 4 / 3 + 200
     assert "notebook" in texts(picture(figure))
 
 
-def test_what_is_too_much_for_a_still_picture_says_so(space, orders):
-    figure = space.timeline()
-    figure.add_scatter(
-        x=list(range(20_000)), y=[(number * 7919) % 1000 / 7 for number in range(20_000)], mode="lines"
-    )
-    assert any("too much for a still picture" in text for text in texts(picture(figure)))
+def test_what_is_too_much_for_a_static_picture_says_so():
+    figure = graph(crowd(3_000, nodes=90).slice)
+    assert any("too much for a static picture" in text for text in texts(picture(figure)))
 
 
-def test_what_is_added_to_a_figure_is_drawn_too(orders):
+CHANGES = {
+    "title": lambda figure: figure.update_layout(title="Mine"),
+    "axis": lambda figure: figure.update_yaxes(range=[0, 100]),
+    "trace": lambda figure: figure.add_pie(values=[1, 2]),
+    "arrays": lambda figure: figure.add_scatter(x=np.arange(2), y=np.arange(2)),
+    "values": lambda figure: figure.data[0].update(y=np.arange(2)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_figure_that_was_changed_says_so_and_keeps_its_title(orders, change):
     orders.state.set({"n": 5})
     figure = orders.state.history().plot("n", x="revision")
-    figure.add_scatter(x=[1, 2], y=[0, 5], name="mine", mode="lines")
-    figure.add_pie(values=[1, 2])
-    figure.update_layout(title="Mine", showlegend=True)
-    assert {"Mine", "mine"} <= set(texts(picture(figure)))
-
-
-def test_what_cannot_be_drawn_as_a_still_picture_says_so_and_leaves_the_figure(orders):
-    orders.state.set({"n": 5})
-    figure = orders.state.history().plot("n", x="revision")
-    figure.add_scatter(x=np.array(["2026-01-01", "2026-01-02"], dtype="datetime64[ns]"), y=np.arange(2))
-    figure.add_annotation(xref="x7", x=1, y=1, text="on no axis")
-    assert any("no still picture" in text for text in texts(picture(figure)))
+    change(figure)
+    message, title = texts(picture(figure))
+    assert title == figure.layout.title.text.replace("<b>", "").replace("</b>", "")
+    assert "a figure that was changed" in message
     assert PLOTLY in figure._repr_mimebundle_()
+
+
+def test_the_static_form_of_another_figure_is_its_title():
+    shown = static(go.Figure(go.Scatter(y=[1, 2]), {"title": {"text": "<b>Mine</b>"}}))
+    assert shown["text/plain"].startswith("Mine")
+    assert "<img" in shown["text/html"]
 
 
 def test_where_there_is_nothing_it_says_so(space):
@@ -165,7 +172,7 @@ def test_a_figure_that_is_displayed_is_made_into_a_bundle_once(space, orders, mo
     monkeypatch.setattr(type(figure), "to_dict", lambda self: made.append(self) or as_it_is(self))
     shown, _ = DisplayFormatter().format(figure)
     assert PLOTLY in shown
-    assert len(made) == 2, "one for plotly, one for the still picture"
+    assert len(made) == 2, "one for plotly, one to see that it was not changed"
 
 
 def test_a_front_end_that_brings_plotlys_own_html_gets_no_second_picture(space, orders, monkeypatch):

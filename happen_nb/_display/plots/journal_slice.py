@@ -1,4 +1,4 @@
-"""What a timeline is drawn from, and who caused what in it."""
+"""The part of a journal that a picture shows, with causes and effects."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
-from typing import Literal
+from typing import Final, Literal
 
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.records import EventRecord, HandledRecord
 
-By = Literal["time", "occurred"]
-NOTEBOOK = "notebook"
-_DIGITS = re.compile(r"(\d+)")
+TimeBase = Literal["time", "occurred"]
+NOTEBOOK: Final = "notebook"
+_DIGITS: Final = re.compile(r"(\d+)")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names as one looks for them: the notebook first, numbers by their size.
+    """Sort names: the notebook first, numbers in them by their value.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 
 @dataclass(frozen=True)
-class Happened:
+class JournalSlice:
     """A part of a space's journal.
 
     Parameters
@@ -45,15 +45,15 @@ class Happened:
         Its name.
     events : sequence of EventRecord
     commits : sequence of (CommitRecord, CommitRecord or None)
-        Each with the one before it on its node, if that is known.
+        Each with the previous one of its node, if that is known.
     handled : iterable of HandledRecord
-        What became of the events; of others too. It is iterated more than once.
+        Handlings of the events; of others too. It is iterated more than once.
     nodes : sequence of str
-        The nodes of the space at present.
+        The current nodes of the space.
     newest : int, optional
-        So many of the newest were asked for, and there are older ones.
-    whole : callable
-        Gives events with their payloads, where these were not read yet; those that are gone are left out.
+        The limit that left out older records.
+    with_payloads : callable
+        Reads the payloads of events that were read without; events that are gone are left out.
     """
 
     space: str
@@ -62,69 +62,69 @@ class Happened:
     handled: Iterable[HandledRecord] = ()
     nodes: Sequence[str] = field(default=())
     newest: int | None = None
-    whole: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
+    with_payloads: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
 
     @cached_property
     def by_id(self) -> dict[str, EventRecord]:
-        """The events by their ids."""
+        """Event id -> event."""
         return {event.id: event for event in self.events}
 
     @cached_property
     def handlings(self) -> dict[str, list[HandledRecord]]:
-        """Event id -> what became of it."""
-        return self._of_events(self.handled)
+        """Event id -> its handlings."""
+        return self._by_event(self.handled)
 
     @cached_property
     def failed(self) -> dict[str, list[HandledRecord]]:
-        """Event id -> which of its handlings failed; only of events of which one did."""
-        return self._of_events(record for record in self.handled if record.outcome == "failed")
+        """Event id -> its failed handlings; only events with one."""
+        return self._by_event(record for record in self.handled if record.outcome == "failed")
 
-    def _of_events(self, records: Iterable[HandledRecord]) -> dict[str, list[HandledRecord]]:
+    def _by_event(self, records: Iterable[HandledRecord]) -> dict[str, list[HandledRecord]]:
         found: dict[str, list[HandledRecord]] = {}
-        shown = self.by_id
+        by_id = self.by_id
         for record in records:
-            if record.event in shown:
+            if record.event in by_id:
                 found.setdefault(record.event, []).append(record)
         return found
 
     @cached_property
     def effects(self) -> dict[str, list[EventRecord | CommitPair]]:
-        """Event id -> what it caused, in journal order."""
+        """Event id -> the commits and events that it caused, in journal order."""
         found: dict[str, list[EventRecord | CommitPair]] = {}
-        for change in self.commits:
-            if (cause := change[0].origin.cause) in self.by_id:
-                found.setdefault(cause, []).append(change)
+        for pair in self.commits:
+            if (cause := pair[0].origin.cause) in self.by_id:
+                found.setdefault(cause, []).append(pair)
         for event in self.events:
             if event.cause in self.by_id:
                 found.setdefault(event.cause, []).append(event)
         return found
 
-    def moment_of(self, event: EventRecord, by: By) -> int:
-        """When it was stored, or when what it or the nearest of its causes tells of happened; in ns."""
+    def time_of(self, event: EventRecord, by: TimeBase) -> int:
+        """Return when an event was stored, or the event time of it or of its nearest cause; in ns."""
         if by == "time":
             return event.time
-        told = self._told(event)
-        return event.time if told is None else told
+        occurred = self._occurred(event)
+        return event.time if occurred is None else occurred
 
-    def moment_of_commit(self, change: CommitPair, by: By) -> int:
-        """The same of a commit, which tells of what its cause tells of."""
-        record, _ = change
+    def time_of_commit(self, pair: CommitPair, by: TimeBase) -> int:
+        """Return the same of a commit, whose event time is that of its cause."""
+        record, _ = pair
         cause = self._cause(record.origin.cause, record.origin.path)
-        told = None if cause is None or by == "time" else self._told(cause)
-        return record.time if told is None else told
+        occurred = None if cause is None or by == "time" else self._occurred(cause)
+        return record.time if occurred is None else occurred
 
-    def _told(self, event: EventRecord) -> int | None:
-        seen: EventRecord | None = event
+    def _occurred(self, event: EventRecord) -> int | None:
+        current: EventRecord | None = event
         for _ in range(len(event.path) + 1):
-            if seen is None:
+            if current is None:
                 return None
-            if seen.occurred is not None:
-                return nanoseconds(datetime.fromisoformat(seen.occurred))
-            seen = self._cause(seen.cause, seen.path)
+            if current.occurred is not None:
+                return nanoseconds(datetime.fromisoformat(current.occurred))
+            current = self._cause(current.cause, current.path)
         return None
 
     def _cause(self, cause: str | None, path: Sequence[str]) -> EventRecord | None:
-        """The cause, or the last before it that is known."""
+        """Return the cause, or the last one before it that is known."""
         if cause is None or cause in self.by_id:
             return None if cause is None else self.by_id[cause]
         return next((self.by_id[id] for id in reversed(path) if id in self.by_id), None)

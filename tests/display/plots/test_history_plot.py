@@ -6,8 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import tags, texts
 
-from happen_nb._display.plots.rows import BANDS, POINTS, bands, steps, thinned
-from happen_nb._display.plots.values import ROWS, Commits, values
+from happen_nb._display.plots.history_plot import (
+    MAX_BANDS,
+    MAX_POINTS,
+    MAX_ROWS,
+    PlottedCommits,
+    bands,
+    history_plot,
+    steps,
+    thinned,
+)
 
 NOON = datetime(2026, 3, 14, 12, tzinfo=UTC)
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
@@ -16,11 +24,11 @@ NUMBERS = st.lists(st.one_of(st.none(), st.integers(-9, 9)), min_size=1, max_siz
 
 def commits(number, x=None, title="time, UTC", node="orders"):
     moments = [NOON + timedelta(seconds=each) for each in range(number)]
-    return Commits(node, list(range(1, number + 1)), moments, moments if x is None else x, title)
+    return PlottedCommits(node, list(range(1, number + 1)), moments, moments if x is None else x, title)
 
 
 def drawn(**rows):
-    return values(commits(len(next(iter(rows.values())))), rows)
+    return history_plot(commits(len(next(iter(rows.values())))), rows)
 
 
 def test_numbers_are_steps_and_everything_else_bands_in_rows_that_share_the_axis():
@@ -44,7 +52,7 @@ def test_rows_do_not_overlap():
 def test_a_value_holds_until_the_commit_that_takes_it_away():
     (row,) = drawn(n=[1, None, 2]).data
     noon = NOON.timestamp() * 1000
-    assert list(row.x[:4]) == [noon, noon + 1000, noon + 1000, noon + 2000]
+    assert list(row.x[:4]) == [noon, noon + 1000, None, noon + 2000]
     assert list(row.y[:4]) == [1, 1, None, 2]
     assert row.connectgaps is False
 
@@ -70,7 +78,7 @@ def test_thinning_keeps_the_ends_and_the_extremes():
     column = [each % 7 for each in range(10_000)]
     column[5_001], column[7_003] = 1_000, -1_000
     kept = thinned(column)
-    assert len(kept) <= 1.5 * POINTS
+    assert len(kept) <= 1.5 * MAX_POINTS
     assert {0, 5_001, 7_003, 9_999} <= set(kept)
 
 
@@ -78,7 +86,7 @@ def test_a_long_history_stays_small_and_what_is_too_narrow_is_one_band():
     number = 10_000
     figure = drawn(n=list(range(number)), who=[f"customer {each}" for each in range(number)])
     assert len(figure.to_json()) < 400_000
-    assert len(figure.data[1].x) <= 2 * BANDS
+    assert len(figure.data[1].x) <= 2 * MAX_BANDS
     assert any("values" in text for text in figure.data[1].text)
 
 
@@ -104,27 +112,28 @@ def test_pointing_tells_value_revision_and_time():
 
 
 def test_revisions_may_be_the_axis():
-    figure = values(commits(3, [1, 2, 3], "revision"), {"n": [5, 6, 7]})
+    figure = history_plot(commits(3, [1, 2, 3], "revision"), {"n": [5, 6, 7]})
     assert list(figure.data[0].x[:3]) == [1, 2, 3]
     assert figure.layout.xaxis.title.text == "revision"
 
 
 def test_a_clock_in_the_state_may_be_the_axis():
     clock = ["2020-01-01T00:00", "2020-01-01T00:01", None]
-    figure = values(commits(3, clock, "clock"), {"n": [5, 6, 7]})
+    figure = history_plot(commits(3, clock, "clock"), {"n": [5, 6, 7]})
     assert figure.layout.xaxis.type == "date"
     assert list(figure.data[0].y) == [5, 6, 6]
 
 
 def test_an_axis_that_goes_back_and_forth_has_a_dot_a_commit():
-    figure = values(commits(3, [1, 3, 2], "speed"), {"heat": [5, 6, 7], "mode": ["a", "b", "a"]})
+    figure = history_plot(commits(3, [1, 3, 2], "speed"), {"heat": [5, 6, 7], "mode": ["a", "b", "a"]})
     assert list(figure.data[0].x) == [1, 3, 2]
     assert figure.data[1].mode == "markers"
-    assert list(figure.data[1].y) == ["a", "b", "a"]
+    assert list(figure.data[1].y) == [0, 1, 0]
+    assert figure.layout.yaxis2.ticktext == ("a", "b")
 
 
 def test_an_axis_of_names_has_them_in_the_order_they_came():
-    figure = values(commits(3, ["new", "paid", "new"], "status"), {"n": [1, 2, 3]})
+    figure = history_plot(commits(3, ["new", "paid", "new"], "status"), {"n": [1, 2, 3]})
     assert figure.layout.xaxis.ticktext == ("new", "paid")
     assert list(figure.data[0].x) == [0, 1, 0]
 
@@ -138,9 +147,9 @@ def test_one_commit_is_drawn():
 @pytest.mark.parametrize(
     ("made", "text"),
     [
-        (lambda: values(commits(0), {}), "Nothing has been committed yet."),
-        (lambda: values(commits(1), {}), "Say what to draw"),
-        (lambda: values(commits(2, [None, None], "clock"), {"n": [1, 2]}), "clock has no value"),
+        (lambda: history_plot(commits(0), {}), "Nothing has been committed yet."),
+        (lambda: history_plot(commits(1), {}), "Say what to draw"),
+        (lambda: history_plot(commits(2, [None, None], "clock"), {"n": [1, 2]}), "clock has no value"),
     ],
 )
 def test_where_there_is_nothing_to_draw_a_friendly_figure_says_so(made, text):
@@ -158,16 +167,16 @@ def test_what_is_no_number_for_json_is_missing():
 
 
 def test_too_many_rows_are_refused():
-    with pytest.raises(ValueError, match=f"give {ROWS} or fewer"):
-        drawn(**{f"n{each}": [1] for each in range(ROWS + 1)})
+    with pytest.raises(ValueError, match=f"give {MAX_ROWS} or fewer"):
+        drawn(**{f"n{each}": [1] for each in range(MAX_ROWS + 1)})
 
 
 def test_nothing_in_the_data_becomes_markup_or_tex():
     rows = {HOSTILE: [HOSTILE, {HOSTILE: HOSTILE}], "n": [1, 2]}
     figures = [
-        values(commits(2, title=HOSTILE, node=HOSTILE), rows),
-        values(commits(2, [HOSTILE, "b"], HOSTILE, HOSTILE), rows),
-        values(commits(2, [None, None], HOSTILE, HOSTILE), rows),
+        history_plot(commits(2, title=HOSTILE, node=HOSTILE), rows),
+        history_plot(commits(2, [HOSTILE, "b"], HOSTILE, HOSTILE), rows),
+        history_plot(commits(2, [None, None], HOSTILE, HOSTILE), rows),
     ]
     for figure in figures:
         assert tags(figure) <= {"b", "br"}

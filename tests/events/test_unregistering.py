@@ -37,7 +37,7 @@ def test_handlers_lists_what_is_registered_in_order(space, orders, stock):
     assert len(stock.handlers) == 1
 
 
-def test_off_by_function_takes_off_all_of_it_on_this_node_only(space, orders, stock):
+def test_off_by_function_unregisters_all_its_handlers_on_this_node_only(space, orders, stock):
     got = []
 
     def take(event):
@@ -56,7 +56,7 @@ def test_off_by_function_takes_off_all_of_it_on_this_node_only(space, orders, st
     assert (len(orders.handlers), len(stock.handlers), handler.active) == (0, 1, False)
 
 
-def test_off_by_pattern_takes_off_what_was_registered_with_it(space, orders):
+def test_off_by_pattern_unregisters_the_handlers_of_the_pattern(space, orders):
     got = []
     orders.on("a.*", collector(got, "one"))
     orders.on("a.*", collector(got, "two"))
@@ -67,7 +67,7 @@ def test_off_by_pattern_takes_off_what_was_registered_with_it(space, orders):
     assert got == ["three"]
 
 
-def test_off_by_a_predicate_takes_off_what_was_registered_with_it(space, orders):
+def test_off_by_a_predicate_unregisters_the_handlers_of_the_predicate(space, orders):
     orders.on(str.isupper, print)
     orders.on(str.islower, print)
     orders.off(str.isupper)
@@ -93,7 +93,7 @@ def test_off_of_what_is_not_registered_names_what_is(space, orders, unknown):
     assert len(orders.handlers) == 1
 
 
-def test_what_is_taken_off_does_not_handle_what_waits(space, orders, gate):
+def test_an_unregistered_handler_does_not_handle_waiting_events(space, orders, gate):
     got = []
 
     def slow(event):
@@ -124,7 +124,7 @@ def test_what_replaces_a_handler_takes_what_waited_for_it(space, orders, gate):
     assert got == ["new"]
 
 
-def test_a_handler_may_register_and_take_off_while_it_runs(space, orders):
+def test_a_handler_may_register_and_unregister_while_it_runs(space, orders):
     got = []
 
     def late(event):
@@ -144,7 +144,7 @@ def test_a_handler_may_register_and_take_off_while_it_runs(space, orders):
     assert [handler.function for handler in orders.handlers] == [late]
 
 
-def test_an_async_handler_may_register_and_take_off_too(space, orders):
+def test_an_async_handler_may_register_and_unregister_too(space, orders):
     got = []
 
     @orders.on("a")

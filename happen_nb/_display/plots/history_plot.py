@@ -1,0 +1,451 @@
+"""The plot of a history: numbers as steps, everything else as bands, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice, pairwise
+from math import isfinite
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
+
+from happen_nb._display.plots.scene import (
+    FAINT,
+    QUIET,
+    SERIES_COLOURS,
+    Axis,
+    Bar,
+    Bars,
+    Line,
+    Marks,
+    Point,
+    Scene,
+    Series,
+    Text,
+    Tick,
+    hover_line,
+    joined,
+    message,
+    safe,
+    short,
+)
+from happen_nb._display.spans import count, cut, human_time, iso, plain
+from happen_nb._display.value_tree import summary
+from happen_nb._model.frozen import equal
+
+if TYPE_CHECKING:
+    from happen_nb._display.plots.plotly_figure import SceneFigure
+
+MAX_ROWS: Final = 24
+DEFAULT_ROWS: Final = 6
+"""Rows that are chosen without selectors."""
+MAX_POINTS: Final = 1_000
+"""Points of a row; of more, the first, the last, the lowest and the highest of each stretch are kept."""
+MAX_BANDS: Final = 250
+"""Bands of a row; of more, those too narrow to be seen are shown as one."""
+
+_POINTS_KEPT: Final = 4  # of a stretch
+_BAND_COLUMNS: Final = 24  # of a value in its band
+_CATEGORY_COLUMNS: Final = 60  # of a value that is a name
+_MAX_TICK_NAMES: Final = 12
+_MAX_MARKED: Final = 60  # points of a line with dots
+_MAX_DOTS: Final = 1_000  # of a row whose axis goes back and forth, the newest
+_TAIL: Final = 0.03  # of the axis: how long the newest value is shown
+_AROUND: Final = 0.07  # of an axis: space beside the outermost values
+_STEPS_HEIGHT, _BANDS_HEIGHT, _ROW_GAP, _TOP, _BOTTOM = 110, 40, 34, 62, 48  # pixels
+_JSON_TYPES: Final = (str, bool, int, float, dict, list)
+
+
+@dataclass(frozen=True, slots=True)
+class PlottedCommits:
+    """The commits of a node; each row has a value for each of them.
+
+    Parameters
+    ----------
+    node : str
+    revisions : sequence of int
+    times : sequence of datetime
+    x : sequence
+        The place of each on the axis.
+    x_title : str
+    """
+
+    node: str
+    revisions: Sequence[int]
+    times: Sequence[datetime]
+    x: Sequence[Any]
+    x_title: str
+
+    def label(self, index: int) -> str:
+        """Return the revision and time of a commit."""
+        return f"revision {self.revisions[index]:,} · {human_time(iso(self.times[index]))}"
+
+
+def history_plot(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> SceneFigure:
+    """Draw values over time.
+
+    Parameters
+    ----------
+    commits : PlottedCommits
+    rows : mapping of str to sequence
+        Title -> the value after each commit, None where there is none.
+    """
+    from happen_nb._display.plots.plotly_figure import figure_of
+
+    return figure_of(_scene(commits, rows))
+
+
+def default_paths(state: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
+    """Return the paths that are drawn without selectors: plain values at the top.
+
+    Examples
+    --------
+    >>> default_paths({"open": 2, "orders": {}, "status": "calm"})
+    (('open',), ('status',))
+    """
+    paths = ((key,) for key, value in state.items() if not isinstance(value, dict | list | None))
+    return tuple(islice(paths, DEFAULT_ROWS))
+
+
+def _scene(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> Scene:
+    title = f"<b>History of {short(commits.node)}</b> · {count(len(commits.revisions), 'commit')}"
+    if not commits.revisions:
+        return message(title, "Nothing has been committed yet.")
+    if not rows:
+        return message(title, "Say what to draw: history.plot(&quot;orders.o1.status&quot;)")
+    scale = scale_of(commits.x)
+    if not scale.kept:
+        return message(title, f"{short(commits.x_title)} has no value in any of them.")
+    if len(rows) > MAX_ROWS:
+        raise ValueError(f"plot: {len(rows)} rows are too many to read; give {MAX_ROWS} or fewer")
+    drawn = [
+        _Row(name, [values[index] for index in scale.kept], number, commits, scale)
+        for number, (name, values) in enumerate(rows.items())
+    ]
+    total = sum(row.height for row in drawn) + _ROW_GAP * (len(drawn) - 1)
+    axes, series, titles = [], [], []
+    top = float(total)
+    for row in drawn:
+        domain = max(0.0, round((top - row.height) / total, 4)), round(top / total, 4)
+        axis, one = row.draw(domain)
+        axes.append(axis)
+        series.append(one)
+        titles.append(_row_title(row.name, domain[1]))
+        top -= row.height + _ROW_GAP
+    margin = 0.02 * (scale.end - min(scale.places)) or 1.0
+    x_axis = Axis(
+        range=(min(scale.places) - margin, scale.end + margin / 2),
+        ticks=scale.ticks,
+        dates=(min(scale.places), scale.end) if scale.dates else None,
+        max_ticks=8,
+        whole=commits.x_title == "revision",
+        title=hover_line(commits.x_title),
+        grid=FAINT,
+    )
+    return Scene(
+        title=title,
+        height=total + _TOP + _BOTTOM,
+        margin=(12, 28, _TOP, _BOTTOM),
+        x=x_axis,
+        rows=axes,
+        series=series,
+        texts=titles,
+    )
+
+
+def _row_title(name: str, top: float) -> Text:
+    text = f"<b>{hover_line(name)}</b>"
+    return Text(
+        text=text, x=0, x_of_plot=True, y=top, y_of_plot=True, size=12, anchor="left", upright="bottom"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    values: Sequence[Any]
+    number: int
+    commits: PlottedCommits
+    scale: Scale
+
+    @property
+    def is_numeric(self) -> bool:
+        """True if all values that are there are numbers."""
+        there = [value for value in self.values if not is_missing(value)]
+        return bool(there) and all(is_number(value) for value in there)
+
+    @property
+    def height(self) -> int:
+        return _STEPS_HEIGHT if self.is_numeric or not self.scale.forward else _BANDS_HEIGHT
+
+    @property
+    def colour(self) -> str:
+        return SERIES_COLOURS[self.number % len(SERIES_COLOURS)]
+
+    def draw(self, domain: Point) -> tuple[Axis, Series | Bars]:
+        if not self.scale.forward:
+            return self._dots(domain)
+        return self._steps(domain) if self.is_numeric else self._bands(domain)
+
+    def _steps(self, domain: Point) -> tuple[Axis, Series]:
+        points = steps(self.values, self.scale.places, self.scale.end)
+        own = [value is not None and place == self.scale.places[index] for place, value, index in points]
+        marks = Marks(sizes=[6 if each else 0 for each in own], colours=self.colour)
+        series = Series(
+            points=[None if value is None else (place, value) for place, value, _ in points],
+            row=self.number,
+            line=Line(self.colour, 2, steps=True),
+            marks=marks if len(points) <= _MAX_MARKED else None,
+            hover=["" if value is None else self._hover(value, index) for _, value, index in points],
+        )
+        return _number_axis([value for _, value, _ in points if value is not None], domain), series
+
+    def _bands(self, domain: Point) -> tuple[Axis, Bars]:
+        found = bands(self.values, self.scale.places, self.scale.end)
+        texts = dict.fromkeys(band.text for band in found if band.values == 1)
+        numbers = {text: number for number, text in enumerate(texts)}
+        bars = [self._bar(band, numbers) for band in found]
+        return Axis(range=(-0.5, 0.5), domain=domain, visible=False, fixed=True), Bars(bars, self.number)
+
+    def _bar(self, band: Band, numbers: Mapping[str, int]) -> Bar:
+        """Return the bar of a band; equal values have one colour."""
+        colour, value = QUIET, band.text
+        if band.values == 1:
+            colour = SERIES_COLOURS[numbers[band.text] % len(SERIES_COLOURS)]
+            value = self.values[band.index]
+        text = safe(cut(band.text, _BAND_COLUMNS))
+        return Bar(band.start, band.end, colour, text, self._hover(value, band.index))
+
+    def _dots(self, domain: Point) -> tuple[Axis, Series]:
+        """Draw a dot per commit, in order, where the axis goes back and forth."""
+        there = [index for index, value in enumerate(self.values) if not is_missing(value)]
+        kept = there[-_MAX_DOTS:]
+        values = [self.values[index] for index in kept]
+        if self.is_numeric:
+            axis, heights = _number_axis(values, domain), values
+        else:
+            names = [short(text_of(value)) for value in values]
+            numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+            heights = [numbers[name] for name in names]
+            ticks = [Tick(number, name) for name, number in numbers.items()]
+            axis = Axis(range=(-0.5, len(ticks) - 0.5), ticks=ticks, grid=FAINT, domain=domain)
+        places = [self.scale.places[index] for index in kept]
+        series = Series(
+            points=list(zip(places, heights, strict=True)),
+            row=self.number,
+            line=Line(self.colour, 1) if self.is_numeric else None,
+            marks=Marks(sizes=6, colours=self.colour),
+            hover=[self._hover(value, index) for index, value in zip(kept, values, strict=True)],
+        )
+        return axis, series
+
+    def _hover(self, value: Any, index: int) -> str:
+        shown = f"{value:,}" if is_number(value) else text_of(value)
+        commit = self.commits.label(self.scale.kept[index])
+        return joined([f"<b>{hover_line(shown)}</b>", hover_line(commit)])
+
+
+def _number_axis(values: Sequence[float], domain: Point) -> Axis:
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    around = (high - low) * _AROUND or 1.0
+    return Axis(range=(low - around, high + around), free=True, max_ticks=5, grid=FAINT, domain=domain)
+
+
+# -- the axis that all rows share --------------------------------------------------------------------
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Return True for a number; a bool is not one."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_missing(value: Any) -> bool:
+    """Return True if there is nothing to draw."""
+    return value is None or (isinstance(value, float) and not isfinite(value))
+
+
+def text_of(value: Any) -> str:
+    """Return the name of a value that is not a number; not safe yet."""
+    return value if isinstance(value, str) else plain(summary(value, _CATEGORY_COLUMNS))
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The places of commits on the axis.
+
+    Parameters
+    ----------
+    kept : sequence of int
+        The commits that have a place.
+    places : sequence of float
+        The place of each of these; ms since 1970 if they are `dates`.
+    names : sequence of str
+        The names of the whole numbers, if they stand for names.
+    """
+
+    kept: Sequence[int]
+    places: Sequence[float]
+    dates: bool = False
+    names: Sequence[str] = ()
+
+    @property
+    def forward(self) -> bool:
+        """True if the places never go back, so that a value holds until the next commit."""
+        return not self.names and all(one <= other for one, other in pairwise(self.places))
+
+    @property
+    def end(self) -> float:
+        """The place up to which the newest value is shown."""
+        if not self.forward:
+            return max(self.places)
+        least = 1000.0 if self.dates else 1.0
+        return self.places[-1] + (_TAIL * (self.places[-1] - self.places[0]) or least)
+
+    @property
+    def ticks(self) -> list[Tick] | None:
+        """The labels, if the places stand for names."""
+        step = len(self.names) // _MAX_TICK_NAMES + 1
+        numbers = range(0, len(self.names), step)
+        return [Tick(number, short(self.names[number])) for number in numbers] or None
+
+
+def scale_of(values: Sequence[Any]) -> Scale:
+    """Return the scale for a value of each commit: times, numbers, or names in the order of their first use.
+
+    Examples
+    --------
+    >>> scale_of([1, None, 2.5])
+    Scale(kept=[0, 2], places=[1.0, 2.5], dates=False, names=())
+    >>> scale_of(["new", "paid", "new"])
+    Scale(kept=[0, 1, 2], places=[0, 1, 0], dates=False, names=['new', 'paid'])
+    """
+    kept = [index for index, value in enumerate(values) if not is_missing(value)]
+    there = [values[index] for index in kept]
+    if all(is_number(value) for value in there):
+        return Scale(kept, [float(value) for value in there])
+    times = [_milliseconds(value) for value in there]
+    if None not in times:
+        return Scale(kept, [time for time in times if time is not None], dates=True)
+    texts = [text_of(value) for value in there]
+    names = list(dict.fromkeys(texts))
+    numbers = {name: number for number, name in enumerate(names)}
+    return Scale(kept, [numbers[text] for text in texts], names=names)
+
+
+def _milliseconds(value: Any) -> float | None:
+    """Return a time, or a text that is one, as ms since 1970; without a zone it is in UTC."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    time = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    return round(time.timestamp() * 1000, 3)
+
+
+# -- steps and bands ---------------------------------------------------------------------------------
+
+Steps = list[tuple[float, float | None, int]]
+"""Place, value (None where a gap is) and index of each point."""
+
+
+@dataclass(slots=True)
+class Band:
+    """A value that holds from one place to another; `values` is how many it stands for."""
+
+    start: float
+    end: float
+    text: str
+    index: int
+    values: int = 1
+
+
+def thinned(values: Sequence[Any], most: int = MAX_POINTS) -> list[int]:
+    """Return the indices of about `most` values that look the same when drawn.
+
+    Examples
+    --------
+    >>> thinned([0, 5, 1, 2, -3, 1, 1, 0], most=4)
+    [0, 1, 4, 7]
+    """
+    if len(values) <= most:
+        return list(range(len(values)))
+    size = -(-len(values) * _POINTS_KEPT // most)
+    kept: set[int] = set()
+    for start in range(0, len(values), size):
+        stretch = range(start, min(start + size, len(values)))
+        there = [index for index in stretch if not is_missing(values[index])]
+        gone = [index for index in stretch if is_missing(values[index])]
+        kept |= {stretch[0], stretch[-1], *gone[:1]}
+        if there:
+            kept |= {min(there, key=values.__getitem__), max(there, key=values.__getitem__)}
+    return sorted(kept)
+
+
+def steps(values: Sequence[Any], places: Sequence[float], end: float) -> Steps:
+    """Return the points of a line of steps; each value holds up to the next commit, the last one up to `end`.
+
+    Examples
+    --------
+    >>> steps([1, None, 2], [10, 20, 30], 31)
+    [(10, 1, 0), (20, 1, 0), (20, None, 1), (30, 2, 2), (31, 2, 2)]
+    """
+    points: Steps = []
+    held: tuple[float, int] | None = None
+    for index in thinned(values):
+        value, place = values[index], places[index]
+        if is_missing(value):
+            points += [(place, *held)] if held else []
+            points.append((place, None, index))
+            held = None
+        else:
+            held = int(value) if isinstance(value, int) else float(value), index
+            points.append((place, *held))
+    return [*points, (end, *held)] if held else points
+
+
+def bands(values: Sequence[Any], places: Sequence[float], end: float) -> list[Band]:
+    """Return the stretches of equal values; where there is none, there is no band.
+
+    Examples
+    --------
+    >>> for band in bands(["new", "new", "paid", None], [0, 1, 2, 3], 4):
+    ...     print(band.start, band.end, band.text)
+    0 2 new
+    2 3 paid
+    """
+    found: list[Band] = []
+    for index, value in enumerate(values):
+        place = places[index]
+        if index and _same(value, values[index - 1]):
+            continue
+        if found and found[-1].end == end:
+            found[-1].end = place
+        if not is_missing(value):
+            found.append(Band(place, end, text_of(value), index))
+    return found if len(found) <= MAX_BANDS else _merged(found, (end - places[0]) / MAX_BANDS)
+
+
+def _merged(found: Iterable[Band], narrow: float) -> list[Band]:
+    """Merge neighbours that are too narrow to be seen as bands of their own."""
+    merged: list[Band] = []
+    for band in found:
+        last = merged[-1] if merged else None
+        if last is not None and max(band.end - band.start, last.end - last.start) < narrow:
+            last.end = band.end
+            last.values += 1
+            last.text = f"{last.values:,} values"
+        else:
+            merged.append(band)
+    return merged
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is other or (is_missing(one) and is_missing(other)):
+        return True
+    if type(one) is type(other) and isinstance(one, _JSON_TYPES):
+        return equal(one, other)
+    return type(one) is type(other) and text_of(one) == text_of(other)

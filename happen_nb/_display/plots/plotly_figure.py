@@ -1,0 +1,298 @@
+"""A scene as a plotly figure, which also shows a static picture of itself where plotly's script is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any, Final
+
+from plotly.basedatatypes import BaseFigure
+from plotly.graph_objects import Figure
+
+from happen_nb._display.plots import svg
+from happen_nb._display.plots.scene import (
+    CLEAR,
+    FAINT,
+    FONT,
+    HOVER,
+    LINE,
+    NUMBER,
+    ON_HOVER,
+    ON_MARK,
+    QUIET,
+    SMALL_FONT,
+    TITLE_FONT,
+    Arrow,
+    Axis,
+    Bars,
+    Scene,
+    Series,
+    Stripe,
+    Text,
+    message,
+)
+
+PLOTLY: Final = "application/vnd.plotly.v1+json"
+MAX_SVG: Final = 72_000
+"""Characters of a static picture; encoded in its page it is a third longer."""
+
+_MONO: Final = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
+_RENDERER_VARIABLES: Final = {
+    "PLOTLY_RENDERER", "COLAB_NOTEBOOK_ID", "AZURE_NOTEBOOKS_HOST", "VSCODE_PID", "NTERACT_EXE",
+    "COCALC_PROJECT_ID", "DATABRICKS_RUNTIME_VERSION",
+}  # fmt: skip
+"""Variables of the environment by which plotly chooses how it shows its figures."""
+_TOO_LARGE: Final = "This is too much for a static picture. Run the cell to see it."
+_CHANGED: Final = "There is no static picture of a figure that was changed. Run the cell to see it."
+_FOREIGN: Final = "There is no static picture of this figure. Run the cell to see it."
+
+Spec = dict[str, Any]
+"""A part of a figure as plotly's JSON."""
+
+
+class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
+    """A figure that carries a static picture and its title beside the JSON for plotly's script.
+
+    A front end takes the first of these that it can show: JupyterLab and VS Code the figure, an exported page
+    or GitHub the static picture, anything else the text.
+    """
+
+    _scene: Scene | None = None
+    _original: Spec | None = None
+    _before_display: Callable[[], object] | None = None
+
+    def _ipython_display_(self) -> None:
+        empty = Figure({"layout": {"template": "none"}})
+        if _renderer_is_default() or PLOTLY in empty._repr_mimebundle_(validate=False):
+            if self._before_display is not None:
+                self._before_display()
+            raise NotImplementedError  # IPython then asks for the mime bundle
+        super()._ipython_display_()
+
+    def _repr_mimebundle_(self, *args: Any, **more: Any) -> dict[str, Any]:
+        bundle: dict[str, Any]
+        if _renderer_is_default():
+            bundle = {PLOTLY: json.loads(self.to_json(validate=False))}
+        else:
+            bundle = super()._repr_mimebundle_(*args, **more)
+        if PLOTLY in bundle and "text/html" not in bundle:
+            bundle |= static(self)
+        return bundle
+
+    def svg(self) -> str:
+        """Return a static picture."""
+        title = self.layout.title.text or ""
+        if self._scene is None or not _equal(self.to_plotly_json(), self._original):
+            return svg.draw(message(title, _FOREIGN if self._scene is None else _CHANGED))
+        drawn = svg.draw(self._scene)
+        return drawn if len(drawn) <= MAX_SVG else svg.draw(message(title, _TOO_LARGE))
+
+    def __repr__(self) -> str:
+        return _caption(self)
+
+
+def figure_of(scene: Scene, *, before_display: Callable[[], object] | None = None) -> SceneFigure:
+    """Return a scene as a figure; `before_display` is called when a notebook is about to show it."""
+    made = SceneFigure({"data": [_trace(each) for each in scene.series], "layout": _layout(scene)})
+    made._scene, made._original, made._before_display = scene, made.to_plotly_json(), before_display
+    return made
+
+
+def static(figure: BaseFigure) -> dict[str, str]:
+    """Return the static form of a plotly figure: its title, and a picture if it is of a scene."""
+    if not isinstance(figure, SceneFigure):
+        figure = SceneFigure({"layout": {"title": {"text": figure.layout.title.text}}})
+    caption = _caption(figure)
+    # As an image: what sanitizes HTML takes inline SVG apart, but leaves images alone.
+    packed = b64encode(figure.svg().encode()).decode()
+    image = f'<img src="data:image/svg+xml;base64,{packed}" alt="{escape(caption)}">'
+    return {"text/plain": caption, "text/html": image}
+
+
+def _caption(figure: SceneFigure) -> str:
+    """Return the title, with the message that the figure shows instead of data."""
+    notes = [] if figure.data else [note.text for note in figure.layout.annotations]
+    return "\n".join(map(svg.plain, [figure.layout.title.text or "Figure", *notes]))
+
+
+def _equal(one: Spec, other: Spec | None) -> bool:
+    try:
+        return one == other
+    except ValueError:  # of numpy, whose arrays a user has added
+        return False
+
+
+def _renderer_is_default() -> bool:
+    """Return True in a Jupyter kernel in which nothing has chosen how plotly shows its figures.
+
+    Plotly then gives its JSON. To find that out itself, it imports nbformat, which with JupyterLab in the
+    same environment takes seconds.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return (
+        "plotly.io._renderers" not in sys.modules
+        and type(shell).__name__ == "ZMQInteractiveShell"
+        and type(shell).__module__.startswith("ipykernel.")
+        and not _RENDERER_VARIABLES & os.environ.keys()
+        and not Path("/kaggle/input").exists()
+    )
+
+
+# -- parts of a figure -------------------------------------------------------------------------------
+
+
+def _layout(scene: Scene) -> Spec:
+    left, right, top, bottom = scene.margin
+    rows = {
+        f"yaxis{number if number > 1 else ''}": {**_axis(row), "automargin": row.visible}
+        for number, row in enumerate(scene.rows, start=1)
+    }
+    anchor = f"y{len(scene.rows)}" if len(scene.rows) > 1 else "y"
+    legend = any(isinstance(each, Series) and each.legend for each in scene.series)
+    return {
+        "template": "none",
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "height": scene.height,
+        "margin": {"l": left, "r": right, "t": top, "b": bottom},
+        "font": {"family": svg.FONT_FAMILY, "size": FONT, "color": QUIET},
+        "title": {
+            "text": scene.title, "font": {"size": TITLE_FONT}, "x": 0, "xref": "container", "xanchor": "left",
+            "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 12, "t": 12},
+        },
+        "hovermode": "closest",
+        "hoverlabel": {
+            "bgcolor": HOVER, "bordercolor": QUIET, "align": "left", "namelength": 0,
+            "font": {"family": _MONO, "size": SMALL_FONT, "color": ON_HOVER},
+        },
+        "modebar": {
+            "bgcolor": CLEAR, "color": QUIET, "activecolor": NUMBER, "remove": ["select2d", "lasso2d"],
+        },
+        "showlegend": legend,
+        "legend": {
+            "orientation": "h", "x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yanchor": "bottom",
+            "font": {"size": SMALL_FONT}, "itemsizing": "constant", "bgcolor": CLEAR,
+        },
+        "bargap": 0,
+        "uniformtext": {"mode": "hide", "minsize": 10},
+        "shapes": [_stripe(each) for each in scene.stripes],
+        "annotations": [*map(_arrow, scene.arrows), *map(_text, scene.texts)],
+        "xaxis": {
+            **_axis(scene.x),
+            "anchor": anchor,
+            "ticks": "outside",
+            **({"scaleanchor": "y", "constrain": "range"} if scene.square else {}),
+        },
+        **rows,
+        **({"dragmode": False} if scene.square else {}),
+    }  # fmt: skip
+
+
+def _axis(axis: Axis) -> Spec:
+    ticks: Spec = {"nticks": axis.max_ticks}
+    if axis.ticks is not None:
+        labels = [tick.label for tick in axis.ticks]
+        ticks = {"tickvals": [tick.place for tick in axis.ticks], "ticktext": labels}
+    return {
+        "type": "linear" if axis.dates is None else "date",
+        "domain": axis.domain,
+        "visible": axis.visible,
+        "fixedrange": axis.fixed,
+        "gridcolor": axis.grid or FAINT,
+        "linecolor": LINE,
+        "tickcolor": LINE,
+        "zeroline": False,
+        "showgrid": axis.grid is not None,
+        "tickfont": {"size": SMALL_FONT},
+        **ticks,
+        **({} if axis.free else {"range": axis.range}),
+        **({"tickangle": 0} if axis.level else {}),
+        **({"tickformat": ",d"} if axis.whole else {}),
+        **(
+            {"title": {"text": axis.title, "font": {"size": SMALL_FONT}, "standoff": 4}} if axis.title else {}
+        ),
+    }
+
+
+def _trace(each: Series | Bars) -> Spec:
+    yaxis = f"y{each.row + 1}" if each.row else "y"
+    return {**(_bars(each) if isinstance(each, Bars) else dict(_series(each))), "yaxis": yaxis}
+
+
+def _series(series: Series) -> Iterator[tuple[str, Any]]:
+    modes = {"lines": series.line, "markers": series.marks, "text": series.labels}
+    yield "type", "scatter"
+    yield "mode", "+".join(mode for mode, used in modes.items() if used is not None)
+    if series.name:
+        yield "name", series.name
+    yield "x", [None if point is None else point[0] for point in series.points]
+    yield "y", [None if point is None else point[1] for point in series.points]
+    yield "showlegend", series.legend
+    yield "visible", "legendonly" if series.hidden else True
+    yield "hoverinfo", "skip" if series.hover is None else "text"
+    yield "hovertext", series.hover
+    if (line := series.line) is not None:
+        yield "line", {"color": line.colour, "width": line.width, "shape": "hv" if line.steps else "linear"}
+        yield "connectgaps", False
+        yield "opacity", line.opacity
+    if (marks := series.marks) is not None:
+        ring = {"width": marks.rings or 0, "color": marks.ring_colour}
+        look = {"size": marks.sizes, "color": marks.colours, "symbol": marks.symbols}
+        yield "marker", {**look, "opacity": 1, "line": ring}
+    if series.labels is not None:
+        yield "text", series.labels
+        yield "textfont", {"size": series.label_size, "color": series.label_colours}
+
+
+def _bars(bars: Bars) -> Spec:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "base": [bar.start for bar in bars.bars],
+        "x": [bar.end - bar.start for bar in bars.bars],
+        "y": [0] * len(bars.bars),
+        "marker": {"color": [bar.colour for bar in bars.bars], "line": {"width": 0}},
+        "text": [bar.text for bar in bars.bars],
+        "textposition": "inside",
+        "insidetextanchor": "start",
+        "textangle": 0,
+        "textfont": {"color": ON_MARK, "size": SMALL_FONT},
+        "hovertext": [bar.hover for bar in bars.bars],
+        "hoverinfo": "text",
+    }
+
+
+def _stripe(stripe: Stripe) -> Spec:
+    across = "y" if stripe.along == "x" else "x"
+    return {
+        "type": "rect", "layer": "below", "line": {"width": 0}, "fillcolor": stripe.colour,
+        f"{stripe.along}0": stripe.start, f"{stripe.along}1": stripe.end,
+        f"{across}ref": "paper", f"{across}0": 0, f"{across}1": 1,
+    }  # fmt: skip
+
+
+def _text(text: Text) -> Spec:
+    right, up = text.shift
+    return {
+        "text": text.text, "showarrow": False, "font": {"size": text.size},
+        "x": text.x, "xref": "paper" if text.x_of_plot else "x", "xshift": right, "xanchor": text.anchor,
+        "y": text.y, "yref": "paper" if text.y_of_plot else "y", "yshift": up, "yanchor": text.upright,
+        "textangle": text.angle,
+    }  # fmt: skip
+
+
+def _arrow(arrow: Arrow) -> Spec:
+    (ax, ay), (x, y) = arrow.start, arrow.end
+    hidden: Spec = {}
+    if arrow.mark is not None:
+        hidden = {"visible": False, "clicktoshow": "onout", "xclick": arrow.mark[0], "yclick": arrow.mark[1]}
+    return {
+        "x": x, "y": y, "ax": ax, "ay": ay, "axref": "x", "ayref": "y", "text": "",
+        "arrowhead": 2, "arrowwidth": 1.5, "arrowsize": arrow.scale, "arrowcolor": arrow.colour,
+        "standoff": arrow.to_end, "startstandoff": arrow.from_start, **hidden,
+    }  # fmt: skip
