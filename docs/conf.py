@@ -1,6 +1,6 @@
-"""How Sphinx builds the documentation: ``sphinx-build -W --keep-going -n -b html docs docs/_build``.
+"""Settings of Sphinx; build with ``sphinx-build -W --keep-going -n -b html docs docs/_build``.
 
-It needs no network, neither to be built nor to be read.
+Building and reading the documentation need no network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
-# -- what it is --------------------------------------------------------------------------------------
+# -- project -----------------------------------------------------------------------------------------
 
 project = PROJECT["name"]
 version = release = PROJECT["version"]
@@ -43,9 +43,9 @@ nitpicky = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]  # without dollarmath: $KV is a subject
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # the outputs that are saved are compared with a fresh kernel's by the tests
-nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # by default scripts of a CDN; widgets have a twin of HTML
-suppress_warnings = ["mystnb.unknown_mime_type"]  # what plotly's script would draw has a still picture too
+nb_execution_mode = "off"  # tests compare the saved outputs with those of a fresh kernel
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # the default loads scripts from a CDN
+suppress_warnings = ["mystnb.unknown_mime_type"]  # plotly figures have a static image too
 
 # -- reference ---------------------------------------------------------------------------------------
 
@@ -56,23 +56,23 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "inherited-members": True}
-autodoc_inherit_docstrings = False  # what a list or a widget has is told elsewhere
+autodoc_inherit_docstrings = False  # the members of lists and widgets are documented elsewhere
 maximum_signature_line_length = 88
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = True
-DEFAULT_LINKS.clear()  # Python's own documentation is on another site
+DEFAULT_LINKS.clear()  # the documentation of Python is on another site
 HELD = (
     "CallCounter Change CommitRecord Dashboard Diff EventRecord Failure Failures HandledRecord Handler "
     "Handlers Live Origin Owner Repeater SecondKernel SpaceInfo Totals TraceNode Unhandled Verdict"
 )
-"""Classes of which a user is given objects, and which `happen_nb` itself does not name."""
+"""Classes whose objects users get, but which `happen_nb` does not export."""
 numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in [*happen_nb.__all__, *HELD.split()]}
 numpydoc_xref_ignore = "all"
 OTHERS = {*sys.stdlib_module_names, *dir(builtins), "Figure", "pd", "timedelta"}
-"""What the names of others begin with, to which there are no links."""
+"""First parts of names that are documented elsewhere, and get no link."""
 VARIABLES = {"F", "P", "T"}
 
-# -- how it looks ------------------------------------------------------------------------------------
+# -- appearance --------------------------------------------------------------------------------------
 
 html_theme = "furo"
 html_title = project
@@ -84,15 +84,15 @@ html_show_sphinx = False
 
 
 def bring_notebooks(app: Sphinx) -> None:
-    """Have the notebooks of the checkout beside the pages, since Sphinx reads one folder only."""
-    there = Path(app.srcdir, "notebooks")
-    there.mkdir(exist_ok=True)
+    """Copy the notebooks next to the pages, since Sphinx reads one folder only."""
+    target = Path(app.srcdir, "notebooks")
+    target.mkdir(exist_ok=True)
     found = {path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")}
-    for copy in there.glob("*.ipynb"):
+    for copy in target.glob("*.ipynb"):
         if copy.name not in found:
             copy.unlink()
     for name, content in found.items():
-        copy = there / name
+        copy = target / name
         if not copy.exists() or copy.read_bytes() != content:
             new = copy.with_suffix(f".{os.getpid()}")
             new.write_bytes(content)
@@ -100,9 +100,9 @@ def bring_notebooks(app: Sphinx) -> None:
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Element) -> Element | None:
-    """Where a type of ours leads that an annotation names by its module; what others' names show as.
+    """Link a type of this project that an annotation names by its module; show other names without a link.
 
-    What is left is a link of ours that leads nowhere, and is told.
+    Sphinx reports the names that remain: broken links.
     """
     parts = node["reftarget"].replace(":", ".").split(".")
     if parts[0] in OTHERS or parts[-1] in VARIABLES:
@@ -121,31 +121,31 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Eleme
 
 
 def skip_others(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:
-    """Leave out what a class has from a class that is not ours."""
+    """Skip members that a class inherits from a class of another project."""
     maker = getattr(obj, "fget", None) or getattr(obj, "func", None) or getattr(obj, "__objclass__", obj)
-    module = getattr(maker, "__module__", None) or project  # a plain value does not say
+    module = getattr(maker, "__module__", None) or project  # a plain value has no module
     return None if module.startswith(project) else True
 
 
 def hide_constructor(
     app: Sphinx, what: str, name: str, obj: object, options: object, signature: str, returns: str
 ) -> tuple[str, str] | None:
-    """Show how to make an object only where others than the library do."""
+    """Hide the signature of classes that only the library instantiates."""
     made_by_us = what in {"class", "exception"} and obj is not happen_nb.Result
     return ("", "") if signature and made_by_us else None
 
 
 class Help(SphinxDirective):
-    """What a subcommand of ``happen`` says of itself."""
+    """Show the help of a subcommand of ``happen``."""
 
     required_arguments = 1
 
     def run(self) -> list[Element]:
         """Called by docutils."""
         os.environ["COLUMNS"] = "88"
-        with contextlib.redirect_stdout(io.StringIO()) as told, contextlib.suppress(SystemExit):
+        with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
             main([self.arguments[0], "--help"])
-        return [literal_block(told.getvalue(), told.getvalue(), language="none")]
+        return [literal_block(output.getvalue(), output.getvalue(), language="none")]
 
 
 def setup(app: Sphinx) -> None:

@@ -1,4 +1,4 @@
-"""The documentation: it is built without a warning, and nothing is missing in it."""
+"""The documentation is built without warnings and is complete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(300)  # it takes 20 s where nothing else runs
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory):
-    """How the build went, and the folder with the pages."""
+    """Return the finished build process and the folder of the pages."""
     folder = tmp_path_factory.mktemp("docs")
     options = ["-W", "--keep-going", "-n", "-q", "-b", "html", "-d", str(folder / "doctrees")]
     done = subprocess.run(
@@ -54,13 +54,13 @@ def build(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(build):
-    """The folder with the pages; they are there in spite of warnings."""
+    """Return the folder of the pages, which exist even after warnings."""
     return build[1]
 
 
 @pytest.fixture(scope="module")
 def described(site):
-    """The names that the reference describes."""
+    """Return the names in the reference."""
     inventory = InventoryFile.loads((site / "objects.inv").read_bytes(), uri="")
     return {name for kind in inventory.data.values() for name in kind}
 
@@ -69,7 +69,7 @@ def pages(site):
     return [path for path in site.rglob("*.html") if path.name not in {"genindex.html", "search.html"}]
 
 
-def test_it_is_built_without_a_warning_and_without_a_network(build):
+def test_it_is_built_without_warnings_and_without_a_network(build):
     done, site = build
     assert done.returncode == 0, done.stderr
     assert [
@@ -77,7 +77,7 @@ def test_it_is_built_without_a_warning_and_without_a_network(build):
     ] == []
 
 
-def test_read_the_docs_installs_what_it_is_built_with():
+def test_read_the_docs_installs_the_extra_for_the_docs():
     asked = yaml.safe_load((ROOT / ".readthedocs.yaml").read_text("utf-8"))
     (install,) = asked["python"]["install"]
     assert (ROOT / asked["sphinx"]["configuration"]).samefile(DOCS / "conf.py")
@@ -114,7 +114,7 @@ def test_every_error_has_a_cause_and_a_cure(name):
     assert f".. autoexception:: {name}\n" in (DOCS / "api/errors.md").read_text("utf-8")
 
 
-def test_every_command_tells_how_it_is_called(site):
+def test_the_page_on_the_command_line_has_the_usage_of_every_command(site):
     page = (site / "cli.html").read_text("utf-8")
     listed = subprocess.run(
         [sys.executable, "-m", "happen_nb", "--help"], capture_output=True, text=True, check=True

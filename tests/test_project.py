@@ -1,4 +1,4 @@
-"""What the repository promises as a whole: the two commands, the wheel, and how the suite counts."""
+"""The repository as a whole: the two commands, the wheel, and how the suite counts."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_ci_runs_the_test_command_of_the_readme():
 
 
 def test_the_readme_shows_the_real_output(space):
-    """What stands below a block of code is what its last line shows."""
+    """The text below a block of code is the result of its last line."""
     shown = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL)
     names = {}
     for code, output in shown:
@@ -238,7 +238,7 @@ def _modules(node):
     return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
 
 
-def test_the_changelog_tells_of_this_version():
+def test_the_changelog_has_this_version():
     assert f"## [{PROJECT['project']['version']}]" in (ROOT / "CHANGELOG.md").read_text("utf-8")
 
 

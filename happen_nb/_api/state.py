@@ -355,6 +355,7 @@ class State(Displayable):
         where: Callable[[Event], object] | None = None,
         start: str | Since = "now",
         name: str | None = None,
+        fold: bool = False,
         keep: bool = False,
     ) -> Any:
         """Register a transform that applies events to the state, each exactly once.
@@ -380,6 +381,9 @@ class State(Displayable):
         name : str, optional
             Identifies the handler even if its function or pattern changes. By default, the pattern and the
             function's name identify it.
+        fold : bool, optional
+            Apply all events that wait in one commit. This is many times faster, but the states between them
+            are not stored.
         keep : bool, optional
             Keep the registration of the same transform with the same pattern by another cell.
 
@@ -410,7 +414,9 @@ class State(Displayable):
         """
 
         def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
-            run_blocking(register_state_handler(self, pattern, function, where, start, name, keep=keep))
+            run_blocking(
+                register_state_handler(self, pattern, function, where, start, name, fold=fold, keep=keep)
+            )
             return function
 
         if transform is not None:

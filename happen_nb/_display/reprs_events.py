@@ -123,7 +123,6 @@ def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
 
 
 def type_cell(type: str) -> Cell:
-    """Show the type of an event."""
     return Cell((Span(cut_middle(type, _VALUE_COLUMNS), "name"),))
 
 
@@ -143,7 +142,6 @@ def payload_cell(payload: object, budget: Budget) -> Cell:
 
 
 def unhandled_page(unhandled: Unhandled, _: Budget) -> Page:
-    """Show the newest unhandled events, each with the reason."""
     if not len(unhandled):
         return Page(Heading("No unhandled events"))
     rows = newest(unhandled, _UNHANDLED_COLUMNS, _unhandled_row)
@@ -151,7 +149,6 @@ def unhandled_page(unhandled: Unhandled, _: Budget) -> Page:
 
 
 def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
-    """Show an unhandled event, the reason, and the pattern that nearly matches it."""
     event = unhandled.event
     parts = [_from_to(event.sender, event.target), unhandled_reason(unhandled)]
     if unhandled.nearest is not None:
@@ -185,7 +182,6 @@ def _unhandled_row(unhandled: UnhandledEvent) -> tuple[Cell, ...]:
 
 
 def handlers_page(handlers: Handlers, _: Budget) -> Page:
-    """Show all handlers of a node."""
     heading = Heading("Handlers of", name(handlers.node), (part(count(len(handlers), "handler")),))
     if not len(handlers):
         return Page(heading, (Note(part('none yet: on("order.paid", function) registers one')),))
@@ -194,13 +190,11 @@ def handlers_page(handlers: Handlers, _: Budget) -> Page:
 
 
 def handler_page(handler: Handler, _: Budget) -> Page:
-    """Show the node, the pattern and the function of a handler."""
     parts = (_handler_line(handler), part("" if handler.active else "taken off"))
     return Page(Heading("Handler of", name(handler.node), parts))
 
 
 def handler_outline(handlers: Sequence[Handler]) -> Outline:
-    """List the handlers below a node."""
     steps = [Step(1, _handler_line(handler)) for handler in handlers[:MAX_HANDLERS]]
     if len(handlers) > len(steps):
         steps.append(Step(1, part(more(len(handlers) - len(steps)))))
@@ -247,7 +241,6 @@ def reply_page(reply: Reply, budget: Budget) -> Page:
 
 
 def replay_page(replay: Replay, _: Budget) -> Page:
-    """Show how many events of a replay are stored, and the event time that it has reached."""
     parts: list[Line] = [(Span(replay.state, _STATE_KINDS.get(replay.state, "plain")),)]
     if replay.state == "running" and replay.total is not None:
         parts += _progress({"done": replay.stored, "total": replay.total})

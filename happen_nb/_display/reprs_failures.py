@@ -6,17 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.page import (
-    Block,
-    Cell,
-    Code,
-    Column,
-    Heading,
-    Note,
-    Page,
-    newest,
-    part,
-)
+from happen_nb._display.page import Block, Cell, Code, Column, Heading, Note, Page, newest, part
 from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, weight
 from happen_nb._display.traces import trace_page
 from happen_nb._display.user_text import describe_error
@@ -49,7 +39,6 @@ _FAILURE_COLUMNS: Final = (
 
 
 def failure_page(failure: Failure, budget: Budget) -> Page:
-    """Show the handler that failed, its error, and where it was raised."""
     type = _event_type(failure)
     handler: Line = (Span(function(failure.handler), "plain"),)
     parts = (handler, *((type,) if type else ()), part(count(failure.attempts, "attempt")))
@@ -67,7 +56,6 @@ def failures_page(failures: Failures, budget: Budget) -> Page:
 
 
 def retried_page(retried: Retried, _: Budget) -> Page:
-    """Show how many succeeded and how many failed again, with the errors."""
     if not (retried.succeeded or retried.failed or retried.unhandled):
         return Page(Heading(f"No {retried.what}s to retry"))
     counts = (

@@ -100,17 +100,14 @@ def node_page(node: Node, budget: Budget) -> Page:
 
 
 def state_page(state: State, budget: Budget) -> Page:
-    """Show a node's state."""
     return _stateful("State of", state.node.name, state, budget)
 
 
 def view_page(view: View, budget: Budget) -> Page:
-    """Show another node's state."""
     return _stateful("View of", view.name, view, budget)
 
 
 def watch_page(watch: Watch, _: Budget) -> Page:
-    """Show the callback of a watch, and if it is still active."""
     active = (Span("active", "plain"),) if watch.active else part("stopped")
     callback = (Span(function(watch.name), "plain"),)
     return Page(Heading("Watch of", name(watch.node.name), (callback, active)))
@@ -150,12 +147,10 @@ def frozen_page(value: object, budget: Budget) -> Page:
 
 
 def diff_page(diff: Sequence[Change], budget: Budget) -> Page:
-    """Show the changes of a commit."""
     return Page(None, (changes(diff, budget) if diff else Note(part("no change")),))
 
 
 def change_page(change: Change, budget: Budget) -> Page:
-    """Show one of the changes of a commit."""
     return diff_page((change,), budget)
 
 
@@ -163,7 +158,6 @@ def change_page(change: Change, budget: Budget) -> Page:
 
 
 def commit_page(commit: Commit, budget: Budget) -> Page:
-    """Show what a commit changed."""
     parts = [part(f"revision {commit.revision:,}")]
     if commit.deleted:
         parts.append((Span("deleted", "del"),))
@@ -174,7 +168,6 @@ def commit_page(commit: Commit, budget: Budget) -> Page:
 
 
 def history_page(history: History, budget: Budget) -> Page:
-    """Show the newest commits of a node."""
     parts = [part(count(len(history), "commit"))]
     if history.truncated:
         parts.append(part("older ones are gone"))
@@ -184,7 +177,6 @@ def history_page(history: History, budget: Budget) -> Page:
 
 
 def journal_page(journal: Journal, budget: Budget) -> Page:
-    """Show the newest commits and events of a space, in one table."""
     events = sum(_is_event(journal[index]) for index in range(len(journal)))
     counts = [(len(journal) - events, "commit"), (events, "event")]
     parts = [part(count(number, noun)) for number, noun in counts if number]
@@ -252,17 +244,14 @@ def _changes_cell(commit: Commit, budget: Budget) -> Cell:
 
 
 def views_page(views: Views, _: Budget) -> Page:
-    """Show all nodes that the views of a space reach."""
     return _mapped("Views of", views, views.__getitem__, "no node has a state yet")
 
 
 def nodes_page(nodes: Nodes, _: Budget) -> Page:
-    """Show all nodes that this process made."""
     return _mapped("Nodes of", nodes, partial(_state_of, nodes), _NO_NODES)
 
 
 def snapshot_page(snapshot: Snapshot, _: Budget) -> Page:
-    """Show the states of all nodes at one point in time."""
     if not len(snapshot):
         return Page(Heading("No nodes at this moment"))
     rows = [_node_row(each, partial(snapshot.state_of, each), Cell()) for each in islice(snapshot, MAX_NODES)]
@@ -292,7 +281,6 @@ def space_page(space: Space, _: Budget) -> Page:
 
 
 def _mapped(kind: str, mapping: Nodes | Views, find: Callable[[str], Readable], none: str) -> Page:
-    """Show all nodes of a live mapping."""
     names = _attempt(lambda: list(mapping))
     space = name(mapping.space.name)
     if isinstance(names, HappenError):
@@ -323,13 +311,11 @@ def _node_row(node: str, find: Callable[[], Readable], here: Cell) -> tuple[Cell
 
 
 def server_page(server: NatsServer, _: Budget) -> Page:
-    """Show if a server runs, and if it stores anything."""
     running = (Span("running", "plain") if server.running else Span("stopped", "err"),)
     return Page(Heading("Server", "", (running, part(_describe_store(server)))))
 
 
 def spaces_page(spaces: Sequence[SpaceInfo], _: Budget) -> Page:
-    """Show the spaces of a server."""
     rows = [
         (
             Cell((Span(name(info.name), "name"),)),

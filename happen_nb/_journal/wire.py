@@ -28,7 +28,7 @@ import json
 import re
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
 
 import orjson
@@ -113,6 +113,7 @@ class Subjects:
         self.handled_prefix = f"{self.rest_prefix}handled."
         self.handled = f"{self.handled_prefix}*"
         self.start_prefix = f"{self.rest_prefix}start."
+        self.starts = f"{self.start_prefix}>"
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
         self.guard = f"{self.rest_prefix}guard"
@@ -350,21 +351,39 @@ def _owner_fields(owner: OwnerRecord, *, patterns: bool = True) -> dict[str, Any
     }
 
 
-def encode_start(subjects: Subjects, node: str, key: str, position: Position | None) -> Message:
-    """Encode the position after which a state handler starts, stored once; None means this message's."""
+class Start(NamedTuple):
+    """The start of a state handler of a node: it applies the events after `position`."""
+
+    node: str
+    key: str
+    pattern: str | None  # None for a predicate, which cannot be stored
+    position: Position
+
+
+def encode_start(
+    subjects: Subjects, node: str, key: str, pattern: str | None, position: Position | None
+) -> Message:
+    """Encode the start of a state handler, stored once; a `position` of None means this message's."""
     at = None if position is None else list(position)
-    body = orjson.dumps({"handler": key, "at": at})
+    body = orjson.dumps({"handler": key, "pattern": pattern, "at": at})
     return Message(subjects.start(node, key), body, {EXPECTED: "0"})
 
 
-def decode_start(body: bytes, sequence: int) -> Position:
-    """Decode the position after which a state handler starts; `sequence` is that of the message."""
+def decode_start(subject: str, body: bytes, sequence: int) -> Start:
+    """Decode the start of a state handler; an unreadable message stands for its own position."""
     about = _json_or_none(body)
-    at = about.get("at") if isinstance(about, dict) else None
+    about = about if isinstance(about, dict) else {}
+    key, pattern, at = (about.get(name) for name in ("handler", "pattern", "at"))
+    position = sequence, 0
     match at:
         case [int(first), int(index)] if 0 <= first <= sequence and index >= 0:
-            return first, index
-    return sequence, 0
+            position = first, index
+    return Start(
+        subject.split(".")[-2],
+        key if isinstance(key, str) else "",
+        pattern if isinstance(pattern, str) and is_pattern(pattern) else None,
+        position,
+    )
 
 
 def encode_handled(

@@ -370,11 +370,7 @@ async def _awaited(result: Any) -> Any:
 class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
     """Await a coroutine on the handlers' loop; only inside what a `StepDriver` drives.
 
-    Parameters
-    ----------
-    work : coroutine
-    inner : object
-        What it awaits, which is closed too if the work is cancelled before it starts.
+    `inner`, which it awaits, is closed too if the work is cancelled before it starts.
     """
 
     __slots__ = ("inner", "work")
@@ -398,14 +394,7 @@ class StepDriver:
     """Drives a coroutine in a context: its own steps in worker threads, the rest on the handlers' loop.
 
     No thread waits for what it awaits by ``await on_handler_loop(...)``, so a thousand nodes may await
-    something at once.
-
-    Parameters
-    ----------
-    work : coroutine
-        What it raises is logged, and ends it.
-    context : contextvars.Context
-    workers : Workers
+    something at once. An error that the coroutine raises is logged, and ends it.
     """
 
     def __init__(

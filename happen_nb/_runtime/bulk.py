@@ -47,12 +47,10 @@ class BulkPublisher:
 
     Parameters
     ----------
-    runtime : Runtime
-    sender : str
     describe : callable
-        Names it where something waits for it.
+        Returns its name for a message.
     context : contextvars.Context, optional
-        Where the output of handlers goes.
+        The context of the handlers' output.
     on_end : callable
         Called at the end, on the IO thread.
     """

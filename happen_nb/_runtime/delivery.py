@@ -102,9 +102,6 @@ class Delivery:
 
     Parameters
     ----------
-    dispatcher : Dispatcher
-    queue : NodeQueue
-    event : EventRecord
     candidates : list of Registration
         Those whose pattern matched when it arrived; if all of them are gone, those that match later.
     context : contextvars.Context, optional
@@ -142,7 +139,7 @@ class Delivery:
         """The error of the first handler that failed."""
         self.on_end: Callable[[BaseException | None], None] | None = None
         """Called at the end, with the error if a handler has failed."""
-        self._candidates = candidates
+        self.candidates = candidates
         self._context = context
         self._attempts: list[Attempt] = []
         self._round = 0
@@ -209,8 +206,8 @@ class Delivery:
         return first.start()
 
     def _active_candidates(self) -> list[Registration]:
-        active = [registration for registration in self._candidates if registration.active]
-        if active or all(registration.state is not None for registration in self._candidates):
+        active = [registration for registration in self.candidates if registration.active]
+        if active or all(registration.state is not None for registration in self.candidates):
             return active
         name = self.queue.name
         found = self.dispatcher.registrations.candidates(self.event.type, name).get(name, [])
@@ -340,7 +337,7 @@ class Delivery:
 
     def _record_unstarted(self, outcome: str, error: Exception | None) -> None:
         """Record why it did not start, so that it does not count as unhandled."""
-        name = self._candidates[0].name if self._candidates else ""
+        name = self.candidates[0].name if self.candidates else ""
         self.record(name, outcome, None if error is None else error_summary(error), 0.0, 1)
 
     def record(self, handler: str, outcome: str, error: str | None, seconds: float, attempts: int) -> None:

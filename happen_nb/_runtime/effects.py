@@ -163,12 +163,7 @@ class EventStream:
 class Effects:
     """What events and commits cause, collected as it is stored.
 
-    Parameters
-    ----------
-    runtime : Runtime
-    roots : sequence of EventRecord
-    commits : sequence of (CommitRecord, CommitRecord or None)
-        Each with the one before it on its node.
+    The roots may be events and commits.
     """
 
     def __init__(
@@ -345,6 +340,8 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
         for event in left
         if event.id not in still and event.id not in accepted and not _may_come(event, owners, busy)
     ]
+    applied_later = await dispatcher.lanes.outstanding()
+    left = [event for event in left if not applied_later(event)]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []
     for event in await with_payloads(log.stream, left):

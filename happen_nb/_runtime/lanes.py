@@ -1,9 +1,8 @@
-"""State handlers at work: each event of the journal reaches each of them, in order, whoever is killed when.
+"""Deliver each event of the journal to each state handler once and in order, whichever process is killed.
 
-A commit of the node carries how far its state handlers have come, and is stored only if nothing else was
-stored first. So an event is applied once by construction; that the owner of the node does it only saves work.
-A process that begins to serve a node reads what lies between that position and now, and what comes meanwhile
-waits behind it.
+A commit of the node carries the positions of its state handlers, and is stored only if nothing else was
+stored first. So each event is applied exactly once; that only the owner of the node applies it saves work. A
+process that starts to serve a node reads the events since that position; later events wait for this.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_commit_headers
+from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import START, Position, Positions, Progress, progress_of
 from happen_nb.errors import HappenError
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-WINDOW = 2_000
+WINDOW_MESSAGES = 2_000
 """Messages of the journal that are read at once while a handler catches up."""
-MAX_AHEAD = 2 * WINDOW
+MAX_QUEUED = 2 * WINDOW_MESSAGES
 """Events that wait for their handler while more are read."""
 POLL_SECONDS = 0.01
-"""Time between two looks at how many wait."""
+"""Pause between checks of how many events wait."""
 RETRY_SECONDS = 0.5
-"""Time after a reading that failed."""
+"""Pause after a read that failed."""
 
 
 class Waiting(NamedTuple):
-    """An event that has come while its handler catches up."""
+    """An event that has arrived while its handler catches up."""
 
     event: EventRecord
     context: contextvars.Context | None
@@ -52,19 +52,21 @@ class Waiting(NamedTuple):
     """The plain handlers of the node, which see the commit."""
     replies: bool
     work: Work
-    """It counts as work until it is delivered, for `settle`."""
+    """Registers the event as in flight until it is delivered, for `settle`."""
 
 
 @dataclass(eq=False)
 class StateHandler:
-    """What a state handler is, beside its registration, and how far it has come in this process.
+    """The part of a registration that only state handlers have, and the handler's progress in this process.
 
     Parameters
     ----------
     key : str
-        Identifies it over processes and runs.
+        Identifies it in all processes and runs.
     takes_views : bool
         The transform reads other nodes, as they were at the event.
+    fold : bool
+        One commit applies all events that wait.
 
     Attributes
     ----------
@@ -74,52 +76,49 @@ class StateHandler:
 
     key: str
     takes_views: bool
+    fold: bool = False
     apply: Callable[[Any, Cut | None], None] = field(init=False)
     start: Position = START
     done: Position = START
     """The newest event that was handled here, with or without a commit."""
     failed: set[Position] = field(default_factory=set)
-    """Events that no commit tells of yet, because their transform failed."""
+    """Events whose transform failed, and that no commit names as skipped yet."""
     live: bool = False
-    """Whether each new event is delivered at once."""
+    """Whether new events are delivered at once."""
     buffer: list[Waiting] | None = None
-    """What has come while older events are read; None if it does not catch up."""
+    """Events that have arrived while older ones are read; None if it does not catch up."""
     turn: int = 0
 
     def progress(self, positions: Positions) -> Progress:
-        """How far the handler has come, by the positions that the newest commit carries."""
+        """Return the handler's progress, by the positions of the newest commit."""
         return progress_of(positions, self.key, self.start)
 
     def is_done(self, position: Position, progress: Progress) -> bool:
-        """Return whether an event needs nothing any more: it was applied, or changed nothing."""
+        """Return True if an event was applied, or changed nothing."""
         if position in self.failed:
             return False
         return progress.covers(position) or (position <= self.done and position not in progress.skipped)
 
-    def pass_over(self, position: Position) -> None:
-        """Note that an event is done: a commit tells of it, or it changed nothing."""
-        self.done = max(self.done, position)
+    def pass_over(self, position: Position, last: Position, *, committed: bool) -> None:
+        """Note that the events from `position` to `last` are done: committed, or they changed nothing."""
+        self.done = max(self.done, last)
         self.failed.discard(position)
+        if committed:  # the commit tells of those that failed before it: another process may retry them
+            self.failed = {each for each in self.failed if each > last}
 
     def fail(self, position: Position) -> None:
-        """Note that an event failed; the next commit tells of it."""
+        """Note that an event failed; the next commit names it as skipped."""
         self.done = max(self.done, position)
         self.failed.add(position)
 
     def stop(self) -> None:
-        """Deliver nothing from here on; starting again reads what was missed."""
+        """Deliver nothing any more; a new start reads the missed events."""
         self.live, self.buffer = False, None
         self.turn += 1
 
 
 class Lanes:
-    """The state handlers of this process. On the IO thread.
-
-    Parameters
-    ----------
-    log : Log
-    dispatcher : Dispatcher
-    """
+    """The state handlers of this process. On the IO thread."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log
@@ -131,35 +130,51 @@ class Lanes:
 
     async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> None:
         """Store where a handler begins, unless the node has had it before; None: now."""
-        handler = registration.state
+        handler, node = registration.state, registration.node
         assert handler is not None
-        handler.start = await self._stored_start(registration.node, handler.key, start, deadline)
-
-    async def _stored_start(self, node: str, key: str, start: Position | None, deadline: float) -> Position:
         log, stream = self._log, self._log.stream
-        subject = log.subjects.start(node, key)
+        subject = log.subjects.start(node, handler.key)
         found = await stream.get({"last_by_subj": subject})
-        if found is not None:
-            return wire.decode_start(found.body, found.sequence)
-        owner = self._dispatcher.ownership.record(node)
-        if owner is not None and key in owner.state_handlers:  # the space was cleared since it began
-            start = (await last_clear(stream), 0)
-        message = wire.encode_start(log.subjects, node, key, start)
-        left = max(0.001, deadline - time.monotonic())
-        what = f'a state handler of node "{node}"'
-        try:
-            sequence = int(await store_messages(log.connection, [message], timeout=left, what=what))
-        except RefusedError:  # another process was faster, or this one
-            return await self._stored_start(node, key, start, deadline)
-        await log.reach(sequence, deadline)
-        return wire.decode_start(message.body, sequence)
+        if found is None:
+            owner = self._dispatcher.ownership.record(node)
+            if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
+                start = (await last_clear(stream), 0)
+            pattern = registration.pattern.text if registration.pattern.predicate is None else None
+            message = wire.encode_start(log.subjects, node, handler.key, pattern, start)
+            left = max(0.001, deadline - time.monotonic())
+            what = f'a state handler of node "{node}"'
+            try:
+                sequence = await store_messages(log.connection, [message], timeout=left, what=what)
+                await log.reach(int(sequence), deadline)
+            except RefusedError:
+                logger.debug('another process was faster to start "%s" at node "%s"', handler.key, node)
+            await self.prepare(registration, start, deadline)
+            return
+        handler.start = wire.decode_start(subject, found.body, found.sequence).position
+
+    async def outstanding(self) -> Callable[[EventRecord], bool]:
+        """Return a function that tells of an event if a state handler of any process will still apply it."""
+        stream = self._log.stream
+        open_: list[tuple[wire.Start, Pattern, Progress]] = []
+        for item in await stream.read(stream.subjects.starts):
+            start = wire.decode_start(item.subject, item.body, item.sequence)
+            if start.pattern is not None:
+                positions = await self.positions(self._log.replica.newest(start.node))
+                progress = progress_of(positions, start.key, start.position)
+                open_.append((start, Pattern.of(start.pattern), progress))
+        return lambda event: any(
+            event.target in (None, start.node)
+            and event.position > progress.position
+            and pattern.matches(event.type)
+            for start, pattern, progress in open_
+        )
 
     async def forget(self, node: str) -> None:
-        """Remove where the handlers of a node begin: it is deleted."""
+        """Remove the start positions of a deleted node's handlers."""
         await self._log.stream.remove(f"{self._log.subjects.start_prefix}{node}.*")
 
     async def positions(self, record: CommitRecord | None) -> Positions:
-        """How far the handlers of a node had come with a commit; looks back where it does not tell."""
+        """Return the positions of a node's handlers at a commit; look at earlier ones if it has none."""
         if record is None:
             return {}
         if record.positions is None:
@@ -174,15 +189,35 @@ class Lanes:
 
     # -- serving -------------------------------------------------------------------------------------
 
+    def _serves(self, registration: Registration, handler: StateHandler) -> bool:
+        """Return whether this process applies a handler: it owns the node, or the owner does not have it."""
+        ownership = self._dispatcher.ownership
+        owner = ownership.owner_of(registration.node)
+        ours = ownership.is_ours(registration.node)
+        return ours or (owner is not None and handler.key not in owner.state_handlers)
+
+    async def leave(self, registration: Registration) -> bool:
+        """Leave a failing event to the process that serves the handler now; False if it is this one."""
+        handler = registration.state
+        assert handler is not None
+        if self._serves(registration, handler):
+            return False
+        self._stop(handler)
+        return True
+
+    def ahead(self, registration: Registration, most: int) -> list[tuple[EventRecord, Cut | None]]:
+        """Return the next events that wait for a handler, with their snapshots. From any thread."""
+        waiting = list(self._dispatcher.queue(registration.node).queued)
+        mine = [each for each in waiting if registration in each.candidates and not each.cancelled]
+        return [(each.event, each.snapshot) for each in mine[:most]]
+
     def refresh(self, node: str) -> None:
         """Begin to serve a node's handlers, or end it, by who owns the node now."""
-        owner, ours = self._dispatcher.ownership.owner_of(node), self._dispatcher.ownership.is_ours(node)
         for registration in self._dispatcher.registrations.of(node):
             handler = registration.state
             if handler is None:
                 continue
-            served = ours or (owner is not None and handler.key not in owner.state_handlers)
-            if not served:
+            if not self._serves(registration, handler):
                 self._stop(handler)
             elif not handler.live and handler.buffer is None:
                 self._start(registration, handler)
@@ -195,9 +230,9 @@ class Lanes:
         *,
         ours: bool,
     ) -> tuple[list[Registration], Cut | None, bool]:
-        """Return to which handlers of a node an event is delivered now, what they read, and if they reply.
+        """Return the handlers to deliver an event to now, the snapshot they read, and whether they reply.
 
-        State handlers come first. While one catches up the event waits for it, and so do plain handlers.
+        State handlers come first. While one catches up, the event and the plain handlers wait for it.
         """
         snapshot: Cut | None = None
         live: list[Registration] = []
@@ -223,7 +258,7 @@ class Lanes:
         return [*live, *plain], snapshot, ours
 
     def waiting(self) -> list[str]:
-        """Return the ids of the events that wait for handlers which catch up."""
+        """Return the ids of the events that wait for a handler that catches up."""
         return [each.event.id for handler in self._catching_up for each in handler.buffer or ()]
 
     def _stop(self, handler: StateHandler) -> None:
@@ -234,7 +269,7 @@ class Lanes:
             self._dispatcher.in_flight.finish(each.work)
 
     def _start(self, registration: Registration, handler: StateHandler) -> None:
-        """Have it catch up; `settle` waits for that."""
+        """Start to catch up; `settle` waits for the end of it."""
         handler.buffer = []
         self._catching_up.add(handler)
         work = self._dispatcher.in_flight.start(
@@ -246,33 +281,33 @@ class Lanes:
     async def _catch_up(
         self, registration: Registration, handler: StateHandler, turn: int, work: Work
     ) -> None:
-        """Deliver what was stored before, then what has come meanwhile."""
+        """Deliver the events that were stored before, then those that have arrived meanwhile."""
         in_flight = self._dispatcher.in_flight
         try:
             while handler.turn == turn:
                 try:
                     await self._read_up(registration, handler, turn)
                     break
-                except HappenError as error:  # what was delivered already is recognised
+                except HappenError as error:  # events that were delivered already are recognized
                     logger.info('node "%s" catching up: %s; once more', registration.node, error)
                     await asyncio.sleep(RETRY_SECONDS)
-        finally:  # after what is queued by now
+        finally:  # after the events that are queued now
             self._dispatcher.queue(registration.node).mailbox.put(lambda: in_flight.finish(work))
 
     async def _read_up(self, registration: Registration, handler: StateHandler, turn: int) -> None:
         log, node = self._log, registration.node
-        end = log.position  # all that comes from here on is in the buffer
+        end = log.position  # all later events are in the buffer
         positions = await self.positions(log.replica.newest(node))
         after = handler.progress(positions).position
         first = (await log.stream.info()).first
         at = max(first, after[0])
         while at <= end and handler.turn == turn:
-            until = min(end, at + WINDOW - 1)
+            until = min(end, at + WINDOW_MESSAGES - 1)
             for event in await events_between(log.stream, at, until):
                 if handler.turn == turn and event.position > after and _concerns(registration, event):
                     self._dispatcher.deliver(event, node, [registration], None, replies=False)
             at = until + 1
-            while len(self._dispatcher.queue(node).queued) > MAX_AHEAD and handler.turn == turn:  # noqa: ASYNC110
+            while len(self._dispatcher.queue(node).queued) > MAX_QUEUED and handler.turn == turn:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)
         if handler.turn != turn:
             return

@@ -84,10 +84,8 @@ class Log:
 
     Parameters
     ----------
-    connection : Connection
-    subjects : Subjects
     incarnation : str
-        Names this process in the space, until it ends.
+        The name of this process in the space, until it ends.
     timeout : float
         Seconds for each call that has no other.
     """
@@ -262,12 +260,7 @@ class Log:
     async def fresh(self, timeout: float, node: str | None = None) -> None:
         """Wait until the replica has everything that any process stored before the call.
 
-        Parameters
-        ----------
-        timeout : float
-            Seconds.
-        node : str, optional
-            Check too that what is held of this node is still stored.
+        With a `node`, check too that its held state is still stored.
         """
         deadline = time.monotonic() + timeout
         await self.connection.wait_abandoned(min(timeout / 2, STALLED_SECONDS))

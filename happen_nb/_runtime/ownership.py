@@ -50,12 +50,7 @@ RENEW_SECONDS = 0.05
 class Ownership:
     """The owner of each node, as of the position that the replica has reached.
 
-    Parameters
-    ----------
-    log : Log
-    peers : Peers
-    registrations : Registrations
-        The handlers of this process: it wants to own their nodes.
+    This process wants to own the nodes of its registrations.
     """
 
     def __init__(self, log: Log, peers: Peers, registrations: Registrations) -> None:

@@ -30,14 +30,7 @@ JUST_KILLED_SECONDS = 0.1
 
 
 class Peers:
-    """Questions to the other processes of a space, and their questions to this one. On the IO thread.
-
-    Parameters
-    ----------
-    log : Log
-    respond : coroutine function
-        Answers a question of another process.
-    """
+    """Questions to the other processes of a space, and theirs, which `respond` answers. On the IO thread."""
 
     def __init__(self, log: Log, respond: Respond) -> None:
         self._log = log

@@ -105,7 +105,6 @@ class Registrations:
     def __init__(self) -> None:
         self._strings: PatternIndex[Registration] = PatternIndex()
         self._nodes: dict[str, dict[Registration, None]] = {}
-        self._same: dict[tuple[str, str], dict[Registration, None]] = {}
         self._predicates: tuple[Registration, ...] = ()
         self._numbers = count()
         self._lock = threading.Lock()
@@ -114,7 +113,6 @@ class Registrations:
         with self._lock:
             registration.number = next(self._numbers)
             self._nodes.setdefault(registration.node, {})[registration] = None
-            self._same.setdefault(_key(registration), {})[registration] = None
             if registration.pattern.predicate is None:
                 self._strings.add(registration.pattern, registration)
             else:
@@ -126,8 +124,10 @@ class Registrations:
             if not registration.active:
                 return False
             registration.active = False
-            _discard(self._nodes, registration.node, registration)
-            _discard(self._same, _key(registration), registration)
+            registrations = self._nodes[registration.node]
+            del registrations[registration]
+            if not registrations:
+                del self._nodes[registration.node]
             if registration.pattern.predicate is None:
                 self._strings.remove(registration)
             else:
@@ -158,22 +158,6 @@ class Registrations:
         """Return the keys of a node's state handlers."""
         return tuple(each.state.key for each in self.of(node) if each.state is not None)
 
-    def alike(self, registration: Registration) -> list[Registration]:
-        """Return the node's registrations with the same pattern text, in order."""
-        with self._lock:
-            return list(self._same.get(_key(registration), ()))
-
     def nodes(self) -> set[str]:
         with self._lock:
             return set(self._nodes)
-
-
-def _key(registration: Registration) -> tuple[str, str]:
-    return registration.node, registration.pattern.text
-
-
-def _discard(index: dict[Any, dict[Registration, None]], key: object, registration: Registration) -> None:
-    registrations = index[key]
-    del registrations[registration]
-    if not registrations:
-        del index[key]

@@ -308,13 +308,7 @@ class ReplyRouter:
         return responder
 
     def keep(self, id: str, size: int) -> None:
-        """Keep a result for a sender that asks again, until it is old or there are too many.
-
-        Parameters
-        ----------
-        size : int
-            Its bytes as JSON.
-        """
+        """Keep a result of `size` bytes for a sender that asks again, until it is old or others need room."""
         self._kept.append((time.monotonic() + KEPT_SECONDS, id, size))
         self._size += size
         while self._size > MAX_KEPT_BYTES and len(self._kept) > 1:
@@ -490,14 +484,7 @@ def _unreadable(pending: PendingReply, problem: Exception) -> HandlerError:
 
 
 class DeadlockDetector:
-    """Finds handlers that wait for each other's replies. On the IO thread.
-
-    Parameters
-    ----------
-    queues : mapping of str to NodeQueue
-        Of the nodes that are handled here.
-    replies : ReplyRouter
-    """
+    """Finds handlers that wait for each other's replies. On the IO thread."""
 
     def __init__(self, queues: Mapping[str, NodeQueue], replies: ReplyRouter) -> None:
         self._queues = queues

@@ -156,12 +156,7 @@ def current_workers() -> Workers | None:
 
 
 class Mailbox:
-    """Runs what is put into it, one at a time, in order.
-
-    Parameters
-    ----------
-    workers : Workers
-    """
+    """Runs what is put into it, one at a time, in order."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers

@@ -232,7 +232,7 @@ def test_a_frozen_owner_replies_when_it_goes_on(
         owner = _handling(processes, url, name, witness, "echo")
         owner.pause()
         reply = space.send("shop", "echo", 1)
-        with pytest.raises(happen.HappenTimeoutError, match="the handling goes on"):
+        with pytest.raises(happen.HappenTimeoutError, match="the handling continues"):
             reply.result(timeout=2)
         owner.resume()
 

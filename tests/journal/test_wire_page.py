@@ -57,7 +57,7 @@ def encoded(shown, item):
             return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case wire.Other() if shown.subject.startswith(SHOP.start_prefix):
             about = json.loads(shown.body)
-            return wire.encode_start(SHOP, "stock", about["handler"], about["at"])
+            return wire.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_barrier(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:

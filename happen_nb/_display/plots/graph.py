@@ -8,30 +8,10 @@ from dataclasses import dataclass, field
 from math import asin, cos, degrees, dist, log10, pi, sin
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.plots import graph_layout
+from happen_nb._display.plots import graph_layout, scene
 from happen_nb._display.plots.graph_layout import Box, place_labels, text_size
 from happen_nb._display.plots.journal_slice import NOTEBOOK, JournalSlice, in_order
-from happen_nb._display.plots.scene import (
-    CLEAR,
-    ERROR,
-    HOVER_COLUMNS,
-    NUMBER,
-    QUIET,
-    STRING,
-    Anchor,
-    Arrow,
-    Axis,
-    Line,
-    Marks,
-    Point,
-    Scene,
-    Series,
-    Text,
-    hover_line,
-    joined,
-    message,
-    short,
-)
+from happen_nb._display.plots.scene import Anchor, Arrow, Axis, Label, Line, Marks, Point, Scene, Series
 from happen_nb._display.spans import count, cut_middle
 
 if TYPE_CHECKING:
@@ -69,7 +49,7 @@ class Flow:
     @property
     def colour(self) -> str:
         """Red where most of them failed."""
-        return ERROR if 2 * self.failed.total() >= self.number else NUMBER
+        return scene.ERROR if 2 * self.failed.total() >= self.number else scene.NUMBER
 
     @property
     def labels(self) -> list[str]:
@@ -126,8 +106,8 @@ def graph(journal: JournalSlice) -> SceneFigure:
     flows = flows_of(journal)
     names, known = _shown_nodes(journal, flows)
     if not flows:
-        title = f"<b>Graph of {short(journal.space)}</b>"
-        return figure_of(message(title, "No event has been handled here yet."))
+        title = f"<b>Graph of {scene.short(journal.space)}</b>"
+        return figure_of(scene.message(title, "No event has been handled here yet."))
     kept = [flow for flow in flows.values() if flow.sender in names and flow.handler in names]
     kept = sorted(kept, key=lambda flow: (-flow.number, flow.sender, flow.handler))[:MAX_FLOWS]
     order = graph_layout.order_nodes(names, [(flow.sender, flow.handler) for flow in kept])
@@ -136,7 +116,7 @@ def graph(journal: JournalSlice) -> SceneFigure:
     angles = dict(zip(order, graph_layout.angles(len(order)), strict=True))
     curves = [_curve(flow, angles, size) for flow in kept]
     axis = Axis(range=(-size.reach, size.reach), fixed=True, visible=False)
-    scene = Scene(
+    picture = Scene(
         title=_title(journal, flows, kept, (len(names), known)),
         height=round(size.height + _TITLE_HEIGHT),
         margin=(0, 0, _TITLE_HEIGHT, 0),
@@ -147,7 +127,7 @@ def graph(journal: JournalSlice) -> SceneFigure:
         arrows=[_head(flow, curve, size) for flow, curve in zip(kept, curves, strict=True)],
         square=True,
     )
-    return figure_of(scene)
+    return figure_of(picture)
 
 
 def _shown_nodes(journal: JournalSlice, flows: Flows) -> tuple[list[str], int]:
@@ -167,7 +147,7 @@ def _title(journal: JournalSlice, flows: Flows, kept: Sequence[Flow], nodes: tup
     parts += [f"newest {journal.newest:,}"] if journal.newest is not None else []
     parts += [f"{nodes[0]:,} of {nodes[1]:,} nodes"] if nodes[0] < nodes[1] else []
     parts += [f"the {MAX_FLOWS:,} busiest ways"] if len(kept) == MAX_FLOWS else []
-    return f"<b>Graph of {short(journal.space)}</b> · {' · '.join(parts)}"
+    return f"<b>Graph of {scene.short(journal.space)}</b> · {' · '.join(parts)}"
 
 
 # -- flows -------------------------------------------------------------------------------------------
@@ -207,10 +187,10 @@ def _counts(flows: Sequence[Flow], curves: Sequence[list[Point]], size: GraphSiz
     return Series(
         points=places,
         name="arrows",
-        marks=Marks(sizes=[20 if label else 9 for label in labels], colours=CLEAR),
+        marks=Marks(sizes=[20 if label else 9 for label in labels], colours=scene.CLEAR),
         labels=labels,
         label_colours=[flow.colour for flow in flows],
-        hover=[joined(_flow_hover(flow)) for flow in flows],
+        hover=[scene.joined(_flow_hover(flow)) for flow in flows],
     )
 
 
@@ -225,15 +205,17 @@ def _boxes(flows: Sequence[Flow], curves: Sequence[list[Point]], size: GraphSize
 
 def _label(flow: Flow) -> str:
     number, *failed = flow.labels
-    return joined([f"<b>{number}</b>", *(f'<span style="color:{ERROR}">{each}</span>' for each in failed)])
+    return scene.joined(
+        [f"<b>{number}</b>", *(f'<span style="color:{scene.ERROR}">{each}</span>' for each in failed)]
+    )
 
 
 def _flow_hover(flow: Flow) -> Iterable[str]:
-    yield f"<b>{short(flow.sender)} → {short(flow.handler)}</b>"
+    yield f"<b>{scene.short(flow.sender)} → {scene.short(flow.handler)}</b>"
     for type, number in flow.types.most_common(_MAX_TYPES):
         failed = flow.failed[type]
         more = f", {failed:,} failed" if failed else ""
-        yield hover_line(f"{number:6,}  {cut_middle(type, HOVER_COLUMNS - 26)}{more}")
+        yield scene.hover_line(f"{number:6,}  {cut_middle(type, scene.HOVER_COLUMNS - 26)}{more}")
     if len(flow.types) > _MAX_TYPES:
         yield f"… {len(flow.types) - _MAX_TYPES:,} more types"
 
@@ -253,11 +235,13 @@ def _dots(journal: JournalSlice, flows: Flows, angles: dict[str, float], size: G
         name="nodes",
         marks=Marks(
             sizes=size.node,
-            colours=[QUIET if name == NOTEBOOK else STRING for name in angles],
+            colours=[scene.QUIET if name == NOTEBOOK else scene.STRING for name in angles],
             symbols=["square" if name == NOTEBOOK else "circle" for name in angles],
             rings=[3 if name in failing else 0 for name in angles],
         ),
-        hover=[joined(_node_hover(name, sent[name], unhandled[name], handled[name])) for name in angles],
+        hover=[
+            scene.joined(_node_hover(name, sent[name], unhandled[name], handled[name])) for name in angles
+        ],
     )
 
 
@@ -266,13 +250,13 @@ def _is_unhandled(journal: JournalSlice, id: str) -> bool:
 
 
 def _node_hover(name: str, sent: int, unhandled: int, handled: int) -> Iterable[str]:
-    yield f"<b>{short(name)}</b>"
+    yield f"<b>{scene.short(name)}</b>"
     yield f"sent {count(sent, 'event')}" + (f", {unhandled:,} handled by nobody" if unhandled else "")
     if name != NOTEBOOK:
         yield f"handled {count(handled, 'event')}"
 
 
-def _names(angles: dict[str, float], loops: Mapping[str, Point], size: GraphSize) -> Iterable[Text]:
+def _names(angles: dict[str, float], loops: Mapping[str, Point], size: GraphSize) -> Iterable[Label]:
     """Return the names outside of the circle; many are turned like spokes, all at the same distance."""
     many = len(angles) > _MAX_LEVEL_NAMES
     for name, angle in angles.items():
@@ -284,13 +268,13 @@ def _names(angles: dict[str, float], loops: Mapping[str, Point], size: GraphSize
             yield _level_name(name, angle, away, loops.get(name, (0, 0)))
 
 
-def _turned_name(name: str, angle: float, away: float) -> Text:
+def _turned_name(name: str, angle: float, away: float) -> Label:
     level = degrees(asin(round(sin(angle), 6)))
     away += 3.1 * min(len(name), _NAME_COLUMNS)  # half of its width
     return _name(name, angle, away, "center", round(-level if _is_right(angle) else level, 1))
 
 
-def _level_name(name: str, angle: float, away: float, loop_label: Point) -> Text:
+def _level_name(name: str, angle: float, away: float, loop_label: Point) -> Label:
     sideways = abs(cos(angle))
     away += loop_label[0] * sideways + loop_label[1] * abs(sin(angle))  # beyond the count of its loop
     if sideways < sin(pi / 18):
@@ -298,10 +282,10 @@ def _level_name(name: str, angle: float, away: float, loop_label: Point) -> Text
     return _name(name, angle, away, "left" if _is_right(angle) else "right")
 
 
-def _name(name: str, angle: float, away: float, anchor: Anchor, turned: float = 0.0) -> Text:
+def _name(name: str, angle: float, away: float, anchor: Anchor, turned: float = 0.0) -> Label:
     x, y = graph_layout.point(angle)
     shift = round(away * cos(angle), 1), round(away * sin(angle), 1)
-    return Text(text=short(name, _NAME_COLUMNS), x=x, y=y, shift=shift, anchor=anchor, angle=turned)
+    return Label(text=scene.short(name, _NAME_COLUMNS), x=x, y=y, shift=shift, anchor=anchor, angle=turned)
 
 
 def _is_right(angle: float) -> bool:

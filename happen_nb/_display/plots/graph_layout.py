@@ -126,14 +126,7 @@ def place_labels(
 ) -> list[Box | None]:
     """Return a place for the label of each curve, the most important first; None where there is no room.
 
-    Parameters
-    ----------
-    curves : sequence of sequence of point
-        In pixels; one that ends at its start is a loop, with its label outside of it.
-    sizes : sequence of (float, float)
-        Width and height of each label.
-    occupied : iterable of Box
-        Where no label may be.
+    All in pixels. A curve that ends at its start is a loop, with its label outside of it.
     """
     full = list(occupied)
     found: list[Box | None] = []

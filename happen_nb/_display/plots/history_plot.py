@@ -10,26 +10,8 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from happen_nb._display.plots.scene import (
-    FAINT,
-    QUIET,
-    SERIES_COLOURS,
-    Axis,
-    Bar,
-    Bars,
-    Line,
-    Marks,
-    Point,
-    Scene,
-    Series,
-    Text,
-    Tick,
-    hover_line,
-    joined,
-    message,
-    safe,
-    short,
-)
+from happen_nb._display.plots import scene
+from happen_nb._display.plots.scene import Axis, Bar, Bars, Label, Line, Marks, Point, Scene, Series, Tick
 from happen_nb._display.spans import count, cut, human_time, iso, plain
 from happen_nb._display.value_tree import summary
 from happen_nb._model.frozen import equal
@@ -59,22 +41,12 @@ _JSON_TYPES: Final = (str, bool, int, float, dict, list)
 
 @dataclass(frozen=True, slots=True)
 class PlottedCommits:
-    """The commits of a node; each row has a value for each of them.
-
-    Parameters
-    ----------
-    node : str
-    revisions : sequence of int
-    times : sequence of datetime
-    x : sequence
-        The place of each on the axis.
-    x_title : str
-    """
+    """The commits of a node; each row has a value for each of them."""
 
     node: str
     revisions: Sequence[int]
     times: Sequence[datetime]
-    x: Sequence[Any]
+    x: Sequence[Any]  # their places on the axis
     x_title: str
 
     def label(self, index: int) -> str:
@@ -83,14 +55,7 @@ class PlottedCommits:
 
 
 def history_plot(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> SceneFigure:
-    """Draw values over time.
-
-    Parameters
-    ----------
-    commits : PlottedCommits
-    rows : mapping of str to sequence
-        Title -> the value after each commit, None where there is none.
-    """
+    """Draw values over time; `rows` maps a title to the value after each commit, None where there is none."""
     from happen_nb._display.plots.plotly_figure import figure_of
 
     return figure_of(_scene(commits, rows))
@@ -109,14 +74,14 @@ def default_paths(state: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
 
 
 def _scene(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> Scene:
-    title = f"<b>History of {short(commits.node)}</b> · {count(len(commits.revisions), 'commit')}"
+    title = f"<b>History of {scene.short(commits.node)}</b> · {count(len(commits.revisions), 'commit')}"
     if not commits.revisions:
-        return message(title, "Nothing has been committed yet.")
+        return scene.message(title, "Nothing has been committed yet.")
     if not rows:
-        return message(title, "Say what to draw: history.plot(&quot;orders.o1.status&quot;)")
+        return scene.message(title, "Say what to draw: history.plot(&quot;orders.o1.status&quot;)")
     scale = scale_of(commits.x)
     if not scale.kept:
-        return message(title, f"{short(commits.x_title)} has no value in any of them.")
+        return scene.message(title, f"{scene.short(commits.x_title)} has no value in any of them.")
     if len(rows) > MAX_ROWS:
         raise ValueError(f"plot: {len(rows)} rows are too many to read; give {MAX_ROWS} or fewer")
     drawn = [
@@ -140,8 +105,8 @@ def _scene(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> Scene:
         dates=(min(scale.places), scale.end) if scale.dates else None,
         max_ticks=8,
         whole=commits.x_title == "revision",
-        title=hover_line(commits.x_title),
-        grid=FAINT,
+        title=scene.hover_line(commits.x_title),
+        grid=scene.FAINT,
     )
     return Scene(
         title=title,
@@ -154,9 +119,9 @@ def _scene(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> Scene:
     )
 
 
-def _row_title(name: str, top: float) -> Text:
-    text = f"<b>{hover_line(name)}</b>"
-    return Text(
+def _row_title(name: str, top: float) -> Label:
+    text = f"<b>{scene.hover_line(name)}</b>"
+    return Label(
         text=text, x=0, x_of_plot=True, y=top, y_of_plot=True, size=12, anchor="left", upright="bottom"
     )
 
@@ -181,7 +146,7 @@ class _Row:
 
     @property
     def colour(self) -> str:
-        return SERIES_COLOURS[self.number % len(SERIES_COLOURS)]
+        return scene.SERIES_COLOURS[self.number % len(scene.SERIES_COLOURS)]
 
     def draw(self, domain: Point) -> tuple[Axis, Series | Bars]:
         if not self.scale.forward:
@@ -210,11 +175,11 @@ class _Row:
 
     def _bar(self, band: Band, numbers: Mapping[str, int]) -> Bar:
         """Return the bar of a band; equal values have one colour."""
-        colour, value = QUIET, band.text
+        colour, value = scene.QUIET, band.text
         if band.values == 1:
-            colour = SERIES_COLOURS[numbers[band.text] % len(SERIES_COLOURS)]
+            colour = scene.SERIES_COLOURS[numbers[band.text] % len(scene.SERIES_COLOURS)]
             value = self.values[band.index]
-        text = safe(cut(band.text, _BAND_COLUMNS))
+        text = scene.safe(cut(band.text, _BAND_COLUMNS))
         return Bar(band.start, band.end, colour, text, self._hover(value, band.index))
 
     def _dots(self, domain: Point) -> tuple[Axis, Series]:
@@ -225,11 +190,11 @@ class _Row:
         if self.is_numeric:
             axis, heights = _number_axis(values, domain), values
         else:
-            names = [short(text_of(value)) for value in values]
+            names = [scene.short(text_of(value)) for value in values]
             numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
             heights = [numbers[name] for name in names]
             ticks = [Tick(number, name) for name, number in numbers.items()]
-            axis = Axis(range=(-0.5, len(ticks) - 0.5), ticks=ticks, grid=FAINT, domain=domain)
+            axis = Axis(range=(-0.5, len(ticks) - 0.5), ticks=ticks, grid=scene.FAINT, domain=domain)
         places = [self.scale.places[index] for index in kept]
         series = Series(
             points=list(zip(places, heights, strict=True)),
@@ -243,13 +208,13 @@ class _Row:
     def _hover(self, value: Any, index: int) -> str:
         shown = f"{value:,}" if is_number(value) else text_of(value)
         commit = self.commits.label(self.scale.kept[index])
-        return joined([f"<b>{hover_line(shown)}</b>", hover_line(commit)])
+        return scene.joined([f"<b>{scene.hover_line(shown)}</b>", scene.hover_line(commit)])
 
 
 def _number_axis(values: Sequence[float], domain: Point) -> Axis:
     low, high = min(values, default=0.0), max(values, default=1.0)
     around = (high - low) * _AROUND or 1.0
-    return Axis(range=(low - around, high + around), free=True, max_ticks=5, grid=FAINT, domain=domain)
+    return Axis(range=(low - around, high + around), free=True, max_ticks=5, grid=scene.FAINT, domain=domain)
 
 
 # -- the axis that all rows share --------------------------------------------------------------------
@@ -272,22 +237,12 @@ def text_of(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The places of commits on the axis.
+    """The places of commits on the axis."""
 
-    Parameters
-    ----------
-    kept : sequence of int
-        The commits that have a place.
-    places : sequence of float
-        The place of each of these; ms since 1970 if they are `dates`.
-    names : sequence of str
-        The names of the whole numbers, if they stand for names.
-    """
-
-    kept: Sequence[int]
+    kept: Sequence[int]  # the commits that have a place
     places: Sequence[float]
-    dates: bool = False
-    names: Sequence[str] = ()
+    dates: bool = False  # the places are ms since 1970
+    names: Sequence[str] = ()  # the names for which the places stand
 
     @property
     def forward(self) -> bool:
@@ -307,7 +262,7 @@ class Scale:
         """The labels, if the places stand for names."""
         step = len(self.names) // _MAX_TICK_NAMES + 1
         numbers = range(0, len(self.names), step)
-        return [Tick(number, short(self.names[number])) for number in numbers] or None
+        return [Tick(number, scene.short(self.names[number])) for number in numbers] or None
 
 
 def scale_of(values: Sequence[Any]) -> Scale:

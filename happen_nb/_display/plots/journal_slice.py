@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from itertools import zip_longest
@@ -37,31 +37,15 @@ def _natural(name: str) -> list[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class JournalSlice:
-    """A part of a space's journal.
-
-    Parameters
-    ----------
-    space : str
-        Its name.
-    events : sequence of EventRecord
-    commits : sequence of (CommitRecord, CommitRecord or None)
-        Each with the previous one of its node, if that is known.
-    handled : iterable of HandledRecord
-        Handlings of the events; of others too. It is iterated more than once.
-    nodes : sequence of str
-        The current nodes of the space.
-    newest : int, optional
-        The limit that left out older records.
-    with_payloads : callable
-        Reads the payloads of events that were read without; events that are gone are left out.
-    """
+    """A part of a space's journal."""
 
     space: str
     events: Sequence[EventRecord] = ()
-    commits: Sequence[CommitPair] = ()
-    handled: Iterable[HandledRecord] = ()
-    nodes: Sequence[str] = field(default=())
-    newest: int | None = None
+    commits: Sequence[CommitPair] = ()  # each with the previous one of its node, if that is known
+    handled: Iterable[HandledRecord] = ()  # handlings of these events and of others; iterated more than once
+    nodes: Sequence[str] = ()  # the current nodes of the space
+    newest: int | None = None  # the limit that left out older records
+    # Reads the payloads of events that were read without; events that are gone are left out.
     with_payloads: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
 
     @cached_property

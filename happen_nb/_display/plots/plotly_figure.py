@@ -14,28 +14,8 @@ from typing import Any, Final
 from plotly.basedatatypes import BaseFigure
 from plotly.graph_objects import Figure
 
-from happen_nb._display.plots import svg
-from happen_nb._display.plots.scene import (
-    CLEAR,
-    FAINT,
-    FONT,
-    HOVER,
-    LINE,
-    NUMBER,
-    ON_HOVER,
-    ON_MARK,
-    QUIET,
-    SMALL_FONT,
-    TITLE_FONT,
-    Arrow,
-    Axis,
-    Bars,
-    Scene,
-    Series,
-    Stripe,
-    Text,
-    message,
-)
+from happen_nb._display.plots import scene, svg
+from happen_nb._display.plots.scene import Arrow, Axis, Bars, Label, Scene, Series, Stripe
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 MAX_SVG: Final = 72_000
@@ -88,18 +68,18 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
         """Return a static picture."""
         title = self.layout.title.text or ""
         if self._scene is None or not _equal(self.to_plotly_json(), self._original):
-            return svg.draw(message(title, _FOREIGN if self._scene is None else _CHANGED))
+            return svg.draw(scene.message(title, _FOREIGN if self._scene is None else _CHANGED))
         drawn = svg.draw(self._scene)
-        return drawn if len(drawn) <= MAX_SVG else svg.draw(message(title, _TOO_LARGE))
+        return drawn if len(drawn) <= MAX_SVG else svg.draw(scene.message(title, _TOO_LARGE))
 
     def __repr__(self) -> str:
         return _caption(self)
 
 
-def figure_of(scene: Scene, *, before_display: Callable[[], object] | None = None) -> SceneFigure:
+def figure_of(picture: Scene, *, before_display: Callable[[], object] | None = None) -> SceneFigure:
     """Return a scene as a figure; `before_display` is called when a notebook is about to show it."""
-    made = SceneFigure({"data": [_trace(each) for each in scene.series], "layout": _layout(scene)})
-    made._scene, made._original, made._before_display = scene, made.to_plotly_json(), before_display
+    made = SceneFigure({"data": [_trace(each) for each in picture.series], "layout": _layout(picture)})
+    made._scene, made._original, made._before_display = picture, made.to_plotly_json(), before_display
     return made
 
 
@@ -146,50 +126,52 @@ def _renderer_is_default() -> bool:
 # -- parts of a figure -------------------------------------------------------------------------------
 
 
-def _layout(scene: Scene) -> Spec:
-    left, right, top, bottom = scene.margin
+def _layout(picture: Scene) -> Spec:
+    left, right, top, bottom = picture.margin
     rows = {
         f"yaxis{number if number > 1 else ''}": {**_axis(row), "automargin": row.visible}
-        for number, row in enumerate(scene.rows, start=1)
+        for number, row in enumerate(picture.rows, start=1)
     }
-    anchor = f"y{len(scene.rows)}" if len(scene.rows) > 1 else "y"
-    legend = any(isinstance(each, Series) and each.legend for each in scene.series)
+    anchor = f"y{len(picture.rows)}" if len(picture.rows) > 1 else "y"
+    legend = any(isinstance(each, Series) and each.legend for each in picture.series)
     return {
         "template": "none",
-        "paper_bgcolor": CLEAR,
-        "plot_bgcolor": CLEAR,
-        "height": scene.height,
+        "paper_bgcolor": scene.CLEAR,
+        "plot_bgcolor": scene.CLEAR,
+        "height": picture.height,
         "margin": {"l": left, "r": right, "t": top, "b": bottom},
-        "font": {"family": svg.FONT_FAMILY, "size": FONT, "color": QUIET},
+        "font": {"family": svg.FONT_FAMILY, "size": scene.FONT, "color": scene.QUIET},
         "title": {
-            "text": scene.title, "font": {"size": TITLE_FONT}, "x": 0, "xref": "container", "xanchor": "left",
-            "y": 1, "yref": "container", "yanchor": "top", "pad": {"l": 12, "t": 12},
+            "text": picture.title, "font": {"size": scene.TITLE_FONT}, "pad": {"l": 12, "t": 12},
+            "x": 0, "xref": "container", "xanchor": "left",
+            "y": 1, "yref": "container", "yanchor": "top",
         },
         "hovermode": "closest",
         "hoverlabel": {
-            "bgcolor": HOVER, "bordercolor": QUIET, "align": "left", "namelength": 0,
-            "font": {"family": _MONO, "size": SMALL_FONT, "color": ON_HOVER},
+            "bgcolor": scene.HOVER, "bordercolor": scene.QUIET, "align": "left", "namelength": 0,
+            "font": {"family": _MONO, "size": scene.SMALL_FONT, "color": scene.ON_HOVER},
         },
         "modebar": {
-            "bgcolor": CLEAR, "color": QUIET, "activecolor": NUMBER, "remove": ["select2d", "lasso2d"],
+            "bgcolor": scene.CLEAR, "color": scene.QUIET, "activecolor": scene.NUMBER,
+            "remove": ["select2d", "lasso2d"],
         },
         "showlegend": legend,
         "legend": {
             "orientation": "h", "x": 0, "xref": "paper", "xanchor": "left", "y": 1, "yanchor": "bottom",
-            "font": {"size": SMALL_FONT}, "itemsizing": "constant", "bgcolor": CLEAR,
+            "font": {"size": scene.SMALL_FONT}, "itemsizing": "constant", "bgcolor": scene.CLEAR,
         },
         "bargap": 0,
         "uniformtext": {"mode": "hide", "minsize": 10},
-        "shapes": [_stripe(each) for each in scene.stripes],
-        "annotations": [*map(_arrow, scene.arrows), *map(_text, scene.texts)],
+        "shapes": [_stripe(each) for each in picture.stripes],
+        "annotations": [*map(_arrow, picture.arrows), *map(_text, picture.texts)],
         "xaxis": {
-            **_axis(scene.x),
+            **_axis(picture.x),
             "anchor": anchor,
             "ticks": "outside",
-            **({"scaleanchor": "y", "constrain": "range"} if scene.square else {}),
+            **({"scaleanchor": "y", "constrain": "range"} if picture.square else {}),
         },
         **rows,
-        **({"dragmode": False} if scene.square else {}),
+        **({"dragmode": False} if picture.square else {}),
     }  # fmt: skip
 
 
@@ -203,18 +185,20 @@ def _axis(axis: Axis) -> Spec:
         "domain": axis.domain,
         "visible": axis.visible,
         "fixedrange": axis.fixed,
-        "gridcolor": axis.grid or FAINT,
-        "linecolor": LINE,
-        "tickcolor": LINE,
+        "gridcolor": axis.grid or scene.FAINT,
+        "linecolor": scene.LINE,
+        "tickcolor": scene.LINE,
         "zeroline": False,
         "showgrid": axis.grid is not None,
-        "tickfont": {"size": SMALL_FONT},
+        "tickfont": {"size": scene.SMALL_FONT},
         **ticks,
         **({} if axis.free else {"range": axis.range}),
         **({"tickangle": 0} if axis.level else {}),
         **({"tickformat": ",d"} if axis.whole else {}),
         **(
-            {"title": {"text": axis.title, "font": {"size": SMALL_FONT}, "standoff": 4}} if axis.title else {}
+            {"title": {"text": axis.title, "font": {"size": scene.SMALL_FONT}, "standoff": 4}}
+            if axis.title
+            else {}
         ),
     }
 
@@ -261,7 +245,7 @@ def _bars(bars: Bars) -> Spec:
         "textposition": "inside",
         "insidetextanchor": "start",
         "textangle": 0,
-        "textfont": {"color": ON_MARK, "size": SMALL_FONT},
+        "textfont": {"color": scene.ON_MARK, "size": scene.SMALL_FONT},
         "hovertext": [bar.hover for bar in bars.bars],
         "hoverinfo": "text",
     }
@@ -276,7 +260,7 @@ def _stripe(stripe: Stripe) -> Spec:
     }  # fmt: skip
 
 
-def _text(text: Text) -> Spec:
+def _text(text: Label) -> Spec:
     right, up = text.shift
     return {
         "text": text.text, "showarrow": False, "font": {"size": text.size},

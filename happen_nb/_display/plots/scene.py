@@ -57,43 +57,19 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """An axis.
+    """An axis."""
 
-    Parameters
-    ----------
-    range : (float, float)
-        The values at its ends.
-    free : bool
-        Plotly may choose the range, and choose again when the user zooms.
-    ticks : sequence of Tick, optional
-        Its labels; without them about `max_ticks` round values.
-    dates : (float, float), optional
-        Its values are ms since 1970, with labels between these two.
-    whole : bool
-        Only whole numbers have labels.
-    level : bool
-        Its labels are never turned.
-    grid : str, optional
-        The colour of lines at its labels.
-    domain : (float, float)
-        The part of the plot that it takes, from 0 to 1.
-    fixed : bool
-        The user cannot zoom along it.
-    visible : bool
-        It has a line and labels.
-    """
-
-    range: Point = (0.0, 1.0)
-    free: bool = False
-    ticks: Sequence[Tick] | None = None
-    dates: Point | None = None
+    range: Point = (0.0, 1.0)  # the values at its ends
+    free: bool = False  # plotly may choose the range, and choose again when the user zooms
+    ticks: Sequence[Tick] | None = None  # without them, about `max_ticks` round values have labels
+    dates: Point | None = None  # its values are ms since 1970, with labels between these two
     max_ticks: int = 6
-    whole: bool = False
-    level: bool = False
+    whole: bool = False  # only whole numbers have labels
+    level: bool = False  # its labels are never turned
     title: str = ""
-    grid: str | None = None
-    domain: Point = (0.0, 1.0)
-    fixed: bool = False
+    grid: str | None = None  # the colour of lines at its labels
+    domain: Point = (0.0, 1.0)  # the part of the plot that it takes
+    fixed: bool = False  # the user cannot zoom along it
     visible: bool = True
 
 
@@ -123,31 +99,19 @@ class Marks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Points on the axis from left to right and on that of a row.
-
-    Parameters
-    ----------
-    labels : sequence of str, optional
-        The text on each point.
-    hover : sequence of str, optional
-        The text that appears while the pointer is on a point.
-    legend : bool
-        Its name stands in the legend.
-    hidden : bool
-        It appears only once it is chosen in the legend.
-    """
+    """Points on the axis from left to right and on that of a row."""
 
     points: Points
     name: str = ""
     row: int = 0
     line: Line | None = None
     marks: Marks | None = None
-    labels: Sequence[str] | None = None
+    labels: Sequence[str] | None = None  # on the points
     label_colours: str | Sequence[str] = QUIET
     label_size: int = SMALL_FONT
-    hover: Sequence[str] | None = None
+    hover: Sequence[str] | None = None  # while the pointer is on a point
     legend: bool = False
-    hidden: bool = False
+    hidden: bool = False  # until it is chosen in the legend
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +144,7 @@ class Stripe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class Label:
     """A text at a place; a place "of the plot" goes from 0 to 1, from left to right or from bottom to top."""
 
     text: str
@@ -214,31 +178,23 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """A picture: what is behind the axes, on them, and beside them.
-
-    Parameters
-    ----------
-    margin : (float, float, float, float)
-        Pixels beside the plot: left, right, top, bottom; more on the left if labels need it.
-    square : bool
-        Both axes have the same scale, and the user cannot drag the plot.
-    """
+    """A whole picture."""
 
     title: str
     height: float
-    margin: tuple[float, float, float, float]
+    margin: tuple[float, float, float, float]  # left (more if labels need it), right, top, bottom
     x: Axis = HIDDEN_AXIS
     rows: Sequence[Axis] = (HIDDEN_AXIS,)
     stripes: Sequence[Stripe] = ()
     series: Sequence[Series | Bars] = ()
-    texts: Sequence[Text] = ()
+    texts: Sequence[Label] = ()
     arrows: Sequence[Arrow] = ()
-    square: bool = False
+    square: bool = False  # both axes have one scale, and the user cannot drag the plot
 
 
 def message(title: str, text: str) -> Scene:
     """Return a scene that gives the reason why there is nothing to see; both texts are safe already."""
-    note = Text(text=text, x=0.5, y=0.5, x_of_plot=True, y_of_plot=True, size=FONT)
+    note = Label(text=text, x=0.5, y=0.5, x_of_plot=True, y_of_plot=True, size=FONT)
     return Scene(title=title, height=150, margin=(12, 12, 64, 40), texts=[note])
 
 

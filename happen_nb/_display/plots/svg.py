@@ -13,28 +13,8 @@ from itertools import count
 from math import floor, hypot, log10
 from typing import Any, Final, Literal
 
-from happen_nb._display.plots.scene import (
-    LINE,
-    ON_MARK,
-    QUIET,
-    SMALL_FONT,
-    TITLE_FONT,
-    WIDTH,
-    Anchor,
-    Arrow,
-    Axis,
-    Bars,
-    Line,
-    Marks,
-    Point,
-    Points,
-    Scene,
-    Series,
-    Stripe,
-    Text,
-    Tick,
-    Upright,
-)
+from happen_nb._display.plots import scene
+from happen_nb._display.plots.scene import Axis, Bars, Label, Point, Points, Scene, Series, Stripe, Tick
 from happen_nb._display.plots.time_axis import Segment, TimeAxis
 from happen_nb._display.spans import clean
 
@@ -49,18 +29,18 @@ _LEGEND_SYMBOL, _LEGEND_GAP = 22.0, 14.0  # pixels of the symbol of an entry, an
 _ARROW_WIDTH: Final = 1.5
 _TIP: Final = 4.5 * _ARROW_WIDTH  # pixels of an arrow's tip
 _NS_PER_MS: Final = 1_000_000
-_ANCHORS: Final[dict[Anchor, str]] = {"left": "start", "center": "middle", "right": "end"}
+_ANCHORS: Final[dict[scene.Anchor, str]] = {"left": "start", "center": "middle", "right": "end"}
 _TAG: Final = re.compile(r"(<[^>]*>)")
 _SPAN: Final = re.compile(r"<span style=\"color:([^\";]+)")
 _RGBA: Final = re.compile(r"rgba\((\d+), ?(\d+), ?(\d+), ?([\d.]+)\)")
 
 
-def draw(scene: Scene) -> str:
+def draw(picture: Scene) -> str:
     """Return a scene as SVG."""
-    plot = _Plot(scene)
-    drawn = [each for each in scene.series if not (isinstance(each, Series) and each.hidden)]
+    plot = _Plot(picture)
+    drawn = [each for each in picture.series if not (isinstance(each, Series) and each.hidden)]
     inside = "".join([
-        *(plot.stripe(each) for each in scene.stripes),
+        *(plot.stripe(each) for each in picture.stripes),
         *plot.grids(),
         *(part for each in drawn for part in plot.series(each)),
     ])  # fmt: skip
@@ -69,36 +49,36 @@ def draw(scene: Scene) -> str:
     parts = [
         element("svg", inside, **area, viewBox=view),
         *plot.axis_labels(),
-        *(part for each in scene.arrows if each.mark is None for part in plot.arrow(each)),
-        *(plot.text(each) for each in scene.texts),
+        *(part for each in picture.arrows if each.mark is None for part in plot.arrow(each)),
+        *(plot.text(each) for each in picture.texts),
         *plot.legend(drawn),
-        text(scene.title, (12, 12), size=TITLE_FONT, colour=QUIET, upright="top"),
+        text(picture.title, (12, 12), size=scene.TITLE_FONT, colour=scene.QUIET, upright="top"),
     ]
     return element(
         "svg",
         "".join(parts),
         xmlns="http://www.w3.org/2000/svg",
-        width=WIDTH,
-        height=scene.height,
-        viewBox=f"0 0 {WIDTH} {scene.height}",
+        width=scene.WIDTH,
+        height=picture.height,
+        viewBox=f"0 0 {scene.WIDTH} {picture.height}",
         font_family=FONT_FAMILY,
     )
 
 
 class _Plot:
-    """The pixels of a scene, from the top left."""
+    """The pixels of a picture, from the top left."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        left, right, self.top, bottom = scene.margin
-        self.right, self.bottom = WIDTH - right, scene.height - bottom
-        labels = [tick.label for row in scene.rows if row.visible for tick in _ticks(row)]
-        self.left = left + max((width(label, SMALL_FONT) for label in labels), default=0)
-        self.x_axis = scene.x
-        if scene.square:
-            low, high = scene.rows[0].range
+    def __init__(self, picture: Scene) -> None:
+        self.picture = picture
+        left, right, self.top, bottom = picture.margin
+        self.right, self.bottom = scene.WIDTH - right, picture.height - bottom
+        labels = [tick.label for row in picture.rows if row.visible for tick in _ticks(row)]
+        self.left = left + max((width(label, scene.SMALL_FONT) for label in labels), default=0)
+        self.x_axis = picture.x
+        if picture.square:
+            low, high = picture.rows[0].range
             half = (self.right - self.left) / (self.bottom - self.top) * (high - low) / 2
-            self.x_axis = replace(scene.x, range=(-half, half))
+            self.x_axis = replace(picture.x, range=(-half, half))
 
     def x(self, value: float) -> float:
         low, high = self.x_axis.range
@@ -106,12 +86,12 @@ class _Plot:
 
     def ends(self, row: int) -> Point:
         """Return the pixels of the bottom and the top of a row."""
-        low, high = self.scene.rows[row].domain
+        low, high = self.picture.rows[row].domain
         height = self.bottom - self.top
         return self.bottom - low * height, self.bottom - high * height
 
     def y(self, value: float, row: int = 0) -> float:
-        low, high = self.scene.rows[row].range
+        low, high = self.picture.rows[row].range
         bottom, top = self.ends(row)
         return bottom + (value - low) / (high - low) * (top - bottom)
 
@@ -137,11 +117,11 @@ class _Plot:
         points: list[Point | None] = []
         if self.x_axis.visible and self.x_axis.grid is not None:
             for at in (tick.place for tick in self.x_ticks()):
-                for row in range(len(self.scene.rows)):
+                for row in range(len(self.picture.rows)):
                     bottom, top = self.ends(row)
                     points += [(at, bottom), (at, top), None]
             yield _grid(points, self.x_axis.grid)
-        for row, axis in enumerate(self.scene.rows):
+        for row, axis in enumerate(self.picture.rows):
             if axis.visible and axis.grid is not None:
                 ys = [self.y(tick.place, row) for tick in _ticks(axis)]
                 points = [each for y in ys for each in ((self.left, y), (self.right, y), None)]
@@ -150,11 +130,11 @@ class _Plot:
     def axis_labels(self) -> Iterator[str]:
         if self.x_axis.visible:
             yield from self._x_labels()
-        for row, axis in enumerate(self.scene.rows):
+        for row, axis in enumerate(self.picture.rows):
             if axis.visible:
                 for tick in _ticks(axis):
                     at = self.left - 4, self.y(tick.place, row)
-                    yield text(tick.label, at, size=SMALL_FONT, colour=QUIET, anchor="end")
+                    yield text(tick.label, at, size=scene.SMALL_FONT, colour=scene.QUIET, anchor="end")
                 bottom, top = self.ends(row)
                 yield _edge([(self.left, bottom), (self.left, top)])
 
@@ -167,8 +147,8 @@ class _Plot:
             yield _centred(tick.label, (tick.place, below + 2))
         yield _edge(edge)
         if title := self.x_axis.title:
-            lines = max((height(tick.label, SMALL_FONT) for tick in ticks), default=0.0)
-            lowest = self.scene.height - height(title, SMALL_FONT)
+            lines = max((height(tick.label, scene.SMALL_FONT) for tick in ticks), default=0.0)
+            lowest = self.picture.height - height(title, scene.SMALL_FONT)
             at = (self.left + self.right) / 2, min(below + lines + 4, lowest)
             yield _centred(title, at)
 
@@ -194,15 +174,15 @@ class _Plot:
         for bar in bars.bars:
             left, right = self.x(bar.start), self.x(bar.end)
             areas[bar.colour] = areas.get(bar.colour, "") + _area(left, right, top, bottom)
-            if bar.text and width(bar.text, SMALL_FONT) + 2 * _BAR_PADDING <= right - left:
+            if bar.text and width(bar.text, scene.SMALL_FONT) + 2 * _BAR_PADDING <= right - left:
                 labels.append((bar.text, (left + _BAR_PADDING, (top + bottom) / 2)))
         for colour, area in areas.items():
             yield element("path", d=area, shape_rendering="crispEdges", **paint("fill", colour))
-        yield texts(labels, size=SMALL_FONT, colour=ON_MARK)
+        yield texts(labels, size=scene.SMALL_FONT, colour=scene.ON_MARK)
 
     # -- texts, arrows, legend -----------------------------------------------------------------------
 
-    def text(self, each: Text) -> str:
+    def text(self, each: Label) -> str:
         x = self.left + each.x * (self.right - self.left) if each.x_of_plot else self.x(each.x)
         y = self.bottom - each.y * (self.bottom - self.top) if each.y_of_plot else self.y(each.y)
         at = x + each.shift[0], y - each.shift[1]
@@ -210,13 +190,13 @@ class _Plot:
             each.text,
             at,
             size=each.size,
-            colour=QUIET,
+            colour=scene.QUIET,
             anchor=_ANCHORS[each.anchor],
             upright=each.upright,
             angle=each.angle,
         )
 
-    def arrow(self, arrow: Arrow) -> Iterator[str]:
+    def arrow(self, arrow: scene.Arrow) -> Iterator[str]:
         tail = self.x(arrow.start[0]), self.y(arrow.start[1])
         head = self.x(arrow.end[0]), self.y(arrow.end[1])
         length = hypot(head[0] - tail[0], head[1] - tail[1])
@@ -245,8 +225,8 @@ class _Plot:
                 yield _alike(symbol, 9, colour, [(left + 10, y)])
             elif series.line is not None:
                 yield _line(series.line, [(left, y), (left + 18, y)])
-            yield text(series.name, (left + _LEGEND_SYMBOL, y), size=SMALL_FONT, colour=QUIET)
-            left += _LEGEND_SYMBOL + width(series.name, SMALL_FONT) + _LEGEND_GAP
+            yield text(series.name, (left + _LEGEND_SYMBOL, y), size=scene.SMALL_FONT, colour=scene.QUIET)
+            left += _LEGEND_SYMBOL + width(series.name, scene.SMALL_FONT) + _LEGEND_GAP
 
 
 def _ticks(axis: Axis) -> Sequence[Tick]:
@@ -271,11 +251,11 @@ def _grid(points: Points, colour: str) -> str:
 
 
 def _edge(points: Points) -> str:
-    return element("path", d=line(points), fill="none", **paint("stroke", LINE))
+    return element("path", d=line(points), fill="none", **paint("stroke", scene.LINE))
 
 
 def _centred(label: str, at: Point) -> str:
-    return text(label, at, size=SMALL_FONT, colour=QUIET, anchor="middle", upright="top")
+    return text(label, at, size=scene.SMALL_FONT, colour=scene.QUIET, anchor="middle", upright="top")
 
 
 def _names(values: str | Sequence[str], number: int) -> Sequence[str]:
@@ -286,7 +266,7 @@ def _sizes(values: float | Sequence[float], number: int) -> Sequence[float]:
     return [values] * number if isinstance(values, int | float) else values
 
 
-def _line(look: Line, points: Points) -> str:
+def _line(look: scene.Line, points: Points) -> str:
     return element(
         "path",
         d=line(points, steps=look.steps),
@@ -298,7 +278,7 @@ def _line(look: Line, points: Points) -> str:
     )
 
 
-def _marks(marks: Marks, points: Points) -> Iterator[str]:
+def _marks(marks: scene.Marks, points: Points) -> Iterator[str]:
     """Draw marks that look alike as one path."""
     number = len(points)
     looks = zip(
@@ -484,7 +464,7 @@ def text(
     size: float,
     colour: str | None = None,
     anchor: str = "start",
-    upright: Upright = "middle",
+    upright: scene.Upright = "middle",
     angle: float = 0,
 ) -> str:
     """Return a text that plotly's markup describes: ``<b>``, ``<br>``, and ``<span style="color:...">``.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from happen_nb._display.plots import scene
 from happen_nb._display.plots.journal_slice import JournalSlice, TimeBase, in_order
 from happen_nb._display.plots.marks import (
     Edge,
@@ -19,29 +20,7 @@ from happen_nb._display.plots.marks import (
     marks_of,
     tally,
 )
-from happen_nb._display.plots.scene import (
-    ERROR,
-    FAINT,
-    LINE,
-    NUMBER,
-    ON_MARK,
-    QUIET,
-    REMOVED,
-    STRING,
-    STRIPE,
-    WIDTH,
-    Arrow,
-    Axis,
-    Line,
-    Marks,
-    Scene,
-    Series,
-    Stripe,
-    Text,
-    Tick,
-    message,
-    short,
-)
+from happen_nb._display.plots.scene import Arrow, Axis, Label, Line, Marks, Scene, Series, Stripe, Tick
 from happen_nb._display.plots.time_axis import BREAK_WIDTH, TimeAxis, break_gaps
 from happen_nb._display.spans import count
 
@@ -58,13 +37,13 @@ MAX_ARROWS: Final = 300
 """Arrows that a picture holds, for its newest marks; those of a mark appear when it is pointed at."""
 
 _MAX_ARROWS_OF_MARK: Final = 24
-_PLOT_WIDTH: Final = WIDTH - 150.0  # pixels of the time axis
+_PLOT_WIDTH: Final = scene.WIDTH - 150.0  # pixels of the time axis
 _LANE_HEIGHT, _LOW_LANE_HEIGHT, _MAX_HIGH_LANES = 50, 36, 10  # pixels of a lane, lower where there are many
 _EDGE: Final = 14.0  # pixels beside the outermost marks
 _LOOKS: Final[dict[Kind, tuple[str, str]]] = {
-    "event": ("circle", NUMBER),
-    "commit": ("square", STRING),
-    "failure": ("x", ERROR),
+    "event": ("circle", scene.NUMBER),
+    "commit": ("square", scene.STRING),
+    "failure": ("x", scene.ERROR),
 }
 
 
@@ -75,17 +54,9 @@ def timeline(
     by: TimeBase = "time",
     before_display: Callable[[], object] | None = None,
 ) -> SceneFigure:
-    """Draw a part of a journal.
+    """Draw a part of a journal, with lanes for `nodes` from top to bottom, or for all.
 
-    Parameters
-    ----------
-    journal : JournalSlice
-    nodes : sequence of str, optional
-        The lanes, from top to bottom; all without it.
-    by : "time" or "occurred"
-        The time at which items are shown: when they were stored, or their event time.
-    before_display : callable, optional
-        Called when a notebook is about to show a figure with marks.
+    `before_display` is called when a notebook is about to show a figure with marks.
     """
     from happen_nb._display.plots.plotly_figure import figure_of
 
@@ -94,12 +65,12 @@ def timeline(
     lanes_set = set(lanes)
     shown = [item for item in items if item.node in lanes_set]
     if not shown:
-        title = f"<b>Timeline of {short(journal.space)}</b>"
-        return figure_of(message(title, "Nothing has happened here yet."))
+        title = f"<b>Timeline of {scene.short(journal.space)}</b>"
+        return figure_of(scene.message(title, "Nothing has happened here yet."))
     time = break_gaps((item.time for item in shown), _PLOT_WIDTH)
     marks = marks_of(shown, lanes, time.place)
     edges = edges_of(journal, marks)
-    scene = Scene(
+    picture = Scene(
         title=_title(journal, shown, len(lanes), known),
         height=118 + len(lanes) * (_LANE_HEIGHT if len(lanes) <= _MAX_HIGH_LANES else _LOW_LANE_HEIGHT),
         margin=(12, 40, 66, 52),
@@ -112,8 +83,8 @@ def timeline(
         rows=[
             Axis(
                 range=(0.6 - len(lanes), 0.6),
-                ticks=[Tick(-number, f"{short(name)} ") for number, name in enumerate(lanes)],
-                grid=LINE,
+                ticks=[Tick(-number, f"{scene.short(name)} ") for number, name in enumerate(lanes)],
+                grid=scene.LINE,
                 fixed=True,
             )
         ],
@@ -122,7 +93,7 @@ def timeline(
         texts=_break_labels(time),
         arrows=_arrows(marks, edges),
     )
-    return figure_of(scene, before_display=before_display)
+    return figure_of(picture, before_display=before_display)
 
 
 def _lanes(
@@ -145,21 +116,21 @@ def _title(journal: JournalSlice, items: Iterable[TimelineItem], lanes: int, kno
         parts.append(f"newest {journal.newest:,}")
     if lanes < known:
         parts.append(f"{lanes:,} of {known:,} nodes")
-    return f"<b>Timeline of {short(journal.space)}</b> · {' · '.join(parts)}"
+    return f"<b>Timeline of {scene.short(journal.space)}</b> · {' · '.join(parts)}"
 
 
 def _lane_stripes(lanes: int) -> Iterable[Stripe]:
-    return (Stripe("y", -lane - 0.5, 0.5 - lane, STRIPE) for lane in range(1, lanes, 2))
+    return (Stripe("y", -lane - 0.5, 0.5 - lane, scene.STRIPE) for lane in range(1, lanes, 2))
 
 
 def _break_stripes(time: TimeAxis) -> Iterable[Stripe]:
     half = BREAK_WIDTH / 2 - 2
-    return (Stripe("x", each.place - half, each.place + half, FAINT) for each in time.breaks)
+    return (Stripe("x", each.place - half, each.place + half, scene.FAINT) for each in time.breaks)
 
 
-def _break_labels(time: TimeAxis) -> list[Text]:
+def _break_labels(time: TimeAxis) -> list[Label]:
     return [
-        Text(text=f"{each.label} idle", x=each.place, y=0.5, y_of_plot=True, size=10, angle=-90)
+        Label(text=f"{each.label} idle", x=each.place, y=0.5, y_of_plot=True, size=10, angle=-90)
         for each in time.breaks
     ]
 
@@ -170,7 +141,7 @@ def _lines(edges: Sequence[Edge]) -> Series:
     return Series(
         points=[at for cause, effect in newest for at in (cause.at, effect.at, None)],
         name="cause to effect",
-        line=Line(QUIET, 1, opacity=0.45),
+        line=Line(scene.QUIET, 1, opacity=0.45),
         legend=bool(edges),
         hidden=len(edges) > MAX_SHOWN_LINES,
     )
@@ -193,7 +164,7 @@ def _series(journal: JournalSlice, marks: Sequence[Mark]) -> Iterable[Series]:
                 symbols=[_symbol(mark, symbol) for mark in some],
             ),
             labels=[tally(len(mark.items)) for mark in some] if merged else None,
-            label_colours=ON_MARK,
+            label_colours=scene.ON_MARK,
             label_size=9,
             hover=[hover.text(mark) for mark in some],
             legend=bool(some),
@@ -216,7 +187,7 @@ def _arrows(marks: Iterable[Mark], edges: Iterable[Edge]) -> list[Arrow]:
         Arrow(
             start=start.at,
             end=end.at,
-            colour=REMOVED,
+            colour=scene.REMOVED,
             from_start=start.radius,
             to_end=end.radius + 1,
             mark=mark.at,
