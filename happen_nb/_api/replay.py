@@ -170,7 +170,7 @@ class Replay(Displayable):
         self._observed = True
         if not self.done:
             refuse_in_callback("replay.wait")
-            self._space._log  # noqa: B018 - in a forked child nothing is replayed
+            self._space._check_open()  # in a forked child, nothing is replayed
             if not await on_io(self._publisher.ended(timeout)):
                 raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
         self._show_end()

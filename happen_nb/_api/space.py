@@ -12,7 +12,7 @@ from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
 from happen_nb._api.emit import Sender
 from happen_nb._api.events import Event, Events, EventSearch, Trace
 from happen_nb._api.failures import Facts, Failures, Unhandled
-from happen_nb._api.handlers import Hosting
+from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
@@ -109,7 +109,7 @@ class Space(Displayable, Sender):
         self._nodes: dict[str, Node] = {}
         self._local: dict[str, CommitRecord | None] = {}
         self._emits_as = self, RESERVED
-        runtime.dispatcher.host = Hosting(self)
+        runtime.dispatcher.host = HandlerHost(self)
         self._watches = Watches(self)
         self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
@@ -118,13 +118,16 @@ class Space(Displayable, Sender):
     @property
     def _open_runtime(self) -> Runtime:
         """The runtime; raises if the space is closed."""
-        if not self._is_open:
-            raise to_raise(self._why_closed)
+        self._check_open()
         return self._runtime
 
     @property
     def _log(self) -> Log:
         return self._open_runtime.log
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise to_raise(self._why_closed)
 
     # -- nodes -----------------------------------------------------------------------------------------
 

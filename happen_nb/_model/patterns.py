@@ -9,7 +9,7 @@ in a pattern     matches
 anything else    itself; a comma outside braces too
 ================ ============================================================================
 
-There is no escaping: only a wildcard or a predicate matches a type that contains ``*``, ``{`` or ``}``.
+Escaping is not possible: only a wildcard or a predicate matches a type that contains ``*``, ``{`` or ``}``.
 """
 
 from __future__ import annotations

@@ -79,7 +79,9 @@ class Attempt:
         self.unconverted = False
         """Whether its result has no JSON form."""
         self._context = context
-        self._given = delivery.dispatcher.host.context(delivery.queue.name, event)
+        self._given = delivery.dispatcher.host.context(
+            delivery.queue.name, event, registration.name, delivery.once_names
+        )
         self._step: Any = registration.current()
         self._spent = 0.0
         self._driver: StepDriver | None = None

@@ -42,7 +42,7 @@ class Host(Protocol):
     def event(self, record: EventRecord) -> Any:
         """Return the event that a handler is called with."""
 
-    def context(self, node: str, event: Any) -> Any:
+    def context(self, node: str, event: Any, handler: str, used: dict[str, tuple[str, int]]) -> Any:
         """Return the context that a handler is called with; its ``attempt`` is set before each call."""
 
     def reply(self, value: Any) -> Any:
@@ -140,6 +140,8 @@ class Delivery:
         self.on_end: Callable[[BaseException | None], None] | None = None
         """Called at the end, with the error if a handler has failed."""
         self.candidates = candidates
+        self.once_names: dict[str, tuple[str, int]] = {}
+        """The names of the `once` calls, with the handler and the attempt that made them."""
         self._context = context
         self._attempts: list[Attempt] = []
         self._round = 0

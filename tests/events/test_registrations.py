@@ -27,7 +27,7 @@ def found(registrations, type, target=None):
 
 
 @given(ACTIONS, st.lists(st.text("ab.", min_size=1, max_size=4), max_size=5))
-def test_candidates_are_those_that_a_scan_of_all_registrations_finds(actions, types):
+def test_the_candidates_are_the_same_as_in_a_scan_of_all_registrations(actions, types):
     registrations, plain = Registrations(), []
     for action, text, node, predicate in actions:
         if action == "add":
@@ -50,7 +50,7 @@ def by_node(registrations):
     return nodes
 
 
-def test_an_exact_type_is_looked_up_whatever_else_is_registered(monkeypatch):
+def test_an_exact_type_is_looked_up_without_testing_other_patterns(monkeypatch):
     tested = []
     matches = Pattern.matches
 
@@ -72,7 +72,7 @@ def test_an_exact_type_is_looked_up_whatever_else_is_registered(monkeypatch):
     assert tested == [wildcard.pattern]
 
 
-def test_a_search_beside_a_thread_that_registers_finds_all_that_stays():
+def test_a_search_while_another_thread_registers_finds_all_registrations_that_stay():
     registrations = Registrations()
     staying = [registration(pattern) for pattern in ("order.paid", "order.*", "order.paid", "**")]
     for each in staying:

@@ -106,12 +106,12 @@ TYPES = st.text("ab.", max_size=7)
 @example("***", "a.b")
 @example("{*,a}*", ".")
 @example("{a,{b,*.}a}", "b.a")
-def test_a_pattern_takes_what_the_reference_takes(pattern, type):
+def test_a_pattern_matches_as_the_reference_does(pattern, type):
     assert Pattern.of(pattern).matches(type) == reference(pattern, type)
 
 
 @given(st.data(), PATTERNS)
-def test_a_pattern_takes_whatever_it_can_be_filled_with(data, pattern):
+def test_a_pattern_matches_every_type_made_by_filling_it_in(data, pattern):
     fillings = {"*": st.text("ab,", max_size=2), "**": st.text("ab.,", max_size=2)}
     way = data.draw(st.sampled_from(expand(pattern)[:50]))
     type = "".join(data.draw(fillings.get(part, st.just(part))) for part in way)
@@ -119,7 +119,7 @@ def test_a_pattern_takes_whatever_it_can_be_filled_with(data, pattern):
 
 
 @given(st.text("ab.*{},", max_size=9), TYPES)
-def test_any_text_is_a_pattern_or_an_error_as_the_reference_says(text, type):
+def test_any_text_is_a_pattern_or_an_error_as_for_the_reference(text, type):
     try:
         expected = reference(text, type)
     except ValueError:
@@ -132,7 +132,7 @@ def test_any_text_is_a_pattern_or_an_error_as_the_reference_says(text, type):
 @given(
     st.text(st.characters(exclude_characters="*{}", exclude_categories=["Cc", "Cs"]), min_size=1), st.text()
 )
-def test_a_pattern_without_wildcards_takes_itself_only(text, other):
+def test_a_pattern_without_wildcards_matches_itself_only(text, other):
     pattern = Pattern.of(text)
     assert pattern.exact == pattern.text == text
     assert pattern.matches(text)
@@ -176,7 +176,7 @@ def test_wildcards_and_alternatives(pattern, taken, refused):
     ],
     ids=lambda pattern: pattern[:8],
 )
-def test_a_hostile_pattern_takes_one_step_a_character_and_state(pattern):
+def test_a_hostile_pattern_needs_one_step_for_each_character_and_state(pattern):
     compiled = Pattern.of(pattern)
     lines = 0
 
@@ -213,7 +213,7 @@ def test_a_hostile_pattern_takes_one_step_a_character_and_state(pattern):
         (None, "not NoneType"),
     ],
 )
-def test_what_is_no_pattern_is_an_error_that_names_the_place(pattern, message):
+def test_an_invalid_pattern_is_an_error_that_names_the_place(pattern, message):
     with pytest.raises(PatternError, match=message) as caught:
         Pattern.of(pattern)
     assert isinstance(caught.value, HappenError)
@@ -239,12 +239,12 @@ def test_a_predicate_decides_by_whether_its_answer_is_true():
     assert Pattern.of(Nothing()).matches("order.paid") is False
 
 
-def test_a_predicate_without_a_name_is_shown_as_what_it_is():
+def test_a_predicate_without_a_name_is_shown_by_its_type():
     assert Pattern.of(Nothing()).text == "Nothing"
     assert Pattern.of(functools.partial(is_alarm)).text == "partial"
 
 
-def test_what_a_predicate_raises_comes_out_unchanged():
+def test_an_exception_of_a_predicate_propagates_unchanged():
     error = KeyError("mine")
 
     def fails(type):
@@ -325,7 +325,7 @@ def test_the_longest_type(longest, character):
         ("order\udfffpaid", r"'\\udfff' at index 5"),
     ],
 )
-def test_what_no_event_type_may_be_is_an_error_that_names_the_place(type, message):
+def test_an_invalid_event_type_is_an_error_that_names_the_place(type, message):
     with pytest.raises(EventTypeError, match=message) as caught:
         check_type(type)
     assert isinstance(caught.value, HappenError)
@@ -358,7 +358,7 @@ def test_the_first_of_equally_near_patterns_is_named():
     assert nearest("order.paid", ["order.pain", "order.pair"]) == "order.pain"
 
 
-def test_nearest_refuses_what_is_no_pattern():
+def test_nearest_refuses_an_invalid_pattern():
     with pytest.raises(PatternError, match="opens a brace"):
         nearest("order.paid", ["order.{paid"])
 
@@ -371,7 +371,7 @@ def test_among_exact_patterns_the_nearest_needs_the_fewest_edits_for_its_length(
 
 
 @given(PATTERNS, TYPES)
-def test_a_pattern_with_characters_of_its_own_is_nearest_to_what_it_takes(pattern, type):
+def test_a_pattern_with_own_characters_is_nearest_to_types_it_matches(pattern, type):
     fits = [way for way in expand(pattern) if takes(way, type)]
     own = max((sum(part not in ("*", "**") for part in way) for way in fits), default=0)
     if fits:
