@@ -100,21 +100,19 @@ def _found_by_name(function: object) -> Any:
 class Registrations:
     """The registrations of a space, found by event type or by node. From any thread."""
 
-    # Exact patterns are looked up, so their number costs nothing; the others are tested in turn. Dispatching
-    # does not wait for the lock: the tuples that it reads are replaced, never changed.
-
     def __init__(self) -> None:
         self._nodes: dict[str, dict[Registration, None]] = {}
         self._exact: dict[str, tuple[Registration, ...]] = {}
         self._others: tuple[Registration, ...] = ()
+        """Wildcards and predicates. The tuples are read without the lock: they are replaced, not changed."""
         self._numbers = count()
         self._lock = threading.Lock()
 
     def add(self, registration: Registration) -> None:
-        exact = registration.pattern.exact
         with self._lock:
             registration.number = next(self._numbers)
             self._nodes.setdefault(registration.node, {})[registration] = None
+            exact = registration.pattern.exact
             if exact is None:
                 self._others = (*self._others, registration)
             else:
@@ -122,7 +120,6 @@ class Registrations:
 
     def remove(self, registration: Registration) -> bool:
         """Remove a registration; False if it was removed already."""
-        exact = registration.pattern.exact
         with self._lock:
             if not registration.active:
                 return False
@@ -131,6 +128,7 @@ class Registrations:
             del registrations[registration]
             if not registrations:
                 del self._nodes[registration.node]
+            exact = registration.pattern.exact
             if exact is None:
                 self._others = tuple(each for each in self._others if each is not registration)
             else:
@@ -141,14 +139,16 @@ class Registrations:
 
     def candidates(self, type: str, target: str | None) -> dict[str, list[Registration]]:
         """Return node -> its registrations that may match, in order; predicates are not called yet."""
-        matching = list(self._exact.get(type, ()))
-        if self._others:
-            matching += [
+        # Exact patterns are looked up, so their number costs nothing; all others are tested in turn.
+        matching = [
+            *self._exact.get(type, ()),
+            *(
                 each
                 for each in self._others
                 if each.pattern.predicate is not None or each.pattern.matches(type)
-            ]
-            matching.sort(key=attrgetter("number"))
+            ),
+        ]
+        matching.sort(key=attrgetter("number"))
         found: dict[str, list[Registration]] = {}
         for registration in matching:
             if target is None or registration.node == target:

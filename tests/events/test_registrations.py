@@ -1,4 +1,4 @@
-"""The registrations of a space, and how they are found by event type."""
+"""Registrations are found by event type, in their order."""
 
 from __future__ import annotations
 
@@ -11,43 +11,39 @@ from hypothesis import strategies as st
 from happen_nb._model.patterns import Pattern
 from happen_nb._runtime.registrations import Registration, Registrations
 
-PATTERNS = st.lists(st.sampled_from(["a", "b", ".", "*", "**", "{a,b}"]), min_size=1, max_size=4).map("".join)
-ACTIONS = st.lists(
-    st.tuples(st.sampled_from(["add", "add", "remove"]), PATTERNS, st.sampled_from("xy"), st.booleans()),
-    max_size=20,
-)
+TYPES = ("order.paid", "order.sent", "order", "a.b.c")
+PATTERNS = st.sampled_from([*TYPES, "order.*", "**", "{a,order}.**", "*.paid"])
 
 
-def registration(pattern, node="x"):
-    return Registration(node, Pattern.of(pattern), print)
+def register(registrations, pattern, node="orders"):
+    registration = Registration(node, Pattern.of(pattern), len)
+    registrations.add(registration)
+    return registration
 
 
-def found(registrations, type, target=None):
-    return registrations.candidates(type, target)
+@given(st.lists(st.tuples(PATTERNS, st.sampled_from("ab"), st.booleans()), max_size=20))
+def test_the_candidates_are_those_of_a_scan_of_all_registrations(actions):
+    registrations, kept = Registrations(), []
+    for pattern, node, stays in actions:
+        registration = register(registrations, pattern, node)
+        if stays:
+            kept.append(registration)
+        else:
+            assert registrations.remove(registration)
+    for type in TYPES:
+        matching = [each for each in kept if each.pattern.matches(type)]
+        for target, nodes in ((None, "ab"), ("a", "a")):
+            wanted = {node: [each for each in matching if each.node == node] for node in nodes}
+            found = registrations.candidates(type, target)
+            assert found == {node: each for node, each in wanted.items() if each}
 
 
-@given(ACTIONS, st.lists(st.text("ab.", min_size=1, max_size=4), max_size=5))
-def test_the_candidates_are_the_same_as_in_a_scan_of_all_registrations(actions, types):
-    registrations, plain = Registrations(), []
-    for action, text, node, predicate in actions:
-        if action == "add":
-            plain.append(registration(str.isupper if predicate else text, node))
-            registrations.add(plain[-1])
-        elif plain:
-            assert registrations.remove(gone := plain.pop(len(text) % len(plain)))
-            assert not registrations.remove(gone)
-        assert {node: registrations.of(node) for node in registrations.nodes()} == by_node(plain)
-    for type in [*types, *(each.pattern.exact for each in plain if each.pattern.exact)]:
-        matching = [each for each in plain if each.pattern.predicate or each.pattern.matches(type)]
-        assert found(registrations, type) == by_node(matching)
-        assert found(registrations, type, "y") == by_node([each for each in matching if each.node == "y"])
-
-
-def by_node(registrations):
-    nodes = {}
-    for each in registrations:
-        nodes.setdefault(each.node, []).append(each)
-    return nodes
+def test_registrations_of_all_kinds_are_found_in_their_order():
+    registrations = Registrations()
+    patterns = ("order.paid", "order.*", lambda _: True, "order.paid", "{a,order}.paid", "order.sent")
+    made = [register(registrations, pattern) for pattern in patterns]
+    assert registrations.candidates("order.paid", None) == {"orders": made[:5]}
+    assert registrations.candidates("order.sent", None) == {"orders": [made[1], made[2], made[5]]}
 
 
 def test_an_exact_type_is_looked_up_without_testing_other_patterns(monkeypatch):
@@ -60,41 +56,47 @@ def test_an_exact_type_is_looked_up_without_testing_other_patterns(monkeypatch):
 
     monkeypatch.setattr(Pattern, "matches", counted)
     registrations = Registrations()
-    orders = [registration(f"order.o{number}.paid") for number in range(10_000)]
-    for each in orders:
-        registrations.add(each)
-    assert found(registrations, "order.o77.paid") == {"x": [orders[77]]}
-    assert found(registrations, "order.paid") == {}
+    made = [register(registrations, f"order.o{number}.paid") for number in range(10_000)]
+    assert registrations.candidates("order.o77.paid", None) == {"orders": [made[77]]}
+    assert registrations.candidates("order.paid", None) == {}
     assert tested == []
-    wildcard = registration("order.*.paid")
-    registrations.add(wildcard)
-    assert found(registrations, "order.o77.paid") == {"x": [orders[77], wildcard]}
+    wildcard = register(registrations, "order.*.paid")
+    assert registrations.candidates("order.o77.paid", None) == {"orders": [made[77], wildcard]}
     assert tested == [wildcard.pattern]
 
 
-def test_a_search_while_another_thread_registers_finds_all_registrations_that_stay():
+def test_a_removed_registration_is_gone_and_others_stay():
     registrations = Registrations()
-    staying = [registration(pattern) for pattern in ("order.paid", "order.*", "order.paid", "**")]
-    for each in staying:
-        registrations.add(each)
+    first, second = (register(registrations, "order.paid") for _ in range(2))
+    assert registrations.remove(first)
+    assert not registrations.remove(first)
+    assert registrations.candidates("order.paid", None) == {"orders": [second]}
+    assert registrations.remove(second)
+    assert registrations.candidates("order.paid", None) == {}
+    assert registrations.nodes() == set()
 
-    def register():
+
+def test_a_search_beside_a_thread_that_registers_finds_all_that_stay():
+    registrations = Registrations()
+    made = [register(registrations, pattern) for pattern in ("order.paid", "order.*", "order.paid", "**")]
+
+    def registers():
         for _ in range(300):
-            passing = [registration(pattern, "y") for pattern in ("order.paid", "{order,a}.*", "**.paid")]
-            for each in passing:
-                registrations.add(each)
-            for each in passing:
-                registrations.remove(each)
+            passing = [
+                register(registrations, pattern, "passing")
+                for pattern in ("order.paid", "{order,a}.*", "**.paid")
+            ]
+            for registration in passing:
+                registrations.remove(registration)
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
-    thread = threading.Thread(target=register)
+    thread = threading.Thread(target=registers)
     thread.start()
     try:
         while thread.is_alive():
-            assert found(registrations, "order.paid")["x"] == staying
-            assert registrations.of("x") == staying
+            assert registrations.candidates("order.paid", None)["orders"] == made
     finally:
         thread.join()
         sys.setswitchinterval(interval)
-    assert found(registrations, "order.paid") == {"x": staying}
+    assert registrations.candidates("order.paid", None) == {"orders": made}
