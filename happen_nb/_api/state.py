@@ -102,7 +102,7 @@ class State(Displayable):
     __iter__ = None
     __contains__ = None
 
-    # -- reading -------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------
 
     def get(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """Return the frozen state, or the selected part of it.
@@ -148,7 +148,7 @@ class State(Displayable):
         record = self._space._log.replica.newest(self._name)
         return 0 if record is None else record.revision
 
-    # -- changing ------------------------------------------------------------------------------------
+    # -- changing --------------------------------------------------------------------------------------
 
     async def _set(
         self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
@@ -345,7 +345,7 @@ class State(Displayable):
 
     revert, arevert = faces(_revert)
 
-    # -- handling events -----------------------------------------------------------------------------
+    # -- handling events -------------------------------------------------------------------------------
 
     def on(
         self,
@@ -429,7 +429,7 @@ class State(Displayable):
         Pattern.of(pattern)
         return register_it
 
-    # -- the past ------------------------------------------------------------------------------------
+    # -- history ---------------------------------------------------------------------------------------
 
     async def _history(self, limit: int | None = None) -> History:
         """Read the stored commits, newest last.
@@ -497,7 +497,7 @@ class State(Displayable):
             return newest
         return await commit_at_revision(log.stream, self._name, revision)
 
-    # -- following -----------------------------------------------------------------------------------
+    # -- following -------------------------------------------------------------------------------------
 
     def watch(self, callback: Callable[[Commit], object]) -> Watch:
         """Call a function with each further commit of the node, from any process.

@@ -118,7 +118,12 @@ def build(
         order.extend(effect.id for effect in effects.get(id, ()) if isinstance(effect, EventRecord))
     made: dict[str, TraceNode] = {}
     for id in reversed(order):
-        children = tuple(_child(effect, made) for effect in effects.get(id, ()))
+        children = tuple(
+            made[effect.id]
+            if isinstance(effect, EventRecord)
+            else TraceNode(commit=effect[0], before=effect[1])
+            for effect in effects.get(id, ())
+        )
         made[id] = TraceNode(known[id], handled=tuple(handlings.get(id, ())), children=children)
     return made[root.id]
 
@@ -153,10 +158,3 @@ def _position(effect: _Effect) -> tuple[bool, int, int]:
     # A commit comes before the events that it emitted.
     sequence, index = effect.position if isinstance(effect, EventRecord) else (effect[0].sequence, -1)
     return not sequence, sequence, index
-
-
-def _child(effect: _Effect, made: dict[str, TraceNode]) -> TraceNode:
-    if isinstance(effect, EventRecord):
-        return made[effect.id]
-    commit, before = effect
-    return TraceNode(commit=commit, before=before)

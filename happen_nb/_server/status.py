@@ -1,4 +1,4 @@
-"""The status of a store as seen from outside: whether a server runs on it, and which spaces it holds."""
+"""The status of a store as seen from outside: its server, and its spaces."""
 
 from __future__ import annotations
 

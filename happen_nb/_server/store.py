@@ -180,7 +180,7 @@ class TemporaryStore:
         self._alive = -1
 
     def remove(self) -> None:
-        """Remove it, if there is no supervisor that would."""
+        """Remove it; for a store without a supervisor."""
         self.release()
         lock.remove_folder(str(self.path))
 
@@ -204,7 +204,7 @@ class KnownPosition:
 
     nats-server starts without an error on a damaged store, and leaves out data that it cannot read. The file
     is a hint, which two processes may overwrite at the same time. `created` is the time at which the stream
-    was created: a later one of the same name starts anew.
+    was created: a later one of the same name starts from 0.
     """
 
     def __init__(self, store: Path, stream: str, created: str) -> None:
@@ -224,8 +224,8 @@ class KnownPosition:
         """Log a warning if the space ends before its last known position."""
         if last < self.last:
             log.warning(
-                'the space "%s" ends at message %s, and was at %s before: what was stored in between is '
-                "lost, by a damaged file in %s or a power failure",
+                'the space "%s" ends at message %s, and was at %s before: the messages in between are lost, '
+                "because of a damaged file in %s or a power failure",
                 space,
                 f"{last:,}",
                 f"{self.last:,}",

@@ -1,4 +1,4 @@
-"""The lock: who may serve a store. It is free only after the supervisor and its nats-server have ended."""
+"""The lock on a store, whose holder serves it: free only after supervisor and nats-server have ended."""
 
 # Importing pathlib would make each start slower.
 # ruff: noqa: PTH116, PTH118, PTH120, PTH208
@@ -24,7 +24,7 @@ _ORPHAN_GRACE_SECONDS = 3.0
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
-class Failure(Exception):  # noqa: N818 - never leaves the supervisor
+class ServingError(Exception):
     """The store cannot be served; the text is for the user."""
 
 
@@ -36,7 +36,7 @@ def take(folder: str, timeout: float) -> int | None:
             fd = try_take(os.path.join(folder, NAME))
         except OSError as error:
             if error.errno in _NO_LOCKS:
-                raise Failure(f"its file system has no file locks ({error.strerror})") from error
+                raise ServingError(f"its file system has no file locks ({error.strerror})") from error
             raise
         if fd is not None:
             return fd
@@ -46,7 +46,7 @@ def take(folder: str, timeout: float) -> int | None:
         waited = time.monotonic() - start
         _end_orphan(folder, info, force=waited > _ORPHAN_GRACE_SECONDS)
         if waited > timeout:
-            raise Failure(
+            raise ServingError(
                 "a process holds its lock and does not answer"
                 + (f" (the supervisor was process {info.supervisor})" if info.supervisor else "")
                 + "; end that process, or use another folder"

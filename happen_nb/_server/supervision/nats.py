@@ -123,7 +123,7 @@ class NatsProcess:
         return name_at(self.port) == self.name
 
     def kill(self) -> None:
-        """End it immediately; what it has acknowledged is written."""
+        """End it immediately; acknowledged messages are stored."""
         if self.process is not None:
             self.process.kill()
 
