@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb._api.base import Displayable, RecordSequence
+from happen_nb._api.context import HandlerContext
 from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
@@ -21,9 +21,7 @@ from happen_nb._runtime.io import on_io
 from happen_nb._runtime.registrations import Registration
 
 if TYPE_CHECKING:
-    from happen_nb._api.node import Node
     from happen_nb._api.space import Space
-    from happen_nb._api.views import Views
     from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.tracebacks import CapturedError
@@ -31,30 +29,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_NOTEBOOK_CHARS = 100
 OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
-
-
-class HandlerContext(SimpleNamespace):
-    """The second argument of a handler. The steps of a handler may share values by setting attributes on it.
-
-    Attributes
-    ----------
-    node : Node
-        The node that handles the event.
-    space : Space
-        The space of the node.
-    views : Views
-        The views of the space.
-    event : Event
-        The event.
-    attempt : int
-        1 for the first call, 2 for the first retry, and so on.
-    """
-
-    node: Node
-    space: Space
-    views: Views
-    event: Event
-    attempt: int
 
 
 class Handler(Displayable):
@@ -140,10 +114,14 @@ class HandlerHost:
         """Make the event of a handler's call."""
         return Event(record, self._space)
 
-    def context(self, node: str, event: Event) -> HandlerContext:
-        """Make the context of a handler's call."""
+    def context(
+        self, node: str, event: Event, handler: str, used: dict[str, tuple[str, int]]
+    ) -> HandlerContext:
+        """Return the second argument of a handler; `used` holds the names of its event's `once` calls."""
         space = self._space
-        return HandlerContext(node=space._nodes[node], space=space, views=space.views, event=event, attempt=0)
+        return HandlerContext(
+            handler, used, node=space._nodes[node], space=space, views=space.views, event=event, attempt=0
+        )
 
     def reply(self, value: Any) -> Any:
         """Convert a handler's return value to the reply; a Commit, Event or Retried becomes None."""

@@ -9,6 +9,7 @@ subject                                  message
 ``happen.<space>.owner.<node>``          the process that handles the node's events from here on
 ``happen.<space>.handled.<incarnation>`` the events that a process handled, with the outcomes
 ``happen.<space>.start.<node>.<digest>`` where a state handler of the node starts
+``happen.<space>.once.<event>.<node>.*`` the result of a call that a handler makes once
 ``happen.<space>.clear``                 the space was emptied; everything before it is gone but the owners,
                                          which it carries on
 ``happen.<space>.sync``                  a barrier that a fresh read waits for; lives half a minute
@@ -126,6 +127,7 @@ class Subjects:
         self.handled = f"{self.handled_prefix}*"
         self.start_prefix = f"{self.rest_prefix}start."
         self.starts = f"{self.start_prefix}>"
+        self.once_prefix = f"{self.rest_prefix}once."
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
         self.guard = f"{self.rest_prefix}guard"

@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 LONG_RUNNING_SECONDS: Final = 1.0
-"""How long a handler runs before it is named as what to stop."""
+"""Time after which a message suggests to stop a running handler."""
 
 
 class Host(Protocol):
-    """Makes what handlers are called with, and is told what they raise. The facade implements it."""
+    """Makes the arguments of handlers, and takes their errors. The facade implements it."""
 
     def event(self, record: EventRecord) -> Any:
         """Return the event that a handler is called with."""
 
-    def context(self, node: str, event: Any) -> Any:
+    def context(self, node: str, event: Any, handler: str, used: dict[str, tuple[str, int]]) -> Any:
         """Return the context that a handler is called with; its ``attempt`` is set before each call."""
 
     def reply(self, value: Any) -> Any:
@@ -140,6 +140,8 @@ class Delivery:
         self.on_end: Callable[[BaseException | None], None] | None = None
         """Called at the end, with the error if a handler has failed."""
         self.candidates = candidates
+        self.once_names: dict[str, tuple[str, int]] = {}
+        """The names of the `once` calls, with the handler and the attempt that made them."""
         self._context = context
         self._attempts: list[Attempt] = []
         self._round = 0

@@ -36,7 +36,7 @@ logger = logging.getLogger("happen_nb")
 
 TRIM_EVERY_COMMITS = 256
 STALLED_SECONDS = 1.0
-"""How long to wait for the follower before its consumer is checked."""
+"""Time to wait for the follower before its consumer is checked."""
 STALLED_CLUSTER_SECONDS = 0.5
 """The same with replicas, where the consumer may be on a server that lags, and is replaced."""
 

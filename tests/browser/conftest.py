@@ -57,10 +57,16 @@ ERROR_OUTPUTS = (
 )
 
 
+LONGEST_FIRST = ("hostile_text", "accessibility", "binder", "what_survives", "notebooks")
+"""Tests that would keep one process busy alone if they started last."""
+
+
 def pytest_collection_modifyitems(items):
+    here = Path(__file__).parent
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if here in item.path.parents:
             item.add_marker(pytest.mark.timeout(300))
+    items.sort(key=lambda item: [item.path != here / f"test_{name}.py" for name in LONGEST_FIRST])
 
 
 @dataclass

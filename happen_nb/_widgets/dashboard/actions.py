@@ -33,16 +33,7 @@ Action = Callable[[Message], None]
 
 
 class Actions:
-    """Runs the actions of a dashboard and reports their results to the browser.
-
-    Parameters
-    ----------
-    space : Space
-    send : callable
-        Sends a message to the browser.
-    others : mapping of str to callable
-        More actions, by the names that the browser calls them.
-    """
+    """Runs the actions of a dashboard, and `others`, and sends their results to the browser."""
 
     def __init__(
         self, space: Space, send: Callable[[dict[str, Any]], object], others: Mapping[str, Action]

@@ -59,10 +59,7 @@ def children(title: str, path: Steps, value: object, limit: int) -> Json:
 def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = False) -> list[Any]:
     """Return a row of the log: sequence, index, kind, time in ms, title, sender, target, and a preview.
 
-    Parameters
-    ----------
-    without_payload : bool, optional
-        The record was read without its payload, so its preview is unknown.
+    The preview is None, as it is unknown, for an event that was read `without_payload`.
     """
     ms = record.time // 1_000_000
     if isinstance(record, CommitRecord):
