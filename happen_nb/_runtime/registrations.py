@@ -142,7 +142,11 @@ class Registrations:
         # Exact patterns are looked up, so their number costs nothing; all others are tested in turn.
         matching = [
             *self._exact.get(type, ()),
-            *(each for each in self._others if each.pattern.predicate or each.pattern.matches(type)),
+            *(
+                each
+                for each in self._others
+                if each.pattern.predicate is not None or each.pattern.matches(type)
+            ),
         ]
         matching.sort(key=attrgetter("number"))
         found: dict[str, list[Registration]] = {}

@@ -1,4 +1,4 @@
-"""Event types, patterns, the index of patterns, and the nearest pattern."""
+"""Event types, patterns, and the nearest pattern."""
 
 import enum
 import functools
