@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 NO_CHANGE = Diff()
+LAST_INDEX = 1 << 30  # after the last event of any commit
 
 
 class Commit(Displayable):
@@ -483,9 +484,6 @@ def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime 
         if occurred is not None:
             return to_utc(datetime.fromisoformat(occurred))
     return None
-
-
-LAST_INDEX = 1 << 30  # after the last event of any commit
 
 
 def check_space(log: Log, given: Any, call: str) -> None:
