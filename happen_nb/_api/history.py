@@ -10,7 +10,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, frame, times, utc
-from happen_nb._api.events import Event, _flattened
+from happen_nb._api.events import Event, flattened
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
 from happen_nb._journal.slice import find_events, position_at_time
 from happen_nb._model import arguments
@@ -379,7 +379,7 @@ class Journal(RecordSequence[Commit | Event]):
         for name in ("node", "type", "revision", "id", "cause", "correlation", "by"):
             data[name] = [_attribute(each, name) for each in self]
         if flatten:
-            data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
+            data |= flattened([each.payload if isinstance(each, Event) else None for each in self])
         return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
 
 
