@@ -31,21 +31,21 @@ T = TypeVar("T")
 logger = logging.getLogger("happen_nb")
 
 STOP_PATIENCE_SECONDS: Final = 5.0
-"""How long an async or generator handler may take to end after it was stopped; then the node goes on."""
+"""Time for an async or generator handler to end after it was stopped; then the node goes on."""
 UNREGISTERED: Final = "it was unregistered"
 DELETED: Final = "its node was deleted"
 CLOSED: Final = "the space was closed"
 _MAX_DOUBLINGS: Final = 60
-"""How often a backoff doubles at most."""
+"""Doublings of a backoff."""
 
 
 class Result:
-    """What an async generator gives as its result: ``yield happen.Result(value)``.
+    """The result of an async generator: ``yield happen.Result(value)``.
 
     Attributes
     ----------
     value : object
-        Anything with a JSON form.
+        A value with a JSON form.
     """
 
     __slots__ = ("value",)

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 LONG_RUNNING_SECONDS: Final = 1.0
-"""How long a handler runs before it is named as what to stop."""
+"""Time after which a message suggests to stop a running handler."""
 
 
 class Host(Protocol):
-    """Makes what handlers are called with, and is told what they raise. The facade implements it."""
+    """Makes the arguments of handlers, and takes their errors. The facade implements it."""
 
     def event(self, record: EventRecord) -> Any:
         """Return the event that a handler is called with."""

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 RECORD_SECONDS = 0.02
-"""How long after an event was handled that is stored, at most."""
+"""Time within which the record of a handled event is stored."""
 NAME_SECONDS = 0.5
-"""How long another process may take to name its notebook."""
+"""Time for another process to answer with the name of its notebook."""
 CLOSE_SECONDS = 0.5
-"""How long running handlers may take to end at the close, and again as long after they were stopped."""
+"""Time for running handlers to end at the close, and again after they were stopped."""
 
 
 class Dispatcher:

@@ -1,4 +1,4 @@
-"""What follows from events and commits: what still runs, what they caused, and what no handler handled."""
+"""The effects of events and commits: unfinished work, causal trees, and unhandled events."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OPEN_POLL_FACTOR = 1.5
 """Each next pause is so much longer."""
 MAX_OPEN_POLL_SECONDS = 0.2
 OPEN_ANSWER_SECONDS = 2.0
-"""How long another process may take to list what it has still to handle."""
+"""Time for another process to list the events that it has still to handle."""
 UNHANDLED_ANSWER_SECONDS = 1.0
 """The same for `find_unhandled`."""
 MAX_EXAMINED_EVENTS = 10_000

@@ -38,11 +38,11 @@ MAX_ASKERS = 5
 MAX_UNANSWERED = 2
 """Questions in a row without an answer before a node is taken over."""
 STEADY_SECONDS = 1.0
-"""How long our own connection must have been up before an owner's silence means anything."""
+"""Time that this connection must have been up before the silence of an owner counts."""
 MAX_KEPT_RECORDS = 100
 """Owner records that are kept of a node."""
 ASKED_RECENTLY_SECONDS = 3.0
-"""How long a process that has asked counts as one that waits."""
+"""Time for which a process that has asked counts as one that waits."""
 RENEW_SECONDS = 0.05
 """Delay after which changed patterns are stored."""
 

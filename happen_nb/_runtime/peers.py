@@ -26,7 +26,7 @@ logger = logging.getLogger("happen_nb")
 MAX_QUESTION_BYTES = 250_000
 """The ids in one question; a longer question is asked in parts."""
 JUST_KILLED_SECONDS = 0.1
-"""How long the server may take to notice that a process on its machine has ended."""
+"""Time for the server to notice that a process on its machine has ended."""
 
 
 class Peers:

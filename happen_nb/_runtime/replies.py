@@ -39,15 +39,15 @@ PROGRESS_SECONDS = 0.02
 MAX_PROGRESS = 100
 """Progress values in one message, and the newest that are kept for a reader that is late."""
 KEPT_SECONDS = 60.0
-"""How long a result is kept for a sender that asks again."""
+"""Time for which a result is kept for a sender that asks again."""
 MAX_KEPT_BYTES = 16 << 20
 """Results that are kept, as JSON; the newest is kept in any case."""
 ASK_SECONDS = 0.1
-"""When to ask an owner that has not accepted yet."""
+"""Time after which an owner that has not accepted yet is asked."""
 ASK_ACCEPTED_SECONDS = 0.5
 """The same for one that has."""
 GONE_SECONDS = 1.0
-"""How long nobody may answer before an owner counts as gone."""
+"""Time without an answer after which an owner counts as gone."""
 MAX_MESSAGE_LENGTH = 20_000
 """Characters of an error's message in a reply."""
 MAX_TRACEBACK_LENGTH = 50_000
@@ -359,8 +359,8 @@ class ReplyRouter:
     async def on_message(self, message: CoreMessage) -> None:
         """Take a reply of another process."""
         try:
-            reply = fields.mapping(fields.read_json(message.data))
-            id = fields.text(reply.get("event"))
+            reply = fields.of_type(fields.read_json(message.data), dict)
+            id = fields.of_type(reply.get("event"), str)
         except fields.UNREADABLE as error:
             logger.info("a reply on %s cannot be read: %s", message.subject, error)
         else:

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 IDLE_SECONDS: Final = 5.0
-"""How long a thread without work stays."""
+"""Time after which a thread without work ends."""
 THREADS: Final = 64
 """Threads that may work at once; those that are blocked in a call of the library do not count."""
 MAX_THREADS: Final = 1024
 """Threads at most, once all of them have been blocked for a while."""
 STUCK_SECONDS: Final = 0.1
-"""How long no thread may take work before more are started."""
+"""Time in which no thread takes work, after which more are started."""
 
 
 class Workers:

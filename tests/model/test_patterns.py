@@ -1,10 +1,9 @@
-"""Event types, patterns, the index of patterns, and the nearest pattern."""
+"""Event types, patterns, and the nearest pattern."""
 
 import enum
 import functools
 import re
 import sys
-import threading
 
 import pytest
 from hypothesis import example, given
@@ -14,7 +13,6 @@ from happen_nb._journal.wire import quote_type
 from happen_nb._model.patterns import (
     MAX_PATTERN_CHARACTERS,
     Pattern,
-    PatternIndex,
     check_type,
     is_pattern,
     near_miss,
@@ -252,13 +250,10 @@ def test_an_exception_of_a_predicate_propagates_unchanged():
     def fails(type):
         raise error
 
-    index = PatternIndex()
-    index.add(Pattern.of(fails), "item")
-    for ask in (Pattern.of(fails).matches, index.matching):
-        with pytest.raises(KeyError) as caught:
-            ask("order.paid")
-        assert caught.value is error
-        assert not hasattr(error, "__notes__")
+    with pytest.raises(KeyError) as caught:
+        Pattern.of(fails).matches("order.paid")
+    assert caught.value is error
+    assert not hasattr(error, "__notes__")
 
 
 def test_an_async_predicate_is_an_error_since_it_would_take_everything():
@@ -335,120 +330,6 @@ def test_an_invalid_event_type_is_an_error_that_names_the_place(type, message):
         check_type(type)
     assert isinstance(caught.value, HappenError)
     assert isinstance(caught.value, ValueError)
-
-
-# -- the index -----------------------------------------------------------------------------------------
-
-ACTIONS = st.lists(
-    st.tuples(st.just("add"), PATTERNS | st.text("ab.", min_size=1, max_size=3), st.integers(0, 3))
-    | st.tuples(st.just("remove"), st.just(""), st.integers(0, 3)),
-    max_size=20,
-)
-
-
-@given(ACTIONS, st.lists(TYPES, max_size=5))
-def test_the_index_finds_the_same_as_a_scan_of_all_registrations(actions, types):
-    index, plain = PatternIndex(), []
-    for action, text, item in actions:
-        if action == "add":
-            index.add(Pattern.of(text), item)
-            plain.append((Pattern.of(text), item))
-        else:
-            assert index.remove(item) == any(its == item for _, its in plain)
-            plain = [entry for entry in plain if entry[1] != item]
-        assert list(index) == plain
-        assert len(index) == len(plain)
-    for type in [*types, *(pattern.exact for pattern, _ in plain if pattern.exact)]:
-        assert index.matching(type) == [item for pattern, item in plain if pattern.matches(type)]
-
-
-def test_registrations_of_all_kinds_are_found_in_their_order():
-    index = PatternIndex()
-    for pattern in ("order.paid", "order.*", lambda _: True, "order.paid", "{a,order}.paid", "order.sent"):
-        index.add(Pattern.of(pattern), len(index))
-    assert index.matching("order.paid") == [0, 1, 2, 3, 4]
-    assert index.matching("order.sent") == [1, 2, 5]
-
-
-def test_an_exact_type_is_looked_up_without_testing_other_patterns(monkeypatch):
-    tested = []
-    matches = Pattern.matches
-
-    def counted(self, type):
-        tested.append(self)
-        return matches(self, type)
-
-    monkeypatch.setattr(Pattern, "matches", counted)
-    index = PatternIndex()
-    for number in range(10_000):
-        index.add(Pattern.of(f"order.o{number}.paid"), number)
-    assert index.matching("order.o77.paid") == [77]
-    assert index.matching("order.paid") == []
-    assert tested == []
-    wildcard = Pattern.of("order.*.paid")
-    index.add(wildcard, "all")
-    assert index.matching("order.o77.paid") == [77, "all"]
-    assert tested == [wildcard]
-
-
-def test_a_removed_item_is_gone_under_all_its_patterns_and_may_come_back():
-    class Shop:
-        def ships(self, event): ...
-
-    shop, index = Shop(), PatternIndex()
-    for pattern in ("order.paid", "order.*", "order.paid"):
-        index.add(Pattern.of(pattern), shop.ships)
-    assert index.matching("order.paid") == [shop.ships] * 3
-    assert index.remove(shop.ships)
-    assert not index.remove(shop.ships)
-    assert (index.matching("order.paid"), list(index), len(index)) == ([], [], 0)
-    index.add(Pattern.of("order.paid"), shop.ships)
-    assert index.matching("order.paid") == [shop.ships]
-
-
-def test_items_need_not_be_hashable():
-    index = PatternIndex()
-    index.add(Pattern.of("order.paid"), ["list"])
-    assert index.remove(["list"])
-
-
-def test_a_search_does_not_see_registrations_made_during_it():
-    index = PatternIndex()
-
-    def registers(type):
-        index.remove("last")
-        index.add(Pattern.of("order.*"), "new")
-        return True
-
-    index.add(Pattern.of(registers), "first")
-    index.add(Pattern.of("**"), "last")
-    assert index.matching("order.paid") == ["first", "last"]
-    assert index.matching("order.paid") == ["first", "new"]
-
-
-def test_a_search_beside_a_thread_that_registers_finds_all_that_stays():
-    index = PatternIndex()
-    for pattern in ("order.paid", "order.*", "order.paid", "**"):
-        index.add(Pattern.of(pattern), len(index))
-
-    def registers():
-        for number in range(300):
-            for pattern in ("order.paid", "{order,a}.*", "**.paid"):
-                index.add(Pattern.of(pattern), f"passing {number}")
-            index.remove(f"passing {number}")
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    thread = threading.Thread(target=registers)
-    thread.start()
-    try:
-        while thread.is_alive():
-            assert [item for item in index.matching("order.paid") if isinstance(item, int)] == [0, 1, 2, 3]
-            assert [item for _, item in index if isinstance(item, int)] == [0, 1, 2, 3]
-    finally:
-        thread.join()
-        sys.setswitchinterval(interval)
-    assert index.matching("order.paid") == [0, 1, 2, 3]
 
 
 # -- the nearest pattern -------------------------------------------------------------------------------
