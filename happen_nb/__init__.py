@@ -1,7 +1,7 @@
 """happen_nb: a notebook as a live, distributed, stateful system.
 
-Nodes own states kept in NATS JetStream, change them by pure transforms, and look at each other through
-views; every change can be seen, compared and gone back to.
+Nodes own states, which are stored in NATS JetStream. Pure transforms change the states, views read them, and
+every change can be shown, compared and reverted.
 
 Examples
 --------
@@ -136,19 +136,19 @@ __all__ = [
 
 
 def load_ipython_extension(shell: object) -> None:
-    """``%load_ext happen_nb``: completion of nodes, event types and paths, and ``%happen``."""
+    """Load the extension (``%load_ext happen_nb``): ``%happen``, completion of nodes, types and paths."""
     from happen_nb._ipython.extension import load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: object) -> None:
-    """``%unload_ext happen_nb``: without it again."""
+    """Unload the extension (``%unload_ext happen_nb``)."""
     from happen_nb._ipython.extension import unload
 
     unload(shell)
 
 
 def __dir__() -> list[str]:
-    """What completion offers: the public names, and not the modules that they come from."""
+    """List the public names, without the modules that define them."""
     return sorted(__all__)

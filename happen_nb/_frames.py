@@ -1,4 +1,4 @@
-"""Frames of a traceback: tell the user's from the library's, and hide the latter from IPython."""
+"""Frames of a traceback: separate the user's from the library's, and hide the latter from IPython."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@
     ├── TransformError (RuntimeError)                a transform that does more than compute a state
     ├── PayloadError (ValueError)                    a payload, progress or result without a JSON form
     ├── HandlerError (RuntimeError)                  the handler of a sent event has raised
-    ├── NoHandlerError (LookupError)                 there is no handler for a sent event
+    ├── NoHandlerError (LookupError)                 no handler for a sent event
     ├── ReplyLostError (RuntimeError)                the handling process ended before it replied
     ├── DeadlockError (RuntimeError)                 handlers that wait for each other
     ├── CausalLoopError (RecursionError)             an endless causal chain
@@ -121,7 +121,7 @@ class SpaceNotEmptyError(HappenError, ValueError):
 class InvalidNameError(HappenError, ValueError):
     """The name is not valid: names of nodes and spaces have 1 to 64 of ``A-Z a-z 0-9 _ -``.
 
-    A node cannot be named ``notebook``, which is the sender of what cells send.
+    A node cannot be named ``notebook``, which is the sender of events from cells.
 
     Cure: write ``_`` or ``-`` instead of a dot or a space, and put other information into the state.
     """
@@ -189,7 +189,7 @@ class PendingError(HappenError, ValueError):
 class UnknownEventError(HappenError, LookupError):
     """No event with that id is stored: it never was, or it is older than ``event_ttl``.
 
-    Cure: take an event or an id from ``space.events()``.
+    Cure: use an event or an id from ``space.events()``.
     """
 
 
@@ -267,7 +267,7 @@ class HandlerError(HappenError, RuntimeError):
 
 
 class NoHandlerError(HappenError, LookupError):
-    """There is no handler for a sent event: no such node, no matching handler, or its process has ended.
+    """A sent event has no handler: no such node, no matching handler, or its process has ended.
 
     ``node.owner`` shows the process that handles a node's events, and ``node.handlers`` its patterns.
 
@@ -279,7 +279,7 @@ class NoHandlerError(HappenError, LookupError):
 class ReplyLostError(HappenError, RuntimeError):
     """The process that accepted a sent event ended before it replied.
 
-    What it stored until then is kept.
+    Everything that it stored until then is kept.
 
     Cure: check its effects with ``space.trace(reply.event)``, then send again if repeating them is harmless,
     for instance because the handler gives an ``id`` to each event that must be stored only once.

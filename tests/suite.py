@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,11 +80,10 @@ def run_all(other_pythons: list[str]) -> list[Outcome]:
     """Each part of the suite, one after the other: each keeps all cores busy."""
     if not (shutil.which("node") and shutil.which("npm")):
         install(NODE_PACKAGES)  # else the tests that need them say what is missing
+    with ThreadPoolExecutor() as pool:
+        checks = list(pool.map(run_check, CHECKS, CHECKS.values()))
     return [
-        run_check("ruff check", "ruff", "check", "--quiet"),
-        run_check("ruff format", "ruff", "format", "--check", "--quiet"),
-        run_check("mypy", "mypy"),
-        run_check("import direction", "lint-imports"),
+        *checks,
         run_pytest("tests and doctests", TESTS),
         run_pytest("notebooks", NOTEBOOKS),
         run_browser_tests(),
@@ -90,6 +91,13 @@ def run_all(other_pythons: list[str]) -> list[Outcome]:
     ]
 
 
+CHECKS = {
+    "mypy": ["mypy"],
+    "import direction": ["lint-imports"],
+    "ruff check": ["ruff", "check", "--quiet"],
+    "ruff format": ["ruff", "format", "--check", "--quiet"],
+}
+"""Each is one process on one core, so all run at the same time."""
 WITHOUT_NBVAL = ["-p", "no:nbval"]  # the plugin takes 3 s to import
 FILES_AT_ONCE = ["-n", WORKERS, "--dist=loadfile"]
 IN_THIS_ORDER = "--no-loadscope-reorder"  # otherwise files with few tests come last, however long they take
@@ -118,7 +126,7 @@ NOTEBOOKS = [
     "tests/notebooks",
     "notebooks",
 ]
-BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=load", "--maxschedchunk=1", "tests/browser"]
+BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=loadgroup", IN_THIS_ORDER, "tests/browser"]
 
 
 def release_of(python: str) -> str:
@@ -126,12 +134,14 @@ def release_of(python: str) -> str:
     return Path(python).parent.parent.name.removeprefix(".venv-")
 
 
-def run_check(name: str, *command: str) -> Outcome:
-    """One tool that says yes or no."""
-    announce(name)
+def run_check(name: str, command: list[str]) -> Outcome:
+    """Run one tool that passes or fails, and print its output when it has ended."""
     started = time.monotonic()
     tool = shutil.which(command[0], path=with_scripts(sys.executable)["PATH"])
-    code = limited([tool or command[0], *command[1:]])
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
+        code = limited([tool or command[0], *command[1:]], output=output)
+        output.seek(0)
+        announce(f"{name}\n{output.read()}".rstrip())
     return Outcome(name, ok=code == 0, seconds=time.monotonic() - started)
 
 
@@ -202,10 +212,14 @@ def with_scripts(python: str) -> dict[str, str]:
     return {**kept, "PATH": path}
 
 
-def limited(command: list[str], environment: dict[str, str] | None = None) -> int:
+def limited(
+    command: list[str], environment: dict[str, str] | None = None, output: IO[str] | None = None
+) -> int:
     """Run a command to its end, or end it when its time is up."""
     try:
-        return subprocess.run(command, check=False, timeout=PART_LIMIT, env=environment).returncode
+        return subprocess.run(
+            command, check=False, timeout=PART_LIMIT, env=environment, stdout=output, stderr=output
+        ).returncode
     except subprocess.TimeoutExpired:
         announce(f"ended after {PART_LIMIT:.0f} s: {' '.join(command)}")
         return -1

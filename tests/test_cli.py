@@ -121,7 +121,7 @@ def test_kernels_run_in_the_python_of_lab_even_where_another_kernel_has_that_nam
     assert kernel.cmdline()[0] == sys.executable
 
 
-def test_lab_asks_nobody_for_news(lab):
+def test_lab_requests_no_news(lab):
     settings = lab.call("lab/api/settings/@jupyterlab/apputils-extension:notification")
     defaults = {name: rule["default"] for name, rule in settings["schema"]["properties"].items()}
     assert defaults["fetchNews"] == "false"
@@ -155,7 +155,7 @@ def session(tmp_path_factory):
     return lab
 
 
-def test_lab_opens_the_folder_it_is_told(session):
+def test_lab_opens_the_given_folder(session):
     assert [item["name"] for item in session.contents] == ["a.ipynb"]
 
 
@@ -203,7 +203,7 @@ def suppressed(call, *args):
         call(*args)
 
 
-def test_lab_without_jupyterlab_says_what_to_install(monkeypatch, capsys):
+def test_lab_without_jupyterlab_names_the_package_to_install(monkeypatch, capsys):
     monkeypatch.setattr(cli.lab, "find_spec", lambda name: None)
     assert cli.main(["lab"]) == 1
     assert 'pip install ".[lab]"' in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""What a user holds: spaces, nodes, states, views, events, replies, and what came of them."""
+"""The public classes: spaces, nodes, states, views, events, replies, histories, failures."""

@@ -1,4 +1,4 @@
-"""What all objects of a user share: blocking and async variants, text and HTML, frames."""
+"""Parts that the public classes share: blocking and async variants, text and HTML, frames."""
 
 from __future__ import annotations
 

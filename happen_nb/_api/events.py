@@ -107,7 +107,7 @@ class Event(Displayable):
     def sequence(self) -> int | None:
         """The position in the space's journal; None while it is pending.
 
-        The events of one commit share the sequence of the commit; `index` tells them apart.
+        The events of one commit share the sequence of the commit; `index` distinguishes them.
         """
         return self._record.sequence or None
 

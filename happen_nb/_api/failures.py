@@ -165,11 +165,11 @@ class Failure(Displayable):
 
     def short(self) -> str:
         """Return the text to show below a cell: the innermost frame of the user's code, and the exception."""
-        who = f'node "{self.node}": ' if self.doing.startswith("handling") else ""
+        node = f'node "{self.node}": ' if self.doing.startswith("handling") else ""
         frames = "".join(map(_line, self._trouble.place))
-        said = truncate(self._trouble.summary, MAX_SHOWN_CHARS)
+        summary = truncate(self._trouble.summary, MAX_SHOWN_CHARS)
         notes = truncate(self._trouble.notes, MAX_SHOWN_CHARS)
-        return f"{who}{self.handler}, {self.doing}, failed:\n{frames}{said}\n{notes}"
+        return f"{node}{self.handler}, {self.doing}, failed:\n{frames}{summary}\n{notes}"
 
     def retry(self) -> None:
         """Try again: call the callback, or handle the event with the node's current handlers.

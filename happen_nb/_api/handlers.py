@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb._api.base import Displayable, RecordSequence
+from happen_nb._api.context import HandlerContext
 from happen_nb._api.events import Event
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
@@ -21,9 +21,7 @@ from happen_nb._runtime.io import on_io
 from happen_nb._runtime.registrations import Registration
 
 if TYPE_CHECKING:
-    from happen_nb._api.node import Node
     from happen_nb._api.space import Space
-    from happen_nb._api.views import Views
     from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.tracebacks import CapturedError
@@ -31,30 +29,6 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 MAX_NOTEBOOK_CHARS = 100
 OWNER_REPLY_SECONDS = 0.2  # for the previous owner, to show that it is alive
-
-
-class HandlerContext(SimpleNamespace):
-    """The second argument of a handler. The steps of a handler may share values by setting attributes on it.
-
-    Attributes
-    ----------
-    node : Node
-        The node that handles the event.
-    space : Space
-        The space of the node.
-    views : Views
-        The views of the space.
-    event : Event
-        The event.
-    attempt : int
-        1 for the first call, 2 for the first retry, and so on.
-    """
-
-    node: Node
-    space: Space
-    views: Views
-    event: Event
-    attempt: int
 
 
 class Handler(Displayable):
@@ -130,27 +104,31 @@ class Owner:
         return "this process" if self.here else "another process"
 
 
-class Hosting:
-    """What handlers of a space are called with, and where their failures go."""
+class HandlerHost:
+    """Gives the runtime the arguments of handlers, and takes their failures."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
 
     def event(self, record: EventRecord) -> Event:
-        """The event that a handler is called with."""
+        """Make the event of a handler's call."""
         return Event(record, self._space)
 
-    def context(self, node: str, event: Event) -> HandlerContext:
-        """The context that a handler is called with."""
+    def context(
+        self, node: str, event: Event, handler: str, used: dict[str, tuple[str, int]]
+    ) -> HandlerContext:
+        """Return the second argument of a handler; `used` holds the names of its event's `once` calls."""
         space = self._space
-        return HandlerContext(node=space._nodes[node], space=space, views=space.views, event=event, attempt=0)
+        return HandlerContext(
+            handler, used, node=space._nodes[node], space=space, views=space.views, event=event, attempt=0
+        )
 
     def reply(self, value: Any) -> Any:
-        """What is replied where a handler returns `value`: nothing for the Commit of its last call."""
+        """Convert a handler's return value to the reply; a Commit, Event or Retried becomes None."""
         return None if isinstance(value, Commit | Event | Retried) else value
 
     def failed(self, attempt: Attempt, trouble: CapturedError) -> None:
-        """A handler has raised for the last time."""
+        """Add the failure of a handler that has no more retries."""
         event, space = attempt.event, self._space
         node, name = attempt.registration.node, attempt.registration.name
         again = partial(handle_again, space, event._record, node, name)
@@ -159,7 +137,7 @@ class Hosting:
         space.failures.add(failure)
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
-        """Another process handles a node's events from here on."""
+        """Notify that another process now owns a node."""
         for registration in self._space._runtime.registrations.of(node)[:1]:
             registration.context.copy().run(
                 notice,

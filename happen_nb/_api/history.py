@@ -371,22 +371,20 @@ class Journal(RecordSequence[Commit | Event]):
         """
         import pandas as pd
 
-        rows = [_row(each) for each in self]
-        data: dict[str, Any] = {"kind": [row[0] for row in rows], "time": times(each.time for each in self)}
-        data |= {name: [row[at] for row in rows] for at, name in enumerate(_JOURNAL_COLUMNS, start=1)}
+        data: dict[str, Any] = {
+            "kind": [type(each).__name__.lower() for each in self],
+            "time": times(each.time for each in self),
+        }
+        for name in ("node", "type", "revision", "id", "cause", "correlation", "by"):
+            data[name] = [_attribute(each, name) for each in self]
         if flatten:
             data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
         return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
 
 
-_JOURNAL_COLUMNS = ("node", "type", "revision", "id", "cause", "correlation", "by")  # after kind and time
-
-
-def _row(item: Commit | Event) -> tuple[Any, ...]:
-    if isinstance(item, Event):
-        return "event", item.sender, item.type, None, item.id, item.cause, item.correlation, None
-    about = (item.id, item.cause, item.correlation, item.by)
-    return "commit", item.node, None, item.revision, *about
+def _attribute(item: Commit | Event, name: str) -> Any:
+    """Return an attribute of an item, if it has one; the node of an event is its sender."""
+    return getattr(item, "sender" if name == "node" and isinstance(item, Event) else name, None)
 
 
 class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
@@ -412,6 +410,7 @@ class Snapshot(Displayable, Mapping[str, "FrozenDict"]):
         return len(self._records)
 
     def state_of(self, name: str) -> StateAt:
+        """Return the state of a node with its revision."""
         record = self._records[name]
         if isinstance(record, HistoryGoneError):
             raise record

@@ -70,7 +70,7 @@ class Node(Displayable, Sender):
             )
         super().__delattr__(name)
 
-    # -- handling events -----------------------------------------------------------------------------
+    # -- handling events -------------------------------------------------------------------------------
 
     @overload
     def on(
@@ -127,7 +127,7 @@ class Node(Displayable, Sender):
             events meanwhile.
         keep : bool, optional
             Keep the registration of the same function with the same pattern by another cell. By default, the
-            new registration replaces it, and a notice says so.
+            new registration replaces it, and a notice is shown.
 
         Returns
         -------
@@ -226,7 +226,7 @@ class Node(Displayable, Sender):
         seconds, waiting = self.space._runtime.dispatcher.queue(self.name).busy()
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
 
-    # -- the end -------------------------------------------------------------------------------------
+    # -- deleting --------------------------------------------------------------------------------------
 
     async def _delete(self) -> None:
         """Remove the node's state and handlers, for every process.

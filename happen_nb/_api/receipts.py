@@ -64,7 +64,7 @@ class Caused:
 
 
 class Receipt(Displayable):
-    """What a cell caused, in one line that unfolds to the trees.
+    """The effects of a cell, in one line that unfolds to the trees.
 
     Attributes
     ----------

@@ -170,7 +170,7 @@ class Replay(Displayable):
         self._observed = True
         if not self.done:
             refuse_in_callback("replay.wait")
-            self._space._log  # noqa: B018 - in a forked child nothing is replayed
+            self._space._check_open()  # in a forked child, nothing is replayed
             if not await on_io(self._publisher.ended(timeout)):
                 raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
         self._show_end()
@@ -179,7 +179,7 @@ class Replay(Displayable):
                 self._frames = self.error.__traceback__
             raise to_raise(self.error, self._frames)
 
-    # -- how it is shown -----------------------------------------------------------------------------
+    # -- display ---------------------------------------------------------------------------------------
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
@@ -194,7 +194,7 @@ class Replay(Displayable):
             output.finish()
 
     def _ended(self) -> None:
-        """Log an error later, unless somebody asks for it. On the IO thread."""
+        """Log an error later, unless it is waited for or shown. On the IO thread."""
         if self._publisher.state == "failed":
             io_thread().loop.call_later(LOG_ERROR_SECONDS, self._log_error)
 
@@ -202,7 +202,7 @@ class Replay(Displayable):
         if not self._observed and not isinstance(self.error, ClosedError):
             self._context.run(logger.warning, "a replay ended at row %d: %s", self.stored, self.error)
 
-    # -- the thread that reads the rows --------------------------------------------------------------
+    # -- the thread that reads the rows ----------------------------------------------------------------
 
     def _read(self, rows: ReplaySource) -> None:
         publisher, pace = self._publisher, Pace(self.speed)

@@ -158,33 +158,36 @@ class Reply(Displayable):
         finally:
             deadlocks.stop_waiting(scope, request)
 
+    async def _next(self, seen: int, begun: float) -> list[tuple[int, Any]]:
+        """Wait for progress after number `seen`; empty if there is no more."""
+        request = self._request
+        while True:
+            changes, done = request.changes, request.done  # read first, so that no later change is missed
+            values = request.since(seen)
+            if values or done:
+                return values
+            await self._change(changes, begun, None)
+
     def __iter__(self) -> Iterator[Any]:
         refuse_on_handler_loop("iterating a reply", "async for value in reply")
         seen, begun = 0, time.monotonic()
         while True:
-            changes = self._request.changes  # read first, so that no later change is missed
-            for number, value in self._request.since(seen):
-                seen = number
-                yield value
-            if self._request.done and not self._request.since(seen):
-                break
             try:
-                run_blocking(self._change(changes, begun, None))
+                values = run_blocking(self._next(seen, begun))
             except KeyboardInterrupt as stop:
                 self._interrupted(stop)
                 raise
+            if not values:
+                break
+            for seen, value in values:  # noqa: B007 - the next values come after it
+                yield value
         self._end()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         seen, begun = 0, time.monotonic()
-        while True:
-            changes = self._request.changes  # read first, so that no later change is missed
-            for number, value in self._request.since(seen):
-                seen = number
+        while values := await run_awaitable(self._next(seen, begun)):
+            for seen, value in values:  # noqa: B007 - the next values come after it
                 yield value
-            if self._request.done and not self._request.since(seen):
-                break
-            await run_awaitable(self._change(changes, begun, None))
         self._end()
 
     def _end(self) -> None:

@@ -12,7 +12,7 @@ from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
 from happen_nb._api.emit import Sender
 from happen_nb._api.events import Event, Events, EventSearch, Trace
 from happen_nb._api.failures import Facts, Failures, Unhandled
-from happen_nb._api.handlers import Hosting
+from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
@@ -109,7 +109,7 @@ class Space(Displayable, Sender):
         self._nodes: dict[str, Node] = {}
         self._local: dict[str, CommitRecord | None] = {}
         self._emits_as = self, RESERVED
-        runtime.dispatcher.host = Hosting(self)
+        runtime.dispatcher.host = HandlerHost(self)
         self._watches = Watches(self)
         self._throttles: dict[Throttle, None] = {}
         self._receipts = Receipts(self)
@@ -118,13 +118,16 @@ class Space(Displayable, Sender):
     @property
     def _open_runtime(self) -> Runtime:
         """The runtime; raises if the space is closed."""
-        if not self._is_open:
-            raise to_raise(self._why_closed)
+        self._check_open()
         return self._runtime
 
     @property
     def _log(self) -> Log:
         return self._open_runtime.log
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise to_raise(self._why_closed)
 
     # -- nodes -----------------------------------------------------------------------------------------
 
@@ -165,7 +168,7 @@ class Space(Displayable, Sender):
         node = self._nodes.setdefault(name, Node(self, name))
         newest = self._log.replica.newest(name)
         if state is not None:
-            await node.state._begin(state)
+            await node.state._commit_initial(state)
             self._notice_unused(name, newest)
         self._local[name] = newest
         return node
@@ -174,11 +177,11 @@ class Space(Displayable, Sender):
 
     def _notice_unused(self, name: str, before: CommitRecord | None) -> None:
         """Log that an initial state was not used: the node had one, or another process was first."""
-        record, log = self._log.replica.newest(name), self._log
+        record = self._log.replica.newest(name)
         if record is None or record.deleted:
             return
         first = before is None or before.deleted
-        own = (record.id or "").startswith(log.address)
+        own = (record.id or "").startswith(self._log.address)
         if not first or (not own and record.revision == (0 if before is None else before.revision) + 1):
             logger.warning(
                 'node "%s" is at revision %s: initial is not used; connect(fresh=True) empties the space',
@@ -194,7 +197,7 @@ class Space(Displayable, Sender):
         self._local.pop(node.name, None)
         self._watches.stop(node.name)
 
-    # -- following -------------------------------------------------------------------------------------
+    # -- settling --------------------------------------------------------------------------------------
 
     async def _settle(self, timeout: Timeout = 10.0) -> None:
         """Wait until everything that this process caused, with its effects here, is committed and handled.
@@ -240,7 +243,6 @@ class Space(Displayable, Sender):
         """Return the deadline of a call that starts now."""
         return time.monotonic() + self._log.timeout
 
-    # -- events ----------------------------------------------------------------------------------------
     # -- waiting ---------------------------------------------------------------------------------------
 
     async def _wait_for(
@@ -435,7 +437,7 @@ class Space(Displayable, Sender):
         found = [each for each in found if not self.facts.cover(each.event.type)]
         return Unhandled(self, found)
 
-    # -- what an event caused --------------------------------------------------------------------------
+    # -- traces ----------------------------------------------------------------------------------------
 
     async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
         """Read from the journal what an event has caused so far: a tree of events and commits.
@@ -645,7 +647,7 @@ class Space(Displayable, Sender):
         ({}, 0)
         """
         if not force:
-            await self._refuse_others("clear", "clear(force=True) does it all the same")
+            await self._refuse_others("clear", "clear(force=True) empties it anyway")
         await self._empty()
 
     clear, aclear = faces(_clear)
@@ -653,7 +655,7 @@ class Space(Displayable, Sender):
     async def _refresh(self, *, force: bool) -> None:
         """Empty the space for ``connect(fresh=True)``."""
         if not force:
-            way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it all the same'
+            way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it anyway'
             await self._refuse_others("connect(fresh=True)", way_out)
         await self._empty()
 
@@ -665,8 +667,8 @@ class Space(Displayable, Sender):
     async def _refuse_others(self, call: str, way_out: str) -> None:
         others = await on_io(self._open_runtime.peers.others())
         if others:
-            who = ", ".join(others)
-            raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
+            processes = ", ".join(others)
+            raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {processes}; {way_out}')
 
     async def _fork(self, name: str, *, at: Any = None) -> Space:
         """Make a new space on the same server that starts from the states of this one.
@@ -725,7 +727,7 @@ class Space(Displayable, Sender):
             await on_io(target._log.change(log.info.options))
             await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
-                await (await target._create_node(node)).state._begin(state)
+                await (await target._create_node(node)).state._commit_initial(state)
             await on_io(target._log.stream.mark_unfinished(""))
         except BaseException:
             await target._drop_stream()
@@ -754,9 +756,8 @@ class Space(Displayable, Sender):
         await self._drop_stream()
 
     async def _drop_stream(self) -> None:
-        await on_io(
-            self._open_runtime.dispatcher.close()
-        )  # it stores handlings, for which it needs the stream
+        # The dispatcher first: it still stores handlings, for which it needs the stream.
+        await on_io(self._open_runtime.dispatcher.close())
         await on_io(self._log.stream.drop())
         await self._close()
 
@@ -774,7 +775,7 @@ class Space(Displayable, Sender):
 
         return Dashboard(self)
 
-    # -- the end ---------------------------------------------------------------------------------------
+    # -- closing ---------------------------------------------------------------------------------------
 
     async def _close(self) -> None:
         """Disconnect; everything that is stored stays.
@@ -832,10 +833,6 @@ class Space(Displayable, Sender):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-logger = logging.getLogger("happen_nb")
-"""Before all events and commits."""
 
 
 async def _is_empty(log: Log) -> bool:

@@ -102,7 +102,7 @@ class State(Displayable):
     __iter__ = None
     __contains__ = None
 
-    # -- reading -------------------------------------------------------------------------------------
+    # -- reading ---------------------------------------------------------------------------------------
 
     def get(self, selector: Selector | None = None, *, fresh: bool = False) -> Any:
         """Return the frozen state, or the selected part of it.
@@ -148,7 +148,7 @@ class State(Displayable):
         record = self._space._log.replica.newest(self._name)
         return 0 if record is None else record.revision
 
-    # -- changing ------------------------------------------------------------------------------------
+    # -- changing --------------------------------------------------------------------------------------
 
     async def _set(
         self, transform: Transform, *, serializable: bool = False, timeout: Timeout = None
@@ -195,13 +195,13 @@ class State(Displayable):
         log = self._space._log
         limit = log.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
-        looks = callable(transform) and takes_second(transform, "views") != "none"
+        takes_views = callable(transform) and takes_second(transform, "views") != "none"
         origin = causes.current_origin()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and log.replica.newest(self._name) is None:
             await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
         while True:
-            cut = log.replica.cut() if looks or serializable else log.replica.cut_of(self._name)
+            cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
             evaluation = Evaluation(self._name, self._space)
             new, viewed = self._evaluate(transform, cut, evaluation)
             record = cut.nodes.get(self._name)
@@ -288,7 +288,7 @@ class State(Displayable):
         nothing.adopt(EMPTY)
         return nothing
 
-    async def _begin(self, initial: FrozenDict) -> None:
+    async def _commit_initial(self, initial: FrozenDict) -> None:
         """Commit `initial` if the node has no state; the first process wins."""
         log = self._space._log
         cut = log.replica.cut_of(self._name)
@@ -345,7 +345,7 @@ class State(Displayable):
 
     revert, arevert = faces(_revert)
 
-    # -- handling events -----------------------------------------------------------------------------
+    # -- handling events -------------------------------------------------------------------------------
 
     def on(
         self,
@@ -355,6 +355,7 @@ class State(Displayable):
         where: Callable[[Event], object] | None = None,
         start: str | Since = "now",
         name: str | None = None,
+        fold: bool = False,
         keep: bool = False,
     ) -> Any:
         """Register a transform that applies events to the state, each exactly once.
@@ -380,6 +381,9 @@ class State(Displayable):
         name : str, optional
             Identifies the handler even if its function or pattern changes. By default, the pattern and the
             function's name identify it.
+        fold : bool, optional
+            Apply all events that wait in one commit. This is many times faster, but the states between them
+            are not stored.
         keep : bool, optional
             Keep the registration of the same transform with the same pattern by another cell.
 
@@ -410,7 +414,9 @@ class State(Displayable):
         """
 
         def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
-            run_blocking(register_state_handler(self, pattern, function, where, start, name, keep=keep))
+            run_blocking(
+                register_state_handler(self, pattern, function, where, start, name, fold=fold, keep=keep)
+            )
             return function
 
         if transform is not None:
@@ -423,7 +429,7 @@ class State(Displayable):
         Pattern.of(pattern)
         return register_it
 
-    # -- the past ------------------------------------------------------------------------------------
+    # -- history ---------------------------------------------------------------------------------------
 
     async def _history(self, limit: int | None = None) -> History:
         """Read the stored commits, newest last.
@@ -491,7 +497,7 @@ class State(Displayable):
             return newest
         return await commit_at_revision(log.stream, self._name, revision)
 
-    # -- following -----------------------------------------------------------------------------------
+    # -- following -------------------------------------------------------------------------------------
 
     def watch(self, callback: Callable[[Commit], object]) -> Watch:
         """Call a function with each further commit of the node, from any process.

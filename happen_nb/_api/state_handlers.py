@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from happen_nb._api.events import Event
 from happen_nb._api.handlers import check_function_of_event, register
 from happen_nb._api.history import LAST_INDEX, position_after
 from happen_nb._model.patterns import Pattern
@@ -24,15 +25,26 @@ from happen_nb._runtime.snapshots import records_at
 from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
-    from happen_nb._api.events import Event
     from happen_nb._api.state import State
+    from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import EventRecord
 
 logger = logging.getLogger("happen_nb")
 
+MAX_FOLDED = 255
+"""Events that one commit applies beside its first."""
+
 
 async def register_state_handler(
-    state: State, pattern: Any, transform: Any, where: Any, start: Any, name: Any, *, keep: bool
+    state: State,
+    pattern: Any,
+    transform: Any,
+    where: Any,
+    start: Any,
+    name: Any,
+    *,
+    fold: bool,
+    keep: bool,
 ) -> None:
     """Check the arguments of ``state.on``, store the start position, and register the handler."""
     space, node = state.node.space, state.node.name
@@ -41,7 +53,7 @@ async def register_state_handler(
         check_function_of_event(where, "state.on: where")
     found = Pattern.of(pattern)
     key = handler_key(found.text, transform, _checked_name(name))
-    handler = StateHandler(key, takes_views=takes_views)
+    handler = StateHandler(key, takes_views=takes_views, fold=fold)
     registration = Registration(
         node,
         found,
@@ -54,7 +66,7 @@ async def register_state_handler(
     )
 
     def apply(event: Event, snapshot: Cut | None) -> None:
-        run_blocking(_apply(state, handler, call, event, snapshot))
+        run_blocking(_apply(state, registration, call, event, snapshot))
 
     handler.apply = apply
     position = await _start_position(space._log, start)
@@ -83,18 +95,23 @@ async def _start_position(log: Any, start: Any) -> Position | None:
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 
-async def _apply(state: State, handler: StateHandler, call: Any, event: Event, snapshot: Cut | None) -> None:
-    """Commit the transform's result for an event, unless it is already applied.
+async def _apply(
+    state: State, registration: Registration, call: Any, event: Event, snapshot: Cut | None
+) -> None:
+    """Commit what the transform makes of an event, unless that is done.
 
-    If another commit of the node came first, the loop runs again on the newer state.
+    The commit is refused if anything was stored on the node since; the loop then sees what it was.
     """
-    space, node, record = state.node.space, state.node.name, event._record
-    log, lanes, position = space._log, space._runtime.dispatcher.lanes, record.position
+    space, node, handler = state.node.space, state.node.name, registration.state
+    assert handler is not None
+    log, lanes, position = space._log, space._runtime.dispatcher.lanes, event._record.position
     known: dict[str, EventRecord] = {}
     while True:
         newest = log.replica.cut_of(node)
         base = newest.nodes.get(node)
-        positions = await on_io(lanes.positions(base))
+        positions = None if base is None else base.positions
+        if positions is None:
+            positions = await on_io(lanes.positions(base))
         progress = handler.progress(positions)
         if handler.is_done(position, progress):
             return
@@ -102,37 +119,88 @@ async def _apply(state: State, handler: StateHandler, call: Any, event: Event, s
         evaluation = Evaluation(node, space)
         try:
             if handler.takes_views and snapshot is None:
-                snapshot = await _states_at(log, record.sequence)
-            new, viewed = state._evaluate(
-                lambda current, views: call(current, event, views), newest, evaluation, snapshot or newest
-            )
-            body = checked_body(node, base, new)
-            if snapshot is not None:
-                check_viewed(snapshot, viewed)
-            state._check_size(new, body)
+                snapshot = await _states_at(log, event._record.sequence)
+            new = _evaluated(state, call, event, newest, snapshot, evaluation)
         except BaseException:
+            if await on_io(lanes.leave(registration)):
+                return  # the new owner applies it
             handler.fail(position)
             raise
+        last = position
+        if handler.fold and not late:
+            new, last = _fold(state, registration, call, new, position, evaluation)
+        body = checked_body(node, base, new)
+        state._check_size(new, body)
         emits = any(each.record.id not in known for each in evaluation.emitted)
-        if not late and not emits and is_stored(base, new, body):
-            handler.pass_over(position)
-            return
+        stays = not late and not emits and is_stored(base, new, body)
+        after = progress.after(last, handler.failed - {position})
         change = CommitRequest(
             node,
             new,
             body,
             newest,
             origin=causes.current_origin(),
-            positions={**positions, handler.key: progress.after(position, handler.failed)},
+            positions={**positions, handler.key: after},
         )
-        try:
-            applied = await state._commit(change, time.monotonic() + log.timeout, evaluation.emitted, known)
-        except (NotStoredError, OutcomeUnknownError) as error:
-            logger.info('node "%s" applying "%s": %s; trying again', node, event.type, error)
-            continue
-        if applied is not None:
-            handler.pass_over(position)
+        if stays or await _is_committed(state, change, evaluation, known):
+            handler.pass_over(position, last, committed=not stays)
             return
+
+
+async def _is_committed(
+    state: State, change: CommitRequest, evaluation: Evaluation, known: dict[str, EventRecord]
+) -> bool:
+    """Store a commit; False if something was stored before it, or if that is not known."""
+    deadline = time.monotonic() + state.node.space._log.timeout
+    try:
+        return await state._commit(change, deadline, evaluation.emitted, known) is not None
+    except (NotStoredError, OutcomeUnknownError) as error:
+        logger.info('node "%s" applying an event: %s; trying again', change.node, error)
+        return False
+
+
+def _evaluated(
+    state: State,
+    call: Any,
+    event: Event,
+    newest: Cut,
+    snapshot: Cut | None,
+    evaluation: Evaluation,
+    current: FrozenDict | None = None,
+) -> FrozenDict:
+    """Run the transform on the newest state, or on `current`."""
+    new, viewed = state._evaluate(
+        lambda stored, views: call(stored if current is None else current, event, views),
+        newest,
+        evaluation,
+        snapshot or newest,
+    )
+    if snapshot is not None:
+        check_viewed(snapshot, viewed)
+    return new
+
+
+def _fold(
+    state: State,
+    registration: Registration,
+    call: Any,
+    new: FrozenDict,
+    position: Position,
+    evaluation: Evaluation,
+) -> tuple[FrozenDict, Position]:
+    """Apply the events that wait, too; one that fails does so in its own turn."""
+    space = state.node.space
+    newest = space._log.replica.cut_of(state.node.name)
+    for record, snapshot in space._runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
+        event, emitted = Event(record, space), len(evaluation.emitted)
+        try:
+            if registration.where is None or registration.where(event):
+                new = _evaluated(state, call, event, newest, snapshot, evaluation, new)
+        except Exception:
+            del evaluation.emitted[emitted:]
+            break
+        position = record.position
+    return new, position
 
 
 async def _states_at(log: Any, sequence: int) -> Cut:

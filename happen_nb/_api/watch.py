@@ -104,7 +104,7 @@ class Watches:
 
     def add(self, watch: Watch) -> None:
         """Start a watch, unless the space is closed."""
-        self._space._log  # noqa: B018 - raises ClosedError
+        self._space._check_open()
         name = watch.node.name
         self._watches[name] = [*self._watches.get(name, ()), watch]
 

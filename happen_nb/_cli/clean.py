@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     if store is None:
         return refuse("clean", "an in-memory server keeps nothing; there is nothing to remove")
     if not store.exists():
-        write(f"there is no store {store}")
+        write(f"the store {store} does not exist")
         return 1 if options.spaces else 0
     if not is_store(store):
         return refuse("clean", f"{store} is not the store of an embedded server; nothing was removed")

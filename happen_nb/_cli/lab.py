@@ -49,18 +49,16 @@ def _run(options: argparse.Namespace, for_jupyter: list[str]) -> int:
     from jupyterlab.labapp import LabApp
 
     _prefer_this_python()
-    logging.getLogger("tornado.general").addFilter(_is_relevant)
+    # jupyter_server passes milliseconds to tornado for seconds; the warning means nothing
+    logging.getLogger("tornado.general").addFilter(
+        lambda record: "websocket_ping_timeout" not in record.getMessage()
+    )
     server = LabApp.initialize_server(argv=[*_jupyter_options(options, folder), *for_jupyter])
     if options.no_browser:
         server.io_loop.add_callback(lambda: write(server.display_url.split()[0]))  # runs after it listens
     server.start()
     _cancel_requests(server.io_loop.asyncio_loop)
     return 0
-
-
-def _is_relevant(record: logging.LogRecord) -> bool:
-    # jupyter_server passes milliseconds to tornado for seconds; the warning means nothing
-    return "websocket_ping_timeout" not in record.getMessage()
 
 
 def _cancel_requests(loop: asyncio.AbstractEventLoop) -> None:

@@ -79,31 +79,16 @@ _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The completions at the cursor.
+    """The completions at the cursor."""
 
-    Attributes
-    ----------
-    source : str
-        The typed text before the cursor that a completion replaces.
-    kinds : dict of str to str
-        Completion -> ``"node"``, ``"event"``, ``"path"``, ``"function"`` or ``"property"``.
-    """
-
-    source: str
-    kinds: dict[str, str]
+    source: str  # the text before the cursor that a completion replaces
+    kinds: dict[str, str]  # completion -> "node", "event", "path", "function" or "property"
 
 
 def offer(code: str, names: Mapping[str, Any], recent_types: RecentTypes) -> Offer | None:
-    """Return the completions at the end of `code`; None where nothing of this library can be completed.
+    """Return the completions at the end of `code`, the cell up to the cursor; None if there are none.
 
-    Parameters
-    ----------
-    code : str
-        The cell up to the cursor.
-    names : mapping of str to object
-        The notebook's namespace.
-    recent_types : callable
-        Space -> its recent event types.
+    `names` is the notebook's namespace.
 
     Examples
     --------
@@ -194,8 +179,9 @@ class _Completer:
 
     def _event_types(self, space: Space, target: str | None) -> Iterable[str]:
         """Return all known types, those that the target handles first."""
-        expanded = (type for pattern in _patterns(space) for type in _expanded(pattern))
-        types = sorted({*self._recent_types(space), *expanded})
+        expanded = (text for each in _patterns(space) for text in expand_braces(each, _MAX_EXPANSIONS))
+        exact = (text for text in expanded if not set("*{}") & set(text))
+        types = sorted({*self._recent_types(space), *exact})
         if target is None:
             return types
         patterns = [Pattern.of(pattern) for pattern in _patterns(space, target)]
@@ -292,11 +278,6 @@ def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
         if node in {None, owner.node}:
             yield from owner.patterns
             yield from runtime.registrations.patterns(owner.node)
-
-
-def _expanded(pattern: str) -> list[str]:
-    """Return the types that a pattern matches, if it has no wildcard."""
-    return [text for text in expand_braces(pattern, _MAX_EXPANSIONS) if not set("*{}") & set(text)]
 
 
 def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:

@@ -41,14 +41,14 @@ class Extension:
         """Add completion and ``%happen`` to IPython."""
         self._shell.Completer.custom_matchers.append(self._matcher)
         self._shell.register_magic_function(self.show, "line", "happen")
-        self._shell.events.register("post_run_cell", self._on_cell)
+        self._shell.events.register("post_run_cell", self._follow_spaces)
         self._follow_spaces()
 
     def unload(self) -> None:
         """Remove everything that `load` added."""
         self._shell.Completer.custom_matchers.remove(self._matcher)
         self._shell.magics_manager.magics["line"].pop("happen", None)
-        self._shell.events.unregister("post_run_cell", self._on_cell)
+        self._shell.events.unregister("post_run_cell", self._follow_spaces)
         for seen in self._seen.values():
             seen.stop()
         self._seen.clear()
@@ -91,21 +91,14 @@ class Extension:
         if found is None or not found.kinds:
             return {"completions": [], "matched_fragment": ""}
         completions = [SimpleCompletion(text, type=kind) for text, kind in found.kinds.items()]
-        return {
-            "completions": completions,
-            "matched_fragment": found.source,
-            "ordered": True,
-            "suppress": True,
-        }
+        result: SimpleMatcherResult = {"completions": completions, "matched_fragment": found.source}
+        return {**result, "ordered": True, "suppress": True}
 
     def _types(self, space: Space) -> list[str]:
         self._follow_spaces()
         return self._seen[space].all() if space in self._seen else []
 
-    def _on_cell(self, _: object) -> None:
-        self._follow_spaces()
-
-    def _follow_spaces(self) -> None:
+    def _follow_spaces(self, _: object = None) -> None:
         connected = [space for space in list(registry.spaces.values()) if space._is_open]
         for space in connected:
             if space not in self._seen:

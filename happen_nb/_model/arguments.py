@@ -1,7 +1,7 @@
 """Check and convert the arguments of public calls: numbers, durations, points in time, and names.
 
 An argument of a wrong type is a TypeError, one out of range a ValueError; both messages name the call, the
-value and what to give. NumPy is never imported here: one of its values can only exist after its import.
+value and the remedy. NumPy is never imported here: one of its values can only exist after its import.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from happen_nb._model.quoting import quote
 from happen_nb.errors import InvalidNameError
 
 RESERVED = "notebook"
-"""The sender of what is sent from a cell; not the name of a node."""
+"""The sender of events from cells, which no node may have as its name."""
 UNLIMITED: Final = 1e9
 """Seconds that stand for "without limit": 30 years, within the range of all clocks and timers."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -165,5 +165,5 @@ def check_name(name: object, what: str) -> str:
     if not isinstance(name, str) or not is_name(str.__str__(name)):
         raise InvalidNameError(f"a {what} cannot be named {quote(name)}: use 1 to 64 of A-Z a-z 0-9 _ -")
     if what == "node" and name == RESERVED:
-        raise InvalidNameError(f'no node may be named "{RESERVED}": it is the sender of what cells send')
+        raise InvalidNameError(f'no node may be named "{RESERVED}": it is the sender of events from cells')
     return str.__str__(name)

@@ -118,7 +118,12 @@ def build(
         order.extend(effect.id for effect in effects.get(id, ()) if isinstance(effect, EventRecord))
     made: dict[str, TraceNode] = {}
     for id in reversed(order):
-        children = tuple(_child(effect, made) for effect in effects.get(id, ()))
+        children = tuple(
+            made[effect.id]
+            if isinstance(effect, EventRecord)
+            else TraceNode(commit=effect[0], before=effect[1])
+            for effect in effects.get(id, ())
+        )
         made[id] = TraceNode(known[id], handled=tuple(handlings.get(id, ())), children=children)
     return made[root.id]
 
@@ -134,7 +139,7 @@ def _effects(
     everything: list[_Effect] = [*known.values(), *commits.values()]
     for effect in everything:
         origin = effect.origin if isinstance(effect, EventRecord) else effect[0].origin
-        cause = _nearest(origin, known)
+        cause = nearest_cause(origin, known)
         if cause is not None and effect is not root:
             effects.setdefault(cause, []).append(effect)
     for found in effects.values():
@@ -142,7 +147,7 @@ def _effects(
     return effects
 
 
-def _nearest(origin: Origin, known: Container[str]) -> str | None:
+def nearest_cause(origin: Origin, known: Container[str]) -> str | None:
     """Return the cause, or the last known one before it."""
     if origin.cause is None or origin.cause in known:
         return origin.cause
@@ -153,10 +158,3 @@ def _position(effect: _Effect) -> tuple[bool, int, int]:
     # A commit comes before the events that it emitted.
     sequence, index = effect.position if isinstance(effect, EventRecord) else (effect[0].sequence, -1)
     return not sequence, sequence, index
-
-
-def _child(effect: _Effect, made: dict[str, TraceNode]) -> TraceNode:
-    if isinstance(effect, EventRecord):
-        return made[effect.id]
-    commit, before = effect
-    return TraceNode(commit=commit, before=before)

@@ -46,7 +46,7 @@ def plain(value: Any) -> Any:
     Raises
     ------
     UnstorableError
-        There is none; the message advises what to store instead. Or the value's own code raised: its
+        There is none; the message names an alternative. Or the value's own code raised: its
         exception is the cause.
     """
     try:

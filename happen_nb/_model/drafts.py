@@ -384,14 +384,13 @@ def _edit(state: Any, edit: Callable[[DraftDict], Any]) -> FrozenDict:
         result = edit(root)
         if result is not None and result is not root:
             refuse_suspended(result, "draft: the edit")
+            returned = quote(result, 60)
+            if isinstance(result, _Draft):
+                returned = f"a part of the draft ({returned})"
             raise StateError(
-                f"draft: the edit returned {_describe(result)}; an edit changes the draft in place: "
+                f"draft: the edit returned {returned}; an edit changes the draft in place: "
                 'remove the "return" (write a lambda that returns something as a def)'
             )
         return as_state(root, "draft: the edit")
     finally:
         session.open = False
-
-
-def _describe(value: Any) -> str:
-    return f"a part of the draft ({quote(value, 60)})" if isinstance(value, _Draft) else quote(value, 60)

@@ -32,7 +32,6 @@ _MAX_STEP_CHARACTERS: Final = 60
 _MIN_INTEGER: Final = -(2**63)
 _MAX_INTEGER: Final = 2**64 - 1
 _KEY_ADVICE: Final = "use {str(k): v for k, v in x.items()}"
-_NUMBER_ADVICE: Final = "JSON has no such number: store None, or leave it out"
 _DIGITS_TO_0: Final = bytes.maketrans(b"123456789", b"0" * 9)
 _MANY_DIGITS: Final = b"0" * 19  # as in the shortest integer beyond 64 bits
 _LARGE_INTEGER: Final = re.compile(rb"(?<![0-9.eE+-])-?[0-9]{19,}(?![0-9.eE])")
@@ -50,7 +49,7 @@ def freeze(value: Any, *, what: str = "state", error: type[Exception] = StateErr
 
     Allowed are JSON types, and types with one obvious JSON form: tuples, any ``Mapping``, ``datetime``,
     ``date``, ``UUID``, ``Enum``, dataclasses, NumPy and pandas scalars, arrays up to 1 MB. For any other part
-    `error` is raised, with the name `what` of the value, the path of the part and what to store instead.
+    `error` is raised, with the name `what` of the value, the path of the part and an alternative.
 
     Examples
     --------
@@ -119,9 +118,16 @@ def _frozen(value: Any, depth: int) -> Any:
     if kind is str:
         return value if value.isascii() else _checked_text(value)
     if kind is int:
-        return value if _MIN_INTEGER <= value <= _MAX_INTEGER else _checked_int(value)
+        if _MIN_INTEGER <= value <= _MAX_INTEGER:
+            return value
+        raise UnstorableError(
+            f"an integer below -2**63 or above 2**64 - 1 ({value.bit_length()} bits) is not portable JSON; "
+            "store str(x)"
+        )
     if kind is float:
-        return value if isfinite(value) else _checked_float(value)
+        if isfinite(value):
+            return value
+        raise UnstorableError(f"{value}: JSON has no such number: store None, or leave it out")
     draft = DRAFTS.get(kind)
     if draft is not None:
         return _frozen_draft(value, draft(value), depth)
@@ -132,7 +138,7 @@ def _frozen_dict(source: dict[Any, Any], depth: int, draft: Any = None) -> Froze
     if depth > MAX_DEPTH:
         raise UnstorableError(_TOO_DEEP.format(MAX_DEPTH))
     result = unchecked_dict(source)
-    odd_keys = False
+    odd_keys = False  # the loop tests scalars without a call: it takes most of the time of a commit
     for key, value in result.items():
         if type(key) is not str or not key.isascii():
             odd_keys = _checked_key(key) is not key or odd_keys
@@ -227,17 +233,6 @@ def _with_plain_keys(source: FrozenDict) -> FrozenDict:
             f"two of the keys {quote(list(source), 200)} stand for the same string; keep one"
         )
     return result
-
-
-def _checked_int(value: int) -> int:
-    raise UnstorableError(
-        f"an integer below -2**63 or above 2**64 - 1 ({value.bit_length()} bits) is not portable "
-        "JSON; store str(x)"
-    )
-
-
-def _checked_float(value: float) -> float:
-    raise UnstorableError(f"{value}: {_NUMBER_ADVICE}")
 
 
 def _explain(bad: UnstorableError, what: str) -> str:

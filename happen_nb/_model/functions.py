@@ -1,4 +1,4 @@
-"""Inspect the user's functions: their second parameter, and whether two of them count as the same."""
+"""Inspect the user's functions: their parameters, and if two of them count as the same."""
 
 from __future__ import annotations
 
@@ -161,20 +161,20 @@ def function_name(function: object) -> str:
     return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
 
 
-def check_function(function: object, who: str) -> None:
+def check_function(function: object, source: str) -> None:
     """Raise TransformError for an async or generator function."""
     if inspect.iscoroutinefunction(function):
-        raise TransformError(f"{who} ({function_name(function)}) is async; {_ASYNC_REMEDY}")
+        raise TransformError(f"{source} ({function_name(function)}) is async; {_ASYNC_REMEDY}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise TransformError(f"{who} ({function_name(function)}) is a generator; {_GENERATOR_REMEDY}")
+        raise TransformError(f"{source} ({function_name(function)}) is a generator; {_GENERATOR_REMEDY}")
 
 
-def refuse_suspended(result: Any, who: str) -> None:
+def refuse_suspended(result: Any, source: str) -> None:
     """Raise TransformError for the result of an async or generator function."""
     kind = type(result)  # the `__class__` of the result may be another one
     if kind is CoroutineType:
         result.close()
     if issubclass(kind, Awaitable):
-        raise TransformError(f"{who} is async; {_ASYNC_REMEDY}")
+        raise TransformError(f"{source} is async; {_ASYNC_REMEDY}")
     if kind in (GeneratorType, AsyncGeneratorType):
-        raise TransformError(f"{who} is a generator; {_GENERATOR_REMEDY}")
+        raise TransformError(f"{source} is a generator; {_GENERATOR_REMEDY}")

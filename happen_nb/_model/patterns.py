@@ -9,19 +9,17 @@ in a pattern     matches
 anything else    itself; a comma outside braces too
 ================ ============================================================================
 
-There is no escaping: only a wildcard or a predicate matches a type that contains ``*``, ``{`` or ``}``.
+Escaping is not possible: only a wildcard or a predicate matches a type that contains ``*``, ``{`` or ``}``.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import count
-from operator import itemgetter
-from typing import Final, Generic, Literal, NoReturn, TypeAlias, TypeVar
+from typing import Final, Literal, NoReturn, TypeAlias
 from urllib.parse import quote as percent_encode
 
 from happen_nb._model.quoting import quote
@@ -29,8 +27,6 @@ from happen_nb.errors import EventTypeError, PatternError
 
 Predicate: TypeAlias = Callable[[str], object]
 """A function of an event type that returns something true if it matches."""
-
-T = TypeVar("T")
 
 MAX_TYPE_CHARACTERS: Final = 256
 """Characters of an event type after percent-encoding."""
@@ -342,69 +338,6 @@ def is_pattern(text: str) -> bool:
     except PatternError:
         return False
     return True
-
-
-class PatternIndex(Generic[T]):
-    """Items registered under patterns, found by event type in the order of registration.
-
-    Exact patterns are looked up, so their number costs nothing; all others are tested in turn. One thread at
-    a time may add and remove. Other threads may meanwhile read: what they read is replaced, never changed.
-
-    Examples
-    --------
-    >>> index = PatternIndex[str]()
-    >>> index.add(Pattern.of("order.*"), "logs")
-    >>> index.add(Pattern.of("order.paid"), "ships")
-    >>> index.matching("order.paid"), index.matching("order.sent")
-    (['logs', 'ships'], ['logs'])
-    >>> index.remove("logs"), index.matching("order.sent")
-    (True, [])
-    """
-
-    def __init__(self) -> None:
-        self._numbers = count()
-        self._all: dict[int, tuple[Pattern, T]] = {}
-        self._exact: dict[str, tuple[tuple[int, T], ...]] = {}
-        self._others: tuple[tuple[int, Pattern, T], ...] = ()
-
-    def add(self, pattern: Pattern, item: T) -> None:
-        """Register an item under a pattern; an item may have several patterns, and one of them twice."""
-        number = next(self._numbers)
-        self._all[number] = (pattern, item)
-        if pattern.exact is None:
-            self._others = (*self._others, (number, pattern, item))
-        else:
-            self._exact[pattern.exact] = (*self._exact.get(pattern.exact, ()), (number, item))
-
-    def remove(self, item: T) -> bool:
-        """Unregister all equal items; return whether there was one."""
-        gone = {number: pattern for number, (pattern, each) in self._all.items() if each == item}
-        for number, pattern in gone.items():
-            del self._all[number]
-            if pattern.exact is not None:
-                self._remove_exact(pattern.exact, number)
-        self._others = tuple(other for other in self._others if other[0] not in gone)
-        return bool(gone)
-
-    def _remove_exact(self, exact: str, number: int) -> None:
-        left = tuple(entry for entry in self._exact[exact] if entry[0] != number)
-        if left:
-            self._exact[exact] = left
-        else:
-            del self._exact[exact]
-
-    def matching(self, type: str) -> list[T]:
-        """Return the items whose pattern matches a type; a predicate's exception propagates unchanged."""
-        exact = self._exact.get(type, ())
-        others = [(number, item) for number, pattern, item in self._others if pattern.matches(type)]
-        found = sorted((*exact, *others), key=itemgetter(0)) if others else exact
-        return [item for _, item in found]
-
-    def __iter__(self) -> Iterator[tuple[Pattern, T]]:
-        return iter(self._all.copy().values())
-
-    def __len__(self) -> int:
-        return len(self._all)
 
 
 def nearest(type: str, patterns: Iterable[str]) -> str | None:

@@ -17,7 +17,7 @@ _NAME: Final = type.__dict__["__name__"]
 
 class _BoundedRepr(reprlib.Repr):
     def repr_instance(self, x: Any, level: int) -> str:  # noqa: ARG002
-        return repr(x)  # `quote` catches what it raises
+        return repr(x)  # `quote` catches its exceptions
 
 
 _bounded: Final = _BoundedRepr()
@@ -80,7 +80,7 @@ def error_text(error: BaseException, limit: int = MAX_ERROR_TEXT) -> str:
 
 
 def unavailable(what: str, reason: str) -> str:
-    """Return what stands for a text of the user's that could not be obtained."""
+    """Return the replacement of a text that the user's code failed to return."""
     return f"(its {what} cannot be shown: {reason})"
 
 

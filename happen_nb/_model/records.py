@@ -65,7 +65,7 @@ class Origin:
         return len(self.path) + self.omitted
 
     def then(self, id: str, *, cause: str | None, correlation: str | None, by: str | None) -> Origin:
-        """Return the origin of what follows from `id`, which has this origin itself.
+        """Return the origin of the effects of `id`, which has this origin itself.
 
         A path that gets too long for a header keeps its first id and its newest ones.
         """

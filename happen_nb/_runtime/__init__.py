@@ -1,1 +1,1 @@
-"""What runs between the journal and the facade: the IO thread, the replica, callbacks."""
+"""One space at work, between the journal and the facade: states in memory, events, handlers and replies."""

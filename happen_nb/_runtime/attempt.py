@@ -31,21 +31,21 @@ T = TypeVar("T")
 logger = logging.getLogger("happen_nb")
 
 STOP_PATIENCE_SECONDS: Final = 5.0
-"""How long an async or generator handler may take to end after it was stopped; then the node goes on."""
+"""Time for an async or generator handler to end after it was stopped; then the node goes on."""
 UNREGISTERED: Final = "it was unregistered"
 DELETED: Final = "its node was deleted"
 CLOSED: Final = "the space was closed"
 _MAX_DOUBLINGS: Final = 60
-"""How often a backoff doubles at most."""
+"""Doublings of a backoff."""
 
 
 class Result:
-    """What an async generator gives as its result: ``yield happen.Result(value)``.
+    """The result of an async generator: ``yield happen.Result(value)``.
 
     Attributes
     ----------
     value : object
-        Anything with a JSON form.
+        A value with a JSON form.
     """
 
     __slots__ = ("value",)
@@ -79,14 +79,16 @@ class Attempt:
         self.unconverted = False
         """Whether its result has no JSON form."""
         self._context = context
-        self._given = delivery.dispatcher.host.context(delivery.queue.name, event)
+        self._given = delivery.dispatcher.host.context(
+            delivery.queue.name, event, registration.name, delivery.once_names
+        )
         self._step: Any = registration.current()
         self._spent = 0.0
         self._driver: StepDriver | None = None
         self._generating = False
         self._filtering = False
         self._open = False
-        self._trouble: CapturedError | None = None
+        self._captured: CapturedError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._lock = threading.Lock()
         context.run(causes.enter, self.scope)
@@ -98,19 +100,19 @@ class Attempt:
         if self.registration.pattern.predicate is None and self.registration.where is None:
             return True
         accepted: bool | None = None
-        trouble: CapturedError | None = None
+        captured: CapturedError | None = None
         self._filtering = True
         self._enter()
         try:
             accepted = self._context.run(self._filter)
         except BaseException as error:
-            trouble = CapturedError.of(error)
+            captured = CapturedError.of(error)
         self.scope.release()
         if not self._leave():  # it took so long that it was abandoned
             return False
         self._filtering = False
-        if trouble is not None:
-            self._fail(trouble)
+        if captured is not None:
+            self._fail(captured)
         elif accepted is False:
             self._record("refused", None)
         return accepted is True
@@ -167,18 +169,18 @@ class Attempt:
 
     async def _run(self) -> None:
         value: Any = None
-        trouble: CapturedError | None = None
+        captured: CapturedError | None = None
         try:
             value = await self._steps()
             self.delivery.event.check()
             value = self._converted(value)
         except BaseException as error:
-            trouble = CapturedError.of(error.args[0] if type(error) is _RaisedStopIteration else error)
+            captured = CapturedError.of(error.args[0] if type(error) is _RaisedStopIteration else error)
         self.scope.release()
-        if not self._leave() or (trouble is not None and is_shutdown_error(trouble.error)):
+        if not self._leave() or (captured is not None and is_shutdown_error(captured.error)):
             return
         try:
-            self._conclude(value, trouble)
+            self._conclude(value, captured)
         except BaseException as broken:
             self.delivery.break_off(broken)
 
@@ -193,16 +195,16 @@ class Attempt:
         self.unconverted = False
         return converted
 
-    def _conclude(self, value: Any, trouble: CapturedError | None) -> None:
-        if trouble is None:
+    def _conclude(self, value: Any, captured: CapturedError | None) -> None:
+        if captured is None:
             self._end("done", value)
-        elif self.stopped and issubclass(type(trouble.error), Stopped | asyncio.CancelledError):
+        elif self.stopped and issubclass(type(captured.error), Stopped | asyncio.CancelledError):
             self._end("cancelled")
-        elif self._is_repeated(trouble.error):
-            self._repeat_later(trouble.without_frames())
+        elif self._is_repeated(captured.error):
+            self._repeat_later(captured.without_frames())
         else:
-            self._fail(trouble)
-            self.delivery.attempt_ended(self, "failed", None, trouble)
+            self._fail(captured)
+            self.delivery.attempt_ended(self, "failed", None, captured)
 
     # -- retries -------------------------------------------------------------------------------------
 
@@ -215,9 +217,9 @@ class Attempt:
             and not issubclass(type(error), CausalLoopError)
         )
 
-    def _repeat_later(self, trouble: CapturedError) -> None:
+    def _repeat_later(self, captured: CapturedError) -> None:
         """Have it called again after a pause, while the node goes on with other events."""
-        self._trouble = trouble
+        self._captured = captured
         self.delivery.queue.waiting[self] = None
         pause = self.registration.backoff * 2.0 ** min(self.number - 1, _MAX_DOUBLINGS)
         io_thread().call_soon(self._start_timer, pause)
@@ -241,12 +243,12 @@ class Attempt:
 
     def _give_up(self) -> None:
         """Do not call it again: what it raised last, if it ran, is a failure."""
-        trouble = self._trouble
-        if trouble is None:
+        captured = self._captured
+        if captured is None:
             self._end("cancelled")
         else:
-            self._fail(trouble)
-            self.delivery.attempt_ended(self, "failed", None, trouble)
+            self._fail(captured)
+            self.delivery.attempt_ended(self, "failed", None, captured)
 
     # -- stopping ------------------------------------------------------------------------------------
 
@@ -285,10 +287,10 @@ class Attempt:
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def _fail(self, trouble: CapturedError) -> None:
-        self.delivery.take_failure(trouble)
-        self._record("failed", trouble.summary)
-        self._context.copy().run(self.delivery.dispatcher.host.failed, self, trouble.without_frames())
+    def _fail(self, captured: CapturedError) -> None:
+        self.delivery.keep_failure(captured)
+        self._record("failed", captured.summary)
+        self._context.copy().run(self.delivery.dispatcher.host.failed, self, captured.without_frames())
 
     def _end(self, outcome: str, value: Any = None) -> None:
         self._record(outcome, None)

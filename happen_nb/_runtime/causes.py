@@ -137,7 +137,6 @@ def current_path() -> tuple[str, ...]:
 
 
 def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
-    """Make the scope in which a node's handler handles an event."""
     correlation = event.correlation or event.id
     origin = event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
     return HandlerScope(node, f'{handler}, handling "{event.type}"', origin, event)

@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 LONG_RUNNING_SECONDS: Final = 1.0
-"""How long a handler runs before it is named as what to stop."""
+"""Time after which a message suggests to stop a running handler."""
 
 
 class Host(Protocol):
-    """Makes what handlers are called with, and is told what they raise. The facade implements it."""
+    """Makes the arguments of handlers, and takes their errors. The facade implements it."""
 
     def event(self, record: EventRecord) -> Any:
         """Return the event that a handler is called with."""
 
-    def context(self, node: str, event: Any) -> Any:
+    def context(self, node: str, event: Any, handler: str, used: dict[str, tuple[str, int]]) -> Any:
         """Return the context that a handler is called with; its ``attempt`` is set before each call."""
 
     def reply(self, value: Any) -> Any:
         """Convert a handler's return value to the reply."""
 
-    def failed(self, attempt: Attempt, trouble: CapturedError) -> None:
+    def failed(self, attempt: Attempt, captured: CapturedError) -> None:
         """Take what a handler has raised for the last time."""
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
@@ -135,11 +135,13 @@ class Delivery:
         self.ended = False
         self.unaccepted = False
         """Whether no handler accepted the event."""
-        self.trouble: CapturedError | None = None
+        self.captured: CapturedError | None = None
         """The error of the first handler that failed."""
         self.on_end: Callable[[BaseException | None], None] | None = None
         """Called at the end, with the error if a handler has failed."""
-        self._candidates = candidates
+        self.candidates = candidates
+        self.once_names: dict[str, tuple[str, int]] = {}
+        """The names of the `once` calls, with the handler and the attempt that made them."""
         self._context = context
         self._attempts: list[Attempt] = []
         self._round = 0
@@ -206,8 +208,8 @@ class Delivery:
         return first.start()
 
     def _active_candidates(self) -> list[Registration]:
-        active = [registration for registration in self._candidates if registration.active]
-        if active or all(registration.state is not None for registration in self._candidates):
+        active = [registration for registration in self.candidates if registration.active]
+        if active or all(registration.state is not None for registration in self.candidates):
             return active
         name = self.queue.name
         found = self.dispatcher.registrations.candidates(self.event.type, name).get(name, [])
@@ -222,13 +224,13 @@ class Delivery:
             self.queue.mailbox.put_first([self.start])
 
     def _refuse_unaccepted(self) -> None:
-        if self.trouble is None:
+        if self.captured is None:
             self.unaccepted = True
             self._refused = NoHandlerError(
                 f'send: no handler of node "{self.queue.name}" accepts this "{self.event.type}" (where)'
             )
         if self.responder is not None:
-            self.responder.refuse(self._refused or self._remote_error(self.trouble))
+            self.responder.refuse(self._refused or self._remote_error(self.captured))
         self._end()
 
     # -- how it ends ---------------------------------------------------------------------------------
@@ -238,12 +240,12 @@ class Delivery:
         plain = [each for each in self._attempts if each.registration.state is None]
         return attempt in (plain or self._attempts)[:1]
 
-    def take_failure(self, trouble: CapturedError) -> None:
+    def keep_failure(self, captured: CapturedError) -> None:
         """Keep the error of a handler that has raised for the last time."""
-        self.trouble = self.trouble or (trouble if self.on_end is not None else trouble.without_frames())
+        self.captured = self.captured or (captured if self.on_end is not None else captured.without_frames())
 
     def attempt_ended(
-        self, attempt: Attempt, outcome: str, value: Any, trouble: CapturedError | None
+        self, attempt: Attempt, outcome: str, value: Any, captured: CapturedError | None
     ) -> None:
         """Reply if this handler does, and end when all handlers have ended."""
         with self._lock:
@@ -254,13 +256,13 @@ class Delivery:
         if self.responder is not None and self.replies(attempt) and not self.cancelled:
             if outcome == "done":
                 self.responder.finish(value)
-            elif trouble is None:
+            elif captured is None:
                 if attempt.why != CLOSED:  # the sender gets an error that the space was closed
                     self.responder.refuse(self._stopped_error(attempt.why))
-            elif attempt.unconverted and isinstance(trouble.error, Exception):
-                self.responder.refuse(trouble.error)
+            elif attempt.unconverted and isinstance(captured.error, Exception):
+                self.responder.refuse(captured.error)
             else:
-                self.responder.refuse(self._remote_error(trouble))
+                self.responder.refuse(self._remote_error(captured))
         if not left:
             self._end()
 
@@ -271,13 +273,13 @@ class Delivery:
             node=self.queue.name,
         )
 
-    def _remote_error(self, trouble: CapturedError | None) -> HandlerError:
-        assert trouble is not None
+    def _remote_error(self, captured: CapturedError | None) -> HandlerError:
+        assert captured is not None
         return HandlerError(
-            f'the handler of "{self.event.type}" at node "{self.queue.name}" raised {trouble.summary}',
+            f'the handler of "{self.event.type}" at node "{self.queue.name}" raised {captured.summary}',
             node=self.queue.name,
-            error=trouble.summary,
-            remote_traceback=trouble.formatted,
+            error=captured.summary,
+            remote_traceback=captured.formatted,
         )
 
     def give_up(self, why: Exception) -> None:
@@ -306,9 +308,9 @@ class Delivery:
         self.queue.open.pop(self, None)
         try:
             if self.on_end is not None:
-                self.on_end(self._refused if self.trouble is None else self.trouble.to_raise())
+                self.on_end(self._refused if self.captured is None else self.captured.to_raise())
         finally:
-            self.trouble = None if self.trouble is None else self.trouble.without_frames()
+            self.captured = None if self.captured is None else self.captured.without_frames()
             self._attempts, self._context = [], None  # the responder is kept for a while, and not all of this
             if self.responder is not None:
                 self.responder.delivery = None
@@ -337,7 +339,7 @@ class Delivery:
 
     def _record_unstarted(self, outcome: str, error: Exception | None) -> None:
         """Record why it did not start, so that it does not count as unhandled."""
-        name = self._candidates[0].name if self._candidates else ""
+        name = self.candidates[0].name if self.candidates else ""
         self.record(name, outcome, None if error is None else error_summary(error), 0.0, 1)
 
     def record(self, handler: str, outcome: str, error: str | None, seconds: float, attempts: int) -> None:

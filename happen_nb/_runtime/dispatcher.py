@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 RECORD_SECONDS = 0.02
-"""How long after an event was handled that is stored, at most."""
+"""Time within which the record of a handled event is stored."""
 NAME_SECONDS = 0.5
-"""How long another process may take to name its notebook."""
+"""Time for another process to answer with the name of its notebook."""
 CLOSE_SECONDS = 0.5
-"""How long running handlers may take to end at the close, and again as long after they were stopped."""
+"""Time for running handlers to end at the close, and again after they were stopped."""
 
 
 class Dispatcher:
@@ -80,9 +80,9 @@ class Dispatcher:
         self._recording: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
         self._spared: frozenset[str] = frozenset()
-        log.on_event.connect(self._dispatch)
-        log.on_deletion.connect(self._take_deletion)
-        log.on_clear.connect(self._take_clear)
+        log.on_event.connect(self._on_event)
+        log.on_deletion.connect(self._on_deletion)
+        log.on_clear.connect(self._on_clear)
         ownership.on_lost.connect(lambda node, owner: log.background(self._report_lost(node, owner)))
 
     # -- registering ---------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Dispatcher:
         self._unregister(node, path)
         await self._give_up(node)
 
-    def _take_deletion(self, record: CommitRecord) -> None:
+    def _on_deletion(self, record: CommitRecord) -> None:
         """Unregister the handlers of a deleted node, before the next event is dispatched."""
         self._unregister(record.node, record.origin.path)
         self.log.background(self._give_up(record.node))
@@ -158,13 +158,12 @@ class Dispatcher:
         """Let the handlers of these events go on when the space is cleared: one of them clears it."""
         self._spared = frozenset(path)
 
-    def _take_clear(self, _: Clear, position: int) -> None:
+    def _on_clear(self, _: Clear, position: int) -> None:
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
         self._spared = frozenset()
 
     def queue(self, node: str) -> NodeQueue:
-        """Return the queue of a node."""
         queue = self.queues.get(node)
         if queue is None:
             queue = self.queues[node] = NodeQueue(node, self.workers)
@@ -176,7 +175,7 @@ class Dispatcher:
 
     # -- dispatching, on the IO thread ---------------------------------------------------------------
 
-    def _dispatch(self, event: EventRecord) -> None:
+    def _on_event(self, event: EventRecord) -> None:
         context = self.contexts.pop(event.id, None)
         if event.target is not None:
             self.replies.note_owner(event, self.ownership.owner_of(event.target))
@@ -249,7 +248,6 @@ class Dispatcher:
         return [id for id in (*handled, *self.lanes.waiting()) if id in wanted]
 
     def queued(self) -> int:
-        """Return the number of events that wait for their handlers."""
         return sum(len(queue.queued) for queue in self.queues.values())
 
     # -- sending -------------------------------------------------------------------------------------

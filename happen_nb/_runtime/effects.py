@@ -1,4 +1,4 @@
-"""What follows from events and commits: what still runs, what they caused, and what no handler handled."""
+"""The effects of events and commits: unfinished work, causal trees, and unhandled events."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OPEN_POLL_FACTOR = 1.5
 """Each next pause is so much longer."""
 MAX_OPEN_POLL_SECONDS = 0.2
 OPEN_ANSWER_SECONDS = 2.0
-"""How long another process may take to list what it has still to handle."""
+"""Time for another process to list the events that it has still to handle."""
 UNHANDLED_ANSWER_SECONDS = 1.0
 """The same for `find_unhandled`."""
 MAX_EXAMINED_EVENTS = 10_000
@@ -106,7 +106,6 @@ class InFlight:
             self._works.discard(work)
 
     def pending(self) -> Pending:
-        """Return what is in flight now."""
         with self._lock:
             works = frozenset(self._works)
         correlations = frozenset(work.correlation for work in works)
@@ -177,15 +176,15 @@ class Effects:
         self._events: dict[str, EventRecord] = {root.id: root for root in roots}
         self._commits: dict[int, CommitPair] = {}
         self._disconnects = [
-            self._log.on_event.connect(self._take_event),
-            self._log.replica.on_commit.connect(self._take_commit),
+            self._log.on_event.connect(self._on_event),
+            self._log.replica.on_commit.connect(self._on_commit),
         ]
 
-    def _take_event(self, event: EventRecord) -> None:
+    def _on_event(self, event: EventRecord) -> None:
         if self._follows(event.path, event.cause):
             self._events[event.id] = event
 
-    def _take_commit(self, applied: Applied) -> None:
+    def _on_commit(self, applied: Applied) -> None:
         if self._follows(applied.record.origin.path, applied.record.origin.cause):
             self._commits[applied.record.sequence] = (applied.record, applied.previous)
 
@@ -223,7 +222,7 @@ class Effects:
         entries = await read_entries(stream, since=(start, -2))
         for entry in entries:
             if isinstance(entry, EventRecord):
-                self._take_event(entry)
+                self._on_event(entry)
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         for record, before in await with_previous(stream, commits):
             if self._follows(record.origin.path, record.origin.cause):
@@ -340,6 +339,8 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
         for event in left
         if event.id not in still and event.id not in accepted and not _may_come(event, owners, busy)
     ]
+    applied_later = await dispatcher.lanes.outstanding()
+    left = [event for event in left if not applied_later(event)]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []
     for event in await with_payloads(log.stream, left):

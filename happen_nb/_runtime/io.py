@@ -35,7 +35,7 @@ P = ParamSpec("P")
 logger = logging.getLogger("happen_nb")
 
 BLOCKED_SECONDS = 0.5
-"""How long the loop of async handlers may take no turn before it counts as blocked."""
+"""Time without a turn after which the loop of async handlers counts as blocked."""
 MAX_LOOPS = 16
 """Loops of async handlers."""
 
@@ -112,7 +112,6 @@ class IoThread:
 
     @property
     def here(self) -> bool:
-        """True in its thread."""
         return threading.current_thread() is self._thread
 
     def _run(self) -> None:
@@ -206,7 +205,6 @@ class HandlerLoops:
 
     @property
     def here(self) -> bool:
-        """True in the thread of one of them."""
         return any(each.here for each in self._loops)
 
     def start(self, call: Callable[[], object]) -> None:
@@ -380,7 +378,7 @@ async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
 
 
 def _shortened(error: BaseException, caller: FrameType) -> BaseException:
-    """Remove our frames from a traceback: IPython takes 10 ms for each, and they tell the user nothing."""
+    """Remove our frames from a traceback: IPython takes 10 ms for each, and they do not help the user."""
     hide(caller)
     hide_all(error.__traceback__)
     return error.with_traceback(user_frames(error))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_commit_headers
+from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import START, Position, Positions, Progress, progress_of
 from happen_nb.errors import HappenError
 
@@ -63,7 +64,9 @@ class StateHandler:
     key : str
         Identifies it in all processes and runs.
     takes_views : bool
-        Whether the transform reads other nodes, as they were at the event.
+        The transform reads other nodes, as they were at the event.
+    fold : bool
+        One commit applies all events that wait.
 
     Attributes
     ----------
@@ -73,6 +76,7 @@ class StateHandler:
 
     key: str
     takes_views: bool
+    fold: bool = False
     apply: Callable[[Any, Cut | None], None] = field(init=False)
     start: Position = START
     done: Position = START
@@ -95,10 +99,12 @@ class StateHandler:
             return False
         return progress.covers(position) or (position <= self.done and position not in progress.skipped)
 
-    def pass_over(self, position: Position) -> None:
-        """Note that an event is done: its commit is stored, or it changed nothing."""
-        self.done = max(self.done, position)
+    def pass_over(self, position: Position, last: Position, *, committed: bool) -> None:
+        """Note that the events from `position` to `last` are done: committed, or they changed nothing."""
+        self.done = max(self.done, last)
         self.failed.discard(position)
+        if committed:  # the commit tells of those that failed before it: another process may retry them
+            self.failed = {each for each in self.failed if each > last}
 
     def fail(self, position: Position) -> None:
         """Note that an event failed; the next commit names it as skipped."""
@@ -123,29 +129,45 @@ class Lanes:
     # -- registering ---------------------------------------------------------------------------------
 
     async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> None:
-        """Store the position at which a handler starts, unless the node has had it before; None: now."""
-        handler = registration.state
+        """Store where a handler begins, unless the node has had it before; None: now."""
+        handler, node = registration.state, registration.node
         assert handler is not None
-        handler.start = await self._stored_start(registration.node, handler.key, start, deadline)
-
-    async def _stored_start(self, node: str, key: str, start: Position | None, deadline: float) -> Position:
         log, stream = self._log, self._log.stream
-        subject = log.subjects.start(node, key)
+        subject = log.subjects.start(node, handler.key)
         found = await stream.get({"last_by_subj": subject})
-        if found is not None:
-            return wire.decode_start(found.body, found.sequence)
-        owner = self._dispatcher.ownership.record(node)
-        if owner is not None and key in owner.state_handlers:  # the space was cleared since it started
-            start = (await last_clear(stream), 0)
-        message = wire.encode_start(log.subjects, node, key, start)
-        left = max(0.001, deadline - time.monotonic())
-        what = f'a state handler of node "{node}"'
-        try:
-            sequence = int(await store_messages(log.connection, [message], timeout=left, what=what))
-        except RefusedError:  # another process was faster, or this one
-            return await self._stored_start(node, key, start, deadline)
-        await log.reach(sequence, deadline)
-        return wire.decode_start(message.body, sequence)
+        if found is None:
+            owner = self._dispatcher.ownership.record(node)
+            if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
+                start = (await last_clear(stream), 0)
+            pattern = registration.pattern.text if registration.pattern.predicate is None else None
+            message = wire.encode_start(log.subjects, node, handler.key, pattern, start)
+            left = max(0.001, deadline - time.monotonic())
+            what = f'a state handler of node "{node}"'
+            try:
+                sequence = await store_messages(log.connection, [message], timeout=left, what=what)
+                await log.reach(int(sequence), deadline)
+            except RefusedError:
+                logger.debug('another process was faster to start "%s" at node "%s"', handler.key, node)
+            await self.prepare(registration, start, deadline)
+            return
+        handler.start = wire.decode_start(subject, found.body, found.sequence).position
+
+    async def outstanding(self) -> Callable[[EventRecord], bool]:
+        """Return a function that tells of an event if a state handler of any process will still apply it."""
+        stream = self._log.stream
+        open_: list[tuple[wire.Start, Pattern, Progress]] = []
+        for item in await stream.read(stream.subjects.starts):
+            start = wire.decode_start(item.subject, item.body, item.sequence)
+            if start.pattern is not None:
+                positions = await self.positions(self._log.replica.newest(start.node))
+                progress = progress_of(positions, start.key, start.position)
+                open_.append((start, Pattern.of(start.pattern), progress))
+        return lambda event: any(
+            event.target in (None, start.node)
+            and event.position > progress.position
+            and pattern.matches(event.type)
+            for start, pattern, progress in open_
+        )
 
     async def forget(self, node: str) -> None:
         """Remove the start positions of a deleted node's handlers."""
@@ -167,15 +189,35 @@ class Lanes:
 
     # -- serving -------------------------------------------------------------------------------------
 
+    def _serves(self, registration: Registration, handler: StateHandler) -> bool:
+        """Return whether this process applies a handler: it owns the node, or the owner does not have it."""
+        ownership = self._dispatcher.ownership
+        owner = ownership.owner_of(registration.node)
+        ours = ownership.is_ours(registration.node)
+        return ours or (owner is not None and handler.key not in owner.state_handlers)
+
+    async def leave(self, registration: Registration) -> bool:
+        """Leave a failing event to the process that serves the handler now; False if it is this one."""
+        handler = registration.state
+        assert handler is not None
+        if self._serves(registration, handler):
+            return False
+        self._stop(handler)
+        return True
+
+    def ahead(self, registration: Registration, most: int) -> list[tuple[EventRecord, Cut | None]]:
+        """Return the next events that wait for a handler, with their snapshots. From any thread."""
+        waiting = list(self._dispatcher.queue(registration.node).queued)
+        mine = [each for each in waiting if registration in each.candidates and not each.cancelled]
+        return [(each.event, each.snapshot) for each in mine[:most]]
+
     def refresh(self, node: str) -> None:
-        """Start or stop to serve a node's handlers, depending on its owner."""
-        owner, ours = self._dispatcher.ownership.owner_of(node), self._dispatcher.ownership.is_ours(node)
+        """Begin to serve a node's handlers, or end it, by who owns the node now."""
         for registration in self._dispatcher.registrations.of(node):
             handler = registration.state
             if handler is None:
                 continue
-            served = ours or (owner is not None and handler.key not in owner.state_handlers)
-            if not served:
+            if not self._serves(registration, handler):
                 self._stop(handler)
             elif not handler.live and handler.buffer is None:
                 self._start(registration, handler)

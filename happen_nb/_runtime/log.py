@@ -36,7 +36,7 @@ logger = logging.getLogger("happen_nb")
 
 TRIM_EVERY_COMMITS = 256
 STALLED_SECONDS = 1.0
-"""How long to wait for the follower before its consumer is checked."""
+"""Time to wait for the follower before its consumer is checked."""
 STALLED_CLUSTER_SECONDS = 0.5
 """The same with replicas, where the consumer may be on a server that lags, and is replaced."""
 
@@ -179,7 +179,6 @@ class Log:
                 future.set_exception(to_raise(why))
 
     async def close(self) -> None:
-        """Stop following, and disconnect."""
         await self._follower.stop()
         await self.connection.close()
 
@@ -352,7 +351,7 @@ class Log:
         elif request.viewed is not None:
             newest = {name: request.cut.nodes.get(name) for name in request.viewed - {request.node}}
             guards = [
-                wire.encode_guard(self.subjects, name, record.sequence if record else 0)
+                wire.encode_guard(self.subjects, self.subjects.state(name), record.sequence if record else 0)
                 for name, record in newest.items()
             ]
         most, ttl = wire.MAX_BATCH_MESSAGES - len(guards), self.info.event_ttl
@@ -432,13 +431,11 @@ class Log:
     # -- publishing events, each once ----------------------------------------------------------------
 
     def expect(self, id: str) -> PendingWrite[EventRecord]:
-        """Wait for an event."""
         pending: PendingWrite[EventRecord] = PendingWrite()
         self._pending.setdefault(id, []).append(pending)
         return pending
 
     def forget(self, id: str, pending: PendingWrite[EventRecord]) -> None:
-        """Stop waiting for an event."""
         writes = self._pending.get(id, [])
         if pending in writes:
             writes.remove(pending)

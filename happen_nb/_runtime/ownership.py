@@ -38,11 +38,11 @@ MAX_ASKERS = 5
 MAX_UNANSWERED = 2
 """Questions in a row without an answer before a node is taken over."""
 STEADY_SECONDS = 1.0
-"""How long our own connection must have been up before an owner's silence means anything."""
+"""Time that this connection must have been up before the silence of an owner counts."""
 MAX_KEPT_RECORDS = 100
 """Owner records that are kept of a node."""
 ASKED_RECENTLY_SECONDS = 3.0
-"""How long a process that has asked counts as one that waits."""
+"""Time for which a process that has asked counts as one that waits."""
 RENEW_SECONDS = 0.05
 """Delay after which changed patterns are stored."""
 
@@ -70,9 +70,9 @@ class Ownership:
         self._up_since = time.monotonic()
         self._askers: dict[str, float] = {}
         log.connection.on_reconnect(self._reconnected)
-        log.on_owner.connect(self._take_record)
-        log.on_fresh_start.connect(self._start_afresh)
-        log.on_clear.connect(self._take_clear)
+        log.on_owner.connect(self._on_record)
+        log.on_fresh_start.connect(self._on_fresh_start)
+        log.on_clear.connect(self._on_clear)
 
     def _reconnected(self) -> None:
         self._up_since = time.monotonic()
@@ -107,12 +107,12 @@ class Ownership:
 
     # -- following -----------------------------------------------------------------------------------
 
-    def _start_afresh(self, start: FreshStart) -> None:
+    def _on_fresh_start(self, start: FreshStart) -> None:
         unknown = start.unknown if start.again else ()
         kept = {node: self._owners[node] for node in unknown if node in self._owners}
         self._reset(kept, start.owners)
 
-    def _take_clear(self, clear: Clear, _: int) -> None:
+    def _on_clear(self, clear: Clear, _: int) -> None:
         self._reset({}, clear.owners)
 
     def _reset(self, kept: dict[str, OwnerRecord], owners: Iterable[OwnerRecord]) -> None:
@@ -123,7 +123,7 @@ class Ownership:
             self.on_change.emit(node)
         self._watch_others()
 
-    def _take_record(self, owner: OwnerRecord) -> None:
+    def _on_record(self, owner: OwnerRecord) -> None:
         before = self._owners.get(owner.node)
         self._owners[owner.node] = owner
         me = self._log.incarnation

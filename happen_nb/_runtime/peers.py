@@ -26,7 +26,7 @@ logger = logging.getLogger("happen_nb")
 MAX_QUESTION_BYTES = 250_000
 """The ids in one question; a longer question is asked in parts."""
 JUST_KILLED_SECONDS = 0.1
-"""How long the server may take to notice that a process on its machine has ended."""
+"""Time for the server to notice that a process on its machine has ended."""
 
 
 class Peers:
@@ -37,16 +37,15 @@ class Peers:
         self._respond = respond
 
     async def open(self) -> None:
-        """Start to answer."""
         connection, subjects = self._log.connection, self._log.subjects
-        await connection.subscribe(subjects.who, self._answer_presence)
-        await connection.subscribe(subjects.live_prefix + self._log.incarnation, self._take_question)
+        await connection.subscribe(subjects.who, self._on_presence_question)
+        await connection.subscribe(subjects.live_prefix + self._log.incarnation, self._on_question)
 
-    async def _answer_presence(self, message: CoreMessage) -> None:
+    async def _on_presence_question(self, message: CoreMessage) -> None:
         me = {"incarnation": self._log.incarnation, "pid": os.getpid(), "host": socket.gethostname()}
         await self._log.connection.send(message.reply, orjson.dumps(me))
 
-    async def _take_question(self, message: CoreMessage) -> None:
+    async def _on_question(self, message: CoreMessage) -> None:
         self._log.background(self._answer(message))
 
     async def _answer(self, message: CoreMessage) -> None:

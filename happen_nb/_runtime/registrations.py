@@ -11,7 +11,6 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._model.functions import Second, takes_second
-from happen_nb._model.patterns import PatternIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +66,6 @@ class Registration:
         self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
 
     def second(self) -> Second:
-        """Return how the handler takes its context, if it does."""
         return takes_second(self.handler, "context")
 
     def current(self) -> Callable[..., Any]:
@@ -103,9 +101,10 @@ class Registrations:
     """The registrations of a space, found by event type or by node. From any thread."""
 
     def __init__(self) -> None:
-        self._strings: PatternIndex[Registration] = PatternIndex()
         self._nodes: dict[str, dict[Registration, None]] = {}
-        self._predicates: tuple[Registration, ...] = ()
+        self._exact: dict[str, tuple[Registration, ...]] = {}
+        self._others: tuple[Registration, ...] = ()
+        """Wildcards and predicates. The tuples are read without the lock: they are replaced, not changed."""
         self._numbers = count()
         self._lock = threading.Lock()
 
@@ -113,10 +112,11 @@ class Registrations:
         with self._lock:
             registration.number = next(self._numbers)
             self._nodes.setdefault(registration.node, {})[registration] = None
-            if registration.pattern.predicate is None:
-                self._strings.add(registration.pattern, registration)
+            exact = registration.pattern.exact
+            if exact is None:
+                self._others = (*self._others, registration)
             else:
-                self._predicates = (*self._predicates, registration)
+                self._exact[exact] = (*self._exact.get(exact, ()), registration)
 
     def remove(self, registration: Registration) -> bool:
         """Remove a registration; False if it was removed already."""
@@ -128,21 +128,31 @@ class Registrations:
             del registrations[registration]
             if not registrations:
                 del self._nodes[registration.node]
-            if registration.pattern.predicate is None:
-                self._strings.remove(registration)
+            exact = registration.pattern.exact
+            if exact is None:
+                self._others = tuple(each for each in self._others if each is not registration)
             else:
-                self._predicates = tuple(each for each in self._predicates if each is not registration)
+                self._exact[exact] = tuple(each for each in self._exact[exact] if each is not registration)
+                if not self._exact[exact]:
+                    del self._exact[exact]
         return True
 
     def candidates(self, type: str, target: str | None) -> dict[str, list[Registration]]:
         """Return node -> its registrations that may match, in order; predicates are not called yet."""
+        # Exact patterns are looked up, so their number costs nothing; all others are tested in turn.
+        matching = [
+            *self._exact.get(type, ()),
+            *(
+                each
+                for each in self._others
+                if each.pattern.predicate is not None or each.pattern.matches(type)
+            ),
+        ]
+        matching.sort(key=attrgetter("number"))
         found: dict[str, list[Registration]] = {}
-        for registration in (*self._strings.matching(type), *self._predicates):
+        for registration in matching:
             if target is None or registration.node == target:
                 found.setdefault(registration.node, []).append(registration)
-        if self._predicates:
-            for registrations in found.values():
-                registrations.sort(key=attrgetter("number"))
         return found
 
     def of(self, node: str) -> list[Registration]:

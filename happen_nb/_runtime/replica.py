@@ -123,7 +123,6 @@ class Replica:
         self._wake_reached()
 
     def apply(self, item: Item, sequence: int) -> None:
-        """Apply the next message of the journal."""
         applied: Applied | None = None
         gone: list[str] = []
         with self._lock:
@@ -184,7 +183,6 @@ class Replica:
         return pending
 
     def forget(self, id: str) -> None:
-        """Stop waiting for the commit `id`."""
         self._pending.pop(id, None)
 
     async def changed(self, node: str, known: CommitRecord | None, timeout: float) -> bool:

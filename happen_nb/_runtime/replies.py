@@ -39,15 +39,15 @@ PROGRESS_SECONDS = 0.02
 MAX_PROGRESS = 100
 """Progress values in one message, and the newest that are kept for a reader that is late."""
 KEPT_SECONDS = 60.0
-"""How long a result is kept for a sender that asks again."""
+"""Time for which a result is kept for a sender that asks again."""
 MAX_KEPT_BYTES = 16 << 20
 """Results that are kept, as JSON; the newest is kept in any case."""
 ASK_SECONDS = 0.1
-"""When to ask an owner that has not accepted yet."""
+"""Time after which an owner that has not accepted yet is asked."""
 ASK_ACCEPTED_SECONDS = 0.5
 """The same for one that has."""
 GONE_SECONDS = 1.0
-"""How long nobody may answer before an owner counts as gone."""
+"""Time without an answer after which an owner counts as gone."""
 MAX_MESSAGE_LENGTH = 20_000
 """Characters of an error's message in a reply."""
 MAX_TRACEBACK_LENGTH = 50_000
@@ -150,7 +150,6 @@ class Responder:
         return bool(waiting)
 
     def finish(self, result: Converted) -> None:
-        """Reply with the result."""
         self._end({"state": "done", "value": result.value}, result.size)
 
     def refuse(self, error: Exception) -> None:
@@ -206,14 +205,13 @@ class PendingReply:
 
     @property
     def done(self) -> bool:
-        """Whether there is a result or an error."""
         return self.state in FINAL
 
     def since(self, number: int) -> list[tuple[int, Any]]:
         """Return the newest progress values after the one of that number, with their numbers."""
         return [item for item in list(self._progress) if item[0] > number]
 
-    def take(self, message: dict[str, Any]) -> None:
+    def update(self, message: dict[str, Any]) -> None:
         """Take a reply, as `exchange.decode_reply` gives it. On the IO thread."""
         if self.done:
             return
@@ -288,7 +286,6 @@ class ReplyRouter:
 
     @property
     def max_body(self) -> int:
-        """The bytes of a value that the server takes in one message."""
         return self._log.max_body
 
     def cut(self, text: str, length: int) -> str:
@@ -330,7 +327,6 @@ class ReplyRouter:
             self._timer = io_thread().loop.call_later(self._kept[0][0] - now, self._forget_old)
 
     def send(self, event: EventRecord, message: dict[str, Any]) -> None:
-        """Send a reply to the sender of an event."""
         message = {**message, "by": self._log.incarnation}
         address = event.id.partition("-")[0]
         if address == self._log.address:
@@ -360,11 +356,11 @@ class ReplyRouter:
 
     # -- sending -------------------------------------------------------------------------------------
 
-    async def take(self, message: CoreMessage) -> None:
+    async def on_message(self, message: CoreMessage) -> None:
         """Take a reply of another process."""
         try:
-            reply = fields.mapping(fields.read_json(message.data))
-            id = fields.text(reply.get("event"))
+            reply = fields.of_type(fields.read_json(message.data), dict)
+            id = fields.of_type(reply.get("event"), str)
         except fields.UNREADABLE as error:
             logger.info("a reply on %s cannot be read: %s", message.subject, error)
         else:
@@ -382,12 +378,11 @@ class ReplyRouter:
     def _route(self, message: dict[str, Any]) -> None:
         pending = self._pending.get(message["event"])
         if pending is not None:
-            pending.take(message)
+            pending.update(message)
             if pending.done:
                 self._pending.pop(message["event"], None)
 
     def close(self, why: BaseException) -> None:
-        """Fail all pending replies."""
         for pending in list(self._pending.values()):
             pending.fail(why)
         if self._timer is not None:
@@ -407,7 +402,6 @@ class ReplyRouter:
             pending.owner = "" if owner is None else owner.incarnation
 
     def forget(self, event: EventRecord) -> None:
-        """Expect no reply any more."""
         self._pending.pop(event.id, None)
 
     def watch(self, pending: PendingReply) -> None:

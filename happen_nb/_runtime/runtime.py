@@ -61,7 +61,7 @@ class Runtime:
         try:
             info = await self._start_over_unfinished(await log.stream.ensure(options))
             await self.peers.open()
-            await connection.subscribe(log.subjects.reply_prefix + log.address, self.replies.take)
+            await connection.subscribe(log.subjects.reply_prefix + log.address, self.replies.on_message)
             position = await log.open(info)
             if not await log.replica.reached(position, timeout):
                 raise HappenTimeoutError(f'the space "{space}" could not be read within {timeout:g} s')
@@ -100,7 +100,6 @@ class Runtime:
     async def ask_owners(
         self, question: dict[str, Any], timeout: float
     ) -> tuple[list[dict[str, Any]], set[str]]:
-        """Ask every other process that owns a node; see `Peers.ask_all`."""
         return await self.peers.ask_all(self.ownership.incarnations(), question, timeout)
 
     async def _respond(self, question: dict[str, Any]) -> dict[str, Any]:

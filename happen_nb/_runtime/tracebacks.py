@@ -66,7 +66,6 @@ class CapturedError:
         return BaseException.with_traceback(self.error, self.frames)
 
     def without_frames(self) -> CapturedError:
-        """Return the same without frames."""
         return CapturedError(self.error, self.summary, self.notes, self.formatted, self.place, None)
 
 

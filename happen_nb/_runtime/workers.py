@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("happen_nb")
 
 IDLE_SECONDS: Final = 5.0
-"""How long a thread without work stays."""
+"""Time after which a thread without work ends."""
 THREADS: Final = 64
 """Threads that may work at once; those that are blocked in a call of the library do not count."""
 MAX_THREADS: Final = 1024
 """Threads at most, once all of them have been blocked for a while."""
 STUCK_SECONDS: Final = 0.1
-"""How long no thread may take work before more are started."""
+"""Time in which no thread takes work, after which more are started."""
 
 
 class Workers:
@@ -170,11 +170,9 @@ class Mailbox:
 
     @property
     def running(self) -> bool:
-        """Whether something has started and not ended."""
         return self._running
 
     def put(self, work: Work) -> None:
-        """Add `work` at the end."""
         with self._lock:
             self._waiting.append(work)
             self._start()
@@ -186,7 +184,6 @@ class Mailbox:
             self._start()
 
     def clear(self) -> None:
-        """Drop what has not started."""
         with self._lock:
             self._waiting.clear()
 

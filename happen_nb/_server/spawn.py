@@ -41,7 +41,7 @@ class SupervisorProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=folder.anchor,
-            **platform.detached(),
+            **platform.detached_options(),
         )
         threading.Thread(target=self._process.wait, name="happen_nb-reap", daemon=True).start()
         assert self._process.stdin is not None
@@ -73,20 +73,17 @@ def find_python() -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     bases = [Path(sys.base_prefix), Path(sys.base_prefix, "bin"), Path(sys.base_exec_prefix, "bin")]
     names = [f"python{version}{_EXE}", f"python3{_EXE}", f"python{_EXE}"]
-    candidates = [sys.executable, getattr(sys, "_base_executable", None)]
+    candidates: list[str | None] = [sys.executable, getattr(sys, "_base_executable", None)]
     candidates += [str(base / name) for base in bases for name in names]
     candidates += [shutil.which(name) for name in names]
-    for candidate in candidates:
-        if candidate and _is_python(Path(candidate)):
+    for candidate in filter(None, candidates):
+        path = Path(candidate)
+        if path.name.lower().startswith(("python", "pypy")) and path.is_file():
             return candidate
     raise HappenConnectionError(
         f"no Python interpreter was found to start the embedded server with (sys.executable is "
         f"{sys.executable!r}): put python3 on PATH, or connect to a server by its URL"
     )
-
-
-def _is_python(path: Path) -> bool:
-    return path.name.lower().startswith(("python", "pypy")) and path.is_file()
 
 
 def find_nats_server() -> str:

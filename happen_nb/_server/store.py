@@ -180,7 +180,7 @@ class TemporaryStore:
         self._alive = -1
 
     def remove(self) -> None:
-        """Remove it, if there is no supervisor that would."""
+        """Remove it; for a store without a supervisor."""
         self.release()
         lock.remove_folder(str(self.path))
 
@@ -191,7 +191,7 @@ def _create_temporary() -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=lock.MEMORY_PREFIX))
         try:
-            alive = lock.try_take(str(folder / lock.ALIVE))
+            alive = lock.try_acquire(str(folder / lock.ALIVE))
         except OSError:
             lock.remove_folder(str(folder))
             raise
@@ -204,7 +204,7 @@ class KnownPosition:
 
     nats-server starts without an error on a damaged store, and leaves out data that it cannot read. The file
     is a hint, which two processes may overwrite at the same time. `created` is the time at which the stream
-    was created: a later one of the same name starts anew.
+    was created: a later one of the same name starts from 0.
     """
 
     def __init__(self, store: Path, stream: str, created: str) -> None:
@@ -224,8 +224,8 @@ class KnownPosition:
         """Log a warning if the space ends before its last known position."""
         if last < self.last:
             log.warning(
-                'the space "%s" ends at message %s, and was at %s before: what was stored in between is '
-                "lost, by a damaged file in %s or a power failure",
+                'the space "%s" ends at message %s, and was at %s before: the messages in between are lost, '
+                "because of a damaged file in %s or a power failure",
                 space,
                 f"{last:,}",
                 f"{self.last:,}",
@@ -259,7 +259,7 @@ def remove_store(store: Path) -> list[str]:
     Return the names of foreign files, which remain. Raise SpaceInUseError if a server is using the store.
     """
     path = store / lock.NAME
-    held = lock.try_take(str(path), create=False)
+    held = lock.try_acquire(str(path), create=False)
     if held is None:
         raise SpaceInUseError(f"the store {store} is in use by a server; nothing was removed")
     try:

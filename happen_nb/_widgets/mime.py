@@ -38,21 +38,11 @@ class UndisplayableError(Exception):
 
 @dataclass(frozen=True)
 class Content:
-    """What a widget shows: outputs, or a figure.
+    """What a widget shows: outputs, or a figure."""
 
-    Attributes
-    ----------
-    outputs : tuple of mapping
-        As in a notebook cell.
-    figure : str or None
-        A plotly figure as JSON, which can be redrawn in place.
-    make_picture : callable or None
-        Makes the static picture if that takes long.
-    """
-
-    outputs: tuple[Bundle, ...] = ()
-    figure: str | None = None
-    make_picture: Callable[[], Picture] | None = None
+    outputs: tuple[Bundle, ...] = ()  # as in a notebook cell
+    figure: str | None = None  # of plotly, as JSON, which can be redrawn in place
+    make_picture: Callable[[], Picture] | None = None  # where that takes long
 
     @property
     def is_static(self) -> bool:
@@ -105,15 +95,7 @@ def picture_of_note(note: str, kind: Kind = "") -> Picture:
 
 
 def content_of(value: object) -> Content:
-    """Return the outputs with which a notebook displays an object.
-
-    Raises
-    ------
-    UndisplayableError
-        Its display methods return too much, or something that cannot be shown.
-    Exception
-        Whatever these methods raise.
-    """
+    """Return the outputs with which a notebook displays an object; raise whatever its methods raise."""
     if isinstance(value, str):
         return content_of_picture(picture_of_text(str(value)))
     if isinstance(value, FrozenDict | FrozenList):

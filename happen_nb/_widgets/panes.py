@@ -26,17 +26,11 @@ def source(name: str) -> str:
 
 
 class HtmlPane(anywidget.AnyWidget):
-    """Shows HTML; folds that the reader has opened or closed keep their state when it changes.
-
-    Attributes
-    ----------
-    html : str
-        Shown as it is: the caller has escaped it.
-    """
+    """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
 
     _esm = source("press.js") + source("html_pane.js")
     _css = pages.style()
-    html = traitlets.Unicode().tag(sync=True)
+    html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
 
     def show(self, markup: str) -> None:
         """Show HTML without its style, which the widget has: a new one makes the browser restyle the page."""
@@ -44,16 +38,10 @@ class HtmlPane(anywidget.AnyWidget):
 
 
 class FigurePane(anywidget.AnyWidget):
-    """Shows a plotly figure, and redraws it in place.
-
-    Attributes
-    ----------
-    figure : str
-        The figure as plotly's JSON.
-    """
+    """Shows a plotly figure, and redraws it in place."""
 
     _esm = source("figure_pane.js")
-    figure = traitlets.Unicode().tag(sync=True)
+    figure = traitlets.Unicode().tag(sync=True)  # plotly's JSON
 
     def __init__(self) -> None:
         super().__init__()

@@ -36,8 +36,7 @@ class Throttle:
     ----------
     space : Space
     update : callable
-        Takes no arguments. A `ClosedError` stops the throttle. Any other exception is logged, and the next
-        change calls `update` again.
+        A `ClosedError` stops the throttle. Any other exception is logged, and the next change calls it again.
     interval : float, optional
     always_finish : bool, optional
         Call `update` when the space closes even if nothing changed: for what the notebook file keeps. A
@@ -78,18 +77,19 @@ class Throttle:
     def follow(self, changed: Callable[[], bool]) -> None:
         """Trigger whenever something is stored in the space and ``changed()`` is true.
 
-        Parameters
-        ----------
-        changed : callable
-            Runs on the IO thread, so it may only compare.
+        It runs on the IO thread, so it may only compare.
         """
         log = self._space._log
         self._changed = changed
         io_thread().call_soon(lambda: log.background(self._follow(log)))
 
-    def update_now(self, timeout: float) -> None:
-        """Update, and wait for that up to `timeout` seconds: a user's function may never return."""
-        self._update_in_thread(timeout, last=False)
+    def update_now(self, timeout: float, *, last: bool = False) -> None:
+        """Update in a thread, and wait up to `timeout` seconds: a user's function may never return."""
+        run = contextvars.copy_context().run
+        name, options = "happen_nb-throttle", {"last": last}
+        thread = threading.Thread(target=run, args=(self._call,), kwargs=options, name=name, daemon=True)
+        thread.start()
+        thread.join(timeout)
 
     def stop(self) -> None:
         """Start no more updates; a running one may still finish."""
@@ -103,20 +103,13 @@ class Throttle:
         """
         started = self._started_at
         if started is None or time.monotonic() - started < FINISH_SECONDS:
-            self._update_in_thread(FINISH_SECONDS, last=True)
+            self.update_now(FINISH_SECONDS, last=True)
         self.stop()
 
     @property
     def stopped(self) -> bool:
         """True after `stop` or `finish`."""
         return self._stopped.is_set()
-
-    def _update_in_thread(self, timeout: float, *, last: bool) -> None:
-        run = contextvars.copy_context().run
-        name, options = "happen_nb-throttle", {"last": last}
-        thread = threading.Thread(target=run, args=(self._call,), kwargs=options, name=name, daemon=True)
-        thread.start()
-        thread.join(timeout)
 
     def _run(self) -> None:
         with self._space._runtime.workers.blocked():  # it may never return, and handlers need the threads

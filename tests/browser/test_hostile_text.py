@@ -35,7 +35,8 @@ from IPython.display import HTML
 HTML(next(text for text in TEXTS if text.endswith(" onerror=alert(1)>")))
 """
 # What the payloads call is noted with its caller, in frames too; what is not replaced here would be a dialog.
-NOTED = "top.ran ??= []; window.alert = () => { top.ran.push(new Error().stack); }"
+# It ends with null, as Playwright would call a function.
+NOTED = "top.ran ??= []; window.alert = () => { top.ran.push(new Error().stack); }; null"
 TEXT = """all => all.map(each => {
     const copy = each.cloneNode(true);
     copy.querySelectorAll("style").forEach(style => style.remove());

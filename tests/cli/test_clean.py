@@ -10,7 +10,7 @@ from tests.cli.commands import happen, server, visitor
 from tests.server.processes import end_everything_of
 
 
-def test_it_shows_the_spaces_and_asks_first(filled):
+def test_it_shows_the_spaces_and_prompts_first(filled):
     asked = happen("clean", cwd=filled.parent, stdin="n\n")
     assert asked.returncode == 1
     assert "lab" in asked.stdout
@@ -20,7 +20,7 @@ def test_it_shows_the_spaces_and_asks_first(filled):
     assert list(spaces_on_disk(filled)) == ["lab", "shop"]
 
 
-def test_nobody_to_answer_means_no(filled):
+def test_an_unanswered_prompt_means_no(filled):
     assert happen("clean", cwd=filled.parent).returncode == 1
     assert list(spaces_on_disk(filled)) == ["lab", "shop"]
 
@@ -32,7 +32,7 @@ def test_it_removes_the_store(filled, options, answer):
     assert not filled.exists()
 
 
-def test_what_is_not_the_servers_stays(filled):
+def test_foreign_files_remain(filled):
     (filled / "mine.txt").write_text("mine")
     done = happen("clean", "--yes", cwd=filled.parent)
     assert done.returncode == 0, done.stderr
@@ -51,7 +51,7 @@ def test_a_folder_that_is_no_store_is_not_touched(tmp_path):
 def test_without_a_store_there_is_nothing_to_do(tmp_path):
     done = happen("clean", cwd=tmp_path, HAPPEN_STORE=tmp_path / "none")
     assert done.returncode == 0
-    assert "there is no store" in done.stdout
+    assert "does not exist" in done.stdout
 
 
 def test_named_spaces_go_and_the_others_stay(filled):
@@ -70,7 +70,7 @@ def test_an_unknown_space_is_refused_with_those_that_there_are(filled):
     assert list(spaces_on_disk(filled)) == ["lab", "shop"]
 
 
-def test_a_store_in_use_is_refused_with_who_uses_it(folder, start):
+def test_a_store_in_use_is_refused_and_its_users_are_named(folder, start):
     notebook = start(visitor, folder)
     refused = happen("clean", "--yes", cwd=folder.parent)
     assert refused.returncode == 1
@@ -78,7 +78,7 @@ def test_a_store_in_use_is_refused_with_who_uses_it(folder, start):
     assert list(spaces_on_disk(folder)) == ["shop"]
 
 
-def test_a_store_with_a_server_that_nobody_is_in_is_refused_too(folder, start):
+def test_a_store_with_a_running_but_unused_server_is_refused(folder, start):
     start(server, folder)
     assert happen("clean", "--yes", cwd=folder.parent).returncode == 1
     assert folder.exists()

@@ -60,7 +60,7 @@ def foreign(tmp_path):
         one.kill()
 
 
-def test_where_nothing_is_it_is_content_and_makes_nothing(tmp_path):
+def test_in_an_empty_folder_it_finds_nothing_wrong_and_creates_nothing(tmp_path):
     findings, said = doctor(tmp_path)
     assert not findings["wrong"], said
     assert has(findings["ok"], tmp_path / ".happen", "first connect() creates")
@@ -78,7 +78,7 @@ def test_a_store_at_rest_is_described_and_not_changed(filled):
     assert everything_of(filled) == []
 
 
-def test_a_running_server_is_described_with_who_is_in_which_space(filled, start):
+def test_a_running_server_is_described_with_the_processes_in_each_space(filled, start):
     notebook = start(visitor, filled, name="shop")
     findings, said = doctor(filled.parent)
     known = store_status(filled)
@@ -89,7 +89,7 @@ def test_a_running_server_is_described_with_who_is_in_which_space(filled, start)
     assert known.info.ask not in said
 
 
-def test_what_a_killed_server_left_is_a_note(folder, start):
+def test_the_leftovers_of_a_killed_server_are_a_note(folder, start):
     start(visitor, folder).kill()
     end_everything_of(folder)
     before = snapshot(folder)
@@ -101,7 +101,7 @@ def test_what_a_killed_server_left_is_a_note(folder, start):
     assert has(findings["ok"], 'space "shop"')
 
 
-def test_a_lock_that_nobody_answers_for_is_wrong(filled):
+def test_a_lock_whose_holder_does_not_answer_is_wrong(filled):
     with (filled / "lock").open("r+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         findings, _ = doctor(filled.parent)
@@ -149,13 +149,13 @@ def test_variables_are_shown_without_secrets(tmp_path):
     assert "s3cret" not in said
 
 
-def test_an_address_where_nobody_is_is_wrong(tmp_path):
+def test_an_address_without_a_server_is_wrong(tmp_path):
     url = f"nats://127.0.0.1:{free_port()}"
     findings, _ = doctor(tmp_path, NATS_URL=url)
     assert has(findings["wrong"], url, "no answer", "-> start it", "unset NATS_URL")
 
 
-def test_an_address_where_somebody_else_is_is_wrong(tmp_path):
+def test_an_address_of_another_kind_of_server_is_wrong(tmp_path):
     class Other(socketserver.BaseRequestHandler):
         def handle(self):
             self.request.sendall(b"SSH-2.0-other\r\n")
@@ -167,7 +167,7 @@ def test_an_address_where_somebody_else_is_is_wrong(tmp_path):
     assert has(findings["wrong"], "not that of a nats-server")
 
 
-def test_a_server_of_ones_own_is_described_with_who_is_there(tmp_path, foreign, start):
+def test_a_separate_server_is_described_with_its_processes(tmp_path, foreign, start):
     address = foreign("authorization { user: ada, password: lovelace }").url.removeprefix("nats://")
     url = f"nats://ada:lovelace@{address}"
     notebook = start(visitor, servers=url)
@@ -178,7 +178,7 @@ def test_a_server_of_ones_own_is_described_with_who_is_there(tmp_path, foreign, 
     assert "lovelace" not in said
 
 
-def test_a_server_that_asks_for_more_than_the_address_tells_is_a_note(tmp_path, foreign):
+def test_a_server_that_requires_credentials_the_url_lacks_is_a_note(tmp_path, foreign):
     findings, said = doctor(tmp_path, NATS_URL=foreign("authorization { token: abc }").url)
     assert not findings["wrong"], said
     assert has(findings["note"], "requires authentication", "-> put them into the URL", "TOKEN@", ".creds")
@@ -197,7 +197,7 @@ def test_a_server_without_jetstream_is_wrong(tmp_path, foreign):
     assert has(findings["wrong"], "no JetStream", "nats-server -js")
 
 
-def test_a_package_that_is_too_old_is_wrong_with_the_command_that_mends_it(tmp_path):
+def test_an_outdated_package_is_wrong_with_the_command_to_upgrade_it(tmp_path):
     old = tmp_path / "old/pandas-1.5.3.dist-info"
     old.mkdir(parents=True)
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: pandas\nVersion: 1.5.3\n")
@@ -208,7 +208,7 @@ def test_a_package_that_is_too_old_is_wrong_with_the_command_that_mends_it(tmp_p
     )
 
 
-def test_of_an_installed_package_only_what_happen_lab_needs_is_optional(tmp_path):
+def test_only_the_requirements_of_happen_lab_are_optional(tmp_path):
     site = tmp_path / "site"
     information = site / f"happen_nb-{happen_nb.__version__}.dist-info"
     information.mkdir(parents=True)

@@ -49,7 +49,7 @@ def test_notebooks_that_cannot_be_trusted_do_not_keep_lab_from_starting(checkout
     assert "could not be marked as trusted" in capsys.readouterr().err
 
 
-def test_set_up_shows_what_takes_long_and_how_far_it_is(tmp_path, capsys):
+def test_set_up_shows_its_slow_steps_and_their_progress(tmp_path, capsys):
     (tmp_path / "large").write_bytes(bytes(3_000_000))
     with run.step("installing", tmp_path):
         pass

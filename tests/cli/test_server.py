@@ -42,7 +42,7 @@ def test_processes_of_the_store_use_it(folder, start):
     assert is_at_rest(folder)
 
 
-def test_it_lives_on_for_others_who_are_connected(folder, start):
+def test_the_server_continues_for_other_connected_processes(folder, start):
     running = start(server, folder)
     other = start(visitor, folder)
     code, said = running.end()
@@ -52,7 +52,7 @@ def test_it_lives_on_for_others_who_are_connected(folder, start):
     assert eventually(lambda: is_at_rest(folder))
 
 
-def test_a_second_one_is_refused_and_told_where_the_first_is(folder, start):
+def test_a_second_one_is_refused_with_the_address_of_the_first(folder, start):
     start(server, folder)
     second = happen("server", "--store", folder, cwd=folder.parent)
     known = store_status(folder)
@@ -62,9 +62,10 @@ def test_a_second_one_is_refused_and_told_where_the_first_is(folder, start):
     assert f'happen.connect(store="{folder}")' in second.stderr
 
 
-def test_of_several_that_are_started_at_once_one_serves_and_the_others_are_told_where(folder, start):
-    started = [start(starting, folder) for _ in range(4)]
-    assert eventually(lambda: [each.process.poll() for each in started].count(1) == 3, WAIT)
+@pytest.mark.parametrize("processes", [3, pytest.param(8, marks=pytest.mark.soak)])
+def test_of_several_started_together_one_serves_and_the_others_name_it(folder, start, processes):
+    started = [start(starting, folder) for _ in range(processes)]
+    assert eventually(lambda: [each.process.poll() for each in started].count(1) == processes - 1, WAIT)
     (first,) = [each for each in started if each.process.poll() is None]
     first.until("Ctrl-C")
     known = store_status(folder)
@@ -112,7 +113,7 @@ def test_a_file_in_the_place_of_the_store_is_named(tmp_path):
     assert "Traceback" not in refused.stderr
 
 
-def test_it_says_that_a_plain_connect_goes_elsewhere(folder, start):
+def test_it_warns_that_a_plain_connect_goes_elsewhere(folder, start):
     running = start(server, folder, NATS_URL="nats://ada:secret@127.0.0.1:1")
     code, said = running.end()
     assert code == 0, said

@@ -247,6 +247,14 @@ def test_events_that_come_while_it_catches_up_are_applied_after_those_before(spa
     assert stock.state.get("seen") == [*range(0, 3000, 100), *later]
 
 
+def test_an_event_that_waits_for_its_handler_to_come_back_is_not_unhandled(space, stock, shop):
+    stock.state.on("n", add)
+    stock.off("n")
+    shop.broadcast("n", 1)
+    shop.broadcast("m", 1)
+    assert [each.event.type for each in space.unhandled] == ["m"]
+
+
 # -- identity ------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +354,28 @@ def test_a_failure_is_applied_late_also_by_a_later_connection(tmp_path):
         assert record.positions["adder"].skipped == (position,)
 
 
+# -- folding -------------------------------------------------------------------------------------------------
+
+
+def test_folding_applies_all_that_waits_in_few_commits(space, stock, shop):
+    space.replay([{"n": n} for n in range(1000)], type="n").wait(60)
+
+    def count(state, event):
+        n = event.payload["n"]
+        if n == 500:
+            raise ValueError("this one fails")
+        if n % 100 == 0:
+            shop.broadcast("even")
+        return {**state, "n": state.get("n", 0) + 1, "last": n}
+
+    stock.state.on("n", count, start="beginning", fold=True, where=lambda event: event.payload["n"] != 7)
+    space.settle(timeout=60)
+    assert stock.state.get() == {"lamp": 5, "n": 998, "last": 999}
+    assert stock.state.revision < 100
+    assert len(space.failures) == 1
+    assert len(space.events("even")) == 9
+
+
 # -- replies, and other handlers -----------------------------------------------------------------------------
 
 
@@ -430,6 +460,23 @@ def test_after_a_clear_it_goes_on(space, stock, shop):
     shop.broadcast("n", 0).settle()
     space.clear()
     shop.broadcast("n", 1)
+    space.settle()
+    assert stock.state.get("seen") == [1]
+
+
+def test_after_a_clear_it_goes_on_though_its_process_died(space, stock, shop):
+    elsewhere(space, 'stock.state.on("n", add); import os; os._exit(0)')
+    space.clear()
+    shop.broadcast("n", 1)
+    stock.state.on("n", add)
+    space.settle()
+    assert stock.state.get("seen") == [1]
+
+
+def test_what_was_registered_by_a_process_that_died_at_once_is_applied(space, stock, shop):
+    elsewhere(space, 'stock.state.on("n", add); import os; os._exit(0)')
+    shop.broadcast("n", 1)
+    stock.state.on("n", add)
     space.settle()
     assert stock.state.get("seen") == [1]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import happen_nb as happen
-from happen_nb._api.handlers import HandlerContext
+from happen_nb._api.context import HandlerContext
 from tests.guarantees.checker import Operation
 from tests.guarantees.work import report, wait_for_start
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from happen_nb._journal import exchange, wire
+from happen_nb._journal.once import encode_result
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
 from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
@@ -57,11 +58,14 @@ def encoded(shown, item):
             return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case wire.Other() if shown.subject.startswith(SHOP.start_prefix):
             about = json.loads(shown.body)
-            return wire.encode_start(SHOP, "stock", about["handler"], about["at"])
+            return wire.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])
+        case wire.Other() if shown.subject.startswith(SHOP.once_prefix):
+            event, node, name = shown.subject.removeprefix(SHOP.once_prefix).split(".")
+            return encode_result(SHOP, event, node, name, json.loads(shown.body), ttl=ttl)
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_barrier(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:
-            return wire.encode_guard(SHOP, "stock", expected)
+            return wire.encode_guard(SHOP, SHOP.state("stock"), expected)
     raise AssertionError(f"{shown.subject} was read as {item}")
 
 
@@ -88,6 +92,7 @@ def test_every_kind_of_stored_message_is_on_the_page():
         SHOP.owners,
         SHOP.handled,
         SHOP.start_prefix,
+        SHOP.once_prefix,
         SHOP.clear,
         SHOP.sync,
         SHOP.guard,

@@ -24,13 +24,13 @@ from happen_nb._model.arguments import (
 
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.array(3)])
-def test_what_counts_as_three(value):
+def test_values_that_count_as_three(value):
     assert type(count(value, "x")) is int
     assert count(value, "x") == 3
 
 
 @pytest.mark.parametrize("value", [True, np.bool_(1), 3.0, np.float64(3), "3", None, [3], pd.NA, 3j])
-def test_what_is_no_whole_number(value):
+def test_values_that_are_not_whole_numbers(value):
     assert not is_index(value)
     with pytest.raises(TypeError, match="call: n is"):
         count(value, "call: n")
@@ -66,7 +66,7 @@ def test_durations_out_of_range(value):
 
 
 @pytest.mark.parametrize("value", [True, np.bool_(1), "1", b"1", [1], 1j, pd.NA, object(), np.array([1])])
-def test_what_is_no_duration(value):
+def test_values_that_are_not_durations(value):
     with pytest.raises(TypeError, match="call: t is"):
         timeout(value, "call: t")
 

@@ -21,7 +21,7 @@ def outline(root: TraceNode):
     return [(depth, node.event.id if node.event else node.commit.sequence) for depth, node in root.walk()]
 
 
-def test_effects_stand_below_their_cause_in_journal_order_whatever_the_order_given():
+def test_effects_are_children_of_their_cause_in_journal_order():
     events = [event("d", "b", 9), event("c", "a", 7), event("b", "a", 3)]
     commits = [(commit(8, "b"), None), (commit(2, "a"), None)]
     expected = [(0, "a"), (1, 2), (1, "b"), (2, 8), (2, "d"), (1, "c")]
@@ -37,18 +37,18 @@ def test_a_commit_stands_before_the_events_it_emitted_and_these_stand_as_emitted
     assert outline(root) == [(0, "a"), (1, 5), (1, "b"), (1, "c")]
 
 
-def test_what_is_not_stored_yet_comes_last():
+def test_effects_not_stored_yet_come_last():
     root = build(event("a", sequence=1), [event("pending", "a"), event("b", "a", 4)], [], [])
     assert outline(root) == [(0, "a"), (1, "b"), (1, "pending")]
 
 
-def test_what_did_not_follow_is_left_out():
+def test_records_that_are_no_effects_are_left_out():
     events = [event("other", sequence=2), event("x", "other", 3), event("gone", "nobody", 4)]
     root = build(event("a", sequence=1), events, [(commit(5, "other"), None), (commit(6, None), None)], [])
     assert outline(root) == [(0, "a")]
 
 
-def test_an_effect_of_a_missing_cause_hangs_below_the_last_cause_that_is_there():
+def test_an_effect_of_a_missing_cause_is_a_child_of_the_nearest_known_one():
     lost = event("d", "c", 4, path=("a", "b", "c"))
     late = (commit(5, "c", path=("a", "b", "c")), None)
     root = build(event("a", sequence=1), [event("b", "a", 2), lost], [late], [])
@@ -60,12 +60,12 @@ def test_a_subtree_can_be_the_root():
     assert outline(build(events[1], events, [], [])) == [(0, "b"), (1, "c")]
 
 
-def test_what_is_given_twice_is_there_once():
+def test_a_record_given_twice_appears_once():
     root, below, made = event("a", sequence=1), event("b", "a", 2), (commit(3, "a"), None)
     assert outline(build(root, [root, below, below], [made, made], [])) == [(0, "a"), (1, "b"), (1, 3)]
 
 
-def test_a_commit_knows_what_it_changed_and_an_event_who_handled_it():
+def test_a_commit_has_the_previous_one_and_an_event_its_handlings():
     before, after = commit(2, None, revision=1), commit(3, "a", revision=2)
     handled = [HandledRecord("a", "stock", "f", "done"), HandledRecord("x", "stock", "f", "done")]
     handled.append(HandledRecord("a", "audit", "g", "refused"))

@@ -40,7 +40,7 @@ def apply(changes, value):
 
 
 @given(pairs)
-def test_applying_a_diff_to_the_old_value_gives_the_new_one(pair):
+def test_applying_a_diff_to_the_old_value_returns_the_new_one(pair):
     a, b = pair
     changes = diff(a, b)
     assert type(changes) is Diff
@@ -56,7 +56,7 @@ def test_a_diff_is_empty_exactly_if_the_values_are_equal(pair):
 
 
 @given(pairs)
-def test_each_change_tells_what_is_at_its_path(pair):
+def test_each_change_has_the_values_at_its_path(pair):
     a, b = pair
     for change in diff(a, b):
         if change.op != "add":

@@ -397,7 +397,7 @@ scripts = st.lists(st.tuples(ways, st.integers(0, 10**6), choices), max_size=8)
 @pytest.mark.parametrize(
     "examples", [400, pytest.param(4_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
-def test_a_draft_does_exactly_what_a_plain_container_does(examples):
+def test_a_draft_behaves_exactly_like_a_plain_container(examples):
     @settings(max_examples=examples, deadline=None)
     @given(states, scripts)
     def check(state, script):
@@ -437,13 +437,13 @@ def test_each_operation_on_a_list(name, kind):
         assert repr(result) == repr(wanted)
 
 
-def test_every_method_of_dict_and_list_is_there():
+def test_drafts_have_every_method_of_dict_and_list():
     for plain, drafted in ((dict, DraftDict), (list, DraftList)):
         missing = {name for name in dir(plain) if not hasattr(drafted, name)}
         assert missing <= {"fromkeys", "__class_getitem__", "__getstate__"}
 
 
-def test_what_was_not_touched_stays_shared():
+def test_untouched_parts_stay_shared():
     @draft
     def ship(d):
         d["orders"]["o1"]["status"] = "shipped"
@@ -456,7 +456,7 @@ def test_what_was_not_touched_stays_shared():
     assert result["orders"]["o2"] is STATE["orders"]["o2"]
 
 
-def test_an_edit_that_changes_nothing_gives_the_very_same_state():
+def test_an_edit_that_changes_nothing_returns_the_same_state():
     @draft
     def edit(d):
         d["orders"]["o1"]["status"] = "new"
@@ -661,7 +661,7 @@ def test_an_edit_may_return_the_draft():
 @pytest.mark.parametrize(
     "edit", [lambda d: 5, lambda d: d["orders"], lambda d: {**d}, lambda d: d["log"].pop(), lambda d: False]
 )
-def test_an_edit_that_returns_something_else_is_an_error_that_says_what_to_do(edit):
+def test_an_edit_that_returns_another_value_is_an_error_with_a_remedy(edit):
     with pytest.raises(StateError, match=r'edit returned .*in place: remove the "return"'):
         draft(edit)(STATE)
 
@@ -710,7 +710,7 @@ def test_a_draft_transform_keeps_the_name_of_its_edit():
     assert ship.__doc__ == "Ship it."
 
 
-def test_a_draft_transform_takes_a_plain_mapping_too():
+def test_a_draft_transform_accepts_a_plain_mapping():
     plain = {"log": []}
     result = draft(lambda d: d["log"].append(1))(plain)
     assert result == {"log": [1]}

@@ -61,7 +61,7 @@ def test_freezing_keeps_the_value_and_makes_all_of_it_frozen(value):
 
 
 @given(st.dictionaries(keys, values, max_size=5), values)
-def test_freezing_shares_what_is_frozen_already(state, value):
+def test_freezing_shares_frozen_parts(state, value):
     frozen = freeze(state)
     changed = freeze({**frozen, "new": value})
     for key in frozen:
@@ -77,7 +77,7 @@ def test_a_frozen_value_does_not_follow_its_source():
 
 
 @given(values)
-def test_what_is_written_reads_back_equal_and_frozen(value):
+def test_encoded_values_decode_equal_and_frozen(value):
     frozen = freeze(value)
     again = loads(dumps(frozen))
     assert equal(again, frozen)
@@ -189,7 +189,7 @@ GOOD = {
 
 
 @pytest.mark.parametrize(("value", "stored"), GOOD.values(), ids=GOOD)
-def test_what_has_one_obvious_json_form_becomes_it(value, stored):
+def test_values_with_one_obvious_json_form_are_converted_to_it(value, stored):
     frozen = freeze({"x": [value]})
     assert equal(frozen, {"x": [stored]})
     assert_deeply_frozen(frozen)
@@ -297,7 +297,7 @@ def test_a_key_that_is_no_text_is_an_error_at_its_mapping(key, hint):
         freeze({"orders": {"a": 1, key: 2}})
 
 
-def test_the_error_about_keys_gives_the_comprehension_to_use():
+def test_the_error_about_keys_contains_the_comprehension_to_use():
     with pytest.raises(StateError, match=r"\{str\(k\): v for k, v in x\.items\(\)\}"):
         freeze(pd.Series([5, 6]).to_dict())
 
@@ -326,7 +326,7 @@ def test_a_path_with_a_dotted_key_is_shown_as_a_tuple():
 
 
 @pytest.mark.parametrize("make", [lambda inner: {"k": inner}, lambda inner: [inner]], ids=["dict", "list"])
-def test_nesting_is_limited_to_what_json_writers_and_readers_take(make):
+def test_nesting_is_limited_to_the_depth_that_json_libraries_accept(make):
     value = make(1)
     for _ in range(MAX_DEPTH - 1):
         value = make(value)
@@ -349,7 +349,7 @@ def test_sharing_cannot_nest_deeper_than_can_be_written():
     assert loads(b"[" * 254 + b"]" * 254) is not None
 
 
-def test_a_cycle_is_named_where_it_begins():
+def test_the_error_about_a_cycle_names_its_start():
     state = {"a": {"b": []}}
     state["a"]["b"].append(state["a"])
     with pytest.raises(StateError, match=r"^state at a\.b\.0: it contains itself"):
@@ -389,7 +389,7 @@ def test_a_state_is_a_mapping():
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"NaN", b"[1e999]", b"\xff", b'"\\ud800"', b"{'a':1}", b"1 2"])
-def test_what_is_no_json_is_an_error(data):
+def test_invalid_json_is_an_error(data):
     with pytest.raises(StateError, match="not JSON"):
         loads(data)
 

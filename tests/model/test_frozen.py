@@ -84,7 +84,7 @@ def test_every_method_of_dict_and_list_that_changes_is_refused():
         assert not left
 
 
-def test_the_refusal_says_what_to_do():
+def test_the_error_names_the_remedy():
     with pytest.raises(FrozenStateError, match=r"\{\*\*state, .*happen\.draft"):
         freeze(STATE)["a"] = 1
 

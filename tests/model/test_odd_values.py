@@ -132,7 +132,7 @@ def test_an_odd_value_is_an_error_with_a_path_and_a_bounded_text(name, error):
 
 
 @pytest.mark.parametrize("name", RAISING)
-def test_what_its_code_raised_is_the_cause(name):
+def test_an_exception_of_the_values_own_code_is_the_cause(name):
     with pytest.raises(StateError, match=r"at parts\.0") as raised:
         freeze({"parts": [RAISING[name]]})
     assert raised.value.__cause__ is not None

@@ -63,7 +63,7 @@ def test_a_path_reads_one_place(path, found):
         "orders.7.0",
     ],
 )
-def test_a_path_to_nothing_gives_the_default(path):
+def test_a_missing_path_returns_the_default(path):
     assert lookup(STATE, path) is None
     assert lookup(STATE, path, MISSING) is MISSING
     assert select(STATE, path) is None
@@ -72,12 +72,12 @@ def test_a_path_to_nothing_gives_the_default(path):
 @pytest.mark.parametrize(
     "path", ["", ".", "a.", ".a", "a..b", ["a"], 5, None, b"a", ("a", 1.0), ("a", True), {}]
 )
-def test_what_is_no_path_is_an_error(path):
+def test_an_invalid_path_is_an_error(path):
     with pytest.raises(PathError):
         parse_path(path)
 
 
-def test_an_error_about_a_path_says_how_to_write_it():
+def test_an_error_about_a_path_shows_how_to_write_it():
     with pytest.raises(PathError, match="tuple"):
         parse_path("a..b")
     with pytest.raises(PathError, match=r"\(\)"):
@@ -102,7 +102,7 @@ def test_a_selector_is_a_callable_a_path_or_nothing():
         select(STATE, 5)
 
 
-def test_what_a_selector_raises_comes_out_unchanged():
+def test_an_exception_of_a_selector_propagates_unchanged():
     error = KeyError("mine")
 
     def fails(state):
@@ -135,7 +135,7 @@ HINTS = {
 
 
 @pytest.mark.parametrize(("path", "hint"), HINTS.items(), ids=map(str, HINTS))
-def test_a_hint_names_what_is_near(path, hint):
+def test_a_hint_names_the_nearest_parts(path, hint):
     state = freeze(
         {"temp": 20.5, "orders": {"o1": {"status": "new"}}, "items": [1, 2], "empty": {}, "none": None}
     )

@@ -1,10 +1,9 @@
-"""Event types, patterns, the index of patterns, and the nearest pattern."""
+"""Event types, patterns, and the nearest pattern."""
 
 import enum
 import functools
 import re
 import sys
-import threading
 
 import pytest
 from hypothesis import example, given
@@ -14,7 +13,6 @@ from happen_nb._journal.wire import quote_type
 from happen_nb._model.patterns import (
     MAX_PATTERN_CHARACTERS,
     Pattern,
-    PatternIndex,
     check_type,
     is_pattern,
     near_miss,
@@ -108,12 +106,12 @@ TYPES = st.text("ab.", max_size=7)
 @example("***", "a.b")
 @example("{*,a}*", ".")
 @example("{a,{b,*.}a}", "b.a")
-def test_a_pattern_takes_what_the_reference_takes(pattern, type):
+def test_a_pattern_matches_as_the_reference_does(pattern, type):
     assert Pattern.of(pattern).matches(type) == reference(pattern, type)
 
 
 @given(st.data(), PATTERNS)
-def test_a_pattern_takes_whatever_it_can_be_filled_with(data, pattern):
+def test_a_pattern_matches_every_type_made_by_filling_it_in(data, pattern):
     fillings = {"*": st.text("ab,", max_size=2), "**": st.text("ab.,", max_size=2)}
     way = data.draw(st.sampled_from(expand(pattern)[:50]))
     type = "".join(data.draw(fillings.get(part, st.just(part))) for part in way)
@@ -121,7 +119,7 @@ def test_a_pattern_takes_whatever_it_can_be_filled_with(data, pattern):
 
 
 @given(st.text("ab.*{},", max_size=9), TYPES)
-def test_any_text_is_a_pattern_or_an_error_as_the_reference_says(text, type):
+def test_any_text_is_a_pattern_or_an_error_as_for_the_reference(text, type):
     try:
         expected = reference(text, type)
     except ValueError:
@@ -134,7 +132,7 @@ def test_any_text_is_a_pattern_or_an_error_as_the_reference_says(text, type):
 @given(
     st.text(st.characters(exclude_characters="*{}", exclude_categories=["Cc", "Cs"]), min_size=1), st.text()
 )
-def test_a_pattern_without_wildcards_takes_itself_only(text, other):
+def test_a_pattern_without_wildcards_matches_itself_only(text, other):
     pattern = Pattern.of(text)
     assert pattern.exact == pattern.text == text
     assert pattern.matches(text)
@@ -178,7 +176,7 @@ def test_wildcards_and_alternatives(pattern, taken, refused):
     ],
     ids=lambda pattern: pattern[:8],
 )
-def test_a_hostile_pattern_takes_one_step_a_character_and_state(pattern):
+def test_a_hostile_pattern_needs_one_step_for_each_character_and_state(pattern):
     compiled = Pattern.of(pattern)
     lines = 0
 
@@ -215,7 +213,7 @@ def test_a_hostile_pattern_takes_one_step_a_character_and_state(pattern):
         (None, "not NoneType"),
     ],
 )
-def test_what_is_no_pattern_is_an_error_that_names_the_place(pattern, message):
+def test_an_invalid_pattern_is_an_error_that_names_the_place(pattern, message):
     with pytest.raises(PatternError, match=message) as caught:
         Pattern.of(pattern)
     assert isinstance(caught.value, HappenError)
@@ -241,24 +239,21 @@ def test_a_predicate_decides_by_whether_its_answer_is_true():
     assert Pattern.of(Nothing()).matches("order.paid") is False
 
 
-def test_a_predicate_without_a_name_is_shown_as_what_it_is():
+def test_a_predicate_without_a_name_is_shown_by_its_type():
     assert Pattern.of(Nothing()).text == "Nothing"
     assert Pattern.of(functools.partial(is_alarm)).text == "partial"
 
 
-def test_what_a_predicate_raises_comes_out_unchanged():
+def test_an_exception_of_a_predicate_propagates_unchanged():
     error = KeyError("mine")
 
     def fails(type):
         raise error
 
-    index = PatternIndex()
-    index.add(Pattern.of(fails), "item")
-    for ask in (Pattern.of(fails).matches, index.matching):
-        with pytest.raises(KeyError) as caught:
-            ask("order.paid")
-        assert caught.value is error
-        assert not hasattr(error, "__notes__")
+    with pytest.raises(KeyError) as caught:
+        Pattern.of(fails).matches("order.paid")
+    assert caught.value is error
+    assert not hasattr(error, "__notes__")
 
 
 def test_an_async_predicate_is_an_error_since_it_would_take_everything():
@@ -330,125 +325,11 @@ def test_the_longest_type(longest, character):
         ("order\udfffpaid", r"'\\udfff' at index 5"),
     ],
 )
-def test_what_no_event_type_may_be_is_an_error_that_names_the_place(type, message):
+def test_an_invalid_event_type_is_an_error_that_names_the_place(type, message):
     with pytest.raises(EventTypeError, match=message) as caught:
         check_type(type)
     assert isinstance(caught.value, HappenError)
     assert isinstance(caught.value, ValueError)
-
-
-# -- the index -----------------------------------------------------------------------------------------
-
-ACTIONS = st.lists(
-    st.tuples(st.just("add"), PATTERNS | st.text("ab.", min_size=1, max_size=3), st.integers(0, 3))
-    | st.tuples(st.just("remove"), st.just(""), st.integers(0, 3)),
-    max_size=20,
-)
-
-
-@given(ACTIONS, st.lists(TYPES, max_size=5))
-def test_the_index_finds_what_a_scan_of_all_registrations_finds(actions, types):
-    index, plain = PatternIndex(), []
-    for action, text, item in actions:
-        if action == "add":
-            index.add(Pattern.of(text), item)
-            plain.append((Pattern.of(text), item))
-        else:
-            assert index.remove(item) == any(its == item for _, its in plain)
-            plain = [entry for entry in plain if entry[1] != item]
-        assert list(index) == plain
-        assert len(index) == len(plain)
-    for type in [*types, *(pattern.exact for pattern, _ in plain if pattern.exact)]:
-        assert index.matching(type) == [item for pattern, item in plain if pattern.matches(type)]
-
-
-def test_registrations_are_found_in_their_order_whatever_their_kind():
-    index = PatternIndex()
-    for pattern in ("order.paid", "order.*", lambda _: True, "order.paid", "{a,order}.paid", "order.sent"):
-        index.add(Pattern.of(pattern), len(index))
-    assert index.matching("order.paid") == [0, 1, 2, 3, 4]
-    assert index.matching("order.sent") == [1, 2, 5]
-
-
-def test_an_exact_type_is_looked_up_whatever_else_is_registered(monkeypatch):
-    tested = []
-    matches = Pattern.matches
-
-    def counted(self, type):
-        tested.append(self)
-        return matches(self, type)
-
-    monkeypatch.setattr(Pattern, "matches", counted)
-    index = PatternIndex()
-    for number in range(10_000):
-        index.add(Pattern.of(f"order.o{number}.paid"), number)
-    assert index.matching("order.o77.paid") == [77]
-    assert index.matching("order.paid") == []
-    assert tested == []
-    wildcard = Pattern.of("order.*.paid")
-    index.add(wildcard, "all")
-    assert index.matching("order.o77.paid") == [77, "all"]
-    assert tested == [wildcard]
-
-
-def test_a_removed_item_is_gone_under_all_its_patterns_and_may_come_back():
-    class Shop:
-        def ships(self, event): ...
-
-    shop, index = Shop(), PatternIndex()
-    for pattern in ("order.paid", "order.*", "order.paid"):
-        index.add(Pattern.of(pattern), shop.ships)
-    assert index.matching("order.paid") == [shop.ships] * 3
-    assert index.remove(shop.ships)
-    assert not index.remove(shop.ships)
-    assert (index.matching("order.paid"), list(index), len(index)) == ([], [], 0)
-    index.add(Pattern.of("order.paid"), shop.ships)
-    assert index.matching("order.paid") == [shop.ships]
-
-
-def test_items_need_not_be_hashable():
-    index = PatternIndex()
-    index.add(Pattern.of("order.paid"), ["list"])
-    assert index.remove(["list"])
-
-
-def test_a_search_under_way_does_not_see_what_is_registered_meanwhile():
-    index = PatternIndex()
-
-    def registers(type):
-        index.remove("last")
-        index.add(Pattern.of("order.*"), "new")
-        return True
-
-    index.add(Pattern.of(registers), "first")
-    index.add(Pattern.of("**"), "last")
-    assert index.matching("order.paid") == ["first", "last"]
-    assert index.matching("order.paid") == ["first", "new"]
-
-
-def test_a_search_beside_a_thread_that_registers_finds_all_that_stays():
-    index = PatternIndex()
-    for pattern in ("order.paid", "order.*", "order.paid", "**"):
-        index.add(Pattern.of(pattern), len(index))
-
-    def registers():
-        for number in range(300):
-            for pattern in ("order.paid", "{order,a}.*", "**.paid"):
-                index.add(Pattern.of(pattern), f"passing {number}")
-            index.remove(f"passing {number}")
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    thread = threading.Thread(target=registers)
-    thread.start()
-    try:
-        while thread.is_alive():
-            assert [item for item in index.matching("order.paid") if isinstance(item, int)] == [0, 1, 2, 3]
-            assert [item for _, item in index if isinstance(item, int)] == [0, 1, 2, 3]
-    finally:
-        thread.join()
-        sys.setswitchinterval(interval)
-    assert index.matching("order.paid") == [0, 1, 2, 3]
 
 
 # -- the nearest pattern -------------------------------------------------------------------------------
@@ -477,7 +358,7 @@ def test_the_first_of_equally_near_patterns_is_named():
     assert nearest("order.paid", ["order.pain", "order.pair"]) == "order.pain"
 
 
-def test_nearest_refuses_what_is_no_pattern():
+def test_nearest_refuses_an_invalid_pattern():
     with pytest.raises(PatternError, match="opens a brace"):
         nearest("order.paid", ["order.{paid"])
 
@@ -490,7 +371,7 @@ def test_among_exact_patterns_the_nearest_needs_the_fewest_edits_for_its_length(
 
 
 @given(PATTERNS, TYPES)
-def test_a_pattern_with_characters_of_its_own_is_nearest_to_what_it_takes(pattern, type):
+def test_a_pattern_with_own_characters_is_nearest_to_types_it_matches(pattern, type):
     fits = [way for way in expand(pattern) if takes(way, type)]
     own = max((sum(part not in ("*", "**") for part in way) for way in fits), default=0)
     if fits:

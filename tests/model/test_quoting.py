@@ -50,7 +50,7 @@ def test_a_type_has_its_module_unless_it_is_built_in():
     assert (type_name(1), type_name(decimal.Decimal(1))) == ("int", "decimal.Decimal")
 
 
-def test_an_error_has_a_text_whatever_its_own_code_does():
+def test_an_error_has_a_text_even_if_its_own_code_fails():
     assert error_text(ValueError("out of stock")) == "out of stock"
     assert error_summary(ValueError("out of stock")) == "ValueError: out of stock"
     assert error_summary(KeyError()) == "KeyError"

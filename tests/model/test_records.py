@@ -30,7 +30,7 @@ def looked_at_twice(line: int) -> tuple[FrozenDict, FrozenDict | None]:
         sys.settrace(before)
 
 
-def test_who_looks_at_a_state_while_another_looks_at_it_for_the_first_time_sees_it() -> None:
+def test_concurrent_first_reads_of_a_state_return_it() -> None:
     for line in count(1):
         seen, between = looked_at_twice(line)
         assert seen == {"open": 3}

@@ -145,7 +145,7 @@ def test_a_mapping_replaces_the_state():
 
 
 @pytest.mark.parametrize("transform", [None, 5, "orders.n", [1]])
-def test_what_is_neither_function_nor_mapping_is_an_error(transform):
+def test_a_transform_that_is_neither_function_nor_mapping_is_an_error(transform):
     with pytest.raises(StateError, match=r'node "shop".*lambda state'):
         run(transform)
 
@@ -160,7 +160,7 @@ def test_a_forgotten_return_is_named_with_its_node():
         run(lambda state: 5)
 
 
-def test_what_a_transform_raises_comes_out_unchanged_with_a_note():
+def test_an_exception_of_a_transform_propagates_unchanged_with_a_note():
     error = ZeroDivisionError("mine")
 
     def fails(state):
@@ -263,12 +263,12 @@ def test_put_of_everything_replaces_the_state():
         ((0,), "the state is a mapping"),
     ],
 )
-def test_put_through_what_has_no_parts_is_an_error_that_names_it(path, where):
+def test_put_through_a_value_without_parts_is_an_error_that_names_it(path, where):
     with pytest.raises(PathError, match=where):
         run(put(path, 1))
 
 
-def test_a_bad_path_is_an_error_at_once():
+def test_an_invalid_path_is_an_error_immediately():
     with pytest.raises(PathError):
         put("a..b", 1)
 
@@ -285,7 +285,7 @@ trees = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=2), trees), steps, st.integers(-9, 9))
-def test_what_is_put_at_a_path_is_read_there(state, path, value):
+def test_a_value_put_at_a_path_is_read_there(state, path, value):
     frozen = freeze(state)
     try:
         changed = run(put(path, value), frozen)
@@ -315,7 +315,7 @@ def test_compose_takes_views_only_if_a_step_does():
     assert without(STATE)["m"] == 1
 
 
-def test_compose_takes_drafts_and_mappings():
+def test_compose_accepts_drafts_and_mappings():
     @draft
     def ship(d):
         d["orders"]["o1"]["status"] = "shipped"

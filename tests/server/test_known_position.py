@@ -28,7 +28,7 @@ def damage(folder, *, index=False):
         file.write(b"zzz")
 
 
-def test_what_a_damaged_file_has_lost_is_warned_of_once(folder, caplog):
+def test_data_lost_in_a_damaged_file_are_warned_of_once(folder, caplog):
     with happen.connect(store=folder, name="shop") as space:
         node = space.create_node("orders")
         for n in range(20):
@@ -38,12 +38,12 @@ def test_what_a_damaged_file_has_lost_is_warned_of_once(folder, caplog):
 
     with happen.connect(store=folder, name="shop") as space:
         assert 0 < space.create_node("orders").state.revision < 20
-    (warning,) = [text for text in caplog.messages if "is lost" in text]
+    (warning,) = [text for text in caplog.messages if "are lost" in text]
     assert 'the space "shop" ends at message 1' in warning
     assert "was at 20 before" in warning
     assert str(folder) in warning
     happen.connect(store=folder, name="shop").close()
-    assert len([text for text in caplog.messages if "is lost" in text]) == 1
+    assert len([text for text in caplog.messages if "are lost" in text]) == 1
 
 
 def test_a_commit_that_the_server_cannot_read_any_more_is_missed_in_the_history(folder, caplog):
@@ -73,7 +73,7 @@ def test_nothing_is_warned_of_after_kills_a_clear_and_a_drop(folder, caplog):
     space.close()
     happen.connect(store=folder, name="shop").drop()
     happen.connect(store=folder, name="shop").close()
-    assert [text for text in caplog.messages if "is lost" in text] == []
+    assert [text for text in caplog.messages if "are lost" in text] == []
 
 
 def test_how_far_a_space_is_gets_noted_while_it_is_open(folder):

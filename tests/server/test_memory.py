@@ -40,7 +40,7 @@ def test_its_data_survive_the_end_of_its_supervisor(start, temporary):
     assert list(temporary.iterdir()) == [folder]
 
 
-def test_what_is_left_when_all_was_killed_is_removed_by_the_next(start, temporary):
+def test_the_next_process_removes_leftovers_of_killed_ones(start, temporary):
     killed = start(":memory:")
     folder = Path(killed.joined["folder"])
     (supervisor,) = supervisors_of(folder)

@@ -55,7 +55,7 @@ def test_after_the_last_was_killed_nothing_runs_and_the_lock_is_free(start, fold
     assert eventually(lambda: is_at_rest(folder), 5)
 
 
-def test_whoever_says_that_it_is_done_is_not_waited_for(start, folder):
+def test_the_server_does_not_wait_after_a_member_reports_done(start, folder):
     first, second = start(), start()
     first.finish()
     assert second.ask("running")
@@ -64,7 +64,7 @@ def test_whoever_says_that_it_is_done_is_not_waited_for(start, folder):
 
 
 @pytest.mark.parametrize(("lines", "done"), [([b"done\n"], True), ([], False)])
-def test_only_the_last_to_leave_counts_for_whether_somebody_is_waited_for(lines, done):
+def test_only_the_report_of_the_last_member_to_leave_counts(lines, done):
     clients = Clients("ask", "answer", lambda: "welcome\n")
     for said in ([] if done else [b"done\n"], lines):
         with socket.create_connection(("127.0.0.1", clients.port)) as member:
@@ -76,7 +76,7 @@ def test_only_the_last_to_leave_counts_for_whether_somebody_is_waited_for(lines,
     clients.close()
 
 
-def test_who_joins_again_within_the_grace_gets_the_same_server(start, folder):
+def test_a_process_that_joins_within_the_grace_period_gets_the_same_server(start, folder):
     start().leave()
     server = servers_of(folder)
     again = start()
@@ -130,7 +130,7 @@ def test_joining_needs_the_secret_that_only_the_user_can_read(start, folder):
     assert eventually(lambda: is_at_rest(folder), 5)
 
 
-def test_what_holds_a_secret_is_readable_by_the_user_alone(start, folder):
+def test_files_with_secrets_are_readable_by_the_user_only(start, folder):
     start()
     modes = {name: (folder / name).stat().st_mode & 0o777 for name in ("server.json", "nats.conf", "lock")}
     assert set(modes.values()) == {0o600}
@@ -158,7 +158,7 @@ def test_asking_for_another_sync_than_the_server_has_is_logged(start, folder):
     assert 'sync="default"' in other.process.stderr.readline()
 
 
-def test_sync_always_is_what_the_server_is_told(start, folder):
+def test_sync_always_is_passed_to_the_server(start, folder):
     start(sync="always")
     assert "sync_interval: always" in (folder / "nats.conf").read_text()
 

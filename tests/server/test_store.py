@@ -36,7 +36,7 @@ def test_a_given_store_is_taken_as_given(project):
     assert find_store(":memory:") is None
 
 
-def test_the_environment_names_the_store_of_those_who_name_none(project, monkeypatch):
+def test_the_environment_names_the_default_store(project, monkeypatch):
     monkeypatch.setenv("HAPPEN_STORE", str(project / "there"))
     assert find_store() == project / "there"
     assert find_store("data") == project / "notebooks" / "data"
@@ -165,7 +165,7 @@ def test_a_folder_that_holds_other_things_is_not_hidden_from_git(start, tmp_path
     assert eventually(lambda: is_at_rest(tmp_path / "data"))
 
 
-def test_data_that_the_server_cannot_open_are_an_error_that_says_what_it_said(start, folder):
+def test_data_that_the_server_cannot_open_are_an_error_with_its_message(start, folder):
     folder.mkdir()
     (folder / "jetstream").touch()
     error = start().joined["error"]
@@ -195,17 +195,17 @@ def test_a_program_that_is_no_python_is_an_error_within_the_time(monkeypatch, fo
         join(folder, timeout=1)
 
 
-def test_a_file_system_without_locks_is_an_error_that_says_so(monkeypatch, folder):
+def test_a_file_system_without_locks_is_an_error(monkeypatch, folder):
     def no_locks(_fd):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
     folder.mkdir()
     monkeypatch.setattr("happen_nb._server.supervision.platform.try_lock", no_locks)
-    with pytest.raises(lock.Failure, match="has no file locks"):
-        lock.take(str(folder), 0)
+    with pytest.raises(lock.ServingError, match="has no file locks"):
+        lock.acquire(str(folder), 0)
 
 
-def test_without_nats_server_the_error_says_what_to_install(monkeypatch, tmp_path):
+def test_without_nats_server_the_error_names_the_package_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("importlib.metadata.files", lambda _: None)

@@ -52,7 +52,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
         ("jetstream/$G/streams/orders/meta.inf", "data of another nats-server"),
     ],
 )
-def test_a_folder_whose_files_a_server_would_change_is_refused_and_stays_as_it_is(tmp_path, name, content):
+def test_a_folder_with_foreign_files_that_a_server_would_change_is_refused(tmp_path, name, content):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(content)
     before = contents(tmp_path)
@@ -169,7 +169,7 @@ def abandoned(parent: Path, name: str, pid: int) -> Path:
     return folder
 
 
-def test_only_folders_that_nobody_else_could_have_made_are_swept(tmp_path):
+def test_only_folders_that_no_other_user_can_have_created_are_removed(tmp_path):
     with subprocess.Popen(["sleep", "60"]) as bystander:
         ours = abandoned(tmp_path, "ours", bystander.pid)
         held = abandoned(tmp_path, "held", bystander.pid)
@@ -182,7 +182,7 @@ def test_only_folders_that_nobody_else_could_have_made_are_swept(tmp_path):
         (trap / lock.NAME).unlink()
         (trap / lock.NAME).symlink_to(tmp_path / "made-by-a-link")
 
-        taken = lock.try_take(str(held / lock.NAME))
+        taken = lock.try_acquire(str(held / lock.NAME))
         try:
             lock.sweep(str(tmp_path / f"{lock.MEMORY_PREFIX}own"))
         finally:

@@ -97,7 +97,7 @@ def test_an_orphaned_server_is_ended_by_the_next_supervisor(start, folder):
     assert server.pid not in pids(servers_of(folder))
 
 
-def test_a_port_that_was_taken_meanwhile_is_given_up_and_every_member_is_told(kernel, folder):
+def test_a_port_taken_in_the_meantime_is_replaced_and_every_member_notified(kernel, folder):
     port = kernel.port
     (supervisor,), (server,) = supervisors_of(folder), servers_of(folder)
     os.kill(supervisor.pid, signal.SIGSTOP)

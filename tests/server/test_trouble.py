@@ -68,7 +68,7 @@ def fill(node):
 
 
 @pytest.mark.soak
-def test_on_a_disk_that_was_full_everything_acknowledged_is_there_and_sets_work_again(tmp_path):
+def test_after_a_full_disk_acknowledged_commits_are_kept_and_sets_work_again(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(disk)], check=True)
@@ -133,7 +133,7 @@ def test_the_process_id_is_known_while_server_json_is_missing(space, folder):
     assert space.server.pid == known
 
 
-def test_connecting_again_to_a_server_that_does_not_answer_gives_the_space_that_is_open(folder):
+def test_connecting_again_to_a_server_that_does_not_answer_returns_the_open_space(folder):
     with happen.connect(store=folder, name="shop", timeout=1) as space:
         node = space.create_node("orders", initial={"n": 1})
         pid = space.server.pid

@@ -8,8 +8,8 @@ module          subject
 ``main``        the supervisor: takes the lock, restarts nats-server, ends with the last client
 ``clients``     the connections of the kernels that use the server
 ``nats``        the nats-server process, its log, and a full disk
-``server_info`` ``server.json``: where the server is, for those who may read it
-``lock``        who may serve a store; ending an orphan; removing what a killed kernel left
+``server_info`` ``server.json``: the address of the server, for processes of the user
+``lock``        the right to serve a store; cleaning up after killed processes
 ``store_files`` which files in a folder are the server's own: only those are replaced or removed
 ``platform``    differences between operating systems
 =============== ==========================================================================================

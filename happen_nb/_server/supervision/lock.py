@@ -1,4 +1,4 @@
-"""The lock: who may serve a store. It is free only after the supervisor and its nats-server have ended."""
+"""The lock on a store, whose holder serves it: free only after supervisor and nats-server have ended."""
 
 # Importing pathlib would make each start slower.
 # ruff: noqa: PTH116, PTH118, PTH120, PTH208
@@ -24,19 +24,19 @@ _ORPHAN_GRACE_SECONDS = 3.0
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
-class Failure(Exception):  # noqa: N818 - never leaves the supervisor
+class ServingError(Exception):
     """The store cannot be served; the text is for the user."""
 
 
-def take(folder: str, timeout: float) -> int | None:
+def acquire(folder: str, timeout: float) -> int | None:
     """Open and lock the lock file; None if another supervisor serves the store."""
     start = time.monotonic()
     while True:
         try:
-            fd = try_take(os.path.join(folder, NAME))
+            fd = try_acquire(os.path.join(folder, NAME))
         except OSError as error:
             if error.errno in _NO_LOCKS:
-                raise Failure(f"its file system has no file locks ({error.strerror})") from error
+                raise ServingError(f"its file system has no file locks ({error.strerror})") from error
             raise
         if fd is not None:
             return fd
@@ -46,7 +46,7 @@ def take(folder: str, timeout: float) -> int | None:
         waited = time.monotonic() - start
         _end_orphan(folder, info, force=waited > _ORPHAN_GRACE_SECONDS)
         if waited > timeout:
-            raise Failure(
+            raise ServingError(
                 "a process holds its lock and does not answer"
                 + (f" (the supervisor was process {info.supervisor})" if info.supervisor else "")
                 + "; end that process, or use another folder"
@@ -54,7 +54,7 @@ def take(folder: str, timeout: float) -> int | None:
         time.sleep(0.01)
 
 
-def try_take(path: str, *, create: bool = True) -> int | None:
+def try_acquire(path: str, *, create: bool = True) -> int | None:
     """Open and lock a file; None if another process holds it, or it was removed in the meantime."""
     flags = os.O_RDWR | platform.NO_LINK | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if create else 0)
     fd = os.open(path, flags, 0o600)
@@ -134,11 +134,11 @@ def _is_private(path: str) -> bool:
 
 
 def _remove_if_abandoned(folder: str) -> None:
-    kernel = try_take(os.path.join(folder, ALIVE), create=False)
+    kernel = try_acquire(os.path.join(folder, ALIVE), create=False)
     if kernel is None:
         return
     try:
-        lock = try_take(os.path.join(folder, NAME))
+        lock = try_acquire(os.path.join(folder, NAME))
         if lock is None:
             info = server_info.read(folder)
             if not supervisor_answers(info):

@@ -14,7 +14,7 @@ import time
 from . import lock as lock_file
 from . import platform, server_info, store_files
 from .clients import Clients
-from .lock import Failure
+from .lock import ServingError
 from .nats import NatsProcess, free_port, has_disk_space
 from .server_info import ServerInfo
 
@@ -38,10 +38,10 @@ def main(arguments: list[str]) -> int:
     known = server_info.parse(sys.stdin.buffer.readline())  # the file may have been removed
     try:
         _refuse_foreign(folder)
-        lock = lock_file.take(folder, float(timeout))
+        lock = lock_file.acquire(folder, float(timeout))
         if lock is not None:
             Supervisor(folder, binary, sync, lock, known, temporary=keep == "remove").run()
-    except (Failure, OSError) as error:
+    except (ServingError, OSError) as error:
         _print_error(str(error))
         return FAILED
     return 0
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 
 def _refuse_foreign(folder: str) -> None:
     if reason := store_files.foreign(folder):
-        raise Failure(reason)
+        raise ServingError(reason)
 
 
 def _print_error(text: str) -> None:
@@ -86,7 +86,7 @@ class Supervisor:
         last = server_info.read(self.folder)
         host = last.other_host()
         if host:
-            raise Failure(server_info.in_use_elsewhere(host))
+            raise ServingError(server_info.in_use_elsewhere(host))
         store_files.remove_temporary(self.folder)
         kept = "" if last.exposed else last.token
         return ServerInfo(
@@ -189,7 +189,7 @@ class Supervisor:
         if not self.ever_ready and self.short_lives >= _MAX_FIRST_STARTS and not self.server.was_killed:
             reason = f"nats-server does not start: {self.server.complaint()}"
             self.clients.send_all(f"error {reason}\n")
-            raise Failure(reason)
+            raise ServingError(reason)
         self.ready = False
         self.start_at = time.monotonic() + min(1.0, 0.05 * max(0, self.short_lives - 2) ** 2)
 
@@ -210,7 +210,7 @@ class Supervisor:
             self.server.kill()
 
     def _end(self) -> None:
-        """End serving: tell the clients, end nats-server, and only then release the lock."""
+        """Disconnect the clients, end nats-server, and only then release the lock."""
         self.info.serving = False
         if not self.gone:
             try:

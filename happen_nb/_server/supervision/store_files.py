@@ -1,4 +1,4 @@
-"""Tell the embedded server's own files in a folder: only those are ever replaced or removed.
+"""Recognize the embedded server's own files in a folder: only those are ever replaced or removed.
 
 A folder given as store may hold anything. A file counts as the server's by its content; a log and data,
 which prove nothing on their own, only beside such a file.

@@ -33,16 +33,11 @@ Action = Callable[[Message], None]
 
 
 class Actions:
-    """Runs the actions of a dashboard and reports their results to the browser.
+    """Runs the actions of a dashboard, and `others`, and sends their results to the browser."""
 
-    Parameters
-    ----------
-    space : Space
-    send : callable
-        Sends a message to the browser.
-    """
-
-    def __init__(self, space: Space, send: Callable[[dict[str, Any]], object]) -> None:
+    def __init__(
+        self, space: Space, send: Callable[[dict[str, Any]], object], others: Mapping[str, Action]
+    ) -> None:
         self._space = space
         self._send = send
         self._context = contextvars.copy_context()  # of the dashboard's cell
@@ -51,6 +46,7 @@ class Actions:
         self._next_id = count(1)
         self._unhandled: dict[str, UnhandledEvent] = {}
         self._actions: dict[str, Action] = {
+            **others,
             "act": self._act,
             "detail": self._show_detail,
             "retry": lambda message: self._retry(f for f in space.failures if self._id(f) == message["id"]),
@@ -61,15 +57,12 @@ class Actions:
             "retryAllUnhandled": self._retry_all_unhandled,
         }
 
-    def action(self, name: str) -> Action:
-        return self._actions[name]
-
-    def run(self, action: Action, message: Message) -> None:
-        """Run an action on a worker, and send the error that it raises to the browser."""
+    def run(self, message: Message) -> None:
+        """Run the action of a message on a worker, and send the error that it raises to the browser."""
 
         def work() -> None:
             try:
-                action(message)
+                self._actions[message["do"]](message)
             except BaseException as error:  # the worker serves others too
                 self._answer(message, error_text(error), error=True)
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any
 
 from happen_nb._api.failures import Failure, UnhandledEvent
 from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.value_tree import is_container, size, summary
-from happen_nb._model.diff import Diff
 from happen_nb._model.paths import Steps
 from happen_nb._model.records import CommitRecord, EventRecord
 
 _LINE_COLUMNS, _CHILD_COLUMNS, _TYPE_COLUMNS, _ERROR_COLUMNS = 60, 48, 48, 200
-_MAX_CHANGED_PATHS: Final = 100
 
 Json = dict[str, Any]
 
@@ -58,17 +56,10 @@ def children(title: str, path: Steps, value: object, limit: int) -> Json:
     return {"node": title, "path": list(path), "size": size(value), "items": items}
 
 
-def changed_paths(diff: Diff) -> list[list[str | int]]:
-    return [list(change.path) for change in diff[:_MAX_CHANGED_PATHS]]
-
-
 def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = False) -> list[Any]:
     """Return a row of the log: sequence, index, kind, time in ms, title, sender, target, and a preview.
 
-    Parameters
-    ----------
-    without_payload : bool, optional
-        The record was read without its payload, so its preview is unknown.
+    The preview is None, as it is unknown, for an event that was read `without_payload`.
     """
     ms = record.time // 1_000_000
     if isinstance(record, CommitRecord):

@@ -44,6 +44,7 @@ FIRST_WINDOW: Final = 1_000  # stored messages that are read for the log at firs
 EARLIER_WINDOW: Final = 2_000  # and at each request for earlier ones
 MAX_OPEN: Final = 200  # containers whose children are kept up to date
 MAX_CHILDREN: Final = 2_000  # of a container
+MAX_CHANGED_PATHS: Final = 100  # of a node
 MAX_PREVIEWS: Final = 100  # that one message requests
 SEEK_INTERVAL_SECONDS: Final = 0.02  # between two points in time that the slider shows
 CACHED_STATES: Final = 4  # decoded states
@@ -80,9 +81,8 @@ class Dashboard(anywidget.AnyWidget):
         self._log: deque[list[Any]] = deque(self._read_earlier(FIRST_WINDOW), maxlen=MAX_LOG_ENTRIES)
         newest_events = space.events(limit=MAX_STATIC_EVENTS)
         self._newest_events = deque((event._record for event in newest_events), maxlen=MAX_STATIC_EVENTS)
-        self._open: dict[
-            tuple[str, Steps], int
-        ] = {}  # node and path of a container -> children that it shows
+        # Node and path of each open container -> how many children it shows.
+        self._open: dict[tuple[str, Steps], int] = {}
         self._history = SnapshotCache(log)
         self._past: tuple[int, Mapping[str, StateSource]] | None = None
         self._target: int | None = None  # the point in time that was requested last; None is now
@@ -90,7 +90,8 @@ class Dashboard(anywidget.AnyWidget):
         self._state = lru_cache(CACHED_STATES)(_state)
         self._newest_names: list[str] = []
         self._sent: dict[str, StateSource] = {name: self._record(name) for name in self._names()[0]}
-        self._actions = Actions(space, self.send)
+        slow_handlers = {"earlier": self._on_earlier, "previews": self._on_previews}
+        self._actions = Actions(space, self.send, slow_handlers)
         self._failures_version = self._actions.failures_version()
         self.on_msg(self._on_message)
         self._throttle.follow(self._has_news)
@@ -186,9 +187,10 @@ class Dashboard(anywidget.AnyWidget):
 
     def _changed_paths(self, before: StateSource, after: StateSource) -> list[list[str | int]]:
         try:
-            return messages.changed_paths(diff(_frozen(before), _frozen(after)))
+            changes = diff(_frozen(before), _frozen(after))
         except HappenError:
             return []
+        return [list(change.path) for change in changes[:MAX_CHANGED_PATHS]]
 
     # -- states, now or in the past ------------------------------------------------------------------
 
@@ -290,19 +292,18 @@ class Dashboard(anywidget.AnyWidget):
 
     def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
         # Runs on the kernel's main thread, so whatever takes longer goes to a worker.
-        name = message["do"]
-        handlers = {
+        quick_handlers = {
             "hello": self._on_hello,
             "open": self._on_open,
             "close": self._on_close,
             "at": self._on_at,
         }
-        if name in handlers:
-            with self._lock:
-                handlers[name](message)
+        handler = quick_handlers.get(message["do"])
+        if handler is None:
+            self._actions.run(message)
             return
-        slow_handlers = {"earlier": self._on_earlier, "previews": self._on_previews}
-        self._actions.run(slow_handlers.get(name) or self._actions.action(name), message)
+        with self._lock:
+            handler(message)
 
     def _on_hello(self, message: Mapping[str, Any]) -> None:
         """Send everything to a view that has opened."""

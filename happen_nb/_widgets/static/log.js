@@ -111,8 +111,12 @@ function makeLog(send, seek) {
 
   function draw() {
     isDrawPending = false;
+    const wasHidden = !lastHeight;
     lastHeight = box.clientHeight;
-    if (!lastHeight) return; // hidden, as for a moment while JupyterLab changes its theme
+    if (!lastHeight) { // no observer notices if JupyterLab hides all for a moment, as to change its theme
+      if (!wasHidden) scheduleDraw();
+      return;
+    }
     rows.style.height = `${Math.max(1, shown.length) * ROW_PX}px`;
     if (isFollowing) {
       box.scrollTop = shown.length * ROW_PX;

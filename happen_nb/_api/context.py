@@ -1,0 +1,188 @@
+"""The context of a handler: where it runs, and what it has done before."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb._journal.once import read_result, store_result
+from happen_nb._model.freeze import freeze
+from happen_nb._model.paths import MISSING
+from happen_nb._model.quoting import quote
+from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb.errors import PayloadError
+
+if TYPE_CHECKING:
+    from happen_nb._api.events import Event
+    from happen_nb._api.node import Node
+    from happen_nb._api.space import Space
+    from happen_nb._api.views import Views
+
+MAX_NAME_CHARACTERS: Final = 100
+
+
+class HandlerContext(SimpleNamespace):
+    """The second argument of a handler. The steps of a handler may share values by setting attributes on it.
+
+    Attributes
+    ----------
+    node : Node
+        The node that handles the event.
+    space : Space
+        The space of the node.
+    views : Views
+        The views of the space.
+    event : Event
+        The event.
+    attempt : int
+        1 for the first call, 2 for the first retry, and so on.
+    """
+
+    __slots__ = ("_handler", "_now", "_random", "_used")  # not shown, and not in the way of attributes
+
+    node: Node
+    space: Space
+    views: Views
+    event: Event
+    attempt: int
+
+    def __init__(self, handler: str, used: dict[str, tuple[str, int]], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._handler = handler
+        self._used = used
+        self._now: datetime | None = None
+        self._random: tuple[int, random.Random] | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The time of this handling, in UTC: the same whenever it is read, also by a retry.
+
+        Examples
+        --------
+        >>> @orders.on("order.paid")
+        ... def note(event, context):
+        ...     orders.state.set({"paid": context.now})
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> orders.state.get("paid")[-6:]
+        '+00:00'
+        """
+        if self._now is None:
+            self._now = datetime.now(UTC)
+        return self._now
+
+    @property
+    def random(self) -> random.Random:
+        """A random generator that is seeded by event, node and handler: a retry gets the same numbers.
+
+        Examples
+        --------
+        >>> @orders.on("order.paid")
+        ... def pick(event, context):
+        ...     return context.random.choice(["a", "b"])
+        >>> first = orders.send("orders", "order.paid").result()
+        >>> first in ("a", "b")
+        True
+        """
+        if self._random is None or self._random[0] != self.attempt:
+            seed = f"{self.event.id} {self.node.name} {self._handler}"
+            self._random = self.attempt, random.Random(seed)  # noqa: S311 - for simulations
+        return self._random[1]
+
+    def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call a function once for this event and node, and return the recorded result from then on.
+
+        A retry, or another process that handles the event again, gets the result that is recorded. If the
+        process dies after the call and before its result is stored, the function is called again: give the
+        outside world ``event.id`` as an idempotency key.
+
+        Parameters
+        ----------
+        name : str
+            1 to 100 characters, which name the call among those of this event and node.
+        function : callable
+            A plain function; `aonce` calls a coroutine function.
+        *args, **kwargs
+            Its arguments.
+
+        Returns
+        -------
+        object
+            The result, as frozen JSON.
+
+        Raises
+        ------
+        ValueError
+            The name was used before for this event and node.
+        PayloadError
+            The result has a part without a JSON form.
+        TooLargeError
+            The result is larger than the server accepts.
+
+        Examples
+        --------
+        >>> charged = []
+        >>> @orders.on("order.paid", retries=1, backoff=0)
+        ... def charge(event, context):
+        ...     context.once("card", charged.append, event.payload)
+        ...     if context.attempt == 1:
+        ...         raise ConnectionError
+        >>> trace = orders.broadcast("order.paid", "o1").settle()
+        >>> charged
+        ['o1']
+        """
+        refuse_on_handler_loop("context.once()", "await context.aonce(...)")
+        self._claim(name)
+        found = run_blocking(self._find(name))
+        if found is not MISSING:
+            return found
+        value = function(*args, **kwargs)
+        if inspect.isawaitable(value):
+            if inspect.iscoroutine(value):
+                value.close()
+            raise TypeError(f"once: {quote(name)} returned an awaitable; write await context.aonce(...)")
+        return run_blocking(self._store(name, value))
+
+    async def aonce(
+        self, name: str, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Async variant of `once`: awaits what the function returns, if it is a coroutine function."""
+        self._claim(name)
+        found = await run_awaitable(self._find(name))
+        if found is not MISSING:
+            return found
+        value: Any = function(*args, **kwargs)
+        if inspect.isawaitable(value):
+            value = await value
+        return await run_awaitable(self._store(name, value))
+
+    def _claim(self, name: Any) -> None:
+        """Refuse a name that another call of this event and node has."""
+        if not isinstance(name, str):
+            raise TypeError(f"once: the name is {quote(name)}; give a string")
+        if not 0 < len(name) <= MAX_NAME_CHARACTERS:
+            raise ValueError(f"once: the name has {len(name)} characters; give 1 to {MAX_NAME_CHARACTERS}")
+        handler, attempt = self._used.get(name, (self._handler, 0))
+        if handler != self._handler or attempt == self.attempt:
+            raise ValueError(
+                f'once: {handler} at node "{self.node.name}" has used {quote(name)} for this event; '
+                "give each call a name of its own"
+            )
+        self._used[name] = self._handler, self.attempt
+
+    async def _find(self, name: str) -> Any:
+        log = self.space._log
+        return await on_io(read_result(log.stream, self.event.id, self.node.name, name))
+
+    async def _store(self, name: str, value: Any) -> Any:
+        log = self.space._log
+        frozen = freeze(value, what=f'result of once("{name}")', error=PayloadError)
+        ttl = log.info.event_ttl
+        return await on_io(
+            store_result(
+                log.stream, self.event.id, self.node.name, name, frozen, ttl=ttl, timeout=log.timeout
+            )
+        )
