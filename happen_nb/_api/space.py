@@ -168,7 +168,7 @@ class Space(Displayable, Sender):
         node = self._nodes.setdefault(name, Node(self, name))
         newest = self._log.replica.newest(name)
         if state is not None:
-            await node.state._begin(state)
+            await node.state._commit_initial(state)
             self._notice_unused(name, newest)
         self._local[name] = newest
         return node
@@ -667,8 +667,8 @@ class Space(Displayable, Sender):
     async def _refuse_others(self, call: str, way_out: str) -> None:
         others = await on_io(self._open_runtime.peers.others())
         if others:
-            who = ", ".join(others)
-            raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {who}; {way_out}')
+            processes = ", ".join(others)
+            raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {processes}; {way_out}')
 
     async def _fork(self, name: str, *, at: Any = None) -> Space:
         """Make a new space on the same server that starts from the states of this one.
@@ -727,7 +727,7 @@ class Space(Displayable, Sender):
             await on_io(target._log.change(log.info.options))
             await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
-                await (await target._create_node(node)).state._begin(state)
+                await (await target._create_node(node)).state._commit_initial(state)
             await on_io(target._log.stream.mark_unfinished(""))
         except BaseException:
             await target._drop_stream()
@@ -756,9 +756,8 @@ class Space(Displayable, Sender):
         await self._drop_stream()
 
     async def _drop_stream(self) -> None:
-        await on_io(
-            self._open_runtime.dispatcher.close()
-        )  # it stores handlings, for which it needs the stream
+        # The dispatcher first: it still stores handlings, for which it needs the stream.
+        await on_io(self._open_runtime.dispatcher.close())
         await on_io(self._log.stream.drop())
         await self._close()
 
@@ -834,10 +833,6 @@ class Space(Displayable, Sender):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-logger = logging.getLogger("happen_nb")
-"""Before all events and commits."""
 
 
 async def _is_empty(log: Log) -> bool:

@@ -195,13 +195,13 @@ class State(Displayable):
         log = self._space._log
         limit = log.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
-        looks = callable(transform) and takes_second(transform, "views") != "none"
+        takes_views = callable(transform) and takes_second(transform, "views") != "none"
         origin = causes.current_origin()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and log.replica.newest(self._name) is None:
             await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
         while True:
-            cut = log.replica.cut() if looks or serializable else log.replica.cut_of(self._name)
+            cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
             evaluation = Evaluation(self._name, self._space)
             new, viewed = self._evaluate(transform, cut, evaluation)
             record = cut.nodes.get(self._name)
@@ -288,7 +288,7 @@ class State(Displayable):
         nothing.adopt(EMPTY)
         return nothing
 
-    async def _begin(self, initial: FrozenDict) -> None:
+    async def _commit_initial(self, initial: FrozenDict) -> None:
         """Commit `initial` if the node has no state; the first process wins."""
         log = self._space._log
         cut = log.replica.cut_of(self._name)

@@ -22,15 +22,7 @@ CREDS_MARKERS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Credentials in the forms that NATS knows.
-
-    Parameters
-    ----------
-    token, user, password : str, optional
-    credentials : str, optional
-        The path of a ``.creds`` file.
-    tls : ssl.SSLContext, optional
-    """
+    """Credentials in the forms that NATS knows; `credentials` is the path of a ``.creds`` file."""
 
     token: str | None = None
     user: str | None = None
@@ -50,13 +42,7 @@ class Credentials:
         return {key: value for key, value in named.items() if value is not None}
 
     def check(self) -> None:
-        """Check the credentials file.
-
-        Raises
-        ------
-        HappenConnectionError
-            It cannot be read, or is not a ``.creds`` file.
-        """
+        """Raise HappenConnectionError if the file cannot be read, or is not a ``.creds`` file."""
         if self.credentials is None:
             return
         try:
@@ -83,13 +69,7 @@ def redact_url(url: str) -> str:
 
 
 def check_address(url: str) -> SplitResult:
-    """Split an address into its parts.
-
-    Raises
-    ------
-    HappenConnectionError
-        It is not the address of a NATS server.
-    """
+    """Split an address into its parts; HappenConnectionError if it cannot be that of a NATS server."""
     parts = urlsplit(url if "://" in url else f"nats://{url}")
     try:
         valid = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
@@ -103,13 +83,7 @@ def check_address(url: str) -> SplitResult:
 
 
 async def check_tls(servers: Sequence[str], *, timeout: float) -> None:
-    """Make sure that each server offers TLS; nats-py would silently connect without it.
-
-    Raises
-    ------
-    HappenConnectionError
-        One of them does not.
-    """
+    """Raise HappenConnectionError if a server does not offer TLS; nats-py would connect without it."""
     for url in servers:
         info = await greeting(url, timeout=timeout)
         if info is not None and not (info.get("tls_required") or info.get("tls_available")):
@@ -119,7 +93,7 @@ async def check_tls(servers: Sequence[str], *, timeout: float) -> None:
 
 
 async def greeting(url: str, *, timeout: float) -> dict[str, Any] | None:
-    """Return what a server announces before authentication: empty if it is not a NATS server.
+    """Return the INFO that a server sends before authentication; empty if it is not a NATS server.
 
     None if nothing listens there, or the other side does not speak first.
     """

@@ -22,16 +22,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("happen_nb")
 
 PING_SECONDS = 1.0
-STALE_SECONDS = 10.0
-"""Seconds without a byte from the server after which the connection counts as lost."""
-STALE_SECONDS_CLUSTER = 3.0
-"""The same where another server of a cluster can take over."""
-MIN_BYTES_PER_SECOND = 250_000
-"""A link that carries our data at this rate is slow, not lost."""
-LARGE_MESSAGE_BYTES = 64_000
-"""A message that occupies a slow link for a while."""
-SEQUENCE = "Nats-Sequence"
-"""A header of each stored message in the response to a direct get."""
+STALE_SECONDS = 10.0  # seconds without a byte from the server after which the connection counts as lost
+STALE_SECONDS_CLUSTER = 3.0  # the same where another server of a cluster can take over
+MIN_BYTES_PER_SECOND = 250_000  # a link that carries our data at this rate is slow, not lost
+LARGE_MESSAGE_BYTES = 64_000  # a message that occupies a slow link for a while
+SEQUENCE = "Nats-Sequence"  # a header of each stored message in the response to a direct get
 _UNAVAILABLE = (b'"err_code":10008,', b'"err_code":10164,')  # JetStream, or a subject's expected sequence
 _DISK_FULL = (10047, 10077, 10023, 10028)
 _WHITESPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers

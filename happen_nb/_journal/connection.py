@@ -50,24 +50,18 @@ log = logging.getLogger("happen_nb")
 CoreMessage = Msg
 """A message as a subscription or a request delivers it; it is not stored."""
 
-OLDEST_SERVER = (2, 12)
-"""The first nats-server with atomic batches and a time to live per message."""
-NAME = "happen_nb"
-"""Starts the name of every connection on the server."""
+OLDEST_SERVER = (2, 12)  # the first nats-server with atomic batches and a time to live per message
+NAME = "happen_nb"  # starts the name of every connection on the server
 SECURE_SCHEMES = ("tls", "wss")
 MAX_HEADER_SIZE = 66_000
 """Bytes of headers that a server allows, and a few more: a smaller message is not counted exactly."""
 RECONNECT_SECONDS: Any = 0.05  # nats-py's annotation is int, but it sleeps any number of seconds
-RETRY_SECONDS = 0.05
-"""Delay before a call that the server could not process at the moment is sent again."""
+RETRY_SECONDS = 0.05  # delay before a call that the server could not process at the moment is sent again
 CHECK_SECONDS = 1.0
 """Interval of the checks of an unanswered call: it is sent again if the server has read it."""
-ANSWER_SECONDS = 0.25
-"""Time for the answer after the server has read a call."""
-GONE_SECONDS = 0.2
-"""Seconds of "no responders" after which we ask whether the stream still exists."""
-MOVE_SECONDS = 5.0
-"""Seconds without an answer after which a client of a cluster moves to another server."""
+ANSWER_SECONDS = 0.25  # time for the answer after the server has read a call
+GONE_SECONDS = 0.2  # seconds of "no responders" after which we ask whether the stream still exists
+MOVE_SECONDS = 5.0  # seconds without an answer after which a client of a cluster moves to another server
 MAX_KEPT_PROBLEMS = 10
 _PROCESS = secrets.token_hex(3)
 
@@ -84,13 +78,11 @@ class _Call:
     future: asyncio.Future[Any]
     deadline: float
     what: str
-    due: float
-    """The loop's time of the next check."""
+    due: float  # the loop's time of the next check
     started: float
     again: Callable[[], Sequence[Message]] | None = None
     sent: int = 0
-    refused: int = 0
-    """The number of these sendings that the server has certainly not processed."""
+    refused: int = 0  # the number of these sendings that the server has certainly not processed
     no_responders_since: float = 0.0
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -119,13 +111,7 @@ class Connection:
 
     @classmethod
     async def open(cls, servers: Sequence[str], credentials: Credentials, *, timeout: float) -> Self:
-        """Connect within `timeout` seconds.
-
-        Raises
-        ------
-        HappenConnectionError
-            No server there, wrong credentials, too old a server, or one without JetStream.
-        """
+        """Connect within `timeout` seconds; HappenConnectionError names the reason if that fails."""
         secure = [check_address(url).scheme in SECURE_SCHEMES for url in servers]
         credentials.check()
         if credentials.tls is not None or any(secure):
@@ -213,7 +199,6 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        """True while the connection is up."""
         return bool(self._client.is_connected)
 
     @property
@@ -228,7 +213,6 @@ class Connection:
 
     @property
     def max_payload(self) -> int:
-        """The largest message that the server takes, in bytes."""
         return int(self._client.max_payload)
 
     @property
@@ -251,7 +235,6 @@ class Connection:
         return self.connected
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
-        """Call `callback` each time the connection is back."""
         self._reconnected.append(callback)
 
     def move_to(self, url: str) -> None:
@@ -325,24 +308,11 @@ class Connection:
         future: asyncio.Future[Any] | None = None,
         again: Callable[[], Sequence[Message]] | None = None,
     ) -> Any:
-        """Send messages and wait for the answer to the last one.
+        """Send messages and wait for the answer to the last one; `what` names the call in errors.
 
-        Parameters
-        ----------
-        messages : sequence of Message
-        timeout : float
-            Seconds.
-        what : str
-            Names the call in errors.
-        future : asyncio.Future, optional
-            Resolved by the caller if it learns the outcome before the answer arrives.
-        again : callable, optional
-            Returns the messages of later sendings, none if it must not be sent again; without it the same
-            messages are sent.
-
-        Returns
-        -------
-        Msg, or the result of `future`
+        The caller may resolve `future` if it learns the outcome before the answer arrives; its result is
+        returned then. `again` returns the messages of later sendings, none if they must not be sent again;
+        without it the same messages are sent.
 
         Raises
         ------

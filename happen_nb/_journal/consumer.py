@@ -29,17 +29,12 @@ FIRST_CREATE_SECONDS = 1.5
 """Time for a cluster's first try to create a consumer: another try may go to another server."""
 CREATE_SECONDS = 3.0
 """Time for later tries: a try stays with the server that received it, so it must not take long."""
-POLL_SECONDS = 0.25
-"""Seconds between checks of a reading that makes no progress."""
-STALL_SECONDS = 1.0
-"""Seconds without a message after which a started reading continues with another consumer."""
+POLL_SECONDS = 0.25  # seconds between checks of a reading that makes no progress
+STALL_SECONDS = 1.0  # seconds without a message after which a started reading continues with another consumer
 NO_RESPONDERS = "503"
-SPARE_MESSAGES = 8
-"""Messages that a pull requests beyond the wanted ones: barriers may be among them."""
-DELIVERED = "$JS.ACK."
-"""Starts the reply subject of each stored message, whatever headers its writer gave it."""
-PLAIN_TOKENS = 9
-"""Tokens of a reply subject without a domain."""
+SPARE_MESSAGES = 8  # messages that a pull requests beyond the wanted ones: barriers may be among them
+DELIVERED = "$JS.ACK."  # starts the reply subject of each stored message, whatever headers its writer gave it
+PLAIN_TOKENS = 9  # tokens of a reply subject without a domain
 
 
 class StreamMessage(NamedTuple):
@@ -49,12 +44,9 @@ class StreamMessage(NamedTuple):
     headers: dict[str, str]
     body: bytes
     sequence: int
-    delivered: int
-    """The consumer's own count, without gaps."""
-    time: int
-    """ns since 1970, by the server's clock."""
-    pending: int
-    """The number of messages that the consumer has still to deliver."""
+    delivered: int  # the consumer's own count, without gaps
+    time: int  # ns since 1970, by the server's clock
+    pending: int  # the number of messages that the consumer has still to deliver
 
 
 def _parse_delivered(message: Msg) -> StreamMessage:
@@ -110,22 +102,15 @@ _EPHEMERAL = {
 class Consumer:
     """An ephemeral consumer: acknowledges nothing, lives in memory, answers flow control.
 
-    Parameters
-    ----------
-    connection : Connection
-    stream : str
-    on_message : callable
-        Called with each `StreamMessage`, in order, without a gap.
-    on_gap : callable
-        Called once when messages were lost on the way: create a new consumer.
+    ``on_message`` is called with each message, in order, without a gap; ``on_gap`` once, when messages were
+    lost on the way: create a new consumer.
     """
 
     connection: Connection
     stream: str
     on_message: Callable[[StreamMessage], None]
     on_gap: Callable[[], None]
-    active_at: float = field(default=0.0, init=False)
-    """The loop's time at the last message or heartbeat."""
+    active_at: float = field(default=0.0, init=False)  # the loop's time at the last message or heartbeat
     _subscription: Subscription | None = field(default=None, init=False)
     _delivered: int = field(default=0, init=False)
     _open: bool = field(default=True, init=False)
@@ -137,21 +122,10 @@ class Consumer:
     async def start(
         self, config: dict[str, Any], *, timeout: float, pull: dict[str, Any] | None = None
     ) -> int:
-        """Create it on the server.
+        """Create it on the server; returns the number of waiting messages, as far as that server knows.
 
-        Parameters
-        ----------
-        config : dict
-            The messages to deliver, as JetStream's API describes them.
-        timeout : float
-            Seconds.
-        pull : dict, optional
-            A pull request, which is repeated. Without one the server pushes, as fast as flow control allows.
-
-        Returns
-        -------
-        int
-            The number of messages that wait for it at this moment, as far as its server knows.
+        `config` selects the messages, as JetStream's API describes it. `pull` is a pull request, which is
+        repeated; without one the server pushes, as fast as flow control allows.
         """
         self.active_at = asyncio.get_running_loop().time()
         self._inbox = self.connection.new_inbox()
@@ -235,28 +209,12 @@ async def read(
 ) -> list[StreamMessage]:
     """Read the messages that are stored at this moment on a subject or several, oldest first.
 
-    Parameters
-    ----------
-    timeout : float
-        Seconds without progress after which it fails.
-    start : int or str, optional
-        The sequence, or the time (RFC 3339), to start from.
-    policy : "all" or "last_per_subject"
-    headers_only : bool, optional
-        Leave the bodies out.
-    limit : int, optional
-        Read at most this many.
-    enough : callable, optional
-        Stop before the first message for which it is true.
-    barrier : Stream, optional
-        The stream itself, needed where it has replicas. A consumer may be on a server that lags behind the
-        others, which reports that nothing is left when it has no more. So a barrier is stored first, and the
-        reading ends when that arrives.
+    `start` is a sequence, or a time (RFC 3339). The reading stops after `limit` messages, before the first
+    one for which `enough` is true, and with a HappenTimeoutError after `timeout` seconds without progress.
 
-    Raises
-    ------
-    HappenTimeoutError
-        There was no progress for `timeout` seconds.
+    `barrier` is the stream itself, needed where it has replicas. A consumer may be on a server that lags
+    behind the others, which reports that nothing is left when it has no more. So a barrier is stored first,
+    and the reading ends when that arrives.
     """
     subjects = [subject] if isinstance(subject, str) else list(subject)
     config: dict[str, Any] = {"deliver_policy": policy}
@@ -278,29 +236,22 @@ async def read(
     return reading.found
 
 
+@dataclass(eq=False)
 class _Reading:
     """One reading, over as many consumers as it takes."""
 
-    def __init__(
-        self,
-        connection: Connection,
-        stream: str,
-        config: dict[str, Any],
-        timeout: float,
-        limit: int | None,
-        enough: Callable[[StreamMessage], bool] | None,
-        barrier: Stream | None,
-    ) -> None:
-        self.found: list[StreamMessage] = []
-        self._connection = connection
-        self._stream = stream
-        self._config = config
-        self._timeout = timeout
-        self._limit = limit
-        self._enough = enough
-        self._barrier = barrier
+    connection: Connection
+    stream: str
+    config: dict[str, Any]
+    timeout: float
+    limit: int | None
+    enough: Callable[[StreamMessage], bool] | None
+    barrier: Stream | None
+    found: list[StreamMessage] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
         self._create_seconds = FIRST_CREATE_SECONDS
-        self._newest_only = config["deliver_policy"] == "last_per_subject"
+        self._newest_only = self.config["deliver_policy"] == "last_per_subject"
         self._loop = asyncio.get_running_loop()
         self._progress_at = self._loop.time()
         self._first = 0
@@ -310,7 +261,7 @@ class _Reading:
 
     def late(self) -> bool:
         """Return True if it made no progress for too long."""
-        return self._loop.time() - self._progress_at > self._timeout + self._connection.transfer_seconds
+        return self._loop.time() - self._progress_at > self.timeout + self.connection.transfer_seconds
 
     async def run(self) -> bool:
         """Read with one consumer; False if that was lost on the way."""
@@ -318,31 +269,31 @@ class _Reading:
         self._passed = False
         config = self._next_config()
         self._first = int(config.get("opt_start_seq", 0))
-        left = max(0.1, self._progress_at + self._timeout - self._loop.time())
-        pull: dict[str, Any] | None = None
-        if self._limit is not None:
-            pull = {"batch": self._limit, "no_wait": True}
-        if self._barrier is not None:
+        if self.barrier is not None:
             first = not self._until
-            self._until = await self._barrier.store_barrier(self._timeout)
+            self._until = await self.barrier.store_barrier(self.timeout)
             if first:  # later ones are no progress: a reading that gets nothing must come to an end
                 self._progress_at = self._loop.time()
             if self._until < self._first:
                 return True  # nothing is stored from there on
-            left = max(0.1, self._progress_at + self._timeout - self._loop.time())
-            left = min(left, self._create_seconds)
-            if self._limit is not None:
-                pull = {"batch": self._limit + SPARE_MESSAGES, "expires": 1_000_000_000}
-        consumer = Consumer(self._connection, self._stream, self._take, lambda: self._end(complete=False))
+        seconds = max(0.1, self._progress_at + self.timeout - self._loop.time())
+        pull: dict[str, Any] | None = None
+        if self.limit is not None and self.barrier is None:
+            pull = {"batch": self.limit, "no_wait": True}
+        elif self.limit is not None:
+            pull = {"batch": self.limit + SPARE_MESSAGES, "expires": 1_000_000_000}
+        if self.barrier is not None:
+            seconds = min(seconds, self._create_seconds)
+        consumer = Consumer(self.connection, self.stream, self._take, lambda: self._end(complete=False))
         try:
             try:
-                waiting = await consumer.start(config, timeout=left, pull=pull)
+                waiting = await consumer.start(config, timeout=seconds, pull=pull)
             except HappenTimeoutError:
-                if self._barrier is None or self.late():
+                if self.barrier is None or self.late():
                     raise
                 self._create_seconds = CREATE_SECONDS
                 return False  # another consumer goes to another server
-            if not waiting and self._barrier is None:
+            if not waiting and self.barrier is None:
                 return True
             await self._watch(consumer)
             return self._ended.result()
@@ -352,12 +303,12 @@ class _Reading:
     def _next_config(self) -> dict[str, Any]:
         """Return the configuration of the next consumer: it continues where the one before ended."""
         if not self.found:
-            return self._config
+            return self.config
         if self._newest_only:
             self.found = []
-            return self._config
+            return self.config
         following = {"deliver_policy": "by_start_sequence", "opt_start_seq": self.found[-1].sequence + 1}
-        kept = {key: value for key, value in self._config.items() if key != "opt_start_time"}
+        kept = {key: value for key, value in self.config.items() if key != "opt_start_time"}
         return {**kept, **following}
 
     async def _watch(self, consumer: Consumer) -> None:
@@ -366,19 +317,19 @@ class _Reading:
         while not self._ended.done():
             await asyncio.wait([self._ended], timeout=POLL_SECONDS)
             now = self._loop.time()
-            if now - consumer.active_at > SILENCE_SECONDS + self._connection.transfer_seconds or self.late():
+            if now - consumer.active_at > SILENCE_SECONDS + self.connection.transfer_seconds or self.late():
                 self._end(complete=False)
             elif self._stalled(now):
                 self._end(complete=False)  # the messages to come may be gone: another consumer knows
-            elif self._barrier is not None and now - max(stored_at, self._progress_at) > 2 * POLL_SECONDS:
+            elif self.barrier is not None and now - max(stored_at, self._progress_at) > 2 * POLL_SECONDS:
                 with contextlib.suppress(HappenTimeoutError):  # the reading itself ends when it is late
-                    await self._barrier.store_barrier(2 * POLL_SECONDS)
+                    await self.barrier.store_barrier(2 * POLL_SECONDS)
                 stored_at = self._loop.time()
 
     def _stalled(self, now: float) -> bool:
         """Return True if a reading of one server has started and receives no more."""
-        started = self._barrier is None and bool(self.found) and not self._newest_only
-        return started and now - self._progress_at > STALL_SECONDS + self._connection.transfer_seconds
+        started = self.barrier is None and bool(self.found) and not self._newest_only
+        return started and now - self._progress_at > STALL_SECONDS + self.connection.transfer_seconds
 
     def _take(self, item: StreamMessage) -> None:
         if self._ended.done():
@@ -386,19 +337,19 @@ class _Reading:
         self._progress_at = self._loop.time()
         if item.sequence < self._first:
             return  # from a server that lags: it starts with the next message that it has
-        barrier = self._barrier
+        barrier = self.barrier
         beyond = barrier is not None and item.sequence >= self._until
         if beyond and not self._newest_only:
             self._end(complete=True)
         elif barrier is not None and item.subject == barrier.subjects.sync:
             self._passed = self._passed or beyond
-        elif self._enough is not None and self._enough(item):
+        elif self.enough is not None and self.enough(item):
             self._end(complete=True)
             return
         else:
             self.found.append(item)
         nothing_left = item.pending == 0 and (barrier is None or self._passed)
-        if nothing_left or (self._limit is not None and len(self.found) >= self._limit):
+        if nothing_left or (self.limit is not None and len(self.found) >= self.limit):
             self._end(complete=True)
 
     def _end(self, *, complete: bool) -> None:

@@ -1,7 +1,7 @@
 """Messages that processes exchange over core NATS, without storing them: questions, answers and replies.
 
-Any client may have sent them. Each decoder raises one of `fields.UNREADABLE` for what it cannot read, and
-ignores members that it does not know.
+Any client may have sent them. Each decoder raises one of `fields.UNREADABLE` for a message that it
+cannot read, and ignores unknown members.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from happen_nb._journal import fields
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
 
-STATES: Final = frozenset(("accepted", "done", "failed"))
-"""The states of a reply."""
+STATES: Final = frozenset(("accepted", "done", "failed"))  # the states of a reply
 _TRACE_MEMBERS: Final = ("node", "error", "remote_traceback")
 
 
@@ -24,7 +23,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 def decode_question(data: bytes) -> dict[str, Any]:
     """Decode a question to a live process; known members of another type are left out."""
-    question = fields.mapping(fields.read_json(data)) if data else {}
+    question = fields.of_type(fields.read_json(data), dict) if data else {}
     for name in ("send", "cancel", "from"):
         if not isinstance(question.get(name, ""), str):
             del question[name]
@@ -35,11 +34,11 @@ def decode_question(data: bytes) -> dict[str, Any]:
 
 def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
     """Decode a live process's answer to a question."""
-    answer = fields.mapping(fields.read_json(data))
+    answer = fields.of_type(fields.read_json(data), dict)
     if not isinstance(answer.get("by", ""), str):
         del answer["by"]
     if "events" in question:
-        position, open = fields.natural(answer.get("position")), fields.array(answer.get("open"))
+        position, open = fields.natural(answer.get("position")), fields.of_type(answer.get("open"), list)
         return {**answer, "position": position, "open": fields.texts(open)}
     return {**answer, "waiters": fields.natural(answer.get("waiters"), 0)}
 
@@ -49,7 +48,7 @@ def decode_reply(id: str, reply: Any) -> dict[str, Any]:
 
     A failure always has ``kind``, ``message`` and the three texts of ``trace``.
     """
-    reply = fields.mapping(reply)
+    reply = fields.of_type(reply, dict)
     state = reply.get("state")
     if not isinstance(state, str) or state not in STATES:
         raise ValueError(f'"state" is {_quoted(state)}; it is one of {", ".join(sorted(STATES))}')

@@ -1,6 +1,6 @@
 """Checked reading of JSON and its members, which any client may have written.
 
-Each function raises one of `UNREADABLE` for what does not fit, and never anything else.
+Each function raises one of `UNREADABLE` for a value that does not fit, and no other error.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import json
 import re
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -18,9 +18,17 @@ from happen_nb._model.freeze import check_integers
 UNREADABLE = (ValueError, KeyError, TypeError)
 """Raised for a foreign message that cannot be read. `read_json` turns a RecursionError into a ValueError."""
 
-LARGEST: Final = 2**63 - 1
-"""The largest position, revision or count."""
+LARGEST: Final = 2**63 - 1  # the largest position, revision or count
 
+T = TypeVar("T")
+
+_KINDS: Final[dict[type, str]] = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "a boolean",
+    type(None): "null",
+}
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 _MAX_CHARACTERS: Final = 512  # of an id or a label
 _NOT_IN_A_TOKEN: Final = frozenset(".*>")
@@ -29,10 +37,7 @@ _NOT_IN_A_TOKEN: Final = frozenset(".*>")
 def read_json(data: bytes | str) -> Any:
     """Read JSON; lone surrogates, as the text of an error may have, are kept.
 
-    Raises
-    ------
-    ValueError
-        It is not JSON: broken, not UTF-8, too deep, NaN, or an integer beyond 64 bits.
+    ValueError if it is not JSON: broken, not UTF-8, too deep, NaN, or an integer beyond 64 bits.
     """
     try:
         value = orjson.loads(data)
@@ -49,25 +54,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def mapping(value: Any) -> dict[str, Any]:
-    """Return a JSON object."""
-    if isinstance(value, dict):
+def of_type(value: Any, kind: type[T]) -> T:
+    """Return a JSON value of this type; TypeError for any other."""
+    if isinstance(value, kind):
         return value
-    raise TypeError(f"it is {kind_of(value)}, not an object")
-
-
-def array(value: Any) -> list[Any]:
-    """Return a JSON array."""
-    if isinstance(value, list):
-        return value
-    raise TypeError(f"it is {kind_of(value)}, not an array")
-
-
-def text(value: Any) -> str:
-    """Return a string."""
-    if isinstance(value, str):
-        return value
-    raise TypeError(f"it is {kind_of(value)}, not a string")
+    raise TypeError(f"it is {kind_of(value)}, not {_KINDS[kind]}")
 
 
 def label(value: Any) -> str:
@@ -152,5 +143,4 @@ def texts(values: Any) -> list[str]:
 
 def kind_of(value: Any) -> str:
     """Name the JSON type of a value, for messages."""
-    kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return kinds.get(type(value), "a number")
+    return _KINDS.get(type(value), "a number")

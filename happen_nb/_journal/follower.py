@@ -29,43 +29,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("happen_nb")
 
-POLL_SECONDS = 0.25
-"""Interval at which the follower checks that its consumer is alive."""
-VERIFY_SECONDS = 5.0
-"""Interval at which it compares the sink with the stream."""
-VERIFY_SECONDS_CLUSTER = 2.0
-"""The same where a consumer may be alive and stand still."""
-STUCK_SECONDS = 1.5
-"""Time for a consumer to deliver an awaited message."""
-STUCK_SECONDS_CLUSTER = 0.5
-"""The same where another consumer may be on a server that does not lag."""
-LEADER_SECONDS = 2.0
-"""Time for the leader to answer before the follower looks after its consumer again."""
-EXPIRY_SLACK_SECONDS = 1.0
-"""Time for a server to remove an expired value."""
+POLL_SECONDS = 0.25  # interval at which the follower checks that its consumer is alive
+VERIFY_SECONDS = 5.0  # interval at which it compares the sink with the stream
+VERIFY_SECONDS_CLUSTER = 2.0  # the same where a consumer may be alive and stand still
+STUCK_SECONDS = 1.5  # time for a consumer to deliver an awaited message
+STUCK_SECONDS_CLUSTER = 0.5  # the same where another consumer may be on a server that does not lag
+LEADER_SECONDS = 2.0  # time for the leader to answer before the follower looks after its consumer again
+EXPIRY_SLACK_SECONDS = 1.0  # time for a server to remove an expired value
 
 
 class FreshStart(NamedTuple):
-    """The newest messages of a stream, with which to start.
+    """The newest messages of a stream, with which to start."""
 
-    Parameters
-    ----------
-    records : list of CommitRecord
-        The newest of each node, as of `position` or later.
-    owners : list of OwnerRecord
-        Those as of the position up to which messages were applied.
-    position : int
-    again : bool
-        Whether the stream is the same as before: what was reported is not reported again.
-    unknown : set of str
-        The nodes whose owner changed since: the owner before is the one that was known.
-    """
-
-    records: list[CommitRecord]
-    owners: list[OwnerRecord]
+    records: list[CommitRecord]  # the newest of each node, as of `position` or later
+    owners: list[OwnerRecord]  # as of the position up to which messages were applied
     position: int
-    again: bool
-    unknown: set[str]
+    again: bool  # the stream is the same as before: nothing is reported twice
+    unknown: set[str]  # the nodes whose owner has changed since: their known owners remain
 
 
 class Sink(Protocol):
@@ -88,13 +68,7 @@ class Sink(Protocol):
 
 
 class Follower:
-    """Keeps a sink up to date with a stream, across lost connections, purges and a recreated stream.
-
-    Parameters
-    ----------
-    stream : Stream
-    sink : Sink
-    """
+    """Keeps a sink up to date with a stream, across lost connections, purges and a recreated stream."""
 
     # With one server, STREAM.INFO and the number of messages that wait for a consumer are exact. With
     # replicas they are not: a consumer may be on a server that lags, and a leader that was replaced answers
@@ -117,10 +91,8 @@ class Follower:
         self._lock = asyncio.Lock()
         self._expiring: dict[str, asyncio.TimerHandle] = {}
         self._checks: set[asyncio.Task[None]] = set()
-        self.epoch = 0
-        """The number of fresh starts; commits between two of them may have been missed."""
-        self.cleared = 0
-        """The sequence of the newest clear that was seen."""
+        self.epoch = 0  # the number of fresh starts; commits between two of them may have been missed
+        self.cleared = 0  # the sequence of the newest clear that was seen
 
     @property
     def position(self) -> int:
@@ -146,7 +118,6 @@ class Follower:
             self.reconnect()
 
     async def stop(self) -> None:
-        """Stop following."""
         for timer in self._expiring.values():
             timer.cancel()
         tasks = [task for task in (self._task, *self._checks) if task is not None]
@@ -349,16 +320,8 @@ class Follower:
     ) -> Info:
         """Compare with the stream as it is; start afresh if it was purged or recreated.
 
-        Parameters
-        ----------
-        renew : bool, optional
-            Create a new consumer in any case.
-        gone : bool, optional
-            A held state is no longer stored.
-        keys : bool, optional
-            Check whether that is so, unless there are very many nodes.
-        timeout : float, optional
-            Seconds for the request.
+        `renew` creates a new consumer in any case. `gone` means that a held state is no longer stored; `keys`
+        checks whether that is so, unless there are very many nodes.
         """
         position = self._position  # as of now: it may have passed `info.last` when the answer is here
         keys = keys and len(self._sink.held()) <= MAX_CHECKED_KEYS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import orjson
 
 from happen_nb._journal.client import server_error
-from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, batch, guard_clear
+from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, batch, encode_guard
 from happen_nb.errors import TooLargeError
 
 if TYPE_CHECKING:
@@ -20,19 +20,14 @@ if TYPE_CHECKING:
     from happen_nb._journal.wire import Message, Subjects
 
 WRONG_LAST_SEQUENCE = 10071
-BATCH_LOST = 10176
-"""The server has forgotten the start of a batch (a new leader, or a lost connection)."""
+BATCH_LOST = 10176  # the server has forgotten the start of a batch (a new leader, or a lost connection)
 
 
 class RefusedError(Exception):
     """An expectation did not hold; the caller decides what that means.
 
-    Attributes
-    ----------
-    newest : int
-        The sequence that the server has in the place of the expected one.
-    resent : bool
-        True if the message was sent more than once: its own first sending may have caused the refusal.
+    The server has the sequence ``newest`` in the place of the expected one. ``resent`` is True if the message
+    was sent more than once: its own first sending may have caused the refusal.
     """
 
     def __init__(self, newest: int, *, resent: bool) -> None:
@@ -47,19 +42,13 @@ class Resend(NamedTuple):
     A message carries an expectation, so the server refuses it if it is already stored. That does not help
     where it was stored and is gone again: removed by a clear, or expired. So a guard goes with each later
     sending, as one atomic batch.
-
-    Parameters
-    ----------
-    subjects : Subjects
-    cleared : int
-        The sequence of the newest clear at the first sending; the guard holds if there was none since.
-    lives : float
-        Seconds after which a first sending that was stored may have expired; it is not sent again then.
     """
 
     subjects: Subjects
     cleared: int
+    """The sequence of the newest clear at the first sending; the guard holds if there was none since."""
     lives: float = float("inf")
+    """Seconds after which a first sending that was stored may have expired; it is not sent again then."""
 
 
 async def store_messages(
@@ -71,25 +60,11 @@ async def store_messages(
     future: asyncio.Future[Any] | None = None,
     resend: Resend | None = None,
 ) -> Any:
-    """Store messages, all or none.
+    """Store messages, all or none: more than one become an atomic batch (NATS ADR-50).
 
-    Parameters
-    ----------
-    messages : sequence of Message
-        More than one become an atomic batch (NATS ADR-50).
-    timeout : float
-        Seconds.
-    what : str
-        Names the call in errors.
-    future : asyncio.Future, optional
-        Resolved by the caller if the follower sees the message before its answer arrives.
-    resend : Resend, optional
-        The conditions for sending again; without it the same messages are sent again.
-
-    Returns
-    -------
-    int
-        The sequence of the last message; or the result of `future`.
+    Returns the sequence of the last message, or the result of `future`, which the caller resolves if the
+    follower sees the message before its answer arrives. Without `resend`, the same messages are sent again if
+    the answer is lost. `what` names the call in errors.
 
     Raises
     ------
@@ -109,7 +84,7 @@ async def store_messages(
     def to_send() -> list[Message]:
         guarded = list(messages)
         if resent and resend is not None and len(messages) < MAX_BATCH_MESSAGES:
-            guarded.insert(0, guard_clear(resend.subjects, resend.cleared))
+            guarded.insert(0, encode_guard(resend.subjects, resend.subjects.clear, resend.cleared))
         return guarded if len(guarded) == 1 else batch(guarded, secrets.token_hex(8))
 
     def again() -> list[Message]:

@@ -72,12 +72,10 @@ class Slice:
 
     @property
     def events(self) -> list[EventRecord]:
-        """The events."""
         return [entry for entry in self.entries if isinstance(entry, EventRecord)]
 
     @property
     def commits(self) -> list[CommitRecord]:
-        """The commits."""
         return [entry for entry in self.entries if isinstance(entry, CommitRecord)]
 
 
@@ -91,6 +89,11 @@ def _entries_of(item: Item) -> tuple[Entry, ...]:
     if isinstance(item, CommitRecord):
         return (item, *item.events)
     return (item,) if isinstance(item, EventRecord) else ()
+
+
+def _events_of(items: Iterable[Item]) -> list[EventRecord]:
+    entries = (entry for item in items for entry in _entries_of(item))
+    return [entry for entry in entries if isinstance(entry, EventRecord)]
 
 
 # -- stretches ---------------------------------------------------------------------------------------
@@ -156,7 +159,7 @@ async def _backwards(stream: Stream, first: int, end: int, window: int) -> Async
 async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     """Read all commits and events from one sequence to another, without bodies.
 
-    A server counts what a filter matches in the whole stream before it delivers the first message, so a
+    A server counts the matches of a filter in the whole stream before it delivers the first message, so a
     short stretch of a long journal is read without a filter.
     """
     size = end - start + 1
@@ -251,9 +254,7 @@ async def events_between(stream: Stream, start: int, end: int) -> list[EventReco
     """Read all events of a long stretch; those on commits are in headers, so no states are read."""
     own = await _decoded(stream, stream.subjects.events, start, end)
     commits = await _decoded(stream, stream.subjects.states, start, end, headers_only=True)
-    entries = [entry for item in (*own, *commits) for entry in _entries_of(item)]
-    records = [entry for entry in entries if isinstance(entry, EventRecord)]
-    return sorted(records, key=lambda record: record.position)
+    return sorted(_events_of([*own, *commits]), key=lambda record: record.position)
 
 
 async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> dict[str, EventRecord]:
@@ -283,8 +284,7 @@ async def with_payloads(stream: Stream, found: Sequence[EventRecord]) -> list[Ev
 async def events_at(stream: Stream, sequences: Iterable[int]) -> list[EventRecord]:
     """Read the events at some sequences, side by side."""
     items = await asyncio.gather(*(_message_at(stream, sequence) for sequence in sequences))
-    entries = [entry for item in items if item is not None for entry in _entries_of(stream.decode(item))]
-    return [entry for entry in entries if isinstance(entry, EventRecord)]
+    return _events_of(stream.decode(item) for item in items if item is not None)
 
 
 async def _message_at(stream: Stream, sequence: int) -> StreamMessage | None:
@@ -350,7 +350,7 @@ async def read_commits(stream: Stream, node: str, *, limit: int | None = None) -
 
 
 def _warn_of_gaps(node: str, records: Sequence[CommitRecord]) -> None:
-    """Log revisions that are missing between others: nats-server silently omits what it cannot read."""
+    """Log revisions that are missing between others: nats-server silently omits those that it cannot read."""
     for before, after in pairwise(records):
         if after.revision > before.revision + 1:
             log.warning(
@@ -385,20 +385,13 @@ async def oldest_revision(stream: Stream, node: str) -> int:
 
 
 async def commit_at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
-    """Return the commit that made a revision.
-
-    Raises
-    ------
-    HistoryGoneError
-        It was trimmed.
-    UnknownRevisionError
-        The node has no such revision yet.
-    """
+    """Return the commit of a revision; HistoryGoneError if trimmed, UnknownRevisionError if too new."""
     heads = await read_commit_headers(stream, node)
     for record in heads:
         if record.revision == revision:
             found = await stream.read(stream.subjects.state(node), start=record.sequence, limit=1)
-            return next(iter(_numbered(stream, found, revision - 1)))
+            if found and found[0].sequence == record.sequence:  # else it was trimmed just now
+                return _numbered(stream, found, revision - 1)[0]
     if heads and revision > heads[-1].revision:
         newest = heads[-1].revision
         raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; its newest is {newest}')
@@ -420,10 +413,7 @@ async def commit_at_sequence(stream: Stream, sequence: int) -> CommitRecord | No
 async def commit_at_position(stream: Stream, node: str, position: int) -> CommitRecord | None:
     """Return the newest commit of a node at or before `position`; None if it had none then.
 
-    Raises
-    ------
-    HistoryGoneError
-        It was trimmed, or the space was cleared since.
+    Raises HistoryGoneError if it was trimmed, or the space was cleared since.
     """
     subject = stream.subjects.state(node)
     found = await _newest_until(stream, node, position)

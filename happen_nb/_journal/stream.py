@@ -49,45 +49,27 @@ EXISTS_DIFFERENTLY = 10058
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The limits of a space; None means the stored value, or the default for a new space.
+    """The limits of a space; None means the stored value, or the default for a new space."""
 
-    Parameters
-    ----------
-    history : int, optional
-        Commits per node that are kept.
-    event_ttl : int, optional
-        Seconds that events are kept.
-    replicas : int, optional
-    """
-
-    history: int | None = None
-    event_ttl: int | None = None
+    history: int | None = None  # commits per node that are kept
+    event_ttl: int | None = None  # seconds that events are kept
     replicas: int | None = None
-
-    def metadata(self) -> dict[str, str]:
-        """Return the metadata of the stream, by which every process trims alike."""
-        named = {"happen.history": self.history, "happen.event_ttl": self.event_ttl}
-        return {key: str(value) for key, value in named.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
     """The stream at one point in time."""
 
-    created: str
-    """Distinguishes a stream from one of the same name that was created later."""
+    created: str  # distinguishes a stream from one of the same name that was created later
     first: int
     last: int
     bytes: int
     replicas: int
     history: int
     event_ttl: int
-    newest: int
-    """The time of the last message, in ns by the server's clock."""
-    unfinished: str = ""
-    """The space that a fork was copying into this one; empty if none."""
-    subjects: frozenset[str] | None = None
-    """The keys of the states, if they were asked for."""
+    newest: int  # the time of the last message, in ns by the server's clock
+    unfinished: str = ""  # the space that a fork was copying into this one; empty if none
+    subjects: frozenset[str] | None = None  # the keys of the states, if they were asked for
 
     @property
     def options(self) -> Options:
@@ -119,8 +101,7 @@ class Stream:
         self.connection = connection
         self.subjects = subjects
         self.timeout = timeout
-        self.replicas = 1
-        """As of the last look at the stream."""
+        self.replicas = 1  # as of the last look at the stream
         self._oldest = 0
         """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
 
@@ -164,6 +145,8 @@ class Stream:
         return self._seen(answer)
 
     def _config(self, options: Options) -> dict[str, Any]:
+        # Every process trims by the options in the metadata.
+        stored = {"happen.history": options.history, "happen.event_ttl": options.event_ttl}
         return {
             "name": self.subjects.stream,
             "subjects": self.subjects.all,
@@ -178,7 +161,7 @@ class Stream:
             "allow_msg_schedules": True,
             "allow_rollup_hdrs": True,
             "deny_delete": True,
-            "metadata": options.metadata(),
+            "metadata": {key: str(value) for key, value in stored.items() if value is not None},
         }
 
     async def mark_unfinished(self, source: str) -> Info:
@@ -195,12 +178,9 @@ class Stream:
     # -- reading -------------------------------------------------------------------------------------
 
     async def info(self, *, keys: bool = False, timeout: float | None = None) -> Info:
-        """Return the stream's state according to its leader; with `keys`, also the keys of all states.
+        """Return the stream's state according to its leader; HappenError if the space was dropped.
 
-        Raises
-        ------
-        HappenError
-            The space was dropped.
+        With `keys` it includes the keys of all states.
         """
         for pause in (0.05, 0.2):  # just after its start a server reports 'stream not found' for a moment
             if info := await self._look(keys=keys, timeout=timeout):
@@ -298,7 +278,7 @@ class Stream:
     # -- removing ------------------------------------------------------------------------------------
 
     async def clear(self, owners: Callable[[], Iterable[OwnerRecord]], newest: int) -> int:
-        """Empty the space, once, for everyone who follows it; returns the position of the mark.
+        """Empty the space, once, for all its followers; returns the position of the mark.
 
         `owners` returns the owners as they are known now; `newest` is the sequence of the newest known clear.
         """
@@ -332,9 +312,9 @@ class Stream:
     async def trim(self, newest: CommitRecord, size: int, info: Info) -> int:
         """Purge a node's oldest commits; returns their number.
 
-        What stays is `info.history` commits, or fewer where they would be over 64 MB by the size of the
-        newest; and every commit younger than a minute, or with events younger than `info.event_ttl`; and
-        the last one that tells how far state handlers have come.
+        `info.history` commits stay, or fewer where they would be over 64 MB by the size of the newest; every
+        commit younger than a minute, or with events younger than `info.event_ttl`; and the last one with the
+        progress of state handlers.
         """
         revision, now = newest.revision, newest.time / 1e9
         keep = max(1, min(info.history, MAX_HISTORY_BYTES // max(1, size)))

@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote
@@ -70,37 +70,25 @@ CAUSE = "Happen-Cause"
 CORRELATION = "Happen-Correlation"
 BY = "Happen-By"
 PATH = "Happen-Path"
-OMITTED = "Happen-Omitted"
-"""The number of ids that a long path leaves out after its first."""
+OMITTED = "Happen-Omitted"  # the number of ids that a long path leaves out after its first
 EVENTS = "Happen-Events"
-POSITIONS = "Happen-Handled"
-"""How far the state handlers of the node have come."""
+POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
 EVENT = "Happen-Event"
-CLEAR = "Happen-Clear"
-"""The id of a clear, which distinguishes it from another process's."""
+CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 
-UNREAD: Any = object()
-"""Stands for a payload that was left out when its event was read."""
-BARRIER_SECONDS = 30
-"""Lifetime of a barrier: longer than a server that lags needs to reach it."""
+UNREAD: Any = object()  # stands for a payload that was left out when its event was read
+BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000
 """Limit of a commit's headers, events and path included; a server takes 64 kB. Beyond, it becomes a batch."""
-MAX_STATE_BYTES_WITH_EVENTS = 8_000
-"""The largest state beside which events still ride in the header."""
-MAX_BATCH_MESSAGES = 999
-"""Messages in one atomic batch; the server takes fewer than 1,000."""
+MAX_STATE_BYTES_WITH_EVENTS = 8_000  # the largest state beside which events still ride in the header
+MAX_BATCH_MESSAGES = 999  # messages in one atomic batch; the server takes fewer than 1,000
 MAX_PATTERN_BYTES = 100_000
 """Limit of the patterns in an owner record; they only explain, so those beyond are left out."""
-HEADER_RESERVE_BYTES = 4096
-"""Room that a large body leaves for the headers of its message."""
-MAX_HANDLINGS = 500
-"""Handlings in one message."""
-MAX_HANDLED_BYTES = 500_000
-"""Limit of the handlings in one message."""
-MAX_HANDLER_NAME = 500
-"""Characters of a handler's name."""
-OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))
-"""The outcomes of a handling."""
+HEADER_RESERVE_BYTES = 4096  # room that a large body leaves for the headers of its message
+MAX_HANDLINGS = 500  # handlings in one message
+MAX_HANDLED_BYTES = 500_000  # limit of the handlings in one message
+MAX_HANDLER_NAME = 500  # characters of a handler's name
+OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))  # the outcomes of a handling
 
 
 class Subjects:
@@ -176,7 +164,6 @@ class Message:
 
     @property
     def header_size(self) -> int:
-        """Bytes of the headers."""
         return sum(len(key) + len(value.encode()) + 4 for key, value in self.headers.items())
 
     @property
@@ -186,7 +173,7 @@ class Message:
 
     def with_headers(self, more: Mapping[str, str]) -> Message:
         """Return the message with more headers."""
-        return replace(self, headers={**self.headers, **more})
+        return Message(self.subject, self.body, {**self.headers, **more})
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +185,9 @@ class Handled:
     body: bytes
 
     def records(self) -> list[HandledRecord]:
-        """Decode the handlings; those that another client wrote and nobody can read are left out."""
+        """Decode the handlings; unreadable ones, which another client wrote, are left out."""
         try:
-            items = fields.array(fields.read_json(self.body))
+            items = fields.of_type(fields.read_json(self.body), list)
         except fields.UNREADABLE:
             return []
         return [record for item in items if (record := _decode_handling(item, self.by)) is not None]
@@ -243,13 +230,9 @@ def encode_commit(
     positions: Positions | None = None,
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
+    about = {CAUSE: origin.cause, CORRELATION: origin.correlation, BY: origin.by}
     headers = {EXPECTED: str(expected), COMMIT: f"{id} {revision} {read}"}
-    if origin.cause is not None:
-        headers[CAUSE] = origin.cause
-    if origin.correlation is not None:
-        headers[CORRELATION] = origin.correlation
-    if origin.by is not None:
-        headers[BY] = origin.by
+    headers |= {name: value for name, value in about.items() if value is not None}
     if origin.path:
         headers[PATH] = " ".join(origin.path)
     if origin.omitted:
@@ -336,17 +319,8 @@ def batch(messages: list[Message], id: str) -> list[Message]:
     return [*numbered[:-1], numbered[-1].with_headers({BATCH_COMMIT: "1"})]
 
 
-def encode_guard(subjects: Subjects, node: str, expected: int) -> Message:
-    """Encode a guard: a message of a batch that stops it if `node` has changed since `expected`."""
-    return _guard(subjects, subjects.state(node), expected)
-
-
-def guard_clear(subjects: Subjects, expected: int) -> Message:
-    """Encode a message of a batch that stops it if the space was cleared since `expected`."""
-    return _guard(subjects, subjects.clear, expected)
-
-
-def _guard(subjects: Subjects, subject: str, expected: int) -> Message:
+def encode_guard(subjects: Subjects, subject: str, expected: int) -> Message:
+    """Encode a guard: a message of a batch that stops it if `subject` has a message after `expected`."""
     return Message(subjects.guard, b"", {EXPECTED: str(expected), EXPECTED_SUBJECT: subject, TTL: "1"})
 
 
@@ -380,26 +354,25 @@ def _owner_fields(owner: OwnerRecord, *, patterns: bool = True) -> dict[str, Any
 
 
 class Start(NamedTuple):
-    """Where a state handler of a node starts: it applies the events after `position`."""
+    """The start of a state handler of a node: it applies the events after `position`."""
 
     node: str
     key: str
-    pattern: str | None
-    """None if it is a predicate, which cannot be stored."""
+    pattern: str | None  # None for a predicate, which cannot be stored
     position: Position
 
 
 def encode_start(
     subjects: Subjects, node: str, key: str, pattern: str | None, position: Position | None
 ) -> Message:
-    """Encode where a state handler starts, stored once; None: with the events after this message."""
+    """Encode the start of a state handler, stored once; a `position` of None means this message's."""
     at = None if position is None else list(position)
     body = orjson.dumps({"handler": key, "pattern": pattern, "at": at})
     return Message(subjects.start(node, key), body, {EXPECTED: "0"})
 
 
 def decode_start(subject: str, body: bytes, sequence: int) -> Start:
-    """Decode where a state handler starts; a message of another client stands for itself."""
+    """Decode the start of a state handler; an unreadable message stands for its own position."""
     about = _json_or_none(body)
     about = about if isinstance(about, dict) else {}
     key, pattern, at = (about.get(name) for name in ("handler", "pattern", "at"))
@@ -504,7 +477,7 @@ def decode(
             return CommitRecord(node, sequence, 0, time, _state_body(headers, body))
     if subject.startswith(subjects.event_prefix):
         try:
-            about = fields.mapping(fields.read_json(headers[EVENT]))
+            about = fields.of_type(fields.read_json(headers[EVENT]), dict)
             return _decode_event(about, payload(body), body, sequence, 0, time)
         except fields.UNREADABLE:
             return Other(sequence)
@@ -616,14 +589,14 @@ def _decode_commit(
     events: tuple[EventRecord, ...] = ()
     if text is not None:
         events = tuple(
-            _decode_event(fields.mapping(about), freeze(about["payload"]), None, sequence, index, time)
-            for index, about in enumerate(fields.array(fields.read_json(text)))
+            _decode_event(fields.of_type(about, dict), freeze(about["payload"]), None, sequence, index, time)
+            for index, about in enumerate(fields.of_type(fields.read_json(text), list))
         )
     at = fields.digits(revision), fields.digits(read)
     where = get(POSITIONS)
     positions = None if where is None else decode_positions(where)
     if state is None:
-        positions = {}  # handlers of a node that is made again begin anew
+        positions = {}  # the handlers of a node that is created again start anew
     return CommitRecord(
         node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events, positions
     )
@@ -647,9 +620,9 @@ def _decode_event(
         None if target is None else fields.label(target),
         fields.optional_path_id(get("cause")),
         fields.optional_path_id(get("correlation")),
-        fields.path_ids(fields.array(get("path", []))),
+        fields.path_ids(fields.of_type(get("path", []), list)),
         fields.iso_time(get("occurred")),
-        None if nonce is None else fields.text(nonce),
+        None if nonce is None else fields.of_type(nonce, str),
         omitted=fields.natural(get("omitted"), 0),
         sequence=sequence,
         index=index,

@@ -351,7 +351,7 @@ class Log:
         elif request.viewed is not None:
             newest = {name: request.cut.nodes.get(name) for name in request.viewed - {request.node}}
             guards = [
-                wire.encode_guard(self.subjects, name, record.sequence if record else 0)
+                wire.encode_guard(self.subjects, self.subjects.state(name), record.sequence if record else 0)
                 for name, record in newest.items()
             ]
         most, ttl = wire.MAX_BATCH_MESSAGES - len(guards), self.info.event_ttl

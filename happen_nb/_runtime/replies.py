@@ -359,8 +359,8 @@ class ReplyRouter:
     async def on_message(self, message: CoreMessage) -> None:
         """Take a reply of another process."""
         try:
-            reply = fields.mapping(fields.read_json(message.data))
-            id = fields.text(reply.get("event"))
+            reply = fields.of_type(fields.read_json(message.data), dict)
+            id = fields.of_type(reply.get("event"), str)
         except fields.UNREADABLE as error:
             logger.info("a reply on %s cannot be read: %s", message.subject, error)
         else:

@@ -1,4 +1,4 @@
-"""A program that owns a node without happen_nb, and replies what a test wants."""
+"""A program that owns a node without happen_nb, and sends the replies that a test wants."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class ForeignOwner:
 
     def __init__(self, space: happen_nb.Space, node: str) -> None:
         self.questions: list[dict[str, Any]] = []
-        """What was asked so far."""
+        """The questions so far."""
         self.answer: bytes = b"{}"
-        """What every question is answered with."""
+        """The answer to every question."""
         self._space, self._node = space.name, node
         self._url, self._token = space.server.url, space.server.token
         self._loop = asyncio.new_event_loop()
@@ -57,7 +57,7 @@ class ForeignOwner:
         self._run(self._publish(f"_happen.{self._space}.reply.{address}", body))
 
     def asked(self, event: happen_nb.Event) -> int:
-        """How often the sender of an event has asked for it."""
+        """Count the questions about an event."""
         return sum(question.get("send") == event.id for question in self.questions)
 
     def _run(self, work: Coroutine[Any, Any, Any]) -> Any:

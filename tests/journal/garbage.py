@@ -1,4 +1,4 @@
-"""What another NATS client may have written: arbitrary bytes, JSON that fits nowhere, and near misses."""
+"""Messages that another NATS client may have written: arbitrary bytes, unfitting JSON, and near misses."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def test_the_patterns_of_an_owner_are_cut():
     ("guards", "events", "advice"), [(999, 0, "view fewer nodes"), (10, 990, "emit fewer events")]
 )
 def test_guards_count_too_and_nothing_is_sent(space, guards, events, advice):
-    messages = [wire.encode_guard(SHOP, f"n{number}", 0) for number in range(guards)]
+    messages = [wire.encode_guard(SHOP, SHOP.state(f"n{number}"), 0) for number in range(guards)]
     messages.append(COMMIT)
     messages += [
         wire.encode_event(SHOP, EventRecord(f"e-{number}", "t", "s"), ttl=60) for number in range(events)

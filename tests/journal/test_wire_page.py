@@ -65,7 +65,7 @@ def encoded(shown, item):
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_barrier(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:
-            return wire.encode_guard(SHOP, "stock", expected)
+            return wire.encode_guard(SHOP, SHOP.state("stock"), expected)
     raise AssertionError(f"{shown.subject} was read as {item}")
 
 

@@ -202,7 +202,7 @@ def test_a_file_system_without_locks_is_an_error(monkeypatch, folder):
     folder.mkdir()
     monkeypatch.setattr("happen_nb._server.supervision.platform.try_lock", no_locks)
     with pytest.raises(lock.ServingError, match="has no file locks"):
-        lock.take(str(folder), 0)
+        lock.acquire(str(folder), 0)
 
 
 def test_without_nats_server_the_error_names_the_package_to_install(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Waiting for events and reading what is stored: ``wait_for``, ``events``, ``at``, views of silent nodes."""
+"""Waiting for events and reading: ``wait_for``, ``events``, ``at``, and views of nodes without commits."""
 
 from __future__ import annotations
 
