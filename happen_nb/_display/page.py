@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from happen_nb._display.spans import Line, Span, iso, name
+from happen_nb._display.spans import Kind, Line, Span, iso, name
 from happen_nb._display.value_tree import Row
 
 MAX_NEWEST: Final = 20
@@ -97,9 +97,9 @@ class Page:
     blocks: Sequence[Block] = ()
 
 
-def part(text: str) -> Line:
-    """Return a part of a heading, or a cell, in a quiet colour."""
-    return (Span(text),)
+def part(text: str, kind: Kind = "") -> Line:
+    """Return a line of one piece, such as a part of a heading or the text of a cell."""
+    return (Span(text, kind),)
 
 
 def when(time: datetime | None, *, zone: bool = False) -> Line:
@@ -123,7 +123,7 @@ def took(seconds: float) -> Line:
     >>> took(0.25)
     (Span(text='PT0.250000S', kind='took'),)
     """
-    return (Span(f"PT{seconds:.6f}S", "took"),)
+    return part(f"PT{seconds:.6f}S", "took")
 
 
 def more(number: int) -> str:
@@ -133,7 +133,7 @@ def more(number: int) -> str:
 
 def name_cell(text: str | None) -> Cell:
     """Return a cell with a name, if there is one."""
-    return Cell(() if text is None else (Span(name(text), "plain"),))
+    return Cell(() if text is None else part(name(text), "plain"))
 
 
 def table(

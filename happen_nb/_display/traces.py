@@ -53,7 +53,7 @@ def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) ->
     totals = trace.root.totals
     parts = [part(count(totals.events, "event")), part(count(totals.commits, "commit"))]
     if totals.failures:
-        parts.append((Span(count(totals.failures, "failure"), "err"),))
+        parts.append(part(count(totals.failures, "failure"), "err"))
     if totals.duration:
         parts.append(_took(totals.duration, times=trace.times))
     heading = Heading("Trace of", _title(trace.root), tuple(parts))
@@ -212,7 +212,7 @@ def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Lin
     outcome = next((each for each in _OUTCOMES if each in outcomes), "")
     result: Line = ()
     if outcome != "done":
-        result = (Span(f" {outcome}", "" if outcome == "refused" else "err"),)
+        result = part(f" {outcome}", "" if outcome == "refused" else "err")
     duration = sum(record.duration for record in records)
     lasted = _took(duration, times=times) if duration else ()
     space = part(" ") if lasted and times else ()
@@ -253,14 +253,14 @@ def _commit(
 
 def _changes(record: CommitRecord, before: CommitRecord | None, room: int) -> tuple[Line, Diff | None]:
     if record.deleted:
-        return (Span("deleted", "del"),), None
+        return part("deleted", "del"), None
     known = record.revision == 1 if before is None else before.revision == record.revision - 1
     if not known:
         return part("(what it changed is not stored)"), None
     try:
         changed = diff(EMPTY if before is None else before.state, record.state)
     except HappenError as error:
-        return (Span(one_line(str(error), room), "err"),), None
+        return part(one_line(str(error), room), "err"), None
     if not changed:
         return part("no change"), None
     line, whole = in_a_line(changed, room)
