@@ -102,12 +102,12 @@ def part(text: str, kind: Kind = "") -> Line:
     return (Span(text, kind),)
 
 
-def when(time: datetime | None, *, zone: bool = False) -> Line:
+def timestamp(time: datetime | None, *, zone: bool = False) -> Line:
     """Return a time, which only HTML shows; with its zone where the column's title does not name it.
 
     Examples
     --------
-    >>> when(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
+    >>> timestamp(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
     (Span(text='2026-01-02T03:04:05.678Z', kind='time'),)
     """
     if time is None:
@@ -115,15 +115,15 @@ def when(time: datetime | None, *, zone: bool = False) -> Line:
     return (Span(iso(time.astimezone(UTC)), "moment" if zone else "time"),)
 
 
-def took(seconds: float) -> Line:
+def duration(seconds: float) -> Line:
     """Return a duration, which only HTML shows.
 
     Examples
     --------
-    >>> took(0.25)
-    (Span(text='PT0.250000S', kind='took'),)
+    >>> duration(0.25)
+    (Span(text='PT0.250000S', kind='duration'),)
     """
-    return part(f"PT{seconds:.6f}S", "took")
+    return part(f"PT{seconds:.6f}S", "duration")
 
 
 def more(number: int) -> str:

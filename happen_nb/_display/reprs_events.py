@@ -21,7 +21,7 @@ from happen_nb._display.page import (
     newest,
     part,
     table,
-    when,
+    timestamp,
 )
 from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, function, iso, name, one_line
 from happen_nb._display.traces import MAX_TRACE_LINES, outline
@@ -84,7 +84,7 @@ def event_page(event: Event, budget: Budget) -> Page:
         parts.append(part("stored before"))
     if event.occurred is not None:
         parts.append(part(iso(event.occurred), "occurred"))
-    parts.append(when(event.time, zone=True))
+    parts.append(timestamp(event.time, zone=True))
     return Page(Heading("Event", name(event.type), tuple(parts)), _payload(event.payload, budget))
 
 
@@ -113,7 +113,7 @@ def _payload(payload: object, budget: Budget) -> tuple[Block, ...]:
 def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
     occurred = () if event.occurred is None else part(iso(event.occurred), "moment")
     return (
-        Cell(when(event.time)),
+        Cell(timestamp(event.time)),
         Cell(occurred),
         Cell(part(name(event.sender), "plain")),
         name_cell(event.target),
@@ -153,7 +153,7 @@ def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
     parts = [_from_to(event.sender, event.target), unhandled_reason(unhandled)]
     if unhandled.nearest is not None:
         parts.append((Span("nearest pattern "), Span(name(unhandled.nearest), "str")))
-    parts.append(when(event.time, zone=True))
+    parts.append(timestamp(event.time, zone=True))
     heading = Heading("Unhandled event", name(event.type), tuple(parts))
     return Page(heading, _payload(event.payload, budget))
 
@@ -169,7 +169,7 @@ def unhandled_reason(unhandled: UnhandledEvent) -> Line:
 def _unhandled_row(unhandled: UnhandledEvent) -> tuple[Cell, ...]:
     event, nearest = unhandled.event, unhandled.nearest
     return (
-        Cell(when(event.time)),
+        Cell(timestamp(event.time)),
         type_cell(event.type),
         Cell(part(name(event.sender), "plain")),
         name_cell(event.target),

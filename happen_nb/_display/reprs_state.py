@@ -25,7 +25,7 @@ from happen_nb._display.page import (
     newest,
     part,
     table,
-    when,
+    timestamp,
 )
 from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
 from happen_nb._display.spans import Line, Span, byte_count, count, function, name, one_line
@@ -163,7 +163,7 @@ def commit_page(commit: Commit, budget: Budget) -> Page:
         parts.append(part("deleted", "del"))
     if commit.by is not None:
         parts.append((Span("by "), Span(name(commit.by), "plain")))
-    parts.append(when(commit.time, zone=True))
+    parts.append(timestamp(commit.time, zone=True))
     return Page(Heading("Commit of", name(commit.node), tuple(parts)), (_difference(commit, budget),))
 
 
@@ -195,7 +195,7 @@ def _difference(commit: Commit, budget: Budget) -> Block:
 def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
     return (
         Cell(part(f"{commit.revision:,}", "plain")),
-        Cell(when(commit.time)),
+        Cell(timestamp(commit.time)),
         name_cell(commit.by),
         _changes_cell(commit, budget),
     )
@@ -204,7 +204,7 @@ def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
 def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
     if _is_event(record):
         return (
-            Cell(when(record.time)),
+            Cell(timestamp(record.time)),
             Cell(part(name(record.sender), "name")),
             name_cell(record.target),
             type_cell(record.type),
@@ -212,7 +212,7 @@ def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
             payload_cell(record.payload, budget),
         )
     return (
-        Cell(when(record.time)),
+        Cell(timestamp(record.time)),
         Cell(part(name(record.node), "name")),
         Cell(),
         Cell(part(f"revision {record.revision:,}", "plain")),
@@ -321,7 +321,7 @@ def spaces_page(spaces: Sequence[SpaceInfo], _: Budget) -> Page:
             Cell(part(name(info.name), "name")),
             Cell(part(f"{info.nodes:,}", "plain")),
             Cell(part(byte_count(info.bytes), "plain")),
-            Cell(when(info.last_change)),
+            Cell(timestamp(info.last_change)),
         )
         for info in spaces[:MAX_NODES]
     ]
