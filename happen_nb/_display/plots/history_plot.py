@@ -226,8 +226,13 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def is_missing(value: Any) -> bool:
-    """Return True if there is nothing to draw."""
-    return value is None or (isinstance(value, float) and not isfinite(value))
+    """Return True if there is nothing to draw: no value, or a number that is not finite as a float."""
+    if not is_number(value):
+        return value is None
+    try:
+        return not isfinite(value)
+    except OverflowError:
+        return True
 
 
 def text_of(value: Any) -> str:

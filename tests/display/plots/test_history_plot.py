@@ -166,6 +166,13 @@ def test_a_number_that_json_does_not_have_is_missing():
     assert list(row.y) == [1.0, 1.0, None, 2.0, 2.0]
 
 
+@pytest.mark.parametrize("column", [[1, 10**400, 2], [1e308, -1e308], [0.0, 5e-324]])
+def test_numbers_at_the_limits_of_floats_are_drawn_or_replaced_by_a_message(column):
+    figure = drawn(n=column)
+    assert "<svg" in figure.svg()
+    assert figure.data[0].x
+
+
 def test_too_many_rows_are_refused():
     with pytest.raises(ValueError, match=f"give {MAX_ROWS} or fewer"):
         drawn(**{f"n{each}": [1] for each in range(MAX_ROWS + 1)})
