@@ -1,4 +1,4 @@
-"""Which folder is the store, and what is said about one that cannot be."""
+"""The folder that becomes the store, and the errors about unusable ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from happen_nb.errors import HappenConnectionError
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project whose notebooks are in a subfolder, which is the current one."""
+    """A project whose notebooks are in a subfolder, the current folder."""
     monkeypatch.delenv("HAPPEN_STORE")
     notebooks = tmp_path / "project" / "notebooks"
     notebooks.mkdir(parents=True)

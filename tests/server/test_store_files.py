@@ -1,4 +1,4 @@
-"""A folder given as store may hold other things: they stay as they are, and nobody else gets at ours."""
+"""A store may contain foreign files: they stay unchanged, and other users cannot read the server's files."""
 
 from __future__ import annotations
 
