@@ -190,7 +190,7 @@ def handlers_page(handlers: Handlers, _: Budget) -> Page:
 
 
 def handler_page(handler: Handler, _: Budget) -> Page:
-    parts = (_handler_line(handler), part("" if handler.active else "taken off"))
+    parts = (_handler_line(handler), part("" if handler.active else "unregistered"))
     return Page(Heading("Handler of", name(handler.node), parts))
 
 

@@ -111,7 +111,7 @@ def _place(match: re.Match[str]) -> str:
 
 def verdict_page(verdict: Verdict, budget: Budget) -> Page:
     """Show if a rule holds; if not, the first record that breaks it, with its trace."""
-    kind, line, blocks = "…", part("nothing to look at yet: run the cells above"), tuple[Block, ...]()
+    kind, line, blocks = "…", part("nothing to check yet: run the cells above"), tuple[Block, ...]()
     if verdict.ok:
         kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
     elif verdict.broken:

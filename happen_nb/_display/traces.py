@@ -195,7 +195,7 @@ def _handlers(event: EventRecord, handled: Sequence[HandledRecord], room: int, *
         nodes.setdefault(record.node, []).append(record)
     if not nodes:
         target = event.target
-        return part("nobody yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
+        return part("no handler yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
     line: list[Span] = []
     for index, (node, records) in enumerate(islice(nodes.items(), room)):
         piece = _handler(node, records, times=times)

@@ -78,7 +78,7 @@ def _scene(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> Scene:
     if not commits.revisions:
         return scene.message(title, "Nothing has been committed yet.")
     if not rows:
-        return scene.message(title, "Say what to draw: history.plot(&quot;orders.o1.status&quot;)")
+        return scene.message(title, "Choose what to draw: history.plot(&quot;orders.o1.status&quot;)")
     scale = scale_of(commits.x)
     if not scale.kept:
         return scene.message(title, f"{scene.short(commits.x_title)} has no value in any of them.")

@@ -148,7 +148,7 @@ def test_one_commit_is_drawn():
     ("made", "text"),
     [
         (lambda: history_plot(commits(0), {}), "Nothing has been committed yet."),
-        (lambda: history_plot(commits(1), {}), "Say what to draw"),
+        (lambda: history_plot(commits(1), {}), "Choose what to draw"),
         (lambda: history_plot(commits(2, [None, None], "clock"), {"n": [1, 2]}), "clock has no value"),
     ],
 )
