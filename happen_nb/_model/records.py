@@ -348,7 +348,9 @@ def check(node: str, record: CommitRecord | None) -> None:
     if record is not None:
         record.check()
     elif EMPTY:  # all nodes without commits share it
-        CommitRecord(node, 0, 0, 0, None).check()
+        empty = CommitRecord(node, 0, 0, 0, None)
+        empty.adopt(EMPTY)
+        empty.check()
 
 
 def checked_body(node: str, record: CommitRecord | None, new: FrozenDict) -> bytes:
