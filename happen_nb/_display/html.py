@@ -83,7 +83,7 @@ def _span(span: Span) -> str:
 
 
 def _time(span: Span) -> str:
-    before = " " if span.kind == "took" else ""
+    before = " " if span.kind == "duration" else ""
     return f'{before}<time datetime="{escape(span.text)}">{_text(time_text(span))}</time>'
 
 

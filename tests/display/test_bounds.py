@@ -136,7 +136,7 @@ def test_a_large_trace_shows_the_first_levels_and_counts_the_rest():
 def test_a_deep_branch_of_a_trace_hides_no_other():
     deep = [a.event_record(str(n), str(n - 1) if n else None, n + 1) for n in range(5_000)]
     lines = reading.text(a.trace([*deep, a.event_record("last", "0", 9_999)])).splitlines()
-    assert lines[-1] == "    type.last  orders → nobody yet"
+    assert lines[-1] == "    type.last  orders → no handler yet"
     assert lines[-2].endswith("99 ↳ … 4,901 more")
 
 

@@ -104,7 +104,7 @@ def test_handlers_are_a_line_each_in_their_order():
     )
     assert repr(made[1]) == "Handler of orders · ** → audit · where · 3 retries"
     made[0].active = False
-    assert repr(made[0]) == "Handler of orders · order.* → on_order · taken off"
+    assert repr(made[0]) == "Handler of orders · order.* → on_order · unregistered"
     assert repr(a.Handlers()).splitlines()[1].startswith("  none yet: on(")
 
 

@@ -18,7 +18,7 @@ def test_a_trace_shows_causes_effects_and_nodes():
 
 def test_an_event_that_caused_nothing_is_a_trace_too():
     assert repr(a.trace([a.event_record("a")])) == (
-        "Trace of type.a · 1 event · 0 commits\n  type.a  orders → nobody yet"
+        "Trace of type.a · 1 event · 0 commits\n  type.a  orders → no handler yet"
     )
 
 
@@ -60,7 +60,7 @@ def test_many_failures_of_one_event_are_counted():
 
 def test_a_record_below_an_earlier_cause_is_marked():
     made = a.trace([a.event_record("a"), a.event_record("c", "b", 7, path=("a", "b"))])
-    assert repr(made).splitlines()[-1] == "    … type.c  orders → nobody yet"
+    assert repr(made).splitlines()[-1] == "    … type.c  orders → no handler yet"
 
 
 def test_commits_whose_change_is_not_known_show_the_reason():

@@ -19,7 +19,7 @@ def later(act, until, space):
     """Do something as soon as somebody waits for events."""
 
     def wait():
-        until(lambda: space._log.on_event)
+        until(lambda: len(space._log.on_event) > 1)  # the dispatcher always listens
         act()
 
     thread = threading.Thread(target=wait)

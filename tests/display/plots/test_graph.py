@@ -79,7 +79,7 @@ def test_the_text_of_a_node_counts_its_unhandled_events():
     x.handle(x.emit("a"), "b")
     x.emit("a")
     assert (
-        "<b>a</b><br>sent 2 events, 1 handled by nobody<br>handled 0 events"
+        "<b>a</b><br>sent 2 events, 1 unhandled<br>handled 0 events"
         in trace(graph(x.slice), "nodes").hovertext
     )
 

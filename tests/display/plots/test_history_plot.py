@@ -148,7 +148,7 @@ def test_one_commit_is_drawn():
     ("made", "text"),
     [
         (lambda: history_plot(commits(0), {}), "Nothing has been committed yet."),
-        (lambda: history_plot(commits(1), {}), "Say what to draw"),
+        (lambda: history_plot(commits(1), {}), "Choose what to draw"),
         (lambda: history_plot(commits(2, [None, None], "clock"), {"n": [1, 2]}), "clock has no value"),
     ],
 )
@@ -164,6 +164,13 @@ def test_a_row_without_any_value_is_empty():
 def test_a_number_that_json_does_not_have_is_missing():
     (row,) = drawn(n=[1.0, float("nan"), 2.0]).data
     assert list(row.y) == [1.0, 1.0, None, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("column", [[1, 10**400, 2], [1e308, -1e308], [0.0, 5e-324]])
+def test_numbers_at_the_limits_of_floats_are_drawn_or_replaced_by_a_message(column):
+    figure = drawn(n=column)
+    assert "<svg" in figure.svg()
+    assert figure.data[0].x
 
 
 def test_too_many_rows_are_refused():
