@@ -79,7 +79,7 @@ CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another
 UNREAD: Any = object()  # stands for a payload that was left out when its event was read
 BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000
-"""Limit of a commit's headers, events and path included; a server accepts 64 kB. Larger ones become a batch."""
+"""Limit of a commit's headers with events and path; a server accepts 64 kB. Larger ones become a batch."""
 MAX_STATE_BYTES_WITH_EVENTS = 8_000  # the largest state beside which events still ride in the header
 MAX_BATCH_MESSAGES = 999  # messages in one atomic batch; the server accepts fewer than 1,000
 MAX_PATTERN_BYTES = 100_000
