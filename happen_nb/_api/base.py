@@ -56,13 +56,13 @@ def faces(
 
     name, doc = work.__name__.removeprefix("_"), work.__doc__ or ""
     described = doc[:1].lower() + doc[1:].partition("Examples\n")[0].rstrip()
-    _disguise(blocking, work, name, doc)
-    _disguise(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
+    _copy_metadata(blocking, work, name, doc)
+    _copy_metadata(awaitable, work, f"a{name}", f"Async variant of `{name}`: {described}")
     work.__doc__ = None
     return blocking, awaitable
 
 
-def _disguise(face: Any, work: Callable[..., object], name: str, doc: str) -> None:
+def _copy_metadata(face: Any, work: Callable[..., object], name: str, doc: str) -> None:
     """Give a function the name, signature and docstring that a user looks up."""
     qualname = work.__qualname__.removesuffix(work.__name__) + name
     face.__name__, face.__qualname__, face.__module__, face.__doc__ = name, qualname, work.__module__, doc

@@ -234,11 +234,11 @@ class Events(RecordSequence[Event]):
         for name in ("type", "sender", "id", "cause", "correlation"):
             data[name] = [getattr(event, name) for event in self]
         payloads = [event.payload for event in self]
-        data |= _flattened(payloads) if flatten else {"payload": payloads}
+        data |= flattened(payloads) if flatten else {"payload": payloads}
         return frame(pd.Index([event.sequence for event in self], name="sequence"), data)
 
 
-def _flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
+def flattened(payloads: Sequence[Any]) -> dict[str, list[Any]]:
     """Make a column for each key of the payloads, and one for payloads that are not mappings."""
     mappings = [payload if isinstance(payload, Mapping) else {} for payload in payloads]
     keys = dict.fromkeys(key for payload in mappings for key in payload)

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from happen_nb._runtime.effects import NotHandled
 
 MAX_ERROR_CHARS: Final = 200
+MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
+MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
+MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
+Again = Callable[[], object]
+"""Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
 
 
 class HandledAgainError(Exception):
@@ -102,13 +107,6 @@ def handle_again(space: Space, record: EventRecord, node: str, handler: str) -> 
     error = run_blocking(_handle(space, record, node, handler))
     if error is not None:
         raise HandledAgainError(error)
-
-
-MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
-MAX_SHOWN_CHARS: Final = 2_000  # of an exception's text below a cell; the failure has it all
-MAX_LINE_CHARS: Final = 200  # of a line of code below a cell
-Again = Callable[[], object]
-"""Repeats the failed call and raises its exception; that of a handler as a `HandledAgainError`."""
 
 
 @dataclass(eq=False, repr=False)

@@ -10,7 +10,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, frame, times, utc
-from happen_nb._api.events import Event, _flattened
+from happen_nb._api.events import Event, flattened
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
 from happen_nb._journal.slice import find_events, position_at_time
 from happen_nb._model import arguments
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 NO_CHANGE = Diff()
+LAST_INDEX = 1 << 30  # after the last event of any commit
 
 
 class Commit(Displayable):
@@ -378,7 +379,7 @@ class Journal(RecordSequence[Commit | Event]):
         for name in ("node", "type", "revision", "id", "cause", "correlation", "by"):
             data[name] = [_attribute(each, name) for each in self]
         if flatten:
-            data |= _flattened([each.payload if isinstance(each, Event) else None for each in self])
+            data |= flattened([each.payload if isinstance(each, Event) else None for each in self])
         return frame(pd.Index([each.sequence for each in self], name="sequence"), data)
 
 
@@ -483,9 +484,6 @@ def _occurred(record: CommitRecord, events: dict[str, EventRecord]) -> datetime 
         if occurred is not None:
             return to_utc(datetime.fromisoformat(occurred))
     return None
-
-
-LAST_INDEX = 1 << 30  # after the last event of any commit
 
 
 def check_space(log: Log, given: Any, call: str) -> None:

@@ -49,6 +49,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 LOG_ERROR_SECONDS: Final = 1.0  # after which an error is logged if nothing waits for the replay or shows it
+CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
+_COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
+TypeOf = str | Callable[[Any], str]
+"""The type of all events, or a function of a row."""
 
 
 class Replay(Displayable):
@@ -260,12 +264,6 @@ def _refuse_in_handlers_and_transforms() -> None:
             f"replay: {running.what} would leave it behind; call it in a cell, "
             "or broadcast one event after the other"
         )
-
-
-CHUNK_ROWS: Final = 500  # of a frame, converted to mappings at once
-_COMPLETE: Final = frozenset({str, int, bool, type(None)})  # types in which nothing can be missing
-TypeOf = str | Callable[[Any], str]
-"""The type of all events, or a function of a row."""
 
 
 @dataclass(frozen=True, slots=True)

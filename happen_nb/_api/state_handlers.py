@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.events import Event
 from happen_nb._api.handlers import check_function_of_event, register
 from happen_nb._api.history import LAST_INDEX, position_after
+from happen_nb._model.functions import event_call
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, START, Position, handler_key
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored
-from happen_nb._model.transforms import event_call
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation
 from happen_nb._runtime.cells import cells

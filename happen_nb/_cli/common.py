@@ -151,7 +151,7 @@ def foreground(store: Path) -> Iterator[bool]:
     """
     deadline = time.monotonic() + _END_SECONDS
     path = str(store / FOREGROUND)
-    while (held := lock.try_take(path)) is None and store_status(store).state != "serving":
+    while (held := lock.try_acquire(path)) is None and store_status(store).state != "serving":
         if time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)

@@ -66,7 +66,7 @@ def in_a_line(diff: Sequence[Change], room: int) -> tuple[Line, bool]:
 def _paths(diff: Sequence[Change], room: int) -> Line:
     out: list[Span] = []
     for index, change in enumerate(diff):
-        piece = _signed(_sign(change), _path(change, 32))
+        piece = _signed(_SIGNS[change.op], _path(change, 32))
         room -= len(plain(piece)) + 2
         if room < 0 and index:
             return (*out, Span(f", … {len(diff) - index:,} more"))
@@ -78,16 +78,12 @@ def _signed(sign: Sign, label: str) -> Line:
     return Span(f"{sign} ", sign), Span(label, "key")
 
 
-def _sign(change: Change) -> Sign:
-    return _SIGNS[change.op]
-
-
 def _path(change: Change, room: int) -> str:
     return cut_middle(format_path(change.path), room)
 
 
 def _row(change: Change, label: str, room: int) -> Row:
-    sign = _sign(change)
+    sign = _SIGNS[change.op]
     if sign == "~":
         return Row(sign, label, _from_to(change.before, change.after, max(room, 36)))
     row = row_of(label, change.after if sign == "+" else change.before, max(room, 24), sign=sign)
@@ -110,17 +106,14 @@ def _folds(row: Row) -> bool:
 
 
 def _from_to(before: object, after: object, room: int) -> Line:
+    """Show both values; two long strings that start alike are shown from where they differ."""
     half = (room - 3) // 2
-    old, new = _pair(before, after, half)
-    return (*_toned(old, "del"), Span(" → "), *_toned(new, "add"))
-
-
-def _pair(before: object, after: object, room: int) -> tuple[Line, Line]:
-    """Return both values; two long strings that start alike are shown from where they differ."""
-    if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) + 2 > room:
+    if isinstance(before, str) and isinstance(after, str) and max(len(before), len(after)) + 2 > half:
         start = max(0, _shared(before, after) - _SHARED_CHARACTERS)
-        return _from(before, start, room), _from(after, start, room)
-    return _brief(before, room), _brief(after, room)
+        old, new = _from(before, start, half), _from(after, start, half)
+    else:
+        old, new = _brief(before, half), _brief(after, half)
+    return (*_toned(old, "del"), Span(" → "), *_toned(new, "add"))
 
 
 def _shared(before: str, after: str) -> int:

@@ -5,7 +5,7 @@ Lists, tables and folds still read well where a front end removes the style.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -83,7 +83,7 @@ def _span(span: Span) -> str:
 
 
 def _time(span: Span) -> str:
-    before = " " if span.kind == "took" else ""
+    before = " " if span.kind == "duration" else ""
     return f'{before}<time datetime="{escape(span.text)}">{_text(time_text(span))}</time>'
 
 
@@ -100,14 +100,11 @@ def _block(block: Block) -> Iterator[str]:
         return _table(block)
     if isinstance(block, Outline):
         return _outline(block.steps, folded=block.folded)
-    return iter((_code(block) if isinstance(block, Code) else f"<div>{_line(block.line)}</div>",))
+    return iter((_pre(block.lines) if isinstance(block, Code) else f"<div>{_line(block.line)}</div>",))
 
 
-def _code(code: Code) -> str:
-    return _pre(chr(10).join(code.lines))
-
-
-def _pre(text: str) -> str:
+def _pre(lines: Iterable[str]) -> str:
+    text = "\n".join(lines)
     return f"<pre {_SCROLLED}>{_text(text)}</pre>"
 
 
@@ -141,8 +138,8 @@ def _row(row: Row) -> Iterator[str]:
         yield from _below(row)
         yield "</details></li>"
     elif row.text:
-        yield f"<li><details><summary>{label}{_line(row.value)}</summary>{_pre(_lines(row.text))}"
-        yield "</details></li>"
+        text = _pre(map(clean, row.text.splitlines()))
+        yield f"<li><details><summary>{label}{_line(row.value)}</summary>{text}</details></li>"
     else:
         yield f"<li>{label}{_line(row.preview or row.value)}</li>"
 
@@ -154,13 +151,11 @@ def _folded(row: Row) -> str:
     return f'<span class="v">{_line(row.preview)}</span> <span class="c">{_line(row.value)}</span>'
 
 
-def _lines(text: str) -> str:
-    return "\n".join(map(clean, text.splitlines()))
-
-
 def _table(table: Table) -> Iterator[str]:
     more = f'<tr><td colspan="{len(table.columns)}">{_text(table.more)}</td></tr>' if table.more else ""
-    heads = "".join(f'<th scope="col"{_side(column)}>{_text(column.title)}</th>' for column in table.columns)
+    sides = [' class="r"' if column.right else "" for column in table.columns]
+    titles = [_text(column.title) for column in table.columns]
+    heads = "".join(f'<th scope="col"{side}>{title}</th>' for side, title in zip(sides, titles, strict=True))
     yield f"<table {_SCROLLED}><thead><tr>{heads}</tr></thead><tbody>"
     yield more if table.more_first else ""
     for row in table.rows:
@@ -187,18 +182,11 @@ def _outline(steps: tuple[Step, ...], *, folded: bool) -> Iterator[str]:
     yield "</ul>"
 
 
-def _side(column: Column) -> str:
-    return ' class="r"' if column.right else ""
-
-
-def _kind(cell: Cell, column: Column) -> str:
-    long = cell.detail is not None or columns(plain(cell.line)) > _LONG
-    return ' class="l"' if long and not column.right else _side(column)
-
-
 def _cell(cell: Cell, column: Column) -> str:
     content = _line(cell.line)
+    long = cell.detail is not None or columns(plain(cell.line)) > _LONG
+    side = ' class="r"' if column.right else ' class="l"' if long else ""
     if cell.detail is not None:
         detail = "".join(_block(cell.detail))
         content = f"<details><summary>{content}</summary>{detail}</details>"
-    return f"<td{_kind(cell, column)}>{content}</td>"
+    return f"<td{side}>{content}</td>"

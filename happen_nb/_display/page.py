@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeVar
 
-from happen_nb._display.spans import Line, Span, iso, name
+from happen_nb._display.spans import Kind, Line, Span, iso, name
 from happen_nb._display.value_tree import Row
 
 MAX_NEWEST: Final = 20
@@ -97,17 +97,17 @@ class Page:
     blocks: Sequence[Block] = ()
 
 
-def part(text: str) -> Line:
-    """Return a part of a heading, or a cell, in a quiet colour."""
-    return (Span(text),)
+def part(text: str, kind: Kind = "") -> Line:
+    """Return a line of one piece, such as a part of a heading or the text of a cell."""
+    return (Span(text, kind),)
 
 
-def when(time: datetime | None, *, zone: bool = False) -> Line:
+def timestamp(time: datetime | None, *, zone: bool = False) -> Line:
     """Return a time, which only HTML shows; with its zone where the column's title does not name it.
 
     Examples
     --------
-    >>> when(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
+    >>> timestamp(datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC))
     (Span(text='2026-01-02T03:04:05.678Z', kind='time'),)
     """
     if time is None:
@@ -115,15 +115,15 @@ def when(time: datetime | None, *, zone: bool = False) -> Line:
     return (Span(iso(time.astimezone(UTC)), "moment" if zone else "time"),)
 
 
-def took(seconds: float) -> Line:
+def duration(seconds: float) -> Line:
     """Return a duration, which only HTML shows.
 
     Examples
     --------
-    >>> took(0.25)
-    (Span(text='PT0.250000S', kind='took'),)
+    >>> duration(0.25)
+    (Span(text='PT0.250000S', kind='duration'),)
     """
-    return (Span(f"PT{seconds:.6f}S", "took"),)
+    return part(f"PT{seconds:.6f}S", "duration")
 
 
 def more(number: int) -> str:
@@ -133,7 +133,7 @@ def more(number: int) -> str:
 
 def name_cell(text: str | None) -> Cell:
     """Return a cell with a name, if there is one."""
-    return Cell(() if text is None else (Span(name(text), "plain"),))
+    return Cell(() if text is None else part(name(text), "plain"))
 
 
 def table(

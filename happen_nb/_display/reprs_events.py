@@ -21,7 +21,7 @@ from happen_nb._display.page import (
     newest,
     part,
     table,
-    when,
+    timestamp,
 )
 from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, function, iso, name, one_line
 from happen_nb._display.traces import MAX_TRACE_LINES, outline
@@ -83,8 +83,8 @@ def event_page(event: Event, budget: Budget) -> Page:
     if event.repeated:
         parts.append(part("stored before"))
     if event.occurred is not None:
-        parts.append((Span(iso(event.occurred), "occurred"),))
-    parts.append(when(event.time, zone=True))
+        parts.append(part(iso(event.occurred), "occurred"))
+    parts.append(timestamp(event.time, zone=True))
     return Page(Heading("Event", name(event.type), tuple(parts)), _payload(event.payload, budget))
 
 
@@ -111,11 +111,11 @@ def _payload(payload: object, budget: Budget) -> tuple[Block, ...]:
 
 
 def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
-    occurred = () if event.occurred is None else (Span(iso(event.occurred), "moment"),)
+    occurred = () if event.occurred is None else part(iso(event.occurred), "moment")
     return (
-        Cell(when(event.time)),
+        Cell(timestamp(event.time)),
         Cell(occurred),
-        Cell((Span(name(event.sender), "plain"),)),
+        Cell(part(name(event.sender), "plain")),
         name_cell(event.target),
         type_cell(event.type),
         payload_cell(event.payload, budget),
@@ -123,7 +123,7 @@ def _event_row(event: Event, budget: Budget) -> tuple[Cell, ...]:
 
 
 def type_cell(type: str) -> Cell:
-    return Cell((Span(cut_middle(type, _VALUE_COLUMNS), "name"),))
+    return Cell(part(cut_middle(type, _VALUE_COLUMNS), "name"))
 
 
 def payload_cell(payload: object, budget: Budget) -> Cell:
@@ -153,7 +153,7 @@ def unhandled_event_page(unhandled: UnhandledEvent, budget: Budget) -> Page:
     parts = [_from_to(event.sender, event.target), unhandled_reason(unhandled)]
     if unhandled.nearest is not None:
         parts.append((Span("nearest pattern "), Span(name(unhandled.nearest), "str")))
-    parts.append(when(event.time, zone=True))
+    parts.append(timestamp(event.time, zone=True))
     heading = Heading("Unhandled event", name(event.type), tuple(parts))
     return Page(heading, _payload(event.payload, budget))
 
@@ -163,18 +163,18 @@ def unhandled_reason(unhandled: UnhandledEvent) -> Line:
     nearest = unhandled.nearest
     typo = nearest is not None and near_miss(unhandled.event.type, [nearest]) is not None
     wrong = typo or unhandled.reason == _OWNER_DIED
-    return (Span(name(unhandled.reason), "err" if wrong else "plain"),)
+    return part(name(unhandled.reason), "err" if wrong else "plain")
 
 
 def _unhandled_row(unhandled: UnhandledEvent) -> tuple[Cell, ...]:
     event, nearest = unhandled.event, unhandled.nearest
     return (
-        Cell(when(event.time)),
+        Cell(timestamp(event.time)),
         type_cell(event.type),
-        Cell((Span(name(event.sender), "plain"),)),
+        Cell(part(name(event.sender), "plain")),
         name_cell(event.target),
         Cell(unhandled_reason(unhandled)),
-        Cell((Span(name(nearest), "str"),) if nearest is not None else ()),
+        Cell(part(name(nearest), "str") if nearest is not None else ()),
     )
 
 
@@ -190,7 +190,7 @@ def handlers_page(handlers: Handlers, _: Budget) -> Page:
 
 
 def handler_page(handler: Handler, _: Budget) -> Page:
-    parts = (_handler_line(handler), part("" if handler.active else "taken off"))
+    parts = (_handler_line(handler), part("" if handler.active else "unregistered"))
     return Page(Heading("Handler of", name(handler.node), parts))
 
 
@@ -203,10 +203,10 @@ def handler_outline(handlers: Sequence[Handler]) -> Outline:
 
 def _handler_row(handler: Handler) -> tuple[Cell, ...]:
     return (
-        Cell((Span(name(handler.pattern), "str"),)),
-        Cell((Span(function(handler.name), "plain"),)),
+        Cell(part(name(handler.pattern), "str")),
+        Cell(part(function(handler.name), "plain")),
         Cell(part("yes") if handler.where else ()),
-        Cell((Span(f"{handler.retries:,}", "plain"),) if handler.retries else ()),
+        Cell(part(f"{handler.retries:,}", "plain") if handler.retries else ()),
     )
 
 
@@ -228,10 +228,10 @@ def _handler_line(handler: Handler) -> Line:
 def reply_page(reply: Reply, budget: Budget) -> Page:
     """Show the state of a reply: its progress, and once it is done its result or its error."""
     state = Span(name(reply.state), _STATE_KINDS.get(reply.state, "plain"))
-    parts: list[Line] = [(Span(name(reply.event.type), "plain"),), (state,)]
+    parts: list[Line] = [part(name(reply.event.type), "plain"), (state,)]
     blocks: tuple[Block, ...] = ()
     if reply.error is not None:
-        blocks = (Note((Span(_brief_error(reply.error), "err"),)),)
+        blocks = (Note(part(_brief_error(reply.error), "err")),)
     elif reply.state == "done":
         whole = fits(reply._value, _VALUE_COLUMNS)
         blocks = (tree(reply._value, budget) if whole is None else Note(whole),)
@@ -241,18 +241,18 @@ def reply_page(reply: Reply, budget: Budget) -> Page:
 
 
 def replay_page(replay: Replay, _: Budget) -> Page:
-    parts: list[Line] = [(Span(replay.state, _STATE_KINDS.get(replay.state, "plain")),)]
+    parts: list[Line] = [part(replay.state, _STATE_KINDS.get(replay.state, "plain"))]
     if replay.state == "running" and replay.total is not None:
         parts += _progress({"done": replay.stored, "total": replay.total})
     elif replay.state == "done" or replay.total is None:
-        parts.append((Span(count(replay.stored, "event"), "plain"),))
+        parts.append(part(count(replay.stored, "event"), "plain"))
     else:
-        parts.append((Span(f"{replay.stored:,} of {count(replay.total, 'event')}", "plain"),))
+        parts.append(part(f"{replay.stored:,} of {count(replay.total, 'event')}", "plain"))
     if replay._held:
-        parts.append((Span("waits for handlers", "plain"),))
+        parts.append(part("waits for handlers", "plain"))
     if replay.occurred is not None:
-        parts.append((Span(iso(replay.occurred), "occurred"),))
-    error = () if replay.error is None else (Note((Span(_brief_error(replay.error), "err"),)),)
+        parts.append(part(iso(replay.occurred), "occurred"))
+    error = () if replay.error is None else (Note(part(_brief_error(replay.error), "err")),)
     return Page(Heading("Replay of" if replay.what else "Replay", name(replay.what), tuple(parts)), error)
 
 

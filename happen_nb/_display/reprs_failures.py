@@ -40,9 +40,9 @@ _FAILURE_COLUMNS: Final = (
 
 def failure_page(failure: Failure, budget: Budget) -> Page:
     type = _event_type(failure)
-    handler: Line = (Span(function(failure.handler), "plain"),)
+    handler: Line = part(function(failure.handler), "plain")
     parts = (handler, *((type,) if type else ()), part(count(failure.attempts, "attempt")))
-    error = Note((Span(one_line(describe_error(failure.exception), _MESSAGE_CHARACTERS), "err"),))
+    error = Note(part(one_line(describe_error(failure.exception), _MESSAGE_CHARACTERS), "err"))
     code = _traceback(failure, budget)
     return Page(Heading("Failure in", name(failure.node), parts), (error, code) if code else (error,))
 
@@ -59,14 +59,12 @@ def retried_page(retried: Retried, _: Budget) -> Page:
     if not (retried.succeeded or retried.failed or retried.unhandled):
         return Page(Heading(f"No {retried.what}s to retry"))
     counts = (
-        ((Span(f"{retried.succeeded:,} succeeded", "add"),) if retried.succeeded else ()),
-        ((Span(f"{retried.failed:,} failed again", "err"),) if retried.failed else ()),
+        (part(f"{retried.succeeded:,} succeeded", "add") if retried.succeeded else ()),
+        (part(f"{retried.failed:,} failed again", "err") if retried.failed else ()),
         (part(f"{retried.unhandled:,} without a handler") if retried.unhandled else ()),
     )
     total = count(retried.succeeded + retried.failed + retried.unhandled, retried.what)
-    notes = [
-        Note((Span(one_line(each, _MESSAGE_CHARACTERS), "err"),)) for each in retried.errors[:MAX_ERRORS]
-    ]
+    notes = [Note(part(one_line(each, _MESSAGE_CHARACTERS), "err")) for each in retried.errors[:MAX_ERRORS]]
     left = max(0, len(retried.errors) - MAX_ERRORS)
     more = [Note(part(f"… {count(left, 'other error')}"))] if left else []
     return Page(Heading("Retried", total, tuple(filter(None, counts))), (*notes, *more))
@@ -75,18 +73,18 @@ def retried_page(retried: Retried, _: Budget) -> Page:
 def _failure_row(failure: Failure, budget: Budget) -> tuple[Cell, ...]:
     error = one_line(describe_error(failure.exception), _TABLE_ERROR_COLUMNS)
     return (
-        Cell((Span(name(failure.node), "name"),)),
-        Cell((Span(function(failure.handler), "plain"),)),
+        Cell(part(name(failure.node), "name")),
+        Cell(part(function(failure.handler), "plain")),
         Cell(_event_type(failure)),
-        Cell((Span(f"{failure.attempts:,}", "plain"),)),
-        Cell((Span(error, "err"),), _traceback(failure, budget)),
+        Cell(part(f"{failure.attempts:,}", "plain")),
+        Cell(part(error, "err"), _traceback(failure, budget)),
     )
 
 
 def _event_type(failure: Failure) -> Line:
     """Name the type of the event; nothing where a commit was watched."""
     type = getattr(failure.event, "type", None)
-    return (Span(name(type), "plain"),) if isinstance(type, str) else ()
+    return part(name(type), "plain") if isinstance(type, str) else ()
 
 
 def _traceback(failure: Failure, budget: Budget) -> Code | None:
@@ -113,7 +111,7 @@ def _place(match: re.Match[str]) -> str:
 
 def verdict_page(verdict: Verdict, budget: Budget) -> Page:
     """Show if a rule holds; if not, the first record that breaks it, with its trace."""
-    kind, line, blocks = "…", part("nothing to look at yet: run the cells above"), tuple[Block, ...]()
+    kind, line, blocks = "…", part("nothing to check yet: run the cells above"), tuple[Block, ...]()
     if verdict.ok:
         kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
     elif verdict.broken:

@@ -25,7 +25,7 @@ from happen_nb._display.page import (
     newest,
     part,
     table,
-    when,
+    timestamp,
 )
 from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
 from happen_nb._display.spans import Line, Span, byte_count, count, function, name, one_line
@@ -108,8 +108,8 @@ def view_page(view: View, budget: Budget) -> Page:
 
 
 def watch_page(watch: Watch, _: Budget) -> Page:
-    active = (Span("active", "plain"),) if watch.active else part("stopped")
-    callback = (Span(function(watch.name), "plain"),)
+    active = part("active", "plain") if watch.active else part("stopped")
+    callback = part(function(watch.name), "plain")
     return Page(Heading("Watch of", name(watch.node.name), (callback, active)))
 
 
@@ -129,7 +129,7 @@ def _attempt(read: Callable[[], _Item]) -> _Item | HappenError:
 
 
 def _error(error: HappenError) -> Note:
-    return Note((Span(one_line(str(error), _ERROR_CHARACTERS), "err"),))
+    return Note(part(one_line(str(error), _ERROR_CHARACTERS), "err"))
 
 
 # -- values ------------------------------------------------------------------------------------------
@@ -160,10 +160,10 @@ def change_page(change: Change, budget: Budget) -> Page:
 def commit_page(commit: Commit, budget: Budget) -> Page:
     parts = [part(f"revision {commit.revision:,}")]
     if commit.deleted:
-        parts.append((Span("deleted", "del"),))
+        parts.append(part("deleted", "del"))
     if commit.by is not None:
         parts.append((Span("by "), Span(name(commit.by), "plain")))
-    parts.append(when(commit.time, zone=True))
+    parts.append(timestamp(commit.time, zone=True))
     return Page(Heading("Commit of", name(commit.node), tuple(parts)), (_difference(commit, budget),))
 
 
@@ -194,8 +194,8 @@ def _difference(commit: Commit, budget: Budget) -> Block:
 
 def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
     return (
-        Cell((Span(f"{commit.revision:,}", "plain"),)),
-        Cell(when(commit.time)),
+        Cell(part(f"{commit.revision:,}", "plain")),
+        Cell(timestamp(commit.time)),
         name_cell(commit.by),
         _changes_cell(commit, budget),
     )
@@ -204,18 +204,18 @@ def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
 def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
     if _is_event(record):
         return (
-            Cell(when(record.time)),
-            Cell((Span(name(record.sender), "name"),)),
+            Cell(timestamp(record.time)),
+            Cell(part(name(record.sender), "name")),
             name_cell(record.target),
             type_cell(record.type),
             Cell(),
             payload_cell(record.payload, budget),
         )
     return (
-        Cell(when(record.time)),
-        Cell((Span(name(record.node), "name"),)),
+        Cell(timestamp(record.time)),
+        Cell(part(name(record.node), "name")),
         Cell(),
-        Cell((Span(f"revision {record.revision:,}", "plain"),)),
+        Cell(part(f"revision {record.revision:,}", "plain")),
         name_cell(record.by),
         _changes_cell(record, budget),
     )
@@ -227,12 +227,12 @@ def _is_event(record: Commit | Event) -> TypeIs[Event]:
 
 def _changes_cell(commit: Commit, budget: Budget) -> Cell:
     if commit.deleted:
-        return Cell((Span("deleted", "del"),))
+        return Cell(part("deleted", "del"))
     if not commit.changed:
         return Cell(part("no change"))
     diff = _attempt(lambda: commit.diff)
     if isinstance(diff, HappenError):
-        return Cell((Span(one_line(str(diff), _SUMMARY_COLUMNS), "err"),))
+        return Cell(part(one_line(str(diff), _SUMMARY_COLUMNS), "err"))
     line, whole = in_a_line(diff, _SUMMARY_COLUMNS)
     if whole or not budget.folds:
         return Cell(line)
@@ -269,11 +269,11 @@ def space_page(space: Space, _: Budget) -> Page:
     number = len(nodes) + len(others)
     parts = [part(count(number, "node")), part(_describe_server(space.server))]
     if len(space.failures):
-        parts.append((Span(count(len(space.failures), "failure"), "err"),))
+        parts.append(part(count(len(space.failures), "failure"), "err"))
     heading = Heading("Space", name(space.name), tuple(parts))
     if not number:
         return Page(heading, (Note(part(_NO_NODES)),))
-    mark = Cell((Span("●", "plain"),) if others else ())
+    mark = Cell(part("●", "plain") if others else ())
     rows = [_node_row(each, partial(_state_of, nodes, each), mark) for each in islice(nodes, MAX_NODES)]
     find = space.views.__getitem__
     rows += [_node_row(each, partial(find, each), Cell()) for each in others[: MAX_NODES - len(rows)]]
@@ -300,11 +300,11 @@ def _node_row(node: str, find: Callable[[], Readable], here: Cell) -> tuple[Cell
     revision = _attempt(lambda: find().revision)
     content = _attempt(lambda: find().get())
     if isinstance(content, HappenError):
-        line: Line = (Span(one_line(str(content), _SUMMARY_COLUMNS), "err"),)
+        line: Line = part(one_line(str(content), _SUMMARY_COLUMNS), "err")
     else:
         line = summary(content, _SUMMARY_COLUMNS)
-    number = () if isinstance(revision, HappenError) else (Span(f"{revision:,}", "plain"),)
-    return Cell((Span(name(node), "name"),)), here, Cell(number), Cell(line)
+    number = () if isinstance(revision, HappenError) else part(f"{revision:,}", "plain")
+    return Cell(part(name(node), "name")), here, Cell(number), Cell(line)
 
 
 # -- the server --------------------------------------------------------------------------------------
@@ -318,10 +318,10 @@ def server_page(server: NatsServer, _: Budget) -> Page:
 def spaces_page(spaces: Sequence[SpaceInfo], _: Budget) -> Page:
     rows = [
         (
-            Cell((Span(name(info.name), "name"),)),
-            Cell((Span(f"{info.nodes:,}", "plain"),)),
-            Cell((Span(byte_count(info.bytes), "plain"),)),
-            Cell(when(info.last_change)),
+            Cell(part(name(info.name), "name")),
+            Cell(part(f"{info.nodes:,}", "plain")),
+            Cell(part(byte_count(info.bytes), "plain")),
+            Cell(timestamp(info.last_change)),
         )
         for info in spaces[:MAX_NODES]
     ]

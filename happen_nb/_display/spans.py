@@ -10,10 +10,10 @@ from functools import lru_cache
 from html import escape
 from typing import Final, Literal, NamedTuple, get_args
 
-TimeKind = Literal["time", "moment", "occurred", "took", "told"]
-"""Times, in ISO: without their zone, a "moment" with it, an event time ("occurred"), a duration ("took").
+TimeKind = Literal["time", "moment", "occurred", "duration", "visible"]
+"""Times, in ISO: without their zone, a "moment" with it, an event time ("occurred"), a "duration".
 
-Only HTML shows them; text shows a "told" one too.
+Only HTML shows them, but a "visible" one is in text too.
 """
 
 Kind = (
@@ -232,7 +232,7 @@ def time_text(span: Span) -> str:
 
     Examples
     --------
-    >>> time_text(Span("2026-01-02T03:04:05.678Z", "occurred")), time_text(Span("PT0.0125S", "took"))
+    >>> time_text(Span("2026-01-02T03:04:05.678Z", "occurred")), time_text(Span("PT0.0125S", "duration"))
     ('occurred 2026-01-02 03:04:05.678 UTC', '12.5 ms')
     """
     if span.text.startswith("PT"):

@@ -26,9 +26,9 @@ def _heading(heading: Heading) -> str:
 
 def _line(line: Line) -> str:
     return "".join(
-        time_text(span) if span.kind == "told" else span.text
+        time_text(span) if span.kind == "visible" else span.text
         for span in line
-        if span.kind == "told" or span.kind not in TIMES
+        if span.kind == "visible" or span.kind not in TIMES
     )
 
 

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._display.changes import changes, in_a_line
-from happen_nb._display.page import Heading, Outline, Page, Step, part, took, when
+from happen_nb._display.page import Heading, Outline, Page, Step, duration, part, timestamp
 from happen_nb._display.spans import (
     TIMES,
     Line,
@@ -53,9 +53,9 @@ def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) ->
     totals = trace.root.totals
     parts = [part(count(totals.events, "event")), part(count(totals.commits, "commit"))]
     if totals.failures:
-        parts.append((Span(count(totals.failures, "failure"), "err"),))
+        parts.append(part(count(totals.failures, "failure"), "err"))
     if totals.duration:
-        parts.append(_took(totals.duration, times=trace.times))
+        parts.append(_duration(totals.duration, times=trace.times))
     heading = Heading("Trace of", _title(trace.root), tuple(parts))
     return Page(heading, (Outline(_steps(trace.root, budget, times=trace.times, limit=limit)),))
 
@@ -195,7 +195,7 @@ def _handlers(event: EventRecord, handled: Sequence[HandledRecord], room: int, *
         nodes.setdefault(record.node, []).append(record)
     if not nodes:
         target = event.target
-        return part("nobody yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
+        return part("no handler yet") if target is None else (Span(name(target), "plain"), Span(" not yet"))
     line: list[Span] = []
     for index, (node, records) in enumerate(islice(nodes.items(), room)):
         piece = _handler(node, records, times=times)
@@ -212,9 +212,9 @@ def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Lin
     outcome = next((each for each in _OUTCOMES if each in outcomes), "")
     result: Line = ()
     if outcome != "done":
-        result = (Span(f" {outcome}", "" if outcome == "refused" else "err"),)
-    duration = sum(record.duration for record in records)
-    lasted = _took(duration, times=times) if duration else ()
+        result = part(f" {outcome}", "" if outcome == "refused" else "err")
+    seconds = sum(record.duration for record in records)
+    lasted = _duration(seconds, times=times) if seconds else ()
     space = part(" ") if lasted and times else ()
     return (Span(cut_middle(node, _NODE_COLUMNS), "plain"), *result, *space, *lasted)
 
@@ -253,14 +253,14 @@ def _commit(
 
 def _changes(record: CommitRecord, before: CommitRecord | None, room: int) -> tuple[Line, Diff | None]:
     if record.deleted:
-        return (Span("deleted", "del"),), None
+        return part("deleted", "del"), None
     known = record.revision == 1 if before is None else before.revision == record.revision - 1
     if not known:
         return part("(what it changed is not stored)"), None
     try:
         changed = diff(EMPTY if before is None else before.state, record.state)
     except HappenError as error:
-        return (Span(one_line(str(error), room), "err"),), None
+        return part(one_line(str(error), room), "err"), None
     if not changed:
         return part("no change"), None
     line, whole = in_a_line(changed, room)
@@ -279,14 +279,14 @@ def _fold(entries: Iterable[_Entry], budget: Budget) -> None:
         entry.detail = folded if folded.rows else None
 
 
-def _took(seconds: float, *, times: bool) -> Line:
-    (span,) = took(seconds)
-    return (span._replace(kind="told"),) if times else (span,)
+def _duration(seconds: float, *, times: bool) -> Line:
+    (span,) = duration(seconds)
+    return (span._replace(kind="visible"),) if times else (span,)
 
 
 def _position(sequence: int, time: int, id: str) -> Line:
     """Show when and where a record is stored, and its id."""
     if not sequence:
         return part(f"  pending {name(id)}")
-    (moment,) = when(from_ns(time), zone=True)
-    return Span("  "), moment._replace(kind="told"), Span(f"  #{sequence} {name(id)}".rstrip())
+    (moment,) = timestamp(from_ns(time), zone=True)
+    return Span("  "), moment._replace(kind="visible"), Span(f"  #{sequence} {name(id)}".rstrip())

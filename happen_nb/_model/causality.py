@@ -139,7 +139,7 @@ def _effects(
     everything: list[_Effect] = [*known.values(), *commits.values()]
     for effect in everything:
         origin = effect.origin if isinstance(effect, EventRecord) else effect[0].origin
-        cause = _nearest(origin, known)
+        cause = nearest_cause(origin, known)
         if cause is not None and effect is not root:
             effects.setdefault(cause, []).append(effect)
     for found in effects.values():
@@ -147,7 +147,7 @@ def _effects(
     return effects
 
 
-def _nearest(origin: Origin, known: Container[str]) -> str | None:
+def nearest_cause(origin: Origin, known: Container[str]) -> str | None:
     """Return the cause, or the last known one before it."""
     if origin.cause is None or origin.cause in known:
         return origin.cause

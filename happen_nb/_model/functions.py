@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, Final, Literal, TypeAlias
 
+from happen_nb._model.quoting import quote
 from happen_nb.errors import TransformError
 
 Second: TypeAlias = Literal["none", "positional", "keyword"]
@@ -15,6 +16,8 @@ Second: TypeAlias = Literal["none", "positional", "keyword"]
 _ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"
 _GENERATOR_REMEDY: Final = 'a transform only computes the new state: use "return" instead of "yield"'
 _TWO: Final = 2  # the state, and the views or the context
+_THREE: Final = 3  # the state, the event and the views
+_COLLECTING: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _OPEN_ENDED: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
@@ -178,3 +181,50 @@ def refuse_suspended(result: Any, source: str) -> None:
         raise TransformError(f"{source} is async; {_ASYNC_REMEDY}")
     if kind in (GeneratorType, AsyncGeneratorType):
         raise TransformError(f"{source} is a generator; {_GENERATOR_REMEDY}")
+
+
+def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any], bool]:
+    """Return how to call a transform of a state and an event, and whether it takes views.
+
+    The first is a function ``call(state, event, views)``.
+    A transform with one required parameter receives the state only, like those of `put` and `compose`.
+
+    Raises
+    ------
+    TypeError
+        It is not callable, or requires more than a state, an event and views.
+    TransformError
+        It is async or a generator.
+
+    Examples
+    --------
+    >>> call, takes_views = event_call(lambda state, event: {**state, "last": event}, "the transform")
+    >>> call({"n": 1}, "paid", None), takes_views
+    ({'n': 1, 'last': 'paid'}, False)
+    """
+    if not callable(transform):
+        raise TypeError(f"{what} is {quote(transform)}; give a function of the state and the event")
+    check_function(transform, what)
+    try:
+        parameters = list(inspect.signature(transform).parameters.values())
+    except (ValueError, TypeError):
+        return (lambda state, _event, _views: transform(state)), False
+    required = [each for each in parameters if each.default is each.empty and each.kind not in _COLLECTING]
+    names = [each.name for each in parameters]
+    positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
+    beyond = [each.name for each in required if each not in positional[:_THREE] and each.name != "views"]
+    if beyond:
+        raise TypeError(
+            f'{what} ({function_name(transform)}) requires "{beyond[0]}", but is called with a state, an '
+            "event and views; give it a default, or use functools.partial"
+        )
+    if len(positional) == _THREE:
+        return transform, True
+    takes_event = len(positional) > 1 and positional[1].name != "views"
+    if "views" not in names:
+        if takes_event:
+            return (lambda state, event, _views: transform(state, event)), False
+        return (lambda state, _event, _views: transform(state)), False
+    if takes_event:
+        return (lambda state, event, views: transform(state, event, views=views)), True
+    return (lambda state, _event, views: transform(state, views=views)), True

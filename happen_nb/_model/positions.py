@@ -1,4 +1,4 @@
-"""How far the state handlers of a node have come in the journal: a commit carries it to the next."""
+"""The progress of a node's state handlers through the journal, which each commit carries on."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from urllib.parse import quote, unquote
 from happen_nb._model.functions import function_name
 
 Position: TypeAlias = tuple[int, int]
-"""A sequence of the journal, and which event of the commit that is stored there."""
+"""A sequence of the journal, and the index of an event in the commit stored there."""
 
 MAX_SKIPPED: Final = 100
-"""Events that failed and stay open for a late retry, per handler."""
+"""Failed events of a handler that can be retried late."""
 MAX_KEY_LENGTH: Final = 120
-_LONGEST: Final = 40
+_MAX_POSITION_CHARACTERS: Final = 40
 FLOOR: Final = ""
-"""The key of the position that counts for every handler of the node: its history before that was purged."""
+"""The key of the position before which the history was purged, which applies to every handler."""
 START: Final[Position] = (0, 0)
 """Before every event."""
 
 
 class Progress(NamedTuple):
-    """How far one state handler has come.
+    """The progress of one state handler.
 
     Attributes
     ----------
     position : (int, int)
-        Its newest applied event; all before it are done.
+        The newest applied event; all before it are done.
     skipped : tuple of (int, int)
-        Events before `position` that failed and were not applied; a retry may apply them late.
+        Events before `position` that failed; a retry may apply them late.
     """
 
     position: Position
     skipped: tuple[Position, ...] = ()
 
     def covers(self, position: Position) -> bool:
-        """Return whether an event is done: applied, or before all that this handler applies."""
+        """Return whether an event is done: applied, or before the handler's start."""
         return position <= self.position and position not in self.skipped
 
     def after(self, position: Position, failed: set[Position]) -> Progress:
-        """Return the progress once the event at `position` is applied, and those in `failed` are not."""
+        """Return the progress after applying the event at `position`, except those in `failed`."""
         newest = max(position, self.position)
         skipped = {each for each in failed.union(self.skipped) if each < newest} - {position}
         return Progress(newest, tuple(sorted(skipped)[-MAX_SKIPPED:]))
@@ -53,7 +53,7 @@ Positions: TypeAlias = Mapping[str, Progress]
 
 
 def progress_of(positions: Positions, key: str, start: Position) -> Progress:
-    """Return the progress of a handler that started at `start`, no earlier than the floor of the node."""
+    """Return the progress of a handler that started at `start`, at least the floor of the node."""
     found = positions.get(key, Progress(start))
     floor = positions[FLOOR].position if FLOOR in positions else START
     lowest = max(start, floor)
@@ -61,7 +61,7 @@ def progress_of(positions: Positions, key: str, start: Position) -> Progress:
 
 
 def encode_positions(positions: Positions) -> str:
-    """Return the value of the header that carries them, in ASCII.
+    """Encode them as the value of a header, in ASCII.
 
     Examples
     --------
@@ -75,12 +75,12 @@ def encode_positions(positions: Positions) -> str:
 
 
 def decode_positions(text: str) -> Positions:
-    """Read the value of the header.
+    """Decode the value of the header.
 
     Raises
     ------
     ValueError
-        Another client wrote it.
+        Another client wrote a value that is not valid.
     """
     found = {}
     for item in text.split(" "):
@@ -94,16 +94,20 @@ def decode_positions(text: str) -> Positions:
 
 def _position(text: str) -> Position:
     sequence, _, index = text.partition(".")
-    if not (sequence.isdecimal() and index.isdecimal() and text.isascii() and len(text) <= _LONGEST):
+    if not (
+        sequence.isdecimal()
+        and index.isdecimal()
+        and text.isascii()
+        and len(text) <= _MAX_POSITION_CHARACTERS
+    ):
         raise ValueError(f"{text!r} is not a position")
     return int(sequence), int(index)
 
 
 def handler_key(pattern: str, transform: Callable[..., Any], name: str | None) -> str:
-    """Return what identifies a state handler of a node over processes and runs.
+    """Return the key that identifies a state handler of a node across processes and runs.
 
-    It is the name that the user gave, or the pattern and the name of the function; a lambda counts by its
-    source.
+    It is the user's name for it, or its pattern and the name of the function; for a lambda also its source.
 
     Examples
     --------
@@ -119,7 +123,7 @@ def handler_key(pattern: str, transform: Callable[..., Any], name: str | None) -
 def _source(transform: Callable[..., Any]) -> str:
     try:
         return inspect.getsource(inspect.unwrap(transform)).strip()
-    except (OSError, TypeError, ValueError):  # the source is not at hand
+    except (OSError, TypeError, ValueError):  # the source is not available
         code = getattr(inspect.unwrap(transform), "__code__", None)
         return repr(transform) if code is None else f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}"
 

@@ -283,7 +283,7 @@ class CommitRecord:
         `new` and `new_body` may be a state derived from this one and its JSON, by which a large state is
         checked faster.
         """
-        state, body = self._state, b"{}" if self.body is None else self.body
+        state, body = (EMPTY, b"{}") if self.body is None else (self._state, self.body)
         if state is None:
             return  # it was never decoded
         if new_body is not None and (
@@ -349,7 +349,9 @@ def check(node: str, record: CommitRecord | None) -> None:
     if record is not None:
         record.check()
     elif EMPTY:  # all nodes without commits share it
-        CommitRecord(node, 0, 0, 0, None).check()
+        empty = CommitRecord(node, 0, 0, 0, None)
+        empty.adopt(EMPTY)
+        empty.check()
 
 
 def checked_body(node: str, record: CommitRecord | None, new: FrozenDict) -> bytes:

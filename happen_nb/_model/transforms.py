@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from happen_nb._model.freeze import as_state, freeze_state
 from happen_nb._model.frozen import FrozenDict
@@ -13,8 +12,6 @@ from happen_nb._model.paths import Path, Steps, format_path, list_index, parse_p
 from happen_nb._model.quoting import quote
 from happen_nb.errors import PathError, StateError
 
-_COLLECTING: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_MOST: Final = 3  # the state, the event and the views
 Transform: TypeAlias = Callable[..., Any] | Mapping[str, Any]
 """A function ``(state)`` or ``(state, views)`` to the new state, or the new state itself."""
 
@@ -55,58 +52,6 @@ def evaluate(transform: Transform, state: FrozenDict, views: Any, *, node: str, 
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         raise
-
-
-def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any], bool]:
-    """Return how a transform of a state and an event is called, and whether it takes views.
-
-    One with a single required parameter gets the state alone, as those of `put` and `compose` do.
-
-    Returns
-    -------
-    callable
-        ``call(state, event, views)``.
-    bool
-
-    Raises
-    ------
-    TypeError
-        It is not callable, or requires more than a state, an event and views.
-    TransformError
-        It is async or a generator.
-
-    Examples
-    --------
-    >>> call, takes_views = event_call(lambda state, event: {**state, "last": event}, "the transform")
-    >>> call({"n": 1}, "paid", None), takes_views
-    ({'n': 1, 'last': 'paid'}, False)
-    """
-    if not callable(transform):
-        raise TypeError(f"{what} is {quote(transform)}; give a function of the state and the event")
-    check_function(transform, what)
-    try:
-        parameters = list(inspect.signature(transform).parameters.values())
-    except (ValueError, TypeError):
-        return (lambda state, _event, _views: transform(state)), False
-    required = [each for each in parameters if each.default is each.empty and each.kind not in _COLLECTING]
-    names = [each.name for each in parameters]
-    positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
-    beyond = [each.name for each in required if each not in positional[:_MOST] and each.name != "views"]
-    if beyond:
-        raise TypeError(
-            f'{what} ({function_name(transform)}) requires "{beyond[0]}", but is called with a state, an '
-            "event and views; give it a default, or use functools.partial"
-        )
-    if len(positional) == _MOST:
-        return transform, True
-    takes_event = len(positional) > 1 and positional[1].name != "views"
-    if "views" not in names:
-        if takes_event:
-            return (lambda state, event, _views: transform(state, event)), False
-        return (lambda state, _event, _views: transform(state)), False
-    if takes_event:
-        return (lambda state, event, views: transform(state, event, views=views)), True
-    return (lambda state, _event, views: transform(state, views=views)), True
 
 
 def put(path: Path, value_or_function: Any) -> Callable[[Any], Any]:

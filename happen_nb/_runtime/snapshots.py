@@ -65,7 +65,7 @@ class SnapshotCache:
             self._keep(name, record, record.sequence, position)
         turns = asyncio.Semaphore(MAX_PARALLEL_REQUESTS)
 
-        async def look(name: str) -> None:
+        async def read_one(name: str) -> None:
             async with turns:
                 try:
                     record = await commit_at_position(stream, name, position)
@@ -74,7 +74,7 @@ class SnapshotCache:
                 else:
                     self._keep(name, record, 0 if record is None else record.sequence, position)
 
-        await asyncio.gather(*(look(name) for name in names if name not in found))
+        await asyncio.gather(*(read_one(name) for name in names if name not in found))
 
     def _keep(self, name: str, what: CommitRecord | HistoryGoneError | None, since: int, until: int) -> None:
         """Cache a node's record, which is valid at least from one position to another."""

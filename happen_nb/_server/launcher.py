@@ -47,11 +47,11 @@ def join(store: Path | None, *, sync: Sync = "default", timeout: float = 10.0) -
     """
     server = EmbeddedServer(store, sync)
     try:
-        server._enter(time.monotonic() + timeout)
+        server._join_or_start(time.monotonic() + timeout)
     except BaseException:
         server._abandon()
         raise
-    server._keep()
+    server._start_thread()
     return server
 
 
@@ -87,7 +87,7 @@ class EmbeddedServer:
     @property
     def running(self) -> bool:
         """True if it answers now."""
-        return not self._closed and nats.name_at(_port(self.url)) == self._name
+        return not self._closed and nats.server_name_at(_port(self.url)) == self._name
 
     @property
     def pid(self) -> int | None:
@@ -171,7 +171,7 @@ class EmbeddedServer:
         if self._temporary is not None:
             self._temporary.release()
 
-    def _enter(self, deadline: float) -> None:
+    def _join_or_start(self, deadline: float) -> None:
         """Join the server, starting it if necessary, or raise."""
         while not self._closed:
             if self._join_supervisor(deadline) or self._closed:
@@ -261,7 +261,7 @@ class EmbeddedServer:
                 except Exception:
                     log.exception("a callback for the server's new address failed")
 
-    def _keep(self) -> None:
+    def _start_thread(self) -> None:
         """Start the thread that joins again whenever the supervisor ends, until `close`."""
         self._thread = threading.Thread(target=self._run, name="happen_nb-server", daemon=True)
         self._thread.start()
@@ -285,7 +285,7 @@ class EmbeddedServer:
         complaint = ""
         while not self._closed:
             try:
-                self._enter(time.monotonic() + _REJOIN_SECONDS)
+                self._join_or_start(time.monotonic() + _REJOIN_SECONDS)
             except (HappenConnectionError, OSError, RuntimeError) as error:
                 if str(error) != complaint:
                     complaint = str(error)

@@ -41,7 +41,7 @@ class SupervisorProcess:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             cwd=folder.anchor,
-            **platform.detached(),
+            **platform.detached_options(),
         )
         threading.Thread(target=self._process.wait, name="happen_nb-reap", daemon=True).start()
         assert self._process.stdin is not None

@@ -10,7 +10,7 @@ from typing import Literal
 
 from happen_nb._journal.wire import space_of
 from happen_nb._server.supervision import lock, server_info
-from happen_nb._server.supervision.nats import name_at
+from happen_nb._server.supervision.nats import server_name_at
 from happen_nb._server.supervision.server_info import ServerInfo
 
 State = Literal["idle", "killed", "serving", "starting", "orphaned", "stuck", "elsewhere"]
@@ -50,7 +50,7 @@ def store_status(store: Path) -> StoreStatus:
 def _state(store: Path, info: ServerInfo) -> State:
     if info.other_host():
         return "elsewhere"
-    answers = info.name != "" and name_at(info.port) == info.name
+    answers = info.name != "" and server_name_at(info.port) == info.name
     if info.joinable and lock.supervisor_answers(info):
         return "serving" if answers else "starting"
     if is_unlocked(store / lock.NAME):
@@ -61,7 +61,7 @@ def _state(store: Path, info: ServerInfo) -> State:
 def is_unlocked(file: Path) -> bool:
     """Return whether no process holds the lock of a file; it is taken and released for this."""
     try:
-        held = lock.try_take(str(file), create=False)
+        held = lock.try_acquire(str(file), create=False)
     except FileNotFoundError:
         return True
     if held is None:

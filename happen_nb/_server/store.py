@@ -191,7 +191,7 @@ def _create_temporary() -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=lock.MEMORY_PREFIX))
         try:
-            alive = lock.try_take(str(folder / lock.ALIVE))
+            alive = lock.try_acquire(str(folder / lock.ALIVE))
         except OSError:
             lock.remove_folder(str(folder))
             raise
@@ -259,7 +259,7 @@ def remove_store(store: Path) -> list[str]:
     Return the names of foreign files, which remain. Raise SpaceInUseError if a server is using the store.
     """
     path = store / lock.NAME
-    held = lock.try_take(str(path), create=False)
+    held = lock.try_acquire(str(path), create=False)
     if held is None:
         raise SpaceInUseError(f"the store {store} is in use by a server; nothing was removed")
     try:

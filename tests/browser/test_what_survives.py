@@ -11,6 +11,7 @@ from tests.browser.test_widgets import cell, run
 
 RESTART = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
 PLACES = {"lab": "lab/tree", "notebook": "notebooks"}
+TABS = {"lab": "tab", "notebook": "own_tab"}
 SET_UP = """
 import threading
 import ipywidgets
@@ -61,10 +62,13 @@ def readable_at_first(tab):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_last_value_is_readable_after_a_reload_and_without_the_kernel(lab, own_tab, place):
-    tab, name = own_tab, f"survives_{place}.ipynb"
+def test_the_last_value_is_readable_after_a_reload_and_without_the_kernel(lab, request, place):
+    tab, name = request.getfixturevalue(TABS[place]), f"survives_{place}.ipynb"
     save(lab, name, CELLS)
-    tab.load(name, PLACES[place])
+    if place == "lab":
+        tab.open(name)
+    else:
+        tab.load(name, PLACES[place])
     show(tab)
 
     save_and_load(tab, name, place)

@@ -36,7 +36,7 @@ for line in sys.stdin:
 
 
 def environment(**variables):
-    """This one, with nothing of happen_nb's but what is given."""
+    """Return this environment, with only the given variables of happen_nb."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -83,7 +83,7 @@ def happen_process(*arguments, cwd, stdin="", **variables):
 
 
 class Running:
-    """A process that runs until it is told to end; its lines on stdout come one by one."""
+    """A process that runs until a signal; its lines on stdout are read one by one."""
 
     def __init__(self, command, cwd, **variables):
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in kill
@@ -119,7 +119,7 @@ class Running:
         raise AssertionError(f"ended without {text!r}: {self.lines} {self.errors()}")
 
     def end(self, number=signal.SIGINT):
-        """Send it a signal, and give its exit code and what it still said."""
+        """Send it a signal, and return its exit code and its remaining output."""
         os.killpg(self.pid, number)
         return self.ended()
 
@@ -131,7 +131,7 @@ class Running:
         return code, "\n".join(said)
 
     def errors(self):
-        """What it has said on stderr."""
+        """Return its output on stderr."""
         self._errors.seek(0)
         return self._errors.read()
 

@@ -1,4 +1,4 @@
-"""A store of one's own, and processes that end with the test."""
+"""A separate store, and processes that end with the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.server.processes import end_everything_of, eventually, is_at_rest
 
 @pytest.fixture
 def folder(tmp_path):
-    """A store that nothing runs on; what is left there after the test is ended."""
+    """An unused store; processes that still use it after the test are ended."""
     store = tmp_path / ".happen"
     yield store
     end_everything_of(store)
@@ -32,7 +32,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def filled(model, folder):
-    """A store of one's own with the spaces lab and shop, at rest."""
+    """A separate, unused store with the spaces lab and shop."""
     shutil.copytree(model, folder)
     return folder
 

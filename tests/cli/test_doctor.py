@@ -1,4 +1,4 @@
-"""``happen doctor``: finds what is wrong, says how to mend it, and changes nothing."""
+"""``happen doctor``: finds problems, names their remedies, and changes nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.server.processes import end_everything_of, everything_of
 
 
 def doctor(folder, *options, **variables):
-    """What it says, by verdict: a line for each finding, with its remedy behind."""
+    """Return its findings by verdict, each with its remedy, and its output."""
     run = happen_process if "PYTHONPATH" in variables else happen
     done = run("doctor", *options, cwd=folder, **variables)
     assert done.stderr == ""
@@ -37,7 +37,7 @@ def doctor(folder, *options, **variables):
 
 
 def has(findings, *parts):
-    """Whether one finding has all these parts."""
+    """Return whether one finding has all these parts."""
     return any(all(str(part) in text for part in parts) for text in findings)
 
 

@@ -15,7 +15,7 @@ import run
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A checkout with one notebook, whose environment is this one."""
+    """A checkout with one notebook, in this environment."""
     monkeypatch.setattr(run, "ROOT", tmp_path)
     monkeypatch.setattr(run, "VENV", tmp_path / "venv")
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))

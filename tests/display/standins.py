@@ -250,13 +250,13 @@ class Trace(Displayable):
     times: bool = False
 
 
-def said(id: str, cause: str | None = None, sequence: int = SEQUENCE, **more: Any) -> EventRecord:
+def event_record(id: str, cause: str | None = None, sequence: int = SEQUENCE, **more: Any) -> EventRecord:
     """An event of a trace; its type is made of the id unless it is given."""
     fields = {"type": f"type.{id}", "sender": "orders", "time": TICKS, "path": (EVENT_ID,), **more}
     return EventRecord(id, cause=cause, sequence=sequence, **fields)
 
 
-def changed(
+def commit_pair(
     cause: str,
     sequence: int,
     after: dict[str, Any] | bytes | None,
@@ -285,15 +285,15 @@ def trace(
 def order() -> Trace:
     """An order that three nodes take: one fails, one commits and goes on to say something."""
     events = [
-        said("a", type="order.created", sender="notebook", sequence=1),
-        said("b", "a", 5, type="stock.low", sender="stock"),
-        said("c", "a", 6, type="parcel.send", target="shipping"),
-        said("d", "b", 8, type="pen.bought", sender="purchasing"),
+        event_record("a", type="order.created", sender="notebook", sequence=1),
+        event_record("b", "a", 5, type="stock.low", sender="stock"),
+        event_record("c", "a", 6, type="parcel.send", target="shipping"),
+        event_record("d", "b", 8, type="pen.bought", sender="purchasing"),
     ]
     commits = [
-        changed("a", 2, {"o7": {"total": 12}}, {}, node="orders", by="orders"),
-        changed("a", 4, {"pen": 6, "ink": 2}, {"pen": 7, "paper": 9}),
-        changed("b", 7, {"pen": 40}, node="purchasing", by="buyer"),
+        commit_pair("a", 2, {"o7": {"total": 12}}, {}, node="orders", by="orders"),
+        commit_pair("a", 4, {"pen": 6, "ink": 2}, {"pen": 7, "paper": 9}),
+        commit_pair("b", 7, {"pen": 40}, node="purchasing", by="buyer"),
     ]
     handlings = [
         handled("a", "orders"),

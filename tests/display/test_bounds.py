@@ -37,8 +37,8 @@ def combined():
 
 
 def trace(bad: str, state: dict[str, object]):
-    events = [a.said(str(n), str(n // 3) if n else None, n, type=bad, sender=bad) for n in range(90)]
-    commits = [a.changed(str(n), 100 + n, {bad[:99]: bad}, state, node=bad, by=bad[1:]) for n in range(9)]
+    events = [a.event_record(str(n), str(n // 3) if n else None, n, type=bad, sender=bad) for n in range(90)]
+    commits = [a.commit_pair(str(n), 100 + n, {bad[:99]: bad}, state, node=bad, by=bad[1:]) for n in range(9)]
     handlings = [
         a.handled(str(n), f"{m}{bad}", "failed", error=bad, handler=bad) for n in range(90) for m in range(9)
     ]
@@ -107,7 +107,7 @@ class Counted(dict):
             yield pair
 
 
-def test_a_display_looks_at_a_bounded_part_of_a_large_state():
+def test_a_display_reads_a_bounded_part_of_a_large_state():
     orders = Counted(a.orders(50_000)["orders"])
     a.Value({"orders": orders, "more": Counted()})._repr_mimebundle_()
     assert orders.looked_at < 500
@@ -126,22 +126,22 @@ def test_a_space_of_many_nodes_is_cut():
     assert text.splitlines()[-1] == "  … 4,970 more"
 
 
-def test_a_trace_of_many_shows_the_first_levels_and_says_how_many_are_left():
-    wide = a.trace([a.said("0"), *(a.said(str(n), "0", n) for n in range(1, 10_000))])
+def test_a_large_trace_shows_the_first_levels_and_counts_the_rest():
+    wide = a.trace([a.event_record("0"), *(a.event_record(str(n), "0", n) for n in range(1, 10_000))])
     lines = reading.text(wide).splitlines()
     assert lines[0] == "Trace of type.0 · 10,000 events · 0 commits"
     assert (len(lines), lines[-1]) == (102, "    … 9,900 more")
 
 
 def test_a_deep_branch_of_a_trace_hides_no_other():
-    deep = [a.said(str(n), str(n - 1) if n else None, n + 1) for n in range(5_000)]
-    lines = reading.text(a.trace([*deep, a.said("last", "0", 9_999)])).splitlines()
-    assert lines[-1] == "    type.last  orders → nobody yet"
+    deep = [a.event_record(str(n), str(n - 1) if n else None, n + 1) for n in range(5_000)]
+    lines = reading.text(a.trace([*deep, a.event_record("last", "0", 9_999)])).splitlines()
+    assert lines[-1] == "    type.last  orders → no handler yet"
     assert lines[-2].endswith("99 ↳ … 4,901 more")
 
 
-def test_failures_among_what_a_trace_leaves_out_are_counted():
-    events = [a.said("0"), *(a.said(str(n), "0", n) for n in range(1, 200))]
+def test_failures_that_a_trace_leaves_out_are_counted():
+    events = [a.event_record("0"), *(a.event_record(str(n), "0", n) for n in range(1, 200))]
     shown = a.trace(events, [], [a.handled("150", "stock", "failed"), a.handled("199", "stock", "failed")])
     assert reading.text(shown).endswith("… 100 more, 2 failures")
 
@@ -150,8 +150,8 @@ def test_failures_among_what_a_trace_leaves_out_are_counted():
 def test_a_trace_in_any_shape_stays_under_100_kb(size):
     for parent in (lambda n: n - 1, lambda n: n // 2, lambda n: 0, lambda n: n // 100):
         half = range(size // 2)
-        events = [a.said(str(n), str(parent(n)) if n else None, n + 1) for n in half]
-        commits = [a.changed(str(n), size + n, a.SHOP, {"n": n}) for n in half]
+        events = [a.event_record(str(n), str(parent(n)) if n else None, n + 1) for n in half]
+        commits = [a.commit_pair(str(n), size + n, a.SHOP, {"n": n}) for n in half]
         handlings = [a.handled(str(n), f"node-{m}") for n in half for m in range(3)]
         for times in (False, True):
             shown = a.trace(events, commits, handlings)
@@ -162,7 +162,7 @@ def test_a_trace_in_any_shape_stays_under_100_kb(size):
 
 
 def test_the_lines_of_a_deep_trace_can_be_read():
-    events = [a.said(str(n), str(n - 1) if n else None, n, type="x" * 200) for n in range(60)]
+    events = [a.event_record(str(n), str(n - 1) if n else None, n, type="x" * 200) for n in range(60)]
     handlings = [a.handled(str(n), f"node-{m}") for n in range(60) for m in range(40)]
     lines = reading.text(a.trace(events, [], handlings)).splitlines()
     assert len(lines) == 61

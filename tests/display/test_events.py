@@ -7,7 +7,7 @@ import standins as a
 from happen_nb.errors import CancelledHandlingError, HandlerError, NoHandlerError
 
 
-def test_an_event_says_who_said_what_to_whom():
+def test_an_event_shows_sender_target_and_payload():
     assert repr(a.Event("order.paid", {"id": "o1"}, "notebook")) == (
         'Event order.paid · notebook → all\n  {id: "o1"}'
     )
@@ -68,7 +68,7 @@ def test_a_table_of_events_has_targets_only_if_something_was_sent_and_folds_larg
     assert repr(a.Events()) == "Events of default · 0 events"
 
 
-def test_unhandled_events_say_why_and_what_would_nearly_have_taken_them():
+def test_unhandled_events_show_the_reason_and_the_nearest_pattern():
     made = a.UnhandledEvents(
         [
             a.Unhandled(a.Event("order.payed"), "no pattern", "order.paid"),
@@ -84,7 +84,7 @@ def test_unhandled_events_say_why_and_what_would_nearly_have_taken_them():
     assert repr(a.UnhandledEvents()) == "No unhandled events"
 
 
-def test_one_unhandled_event_shows_what_was_said_too():
+def test_one_unhandled_event_shows_its_payload():
     made = a.Unhandled(a.Event("order.payed", {"id": "o1"}, "notebook"), "no pattern", "order.paid")
     assert repr(made) == (
         'Unhandled event order.payed · notebook → all · no pattern · nearest pattern order.paid\n  {id: "o1"}'
@@ -104,11 +104,11 @@ def test_handlers_are_a_line_each_in_their_order():
     )
     assert repr(made[1]) == "Handler of orders · ** → audit · where · 3 retries"
     made[0].active = False
-    assert repr(made[0]) == "Handler of orders · order.* → on_order · taken off"
+    assert repr(made[0]) == "Handler of orders · order.* → on_order · unregistered"
     assert repr(a.Handlers()).splitlines()[1].startswith("  none yet: on(")
 
 
-def test_a_node_has_its_handlers_below_its_state_and_says_what_it_does():
+def test_a_node_shows_its_work_and_its_handlers_below_its_state():
     own = a.node("orders", {"n": 1})
     own.handlers = [a.Registration(), a.Registration("**", "audit", retries=1)]
     own.busy = "busy 12 s, 3,204 waiting"
@@ -144,7 +144,7 @@ def test_a_node_has_its_handlers_below_its_state_and_says_what_it_does():
         ([1, 2], "[1, 2]"),
     ],
 )
-def test_progress_is_a_bar_if_it_says_how_far_it_is(progress, shown):
+def test_progress_is_a_bar_if_it_contains_a_share(progress, shown):
     assert repr(a.Reply(progress=progress)) == f"Reply of stock · order.created · accepted · {shown}"
 
 
@@ -163,7 +163,7 @@ def test_a_reply_shows_its_result_or_its_error_instead_of_progress():
     assert repr(a.Reply(state="cancelled", error=stopped)).startswith(f"{start} · cancelled\n")
 
 
-def test_a_failure_says_which_event_was_handled_and_nothing_of_a_commit_that_was_watched():
+def test_a_failure_names_the_event_that_was_handled_but_no_commit_that_was_watched():
     made = a.Failure("orders", "f", ValueError("no"), "", event=a.Event("order.paid"))
     assert repr(made).splitlines()[0] == "Failure in orders · f · order.paid · 1 attempt"
     watched = a.Failure("orders", "g", ValueError("no"), "", event=a.commit({}, {"n": 1}))

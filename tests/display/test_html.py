@@ -79,12 +79,12 @@ def replies(bad: str, event: a.Event, state: dict[str, Any]):
 
 def trace(bad: str, state: dict[str, Any]) -> a.Trace:
     events = [
-        a.said("a", type=bad, sender=bad),
-        a.said("b", "lost", path=("a", "lost"), type=bad, target=bad),
+        a.event_record("a", type=bad, sender=bad),
+        a.event_record("b", "lost", path=("a", "lost"), type=bad, target=bad),
     ]
     more = {"node": bad, "by": bad + "2"}
-    commits = [a.changed("a", 1, state, **more), a.changed("a", 2, {bad: bad}, {bad: 1}, **more)]
-    commits += [a.changed("b", 3, b"[]", **more), a.changed("b", 4, None, **more)]
+    commits = [a.commit_pair("a", 1, state, **more), a.commit_pair("a", 2, {bad: bad}, {bad: 1}, **more)]
+    commits += [a.commit_pair("b", 3, b"[]", **more), a.commit_pair("b", 4, None, **more)]
     handlings = [
         a.handled("a", bad, bad, handler=bad),
         a.handled("a", bad[::-1], "failed", handler=bad, error=bad, attempts=2),
@@ -99,7 +99,7 @@ def test_no_string_becomes_markup(payload):
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-def test_text_and_html_say_the_same(payload):
+def test_text_and_html_have_the_same_content(payload):
     for shown in everything(payload):
         both = shown._repr_mimebundle_()
         visible = "".join(reading.read(both["text/html"]).visible)
@@ -139,7 +139,7 @@ def test_times_stand_in_time_elements_only():
     assert '<time datetime="2026-03-14T12:00:01.250Z">' in reading.html(a.history([{"n": 1}]))
 
 
-def test_a_display_tells_no_id_no_sequence_no_token_no_path():
+def test_a_display_contains_no_id_sequence_token_or_path():
     own = a.node("orders", a.SHOP)
     failures = a.Failures([a.Failure("orders", "f", ValueError("no"), a.TRACEBACK)])
     space = a.Space(nodes={"orders": own}, views={}, server=a.Server(), failures=failures)
@@ -169,7 +169,7 @@ def test_the_same_object_is_shown_the_same_way_again():
     assert own._repr_mimebundle_() == own._repr_mimebundle_()
 
 
-def test_what_text_leaves_out_can_be_unfolded():
+def test_html_folds_the_rows_that_text_leaves_out():
     read = reading.read(reading.html(a.node("orders", a.orders(10_000))))
     hidden = "".join(read.hidden)
     assert "order-00009" in "".join(read.visible)
@@ -178,7 +178,7 @@ def test_what_text_leaves_out_can_be_unfolded():
     assert read.summaries > 10
 
 
-def test_the_beginning_of_a_long_string_can_be_unfolded_with_its_line_breaks():
+def test_the_start_of_a_long_string_can_be_unfolded_with_its_line_breaks():
     read = reading.read(reading.html(a.node("orders", {"note": "one\ntwo\n" + "x" * 5000})))
     assert "one\ntwo\nxxx" in "".join(read.hidden)
 
@@ -197,7 +197,7 @@ def test_a_sign_is_never_parted_from_its_path():
         assert all(sign[1:] == "\N{NO-BREAK SPACE}" and path == "<b>" for sign, path in signs)
 
 
-def test_in_a_table_only_what_is_long_may_be_broken_into_lines():
+def test_only_long_cells_of_a_table_may_wrap():
     shown = reading.html(a.Events([a.Event("stock-room.counted", {"note": "long " * 9}, "stock-room")]))
     cells = re.findall(r"<td([^>]*)>(.*?)</td>", shown)
     assert [kind for kind, _ in cells] == ["", "", "", ' class="l"']

@@ -123,7 +123,7 @@ def test_an_error_and_a_cancellation_are_the_last_picture(kernel):
 
 
 @pytest.mark.parametrize("code", ["space.send('orders', 'quick')", "_.result(); _", "display(_)"])
-def test_what_is_done_is_shown_once_and_the_same_each_time(kernel, code):
+def test_a_finished_reply_is_shown_once_and_the_same_each_time(kernel, code):
     kernel.do("space.send('orders', 'quick')")
     expected = 'Reply of orders · quick · done\n  "at once"'
     runs = [kernel.do(code) for _ in range(5)]
@@ -155,7 +155,7 @@ def test_following_leaves_no_thread_behind(kernel):
 
 
 @pytest.mark.parametrize("finish", ["may_go.release(4)\nreply.result()", "may_go.release(4)\nawait reply"])
-def test_who_waits_for_it_has_the_last_picture_in_the_saved_notebook(tmp_path, monkeypatch, finish):
+def test_a_cell_that_waits_for_a_reply_saves_its_last_picture(tmp_path, monkeypatch, finish):
     monkeypatch.setenv("HAPPEN_STORE", ":memory:")
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     connect = (
@@ -183,7 +183,7 @@ class Recorder:
 
 
 class Counter:
-    """Counts up to a limit; tells each step."""
+    """Counts up to a limit; reports each step."""
 
     def __init__(self, limit):
         self.limit = limit
@@ -242,7 +242,7 @@ def test_nothing_follows_after_stop():
     assert counter.recorder.shown == [("0", False)]
 
 
-def test_the_first_picture_waits_a_moment_for_what_is_done_by_then():
+def test_the_first_picture_waits_a_moment_for_the_end():
     counter = Counter(1)
     threading.Timer(GRACE_SECONDS / 10, counter.step).start()
     assert counter.live.done_soon()

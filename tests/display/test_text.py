@@ -25,12 +25,12 @@ def test_a_node_without_a_commit_reads_as_empty():
     assert repr(a.node("new", {}, 0)) == "Node new · revision 0\n  {}"
 
 
-def test_state_and_view_say_whose_they_are():
+def test_state_and_view_name_their_node():
     assert repr(a.node("orders", {"n": 1}, 1200).state) == "State of orders · revision 1,200\n  n  1"
     assert repr(a.view("stock", {"n": 1})) == "View of stock · revision 1\n  n  1"
 
 
-def test_what_does_not_fit_in_a_line_becomes_a_tree_and_a_long_list_says_how_many_are_left():
+def test_a_value_too_long_for_a_line_becomes_a_tree_and_a_long_list_counts_the_rest():
     lines = a.value_text({"pairs": [[n, {"n": n}] for n in range(10_000)], "n": 1}).splitlines()
     assert lines[:2] == ["pairs  [10,000 items]", "  0  [0, {n: 0}]"]
     assert lines[-2:] == ["  … 9,990 more", "n      1"]
@@ -95,11 +95,11 @@ def test_a_commit_is_one_signed_line_a_change():
     )
 
 
-def test_a_commit_of_an_equal_state_says_no_change():
+def test_a_commit_of_an_equal_state_reads_no_change():
     assert repr(a.commit({"n": 1}, {"n": 1})) == "Commit of orders · revision 2\n  no change"
 
 
-def test_a_deletion_says_so():
+def test_a_deletion_is_marked_in_the_heading():
     assert repr(a.commit({"n": 1}, {}, deleted=True)).startswith("Commit of orders · revision 2 · deleted\n")
 
 
@@ -135,7 +135,7 @@ def test_a_history_is_a_table_of_its_newest_commits():
     )
 
 
-def test_a_long_history_says_how_many_are_older():
+def test_a_long_history_counts_its_older_commits():
     made = a.history([{"n": n} for n in range(1000)])
     made.truncated = True
     lines = repr(made).splitlines()
@@ -154,7 +154,7 @@ def test_a_journal_shows_commits_and_events_in_one_table():
     ]
 
 
-def test_an_empty_journal_says_so():
+def test_an_empty_journal_reads_empty():
     assert repr(a.Journal()) == "Journal of default · empty"
 
 
@@ -207,7 +207,7 @@ def test_a_space_marks_its_own_nodes_only_if_there_are_others():
     ]
 
 
-def test_a_space_without_nodes_says_how_to_make_one():
+def test_a_space_without_nodes_shows_how_to_make_one():
     assert repr(a.Space()) == (
         'Space default · 0 nodes · a server elsewhere\n  no nodes yet: create_node("orders") makes one'
     )
@@ -221,7 +221,7 @@ def test_a_space_without_nodes_says_how_to_make_one():
         (a.Server(store=":memory:"), "Server · running · in memory"),
     ],
 )
-def test_a_server_says_whether_it_runs_and_keeps_anything(server, expected):
+def test_a_server_shows_if_it_runs_and_stores_anything(server, expected):
     assert repr(server) == expected
 
 
@@ -258,7 +258,7 @@ def test_failures_are_counted_and_the_newest_are_listed():
     assert repr(a.Failures()) == "No failures"
 
 
-def test_a_watch_says_what_it_follows_and_whether_it_still_does():
+def test_a_watch_shows_its_node_and_if_it_is_active():
     orders = a.node("orders", {})
     assert repr(a.Watch(orders, "on_change")) == "Watch of orders · on_change · active"
     assert repr(a.Watch(orders, "Board.update", active=False)).endswith("Board.update · stopped")

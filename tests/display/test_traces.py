@@ -2,7 +2,7 @@ import reading
 import standins as a
 
 
-def test_a_trace_shows_what_followed_from_what_and_who_did_it():
+def test_a_trace_shows_causes_effects_and_nodes():
     assert repr(a.order()) == (
         "Trace of order.created · 4 events · 3 commits · 1 failure\n"
         "  order.created  notebook → billing failed, orders, stock\n"
@@ -17,8 +17,8 @@ def test_a_trace_shows_what_followed_from_what_and_who_did_it():
 
 
 def test_an_event_that_caused_nothing_is_a_trace_too():
-    assert repr(a.trace([a.said("a")])) == (
-        "Trace of type.a · 1 event · 0 commits\n  type.a  orders → nobody yet"
+    assert repr(a.trace([a.event_record("a")])) == (
+        "Trace of type.a · 1 event · 0 commits\n  type.a  orders → no handler yet"
     )
 
 
@@ -48,29 +48,29 @@ def test_several_handlers_of_a_node_are_one_and_the_worst_outcome_counts():
         a.handled("a", "stock", "failed", error="E: 1", handler="f"),
         a.handled("a", "x", "cancelled"),
     ]
-    lines = repr(a.trace([a.said("a")], [], handlings)).splitlines()
+    lines = repr(a.trace([a.event_record("a")], [], handlings)).splitlines()
     assert lines[1:] == ["  type.a  orders → audit, stock failed, x cancelled", "    ! stock f  E: 1"]
 
 
 def test_many_failures_of_one_event_are_counted():
     handlings = [a.handled("a", f"n{n}", "failed", error="E: 1", handler="f") for n in range(9)]
-    lines = repr(a.trace([a.said("a")], [], handlings)).splitlines()
+    lines = repr(a.trace([a.event_record("a")], [], handlings)).splitlines()
     assert lines[-2:] == ["    ! n3 f  E: 1", "    … 5 failures more"]
 
 
-def test_what_hangs_below_an_earlier_cause_is_marked():
-    made = a.trace([a.said("a"), a.said("c", "b", 7, path=("a", "b"))])
-    assert repr(made).splitlines()[-1] == "    … type.c  orders → nobody yet"
+def test_a_record_below_an_earlier_cause_is_marked():
+    made = a.trace([a.event_record("a"), a.event_record("c", "b", 7, path=("a", "b"))])
+    assert repr(made).splitlines()[-1] == "    … type.c  orders → no handler yet"
 
 
-def test_commits_whose_change_is_not_known_say_so():
+def test_commits_whose_change_is_not_known_show_the_reason():
     commits = [
-        a.changed("a", 1, {"n": 1}, revision=5),
-        a.changed("a", 2, b"[]", revision=1),
-        a.changed("a", 3, None, {"n": 1}),
-        a.changed("a", 4, {"n": 1}, {"n": 1}),
+        a.commit_pair("a", 1, {"n": 1}, revision=5),
+        a.commit_pair("a", 2, b"[]", revision=1),
+        a.commit_pair("a", 3, None, {"n": 1}),
+        a.commit_pair("a", 4, {"n": 1}, {"n": 1}),
     ]
-    lines = repr(a.trace([a.said("a")], commits)).splitlines()[2:]
+    lines = repr(a.trace([a.event_record("a")], commits)).splitlines()[2:]
     assert lines[0] == "    stock revision 5  (what it changed is not stored)"
     assert lines[1].startswith('    stock revision 1  node "stock" holds no readable state')
     assert lines[2:] == ["    stock revision 2  deleted", "    stock revision 2  no change"]
@@ -90,7 +90,7 @@ def test_effects_can_be_folded_and_are_open():
 
 
 def test_a_chain_deeper_than_the_indentation_keeps_its_depth():
-    made = a.trace([a.said(str(n), str(n - 1) if n else None, n + 1) for n in range(31)])
+    made = a.trace([a.event_record(str(n), str(n - 1) if n else None, n + 1) for n in range(31)])
     lines = repr(made).splitlines()
     assert [line.strip().split("  ")[0] for line in lines[12:15]] == ["type.11", "type.12", "13 ↳ type.13"]
     assert {len(line) - len(line.lstrip()) for line in lines[14:]} == {26}
@@ -99,7 +99,7 @@ def test_a_chain_deeper_than_the_indentation_keeps_its_depth():
 
 
 def test_a_trace_of_a_large_state_folds_its_changes_within_bounds():
-    commits = [a.changed("a", n, a.orders(500), {"count": 0}, node=f"n{n}") for n in range(60)]
-    shown = reading.html(a.trace([a.said("a")], commits))
+    commits = [a.commit_pair("a", n, a.orders(500), {"count": 0}, node=f"n{n}") for n in range(60)]
+    shown = reading.html(a.trace([a.event_record("a")], commits))
     assert len(shown.encode()) < 100_000
     assert shown.count("<details>") >= 60

@@ -44,7 +44,7 @@ class Shouting(str):
 
 
 @pytest.mark.parametrize(
-    ("method", "said"),
+    ("method", "expected"),
     [
         (fail, "(its message cannot be shown: RuntimeError)"),
         (leave, "(its message cannot be shown: SystemExit)"),
@@ -53,8 +53,8 @@ class Shouting(str):
         (lambda _: "x" * 30_000_000, "x" * user_text.MAX_CHARACTERS + "…"),
     ],
 )
-def test_a_text_is_bounded_or_says_why_it_cannot_be_shown(method, said):
-    assert bounded_text(broken(method), what="message") == said
+def test_a_text_is_bounded_or_replaced_by_the_reason_it_cannot_be_shown(method, expected):
+    assert bounded_text(broken(method), what="message") == expected
 
 
 def test_a_text_that_is_never_returned_is_not_waited_for(stuck):

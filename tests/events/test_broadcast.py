@@ -1,4 +1,4 @@
-"""``broadcast``: what is stored, what is refused, and ids that make it happen once."""
+"""``broadcast``: stored and refused events, and ids that store an event once."""
 
 from __future__ import annotations
 

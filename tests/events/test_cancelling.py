@@ -1,4 +1,4 @@
-"""Cancelling a reply: what can be stopped stops; what cannot changes nothing any more."""
+"""Cancelling a reply: the handler stops, or its later writes are refused."""
 
 from __future__ import annotations
 

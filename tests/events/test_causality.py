@@ -1,4 +1,4 @@
-"""What a handler emits or commits knows what led to it: in threads, tasks, steps, retries and callbacks."""
+"""Events and commits of handlers know their cause: in threads, tasks, steps, retries and callbacks."""
 
 from __future__ import annotations
 

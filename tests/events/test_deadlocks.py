@@ -1,4 +1,4 @@
-"""Handlers that wait for each other are told at once, with the chain, instead of waiting for ever."""
+"""Handlers that wait for each other get an error with the chain immediately, instead of waiting forever."""
 
 from __future__ import annotations
 

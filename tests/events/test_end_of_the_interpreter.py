@@ -1,4 +1,4 @@
-"""When the interpreter ends, nothing begins any more, and nothing complains."""
+"""At the end of the interpreter, no handler starts, and nothing is printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is delayed or does not end by itself ends with what it belongs to, and holds nothing afterwards."""
+"""Timers, tasks and handlers end with their node or space, and hold nothing afterwards."""
 
 from __future__ import annotations
 

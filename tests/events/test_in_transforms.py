@@ -1,4 +1,4 @@
-"""What a transform emits leaves with its commit, all or nothing."""
+"""Events of a transform are stored with its commit, all or none."""
 
 from __future__ import annotations
 

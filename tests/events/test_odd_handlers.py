@@ -1,4 +1,4 @@
-"""What handlers should not do, and what happens then: it is told, and the node goes on."""
+"""Misbehaving handlers: the error is reported, and the node continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``node.on``: what takes which events, and what is refused at once."""
+"""``node.on``: which handlers receive which events, and invalid arguments."""
 
 from __future__ import annotations
 

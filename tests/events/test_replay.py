@@ -1,4 +1,4 @@
-"""``space.replay``: rows become events, in their order, each once."""
+"""``space.replay``: rows become events, in order, each once."""
 
 from __future__ import annotations
 

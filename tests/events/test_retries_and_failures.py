@@ -1,4 +1,4 @@
-"""A handler that raises: repeated as often as asked, then a failure that can be done again after a fix."""
+"""A handler that raises is retried as often as requested; then it is a failure that can be retried."""
 
 from __future__ import annotations
 

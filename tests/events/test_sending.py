@@ -1,4 +1,4 @@
-"""``send``: one node, one reply: progress as it comes, then a result or an error."""
+"""``send``: one node, one reply: progress as it arrives, then a result or an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``space.settle`` and ``event.settle``: what followed has been committed and handled."""
+"""``space.settle`` and ``event.settle``: wait until all effects are committed and handled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events that no handler took, with the reason, and how they are handled late."""
+"""Events that no handler handled, with the reason, and how they are handled late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``node.off``, ``node.handlers`` and ``node.delete``: what is registered, until it is taken off."""
+"""``node.off``, ``node.handlers`` and ``node.delete``: registered and unregistered handlers."""
 
 from __future__ import annotations
 

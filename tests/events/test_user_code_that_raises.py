@@ -1,4 +1,4 @@
-"""Code of the user's that runs where nobody expects it: in results, exceptions and filters."""
+"""User code that raises in unexpected places: in results, exceptions and filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any sequence of calls does what a plain model of a space does."""
+"""Any sequence of calls has the same results as a plain model of a space."""
 
 from __future__ import annotations
 

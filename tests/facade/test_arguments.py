@@ -1,4 +1,4 @@
-"""What calls take: scalars of NumPy and pandas count as what they stand for, and nothing else does."""
+"""Arguments of calls: scalars of NumPy and pandas are accepted like plain ones, other types are refused."""
 
 import datetime as dt
 import threading

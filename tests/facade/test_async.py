@@ -1,4 +1,4 @@
-"""The async variants, and blocking calls where a loop runs."""
+"""The async variants, and blocking calls while an event loop is running."""
 
 from __future__ import annotations
 

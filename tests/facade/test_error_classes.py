@@ -1,4 +1,4 @@
-"""What depends on what is stored or running is an error of the library and the built-in that fits."""
+"""Errors that depend on stored or running things derive from HappenError and the built-in that fits."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Frames hold what is stored: no value becomes another one."""
+"""Frames keep stored values: none is converted to another one."""
 
 import copy
 import logging

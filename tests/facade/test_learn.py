@@ -125,7 +125,7 @@ def test_a_rule_does_not_hold_when_there_is_nothing_to_check(space: happen.Space
 
     assert not verdict
     assert verdict.broken == ()
-    assert repr(verdict) == "… all were paid · nothing to look at yet: run the cells above"
+    assert repr(verdict) == "… all were paid · nothing to check yet: run the cells above"
 
 
 @pytest.mark.parametrize("subject", [3, "orders", {"pens": 3}, [3]])

@@ -1,4 +1,4 @@
-"""Which names nodes and spaces may have, and that a name always means the same thing."""
+"""Valid names of nodes and spaces; a name always means the same thing."""
 
 from __future__ import annotations
 

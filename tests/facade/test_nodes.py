@@ -1,4 +1,4 @@
-"""Nodes: made once, seen from their first commit on, deleted and made again."""
+"""Nodes: created once, visible from their first commit on, deleted and created again."""
 
 from __future__ import annotations
 

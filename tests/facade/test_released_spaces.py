@@ -1,4 +1,4 @@
-"""A space that was closed or dropped is let go, with the states that it held."""
+"""A closed or dropped space is released, with the states that it held."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``state.set``: what it commits, and what it refuses."""
+"""``state.set``: commits, conflicts and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``space.settle``: what followed has been done."""
+"""``space.settle``: waits until all effects are done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connecting to spaces, emptying, listing, dropping and closing them."""
+"""Connecting to spaces; clearing, listing, dropping and closing them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tracebacks: the user's own lines, and the two that lead into the library."""
+"""Tracebacks: the user's own lines, and two that lead into the library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Callbacks that follow commits: all of them, in order; what fails is kept; settle waits."""
+"""Callbacks that follow commits: all commits in order; errors are kept; settle waits for them."""
 
 import threading
 

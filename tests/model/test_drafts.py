@@ -1,4 +1,4 @@
-"""A draft does what the plain container would, and shares what was not touched."""
+"""A draft behaves like the plain container, and shares its untouched parts."""
 
 import bisect
 import collections.abc
@@ -299,7 +299,7 @@ indices = st.integers(-4, 4)
 
 
 class Arguments:
-    """What an operation is called with; the same for the plain container and for the draft."""
+    """The arguments of an operation, the same for the plain container and for the draft."""
 
     def __init__(self, choice, tree, target):
         self.key, self.other_key, self.i, self.j, self.step, self.times, self.kind, value, self.way = choice
@@ -345,7 +345,7 @@ def walk(tree, way):
 
 
 def outcome(function, *arguments):
-    """What a call gives, in a form that can be compared."""
+    """Return the outcome of a call in a comparable form."""
     try:
         value = function(*arguments)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What may be stored, what it becomes, and what is said about the rest."""
+"""The values that can be stored, their JSON forms, and the errors about all others."""
 
 import base64
 import collections

@@ -1,4 +1,4 @@
-"""Values and exceptions in messages: on one line where asked, of bounded length, whatever they are."""
+"""Any values and exceptions in messages, at a bounded length."""
 
 import decimal
 

@@ -1,4 +1,4 @@
-"""Records of commits, as several look at them at once."""
+"""Records of commits that several threads read at the same time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.records import CommitRecord
 
 
-def looked_at_twice(line: int) -> tuple[FrozenDict, FrozenDict | None]:
-    """What is seen at first sight, and what by one who looks just before the other comes to a line."""
+def read_twice(line: int) -> tuple[FrozenDict, FrozenDict | None]:
+    """Return the state of the first read, and of a second one just before the first reaches a line."""
     record = CommitRecord("orders", 1, 1, 0, b'{"open": 3}')
     lines, between = count(1), None
 
@@ -32,7 +32,7 @@ def looked_at_twice(line: int) -> tuple[FrozenDict, FrozenDict | None]:
 
 def test_concurrent_first_reads_of_a_state_return_it() -> None:
     for line in count(1):
-        seen, between = looked_at_twice(line)
+        seen, between = read_twice(line)
         assert seen == {"open": 3}
         if between is None:
             break

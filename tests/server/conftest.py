@@ -17,7 +17,7 @@ from processes import end_everything_of
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A store of one's own; whatever still runs on it after a failed test is ended."""
+    """A separate store; processes that still use it after a failed test are ended."""
     folder = tmp_path / ".happen"
     yield folder
     end_everything_of(folder)

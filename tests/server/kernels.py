@@ -45,7 +45,7 @@ class Kernel:
         return json.loads(line) if line else {}
 
     def ask(self, command: str) -> Any:
-        """What it answers to a command."""
+        """Return its answer to a command."""
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
         return self.hear().get("answer")
@@ -67,7 +67,7 @@ class Kernel:
         self.kill()
 
     def finish(self) -> None:
-        """The same, and end the server at once if nobody else uses it."""
+        """Leave, and end the server immediately if it is unused."""
         self.ask("finish")
         self.kill()
 
@@ -124,7 +124,7 @@ def without_the_rest() -> None:
 
 
 def limit(options: dict[str, Any]) -> None:
-    """Take away what the test wants to be missing."""
+    """Remove the parts that the test wants to be missing."""
     if "cwd" in options:
         os.chdir(options["cwd"])
     if options.get("disk_full"):
@@ -136,7 +136,7 @@ def limit(options: dict[str, Any]) -> None:
 
 
 def fork(server: Any) -> dict[str, Any]:
-    """A child that lives until it is killed; its id, and what the server looks like in it."""
+    """Start a child that lives until it is killed; return its id, and the server as seen in it."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

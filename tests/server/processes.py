@@ -1,4 +1,4 @@
-"""Looking at processes and locks from outside, by /proc."""
+"""Inspect processes and locks from outside, by /proc."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def end_everything_of(store: Path | str) -> None:
 
 
 def lock_is_free(store: Path) -> bool:
-    """Whether a server could be started."""
+    """Return whether a server could be started."""
     try:
         with (store / "lock").open("r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,12 +84,12 @@ def lock_is_free(store: Path) -> bool:
 
 
 def is_at_rest(store: Path) -> bool:
-    """Whether nothing is left of a server but its data."""
+    """Return whether only the data of a server are left."""
     return not everything_of(store) and lock_is_free(store)
 
 
 def eventually(condition: Callable[[], object], seconds: float = WAIT) -> bool:
-    """Whether a condition comes to hold."""
+    """Return whether a condition becomes true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -99,7 +99,7 @@ def eventually(condition: Callable[[], object], seconds: float = WAIT) -> bool:
 
 
 def answer_of(port: int, *lines: str) -> bytes:
-    """What comes back after connecting and saying something; nothing if the connection ends."""
+    """Connect, send a text, and return the answer; nothing if the connection ends."""
     with socket.create_connection(("127.0.0.1", port), 5) as connection:
         connection.settimeout(5)
         try:

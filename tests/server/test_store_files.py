@@ -1,4 +1,4 @@
-"""A folder given as store may hold other things: they stay as they are, and nobody else gets at ours."""
+"""A store may contain foreign files: they stay unchanged, and other users cannot read the server's files."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def test_only_folders_that_no_other_user_can_have_created_are_removed(tmp_path):
         (trap / lock.NAME).unlink()
         (trap / lock.NAME).symlink_to(tmp_path / "made-by-a-link")
 
-        taken = lock.try_take(str(held / lock.NAME))
+        taken = lock.try_acquire(str(held / lock.NAME))
         try:
             lock.sweep(str(tmp_path / f"{lock.MEMORY_PREFIX}own"))
         finally:

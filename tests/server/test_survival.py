@@ -1,4 +1,4 @@
-"""What happens when something is killed, removed or damaged while the server is in use."""
+"""The server survives killed processes, and removed or damaged files, while it is in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk, or a store that was removed: calls name it, and all goes on when it is mended."""
+"""A full disk or a removed store: calls name it, and work continues once it is fixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A widget and a place in a state say the same, whoever changes it."""
+"""A widget and a path in a state stay equal, whoever changes them."""
 
 from __future__ import annotations
 

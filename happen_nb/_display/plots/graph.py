@@ -251,7 +251,7 @@ def _is_unhandled(journal: JournalSlice, id: str) -> bool:
 
 def _node_hover(name: str, sent: int, unhandled: int, handled: int) -> Iterable[str]:
     yield f"<b>{scene.short(name)}</b>"
-    yield f"sent {count(sent, 'event')}" + (f", {unhandled:,} handled by nobody" if unhandled else "")
+    yield f"sent {count(sent, 'event')}" + (f", {unhandled:,} unhandled" if unhandled else "")
     if name != NOTEBOOK:
         yield f"handled {count(handled, 'event')}"
 

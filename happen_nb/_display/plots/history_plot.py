@@ -78,7 +78,7 @@ def _scene(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> Scene:
     if not commits.revisions:
         return scene.message(title, "Nothing has been committed yet.")
     if not rows:
-        return scene.message(title, "Say what to draw: history.plot(&quot;orders.o1.status&quot;)")
+        return scene.message(title, "Choose what to draw: history.plot(&quot;orders.o1.status&quot;)")
     scale = scale_of(commits.x)
     if not scale.kept:
         return scene.message(title, f"{scene.short(commits.x_title)} has no value in any of them.")
@@ -226,8 +226,13 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def is_missing(value: Any) -> bool:
-    """Return True if there is nothing to draw."""
-    return value is None or (isinstance(value, float) and not isfinite(value))
+    """Return True if there is nothing to draw: no value, or a number that is not finite as a float."""
+    if not is_number(value):
+        return value is None
+    try:
+        return not isfinite(value)
+    except OverflowError:
+        return True
 
 
 def text_of(value: Any) -> str:

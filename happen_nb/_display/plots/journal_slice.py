@@ -11,8 +11,8 @@ from itertools import zip_longest
 from typing import Final, Literal
 
 from happen_nb._model.arguments import nanoseconds
-from happen_nb._model.causality import CommitPair
-from happen_nb._model.records import EventRecord, HandledRecord
+from happen_nb._model.causality import CommitPair, nearest_cause
+from happen_nb._model.records import EventRecord, HandledRecord, Origin
 
 TimeBase = Literal["time", "occurred"]
 NOTEBOOK: Final = "notebook"
@@ -93,7 +93,7 @@ class JournalSlice:
     def time_of_commit(self, pair: CommitPair, by: TimeBase) -> int:
         """Return the same of a commit, whose event time is that of its cause."""
         record, _ = pair
-        cause = self._cause(record.origin.cause, record.origin.path)
+        cause = self._cause(record.origin)
         occurred = None if cause is None or by == "time" else self._occurred(cause)
         return record.time if occurred is None else occurred
 
@@ -104,11 +104,9 @@ class JournalSlice:
                 return None
             if current.occurred is not None:
                 return nanoseconds(datetime.fromisoformat(current.occurred))
-            current = self._cause(current.cause, current.path)
+            current = self._cause(current.origin)
         return None
 
-    def _cause(self, cause: str | None, path: Sequence[str]) -> EventRecord | None:
-        """Return the cause, or the last one before it that is known."""
-        if cause is None or cause in self.by_id:
-            return None if cause is None else self.by_id[cause]
-        return next((self.by_id[id] for id in reversed(path) if id in self.by_id), None)
+    def _cause(self, origin: Origin) -> EventRecord | None:
+        id = nearest_cause(origin, self.by_id)
+        return None if id is None else self.by_id[id]

@@ -68,7 +68,7 @@ class TimelineItem:
 
     @property
     def key(self) -> str | int | FailedHandling:
-        """What tells it from all others."""
+        """Identifies it among all items."""
         if isinstance(self.what, EventRecord):
             return self.what.id
         return self.what if isinstance(self.what, FailedHandling) else self.what[0].sequence
@@ -76,7 +76,7 @@ class TimelineItem:
 
 @dataclass(slots=True, eq=False)
 class Mark:
-    """Items of one kind on a lane, at one pixel or too close together to be told apart."""
+    """Items of one kind on a lane, at one pixel or too close to be distinguished."""
 
     kind: Kind
     lane: int
@@ -217,7 +217,7 @@ class HoverTexts:
         if payload is not None:
             yield from _wrapped(plain(summary(payload, _MAX_PAYLOAD_LINES * HOVER_COLUMNS - 20)))
         nodes = [_name(node) for node in sorted(self._handled_by[event.id])]
-        yield hover_line(f"handled by {_listed(nodes)}" if nodes else "handled by nobody")
+        yield hover_line(f"handled by {_listed(nodes)}" if nodes else "unhandled")
         failed = self._journal.failed.get(event.id, ())[:_MAX_ERRORS]
         yield from (hover_line(f"! {_name(each.node)}  {_error(each.error)}") for each in failed)
         yield from self._because(event.cause)

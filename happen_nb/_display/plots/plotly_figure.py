@@ -69,8 +69,12 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
         title = self.layout.title.text or ""
         if self._scene is None or not _equal(self.to_plotly_json(), self._original):
             return svg.draw(scene.message(title, _FOREIGN if self._scene is None else _CHANGED))
-        drawn = svg.draw(self._scene)
-        return drawn if len(drawn) <= MAX_SVG else svg.draw(scene.message(title, _TOO_LARGE))
+        try:
+            drawn = svg.draw(self._scene)
+        except (ArithmeticError, ValueError):  # the distance of two values may be more than a float can hold
+            drawn = ""
+        fits = 0 < len(drawn) <= MAX_SVG
+        return drawn if fits else svg.draw(scene.message(title, _TOO_LARGE))
 
     def __repr__(self) -> str:
         return _caption(self)

@@ -78,7 +78,7 @@ HIDDEN_AXIS: Final = Axis(visible=False)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """How the points of a series are joined; with `steps`, level up to each next point."""
+    """The line that joins the points of a series; with `steps` it is level up to each next point."""
 
     colour: str
     width: float
@@ -88,7 +88,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """How the points of a series look, all alike or each for itself; rings of width 0 are not seen."""
+    """The look of the points of a series, one for all or one for each; rings of width 0 are not seen."""
 
     sizes: float | Sequence[float]
     colours: str | Sequence[str]

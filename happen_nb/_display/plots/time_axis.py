@@ -137,7 +137,7 @@ def _broken_before(times: Sequence[int], indices: Sequence[int], width: float) -
 
 
 def _count_columns(axis: TimeAxis, times: Sequence[int]) -> int:
-    """Count the marks that can be told apart."""
+    """Count the marks that can be distinguished."""
 
     def column(at: int) -> int:
         return int(axis.exact_place(at) / _MARK_DISTANCE)

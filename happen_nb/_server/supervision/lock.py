@@ -28,12 +28,12 @@ class ServingError(Exception):
     """The store cannot be served; the text is for the user."""
 
 
-def take(folder: str, timeout: float) -> int | None:
+def acquire(folder: str, timeout: float) -> int | None:
     """Open and lock the lock file; None if another supervisor serves the store."""
     start = time.monotonic()
     while True:
         try:
-            fd = try_take(os.path.join(folder, NAME))
+            fd = try_acquire(os.path.join(folder, NAME))
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 raise ServingError(f"its file system has no file locks ({error.strerror})") from error
@@ -54,7 +54,7 @@ def take(folder: str, timeout: float) -> int | None:
         time.sleep(0.01)
 
 
-def try_take(path: str, *, create: bool = True) -> int | None:
+def try_acquire(path: str, *, create: bool = True) -> int | None:
     """Open and lock a file; None if another process holds it, or it was removed in the meantime."""
     flags = os.O_RDWR | platform.NO_LINK | getattr(os, "O_CLOEXEC", 0) | (os.O_CREAT if create else 0)
     fd = os.open(path, flags, 0o600)
@@ -134,11 +134,11 @@ def _is_private(path: str) -> bool:
 
 
 def _remove_if_abandoned(folder: str) -> None:
-    kernel = try_take(os.path.join(folder, ALIVE), create=False)
+    kernel = try_acquire(os.path.join(folder, ALIVE), create=False)
     if kernel is None:
         return
     try:
-        lock = try_take(os.path.join(folder, NAME))
+        lock = try_acquire(os.path.join(folder, NAME))
         if lock is None:
             info = server_info.read(folder)
             if not supervisor_answers(info):

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     known = server_info.parse(sys.stdin.buffer.readline())  # the file may have been removed
     try:
         _refuse_foreign(folder)
-        lock = lock_file.take(folder, float(timeout))
+        lock = lock_file.acquire(folder, float(timeout))
         if lock is not None:
             Supervisor(folder, binary, sync, lock, known, temporary=keep == "remove").run()
     except (ServingError, OSError) as error:

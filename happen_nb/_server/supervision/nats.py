@@ -77,7 +77,7 @@ class NatsProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                **platform.bound(self.lock),
+                **platform.child_options(self.lock),
             )
         finally:
             os.close(log)
@@ -120,7 +120,7 @@ class NatsProcess:
 
     def answers(self) -> bool:
         """Return whether it accepts connections, which it does after loading its data."""
-        return name_at(self.port) == self.name
+        return server_name_at(self.port) == self.name
 
     def kill(self) -> None:
         """End it immediately; acknowledged messages are stored."""
@@ -161,7 +161,7 @@ def read_log(folder: str, size: int) -> str:
     return found.partition("\n")[2] if skipped else found
 
 
-def name_at(port: int, timeout: float = _PROBE_SECONDS) -> str:
+def server_name_at(port: int, timeout: float = _PROBE_SECONDS) -> str:
     """Return the name of the nats-server on a port; empty if there is none."""
     try:
         with (

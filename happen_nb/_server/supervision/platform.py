@@ -48,11 +48,11 @@ if sys.platform == "win32":
                 return
         os.replace(source, target)
 
-    def detached() -> dict[str, Any]:
+    def detached_options() -> dict[str, Any]:
         """Return Popen options for a process that outlives the console and ignores kernel interrupts."""
         return {"creationflags": subprocess.CREATE_NO_WINDOW | subprocess.CREATE_NEW_PROCESS_GROUP}
 
-    def bound(_lock: int) -> dict[str, Any]:
+    def child_options(_lock: int) -> dict[str, Any]:
         """Return Popen options for nats-server; Windows does not pass on the lock, so `tie` is needed."""
         return {"creationflags": subprocess.CREATE_NO_WINDOW}
 
@@ -87,16 +87,16 @@ else:
         """Replace a file by another one in one step."""
         os.replace(source, target)
 
-    def detached() -> dict[str, Any]:
+    def detached_options() -> dict[str, Any]:
         """Return Popen options for a process that outlives the terminal and ignores kernel interrupts."""
         return {"start_new_session": True}
 
-    def bound(lock: int) -> dict[str, Any]:
+    def child_options(lock: int) -> dict[str, Any]:
         """Return Popen options for nats-server: it inherits the lock, and on Linux ends with its parent."""
         return {"pass_fds": (lock,), "preexec_fn": _end_with_parent(os.getpid())}
 
     def tie(process: subprocess.Popen[bytes]) -> None:
-        """Do nothing: where `bound` does not suffice, the next supervisor ends an orphan."""
+        """Do nothing: where `child_options` do not suffice, the next supervisor ends an orphan."""
 
 
 def _end_with_parent(parent: int) -> Callable[[], None] | None:

@@ -18,7 +18,7 @@ SECOND = 1_000_000_000
 
 
 class Journal:
-    """Collects what happened, each thing a millisecond after the one before unless it is said."""
+    """Collects what happened, each record a millisecond after the one before."""
 
     def __init__(self, space: str = "shop") -> None:
         self.space = space
@@ -38,7 +38,7 @@ class Journal:
         self._time += MS
         return self._sequence, self._time
 
-    def say(self, sender: str, type: str = "order.made", payload: Any = None, **more: Any) -> EventRecord:
+    def emit(self, sender: str, type: str = "order.made", payload: Any = None, **more: Any) -> EventRecord:
         sequence, time = self._next()
         cause = more.pop("cause", None)
         path = (*cause.path, cause.id) if cause else ()
@@ -80,14 +80,14 @@ def shop() -> Journal:
     x = Journal()
     x.nodes = ("audit", "billing", "orders", "stock")
     x.commit("stock", {"pen": 7})
-    order = x.say("notebook", "order.created", {"id": "o1"})
+    order = x.emit("notebook", "order.created", {"id": "o1"})
     for node in ("orders", "stock"):
         x.handle(order, node)
     x.handle(order, "billing", "failed", "ValueError: no card")
     x.handle(order, "audit", "refused")
     x.commit("orders", {"o1": {"status": "new"}}, order)
     x.commit("stock", {"pen": 6}, order)
-    low = x.say("stock", "stock.low", {"item": "pen"}, cause=order)
+    low = x.emit("stock", "stock.low", {"item": "pen"}, cause=order)
     x.handle(low, "stock")
     x.commit("stock", {"pen": 46}, low)
     return x
@@ -103,7 +103,7 @@ def crowd(number: int, nodes: int = 4, seed: int = 1) -> Journal:
             x.wait(3_600 * SECOND)
         cause = chance.choice(x.events[-20:]) if x.events and chance.random() < 0.5 else None
         sender = chance.choice([*x.nodes, "notebook"])
-        event = x.say(sender, chance.choice(["order.made", "order.paid"]), {"total": index}, cause=cause)
+        event = x.emit(sender, chance.choice(["order.made", "order.paid"]), {"total": index}, cause=cause)
         for node in chance.sample(x.nodes, 2):
             x.handle(event, node, "failed" if chance.random() < 0.01 else "done", "ValueError: no card")
         if chance.random() < 0.3:

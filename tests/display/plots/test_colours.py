@@ -30,7 +30,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("colour", [*NAMED.values(), *scene.SERIES_COLOURS])
-def test_every_colour_can_be_told_from_light_and_from_dark_pages(colour, page):
+def test_every_colour_has_contrast_on_light_and_on_dark_pages(colour, page):
     assert contrast(colour, PAGES[page]) >= 3.5
 
 

@@ -15,7 +15,7 @@ def ring(number: int, *, loops: bool = False) -> Journal:
     x = Journal()
     x.nodes = tuple(f"a-service-with-a-name-{each}" for each in range(number))
     for each in range(3 * number):
-        event = x.say(x.nodes[each % number])
+        event = x.emit(x.nodes[each % number])
         x.handle(event, x.nodes[(each + 1 + each // number * 7) % number])
         if loops:
             x.handle(event, event.sender)
@@ -29,7 +29,7 @@ def pixels(figure):
     return [(x * scale, y * scale) for x, y in zip(shown.x, shown.y, strict=True)], shown.marker.size
 
 
-def test_an_arrow_leads_from_who_said_it_to_each_node_that_handled_it():
+def test_a_flow_leads_from_the_sender_to_each_node_that_handled_the_event():
     flows = flows_of(shop().slice)
     assert {(key, flow.number) for key, flow in flows.items()} == {
         (("notebook", "billing"), 1),
@@ -41,7 +41,7 @@ def test_an_arrow_leads_from_who_said_it_to_each_node_that_handled_it():
 
 def test_several_handlers_of_a_node_count_once_and_refusals_not_at_all():
     x = Journal()
-    event = x.say("a")
+    event = x.emit("a")
     for outcome in ("done", "failed", "done"):
         x.handle(event, "b", outcome)
     x.handle(event, "c", "refused")
@@ -62,10 +62,10 @@ def names_and_rings(figure):
     return list(zip(names, shown.marker.line.width, strict=True))
 
 
-def test_pointing_at_an_arrow_tells_the_types():
+def test_the_text_of_a_flow_counts_events_by_type():
     x = Journal()
     for type in ("order.made", "order.paid", "order.made"):
-        x.handle(x.say("a", type), "b", "failed" if type == "order.paid" else "done")
+        x.handle(x.emit("a", type), "b", "failed" if type == "order.paid" else "done")
     (text,) = trace(graph(x.slice), "arrows").hovertext
     assert [" ".join(line.split()) for line in text.split("<br>")] == [
         "<b>a → b</b>",
@@ -74,12 +74,12 @@ def test_pointing_at_an_arrow_tells_the_types():
     ]
 
 
-def test_pointing_at_a_node_tells_what_nobody_took():
+def test_the_text_of_a_node_counts_its_unhandled_events():
     x = Journal()
-    x.handle(x.say("a"), "b")
-    x.say("a")
+    x.handle(x.emit("a"), "b")
+    x.emit("a")
     assert (
-        "<b>a</b><br>sent 2 events, 1 handled by nobody<br>handled 0 events"
+        "<b>a</b><br>sent 2 events, 1 unhandled<br>handled 0 events"
         in trace(graph(x.slice), "nodes").hovertext
     )
 
@@ -126,8 +126,8 @@ def test_a_count_without_room_is_left_to_pointing():
 def test_there_and_back_are_two_bows():
     x = Journal()
     x.nodes = ("a", "b", "c")
-    x.handle(x.say("a"), "b")
-    x.handle(x.say("b"), "a")
+    x.handle(x.emit("a"), "b")
+    x.handle(x.emit("b"), "a")
     shown = trace(graph(x.slice), "arrows")
     assert len(set(zip(shown.x, shown.y, strict=True))) == 2
 
@@ -142,8 +142,8 @@ def test_of_many_nodes_the_busiest_are_shown():
 def test_nothing_in_the_data_becomes_markup_or_tex():
     x = Journal(HOSTILE)
     x.nodes = (HOSTILE[1:],)
-    x.handle(x.say(HOSTILE, HOSTILE), HOSTILE, "failed", HOSTILE)
-    x.handle(x.say(HOSTILE[3:], HOSTILE), HOSTILE)
+    x.handle(x.emit(HOSTILE, HOSTILE), HOSTILE, "failed", HOSTILE)
+    x.handle(x.emit(HOSTILE[3:], HOSTILE), HOSTILE)
     figure = graph(x.slice)
     assert tags(figure) == {"b", "br", "span style=color:#cf4d45"}
     assert not {"$", "\u202e", "\x1b"} & set("".join(texts(figure)))
@@ -151,7 +151,7 @@ def test_nothing_in_the_data_becomes_markup_or_tex():
 
 def test_a_space_in_which_nothing_was_handled_gives_a_friendly_figure():
     x = Journal()
-    x.say("a")
+    x.emit("a")
     (note,) = graph(x.slice).layout.annotations
     assert note.text == "No event has been handled here yet."
 

@@ -49,7 +49,7 @@ def test_rows_do_not_overlap():
     assert domains[-1][0] == 0
 
 
-def test_a_value_holds_until_the_commit_that_takes_it_away():
+def test_a_value_holds_until_the_commit_that_removes_it():
     (row,) = drawn(n=[1, None, 2]).data
     noon = NOON.timestamp() * 1000
     assert list(row.x[:4]) == [noon, noon + 1000, None, noon + 2000]
@@ -82,7 +82,7 @@ def test_thinning_keeps_the_ends_and_the_extremes():
     assert {0, 5_001, 7_003, 9_999} <= set(kept)
 
 
-def test_a_long_history_stays_small_and_what_is_too_narrow_is_one_band():
+def test_a_long_history_stays_small_by_merging_narrow_bands():
     number = 10_000
     figure = drawn(n=list(range(number)), who=[f"customer {each}" for each in range(number)])
     assert len(figure.to_json()) < 400_000
@@ -101,12 +101,12 @@ def test_equal_values_have_one_colour_and_others_another():
     assert first == third != second
 
 
-def test_a_value_with_parts_is_a_band_with_its_beginning():
+def test_a_value_with_parts_is_a_band_labelled_with_its_start():
     (row,) = drawn(order=[{"id": 1}, {"id": 1, "paid": True}]).data
     assert list(row.text) == ["{id: 1}", "{id: 1, paid: True}"]
 
 
-def test_pointing_tells_value_revision_and_time():
+def test_the_text_of_a_point_has_value_revision_and_time():
     (row,) = drawn(n=[1000, 2]).data
     assert row.hovertext[0] == "<b>1,000</b><br>revision 1 · 2026-03-14 12:00:00.000 UTC"
 
@@ -148,11 +148,11 @@ def test_one_commit_is_drawn():
     ("made", "text"),
     [
         (lambda: history_plot(commits(0), {}), "Nothing has been committed yet."),
-        (lambda: history_plot(commits(1), {}), "Say what to draw"),
+        (lambda: history_plot(commits(1), {}), "Choose what to draw"),
         (lambda: history_plot(commits(2, [None, None], "clock"), {"n": [1, 2]}), "clock has no value"),
     ],
 )
-def test_where_there_is_nothing_to_draw_a_friendly_figure_says_so(made, text):
+def test_a_plot_without_data_has_a_message(made, text):
     (note,) = made().layout.annotations
     assert text in note.text
 
@@ -161,9 +161,16 @@ def test_a_row_without_any_value_is_empty():
     assert not drawn(n=[None, None]).data[0].x
 
 
-def test_what_is_no_number_for_json_is_missing():
+def test_a_number_that_json_does_not_have_is_missing():
     (row,) = drawn(n=[1.0, float("nan"), 2.0]).data
     assert list(row.y) == [1.0, 1.0, None, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("column", [[1, 10**400, 2], [1e308, -1e308], [0.0, 5e-324]])
+def test_numbers_at_the_limits_of_floats_are_drawn_or_replaced_by_a_message(column):
+    figure = drawn(n=column)
+    assert "<svg" in figure.svg()
+    assert figure.data[0].x
 
 
 def test_too_many_rows_are_refused():

@@ -20,11 +20,11 @@ def stock(space):
     return space.create_node("stock")
 
 
-def said(figure):
+def event_titles(figure):
     return [text.split("</b>")[0].removeprefix("<b>") for text in trace(figure, "event").hovertext]
 
 
-def test_a_timeline_has_what_was_said_and_committed_and_what_failed(space, orders, stock):
+def test_a_timeline_has_events_commits_and_failures(space, orders, stock):
     @orders.on("order.*")
     def take(event):
         orders.state.set({"last": event.payload})
@@ -32,7 +32,7 @@ def test_a_timeline_has_what_was_said_and_committed_and_what_failed(space, order
 
     space.broadcast("order.made", "o1").settle()
     figure = space.timeline(nodes=["notebook", "orders"])
-    assert said(figure) == ["order.made"]
+    assert event_titles(figure) == ["order.made"]
     assert "because of order.made of notebook" in trace(figure, "commit").hovertext[0]
     assert "ValueError: no &lt;b&gt;card&lt;/b&gt;" in trace(figure, "failure").hovertext[0]
     assert len(trace(figure, "cause to effect").x) == 6
@@ -61,13 +61,13 @@ def test_a_failure_whose_error_is_no_proper_text_is_shown(space, orders):
     assert "ValueError" in trace(space.timeline(), "failure").hovertext[0]
 
 
-def test_with_a_pattern_only_its_events_and_what_they_changed_are_shown(space, orders, stock):
+def test_with_a_pattern_only_its_events_and_their_commits_are_shown(space, orders, stock):
     orders.on("order.*", lambda event: orders.state.set({"last": event.type}))
     stock.state.set({"pen": 7})
     for type in ("order.made", "parcel.sent"):
         space.broadcast(type).settle()
     figure = space.timeline("order.*")
-    assert said(figure) == ["order.made"]
+    assert event_titles(figure) == ["order.made"]
     assert [text.split("<br>")[0] for text in trace(figure, "commit").hovertext] == [
         "<b>orders revision 1</b>"
     ]
@@ -94,7 +94,7 @@ def test_events_that_left_with_a_commit_are_shown(space, orders):
         return {**state, "paid": True}
 
     orders.state.set(pay)
-    assert said(space.timeline()) == ["order.paid"]
+    assert event_titles(space.timeline()) == ["order.paid"]
 
 
 def test_nodes_may_be_given_as_nodes_and_a_wrong_name_is_an_error(space, orders, stock):
@@ -112,12 +112,12 @@ def test_a_node_that_was_made_and_has_done_nothing_may_be_named(space, orders, s
 
 
 @pytest.mark.parametrize("wrong", [{"by": "day"}, {"limit": 0}])
-def test_what_makes_no_sense_is_refused(space, wrong):
+def test_wrong_arguments_are_refused(space, wrong):
     with pytest.raises(ValueError, match="timeline: "):
         space.timeline(**wrong)
 
 
-def test_by_occurred_the_axis_is_what_the_events_tell_of(space, orders):
+def test_by_occurred_the_axis_shows_event_times(space, orders):
     orders.broadcast("reading", occurred="2020-01-01T00:00:00+00:00")
     assert "1 Jan 2020" in space.timeline(by="occurred").layout.xaxis.ticktext[0]
     assert "2020" not in space.timeline().layout.xaxis.ticktext[0]
@@ -128,13 +128,13 @@ def test_an_empty_space_gives_friendly_figures(space):
     assert "No event" in space.graph().layout.annotations[0].text
 
 
-def test_a_graph_counts_who_handled_what_from_whom(space, orders, stock):
+def test_a_graph_counts_events_by_sender_and_handling_node(space, orders, stock):
     orders.on("order.made", lambda _: orders.broadcast("reserve"))
     stock.on("reserve", lambda _: None)
     for _ in range(3):
         space.broadcast("order.made").settle()
-    told = [text.split("<br>")[0] for text in trace(space.graph(), "arrows").hovertext]
-    assert told == ["<b>notebook → orders</b>", "<b>orders → stock</b>"]
+    titles = [text.split("<br>")[0] for text in trace(space.graph(), "arrows").hovertext]
+    assert titles == ["<b>notebook → orders</b>", "<b>orders → stock</b>"]
     assert list(trace(space.graph("reserve"), "arrows").text) == ["<b>3</b>"]
     assert "newest 1" in space.graph(limit=1).layout.title.text
 
@@ -164,7 +164,7 @@ def test_a_node_without_commits_gives_a_friendly_figure(orders):
     assert "Nothing has been committed" in orders.state.history().plot("open").layout.annotations[0].text
 
 
-def test_what_a_selector_raises_beyond_missing_comes_out(orders):
+def test_errors_of_a_selector_are_raised(orders):
     orders.state.set({"n": 0})
     with pytest.raises(ZeroDivisionError):
         orders.state.history().plot(lambda state: 1 / state["n"])

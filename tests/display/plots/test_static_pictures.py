@@ -69,8 +69,8 @@ def test_a_graph_has_its_nodes_and_its_counts(space, orders):
     orders.on("order.*", lambda event: None)
     for _ in range(3):
         space.broadcast("order.made").settle()
-    said = texts(picture(space.graph()))
-    assert {"orders", "notebook", "3"} <= set(said)
+    labels = texts(picture(space.graph()))
+    assert {"orders", "notebook", "3"} <= set(labels)
 
 
 def test_numbers_are_drawn_as_steps_and_texts_as_bands(orders):
@@ -94,12 +94,12 @@ def test_times_that_occurred_are_labelled(space, orders):
     assert space.events("n")[0].occurred == first
     for row in rows:
         space.broadcast("reading", row["n"], occurred=row["at"]).settle()
-    said = texts(picture(orders.state.history().plot("n", x="occurred")))
-    assert "8 Feb 2013" in " ".join(said)
+    labels = texts(picture(orders.state.history().plot("n", x="occurred")))
+    assert "8 Feb 2013" in " ".join(labels)
 
 
 def test_a_place_is_where_plotly_has_it(orders):
-    """Lines begin and end at the values that plotly is told, on the scale of the axis."""
+    """Lines begin and end at the values that plotly has, on the scale of the axis."""
     for number in (10, 40, 20):
         orders.state.set({"n": number, "status": "new"})
     figure = orders.state.history().plot("n", x="revision")
@@ -110,7 +110,7 @@ def test_a_place_is_where_plotly_has_it(orders):
     assert heights == pytest.approx([heights[0], heights[0] * 3, heights[0] * -2], abs=0.3)
 
 
-def test_what_comes_from_others_is_text(space):
+def test_text_of_users_never_becomes_markup_of_a_picture(space):
     node = space.create_node("orders")
     node.state.set({HOSTILE: 1, "text": HOSTILE})
     for figure in (node.state.history().plot(), node.state.history().plot("text", x="revision")):
@@ -128,7 +128,7 @@ def test_ten_thousand_events_are_a_small_picture(space, orders):
     assert "notebook" in texts(picture(figure))
 
 
-def test_what_is_too_much_for_a_static_picture_says_so():
+def test_a_picture_that_is_too_large_is_replaced_by_a_message():
     figure = graph(crowd(3_000, nodes=90).slice)
     assert any("too much for a static picture" in text for text in texts(picture(figure)))
 
@@ -143,7 +143,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_figure_that_was_changed_says_so_and_keeps_its_title(orders, change):
+def test_a_changed_figure_has_its_title_and_a_message_instead_of_a_picture(orders, change):
     orders.state.set({"n": 5})
     figure = orders.state.history().plot("n", x="revision")
     change(figure)
@@ -159,7 +159,7 @@ def test_the_static_form_of_another_figure_is_its_title():
     assert "<img" in shown["text/html"]
 
 
-def test_where_there_is_nothing_it_says_so(space):
+def test_an_empty_picture_has_a_message(space):
     figure = space.timeline()
     assert figure._repr_mimebundle_()["text/plain"].splitlines()[1:]
     assert texts(picture(figure))

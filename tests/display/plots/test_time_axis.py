@@ -47,7 +47,7 @@ def test_between_folds_there_is_one_scale():
     assert abs(2 * (one.right - one.left) - (two.right - two.left)) < 11
 
 
-def test_labels_within_a_burst_tell_the_distance_from_its_labelled_begin():
+def test_labels_within_a_burst_are_distances_from_its_labelled_start():
     labels = [tick.label for tick in break_gaps([NOON + each * MS for each in range(0, 101, 5)], WIDTH).ticks]
     assert labels == ["12:00:00.000<br>14 Mar 2026", "+20 ms", "+40 ms", "+60 ms", "+80 ms", "+100 ms"]
 
@@ -59,7 +59,7 @@ def test_labels_of_hours_are_round_times():
     ]
 
 
-def test_a_new_day_is_said():
+def test_the_first_label_of_a_day_has_its_date():
     labels = [tick.label for tick in break_gaps([NOON, NOON + 30 * 3_600 * SECOND], WIDTH).ticks]
     assert labels[0].endswith("14 Mar 2026")
     assert labels[1:] == ["18:00:00", "00:00:00<br>15 Mar 2026", "06:00:00", "12:00:00", "18:00:00"]

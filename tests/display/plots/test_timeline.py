@@ -28,7 +28,7 @@ def test_each_node_and_the_notebook_have_a_lane_also_those_where_nothing_happene
 def test_numbers_in_names_count_in_the_order_of_lanes():
     x = Journal()
     x.nodes = ("n10", "n9", "n1")
-    x.say("n9")
+    x.emit("n9")
     assert lanes(timeline(x.slice)) == ["n1", "n9", "n10"]
 
 
@@ -47,13 +47,13 @@ def test_events_commits_and_failures_are_different_marks_on_the_lanes_where_they
     assert sorted(lane(y) for y in trace(figure, "event").y) == [0, 4]
 
 
-def test_pointing_at_a_commit_tells_what_it_changed_and_why():
+def test_the_text_of_a_commit_has_its_changes_and_its_cause():
     (text,) = (each for each in hovers(timeline(shop().slice), "commit") if "revision 3" in each)
     assert text.split("<br>")[0].startswith("<b>stock revision 3</b>")
     assert text.split("<br>")[2:] == ["~ pen  6 → 46", "because of stock.low of stock"]
 
 
-def test_pointing_at_an_event_tells_who_took_it_and_what_it_led_to():
+def test_the_text_of_an_event_has_its_handlers_and_its_effects():
     (text,) = (each for each in hovers(timeline(shop().slice), "event") if "<b>order.created" in each)
     lines = text.split("<br>")
     assert lines[0] == "<b>order.created</b> notebook → all"
@@ -65,7 +65,7 @@ def test_pointing_at_an_event_tells_who_took_it_and_what_it_led_to():
     ]
 
 
-def test_pointing_at_a_failure_tells_the_error():
+def test_the_text_of_a_failure_has_the_error():
     (text,) = hovers(timeline(shop().slice), "failure")
     assert "<b>billing failed</b> on_it, given order.created" in text
     assert "ValueError: no card" in text
@@ -88,11 +88,11 @@ def test_clicking_a_mark_shows_all_its_causes_and_its_effects():
     assert [(lane(each.ay), lane(each.y)) for each in own] == [(4, 4), (0, 4)]
 
 
-def test_long_empty_time_is_folded_and_says_how_long_it_was():
+def test_long_idle_time_is_cut_out_and_labelled_with_its_length():
     x = Journal()
     for _ in range(3):
         for _ in range(4):
-            x.say("orders")
+            x.emit("orders")
         x.wait(2 * 3_600 * SECOND)
     figure = timeline(x.slice)
     labels = [each.text for each in figure.layout.annotations if each.text]
@@ -106,14 +106,14 @@ def test_the_first_label_has_the_date_and_times_are_in_utc():
     assert figure.layout.xaxis.title.text == "time, UTC"
 
 
-def test_what_falls_together_is_one_mark_with_a_count():
+def test_items_at_one_place_are_one_mark_with_a_count():
     x = Journal()
-    x.say("orders", "order.made")
+    x.emit("orders", "order.made")
     x.wait(10 * SECOND)
     for each in range(9):
-        x.say("orders", "order.paid" if each else "order.made")
+        x.emit("orders", "order.paid" if each else "order.made")
     x.wait(10 * SECOND)
-    x.say("orders")
+    x.emit("orders")
     shown = trace(timeline(murmuring(x, x.events[0].time)), "event")
     counts = [text for text, y in zip(shown.text, shown.y, strict=True) if lane(y) == 0]
     assert counts == ["", "9", ""]
@@ -125,7 +125,7 @@ def test_what_falls_together_is_one_mark_with_a_count():
 def murmuring(x, start):
     """The same with a steady murmur on another node, so that nothing is folded."""
     for each in range(200):
-        x.say("other")
+        x.emit("other")
         x.events[-1] = replace(x.events[-1], time=start + each * 100 * MS)
     return x.slice
 
@@ -152,7 +152,7 @@ def test_the_figure_is_bounded_whatever_happened():
 
 def test_nothing_in_the_data_becomes_markup_or_tex():
     x = Journal(HOSTILE[:40])
-    event = x.say(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, target=HOSTILE)
+    event = x.emit(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, target=HOSTILE)
     x.handle(event, HOSTILE, "failed", HOSTILE)
     x.commit(HOSTILE, {HOSTILE: [HOSTILE]}, event, by=HOSTILE[1:])
     x.nodes = (HOSTILE[2:],)
@@ -165,7 +165,7 @@ def test_nothing_in_the_data_becomes_markup_or_tex():
 
 def test_a_large_payload_and_a_large_diff_are_cut():
     x = Journal()
-    event = x.say("orders", "t" * 300, {str(n): "x" * 1000 for n in range(1000)})
+    event = x.emit("orders", "t" * 300, {str(n): "x" * 1000 for n in range(1000)})
     x.commit("orders", {str(n): n for n in range(1000)}, event)
     figure = timeline(x.slice)
     for text in (*hovers(figure, "event"), *hovers(figure, "commit")):
@@ -174,7 +174,7 @@ def test_a_large_payload_and_a_large_diff_are_cut():
     assert "… 995 more changes" in hovers(figure, "commit")[0]
 
 
-def test_commits_that_cannot_be_compared_say_so():
+def test_commits_that_cannot_be_compared_show_the_reason():
     x = Journal()
     x.commit("orders", {"n": 1})
     x.commit("orders", {"n": 2})
@@ -186,12 +186,12 @@ def test_commits_that_cannot_be_compared_say_so():
     assert "deleted" in shown
 
 
-def test_by_occurred_effects_stand_where_what_they_follow_from_occurred():
+def test_by_occurred_effects_are_at_the_event_time_of_their_cause():
     x = Journal()
-    one = x.say("meter", "reading", occurred="2020-01-01T00:00:00+00:00")
-    two = x.say("meter", "reading", occurred="2020-01-01T01:00:00+00:00")
+    one = x.emit("meter", "reading", occurred="2020-01-01T00:00:00+00:00")
+    two = x.emit("meter", "reading", occurred="2020-01-01T01:00:00+00:00")
     x.commit("store", {"n": 1}, one)
-    echo = x.say("store", "seen", cause=two)
+    echo = x.emit("store", "seen", cause=two)
     x.commit("store", {"n": 2}, echo)
     figure = timeline(x.slice, by="occurred")
     assert figure.layout.xaxis.title.text == "when it occurred, UTC"

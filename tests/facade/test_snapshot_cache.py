@@ -1,4 +1,4 @@
-"""Going from one moment to another: what was read of the past is not read again, unless it has changed."""
+"""The cache of past states: a record is not read again, unless it has changed."""
 
 from __future__ import annotations
 

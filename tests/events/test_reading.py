@@ -1,4 +1,4 @@
-"""Waiting for events and reading what is stored: ``wait_for``, ``events``, ``at``, views of silent nodes."""
+"""Waiting for events and reading: ``wait_for``, ``events``, ``at``, and views of nodes without commits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def later(act, until, space):
     """Do something as soon as somebody waits for events."""
 
     def wait():
-        until(lambda: space._log.on_event)
+        until(lambda: len(space._log.on_event) > 1)  # the dispatcher always listens
         act()
 
     thread = threading.Thread(target=wait)

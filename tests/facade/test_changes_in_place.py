@@ -1,4 +1,4 @@
-"""Code in C that writes past the methods of frozen containers is noticed, and nothing of it is kept."""
+"""In-place changes of frozen containers by C code are detected, and never stored."""
 
 import bisect
 import collections
