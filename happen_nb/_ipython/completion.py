@@ -21,7 +21,7 @@ from happen_nb._api.node import Node, Nodes
 from happen_nb._api.space import Space
 from happen_nb._api.state import State
 from happen_nb._api.views import View, Views
-from happen_nb._ipython.context import Attribute, Call, Chain, Text, at_cursor, quoted, whole_chain
+from happen_nb._ipython.cursor import Attribute, Call, Chain, Text, at_cursor, quoted, whole_chain
 from happen_nb._journal.slice import read_window
 from happen_nb._model.paths import lookup
 from happen_nb._model.patterns import Pattern, expand_braces

@@ -238,13 +238,12 @@ class CommitRecord:
         StateError
             Another client stored something else than a JSON object.
         """
+        if self.body is None:
+            return EMPTY
         state = self._state
         if state is None:
-            if self.body is None:
-                state = EMPTY
-            else:
-                state = self._decode(self.body)
-                self.body = dumps(state)  # as this process encodes it, which may differ from the stored body
+            state = self._decode(self.body)
+            self.body = dumps(state)  # as this process encodes it, which may differ from the stored body
             self._state = state
         return state
 

@@ -376,14 +376,12 @@ def _may_come(event: EventRecord, owners: Iterable[OwnerRecord], busy: Container
 
 def _reason(event: EventRecord, owners: Iterable[OwnerRecord], alive: Container[str | None]) -> str:
     concerned = [owner for owner in owners if event.target in (None, owner.node)]
-    matching = [owner for owner in concerned if _matches(owner, event.type)]
+    matching = [
+        owner for owner in concerned if any(Pattern.of(each).matches(event.type) for each in owner.patterns)
+    ]
     known = [owner for owner in concerned if owner.claimed < event.sequence]
     if any(owner.incarnation in alive for owner in known if owner in matching):
         return NO_PATTERN  # when its turn came, nothing was registered for it any more
     if any(owner.sequence < event.sequence or owner.takeover for owner in matching):
         return OWNER_DIED
     return NO_PATTERN if known else NO_OWNER
-
-
-def _matches(owner: OwnerRecord, type: str) -> bool:
-    return any(Pattern.of(pattern).matches(type) for pattern in owner.patterns)

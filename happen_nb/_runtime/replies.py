@@ -373,7 +373,12 @@ class ReplyRouter:
             logger.info("the reply to the event %.100s cannot be read: %s", id, error)
             pending = self._pending.pop(id, None)
             if pending is not None:
-                pending.fail(_unreadable(pending, error))
+                type = "" if pending.event is None else pending.event.type
+                problem = (
+                    f'the reply of "{pending.target}" to "{type}" cannot be read: {error}. '
+                    'The page "Wire format" of the documentation shows what a program replies'
+                )
+                pending.fail(HandlerError(problem, node=pending.target))
 
     def _route(self, message: dict[str, Any]) -> None:
         pending = self._pending.get(message["event"])
@@ -466,15 +471,6 @@ class ReplyRouter:
             self.answer(question)
         elif pending.owner is not None:
             await self._peers.ask(pending.owner, question, ASK_ACCEPTED_SECONDS)
-
-
-def _unreadable(pending: PendingReply, problem: Exception) -> HandlerError:
-    type = "" if pending.event is None else pending.event.type
-    return HandlerError(
-        f'the reply of "{pending.target}" to "{type}" cannot be read: {problem}. '
-        'The page "Wire format" of the documentation shows what a program replies',
-        node=pending.target,
-    )
 
 
 class DeadlockDetector:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from happen_nb._ipython.context import Attribute, Text, at_cursor, chain, whole_chain
+from happen_nb._ipython.cursor import Attribute, Text, at_cursor, chain, whole_chain
 
 # -- chains ------------------------------------------------------------------------------------------
 
