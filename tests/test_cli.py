@@ -128,49 +128,33 @@ def test_lab_requests_no_news(lab):
     assert defaults["checkForUpdates"] is False
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory):
-    """A JupyterLab on the folder ``mine``, which Ctrl-C ends after a kernel has started."""
-    folder = tmp_path_factory.mktemp("session")
-    (folder / "mine").mkdir()
-    (folder / "mine/a.ipynb").write_text("{}")
+def test_lab_opens_the_given_folder_is_quiet_and_ends_with_its_kernels_on_ctrl_c(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/a.ipynb").write_text("{}")
     own = ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR")
-    variables = {name: str(folder / name) for name in own}
+    variables = {name: str(tmp_path / name) for name in own}
     with (
-        (folder / "errors").open("w") as errors,
-        running_lab(folder, folder, "mine", "--port=0", stderr=errors, **variables) as lab,
+        (tmp_path / "errors").open("w") as errors,
+        running_lab(tmp_path, tmp_path, "mine", "--port=0", stderr=errors, **variables) as lab,
     ):
-        lab.contents = lab.call("api/contents")["content"]
-        lab.kernel = lab.start_kernel()
-        (connection,) = (folder / "JUPYTER_RUNTIME_DIR").glob("kernel-*.json")
+        assert [item["name"] for item in lab.call("api/contents")["content"]] == ["a.ipynb"]
+
+        kernel = lab.start_kernel()
+        (connection,) = (tmp_path / "JUPYTER_RUNTIME_DIR").glob("kernel-*.json")
         client = BlockingKernelClient(connection_file=str(connection))
         client.load_connection_file()
         client.start_channels(hb=False)  # it would take a kernel that still starts for dead
         client.wait_for_ready(timeout=60)
         client.stop_channels()
-        lab.connection = json.loads(connection.read_text())
-        lab.errors = (folder / "errors").read_text()
+        assert "curve_publickey" in json.loads(connection.read_text())
+        shown = (tmp_path / "errors").read_text()
+        assert [word for word in ("WARNING", "[W ", "[E ") if word in shown] == []
+
         os.killpg(lab.process.pid, signal.SIGINT)
-        lab.process.wait(DEADLINE)
-    return lab
-
-
-def test_lab_opens_the_given_folder(session):
-    assert [item["name"] for item in session.contents] == ["a.ipynb"]
-
-
-def test_a_kernel_that_starts_leaves_the_terminal_quiet(session):
-    assert "curve_publickey" in session.connection
-    assert "WARNING" not in session.errors
-    assert "[W " not in session.errors
-    assert "[E " not in session.errors
-
-
-def test_ctrl_c_ends_lab_and_its_kernels(session):
-    assert session.process.returncode == 0
-    session.kernel.wait(DEADLINE)
+        assert lab.process.wait(DEADLINE) == 0
+    kernel.wait(DEADLINE)
     with pytest.raises(OSError, match="refused"):
-        session.call("api/status")
+        lab.call("api/status")
 
 
 SLOW_FILES = """
