@@ -284,7 +284,7 @@ class _Reading:
             pull = {"batch": self.limit + SPARE_MESSAGES, "expires": 1_000_000_000}
         if self.barrier is not None:
             seconds = min(seconds, self._create_seconds)
-        consumer = Consumer(self.connection, self.stream, self._take, lambda: self._end(complete=False))
+        consumer = Consumer(self.connection, self.stream, self._on_message, lambda: self._end(complete=False))
         try:
             try:
                 waiting = await consumer.start(config, timeout=seconds, pull=pull)
@@ -331,7 +331,7 @@ class _Reading:
         started = self.barrier is None and bool(self.found) and not self._newest_only
         return started and now - self._progress_at > STALL_SECONDS + self.connection.transfer_seconds
 
-    def _take(self, item: StreamMessage) -> None:
+    def _on_message(self, item: StreamMessage) -> None:
         if self._ended.done():
             return
         self._progress_at = self._loop.time()

@@ -192,7 +192,9 @@ class Follower:
         seconds = FIRST_CREATE_SECONDS
         while True:
             left = max(0.1, deadline - loop.time())
-            consumer = Consumer(self._connection, self._stream.subjects.stream, self._take, self.reconnect)
+            consumer = Consumer(
+                self._connection, self._stream.subjects.stream, self._on_message, self.reconnect
+            )
             try:
                 waiting = await consumer.start(config, timeout=left if self._exact else min(left, seconds))
                 break
@@ -212,7 +214,7 @@ class Follower:
 
     # -- following -----------------------------------------------------------------------------------
 
-    def _take(self, item: StreamMessage) -> None:
+    def _on_message(self, item: StreamMessage) -> None:
         if item.sequence > self._position:
             self._position = item.sequence
             self._progress_at = asyncio.get_running_loop().time()

@@ -123,5 +123,5 @@ def _too_many(messages: Sequence[Message], what: str) -> TooLargeError:
         advice = "view fewer nodes in a serializable transform, or commit it without serializable=True"
     return TooLargeError(
         f"{what}: {len(messages):,} messages in one batch, {guards:,} of them guards of viewed nodes; "
-        f"a server takes at most {MAX_BATCH_MESSAGES} (fewer than 1,000). Nothing was stored; {advice}"
+        f"a server accepts at most {MAX_BATCH_MESSAGES} (fewer than 1,000). Nothing was stored; {advice}"
     )

@@ -468,7 +468,7 @@ async def _newest_of_each(stream: Stream, nodes: Sequence[str], position: int) -
     items: list[StreamMessage] = []
     ended = asyncio.Event()
 
-    async def take(answer: Msg) -> None:
+    async def on_answer(answer: Msg) -> None:
         item = parse_direct(answer)
         if item is None:
             ended.set()
@@ -479,7 +479,7 @@ async def _newest_of_each(stream: Stream, nodes: Sequence[str], position: int) -
     request = orjson.dumps({"multi_last": subjects, "up_to_seq": position})
     connection = stream.connection
     inbox = connection.new_inbox()
-    subscription = await connection.subscribe(inbox, take)
+    subscription = await connection.subscribe(inbox, on_answer)
     try:
         await connection.send(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, reply=inbox)
         with contextlib.suppress(TimeoutError):

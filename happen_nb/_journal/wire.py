@@ -79,9 +79,9 @@ CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another
 UNREAD: Any = object()  # stands for a payload that was left out when its event was read
 BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000
-"""Limit of a commit's headers, events and path included; a server takes 64 kB. Beyond, it becomes a batch."""
+"""Limit of a commit's headers with events and path; a server accepts 64 kB. Larger ones become a batch."""
 MAX_STATE_BYTES_WITH_EVENTS = 8_000  # the largest state beside which events still ride in the header
-MAX_BATCH_MESSAGES = 999  # messages in one atomic batch; the server takes fewer than 1,000
+MAX_BATCH_MESSAGES = 999  # messages in one atomic batch; the server accepts fewer than 1,000
 MAX_PATTERN_BYTES = 100_000
 """Limit of the patterns in an owner record; they only explain, so those beyond are left out."""
 HEADER_RESERVE_BYTES = 4096  # room that a large body leaves for the headers of its message
