@@ -194,7 +194,8 @@ def _fold(
     for record, snapshot in space._runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
         event, emitted = Event(record, space), len(evaluation.emitted)
         try:
-            if registration.where is None or registration.where(event):
+            matches = registration.pattern.matches(record.type)
+            if matches and (registration.where is None or registration.where(event)):
                 new = _evaluated(state, call, event, newest, snapshot, evaluation, new)
         except Exception:
             del evaluation.emitted[emitted:]

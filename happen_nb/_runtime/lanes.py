@@ -64,9 +64,9 @@ class StateHandler:
     key : str
         Identifies it in all processes and runs.
     takes_views : bool
-        The transform reads other nodes, as they were at the event.
+        Whether the transform reads other nodes, as of the event.
     fold : bool
-        One commit applies all events that wait.
+        Whether one commit applies all events that wait.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class StateHandler:
         """Note that the events from `position` to `last` are done: committed, or they changed nothing."""
         self.done = max(self.done, last)
         self.failed.discard(position)
-        if committed:  # the commit tells of those that failed before it: another process may retry them
+        if committed:  # the commit names those that failed before it, and another process may retry them
             self.failed = {each for each in self.failed if each > last}
 
     def fail(self, position: Position) -> None:
@@ -129,7 +129,7 @@ class Lanes:
     # -- registering ---------------------------------------------------------------------------------
 
     async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> None:
-        """Store where a handler begins, unless the node has had it before; None: now."""
+        """Store where a handler starts, unless the node has had it before; None: now."""
         handler, node = registration.state, registration.node
         assert handler is not None
         log, stream = self._log, self._log.stream
@@ -153,7 +153,7 @@ class Lanes:
         handler.start = wire.decode_start(subject, found.body, found.sequence).position
 
     async def outstanding(self) -> Callable[[EventRecord], bool]:
-        """Return a function that tells of an event if a state handler of any process will still apply it."""
+        """Return a test of events: True for those that a state handler of any process will still apply."""
         stream = self._log.stream
         open_: list[tuple[wire.Start, Pattern, Progress]] = []
         for item in await stream.read(stream.subjects.starts):
@@ -190,7 +190,7 @@ class Lanes:
     # -- serving -------------------------------------------------------------------------------------
 
     def _serves(self, registration: Registration, handler: StateHandler) -> bool:
-        """Return whether this process applies a handler: it owns the node, or the owner does not have it."""
+        """Return whether this process applies it: as the owner, or because the owner lacks the handler."""
         ownership = self._dispatcher.ownership
         owner = ownership.owner_of(registration.node)
         ours = ownership.is_ours(registration.node)
@@ -212,7 +212,7 @@ class Lanes:
         return [(each.event, each.snapshot) for each in mine[:most]]
 
     def refresh(self, node: str) -> None:
-        """Begin to serve a node's handlers, or end it, by who owns the node now."""
+        """Start or stop to serve a node's handlers, depending on who owns the node."""
         for registration in self._dispatcher.registrations.of(node):
             handler = registration.state
             if handler is None:
@@ -321,5 +321,7 @@ class Lanes:
 
 
 def _concerns(registration: Registration, event: EventRecord) -> bool:
-    meant = event.target is None or event.target == registration.node
-    return meant and bool(registration.pattern.matches(event.type))
+    """Return whether a handler may apply an event; a predicate is asked later, off the IO thread."""
+    pattern = registration.pattern
+    matches = pattern.predicate is not None or pattern.matches(event.type)
+    return bool(matches) and event.target in (None, registration.node)

@@ -255,6 +255,16 @@ def test_an_event_that_waits_for_its_handler_to_come_back_is_not_unhandled(space
     assert [each.event.type for each in space.unhandled] == ["m"]
 
 
+def test_a_predicate_selects_the_events_that_it_catches_up_with(space, stock, shop):
+    for type_ in ("n.1", "m.1", "n.2"):
+        shop.broadcast(type_, type_)
+    stock.state.on(lambda type_: type_.startswith("n"), add, start="beginning")
+    shop.broadcast("n.3", "n.3")
+    shop.broadcast("m.3", "m.3")
+    space.settle()
+    assert stock.state.get("seen") == ["n.1", "n.2", "n.3"]
+
+
 # -- identity ------------------------------------------------------------------------------------------------
 
 
