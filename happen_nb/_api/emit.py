@@ -416,6 +416,6 @@ def _check_size(record: EventRecord, limit: int) -> None:
     size = len(dumps(record.payload))
     if size > limit:
         raise TooLargeError(
-            f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server takes '
-            f"{limit:,}; store it elsewhere and send its name, or split it"
+            f'broadcast of "{record.type}": a payload of {size:,} bytes as JSON, and the server accepts at '
+            f"most {limit:,}; store it elsewhere and send its name, or split it"
         )

@@ -75,7 +75,7 @@ class Event(Displayable):
 
     @property
     def sender(self) -> str:
-        """The name of the node that emitted it; ``"notebook"`` for the person at the keyboard."""
+        """The name of the node that emitted it; ``"notebook"`` for the person at the notebook."""
         return self._record.sender
 
     @property

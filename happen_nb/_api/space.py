@@ -493,7 +493,7 @@ class Space(Displayable, Sender):
             The events to draw, as for ``node.on``. With a pattern, only the commits that these events caused
             are drawn.
         nodes : names or nodes, optional
-            The lanes, from top to bottom; ``"notebook"`` is the person at the keyboard.
+            The lanes, from top to bottom; ``"notebook"`` is the person at the notebook.
         since : Event, Commit, datetime or int, optional
             Draw only later events and commits; an int is a sequence.
         limit : int, optional

@@ -279,8 +279,9 @@ class State(Displayable):
         if len(body) > limit:
             path, size = biggest_part(state)
             raise TooLargeError(
-                f'state.set of node "{self._name}": {len(body):,} bytes as JSON, and the server takes '
-                f"{limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several nodes"
+                f'state.set of node "{self._name}": {len(body):,} bytes as JSON, and the server accepts at '
+                f"most {limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several "
+                "nodes"
             )
 
     def _nothing(self) -> CommitRecord:

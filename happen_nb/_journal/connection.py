@@ -326,7 +326,9 @@ class Connection:
         limit = self.max_payload
         for message in messages:
             if len(message.body) > limit - MAX_HEADER_SIZE and message.size > limit:
-                raise TooLargeError(f"{what}: {message.size:,} bytes, and the server takes {limit:,}")
+                raise TooLargeError(
+                    f"{what}: {message.size:,} bytes, and the server accepts at most {limit:,}"
+                )
         self._count += 1
         now = self._loop.time()
         future = future or self._loop.create_future()

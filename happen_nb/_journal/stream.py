@@ -201,7 +201,7 @@ class Stream:
     @property
     def dropped(self) -> str:
         """The message for a space that no longer exists."""
-        why = self.connection.diagnosis() or "it was dropped; connect again to start anew"
+        why = self.connection.diagnosis() or "it was dropped; connect again to create it"
         return f'the space "{self.subjects.space}" no longer exists: {why}'
 
     async def _look(self, *, keys: bool = False, timeout: float | None = None) -> Info | None:

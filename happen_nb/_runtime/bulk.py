@@ -102,14 +102,14 @@ class BulkPublisher:
         Raises
         ------
         TooLargeError
-            It is larger than the server takes.
+            It is larger than the server accepts.
         """
         log, number = self._log, self._count
         record = EventRecord(f"{self._ids}{number}", type, self._sender, payload, occurred=occurred)
         message = wire.encode_event(log.subjects, record, ttl=log.info.event_ttl)
         if len(message.body) > log.max_body:
             raise TooLargeError(
-                f"replay: row {number}: {len(message.body):,} bytes as JSON, and the server takes "
+                f"replay: row {number}: {len(message.body):,} bytes as JSON, and the server accepts at most "
                 f"{log.max_body:,}"
             )
         with self._changed:

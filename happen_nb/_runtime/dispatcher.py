@@ -312,7 +312,7 @@ class Dispatcher:
                     return
 
     async def _store_records(self, records: list[HandledRecord]) -> bool:
-        """Store records in messages that the server takes; False if it cannot be reached."""
+        """Store records in messages that the server accepts; False if it cannot be reached."""
         log = self.log
         messages = encode_handled(
             log.subjects,

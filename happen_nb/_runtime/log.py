@@ -136,7 +136,7 @@ class Log:
 
     @property
     def max_body(self) -> int:
-        """The bytes that the server takes as the body of a message."""
+        """The bytes that the server accepts as the body of a message."""
         return self.connection.max_payload - wire.HEADER_RESERVE_BYTES
 
     def new_id(self) -> str:
@@ -308,7 +308,7 @@ class Log:
         """
         if time.monotonic() >= deadline:
             raise NotStoredError(
-                f'state.set of node "{request.node}": other writers were faster until the time was up; '
+                f'state.set of node "{request.node}": other writers were faster until the timeout; '
                 "nothing was stored"
             )
         id = self.new_id()
@@ -458,7 +458,7 @@ class Log:
         what = f'broadcast of "{event.type}"'
         left = deadline - time.monotonic()
         if left <= 0:
-            raise NotStoredError(f"{what}: the time was up; nothing was stored")
+            raise NotStoredError(f"{what}: timed out; nothing was stored")
         ttl = self.info.event_ttl
         message = wire.encode_event(self.subjects, event, ttl=ttl)
         pending = self.expect(event.id)

@@ -94,7 +94,7 @@ class Responder:
         Raises
         ------
         PayloadError
-            The value has no JSON form, or is larger than the server takes.
+            The value has no JSON form, or is larger than the server accepts.
         """
         what = f'{what} of "{self.event.type}"'
         try:
@@ -106,7 +106,7 @@ class Responder:
             raise PayloadError(f"{what} cannot be converted: {error_summary(error)}") from error
         if size > self._router.max_body:
             raise PayloadError(
-                f"{what}: {size:,} bytes as JSON, and the server takes {self._router.max_body:,}; "
+                f"{what}: {size:,} bytes as JSON, and the server accepts at most {self._router.max_body:,}; "
                 "store it elsewhere and reply with its name, or yield it in parts"
             )
         return Converted(frozen, size)
@@ -117,7 +117,7 @@ class Responder:
         Raises
         ------
         PayloadError
-            The value has no JSON form, or is larger than the server takes.
+            The value has no JSON form, or is larger than the server accepts.
         """
         converted = self.convert(value, "progress")
         with self._lock:
@@ -132,7 +132,7 @@ class Responder:
             io_thread().loop.call_later(PROGRESS_SECONDS, self._flush)
 
     def _send_progress(self) -> bool:
-        """Send the progress that waits, in messages that the server takes; False if none did."""
+        """Send the progress that waits, in messages that the server accepts; False if none did."""
         with self._lock:
             waiting = list(self._progress)
             self._progress.clear()

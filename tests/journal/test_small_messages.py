@@ -117,7 +117,7 @@ def test_results_and_errors_arrive_or_name_the_limit(space, where, request):
         return space.send(target, type, payload, timeout=60).result()
 
     assert len(ask("text", MB - 5_000)) == MB - 5_000
-    with pytest.raises(happen.PayloadError, match=r"2,000,002 bytes .* takes 1,044,480"):
+    with pytest.raises(happen.PayloadError, match=r"2,000,002 bytes .* at most 1,044,480"):
         ask("text", 2_000_000)
     with pytest.raises(happen.HandlerError, match="ValueError: zzz") as raised:
         ask("fail", 2_000_000)
