@@ -1,7 +1,7 @@
 """A process that registers the same state handlers as others, until it is killed.
 
-``python applying.py apply '{"url": ..., "space": ..., "nodes": 3}'`` prints "ready" when it has them, and "settled"
-for each line that it reads.
+``python applying.py apply '{"url": ..., "space": ..., "nodes": 3}'`` prints "ready" when it has them, and
+"settled" for each line that it reads.
 """
 
 from __future__ import annotations
