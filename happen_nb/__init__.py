@@ -13,6 +13,7 @@ Examples
 >>> shop.close()
 """
 
+from happen_nb._api import connect as connecting  # noqa: F401 - its former name: scripts use its registry
 from happen_nb._api.connect import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
 from happen_nb._api.emit import emitted, event
 from happen_nb._api.events import Event, Events, Trace
