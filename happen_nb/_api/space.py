@@ -125,6 +125,16 @@ class Space(Displayable, Sender):
     def _log(self) -> Log:
         return self._open_runtime.log
 
+    # Former names of the runtime, for scripts that look inside a space.
+
+    @property
+    def _session(self) -> Runtime:
+        return self._open_runtime
+
+    @property
+    def _open_session(self) -> Runtime | None:
+        return self._runtime if self._is_open else None
+
     def _check_open(self) -> None:
         if not self._is_open:
             raise to_raise(self._why_closed)
