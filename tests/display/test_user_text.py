@@ -24,6 +24,8 @@ def stuck(monkeypatch):
     may_go = threading.Event()
     yield broken(lambda _: may_go.wait(60) and "late")
     may_go.set()
+    for thread in list(user_text._stuck):  # the next test may have as many
+        thread.join(10)
 
 
 def fail(_):
