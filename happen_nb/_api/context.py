@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._journal.once import read_result, store_result
-from happen_nb._model.freeze import freeze
+from happen_nb._journal.wire import encode_result
+from happen_nb._model.arguments import check_label
+from happen_nb._model.freeze import freeze, loads
 from happen_nb._model.paths import MISSING
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
-from happen_nb.errors import PayloadError
+from happen_nb.errors import PayloadError, TooLargeError
 
 if TYPE_CHECKING:
     from happen_nb._api.events import Event
@@ -149,7 +150,7 @@ class HandlerContext(SimpleNamespace):
     async def aonce(
         self, name: str, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
     ) -> Any:
-        """Async variant of `once`: awaits what the function returns, if it is a coroutine function."""
+        """Async variant of `once`: await the call, if the function is a coroutine function."""
         self._claim(name)
         found = await run_awaitable(self._find(name))
         if found is not MISSING:
@@ -161,10 +162,7 @@ class HandlerContext(SimpleNamespace):
 
     def _claim(self, name: Any) -> None:
         """Refuse a name that another call of this event and node has."""
-        if not isinstance(name, str):
-            raise TypeError(f"once: the name is {quote(name)}; give a string")
-        if not 0 < len(name) <= MAX_NAME_CHARACTERS:
-            raise ValueError(f"once: the name has {len(name)} characters; give 1 to {MAX_NAME_CHARACTERS}")
+        check_label(name, "once: the name", most=MAX_NAME_CHARACTERS)
         handler, attempt = self._used.get(name, (self._handler, 0))
         if handler != self._handler or attempt == self.attempt:
             raise ValueError(
@@ -175,14 +173,22 @@ class HandlerContext(SimpleNamespace):
 
     async def _find(self, name: str) -> Any:
         log = self.space._log
-        return await on_io(read_result(log.stream, self.event.id, self.node.name, name))
+        subject = log.subjects.once(self.event.id, self.node.name, name)
+        found = await on_io(log.stream.newest(subject))
+        return MISSING if found is None else loads(found.body)
 
     async def _store(self, name: str, value: Any) -> Any:
-        log = self.space._log
-        frozen = freeze(value, what=f'result of once("{name}")', error=PayloadError)
+        """Record a result; return the one that is recorded, which may be another process's."""
+        log, what = self.space._log, f'once("{name}")'
+        frozen = freeze(value, what=f"result of {what}", error=PayloadError)
         ttl = log.info.event_ttl
-        return await on_io(
-            store_result(
-                log.stream, self.event.id, self.node.name, name, frozen, ttl=ttl, timeout=log.timeout
+        message = encode_result(log.subjects, self.event.id, self.node.name, name, frozen, ttl=ttl)
+        if len(message.body) > log.max_body:
+            raise TooLargeError(
+                f"{what}: a result of {len(message.body):,} bytes as JSON, and the server accepts at most "
+                f"{log.max_body:,}; return less, or store it elsewhere and return its name"
             )
+        stored: tuple[bytes, int] = await on_io(
+            log.stream.store_first(message, timeout=log.timeout, what=what)
         )
+        return loads(stored[0])

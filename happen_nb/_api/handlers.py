@@ -174,7 +174,7 @@ def make_registration(
         keep=keep,
     )
     given = {"none": 1, "positional": 2, "keyword": 1}[second := registration.second()]
-    _check_takes(handler, "the handler", given, ["context"] if second == "keyword" else [])
+    _check_takes(handler, "on: the handler", given, ["context"] if second == "keyword" else [])
     return registration
 
 
@@ -184,7 +184,7 @@ def check_function_of_event(where: Any, what: str) -> None:
         raise TypeError(f"{what} is {where!r}; give a function of an event that returns True or False")
     if inspect.iscoroutinefunction(where) or inspect.isgeneratorfunction(where):
         raise TypeError(f"{what} is {where!r}, whose call is always true; give a plain function of an event")
-    _check_takes(where, "where", 1, [])
+    _check_takes(where, what, 1, [])
 
 
 def _check_takes(function: Any, what: str, positional: int, named: list[str]) -> None:
@@ -197,7 +197,7 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
         signature.bind(*[None] * positional, **dict.fromkeys(named))
     except TypeError as error:
         raise TypeError(
-            f"on: {what} {function!r} is called with an event, but takes {signature}: {error}"
+            f"{what} {function!r} is called with an event, but takes {signature}: {error}"
         ) from None
 
 

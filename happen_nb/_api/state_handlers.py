@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.events import Event
 from happen_nb._api.handlers import check_function_of_event, register
 from happen_nb._api.history import LAST_INDEX, position_after
+from happen_nb._model.arguments import check_label
 from happen_nb._model.functions import event_call
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, START, Position, handler_key
@@ -27,7 +28,7 @@ from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownErr
 if TYPE_CHECKING:
     from happen_nb._api.state import State
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import EventRecord
+    from happen_nb._model.records import CommitRecord, EventRecord
 
 logger = logging.getLogger("happen_nb")
 
@@ -52,7 +53,9 @@ async def register_state_handler(
     if where is not None:
         check_function_of_event(where, "state.on: where")
     found = Pattern.of(pattern)
-    key = handler_key(found.text, transform, _checked_name(name))
+    if name is not None:
+        check_label(name, "state.on: name", most=MAX_KEY_LENGTH)
+    key = handler_key(found.text, transform, name)
     handler = StateHandler(key, takes_views=takes_views, fold=fold)
     registration = Registration(
         node,
@@ -72,14 +75,6 @@ async def register_state_handler(
     position = await _start_position(space._log, start)
     await on_io(space._runtime.dispatcher.lanes.prepare(registration, position, space._deadline()))
     await register(space, registration)
-
-
-def _checked_name(name: Any) -> str | None:
-    if name is not None and not isinstance(name, str):
-        raise TypeError(f"state.on: name is {quote(name)}; give a string")
-    if name is not None and not 0 < len(name) <= MAX_KEY_LENGTH:
-        raise ValueError(f"state.on: name has {len(name)} characters; give 1 to {MAX_KEY_LENGTH}")
-    return name
 
 
 async def _start_position(log: Any, start: Any) -> Position | None:
@@ -118,19 +113,17 @@ async def _apply(
         late = position in progress.skipped
         evaluation = Evaluation(node, space)
         try:
-            if handler.takes_views and snapshot is None:
-                snapshot = await _states_at(log, event._record.sequence)
-            new = _evaluated(state, call, event, newest, snapshot, evaluation)
+            new = await _evaluated(state, handler, call, event, newest, snapshot, evaluation)
+            last = position
+            if handler.fold and not late:
+                new, last = await _fold(state, registration, call, new, position, newest, evaluation)
+            body = checked_body(node, base, new)
+            state._check_size(new, body)
         except BaseException:
             if await on_io(lanes.leave(registration)):
                 return  # the new owner applies it
             handler.fail(position)
             raise
-        last = position
-        if handler.fold and not late:
-            new, last = _fold(state, registration, call, new, position, evaluation)
-        body = checked_body(node, base, new)
-        state._check_size(new, body)
         emits = any(each.record.id not in known for each in evaluation.emitted)
         stays = not late and not emits and is_stored(base, new, body)
         after = progress.after(last, handler.failed - {position})
@@ -159,8 +152,9 @@ async def _is_committed(
         return False
 
 
-def _evaluated(
+async def _evaluated(
     state: State,
+    handler: StateHandler,
     call: Any,
     event: Event,
     newest: Cut,
@@ -168,7 +162,9 @@ def _evaluated(
     evaluation: Evaluation,
     current: FrozenDict | None = None,
 ) -> FrozenDict:
-    """Run the transform on the newest state, or on `current`."""
+    """Run the transform on the newest state, or on `current`; views show the states as of the event."""
+    if handler.takes_views and snapshot is None:
+        snapshot = await _states_at(state.node.space._log, event._record.sequence)
     new, viewed = state._evaluate(
         lambda stored, views: call(stored if current is None else current, event, views),
         newest,
@@ -180,23 +176,24 @@ def _evaluated(
     return new
 
 
-def _fold(
+async def _fold(
     state: State,
     registration: Registration,
     call: Any,
     new: FrozenDict,
     position: Position,
+    newest: Cut,
     evaluation: Evaluation,
 ) -> tuple[FrozenDict, Position]:
     """Apply the events that wait, too; one that fails does so in its own turn."""
-    space = state.node.space
-    newest = space._log.replica.cut_of(state.node.name)
+    space, handler = state.node.space, registration.state
+    assert handler is not None
     for record, snapshot in space._runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
         event, emitted = Event(record, space), len(evaluation.emitted)
         try:
             matches = registration.pattern.matches(record.type)
             if matches and (registration.where is None or registration.where(event)):
-                new = _evaluated(state, call, event, newest, snapshot, evaluation, new)
+                new = await _evaluated(state, handler, call, event, newest, snapshot, evaluation, new)
         except Exception:
             del evaluation.emitted[emitted:]
             break
@@ -206,10 +203,9 @@ def _fold(
 
 async def _states_at(log: Any, sequence: int) -> Cut:
     """Read the states of all nodes at the time when an event was stored."""
-    found = await on_io(records_at(log, sequence))
-    for each in found.values():
-        if isinstance(each, HistoryGoneError):
-            raise each
-    return Cut(
-        {name: each for name, each in found.items() if not isinstance(each, HistoryGoneError)}, sequence, 0
-    )
+    states: dict[str, CommitRecord] = {}
+    for name, record in (await on_io(records_at(log, sequence))).items():
+        if isinstance(record, HistoryGoneError):
+            raise record
+        states[name] = record
+    return Cut(states, sequence, 0)

@@ -26,7 +26,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Run: TypeAlias = Callable[[argparse.Namespace, list[str]], int]
 
 ANSWER_SECONDS = 3.0
-"""How long a server has to answer."""
+"""Time for a server to answer."""
 _END_SECONDS = GRACE_SECONDS + 3.0  # an unused server ends within this time
 _POLL_SECONDS = 0.05
 

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 MIN_INTERVAL_SECONDS: Final = 0.1
 """The time between two pictures."""
 GRACE_SECONDS: Final = 0.1
-"""How long the first picture waits for the end, so that a short task is shown once."""
+"""Delay of the first picture, so that a short task is shown once."""
 
 Picture = Mapping[str, str]
 """Mime type -> content."""

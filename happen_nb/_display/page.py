@@ -11,7 +11,7 @@ from happen_nb._display.spans import Kind, Line, Span, iso, name
 from happen_nb._display.value_tree import Row
 
 MAX_NEWEST: Final = 20
-"""How many of the newest items a table shows."""
+"""Newest items that a table shows."""
 
 _Item = TypeVar("_Item")
 

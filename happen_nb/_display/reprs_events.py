@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from happen_nb._api.reply import Reply
 
 MAX_HANDLERS: Final = 20
-"""How many handlers of a node are shown."""
+"""Handlers of a node that are shown."""
 
 _VALUE_COLUMNS: Final = 60  # of a value in a line; a larger one is a tree
 _ERROR_CHARACTERS: Final = 300

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from happen_nb.learn import Verdict
 
 MAX_FAILURES: Final = 10
-"""How many of the newest failures are shown."""
+"""Newest failures that are shown."""
 MAX_ERRORS: Final = 5
-"""How many different errors of a retry are shown."""
+"""Different errors of a retry that are shown."""
 
 _TRACEBACK_LINES: Final = 24  # the last ones
 _TRACEBACK_COLUMNS: Final = 160

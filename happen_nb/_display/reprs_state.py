@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
 
 MAX_NODES: Final = 30
-"""How many nodes a table shows."""
+"""Nodes that a table shows."""
 
 _MAX_FOLDED_CHANGES: Final = 12  # of a commit in a table
 _SUMMARY_COLUMNS: Final = 60  # of a state or of a commit's changes in a table

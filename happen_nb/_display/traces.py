@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from happen_nb._api.events import Trace
 
 MAX_TRACE_LINES: Final = 100
-"""How many events and commits a trace shows."""
+"""Events and commits that a trace shows."""
 MAX_INDENT: Final = 12
 """Deeper lines are not indented further; they start with their depth."""
 

@@ -10,11 +10,11 @@ from typing import Final, cast
 from happen_nb._model.quoting import error_summary, unavailable
 
 TEXT_TIMEOUT_SECONDS: Final = 1.0
-"""How long a display waits for a method of the user."""
+"""Time that a display waits for a method of the user."""
 MAX_CHARACTERS: Final = 20_000
-"""How much of a text is kept."""
+"""Characters of a text that are kept."""
 MAX_STUCK_THREADS: Final = 8
-"""How many calls may still be running after their time; with so many, no other method is called."""
+"""Calls that may still be running after their time; with so many, no other method is called."""
 
 _SIMPLE = (str, int, float, bool, type(None))
 

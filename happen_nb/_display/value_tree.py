@@ -19,7 +19,7 @@ Sign = Literal["", "+", "-", "~"]
 WIDTH: Final = 88
 """Columns of a line of text."""
 LABEL_COLUMNS: Final = 24
-"""How far labels are padded, so that one long key does not push all values to the right."""
+"""Columns up to which labels are padded, so that one long key does not push all values to the right."""
 ROW_BYTES: Final = 60
 """About how much markup a row takes."""
 

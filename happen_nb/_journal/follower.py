@@ -265,7 +265,7 @@ class Follower:
         """Start afresh if the held state of a node is no longer stored: it expired or was purged."""
         held = self._sink.held().get(node)  # as of before the request: it may change meanwhile
         subject = self._stream.subjects.state(node)
-        newest = await self._stream.get({"last_by_subj": subject})
+        newest = await self._stream.newest(subject)
         if held is not None and _is_older(newest, held) and not self._exact:
             # A new leader may still lack the newest messages: read up to a barrier before it counts as gone.
             found = await self._stream.read(subject, policy="last_per_subject", headers_only=True)

@@ -16,6 +16,7 @@ import orjson
 from happen_nb._journal.consumer import parse_direct, to_ns
 from happen_nb._journal.wire import UNREAD, Handled, Message
 from happen_nb._model.arguments import to_utc
+from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
 from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 
@@ -41,8 +42,6 @@ BATCH_SECONDS = 1.0  # for all answers of such a request; the missing nodes are 
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # servers count ns in 64 bits, from 1677 to 2262;
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)  # times beyond these mean these
 
-Position = tuple[int, int]
-"""A sequence, and the index among the events of one commit."""
 Entry = CommitRecord | EventRecord
 """A commit or an event."""
 
@@ -491,7 +490,7 @@ async def _newest_of_each(stream: Stream, nodes: Sequence[str], position: int) -
 
 async def last_clear(stream: Stream) -> int:
     """Return the sequence of the newest clear; 0 if the space never was cleared."""
-    item = await stream.get({"last_by_subj": stream.subjects.clear})
+    item = await stream.newest(stream.subjects.clear)
     return 0 if item is None else item.sequence
 
 

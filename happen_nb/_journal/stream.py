@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from happen_nb._journal.connection import Connection
-    from happen_nb._journal.wire import Item, Subjects
+    from happen_nb._journal.wire import Item, Message, Subjects
     from happen_nb._model.records import OwnerRecord
 
 DEFAULT_HISTORY = 1000
@@ -241,6 +241,21 @@ class Stream:
             barrier=self if self.replicas > 1 else None,
             **options,
         )
+
+    async def newest(self, subject: str) -> StreamMessage | None:
+        """Get the newest message of a subject from the leader; None if there is none."""
+        return await self.get({"last_by_subj": subject})
+
+    async def store_first(self, message: Message, *, timeout: float, what: str) -> tuple[bytes, int]:
+        """Store a message if its subject has none; return the body and the sequence of the first one."""
+        while True:
+            try:
+                stored = await store_messages(self.connection, [message], timeout=timeout, what=what)
+            except RefusedError:  # another process was faster, or an earlier attempt of this one
+                if (found := await self.newest(message.subject)) is not None:
+                    return found.body, found.sequence
+            else:
+                return message.body, int(stored)
 
     async def get(self, request: dict[str, Any], timeout: float | None = None) -> StreamMessage | None:
         """Get one message from the leader of the stream, not from any of its replicas; None if there is none.

@@ -131,6 +131,10 @@ class Subjects:
         """Return the subject that holds where a state handler of a node starts."""
         return f"{self.start_prefix}{node}.{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
 
+    def once(self, event: str, node: str, name: str) -> str:
+        """Return the subject that holds the result of a call that a handler makes once."""
+        return f"{self.once_prefix}{event}.{node}.{quote_type(name)}"
+
     def event(self, event: EventRecord) -> str:
         """Return the subject of an event that does not ride on a commit."""
         if event.has_caller_id:
@@ -360,6 +364,13 @@ class Start(NamedTuple):
     key: str
     pattern: str | None  # None for a predicate, which cannot be stored
     position: Position
+
+
+def encode_result(
+    subjects: Subjects, event: str, node: str, name: str, value: Frozen, *, ttl: int
+) -> Message:
+    """Encode the result of a call, stored once; `ttl` is in seconds."""
+    return Message(subjects.once(event, node, name), dumps(value), {EXPECTED: "0", TTL: str(ttl)})
 
 
 def encode_start(

@@ -150,6 +150,19 @@ def nanoseconds(moment: datetime) -> int:
 
 
 @lru_cache(4096)
+def check_label(value: Any, what: str, *, most: int) -> None:
+    """Refuse a value that is not a string of 1 to `most` characters.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is {quote(value)}; give a string")
+    if not 0 < len(value) <= most:
+        raise ValueError(f"{what} has {len(value)} characters; give 1 to {most}")
+
+
 def is_name(text: str) -> bool:
     """Return whether a text is valid as the name of a node, a space or a process."""
     return _NAME.fullmatch(text) is not None

@@ -77,7 +77,7 @@ class Attempt:
         self.why = ""
         """Why it was stopped."""
         self.unconverted = False
-        """Whether its result has no JSON form."""
+        """True if its result has no JSON form."""
         self._context = context
         self._given = delivery.dispatcher.host.context(
             delivery.queue.name, event, registration.name, delivery.once_names

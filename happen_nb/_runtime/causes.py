@@ -105,7 +105,7 @@ class HandlerScope:
 
     @property
     def running(self) -> bool:
-        """Whether the handler, a task that it left running, or a carried function has not ended."""
+        """True until the handler, each task that it left running, and each carried function have ended."""
         # A context may be kept for much longer, as by a thread that was started in it and works for others
         # since: such a context has no cause, rather than the wrong one.
         return self._users > 0

@@ -129,12 +129,12 @@ class Delivery:
         self.snapshot = snapshot
         self.cancelled = False
         self.forgotten = False
-        """Whether the event was deleted, so that nothing is recorded of it."""
+        """True if the event was deleted, so that nothing is recorded of it."""
         self.awaited = False
-        """Whether a handler, in any process, waits for the reply."""
+        """True if a handler, in any process, waits for the reply."""
         self.ended = False
         self.unaccepted = False
-        """Whether no handler accepted the event."""
+        """True if no handler accepted the event."""
         self.captured: CapturedError | None = None
         """The error of the first handler that failed."""
         self.on_end: Callable[[BaseException | None], None] | None = None

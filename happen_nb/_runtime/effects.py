@@ -74,7 +74,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What was in flight at one time, and the causal chains that it belongs to.
+    """The work in flight at one time, and the causal chains that it belongs to.
 
     ``families`` are prefixes of chains: one that ends with "_" stands for all chains of a replay.
     """
@@ -160,7 +160,7 @@ class EventStream:
 
 
 class Effects:
-    """What events and commits cause, collected as it is stored.
+    """The effects of events and commits, collected as they are stored.
 
     The roots may be events and commits.
     """

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import wire
-from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_commit_headers
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import START, Position, Positions, Progress, progress_of
@@ -84,7 +83,7 @@ class StateHandler:
     failed: set[Position] = field(default_factory=set)
     """Events whose transform failed, and that no commit names as skipped yet."""
     live: bool = False
-    """Whether new events are delivered at once."""
+    """True if new events are delivered at once."""
     buffer: list[Waiting] | None = None
     """Events that have arrived while older ones are read; None if it does not catch up."""
     turn: int = 0
@@ -134,39 +133,36 @@ class Lanes:
         assert handler is not None
         log, stream = self._log, self._log.stream
         subject = log.subjects.start(node, handler.key)
-        found = await stream.get({"last_by_subj": subject})
-        if found is None:
-            owner = self._dispatcher.ownership.record(node)
-            if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
-                start = (await last_clear(stream), 0)
-            pattern = registration.pattern.text if registration.pattern.predicate is None else None
-            message = wire.encode_start(log.subjects, node, handler.key, pattern, start)
-            left = max(0.001, deadline - time.monotonic())
-            what = f'a state handler of node "{node}"'
-            try:
-                sequence = await store_messages(log.connection, [message], timeout=left, what=what)
-                await log.reach(int(sequence), deadline)
-            except RefusedError:
-                logger.debug('another process was faster to start "%s" at node "%s"', handler.key, node)
-            await self.prepare(registration, start, deadline)
+        found = await stream.newest(subject)
+        if found is not None:
+            handler.start = wire.decode_start(subject, found.body, found.sequence).position
             return
-        handler.start = wire.decode_start(subject, found.body, found.sequence).position
+        owner = self._dispatcher.ownership.record(node)
+        if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
+            start = (await last_clear(stream), 0)
+        pattern = registration.pattern.text if registration.pattern.predicate is None else None
+        message = wire.encode_start(log.subjects, node, handler.key, pattern, start)
+        left = max(0.001, deadline - time.monotonic())
+        what = f'a state handler of node "{node}"'
+        body, sequence = await stream.store_first(message, timeout=left, what=what)
+        await log.reach(sequence, deadline)
+        handler.start = wire.decode_start(subject, body, sequence).position
 
     async def outstanding(self) -> Callable[[EventRecord], bool]:
         """Return a test of events: True for those that a state handler of any process will still apply."""
         stream = self._log.stream
-        open_: list[tuple[wire.Start, Pattern, Progress]] = []
+        handlers: list[tuple[wire.Start, Pattern, Progress]] = []
         for item in await stream.read(stream.subjects.starts):
             start = wire.decode_start(item.subject, item.body, item.sequence)
             if start.pattern is not None:
                 positions = await self.positions(self._log.replica.newest(start.node))
                 progress = progress_of(positions, start.key, start.position)
-                open_.append((start, Pattern.of(start.pattern), progress))
+                handlers.append((start, Pattern.of(start.pattern), progress))
         return lambda event: any(
             event.target in (None, start.node)
             and event.position > progress.position
             and pattern.matches(event.type)
-            for start, pattern, progress in open_
+            for start, pattern, progress in handlers
         )
 
     async def forget(self, node: str) -> None:

@@ -43,7 +43,7 @@ STALLED_CLUSTER_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class CommitRequest:
-    """What to store, and what must not have changed since it was computed.
+    """A commit to store, and the states that must not have changed since it was computed.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class CommitRequest:
     origin: Origin = NO_ORIGIN
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
-    """How far the node's state handlers have come with it; None: as far as with the record before."""
+    """The positions of the node's state handlers; None: those of the record before."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -541,7 +541,7 @@ class Log:
     async def find_stored(self, event: EventRecord) -> EventRecord | None:
         """Return the event that is stored under the same subject, if there is one."""
         # By the leader: one that was replaced may miss it, and then the server refuses the event once more.
-        found = await self.stream.get({"last_by_subj": self.subjects.event(event)})
+        found = await self.stream.newest(self.subjects.event(event))
         record = None if found is None else self.stream.decode(found)
         return record if isinstance(record, EventRecord) else None
 

@@ -59,7 +59,7 @@ class Ownership:
         self.on_change: Signal[[str]] = Signal()
         """Emitted when a node may have another owner, or its owner handles something else."""
         self.leaving = False
-        """Whether this process gives up all its nodes, and acquires no more."""
+        """True if this process gives up all its nodes, and acquires no more."""
         self._log = log
         self._peers = peers
         self._registrations = registrations

@@ -53,7 +53,7 @@ class Registration:
     place: str = ""
     keep: bool = False
     state: StateHandler | None = None
-    """How it is applied, if it is a state handler."""
+    """The state handler that applies it, if it is one."""
     active: bool = True
     number: int = 0
     """The order of registration."""

@@ -189,14 +189,14 @@ class PendingReply:
         self.event: EventRecord | None = None
         self.owner: str | None = None
         self.awaited = False
-        """Whether a handler waits for it."""
+        """True if a handler waits for it."""
         self.state = "waiting"
         self.progress: Any = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.changes = 0
         self.newest_at = time.monotonic()
-        """When the newest progress arrived."""
+        """The time at which the newest progress arrived."""
         self.on_change: Signal[[]] = Signal()
         """Emitted at each change, on the IO thread."""
         self._progress: deque[tuple[int, Any]] = deque(maxlen=MAX_PROGRESS)

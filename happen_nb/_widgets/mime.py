@@ -38,7 +38,7 @@ class UndisplayableError(Exception):
 
 @dataclass(frozen=True)
 class Content:
-    """What a widget shows: outputs, or a figure."""
+    """The content of a widget: outputs, or a figure."""
 
     outputs: tuple[Bundle, ...] = ()  # as in a notebook cell
     figure: str | None = None  # of plotly, as JSON, which can be redrawn in place

@@ -364,6 +364,23 @@ def test_a_failure_is_applied_late_also_by_a_later_connection(tmp_path):
         assert record.positions["adder"].skipped == (position,)
 
 
+def test_a_state_that_is_too_large_is_a_failure_that_can_be_retried(space, stock, shop):
+    sizes = [20_000_000, 1]
+
+    def grow(state, event):
+        return {**state, "text": "x" * sizes[0]} if event.payload == 0 else add(state, event)
+
+    stock.state.on("n", grow)
+    for n in range(2):
+        shop.broadcast("n", n)
+    space.settle()
+    (failure,) = space.failures
+    assert isinstance(failure.exception, happen.TooLargeError)
+    sizes.pop(0)
+    failure.retry()
+    assert stock.state.get() == {"lamp": 5, "seen": [1], "text": "x"}
+
+
 # -- folding -------------------------------------------------------------------------------------------------
 
 
@@ -384,6 +401,19 @@ def test_folding_applies_all_that_waits_in_few_commits(space, stock, shop):
     assert stock.state.revision < 100
     assert len(space.failures) == 1
     assert len(space.events("even")) == 9
+
+
+def test_each_folded_event_sees_the_views_of_its_own_time(space, stock, shop):
+    for n in range(20):
+        shop.state.set({"n": n})
+        shop.broadcast("look")
+
+    def look(state, event, views):
+        return {**state, "seen": [*state.get("seen", ()), views.shop.get("n")]}
+
+    stock.state.on("look", look, start="beginning", fold=True)
+    space.settle()
+    assert stock.state.get("seen") == list(range(20))
 
 
 # -- replies, and other handlers -----------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from happen_nb._journal import exchange, wire
-from happen_nb._journal.once import encode_result
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
 from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
@@ -61,7 +60,7 @@ def encoded(shown, item):
             return wire.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])
         case wire.Other() if shown.subject.startswith(SHOP.once_prefix):
             event, node, name = shown.subject.removeprefix(SHOP.once_prefix).split(".")
-            return encode_result(SHOP, event, node, name, json.loads(shown.body), ttl=ttl)
+            return wire.encode_result(SHOP, event, node, name, json.loads(shown.body), ttl=ttl)
         case wire.Other() if shown.subject == SHOP.sync:
             return wire.encode_barrier(SHOP)
         case wire.Other() if shown.subject == SHOP.guard:

@@ -43,7 +43,7 @@ class Flow:
 
     @property
     def number(self) -> int:
-        """How many events they are."""
+        """The number of events."""
         return self.types.total()
 
     @property

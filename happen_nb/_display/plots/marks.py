@@ -34,7 +34,7 @@ from happen_nb.errors import HappenError
 Kind = Literal["event", "failure", "commit"]
 
 OFFSETS: Final[dict[Kind, float]] = {"event": 0.26, "failure": 0.0, "commit": -0.26}
-"""How far from the middle of its lane a mark is, in lanes."""
+"""Distance of a mark from the middle of its lane, in lanes."""
 MAX_DIFF_BYTES: Final = 8_000_000
 """States of a picture that are read to show the changes of commits."""
 

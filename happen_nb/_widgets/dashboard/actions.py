@@ -1,4 +1,4 @@
-"""What a person can do in a dashboard: send, set, retry, show details. It runs off the main thread."""
+"""The actions of a dashboard: send, set, retry, show details. They run off the main thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dashboard sends to the browser: short JSON forms of states, events and problems."""
+"""The messages of a dashboard to the browser: short JSON forms of states, events and problems."""
 
 from __future__ import annotations
 
