@@ -26,9 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from happen_nb._api.base import Displayable
+from happen_nb._api.base import Displayable, runtime_of
 from happen_nb._api.connect import registry
-from happen_nb._api.events import Event
+from happen_nb._api.events import Event, runtime_of_event
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
@@ -151,7 +151,7 @@ def check(
     (False, True)
     """
     state = subject.state if isinstance(subject, Node) else subject
-    space = state._space if isinstance(state, State) else registry.current
+    space = state.node.space if isinstance(state, State) else registry.current
     items, arguments = _items(state)
     broken: list[Commit | Event] = []
     error = None
@@ -189,11 +189,16 @@ def _items(subject: Any) -> tuple[list[Commit | Event], list[Any]]:
 def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
     """Return the tree of the event that caused `item`, or of `item` itself."""
     if isinstance(item, Event):
-        space = item._space
+        space = _space_of(item)
     if item.cause is not None and space is not None:
         with suppress(LookupError):  # the cause is no longer stored
             return space.trace(item.cause)
-    return item._space.trace(item) if isinstance(item, Event) else None
+    return space.trace(item) if isinstance(item, Event) and space is not None else None
+
+
+def _space_of(event: Event) -> Space | None:
+    runtime = runtime_of_event(event)
+    return next((space for space in registry.spaces.values() if runtime_of(space) is runtime), None)
 
 
 class CallCounter(Generic[P, T]):

@@ -23,6 +23,9 @@ from happen_nb.errors import HappenError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.runtime import Runtime
+
 Item = TypeVar("Item")
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,6 +72,11 @@ def _copy_metadata(face: Any, work: Callable[..., object], name: str, doc: str) 
     face.__signature__ = inspect.signature(work)  # not __wrapped__: the blocking one would pass as async
     face.__annotations__ = work.__annotations__
     face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
+
+
+def runtime_of(space: Space) -> Runtime:
+    """Return the part below a space, for the widgets and the completion."""
+    return space._runtime
 
 
 def refuse_in_callback(call: str) -> None:

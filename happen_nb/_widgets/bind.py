@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 from traitlets import HasTraits, TraitType
 
+from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._display.page import Block, Heading, Note, Page, part
 from happen_nb._display.spans import Kind, Span, name, one_line, plain
@@ -141,7 +142,7 @@ class Binding:
         self._seen_record: CommitRecord | None = None
         self._tried_value: Any = MISSING  # of the state; one that the widget cannot show is not tried again
         self._view: BindingView | None = None
-        self._replica = node.space._log.replica
+        self._replica = runtime_of(node.space).log.replica
         node.state.set(self._initialize)
         self._throttle = Throttle(node.space, self._synchronize, COMMIT_INTERVAL_SECONDS)
         self._fallback = StaticFallback(node.space, self._picture)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ipywidgets
 from ipywidgets.widgets.widget import _instances
 
+from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display import html
@@ -71,7 +72,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         self._hint: str | None = None
         self._space, self._node, self._source = space, node, source
         self._selector, self._render = selector, render
-        self._replica = space._log.replica
+        self._replica = runtime_of(space).log.replica
         self._shown_record: CommitRecord | None = None
         self._content = mime.content_of_picture({"text/plain": "", "text/html": ""})
         self._throttle = Throttle(space, self._update)
@@ -237,13 +238,14 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
 
 def live_of_state(state: State, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
     """Create a widget that follows a node's state."""
-    return _checked_live(state._space, state._name, state, selector, render)
+    return _checked_live(state.node.space, state.node.name, state, selector, render)
 
 
-def live_of_view(view: View, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
-    """Create a widget that follows the newest state of a node, also if the view is of a snapshot."""
-    space = view._views.space
-    return _checked_live(space, view.name, type(view)(view.name, space.views), selector, render)
+def live_of_view(
+    space: Space, view: View, selector: Selector | None, render: Callable[[Any], object] | None
+) -> Live:
+    """Create a widget that follows the newest state of a node."""
+    return _checked_live(space, view.name, view, selector, render)
 
 
 def _checked_live(
@@ -258,7 +260,7 @@ def _checked_live(
         parse_path(selector)
     if render is not None and not callable(render):
         raise TypeError(f"live: render is {render!r}; pass a function of the value, or nothing")
-    space._log  # noqa: B018 - raises if the space is closed
+    runtime_of(space).check_open()
     return Live(space, node, source, selector, render)
 
 
