@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from happen_nb._api.base import Displayable, runtime_of
+from happen_nb._api.base import Displayable, page_of, runtime_of
 from happen_nb._api.connect import registry
 from happen_nb._api.events import Event, runtime_of_event
 from happen_nb._api.history import Commit
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from happen_nb._api.events import Trace
     from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
+    from happen_nb._display.page import Page
+    from happen_nb._display.value_tree import Budget
 
 __all__ = [
     "CallCounter",
@@ -87,8 +89,6 @@ class Verdict(Displayable):
         Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
     """
 
-    _page = verdict_page
-
     def __init__(
         self,
         claim: str,
@@ -112,6 +112,9 @@ class Verdict(Displayable):
 
     def __bool__(self) -> bool:
         return self.ok
+
+    def _page(self, budget: Budget) -> Page:
+        return verdict_page(self, page_of(self.broken[0], budget) if self.broken else None, budget)
 
 
 def check(

@@ -116,7 +116,16 @@ class Displayable:
         return text.render(self._page(Budget(folds=False)))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return html.bundle(self._page(Budget()))
+        return bundle_of(self)
+
+
+def page_of(shown: Displayable, budget: Budget) -> Page:
+    return shown._page(budget)
+
+
+def bundle_of(shown: Displayable) -> dict[str, str]:
+    """Return the text and the HTML that a notebook shows of an object."""
+    return html.bundle(page_of(shown, Budget()))
 
 
 class RecordSequence(Displayable, Sequence[Item]):

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
+    from happen_nb._display.page import Page
+    from happen_nb._display.value_tree import Budget
     from happen_nb._runtime.runtime import Runtime
 
 logger = logging.getLogger("happen_nb")
@@ -71,7 +73,6 @@ class Replay(Displayable):
         Speed relative to the event times; None for as fast as possible.
     """
 
-    _page = replay_page
     _pickle = "pickle what you need of it, such as replay.stored"
 
     def __init__(self, runtime: Runtime, rows: ReplaySource, sender: str, speed: float | None) -> None:
@@ -121,9 +122,8 @@ class Replay(Displayable):
         """The error that `wait` raises; None if there is none."""
         return self._publisher.error
 
-    @property
-    def _held(self) -> bool:
-        return self._publisher.backpressured
+    def _page(self, _: Budget) -> Page:
+        return replay_page(self, waits=self._publisher.backpressured)
 
     def stop(self) -> None:
         """Stop storing events; the events that are already stored stay."""

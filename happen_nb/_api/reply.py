@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
 
     from happen_nb._api.events import Event
+    from happen_nb._display.page import Page
+    from happen_nb._display.value_tree import Budget
     from happen_nb._runtime.replies import PendingReply
     from happen_nb._runtime.runtime import Runtime
 
@@ -40,7 +42,6 @@ class Reply(Displayable):
         Seconds to wait for a result; each progress message restarts the timeout.
     """
 
-    _page = reply_page
     _pickle = "pickle reply.result()"
 
     def __init__(self, request: PendingReply, event: Event, timeout: float, runtime: Runtime) -> None:
@@ -71,9 +72,8 @@ class Reply(Displayable):
         """The error that `result` raises; None if there is none."""
         return self._request.error
 
-    @property
-    def _value(self) -> Any:
-        return self._request.value
+    def _page(self, budget: Budget) -> Page:
+        return reply_page(self, self._request.value, budget)
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ipywidgets
 from ipywidgets.widgets.widget import _instances
 
-from happen_nb._api.base import runtime_of
+from happen_nb._api.base import bundle_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display import html
@@ -158,7 +158,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         except HappenError as error:  # the state is unreadable or deleted, which is not a failure
             return mime.content_of_picture(mime.picture_of_error(error)), None
         if self._selector is None and self._render is None:
-            return mime.content_of_picture(self._source._repr_mimebundle_()), None
+            return mime.content_of_picture(bundle_of(self._source)), None
         value, hint = (state, None) if self._selector is None else _select(state, self._selector)
         if self._render is None:
             return mime.content_of_picture(html.bundle(value_page(value, Budget()))), hint
@@ -192,7 +192,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         doing = f'showing "{self._node}"'
         failure = Failure(self._node, self._function_name, doing, commit, error, self._retry)
         self._space.failures.add(failure)
-        return mime.content_of_picture(failure._repr_mimebundle_())
+        return mime.content_of_picture(bundle_of(failure))
 
     def _retry(self) -> None:
         self._rendered(set(_instances))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 
-from happen_nb._api.base import runtime_of
+from happen_nb._api.base import page_of, runtime_of
 from happen_nb._api.events import Event, Events, record_of
 from happen_nb._display import html
 from happen_nb._display.page import Page
@@ -123,8 +123,8 @@ class Dashboard(anywidget.AnyWidget):
 
     def _picture(self) -> Picture:
         records = [Event(record, self._runtime) for record in self._newest_events]
-        states = self._space._page(Budget())
-        events = Events(self._space.name, "**", records)._page(Budget())
+        states = page_of(self._space, Budget())
+        events = page_of(Events(self._space.name, "**", records), Budget())
         return picture_of_page(Page(states.heading, (*states.blocks, *events.blocks)))
 
     # -- following the space -------------------------------------------------------------------------
