@@ -411,14 +411,10 @@ def _sets_itself(widget: Any, trait: str) -> bool:
     frame = None if this is None or this.f_back is None else this.f_back.f_back
     chosen = _CHOSEN | {trait}
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _WIDGET_PACKAGES:
-        function, local = frame.f_code.co_name, frame.f_locals
-        if function == "_cross_validate" and local["obj"] is widget and local["self"].name not in chosen:
+        function, here = frame.f_code.co_name, frame.f_locals
+        if function == "_cross_validate" and here["obj"] is widget and here["self"].name not in chosen:
             return True
-        if (
-            function == "_notify_observers"
-            and local["self"] is widget
-            and local["event"]["name"] not in chosen
-        ):
+        if function == "_notify_observers" and here["self"] is widget and here["event"]["name"] not in chosen:
             return True
         frame = frame.f_back
     return False
