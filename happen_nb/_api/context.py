@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from happen_nb._api.base import runtime_of
 from happen_nb._journal.wire import encode_result
 from happen_nb._model.arguments import check_label
 from happen_nb._model.freeze import freeze, loads
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._api.views import Views
-    from happen_nb._runtime.runtime import Runtime
 
 MAX_NAME_CHARACTERS: Final = 100
 
@@ -44,8 +44,7 @@ class HandlerContext(SimpleNamespace):
         1 for the first call, 2 for the first retry, and so on.
     """
 
-    # Not shown, and not in the way of attributes.
-    __slots__ = ("_handler", "_now", "_random", "_runtime", "_used")
+    __slots__ = ("_handler", "_now", "_random", "_used")  # not shown, and not in the way of attributes
 
     node: Node
     space: Space
@@ -53,11 +52,8 @@ class HandlerContext(SimpleNamespace):
     event: Event
     attempt: int
 
-    def __init__(
-        self, handler: str, used: dict[str, tuple[str, int]], runtime: Runtime, **attributes: Any
-    ) -> None:
+    def __init__(self, handler: str, used: dict[str, tuple[str, int]], **attributes: Any) -> None:
         super().__init__(**attributes)
-        self._runtime = runtime
         self._handler = handler
         self._used = used
         self._now: datetime | None = None
@@ -177,14 +173,14 @@ class HandlerContext(SimpleNamespace):
         self._used[name] = self._handler, self.attempt
 
     async def _find(self, name: str) -> Any:
-        log = self._runtime.log
+        log = runtime_of(self.space).log
         subject = log.subjects.once(self.event.id, self.node.name, name)
         found = await on_io(log.stream.newest(subject))
         return MISSING if found is None else loads(found.body)
 
     async def _store(self, name: str, value: Any) -> Any:
         """Record a result; return the one that is recorded, which may be another process's."""
-        log, what = self._runtime.log, f'once("{name}")'
+        log, what = runtime_of(self.space).log, f'once("{name}")'
         frozen = freeze(value, what=f"result of {what}", error=PayloadError)
         ttl = log.info.event_ttl
         message = encode_result(log.subjects, self.event.id, self.node.name, name, frozen, ttl=ttl)

@@ -126,7 +126,6 @@ class HandlerHost:
         return HandlerContext(
             handler,
             used,
-            self._runtime,
             node=self._nodes[node],
             space=space,
             views=space.views,
