@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import check_function_of_event, register
 from happen_nb._api.history import LAST_INDEX, position_after
-from happen_nb._model.arguments import check_label
-from happen_nb._model.functions import event_call
+from happen_nb._model.arguments import check_label, event_call
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, START, Position, handler_key
 from happen_nb._model.quoting import quote
