@@ -302,6 +302,7 @@ class Dispatcher:
     async def flush(self) -> None:
         """Store what was handled by now; what is handled meanwhile is not waited for."""
         async with self._flushing:
+            await self.lanes.flush()
             left = len(self._records)
             while left > 0:
                 number = min(left, MAX_HANDLINGS)  # and no more: threads may append between the slices
@@ -351,6 +352,8 @@ class Dispatcher:
             await publisher.ended(CLOSE_SECONDS)
         if self.ownership.leaving:
             return
+        if self.log.connection.connected:
+            await self.lanes.close()
         for queue in self.queues.values():
             queue.close()
         if self.log.connection.connected:
