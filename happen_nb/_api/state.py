@@ -35,7 +35,7 @@ from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.log import CommitRequest
+from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class State(Displayable):
                 runtime, change, emitted, deadline, {} if known is None else known
             )
         else:
-            applied = await on_io(runtime.log.commit(change, deadline))
+            applied = await runtime.writer.commit(change, deadline)
         if applied is not None:
             receipts = self._space._receipts
             receipts.changed(applied)

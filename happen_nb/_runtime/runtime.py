@@ -14,6 +14,7 @@ from happen_nb._runtime.ownership import Ownership
 from happen_nb._runtime.peers import Peers
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
+from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Runtime:
 
     def __init__(self, log: Log) -> None:
         self.log = log
+        self.writer = Writer(log)
         self.peers = Peers(log, self._respond)
         self.registrations = Registrations()
         self.ownership = Ownership(log, self.peers, self.registrations)
