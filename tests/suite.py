@@ -1,8 +1,9 @@
 """Every check and every test; ``python3 run.py test`` sets up and runs this.
 
 All parts run even when one fails. The last line sums up all pytest processes; a check that failed, and a
-pytest process that ended before it could count, stand there as one failure each. With ``CI=true`` a test
-that was skipped, or a part that could not run, is a failure too.
+pytest process that ended before it could count, stand there as one failure each. Above it stand the names of
+the tests that failed. With ``CI=true`` a test that was skipped, or a part that could not run, is a failure
+too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +31,7 @@ DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
 NODE_PACKAGES = ("nodejs", "npm")
 NO_CHROMIUM = "no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM"
 NO_TESTS = 5  # pytest's exit code
+MAX_NAMED_FAILURES = 20  # of one part, at the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Outcome:
     skipped: int = 0
     expected: int = 0
     note: str = ""
+    failing: tuple[str, ...] = ()
 
     @property
     def failures(self) -> int:
@@ -72,6 +75,9 @@ def main() -> int:
     failed = sum(outcome.failures for outcome in outcomes)
     skipped = sum(outcome.skipped for outcome in outcomes)
     print("", *(outcome.line() for outcome in outcomes), "", sep="\n")
+    for outcome in outcomes:
+        for test in outcome.failing[:MAX_NAMED_FAILURES]:
+            print(f"{outcome.name}: {test}")
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), flush=True)
     return int(failed > 0)
 
@@ -159,7 +165,7 @@ def run_pytest(name: str, arguments: list[str], python: str = sys.executable) ->
         announce(f"{name}: {counts['skipped']} skipped, and in CI everything must run")
     return Outcome(
         name,
-        ok=code == 0 and sum(counts.values()) > 0 and not must_run,
+        ok=code == 0 and counts["passed"] > 0 and not must_run,
         seconds=time.monotonic() - started,
         note="no test ran" if code in {0, NO_TESTS} else f"ended with code {code}",
         **counts,
@@ -225,18 +231,24 @@ def limited(
         return -1
 
 
-def count(report: Path) -> dict[str, int]:
+def count(report: Path) -> dict[str, Any]:
     """Passed, failed, skipped and expected to fail; nothing if pytest did not come to writing a report."""
     counts = dict.fromkeys(("passed", "failed", "skipped", "expected"), 0)
+    failing = []
     for case in ET.parse(report).iter("testcase") if report.is_file() else ():
         skipped = case.find("skipped")
-        if case.find("failure") is not None or case.find("error") is not None:
+        failure = next(
+            (case.find(kind) for kind in ("failure", "error") if case.find(kind) is not None), None
+        )
+        if failure is not None:
             counts["failed"] += 1
+            message = failure.get("message", "").partition("\n")[0]
+            failing.append(f"{case.get('classname')}::{case.get('name')}: {message[:300]}")
         elif skipped is None:
             counts["passed"] += 1
         else:
             counts["expected" if skipped.get("type") == "pytest.xfail" else "skipped"] += 1
-    return counts
+    return {**counts, "failing": tuple(failing)}
 
 
 def announce(text: str) -> None:

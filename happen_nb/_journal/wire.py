@@ -88,6 +88,7 @@ HEADER_RESERVE_BYTES = 4096  # room that a large body leaves for the headers of 
 MAX_HANDLINGS = 500  # handlings in one message
 MAX_HANDLED_BYTES = 500_000  # limit of the handlings in one message
 MAX_HANDLER_NAME = 500  # characters of a handler's name
+MAX_REPLY_BYTES = 200  # of a reply that is recorded with its handling; a longer one is not
 OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))  # the outcomes of a handling
 
 
@@ -439,9 +440,12 @@ def encode_handled(
 
 def _encode_handling(record: HandledRecord, limit: int) -> str:
     """Encode one handling; the text of its error is halved until it fits."""
-    event, node, handler, outcome, duration, error, attempts, _ = record
+    event, node, handler, outcome, duration, error, attempts, _, waited, reply = record
+    last = [None if waited is None else round(waited, 6), reply]
+    while last and last[-1] is None:
+        last.pop()
     while True:
-        item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts]
+        item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
         text = json.dumps(item, separators=(",", ":"))
         if len(text) <= limit or not error:
             return text
@@ -650,7 +654,8 @@ def _decode_event(
     )
 
 
-_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1)  # where a writer left out the last members
+# Where a writer left out the last members.
+_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None)
 _NUMBERS: Final = (float, int)  # no bool
 _MAX_DURATION: Final = 1e9  # seconds
 
@@ -661,7 +666,7 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     size = len(_HANDLING_DEFAULTS)
     whole = item if len(item) == size else [*item[:size], *_HANDLING_DEFAULTS[len(item) :]]
-    event, node, handler, outcome, duration, error, attempts = whole
+    event, node, handler, outcome, duration, error, attempts, waited, reply = whole
     if not (type(event) is type(node) is type(handler) is type(outcome) is str):
         return None
     if not (type(duration) in _NUMBERS and type(attempts) is int and (error is None or type(error) is str)):
@@ -670,4 +675,8 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     if not (is_name(node) and fields.is_label(handler)):
         return None
-    return HandledRecord(event, node, handler, outcome, duration, error, attempts, by)
+    if not (type(waited) in _NUMBERS and 0 <= waited < _MAX_DURATION):
+        waited = None
+    if not (type(reply) is str and len(reply) <= MAX_REPLY_BYTES):
+        reply = None
+    return HandledRecord(event, node, handler, outcome, duration, error, attempts, by, waited, reply)

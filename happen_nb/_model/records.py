@@ -139,7 +139,8 @@ class HandledRecord(NamedTuple):
     """One handling of an event by a handler of a node.
 
     ``outcome`` is "done", "failed", "refused" (by its ``where`` filter) or "cancelled"; ``duration`` is in
-    seconds; ``by`` is the incarnation of the process that handled it.
+    seconds; ``by`` is the incarnation of the process that handled it. ``waited`` is the time in seconds from
+    the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON.
     """
 
     # A tuple is the fastest to create, and ten nodes that handle ten thousand events need 100,000 of them.
@@ -152,6 +153,8 @@ class HandledRecord(NamedTuple):
     error: str | None = None
     attempts: int = 1
     by: str = ""
+    waited: float | None = None
+    reply: str | None = None
 
     @property
     def accepted(self) -> bool:

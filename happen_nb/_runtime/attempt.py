@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from happen_nb._journal.wire import MAX_REPLY_BYTES
+from happen_nb._model.freeze import dumps
 from happen_nb._model.functions import takes_second
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import handler_loops, inbox_of, io_thread
@@ -84,6 +86,7 @@ class Attempt:
         )
         self._step: Any = registration.current()
         self._spent = 0.0
+        self._waited: float | None = None
         self._driver: StepDriver | None = None
         self._generating = False
         self._filtering = False
@@ -143,6 +146,8 @@ class Attempt:
             return None
         self.number += 1
         self._given.attempt = self.number
+        if self._waited is None:  # by the clocks of the server and this process, which may differ
+            self._waited = max(0.0, (time.time_ns() - self.delivery.event.time) / 1e9)
         self._enter()
         self._driver = StepDriver(self._run(), self._context, self.delivery.dispatcher.workers)
         return self._driver.start()
@@ -292,12 +297,18 @@ class Attempt:
         self._record("failed", captured.summary)
         self._context.copy().run(self.delivery.dispatcher.host.failed, self, captured.without_frames())
 
-    def _end(self, outcome: str, value: Any = None) -> None:
-        self._record(outcome, None)
+    def _end(self, outcome: str, value: Converted | None = None) -> None:
+        reply = None
+        if value is not None and value.size <= MAX_REPLY_BYTES:
+            reply = dumps(value.value).decode()
+        self._record(outcome, None, reply)
         self.delivery.attempt_ended(self, outcome, value, None)
 
-    def _record(self, outcome: str, error: str | None) -> None:
-        self.delivery.record(self.registration.name, outcome, error, self._spent, max(1, self.number))
+    def _record(self, outcome: str, error: str | None, reply: str | None = None) -> None:
+        attempts = max(1, self.number)
+        self.delivery.record(
+            self.registration.name, outcome, error, self._spent, attempts, self._waited, reply
+        )
 
     # -- the steps -----------------------------------------------------------------------------------
 

@@ -342,9 +342,21 @@ class Delivery:
         name = self.candidates[0].name if self.candidates else ""
         self.record(name, outcome, None if error is None else error_summary(error), 0.0, 1)
 
-    def record(self, handler: str, outcome: str, error: str | None, seconds: float, attempts: int) -> None:
+    def record(
+        self,
+        handler: str,
+        outcome: str,
+        error: str | None,
+        seconds: float,
+        attempts: int,
+        waited: float | None = None,
+        reply: str | None = None,
+    ) -> None:
         """Record what a handler did with the event."""
         if not self.forgotten:
+            event, node = self.event.id, self.queue.name
             self.dispatcher.record(
-                HandledRecord(self.event.id, self.queue.name, handler, outcome, seconds, error, attempts)
+                HandledRecord(
+                    event, node, handler, outcome, seconds, error, attempts, waited=waited, reply=reply
+                )
             )

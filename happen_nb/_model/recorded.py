@@ -1,0 +1,461 @@
+"""A recorded stretch of a journal: encoded as JSON with differences in place of states, and decoded.
+
+The columns of each kind of record are lists, in which sequences and times are differences from the row
+before: equal neighbours compress well.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+from typing import Any, Final
+
+from happen_nb._model.causality import CommitPair
+from happen_nb._model.diff import Change, diff
+from happen_nb._model.freeze import dumps, freeze, freeze_state
+from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.masks import Masks
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
+
+FORMAT: Final = 1
+MAX_SOURCE_CHARACTERS: Final = 20_000
+"""Characters of a handler's source."""
+
+_STORED, _DELETED, _UNREADABLE = 0, 1, 2  # kinds of commits
+_OUTCOMES: Final = ("done", "failed", "refused", "cancelled")
+_NO_NODE: Final = -1
+_MAX_EXACT: Final = 2**53  # JavaScript rounds larger integers
+_EXACT: Final = "\x01"  # starts the text of a number that JavaScript would write differently
+
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RecordedJournal:
+    """A stretch of a journal, with what a recording shows of it.
+
+    Parameters
+    ----------
+    space : str
+        The name of the space.
+    title : str
+    events, commits, handled
+        In the order of the journal.
+    start : mapping of str to CommitRecord
+        The newest record of each node before the stretch, where it is known.
+    position : int
+        The sequence after which the stretch starts.
+    sources : mapping of (str, str) to str
+        Node and name of a handler -> its source.
+    partial : bool
+        True if older records were left out.
+    """
+
+    space: str
+    title: str
+    events: Sequence[EventRecord]
+    commits: Sequence[CommitPair]
+    handled: Sequence[HandledRecord] = ()
+    start: Mapping[str, CommitRecord] = field(default_factory=dict)
+    position: int = 0
+    sources: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    partial: bool = False
+
+    def __len__(self) -> int:
+        return len(self.events) + len(self.commits)
+
+    def newest(self, count: int) -> RecordedJournal:
+        """Return the newest `count` events and commits; those of one message stay together."""
+        sequences = sorted(
+            [event.sequence for event in self.events] + [pair[0].sequence for pair in self.commits]
+        )
+        first = sequences[-count] if count else sequences[-1] + 1
+        start = dict(self.start)
+        start |= {record.node: record for record, _ in self.commits if record.sequence < first}
+        events = [event for event in self.events if event.sequence >= first]
+        ids = {event.id for event in events}
+        return replace(
+            self,
+            events=events,
+            commits=[pair for pair in self.commits if pair[0].sequence >= first],
+            handled=[record for record in self.handled if record.event in ids],
+            start=start,
+            position=first - 1,
+            partial=True,
+        )
+
+
+# -- encode ------------------------------------------------------------------------------------------
+
+
+class _Numbers(dict[Any, int]):
+    """Numbers values in the order in which they are first asked for."""
+
+    def __missing__(self, key: Any) -> int:
+        self[key] = len(self)
+        return self[key]
+
+
+def encode(recorded: RecordedJournal, masks: Masks) -> Data:
+    """Return a recorded journal as JSON values."""
+    nodes, types, handlers = _Numbers(), _Numbers(), _Numbers()
+    events = {event.id: index for index, event in enumerate(recorded.events)}
+    data: Data = {
+        "format": FORMAT,
+        "space": recorded.space,
+        "title": recorded.title,
+        "position": recorded.position,
+        "partial": recorded.partial,
+        "start": [
+            [nodes[record.node], record.revision, record.sequence, record.time // 1000, state]
+            for record in recorded.start.values()
+            if (state := _start_state(record, masks)) is not None
+        ],
+        "events": _encode_events(recorded.events, events, nodes, types, masks),
+        "commits": _encode_commits(recorded, events, nodes, masks),
+    }
+    data["handled"] = _encode_handled(recorded.handled, events, nodes, handlers, masks)
+    data["handlers"] = [
+        [nodes[node], name, recorded.sources.get((node, name), "")[:MAX_SOURCE_CHARACTERS]]
+        for node, name in handlers
+    ]
+    return data | {"nodes": list(nodes), "types": list(types)}
+
+
+def _start_state(record: CommitRecord, masks: Masks) -> Any:
+    if record.deleted or not record.is_readable:
+        return None
+    return _encode_value(masks.state(record.node, record.state))
+
+
+def _encode_events(
+    events: Sequence[EventRecord], known: Mapping[str, int], nodes: _Numbers, types: _Numbers, masks: Masks
+) -> Data:
+    by_index = dict(enumerate(events))
+    return {
+        "sequence": _deltas(event.sequence for event in events),
+        "index": [event.index for event in events],
+        "time": _deltas(event.time // 1000 for event in events),
+        "id": [event.id for event in events],
+        "type": [types[event.type] for event in events],
+        "sender": [nodes[event.sender] for event in events],
+        "target": [_NO_NODE if event.target is None else nodes[event.target] for event in events],
+        "cause": [_back(known, event.cause, index) for index, event in enumerate(events)],
+        "origin": _origins((event.origin for event in events), known, by_index),
+        "occurred": {index: event.occurred for index, event in by_index.items() if event.occurred},
+        "payload": [_encode_value(masks.payload(event.payload)) for event in events],
+    }
+
+
+def _encode_commits(
+    recorded: RecordedJournal, known: Mapping[str, int], nodes: _Numbers, masks: Masks
+) -> Data:
+    records = [record for record, _ in recorded.commits]
+    states: dict[str, FrozenDict] = {
+        node: record.state for node, record in recorded.start.items() if record.is_readable
+    }
+    diffs = []
+    for record in records:
+        before = states.get(record.node, EMPTY)
+        if record.is_readable:
+            states[record.node] = record.state
+        diffs.append(_encode_diff(record.node, diff(before, states.get(record.node, EMPTY)), masks))
+    by_index = dict(enumerate(recorded.events))
+    return {
+        "sequence": _deltas(record.sequence for record in records),
+        "time": _deltas(record.time // 1000 for record in records),
+        "id": [record.id for record in records],
+        "node": [nodes[record.node] for record in records],
+        "revision": [record.revision for record in records],
+        "kind": [_kind(record) for record in records],
+        "read": [record.read_position and record.sequence - record.read_position for record in records],
+        "cause": [known.get(record.origin.cause or "", -1) + 1 for record in records],
+        "by": [_NO_NODE if record.origin.by is None else nodes[record.origin.by] for record in records],
+        "origin": _origins((record.origin for record in records), known, by_index),
+        "diff": diffs,
+    }
+
+
+def _kind(record: CommitRecord) -> int:
+    if record.deleted:
+        return _DELETED
+    return _STORED if record.is_readable else _UNREADABLE
+
+
+def _encode_diff(node: str, changes: Iterable[Change], masks: Masks) -> list[Any]:
+    """Encode changes: ``[path, after]``, for an addition ``[path, after, 1]``, for a removal ``[path]``."""
+    encoded: list[Any] = []
+    for change in changes:
+        path = list(change.path)
+        if masks and masks.covers(node, change.path[:-1]):
+            continue
+        if change.op == "remove":
+            encoded.append([path])
+        elif change.op == "add":
+            encoded.append([path, _encode_value(masks.state(node, change.after, change.path)), 1])
+        elif not (masks and masks.covers(node, change.path)):
+            encoded.append([path, _encode_value(masks.state(node, change.after, change.path))])
+    return encoded
+
+
+def _encode_handled(
+    records: Iterable[HandledRecord],
+    known: Mapping[str, int],
+    nodes: _Numbers,
+    handlers: _Numbers,
+    masks: Masks,
+) -> Data:
+    records = [record for record in records if record.event in known]
+    return {
+        "event": _deltas(known[record.event] for record in records),
+        "node": [nodes[record.node] for record in records],
+        "handler": [handlers[record.node, record.handler] for record in records],
+        "outcome": [_OUTCOMES.index(record.outcome) for record in records],
+        "waited": [-1 if record.waited is None else round(record.waited * 1e6) for record in records],
+        "took": [round(record.duration * 1e6) for record in records],
+        "attempts": [record.attempts for record in records],
+        "error": {i: masks.scrub(each.error) for i, each in enumerate(records) if each.error is not None},
+        "reply": {i: _encode_reply(each.reply, masks) for i, each in enumerate(records) if each.reply},
+    }
+
+
+def _encode_reply(text: str, masks: Masks) -> Any:
+    try:
+        return _encode_value(masks.payload(json.loads(text)))
+    except ValueError:  # another client's
+        return _encode_value(masks.scrub(text))
+
+
+def _deltas(numbers: Iterable[int]) -> list[int]:
+    numbers = list(numbers)
+    return [*numbers[:1], *(b - a for a, b in pairwise(numbers))]
+
+
+def _back(known: Mapping[str, int], cause: str | None, index: int) -> int:
+    """Return the distance to the cause of an event; 0 if it has none, or one that was not recorded."""
+    at = known.get(cause) if cause is not None else None
+    return 0 if at is None or at >= index else index - at
+
+
+def _origins(
+    origins: Iterable[Origin], known: Mapping[str, int], events: Mapping[int, EventRecord]
+) -> dict[int, Any]:
+    """Return the origins that do not follow from their recorded cause."""
+    found: dict[int, Any] = {}
+    for index, origin in enumerate(origins):
+        cause = None if origin.cause is None else known.get(origin.cause)
+        followed = Origin() if cause is None else _after(events[cause], origin.by)
+        if replace(origin, by=None) != replace(followed, by=None):
+            found[index] = [origin.cause, origin.correlation, list(origin.path), origin.omitted]
+    return found
+
+
+def _after(event: EventRecord, by: str | None) -> Origin:
+    """Return the origin of what a handler of an event does."""
+    return event.origin.then(event.id, cause=event.id, correlation=event.correlation or event.id, by=by)
+
+
+def _encode_value(value: Any) -> Any:
+    """Encode a value for JavaScript, which rounds large integers and writes 1.0 as 1."""
+    if isinstance(value, Mapping):
+        return {key: _encode_value(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encode_value(part) for part in value]
+    if isinstance(value, str):
+        return _EXACT + value if value.startswith(_EXACT) else value
+    is_odd = isinstance(value, float) and (value.is_integer() or "e" in repr(value))
+    is_large = type(value) is int and abs(value) > _MAX_EXACT
+    return f"{_EXACT}{value!r}" if is_odd or is_large else value
+
+
+# -- decode ------------------------------------------------------------------------------------------
+
+
+def decode(data: Any) -> RecordedJournal:
+    """Return the recorded journal in JSON values.
+
+    Raises
+    ------
+    ValueError
+        They are no recording, or a later version made it.
+    """
+    if not isinstance(data, dict) or type(data.get("format")) is not int:
+        raise ValueError("it holds no recording")
+    if data["format"] != FORMAT:
+        raise ValueError(f"its format is {data['format']}, and this version reads {FORMAT}")
+    try:
+        return _decode(data)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"its data are damaged ({type(error).__name__}: {error})") from error
+
+
+def _decode(data: Data) -> RecordedJournal:
+    nodes, types = data["nodes"], data["types"]
+    events = _decode_events(data["events"], nodes, types)
+    start = {
+        nodes[node]: _record(nodes[node], sequence, revision, time * 1000, _decode_state(state, nodes[node]))
+        for node, revision, sequence, time, state in data["start"]
+    }
+    handlers = [(nodes[node], name) for node, name, _ in data["handlers"]]
+    return RecordedJournal(
+        data["space"],
+        data["title"],
+        events,
+        _decode_commits(data["commits"], nodes, events, start),
+        _decode_handled(data["handled"], nodes, events, handlers),
+        start,
+        data["position"],
+        {handlers[i]: source for i, (_, _, source) in enumerate(data["handlers"]) if source},
+        data["partial"],
+    )
+
+
+def _decode_events(columns: Data, nodes: Sequence[str], types: Sequence[str]) -> list[EventRecord]:
+    events: list[EventRecord] = []
+    sequences, times = accumulate(columns["sequence"]), accumulate(columns["time"])
+    for i, (sequence, time) in enumerate(zip(sequences, times, strict=True)):
+        back, target = columns["cause"][i], columns["target"][i]
+        origin = _origin(columns["origin"], i, events[i - back] if back else None, None)
+        payload = freeze(_decode_value(columns["payload"][i]))
+        events.append(
+            EventRecord(
+                columns["id"][i],
+                types[columns["type"][i]],
+                nodes[columns["sender"][i]],
+                payload,
+                None if target == _NO_NODE else nodes[target],
+                origin.cause,
+                origin.correlation,
+                origin.path,
+                columns["occurred"].get(str(i)),
+                omitted=origin.omitted,
+                sequence=sequence,
+                index=columns["index"][i],
+                time=time * 1000,
+                body=dumps(payload),
+            )
+        )
+    return events
+
+
+def _origin(others: Data, index: int, cause: EventRecord | None, by: str | None) -> Origin:
+    if (other := others.get(str(index))) is not None:
+        id, correlation, path, omitted = other
+        return Origin(id, correlation, by, tuple(path), omitted)
+    return Origin(by=by) if cause is None else _after(cause, by)
+
+
+def _decode_commits(
+    columns: Data, nodes: Sequence[str], events: Sequence[EventRecord], start: Mapping[str, CommitRecord]
+) -> list[CommitPair]:
+    newest = dict(start)
+    states = {node: record.state for node, record in start.items()}
+    pairs: list[CommitPair] = []
+    sequences, times = accumulate(columns["sequence"]), accumulate(columns["time"])
+    for i, (sequence, time) in enumerate(zip(sequences, times, strict=True)):
+        node, by, cause = nodes[columns["node"][i]], columns["by"][i], columns["cause"][i]
+        states[node] = _applied(states.get(node, EMPTY), columns["diff"][i], node)
+        record = _record(
+            node,
+            sequence,
+            columns["revision"][i],
+            time * 1000,
+            None if columns["kind"][i] == _DELETED else states[node],
+        )
+        read = columns["read"][i]
+        record.id, record.read_position = columns["id"][i], sequence - read if read else 0
+        name = None if by == _NO_NODE else nodes[by]
+        record.origin = _origin(columns["origin"], i, events[cause - 1] if cause else None, name)
+        before = newest.get(node)
+        known = before is not None and before.revision == record.revision - 1
+        pairs.append((record, before if known else None))
+        newest[node] = record
+    return pairs
+
+
+def _record(node: str, sequence: int, revision: int, time: int, state: FrozenDict | None) -> CommitRecord:
+    record = CommitRecord(node, sequence, revision, time, None if state is None else dumps(state))
+    if state is not None:
+        record.adopt(state)
+    return record
+
+
+def _decode_handled(
+    columns: Data, nodes: Sequence[str], events: Sequence[EventRecord], handlers: Sequence[tuple[str, str]]
+) -> list[HandledRecord]:
+    replies = columns["reply"]
+    return [
+        HandledRecord(
+            events[event].id,
+            nodes[columns["node"][i]],
+            handlers[columns["handler"][i]][1],
+            _OUTCOMES[columns["outcome"][i]],
+            columns["took"][i] / 1e6,
+            columns["error"].get(str(i)),
+            columns["attempts"][i],
+            waited=None if columns["waited"][i] < 0 else columns["waited"][i] / 1e6,
+            reply=dumps(freeze(_decode_value(replies[str(i)]))).decode() if str(i) in replies else None,
+        )
+        for i, event in enumerate(accumulate(columns["event"]))
+    ]
+
+
+def _decode_state(value: Any, node: str) -> FrozenDict:
+    return freeze_state(_decode_value(value), node=node)
+
+
+def _decode_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _decode_value(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_decode_value(part) for part in value]
+    if isinstance(value, str) and value.startswith(_EXACT):
+        text = value[1:]
+        return text if text.startswith(_EXACT) else json.loads(text)
+    return value
+
+
+def _applied(state: FrozenDict, changes: Sequence[Any], node: str) -> FrozenDict:
+    """Return a state with changes made to it: removals last, from the end of a list on."""
+    if not changes:
+        return state
+    root: Any = [state]
+    removals = [change for change in changes if len(change) == 1]
+    for path, *after in [*(change for change in changes if len(change) > 1), *reversed(removals)]:
+        _change([0, *path], root, after)
+    return freeze_state(root[0], node=node)
+
+
+def _change(path: Sequence[Any], part: Any, after: Sequence[Any]) -> None:
+    """Change a part in place; frozen containers on the way become plain copies."""
+    *above, last = path
+    for step in above:
+        inner = part[step]
+        if type(inner) not in (dict, list):
+            inner = part[step] = dict(inner) if isinstance(inner, dict) else list(inner)
+        part = inner
+    if not after:
+        del part[last]
+    elif len(after) > 1 and isinstance(part, list):
+        part.insert(last, _decode_value(after[0]))
+    else:
+        part[last] = _decode_value(after[0])
+
+
+def fit(
+    recorded: RecordedJournal, write: Callable[[RecordedJournal], str], limit: int
+) -> tuple[RecordedJournal, str] | None:
+    """Return the newest part of a recorded journal whose text has at most `limit` bytes, and that text.
+
+    None if the states alone are larger.
+    """
+    text = write(recorded)
+    while (size := len(text.encode())) > limit:
+        count = len(recorded)
+        if not count:
+            return None
+        recorded = recorded.newest(min(count - 1, int(count * limit / size * 0.9)))
+        text = write(recorded)
+    return recorded, text
