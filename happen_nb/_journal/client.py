@@ -79,6 +79,16 @@ class NatsClient(Client):
         elif self._flush_queue is not None and self._flush_queue.empty():  # a WebSocket writes when it drains
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
+    async def close(self) -> None:
+        """Close the connection as nats-py does, also if it is lost at this moment."""
+        try:
+            await super().close()
+        except OSError as lost:  # while it sent the rest, which nobody receives any more
+            log.debug("closing: %s", lost)
+            self._pending, self._pending_data_size = [], 0
+            self._status = Client.DISCONNECTED
+            await super().close()
+
     async def _ping_interval(self) -> None:
         """Ping every second; give the connection up when nothing arrives although it should have by now."""
         self._received_at = time.monotonic()
