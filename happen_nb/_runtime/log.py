@@ -154,7 +154,7 @@ class Log:
     def reset(self, start: FreshStart) -> None:
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
-        self.replica.reset(start.records, start.position, again=start.again)
+        self.replica.reset(start.records, start.position, start.passed, again=start.again)
         self.outbox.report()
 
     def apply(self, item: Item, sequence: int) -> None:

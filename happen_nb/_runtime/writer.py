@@ -161,6 +161,8 @@ class Writer:
 
     def _messages(self, request: CommitRequest, id: str) -> list[wire.Message]:
         log, base, positions = self._log, request.base, request.positions
+        if positions is None:
+            positions = log.replica.positions(request.node, base)
         commit = wire.encode_commit(
             log.subjects,
             request.node,
@@ -170,7 +172,7 @@ class Writer:
             read=request.cut.position,
             expected=0 if base is None else base.sequence,
             origin=request.origin,
-            positions=positions if positions is not None or base is None else base.positions,
+            positions=positions,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
