@@ -26,9 +26,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from happen_nb._api.base import Displayable
+from happen_nb._api.base import Displayable, page_of, runtime_of
 from happen_nb._api.connect import registry
-from happen_nb._api.events import Event
+from happen_nb._api.events import Event, runtime_of_event
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from happen_nb._api.events import Trace
     from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
+    from happen_nb._display.page import Page
+    from happen_nb._display.value_tree import Budget
 
 __all__ = [
     "CallCounter",
@@ -87,8 +89,6 @@ class Verdict(Displayable):
         Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
     """
 
-    _page = verdict_page
-
     def __init__(
         self,
         claim: str,
@@ -112,6 +112,9 @@ class Verdict(Displayable):
 
     def __bool__(self) -> bool:
         return self.ok
+
+    def _page(self, budget: Budget) -> Page:
+        return verdict_page(self, page_of(self.broken[0], budget) if self.broken else None, budget)
 
 
 def check(
@@ -151,7 +154,7 @@ def check(
     (False, True)
     """
     state = subject.state if isinstance(subject, Node) else subject
-    space = state._space if isinstance(state, State) else registry.current
+    space = state.node.space if isinstance(state, State) else registry.current
     items, arguments = _items(state)
     broken: list[Commit | Event] = []
     error = None
@@ -189,11 +192,16 @@ def _items(subject: Any) -> tuple[list[Commit | Event], list[Any]]:
 def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
     """Return the tree of the event that caused `item`, or of `item` itself."""
     if isinstance(item, Event):
-        space = item._space
+        space = _space_of(item)
     if item.cause is not None and space is not None:
         with suppress(LookupError):  # the cause is no longer stored
             return space.trace(item.cause)
-    return item._space.trace(item) if isinstance(item, Event) else None
+    return space.trace(item) if isinstance(item, Event) and space is not None else None
+
+
+def _space_of(event: Event) -> Space | None:
+    runtime = runtime_of_event(event)
+    return next((space for space in registry.spaces.values() if runtime_of(space) is runtime), None)
 
 
 class CallCounter(Generic[P, T]):

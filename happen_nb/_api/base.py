@@ -23,6 +23,9 @@ from happen_nb.errors import HappenError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.runtime import Runtime
+
 Item = TypeVar("Item")
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -71,6 +74,11 @@ def _copy_metadata(face: Any, work: Callable[..., object], name: str, doc: str) 
     face.__code__ = face.__code__.replace(co_name=name, co_qualname=qualname)  # what tracebacks show
 
 
+def runtime_of(space: Space) -> Runtime:
+    """Return the part below a space, for the widgets and the completion."""
+    return space._runtime
+
+
 def refuse_in_callback(call: str) -> None:
     """Refuse to wait in a handler or callback, which might wait for itself."""
     running = causes.current_scope()
@@ -108,7 +116,16 @@ class Displayable:
         return text.render(self._page(Budget(folds=False)))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
-        return html.bundle(self._page(Budget()))
+        return bundle_of(self)
+
+
+def page_of(shown: Displayable, budget: Budget) -> Page:
+    return shown._page(budget)
+
+
+def bundle_of(shown: Displayable) -> dict[str, str]:
+    """Return the text and the HTML that a notebook shows of an object."""
+    return html.bundle(page_of(shown, Budget()))
 
 
 class RecordSequence(Displayable, Sequence[Item]):

@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
-from happen_nb._api.base import Displayable, faces
+from happen_nb._api.base import Displayable, faces, runtime_of
 from happen_nb._api.node import Node
 from happen_nb._api.space import Space
 from happen_nb._display.reprs_state import spaces_page
@@ -105,8 +105,11 @@ class Registry:
     async def same(self, log: Log) -> Space | None:
         """Return the space that is already open under another address. On the IO thread."""
         for space in list(self.spaces.values()):
-            other = space._runtime.log
-            if space._is_open and other.identity[:2] == log.identity[:2]:
+            runtime = runtime_of(space)
+            if not runtime.is_open:
+                continue
+            other = runtime.log
+            if other.identity[:2] == log.identity[:2]:
                 await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
                 if other.identity == log.identity:
                     return space
@@ -381,7 +384,7 @@ async def _open(target: Target, name: str, options: Options) -> Space:
 
 async def _renew(space: Space, options: Options) -> None:
     """Store the options that were passed, and create the space again if it was dropped meanwhile."""
-    log = space._log
+    log = runtime_of(space).log
     if options == Options() and not log.connection.connected:
         return
     try:
@@ -475,7 +478,7 @@ async def _spaces() -> Spaces:
     ...     [(each.name, each.nodes) for each in happen.spaces()]
     [('shop', 1)]
     """
-    log = (registry.current or await _connect())._log
+    log = runtime_of(registry.current or await _connect()).log
     return Spaces(await on_io(list_spaces(log.connection, log.timeout)))
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from happen_nb._api.base import runtime_of
 from happen_nb._journal.wire import encode_result
 from happen_nb._model.arguments import check_label
 from happen_nb._model.freeze import freeze, loads
@@ -172,14 +173,14 @@ class HandlerContext(SimpleNamespace):
         self._used[name] = self._handler, self.attempt
 
     async def _find(self, name: str) -> Any:
-        log = self.space._log
+        log = runtime_of(self.space).log
         subject = log.subjects.once(self.event.id, self.node.name, name)
         found = await on_io(log.stream.newest(subject))
         return MISSING if found is None else loads(found.body)
 
     async def _store(self, name: str, value: Any) -> Any:
         """Record a result; return the one that is recorded, which may be another process's."""
-        log, what = self.space._log, f'once("{name}")'
+        log, what = runtime_of(self.space).log, f'once("{name}")'
         frozen = freeze(value, what=f"result of {what}", error=PayloadError)
         ttl = log.info.event_ttl
         message = encode_result(log.subjects, self.event.id, self.node.name, name, frozen, ttl=ttl)

@@ -11,7 +11,7 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from happen_nb._api.events import Event
+from happen_nb._api.events import Event, update_event
 from happen_nb._api.reply import Reply
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
@@ -52,7 +52,7 @@ class PendingEvent:
 class Sender:
     """Base of `Node` and `Space`: emits events under a name."""
 
-    _emits_as: tuple[Space, str]
+    _emits_as: tuple[Space, Runtime, str]
 
     def broadcast(
         self,
@@ -153,7 +153,7 @@ class Sender:
         if evaluating.get():
             pending = self._pending(record)
             request = pending.request = PendingReply(str(record.target), seconds)
-            return Reply(request, pending.event, seconds)
+            return Reply(request, pending.event, seconds, self._emits_as[1])
         return run_blocking(self._send(record, seconds))
 
     async def asend(
@@ -175,8 +175,8 @@ class Sender:
     ) -> EventRecord:
         if isinstance(type, Mapping):
             type, payload, id, occurred = _parts(type, payload, id, occurred)
-        space, sender = self._emits_as
-        log = space._log
+        _, runtime, sender = self._emits_as
+        log = runtime.log
         type = str.__str__(check_type(type))
         origin = causes.current_origin()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
@@ -201,7 +201,7 @@ class Sender:
         name, there = getattr(target, "name", None), getattr(target, "space", None)
         if not isinstance(name, str) or there is None:
             raise TypeError(f"send: {quote(target)} is not a node; give its name, or the Node")
-        here, _ = self._emits_as
+        here, _, _ = self._emits_as
         if there is not here:
             raise ValueError(
                 f'send: the node "{name}" belongs to the space "{there.name}", and this is "{here.name}"; '
@@ -212,7 +212,7 @@ class Sender:
     def _pending(self, record: EventRecord) -> PendingEvent:
         evaluation = evaluating.get()
         assert evaluation is not None
-        space, sender = self._emits_as
+        space, runtime, sender = self._emits_as
         if evaluation.space is not space and evaluation.space is not None:
             raise TransformError(
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
@@ -223,35 +223,35 @@ class Sender:
                 check_same(record, earlier.record)
                 return cast("PendingEvent", earlier)
         record = replace(record, body=dumps(record.payload))
-        pending = PendingEvent(record, Event(record, space))
+        pending = PendingEvent(record, Event(record, runtime))
         evaluation.emitted.append(pending)
         return pending
 
     async def _store(self, record: EventRecord) -> Event:
-        space, _ = self._emits_as
-        log, contexts = space._log, space._runtime.dispatcher.contexts
+        _, runtime, _ = self._emits_as
+        log, contexts = runtime.log, runtime.dispatcher.contexts
         _check_size(record, log.max_body)
         contexts[record.id] = output_context()
         try:
             stored = await on_io(log.publish(record, time.monotonic() + log.timeout))
         finally:
             contexts.pop(record.id, None)
-        event = Event(stored, space, repeated=stored.publish_id != record.publish_id)
-        space._receipts.made(event)
+        event = Event(stored, runtime, repeated=stored.publish_id != record.publish_id)
+        runtime.on_own_event.emit(stored, event.repeated)
         return event
 
     async def _send(self, record: EventRecord, timeout: float) -> Reply:
-        space, _ = self._emits_as
+        _, runtime, _ = self._emits_as
         request = PendingReply(str(record.target), timeout)
-        event = Event(record, space)
-        if await on_io(space._runtime.dispatcher.prepare(request, record)):
+        event = Event(record, runtime)
+        if await on_io(runtime.dispatcher.prepare(request, record)):
             try:
                 event = await self._store(record)
             except BaseException:
-                space._runtime.replies.forget(record)
+                runtime.replies.forget(record)
                 raise
-            await on_io(space._runtime.dispatcher.track(request))
-        return Reply(request, event, timeout)
+            await on_io(runtime.dispatcher.track(request))
+        return Reply(request, event, timeout, runtime)
 
 
 async def commit_emitting(
@@ -287,8 +287,8 @@ async def commit_emitting(
         return None
     applied, events = stored
     for each in emitted:
-        each.event._record = events.get(each.record.id, each.record)
-        each.event.repeated = each.record.id in known
+        record, repeated = events.get(each.record.id, each.record), each.record.id in known
+        update_event(each.event, record, repeated=repeated)
         if each.request is not None:
             await on_io(runtime.dispatcher.track(each.request))
     return applied

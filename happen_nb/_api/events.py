@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from happen_nb._api.base import Timeout
-    from happen_nb._api.space import Space
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
+    from happen_nb._runtime.runtime import Runtime
 
 MAX_NAMED_TYPES = 3  # of other events, in a message
 
@@ -53,9 +53,9 @@ class Event(Displayable):
     _page = event_page
     _pickle = "pickle its parts: event.type, event.payload, event.id"
 
-    def __init__(self, record: EventRecord, space: Space, *, repeated: bool = False) -> None:
+    def __init__(self, record: EventRecord, runtime: Runtime, *, repeated: bool = False) -> None:
         self._record = record
-        self._space = space
+        self._runtime = runtime
         self.repeated = repeated
 
     @property
@@ -144,8 +144,8 @@ class Event(Displayable):
     async def _handled_by(self) -> tuple[str, ...]:
         if self.pending:
             return ()
-        log = self._space._log
-        await on_io(self._space._runtime.dispatcher.flush())
+        log = self._runtime.log
+        await on_io(self._runtime.dispatcher.flush())
         records = await on_io(read_handled(log.stream, since=self._record.sequence))
         return tuple(dict.fromkeys(each.node for each in records if each.event == self.id and each.accepted))
 
@@ -183,10 +183,25 @@ class Event(Displayable):
         if self.pending:
             raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
-        (root,) = await on_io(read_effects(self._space._open_runtime, [self._record], timeout=seconds))
+        (root,) = await on_io(read_effects(self._runtime.checked, [self._record], timeout=seconds))
         return Trace(root)
 
     settle, asettle = faces(_settle)
+
+
+def record_of(event: Event) -> EventRecord:
+    return event._record
+
+
+def runtime_of_event(event: Event) -> Runtime | None:
+    """Return the runtime of an event's space; None for an event of a test."""
+    return event._runtime
+
+
+def update_event(event: Event, record: EventRecord, *, repeated: bool) -> None:
+    """Give a pending event the record that was stored with the commit of its transform."""
+    event._record = record
+    event.repeated = repeated
 
 
 class Events(RecordSequence[Event]):
@@ -284,15 +299,15 @@ class Trace(Displayable):
 class EventSearch:
     """The search for the first matching event, among stored ones and those that come from now on."""
 
-    def __init__(self, space: Space, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
+    def __init__(self, runtime: Runtime, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
         if where is not None and not callable(where):
             raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
-        self._space = space
+        self._runtime = runtime
         self._pattern = pattern
         self._where = where
         self._rejected = 0
         self._others = Counter[str]()
-        self._coming = EventStream(space._log)
+        self._coming = EventStream(runtime.log)
 
     def close(self) -> None:
         """Stop following events."""
@@ -319,7 +334,7 @@ class EventSearch:
         return None
 
     def _accepted(self, record: EventRecord) -> Event | None:
-        event = Event(record, self._space)
+        event = Event(record, self._runtime)
         if self._where is None or self._where(event):
             return event
         self._rejected += 1

@@ -11,7 +11,7 @@ from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from happen_nb._api.base import Displayable, RecordSequence, frame, times
-from happen_nb._api.events import Event
+from happen_nb._api.events import Event, record_of
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
 from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
@@ -29,8 +29,8 @@ from happen_nb.errors import ClosedError, HappenError, NoHandlerError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from happen_nb._api.space import Space
     from happen_nb._runtime.effects import NotHandled
+    from happen_nb._runtime.runtime import Runtime
 
 MAX_ERROR_CHARS: Final = 200
 MAX_KEPT_FAILURES: Final = 1000  # the oldest are dropped first
@@ -92,19 +92,19 @@ def refuse_retry(node: str) -> None:
 
 
 async def _handle(
-    space: Space, record: EventRecord, node: str, handler: str | None = None
+    runtime: Runtime, record: EventRecord, node: str, handler: str | None = None
 ) -> BaseException | None:
     """Have a node handle an event again; return the handler's error."""
     refuse_retry(node)
     error: BaseException | None = await on_io(
-        space._runtime.dispatcher.redeliver(record, node, handler, output_context())
+        runtime.dispatcher.redeliver(record, node, handler, output_context())
     )
     return error
 
 
-def handle_again(space: Space, record: EventRecord, node: str, handler: str) -> None:
+def handle_again(runtime: Runtime, record: EventRecord, node: str, handler: str) -> None:
     """Have a handler handle an event again; raise its error as a HandledAgainError."""
-    error = run_blocking(_handle(space, record, node, handler))
+    error = run_blocking(_handle(runtime, record, node, handler))
     if error is not None:
         raise HandledAgainError(error)
 
@@ -382,9 +382,9 @@ class UnhandledEvent(Displayable):
     _page = unhandled_event_page
     _pickle = "pickle parts of its event, such as unhandled.event.payload"
 
-    def __init__(self, space: Space, found: NotHandled) -> None:
-        self._space = space
-        self.event = Event(found.event, space)
+    def __init__(self, runtime: Runtime, found: NotHandled) -> None:
+        self._runtime = runtime
+        self.event = Event(found.event, runtime)
         self.reason = found.reason
         self.nearest = found.nearest
 
@@ -409,11 +409,11 @@ class UnhandledEvent(Displayable):
         if not self._nodes(node):
             whose = "this process" if node is None else f'node "{node}" in this process'
             raise NoHandlerError(f'retry: no handler of {whose} matches "{self.event.type}"')
-        return _retried([self], node)
+        return retry_events([self], node)
 
     def _nodes(self, node: str | None) -> list[str]:
         """Return the nodes of this process whose handlers match."""
-        record, runtime = self.event._record, self._space._runtime
+        record, runtime = record_of(self.event), self._runtime
         candidates = runtime.registrations.candidates(record.type, record.target)
         return [name for name in candidates if node in (None, name) and runtime.ownership.is_ours(name)]
 
@@ -423,7 +423,7 @@ class UnhandledEvent(Displayable):
         for name in nodes:
             refuse_retry(name)
             with suppress(NoHandlerError):  # its filters refuse the event
-                outcomes.append(run_blocking(_handle(self._space, self.event._record, name)))
+                outcomes.append(run_blocking(_handle(self._runtime, record_of(self.event), name)))
         return outcomes
 
 
@@ -433,8 +433,8 @@ class Unhandled(RecordSequence[UnhandledEvent]):
     _page = unhandled_page
     _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
 
-    def __init__(self, space: Space, found: Sequence[NotHandled]) -> None:
-        self._items = [UnhandledEvent(space, each) for each in found]
+    def __init__(self, runtime: Runtime, found: Sequence[NotHandled]) -> None:
+        self._items = [UnhandledEvent(runtime, each) for each in found]
 
     def retry(self, node: str | None = None) -> Retried:
         """Handle the events with the handlers of this process that match now, and wait for them.
@@ -456,10 +456,11 @@ class Unhandled(RecordSequence[UnhandledEvent]):
         >>> space.unhandled.retry()
         Retried 1 event · 1 succeeded
         """
-        return _retried(self, node)
+        return retry_events(self, node)
 
 
-def _retried(events: Iterable[UnhandledEvent], node: str | None) -> Retried:
+def retry_events(events: Iterable[UnhandledEvent], node: str | None = None) -> Retried:
+    """Handle events with the handlers of this process that match now, and wait for them."""
     found = [each._handle(each._nodes(node)) for each in events]
     handled = [next(filter(None, outcomes), None) for outcomes in found if outcomes]
     return Retried("event", handled, len(found) - len(handled))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb._api.base import Displayable, RecordSequence
 from happen_nb._api.context import HandlerContext
-from happen_nb._api.events import Event
+from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
@@ -21,9 +21,11 @@ from happen_nb._runtime.io import on_io
 from happen_nb._runtime.registrations import Registration
 
 if TYPE_CHECKING:
+    from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
+    from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.tracebacks import CapturedError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -107,12 +109,14 @@ class Owner:
 class HandlerHost:
     """Gives the runtime the arguments of handlers, and takes their failures."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, runtime: Runtime, nodes: Mapping[str, Node]) -> None:
         self._space = space
+        self._runtime = runtime
+        self._nodes = nodes
 
     def event(self, record: EventRecord) -> Event:
         """Make the event of a handler's call."""
-        return Event(record, self._space)
+        return Event(record, self._runtime)
 
     def context(
         self, node: str, event: Event, handler: str, used: dict[str, tuple[str, int]]
@@ -120,7 +124,13 @@ class HandlerHost:
         """Return the second argument of a handler; `used` holds the names of its event's `once` calls."""
         space = self._space
         return HandlerContext(
-            handler, used, node=space._nodes[node], space=space, views=space.views, event=event, attempt=0
+            handler,
+            used,
+            node=self._nodes[node],
+            space=space,
+            views=space.views,
+            event=event,
+            attempt=0,
         )
 
     def reply(self, value: Any) -> Any:
@@ -129,16 +139,16 @@ class HandlerHost:
 
     def failed(self, attempt: Attempt, trouble: CapturedError) -> None:
         """Add the failure of a handler that has no more retries."""
-        event, space = attempt.event, self._space
+        event = attempt.event
         node, name = attempt.registration.node, attempt.registration.name
-        again = partial(handle_again, space, event._record, node, name)
+        again = partial(handle_again, self._runtime, record_of(event), node, name)
         doing, number = f'handling "{event.type}"', max(1, attempt.number)
         failure = Failure(node, name, doing, event, trouble.error, again, number, event.id, trouble)
-        space.failures.add(failure)
+        self._space.failures.add(failure)
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Notify that another process now owns a node."""
-        for registration in self._space._runtime.registrations.of(node)[:1]:
+        for registration in self._runtime.registrations.of(node)[:1]:
             registration.context.copy().run(
                 notice,
                 f'{_notebook(answer)} now owns node "{node}"; re-run the cell that registers its '
@@ -201,21 +211,21 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
         ) from None
 
 
-async def register(space: Space, registration: Registration) -> None:
+async def register(runtime: Runtime, registration: Registration) -> None:
     """Register a handler in place of those that it replaces; show a notice if the node had another owner."""
-    dispatcher = space._runtime.dispatcher
+    dispatcher = runtime.dispatcher
     replaced = [
         each for each in dispatcher.registrations.of(registration.node) if _replaces(registration, each)
     ]
     if registration.state is not None:
         _refuse_second(registration, dispatcher.registrations.of(registration.node), replaced)
-    before = await on_io(dispatcher.add(registration, space._deadline(), replaced))
+    before = await on_io(dispatcher.add(registration, runtime.deadline(), replaced))
     cells.register(lambda: dispatcher.remove(registration))
     if replaced:
         notice(_replacement(registration, replaced))
-    if before is None or before.incarnation in (None, space._log.incarnation):
+    if before is None or before.incarnation in (None, runtime.log.incarnation):
         return
-    answer = await on_io(space._open_runtime.peers.ask(before.incarnation, {}, OWNER_REPLY_SECONDS))
+    answer = await on_io(runtime.checked.peers.ask(before.incarnation, {}, OWNER_REPLY_SECONDS))
     if answer is not None:  # a dead process needs no notice
         notice(
             f'this process now owns node "{registration.node}" (before: {_notebook(answer)}); '

@@ -10,7 +10,7 @@ from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, frame, times, utc
-from happen_nb._api.events import Event, flattened
+from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
 from happen_nb._journal.slice import find_events, position_at_time
 from happen_nb._model import arguments
@@ -490,7 +490,10 @@ def check_space(log: Log, given: Any, call: str) -> None:
     """Refuse an event of another space, whose position has no meaning here."""
     if not isinstance(given, Event):
         return
-    here, there = log.subjects.space, given._space.name
+    runtime = runtime_of_event(given)
+    if runtime is None:
+        raise ValueError(f'{call}: the event "{given.type}" belongs to no space; give a stored one')
+    here, there = log.subjects.space, runtime.space
     if here != there:
         raise ValueError(f'{call}: the event "{given.type}" belongs to the space "{there}", not to "{here}"')
 
@@ -500,4 +503,4 @@ def _stored_position(event: Event) -> tuple[int, int]:
         raise PendingError(
             "since: the event is pending: it has no position in the journal until its transform commits"
         )
-    return event._record.position
+    return record_of(event).position

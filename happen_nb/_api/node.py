@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
 from happen_nb._api.handlers import Handlers, Owner, make_registration, register
-from happen_nb._api.state import State
+from happen_nb._api.state import State, StateWriter
 from happen_nb._api.views import unknown_node
 from happen_nb._display.reprs_state import node_page, nodes_page
 from happen_nb._model.functions import is_namesake, safely_equal
@@ -21,7 +21,9 @@ from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 if TYPE_CHECKING:
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
+    from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.registrations import Registration
+    from happen_nb._runtime.runtime import Runtime
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,11 +52,12 @@ class Node(Displayable, Sender):
 
     state: State
 
-    def __init__(self, space: Space, name: str) -> None:
+    def __init__(self, space: Space, runtime: Runtime, name: str) -> None:
         self.name = name
         self.space = space
-        self._emits_as = space, name
-        super().__setattr__("state", State(self))
+        self._runtime = runtime
+        self._emits_as = space, runtime, name
+        super().__setattr__("state", State(self, runtime))
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "state":
@@ -169,12 +172,12 @@ class Node(Displayable, Sender):
         self, pattern: Any, handler: Any, where: Any, retries: int, backoff: float, *, keep: bool
     ) -> None:
         registration = make_registration(self.name, pattern, handler, where, retries, backoff, keep=keep)
-        await register(self.space, registration)
+        await register(self._runtime, registration)
 
     @property
     def handlers(self) -> Handlers:
         """The handlers that are registered in this process, in order."""
-        return Handlers(self.name, self.space._runtime.registrations.of(self.name))
+        return Handlers(self.name, self._runtime.registrations.of(self.name))
 
     def off(self, function_or_pattern: Callable[..., Any] | str) -> None:
         """Unregister the handlers with this function or this pattern, and stop them if they are running.
@@ -200,7 +203,7 @@ class Node(Displayable, Sender):
         >>> len(orders.handlers)
         0
         """
-        dispatcher = self.space._runtime.dispatcher
+        dispatcher = self._runtime.dispatcher
         registered = dispatcher.registrations.of(self.name)
         wanted = _wanted(registered, function_or_pattern)
         found = [registration for registration in registered if wanted(registration)]
@@ -216,14 +219,14 @@ class Node(Displayable, Sender):
     @property
     def owner(self) -> Owner | None:
         """The process that handles the node's events; None if there is none."""
-        runtime = self.space._open_runtime
+        runtime = self._runtime.checked
         record = runtime.ownership.owner_of(self.name)
         return None if record is None else Owner(record, runtime.log.incarnation)
 
     @property
     def busy(self) -> str:
         """``"busy 12 s, 3,204 waiting"`` if a handler has been running for a second; otherwise empty."""
-        seconds, waiting = self.space._runtime.dispatcher.queue(self.name).busy()
+        seconds, waiting = self._runtime.dispatcher.queue(self.name).busy()
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
 
     # -- deleting --------------------------------------------------------------------------------------
@@ -233,9 +236,10 @@ class Node(Displayable, Sender):
 
         Its history is kept, and its revisions continue.
         """
-        await self.state._delete()
-        self.space._forget(self)
-        await on_io(self.space._runtime.dispatcher.release(self.name, causes.current_path()))
+        await StateWriter(self.name, self.space, self._runtime).delete()
+        self._runtime.local.pop(self.name, None)
+        self._runtime.watchers.stop(self.name)
+        await on_io(self._runtime.dispatcher.release(self.name, causes.current_path()))
 
     delete, adelete = faces(_delete)
 
@@ -246,14 +250,18 @@ class Nodes(Displayable, Mapping[str, Node]):
     _page = nodes_page
     _pickle = "pickle the names, list(space.nodes)"
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, runtime: Runtime, made: Mapping[str, Node]) -> None:
         self.space = space
+        self._runtime = runtime
+        self._made = made
 
     def __getitem__(self, name: str) -> Node:
-        newest = self.space._log.replica.newest(name)
-        if not self.space._is_local(name, newest):
+        if not self._runtime.local.holds(name, self._newest(name)):
             raise self._unknown(name)
-        return self.space._nodes[name]
+        return self._made[name]
+
+    def _newest(self, name: str) -> CommitRecord | None:
+        return self._runtime.log.replica.newest(name)
 
     def _unknown(self, name: str) -> UnknownNodeError:
         views = self.space.views
@@ -262,11 +270,11 @@ class Nodes(Displayable, Mapping[str, Node]):
                 f'node "{name}" was not made in this process: create_node("{name}") makes it, with the state '
                 f'that it has; views["{name}"] only reads it'
             )
-        return unknown_node(name, views._names(), f'the space: create_node("{name}") makes it')
+        return unknown_node(name, list(views), f'the space: create_node("{name}") makes it')
 
     def __iter__(self) -> Iterator[str]:
-        newest = self.space._log.replica.newest
-        return iter([name for name in self.space._local if self.space._is_local(name, newest(name))])
+        local = self._runtime.local
+        return iter([name for name in local if local.holds(name, self._newest(name))])
 
     def __len__(self) -> int:
         return len(list(iter(self)))

@@ -27,15 +27,22 @@ from happen_nb._runtime.io import on_io, run_blocking
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.runtime import Runtime
 
 
 async def read_journal(
-    space: Space, pattern: Pattern, since: Since | None, limit: int, *, commits: bool
+    runtime: Runtime,
+    nodes: Iterable[str],
+    pattern: Pattern,
+    since: Since | None,
+    limit: int,
+    *,
+    commits: bool,
 ) -> JournalSlice:
     """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-    log = space._log
+    log = runtime.log
     after = await position_after(log, since)
-    await on_io(space._runtime.dispatcher.flush())
+    await on_io(runtime.dispatcher.flush())
     every, asked = pattern.text == "**", pattern.predicate is not None
     matches = (lambda _: True) if asked else cache(pattern.matches)
 
@@ -62,11 +69,11 @@ async def read_journal(
     changes, handled = await on_io(read_changes(log.stream, found, start, states=commits))
     sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
     return JournalSlice(
-        space.name,
+        runtime.space,
         [entry for entry in shown if isinstance(entry, EventRecord)],
         [change for change in changes if change[0].sequence in sequences],
         handled,
-        sorted({*space.views, *space._runtime.ownership.names()}),
+        sorted({*nodes, *runtime.ownership.names()}),
         limit if len(entries) > limit else None,
         partial(_whole, log),
     )

@@ -19,11 +19,11 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from happen_nb._api.events import Event
-    from happen_nb._api.space import Space
+    from happen_nb._api.failures import Facts
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.runtime import Runtime
 
 T = TypeVar("T")
 TIMEOUT_SECONDS: Final = 10.0
@@ -111,11 +111,14 @@ class Receipt(Displayable):
 class Receipts:
     """Follows the runs of cells, and shows below each what it caused in a space."""
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
+    def __init__(self, runtime: Runtime, facts: Facts) -> None:
+        self._runtime = runtime
+        self._facts = facts
         self._caused: dict[str | None, Caused] = {}
         self._lock = threading.Lock()
         self._stop: Callable[[], None] | None = None
+        runtime.on_own_event.connect(self._count_event)
+        runtime.on_own_commit.connect(self._count_commit)
 
     def show(self, *, on: bool) -> None:
         """Start showing receipts with the running cell, or stop."""
@@ -125,19 +128,17 @@ class Receipts:
             self._stop()
             self._stop = None
 
-    def made(self, event: Event) -> None:
-        """Count an event that this process emitted. From any thread."""
-        if self._stop is None or event.path:  # one with a path comes from a handler
+    def _count_event(self, record: EventRecord, repeated: bool) -> None:  # noqa: FBT001 - a signal's argument
+        if self._stop is None or record.path:  # one with a path comes from a handler
             return
         with self._lock:
             caused = self._caused.setdefault(current_request(), Caused())
-            if event.repeated:
+            if repeated:
                 caused.repeated += 1
             else:
-                caused.add_event(event._record)
+                caused.add_event(record)
 
-    def changed(self, applied: Applied) -> None:
-        """Count a commit of this process. From any thread."""
+    def _count_commit(self, applied: Applied) -> None:
         if self._stop is None or applied.record.origin.path:
             return
         with self._lock:
@@ -162,10 +163,11 @@ class Receipts:
                 trees, note = self._followed(caused)
             except HappenError as error:  # the space was closed, or the server is away
                 note = str(error)
-        owners = self._space._runtime.ownership.all()
+        owners = self._runtime.ownership.all()
         patterns = sorted({pattern for owner in owners if owner.incarnation for pattern in owner.patterns})
-        facts = self._space.facts.cover
-        return Receipt(trees, caused, facts=facts, patterns=patterns, replaced=replaced, note=note)
+        return Receipt(
+            trees, caused, facts=self._facts.cover, patterns=patterns, replaced=replaced, note=note
+        )
 
     def _followed(self, caused: Caused) -> tuple[list[TraceNode], str]:
         """Return the effects, and a note if they are incomplete."""
@@ -180,7 +182,7 @@ class Receipts:
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
         """Wait for the effects of this cell; those of other cells may still be running."""
-        in_flight, own = self._space._open_runtime.in_flight, Pending(frozenset(), frozenset(caused.ids))
+        in_flight, own = self._runtime.checked.in_flight, Pending(frozenset(), frozenset(caused.ids))
         left = await drain(in_flight, own, time.monotonic() + TIMEOUT_SECONDS)
         if left:
             raise HappenTimeoutError(f"receipt: still running: {describe_works(left)}")
@@ -190,7 +192,7 @@ class Receipts:
         """Read the effects, in every process."""
         if not caused.followed:
             return []
-        reading = read_effects(self._space._open_runtime, caused.events, caused.commits, timeout)
+        reading = read_effects(self._runtime.checked, caused.events, caused.commits, timeout)
         trees: list[TraceNode] = await on_io(reading)
         return trees
 

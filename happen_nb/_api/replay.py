@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, refuse_in_callback
-from happen_nb._api.events import Event
+from happen_nb._api.events import Event, record_of
 from happen_nb._display.live_output import LiveOutput, follow
 from happen_nb._display.reprs_events import replay_page
 from happen_nb._model.arguments import RESERVED, check_name, seconds
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
+    from happen_nb._display.page import Page
+    from happen_nb._display.value_tree import Budget
+    from happen_nb._runtime.runtime import Runtime
 
 logger = logging.getLogger("happen_nb")
 LOG_ERROR_SECONDS: Final = 1.0  # after which an error is logged if nothing waits for the replay or shows it
@@ -70,20 +73,19 @@ class Replay(Displayable):
         Speed relative to the event times; None for as fast as possible.
     """
 
-    _page = replay_page
     _pickle = "pickle what you need of it, such as replay.stored"
 
-    def __init__(self, space: Space, rows: ReplaySource, sender: str, speed: float | None) -> None:
+    def __init__(self, runtime: Runtime, rows: ReplaySource, sender: str, speed: float | None) -> None:
         self.what = rows.what
         self.total = rows.total
         self.speed = speed
-        self._space = space
+        self._runtime = runtime
         self._observed = False
         self._frames: TracebackType | None = None
         self._outputs: list[LiveOutput] = []
         self._context = contextvars.copy_context()
         self._publisher = BulkPublisher(
-            space._open_runtime, sender, self._describe, output_context(), self._ended
+            runtime.checked, sender, self._describe, output_context(), self._ended
         )
         threading.Thread(
             target=self._context.copy().run, args=(self._read, rows), name="happen_nb-replay", daemon=True
@@ -120,9 +122,8 @@ class Replay(Displayable):
         """The error that `wait` raises; None if there is none."""
         return self._publisher.error
 
-    @property
-    def _held(self) -> bool:
-        return self._publisher.backpressured
+    def _page(self, _: Budget) -> Page:
+        return replay_page(self, waits=self._publisher.backpressured)
 
     def stop(self) -> None:
         """Stop storing events; the events that are already stored stay."""
@@ -174,7 +175,7 @@ class Replay(Displayable):
         self._observed = True
         if not self.done:
             refuse_in_callback("replay.wait")
-            self._space._check_open()  # in a forked child, nothing is replayed
+            self._runtime.check_open()  # in a forked child, nothing is replayed
             if not await on_io(self._publisher.ended(timeout)):
                 raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
         self._show_end()
@@ -362,8 +363,8 @@ class ReplaySource:
             if self._time is not None:
                 raise ValueError("replay: events have their own times; leave time out")
             type = row.type if self._type is None else self._type_of(number, row)
-            row._record.check()
-            return ReplayItem(type, row.payload, row._record.occurred, row.occurred or row.time)
+            record_of(row).check()
+            return ReplayItem(type, row.payload, record_of(row).occurred, row.occurred or row.time)
         if not isinstance(row, Mapping):
             raise TypeError(
                 f"replay: row {number} is of type {type_name(row)}, and a row is a mapping: "
@@ -480,6 +481,7 @@ def _is_missing(value: Any) -> bool:
 
 def start_replay(
     space: Space,
+    runtime: Runtime,
     rows: Any,
     *,
     type: TypeOf | None,
@@ -498,6 +500,6 @@ def start_replay(
     if there != space.name:
         raise ValueError(f'replay: the node "{name}" belongs to the space "{there}", not to "{space.name}"')
     given = ReplaySource(rows, type=type, time=time, nan=nan, paced=speed is not None)
-    replay = Replay(space, given, name, speed)
+    replay = Replay(runtime, given, name, speed)
     cells.register(replay.stop)
     return replay

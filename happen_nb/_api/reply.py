@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
 
     from happen_nb._api.events import Event
+    from happen_nb._display.page import Page
+    from happen_nb._display.value_tree import Budget
     from happen_nb._runtime.replies import PendingReply
+    from happen_nb._runtime.runtime import Runtime
 
 
 class Reply(Displayable):
@@ -39,14 +42,14 @@ class Reply(Displayable):
         Seconds to wait for a result; each progress message restarts the timeout.
     """
 
-    _page = reply_page
     _pickle = "pickle reply.result()"
 
-    def __init__(self, request: PendingReply, event: Event, timeout: float) -> None:
+    def __init__(self, request: PendingReply, event: Event, timeout: float, runtime: Runtime) -> None:
         self.event = event
         self.target = request.target
         self.timeout = timeout
         self._request = request
+        self._runtime = runtime
         self._outputs: list[LiveOutput] = []
 
     @property
@@ -69,9 +72,8 @@ class Reply(Displayable):
         """The error that `result` raises; None if there is none."""
         return self._request.error
 
-    @property
-    def _value(self) -> Any:
-        return self._request.value
+    def _page(self, budget: Budget) -> Page:
+        return reply_page(self, self._request.value, budget)
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
@@ -142,7 +144,7 @@ class Reply(Displayable):
                 "transform has committed; an event that a retry or an exception dropped has no reply"
             )
         request, scope = self._request, causes.current_scope()
-        deadlocks = self.event._space._open_runtime.deadlocks
+        deadlocks = self._runtime.checked.deadlocks
         await on_io(deadlocks.start_waiting(scope, request))
         try:
             while request.changes <= seen and not request.done:
@@ -210,4 +212,4 @@ class Reply(Displayable):
     async def _cancel_because(self, stop: BaseException | None) -> None:
         why = CancelledHandlingError(f'the reply of "{self.target}" to "{self.event.type}" was cancelled')
         why.__cause__ = stop
-        await on_io(self.event._space._open_runtime.replies.cancel(self._request, why))
+        await on_io(self._runtime.checked.replies.cancel(self._request, why))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
 from happen_nb._api.emit import Sender
-from happen_nb._api.events import Event, Events, EventSearch, Trace
+from happen_nb._api.events import Event, Events, EventSearch, Trace, record_of
 from happen_nb._api.failures import Facts, Failures, Unhandled
 from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
@@ -19,8 +19,8 @@ from happen_nb._api.pictures import checked_lanes, matching_events, read_journal
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.replay import Replay, start_replay
 from happen_nb._api.server import NatsServer
-from happen_nb._api.views import Views
-from happen_nb._api.watch import Watches
+from happen_nb._api.state import StateWriter
+from happen_nb._api.views import NodeStates, Views
 from happen_nb._display.plots.journal_slice import TimeBase
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
@@ -34,9 +34,7 @@ from happen_nb._runtime import causes
 from happen_nb._runtime.effects import describe_works, drain, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.snapshots import forkable_states, records_at
-from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import (
-    ClosedError,
     ForkedError,
     HappenTimeoutError,
     SpaceInUseError,
@@ -52,12 +50,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
+    from happen_nb._display.plots.journal_slice import JournalSlice
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard.widget import Dashboard
-    from happen_nb._widgets.throttle import Throttle
 
 logger = logging.getLogger("happen_nb")
 
@@ -101,50 +99,35 @@ class Space(Displayable, Sender):
         self.failures = Failures()
         self.facts = Facts()
         self._runtime = runtime
-        self._is_open = True
-        self._closing = False
-        self._why_closed: Exception = ClosedError(f'the space "{name}" was closed; connect again')
         self._opener = opener
         self._closed = closed
         self._nodes: dict[str, Node] = {}
-        self._local: dict[str, CommitRecord | None] = {}
-        self._emits_as = self, RESERVED
-        runtime.dispatcher.host = HandlerHost(self)
-        self._watches = Watches(self)
-        self._throttles: dict[Throttle, None] = {}
-        self._receipts = Receipts(self)
-        self.views = Views(self)
-
-    @property
-    def _open_runtime(self) -> Runtime:
-        """The runtime; raises if the space is closed."""
-        self._check_open()
-        return self._runtime
+        self._local = runtime.local
+        self._emits_as = self, runtime, RESERVED
+        runtime.dispatcher.host = HandlerHost(self, runtime, self._nodes)
+        self._receipts = Receipts(runtime, self.facts)
+        self.views = Views(self, NodeStates(runtime))
 
     @property
     def _log(self) -> Log:
-        return self._open_runtime.log
+        return self._runtime.log
 
     # Former names of the runtime, for scripts that look inside a space.
 
     @property
     def _session(self) -> Runtime:
-        return self._open_runtime
+        return self._runtime.checked
 
     @property
     def _open_session(self) -> Runtime | None:
-        return self._runtime if self._is_open else None
-
-    def _check_open(self) -> None:
-        if not self._is_open:
-            raise to_raise(self._why_closed)
+        return self._runtime if self._runtime.is_open else None
 
     # -- nodes -----------------------------------------------------------------------------------------
 
     @property
     def nodes(self) -> Mapping[str, Node]:
         """The nodes that this process has created, by name."""
-        return Nodes(self)
+        return Nodes(self, self._runtime, self._nodes)
 
     async def _create_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
         """Create a node, or return the existing one of that name.
@@ -175,10 +158,10 @@ class Space(Displayable, Sender):
         """
         name = check_name(name, "node")
         state = None if initial is None else freeze_initial(initial, node=name)
-        node = self._nodes.setdefault(name, Node(self, name))
+        node = self._nodes.setdefault(name, Node(self, self._runtime, name))
         newest = self._log.replica.newest(name)
         if state is not None:
-            await node.state._commit_initial(state)
+            await StateWriter(name, self, self._runtime).commit_initial(state)
             self._notice_unused(name, newest)
         self._local[name] = newest
         return node
@@ -198,14 +181,6 @@ class Space(Displayable, Sender):
                 name,
                 f"{record.revision:,}",
             )
-
-    def _is_local(self, name: str, newest: CommitRecord | None) -> bool:
-        """Return True if this process has created the node, and it was not deleted since."""
-        return name in self._local and (newest is None or not newest.deleted or newest is self._local[name])
-
-    def _forget(self, node: Node) -> None:
-        self._local.pop(node.name, None)
-        self._watches.stop(node.name)
 
     # -- settling --------------------------------------------------------------------------------------
 
@@ -235,7 +210,7 @@ class Space(Displayable, Sender):
         """
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
-        deadline, in_flight = time.monotonic() + seconds, self._open_runtime.in_flight
+        deadline, in_flight = time.monotonic() + seconds, self._runtime.checked.in_flight
         try:
             left = await drain(in_flight, in_flight.pending(), deadline)
         except KeyboardInterrupt as stop:
@@ -248,10 +223,6 @@ class Space(Displayable, Sender):
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
-
-    def _deadline(self) -> float:
-        """Return the deadline of a call that starts now."""
-        return time.monotonic() + self._log.timeout
 
     # -- waiting ---------------------------------------------------------------------------------------
 
@@ -297,7 +268,7 @@ class Space(Displayable, Sender):
         """
         seconds = arguments.timeout(timeout, "wait_for: timeout")
         deadline, matching = time.monotonic() + seconds, Pattern.of(pattern)
-        with closing(EventSearch(self, matching, where)) as search:
+        with closing(EventSearch(self._runtime, matching, where)) as search:
             reached = await position_after(self._log, since)
             stored = [] if since is None else await self._stored(matching, since, None)
             event = await search.first(stored, reached, deadline)
@@ -338,7 +309,7 @@ class Space(Displayable, Sender):
         limit = None if limit is None else arguments.count(limit, "events: limit")
         matching = Pattern.of(pattern)
         records = await self._stored(matching, since, limit)
-        return Events(self.name, matching.text, [Event(record, self) for record in records])
+        return Events(self.name, matching.text, [Event(record, self._runtime) for record in records])
 
     events, aevents = faces(_events)
 
@@ -392,7 +363,7 @@ class Space(Displayable, Sender):
         commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
         changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
         items = [
-            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else Event(each, self)
+            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else Event(each, self._runtime)
             for each in entries
         ]
         return Journal(self.name, items)
@@ -443,9 +414,9 @@ class Space(Displayable, Sender):
         return await run_awaitable(self._unhandled())
 
     async def _unhandled(self) -> Unhandled:
-        found = await on_io(find_unhandled(self._open_runtime))
+        found = await on_io(find_unhandled(self._runtime.checked))
         found = [each for each in found if not self.facts.cover(each.event.type)]
-        return Unhandled(self, found)
+        return Unhandled(self._runtime, found)
 
     # -- traces ----------------------------------------------------------------------------------------
 
@@ -467,7 +438,7 @@ class Space(Displayable, Sender):
         """
         check_space(self._log, event, "trace")
         if isinstance(event, Event):
-            record = event._record
+            record = record_of(event)
         elif isinstance(event, str):
             stored = reversed(await self._stored(Pattern.of("**"), None, None))
             found = next((each for each in stored if each.id == event), None)
@@ -476,7 +447,7 @@ class Space(Displayable, Sender):
             record = found
         else:
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
-        (root,) = await on_io(read_effects(self._open_runtime, [record]))
+        (root,) = await on_io(read_effects(self._runtime.checked, [record]))
         return Trace(root, times=times)
 
     trace, atrace = faces(_trace)
@@ -533,7 +504,7 @@ class Space(Displayable, Sender):
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
         limit = count(limit, "timeline: limit", least=1)
-        found = run_blocking(read_journal(self, Pattern.of(pattern), since, limit, commits=True))
+        found = self._read_journal(pattern, since, limit, commits=True)
         lanes = None if nodes is None else checked_lanes(self, nodes, found)
         return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
 
@@ -569,7 +540,13 @@ class Space(Displayable, Sender):
         from happen_nb._display.plots.graph import graph
 
         limit = count(limit, "graph: limit", least=1)
-        return graph(run_blocking(read_journal(self, Pattern.of(pattern), since, limit, commits=False)))
+        return graph(self._read_journal(pattern, since, limit, commits=False))
+
+    def _read_journal(
+        self, pattern: str | Callable[[str], object], since: Since | None, limit: int, *, commits: bool
+    ) -> JournalSlice:
+        matching, names = Pattern.of(pattern), list(self.views)
+        return run_blocking(read_journal(self._runtime, names, matching, since, limit, commits=commits))
 
     # -- replaying -------------------------------------------------------------------------------------
     def replay(
@@ -632,7 +609,9 @@ class Space(Displayable, Sender):
         >>> [(event.type, event.payload["heat"]) for event in space.events()]
         [('heat.a', 20.5), ('heat.b', None)]
         """
-        return start_replay(self, rows, type=type, time=time, sender=sender, speed=speed, nan=nan)
+        return start_replay(
+            self, self._runtime, rows, type=type, time=time, sender=sender, speed=speed, nan=nan
+        )
 
     # -- the whole space -------------------------------------------------------------------------------
 
@@ -672,10 +651,10 @@ class Space(Displayable, Sender):
     async def _empty(self) -> None:
         self.failures.clear()
         self._runtime.dispatcher.spare(causes.current_path())
-        await on_io(self._open_runtime.clear())
+        await on_io(self._runtime.checked.clear())
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
-        others = await on_io(self._open_runtime.peers.others())
+        others = await on_io(self._runtime.checked.peers.others())
         if others:
             processes = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {processes}; {way_out}')
@@ -737,7 +716,7 @@ class Space(Displayable, Sender):
             await on_io(target._log.change(log.info.options))
             await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
             for node, state in states.items():
-                await (await target._create_node(node)).state._commit_initial(state)
+                await target._create_node(node, initial=state)
             await on_io(target._log.stream.mark_unfinished(""))
         except BaseException:
             await target._drop_stream()
@@ -767,7 +746,7 @@ class Space(Displayable, Sender):
 
     async def _drop_stream(self) -> None:
         # The dispatcher first: it still stores handlings, for which it needs the stream.
-        await on_io(self._open_runtime.dispatcher.close())
+        await on_io(self._runtime.checked.dispatcher.close())
         await on_io(self._log.stream.drop())
         await self._close()
 
@@ -803,18 +782,16 @@ class Space(Displayable, Sender):
         happen_nb.errors.ClosedError: the space "shop" was closed; connect again
         """
         runtime = self._runtime
-        if not self._is_open or self._closing:
+        if not runtime.is_open or runtime.is_closing:
             return
-        self._closing = True
+        runtime.is_closing = True
         self._receipts.show(on=False)
         try:
             await on_io(runtime.dispatcher.close())  # running handlers may finish, and still commit
             if runtime.log.connection.connected:
-                for throttle in list(self._throttles):
-                    throttle.finish()
+                runtime.on_closing.emit()
         finally:
-            self._is_open = False
-            self._watches.stop()
+            runtime.shut()
             await on_io(runtime.close())
             self._closed(self)
 
@@ -822,11 +799,12 @@ class Space(Displayable, Sender):
 
     def _after_fork_in_child(self) -> None:
         """Release the parent's runtime, which the child must not touch."""
-        self._why_closed = ForkedError(
-            f'the space "{self.name}" belongs to the parent of this process, which forked: '
-            "call connect() in the child"
+        self._runtime.shut(
+            ForkedError(
+                f'the space "{self.name}" belongs to the parent of this process, which forked: '
+                "call connect() in the child"
+            )
         )
-        self._is_open = False
 
     def __enter__(self) -> Self:
         return self

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import commit_emitting
+from happen_nb._api.events import record_of
 from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.state_handlers import register_state_handler
-from happen_nb._api.views import Views
+from happen_nb._api.views import NodeStates, Views
 from happen_nb._api.watch import Watch
 from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
@@ -51,7 +52,102 @@ if TYPE_CHECKING:
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live import Live
+
+
+class StateWriter:
+    """Commits the states of a node."""
+
+    def __init__(self, node: str, space: Space, runtime: Runtime) -> None:
+        self.node = node
+        self.space = space
+        self._runtime = runtime
+
+    async def commit(
+        self,
+        change: CommitRequest,
+        deadline: float,
+        emitted: Sequence[PendingEvent] = (),
+        known: dict[str, EventRecord] | None = None,
+    ) -> Applied | None:
+        """Store a change with its events; None if another commit was stored first."""
+        runtime = self._runtime.checked
+        if emitted:
+            applied = await commit_emitting(
+                runtime, change, emitted, deadline, {} if known is None else known
+            )
+        else:
+            applied = await on_io(runtime.log.commit(change, deadline))
+        if applied is not None:
+            runtime.on_own_commit.emit(applied)
+            for each in emitted:
+                runtime.on_own_event.emit(record_of(each.event), each.event.repeated)
+        return applied
+
+    def evaluate(
+        self, transform: Transform, cut: Cut, evaluation: Evaluation, viewed: Cut | None = None
+    ) -> tuple[FrozenDict, frozenset[str]]:
+        """Run the transform on a snapshot, with the views of it or another one.
+
+        Returns the new state and the names of the viewed nodes.
+        """
+        record = cut.nodes.get(self.node)
+        if callable(transform):
+            state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
+            states = NodeStates(self._runtime, viewed or cut)
+            token = evaluating.set(evaluation)
+            try:
+                views = Views(self.space, states)
+                new = evaluate(transform, state, views, node=self.node, revision=revision)
+            except Exception as error:
+                note_damage(self.node, record, error)
+                raise
+            finally:
+                evaluating.reset(token)
+            return new, frozenset(states.viewed)
+        return evaluate(transform, EMPTY, None, node=self.node, revision=0), frozenset()
+
+    def check_size(self, state: FrozenDict, body: bytes) -> None:
+        limit = self._runtime.log.max_body
+        if len(body) > limit:
+            path, size = biggest_part(state)
+            raise TooLargeError(
+                f'state.set of node "{self.node}": {len(body):,} bytes as JSON, and the server accepts at '
+                f"most {limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several "
+                "nodes"
+            )
+
+    def nothing(self) -> CommitRecord:
+        nothing = CommitRecord(self.node, 0, 0, time.time_ns(), b"{}")
+        nothing.adopt(EMPTY)
+        return nothing
+
+    async def commit_initial(self, initial: FrozenDict) -> None:
+        """Commit `initial` if the node has no state; the first process wins."""
+        log = self._runtime.log
+        cut = log.replica.cut_of(self.node)
+        record = cut.nodes.get(self.node)
+        if record is None or record.deleted:
+            body = dumps(initial)
+            self.check_size(initial, body)
+            change = CommitRequest(self.node, initial, body, cut, origin=causes.current_origin())
+            await self.commit(change, time.monotonic() + log.timeout)
+
+    async def delete(self) -> Commit | None:
+        log = self._runtime.log
+        deadline = time.monotonic() + log.timeout
+        await on_io(log.fresh(log.timeout))  # another process may have just created it
+        await on_io(self._runtime.dispatcher.lanes.forget(self.node))
+        while True:
+            cut = log.replica.cut_of(self.node)
+            record = cut.nodes.get(self.node)
+            if record is None or record.deleted:
+                return None
+            change = CommitRequest(self.node, EMPTY, None, cut, origin=causes.current_origin())
+            applied = await self.commit(change, deadline)
+            if applied is not None:
+                return Commit(*applied)
 
 
 class State(Displayable):
@@ -69,13 +165,15 @@ class State(Displayable):
 
     node: Node
     _name: str
-    _space: Space
+    _runtime: Runtime
+    _writer: StateWriter
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, runtime: Runtime) -> None:
         set_once = super().__setattr__
         set_once("node", node)
         set_once("_name", node.name)
-        set_once("_space", node.space)
+        set_once("_runtime", runtime)
+        set_once("_writer", StateWriter(node.name, node.space, runtime))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
@@ -125,7 +223,7 @@ class State(Displayable):
         """
         if fresh:
             return run_blocking(self._get(selector))
-        record = self._space._log.replica.newest(self._name)
+        record = self._runtime.log.replica.newest(self._name)
         state = EMPTY if record is None else record.state
         return state if selector is None else select(state, selector)
 
@@ -137,7 +235,7 @@ class State(Displayable):
         return self.get(selector)
 
     async def _get(self, selector: Selector | None) -> Any:
-        log = self._space._log
+        log = self._runtime.log
         await on_io(log.fresh(log.timeout, self._name))
         check(self._name, log.replica.newest(self._name))
         return self.get(selector)
@@ -145,7 +243,7 @@ class State(Displayable):
     @property
     def revision(self) -> int:
         """The number of the node's commits so far; 0 before the first."""
-        record = self._space._log.replica.newest(self._name)
+        record = self._runtime.log.replica.newest(self._name)
         return 0 if record is None else record.revision
 
     # -- changing --------------------------------------------------------------------------------------
@@ -192,7 +290,7 @@ class State(Displayable):
         >>> orders.state.set(lambda s: {**s, "open": s["open"] + 1}).after
         {'open': 2}
         """
-        log = self._space._log
+        log = self._runtime.log
         limit = log.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
         takes_views = callable(transform) and takes_second(transform, "views") != "none"
@@ -202,18 +300,18 @@ class State(Displayable):
             await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
         while True:
             cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
-            evaluation = Evaluation(self._name, self._space)
-            new, viewed = self._evaluate(transform, cut, evaluation)
+            evaluation = Evaluation(self._name, self.node.space)
+            new, viewed = self._writer.evaluate(transform, cut, evaluation)
             record = cut.nodes.get(self._name)
             body = checked_body(self._name, record, new)
             check_viewed(cut, viewed)
             if is_stored(record, new, body) and all(each.record.id in known for each in evaluation.emitted):
-                return Commit(record or self._nothing(), record, unchanged_at=cut.position)
-            self._check_size(new, body)
+                return Commit(record or self._writer.nothing(), record, unchanged_at=cut.position)
+            self._writer.check_size(new, body)
             if time.monotonic() >= deadline:
                 raise self._too_late(limit, conflicts)
             change = CommitRequest(self._name, new, body, cut, viewed if serializable else None, origin)
-            applied = await self._commit(change, deadline, evaluation.emitted, known)
+            applied = await self._writer.commit(change, deadline, evaluation.emitted, known)
             if applied is not None:
                 return Commit(*applied)
             conflicts += 1
@@ -229,91 +327,6 @@ class State(Displayable):
         return NotStoredError(
             f'state.set of node "{self._name}": nothing was stored within the timeout of {limit:g} s: {why}'
         )
-
-    async def _commit(
-        self,
-        change: CommitRequest,
-        deadline: float,
-        emitted: Sequence[PendingEvent] = (),
-        known: dict[str, EventRecord] | None = None,
-    ) -> Applied | None:
-        """Store a change with its events; None if another commit was stored first."""
-        runtime = self._space._open_runtime
-        if emitted:
-            applied = await commit_emitting(
-                runtime, change, emitted, deadline, {} if known is None else known
-            )
-        else:
-            applied = await on_io(runtime.log.commit(change, deadline))
-        if applied is not None:
-            receipts = self._space._receipts
-            receipts.changed(applied)
-            for each in emitted:
-                receipts.made(each.event)
-        return applied
-
-    def _evaluate(
-        self, transform: Transform, cut: Cut, evaluation: Evaluation, viewed: Cut | None = None
-    ) -> tuple[FrozenDict, frozenset[str]]:
-        """Run the transform on a snapshot, with the views of it or another one.
-
-        Returns the new state and the names of the viewed nodes.
-        """
-        record = cut.nodes.get(self._name)
-        if callable(transform):
-            state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
-            views = Views(self._space, viewed or cut)
-            token = evaluating.set(evaluation)
-            try:
-                new = evaluate(transform, state, views, node=self._name, revision=revision)
-            except Exception as error:
-                note_damage(self._name, record, error)
-                raise
-            finally:
-                evaluating.reset(token)
-            return new, frozenset(views._viewed)
-        return evaluate(transform, EMPTY, None, node=self._name, revision=0), frozenset()
-
-    def _check_size(self, state: FrozenDict, body: bytes) -> None:
-        limit = self._space._log.max_body
-        if len(body) > limit:
-            path, size = biggest_part(state)
-            raise TooLargeError(
-                f'state.set of node "{self._name}": {len(body):,} bytes as JSON, and the server accepts at '
-                f"most {limit:,}; the biggest part is {path} ({size:,} bytes). Split the state over several "
-                "nodes"
-            )
-
-    def _nothing(self) -> CommitRecord:
-        nothing = CommitRecord(self._name, 0, 0, time.time_ns(), b"{}")
-        nothing.adopt(EMPTY)
-        return nothing
-
-    async def _commit_initial(self, initial: FrozenDict) -> None:
-        """Commit `initial` if the node has no state; the first process wins."""
-        log = self._space._log
-        cut = log.replica.cut_of(self._name)
-        record = cut.nodes.get(self._name)
-        if record is None or record.deleted:
-            body = dumps(initial)
-            self._check_size(initial, body)
-            change = CommitRequest(self._name, initial, body, cut, origin=causes.current_origin())
-            await self._commit(change, time.monotonic() + log.timeout)
-
-    async def _delete(self) -> Commit | None:
-        log = self._space._log
-        deadline = time.monotonic() + log.timeout
-        await on_io(log.fresh(log.timeout))  # another process may have just created it
-        await on_io(self._space._runtime.dispatcher.lanes.forget(self._name))
-        while True:
-            cut = log.replica.cut_of(self._name)
-            record = cut.nodes.get(self._name)
-            if record is None or record.deleted:
-                return None
-            change = CommitRequest(self._name, EMPTY, None, cut, origin=causes.current_origin())
-            applied = await self._commit(change, deadline)
-            if applied is not None:
-                return Commit(*applied)
 
     async def _revert(self, revision: int) -> Commit:
         """Commit the state of an earlier revision again.
@@ -416,7 +429,9 @@ class State(Displayable):
 
         def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
             run_blocking(
-                register_state_handler(self, pattern, function, where, start, name, fold=fold, keep=keep)
+                register_state_handler(
+                    self._writer, self._runtime, pattern, function, where, start, name, fold=fold, keep=keep
+                )
             )
             return function
 
@@ -442,7 +457,7 @@ class State(Displayable):
         """
         limit = None if limit is None else arguments.count(limit, "history: limit")
         more = None if limit is None else limit + 1  # one more, for the state before the first
-        stream = self._space._log.stream
+        stream = self._runtime.log.stream
         records = await on_io(read_commits(stream, self._name, limit=more))
         later = bool(records) and records[0].revision > 1
         truncated = later and await on_io(oldest_revision(stream, self._name)) > 1
@@ -451,7 +466,7 @@ class State(Displayable):
     history, ahistory = faces(_history)
 
     def _occurred(self, records: Sequence[CommitRecord]) -> list[datetime | None]:
-        return run_blocking(occurrences(self._space._log, records))
+        return run_blocking(occurrences(self._runtime.log, records))
 
     async def _at(self, when: Any) -> FrozenDict:
         """Read a past state.
@@ -476,7 +491,7 @@ class State(Displayable):
         >>> orders.state.at(1)
         {'open': 1}
         """
-        log = self._space._log
+        log = self._runtime.log
         if arguments.is_index(when):
             revision = arguments.count(when, "at: revision")
             return (await on_io(self._at_revision(log, revision))).state
@@ -492,7 +507,7 @@ class State(Displayable):
     async def _at_revision(self, log: Log, revision: int) -> CommitRecord:
         newest = log.replica.newest(self._name)
         if revision == 0:
-            return self._nothing()
+            return self._writer.nothing()
         if newest is not None and newest.revision == revision:
             newest.check()
             return newest
@@ -515,7 +530,7 @@ class State(Displayable):
         Watch
             ``.stop()`` stops the calls; so does running the cell again.
         """
-        return Watch(self.node, callback)
+        return Watch(self.node, callback, self._runtime)
 
     def live(
         self, selector: Selector | None = None, *, render: Callable[[Any], object] | None = None
@@ -567,7 +582,7 @@ class State(Displayable):
         if not callable(predicate):
             raise TypeError(f"wait_for: predicate is {quote(predicate)}; give a function of the state")
         seconds = arguments.timeout(timeout, "wait_for: timeout")
-        replica = self._space._log.replica
+        replica = self._runtime.log.replica
         deadline = time.monotonic() + seconds
         while True:
             record = replica.newest(self._name)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.events import Event
+from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import check_function_of_event, register
 from happen_nb._api.history import LAST_INDEX, position_after
 from happen_nb._model.arguments import check_label
@@ -26,9 +25,10 @@ from happen_nb._runtime.snapshots import records_at
 from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
-    from happen_nb._api.state import State
+    from happen_nb._api.state import StateWriter
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.runtime import Runtime
 
 logger = logging.getLogger("happen_nb")
 
@@ -37,7 +37,8 @@ MAX_FOLDED = 255
 
 
 async def register_state_handler(
-    state: State,
+    writer: StateWriter,
+    runtime: Runtime,
     pattern: Any,
     transform: Any,
     where: Any,
@@ -48,7 +49,7 @@ async def register_state_handler(
     keep: bool,
 ) -> None:
     """Check the arguments of ``state.on``, store the start position, and register the handler."""
-    space, node = state.node.space, state.node.name
+    node = writer.node
     call, takes_views = event_call(transform, f'state.on: the transform of node "{node}"')
     if where is not None:
         check_function_of_event(where, "state.on: where")
@@ -69,12 +70,12 @@ async def register_state_handler(
     )
 
     def apply(event: Event, snapshot: Cut | None) -> None:
-        run_blocking(_apply(state, registration, call, event, snapshot))
+        run_blocking(_apply(writer, runtime, registration, call, event, snapshot))
 
     handler.apply = apply
-    position = await _start_position(space._log, start)
-    await on_io(space._runtime.dispatcher.lanes.prepare(registration, position, space._deadline()))
-    await register(space, registration)
+    position = await _start_position(runtime.log, start)
+    await on_io(runtime.dispatcher.lanes.prepare(registration, position, runtime.deadline()))
+    await register(runtime, registration)
 
 
 async def _start_position(log: Any, start: Any) -> Position | None:
@@ -91,15 +92,20 @@ async def _start_position(log: Any, start: Any) -> Position | None:
 
 
 async def _apply(
-    state: State, registration: Registration, call: Any, event: Event, snapshot: Cut | None
+    writer: StateWriter,
+    runtime: Runtime,
+    registration: Registration,
+    call: Any,
+    event: Event,
+    snapshot: Cut | None,
 ) -> None:
     """Commit what the transform makes of an event, unless that is done.
 
     The commit is refused if anything was stored on the node since; the loop then sees what it was.
     """
-    space, node, handler = state.node.space, state.node.name, registration.state
+    node, handler = writer.node, registration.state
     assert handler is not None
-    log, lanes, position = space._log, space._runtime.dispatcher.lanes, event._record.position
+    log, lanes, position = runtime.log, runtime.dispatcher.lanes, record_of(event).position
     known: dict[str, EventRecord] = {}
     while True:
         newest = log.replica.cut_of(node)
@@ -111,14 +117,16 @@ async def _apply(
         if handler.is_done(position, progress):
             return
         late = position in progress.skipped
-        evaluation = Evaluation(node, space)
+        evaluation = Evaluation(node, writer.space)
         try:
-            new = await _evaluated(state, handler, call, event, newest, snapshot, evaluation)
+            new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
             last = position
             if handler.fold and not late:
-                new, last = await _fold(state, registration, call, new, position, newest, evaluation)
+                new, last = await _fold(
+                    writer, runtime, registration, call, new, position, newest, evaluation
+                )
             body = checked_body(node, base, new)
-            state._check_size(new, body)
+            writer.check_size(new, body)
         except BaseException:
             if await on_io(lanes.leave(registration)):
                 return  # the new owner applies it
@@ -135,25 +143,29 @@ async def _apply(
             origin=causes.current_origin(),
             positions={**positions, handler.key: after},
         )
-        if stays or await _is_committed(state, change, evaluation, known):
+        if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
             handler.pass_over(position, last, committed=not stays)
             return
 
 
 async def _is_committed(
-    state: State, change: CommitRequest, evaluation: Evaluation, known: dict[str, EventRecord]
+    writer: StateWriter,
+    change: CommitRequest,
+    deadline: float,
+    evaluation: Evaluation,
+    known: dict[str, EventRecord],
 ) -> bool:
     """Store a commit; False if something was stored before it, or if that is not known."""
-    deadline = time.monotonic() + state.node.space._log.timeout
     try:
-        return await state._commit(change, deadline, evaluation.emitted, known) is not None
+        return await writer.commit(change, deadline, evaluation.emitted, known) is not None
     except (NotStoredError, OutcomeUnknownError) as error:
         logger.info('node "%s" applying an event: %s; trying again', change.node, error)
         return False
 
 
 async def _evaluated(
-    state: State,
+    writer: StateWriter,
+    runtime: Runtime,
     handler: StateHandler,
     call: Any,
     event: Event,
@@ -164,8 +176,8 @@ async def _evaluated(
 ) -> FrozenDict:
     """Run the transform on the newest state, or on `current`; views show the states as of the event."""
     if handler.takes_views and snapshot is None:
-        snapshot = await _states_at(state.node.space._log, event._record.sequence)
-    new, viewed = state._evaluate(
+        snapshot = await _states_at(runtime.log, record_of(event).sequence)
+    new, viewed = writer.evaluate(
         lambda stored, views: call(stored if current is None else current, event, views),
         newest,
         evaluation,
@@ -177,7 +189,8 @@ async def _evaluated(
 
 
 async def _fold(
-    state: State,
+    writer: StateWriter,
+    runtime: Runtime,
     registration: Registration,
     call: Any,
     new: FrozenDict,
@@ -186,14 +199,16 @@ async def _fold(
     evaluation: Evaluation,
 ) -> tuple[FrozenDict, Position]:
     """Apply the events that wait, too; one that fails does so in its own turn."""
-    space, handler = state.node.space, registration.state
+    handler = registration.state
     assert handler is not None
-    for record, snapshot in space._runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
-        event, emitted = Event(record, space), len(evaluation.emitted)
+    for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
+        event, emitted = Event(record, runtime), len(evaluation.emitted)
         try:
             matches = registration.pattern.matches(record.type)
             if matches and (registration.where is None or registration.where(event)):
-                new = await _evaluated(state, handler, call, event, newest, snapshot, evaluation, new)
+                new = await _evaluated(
+                    writer, runtime, handler, call, event, newest, snapshot, evaluation, new
+                )
         except Exception:
             del evaluation.emitted[emitted:]
             break

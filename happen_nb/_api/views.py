@@ -16,6 +16,7 @@ from happen_nb.errors import UnknownNodeError
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live import Live
 
 
@@ -32,9 +33,10 @@ class View(Displayable):
     _page = view_page
     _pickle = "pickle view.get()"
 
-    def __init__(self, name: str, views: Views) -> None:
+    def __init__(self, name: str, space: Space, states: NodeStates) -> None:
         self.name = name
-        self._views = views
+        self._space = space
+        self._states = states
 
     def get(self, selector: Selector | None = None) -> Any:
         """Return the frozen state, or the selected part of it.
@@ -44,12 +46,12 @@ class View(Displayable):
         selector : callable or path, optional
             A function of the state, or a path like ``"orders.o1.status"``; a missing path gives None.
         """
-        return select(self._views._state(self.name), selector)
+        return select(self._states.state(self.name), selector)
 
     @property
     def revision(self) -> int:
         """The number of the node's commits so far."""
-        record = self._views._record(self.name)
+        record = self._states.record(self.name)
         return record.revision if record else 0
 
     def live(
@@ -58,7 +60,8 @@ class View(Displayable):
         """Show the state in a widget that follows every commit, like ``state.live``."""
         from happen_nb._widgets.live import live_of_view
 
-        return live_of_view(self, selector, render)
+        newest = View(self.name, self._space, self._states.newest())
+        return live_of_view(self._space, newest, selector, render)
 
 
 class Views(Displayable, Mapping[str, View]):
@@ -72,10 +75,9 @@ class Views(Displayable, Mapping[str, View]):
     _page = views_page
     _pickle = "pickle views.collect(...)"
 
-    def __init__(self, space: Space, cut: Cut | None = None) -> None:
+    def __init__(self, space: Space, states: NodeStates) -> None:
         self._space = space
-        self._cut = cut
-        self._viewed: set[str] = set()
+        self._states = states
 
     @property
     def space(self) -> Space:
@@ -112,67 +114,15 @@ class Views(Displayable, Mapping[str, View]):
             raise TypeError(
                 f"collect: selectors is {quote(selectors)}; give a mapping of names to functions or paths"
             )
-        views = self if self._cut is not None else Views(self._space, self._space._log.replica.cut())
-        assert views._cut is not None
-        collected = {}
-        for asked, selector in selectors.items():
-            record = views._cut.nodes.get(asked)
-            if record is not None and not record.deleted:
-                views._viewed.add(asked)
-                collected[asked] = select(record.state, selector)
-                continue
-            name = views._find(asked)
-            views._viewed.add(asked if name is None else name)
-            if name is None and default is MISSING:
-                raise views._unknown(asked)
-            collected[asked] = default if name is None else select(views._state(name), selector)
-        return collected
-
-    def _record(self, name: str) -> CommitRecord | None:
-        self._viewed.add(name)
-        if self._cut is None:
-            return self._space._log.replica.newest(name)
-        return self._cut.nodes.get(name)
-
-    def _state(self, name: str) -> FrozenDict:
-        record = self._record(name)
-        if record is not None and not record.deleted:
-            return record.state
-        if self._exists(name):
-            return EMPTY
-        raise self._unknown(name)
-
-    def _exists(self, name: str) -> bool:
-        record = self._record(name)
-        if (record is not None and not record.deleted) or self._space._is_local(name, record):
-            return True
-        return self._space._open_runtime.ownership.owner_of(name) is not None
-
-    def _find(self, name: str) -> str | None:
-        if self._exists(name):
-            return name
-        if "_" in name:
-            alike = [other for other in self._names() if other.replace("-", "_") == name]
-            return alike[0] if len(alike) == 1 else None
-        return None
-
-    def _names(self) -> list[str]:
-        log = self._space._log
-        records = log.replica.cut().nodes if self._cut is None else self._cut.nodes
-        names = {name for name, record in records.items() if not record.deleted}
-        names |= {name for name in self._space._local if self._space._is_local(name, records.get(name))}
-        return sorted({*names, *self._space._runtime.ownership.names()})
-
-    def _unknown(self, name: str) -> UnknownNodeError:
-        return unknown_node(name, self._names(), f'the space "{self._space.name}"')
+        return self._states.snapshot().collect(selectors, default)
 
     def __getitem__(self, name: str) -> View:
         if not isinstance(name, str):
             raise TypeError(f"views: {quote(name)} is not the name of a node; names are strings")
-        found = self._find(name)
+        found = self._states.find(name)
         if found is None:
-            raise self._unknown(name)
-        return View(found, self)
+            raise self._states.unknown(name)
+        return View(found, self._space, self._states)
 
     def __getattr__(self, name: str) -> View:
         if name.startswith("_"):
@@ -180,22 +130,101 @@ class Views(Displayable, Mapping[str, View]):
         return self[name]
 
     def __iter__(self) -> Iterator[str]:
-        names = self._names()
-        self._viewed.update(names)
+        names = self._states.names()
+        self._states.viewed.update(names)
         return iter(names)
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._exists(name)
+        return isinstance(name, str) and self._states.exists(name)
 
     def __dir__(self) -> list[str]:
-        names = [name.replace("-", "_") for name in self._names()]
+        names = [name.replace("-", "_") for name in self._states.names()]
         return [*super().__dir__(), *(name for name in names if name.isidentifier())]
 
     def _ipython_key_completions_(self) -> list[str]:
-        return self._names()
+        return self._states.names()
+
+
+def space_of_view(view: View) -> Space:
+    return view._space
+
+
+def find_view(views: Views, name: str) -> View | None:
+    """Return the view that a name denotes; None if there is no such node."""
+    found = views._states.find(name)
+    return None if found is None else views[found]
+
+
+class NodeStates:
+    """The newest states of all nodes, or those of a snapshot; notes which nodes were viewed."""
+
+    def __init__(self, runtime: Runtime, cut: Cut | None = None) -> None:
+        self.viewed: set[str] = set()
+        self._runtime = runtime
+        self._cut = cut
+
+    def snapshot(self) -> NodeStates:
+        """Return these states if they are a snapshot, or else a snapshot of the newest ones."""
+        return self if self._cut is not None else NodeStates(self._runtime, self._runtime.log.replica.cut())
+
+    def newest(self) -> NodeStates:
+        return NodeStates(self._runtime)
+
+    def collect(self, selectors: Mapping[str, Selector], default: Any) -> dict[str, Any]:
+        """Return the selected part of each node; a missing node has the default, or is an error."""
+        collected = {}
+        for asked, selector in selectors.items():
+            record = self.record(asked)
+            if record is not None and not record.deleted:
+                collected[asked] = select(record.state, selector)
+                continue
+            name = self.find(asked)
+            if name is None and default is MISSING:
+                raise self.unknown(asked)
+            collected[asked] = default if name is None else select(self.state(name), selector)
+        return collected
+
+    def record(self, name: str) -> CommitRecord | None:
+        self.viewed.add(name)
+        if self._cut is None:
+            return self._runtime.log.replica.newest(name)
+        return self._cut.nodes.get(name)
+
+    def state(self, name: str) -> FrozenDict:
+        record = self.record(name)
+        if record is not None and not record.deleted:
+            return record.state
+        if self.exists(name):
+            return EMPTY
+        raise self.unknown(name)
+
+    def exists(self, name: str) -> bool:
+        record = self.record(name)
+        if (record is not None and not record.deleted) or self._runtime.local.holds(name, record):
+            return True
+        return self._runtime.checked.ownership.owner_of(name) is not None
+
+    def find(self, name: str) -> str | None:
+        """Return the name of the node that a name, or an attribute with ``_`` for ``-``, denotes."""
+        if self.exists(name):
+            return name
+        if "_" in name:
+            alike = [other for other in self.names() if other.replace("-", "_") == name]
+            return alike[0] if len(alike) == 1 else None
+        return None
+
+    def names(self) -> list[str]:
+        records = self._runtime.log.replica.cut().nodes if self._cut is None else self._cut.nodes
+        names = {name for name, record in records.items() if not record.deleted}
+        local = self._runtime.local
+        names |= {name for name in local if local.holds(name, records.get(name))}
+        return sorted({*names, *self._runtime.ownership.names()})
+
+    def unknown(self, name: str) -> UnknownNodeError:
+        return unknown_node(name, self.names(), f'the space "{self._runtime.space}"')
 
 
 def unknown_node(name: object, names: list[str], where: str) -> UnknownNodeError:

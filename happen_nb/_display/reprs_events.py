@@ -225,7 +225,7 @@ def _handler_line(handler: Handler) -> Line:
 # -- replies and replays -----------------------------------------------------------------------------
 
 
-def reply_page(reply: Reply, budget: Budget) -> Page:
+def reply_page(reply: Reply, value: Any, budget: Budget) -> Page:
     """Show the state of a reply: its progress, and once it is done its result or its error."""
     state = Span(name(reply.state), _STATE_KINDS.get(reply.state, "plain"))
     parts: list[Line] = [part(name(reply.event.type), "plain"), (state,)]
@@ -233,14 +233,14 @@ def reply_page(reply: Reply, budget: Budget) -> Page:
     if reply.error is not None:
         blocks = (Note(part(_brief_error(reply.error), "err")),)
     elif reply.state == "done":
-        whole = fits(reply._value, _VALUE_COLUMNS)
-        blocks = (tree(reply._value, budget) if whole is None else Note(whole),)
+        whole = fits(value, _VALUE_COLUMNS)
+        blocks = (tree(value, budget) if whole is None else Note(whole),)
     elif reply.progress is not None:
         parts += _progress(reply.progress)
     return Page(Heading("Reply of", name(reply.target), tuple(parts)), blocks)
 
 
-def replay_page(replay: Replay, _: Budget) -> Page:
+def replay_page(replay: Replay, *, waits: bool) -> Page:
     parts: list[Line] = [part(replay.state, _STATE_KINDS.get(replay.state, "plain"))]
     if replay.state == "running" and replay.total is not None:
         parts += _progress({"done": replay.stored, "total": replay.total})
@@ -248,7 +248,7 @@ def replay_page(replay: Replay, _: Budget) -> Page:
         parts.append(part(count(replay.stored, "event"), "plain"))
     else:
         parts.append(part(f"{replay.stored:,} of {count(replay.total, 'event')}", "plain"))
-    if replay._held:
+    if waits:
         parts.append(part("waits for handlers", "plain"))
     if replay.occurred is not None:
         parts.append(part(iso(replay.occurred), "occurred"))

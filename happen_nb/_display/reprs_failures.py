@@ -109,19 +109,19 @@ def _place(match: re.Match[str]) -> str:
     return f'{indent}File "{base}", line {line}'
 
 
-def verdict_page(verdict: Verdict, budget: Budget) -> Page:
-    """Show if a rule holds; if not, the first record that breaks it, with its trace."""
+def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
+    """Show if a rule holds; if not, `first`, the first record that breaks it, with its trace."""
     kind, line, blocks = "…", part("nothing to check yet: run the cells above"), tuple[Block, ...]()
     if verdict.ok:
         kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
-    elif verdict.broken:
+    elif first is not None:
         broken = f" by {len(verdict.broken):,} of {count(verdict.checked, verdict.noun)}"
-        kind, line, blocks = "✗", (Span("broken", "err"), Span(broken)), tuple(_breaking(verdict, budget))
+        kind, line = "✗", (Span("broken", "err"), Span(broken))
+        blocks = tuple(_breaking(verdict, first, budget))
     return Page(Heading(kind, one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
 
 
-def _breaking(verdict: Verdict, budget: Budget) -> Iterator[Block]:
-    page = verdict.broken[0]._page(budget)
+def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:
     if page.heading is not None:
         yield Note(_heading_line(page.heading))
     if verdict.error is not None:

@@ -281,7 +281,7 @@ def _fold(entries: Iterable[_Entry], budget: Budget) -> None:
 
 def _duration(seconds: float, *, times: bool) -> Line:
     (span,) = duration(seconds)
-    return (span._replace(kind="visible"),) if times else (span,)
+    return (Span(span.text, "visible"),) if times else (span,)
 
 
 def _position(sequence: int, time: int, id: str) -> Line:
@@ -289,4 +289,4 @@ def _position(sequence: int, time: int, id: str) -> Line:
     if not sequence:
         return part(f"  pending {name(id)}")
     (moment,) = timestamp(from_ns(time), zone=True)
-    return Span("  "), moment._replace(kind="visible"), Span(f"  #{sequence} {name(id)}".rstrip())
+    return Span("  "), Span(moment.text, "visible"), Span(f"  #{sequence} {name(id)}".rstrip())

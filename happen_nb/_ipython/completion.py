@@ -16,11 +16,12 @@ from itertools import islice
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from happen_nb._api.base import runtime_of
 from happen_nb._api.connect import create_node, current, registry
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.space import Space
 from happen_nb._api.state import State
-from happen_nb._api.views import View, Views
+from happen_nb._api.views import View, Views, find_view, space_of_view
 from happen_nb._ipython.cursor import Attribute, Call, Chain, Text, at_cursor, quoted, whole_chain
 from happen_nb._journal.slice import read_window
 from happen_nb._model.paths import lookup
@@ -223,8 +224,7 @@ def _follow(value: object, step: str) -> object:
         return getattr(value, step[1:])
     if isinstance(value, Nodes) and step.startswith("["):
         return value.get(step[1:])
-    name = value._find(step[1:]) if isinstance(value, Views) else None
-    return value[name] if isinstance(value, Views) and name is not None else None
+    return find_view(value, step[1:]) if isinstance(value, Views) else None
 
 
 def _kind(owner: type, name: str) -> str:
@@ -241,9 +241,9 @@ def _space_and_node(on: object) -> tuple[Space | None, str | None]:
         case Node():
             return on.space, on.name
         case State():
-            return on._space, on._name
+            return on.node.space, on.node.name
         case View():
-            return on._views._space, on.name
+            return space_of_view(on), on.name
         case None:
             return None, None
     return registry.current, None
@@ -268,12 +268,12 @@ def _node_names(space: Space | None) -> list[str]:
     """Return the nodes of a space, those that have handlers first."""
     if space is None:
         return []
-    return [*sorted(space._runtime.ownership.names()), *space.views._names()]
+    return [*sorted(runtime_of(space).ownership.names()), *space.views]
 
 
 def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
     """Yield the patterns of the handlers of one node or of all."""
-    runtime = space._runtime
+    runtime = runtime_of(space)
     for owner in runtime.ownership.all():
         if node in {None, owner.node}:
             yield from owner.patterns
@@ -282,7 +282,7 @@ def _patterns(space: Space, node: str | None = None) -> Iterator[str]:
 
 def _states(space: Space, node: str | None) -> Iterator[FrozenDict]:
     """Yield the newest state of one node or of all."""
-    records = space._log.replica.cut().nodes
+    records = runtime_of(space).log.replica.cut().nodes
     names = islice(records, _MAX_STATES) if node is None else [node]
     for record in filter(None, map(records.get, names)):
         try:

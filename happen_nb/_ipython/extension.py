@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from happen_nb._api.base import runtime_of
 from happen_nb._api.connect import registry
 from happen_nb._ipython.completion import SeenTypes, offer
 from happen_nb.errors import UnknownNodeError
@@ -99,10 +100,10 @@ class Extension:
         return self._seen[space].all() if space in self._seen else []
 
     def _follow_spaces(self, _: object = None) -> None:
-        connected = [space for space in list(registry.spaces.values()) if space._is_open]
+        connected = [space for space in list(registry.spaces.values()) if runtime_of(space).is_open]
         for space in connected:
             if space not in self._seen:
-                self._seen[space] = SeenTypes(space._runtime.log)
+                self._seen[space] = SeenTypes(runtime_of(space).log)
         for space in self._seen.keys() - set(connected):
             self._seen.pop(space, None)  # closed
 

@@ -3,37 +3,94 @@
 from __future__ import annotations
 
 import logging
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.wire import Subjects
 from happen_nb._runtime.cells import notebook_name
 from happen_nb._runtime.dispatcher import Dispatcher
+from happen_nb._runtime.io import Signal
 from happen_nb._runtime.log import Log
 from happen_nb._runtime.ownership import Ownership
 from happen_nb._runtime.peers import Peers
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
+from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import ClosedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Self
 
     from happen_nb._journal.auth import Credentials
     from happen_nb._journal.stream import Info, Options
+    from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.replica import Applied
 
 logger = logging.getLogger("happen_nb")
+
+
+class LocalNodes(dict[str, "CommitRecord | None"]):
+    """The names of the nodes that this process has created, with the newest commit of each at that time."""
+
+    def holds(self, name: str, newest: CommitRecord | None) -> bool:
+        """Return True if this process has created the node, and it was not deleted since."""
+        return name in self and (newest is None or not newest.deleted or newest is self[name])
+
+
+@dataclass(eq=False, slots=True)
+class Watcher:
+    """A function that is called with each commit of a node, on the IO thread."""
+
+    node: str
+    take: Callable[[Applied], None]
+    active: bool = True
+
+
+class Watchers:
+    """The active watchers, by node."""
+
+    def __init__(self) -> None:
+        self._watchers: dict[str, list[Watcher]] = {}
+
+    def on_commit(self, applied: Applied) -> None:
+        for watcher in self._watchers.get(applied.record.node, ()):
+            watcher.take(applied)
+
+    def add(self, watcher: Watcher) -> None:
+        self._watchers[watcher.node] = [*self._watchers.get(watcher.node, ()), watcher]
+
+    def remove(self, watcher: Watcher) -> None:
+        watcher.active = False
+        node = watcher.node
+        self._watchers[node] = [each for each in self._watchers.get(node, ()) if each is not watcher]
+
+    def stop(self, node: str | None = None) -> None:
+        """Stop the watchers of a node, or all of them."""
+        for name in list(self._watchers) if node is None else [node]:
+            for watcher in self._watchers.pop(name, ()):
+                watcher.active = False
 
 
 class Runtime:
     """The log of a space, its peers, and the handlers of this process.
 
-    `open`, `clear`, `ask_owners` and `close` run on the IO thread.
+    `open`, `clear`, `ask_owners` and `close` run on the IO thread. The other parts may be asked after `shut`,
+    too; `checked` and `log` then raise the reason.
     """
 
     def __init__(self, log: Log) -> None:
-        self.log = log
+        self.space = log.subjects.space
+        self.is_open = True
+        self.is_closing = False
+        self.on_closing: Signal[[]] = Signal()
+        # What this process has stored; the flag of an event tells if it was stored before.
+        self.on_own_event: Signal[EventRecord, bool] = Signal()
+        self.on_own_commit: Signal[Applied] = Signal()
+        self._why_shut: Exception = ClosedError(f'the space "{self.space}" was closed; connect again')
+        self._log = log
         self.peers = Peers(log, self._respond)
         self.registrations = Registrations()
         self.ownership = Ownership(log, self.peers, self.registrations)
@@ -42,6 +99,35 @@ class Runtime:
         self.deadlocks = DeadlockDetector(self.dispatcher.queues, self.replies)
         self.in_flight = self.dispatcher.in_flight
         self.workers = self.dispatcher.workers
+        self.local = LocalNodes()
+        self.watchers = Watchers()
+        log.replica.on_commit.connect(self.watchers.on_commit)
+
+    @property
+    def log(self) -> Log:
+        """The log; raises if the space is closed."""
+        self.check_open()
+        return self._log
+
+    @property
+    def checked(self) -> Self:
+        """The runtime itself; raises if the space is closed."""
+        self.check_open()
+        return self
+
+    def check_open(self) -> None:
+        if not self.is_open:
+            raise to_raise(self._why_shut)
+
+    def shut(self, why: Exception | None = None) -> None:
+        """Refuse every further use of the space, by an error that tells why."""
+        self._why_shut = why or self._why_shut
+        self.is_open = False
+        self.watchers.stop()
+
+    def deadline(self) -> float:
+        """Return the deadline of a call that starts now."""
+        return time.monotonic() + self.log.timeout
 
     @classmethod
     async def open(
@@ -80,7 +166,7 @@ class Runtime:
         """
         if not info.unfinished:
             return info
-        space = self.log.subjects.space
+        space = self.space
         if others := await self.peers.others():
             raise SpaceInUseError(
                 f'the space "{space}" is still being filled by a fork of "{info.unfinished}" '
@@ -91,11 +177,11 @@ class Runtime:
             space,
             info.unfinished,
         )
-        return await self.log.stream.start_over(info)
+        return await self._log.stream.start_over(info)
 
     async def clear(self) -> None:
         """Empty the space, and wait until this process sees it."""
-        await self.log.clear(self.ownership.all)
+        await self._log.clear(self.ownership.all)
 
     async def ask_owners(
         self, question: dict[str, Any], timeout: float
@@ -105,9 +191,9 @@ class Runtime:
     async def _respond(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what this one is doing."""
         if "events" in question:
-            position, left = self.log.position, self.dispatcher.open(question["events"])
+            position, left = self._log.position, self.dispatcher.open(question["events"])
             await self.dispatcher.flush()  # last: what is not open any more is stored when the other reads it
-            return {"position": position, "open": left, "by": self.log.incarnation}
+            return {"position": position, "open": left, "by": self._log.incarnation}
         if question.get("awaited"):
             self.deadlocks.mark_awaited(question["send"])
         if "send" in question or "cancel" in question:
@@ -116,9 +202,9 @@ class Runtime:
 
     async def close(self) -> None:
         """Let other processes take over, stop following and disconnect."""
-        if self.log.is_open:
+        if self._log.is_open:
             await self.dispatcher.close()
-        closed = ClosedError(f'the space "{self.log.subjects.space}" was closed while this waited')
-        self.log.stop(closed)
+        closed = ClosedError(f'the space "{self.space}" was closed while this waited')
+        self._log.stop(closed)
         self.dispatcher.give_up(closed)
-        await self.log.close()
+        await self._log.close()

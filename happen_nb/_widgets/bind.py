@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, time
@@ -11,8 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from traitlets import HasTraits, TraitType
-
+from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._display.page import Block, Heading, Note, Page, part
 from happen_nb._display.spans import Kind, Span, name, one_line, plain
@@ -50,8 +49,6 @@ _LIMITS: Final = ("options", "min", "max", "step", "base", "allowed_tags", "chil
 _CHOSEN: Final = frozenset(("value", "index", "label"))
 """Traits that a person sets; a widget derives them from each other."""
 _WIDGET_PACKAGES: Final = frozenset(("traitlets", "ipywidgets", "anywidget", "contextlib"))
-_VALIDATES: Final = TraitType._cross_validate.__code__
-_NOTIFIES: Final = HasTraits._notify_observers.__code__
 
 _OUTLINE: Final = "1px dashed var(--jp-error-color1, #b3261e)"
 _SIDES: Final = ("border_top", "border_right", "border_bottom", "border_left")
@@ -141,7 +138,7 @@ class Binding:
         self._seen_record: CommitRecord | None = None
         self._tried_value: Any = MISSING  # of the state; one that the widget cannot show is not tried again
         self._view: BindingView | None = None
-        self._replica = node.space._log.replica
+        self._replica = runtime_of(node.space).log.replica
         node.state.set(self._initialize)
         self._throttle = Throttle(node.space, self._synchronize, COMMIT_INTERVAL_SECONDS)
         self._fallback = StaticFallback(node.space, self._picture)
@@ -410,13 +407,14 @@ def _sets_itself(widget: Any, trait: str) -> bool:
     from a person's choice, so this looks for the setting of another trait of the widget on the call stack,
     without any other code in between.
     """
-    frame = sys._getframe(1).f_back
+    this = inspect.currentframe()
+    frame = None if this is None or this.f_back is None else this.f_back.f_back
     chosen = _CHOSEN | {trait}
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] in _WIDGET_PACKAGES:
-        here = frame.f_locals
-        if frame.f_code is _VALIDATES and here["obj"] is widget and here["self"].name not in chosen:
+        function, here = frame.f_code.co_name, frame.f_locals
+        if function == "_cross_validate" and here["obj"] is widget and here["self"].name not in chosen:
             return True
-        if frame.f_code is _NOTIFIES and here["self"] is widget and here["event"]["name"] not in chosen:
+        if function == "_notify_observers" and here["self"] is widget and here["event"]["name"] not in chosen:
             return True
         frame = frame.f_back
     return False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import ipywidgets
 from ipywidgets.widgets.widget import _instances
 
+from happen_nb._api.base import bundle_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display import html
@@ -71,7 +72,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         self._hint: str | None = None
         self._space, self._node, self._source = space, node, source
         self._selector, self._render = selector, render
-        self._replica = space._log.replica
+        self._replica = runtime_of(space).log.replica
         self._shown_record: CommitRecord | None = None
         self._content = mime.content_of_picture({"text/plain": "", "text/html": ""})
         self._throttle = Throttle(space, self._update)
@@ -157,7 +158,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         except HappenError as error:  # the state is unreadable or deleted, which is not a failure
             return mime.content_of_picture(mime.picture_of_error(error)), None
         if self._selector is None and self._render is None:
-            return mime.content_of_picture(self._source._repr_mimebundle_()), None
+            return mime.content_of_picture(bundle_of(self._source)), None
         value, hint = (state, None) if self._selector is None else _select(state, self._selector)
         if self._render is None:
             return mime.content_of_picture(html.bundle(value_page(value, Budget()))), hint
@@ -191,7 +192,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         doing = f'showing "{self._node}"'
         failure = Failure(self._node, self._function_name, doing, commit, error, self._retry)
         self._space.failures.add(failure)
-        return mime.content_of_picture(failure._repr_mimebundle_())
+        return mime.content_of_picture(bundle_of(failure))
 
     def _retry(self) -> None:
         self._rendered(set(_instances))
@@ -237,13 +238,14 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
 
 def live_of_state(state: State, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
     """Create a widget that follows a node's state."""
-    return _checked_live(state._space, state._name, state, selector, render)
+    return _checked_live(state.node.space, state.node.name, state, selector, render)
 
 
-def live_of_view(view: View, selector: Selector | None, render: Callable[[Any], object] | None) -> Live:
-    """Create a widget that follows the newest state of a node, also if the view is of a snapshot."""
-    space = view._views.space
-    return _checked_live(space, view.name, type(view)(view.name, space.views), selector, render)
+def live_of_view(
+    space: Space, view: View, selector: Selector | None, render: Callable[[Any], object] | None
+) -> Live:
+    """Create a widget that follows the newest state of a node."""
+    return _checked_live(space, view.name, view, selector, render)
 
 
 def _checked_live(
@@ -258,7 +260,7 @@ def _checked_live(
         parse_path(selector)
     if render is not None and not callable(render):
         raise TypeError(f"live: render is {render!r}; pass a function of the value, or nothing")
-    space._log  # noqa: B018 - raises if the space is closed
+    runtime_of(space).check_open()
     return Live(space, node, source, selector, render)
 
 

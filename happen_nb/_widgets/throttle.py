@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from happen_nb._api.base import runtime_of
 from happen_nb._runtime.io import io_thread
 from happen_nb.errors import ClosedError
 
@@ -51,7 +52,7 @@ class Throttle:
         *,
         always_finish: bool = False,
     ) -> None:
-        self._space = space
+        self._runtime = runtime_of(space)
         self._update = update
         self._interval = interval
         self._always_finish = always_finish
@@ -63,7 +64,7 @@ class Throttle:
         self._is_running = False
         self._stopped = threading.Event()
         self._started_at: float | None = None  # of the running call, on the monotonic clock
-        space._throttles[self] = None
+        self._disconnect = self._runtime.on_closing.connect(self.finish)
 
     def trigger(self) -> None:
         """Request an update. Never waits; call it from any thread."""
@@ -72,14 +73,14 @@ class Throttle:
             if self._is_running or not self._is_active:
                 return
             self._is_running = True
-        self._space._runtime.workers.submit(self._run)
+        self._runtime.workers.submit(self._run)
 
     def follow(self, changed: Callable[[], bool]) -> None:
         """Trigger whenever something is stored in the space and ``changed()`` is true.
 
         It runs on the IO thread, so it may only compare.
         """
-        log = self._space._log
+        log = self._runtime.log
         self._changed = changed
         io_thread().call_soon(lambda: log.background(self._follow(log)))
 
@@ -93,8 +94,11 @@ class Throttle:
 
     def stop(self) -> None:
         """Start no more updates; a running one may still finish."""
-        self._stopped.set()
-        self._space._throttles.pop(self, None)
+        with self._lock:
+            was_stopped = self.stopped
+            self._stopped.set()
+        if not was_stopped:
+            self._disconnect()
 
     def finish(self) -> None:
         """Make the last update if one is due, and stop: the space closes.
@@ -112,7 +116,7 @@ class Throttle:
         return self._stopped.is_set()
 
     def _run(self) -> None:
-        with self._space._runtime.workers.blocked():  # it may never return, and handlers need the threads
+        with self._runtime.workers.blocked():  # it may never return, and handlers need the threads
             while self._next():
                 self._context.copy().run(self._call)
                 self._stopped.wait(self._interval)
@@ -140,7 +144,7 @@ class Throttle:
 
     @property
     def _is_active(self) -> bool:
-        return not (self.stopped or self._space._closing)  # while the space closes, only `finish` updates
+        return not (self.stopped or self._runtime.is_closing)  # while the space closes, only `finish` updates
 
     async def _follow(self, log: Log) -> None:
         # At most one check every `interval` seconds, however much is stored in between.

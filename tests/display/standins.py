@@ -8,6 +8,7 @@ from typing import Any
 
 from happen_nb._api.base import Displayable
 from happen_nb._display import reprs_events, reprs_failures, reprs_state, traces
+from happen_nb._display.page import Page
 from happen_nb._display.value_tree import Budget
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import TraceNode, build
@@ -234,13 +235,15 @@ class Handlers(Displayable, list[Registration]):
 
 @dataclass(repr=False)
 class Reply(Displayable):
-    _page = reprs_events.reply_page
     event: Event = field(default_factory=Event)
     target: str = "stock"
     state: str = "accepted"
     progress: Any = None
     error: BaseException | None = None
-    _value: Any = None
+    value: Any = None
+
+    def _page(self, budget: Budget) -> Page:
+        return reprs_events.reply_page(self, self.value, budget)
 
 
 @dataclass(repr=False)

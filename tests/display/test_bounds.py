@@ -84,7 +84,7 @@ def everything(bad, state):
         own.handlers[0],
         a.Nodes(nodes, space=space),
         a.Reply(event, bad, bad, {"progress": 0.5, bad: bad}),
-        a.Reply(event, bad, "done", _value=state),
+        a.Reply(event, bad, "done", value=state),
         a.Snapshot({f"{n}{bad}": view for n in range(100)}),
     ]
 

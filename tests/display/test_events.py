@@ -151,7 +151,7 @@ def test_progress_is_a_bar_if_it_contains_a_share(progress, shown):
 def test_a_reply_shows_its_result_or_its_error_instead_of_progress():
     start = "Reply of stock · order.created"
     assert repr(a.Reply(state="waiting")) == f"{start} · waiting"
-    assert repr(a.Reply(state="done", progress=0.5, _value={"n": 7})) == f"{start} · done\n  {{n: 7}}"
+    assert repr(a.Reply(state="done", progress=0.5, value={"n": 7})) == f"{start} · done\n  {{n: 7}}"
     assert repr(a.Reply(state="done")) == f"{start} · done\n  None"
     error = HandlerError("the handler raised KeyError: 'o1'", remote_traceback=a.TRACEBACK)
     assert repr(a.Reply(state="failed", progress=0.5, error=error)) == (

@@ -72,8 +72,8 @@ def everything(bad: str):
 def replies(bad: str, event: a.Event, state: dict[str, Any]):
     yield a.Reply(event, bad, bad, bad)
     yield a.Reply(event, bad, bad, {"progress": 0.5, bad: bad})
-    yield a.Reply(event, bad, "done", _value=state)
-    yield a.Reply(event, bad, "done", _value=bad)
+    yield a.Reply(event, bad, "done", value=state)
+    yield a.Reply(event, bad, "done", value=bad)
     yield a.Reply(event, bad, "failed", error=HandlerError(bad, remote_traceback=bad))
 
 

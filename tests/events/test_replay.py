@@ -526,7 +526,7 @@ def test_it_waits_for_handlers_that_do_not_follow(space, orders, gate, monkeypat
     orders.on("row", lambda event: gate.wait() and got.append(event.payload["n"]))
 
     replay = space.replay(numbered(5000), type="row")
-    until(lambda: replay._held)
+    until(lambda: "waits for handlers" in repr(replay))
     assert 300 <= replay.stored <= 300 + 2 * bulk.BATCH_EVENTS
     assert "waits for handlers" in repr(replay)
     gate.set()

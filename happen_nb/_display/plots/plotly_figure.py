@@ -42,13 +42,20 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
     or GitHub the static picture, anything else the text.
     """
 
-    _scene: Scene | None = None
-    _original: Spec | None = None
-    _before_display: Callable[[], object] | None = None
+    def __init__(
+        self,
+        *args: Any,
+        picture: Scene | None = None,
+        before_display: Callable[[], object] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(*args, **more)
+        self._scene = picture
+        self._original = None if picture is None else self.to_plotly_json()
+        self._before_display = before_display
 
     def _ipython_display_(self) -> None:
-        empty = Figure({"layout": {"template": "none"}})
-        if _renderer_is_default() or PLOTLY in empty._repr_mimebundle_(validate=False):
+        if _renderer_is_default() or _renderer_gives_json():
             if self._before_display is not None:
                 self._before_display()
             raise NotImplementedError  # IPython then asks for the mime bundle
@@ -82,9 +89,8 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
 
 def figure_of(picture: Scene, *, before_display: Callable[[], object] | None = None) -> SceneFigure:
     """Return a scene as a figure; `before_display` is called when a notebook is about to show it."""
-    made = SceneFigure({"data": [_trace(each) for each in picture.series], "layout": _layout(picture)})
-    made._scene, made._original, made._before_display = picture, made.to_plotly_json(), before_display
-    return made
+    data = {"data": [_trace(each) for each in picture.series], "layout": _layout(picture)}
+    return SceneFigure(data, picture=picture, before_display=before_display)
 
 
 def static(figure: BaseFigure) -> dict[str, str]:
@@ -125,6 +131,14 @@ def _renderer_is_default() -> bool:
         and not _RENDERER_VARIABLES & os.environ.keys()
         and not Path("/kaggle/input").exists()
     )
+
+
+def _renderer_gives_json() -> bool:
+    from plotly.io import renderers
+    from plotly.io.base_renderers import PlotlyRenderer
+
+    names = [name.strip() for name in (renderers.default or "").split("+")]
+    return any(isinstance(renderers[name], PlotlyRenderer) for name in names if name)
 
 
 # -- parts of a figure -------------------------------------------------------------------------------

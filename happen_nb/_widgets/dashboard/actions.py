@@ -9,8 +9,9 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from happen_nb._api.events import Event
-from happen_nb._api.failures import Failure
+from happen_nb._api.base import runtime_of
+from happen_nb._api.events import Event, record_of
+from happen_nb._api.failures import Failure, retry_events
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._display.user_text import describe_error as error_text
@@ -39,6 +40,7 @@ class Actions:
         self, space: Space, send: Callable[[dict[str, Any]], object], others: Mapping[str, Action]
     ) -> None:
         self._space = space
+        self._runtime = runtime_of(space)
         self._send = send
         self._context = contextvars.copy_context()  # of the dashboard's cell
         self._ids: WeakKeyDictionary[Failure, int] = WeakKeyDictionary()
@@ -66,7 +68,7 @@ class Actions:
             except BaseException as error:  # the worker serves others too
                 self._answer(message, error_text(error), error=True)
 
-        self._space._runtime.workers.submit(lambda: self._context.copy().run(work))
+        self._runtime.workers.submit(lambda: self._context.copy().run(work))
 
     # -- failures ------------------------------------------------------------------------------------
 
@@ -107,7 +109,7 @@ class Actions:
 
     def _list_unhandled(self, status: str = "") -> None:
         found = messages.newest(self._space.unhandled, MAX_LISTED)
-        listed = [messages.unhandled(each, each.event._record.position) for each in found]
+        listed = [messages.unhandled(each, record_of(each.event).position) for each in found]
         self._unhandled = {entry["id"]: each for entry, each in zip(listed, found, strict=True)}
         self._send({"type": "unhandled", "unhandled": listed, "status": status})
 
@@ -120,8 +122,7 @@ class Actions:
         self._list_unhandled(status)
 
     def _retry_all_unhandled(self, _: Message) -> None:
-        for each in list(self._unhandled.values()):
-            each._handle(each._nodes(None))
+        retry_events(self._unhandled.values())
         self._list_unhandled()
 
     # -- details of a log entry ----------------------------------------------------------------------
@@ -136,14 +137,14 @@ class Actions:
         self._send({"type": "detail", "sequence": sequence, "index": index, "text": text})
 
     async def _event(self, sequence: int, index: int) -> Event | None:
-        stream = self._space._log.stream
+        stream = self._runtime.log.stream
         for record in await on_io(events_at(stream, [sequence])):
             if record.index == index:
-                return Event(record, self._space)
+                return Event(record, self._runtime)
         return None
 
     async def _commit(self, sequence: int) -> Commit | None:
-        stream = self._space._log.stream
+        stream = self._runtime.log.stream
         record = await on_io(commit_at_sequence(stream, sequence))
         if record is None:
             return None
@@ -169,7 +170,7 @@ class Actions:
 
     def _node(self, name: str) -> Node:
         view = self._space.views[name]  # raises an error with the nearest names if the node does not exist
-        return self._space._nodes.get(view.name) or Node(self._space, view.name)
+        return self._space.nodes.get(view.name) or Node(self._space, self._runtime, view.name)
 
     def _answer(self, message: Message, text: str, *, error: bool = False) -> None:
         answer = {"type": "answer", "request": message["request"], "error": error}

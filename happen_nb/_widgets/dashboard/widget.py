@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 
-from happen_nb._api.events import Event, Events
+from happen_nb._api.base import page_of, runtime_of
+from happen_nb._api.events import Event, Events, record_of
 from happen_nb._display import html
 from happen_nb._display.page import Page
 from happen_nb._display.value_tree import Budget
@@ -64,9 +65,10 @@ class Dashboard(anywidget.AnyWidget):
     _css = html.style() + source("dashboard.css")
 
     def __init__(self, space: Space) -> None:
-        log = space._log  # a closed space has none: an error before there is a widget
+        runtime = runtime_of(space)
+        log = runtime.log  # a closed space has none: an error before there is a widget
         super().__init__(_dom_classes=(ALIVE,))
-        self._space, self._journal = space, log
+        self._space, self._runtime, self._journal = space, runtime, log
         self._throttle = Throttle(space, self._send_news)
         self._seeker = Throttle(space, self._seek, SEEK_INTERVAL_SECONDS)
         self._fallback = StaticFallback(space, self._picture)
@@ -80,7 +82,7 @@ class Dashboard(anywidget.AnyWidget):
         self._first = 1
         self._log: deque[list[Any]] = deque(self._read_earlier(FIRST_WINDOW), maxlen=MAX_LOG_ENTRIES)
         newest_events = space.events(limit=MAX_STATIC_EVENTS)
-        self._newest_events = deque((event._record for event in newest_events), maxlen=MAX_STATIC_EVENTS)
+        self._newest_events = deque((record_of(event) for event in newest_events), maxlen=MAX_STATIC_EVENTS)
         # Node and path of each open container -> how many children it shows.
         self._open: dict[tuple[str, Steps], int] = {}
         self._history = SnapshotCache(log)
@@ -120,9 +122,9 @@ class Dashboard(anywidget.AnyWidget):
         self._fallback.show(self)
 
     def _picture(self) -> Picture:
-        records = [Event(record, self._space) for record in self._newest_events]
-        states = self._space._page(Budget())
-        events = Events(self._space.name, "**", records)._page(Budget())
+        records = [Event(record, self._runtime) for record in self._newest_events]
+        states = page_of(self._space, Budget())
+        events = page_of(Events(self._space.name, "**", records), Budget())
         return picture_of_page(Page(states.heading, (*states.blocks, *events.blocks)))
 
     # -- following the space -------------------------------------------------------------------------
@@ -198,7 +200,7 @@ class Dashboard(anywidget.AnyWidget):
         """Return the nodes to show and how many more exist; of a closed space, the last known ones."""
         if self._past is not None:
             names = list(self._past[1])
-        elif not self._space._is_open:
+        elif not self._runtime.is_open:
             names = self._newest_names
         else:
             names = self._newest_names = list(self._space.views)
