@@ -17,7 +17,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.effects import EventStream, read_effects
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb.errors import PendingError
+from happen_nb.errors import HappenError, PendingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,6 +144,7 @@ class Event(Displayable):
     async def _handled_by(self) -> tuple[str, ...]:
         if self.pending:
             return ()
+        self._check_space("handled_by")
         log = self._runtime.log
         await on_io(self._runtime.dispatcher.flush())
         records = await on_io(read_handled(log.stream, since=self._record.sequence))
@@ -183,10 +184,15 @@ class Event(Displayable):
         if self.pending:
             raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
+        self._check_space("settle")
         (root,) = await on_io(read_effects(self._runtime.checked, [self._record], timeout=seconds))
         return Trace(root)
 
     settle, asettle = faces(_settle)
+
+    def _check_space(self, call: str) -> None:
+        if self._runtime is None:
+            raise HappenError(f'{call}: the event "{self.type}" belongs to no space: it was recorded')
 
 
 def record_of(event: Event) -> EventRecord:

@@ -60,11 +60,17 @@ function ticksOf(parts, perTime, room) {
     for (let time = Math.ceil(part.from / step) * step; time <= part.until; time += step) {
       const x = part.left + (time - part.from) * perTime;
       if (x - last < room * 0.7) continue;
-      ticks.push({ x, text: time ? `+${duration(time)}` : "0" });
+      ticks.push({ x, text: time ? `+${tickText(time, step)}` : "0" });
       last = x;
     }
   }
   return ticks;
+}
+
+function tickText(time, step) { // with as many digits as the step needs
+  if (time >= 60e6 && step >= 1e6) return duration(time);
+  const [unit, name] = time < 1e3 ? [1, "µs"] : time < 1e6 ? [1e3, "ms"] : [1e6, "s"];
+  return `${(time / unit).toFixed(Math.max(0, Math.ceil(-Math.log10(step / unit) - 1e-9)))} ${name}`;
 }
 
 const TEXT_WIDTH = 6.9; // pixels of a character, at most

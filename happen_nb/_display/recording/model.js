@@ -17,7 +17,7 @@ function sums(differences) {
 }
 
 function readModel(data) {
-  const model = { ...data, handlers: data.handlers.map(([node, name, source]) => ({ node, name, source })) };
+  const model = { ...data, handlers: data.handlers.map(([node, name, source]) => ({ node, name: name.split("<locals>.").at(-1), source })) };
   const eventTimes = sums(data.events.time), commitTimes = sums(data.commits.time);
   const started = Math.min(eventTimes[0] ?? Infinity, commitTimes[0] ?? Infinity);
   model.started = Number.isFinite(started) ? started : 0;

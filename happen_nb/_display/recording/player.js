@@ -139,11 +139,12 @@ class Track {
     canvas(this.screen, ...this.size);
     pen.fillStyle = this.colours.raised;
     pen.fillRect(0, 0, ...this.size);
+    const wide = Math.max(1, Math.min(5, this.x(1) - this.x(0) - 1));
     for (const step of this.model.steps) {
       const place = this.lanes.places.get(step.node), failed = step.kind === "handling";
       pen.globalAlpha = failed ? 1 : 0.75;
       pen.fillStyle = failed ? this.colours.error : this.colours[place.lane.colour];
-      pen.fillRect(this.x(step.at) - 0.5, 3 + place.row * row, failed ? 2.5 : 1, Math.max(1, row - 1));
+      pen.fillRect(this.x(step.at) - wide / 2, 3 + place.row * row, failed ? Math.max(2.5, wide) : wide, Math.max(1, row - 1));
     }
   }
 
