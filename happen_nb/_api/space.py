@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -45,7 +46,6 @@ from happen_nb.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from os import PathLike
     from types import TracebackType
     from typing import Self
 
@@ -554,7 +554,7 @@ class Space(Displayable, Sender):
 
     async def _record(
         self,
-        path: str | PathLike[str] | None = None,
+        path: str | os.PathLike[str] | None = None,
         *,
         since: Since | None = None,
         until: Since | None = None,
