@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._model.records import EventRecord
+from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import Signal, io_thread
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 
@@ -87,7 +88,8 @@ class BulkPublisher:
         self._changed = threading.Condition()
         self._complete = False
         self._ready = asyncio.Event()
-        self._work = self._dispatcher.in_flight.start(self._ids, describe)
+        self._work = NamedWork(self._ids, describe)
+        self._dispatcher.in_flight.start(self._work)
         io_thread().call_soon(self._start)
 
     def _start(self) -> None:

@@ -17,6 +17,8 @@ from happen_nb._journal import wire
 from happen_nb._journal.slice import events_between, last_clear, read_commit_headers
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import START, Position, Positions, Progress, progress_of
+from happen_nb._runtime.causes import origin_after
+from happen_nb._runtime.effects import NamedWork
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -246,9 +248,12 @@ class Lanes:
                 waiting.append(handler)
         for handler in waiting:
             assert handler.buffer is not None
-            work = self._dispatcher.in_flight.start(
-                event.correlation or event.id, lambda: f'"{event.type}" waiting for a state handler'
+            work = NamedWork(
+                event.correlation or event.id,
+                lambda: f'"{event.type}" waiting for a state handler',
+                origin_after(event, ""),
             )
+            self._dispatcher.in_flight.start(work)
             handler.buffer.append(Waiting(event, context, snapshot, plain, ours, work))
             plain, ours = [], False
         return [*live, *plain], snapshot, ours
@@ -268,10 +273,11 @@ class Lanes:
         """Start to catch up; `settle` waits for the end of it."""
         handler.buffer = []
         self._catching_up.add(handler)
-        work = self._dispatcher.in_flight.start(
+        work = NamedWork(
             f"catching up {id(registration)}",
             lambda: f'node "{registration.node}" catching up with {registration.name}',
         )
+        self._dispatcher.in_flight.start(work)
         self._log.background(self._catch_up(registration, handler, handler.turn, work))
 
     async def _catch_up(
