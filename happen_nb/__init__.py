@@ -24,8 +24,7 @@ from happen_nb._api.reply import Reply
 from happen_nb._api.server import NatsServer
 from happen_nb._api.space import Space
 from happen_nb._api.state import State
-from happen_nb._api.views import View, Views
-from happen_nb._api.watch import Watch
+from happen_nb._api.views import View, Views, Watch
 from happen_nb._model.drafts import draft
 from happen_nb._model.transforms import compose, put
 from happen_nb._runtime.attempt import Result

@@ -313,11 +313,12 @@ class CancelledHandlingError(HappenError, RuntimeError):
 
 
 class HistoryGoneError(HappenError, LookupError):
-    """The state at that point in time was trimmed, to keep the store small.
+    """The state or the events of that time are no longer stored.
 
-    ``node.state.history()`` shows the stored commits; trimmed ones cannot be restored.
+    ``node.state.history()`` shows the stored commits; trimmed ones cannot be restored. Events are kept for
+    ``event_ttl``; a state handler that nobody had registered for longer has missed some.
 
-    Cure: ``connect(history=...)`` keeps more commits of each node from then on.
+    Cure: ``connect(history=..., event_ttl=...)`` keeps more from then on.
     """
 
 

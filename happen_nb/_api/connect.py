@@ -15,7 +15,7 @@ from happen_nb._api.base import Displayable, faces, runtime_of
 from happen_nb._api.node import Node
 from happen_nb._api.space import Space
 from happen_nb._display.reprs_state import spaces_page
-from happen_nb._journal.auth import Credentials
+from happen_nb._journal.client import Credentials
 from happen_nb._journal.spaces import SpaceInfo, list_spaces
 from happen_nb._journal.stream import Options
 from happen_nb._model import arguments

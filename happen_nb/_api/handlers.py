@@ -13,12 +13,12 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
-from happen_nb._model.arguments import count, seconds
-from happen_nb._model.functions import is_same
+from happen_nb._model.arguments import count, is_same, seconds
 from happen_nb._model.patterns import Pattern
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.registrations import Registration
+from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
     from happen_nb._api.node import Node
@@ -145,6 +145,20 @@ class HandlerHost:
         doing, number = f'handling "{event.type}"', max(1, attempt.number)
         failure = Failure(node, name, doing, event, trouble.error, again, number, event.id, trouble)
         self._space.failures.add(failure)
+
+    def missed(self, registration: Registration, count: int) -> None:
+        """Add the failure of a state handler whose events expired before it applied them."""
+        node, name, space = registration.node, registration.name, self._space
+        error = HistoryGoneError(
+            f'state.on: up to {count:,} events expired before node "{node}" could apply them; it '
+            "goes on with those that are stored. connect(event_ttl=...) keeps events longer"
+        )
+
+        def again() -> None:
+            raise error
+
+        failure = Failure(node, name, "catching up", None, error, again)
+        registration.context.copy().run(space.failures.add, failure)
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Notify that another process now owns a node."""

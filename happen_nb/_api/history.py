@@ -17,6 +17,7 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.diff import Diff, diff
 from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
+from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord
 from happen_nb._runtime.io import on_io
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 NO_CHANGE = Diff()
-LAST_INDEX = 1 << 30  # after the last event of any commit
 
 
 class Commit(Displayable):

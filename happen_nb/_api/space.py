@@ -21,11 +21,11 @@ from happen_nb._api.replay import Replay, start_replay
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
 from happen_nb._api.views import NodeStates, Views
-from happen_nb._display.plots.journal_slice import TimeBase
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
+from happen_nb._model.causality import TimeBase
 from happen_nb._model.freeze import freeze_initial
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
@@ -50,12 +50,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-    from happen_nb._display.plots.journal_slice import JournalSlice
+    from happen_nb._model.causality import JournalSlice
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
-    from happen_nb._widgets.dashboard.widget import Dashboard
+    from happen_nb._widgets.dashboard import Dashboard
 
 logger = logging.getLogger("happen_nb")
 
@@ -763,7 +763,7 @@ class Space(Displayable, Sender):
         Dashboard
             An ipywidget.
         """
-        from happen_nb._widgets.dashboard.widget import Dashboard
+        from happen_nb._widgets.dashboard import Dashboard
 
         return Dashboard(self)
 

@@ -11,14 +11,13 @@ from happen_nb._api.emit import commit_emitting
 from happen_nb._api.events import record_of
 from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.state_handlers import register_state_handler
-from happen_nb._api.views import NodeStates, Views
-from happen_nb._api.watch import Watch
+from happen_nb._api.views import NodeStates, Views, Watch
 from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
+from happen_nb._model.arguments import takes_second
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.functions import takes_second
 from happen_nb._model.paths import Selector, select
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote

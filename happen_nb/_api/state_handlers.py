@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import check_function_of_event, register
-from happen_nb._api.history import LAST_INDEX, position_after
-from happen_nb._model.arguments import check_label
-from happen_nb._model.functions import event_call
+from happen_nb._api.history import position_after
+from happen_nb._model.arguments import check_label, event_call
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.positions import MAX_KEY_LENGTH, START, Position, handler_key
+from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, START, Position, handler_key
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation
-from happen_nb._runtime.cells import cells
+from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler
 from happen_nb._runtime.log import CommitRequest
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from happen_nb._api.state import StateWriter
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.missed import Orphan
     from happen_nb._runtime.runtime import Runtime
 
 logger = logging.getLogger("happen_nb")
@@ -74,8 +74,21 @@ async def register_state_handler(
 
     handler.apply = apply
     position = await _start_position(runtime.log, start)
-    await on_io(runtime.dispatcher.lanes.prepare(registration, position, runtime.deadline()))
+    lanes = runtime.dispatcher.lanes
+    is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
+    orphan = await on_io(lanes.orphan(registration)) if is_new else None
     await register(runtime, registration)
+    if orphan is not None:
+        notice(_continuation(registration, orphan))
+
+
+def _continuation(new: Registration, orphan: Orphan) -> str:
+    count = orphan.waiting
+    waiting = "1 event waits" if count == 1 else f"{count:,} events wait" if count else "no event waits"
+    return (
+        f'node "{new.node}": no handler continues "{orphan.key}", {waiting} for it; to continue it with '
+        f"{new.name}, register that with name={orphan.key!r}"
+    )
 
 
 async def _start_position(log: Any, start: Any) -> Position | None:
@@ -110,11 +123,16 @@ async def _apply(
     while True:
         newest = log.replica.cut_of(node)
         base = newest.nodes.get(node)
-        positions = None if base is None else base.positions
+        positions = log.replica.positions(node, base)
         if positions is None:
-            positions = await on_io(lanes.positions(base))
+            positions = await on_io(lanes.positions(node, base))
         progress = handler.progress(positions)
         if handler.is_done(position, progress):
+            if position in handler.forgotten:
+                raise HistoryGoneError(
+                    f'node "{node}": more than {MAX_SKIPPED} events failed since "{event.type}"; it cannot '
+                    "be applied any more; broadcast it again"
+                )
             return
         late = position in progress.skipped
         evaluation = Evaluation(node, writer.space)
@@ -128,23 +146,29 @@ async def _apply(
             body = checked_body(node, base, new)
             writer.check_size(new, body)
         except BaseException:
-            if await on_io(lanes.leave(registration)):
-                return  # the new owner applies it
+            if await on_io(lanes.leave(registration, position)):
+                return  # another process applies it
             handler.fail(position)
+            lanes.pass_soon(node)
             raise
         emits = any(each.record.id not in known for each in evaluation.emitted)
         stays = not late and not emits and is_stored(base, new, body)
         after = progress.after(last, handler.failed - {position})
+        others = positions if late else lanes.carried(registration, positions, position)
         change = CommitRequest(
             node,
             new,
             body,
             newest,
             origin=causes.current_origin(),
-            positions={**positions, handler.key: after},
+            positions={**others, handler.key: after},
         )
         if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
-            handler.pass_over(position, last, committed=not stays)
+            handler.pass_over(position, last)
+            if stays:
+                lanes.pass_soon(node)
+            else:
+                handler.recorded(progress, after, position)
             return
 
 

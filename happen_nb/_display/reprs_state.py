@@ -11,7 +11,6 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import (
     MAX_NEWEST,
     Block,
@@ -29,7 +28,7 @@ from happen_nb._display.page import (
 )
 from happen_nb._display.reprs_events import handler_outline, payload_cell, type_cell
 from happen_nb._display.spans import Line, Span, byte_count, count, function, name, one_line
-from happen_nb._display.value_tree import Budget, fits, summary, tree
+from happen_nb._display.values import Budget, changes, fits, in_a_line, summary, tree
 from happen_nb.errors import ClosedError, HappenError
 
 if TYPE_CHECKING:
@@ -41,8 +40,7 @@ if TYPE_CHECKING:
     from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
-    from happen_nb._api.views import View, Views
-    from happen_nb._api.watch import Watch
+    from happen_nb._api.views import View, Views, Watch
     from happen_nb._journal.spaces import SpaceInfo
     from happen_nb._model.diff import Change
     from happen_nb._model.frozen import FrozenDict

@@ -20,14 +20,17 @@ import nats.errors
 import orjson
 from nats.aio.msg import Msg
 
-from happen_nb._journal.auth import Credentials, check_address, check_tls, redact_url
 from happen_nb._journal.client import (
     MIN_BYTES_PER_SECOND,
+    Credentials,
     NatsClient,
+    check_address,
+    check_tls,
     explain,
     is_refusal,
     is_retryable,
     is_unavailable,
+    redact_url,
 )
 from happen_nb._journal.wire import Message
 from happen_nb.errors import (

@@ -17,7 +17,7 @@ from happen_nb._journal.consumer import (
 )
 from happen_nb._journal.slice import read_commit_headers
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
-from happen_nb._journal.wire import Clear, lifetime
+from happen_nb._journal.wire import Clear, Passed, lifetime
 from happen_nb._model.records import CommitRecord, OwnerRecord
 from happen_nb.errors import HappenError, HappenTimeoutError
 
@@ -46,6 +46,7 @@ class FreshStart(NamedTuple):
     position: int
     again: bool  # the stream is the same as before: nothing is reported twice
     unknown: set[str]  # the nodes whose owner has changed since: their known owners remain
+    passed: list[Passed]  # the newest of each node
 
 
 class Sink(Protocol):
@@ -136,7 +137,7 @@ class Follower:
         # The last sequence is read after the end of the old consumer: the position has moved until then.
         last = (await self._stream.exact_info()).last if again or not self._exact else info.last
         subjects = self._stream.subjects
-        kinds = [subjects.states, subjects.owners, subjects.clear]
+        kinds = [subjects.states, subjects.owners, subjects.clear, subjects.passed]
         newest = await self._stream.read(kinds, policy="last_per_subject")
         self.cleared = max((item.sequence for item in newest if item.subject == subjects.clear), default=0)
         # A server that lags may have sent the messages from before a clear, and then the clear.
@@ -150,7 +151,9 @@ class Follower:
         self.epoch += 1
         owners, unknown = self._owners(newest)
         position = max(highest, last)
-        self._sink.reset(FreshStart(records, owners, position, again, unknown))
+        rest = [item for item in newest if item.subject.startswith(subjects.passed_prefix)]
+        passed = [each for each in map(self._stream.decode, rest) if isinstance(each, Passed)]
+        self._sink.reset(FreshStart(records, owners, position, again, unknown, passed))
         for item in states:
             self._watch_expiry(item)
         await self._follow(last)

@@ -102,7 +102,7 @@ class Stream:
         self.subjects = subjects
         self.timeout = timeout
         self.replicas = 1  # as of the last look at the stream
-        self._oldest = 0
+        self.oldest = 0
         """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
 
     # -- configuration -------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class Stream:
     def _seen(self, answer: dict[str, Any]) -> Info:
         info = _info(answer)
         self.replicas = info.replicas
-        self._oldest = info.newest - info.event_ttl * 1_000_000_000
+        self.oldest = info.newest - info.event_ttl * 1_000_000_000
         return info
 
     async def _api(
@@ -286,7 +286,7 @@ class Stream:
         return self._unexpired(record)
 
     def _unexpired(self, record: Item) -> Item:
-        if isinstance(record, CommitRecord) and record.time < self._oldest:
+        if isinstance(record, CommitRecord) and record.time < self.oldest:
             record.events = ()
         return record
 

@@ -9,6 +9,8 @@ subject                                  message
 ``happen.<space>.owner.<node>``          the process that handles the node's events from here on
 ``happen.<space>.handled.<incarnation>`` the events that a process handled, with the outcomes
 ``happen.<space>.start.<node>.<digest>`` where a state handler of the node starts
+``happen.<space>.passed.<node>``          the events that state handlers of the node are done with, without a
+                                         commit
 ``happen.<space>.once.<event>.<node>.*`` the result of a call that a handler makes once
 ``happen.<space>.clear``                 the space was emptied; everything before it is gone but the owners,
                                          which it carries on
@@ -116,6 +118,8 @@ class Subjects:
         self.handled = f"{self.handled_prefix}*"
         self.start_prefix = f"{self.rest_prefix}start."
         self.starts = f"{self.start_prefix}>"
+        self.passed_prefix = f"{self.rest_prefix}passed."
+        self.passed = f"{self.passed_prefix}*"
         self.once_prefix = f"{self.rest_prefix}once."
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
@@ -199,6 +203,19 @@ class Handled:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """The progress that state handlers of a node made without a commit, after the commit at `base`.
+
+    It counts if that still was the node's newest commit; 0 stands for a node without any.
+    """
+
+    sequence: int
+    node: str
+    base: int
+    positions: Positions
+
+
+@dataclass(frozen=True, slots=True)
 class Clear:
     """The space was emptied at this position."""
 
@@ -215,7 +232,7 @@ class Other:
     sequence: int
 
 
-Item = CommitRecord | EventRecord | OwnerRecord | Handled | Clear | Other
+Item = CommitRecord | EventRecord | OwnerRecord | Handled | Passed | Clear | Other
 """A decoded message of the journal."""
 
 
@@ -400,6 +417,16 @@ def decode_start(subject: str, body: bytes, sequence: int) -> Start:
     )
 
 
+def encode_passed(subjects: Subjects, node: str, base: int, positions: Positions) -> Message:
+    """Encode the progress of state handlers without a commit; it replaces the one before.
+
+    It is stored only if `base` is still the sequence of the node's newest commit.
+    """
+    body = orjson.dumps({"base": base, "handled": encode_positions(positions)})
+    guard = {EXPECTED: str(base), EXPECTED_SUBJECT: subjects.state(node), ROLLUP: "sub"}
+    return Message(subjects.passed_prefix + node, body, guard)
+
+
 def encode_handled(
     subjects: Subjects,
     records: Iterable[HandledRecord],
@@ -498,6 +525,8 @@ def decode(
             return Other(sequence)
     if subject.startswith(subjects.handled_prefix):
         return Handled(sequence, subject[len(subjects.handled_prefix) :], body)
+    if subject.startswith(subjects.passed_prefix):
+        return _decode_passed(subject[len(subjects.passed_prefix) :], _json_or_none(body), sequence)
     if subject.startswith(subjects.owner_prefix):
         node = subject[len(subjects.owner_prefix) :]
         return _decode_owner(node, _json_or_none(body), sequence) if is_name(node) else Other(sequence)
@@ -511,6 +540,17 @@ def _json_or_none(body: bytes) -> Any:
         return fields.read_json(body)
     except fields.UNREADABLE:
         return None
+
+
+def _decode_passed(node: str, about: Any, sequence: int) -> Passed | Other:
+    """Decode progress without a commit; what another client wrote may not be valid."""
+    try:
+        about = fields.of_type(about, dict)
+        base = fields.of_type(about["base"], int)
+        positions = decode_positions(fields.of_type(about["handled"], str))
+    except fields.UNREADABLE:
+        return Other(sequence)
+    return Passed(sequence, node, base, positions) if is_name(node) else Other(sequence)
 
 
 def _decode_owner(node: str, about: Any, sequence: int) -> OwnerRecord:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
-from happen_nb._model.functions import function_name
+from happen_nb._model.arguments import function_name
 
 Position: TypeAlias = tuple[int, int]
 """A sequence of the journal, and the index of an event in the commit stored there."""
@@ -21,6 +21,8 @@ FLOOR: Final = ""
 """The key of the position before which the history was purged, which applies to every handler."""
 START: Final[Position] = (0, 0)
 """Before every event."""
+LAST_INDEX: Final = 1 << 30
+"""After the last event of any commit."""
 
 
 class Progress(NamedTuple):
@@ -43,13 +45,58 @@ class Progress(NamedTuple):
 
     def after(self, position: Position, failed: set[Position]) -> Progress:
         """Return the progress after applying the event at `position`, except those in `failed`."""
+        return self.passing(position, failed, applied=position)
+
+    def passing(
+        self, position: Position, failed: set[Position], *, applied: Position | None = None
+    ) -> Progress:
+        """Return the progress when all events up to `position` are done, except those in `failed`."""
         newest = max(position, self.position)
-        skipped = {each for each in failed.union(self.skipped) if each < newest} - {position}
+        new = {each for each in failed if self.position < each <= newest}  # what failed before is known
+        skipped = new.union(self.skipped).difference([applied])
         return Progress(newest, tuple(sorted(skipped)[-MAX_SKIPPED:]))
 
 
 Positions: TypeAlias = Mapping[str, Progress]
 """The progress of each state handler of a node, by its key."""
+
+
+def merged(positions: Positions, more: Positions) -> Positions:
+    """Return the further progress of each handler.
+
+    Examples
+    --------
+    >>> found = merged({"count": Progress((120, 0))}, {"count": Progress((95, 0)), "sum": Progress((97, 0))})
+    >>> found["count"].position, found["sum"].position
+    ((120, 0), (97, 0))
+    """
+    further = {key: each for key, each in more.items() if each.position >= positions.get(key, each).position}
+    return {**positions, **further}
+
+
+def without_old(positions: Positions, served: Collection[str], expired: int) -> Positions:
+    """Leave out the handlers that nobody serves here and whose newest event has expired.
+
+    One that returns finds no event to apply again: those before its position have expired, too. It is kept
+    while another one is behind it, so that the floor that takes its place passes over no event.
+    """
+    lowest = min((each.position for key, each in positions.items() if key in served), default=(expired, 0))
+    old = {
+        key: each.position
+        for key, each in positions.items()
+        if key not in served and key != FLOOR and each.position <= lowest and each.position[0] < expired
+    }
+    if not old:
+        return positions
+    floor = max(*old.values(), positions[FLOOR].position if FLOOR in positions else START)
+    kept = {key: each for key, each in positions.items() if key not in old}
+    return {**kept, FLOOR: Progress(floor)}
+
+
+def before(position: Position) -> Position:
+    """Return the position that ends just before another one."""
+    sequence, index = position
+    return (sequence, index - 1) if index > 0 else (sequence - 1, LAST_INDEX)
 
 
 def progress_of(positions: Positions, key: str, start: Position) -> Progress:

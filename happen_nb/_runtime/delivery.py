@@ -53,6 +53,9 @@ class Host(Protocol):
     def failed(self, attempt: Attempt, captured: CapturedError) -> None:
         """Take what a handler has raised for the last time."""
 
+    def missed(self, registration: Registration, count: int) -> None:
+        """Take the number of events that expired before a state handler applied them."""
+
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Report that another process took a node over; `answer` describes that process."""
 

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.bulk import BulkPublisher
     from happen_nb._runtime.delivery import Host
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.ownership import Ownership
-    from happen_nb._runtime.peers import Peers
+    from happen_nb._runtime.ownership import Ownership, Peers
     from happen_nb._runtime.registrations import Registration, Registrations
     from happen_nb._runtime.replies import PendingReply, ReplyRouter
 
@@ -303,6 +302,7 @@ class Dispatcher:
     async def flush(self) -> None:
         """Store what was handled by now; what is handled meanwhile is not waited for."""
         async with self._flushing:
+            await self.lanes.flush()
             left = len(self._records)
             while left > 0:
                 number = min(left, MAX_HANDLINGS)  # and no more: threads may append between the slices
@@ -352,6 +352,8 @@ class Dispatcher:
             await publisher.ended(CLOSE_SECONDS)
         if self.ownership.leaving:
             return
+        if self.log.connection.connected:
+            await self.lanes.close()
         for queue in self.queues.values():
             queue.close()
         if self.log.connection.connected:

@@ -14,16 +14,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import wire
+from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_commit_headers
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.positions import START, Position, Positions, Progress, progress_of
+from happen_nb._model.positions import (
+    LAST_INDEX,
+    START,
+    Position,
+    Positions,
+    Progress,
+    before,
+    merged,
+    progress_of,
+    without_old,
+)
 from happen_nb._runtime.causes import origin_after
 from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.missed import Orphan, concerns, count_missed, expired_until, find_orphan
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
@@ -41,19 +53,44 @@ POLL_SECONDS = 0.01
 """Pause between checks of how many events wait."""
 RETRY_SECONDS = 0.5
 """Pause after a read that failed."""
+PASS_ATTEMPTS = 3
+"""If others commit meanwhile; the next event tries again."""
+EXPIRED_FRACTION = 0.1
+"""The expired events are looked up again after this part of the time for which events are kept."""
+LEAVE_SECONDS = 1.0
+"""Time for another process to apply an event that fails here, where none is the owner."""
+MOVE_MESSAGES = 1_000
+"""Messages of the journal that a handler for which nothing waits lags behind before it is moved."""
 
 
 class Waiting(NamedTuple):
-    """An event that has arrived while its handler catches up."""
+    """An event that has arrived while its handlers catch up."""
 
     event: EventRecord
     context: contextvars.Context | None
     snapshot: Cut | None
+    handlers: list[Registration]
     others: list[Registration]
     """The plain handlers of the node, which see the commit."""
     replies: bool
     work: Work
     """Registers the event as in flight until it is delivered, for `settle`."""
+
+
+class CatchUp:
+    """State handlers of a node that read the missed events together, so that they apply them in one order.
+
+    Parameters
+    ----------
+    handlers : list of Registration
+        In the order of registration; one that stops is removed.
+    """
+
+    def __init__(self, handlers: list[Registration]) -> None:
+        self.node = handlers[0].node
+        self.handlers = handlers
+        self.waiting: list[Waiting] = []
+        """Events that have arrived while older ones are read."""
 
 
 @dataclass(eq=False)
@@ -83,12 +120,13 @@ class StateHandler:
     done: Position = START
     """The newest event that was handled here, with or without a commit."""
     failed: set[Position] = field(default_factory=set)
-    """Events whose transform failed, and that no commit names as skipped yet."""
+    """Events whose transform failed, and that the journal does not name as skipped yet."""
+    forgotten: set[Position] = field(default_factory=set)
+    """Events that failed, and that the journal names no more: too many failed since."""
     live: bool = False
     """True if new events are delivered at once."""
-    buffer: list[Waiting] | None = None
-    """Events that have arrived while older ones are read; None if it does not catch up."""
-    turn: int = 0
+    catching_up: CatchUp | None = None
+    """The reading of the events that it missed, until that ends."""
 
     def progress(self, positions: Positions) -> Progress:
         """Return the handler's progress, by the positions of the newest commit."""
@@ -96,26 +134,25 @@ class StateHandler:
 
     def is_done(self, position: Position, progress: Progress) -> bool:
         """Return True if an event was applied, or changed nothing."""
-        if position in self.failed:
-            return False
-        return progress.covers(position) or (position <= self.done and position not in progress.skipped)
+        if position <= progress.position:
+            return position not in progress.skipped
+        return position <= self.done and position not in self.failed
 
-    def pass_over(self, position: Position, last: Position, *, committed: bool) -> None:
+    def pass_over(self, position: Position, last: Position) -> None:
         """Note that the events from `position` to `last` are done: committed, or they changed nothing."""
         self.done = max(self.done, last)
         self.failed.discard(position)
-        if committed:  # the commit names those that failed before it, and another process may retry them
-            self.failed = {each for each in self.failed if each > last}
 
     def fail(self, position: Position) -> None:
         """Note that an event failed; the next commit names it as skipped."""
         self.done = max(self.done, position)
         self.failed.add(position)
 
-    def stop(self) -> None:
-        """Deliver nothing any more; a new start reads the missed events."""
-        self.live, self.buffer = False, None
-        self.turn += 1
+    def recorded(self, before: Progress, now: Progress, applied: Position | None = None) -> None:
+        """Note that the journal names the events that failed up to a position: any process may retry them."""
+        named = {*before.skipped, *(each for each in self.failed if before.position < each <= now.position)}
+        self.forgotten |= named.difference(now.skipped, [applied])
+        self.failed = {each for each in self.failed if each > now.position}
 
 
 class Lanes:
@@ -125,12 +162,17 @@ class Lanes:
         self._log = log
         self._dispatcher = dispatcher
         dispatcher.ownership.on_change.connect(self.refresh)
-        self._catching_up: set[StateHandler] = set()
+        self._catching_up: set[CatchUp] = set()
+        self._passing: set[str] = set()
+        """Nodes whose handlers were done with an event without a commit."""
+        self._expired = 0
+        """The newest position that is older than the time for which events are kept, as last looked up."""
+        self._look_up_expired_at = 0.0
 
     # -- registering ---------------------------------------------------------------------------------
 
-    async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> None:
-        """Store where a handler starts, unless the node has had it before; None: now."""
+    async def prepare(self, registration: Registration, start: Position | None, deadline: float) -> bool:
+        """Store where a handler starts, None for now; False if the node has had it before."""
         handler, node = registration.state, registration.node
         assert handler is not None
         log, stream = self._log, self._log.stream
@@ -138,7 +180,7 @@ class Lanes:
         found = await stream.newest(subject)
         if found is not None:
             handler.start = wire.decode_start(subject, found.body, found.sequence).position
-            return
+            return False
         owner = self._dispatcher.ownership.record(node)
         if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
             start = (await last_clear(stream), 0)
@@ -149,17 +191,15 @@ class Lanes:
         body, sequence = await stream.store_first(message, timeout=left, what=what)
         await log.reach(sequence, deadline)
         handler.start = wire.decode_start(subject, body, sequence).position
+        return True
 
     async def outstanding(self) -> Callable[[EventRecord], bool]:
         """Return a test of events: True for those that a state handler of any process will still apply."""
-        stream = self._log.stream
-        handlers: list[tuple[wire.Start, Pattern, Progress]] = []
-        for item in await stream.read(stream.subjects.starts):
-            start = wire.decode_start(item.subject, item.body, item.sequence)
-            if start.pattern is not None:
-                positions = await self.positions(self._log.replica.newest(start.node))
-                progress = progress_of(positions, start.key, start.position)
-                handlers.append((start, Pattern.of(start.pattern), progress))
+        handlers = [
+            (start, Pattern.of(start.pattern), progress)
+            for start, progress in await self._known(self._log.subjects.starts)
+            if start.pattern is not None
+        ]
         return lambda event: any(
             event.target in (None, start.node)
             and event.position > progress.position
@@ -167,23 +207,131 @@ class Lanes:
             for start, pattern, progress in handlers
         )
 
-    async def forget(self, node: str) -> None:
-        """Remove the start positions of a deleted node's handlers."""
-        await self._log.stream.remove(f"{self._log.subjects.start_prefix}{node}.*")
+    async def _known(self, subject: str) -> list[tuple[wire.Start, Progress]]:
+        """Return the state handlers that nodes have had, with their progress."""
+        found: list[tuple[wire.Start, Progress]] = []
+        for item in await self._log.stream.read(subject):
+            start = wire.decode_start(item.subject, item.body, item.sequence)
+            positions = await self.positions(start.node, self._log.replica.newest(start.node))
+            found.append((start, progress_of(positions, start.key, start.position)))
+        return found
 
-    async def positions(self, record: CommitRecord | None) -> Positions:
+    async def orphan(self, registration: Registration) -> Orphan | None:
+        """Return the handler that a new one may be meant to continue, if no process has it any more.
+
+        Call it before `registration` makes this process the owner.
+        """
+        node, log = registration.node, self._log
+        served = set(self._dispatcher.registrations.state_handlers(node))
+        owner = self._dispatcher.ownership.owner_of(node)
+        if owner is not None and owner.incarnation != log.incarnation:
+            served.update(owner.state_handlers)
+        known = await self._known(f"{log.subjects.start_prefix}{node}.*")
+        return await find_orphan(log.stream, registration, known, served, log.position)
+
+    async def forget(self, node: str) -> None:
+        """Remove what is stored of a deleted node's handlers."""
+        subjects = self._log.subjects
+        await self._log.stream.remove(f"{subjects.start_prefix}{node}.*")
+        await self._log.stream.remove(subjects.passed_prefix + node)
+
+    async def positions(self, node: str, record: CommitRecord | None) -> Positions:
         """Return the positions of a node's handlers at a commit; look at earlier ones if it has none."""
-        if record is None:
-            return {}
-        if record.positions is None:
+        if record is not None and record.positions is None:
             record.positions = await self._look_back(record)
-        return record.positions
+        return self._log.replica.positions(node, record) or {}
 
     async def _look_back(self, record: CommitRecord) -> Positions:
-        for earlier in reversed(await read_commit_headers(self._log.stream, record.node)):
+        stream, following = self._log.stream, record.sequence
+        for earlier in reversed(await read_commit_headers(stream, record.node)):
             if earlier.sequence < record.sequence and earlier.positions is not None:
+                found = await stream.newest(stream.subjects.passed_prefix + record.node)
+                passed = None if found is None else stream.decode(found)
+                known = isinstance(passed, wire.Passed) and passed.base == earlier.sequence
+                if isinstance(passed, wire.Passed) and known and passed.sequence < following:
+                    return merged(earlier.positions, passed.positions)
                 return earlier.positions
+            if earlier.sequence < record.sequence:
+                following = earlier.sequence
         return {}
+
+    # -- progress without a commit -------------------------------------------------------------------
+
+    def pass_soon(self, node: str) -> None:
+        """Store what handlers of a node were done with without a commit, before what they handled is stored.
+
+        From any thread.
+        """
+        self._passing.add(node)
+
+    async def flush(self) -> None:
+        """Store what handlers were done with without a commit."""
+        passing, self._passing = self._passing, set()
+        await asyncio.gather(*(self._store_passed(node, {}) for node in passing))
+
+    async def _store_passed(self, node: str, idle: Mapping[Registration, Position]) -> None:
+        """Store the progress of a node's handlers; those of `idle` have come to a position."""
+        log = self._log
+        for _ in range(PASS_ATTEMPTS):
+            record = log.replica.newest(node)
+            positions = await self.positions(node, record)
+            passed: dict[StateHandler, tuple[Progress, Progress]] = {}
+            for registration in self._dispatcher.registrations.of(node):
+                if (handler := registration.state) is not None:
+                    progress = handler.progress(positions)
+                    done = max(handler.done, idle.get(registration, START))
+                    if done > progress.position:
+                        passed[handler] = progress, progress.passing(done, handler.failed)
+            if not passed:
+                return
+            base = 0 if record is None else record.sequence
+            changed = {handler.key: now for handler, (_, now) in passed.items()}
+            message = wire.encode_passed(log.subjects, node, base, {**positions, **changed})
+            try:
+                sequence = await store_messages(
+                    log.connection, [message], timeout=log.timeout, what=f'the progress of node "{node}"'
+                )
+                await log.reach(sequence, time.monotonic() + log.timeout)
+                for handler, (progress, now) in passed.items():
+                    handler.recorded(progress, now)
+            except RefusedError as refusal:  # somebody committed: what is done is done before that commit
+                await log.reach(refusal.newest, time.monotonic() + log.timeout)
+                continue
+            except HappenError as error:
+                logger.debug('the progress of node "%s": %s; the next commit carries it', node, error)
+            return
+
+    def carried(self, registration: Registration, positions: Positions, position: Position) -> Positions:
+        """Return the positions of a node's other handlers for the commit of an event. From any thread.
+
+        Those that lag though nothing waits for them are moved: a takeover then reads less.
+        """
+        others = [each for each in self._dispatcher.registrations.of(registration.node) if each.state]
+        moved: dict[str, Progress] = {}
+        for each in others:
+            handler = each.state
+            assert handler is not None
+            progress = handler.progress(positions)
+            lags = position[0] - progress.position[0] > MOVE_MESSAGES
+            if each is not registration and lags and handler.live and not self._waits(each, position):
+                moved[handler.key] = progress.passing(before(position), handler.failed)
+        served = {each.state.key for each in others if each.state}
+        return without_old({**positions, **moved}, served, self._expired)
+
+    def _waits(self, registration: Registration, position: Position) -> bool:
+        """Return whether an event before a position waits for a handler."""
+        queued = list(self._dispatcher.queue(registration.node).queued)
+        return any(registration in each.candidates and each.event.position < position for each in queued)
+
+    async def close(self) -> None:
+        """Store how far the handlers have come, so that the next process need not look at what they saw."""
+        idle: dict[str, dict[Registration, Position]] = {}
+        for node in self._dispatcher.registrations.nodes():
+            if not self._dispatcher.queue(node).open:
+                for registration in self._dispatcher.registrations.of(node):
+                    if registration.state is not None and registration.state.live:
+                        idle.setdefault(node, {})[registration] = (self._log.position, LAST_INDEX)
+        await asyncio.gather(*(self._store_passed(node, handlers) for node, handlers in idle.items()))
 
     # -- serving -------------------------------------------------------------------------------------
 
@@ -194,14 +342,26 @@ class Lanes:
         ours = ownership.is_ours(registration.node)
         return ours or (owner is not None and handler.key not in owner.state_handlers)
 
-    async def leave(self, registration: Registration) -> bool:
-        """Leave a failing event to the process that serves the handler now; False if it is this one."""
-        handler = registration.state
+    async def leave(self, registration: Registration, position: Position) -> bool:
+        """Leave a failing event to another process that serves the handler; False if there is none.
+
+        Where the owner lacks the handler, others may have it: they get some time to apply the event.
+        """
+        handler, node = registration.state, registration.node
         assert handler is not None
-        if self._serves(registration, handler):
+        if not self._serves(registration, handler):
+            self._stop(registration)
+            return True
+        if self._dispatcher.ownership.is_ours(node):
             return False
-        self._stop(handler)
-        return True
+        replica, deadline = self._log.replica, time.monotonic() + LEAVE_SECONDS
+        while True:
+            newest = replica.newest(node)
+            if handler.progress(await self.positions(node, newest)).covers(position):
+                return True
+            left = deadline - time.monotonic()
+            if left <= 0 or not await replica.changed(node, newest, left):
+                return False
 
     def ahead(self, registration: Registration, most: int) -> list[tuple[EventRecord, Cut | None]]:
         """Return the next events that wait for a handler, with their snapshots. From any thread."""
@@ -211,14 +371,17 @@ class Lanes:
 
     def refresh(self, node: str) -> None:
         """Start or stop to serve a node's handlers, depending on who owns the node."""
+        starting: list[Registration] = []
         for registration in self._dispatcher.registrations.of(node):
             handler = registration.state
             if handler is None:
                 continue
             if not self._serves(registration, handler):
-                self._stop(handler)
-            elif not handler.live and handler.buffer is None:
-                self._start(registration, handler)
+                self._stop(registration)
+            elif not handler.live and handler.catching_up is None:
+                starting.append(registration)
+        if starting:
+            self._start(CatchUp(starting))
 
     def offer(
         self,
@@ -234,96 +397,119 @@ class Lanes:
         """
         snapshot: Cut | None = None
         live: list[Registration] = []
-        waiting: list[StateHandler] = []
+        waiting: dict[CatchUp, list[Registration]] = {}
         plain = [each for each in registrations if each.state is None] if ours else []
         for registration in registrations:
             handler = registration.state
-            if handler is None or not (handler.live or handler.buffer is not None):
+            if handler is None or not (handler.live or handler.catching_up is not None):
                 continue
             if handler.takes_views and snapshot is None:
                 snapshot = self._log.replica.cut()
-            if handler.live:
+            if handler.catching_up is None:
                 live.append(registration)
             else:
-                waiting.append(handler)
-        for handler in waiting:
-            assert handler.buffer is not None
+                waiting.setdefault(handler.catching_up, []).append(registration)
+        for reading, handlers in waiting.items():
             work = NamedWork(
                 event.correlation or event.id,
                 lambda: f'"{event.type}" waiting for a state handler',
                 origin_after(event, ""),
             )
             self._dispatcher.in_flight.start(work)
-            handler.buffer.append(Waiting(event, context, snapshot, plain, ours, work))
+            reading.waiting.append(Waiting(event, context, snapshot, handlers, plain, ours, work))
             plain, ours = [], False
         return [*live, *plain], snapshot, ours
 
     def waiting(self) -> list[str]:
         """Return the ids of the events that wait for a handler that catches up."""
-        return [each.event.id for handler in self._catching_up for each in handler.buffer or ()]
+        return [each.event.id for reading in self._catching_up for each in reading.waiting]
 
-    def _stop(self, handler: StateHandler) -> None:
-        waiting = handler.buffer or []
-        handler.stop()
-        self._catching_up.discard(handler)
-        for each in waiting:
-            self._dispatcher.in_flight.finish(each.work)
+    def _stop(self, registration: Registration) -> None:
+        """Deliver nothing to a handler any more; a new start reads the missed events."""
+        handler = registration.state
+        assert handler is not None
+        handler.live, reading, handler.catching_up = False, handler.catching_up, None
+        if reading is not None:
+            reading.handlers.remove(registration)
+            if not reading.handlers:
+                self._end(reading)
 
-    def _start(self, registration: Registration, handler: StateHandler) -> None:
+    def _start(self, reading: CatchUp) -> None:
         """Start to catch up; `settle` waits for the end of it."""
-        handler.buffer = []
-        self._catching_up.add(handler)
+        self._catching_up.add(reading)
+        for registration in reading.handlers:
+            assert registration.state is not None
+            registration.state.catching_up = reading
+        names = ", ".join(registration.name for registration in reading.handlers)
         work = NamedWork(
-            f"catching up {id(registration)}",
-            lambda: f'node "{registration.node}" catching up with {registration.name}',
+            f"catching up {id(reading)}", lambda: f'node "{reading.node}" catching up with {names}'
         )
         self._dispatcher.in_flight.start(work)
-        self._log.background(self._catch_up(registration, handler, handler.turn, work))
+        self._log.background(self._catch_up(reading, work))
 
-    async def _catch_up(
-        self, registration: Registration, handler: StateHandler, turn: int, work: Work
-    ) -> None:
+    async def _catch_up(self, reading: CatchUp, work: Work) -> None:
         """Deliver the events that were stored before, then those that have arrived meanwhile."""
         in_flight = self._dispatcher.in_flight
         try:
-            while handler.turn == turn:
+            while reading.handlers:
                 try:
-                    await self._read_up(registration, handler, turn)
+                    await self._read_up(reading)
                     break
                 except HappenError as error:  # events that were delivered already are recognized
-                    logger.info('node "%s" catching up: %s; once more', registration.node, error)
+                    logger.info('node "%s" catching up: %s; once more', reading.node, error)
                     await asyncio.sleep(RETRY_SECONDS)
         finally:  # after the events that are queued now
-            self._dispatcher.queue(registration.node).mailbox.put(lambda: in_flight.finish(work))
+            self._dispatcher.queue(reading.node).mailbox.put(lambda: in_flight.finish(work))
 
-    async def _read_up(self, registration: Registration, handler: StateHandler, turn: int) -> None:
-        log, node = self._log, registration.node
-        end = log.position  # all later events are in the buffer
-        positions = await self.positions(log.replica.newest(node))
-        after = handler.progress(positions).position
+    async def _read_up(self, reading: CatchUp) -> None:
+        log, node, dispatcher = self._log, reading.node, self._dispatcher
+        end = log.position  # all later events are in `reading.waiting`
+        positions = await self.positions(node, log.replica.newest(node))
+        after = {each: each.state.progress(positions).position for each in reading.handlers if each.state}
         first = (await log.stream.info()).first
-        at = max(first, after[0])
-        while at <= end and handler.turn == turn:
+        await self._report_missed(after)
+        at = max(first, min(after.values())[0])
+        while at <= end and reading.handlers:
             until = min(end, at + WINDOW_MESSAGES - 1)
             for event in await events_between(log.stream, at, until):
-                if handler.turn == turn and event.position > after and _concerns(registration, event):
-                    self._dispatcher.deliver(event, node, [registration], None, replies=False)
+                handlers = [
+                    each
+                    for each in reading.handlers
+                    if event.position > after[each] and concerns(each, event)
+                ]
+                if handlers:
+                    dispatcher.deliver(event, node, handlers, None, replies=False)
             at = until + 1
-            while len(self._dispatcher.queue(node).queued) > MAX_QUEUED and handler.turn == turn:  # noqa: ASYNC110
+            while len(dispatcher.queue(node).queued) > MAX_QUEUED and reading.handlers:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)
-        if handler.turn != turn:
+        if reading.handlers:
+            self._end(reading, end)
+
+    async def _report_missed(self, after: dict[Registration, Position]) -> None:
+        """Report the events that expired before the handlers could apply them, and pass over them."""
+        log, now = self._log, time.monotonic()
+        if now >= self._look_up_expired_at:
+            self._look_up_expired_at = now + EXPIRED_FRACTION * log.info.event_ttl
+            self._expired = await expired_until(log.stream)
+        late = {each: position for each, position in after.items() if START < position < (self._expired, 0)}
+        if not late:
             return
-        waiting, handler.buffer, handler.live = handler.buffer or [], None, True
-        self._catching_up.discard(handler)
-        for event, context, snapshot, others, replies, work in waiting:
-            handlers = [registration, *others] if event.sequence > end else others
-            if handlers:
-                self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+        for registration, count in (await count_missed(log.stream, late, self._expired)).items():
+            self._dispatcher.host.missed(registration, count)
+        for registration in late:
+            assert registration.state is not None
+            registration.state.pass_over(START, (self._expired, LAST_INDEX))
+            await self._store_passed(registration.node, {})
+
+    def _end(self, reading: CatchUp, end: int = 0) -> None:
+        """Deliver the events that have arrived; those up to `end` were read."""
+        self._catching_up.discard(reading)
+        for registration in reading.handlers:
+            assert registration.state is not None
+            registration.state.catching_up, registration.state.live = None, True
+        for event, context, snapshot, waiting, others, replies, work in reading.waiting:
+            late = [each for each in waiting if each in reading.handlers and event.sequence > end]
+            if late or others:
+                handlers = [*late, *others]
+                self._dispatcher.deliver(event, reading.node, handlers, context, snapshot, replies=replies)
             self._dispatcher.in_flight.finish(work)
-
-
-def _concerns(registration: Registration, event: EventRecord) -> bool:
-    """Return whether a handler may apply an event; a predicate is asked later, off the IO thread."""
-    pattern = registration.pattern
-    matches = pattern.predicate is not None or pattern.matches(event.type)
-    return bool(matches) and event.target in (None, registration.node)

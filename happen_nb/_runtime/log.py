@@ -193,7 +193,7 @@ class Log:
 
     def reset(self, start: FreshStart) -> None:
         self.on_fresh_start.emit(start)
-        self.replica.reset(start.records, start.position, again=start.again)
+        self.replica.reset(start.records, start.position, start.passed, again=start.again)
 
     def apply(self, item: Item, sequence: int) -> None:
         if isinstance(item, OwnerRecord):
@@ -339,6 +339,8 @@ class Log:
 
     def _messages(self, request: CommitRequest, id: str) -> list[wire.Message]:
         base, positions = request.base, request.positions
+        if positions is None:
+            positions = self.replica.positions(request.node, base)
         commit = wire.encode_commit(
             self.subjects,
             request.node,
@@ -348,7 +350,7 @@ class Log:
             read=request.cut.position,
             expected=0 if base is None else base.sequence,
             origin=request.origin,
-            positions=positions if positions is not None or base is None else base.positions,
+            positions=positions,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and self.stream.replicas == 1:

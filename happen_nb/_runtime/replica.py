@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import heapq
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
-from happen_nb._journal.wire import Clear
+from happen_nb._journal.wire import Clear, Passed
+from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, Cut, revision_after
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.tracebacks import to_raise
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.wire import Item
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.positions import Positions
 
 T = TypeVar("T")
 
@@ -58,6 +61,7 @@ class Replica:
         self.on_commit: Signal[[Applied]] = Signal()
         """Emitted with each commit, in order, on the IO thread."""
         self._records: dict[str, CommitRecord] = {}
+        self._passed: dict[str, Passed] = {}
         self._shared = False
         self._position = 0
         self._written = 0
@@ -84,6 +88,14 @@ class Replica:
         """Return True if no node has a state, or ever had one."""
         return not self._records
 
+    def positions(self, node: str, record: CommitRecord | None) -> Positions | None:
+        """Return the progress of a node's state handlers after a commit; None if that is not known here."""
+        found = {} if record is None else record.positions
+        passed = self._passed.get(node)
+        if found is None or passed is None or passed.base != _sequence(record):
+            return found
+        return merged(found, passed.positions)
+
     def unchanged(self, node: str, cut: Cut) -> bool:
         """Return True if a node, and all others, are what they were in `cut`."""
         return self._records.get(node) is cut.nodes.get(node) and self._written == cut.written
@@ -102,7 +114,9 @@ class Replica:
 
     # -- writing, on the IO thread -------------------------------------------------------------------
 
-    def reset(self, records: list[CommitRecord], position: int, *, again: bool) -> None:
+    def reset(
+        self, records: list[CommitRecord], position: int, passed: Iterable[Passed] = (), *, again: bool
+    ) -> None:
         """Start with these records; emit those that were not emitted yet."""
         before = self._records if again else {}
         self._emitted = self._emitted if again else 0
@@ -116,6 +130,9 @@ class Replica:
             self._shared = False
             self._position = position
             self._written = max((record.sequence for record in records), default=0)
+            self._passed = {}
+            for each in passed:
+                self._pass(each)
         new = [record for record in records if record.sequence > self._emitted]
         for record in sorted(new, key=lambda record: record.sequence):
             self._emit(record, before.get(record.node))
@@ -133,7 +150,10 @@ class Replica:
                 gone = [name for name, record in self._records.items() if record.sequence < sequence]
                 for name in gone:
                     del self._records[name]
+                self._passed.clear()
                 self._written = max((record.sequence for record in self._records.values()), default=0)
+            elif isinstance(item, Passed):
+                self._pass(item)
             self._position = max(self._position, sequence)
         if applied is not None:
             self._emit(*applied)
@@ -146,12 +166,22 @@ class Replica:
             return None  # the fresh start had it already
         if not record.revision:
             record.revision = revision_after(previous)
-        if record.positions is None and previous is not None:
-            record.positions = previous.positions  # another client wrote it, or nobody handled anything
+        if record.positions is None and (previous is not None or record.node in self._passed):
+            # another client wrote it, or nobody handled anything
+            record.positions = self.positions(record.node, previous)
         self._unshare()
         self._records[record.node] = record
         self._written = max(self._written, record.sequence)
         return Applied(record, previous)
+
+    def _pass(self, passed: Passed) -> None:
+        """Note what state handlers did without a commit, if it was stored before the next commit."""
+        record, known = self._records.get(passed.node), self._passed.get(passed.node)
+        if passed.base != _sequence(record):
+            return
+        if known is not None and known.base == passed.base:  # of another process
+            passed = replace(passed, positions=merged(known.positions, passed.positions))
+        self._passed[passed.node] = passed
 
     def _unshare(self) -> None:
         if self._shared:
@@ -236,3 +266,7 @@ class Replica:
         for future in (*waiting, *(future for _, _, future in self._waiting)):
             if not future.done():
                 future.set_exception(to_raise(why))
+
+
+def _sequence(record: CommitRecord | None) -> int:
+    return 0 if record is None else record.sequence

@@ -13,8 +13,7 @@ from happen_nb._runtime.cells import notebook_name
 from happen_nb._runtime.dispatcher import Dispatcher
 from happen_nb._runtime.io import Signal
 from happen_nb._runtime.log import Log
-from happen_nb._runtime.ownership import Ownership
-from happen_nb._runtime.peers import Peers
+from happen_nb._runtime.ownership import Ownership, Peers
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
 from happen_nb._runtime.tracebacks import to_raise
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from happen_nb._journal.auth import Credentials
+    from happen_nb._journal.client import Credentials
     from happen_nb._journal.stream import Info, Options
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._runtime.replica import Applied

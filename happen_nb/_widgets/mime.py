@@ -16,11 +16,10 @@ from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
-from happen_nb._display.user_text import describe_error
-from happen_nb._display.value_tree import Budget
+from happen_nb._display.text import describe_error
+from happen_nb._display.values import Budget
 from happen_nb._model.frozen import FrozenDict, FrozenList
-from happen_nb._widgets.panes import is_figure
-from happen_nb._widgets.static_fallback import picture_of_page
+from happen_nb._widgets.panes import is_figure, picture_of_page
 
 MAX_CHARACTERS: Final = 4_000_000  # of what a user's object displays; more would freeze the browser
 MAX_TEXT_CHARACTERS: Final = 60_000

@@ -53,19 +53,27 @@ def encoded(shown, item):
         case wire.Handled():
             ((message, _),) = wire.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
             return message
+        case wire.Passed():
+            return wire.encode_passed(SHOP, item.node, item.base, item.positions)
         case wire.Clear():
             return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
-        case wire.Other() if shown.subject.startswith(SHOP.start_prefix):
-            about = json.loads(shown.body)
-            return wire.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])
-        case wire.Other() if shown.subject.startswith(SHOP.once_prefix):
-            event, node, name = shown.subject.removeprefix(SHOP.once_prefix).split(".")
-            return wire.encode_result(SHOP, event, node, name, json.loads(shown.body), ttl=ttl)
-        case wire.Other() if shown.subject == SHOP.sync:
-            return wire.encode_barrier(SHOP)
-        case wire.Other() if shown.subject == SHOP.guard:
-            return wire.encode_guard(SHOP, SHOP.state("stock"), expected)
+        case wire.Other():
+            return encoded_other(shown, expected, ttl)
     raise AssertionError(f"{shown.subject} was read as {item}")
+
+
+def encoded_other(shown, expected, ttl):
+    """What is stored for a message that changes nothing for those who follow."""
+    if shown.subject.startswith(SHOP.start_prefix):
+        about = json.loads(shown.body)
+        return wire.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])
+    if shown.subject.startswith(SHOP.once_prefix):
+        event, node, name = shown.subject.removeprefix(SHOP.once_prefix).split(".")
+        return wire.encode_result(SHOP, event, node, name, json.loads(shown.body), ttl=ttl)
+    if shown.subject == SHOP.sync:
+        return wire.encode_barrier(SHOP)
+    assert shown.subject == SHOP.guard
+    return wire.encode_guard(SHOP, SHOP.state("stock"), expected)
 
 
 MESSAGES = list(blocks())

@@ -14,7 +14,7 @@ from happen_nb._api.base import page_of, runtime_of
 from happen_nb._api.events import Event, Events, record_of
 from happen_nb._display import html
 from happen_nb._display.page import Page
-from happen_nb._display.value_tree import Budget
+from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.diff import diff
 from happen_nb._model.paths import Steps, lookup
@@ -22,10 +22,9 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.snapshots import SnapshotCache
-from happen_nb._widgets.dashboard import messages
-from happen_nb._widgets.dashboard.actions import Actions
-from happen_nb._widgets.panes import source
-from happen_nb._widgets.static_fallback import ALIVE, StaticFallback, picture_of_page
+from happen_nb._widgets import dashboard_messages as messages
+from happen_nb._widgets.dashboard_actions import Actions
+from happen_nb._widgets.panes import ALIVE, StaticFallback, picture_of_page, source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 

@@ -14,13 +14,13 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, retry_events
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
-from happen_nb._display.user_text import describe_error as error_text
+from happen_nb._display.text import describe_error as error_text
 from happen_nb._journal.slice import commit_at_sequence, events_at, with_previous
 from happen_nb._model.frozen import thaw
 from happen_nb._model.paths import Path
 from happen_nb._model.transforms import put
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb._widgets.dashboard import messages
+from happen_nb._widgets import dashboard_messages as messages
 
 if TYPE_CHECKING:
     from happen_nb._api.failures import UnhandledEvent

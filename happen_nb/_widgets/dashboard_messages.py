@@ -9,8 +9,8 @@ from typing import Any
 from happen_nb._api.failures import Failure, UnhandledEvent
 from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
-from happen_nb._display.user_text import describe_error
-from happen_nb._display.value_tree import is_container, size, summary
+from happen_nb._display.text import describe_error
+from happen_nb._display.values import is_container, size, summary
 from happen_nb._model.paths import Steps
 from happen_nb._model.records import CommitRecord, EventRecord
 
