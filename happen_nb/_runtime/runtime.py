@@ -17,6 +17,7 @@ from happen_nb._runtime.ownership import Ownership, Peers
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
 from happen_nb._runtime.tracebacks import to_raise
+from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Runtime:
         self.on_own_commit: Signal[Applied] = Signal()
         self._why_shut: Exception = ClosedError(f'the space "{self.space}" was closed; connect again')
         self._log = log
+        self.writer = Writer(log)
         self.peers = Peers(log, self._respond)
         self.registrations = Registrations()
         self.ownership = Ownership(log, self.peers, self.registrations)
