@@ -33,7 +33,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.effects import describe_works, drain, find_unhandled, read_effects
+from happen_nb._runtime.effects import Effects, describe_works, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.snapshots import forkable_states, records_at
 from happen_nb.errors import (
@@ -213,8 +213,11 @@ class Space(Displayable, Sender):
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
         deadline, in_flight = time.monotonic() + seconds, self._runtime.checked.in_flight
+        pending = in_flight.pending()
+        if not pending.works:
+            return
         try:
-            left = await drain(in_flight, in_flight.pending(), deadline)
+            left = await on_io(in_flight.drain(pending.includes, deadline))
         except KeyboardInterrupt as stop:
             works = in_flight.pending().works
             stop.add_note(
@@ -449,8 +452,8 @@ class Space(Displayable, Sender):
             record = found
         else:
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
-        (root,) = await on_io(read_effects(self._runtime.checked, [record]))
-        return Trace(root, times=times)
+        (root,) = await on_io(read_effects(self._runtime.checked, Effects([record])))
+        return Trace(lambda: root, times=times)
 
     trace, atrace = faces(_trace)
 

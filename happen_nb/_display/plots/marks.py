@@ -10,8 +10,7 @@ from operator import attrgetter
 from textwrap import wrap
 from typing import Final, Literal
 
-from happen_nb._display.plots.scene import HOVER_COLUMNS, Point, hover_line, joined, safe
-from happen_nb._display.plots.time_axis import clock
+from happen_nb._display.plots.scene import HOVER_COLUMNS, Point, clock, hover_line, joined, safe
 from happen_nb._display.spans import (
     count,
     cut_middle,
