@@ -18,11 +18,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_blocking
-<<<<<<< HEAD
-from happen_nb.errors import HappenError, PendingError
-=======
-from happen_nb.errors import ClosedError, HappenTimeoutError, HistoryGoneError, PendingError
->>>>>>> main
+from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -189,17 +185,7 @@ class Event(Displayable):
         if self.pending:
             raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
-<<<<<<< HEAD
         self._check_space("settle")
-        (root,) = await on_io(read_effects(self._runtime.checked, [self._record], timeout=seconds))
-        return Trace(root)
-
-    settle, asettle = faces(_settle)
-
-    def _check_space(self, call: str) -> None:
-        if self._runtime is None:
-            raise HappenError(f'{call}: the event "{self.type}" belongs to no space: it was recorded')
-=======
         runtime, effects = self._runtime.checked, Effects([self._record])
         left = await on_io(wait_handled(runtime, effects, time.monotonic() + seconds))
         if left:
@@ -207,6 +193,10 @@ class Event(Displayable):
         return Trace(lambda: run_blocking(self._read_trace()))
 
     settle, asettle = faces(_settle)
+
+    def _check_space(self, call: str) -> None:
+        if self._runtime is None:
+            raise HappenError(f'{call}: the event "{self.type}" belongs to no space: it was recorded')
 
     async def _read_trace(self) -> TraceNode:
         what = f'trace of "{self.type}"'
@@ -219,7 +209,6 @@ class Event(Displayable):
             raise HistoryGoneError(f"{what}: the space was cleared before the trace was looked at")
         (root,) = await on_io(read_effects(self._runtime, Effects([self._record])))
         return root
->>>>>>> main
 
 
 def record_of(event: Event) -> EventRecord:
