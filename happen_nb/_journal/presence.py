@@ -215,6 +215,8 @@ def decode_question(data: bytes) -> dict[str, Any]:
             del question[name]
     if "events" in question:
         question["events"] = fields.texts(question["events"])
+        for name in ("position", "wait"):
+            question[name] = fields.natural(question.get(name), 0)
     return question
 
 

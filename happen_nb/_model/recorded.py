@@ -117,7 +117,7 @@ def encode(recorded: RecordedJournal, masks: Masks) -> Data:
     }
     data["handled"] = _encode_handled(recorded.handled, events, nodes, handlers, masks)
     data["handlers"] = [
-        [nodes[node], name, recorded.sources.get((node, name), "")[:MAX_SOURCE_CHARACTERS]]
+        [nodes[node], name, masks.scrub(recorded.sources.get((node, name), ""))[:MAX_SOURCE_CHARACTERS]]
         for node, name in handlers
     ]
     return data | {"nodes": list(nodes), "types": list(types)}

@@ -17,6 +17,7 @@ from happen_nb._journal import wire
 from happen_nb._journal.outbox import PendingWrite
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._model.records import EventRecord
+from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import Signal, io_thread
 from happen_nb._runtime.writer import find_stored
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
@@ -89,7 +90,8 @@ class BulkPublisher:
         self._changed = threading.Condition()
         self._complete = False
         self._ready = asyncio.Event()
-        self._work = self._dispatcher.in_flight.start(self._ids, describe)
+        self._work = NamedWork(self._ids, describe)
+        self._dispatcher.in_flight.start(self._work)
         io_thread().call_soon(self._start)
 
     def _start(self) -> None:

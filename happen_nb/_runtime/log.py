@@ -254,6 +254,11 @@ class Log:
         """Read again what is stored: some of what is held is gone."""
         await self._follower.verify(gone=True)
 
+    @property
+    def cleared(self) -> int:
+        """The sequence of the newest clear that this process has seen."""
+        return self._follower.cleared
+
     def generation(self) -> tuple[int, int]:
         """Return a mark that changes when stored messages may have been removed, unseen by this process."""
         return self._follower.epoch, self._follower.cleared

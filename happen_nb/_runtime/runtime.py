@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
+MAX_WAIT_SECONDS = 10.0
+"""The longest time that another process may give this one to handle events before it answers."""
+
 
 class LocalNodes(dict[str, "CommitRecord | None"]):
     """The names of the nodes that this process has created, with the newest commit of each at that time."""
@@ -184,6 +187,10 @@ class Runtime:
         """Empty the space, and wait until this process sees it."""
         await self._log.clear(self.ownership.all)
 
+    def has_other_owners(self) -> bool:
+        """Return True if nodes belong to other processes."""
+        return bool(self.ownership.incarnations() - {self._log.incarnation})
+
     async def ask_owners(
         self, question: dict[str, Any], timeout: float
     ) -> tuple[list[dict[str, Any]], set[str]]:
@@ -192,6 +199,7 @@ class Runtime:
     async def _respond(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what this one is doing."""
         if "events" in question:
+            await self._wait_handled(question)
             position, left = self._log.position, self.dispatcher.open(question["events"])
             await self.dispatcher.flush()  # last: what is not open any more is stored when the other reads it
             return {"position": position, "open": left, "by": self._log.incarnation}
@@ -200,6 +208,14 @@ class Runtime:
         if "send" in question or "cancel" in question:
             return self.replies.answer(question)
         return {"waiters": self.ownership.count_askers(question.get("from", "")), "notebook": notebook_name()}
+
+    async def _wait_handled(self, question: dict[str, Any]) -> None:
+        """Give this process the time that the question gives it, to read events and handle their effects."""
+        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        ids = frozenset(question["events"])
+        if question["wait"]:
+            await self._log.replica.reached(question["position"], deadline - time.monotonic())
+            await self.in_flight.drain(lambda work: not ids.isdisjoint(work.origin().path), deadline)
 
     async def close(self) -> None:
         """Let other processes take over, stop following and disconnect."""
