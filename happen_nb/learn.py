@@ -32,9 +32,9 @@ from happen_nb._api.events import Event, runtime_of_event
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
-from happen_nb._display.reprs_failures import verdict_page
-from happen_nb._display.user_text import describe_error
-from happen_nb._model.functions import takes_second
+from happen_nb._display.reprs_events import verdict_page
+from happen_nb._display.text import describe_error
+from happen_nb._model.arguments import takes_second
 from happen_nb._runtime.cells import cells
 from happen_nb.errors import ClosedError, HappenTimeoutError
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
     from happen_nb._display.page import Page
-    from happen_nb._display.value_tree import Budget
+    from happen_nb._display.values import Budget
 
 __all__ = [
     "CallCounter",

@@ -21,8 +21,8 @@ from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.log import check_same
 from happen_nb._runtime.replies import PendingReply
+from happen_nb._runtime.writer import check_same
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from happen_nb._api.base import Timeout
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
-    from happen_nb._runtime.log import CommitRequest
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.writer import CommitRequest
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _tests = count(1)
@@ -233,7 +233,7 @@ class Sender:
         _check_size(record, log.max_body)
         contexts[record.id] = output_context()
         try:
-            stored = await on_io(log.publish(record, time.monotonic() + log.timeout))
+            stored = await runtime.writer.publish(record, time.monotonic() + log.timeout)
         finally:
             contexts.pop(record.id, None)
         event = Event(stored, runtime, repeated=stored.publish_id != record.publish_id)
@@ -277,7 +277,7 @@ async def commit_emitting(
             runtime.replies.expect(each.request, each.record)
     try:
         change = replace(change, events=tuple(each.record for each in emitted))
-        stored = await on_io(runtime.log.commit_emitting(change, deadline, known))
+        stored = await runtime.writer.commit_emitting(change, deadline, known)
     finally:
         for each in emitted:
             contexts.pop(each.record.id, None)

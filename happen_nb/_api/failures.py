@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from happen_nb._api.base import Displayable, RecordSequence, frame, times
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.history import Commit
-from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
-from happen_nb._display.reprs_failures import failure_page, failures_page, retried_page
+from happen_nb._display.reprs_events import (
+    failure_page,
+    failures_page,
+    retried_page,
+    unhandled_event_page,
+    unhandled_page,
+)
 from happen_nb._model.patterns import Pattern, Predicate
 from happen_nb._model.quoting import error_summary, error_text, truncate
 from happen_nb._model.records import EventRecord

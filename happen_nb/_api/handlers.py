@@ -13,8 +13,7 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
-from happen_nb._model.arguments import count, seconds
-from happen_nb._model.functions import is_same
+from happen_nb._model.arguments import count, is_same, seconds
 from happen_nb._model.patterns import Pattern
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io

@@ -11,7 +11,7 @@ from happen_nb._api.handlers import Handlers, Owner, make_registration, register
 from happen_nb._api.state import State, StateWriter
 from happen_nb._api.views import unknown_node
 from happen_nb._display.reprs_state import node_page, nodes_page
-from happen_nb._model.functions import is_namesake, safely_equal
+from happen_nb._model.arguments import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node
 from happen_nb._api.views import unknown_node
-from happen_nb._display.plots.journal_slice import NOTEBOOK, JournalSlice
 from happen_nb._journal.slice import (
     Entry,
     Handlings,
@@ -19,7 +18,7 @@ from happen_nb._journal.slice import (
     read_changes,
     with_payloads,
 )
-from happen_nb._model.causality import CommitPair
+from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.io import on_io, run_blocking
@@ -119,6 +118,6 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
 
 def show_arrows() -> None:
     """Show the arrows of the mark under the pointer, in the figures below the current cell."""
-    from happen_nb._widgets import panes
+    from happen_nb._widgets import mime
 
-    panes.show_arrows()
+    mime.show_arrows()

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._display.page import Page
-    from happen_nb._display.value_tree import Budget
+    from happen_nb._display.values import Budget
     from happen_nb._runtime.runtime import Runtime
 
 logger = logging.getLogger("happen_nb")

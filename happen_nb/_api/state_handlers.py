@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import check_function_of_event, register
 from happen_nb._api.history import position_after
-from happen_nb._model.arguments import check_label
-from happen_nb._model.functions import event_call
+from happen_nb._model.arguments import check_label, event_call
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, START, Position, handler_key
 from happen_nb._model.quoting import quote
@@ -19,9 +18,9 @@ from happen_nb._runtime.causes import Evaluation
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler
-from happen_nb._runtime.log import CommitRequest
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.snapshots import records_at
+from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:

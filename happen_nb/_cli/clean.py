@@ -18,14 +18,13 @@ from happen_nb._cli.common import (
     write,
 )
 from happen_nb._display.spans import byte_count, count
-from happen_nb._journal.auth import Credentials
+from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.spaces import list_presence
+from happen_nb._journal.presence import list_presence
 from happen_nb._journal.stream import Stream
 from happen_nb._journal.wire import Subjects
 from happen_nb._server import EmbeddedServer, join
-from happen_nb._server.status import size_of, spaces_on_disk
-from happen_nb._server.store import is_store, remove_store
+from happen_nb._server.store import is_store, remove_store, size_of, spaces_on_disk
 from happen_nb.errors import SpaceInUseError
 
 _DESCRIPTION = """\

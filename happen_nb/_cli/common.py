@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from happen_nb._journal.auth import Credentials
+from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.spaces import SpacePresence, list_presence
-from happen_nb._server.status import StoreStatus, is_unlocked, store_status
-from happen_nb._server.store import MEMORY, wanted_store
+from happen_nb._journal.presence import SpacePresence, list_presence
+from happen_nb._server.store import MEMORY, StoreStatus, is_unlocked, store_status, wanted_store
 from happen_nb._server.supervision import lock
 from happen_nb._server.supervision.main import GRACE_SECONDS
 from happen_nb._server.supervision.server_info import in_use_elsewhere

@@ -32,12 +32,19 @@ from happen_nb._cli.common import (
     write,
 )
 from happen_nb._display.spans import byte_count
-from happen_nb._journal.auth import Credentials, greeting, redact_url
+from happen_nb._journal.client import Credentials, greeting, redact_url
 from happen_nb._journal.connection import OLDEST_SERVER
-from happen_nb._journal.spaces import SpacePresence
+from happen_nb._journal.presence import SpacePresence
 from happen_nb._server.spawn import find_nats_server, version_of
-from happen_nb._server.status import StoreStatus, size_of, spaces_on_disk, store_status
-from happen_nb._server.store import check_owner, is_read_only, is_store
+from happen_nb._server.store import (
+    StoreStatus,
+    check_owner,
+    is_read_only,
+    is_store,
+    size_of,
+    spaces_on_disk,
+    store_status,
+)
 from happen_nb._server.supervision.store_files import foreign
 from happen_nb.errors import HappenConnectionError, HappenError
 

@@ -14,7 +14,7 @@ from typing import Final
 from happen_nb._display import text as plain_text
 from happen_nb._display.page import Block, Cell, Code, Column, Heading, Outline, Page, Step, Table
 from happen_nb._display.spans import TIMES, Kind, Line, Span, clean, columns, plain, time_text
-from happen_nb._display.value_tree import Row
+from happen_nb._display.values import Row
 
 _TAGS: Final[dict[Kind, tuple[str, str]]] = {
     "": ("", ""),

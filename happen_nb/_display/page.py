@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from happen_nb._display.spans import Kind, Line, Span, iso, name
-from happen_nb._display.value_tree import Row
+from happen_nb._display.values import Row
 
 MAX_NEWEST: Final = 20
 """Newest items that a table shows."""

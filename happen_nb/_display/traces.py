@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import Heading, Outline, Page, Step, duration, part, timestamp
 from happen_nb._display.spans import (
     TIMES,
@@ -27,9 +26,9 @@ from happen_nb._display.spans import (
     plain,
     weight,
 )
-from happen_nb._display.value_tree import ROW_BYTES, WIDTH, Budget, Row
+from happen_nb._display.values import ROW_BYTES, WIDTH, Budget, Row, changes, in_a_line
 from happen_nb._model.causality import TraceNode
-from happen_nb._model.diff import Diff, diff
+from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 

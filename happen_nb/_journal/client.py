@@ -1,17 +1,24 @@
-"""nats-py's client, made aware of slow links and broken headers; and the meaning of a server's errors."""
+"""nats-py's client, aware of slow links and broken headers; addresses, credentials and error messages."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
+import ssl
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, urlsplit
 
 import nats.errors
+import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 from nats.protocol.parser import AWAITING_MSG_PAYLOAD
 
 from happen_nb.errors import HappenConnectionError, ServerError
@@ -64,6 +71,29 @@ class NatsClient(Client):
     async def move(self) -> None:
         """Reconnect to the next server of the pool."""
         await self._process_op_err(nats.errors.StaleConnectionError())
+
+    def write(self, data: list[bytes]) -> None:
+        """Write to the server at once, after what nats-py has still to write, not in its next turn."""
+        size = sum(map(len, data))
+        self.stats["out_msgs"] += len(data)
+        self.stats["out_bytes"] += size
+        self._pending.extend(data)
+        self._pending_data_size += size
+        if isinstance(self._transport, TcpTransport):
+            self._transport.writelines(self._pending)  # type: ignore[no-untyped-call]
+            self._pending, self._pending_data_size = [], 0
+        elif self._flush_queue is not None and self._flush_queue.empty():  # a WebSocket writes when it drains
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    async def close(self) -> None:
+        """Close the connection as nats-py does, also if it is lost at this moment."""
+        try:
+            await super().close()
+        except OSError as lost:  # while it sent the rest, which nobody receives any more
+            log.debug("closing: %s", lost)
+            self._pending, self._pending_data_size = [], 0
+            self._status = Client.DISCONNECTED
+            await super().close()
 
     async def _ping_interval(self) -> None:
         """Ping every second; give the connection up when nothing arrives although it should have by now."""
@@ -176,3 +206,103 @@ def explain(
         if not re.search(r"[.:/]", where):
             what += f' To name a space write connect(name="{where}")'
     return HappenConnectionError(f"{where}: {what}")
+
+
+# -- addresses and credentials -------------------------------------------------------------------------
+
+
+SCHEMES = ("nats", "tls", "ws", "wss")
+DEFAULT_PORT = 4222
+CREDS_MARKERS = ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")
+"""Present in every ``.creds`` file (NATS decentralised authentication)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Credentials in the forms that NATS knows; `credentials` is the path of a ``.creds`` file."""
+
+    token: str | None = None
+    user: str | None = None
+    password: str | None = None
+    credentials: str | None = None
+    tls: ssl.SSLContext | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the keyword arguments of nats-py."""
+        named = {
+            "token": self.token,
+            "user": self.user,
+            "password": self.password,
+            "user_credentials": self.credentials,
+            "tls": self.tls,
+        }
+        return {key: value for key, value in named.items() if value is not None}
+
+    def check(self) -> None:
+        """Raise HappenConnectionError if the file cannot be read, or is not a ``.creds`` file."""
+        if self.credentials is None:
+            return
+        try:
+            text = Path(self.credentials).read_text("utf-8", errors="replace")
+        except OSError as error:
+            problem = f"the nats credentials file cannot be read ({error.strerror})"
+            raise HappenConnectionError(f"{self.credentials}: {problem}") from error
+        if not all(marker in text for marker in CREDS_MARKERS):
+            raise HappenConnectionError(
+                f"{self.credentials}: this is not a nats .creds file; create one with nsc"
+            )
+
+
+def redact_url(url: str) -> str:
+    """Return an address without the user, password or token in it.
+
+    Examples
+    --------
+    >>> redact_url("nats://ada:lovelace@127.0.0.1:4222")
+    'nats://127.0.0.1:4222'
+    """
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+def check_address(url: str) -> SplitResult:
+    """Split an address into its parts; HappenConnectionError if it cannot be that of a NATS server."""
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    try:
+        valid = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is not a number
+        valid = False
+    if not valid:
+        raise HappenConnectionError(
+            f'{redact_url(url)}: this is not the address of a nats server; write it as in "nats://host:4222"'
+        )
+    return parts
+
+
+async def check_tls(servers: Sequence[str], *, timeout: float) -> None:
+    """Raise HappenConnectionError if a server does not offer TLS; nats-py would connect without it."""
+    for url in servers:
+        info = await greeting(url, timeout=timeout)
+        if info is not None and not (info.get("tls_required") or info.get("tls_available")):
+            raise HappenConnectionError(
+                f"{redact_url(url)}: this nats server does not offer TLS; connect without tls"
+            )
+
+
+async def greeting(url: str, *, timeout: float) -> dict[str, Any] | None:
+    """Return the INFO that a server sends before authentication; empty if it is not a NATS server.
+
+    None if nothing listens there, or the other side does not speak first.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            address = check_address(url)
+            reader, writer = await asyncio.open_connection(address.hostname, address.port or DEFAULT_PORT)
+            try:
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return None
+    info: dict[str, Any] = orjson.loads(line[5:]) if line.startswith(b"INFO ") else {}
+    return info

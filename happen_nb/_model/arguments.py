@@ -1,4 +1,4 @@
-"""Check and convert the arguments of public calls: numbers, durations, points in time, and names.
+"""Check and convert the arguments of public calls; inspect the functions among them.
 
 An argument of a wrong type is a TypeError, one out of range a ValueError; both messages name the call, the
 value and the remedy. NumPy is never imported here: one of its values can only exist after its import.
@@ -6,17 +6,21 @@ value and the remedy. NumPy is never imported here: one of its values can only e
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import numbers
 import operator
 import re
 import sys
+from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import Any, Final, Literal, TypeAlias
 
 from happen_nb._model.quoting import quote
-from happen_nb.errors import InvalidNameError
+from happen_nb.errors import InvalidNameError, TransformError
 
 RESERVED = "notebook"
 """The sender of events from cells, which no node may have as its name."""
@@ -180,3 +184,225 @@ def check_name(name: object, what: str) -> str:
     if what == "node" and name == RESERVED:
         raise InvalidNameError(f'no node may be named "{RESERVED}": it is the sender of events from cells')
     return str.__str__(name)
+
+
+# -- functions -----------------------------------------------------------------------------------------
+
+
+Second: TypeAlias = Literal["none", "positional", "keyword"]
+
+_ASYNC_REMEDY: Final = "a transform only computes the new state: await what it needs before, and pass that in"
+_GENERATOR_REMEDY: Final = 'a transform only computes the new state: use "return" instead of "yield"'
+_TWO: Final = 2  # the state, and the views or the context
+_THREE: Final = 3  # the state, the event and the views
+_COLLECTING: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_OPEN_ENDED: Final = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+
+
+def safely_equal(a: object, b: object) -> bool:
+    """Return whether two objects are equal; False if comparing them raises."""
+    if a is b:
+        return True
+    try:
+        return bool(a == b)
+    except Exception:  # the comparison of arrays returns an array
+        return False
+
+
+def is_namesake(a: object, b: object) -> bool:
+    """Return whether two functions have the same module and name, at the top level of a module or class."""
+    name = getattr(a, "__qualname__", None)
+    if not isinstance(name, str) or "<" in name:
+        return False
+    same = (name, getattr(a, "__module__", None)) == (
+        getattr(b, "__qualname__", None),
+        getattr(b, "__module__", None),
+    )
+    return same and safely_equal(getattr(a, "__self__", None), getattr(b, "__self__", None))
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Return whether two functions are the same one, perhaps defined again by a cell or a reload.
+
+    A named function is the same as its namesake. Lambdas are the same if their code, defaults and closures
+    are equal. So are functions defined in another function, unless their code differs: then that function
+    was edited, and they count as the same too.
+    """
+    if safely_equal(a, b) or is_namesake(a, b):
+        return True
+    if isinstance(a, MethodType) and isinstance(b, MethodType):
+        return safely_equal(a.__self__, b.__self__) and is_same(a.__func__, b.__func__)
+    if isinstance(a, functools.partial) and isinstance(b, functools.partial):
+        return is_same(a.func, b.func) and safely_equal((a.args, a.keywords), (b.args, b.keywords))
+    if not isinstance(a, FunctionType) or not isinstance(b, FunctionType):
+        return False
+    if (a.__module__, a.__qualname__) != (b.__module__, b.__qualname__):
+        return False
+    if _code(a.__code__) != _code(b.__code__):
+        return not a.__qualname__.endswith("<lambda>")
+    given = (a.__defaults__, a.__kwdefaults__), (b.__defaults__, b.__kwdefaults__)
+    return safely_equal(*given) and safely_equal(_closed_over(a), _closed_over(b))
+
+
+def _code(code: CodeType) -> tuple[object, ...]:
+    """Return the parts of a function's code that do not depend on its place."""
+    constants = tuple(_code(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts)
+    return code.co_code, constants, code.co_names, code.co_varnames, code.co_freevars, code.co_flags
+
+
+def _closed_over(function: FunctionType) -> list[object]:
+    found: list[object] = []
+    for cell in function.__closure__ or ():
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:  # the cell is empty
+            found.append(cell)
+    return found
+
+
+def takes_second(function: Callable[..., Any], name: str) -> Second:
+    """Return how a function takes a second argument (``views`` or ``context``): ``"none"`` if it does not.
+
+    It receives one if it has a second *required* positional parameter, or one of that name. So
+    ``lambda state, oid=oid: ...`` in a loop receives the state only. A callable without a readable signature,
+    or with ``*args`` only, receives one argument.
+
+    Raises
+    ------
+    TypeError
+        It requires a third parameter.
+
+    Examples
+    --------
+    >>> takes_second(lambda state: state, "views")
+    'none'
+    >>> takes_second(lambda state, views: state, "views")
+    'positional'
+    >>> takes_second(lambda state, oid=1, views=None: state, "views")
+    'keyword'
+    """
+    if type(function) is FunctionType:
+        code = function.__code__
+        if not code.co_kwonlyargcount and not code.co_flags & _OPEN_ENDED:
+            if code.co_argcount == 1:
+                return "none"
+            if code.co_argcount == _TWO:
+                wanted = not function.__defaults__ or code.co_varnames[1] == name
+                return "positional" if wanted else "none"
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return "none"
+    positional = [p for p in parameters if p.kind in _POSITIONAL]
+    keyword_only = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    _refuse_more(function, name, positional[2:], keyword_only)
+    if len(positional) > 1 and (_required(positional[1]) or positional[1].name == name):
+        return "positional"
+    by_name = [p for p in (*positional[2:], *keyword_only) if p.name == name]
+    return "keyword" if by_name and by_name[0].kind is not inspect.Parameter.POSITIONAL_ONLY else "none"
+
+
+def takes_third(function: Callable[..., Any]) -> bool:
+    """Return True if a function requires a third positional argument.
+
+    Examples
+    --------
+    >>> takes_third(lambda state, event, views: state), takes_third(lambda state, event: state)
+    (True, False)
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):
+        return False
+    return sum(p.kind in _POSITIONAL and _required(p) for p in parameters) > _TWO
+
+
+def _required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is inspect.Parameter.empty
+
+
+def _refuse_more(
+    function: Callable[..., Any],
+    name: str,
+    beyond: list[inspect.Parameter],
+    keyword_only: list[inspect.Parameter],
+) -> None:
+    for parameter in (*beyond, *keyword_only):
+        if _required(parameter) and (parameter in beyond or parameter.name != name):
+            raise TypeError(
+                f'{function_name(function)} requires "{parameter.name}", but is called with one argument or '
+                f'two (the second is {name}); give "{parameter.name}" a default, or use functools.partial'
+            )
+
+
+def function_name(function: object) -> str:
+    if isinstance(function, functools.partial):
+        return function_name(function.func)
+    return str(getattr(function, "__qualname__", None) or type(function).__qualname__)
+
+
+def check_function(function: object, source: str) -> None:
+    """Raise TransformError for an async or generator function."""
+    if inspect.iscoroutinefunction(function):
+        raise TransformError(f"{source} ({function_name(function)}) is async; {_ASYNC_REMEDY}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise TransformError(f"{source} ({function_name(function)}) is a generator; {_GENERATOR_REMEDY}")
+
+
+def refuse_suspended(result: Any, source: str) -> None:
+    """Raise TransformError for the result of an async or generator function."""
+    kind = type(result)  # the `__class__` of the result may be another one
+    if kind is CoroutineType:
+        result.close()
+    if issubclass(kind, Awaitable):
+        raise TransformError(f"{source} is async; {_ASYNC_REMEDY}")
+    if kind in (GeneratorType, AsyncGeneratorType):
+        raise TransformError(f"{source} is a generator; {_GENERATOR_REMEDY}")
+
+
+def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any], bool]:
+    """Return how to call a transform of a state and an event, and whether it takes views.
+
+    The first is a function ``call(state, event, views)``.
+    A transform with one required parameter receives the state only, like those of `put` and `compose`.
+
+    Raises
+    ------
+    TypeError
+        It is not callable, or requires more than a state, an event and views.
+    TransformError
+        It is async or a generator.
+
+    Examples
+    --------
+    >>> call, takes_views = event_call(lambda state, event: {**state, "last": event}, "the transform")
+    >>> call({"n": 1}, "paid", None), takes_views
+    ({'n': 1, 'last': 'paid'}, False)
+    """
+    if not callable(transform):
+        raise TypeError(f"{what} is {quote(transform)}; give a function of the state and the event")
+    check_function(transform, what)
+    try:
+        parameters = list(inspect.signature(transform).parameters.values())
+    except (ValueError, TypeError):
+        return (lambda state, _event, _views: transform(state)), False
+    required = [each for each in parameters if each.default is each.empty and each.kind not in _COLLECTING]
+    names = [each.name for each in parameters]
+    positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
+    beyond = [each.name for each in required if each not in positional[:_THREE] and each.name != "views"]
+    if beyond:
+        raise TypeError(
+            f'{what} ({function_name(transform)}) requires "{beyond[0]}", but is called with a state, an '
+            "event and views; give it a default, or use functools.partial"
+        )
+    if len(positional) == _THREE:
+        return transform, True
+    takes_event = len(positional) > 1 and positional[1].name != "views"
+    if "views" not in names:
+        if takes_event:
+            return (lambda state, event, _views: transform(state, event)), False
+        return (lambda state, _event, _views: transform(state)), False
+    if takes_event:
+        return (lambda state, event, views: transform(state, event, views=views)), True
+    return (lambda state, _event, views: transform(state, views=views)), True

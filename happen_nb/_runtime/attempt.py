@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from happen_nb._journal.wire import MAX_REPLY_BYTES
+from happen_nb._model.arguments import takes_second
 from happen_nb._model.freeze import dumps
-from happen_nb._model.functions import takes_second
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import handler_loops, inbox_of, io_thread
 from happen_nb._runtime.tracebacks import CapturedError

@@ -28,6 +28,8 @@ from happen_nb._model.positions import (
     progress_of,
     without_old,
 )
+from happen_nb._runtime.causes import origin_after
+from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.missed import Orphan, concerns, count_missed, expired_until, find_orphan
 from happen_nb.errors import HappenError
 
@@ -424,9 +426,12 @@ class Lanes:
             (live if handler.live else late).append(registration)
         if not late:
             return [*live, *plain], snapshot, ours
-        work = self._dispatcher.in_flight.start(
-            event.correlation or event.id, lambda: f'"{event.type}" waiting for a state handler'
+        work = NamedWork(
+            event.correlation or event.id,
+            lambda: f'"{event.type}" waiting for a state handler',
+            origin_after(event, ""),
         )
+        self._dispatcher.in_flight.start(work)
         reading = self._catching_up[late[0].node]
         reading.waiting.append(Waiting(event, context, snapshot, late, plain, ours, work))
         return live, snapshot, False
@@ -452,9 +457,10 @@ class Lanes:
             registration.state.catching_up = reading
             reading.ends[registration] = 0
         names = ", ".join(registration.name for registration in registrations)
-        work = self._dispatcher.in_flight.start(
+        work = NamedWork(
             f"catching up {id(registrations)}", lambda: f'node "{node}" catching up with {names}'
         )
+        self._dispatcher.in_flight.start(work)
         self._log.background(self._catch_up(node, reading, registrations, work))
 
     async def _catch_up(

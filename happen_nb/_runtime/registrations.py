@@ -10,7 +10,7 @@ from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._model.functions import Second, takes_second
+from happen_nb._model.arguments import Second, takes_second
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,12 +15,11 @@ from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display import html
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.value_tree import Budget
+from happen_nb._display.values import Budget
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets import mime
-from happen_nb._widgets.panes import FigurePane, HtmlPane, is_figure
-from happen_nb._widgets.static_fallback import ALIVE, StaticFallback
+from happen_nb._widgets.mime import ALIVE, FigurePane, HtmlPane, StaticFallback, is_figure
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError
 

@@ -12,7 +12,7 @@ from tests.browser.test_live_reply import save
 SET_UP = """
 import happen_nb as happen
 from happen_nb._widgets.bind import bind
-from happen_nb._widgets.dashboard.widget import Dashboard
+from happen_nb._widgets.dashboard import Dashboard
 import ipywidgets as w
 BAD = "<img src=x onerror=alert(1)>"
 space = happen.connect(name="widgets", fresh=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import happen_nb
-from happen_nb._server.status import spaces_on_disk
+from happen_nb._server.store import spaces_on_disk
 from tests.cli.commands import happen, server, visitor
 from tests.server.processes import end_everything_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import happen_nb
-from happen_nb._server.status import store_status
+from happen_nb._server.store import store_status
 from tests.cli.commands import happen, happen_process, visitor
 from tests.guarantees.servers import Server, free_port
 from tests.server.processes import end_everything_of, everything_of

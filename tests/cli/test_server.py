@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from happen_nb._server.status import store_status
+from happen_nb._server.store import store_status
 from tests.cli.commands import WAIT, happen, server, starting, visitor
 from tests.server.processes import eventually, is_at_rest, kill, servers_of
 

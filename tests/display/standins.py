@@ -7,14 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from happen_nb._api.base import Displayable
-from happen_nb._display import reprs_events, reprs_failures, reprs_state, traces
+from happen_nb._display import reprs_events, reprs_state, traces
 from happen_nb._display.page import Page
-from happen_nb._display.value_tree import Budget
+from happen_nb._display.values import Budget
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import TraceNode, build
-from happen_nb._model.diff import Diff, diff
 from happen_nb._model.freeze import dumps, freeze
-from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.frozen import Diff, FrozenDict, diff
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 from happen_nb.errors import HappenError
 
@@ -158,7 +157,7 @@ class Server(Displayable):
 
 @dataclass(repr=False)
 class Failure(Displayable):
-    _page = reprs_failures.failure_page
+    _page = reprs_events.failure_page
     node: str
     handler: str
     exception: BaseException | str
@@ -168,7 +167,7 @@ class Failure(Displayable):
 
 
 class Failures(Displayable, list[Failure]):
-    _page = reprs_failures.failures_page
+    _page = reprs_events.failures_page
 
 
 @dataclass(repr=False)

@@ -59,6 +59,12 @@ def emit(space: happen.Space, *payloads: Any) -> None:
         space.broadcast("n", payload)
 
 
+def emit_and_wait(space: happen.Space, payload: Any) -> None:
+    """Emit an event, and wait until it is stored that it was handled."""
+    event = space.broadcast("n", payload)
+    eventually(lambda: event.handled_by)
+
+
 def applied(node: happen.Node, *expected: Any) -> bool:
     """Wait until the node has applied these, and nothing else."""
     return eventually(
@@ -246,7 +252,7 @@ def test_an_event_that_changed_nothing_is_not_applied_to_a_later_state(
     space: happen.Space, stock: happen.Node, peer: Peer
 ) -> None:
     peer.ask("apply", node="stock", pattern="n", how="add_if_open")
-    space.broadcast("n", 0).settle()
+    emit_and_wait(space, 0)
     peer.kill()
     stock.state.set({"open": True})
     stock.state.on("n", add_if_open)
@@ -266,7 +272,7 @@ def test_a_process_that_starts_knows_of_events_that_changed_nothing(
 ) -> None:
     stock.state.set({"open": False})
     peer.ask("apply", node="stock", pattern="n", how="add_if_open")
-    space.broadcast("n", 0).settle()
+    emit_and_wait(space, 0)
     peer.kill()
     foreign.run(bucket.put("stock", b'{"open": true}'))
     other = processes.event_peer(url, name)
@@ -305,7 +311,7 @@ def test_two_processes_apply_a_failed_event_late_only_once(
     space: happen.Space, stock: happen.Node, peer: Peer
 ) -> None:
     stock.state.on("n", lambda state, event: 1 / 0, name="it")
-    space.broadcast("n", 0).settle()
+    emit_and_wait(space, 0)
     peer.ask("apply", node="stock", pattern="n", how="add", name="it")
     emit(space, 1)
     applied(stock, 1)

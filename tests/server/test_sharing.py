@@ -20,7 +20,7 @@ from processes import (
     supervisors_of,
 )
 
-from happen_nb._server.supervision.clients import Clients
+from happen_nb._server.supervision.main import Clients
 
 
 def test_processes_that_join_share_one_server(start, folder):

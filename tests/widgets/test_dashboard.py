@@ -12,7 +12,7 @@ import pytest
 
 import happen_nb
 from happen_nb import _widgets, put
-from happen_nb._widgets.dashboard.widget import MAX_CHILDREN, MAX_LOG_ENTRIES, MAX_OPEN, Dashboard
+from happen_nb._widgets.dashboard import MAX_CHILDREN, MAX_LOG_ENTRIES, MAX_OPEN, Dashboard
 from happen_nb.errors import ClosedError, HistoryGoneError
 from tests.display.hostile import PAYLOADS
 
@@ -160,8 +160,8 @@ def test_the_number_of_containers_that_are_followed_is_limited(browser):
 
 
 def test_the_log_is_limited_and_earlier_entries_are_read_on_request(space, orders, monkeypatch, until):
-    monkeypatch.setattr("happen_nb._widgets.dashboard.widget.FIRST_WINDOW", 10)
-    monkeypatch.setattr("happen_nb._widgets.dashboard.widget.EARLIER_WINDOW", 20)
+    monkeypatch.setattr("happen_nb._widgets.dashboard.FIRST_WINDOW", 10)
+    monkeypatch.setattr("happen_nb._widgets.dashboard.EARLIER_WINDOW", 20)
     for number in range(40):
         space.broadcast(f"e{number}", number)
     browser = Browser(space, monkeypatch, until)

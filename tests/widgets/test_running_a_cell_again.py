@@ -23,7 +23,7 @@ def kernel(tmp_path_factory):
         """
 import happen_nb as happen, ipywidgets as w
 from happen_nb._widgets.bind import bind
-from happen_nb._widgets.dashboard.widget import Dashboard
+from happen_nb._widgets.dashboard import Dashboard
 from ipywidgets.widgets.widget import _instances
 space = happen.connect(name="widgets")
 orders = space.create_node("orders", initial={"open": 1})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.scene import Axis, Bar, Bars, Label, Line, Marks, Point, Scene, Series, Tick
 from happen_nb._display.spans import count, cut, human_time, iso, plain
-from happen_nb._display.value_tree import summary
+from happen_nb._display.values import summary
 from happen_nb._model.frozen import equal
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._display.plots import scene
-from happen_nb._display.plots.journal_slice import JournalSlice, TimeBase, in_order
 from happen_nb._display.plots.marks import (
     Edge,
     HoverTexts,
@@ -20,9 +19,22 @@ from happen_nb._display.plots.marks import (
     marks_of,
     tally,
 )
-from happen_nb._display.plots.scene import Arrow, Axis, Label, Line, Marks, Scene, Series, Stripe, Tick
-from happen_nb._display.plots.time_axis import BREAK_WIDTH, TimeAxis, break_gaps
+from happen_nb._display.plots.scene import (
+    BREAK_WIDTH,
+    Arrow,
+    Axis,
+    Label,
+    Line,
+    Marks,
+    Scene,
+    Series,
+    Stripe,
+    Tick,
+    TimeAxis,
+    break_gaps,
+)
 from happen_nb._display.spans import count
+from happen_nb._model.causality import JournalSlice, TimeBase, in_order
 
 if TYPE_CHECKING:
     from happen_nb._display.plots.plotly_figure import SceneFigure

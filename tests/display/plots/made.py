@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
 
-from happen_nb._display.plots.journal_slice import JournalSlice
+from happen_nb._model.causality import JournalSlice
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 

@@ -4,8 +4,7 @@ from math import dist
 import pytest
 from made import Journal, crowd, shop, tags, texts, trace
 
-from happen_nb._display.plots.graph import MAX_NODES, flows_of, graph, size_for
-from happen_nb._display.plots.graph_layout import Box, place_labels
+from happen_nb._display.plots.graph import MAX_NODES, Box, flows_of, graph, place_labels, size_for
 
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
 
