@@ -415,6 +415,10 @@ class Lanes:
             plain, ours = [], False
         return [*live, *plain], snapshot, ours
 
+    def catches_up(self, node: str) -> bool:
+        """Return whether state handlers of a node read the events that they missed."""
+        return any(reading.node == node for reading in self._catching_up)
+
     def waiting(self) -> list[str]:
         """Return the ids of the events that wait for a handler that catches up."""
         return [each.event.id for reading in self._catching_up for each in reading.waiting]

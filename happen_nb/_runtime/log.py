@@ -20,6 +20,7 @@ from happen_nb._model.frozen import equal
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin, OwnerRecord
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.replica import Applied, PendingWrite, Replica
+from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import HappenError, IdTakenError, NotStoredError, OutcomeUnknownError
 
@@ -66,6 +67,8 @@ class CommitRequest:
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
     """The positions of the node's state handlers; None: those of the record before."""
+    key: str | None = None
+    """The key of the step of a durable handler that makes the commit."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -99,6 +102,7 @@ class Log:
         self.replica = Replica()
         self.address = f"{incarnation}{secrets.token_hex(2)}"
         """Starts the ids that this connection gives, and is where replies to its events go."""
+        self.steps = StoredSteps()
         self.on_event: Signal[[EventRecord]] = Signal()
         self.on_owner: Signal[[OwnerRecord]] = Signal()
         self.on_fresh_start: Signal[[FreshStart]] = Signal()
@@ -192,6 +196,7 @@ class Log:
     # -- following: called by the follower -----------------------------------------------------------
 
     def reset(self, start: FreshStart) -> None:
+        self.steps.reset(start)
         self.on_fresh_start.emit(start)
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
 
@@ -200,6 +205,7 @@ class Log:
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
             self.on_clear.emit(item, sequence)
+        self.steps.apply(item)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)
@@ -346,6 +352,7 @@ class Log:
             expected=0 if base is None else base.sequence,
             origin=request.origin,
             positions=positions,
+            key=request.key,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and self.stream.replicas == 1:

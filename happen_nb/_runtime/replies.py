@@ -328,8 +328,8 @@ class ReplyRouter:
 
     def send(self, event: EventRecord, message: dict[str, Any]) -> None:
         message = {**message, "by": self._log.incarnation}
-        address = event.id.partition("-")[0]
-        if address == self._log.address:
+        address = (event.publish_id or event.id).partition("-")[0]
+        if address == self._log.address or event.id in self._pending:
             self._route(message)
         else:
             self._log.background(self._send(self._log.subjects.reply_prefix + address, message))
