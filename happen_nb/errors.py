@@ -26,7 +26,7 @@
     ├── ReplyLostError (RuntimeError)                the handling process ended before it replied
     ├── DeadlockError (RuntimeError)                 handlers that wait for each other
     ├── CausalLoopError (RecursionError)             an endless causal chain
-    ├── NondeterminismError (RuntimeError)           a durable handler that does something else in its next run
+    ├── NondeterminismError (RuntimeError)           a durable handler whose runs differ
     ├── CancelledHandlingError (RuntimeError)        an action of a cancelled handler
     ├── HistoryGoneError (LookupError)               an old state that was trimmed
     ├── UnknownRevisionError (ValueError, LookupError)  a revision that does not exist yet

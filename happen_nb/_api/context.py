@@ -45,7 +45,13 @@ class HandlerContext(SimpleNamespace):
         1 for the first call, 2 for the first retry, and so on.
     """
 
-    __slots__ = ("_durable", "_handler", "_now", "_random", "_used")  # not shown, and not in the way of attributes
+    __slots__ = (
+        "_durable",
+        "_handler",
+        "_now",
+        "_random",
+        "_used",
+    )  # not shown, and not in the way of attributes
 
     node: Node
     space: Space

@@ -23,9 +23,9 @@ from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.log import check_same
 from happen_nb._runtime.replies import PendingReply
 from happen_nb._runtime.stored_steps import emits
+from happen_nb._runtime.writer import check_same
 from happen_nb.errors import EventTypeError, IdTakenError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from happen_nb._api.base import Timeout
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
-    from happen_nb._runtime.log import CommitRequest
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import Step
+    from happen_nb._runtime.writer import CommitRequest
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _tests = count(1)
@@ -248,7 +248,7 @@ class Sender:
             return done
         contexts[record.id] = output_context()
         try:
-            stored = await on_io(log.publish(record, time.monotonic() + log.timeout))
+            stored = await runtime.writer.publish(record, time.monotonic() + log.timeout)
         except IdTakenError:
             if step is None or record.id != step.event_id:
                 raise
@@ -293,7 +293,10 @@ class Sender:
             except BaseException:
                 runtime.replies.forget(record)
                 raise
-            await on_io(runtime.dispatcher.track(request))
+            if event.repeated:  # another process runs the handler, too, and was faster
+                await on_io(runtime.dispatcher.resume(request, record_of(event)))
+            else:
+                await on_io(runtime.dispatcher.track(request))
         return Reply(request, event, timeout, runtime)
 
 
@@ -320,7 +323,7 @@ async def commit_emitting(
             runtime.replies.expect(each.request, each.record)
     try:
         change = replace(change, events=tuple(each.record for each in emitted))
-        stored = await on_io(runtime.log.commit_emitting(change, deadline, known))
+        stored = await runtime.writer.commit_emitting(change, deadline, known)
     finally:
         for each in emitted:
             contexts.pop(each.record.id, None)

@@ -13,7 +13,13 @@ from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.state_handlers import register_state_handler
 from happen_nb._api.views import NodeStates, Views, Watch
 from happen_nb._display.reprs_state import state_page
-from happen_nb._journal.slice import applied_at, commit_at_position, commit_at_revision, oldest_revision, read_commits
+from happen_nb._journal.slice import (
+    applied_at,
+    commit_at_position,
+    commit_at_revision,
+    oldest_revision,
+    read_commits,
+)
 from happen_nb._model import arguments
 from happen_nb._model.arguments import takes_second
 from happen_nb._model.freeze import biggest_part, dumps
@@ -35,8 +41,8 @@ from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.log import CommitRequest
 from happen_nb._runtime.stored_steps import commits
+from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
@@ -79,7 +85,7 @@ class StateWriter:
                 runtime, change, emitted, deadline, {} if known is None else known
             )
         else:
-            applied = await on_io(runtime.log.commit(change, deadline))
+            applied = await runtime.writer.commit(change, deadline)
         if applied is not None:
             runtime.on_own_commit.emit(applied)
             for each in emitted:

@@ -151,10 +151,14 @@ def next_step() -> Step | None:
     return running.durable.next()
 
 
-def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
+def origin_after(event: EventRecord, node: str) -> Origin:
+    """Return the origin of what a node emits and commits when it handles an event."""
     correlation = event.correlation or event.id
-    origin = event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
-    return HandlerScope(node, f'{handler}, handling "{event.type}"', origin, event)
+    return event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
+
+
+def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
+    return HandlerScope(node, f'{handler}, handling "{event.type}"', origin_after(event, node), event)
 
 
 def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:

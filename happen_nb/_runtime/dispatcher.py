@@ -188,10 +188,11 @@ class Dispatcher:
         candidates = self.registrations.candidates(event.type, event.target)
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
+            offered = registrations
             plain = [each for each in registrations if each.state is None] if ours else []
             if plain and self.durables.hold(node, event, context, plain):
-                registrations, ours = [each for each in registrations if each.state is not None], False
-            handlers, snapshot, replies = self.lanes.offer(registrations, event, context, ours=ours)
+                offered, ours = [each for each in registrations if each.state is not None], False
+            handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
             if handlers:
                 self.deliver(event, node, handlers, context, snapshot, replies=replies)
         target = event.target
@@ -235,9 +236,9 @@ class Dispatcher:
         named = [registration for registration in found if registration.name == handler]
         if not found:
             raise NoHandlerError(f'node "{node}" has no handler of "{event.type}" in this process')
-        found = [each for each in named or found if each.durable is None or await self.durables.recall(each, event)]
+        found = [each for each in named or found if await self.durables.recall(each, event)]
         if not found:
-            return None  # a durable handler has done it already
+            return None  # it is done
         queue = self.queue(node)
         ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         delivery = Delivery(self, queue, event, found, context)
@@ -274,7 +275,7 @@ class Dispatcher:
         if self.ownership.owner_of(reply.target) is None:
             await self.log.fresh(self.log.timeout)
         if self.ownership.owner_of(reply.target) is None:
-            reply.fail(self._no_owner(reply.target, event.type))
+            reply.fail(self.no_owner(reply.target, event.type))
             return False
         self.replies.expect(reply, event)
         return True
@@ -286,7 +287,23 @@ class Dispatcher:
             reply.owner = owner.incarnation
         self.replies.watch(reply)
 
-    def _no_owner(self, target: str, type: str) -> NoHandlerError:
+    async def resume(self, reply: PendingReply, event: EventRecord) -> None:
+        """Find the reply to an event that an earlier run of a durable handler sent, or wait for it."""
+        if await self.replies.find_kept(reply, event):
+            return
+        self.replies.expect(reply, event)
+        owner, question = self.ownership.owner_of(reply.target), {"send": event.id}
+        if owner is not None:
+            ours = owner.incarnation == self.log.incarnation
+            answer = self.replies.answer(question)
+            if not ours:
+                answer = await self._peers.ask(str(owner.incarnation), question, NAME_SECONDS) or {}
+            await self.replies.find_recorded(reply, event, answer)
+        if not reply.done:
+            await self.track(reply)
+
+    def no_owner(self, target: str, type: str) -> NoHandlerError:
+        """Return the error of a send to a node that no process owns."""
         others = self.ownership.names()
         near = difflib.get_close_matches(target, others, 1, 0.5)
         hint = (

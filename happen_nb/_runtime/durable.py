@@ -19,6 +19,8 @@ from happen_nb._journal.slice import events_between, last_clear, read_handled
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, START, Position, before
 from happen_nb._model.steps import handling_id
+from happen_nb._runtime.causes import origin_after
+from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.missed import concerns
 from happen_nb._runtime.stored_steps import DurableRun
@@ -310,9 +312,8 @@ class Durables:
             return
         reading = self._readings[node] = Reading(node, end)
         names = ", ".join(each.name for handler, each in handlers.items() if not handler.live)
-        work = self._dispatcher.in_flight.start(
-            f"catching up {id(reading)}", lambda: f'node "{node}" catching up with {names}'
-        )
+        work = NamedWork(f"catching up {id(reading)}", lambda: f'node "{node}" catching up with {names}')
+        self._dispatcher.in_flight.start(work)
         self._log.background(self._catch_up(reading, work))
 
     def hold(
@@ -322,9 +323,12 @@ class Durables:
         reading = self._readings.get(node)
         if reading is None:
             return False
-        work = self._dispatcher.in_flight.start(
-            event.correlation or event.id, lambda: f'"{event.type}" waiting for a durable handler'
+        work = NamedWork(
+            event.correlation or event.id,
+            lambda: f'"{event.type}" waiting for a durable handler',
+            origin_after(event, node),
         )
+        self._dispatcher.in_flight.start(work)
         reading.held.append(Held(event, context, handlers, work))
         return True
 
@@ -348,7 +352,7 @@ class Durables:
 
     async def _read_up(self, reading: Reading) -> None:
         node, dispatcher, log = reading.node, self._dispatcher, self._log
-        while dispatcher.lanes.catches_up(node):  # state handlers come first
+        while dispatcher.lanes.catches_up(node):  # noqa: ASYNC110 - state handlers come first
             await asyncio.sleep(POLL_SECONDS)
         handlers = {each: by for each, by in self._handlers(node).items() if not each.live}
         if handlers:
@@ -381,7 +385,7 @@ class Durables:
                 missed.append((event, left))
         if not missed:
             return
-        handlings = {each.durable.handling(event.id) for event, left in missed for each in left if each.durable}
+        handlings = {handler.handling(event.id) for event, _ in missed for handler in handlers}
         await self._log.steps.load(self._log.stream, missed[0][0].sequence, handlings)
         for event, left in missed:
             self._dispatcher.deliver(event, left[0].node, left, None, replies=event.target is not None)
@@ -426,9 +430,10 @@ class Durables:
         reading.held.clear()
 
     async def recall(self, registration: Registration, event: EventRecord) -> bool:
-        """Prepare to run a handler for an event once more; False if it has done that already."""
+        """Prepare to run a handler for an event once more; False if it is durable, and has done that."""
         handler = registration.durable
-        assert handler is not None
+        if handler is None:
+            return True
         handling, log = handler.handling(event.id), self._log
         await self._dispatcher.flush()
         records = await read_handled(log.stream, since=event.sequence)

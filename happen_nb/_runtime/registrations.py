@@ -74,7 +74,8 @@ class Registration:
 
     def __post_init__(self) -> None:
         self.name = str(getattr(self.handler, "__qualname__", None) or type(self.handler).__qualname__)
-        self.key = handler_key(self.pattern.text, self.handler, None) if self.state is None else self.state.key
+        pattern, state = self.pattern.text, self.state
+        self.key = handler_key(pattern, self.handler, None) if state is None else state.key
         self.source = source_digest(self.handler)
         self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
 

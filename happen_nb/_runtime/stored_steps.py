@@ -117,7 +117,7 @@ class StoredSteps:
                         del self._known[record.handling]
 
     async def load(self, stream: Stream, start: int, handlings: Container[str], *, all: bool = False) -> None:
-        """Read the stored steps of some handlings from a sequence on; those that were noted only with `all`."""
+        """Read the stored steps of some handlings from a sequence on, with `all` also those noted before."""
         end = (await stream.exact_info()).last if all else self._since
         for first in range(start, end + 1, WINDOW_MESSAGES):
             for entry in await read_keyed(stream, first, min(end, first + WINDOW_MESSAGES - 1)):
