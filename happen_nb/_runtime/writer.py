@@ -57,6 +57,8 @@ class CommitRequest:
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
     """The positions of the node's state handlers; None: those of the record before."""
+    key: str | None = None
+    """The key of the step of a durable handler that makes the commit."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -172,6 +174,7 @@ class Writer:
             expected=0 if base is None else base.sequence,
             origin=request.origin,
             positions=positions,
+            key=request.key,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
