@@ -16,7 +16,7 @@ from happen_nb._api.base import runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.plotting import Lines, LineSource, read_commits_of, sources_of_space, sources_of_state
-from happen_nb._display import html
+from happen_nb._display.page import style
 from happen_nb._display.plots import scene, svg
 from happen_nb._display.plots.history_plot import (
     PlottedCommits,
@@ -28,7 +28,7 @@ from happen_nb._display.plots.history_plot import (
     thinned,
 )
 from happen_nb._display.spans import clean, cut, name, plain
-from happen_nb._display.text import describe_error
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
@@ -112,7 +112,7 @@ class LivePlot(anywidget.AnyWidget):
     """
 
     _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
-    _css = html.style() + source("palette.css") + source("live_plot.css")
+    _css = style() + source("palette.css") + source("live_plot.css")
 
     def __init__(
         self, space: Space, title: str, sources: Sequence[LineSource], span: float | None, *, together: bool
