@@ -449,8 +449,15 @@ def show_with_fallback(widget: DOMWidget, picture: Picture) -> str:
         raise NotImplementedError
     display_id = os.urandom(16).hex()
     where.publish(_marked(picture), transient={"display_id": display_id}, update=False)
-    where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
+    show_widget(widget)
     return display_id
+
+
+def show_widget(widget: DOMWidget) -> None:
+    """Display a widget below the current cell of a notebook, without a text in its place."""
+    where = publisher()
+    if where is not None:
+        where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
 
 
 def _marked(picture: Picture) -> Picture:

@@ -249,6 +249,7 @@ def _series(series: Series) -> Iterator[tuple[str, Any]]:
 def _bars(bars: Bars) -> Spec:
     return {
         "type": "bar",
+        "showlegend": False,
         "orientation": "h",
         "base": [bar.start for bar in bars.bars],
         "x": [bar.end - bar.start for bar in bars.bars],

@@ -16,10 +16,11 @@ const roundStep = (least) => {
 
 // The ends and the ticks of an axis that shows these values, at most so many.
 function numberAxis(low, high, most) {
-  const least = (high - low || Math.abs(low) || 1) / most;
+  const least = (high - low || Math.abs(low) / 5 || 1) / most;
   const step = Number.isFinite(least) && least > 1e-300 ? roundStep(least) : 1;
-  const start = Math.floor(low / step - 1e-9) * step;
-  const count = Math.min(2 * most + 2, Math.max(1, Math.ceil((high - start) / step - 1e-9)));
+  const isLevel = low === high;
+  const start = (Math.floor(low / step + 1e-9) - (isLevel ? 1 : 0)) * step;
+  const count = Math.min(2 * most + 2, Math.max(1, Math.ceil((high - start) / step - 1e-9)) + (isLevel ? 1 : 0));
   const ticks = Array.from({ length: count + 1 }, (_, at) => Number((start + at * step).toPrecision(12)));
   return { low: ticks[0], high: ticks.at(-1), ticks };
 }

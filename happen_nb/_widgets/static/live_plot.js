@@ -1,7 +1,7 @@
 // Values over time that move: the kernel sends what is new, and the page draws it.
 
 const ROW = { steps: 92, together: 210, bands: 24 }; // pixels
-const [TITLE, GAP, RIGHT, BOTTOM] = [20, 14, 14, 24];
+const [TITLE, GAP, RIGHT, BOTTOM] = [28, 8, 14, 24];
 const CHARACTER = 7.2; // pixels, about, of the 12 px font
 const COLOURS = 8;
 const MAX_KEPT = 20_000; // points of a line that a zoomed plot keeps
@@ -15,7 +15,7 @@ const shorten = (text, room) => {
 const textOf = (value) => (value == null ? "–" : isNumber(value) ? textOfNumber(value) : value);
 
 function render({ model, el }) {
-  let lines = []; // { name, points, isHidden, colours: text -> number }
+  let lines = []; // { name, points, isHidden, isText, colours: text -> number }
   let [isTogether, span, now, title] = [false, null, 0, ""];
   let zoom = null; // the two moments that the reader has chosen
   let cursor = null; // the moment that the reader points at
@@ -48,12 +48,11 @@ function render({ model, el }) {
   }
 
   const shown = () => zoom ?? whole();
-  const isBands = (line) => line.points.some(([, value]) => typeof value === "string");
 
   function rows() {
-    const visible = lines.filter((line) => !line.isHidden && (!isTogether || !isBands(line)));
+    const visible = lines.filter((line) => !line.isHidden && (!isTogether || !line.isText));
     if (!isTogether) return visible.map((line) => [line]);
-    return [visible, ...lines.filter((line) => !line.isHidden && isBands(line)).map((line) => [line])];
+    return [visible, ...lines.filter((line) => !line.isHidden && line.isText).map((line) => [line])];
   }
 
   function schedule() {
@@ -93,7 +92,7 @@ function render({ model, el }) {
   const momentAt = (px) => place.from + ((px - place.left) / (place.right - place.left)) * (place.to - place.from);
 
   function scaleOf(group, from, to) {
-    if (group.some(isBands)) return null;
+    if (group.some(({ isText }) => isText)) return null;
     const found = group.map(({ points }) => extent(points, from, to)).filter(Boolean);
     const [low, high] = [Math.min(...found.map(([each]) => each)), Math.max(...found.map(([, each]) => each))];
     return found.length ? numberAxis(low, high, isTogether ? 5 : 3) : numberAxis(0, 1, 2);
@@ -186,19 +185,19 @@ function render({ model, el }) {
     status.textContent = cursor === null ? state : moment;
     status.setAttribute("aria-live", cursor === null ? "polite" : "off");
     reset.hidden = !zoom;
-    [...legend.children].forEach((button, index) => {
-      button.lastChild.textContent = textOf(valueAt(lines[index], at));
-    });
+    for (const button of legend.children) button.lastChild.textContent = textOf(valueAt(button.line, at));
   }
 
   function drawLegend() {
     legend.hidden = !isTogether;
-    legend.replaceChildren(...lines.map((line, at) => {
+    legend.replaceChildren(...lines.filter(({ isText }) => !isText).map((line) => {
       const toggle = () => { line.isHidden = !line.isHidden; drawLegend(); schedule(); };
       const point = (to) => () => { chosen = to; schedule(); };
       const pointed = { onpointerenter: point(line), onpointerleave: point(null), onfocus: point(line), onblur: point(null) };
-      const attributes = { type: "button", "aria-pressed": String(!line.isHidden), style: colour(at), onclick: toggle };
-      return h("button", { ...attributes, ...pointed }, line.name, " ", h("span", {}));
+      const attributes = { type: "button", "aria-pressed": String(!line.isHidden), style: colour(lines.indexOf(line)), onclick: toggle };
+      const button = h("button", { ...attributes, ...pointed }, line.name, " ", h("span", {}));
+      button.line = line;
+      return button;
     }));
   }
 
@@ -283,7 +282,10 @@ function render({ model, el }) {
       clearTimeout(retryTimer);
       const hidden = new Set(lines.filter(({ isHidden }) => isHidden).map((line) => line.name));
       ({ title, together: isTogether, span, now } = message);
-      lines = message.lines.map(([name, points]) => ({ name, points, isHidden: hidden.has(name), colours: new Map() }));
+      lines = message.lines.map(([name, points]) => {
+        const isText = points.some(([, value]) => typeof value === "string");
+        return { name, points, isText, isHidden: hidden.has(name), colours: new Map() };
+      });
       name.textContent = title;
       root.setAttribute("aria-label", title);
       box.setAttribute("aria-label", `Time in the plot of ${message.lines.map(([name]) => name).join(", ")}`);
@@ -292,7 +294,12 @@ function render({ model, el }) {
     },
     points(message) {
       now = message.now;
-      for (const [at, ms, value] of message.points) lines[at]?.points.push([ms, value]);
+      for (const [at, ms, value] of message.points) {
+        lines[at].points.push([ms, value]);
+        if (typeof value !== "string" || lines[at].isText) continue;
+        lines[at].isText = true;
+        drawLegend();
+      }
       if (span) lines.forEach(trim);
     },
     note(message) {
