@@ -26,7 +26,6 @@ def step_key(handling: str, number: int) -> str:
 
 
 def step_event_id(handling: str, number: int) -> str:
-    """Return the id of the event that a step emits."""
     return f"{handling}-{number}"
 
 

@@ -204,12 +204,10 @@ class Durables:
         return self._dispatcher.ownership.is_ours(handler.node)
 
     def run(self, handler: DurableHandler, event: EventRecord, name: str) -> DurableRun:
-        """Return the run of a handler for an event."""
         what = f'{name} of node "{handler.node}", handling "{event.type}"'
         return DurableRun(self._log.steps, handler.handling(event.id), what)
 
     def end(self, handler: DurableHandler, event: EventRecord) -> None:
-        """Note that a handler has ended for an event."""
         handler.open.pop(handler.handling(event.id), None)
         self.leave(handler, event)
         handler.count += 1
