@@ -17,8 +17,7 @@ from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_handled
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.positions import LAST_INDEX, START, Position, before
-from happen_nb._model.steps import handling_id
+from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.causes import origin_after
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
