@@ -81,9 +81,7 @@ class Attempt:
         self.unconverted = False
         """True if its result has no JSON form."""
         self._context = context
-        self._given = delivery.dispatcher.host.context(
-            delivery.queue.name, event, registration.name, delivery.once_names
-        )
+        self._given: Any = None
         self._step: Any = registration.current()
         self._spent = 0.0
         self._waited: float | None = None
@@ -145,12 +143,27 @@ class Attempt:
             self._give_up()
             return None
         self.number += 1
-        self._given.attempt = self.number
         if self._waited is None:  # by the clocks of the server and this process, which may differ
             self._waited = max(0.0, (time.time_ns() - self.delivery.event.time) / 1e9)
         self._enter()
-        self._driver = StepDriver(self._run(), self._context, self.delivery.dispatcher.workers)
+        result = self._context.run(self._call_first)
+        if result is None:
+            return None
+        self._driver = StepDriver(self._run(result), self._context, self.delivery.dispatcher.workers)
         return self._driver.start()
+
+    def _call_first(self) -> Any:
+        """Make the first call; return what the handler goes on with, or None at its end."""
+        # Most handlers end here: what follows costs a coroutine and a driver.
+        try:
+            result = self._call_step()
+            if _goes_on(result):
+                return result
+        except BaseException as error:
+            self._conclude(None, CapturedError.of(_raised(error)))
+            return None
+        self._conclude(result, None)
+        return None
 
     def _enter(self) -> None:
         self.started = time.monotonic()
@@ -172,20 +185,28 @@ class Attempt:
             self.delivery.queue.current = None
         self._spent += time.monotonic() - self.started
 
-    async def _run(self) -> None:
+    async def _run(self, result: Any) -> None:
         value: Any = None
         captured: CapturedError | None = None
         try:
-            value = await self._steps()
-            self.delivery.event.check()
-            value = self._converted(value)
+            value = await self._steps(result)
         except BaseException as error:
-            captured = CapturedError.of(error.args[0] if type(error) is _RaisedStopIteration else error)
+            captured = CapturedError.of(_raised(error))
+        self._conclude(value, captured)
+
+    def _conclude(self, value: Any, captured: CapturedError | None) -> None:
+        """End this try, with the result of the handler or what it raised."""
+        if captured is None:
+            try:
+                self.delivery.event.check()
+                value = self._converted(value)
+            except BaseException as error:
+                captured = CapturedError.of(error)
         self.scope.release()
         if not self._leave() or (captured is not None and is_shutdown_error(captured.error)):
             return
         try:
-            self._conclude(value, captured)
+            self._decide(value, captured)
         except BaseException as broken:
             self.delivery.break_off(broken)
 
@@ -200,7 +221,7 @@ class Attempt:
         self.unconverted = False
         return converted
 
-    def _conclude(self, value: Any, captured: CapturedError | None) -> None:
+    def _decide(self, value: Any, captured: CapturedError | None) -> None:
         if captured is None:
             self._end("done", value)
         elif self.stopped and issubclass(type(captured.error), Stopped | asyncio.CancelledError):
@@ -312,13 +333,8 @@ class Attempt:
 
     # -- the steps -----------------------------------------------------------------------------------
 
-    async def _steps(self) -> Any:
+    async def _steps(self, result: Any) -> Any:
         while True:
-            if self.stopped:
-                raise Stopped
-            result: Any = self._call_step()
-            if result is None:
-                return None
             if inspect.isawaitable(result):
                 result = await on_handler_loop(_awaited(result), result)
             elif isinstance(result, Generator):
@@ -328,6 +344,9 @@ class Attempt:
             if not callable(result):
                 return result
             self._step = result
+            if self.stopped:
+                raise Stopped
+            result = self._call_step()
 
     def _call_step(self) -> Any:
         if (handler := self.registration.state) is not None:
@@ -337,10 +356,19 @@ class Attempt:
             if second == "none":
                 return self._step(self.event)
             if second == "positional":
-                return self._step(self.event, self._given)
-            return self._step(self.event, context=self._given)
+                return self._step(self.event, self._argument())
+            return self._step(self.event, context=self._argument())
         except StopIteration as error:
             raise _RaisedStopIteration(error) from None
+
+    def _argument(self) -> Any:
+        """Return the context that all steps are called with."""
+        if self._given is None:
+            self._given = self.delivery.dispatcher.host.context(
+                self.delivery.queue.name, self.event, self.registration.name, self.delivery.once_names
+            )
+        self._given.attempt = self.number
+        return self._given
 
     def _iterate(self, generator: Generator[Any, None, Any]) -> Any:
         self._generating = True
@@ -374,6 +402,17 @@ class Attempt:
     def _report_progress(self, value: Any) -> None:
         if self.delivery.responder is not None:
             self.delivery.responder.progress(value)
+
+
+def _goes_on(result: Any) -> bool:
+    """Return True if a handler is not at its end when it returns this."""
+    return result is not None and (
+        inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator) or callable(result)
+    )
+
+
+def _raised(error: BaseException) -> Any:
+    return error.args[0] if type(error) is _RaisedStopIteration else error
 
 
 async def _awaited(result: Any) -> Any:
