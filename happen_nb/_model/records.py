@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from happen_nb._model.diff import diff
 from happen_nb._model.freeze import check_integers, dumps, freeze_state, loads
-from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal
+from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, diff, equal
 from happen_nb._model.paths import MISSING, Steps, format_path, lookup
 from happen_nb.errors import FrozenStateError, StateError
 

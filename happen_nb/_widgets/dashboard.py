@@ -16,7 +16,7 @@ from happen_nb._display import html
 from happen_nb._display.page import Page
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
-from happen_nb._model.diff import diff
+from happen_nb._model.frozen import diff
 from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells

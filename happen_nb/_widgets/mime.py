@@ -22,7 +22,6 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from happen_nb._display import html
 from happen_nb._display import html as pages
 from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page
@@ -119,7 +118,7 @@ def content_of(value: object) -> Content:
     if isinstance(value, str):
         return content_of_picture(picture_of_text(str(value)))
     if isinstance(value, FrozenDict | FrozenList):
-        return content_of_picture(html.bundle(value_page(value, Budget())))
+        return content_of_picture(pages.bundle(value_page(value, Budget())))
     if is_figure(value):
         return _content_of_figure(value)
     return Content(tuple(_outputs(value)))
@@ -457,4 +456,4 @@ def _marked(picture: Picture) -> Picture:
 
 def picture_of_page(page: Page) -> Picture:
     """Render a page as text and as HTML."""
-    return html.bundle(page)
+    return pages.bundle(page)
