@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.stored_steps import DurableRun, Step
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,9 +72,11 @@ class HandlerScope:
         The replies that it waits for.
     abandoned : bool
         True if it was cancelled but could not be stopped, so that it may not change anything any more.
+    durable : DurableRun or None
+        The run of a durable handler, which counts its steps.
     """
 
-    __slots__ = ("_function", "_origin", "_users", "abandoned", "event", "node", "waits")
+    __slots__ = ("_function", "_origin", "_users", "abandoned", "durable", "event", "node", "waits")
 
     def __init__(
         self, node: str, function: str, origin: Origin | None = None, event: EventRecord | None = None
@@ -82,6 +85,7 @@ class HandlerScope:
         self.event = event
         self.waits: list[Any] = []
         self.abandoned = False
+        self.durable: DurableRun | None = None
         self._function = function
         self._origin = origin
         self._users = 0
@@ -148,6 +152,17 @@ def current_path() -> tuple[str, ...]:
     """Return the ids of the events that are handled in this context, directly or through others."""
     running = current_scope()
     return () if running is None else running.origin.path
+
+
+def next_step() -> Step | None:
+    """Start the next step of the durable handler that runs in this context; None elsewhere.
+
+    What a transform emits belongs to the step of its commit.
+    """
+    running = current_scope()
+    if running is None or running.durable is None or evaluating.get() is not None:
+        return None
+    return running.durable.next()
 
 
 def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
