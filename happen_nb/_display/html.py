@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Final
 
 from happen_nb._display import text as plain_text
-from happen_nb._display.page import Block, Cell, Code, Column, Heading, Outline, Page, Step, Table
+from happen_nb._display.page import Block, Cell, Code, Column, Drawing, Heading, Outline, Page, Table
 from happen_nb._display.spans import TIMES, Kind, Line, Span, clean, columns, plain, time_text
 from happen_nb._display.values import Row
 
@@ -99,7 +99,9 @@ def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Outline):
-        return _outline(block.steps, folded=block.folded)
+        return _outline(block)
+    if isinstance(block, Drawing):
+        return iter((f'<div class="d">{block.svg}</div>',))
     return iter((_pre(block.lines) if isinstance(block, Code) else f"<div>{_line(block.line)}</div>",))
 
 
@@ -165,15 +167,17 @@ def _table(table: Table) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _outline(steps: tuple[Step, ...], *, folded: bool) -> Iterator[str]:
+def _outline(outline: Outline) -> Iterator[str]:
     # Nested lists, without recursion.
+    steps, folded = outline.steps, outline.folded
+    drawing = f'<div class="d">{outline.drawing.svg}</div>' if outline.drawing is not None else ""
     yield "<ul>"
     depths = [step.depth for step in steps[1:]]
     for step, following in zip(steps, [*depths, 0], strict=True):
         line, detail = _line(step.line), "".join(_block(step.detail)) if step.detail else ""
         if following > step.depth:
-            yield f"<li><details{'' if folded else ' open'}><summary>{line}</summary>{detail}<ul>"
-            folded = False
+            yield f"<li><details{'' if folded else ' open'}><summary>{line}</summary>{drawing}{detail}<ul>"
+            folded, drawing = False, ""
         elif detail:
             yield f"<li><details><summary>{line}</summary>{detail}</details></li>"
         else:

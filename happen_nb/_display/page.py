@@ -69,14 +69,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture: SVG, in which all texts are escaped, and the same as lines of text."""
+
+    svg: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """Indented lines; HTML folds those below a line, and its detail.
 
-    With ``folded`` the first line starts closed.
+    With ``folded`` the first line starts closed. HTML shows the ``drawing`` below the first line.
     """
 
     steps: tuple[Step, ...]
     folded: bool = False
+    drawing: Drawing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +95,7 @@ class Note:
     line: Line
 
 
-Block = Row | Table | Outline | Note | Code
+Block = Row | Table | Outline | Note | Code | Drawing
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from textwrap import wrap
 from typing import Final, cast
 
-from happen_nb._display.page import Block, Code, Column, Heading, Outline, Page, Table
+from happen_nb._display.page import Block, Code, Column, Drawing, Heading, Outline, Page, Table
 from happen_nb._display.spans import TIMES, Line, columns, plain, time_text
 from happen_nb._display.values import WIDTH, Row
 from happen_nb._model.quoting import error_summary, unavailable
@@ -47,7 +47,7 @@ def _block(block: Block) -> Iterator[str]:
         return _table(block)
     if isinstance(block, Outline):
         return (f"{'  ' * step.depth}{_line(step.line)}" for step in block.steps)
-    return iter(block.lines if isinstance(block, Code) else wrap(_line(block.line), WIDTH))
+    return iter(block.lines if isinstance(block, Code | Drawing) else wrap(_line(block.line), WIDTH))
 
 
 def _tree(root: Row) -> Iterator[str]:
