@@ -333,7 +333,7 @@ _STYLE: Final = "".join(
         "--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
         *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*_COLOURS, PERSON))),
         "}",
-        ".happen .hn-sequence{color-scheme:inherit}",
+        ".happen .hn-sequence{color-scheme:inherit;display:block;max-width:none}",
         ".hn-sequence .b{font-weight:600}.hn-sequence .q{fill:var(--soft)}",
         ".hn-sequence .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}",
         ".hn-sequence .e{fill:var(--bad)}.hn-sequence .t{fill:var(--soft);text-anchor:end}",
