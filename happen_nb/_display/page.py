@@ -284,7 +284,6 @@ _LONG = 36  # columns from which on a cell may wrap; its minimum width in the st
 
 @cache
 def style() -> str:
-    """Return the stylesheet."""
     return files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
 
 
