@@ -99,7 +99,6 @@ def wrong(text: str, remedy: str = "") -> Finding:
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
     parser = add_command(
         commands,
         "doctor",

@@ -43,7 +43,6 @@ _IN_USE = ("serving", "starting", "elsewhere")
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
     parser = add_command(
         commands,
         "server",
