@@ -151,7 +151,7 @@ async def _apply(
             handler.fail(position)
             lanes.pass_soon(node)
             raise
-        emits = any(each.record.id not in known for each in evaluation.emitted)
+        emits = bool(evaluation.cancelled) or any(each.record.id not in known for each in evaluation.emitted)
         stays = not late and not emits and is_stored(base, new, body)
         after = progress.after(last, handler.failed - {position})
         others = positions if late else lanes.carried(registration, positions, position)
@@ -162,6 +162,7 @@ async def _apply(
             newest,
             origin=causes.current_origin(),
             positions={**others, handler.key: after},
+            cancels=tuple(evaluation.cancelled),
         )
         if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
             handler.pass_over(position, last)

@@ -144,7 +144,7 @@ async def _decoded(
     items = await stream.read(
         kinds, start=start, headers_only=headers_only, enough=lambda item: item.sequence > end
     )
-    return [stream.decode(item) for item in items]
+    return await stream.admitted([stream.decode(item) for item in items], start)
 
 
 async def _backwards(stream: Stream, first: int, end: int, window: int) -> AsyncIterator[list[Entry]]:
@@ -171,7 +171,8 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
         limit=size if size <= MAX_PULLED else None,
         enough=lambda item: item.sequence > end,
     )
-    return [entry for item in items for entry in _entries_of(stream.decode_head(item))]
+    decoded = await stream.admitted([stream.decode_head(item) for item in items], start)
+    return [entry for item in decoded for entry in _entries_of(item)]
 
 
 async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int | None = None) -> list[Entry]:

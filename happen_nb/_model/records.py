@@ -108,6 +108,15 @@ class EventRecord:
     time: int = 0
     body: bytes | None = field(default=None, repr=False, compare=False)
     """The payload as JSON, by which `check` detects a change in place."""
+    due: str | None = None
+    """The time at which a scheduled event is due, as `schedules.utc_text` writes it."""
+    alarm: str | None = None
+    """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
+
+    @property
+    def tick(self) -> str | None:
+        """The id of the ``every`` that calls its handler with this event."""
+        return self.alarm.partition(" ")[0] if self.alarm is not None and "~" in self.alarm else None
 
     @property
     def has_caller_id(self) -> bool:

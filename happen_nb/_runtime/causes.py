@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._model.schedules import Alarm
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,11 +48,14 @@ class Evaluation:
         The node's space.
     emitted : list
         The events that it has emitted, which are stored with the commit.
+    cancelled : list of Alarm
+        The scheduled events that the commit cancels.
     """
 
     node: str
     space: object
     emitted: list[Any] = field(default_factory=list)
+    cancelled: list[Alarm] = field(default_factory=list)
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)

@@ -12,6 +12,7 @@ from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_handled
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
+from happen_nb._runtime.clock import Clock
 from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.io import io_thread
@@ -69,6 +70,7 @@ class Dispatcher:
         self.replies = replies
         self.in_flight = InFlight()
         self.workers = Workers()
+        self.clock = Clock(log)
         self.queues: dict[str, NodeQueue] = {}
         self.lanes = Lanes(log, self)
         self.contexts: dict[str, contextvars.Context | None] = {}

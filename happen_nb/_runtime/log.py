@@ -11,17 +11,19 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
+from happen_nb._journal.alarms import Alarms
 from happen_nb._journal.follower import Follower
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
 from happen_nb._journal.stream import Info, Options, Stream
-from happen_nb._journal.wire import Clear
-from happen_nb._model.frozen import equal
+from happen_nb._journal.wire import Clear, Ended, Scheduled
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin, OwnerRecord
+from happen_nb._model.schedules import ClockRecord
+from happen_nb._runtime import scheduling
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.replica import Applied, PendingWrite, Replica
 from happen_nb._runtime.tracebacks import to_raise
-from happen_nb.errors import HappenError, IdTakenError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import HappenError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.wire import Item, Subjects
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.positions import Positions
+    from happen_nb._model.schedules import Alarm
 
 logger = logging.getLogger("happen_nb")
 
@@ -66,11 +69,18 @@ class CommitRequest:
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
     """The positions of the node's state handlers; None: those of the record before."""
+    cancels: tuple[Alarm, ...] = ()
+    """Scheduled events that are cancelled, if they are still to come."""
 
     @property
     def base(self) -> CommitRecord | None:
         """The record that the commit follows."""
         return self.cut.nodes.get(self.node)
+
+    @property
+    def schedules(self) -> bool:
+        """True if it schedules or cancels events."""
+        return bool(self.cancels) or any(event.alarm is not None for event in self.events)
 
     @property
     def revision(self) -> int:
@@ -104,6 +114,11 @@ class Log:
         self.on_fresh_start: Signal[[FreshStart]] = Signal()
         self.on_clear: Signal[[Clear, int]] = Signal()
         self.on_deletion: Signal[[CommitRecord]] = Signal()
+        self.on_clock: Signal[[]] = Signal()
+        """Emitted when a manual clock has moved, or the space has another clock."""
+        self.alarms = Alarms(subjects)
+        self.clock: ClockRecord | None = None
+        """The manual clock of the space; None if its clock is real."""
         self._follower = Follower(self.stream, self)
         self._info: Info | None = None
         self._count = count(1)
@@ -155,9 +170,11 @@ class Log:
         if self._info.created != before.created:
             await self._follower.verify()  # it was dropped, and is made anew
 
-    async def clear(self, owners: Callable[[], Iterable[OwnerRecord]]) -> None:
-        """Empty the space but for the owners, and wait until this process sees it."""
-        position = await self.stream.clear(owners, self._follower.cleared)
+    async def clear(
+        self, owners: Callable[[], Iterable[OwnerRecord]], clock: Callable[[], str | None]
+    ) -> None:
+        """Empty the space but for the owners and a manual clock, and wait until this process sees it."""
+        position = await self.stream.clear(owners, self._follower.cleared, clock)
         await self.reach(position, time.monotonic() + self.timeout)
 
     def background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -192,6 +209,8 @@ class Log:
     # -- following: called by the follower -----------------------------------------------------------
 
     def reset(self, start: FreshStart) -> None:
+        self._set_clock(start.clock)
+        self.alarms.reset(start.alarms)
         self.on_fresh_start.emit(start)
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
 
@@ -199,20 +218,40 @@ class Log:
         if isinstance(item, OwnerRecord):
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
+            self._set_clock(item.clock)
+            self.alarms.clear(sequence)
             self.on_clear.emit(item, sequence)
+        elif isinstance(item, ClockRecord):
+            self._set_clock(item)
+        elif isinstance(item, Ended) or (isinstance(item, EventRecord) and item.alarm is not None):
+            self.alarms.end(item.alarm or "")
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)
+        elif isinstance(item, Scheduled):
+            self.alarms.add(item.alarm)
+            self._resolve(item.alarm.name, item.alarm.event)
         elif isinstance(item, CommitRecord):
             if item.deleted and item.id is not None:
                 self.on_deletion.emit(item)
             for event in item.events:
                 self._emit(event)
 
+    def _set_clock(self, clock: ClockRecord | None) -> None:
+        if clock != self.clock:
+            self.clock, self.alarms.manual = clock, clock is not None
+            self.on_clock.emit()
+
+    def _resolve(self, key: str, event: EventRecord | None) -> None:
+        for pending in self._pending.pop(key, ()):
+            if event is not None:
+                pending.resolve(event)
+
     def _emit(self, event: EventRecord) -> None:
         self.on_event.emit(event)
-        for pending in self._pending.pop(event.id, ()):
-            pending.resolve(event)
+        self._resolve(event.id, event)
+        if event.alarm is not None:
+            self._resolve(event.alarm, event)
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
@@ -356,8 +395,14 @@ class Log:
                 wire.encode_guard(self.subjects, self.subjects.state(name), record.sequence if record else 0)
                 for name, record in newest.items()
             ]
-        most, ttl = wire.MAX_BATCH_MESSAGES - len(guards), self.info.event_ttl
-        return [*guards, *wire.with_events(self.subjects, commit, request.events, ttl=ttl, most=most)]
+        ttl = self.info.event_ttl
+        events = [event for event in request.events if not self.alarms.concerns(event)]
+        alarms = [self.alarms.cancel(alarm, ttl=ttl) for alarm in request.cancels]
+        for event in request.events:
+            if self.alarms.concerns(event):
+                alarms += self.alarms.messages(event, ttl=ttl)
+        most = wire.MAX_BATCH_MESSAGES - len(guards) - len(alarms)
+        return [*guards, *wire.with_events(self.subjects, commit, events, ttl=ttl, most=most), *alarms]
 
     async def _store_commit(
         self,
@@ -394,6 +439,9 @@ class Log:
         self, newest: int, request: CommitRequest, pending: PendingWrite[Applied], deadline: float
     ) -> Applied | None:
         """Wait until the replica has what stood in the way; it may have been this very commit."""
+        if request.schedules:  # an alarm may be what was refused: it was delivered or replaced
+            await self.fresh(max(0.001, deadline - time.monotonic()))
+            return pending.seen
         # An event with the caller's id may be what was refused: `commit_emitting` looks it up.
         taken = newest > 0 and any(event.has_caller_id for event in request.events)
         if newest > self.replica.position:
@@ -457,6 +505,8 @@ class Log:
         IdTakenError
             The caller's id was there with another content.
         """
+        if self.alarms.concerns(event):
+            return await scheduling.store(self, event, deadline)
         what = f'broadcast of "{event.type}"'
         left = deadline - time.monotonic()
         if left <= 0:
@@ -482,6 +532,8 @@ class Log:
         ) as refusal:  # it is stored: sent earlier by this process, or under the caller's id
             await self.reach(refusal.newest, deadline)
             stored = pending.seen or await self.find_stored(event)
+            if stored is None and self.alarms.concerns(event):  # it was cancelled before
+                return await scheduling.store(self, event, deadline)
             if stored is None and before != self.generation():
                 if not refusal.resent:
                     return await self.publish(event, deadline)  # what had the id is gone
@@ -492,7 +544,7 @@ class Log:
             outcome = stored or await self._seen_or_stored(event, pending, refusal.newest)
         finally:
             self.forget(event.id, pending)
-        return check_same(event, outcome)
+        return scheduling.check_same(event, outcome)
 
     async def commit_emitting(
         self, request: CommitRequest, deadline: float, known: dict[str, EventRecord]
@@ -511,20 +563,22 @@ class Log:
             The commit, and its events by their ids, as they are stored.
         """
         new = tuple(event for event in request.events if event.id not in known)
-        writes = {event.id: self.expect(event.id) for event in new}
+        if any(event.alarm is not None for event in new):
+            await self.mark_schedules()
+        writes = {event.alarm or event.id: self.expect(event.alarm or event.id) for event in new}
         try:
             applied = await self.commit(replace(request, events=new), deadline)
             if applied is None:
                 for event in new:
                     stored = await self.find_stored(event) if event.has_caller_id else None
                     if stored is not None:
-                        known[event.id] = check_same(event, stored)
+                        known[event.id] = scheduling.check_same(event, stored)
                 return None
             for pending in writes.values():
                 if pending.seen is None:  # it has a message of its own, which is about to arrive
                     left = max(0.001, deadline - time.monotonic())
                     await asyncio.wait([pending.future], timeout=left)
-            seen = {id: pending.seen for id, pending in writes.items() if pending.seen is not None}
+            seen = {each.seen.id: each.seen for each in writes.values() if each.seen is not None}
             return applied, {**known, **seen}
         finally:
             for id, pending in writes.items():
@@ -545,22 +599,16 @@ class Log:
         # By the leader: one that was replaced may miss it, and then the server refuses the event once more.
         found = await self.stream.newest(self.subjects.event(event))
         record = None if found is None else self.stream.decode(found)
-        return record if isinstance(record, EventRecord) else None
+        if isinstance(record, EventRecord) and record.alarm is None:
+            return record
+        if found is None or not isinstance(record, EventRecord | Ended):
+            return None
+        delivered = await self.stream.delivered(found.subject)
+        if delivered is None:
+            self.alarms.note_free(event, found.sequence)
+        return delivered
 
-
-def check_same(event: EventRecord, stored: EventRecord) -> EventRecord:
-    """Return what is stored under the id of an event, if it is the same event.
-
-    Raises
-    ------
-    IdTakenError
-        Its type, payload or target is another.
-    """
-    if stored.publish_id != event.publish_id:
-        content = (stored.type, stored.target) == (event.type, event.target)
-        if not content or not equal(stored.payload, event.payload):
-            raise IdTakenError(
-                f'broadcast: the id "{event.id}" is taken by an event "{stored.type}" of "{stored.sender}" '
-                "with another content; an id belongs to one type, payload and target"
-            )
-    return stored
+    async def mark_schedules(self) -> None:
+        """Mark the space as one with scheduled events, before the first one is stored."""
+        if not self.info.schedules:
+            self._info = await self.stream.mark_schedules()

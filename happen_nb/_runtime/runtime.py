@@ -96,6 +96,7 @@ class Runtime:
         self.replies = ReplyRouter(log, self.peers)
         self.dispatcher = Dispatcher(log, self.peers, self.registrations, self.ownership, self.replies)
         self.deadlocks = DeadlockDetector(self.dispatcher.queues, self.replies)
+        self.clock = self.dispatcher.clock
         self.in_flight = self.dispatcher.in_flight
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
@@ -178,9 +179,16 @@ class Runtime:
         )
         return await self._log.stream.start_over(info)
 
-    async def clear(self) -> None:
-        """Empty the space, and wait until this process sees it."""
-        await self._log.clear(self.ownership.all)
+    async def clear(self, clock: Callable[[], str | None] | None = None) -> None:
+        """Empty the space, and wait until this process sees it.
+
+        `clock` returns the time at which a manual clock goes on, or None for a real clock. By default, the
+        clock stays as it is.
+        """
+        await self._log.clear(self.ownership.all, clock or self._manual_time)
+
+    def _manual_time(self) -> str | None:
+        return self.clock.now_text() if self.clock.manual else None
 
     async def ask_owners(
         self, question: dict[str, Any], timeout: float
