@@ -14,11 +14,22 @@ Examples
 """
 
 from happen_nb._api import connect as connecting  # noqa: F401 - its former name: scripts use its registry
-from happen_nb._api.connect import aconnect, acreate_node, aspaces, connect, create_node, current, run, spaces
+from happen_nb._api.connect import (
+    aconnect,
+    acreate_node,
+    aspaces,
+    connect,
+    create_node,
+    current,
+    recorded,
+    run,
+    spaces,
+)
 from happen_nb._api.emit import emitted, event
 from happen_nb._api.events import Event, Events, Trace
 from happen_nb._api.history import Commit, History, Journal
 from happen_nb._api.node import Node
+from happen_nb._api.recording import Recording
 from happen_nb._api.replay import Replay
 from happen_nb._api.reply import Reply
 from happen_nb._api.server import NatsServer
@@ -97,6 +108,7 @@ __all__ = [
     "PatternError",
     "PayloadError",
     "PendingError",
+    "Recording",
     "Replay",
     "Reply",
     "ReplyLostError",
@@ -130,6 +142,7 @@ __all__ = [
     "emitted",
     "event",
     "put",
+    "recorded",
     "run",
     "spaces",
 ]

@@ -66,7 +66,11 @@ def described(site):
 
 
 def pages(site):
-    return [path for path in site.rglob("*.html") if path.name not in {"genindex.html", "search.html"}]
+    return [
+        path
+        for path in site.rglob("*.html")
+        if path.name not in {"genindex.html", "search.html", "recording.html"}
+    ]
 
 
 def test_it_is_built_without_warnings_and_without_a_network(build):
@@ -171,3 +175,9 @@ def test_each_test_that_the_guarantees_name_is_there():
         }
 
     assert [f"{path}::{name}" for path, name in named if name not in functions(path)] == []
+
+
+def test_the_recording_that_the_readme_links_can_be_read():
+    recording = happen.recorded(DOCS / "_static" / "recording.html")
+    assert recording.space == "beer"
+    assert recording.at(recording.journal()[-1].time)["books"]["day"] == 30

@@ -13,8 +13,7 @@ from happen_nb._display.page import Page
 from happen_nb._display.reprs_state import change_page, diff_page, frozen_page
 from happen_nb._display.spans import plain
 from happen_nb._display.values import WIDTH, Budget, fits, in_a_line, summary
-from happen_nb._model.diff import Change, Diff
-from happen_nb._model.frozen import FrozenDict, FrozenList
+from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb.errors import HappenError

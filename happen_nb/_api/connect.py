@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from happen_nb._api.base import Displayable, faces, runtime_of
 from happen_nb._api.node import Node
-from happen_nb._api.space import Space
+from happen_nb._api.recording import Recording, read_recording
+from happen_nb._api.space import Space, start_from
 from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.client import Credentials
-from happen_nb._journal.spaces import SpaceInfo, list_spaces
+from happen_nb._journal.presence import SpaceInfo, list_spaces
 from happen_nb._journal.stream import Options
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Iterable, Mapping
     from pathlib import Path
+
+    from happen_nb._model.frozen import FrozenDict
 
 T = TypeVar("T")
 
@@ -483,6 +486,41 @@ async def _spaces() -> Spaces:
 
 
 spaces, aspaces = faces(_spaces)
+
+
+def recorded(path: str | os.PathLike[str]) -> Recording:
+    """Read the recording in a file that ``space.record`` has written.
+
+    Parameters
+    ----------
+    path : str or path
+        The file.
+
+    Returns
+    -------
+    Recording
+        It has ``.events()``, ``.journal()``, ``.at(...)`` and ``.fork(name)``.
+
+    Raises
+    ------
+    ValueError
+        The file is not a recording, or a later version of happen_nb wrote it.
+    OSError
+        The file cannot be read.
+
+    Examples
+    --------
+    >>> from tempfile import mkdtemp
+    >>> event = orders.broadcast("order.paid", {"id": "o1"})
+    >>> file = space.record().save(mkdtemp() + "/shop.html")
+    >>> [event.payload for event in happen.recorded(file).events()]
+    [{'id': 'o1'}]
+    """
+    return read_recording(path, _start_space)
+
+
+async def _start_space(name: str, states: Mapping[str, FrozenDict]) -> Space:
+    return await start_from(registry.current or await _connect(), name, states)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

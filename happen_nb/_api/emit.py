@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from happen_nb._api.events import (
     Event,
-    alarm_id,
     cancel_scheduled,
     cancel_stored,
     record_of,
@@ -27,11 +26,11 @@ from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
-from happen_nb._runtime import causes
+from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replies import PendingReply
-from happen_nb._runtime.scheduling import check_same
+from happen_nb._runtime.writer import check_same
 from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
@@ -41,9 +40,9 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.schedule import Duration
     from happen_nb._api.space import Space
-    from happen_nb._runtime.log import CommitRequest
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.writer import CommitRequest
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _tests = count(1)
@@ -246,7 +245,7 @@ class Sender:
             raise ValueError(
                 f'cancel: the event "{event_or_id.type}" does not belong to the space "{runtime.space}"'
             )
-        return alarm_id(record_of(event_or_id))
+        return record_of(event_or_id).alarm_id
 
     def _make(
         self,
@@ -314,8 +313,8 @@ class Sender:
                 "another one: a transform's events are stored with its commit; emit after the set"
             )
         if record.alarm is not None:
-            cancel_scheduled(runtime, alarm_id(record))  # the same id again replaces it
-            evaluation.cancelled[:] = [each for each in evaluation.cancelled if each.id != alarm_id(record)]
+            cancel_scheduled(runtime, record.alarm_id)  # the same id again replaces it
+            evaluation.cancelled[:] = [each for each in evaluation.cancelled if each.id != record.alarm_id]
         for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id again: one event, stored once
                 check_same(record, earlier.record)
@@ -332,8 +331,12 @@ class Sender:
         contexts[record.id] = output_context()
         waits = False
         try:
-            stored = await on_io(log.publish(record, time.monotonic() + log.timeout))
-            waits = stored.alarm is not None
+            deadline = time.monotonic() + log.timeout
+            if record.alarm is None:
+                stored = await runtime.writer.publish(record, deadline)
+            else:
+                stored = await on_io(scheduling.store(log, record, deadline))
+                waits = stored.alarm is not None
         finally:
             if not waits:  # its handlers write to the cell that has scheduled it
                 contexts.pop(record.id, None)
@@ -381,7 +384,7 @@ async def commit_emitting(
             runtime.replies.expect(each.request, each.record)
     try:
         change = replace(change, events=tuple(each.record for each in emitted))
-        stored = await on_io(runtime.log.commit_emitting(change, deadline, known))
+        stored = await runtime.writer.commit_emitting(change, deadline, known)
     finally:
         for each in emitted:
             if runtime.log.alarms.get(each.record.id) is None:  # else it is still to come

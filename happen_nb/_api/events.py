@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
@@ -18,9 +19,9 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import evaluating
-from happen_nb._runtime.effects import EventStream, read_effects
+from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb.errors import PendingError
+from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,11 +160,11 @@ class Event(Displayable):
         >>> event.cancel(), event.cancel()
         (True, False)
         """
-        return cancel_scheduled(self._runtime, alarm_id(self._record))
+        return cancel_scheduled(self._runtime, self._record.alarm_id)
 
     async def acancel(self) -> bool:
         """Async variant of `cancel`."""
-        return await run_awaitable(cancel_stored(self._runtime, alarm_id(self._record)))
+        return await run_awaitable(cancel_stored(self._runtime, self._record.alarm_id))
 
     @property
     def handled_by(self) -> tuple[str, ...]:
@@ -182,6 +183,7 @@ class Event(Displayable):
     async def _handled_by(self) -> tuple[str, ...]:
         if self.pending:
             return ()
+        self._check_space("handled_by")
         log = self._runtime.log
         await on_io(self._runtime.dispatcher.flush())
         records = await on_io(read_handled(log.stream, since=self._record.sequence))
@@ -200,7 +202,7 @@ class Event(Displayable):
         Returns
         -------
         Trace
-            The tree of its effects.
+            The tree of its effects, read from the journal when it is first looked at.
 
         Raises
         ------
@@ -221,19 +223,34 @@ class Event(Displayable):
         if self.pending:
             raise PendingError("settle: the event is pending until its transform has committed")
         refuse_in_callback("settle")
-        (root,) = await on_io(read_effects(self._runtime.checked, [self._record], timeout=seconds))
-        return Trace(root)
+        self._check_space("settle")
+        runtime, effects = self._runtime.checked, Effects([self._record])
+        left = await on_io(wait_handled(runtime, effects, time.monotonic() + seconds))
+        if left:
+            raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {', '.join(left)}")
+        return Trace(lambda: run_blocking(self._read_trace()))
 
     settle, asettle = faces(_settle)
+
+    def _check_space(self, call: str) -> None:
+        if self._runtime is None:
+            raise HappenError(f'{call}: the event "{self.type}" belongs to no space: it was recorded')
+
+    async def _read_trace(self) -> TraceNode:
+        what = f'trace of "{self.type}"'
+        try:
+            log = self._runtime.log
+        except ClosedError as error:
+            error.add_note(f"The {what} was not looked at before; print it while the space is open.")
+            raise
+        if self._record.sequence <= log.cleared:
+            raise HistoryGoneError(f"{what}: the space was cleared before the trace was looked at")
+        (root,) = await on_io(read_effects(self._runtime, Effects([self._record])))
+        return root
 
 
 def record_of(event: Event) -> EventRecord:
     return event._record
-
-
-def alarm_id(record: EventRecord) -> str:
-    """Return the id under which an event is scheduled."""
-    return record.id if record.alarm is None else record.alarm.partition(" ")[0]
 
 
 def cancel_scheduled(runtime: Runtime, id: str) -> bool:
@@ -241,7 +258,7 @@ def cancel_scheduled(runtime: Runtime, id: str) -> bool:
     evaluation = evaluating.get()
     if evaluation is None:
         return run_blocking(cancel_stored(runtime, id))
-    dropped = [each for each in evaluation.emitted if each.record.alarm and alarm_id(each.record) == id]
+    dropped = [each for each in evaluation.emitted if each.record.alarm and each.record.alarm_id == id]
     for each in dropped:
         evaluation.emitted.remove(each)
     alarm = runtime.log.alarms.get(id)
@@ -336,8 +353,6 @@ class Trace(Displayable):
 
     Attributes
     ----------
-    root : TraceNode
-        The event itself; its ``children`` are its direct effects, and so on.
     times : bool
         True if its text shows durations.
 
@@ -350,9 +365,20 @@ class Trace(Displayable):
 
     _page = trace_page
 
-    def __init__(self, root: TraceNode, *, times: bool = False) -> None:
-        self.root = root
+    def __init__(self, read: Callable[[], TraceNode], *, times: bool = False) -> None:
+        self._read = read
         self.times = times
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"root": self.root, "times": self.times}
+
+    @cached_property
+    def root(self) -> TraceNode:
+        """The event itself; its ``children`` are its direct effects, and so on.
+
+        The trace that ``event.settle`` returns is read from the journal when it is first looked at.
+        """
+        return self._read()
 
     def __iter__(self) -> Iterator[TraceNode]:
         return iter(self.root)

@@ -14,7 +14,7 @@ from happen_nb._api.base import Displayable
 from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
-from happen_nb._runtime.effects import Pending, describe_works, drain, read_effects
+from happen_nb._runtime.effects import Effects, describe_works, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from happen_nb._api.failures import Facts
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
+    from happen_nb._runtime.effects import Work
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 
@@ -45,6 +46,10 @@ class Caused:
     def followed(self) -> bool:
         """True if there are few enough to follow."""
         return len(self.ids) <= MAX_FOLLOWED
+
+    def includes(self, work: Work) -> bool:
+        """Return True for work that they have caused, in this process."""
+        return work.correlation in self.ids
 
     def add_event(self, event: EventRecord) -> None:
         self.made += 1
@@ -178,22 +183,27 @@ class Receipts:
             note = str(error).partition(": ")[2]
         except KeyboardInterrupt:
             note = "wait interrupted"
-        return run_blocking(self._trees(caused, None)), note
+        return run_blocking(self._trees(caused)), note
 
     async def _done(self, caused: Caused) -> list[TraceNode]:
         """Wait for the effects of this cell; those of other cells may still be running."""
-        in_flight, own = self._runtime.checked.in_flight, Pending(frozenset(), frozenset(caused.ids))
-        left = await drain(in_flight, own, time.monotonic() + TIMEOUT_SECONDS)
+        runtime, deadline = self._runtime.checked, time.monotonic() + TIMEOUT_SECONDS
+        if caused.followed:
+            effects = Effects(caused.events, caused.commits)
+            left = await on_io(wait_handled(runtime, effects, deadline))
+        else:
+            works = await on_io(runtime.in_flight.drain(caused.includes, deadline))
+            left = [describe_works(works)] if works else []
         if left:
-            raise HappenTimeoutError(f"receipt: still running: {describe_works(left)}")
-        return await self._trees(caused, TIMEOUT_SECONDS)
+            raise HappenTimeoutError(f"receipt: still running: {', '.join(left)}")
+        return await self._trees(caused)
 
-    async def _trees(self, caused: Caused, timeout: float | None) -> list[TraceNode]:
+    async def _trees(self, caused: Caused) -> list[TraceNode]:
         """Read the effects, in every process."""
         if not caused.followed:
             return []
-        reading = read_effects(self._runtime.checked, caused.events, caused.commits, timeout)
-        trees: list[TraceNode] = await on_io(reading)
+        effects = Effects(caused.events, caused.commits)
+        trees: list[TraceNode] = await on_io(read_effects(self._runtime.checked, effects))
         return trees
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
@@ -17,6 +18,7 @@ from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
 from happen_nb._api.receipts import Receipts
+from happen_nb._api.recording import Recording, record
 from happen_nb._api.replay import Replay, start_replay
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
@@ -31,7 +33,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
-from happen_nb._runtime.effects import describe_works, drain, find_unhandled, read_effects
+from happen_nb._runtime.effects import Effects, describe_works, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.snapshots import forkable_states, records_at
 from happen_nb.errors import (
@@ -211,8 +213,11 @@ class Space(Displayable, Sender):
         seconds = arguments.timeout(timeout, "settle: timeout")
         refuse_in_callback("settle")
         deadline, in_flight = time.monotonic() + seconds, self._runtime.checked.in_flight
+        pending = in_flight.pending()
+        if not pending.works:
+            return
         try:
-            left = await drain(in_flight, in_flight.pending(), deadline)
+            left = await on_io(in_flight.drain(pending.includes, deadline))
         except KeyboardInterrupt as stop:
             works = in_flight.pending().works
             stop.add_note(
@@ -447,8 +452,8 @@ class Space(Displayable, Sender):
             record = found
         else:
             raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
-        (root,) = await on_io(read_effects(self._runtime.checked, [record]))
-        return Trace(root, times=times)
+        (root,) = await on_io(read_effects(self._runtime.checked, Effects([record])))
+        return Trace(lambda: root, times=times)
 
     trace, atrace = faces(_trace)
 
@@ -547,6 +552,67 @@ class Space(Displayable, Sender):
     ) -> JournalSlice:
         matching, names = Pattern.of(pattern), list(self.views)
         return run_blocking(read_journal(self._runtime, names, matching, since, limit, commits=commits))
+
+    # -- recording -------------------------------------------------------------------------------------
+
+    async def _record(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        since: Since | None = None,
+        until: Since | None = None,
+        title: str | None = None,
+        code: bool = True,
+        hide: Iterable[str] = (),
+    ) -> Recording:
+        """Record everything between two moments in one HTML file that plays offline in a browser.
+
+        The page has a lane for each node with its events, handlings and commits, the states, and the source
+        of the handler that ran. It needs no kernel and no server, and makes no requests. Of a stretch that
+        needs more than 2 MB, the newest records are kept, and the page says so.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            The file; an existing one is replaced. Without it, the last expression of a cell shows the
+            player in the notebook.
+        since : Event, Commit, datetime or int, optional
+            Record only later events and commits; an int is a sequence, a naive datetime is local time.
+        until : Event, Commit, datetime or int, optional
+            Record nothing later; an event or a commit is itself recorded.
+        title : str, optional
+            The title of the page.
+        code : bool, optional
+            Include the source of handlers that this process has registered.
+        hide : str or iterable of str, optional
+            Paths whose values are masked: ``"customer.*.email"`` in the states of nodes, ``"**.email"``
+            everywhere, in payloads too. ``*`` stands for any characters of one step, ``**`` for any number
+            of steps.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        TooLargeError
+            The states alone do not fit.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"o1": {"email": "ada@example.org"}})
+        >>> event = orders.broadcast("order.paid", {"email": "ada@example.org"})
+        >>> recording = space.record(title="One order", hide=["**.email"])
+        >>> print(recording)
+        Recording One order · 1 event · 1 commit
+        >>> recording.events()[0].payload, recording.journal()[0].after
+        ({'email': '•••'}, {'o1': {'email': '•••'}})
+        """
+        return await record(
+            self._runtime, path, since, until, title, hide, code=code, start_space=self._start_from
+        )
+
+    record, arecord = faces(_record)
 
     # -- replaying -------------------------------------------------------------------------------------
     def replay(
@@ -701,6 +767,13 @@ class Space(Displayable, Sender):
         else:
             position = await on_io(position_of(log, at))
             states = forkable_states(await on_io(records_at(log, position)))
+        return await self._start_from(name, states)
+
+    fork, afork = faces(_fork)
+
+    async def _start_from(self, name: str, states: Mapping[str, FrozenDict]) -> Space:
+        """Make a new space on the same server from the states of its nodes."""
+        log = self._log
         target, opened = await self._opener(name)
         try:
             if target is self or not await on_io(_is_empty(target._log)):
@@ -723,8 +796,6 @@ class Space(Displayable, Sender):
             raise
         target._local.clear()
         return target
-
-    fork, afork = faces(_fork)
 
     async def _drop(self) -> None:
         """Delete the space permanently, with everything that it holds, and close it.
@@ -821,6 +892,11 @@ class Space(Displayable, Sender):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def start_from(space: Space, name: str, states: Mapping[str, FrozenDict]) -> Space:
+    """Make a new space on the server of another one, from the states of its nodes."""
+    return await space._start_from(name, states)
 
 
 async def _is_empty(log: Log) -> bool:

@@ -35,7 +35,7 @@ from happen_nb._model.transforms import Transform, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.log import CommitRequest
+from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class StateWriter:
                 runtime, change, emitted, deadline, {} if known is None else known
             )
         else:
-            applied = await on_io(runtime.log.commit(change, deadline))
+            applied = await runtime.writer.commit(change, deadline)
         if applied is not None:
             runtime.on_own_commit.emit(applied)
             for each in emitted:

@@ -18,6 +18,7 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
+from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.runtime import Watcher
 from happen_nb._runtime.workers import Mailbox
 from happen_nb.errors import UnknownNodeError
@@ -289,7 +290,9 @@ class Watch(Displayable):
     def _take(self, applied: Applied) -> None:
         commit, scope = Commit(*applied), causes.scope_of_commit(applied.record, self.name)
         activity = self._runtime.in_flight
-        token = activity.start(scope.origin.correlation or "", lambda: f"{self.name}, {self._watching}")
+        correlation = scope.origin.correlation or ""
+        token = NamedWork(correlation, lambda: f"{self.name}, {self._watching}", scope.origin)
+        activity.start(token)
 
         def work() -> None:
             try:

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from happen_nb._api.events import Event
     from happen_nb._api.history import Commit, History, Journal, Snapshot
     from happen_nb._api.node import Node, Nodes
+    from happen_nb._api.recording import Recording
     from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View, Views, Watch
-    from happen_nb._journal.spaces import SpaceInfo
-    from happen_nb._model.diff import Change
-    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._journal.presence import SpaceInfo
+    from happen_nb._model.frozen import Change, FrozenDict
 
 MAX_NODES: Final = 30
 """Nodes that a table shows."""
@@ -336,3 +336,16 @@ def _describe_server(server: NatsServer | None) -> str:
 def _describe_store(server: NatsServer) -> str:
     in_memory = server.store is None or str(server.store) == ":memory:"
     return "in memory" if in_memory else "stored in a folder"
+
+
+def recording_page(recording: Recording, budget: Budget) -> Page:  # noqa: ARG001 - it is one line
+    """Show what a recording holds, and where its file is."""
+    nouns = ("event", "commit", "failure")
+    parts = [
+        part(count(number, noun)) for number, noun in zip(recording.counts, nouns, strict=True) if number
+    ]
+    if recording.partial:
+        parts.append(part("the newest that fit"))
+    if recording.path is not None:
+        parts.append(part(name(recording.path.name)))
+    return Page(Heading("Recording", name(recording.title), tuple(parts)))

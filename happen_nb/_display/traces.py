@@ -28,7 +28,7 @@ from happen_nb._display.spans import (
 )
 from happen_nb._display.values import ROW_BYTES, WIDTH, Budget, Row, changes, in_a_line
 from happen_nb._model.causality import TraceNode
-from happen_nb._model.diff import Diff, diff
+from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 

@@ -18,6 +18,7 @@ import nats.errors
 import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 from nats.protocol.parser import AWAITING_MSG_PAYLOAD
 
 from happen_nb.errors import HappenConnectionError, ServerError
@@ -70,6 +71,29 @@ class NatsClient(Client):
     async def move(self) -> None:
         """Reconnect to the next server of the pool."""
         await self._process_op_err(nats.errors.StaleConnectionError())
+
+    def write(self, data: list[bytes]) -> None:
+        """Write to the server at once, after what nats-py has still to write, not in its next turn."""
+        size = sum(map(len, data))
+        self.stats["out_msgs"] += len(data)
+        self.stats["out_bytes"] += size
+        self._pending.extend(data)
+        self._pending_data_size += size
+        if isinstance(self._transport, TcpTransport):
+            self._transport.writelines(self._pending)  # type: ignore[no-untyped-call]
+            self._pending, self._pending_data_size = [], 0
+        elif self._flush_queue is not None and self._flush_queue.empty():  # a WebSocket writes when it drains
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    async def close(self) -> None:
+        """Close the connection as nats-py does, also if it is lost at this moment."""
+        try:
+            await super().close()
+        except OSError as lost:  # while it sent the rest, which nobody receives any more
+            log.debug("closing: %s", lost)
+            self._pending, self._pending_data_size = [], 0
+            self._status = Client.DISCONNECTED
+            await super().close()
 
     async def _ping_interval(self) -> None:
         """Ping every second; give the connection up when nothing arrives although it should have by now."""

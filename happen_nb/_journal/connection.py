@@ -277,6 +277,11 @@ class Connection:
         except nats.errors.Error as error:  # the connection was lost just now
             log.debug("%s: %s", subject, error)
 
+    def write(self, data: list[bytes]) -> None:
+        """Write encoded messages at once; they are lost if the connection is."""
+        if self.connected:
+            self._client.write(data)
+
     async def request(self, subject: str, body: bytes, *, timeout: float) -> bytes | None:
         """Ask the subscriber of a subject, once: None if there is none, empty if no answer comes in time."""
         try:
@@ -310,12 +315,16 @@ class Connection:
         what: str,
         future: asyncio.Future[Any] | None = None,
         again: Callable[[], Sequence[Message]] | None = None,
+        sent_at: float | None = None,
+        unbroken: bool = False,
     ) -> Any:
         """Send messages and wait for the answer to the last one; `what` names the call in errors.
 
         The caller may resolve `future` if it learns the outcome before the answer arrives; its result is
         returned then. `again` returns the messages of later sendings, none if they must not be sent again;
-        without it the same messages are sent.
+        without it the same messages are sent. `sent_at` is the loop's time at which they were sent already,
+        without an answer; if that was on this `unbroken` connection, they are sent again once the server has
+        read them.
 
         Raises
         ------
@@ -326,21 +335,18 @@ class Connection:
         """
         if self._closed:
             raise ClosedError(f"{what}: the space was closed; connect again")
-        limit = self.max_payload
-        for message in messages:
-            if len(message.body) > limit - MAX_HEADER_SIZE and message.size > limit:
-                raise TooLargeError(
-                    f"{what}: {message.size:,} bytes, and the server accepts at most {limit:,}"
-                )
+        self.check_size(messages, what)
         self._count += 1
         now = self._loop.time()
         future = future or self._loop.create_future()
-        due = now + min(CHECK_SECONDS, timeout)
-        call = _Call(str(self._count), messages, future, now + timeout, what, due, now, again)
+        due = now if sent_at is not None else now + min(CHECK_SECONDS, timeout)
+        call = _Call(str(self._count), messages, future, now + timeout, what, due, sent_at or now, again)
         self._calls[call.token] = call
         self._check_at(due)
         try:
-            await self._send(call)
+            call.sent = 0 if sent_at is None else 1
+            if sent_at is None or not unbroken:
+                await self._send(call)
             return await call.future
         except asyncio.CancelledError:
             if call.sent:  # it may be stored: `wait_abandoned` waits until that is known
@@ -351,6 +357,15 @@ class Connection:
             del self._calls[call.token]
             for task in call.tasks:
                 task.cancel()
+
+    def check_size(self, messages: Sequence[Message], what: str) -> None:
+        """Raise TooLargeError if the server does not accept one of the messages. From any thread."""
+        limit = self.max_payload
+        for message in messages:
+            if len(message.body) > limit - MAX_HEADER_SIZE and message.size > limit:
+                raise TooLargeError(
+                    f"{what}: {message.size:,} bytes, and the server accepts at most {limit:,}"
+                )
 
     async def wait_abandoned(self, timeout: float) -> None:
         """Wait for the answers to interrupted calls, so that later calls see their effects."""

@@ -59,12 +59,15 @@ async def store_messages(
     what: str,
     future: asyncio.Future[Any] | None = None,
     resend: Resend | None = None,
+    sent_at: float | None = None,
+    unbroken: bool = False,
 ) -> Any:
     """Store messages, all or none: more than one become an atomic batch (NATS ADR-50).
 
     Returns the sequence of the last message, or the result of `future`, which the caller resolves if the
     follower sees the message before its answer arrives. Without `resend`, the same messages are sent again if
-    the answer is lost. `what` names the call in errors.
+    the answer is lost. `what` names the call in errors. `sent_at` is the loop's time at which they were sent
+    already, without an answer; `unbroken` means on this connection.
 
     Raises
     ------
@@ -79,7 +82,8 @@ async def store_messages(
         raise _too_many(messages, what)
     loop = asyncio.get_running_loop()
     started = loop.time()
-    resent = False
+    first_sent = started if sent_at is None else sent_at
+    resent = sent_at is not None
 
     def to_send() -> list[Message]:
         guarded = list(messages)
@@ -90,14 +94,23 @@ async def store_messages(
     def again() -> list[Message]:
         nonlocal resent
         resent = True
-        expired = resend is not None and loop.time() - started > resend.lives
+        expired = resend is not None and loop.time() - first_sent > resend.lives
         return [] if expired else to_send()
 
     while True:
         if future is not None and future.done():
             future = None  # an earlier answer has resolved it
         left = max(0.001, started + timeout - loop.time())
-        answer = await connection.call(to_send(), timeout=left, what=what, future=future, again=again)
+        answer = await connection.call(
+            to_send(),
+            timeout=left,
+            what=what,
+            future=future,
+            again=again,
+            sent_at=sent_at,
+            unbroken=unbroken,
+        )
+        sent_at = None
         if not hasattr(answer, "data"):
             return answer
         result = orjson.loads(answer.data)

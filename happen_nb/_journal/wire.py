@@ -210,6 +210,14 @@ class Message:
         return Message(self.subject, self.body, headers)
 
 
+def encode_publish(message: Message) -> bytes:
+    """Encode a message as the client sends it to the server, without a subject for an answer."""
+    headers = "".join(f"{name}: {value}\r\n" for name, value in message.headers.items())
+    block = f"NATS/1.0\r\n{headers}\r\n".encode()
+    size = len(block), len(block) + len(message.body)
+    return b"HPUB %s %d %d\r\n%s%s\r\n" % (message.subject.encode(), *size, block, message.body)
+
+
 @dataclass(frozen=True, slots=True)
 class Handled:
     """The events that a process handled; the body is decoded on demand."""

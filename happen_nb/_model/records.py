@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from happen_nb._model.diff import diff
 from happen_nb._model.freeze import check_integers, dumps, freeze_state, loads
-from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal
+from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, diff, equal
 from happen_nb._model.paths import MISSING, Steps, format_path, lookup
 from happen_nb.errors import FrozenStateError, StateError
 
@@ -114,9 +113,14 @@ class EventRecord:
     """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
 
     @property
+    def alarm_id(self) -> str:
+        """The id under which it is scheduled; its own, if it is not the tick of an ``every``."""
+        return self.id if self.alarm is None else self.alarm.partition(" ")[0]
+
+    @property
     def tick(self) -> str | None:
         """The id of the ``every`` that calls its handler with this event."""
-        return self.alarm.partition(" ")[0] if self.alarm is not None and "~" in self.alarm else None
+        return self.alarm_id if self.alarm is not None and "~" in self.alarm else None
 
     @property
     def has_caller_id(self) -> bool:

@@ -14,9 +14,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from happen_nb._journal import wire
-from happen_nb._journal.publish import RefusedError, store_messages
+from happen_nb._journal.outbox import PendingWrite
+from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._model.records import EventRecord
+from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import Signal, io_thread
+from happen_nb._runtime.writer import find_stored
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 
 if TYPE_CHECKING:
@@ -87,7 +90,8 @@ class BulkPublisher:
         self._changed = threading.Condition()
         self._complete = False
         self._ready = asyncio.Event()
-        self._work = self._dispatcher.in_flight.start(self._ids, describe)
+        self._work = NamedWork(self._ids, describe)
+        self._dispatcher.in_flight.start(self._work)
         io_thread().call_soon(self._start)
 
     def _start(self) -> None:
@@ -228,19 +232,24 @@ async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
         The server does not take them.
     """
     last = batch[-1][0]
-    pending = log.expect(last.id)
-    before, resend = log.generation(), log.resend(log.info.event_ttl)
+    pending: PendingWrite[EventRecord] = log.outbox.expect(PendingWrite(log.outbox, last.id))
+    resend = Resend(log.subjects, pending.cleared, log.info.event_ttl)
     try:
         while batch:
             messages = [message for _, message in batch]
             what, left = f"replay: {len(batch):,} events", max(0.001, deadline - time.monotonic())
             try:
                 outcome = await store_messages(
-                    log.connection, messages, timeout=left, what=what, future=pending.future, resend=resend
+                    log.connection,
+                    messages,
+                    timeout=left,
+                    what=what,
+                    future=pending.to_resolve(),
+                    resend=resend,
                 )
             except RefusedError:  # it was sent before: a server that was killed may have stored a part of it
                 await log.fresh(max(0.001, deadline - time.monotonic()))
-                if pending.seen is None and before != log.generation():
+                if pending.seen is None and pending.generation != log.generation():
                     raise OutcomeUnknownError(
                         f"{what}: the answer was lost and the space was emptied or purged meanwhile; those "
                         "that were stored before that are gone"
@@ -251,12 +260,12 @@ async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
                 await log.reach(outcome, deadline)
             return
     finally:
-        log.forget(last.id, pending)
+        log.outbox.forget(pending)
 
 
 async def _missing(log: Log, batch: Sequence[Item]) -> Sequence[Item]:
     """Return the end of a batch that is not stored."""
     for number, (record, _) in enumerate(batch):
-        if await log.find_stored(record) is None:
+        if await find_stored(log, record) is None:
             return batch[number:]
     return ()

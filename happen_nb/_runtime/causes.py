@@ -140,10 +140,14 @@ def current_path() -> tuple[str, ...]:
     return () if running is None else running.origin.path
 
 
-def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
+def origin_after(event: EventRecord, node: str) -> Origin:
+    """Return the origin of what a node emits and commits when it handles an event."""
     correlation = event.correlation or event.id
-    origin = event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
-    return HandlerScope(node, f'{handler}, handling "{event.type}"', origin, event)
+    return event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
+
+
+def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
+    return HandlerScope(node, f'{handler}, handling "{event.type}"', origin_after(event, node), event)
 
 
 def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
+from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
+from happen_nb._runtime.effects import Work
 from happen_nb._runtime.workers import Mailbox
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Mapping
 
-    from happen_nb._model.records import Cut, EventRecord
+    from happen_nb._model.records import Cut, EventRecord, Origin
     from happen_nb._runtime.attempt import StepDriver
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
@@ -100,7 +102,7 @@ class NodeQueue:
             attempt.stop(CLOSED)
 
 
-class Delivery:
+class Delivery(Work):
     """An event on its way through the handlers of one node.
 
     Parameters
@@ -151,14 +153,17 @@ class Delivery:
         self._left = 0
         self._refused: Exception | None = None
         self._lock = threading.Lock()
-        self._work = dispatcher.in_flight.start(
-            event.correlation or event.id,
-            lambda: f'node "{queue.name}" handling "{event.type}"',
-            self._stop_hint,
-        )
+        self.correlation = event.correlation or event.id
         queue.queued[self] = queue.open[self] = None
+        dispatcher.in_flight.start(self)
 
-    def _stop_hint(self) -> str:
+    def describe(self) -> str:
+        return f'node "{self.queue.name}" handling "{self.event.type}"'
+
+    def origin(self) -> Origin:
+        return causes.origin_after(self.event, self.queue.name)
+
+    def hint(self) -> str:
         current = self.queue.current
         if current is None or current.delivery is not self:
             return ""
@@ -317,7 +322,7 @@ class Delivery:
             self._attempts, self._context = [], None  # the responder is kept for a while, and not all of this
             if self.responder is not None:
                 self.responder.delivery = None
-            self.dispatcher.in_flight.finish(self._work)
+            self.dispatcher.in_flight.finish(self)
 
     def refuse(self, error: Exception) -> None:
         """Do not handle the event. On the IO thread, before it has started."""

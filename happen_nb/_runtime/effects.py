@@ -13,14 +13,14 @@ from happen_nb._journal.slice import (
     newest_events,
     read_entries,
     read_handled,
+    read_window,
     with_payloads,
     with_previous,
 )
 from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
-from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb._runtime.io import on_io
-from happen_nb.errors import HappenTimeoutError
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
+from happen_nb._runtime.io import io_thread, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
@@ -28,20 +28,17 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 
-DRAIN_POLL_SECONDS = 0.002
-"""Pause between checks of what is in flight."""
-DRAIN_POLL_SECONDS_PER_WORK = 5e-6
-"""Added to the pause for each unfinished work: checking much of it takes time from doing it."""
-OPEN_POLL_SECONDS = 0.01
-"""First pause between checks if events are still handled in some process."""
-OPEN_POLL_FACTOR = 1.5
-"""Each next pause is so much longer."""
-MAX_OPEN_POLL_SECONDS = 0.2
+OPEN_WAIT_SECONDS = 1.0
+"""Time that another process has to handle events before it answers which of them are left."""
 OPEN_ANSWER_SECONDS = 2.0
-"""Time for another process to list the events that it has still to handle."""
+"""Time for its answer, after that."""
+ASK_AGAIN_SECONDS = 0.01
+"""First pause before processes are asked again that have still to handle events."""
+ASK_AGAIN_FACTOR = 1.5
+"""Each next pause is so much longer."""
+MAX_ASK_AGAIN_SECONDS = 0.2
 UNHANDLED_ANSWER_SECONDS = 1.0
 """The same for `find_unhandled`."""
 MAX_EXAMINED_EVENTS = 10_000
@@ -53,23 +50,67 @@ NO_PATTERN, WHERE, NO_OWNER, OWNER_DIED = "no pattern", "where", "no owner", "ow
 # -- what is in flight in this process -----------------------------------------------------------------------
 
 
-@dataclass(eq=False, slots=True)
 class Work:
     """A delivery, callback or replay that has not ended.
 
-    Parameters
+    Attributes
     ----------
     correlation : str
         The causal chain it belongs to.
-    describe : callable
-        Returns its name for a message.
-    hint : callable, optional
-        Returns how to end it, if it takes long; otherwise an empty string.
     """
 
     correlation: str
-    describe: Callable[[], str]
-    hint: Callable[[], str] | None = None
+
+    def describe(self) -> str:
+        """Return its name for a message."""
+        raise NotImplementedError
+
+    def hint(self) -> str:
+        """Return how to end it, if it takes long."""
+        return ""
+
+    def origin(self) -> Origin:
+        """Return the origin of what it emits and commits."""
+        return NO_ORIGIN
+
+
+class NamedWork(Work):
+    """Work that is described by a function."""
+
+    def __init__(self, correlation: str, describe: Callable[[], str], origin: Origin = NO_ORIGIN) -> None:
+        self.correlation = correlation
+        self._describe = describe
+        self._origin = origin
+
+    def describe(self) -> str:
+        return self._describe()
+
+    def origin(self) -> Origin:
+        return self._origin
+
+
+class Wait:
+    """A wait until certain works have ended, and all of that kind that start meanwhile."""
+
+    def __init__(self, belongs: Callable[[Work], bool]) -> None:
+        self.belongs = belongs
+        self.left: set[Work] = set()
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self) -> None:
+        """Wake who waits. From any thread."""
+        if io_thread().here:
+            self._wake()
+        else:
+            io_thread().call_soon(self._wake)
+
+    def _wake(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    async def ended(self, timeout: float) -> None:
+        """Wait until it is woken, or `timeout` seconds."""
+        await within(timeout, self._ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +124,43 @@ class Pending:
     correlations: frozenset[str]
     families: tuple[str, ...] = ()
 
+    def includes(self, work: Work) -> bool:
+        """Return True for work that was in flight then, or has followed from it."""
+        return (
+            work in self.works
+            or work.correlation in self.correlations
+            or work.correlation.startswith(self.families)
+        )
+
 
 class InFlight:
     """The works in flight in this process. From any thread."""
 
     def __init__(self) -> None:
         self._works: set[Work] = set()
+        self._waits: list[Wait] = []
         self._lock = threading.Lock()
 
-    def start(
-        self, correlation: str, describe: Callable[[], str], hint: Callable[[], str] | None = None
-    ) -> Work:
+    def start(self, work: Work) -> None:
         """Register work; `finish` it."""
-        work = Work(correlation, describe, hint)
         with self._lock:
             self._works.add(work)
-        return work
+            for wait in self._waits:
+                if wait.belongs(work):
+                    wait.left.add(work)
 
     def finish(self, work: Work) -> None:
         """Remove work. Call it after the works that it triggered have been registered."""
         with self._lock:
             self._works.discard(work)
+            if not self._waits:
+                return
+            for wait in self._waits:
+                wait.left.discard(work)
+            ended = [wait for wait in self._waits if not wait.left]
+            self._waits = [wait for wait in self._waits if wait.left]
+        for wait in ended:
+            wait.end()
 
     def pending(self) -> Pending:
         with self._lock:
@@ -111,29 +168,27 @@ class InFlight:
         correlations = frozenset(work.correlation for work in works)
         return Pending(works, correlations, tuple(each for each in correlations if each.endswith("_")))
 
-    def remaining(self, since: Pending) -> list[Work]:
-        """Return what was in flight then and still is, and what has followed from it and is in flight."""
+    async def drain(self, belongs: Callable[[Work], bool], deadline: float) -> list[Work]:
+        """Wait until no such work is in flight; return what is left at the deadline. On the IO thread."""
+        wait = Wait(belongs)
         with self._lock:
-            return [
-                work
-                for work in self._works
-                if work in since.works
-                or work.correlation in since.correlations
-                or work.correlation.startswith(since.families)
-            ]
-
-
-async def drain(in_flight: InFlight, since: Pending, deadline: float) -> list[Work]:
-    """Wait until the pending work and its effects are done; return what is left at the deadline."""
-    while (left := in_flight.remaining(since)) and time.monotonic() <= deadline:
-        await on_io(asyncio.sleep(DRAIN_POLL_SECONDS + len(left) * DRAIN_POLL_SECONDS_PER_WORK))
-    return left
+            wait.left.update(filter(belongs, self._works))
+            if wait.left:
+                self._waits.append(wait)
+        if not wait.left:
+            return []
+        try:
+            await wait.ended(max(0.0, deadline - time.monotonic()))
+        finally:
+            with self._lock:
+                self._waits = [each for each in self._waits if each is not wait]
+        return list(wait.left)
 
 
 def describe_works(works: Collection[Work]) -> str:
     """Describe unfinished work: each name once, and how to finish it."""
     names = Counter(work.describe() for work in works)
-    hints = dict.fromkeys(hint for work in works if work.hint is not None and (hint := work.hint()))
+    hints = dict.fromkeys(hint for work in works if (hint := work.hint()))
     shown = ", ".join(f"{name} ({times:,})" if times > 1 else name for name, times in names.items())
     return "; ".join([shown, *hints])
 
@@ -160,137 +215,126 @@ class EventStream:
 
 
 class Effects:
-    """The effects of events and commits, collected as they are stored.
+    """What events and commits cause: they are the roots."""
 
-    The roots may be events and commits.
+    def __init__(self, events: Sequence[EventRecord], commits: Sequence[CommitPair] = ()) -> None:
+        self.events = events
+        self.commits = commits
+        self.roots = {event.id for event in events} | {record.causal_id for record, _ in commits}
+        origins = [event.origin for event in events] + [record.origin for record, _ in commits]
+        self.correlations = self.roots | {origin.correlation for origin in origins if origin.correlation}
+        self.start = min([event.sequence for event in events] + [record.sequence for record, _ in commits])
+        self.ids = {event.id: event for event in events}
+        """The events among them that are known so far, with the roots."""
+
+    def add(self, event: EventRecord) -> None:
+        """Note an event, if it is one of the effects."""
+        if self.includes(event.origin):
+            self.ids[event.id] = event
+
+    def includes(self, origin: Origin) -> bool:
+        """Return True if what has this origin is an effect."""
+        # A long path is not complete.
+        return origin.cause in self.ids or not self.roots.isdisjoint(origin.path)
+
+    def includes_work(self, work: Work) -> bool:
+        """Return True if the work handles a root, or an effect."""
+        if work.correlation in self.roots:
+            return True
+        if work.correlation not in self.correlations:
+            return False
+        origin = work.origin()
+        return bool(origin.omitted) or self.includes(origin)
+
+
+async def wait_handled(runtime: Runtime, effects: Effects, deadline: float) -> list[str]:
+    """Wait until effects are handled, in every process; return what is still handled at the deadline.
+
+    A process that owns nodes is asked, and answers when it has ended its part.
     """
-
-    def __init__(
-        self, runtime: Runtime, roots: Sequence[EventRecord], commits: Sequence[CommitPair] = ()
-    ) -> None:
-        self._runtime = runtime
-        self._log = runtime.log
-        self._roots = roots
-        self._root_commits = commits
-        self._ids = {root.id for root in roots} | {record.causal_id for record, _ in commits}
-        self._events: dict[str, EventRecord] = {root.id: root for root in roots}
-        self._commits: dict[int, CommitPair] = {}
-        self._disconnects = [
-            self._log.on_event.connect(self._on_event),
-            self._log.replica.on_commit.connect(self._on_commit),
-        ]
-
-    def _on_event(self, event: EventRecord) -> None:
-        if self._follows(event.path, event.cause):
-            self._events[event.id] = event
-
-    def _on_commit(self, applied: Applied) -> None:
-        if self._follows(applied.record.origin.path, applied.record.origin.cause):
-            self._commits[applied.record.sequence] = (applied.record, applied.previous)
-
-    def _follows(self, path: Sequence[str], cause: str | None) -> bool:
-        return cause in self._events or not self._ids.isdisjoint(path)  # a long path is not complete
-
-    async def trees(self, timeout: float | None) -> list[TraceNode]:
-        """Return a tree for each root, in journal order.
-
-        Parameters
-        ----------
-        timeout : float or None
-            Seconds to wait until all is handled, in every process; None: the trees as of now.
-        """
-        starts = [root.sequence for root in self._roots]
-        starts += [record.sequence for record, _ in self._root_commits]
-        start = min(starts)
-        try:
-            await self._read_stored(start)
-            if timeout is None or not self._events:
-                await self._runtime.dispatcher.flush()
-            else:
-                await self._wait_handled(time.monotonic() + timeout, timeout)
-            handled = await read_handled(self._log.stream, since=start)
-        finally:
-            for disconnect in self._disconnects:
-                disconnect()
-        # A record whose answer was lost may be stored twice.
-        found = dict.fromkeys(record for record in handled if record.event in self._events)
-        return self._build(list(found))
-
-    async def _read_stored(self, start: int) -> None:
-        """Collect what was stored before the listeners were connected."""
-        stream = self._log.stream
-        entries = await read_entries(stream, since=(start, -2))
-        for entry in entries:
-            if isinstance(entry, EventRecord):
-                self._on_event(entry)
-        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
-        for record, before in await with_previous(stream, commits):
-            if self._follows(record.origin.path, record.origin.cause):
-                self._commits.setdefault(record.sequence, (record, before))
-
-    def _build(self, handled: Sequence[HandledRecord]) -> list[TraceNode]:
-        events: dict[str, list[EventRecord]] = {}
-        commits: dict[str, list[CommitPair]] = {}
-        handlings: dict[str, list[HandledRecord]] = {}
-        roots: dict[str, str] = {id: id for id in self._ids}
-        for event in sorted(self._events.values(), key=lambda event: event.position):
-            root = roots[event.id] = _root_of(event.origin, roots, event.id)
-            events.setdefault(root, []).append(event)
-        for pair in self._commits.values():
-            commits.setdefault(_root_of(pair[0].origin, roots), []).append(pair)
-        for handling in handled:
-            handlings.setdefault(roots[handling.event], []).append(handling)
-
-        def tree_of(root: EventRecord) -> TraceNode:
-            id = root.id
-            return build(root, events.get(id, ()), commits.get(id, ()), handlings.get(id, ()))
-
-        trees = [(root.position, tree_of(root)) for root in self._roots]
-        for record, before in self._root_commits:
-            stem = tree_of(EventRecord(record.causal_id, "", record.node))  # an event in the commit's place
-            tree = TraceNode(commit=record, before=before, children=stem.children)
-            trees.append(((record.sequence, -1), tree))
-        return [tree for _, tree in sorted(trees, key=lambda each: each[0])]
-
-    async def _wait_handled(self, deadline: float, timeout: float) -> None:
-        pause = OPEN_POLL_SECONDS
+    log, ids = runtime.log, effects.ids
+    disconnect = log.on_event.connect(effects.add)
+    read_to, pause = 0, ASK_AGAIN_SECONDS
+    try:
         while True:
-            known = len(self._events)
-            still = await self._open_events()
-            if not still and len(self._events) == known:
-                return
+            left = await runtime.in_flight.drain(effects.includes_work, deadline)
+            if left:
+                return [describe_works(left)]
+            if not ids or not runtime.has_other_owners():
+                return []
+            if not read_to:
+                read_to = log.position  # later ones are listened to
+                for entry in await read_window(log.stream, effects.start, read_to):
+                    if isinstance(entry, EventRecord):
+                        effects.add(entry)
+            known = len(ids)
+            still = await _ask_open(runtime, ids, deadline)
+            if not still and len(ids) == known:
+                return []
             if time.monotonic() > deadline:
-                types = ", ".join(sorted({self._events[id].type for id in still if id in self._events}))
-                raise HappenTimeoutError(f"settle: still handled after {timeout:g} s: {types}")
-            if still:
+                return sorted({ids[id].type for id in still if id in ids})
+            if still:  # by a process that does not wait, or that is too busy
                 await asyncio.sleep(pause)
-                pause = min(MAX_OPEN_POLL_SECONDS, pause * OPEN_POLL_FACTOR)
-
-    async def _open_events(self) -> set[str]:
-        """Return those of the events that some process has still to handle."""
-        runtime, log = self._runtime, self._log
-        ids = list(self._events)
-        newest = max(event.sequence for event in self._events.values())
-        still = set(runtime.dispatcher.open(ids))
-        answers, busy = await runtime.ask_owners({"events": ids}, OPEN_ANSWER_SECONDS)
-        if busy:
-            still |= set(ids[-1:])
-        for answer in answers:
-            behind = answer["position"] < newest
-            still |= set(ids[-1:]) if behind else set(answer["open"])
-            await log.reach(answer["position"], time.monotonic() + log.timeout)
-        await runtime.dispatcher.flush()
-        return still
+                pause = min(MAX_ASK_AGAIN_SECONDS, pause * ASK_AGAIN_FACTOR)
+    finally:
+        disconnect()
 
 
-async def read_effects(
-    runtime: Runtime,
-    events: Sequence[EventRecord],
-    commits: Sequence[CommitPair] = (),
-    timeout: float | None = None,
+async def _ask_open(runtime: Runtime, events: Mapping[str, EventRecord], deadline: float) -> set[str]:
+    """Return those of the events that another process has still to handle, once it had time for it."""
+    log, ids = runtime.log, list(events)
+    newest = max(event.sequence for event in events.values())
+    seconds = max(0.0, min(OPEN_WAIT_SECONDS, deadline - time.monotonic()))
+    question = {"events": ids, "position": newest, "wait": round(seconds * 1000)}
+    answers, busy = await runtime.ask_owners(question, seconds + OPEN_ANSWER_SECONDS)
+    still = set(ids[-1:]) if busy else set()
+    for answer in answers:
+        behind = answer["position"] < newest
+        still |= set(ids[-1:]) if behind else set(answer["open"])
+        await log.reach(answer["position"], time.monotonic() + log.timeout)
+    return still
+
+
+async def read_effects(runtime: Runtime, effects: Effects) -> list[TraceNode]:
+    """Read what events and commits have caused so far: a tree for each, in journal order."""
+    stream = runtime.log.stream
+    await runtime.dispatcher.flush()
+    entries = await read_entries(stream, since=(effects.start, -2))
+    commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+    for entry in entries:
+        if isinstance(entry, EventRecord):
+            effects.add(entry)
+    pairs = [pair for pair in await with_previous(stream, commits) if effects.includes(pair[0].origin)]
+    handled = await read_handled(stream, since=effects.start)
+    # A record whose answer was lost may be stored twice.
+    return _build(effects, pairs, dict.fromkeys(record for record in handled if record.event in effects.ids))
+
+
+def _build(
+    effects: Effects, pairs: Iterable[CommitPair], handled: Iterable[HandledRecord]
 ) -> list[TraceNode]:
-    """Return what events and commits caused: so far, or after waiting until all of it is handled."""
-    return await Effects(runtime, events, commits).trees(timeout)
+    events: dict[str, list[EventRecord]] = {}
+    commits: dict[str, list[CommitPair]] = {}
+    handlings: dict[str, list[HandledRecord]] = {}
+    roots: dict[str, str] = {id: id for id in effects.roots}
+    for event in sorted(effects.ids.values(), key=lambda event: event.position):
+        root = roots[event.id] = _root_of(event.origin, roots, event.id)
+        events.setdefault(root, []).append(event)
+    for pair in pairs:
+        commits.setdefault(_root_of(pair[0].origin, roots), []).append(pair)
+    for handling in handled:
+        handlings.setdefault(roots[handling.event], []).append(handling)
+
+    def tree_of(root: EventRecord) -> TraceNode:
+        id = root.id
+        return build(root, events.get(id, ()), commits.get(id, ()), handlings.get(id, ()))
+
+    trees = [(root.position, tree_of(root)) for root in effects.events]
+    for record, before in effects.commits:
+        stem = tree_of(EventRecord(record.causal_id, "", record.node))  # an event in the commit's place
+        tree = TraceNode(commit=record, before=before, children=stem.children)
+        trees.append(((record.sequence, -1), tree))
+    return [tree for _, tree in sorted(trees, key=lambda each: each[0])]
 
 
 def _root_of(origin: Origin, roots: Mapping[str, str], *ids: str) -> str:

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from contextvars import Context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from happen_nb._frames import hide, hide_all
@@ -40,16 +40,44 @@ MAX_LOOPS = 16
 """Loops of async handlers."""
 
 
+class Step(Protocol):
+    """Something that the IO thread does while its caller waits; awaited by yielding itself."""
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Start it; call `wake` at its end. On the IO thread."""
+
+    def cancel(self) -> None:
+        """End it soon: its caller was interrupted. On the IO thread."""
+
+    def result(self) -> Any:
+        """Return its result, or raise its error. In the thread of the caller."""
+
+
 class on_io(Generic[T]):  # noqa: N801 - reads as a function where it is awaited
     """Await a coroutine on the IO thread; only inside what `run_blocking` or `run_awaitable` runs."""
 
-    __slots__ = ("work",)
+    __slots__ = ("_task", "_work")
 
     def __init__(self, work: Coroutine[Any, Any, T]) -> None:
-        self.work = work
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
 
     def __await__(self) -> Generator[on_io[T], T, T]:
         return (yield self)
+
+    def start(self, wake: Callable[[], None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work)
+        self._task.add_done_callback(lambda _: wake())
+
+    def cancel(self) -> None:
+        if self._task is None:
+            self._work.close()
+        else:
+            self._task.cancel()
+
+    def result(self) -> T:
+        assert self._task is not None
+        return self._task.result()
 
 
 class Inbox:
@@ -133,19 +161,18 @@ class IoThread:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` in its loop and block until it ends; an interrupt cancels it."""
+        step = on_io(work)
+        self.wait(step)
+        return step.result()
+
+    def wait(self, step: Step) -> None:
+        """Start a step in its loop and block until it ends; an interrupt cancels it."""
         if self.here:
-            work.close()
+            step.cancel()
             raise HappenError("a blocking call on the IO thread would wait for itself")
         done = threading.Lock()
         done.acquire()
-        task: asyncio.Task[T] | None = None
-
-        def start() -> None:
-            nonlocal task
-            task = self.loop.create_task(work)
-            task.add_done_callback(lambda _: done.release())
-
-        self._inbox.put(start)
+        self._inbox.put(partial(step.start, done.release))
         workers = current_workers()
         try:
             if workers is None:
@@ -154,34 +181,24 @@ class IoThread:
                 with workers.blocked():
                     done.acquire()
         except BaseException:
-            self._inbox.put(lambda: task.cancel() if task else None)
+            self._inbox.put(step.cancel)
             raise
-        assert task is not None
-        return task.result()
 
-    async def run_awaitable(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the same for a caller in another loop; cancelling the caller cancels `work`."""
+    async def await_end(self, step: Step) -> None:
+        """Do the same for a caller in another loop; cancelling the caller cancels the step."""
         caller = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = caller.create_future()
-        task: asyncio.Task[T] | None = None
 
         def wake() -> None:
             if not arrived.done():
                 arrived.set_result(None)
 
-        def start() -> None:
-            nonlocal task
-            task = self.loop.create_task(work)
-            task.add_done_callback(lambda _: _call_in(caller, wake))
-
-        self._inbox.put(start)
+        self._inbox.put(lambda: step.start(lambda: _call_in(caller, wake)))
         try:
             await arrived
         except BaseException:
-            self._inbox.put(lambda: task.cancel() if task else None)
+            self._inbox.put(step.cancel)
             raise
-        assert task is not None
-        return task.result()
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
@@ -338,10 +355,11 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     _refuse_in_transform(work)
     io = io_thread()
     try:
-        step: on_io[Any] = work.send(None)
+        step: Step = work.send(None)
         while True:
             try:
-                answer = io.run(step.work)
+                io.wait(step)
+                answer = step.result()
             except BaseException as error:
                 step = work.throw(error)
             else:
@@ -359,11 +377,12 @@ async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
     io = io_thread()
     waited = False
     try:
-        step: on_io[Any] = work.send(None)
+        step: Step = work.send(None)
         while True:
             waited = True
             try:
-                answer = await io.run_awaitable(step.work)
+                await io.await_end(step)
+                answer = step.result()
             except BaseException as error:
                 step = work.throw(error)
             else:

@@ -28,6 +28,8 @@ from happen_nb._model.positions import (
     progress_of,
     without_old,
 )
+from happen_nb._runtime.causes import origin_after
+from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.missed import Orphan, concerns, count_missed, expired_until, find_orphan
 from happen_nb.errors import HappenError
 
@@ -408,9 +410,12 @@ class Lanes:
             else:
                 waiting.setdefault(handler.catching_up, []).append(registration)
         for reading, handlers in waiting.items():
-            work = self._dispatcher.in_flight.start(
-                event.correlation or event.id, lambda: f'"{event.type}" waiting for a state handler'
+            work = NamedWork(
+                event.correlation or event.id,
+                lambda: f'"{event.type}" waiting for a state handler',
+                origin_after(event, ""),
             )
+            self._dispatcher.in_flight.start(work)
             reading.waiting.append(Waiting(event, context, snapshot, handlers, plain, ours, work))
             plain, ours = [], False
         return [*live, *plain], snapshot, ours
@@ -436,9 +441,10 @@ class Lanes:
             assert registration.state is not None
             registration.state.catching_up = reading
         names = ", ".join(registration.name for registration in reading.handlers)
-        work = self._dispatcher.in_flight.start(
+        work = NamedWork(
             f"catching up {id(reading)}", lambda: f'node "{reading.node}" catching up with {names}'
         )
+        self._dispatcher.in_flight.start(work)
         self._log.background(self._catch_up(reading, work))
 
     async def _catch_up(self, reading: CatchUp, work: Work) -> None:

@@ -1,4 +1,4 @@
-"""The journal of one space: append to it, follow it, and trim it. Everything here runs on the IO thread."""
+"""The journal of one space: follow it, wait for it, and trim it. Everything here runs on the IO thread."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import asyncio
 import logging
 import secrets
 import time
-from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
 from happen_nb._journal.alarms import Alarms
 from happen_nb._journal.follower import Follower
-from happen_nb._journal.publish import RefusedError, Resend, store_messages
-from happen_nb._journal.slice import read_commits
+from happen_nb._journal.outbox import Outbox
+from happen_nb._journal.publish import store_messages
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Clear, Ended, Scheduled
-from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin, OwnerRecord
+from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import ClockRecord
-from happen_nb._runtime import scheduling
 from happen_nb._runtime.io import Signal, within
-from happen_nb._runtime.replica import Applied, PendingWrite, Replica
+from happen_nb._runtime.replica import Applied, Replica
 from happen_nb._runtime.tracebacks import to_raise
-from happen_nb.errors import HappenError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import HappenError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.wire import Item, Subjects
-    from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.positions import Positions
-    from happen_nb._model.schedules import Alarm
 
 logger = logging.getLogger("happen_nb")
 
@@ -42,49 +37,6 @@ STALLED_SECONDS = 1.0
 """Time to wait for the follower before its consumer is checked."""
 STALLED_CLUSTER_SECONDS = 0.5
 """The same with replicas, where the consumer may be on a server that lags, and is replaced."""
-
-
-@dataclass(frozen=True, slots=True)
-class CommitRequest:
-    """A commit to store, and the states that must not have changed since it was computed.
-
-    Parameters
-    ----------
-    node : str
-    state : FrozenDict
-    body : bytes or None
-        The state as JSON; None deletes the node.
-    cut : Cut
-        The cut that was read; its record of the node must still be the newest.
-    viewed : set of str or None
-        The nodes whose state was viewed, if they too must not have changed.
-    """
-
-    node: str
-    state: FrozenDict
-    body: bytes | None
-    cut: Cut
-    viewed: frozenset[str] | None = None
-    origin: Origin = NO_ORIGIN
-    events: tuple[EventRecord, ...] = ()
-    positions: Positions | None = None
-    """The positions of the node's state handlers; None: those of the record before."""
-    cancels: tuple[Alarm, ...] = ()
-    """Scheduled events that are cancelled, if they are still to come."""
-
-    @property
-    def base(self) -> CommitRecord | None:
-        """The record that the commit follows."""
-        return self.cut.nodes.get(self.node)
-
-    @property
-    def schedules(self) -> bool:
-        """True if it schedules or cancels events."""
-        return bool(self.cancels) or any(event.alarm is not None for event in self.events)
-
-    @property
-    def revision(self) -> int:
-        return 1 if self.base is None else self.base.revision + 1
 
 
 class Log:
@@ -120,9 +72,10 @@ class Log:
         self.clock: ClockRecord | None = None
         """The manual clock of the space; None if its clock is real."""
         self._follower = Follower(self.stream, self)
+        self.outbox = Outbox(connection, self.replica.newest_sequence, self.generation)
+        self.replica.on_commit.connect(self._see_commit)
         self._info: Info | None = None
         self._count = count(1)
-        self._pending: dict[str, list[PendingWrite[EventRecord]]] = {}
         self._waiting: set[asyncio.Future[None]] = set()
         self._trimmed: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -189,9 +142,8 @@ class Log:
         for task in self._tasks:
             task.cancel()
         self.replica.close(why)
-        futures: list[asyncio.Future[Any]] = [*self._waiting]
-        futures += [pending.future for writes in self._pending.values() for pending in writes]
-        for future in futures:
+        self.outbox.close(lambda: to_raise(why))
+        for future in self._waiting:
             if not future.done():
                 future.set_exception(to_raise(why))
 
@@ -212,46 +164,59 @@ class Log:
         self._set_clock(start.clock)
         self.alarms.reset(start.alarms)
         self.on_fresh_start.emit(start)
+        self.outbox.break_off()
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
+        self.outbox.report()
 
     def apply(self, item: Item, sequence: int) -> None:
+        if sequence > self.replica.position + 1:  # those between were removed before they could be delivered
+            self.outbox.break_off()
         if isinstance(item, OwnerRecord):
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
-            self._set_clock(item.clock)
+            self.outbox.clear(sequence)
             self.alarms.clear(sequence)
+            self._set_clock(item.clock)
             self.on_clear.emit(item, sequence)
-        elif isinstance(item, ClockRecord):
-            self._set_clock(item)
-        elif isinstance(item, Ended) or (isinstance(item, EventRecord) and item.alarm is not None):
-            self.alarms.end(item.alarm or "")
+        else:
+            self._apply_to_clock(item)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)
-        elif isinstance(item, Scheduled):
-            self.alarms.add(item.alarm)
-            self._resolve(item.alarm.name, item.alarm.event)
         elif isinstance(item, CommitRecord):
             if item.deleted and item.id is not None:
                 self.on_deletion.emit(item)
             for event in item.events:
                 self._emit(event)
+        self.outbox.report()
+
+    def _apply_to_clock(self, item: Item) -> None:
+        if isinstance(item, Scheduled):
+            self.alarms.add(item.alarm)
+        elif isinstance(item, ClockRecord):
+            self._set_clock(item)
+        elif isinstance(item, Ended | EventRecord) and item.alarm is not None:
+            self.alarms.end(item.alarm)
 
     def _set_clock(self, clock: ClockRecord | None) -> None:
         if clock != self.clock:
             self.clock, self.alarms.manual = clock, clock is not None
             self.on_clock.emit()
 
-    def _resolve(self, key: str, event: EventRecord | None) -> None:
-        for pending in self._pending.pop(key, ()):
-            if event is not None:
-                pending.resolve(event)
+    def _see_commit(self, applied: Applied) -> None:
+        record = applied.record
+        for write in self.outbox.find(record.id) if record.id is not None else ():
+            if not record.deleted:
+                record.adopt(write.state)
+            self.outbox.see(write, applied)
+            if record.revision % TRIM_EVERY_COMMITS == 0:
+                self.background(self._trim(record))
+        self.outbox.overtake(record.node, record.sequence)
 
     def _emit(self, event: EventRecord) -> None:
         self.on_event.emit(event)
-        self._resolve(event.id, event)
-        if event.alarm is not None:
-            self._resolve(event.alarm, event)
+        for write in self.outbox.find(event.id):
+            self.outbox.see(write, event)
         for waiter in self._waiting:
             if not waiter.done():
                 waiter.set_result(None)
@@ -301,7 +266,9 @@ class Log:
         With a `node`, check too that its held state is still stored.
         """
         deadline = time.monotonic() + timeout
-        await self.connection.wait_abandoned(min(timeout / 2, STALLED_SECONDS))
+        patience = min(timeout / 2, STALLED_SECONDS)
+        await self.connection.wait_abandoned(patience)
+        await self.outbox.wait_abandoned(patience)
         if self.stream.replicas == 1:
             last = (await self._follower.verify(timeout=max(0.001, timeout))).last
         else:
@@ -315,153 +282,24 @@ class Log:
         """Read again what is stored: some of what is held is gone."""
         await self._follower.verify(gone=True)
 
+    async def mark_schedules(self) -> None:
+        """Mark the space as one with scheduled events, before the first one is stored."""
+        if not self.info.schedules:
+            self._info = await self.stream.mark_schedules()
+
+    @property
+    def cleared(self) -> int:
+        """The sequence of the newest clear that this process has seen."""
+        return self._follower.cleared
+
     def generation(self) -> tuple[int, int]:
         """Return a mark that changes when stored messages may have been removed, unseen by this process."""
         return self._follower.epoch, self._follower.cleared
 
-    def resend(self, lives: float = float("inf")) -> Resend:
-        """Return the guard of messages that are sent again, so that a clear cannot make them count twice."""
-        return Resend(self.subjects, self._follower.cleared, lives)
+    # -- trimming ------------------------------------------------------------------------------------
 
-    # -- committing ----------------------------------------------------------------------------------
-
-    async def commit(self, request: CommitRequest, deadline: float) -> Applied | None:
-        """Store a commit, and wait until this process sees it.
-
-        Parameters
-        ----------
-        deadline : float
-            By ``time.monotonic()``.
-
-        Returns
-        -------
-        Applied or None
-            None if something else was stored first: the replica has it now, compute again.
-
-        Raises
-        ------
-        NotStoredError, OutcomeUnknownError
-            The time was up.
-        TooLargeError, ServerError
-            The server does not take it.
-        """
-        if time.monotonic() >= deadline:
-            raise NotStoredError(
-                f'state.set of node "{request.node}": other writers were faster until the timeout; '
-                "nothing was stored"
-            )
-        id = self.new_id()
-        before = self.generation()
-        messages = self._messages(request, id)
-        pending = self.replica.expect(id, request.state)
-        try:
-            applied = await self._store_commit(request, id, messages, pending, deadline)
-        except RefusedError as refusal:
-            applied = await self._after_refusal(refusal.newest, request, pending, deadline)
-            if applied is None and before != self.generation():
-                applied = await self._find_own(request, id)
-                if applied is None and refusal.resent:
-                    raise OutcomeUnknownError(
-                        f'state.set of node "{request.node}": the answer was lost and the space was emptied '
-                        "or purged meanwhile; if the commit was stored before that, it is gone"
-                    ) from None
-        finally:
-            self.replica.forget(id)
-        if applied is not None and applied.record.revision % TRIM_EVERY_COMMITS == 0:
-            self.background(self._trim(applied.record, len(request.body or b"")))
-        return applied
-
-    def _messages(self, request: CommitRequest, id: str) -> list[wire.Message]:
-        base, positions = request.base, request.positions
-        if positions is None:
-            positions = self.replica.positions(request.node, base)
-        commit = wire.encode_commit(
-            self.subjects,
-            request.node,
-            request.body,
-            id=id,
-            revision=request.revision,
-            read=request.cut.position,
-            expected=0 if base is None else base.sequence,
-            origin=request.origin,
-            positions=positions,
-        )
-        guards: list[wire.Message] = []
-        if request.viewed is not None and self.stream.replicas == 1:
-            commit = wire.guard_all(self.subjects, commit, request.cut.written)
-        elif request.viewed is not None:
-            newest = {name: request.cut.nodes.get(name) for name in request.viewed - {request.node}}
-            guards = [
-                wire.encode_guard(self.subjects, self.subjects.state(name), record.sequence if record else 0)
-                for name, record in newest.items()
-            ]
-        ttl = self.info.event_ttl
-        events = [event for event in request.events if not self.alarms.concerns(event)]
-        alarms = [self.alarms.cancel(alarm, ttl=ttl) for alarm in request.cancels]
-        for event in request.events:
-            if self.alarms.concerns(event):
-                alarms += self.alarms.messages(event, ttl=ttl)
-        most = wire.MAX_BATCH_MESSAGES - len(guards) - len(alarms)
-        return [*guards, *wire.with_events(self.subjects, commit, events, ttl=ttl, most=most), *alarms]
-
-    async def _store_commit(
-        self,
-        request: CommitRequest,
-        id: str,
-        messages: list[wire.Message],
-        pending: PendingWrite[Applied],
-        deadline: float,
-    ) -> Applied | None:
-        outcome = await store_messages(
-            self.connection,
-            messages,
-            timeout=max(0.001, deadline - time.monotonic()),
-            what=f'state.set of node "{request.node}"',
-            future=pending.future,
-            resend=self.resend(),
-        )
-        if isinstance(outcome, Applied):
-            return outcome
-        await self.reach(outcome, deadline)
-        return pending.seen or await self._passed_over(outcome, request, id)
-
-    async def _passed_over(self, sequence: int, request: CommitRequest, id: str) -> Applied:
-        """Return a stored commit that the replica never got: a fresh start or a clear passed over it."""
-        now, read = time.time_ns(), request.cut.position
-        record = CommitRecord(
-            request.node, sequence, request.revision, now, request.body, id, read, request.origin
-        )
-        if request.body is not None:
-            record.adopt(request.state)
-        return await self._find_own(request, id) or Applied(record, request.base)
-
-    async def _after_refusal(
-        self, newest: int, request: CommitRequest, pending: PendingWrite[Applied], deadline: float
-    ) -> Applied | None:
-        """Wait until the replica has what stood in the way; it may have been this very commit."""
-        if request.schedules:  # an alarm may be what was refused: it was delivered or replaced
-            await self.fresh(max(0.001, deadline - time.monotonic()))
-            return pending.seen
-        # An event with the caller's id may be what was refused: `commit_emitting` looks it up.
-        taken = newest > 0 and any(event.has_caller_id for event in request.events)
-        if newest > self.replica.position:
-            await self.reach(newest, deadline)
-        elif not taken and self.replica.unchanged(request.node, request.cut):
-            await self.start_afresh()  # what was expected is gone, and no message says so: expired or purged
-        return pending.seen
-
-    async def _find_own(self, request: CommitRequest, id: str) -> Applied | None:
-        """Look for a commit among the stored ones, when the follower may have missed it."""
-        own: Applied | None = None
-        previous = request.base
-        for record in await read_commits(self.stream, request.node):
-            if record.id == id:
-                own = Applied(record, previous)
-            previous = record
-        return own
-
-    async def _trim(self, newest: CommitRecord, size: int) -> None:
-        node = newest.node
+    async def _trim(self, newest: CommitRecord) -> None:
+        node, size = newest.node, len(newest.body or b"")
         try:
             self._info = info = await self.stream.info()
             # By the server's clock, as are the times that it compares with: this machine's may be wrong.
@@ -477,138 +315,3 @@ class Log:
                 node,
                 f"{info.history:,}",
             )
-
-    # -- publishing events, each once ----------------------------------------------------------------
-
-    def expect(self, id: str) -> PendingWrite[EventRecord]:
-        pending: PendingWrite[EventRecord] = PendingWrite()
-        self._pending.setdefault(id, []).append(pending)
-        return pending
-
-    def forget(self, id: str, pending: PendingWrite[EventRecord]) -> None:
-        writes = self._pending.get(id, [])
-        if pending in writes:
-            writes.remove(pending)
-        if not writes:
-            self._pending.pop(id, None)
-
-    async def publish(self, event: EventRecord, deadline: float) -> EventRecord:
-        """Store an event, and wait until this process sees it.
-
-        Returns
-        -------
-        EventRecord
-            As it is stored; with another publish_id if the caller's id was there already.
-
-        Raises
-        ------
-        IdTakenError
-            The caller's id was there with another content.
-        """
-        if self.alarms.concerns(event):
-            return await scheduling.store(self, event, deadline)
-        what = f'broadcast of "{event.type}"'
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise NotStoredError(f"{what}: timed out; nothing was stored")
-        ttl = self.info.event_ttl
-        message = wire.encode_event(self.subjects, event, ttl=ttl)
-        pending = self.expect(event.id)
-        before = self.generation()
-        try:
-            outcome: Any = await store_messages(
-                self.connection,
-                [message],
-                timeout=left,
-                what=what,
-                future=pending.future,
-                resend=self.resend(ttl),
-            )
-            if not isinstance(outcome, EventRecord):
-                await self.reach(outcome, deadline)
-                outcome = await self._seen_or_stored(event, pending, outcome)
-        except (
-            RefusedError
-        ) as refusal:  # it is stored: sent earlier by this process, or under the caller's id
-            await self.reach(refusal.newest, deadline)
-            stored = pending.seen or await self.find_stored(event)
-            if stored is None and self.alarms.concerns(event):  # it was cancelled before
-                return await scheduling.store(self, event, deadline)
-            if stored is None and before != self.generation():
-                if not refusal.resent:
-                    return await self.publish(event, deadline)  # what had the id is gone
-                raise OutcomeUnknownError(
-                    f"{what}: the answer was lost and the space was emptied or purged meanwhile; if the "
-                    "event was stored before that, it is gone"
-                ) from None
-            outcome = stored or await self._seen_or_stored(event, pending, refusal.newest)
-        finally:
-            self.forget(event.id, pending)
-        return scheduling.check_same(event, outcome)
-
-    async def commit_emitting(
-        self, request: CommitRequest, deadline: float, known: dict[str, EventRecord]
-    ) -> tuple[Applied, dict[str, EventRecord]] | None:
-        """Store a commit and its events; None if something else was stored first.
-
-        Parameters
-        ----------
-        known : dict of str to EventRecord
-            Of the events with ids of the caller's those that were there already; they are not stored again.
-            Filled here.
-
-        Returns
-        -------
-        Applied and dict of str to EventRecord
-            The commit, and its events by their ids, as they are stored.
-        """
-        new = tuple(event for event in request.events if event.id not in known)
-        if any(event.alarm is not None for event in new):
-            await self.mark_schedules()
-        writes = {event.alarm or event.id: self.expect(event.alarm or event.id) for event in new}
-        try:
-            applied = await self.commit(replace(request, events=new), deadline)
-            if applied is None:
-                for event in new:
-                    stored = await self.find_stored(event) if event.has_caller_id else None
-                    if stored is not None:
-                        known[event.id] = scheduling.check_same(event, stored)
-                return None
-            for pending in writes.values():
-                if pending.seen is None:  # it has a message of its own, which is about to arrive
-                    left = max(0.001, deadline - time.monotonic())
-                    await asyncio.wait([pending.future], timeout=left)
-            seen = {each.seen.id: each.seen for each in writes.values() if each.seen is not None}
-            return applied, {**known, **seen}
-        finally:
-            for id, pending in writes.items():
-                self.forget(id, pending)
-
-    async def _seen_or_stored(
-        self, event: EventRecord, pending: PendingWrite[EventRecord], sequence: int
-    ) -> EventRecord:
-        """Return the stored event: as the follower brought it, or as it is read if that was long ago."""
-        if pending.seen is not None:
-            return pending.seen
-        return await self.find_stored(event) or EventRecord(
-            event.id, event.type, event.sender, event.payload, publish_id=event.publish_id, sequence=sequence
-        )
-
-    async def find_stored(self, event: EventRecord) -> EventRecord | None:
-        """Return the event that is stored under the same subject, if there is one."""
-        # By the leader: one that was replaced may miss it, and then the server refuses the event once more.
-        found = await self.stream.newest(self.subjects.event(event))
-        record = None if found is None else self.stream.decode(found)
-        if isinstance(record, EventRecord) and record.alarm is None:
-            return record
-        if found is None or not isinstance(record, EventRecord | Ended):
-            return None
-        delivered = await self.stream.delivered(found.subject)
-        if delivered is None:
-            self.alarms.note_free(event, found.sequence)
-        return delivered
-
-    async def mark_schedules(self) -> None:
-        """Mark the space as one with scheduled events, before the first one is stored."""
-        if not self.info.schedules:
-            self._info = await self.stream.mark_schedules()

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from happen_nb._journal import exchange, fields, wire
+from happen_nb._journal import fields, presence, wire
+from happen_nb._journal.presence import connected_processes
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.spaces import connected_processes
 from happen_nb._model.records import OwnerRecord
 from happen_nb._runtime.io import Signal
 from happen_nb.errors import HappenError, NotStoredError
@@ -309,9 +309,9 @@ class Peers:
 
     async def _answer(self, message: CoreMessage) -> None:
         try:
-            answer = await self._respond(exchange.decode_question(message.data))
+            answer = await self._respond(presence.decode_question(message.data))
             if message.reply:
-                await self._log.connection.send(message.reply, exchange.encode(answer))
+                await self._log.connection.send(message.reply, presence.encode_message(answer))
         except asyncio.CancelledError:
             raise
         except Exception as error:  # the question may be anything
@@ -364,7 +364,7 @@ class Peers:
         if not data:
             return None if data is None else {}
         try:
-            return exchange.decode_answer(question, data)
+            return presence.decode_answer(question, data)
         except fields.UNREADABLE as error:
             logger.info("the answer of process %s cannot be read: %s", incarnation, error)
             return {}

@@ -9,7 +9,7 @@ import asyncio
 import heapq
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from happen_nb._journal.wire import Clear, Passed
 from happen_nb._model.positions import merged
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from happen_nb._journal.wire import Item
-    from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.positions import Positions
-
-T = TypeVar("T")
 
 
 class Applied(NamedTuple):
@@ -32,26 +29,6 @@ class Applied(NamedTuple):
 
     record: CommitRecord
     previous: CommitRecord | None
-
-
-class PendingWrite(Generic[T]):
-    """A commit or an event of this process that is on its way.
-
-    The future is resolved when the follower brings it, or earlier by the server's answer.
-    """
-
-    __slots__ = ("future", "seen", "state")
-
-    def __init__(self, state: FrozenDict | None = None) -> None:
-        self.state = state
-        """The state of a commit, which need not be decoded then."""
-        self.future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.seen: T | None = None
-
-    def resolve(self, seen: T) -> None:
-        self.seen = seen
-        if not self.future.done():
-            self.future.set_result(seen)
 
 
 class Replica:
@@ -69,7 +46,6 @@ class Replica:
         self._lock = threading.Lock()
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
-        self._pending: dict[str, PendingWrite[Applied]] = {}
         self._changes: dict[str, set[asyncio.Future[None]]] = {}
         self._closed: Exception | None = None
 
@@ -83,6 +59,10 @@ class Replica:
     def newest(self, node: str) -> CommitRecord | None:
         """Return the newest record of a node, which may be a deletion; None if nothing is stored."""
         return self._records.get(node)
+
+    def newest_sequence(self, node: str) -> int:
+        """Return the sequence of the newest record of a node; 0 if nothing is stored."""
+        return _sequence(self._records.get(node))
 
     def empty(self) -> bool:
         """Return True if no node has a state, or ever had one."""
@@ -197,23 +177,10 @@ class Replica:
     def _emit(self, record: CommitRecord, previous: CommitRecord | None) -> None:
         self._emitted = max(self._emitted, record.sequence)
         applied = Applied(record, previous)
-        if record.id is not None and (pending := self._pending.get(record.id)):
-            if not record.deleted and pending.state is not None:
-                record.adopt(pending.state)
-            pending.resolve(applied)
-        self._wake_changed((record.node,))
         self.on_commit.emit(applied)
+        self._wake_changed((record.node,))
 
     # -- waiting, on the IO thread -------------------------------------------------------------------
-
-    def expect(self, id: str, state: FrozenDict) -> PendingWrite[Applied]:
-        """Wait for the commit `id`, which leads to `state`."""
-        pending: PendingWrite[Applied] = PendingWrite(state)
-        self._pending[id] = pending
-        return pending
-
-    def forget(self, id: str) -> None:
-        self._pending.pop(id, None)
 
     async def changed(self, node: str, known: CommitRecord | None, timeout: float) -> bool:
         """Wait until a node's newest record is not `known` any more; False after `timeout` seconds."""

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from happen_nb._journal import exchange, fields
+from happen_nb._journal import fields, presence
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.quoting import cut_middle, error_summary, error_text
 from happen_nb._runtime.io import Signal, io_thread, within
@@ -212,7 +212,7 @@ class PendingReply:
         return [item for item in list(self._progress) if item[0] > number]
 
     def update(self, message: dict[str, Any]) -> None:
-        """Take a reply, as `exchange.decode_reply` gives it. On the IO thread."""
+        """Take a reply, as `presence.decode_reply` gives it. On the IO thread."""
         if self.done:
             return
         for value in message.get("progress", ()):
@@ -336,7 +336,7 @@ class ReplyRouter:
 
     async def _send(self, subject: str, message: dict[str, Any]) -> None:
         try:
-            await self._log.connection.send(subject, exchange.encode(message))
+            await self._log.connection.send(subject, presence.encode_message(message))
         except Exception as error:  # the sender asks for it again
             logger.info("the reply to %s was not sent: %s: %s", subject, type(error).__name__, error)
 
@@ -368,7 +368,7 @@ class ReplyRouter:
 
     def _read(self, id: str, reply: Any) -> None:
         try:
-            self._route(exchange.decode_reply(id, reply))
+            self._route(presence.decode_reply(id, reply))
         except fields.UNREADABLE as error:
             logger.info("the reply to the event %.100s cannot be read: %s", id, error)
             pending = self._pending.pop(id, None)

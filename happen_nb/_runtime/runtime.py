@@ -17,6 +17,7 @@ from happen_nb._runtime.ownership import Ownership, Peers
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
 from happen_nb._runtime.tracebacks import to_raise
+from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 logger = logging.getLogger("happen_nb")
+
+MAX_WAIT_SECONDS = 10.0
+"""The longest time that another process may give this one to handle events before it answers."""
 
 
 class LocalNodes(dict[str, "CommitRecord | None"]):
@@ -90,6 +94,7 @@ class Runtime:
         self.on_own_commit: Signal[Applied] = Signal()
         self._why_shut: Exception = ClosedError(f'the space "{self.space}" was closed; connect again')
         self._log = log
+        self.writer = Writer(log)
         self.peers = Peers(log, self._respond)
         self.registrations = Registrations()
         self.ownership = Ownership(log, self.peers, self.registrations)
@@ -190,6 +195,10 @@ class Runtime:
     def _manual_time(self) -> str | None:
         return self.clock.now_text() if self.clock.manual else None
 
+    def has_other_owners(self) -> bool:
+        """Return True if nodes belong to other processes."""
+        return bool(self.ownership.incarnations() - {self._log.incarnation})
+
     async def ask_owners(
         self, question: dict[str, Any], timeout: float
     ) -> tuple[list[dict[str, Any]], set[str]]:
@@ -198,6 +207,7 @@ class Runtime:
     async def _respond(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer another process that asks what this one is doing."""
         if "events" in question:
+            await self._wait_handled(question)
             position, left = self._log.position, self.dispatcher.open(question["events"])
             await self.dispatcher.flush()  # last: what is not open any more is stored when the other reads it
             return {"position": position, "open": left, "by": self._log.incarnation}
@@ -206,6 +216,14 @@ class Runtime:
         if "send" in question or "cancel" in question:
             return self.replies.answer(question)
         return {"waiters": self.ownership.count_askers(question.get("from", "")), "notebook": notebook_name()}
+
+    async def _wait_handled(self, question: dict[str, Any]) -> None:
+        """Give this process the time that the question gives it, to read events and handle their effects."""
+        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        ids = frozenset(question["events"])
+        if question["wait"]:
+            await self._log.replica.reached(question["position"], deadline - time.monotonic())
+            await self.in_flight.drain(lambda work: not ids.isdisjoint(work.origin().path), deadline)
 
     async def close(self) -> None:
         """Let other processes take over, stop following and disconnect."""

@@ -6,19 +6,20 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from happen_nb._journal.publish import RefusedError, store_messages
+from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.wire import Ended
-from happen_nb._model.frozen import equal
 from happen_nb._model.records import EventRecord
-from happen_nb.errors import IdTakenError, NotStoredError
+from happen_nb._runtime.writer import check_same, find_stored
+from happen_nb.errors import NotStoredError
 
 if TYPE_CHECKING:
+    from happen_nb._journal.wire import Message
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.log import Log
 
 
 async def store(log: Log, event: EventRecord, deadline: float) -> EventRecord:
-    """Store an event that is scheduled, or that takes the place of a scheduled one.
+    """Store a scheduled event; it takes the place of what is scheduled under its id.
 
     Returns
     -------
@@ -29,36 +30,35 @@ async def store(log: Log, event: EventRecord, deadline: float) -> EventRecord:
     ------
     IdTakenError
         The event with the caller's id was already delivered with another content.
+    RefusedError
+        Another process schedules the ticks, too.
     """
-    what = f'broadcast of "{event.type}"'
-    if event.alarm is not None:
-        await log.mark_schedules()
-    ttl, key = log.info.event_ttl, event.alarm or event.id
+    what, ttl = f'broadcast of "{event.type}"', log.info.event_ttl
+    await log.mark_schedules()
     while (left := deadline - time.monotonic()) > 0:
-        pending = log.expect(key)
+        messages = log.alarms.messages(event, ttl=ttl)
+        log.connection.check_size(messages, what)
         try:
-            outcome = await store_messages(
-                log.connection,
-                log.alarms.messages(event, ttl=ttl),
-                timeout=left,
-                what=what,
-                future=pending.future,
-                resend=log.resend(ttl),
-            )
-            if not isinstance(outcome, EventRecord):
-                await log.reach(outcome, deadline)
-                outcome = pending.seen or replace(event, sequence=outcome, time=log.stream.server_time())
-            return check_same(event, outcome)
+            sequence = await _store(log, messages, left, what)
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
-            found = pending.seen or _own(log, event) or await log.find_stored(event)
-            if found is not None and (event.tick is None or found.alarm == event.alarm):
-                return check_same(event, found)
+            alarm = log.alarms.get(event.alarm_id)
+            if alarm is not None and alarm.name == event.alarm:  # its first sending, whose answer was lost
+                return replace(event, sequence=alarm.sequence, time=log.stream.server_time())
+            found = await find_stored(log, event)
             if event.tick is not None:
-                raise  # another process schedules the ticks, too
-        finally:
-            log.forget(key, pending)
+                raise
+            if found is not None:
+                return check_same(event, found)
+        else:
+            await log.reach(sequence, deadline)
+            return replace(event, sequence=sequence, time=log.stream.server_time())
     raise NotStoredError(f"{what}: timed out; nothing was stored")
+
+
+async def _store(log: Log, messages: list[Message], seconds: float, what: str) -> int:
+    resend = Resend(log.subjects, log.cleared, log.info.event_ttl)
+    return int(await store_messages(log.connection, messages, timeout=seconds, what=what, resend=resend))
 
 
 async def cancel(log: Log, id: str, deadline: float) -> bool:
@@ -73,9 +73,7 @@ async def cancel(log: Log, id: str, deadline: float) -> bool:
             return False
         message = log.alarms.cancel(alarm, ttl=ttl)
         try:
-            sequence = await store_messages(
-                log.connection, [message], timeout=left, what=f'cancel of "{id}"', resend=log.resend(ttl)
-            )
+            sequence = await _store(log, [message], left, f'cancel of "{id}"')
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
             if refusal.resent and await _is_cancelled(log, alarm):
@@ -94,14 +92,6 @@ async def _catch_up(log: Log, refusal: RefusedError, deadline: float) -> None:
         await log.fresh(max(0.001, deadline - time.monotonic()))
 
 
-def _own(log: Log, event: EventRecord) -> EventRecord | None:
-    """Return the event if its first sending, whose answer was lost, has scheduled it."""
-    alarm = None if event.alarm is None else log.alarms.get(event.alarm.partition(" ")[0])
-    if alarm is None or alarm.name != event.alarm:
-        return None
-    return replace(event, sequence=alarm.sequence, time=log.stream.server_time())
-
-
 async def _is_cancelled(log: Log, alarm: Alarm) -> bool:
     """Return True if the cancel of an alarm came before its delivery."""
     for item in await log.stream.read(alarm.target):
@@ -109,21 +99,3 @@ async def _is_cancelled(log: Log, alarm: Alarm) -> bool:
         if isinstance(found, Ended | EventRecord) and found.alarm == alarm.name:
             return isinstance(found, Ended)
     return False
-
-
-def check_same(event: EventRecord, stored: EventRecord) -> EventRecord:
-    """Return what is stored under the id of an event, if it is the same event.
-
-    Raises
-    ------
-    IdTakenError
-        Its type, payload or target is another.
-    """
-    if stored.publish_id != event.publish_id:
-        content = (stored.type, stored.target) == (event.type, event.target)
-        if not content or not equal(stored.payload, event.payload):
-            raise IdTakenError(
-                f'broadcast: the id "{event.id}" is taken by an event "{stored.type}" of "{stored.sender}" '
-                "with another content; an id belongs to one type, payload and target"
-            )
-    return stored

@@ -22,7 +22,7 @@ from happen_nb._model.frozen import equal, thaw
 from happen_nb._model.paths import MISSING, Path, format_path, lookup, parse_path, typo_hint
 from happen_nb._model.transforms import put
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.panes import StaticFallback, picture_of_page
+from happen_nb._widgets.mime import StaticFallback, picture_of_page
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._display.live_output import Picture
     from happen_nb._model.records import CommitRecord
-    from happen_nb._widgets.panes import BindingView
+    from happen_nb._widgets.mime import BindingView
 
 COMMIT_INTERVAL_SECONDS: Final = 0.05
 _MAX_VALUE_COLUMNS, _MAX_NOTE_COLUMNS = 60, 300
@@ -169,7 +169,7 @@ class Binding:
         return self._picture()["text/plain"]
 
     def _ipython_display_(self) -> None:
-        from happen_nb._widgets.panes import BindingView
+        from happen_nb._widgets.mime import BindingView
 
         if self._view is None:
             self._view = BindingView(self.widget)

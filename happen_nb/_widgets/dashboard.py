@@ -16,15 +16,14 @@ from happen_nb._display import html
 from happen_nb._display.page import Page
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
-from happen_nb._model.diff import diff
+from happen_nb._model.frozen import diff
 from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.snapshots import SnapshotCache
-from happen_nb._widgets import dashboard_messages as messages
-from happen_nb._widgets.dashboard_actions import Actions
-from happen_nb._widgets.panes import ALIVE, StaticFallback, picture_of_page, source
+from happen_nb._widgets.dashboard_actions import Actions, children_message, log_entry, node_message, preview
+from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page, source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
@@ -151,7 +150,7 @@ class Dashboard(anywidget.AnyWidget):
         with self._lock:
             self._position = self._journal.replica.position
             records = [self._new_records.popleft() for _ in range(len(self._new_records))]
-            entries = [messages.log_entry(record) for record in records]
+            entries = [log_entry(record) for record in records]
             self._log += entries
             self._newest_events += (record for record in records if isinstance(record, EventRecord))
             message = {"type": "tick", "last": self._position, "log": entries}
@@ -220,9 +219,9 @@ class Dashboard(anywidget.AnyWidget):
 
     def _node_summary(self, name: str, revision: int | str, record: StateSource) -> dict[str, Any]:
         try:
-            return messages.node(name, revision, self._state(record))
+            return node_message(name, revision, self._state(record))
         except HappenError as error:
-            return messages.node(name, revision, error)
+            return node_message(name, revision, error)
 
     def _children(self, name: str, path: Steps) -> dict[str, Any]:
         try:
@@ -230,7 +229,7 @@ class Dashboard(anywidget.AnyWidget):
             value = lookup(state, path) if path else state
         except HappenError:
             value = None
-        return messages.children(name, path, value, self._open.get((name, path), 0))
+        return children_message(name, path, value, self._open.get((name, path), 0))
 
     async def _records_at(self, position: int) -> Mapping[str, StateSource]:
         records: Mapping[str, StateSource] = await on_io(self._history.at(position))
@@ -255,7 +254,7 @@ class Dashboard(anywidget.AnyWidget):
         records = () if self._past is None else self._past[1].values()
         commits = [record for record in records if isinstance(record, CommitRecord)]
         newest = max(commits, key=lambda record: record.sequence, default=None)
-        return {"newest": None if newest is None else messages.log_entry(newest)}
+        return {"newest": None if newest is None else log_entry(newest)}
 
     # -- the log -------------------------------------------------------------------------------------
 
@@ -264,7 +263,7 @@ class Dashboard(anywidget.AnyWidget):
         end = self._oldest - 1
         self._first, records = run_blocking(_window(self._journal, end - number + 1, end))
         self._oldest = max(self._first, end - number + 1)
-        return [messages.log_entry(record, without_payload=True) for record in records]
+        return [log_entry(record, without_payload=True) for record in records]
 
     @property
     def _has_earlier(self) -> bool:
@@ -281,7 +280,7 @@ class Dashboard(anywidget.AnyWidget):
         """Read the payloads of the visible entries."""
         positions = [(sequence, index) for sequence, index in message["positions"][:MAX_PREVIEWS]]
         found = run_blocking(_payloads(self._journal, positions))
-        previews = {position: messages.preview(record.payload) for position, record in found.items()}
+        previews = {position: preview(record.payload) for position, record in found.items()}
         with self._lock:
             for entry in self._log:
                 entry[7] = previews.get((entry[0], entry[1]), entry[7])

@@ -1,26 +1,32 @@
-"""The actions of a dashboard: send, set, retry, show details. They run off the main thread."""
+"""The actions of a dashboard, such as send, set and retry, and its messages to the browser.
+
+Actions run off the main thread. Messages are short JSON forms of states, events and problems.
+"""
 
 from __future__ import annotations
 
 import contextvars
 import json
-from collections.abc import Callable, Iterable, Mapping
-from itertools import count
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.events import Event, record_of
-from happen_nb._api.failures import Failure, retry_events
+from happen_nb._api.failures import Failure, UnhandledEvent, retry_events
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
-from happen_nb._display.text import describe_error as error_text
+from happen_nb._display.reprs_events import unhandled_reason
+from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
+from happen_nb._display.text import describe_error
+from happen_nb._display.values import is_container, size, summary
 from happen_nb._journal.slice import commit_at_sequence, events_at, with_previous
 from happen_nb._model.frozen import thaw
-from happen_nb._model.paths import Path
+from happen_nb._model.paths import Path, Steps
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._model.transforms import put
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb._widgets import dashboard_messages as messages
 
 if TYPE_CHECKING:
     from happen_nb._api.failures import UnhandledEvent
@@ -66,7 +72,7 @@ class Actions:
             try:
                 self._actions[message["do"]](message)
             except BaseException as error:  # the worker serves others too
-                self._answer(message, error_text(error), error=True)
+                self._answer(message, describe_error(error), error=True)
 
         self._runtime.workers.submit(lambda: self._context.copy().run(work))
 
@@ -79,13 +85,13 @@ class Actions:
 
     def failures(self) -> list[dict[str, Any]]:
         """Return the newest failures."""
-        return [self._summary(each) for each in messages.newest(self._space.failures, MAX_LISTED)]
+        return [self._summary(each) for each in newest(self._space.failures, MAX_LISTED)]
 
     def _summary(self, failure: Failure) -> dict[str, Any]:
         # Cached, because it asks the user's exception for its text.
         summary = self._failures.get(failure)
         if summary is None or summary["times"] != failure.attempts:
-            summary = self._failures[failure] = messages.failure(self._id(failure), failure)
+            summary = self._failures[failure] = failure_message(self._id(failure), failure)
         return summary
 
     def _id(self, failure: Failure) -> int:
@@ -97,7 +103,7 @@ class Actions:
             try:
                 failure.retry()
             except BaseException as error:  # whatever a handler raises
-                errors.append(error_text(error))
+                errors.append(describe_error(error))
         status = f"failed again: {errors[0]}" if errors else "succeeded"
         self._send({"type": "failures", "failures": self.failures(), "status": status})
 
@@ -108,8 +114,8 @@ class Actions:
     # -- unhandled events ----------------------------------------------------------------------------
 
     def _list_unhandled(self, status: str = "") -> None:
-        found = messages.newest(self._space.unhandled, MAX_LISTED)
-        listed = [messages.unhandled(each, record_of(each.event).position) for each in found]
+        found = newest(self._space.unhandled, MAX_LISTED)
+        listed = [unhandled_message(each, record_of(each.event).position) for each in found]
         self._unhandled = {entry["id"]: each for entry, each in zip(listed, found, strict=True)}
         self._send({"type": "unhandled", "unhandled": listed, "status": status})
 
@@ -118,7 +124,7 @@ class Actions:
         try:
             self._unhandled[message["id"]].retry()
         except Exception as error:
-            status = error_text(error)
+            status = describe_error(error)
         self._list_unhandled(status)
 
     def _retry_all_unhandled(self, _: Message) -> None:
@@ -196,3 +202,107 @@ def _parse_path(text: str) -> Path:
     ('orders.o1', ('orders', 'o.1', 0))
     """
     return tuple(json.loads(text)) if text.startswith("[") else text
+
+
+_LINE_COLUMNS, _CHILD_COLUMNS, _TYPE_COLUMNS, _ERROR_COLUMNS = 60, 48, 48, 200
+
+
+# -- messages to the browser ---------------------------------------------------------------------------
+
+
+Json = dict[str, Any]
+
+
+def line(spans: Line) -> list[list[str]]:
+    """Return the spans of a line as text and kind."""
+    return [[span.text, span.kind] for span in spans]
+
+
+def error_line(error: BaseException | str) -> list[list[str]]:
+    return [[one_line(describe_error(error), _ERROR_COLUMNS), "err"]]
+
+
+def node_message(title: str, revision: int | str, state: object) -> Json:
+    """Return a node with a preview of its state, or with the error that was raised instead of it."""
+    if isinstance(state, BaseException):
+        return {"name": title, "revision": revision, "line": error_line(state), "opens": False}
+    preview = line(summary(state, _LINE_COLUMNS))
+    return {"name": title, "revision": revision, "line": preview, "opens": size(state) > 0}
+
+
+def children_message(title: str, path: Steps, value: object, limit: int) -> Json:
+    """Return the first children of a container: step, label, preview, and whether a child has children.
+
+    Examples
+    --------
+    >>> children("orders", ("o1",), {"status": "open"}, 100)["items"]
+    [['status', 'status', [['"open"', 'str']], False]]
+    """
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        pairs = value.items()
+    elif isinstance(value, list):
+        pairs = enumerate(value)
+    items = [
+        [step, key(step), line(summary(child, _CHILD_COLUMNS)), size(child) > 0]
+        for step, child in islice(pairs, limit)
+    ]
+    return {"node": title, "path": list(path), "size": size(value), "items": items}
+
+
+def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = False) -> list[Any]:
+    """Return a row of the log: sequence, index, kind, time in ms, title, sender, target, and a preview.
+
+    The preview is None, as it is unknown, for an event that was read `without_payload`.
+    """
+    ms = record.time // 1_000_000
+    if isinstance(record, CommitRecord):
+        title = f"{name(record.node)} · {'deleted' if record.deleted else f'{record.revision:,}'}"
+        by = record.origin.by
+        return [record.sequence, -1, "commit", ms, title, None if by is None else name(by), None, []]
+    target = None if record.target is None else name(record.target)
+    shown_payload = None if without_payload else preview(record.payload)
+    title = cut_middle(record.type, _TYPE_COLUMNS)
+    return [record.sequence, record.index, "event", ms, title, name(record.sender), target, shown_payload]
+
+
+def preview(payload: object) -> list[list[str]]:
+    """Return a payload in one line."""
+    return [] if payload is None else line(summary(payload, _LINE_COLUMNS))
+
+
+def failure_message(number: int, failed: Failure) -> Json:
+    """Return a failure in one line, and its traceback."""
+    spans = (
+        Span(name(failed.node), "name"),
+        Span(" · "),
+        Span(function(failed.handler), "plain"),
+        Span("  "),
+    )
+    return {
+        "id": number,
+        "line": [*line(spans), *error_line(failed.exception)],
+        "detail": repr(failed),
+        "times": failed.attempts,
+        "sequence": getattr(failed.event, "sequence", None),
+    }
+
+
+def unhandled_message(missed: UnhandledEvent, position: tuple[int, int]) -> Json:
+    """Return an unhandled event in one line with the reason, and its payload."""
+    event = missed.event
+    spans = [Span(cut_middle(event.type, _TYPE_COLUMNS), "name"), Span(f"  from {name(event.sender)}  ")]
+    spans += unhandled_reason(missed)
+    if missed.nearest is not None:
+        spans += [Span("  nearest "), Span(cut(missed.nearest, _TYPE_COLUMNS), "str")]
+    return {
+        "id": f"{position[0]}.{position[1]}",
+        "line": line(tuple(spans)),
+        "detail": repr(missed) if is_container(event.payload) else "",
+        "sequence": position[0],
+    }
+
+
+def newest(items: Sequence[Any], number: int) -> Sequence[Any]:
+    """Return the last `number` items."""
+    return items[max(0, len(items) - number) :]

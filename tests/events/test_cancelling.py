@@ -291,7 +291,7 @@ def test_the_stop_button_while_waiting_cancels_the_handling(space, orders, trail
 
     def waits():
         frame = sys._current_frames()[main]
-        return frame.f_code.co_name == "run" and frame.f_code.co_filename.endswith("io.py")
+        return frame.f_code.co_name == "wait" and frame.f_code.co_filename.endswith("io.py")
 
     def press():
         until(lambda: trail.begun.is_set() and waits())

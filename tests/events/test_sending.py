@@ -447,7 +447,7 @@ def test_the_stop_button_while_iterating_cancels_the_handling(space, orders, unt
 
     def waits():
         frame = sys._current_frames()[main]
-        return frame.f_code.co_name == "run" and frame.f_code.co_filename.endswith("io.py")
+        return frame.f_code.co_name == "wait" and frame.f_code.co_filename.endswith("io.py")
 
     def press():
         until(lambda: len(steps) > 3 and waits())

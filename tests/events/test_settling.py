@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
+from queue import SimpleQueue
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
+from happen_nb._journal.stream import Stream
+from happen_nb._runtime.io import io_thread
 
 
 def test_settle_waits_for_handlers_and_for_all_that_follows(space):
@@ -91,6 +95,49 @@ def test_settle_names_what_still_runs(space, orders, gate):
 
 
 @pytest.mark.parametrize("kind", ["space", "event"])
+def test_settle_is_woken_by_the_last_effect_instead_of_looking(space, orders, gate, monkeypatch, kind):
+    orders.on("slow", lambda event: gate.wait(10))
+    event = space.broadcast("slow")
+    turns = []
+    loop = io_thread().loop
+    call_at = loop.call_at
+
+    def counted(when, *args, **options):
+        turns.append(when)
+        return call_at(when, *args, **options)
+
+    monkeypatch.setattr(loop, "call_at", counted)
+    opening = threading.Timer(0.5, gate.set)
+    opening.start()
+    (space if kind == "space" else event).settle()
+    assert gate.is_set()
+    assert len(turns) < 25  # of the follower, mostly; looking every 2 ms would take 250
+    opening.join()
+
+
+def test_waits_end_in_any_order(space, orders, stock):
+    """Each waits for its own: what ends one does not wake the others, and none is forgotten."""
+    gates = [threading.Event() for _ in range(3)]
+    ended = []
+    for number, node in enumerate([orders, stock, space.create_node("office")]):
+        node.on(f"step.{number}", lambda event, number=number: gates[number].wait(10))
+    events = [space.broadcast(f"step.{number}") for number in range(3)]
+
+    def wait(number):
+        events[number].settle()
+        ended.append(number)
+
+    waits = [threading.Thread(target=wait, args=[number]) for number in range(3)]
+    for each in waits:
+        each.start()
+    for number in (1, 2, 0):
+        gates[number].set()
+        waits[number].join(10)
+    assert ended == [1, 2, 0]
+    space.settle(timeout=0)
+
+
+@pytest.mark.parametrize("kind", ["space", "event"])
 def test_settle_in_a_handler_is_an_error_instead_of_a_circle(space, orders, kind):
     def handler(event):
         (space if kind == "space" else event).settle()
@@ -162,6 +209,79 @@ def test_settle_leaves_nothing_of_any_tree_of_effects(space, orders, widths, slo
 
 
 # -- event.settle and traces ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def readings(monkeypatch):
+    """The kinds of messages that are read from the journal."""
+    kinds = []
+    read = Stream.read
+
+    async def counted(self, kind, *args, **options):
+        kinds.append(kind)
+        return await read(self, kind, *args, **options)
+
+    monkeypatch.setattr(Stream, "read", counted)
+    return kinds
+
+
+def test_settling_an_event_reads_nothing_until_its_trace_is_looked_at(space, orders, stock, readings):
+    orders.on("a", lambda event: orders.broadcast("b"))
+    stock.on("b", lambda event: stock.state.set({"n": 1}))
+    trace = space.broadcast("a").settle()
+    assert readings == []
+    assert len(list(trace)) == 3
+    assert readings
+    readings.clear()
+    assert "b" in str(trace)
+    assert readings == []  # once is enough
+
+
+def test_settling_waits_for_watches_that_follow_and_for_what_they_emit(space, orders, stock, gate):
+    done = []
+    orders.on("a", lambda event: orders.state.set({"n": 1}))
+    orders.state.watch(lambda commit: gate.wait(10) and stock.broadcast("b"))
+    stock.on("b", lambda event: done.append(event.type))
+    event = space.broadcast("a")
+    with pytest.raises(happen.HappenTimeoutError, match='watching "orders"'):
+        event.settle(timeout=0.1)
+    gate.set()
+    assert [node.event.type for node in event.settle() if node.event] == ["a", "b"]
+    assert done == ["b"]
+
+
+def test_settling_an_effect_does_not_wait_for_its_cause(space, orders, stock, gate):
+    emitted = SimpleQueue()
+
+    def handler(event):
+        emitted.put(orders.broadcast("b"))
+        gate.wait(10)
+
+    orders.on("a", handler)
+    stock.on("b", lambda event: stock.state.set({"n": 1}))
+    space.broadcast("a")
+    assert len(list(emitted.get(timeout=10).settle(timeout=5))) == 2
+    assert not gate.is_set()
+
+
+def test_a_trace_that_was_looked_at_outlives_its_space(space, orders, readings):
+    orders.on("a", lambda event: None)
+    seen, unseen, copied = (space.broadcast("a").settle() for _ in range(3))
+    assert len(list(seen)) == 1
+    copied = pickle.loads(pickle.dumps(copied))
+    space.close()
+    assert len(list(seen)) == len(list(copied)) == 1
+    with pytest.raises(happen.ClosedError) as caught:
+        list(unseen)
+    assert "not looked at before" in caught.value.__notes__[0]
+
+
+def test_a_trace_of_an_event_that_was_cleared_meanwhile_is_an_error(space, orders):
+    orders.on("a", lambda event: None)
+    trace = space.broadcast("a").settle()
+    space.clear()
+    with pytest.raises(happen.HistoryGoneError, match="cleared before"):
+        list(trace)
 
 
 def test_settling_an_event_gives_the_tree_of_what_it_caused(space, orders, stock):

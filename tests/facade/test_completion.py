@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import happen_nb as happen
-from happen_nb._ipython import completion
+from happen_nb._ipython import extension
 
 STATE = {"orders": {"o1": {"status": "open", "items": ["pen", "ink"]}, "o2": 1}, "a.b": 1, "": 2, "it's": 3}
 
@@ -41,7 +41,7 @@ def offered(space, nodes):
     names = {"happen": happen, "space": space, **nodes, "state": nodes["orders"].state, "other": Trap()}
 
     def ask(code):
-        found = completion.offer(code, names, lambda space: ["stock.counted", "order.lost"])
+        found = extension.offer(code, names, lambda space: ["stock.counted", "order.lost"])
         return None if found is None else list(found.kinds)
 
     return ask
@@ -173,7 +173,7 @@ def test_of_very_many_keys_some_are_offered(offered, nodes):
     nodes["stock"].state.set({f"k{number}": 0 for number in range(10_000)})
 
     assert offered('stock.state.get("k999') == [f"k999{rest}" for rest in ("", *range(10))]
-    assert len(offered('stock.state.get("')) == completion.MAX_COMPLETIONS
+    assert len(offered('stock.state.get("')) == extension.MAX_COMPLETIONS
 
 
 # -- what is not ours --------------------------------------------------------------------------------

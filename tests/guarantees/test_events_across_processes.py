@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 import happen_nb as happen
+from happen_nb._runtime.ownership import Peers
 from tests.guarantees.processes import Peer, Processes, eventually
 from tests.guarantees.proxy import Proxy
 from tests.guarantees.servers import Server
@@ -54,6 +58,35 @@ def test_a_process_that_handles_nothing_can_settle_too(
         peer = processes.event_peer(url, name)
         assert peer.ask("settle", node="me", type="a", payload=["b", "c"]) == ["a", "b", "c"]
         assert len(witness.notes()) == 3
+
+
+def test_a_process_that_still_handles_is_asked_once_and_answers_when_it_has_ended(
+    url: str,
+    name: str,
+    processes: Processes,
+    witness: Witness,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+    ask = Peers.ask
+
+    async def counted(self: Peers, incarnation: str, question: dict[str, Any], timeout: float) -> Any:
+        asked.append(question)
+        return await ask(self, incarnation, question, timeout)
+
+    monkeypatch.setattr(Peers, "ask", counted)
+    with happen.connect(url, name=name) as space:
+        _handling(processes, url, name, witness, "pass_gate")
+        gate = tmp_path / "gate"
+        event = space.broadcast("paid", {"gate": str(gate)})
+        opening = threading.Timer(0.5, gate.touch)
+        opening.start()
+        event.settle()
+        assert gate.exists()
+        assert len(witness.notes("ended")) == 1
+        assert len([each for each in asked if "events" in each]) <= 2  # asking again and again took 9
+        opening.join()
 
 
 def test_settling_does_not_wait_for_a_process_that_was_killed(

@@ -8,8 +8,8 @@ from happen_nb._journal import wire
 from happen_nb._journal.consumer import read
 from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.records import CommitRecord, EventRecord, Origin
-from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.log import CommitRequest
+from happen_nb._runtime.io import io_thread, run_blocking
+from happen_nb._runtime.writer import CommitRequest
 
 
 def event(number, payload=None, *, keyed=False):
@@ -23,7 +23,7 @@ def emit(space, state, events):
     change = CommitRequest(
         "orders", frozen, dumps(frozen), log.replica.cut(), origin=Origin("c", "r", "by"), events=events
     )
-    return io_thread().run(log.commit(change, time.monotonic() + 5))
+    return run_blocking(space._runtime.writer.commit(change, time.monotonic() + 5))
 
 
 def stored(space):
@@ -72,7 +72,7 @@ def test_a_batch_that_meets_a_newer_state_stores_nothing(space):
     state = freeze_state({"pad": "x" * 9_000}, node="orders")
     change = CommitRequest("orders", state, dumps(state), old, events=(event(1),))
 
-    assert io_thread().run(log.commit(change, time.monotonic() + 5)) is None
+    assert run_blocking(space._runtime.writer.commit(change, time.monotonic() + 5)) is None
     assert [type(record) for record in stored(space)] == [CommitRecord, CommitRecord]
     assert orders.state.get() == {"n": 1}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from happen_nb._journal import exchange, wire
+from happen_nb._journal import presence, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
 from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
@@ -127,7 +127,7 @@ def test_the_limits_are_those_of_the_page():
 
 def test_the_states_and_kinds_of_a_reply_are_those_of_the_page():
     _, _, replies = PAGE.partition("### Replies")
-    assert set(re.findall(r'"state": "(\w+)"', replies)) == exchange.STATES
+    assert set(re.findall(r'"state": "(\w+)"', replies)) == presence.STATES
     for kind in ("HandlerError", *replies_module._KINDS):
         assert f"`{kind}`" in replies
 

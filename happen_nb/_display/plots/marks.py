@@ -10,8 +10,7 @@ from operator import attrgetter
 from textwrap import wrap
 from typing import Final, Literal
 
-from happen_nb._display.plots.scene import HOVER_COLUMNS, Point, hover_line, joined, safe
-from happen_nb._display.plots.time_axis import clock
+from happen_nb._display.plots.scene import HOVER_COLUMNS, Point, clock, hover_line, joined, safe
 from happen_nb._display.spans import (
     count,
     cut_middle,
@@ -25,7 +24,7 @@ from happen_nb._display.spans import (
 )
 from happen_nb._display.values import in_a_line, summary
 from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase
-from happen_nb._model.diff import Diff, diff
+from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 

@@ -14,8 +14,19 @@ from math import floor, hypot, log10
 from typing import Any, Final, Literal
 
 from happen_nb._display.plots import scene
-from happen_nb._display.plots.scene import Axis, Bars, Label, Point, Points, Scene, Series, Stripe, Tick
-from happen_nb._display.plots.time_axis import Segment, TimeAxis
+from happen_nb._display.plots.scene import (
+    Axis,
+    Bars,
+    Label,
+    Point,
+    Points,
+    Scene,
+    Segment,
+    Series,
+    Stripe,
+    Tick,
+    TimeAxis,
+)
 from happen_nb._display.spans import clean
 
 FONT_FAMILY: Final = "system-ui, -apple-system, 'Segoe UI', sans-serif"

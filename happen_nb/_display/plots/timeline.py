@@ -19,8 +19,20 @@ from happen_nb._display.plots.marks import (
     marks_of,
     tally,
 )
-from happen_nb._display.plots.scene import Arrow, Axis, Label, Line, Marks, Scene, Series, Stripe, Tick
-from happen_nb._display.plots.time_axis import BREAK_WIDTH, TimeAxis, break_gaps
+from happen_nb._display.plots.scene import (
+    BREAK_WIDTH,
+    Arrow,
+    Axis,
+    Label,
+    Line,
+    Marks,
+    Scene,
+    Series,
+    Stripe,
+    Tick,
+    TimeAxis,
+    break_gaps,
+)
 from happen_nb._display.spans import count
 from happen_nb._model.causality import JournalSlice, TimeBase, in_order
 

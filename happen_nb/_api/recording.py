@@ -1,0 +1,363 @@
+"""Recordings: a stretch of the journal in one HTML file, written and read back."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import textwrap
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb._api.base import Displayable, faces
+from happen_nb._api.events import Event, Events, record_of
+from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after
+from happen_nb._api.pictures import read_journal
+from happen_nb._display.recording import page
+from happen_nb._display.reprs_state import recording_page
+from happen_nb._journal.slice import with_payloads
+from happen_nb._model import arguments
+from happen_nb._model.arguments import check_name, nanoseconds
+from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.masks import Masks
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import quote
+from happen_nb._model.recorded import RecordedJournal, decode, encode, fit
+from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.io import on_io
+from happen_nb._runtime.snapshots import forkable_states, records_at
+from happen_nb.errors import HistoryGoneError, TooLargeError
+
+if TYPE_CHECKING:
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.registrations import Registrations
+    from happen_nb._runtime.runtime import Runtime
+
+MAX_BYTES: Final = 2_000_000
+"""Bytes of a file."""
+MAX_RECORDS: Final = 100_000
+"""Events and commits that are read; more never fit into a file."""
+FRAME_HEIGHT: Final = 780  # pixels of the player in a notebook
+
+StartSpace = Callable[[str, Mapping[str, FrozenDict]], Coroutine[Any, Any, "Space"]]
+"""Makes a space with a name and the states of its nodes."""
+
+
+class Recording(Displayable):
+    """A recorded stretch of a space's journal; made by ``space.record`` or ``happen.recorded``.
+
+    Without a file, the last expression of a cell shows its player, also in a saved notebook without a
+    kernel.
+
+    Attributes
+    ----------
+    title : str
+        The title.
+    space : str
+        The name of the recorded space.
+    path : Path or None
+        The file; None if it was not written.
+    partial : bool
+        True if older records did not fit.
+    bytes : int
+        The size of the file.
+
+    Examples
+    --------
+    >>> commit = orders.state.set({"open": 1})
+    >>> recording = space.record(title="One order")
+    >>> recording.title, len(recording.journal())
+    ('One order', 1)
+    """
+
+    _page = recording_page
+
+    def __init__(
+        self, recorded: RecordedJournal, markup: str, path: Path | None, start_space: StartSpace
+    ) -> None:
+        self.title = recorded.title
+        self.space = recorded.space
+        self.path = path
+        self.partial = recorded.partial
+        self.bytes = len(markup.encode())
+        self._recorded = recorded
+        self._markup = markup
+        self._start_space = start_space
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """The numbers of events, commits and failures."""
+        recorded = self._recorded
+        failures = sum(record.outcome == "failed" for record in recorded.handled)
+        return len(recorded.events), len(recorded.commits), failures
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the file.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write it; an existing file is replaced.
+
+        Returns
+        -------
+        Path
+
+        Examples
+        --------
+        >>> from tempfile import mkdtemp
+        >>> file = space.record().save(mkdtemp() + "/shop.html")
+        >>> happen.recorded(file).space == space.name
+        True
+        """
+        target = Path(path)
+        target.write_text(self._markup, encoding="utf-8")
+        self.path = target
+        return target
+
+    def events(self, pattern: str | Callable[[str], object] = "**") -> Events:
+        """Return the recorded events, newest last.
+
+        They belong to no space; ``space.replay(recording.events())`` broadcasts them again.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            The events to return, as for ``node.on``.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> [event.payload for event in space.record().events("order.*")]
+        [{'id': 'o1'}]
+        """
+        matching = Pattern.of(pattern)
+        found = [event for event in self._recorded.events if matching.matches(event.type)]
+        return Events(self.space, matching.text, [_event(record) for record in found])
+
+    def journal(self) -> Journal:
+        """Return the recorded commits and events in their one total order, newest last.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> event = orders.broadcast("order.paid")
+        >>> [type(each).__name__ for each in space.record().journal()]
+        ['Commit', 'Event']
+        """
+        items: list[tuple[tuple[int, int], Commit | Event]] = [
+            ((record.sequence, -1), Commit(record, before)) for record, before in self._recorded.commits
+        ]
+        items += [(record.position, _event(record)) for record in self._recorded.events]
+        return Journal(self.space, [item for _, item in sorted(items, key=lambda item: item[0])])
+
+    def at(self, when: Any) -> Mapping[str, FrozenDict]:
+        """Return the states of all nodes at one point in time, as far as they are recorded.
+
+        Parameters
+        ----------
+        when : datetime, Event or Commit
+            A datetime (naive: local time); a recorded event: all commits before it; or a recorded commit:
+            the snapshot that its transform read.
+
+        Returns
+        -------
+        mapping of str to state
+            The states by node name.
+
+        Raises
+        ------
+        HistoryGoneError
+            The recording starts later.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> dict(space.record().at(second))["orders"]
+        {'open': 1}
+        """
+        return Snapshot(self._records_at(self._position(when)))
+
+    async def _fork(self, name: str, *, at: Any = None) -> Space:
+        """Make a new space that starts from the recorded states.
+
+        It is a space on the server of the recorded space, or, for a file that was read, of
+        ``happen.current()``, which connects first if there is no space. It has no events and no handlers.
+
+        Parameters
+        ----------
+        name : str
+            The name of the new space.
+        at : datetime, Event or Commit, optional
+            Start from the states at that time, as for `at`; the newest ones without it.
+
+        Returns
+        -------
+        Space
+            The new space, connected.
+
+        Raises
+        ------
+        SpaceNotEmptyError
+            The target holds states or events already.
+        HistoryGoneError
+            The recording starts later.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> what_if = space.record().fork("what-if")
+        >>> what_if.views.orders.get()
+        {'open': 1}
+        >>> what_if.drop()
+        """
+        check_name(name, "space")
+        position = self._last if at is None else self._position(at)
+        return await self._start_space(name, forkable_states(self._records_at(position)))
+
+    fork, afork = faces(_fork)
+
+    @property
+    def _last(self) -> int:
+        recorded = self._recorded
+        sequences = [event.sequence for event in recorded.events]
+        sequences += [record.sequence for record, _ in recorded.commits]
+        return max(sequences, default=recorded.position)
+
+    def _position(self, when: Any) -> int:
+        if isinstance(when, Commit):
+            position = when.read
+        elif isinstance(when, Event):
+            position = record_of(when).sequence
+        elif arguments.is_moment(when):
+            position = self._position_at(nanoseconds(arguments.moment(when, "at")) // 1000)
+        else:
+            raise TypeError(f"at: {quote(when)} is not a time; give a datetime, an Event or a Commit")
+        if position < self._recorded.position:
+            raise HistoryGoneError(f'at: the recording "{self.title}" starts after that time')
+        return position
+
+    def _position_at(self, us: int) -> int:
+        recorded = self._recorded
+        if any(record.time // 1000 > us for record in recorded.start.values()):
+            return -1  # the states of that time are not recorded
+        found = [record.sequence for record, _ in recorded.commits if record.time // 1000 <= us]
+        return max(found, default=recorded.position)
+
+    def _records_at(self, position: int) -> dict[str, CommitRecord | HistoryGoneError]:
+        found = dict(self._recorded.start)
+        for record, _ in self._recorded.commits:
+            if record.sequence <= position:
+                found[record.node] = record
+        return {name: record for name, record in sorted(found.items()) if not record.deleted}
+
+    def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
+        bundle = super()._repr_mimebundle_(**options)
+        if self.path is None:
+            bundle["text/html"] += (
+                f'<iframe sandbox="allow-scripts" title="{escape(self.title)}" '
+                f'style="width: 100%; height: {FRAME_HEIGHT}px; border: 0" '
+                f'srcdoc="{escape(self._markup)}"></iframe>'
+            )
+        return bundle
+
+
+def _event(record: EventRecord) -> Event:
+    return Event(record, None)  # type: ignore[arg-type]  # it belongs to no space
+
+
+async def record(
+    runtime: Runtime,
+    path: str | os.PathLike[str] | None,
+    since: Since | None,
+    until: Since | None,
+    title: str | None,
+    hide: Iterable[str],
+    *,
+    code: bool,
+    start_space: StartSpace,
+) -> Recording:
+    """Read a stretch of the journal and make its recording; see `Space.record`."""
+    masks = Masks(hide, "record: hide")
+    if title is not None and not isinstance(title, str):
+        raise TypeError(f"record: title is {quote(title)}; give a text")
+    target = None if path is None else Path(path)
+    recorded = await _read(runtime, since, until, title or f"Recording of {runtime.space}", code=code)
+    found = fit(recorded, lambda part: page.render(encode(part, masks)), MAX_BYTES)
+    if found is None:
+        raise TooLargeError(
+            f"record: the states alone take more than {MAX_BYTES:,} bytes compressed; "
+            "hide=[...] leaves out parts of them"
+        )
+    markup = found[1]
+    # What was written, so that nothing hidden can be read from it.
+    recording = Recording(decode(page.read(markup)), markup, None, start_space)
+    if target is not None:
+        recording.save(target)
+    return recording
+
+
+async def _read(
+    runtime: Runtime, since: Since | None, until: Since | None, title: str, *, code: bool
+) -> RecordedJournal:
+    log = runtime.log
+    start = (await position_after(log, since))[0]
+    end = None if until is None else await position_after(log, until)
+    journal = await read_journal(runtime, (), Pattern.of("**"), since, MAX_RECORDS, commits=True)
+    events = [event for event in journal.events if end is None or event.position <= end]
+    pairs = [pair for pair in journal.commits if end is None or (pair[0].sequence, -1) <= end]
+    events = await on_io(with_payloads(log.stream, events))
+    if journal.newest is not None:
+        first = [event.sequence for event in journal.events[:1]]
+        start = min(first + [record.sequence for record, _ in journal.commits[:1]]) - 1
+    records = await on_io(records_at(log, start)) if start else {}
+    ids = {event.id for event in events}
+    handled = [record for record in journal.handled if record.event in ids]
+    nodes = {record.node for record in handled}
+    return RecordedJournal(
+        runtime.space,
+        title,
+        events,
+        pairs,
+        handled,
+        {name: record for name, record in records.items() if isinstance(record, CommitRecord)},
+        start,
+        _sources(runtime.registrations, nodes) if code else {},
+        journal.newest is not None,
+    )
+
+
+def _sources(registrations: Registrations, nodes: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Return the sources of the nodes' handlers in this process; those of one name together."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for node in nodes:
+        for registration in registrations.of(node):
+            source = _source(registration.current())
+            if source is not None:
+                found.setdefault((node, registration.name), {})[source] = None
+    return {key: "\n\n".join(sources) for key, sources in found.items()}
+
+
+def _source(function: Any) -> str | None:
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    try:
+        return textwrap.dedent(inspect.getsource(inspect.unwrap(function))).strip()
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None  # built in, or from a place without a file
+
+
+def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Recording:
+    """Read a file; see `recorded`."""
+    source = Path(path)
+    markup = source.read_text(encoding="utf-8")
+    try:
+        recorded = decode(page.read(markup))
+    except ValueError as error:
+        raise ValueError(f"recorded: {source} is not a recording of happen_nb: {error}") from None
+    return Recording(recorded, markup, source, start_space)

@@ -1,0 +1,286 @@
+// The lanes: who did what when. A page of records is painted once; then only the playhead moves over it.
+
+const PAGE_STEPS = 44;
+const LEAST_IN_GROUP = 5; // names that differ in a number share a lane from here on
+const TOP = 22, BOTTOM = 24; // pixels for texts above and below the lanes
+const LANE_HEIGHTS = [[10, 42], [18, 32], [Infinity, 26]]; // of so many lanes
+
+function lanesOf(model, opened) {
+  const order = nodesInOrder(model), groups = groupsOf(model, order), lanes = [], seen = new Set();
+  for (const node of order) {
+    const stem = stemOf(model.nodes[node]), members = groups.get(stem);
+    if (!members) {
+      lanes.push({ name: model.nodes[node], nodes: [node] });
+    } else if (!seen.has(stem)) {
+      seen.add(stem);
+      lanes.push({ name: `${stem}*`, nodes: members, stem });
+      if (opened.has(stem)) lanes.push(...members.map((member) => ({ name: model.nodes[member], nodes: [member], of: stem })));
+    }
+  }
+  let colour = 0;
+  for (const lane of lanes) {
+    if (lane.name === "notebook") lane.colour = "person";
+    else if (lane.of) lane.colour = lanes.find((other) => other.stem === lane.of).colour;
+    else lane.colour = `node${colour++ % NODE_COLOURS}`;
+  }
+  return lanes;
+}
+
+function nodesInOrder(model) { // of first appearance; nodes that only commit come last
+  const first = new Map();
+  const see = (node, time) => first.set(node, Math.min(time, first.get(node) ?? Infinity));
+  for (const event of model.events) see(event.node, event.time - 0.5);
+  for (const handling of model.handled) see(handling.node, handling.start);
+  const quiet = new Map();
+  for (const commit of model.commits) if (!first.has(commit.node) && !quiet.has(commit.node)) quiet.set(commit.node, commit.time);
+  const sorted = (times) => [...times.keys()].sort((a, b) => times.get(a) - times.get(b));
+  return [...sorted(first), ...sorted(quiet)];
+}
+
+const stemOf = (name) => /^(.*?)\d+$/.exec(name)?.[1];
+
+function groupsOf(model, nodes) {
+  const groups = new Map();
+  for (const node of nodes) {
+    const stem = stemOf(model.nodes[node]);
+    if (stem !== undefined) groups.set(stem, [...(groups.get(stem) ?? []), node]);
+  }
+  const number = (node, stem) => Number(model.nodes[node].slice(stem.length));
+  for (const [stem, members] of groups) {
+    if (members.length < LEAST_IN_GROUP) groups.delete(stem);
+    else members.sort((a, b) => number(a, stem) - number(b, stem));
+  }
+  return groups;
+}
+
+class Lanes {
+  constructor(model, box) {
+    this.model = model;
+    this.box = box;
+    this.screen = box.querySelector("canvas");
+    this.opened = new Set();
+    this.arrange();
+  }
+
+  arrange() {
+    this.lanes = lanesOf(this.model, this.opened);
+    this.height = LANE_HEIGHTS.find(([most]) => this.lanes.length <= most)[1];
+    this.places = new Map();
+    this.lanes.forEach((lane, row) => lane.nodes.forEach((node, member) => {
+      const share = lane.stem && lane.nodes.length > 1 ? member / (lane.nodes.length - 1) : undefined;
+      if (!lane.stem || !this.opened.has(lane.stem)) this.places.set(node, { lane, row, share });
+    }));
+    this.page = undefined;
+  }
+
+  colourOf(node) { return this.places.get(node)?.lane.colour ?? "person"; }
+
+  toggle(stem) {
+    if (!this.opened.delete(stem)) this.opened.add(stem);
+    this.arrange();
+  }
+
+  // -- places
+
+  y(node, part) { // part: 0 events, 1 handlings, 2 commits
+    const { row, share } = this.places.get(node), top = row * this.height;
+    return share === undefined ? top + this.height * [0.17, 0.49, 0.83][part] : top + 3 + share * (this.height - 6);
+  }
+
+  spot(step) {
+    const part = { event: 0, handling: 1, commit: 2 }[step.kind];
+    return [this.axis.x(step.kind === "handling" ? step.start : step.time), this.y(step.node, part)];
+  }
+
+  nearest(x, y) { // the step of this page that is nearest to a point
+    let best, least = Infinity;
+    for (const step of this.steps) {
+      const spot = this.spot(step), distance = Math.hypot(spot[0] - x, 1.5 * (spot[1] - y));
+      if (distance < least) [best, least] = [step, distance];
+    }
+    return best;
+  }
+
+  // -- a page
+
+  turnTo(page) {
+    const { model } = this, all = model.steps;
+    this.page = page;
+    this.colours = readColours();
+    this.steps = all.slice(page * PAGE_STEPS, (page + 1) * PAGE_STEPS + 4);
+    const room = this.box.clientWidth, gutter = Math.round(Math.min(170, Math.max(104, room * 0.13)));
+    const width = Math.max(60, room - gutter - 14), from = this.steps[0].time, until = this.steps.at(-1).time;
+    const margin = Math.max(300, (until - from) * 0.03);
+    this.axis = timeAxis(model.idle, from - margin, until + margin, width);
+    this.size = [width, this.lanes.length * this.height];
+    this.box.style.height = `${this.size[1] + TOP + BOTTOM}px`;
+    this.screen.style.left = `${gutter}px`;
+    this.screen.style.top = `${TOP}px`;
+    canvas(this.screen, ...this.size);
+    this.paint();
+    this.label(gutter);
+  }
+
+  paint() {
+    this.picture = document.createElement("canvas");
+    const [width, height] = this.size, pen = canvas(this.picture, width, height), { axis, colours } = this;
+    pen.fillStyle = colours.back;
+    pen.fillRect(0, 0, width, height);
+    pen.fillStyle = colours.hair;
+    this.ticks = axis.ticks(width < 640 ? 90 : 120);
+    for (const tick of this.ticks) pen.fillRect(Math.round(tick.x), 0, 1, height);
+    this.lanes.forEach((_, row) => row && pen.fillRect(0, row * this.height, width, 1));
+    const visible = this.model.handled.filter((each) => this.places.has(each.node) && each.outcome !== "refused"
+      && each.end >= axis.from && each.event.time <= axis.until);
+    const busy = new Map();
+    for (const handling of visible) this.paintWaiting(pen, handling, busy);
+    for (const handling of visible) this.paintHandling(pen, handling);
+    for (const step of this.steps) if (step.kind !== "handling") this.paintStep(pen, step);
+    for (const cut of axis.cuts) this.paintCut(pen, cut);
+  }
+
+  paintWaiting(pen, handling, busy) { // below the bar of what the node does meanwhile
+    const { axis } = this, { node, event, start } = handling;
+    const left = axis.x(Math.max(axis.from, event.time)), right = axis.x(Math.max(axis.from, Math.min(axis.until, start)));
+    const below = (busy.get(node) ?? -Infinity) > event.time && this.places.get(node).share === undefined;
+    busy.set(node, Math.max(busy.get(node) ?? -Infinity, handling.end));
+    if (right - left < 1.5) return;
+    const y = this.y(node, 1) + (below ? this.height * 0.22 : 0);
+    pen.globalAlpha = 0.55;
+    pen.fillStyle = this.colours[this.colourOf(node)];
+    pen.fillRect(left, y - 0.75, right - left, 1.5);
+    pen.fillRect(left, y - 2.5, 1, 5);
+    pen.globalAlpha = 1;
+  }
+
+  paintHandling(pen, handling) {
+    const { axis, colours } = this, colour = colours[this.colourOf(handling.node)], y = this.y(handling.node, 1);
+    const left = axis.x(Math.max(axis.from, handling.start));
+    const right = Math.max(left + 2, axis.x(Math.min(axis.until, handling.end)));
+    const thick = this.places.get(handling.node).share === undefined ? Math.round(this.height * 0.3) : 2;
+    if (right - left > 3 && thick > 2) {
+      pen.beginPath();
+      pen.roundRect(left + 0.5, y - thick / 2, right - left - 1, thick, 2.5);
+      pen.fillStyle = colours.back;
+      pen.fill();
+      pen.globalAlpha = 0.24;
+      pen.fillStyle = colour;
+      pen.fill();
+      pen.globalAlpha = 1;
+      pen.lineWidth = 1;
+      pen.strokeStyle = colour;
+      pen.stroke();
+    } else {
+      pen.fillStyle = colour;
+      pen.fillRect(left, y - thick / 2, right - left, thick);
+    }
+    if (handling.outcome === "failed") cross(pen, right, y, colours.error);
+  }
+
+  paintStep(pen, step) {
+    const [x, y] = this.spot(step), small = this.places.get(step.node).share !== undefined;
+    pen.fillStyle = this.colours[this.colourOf(step.node)];
+    if (step.kind === "event") dot(pen, x, y, small ? 2 : 3.4);
+    else pen.fillRect(Math.round(x) - 2.5, y - (small ? 1 : 2.5), small ? 3 : 5, small ? 2 : 5);
+  }
+
+  paintCut(pen, cut) {
+    const height = this.size[1];
+    pen.fillStyle = this.colours.back;
+    pen.fillRect(cut.left + 2, 0, CUT_WIDTH - 4, height);
+    pen.strokeStyle = this.colours.faint;
+    pen.setLineDash([2, 3]);
+    for (const x of [cut.left + 2.5, cut.right - 2.5]) line(pen, x, 0, x, height);
+    pen.setLineDash([]);
+  }
+
+  label(gutter) {
+    const [width, height] = this.size;
+    $("names").replaceChildren(...this.lanes.map((lane, row) => {
+      const texts = [h("i"), h("span", null, lane.of ? `  ${lane.name}` : lane.name)];
+      if (lane.stem) texts.push(h("span", { class: "members" }, `${commas(lane.nodes.length)} ${this.opened.has(lane.stem) ? "▾" : "▸"}`));
+      const title = lane.stem ? `${count(lane.nodes.length, "node")}: a click opens or closes them` : lane.name;
+      const about = { title, "aria-expanded": lane.stem ? String(this.opened.has(lane.stem)) : null, type: lane.stem ? "button" : null };
+      const label = h(lane.stem ? "button" : "span", about, texts);
+      if (lane.stem) label.dataset.stem = lane.stem;
+      label.style.top = `${TOP + row * this.height + this.height / 2 - 10}px`;
+      label.style.maxWidth = `${gutter - 16}px`;
+      label.style.setProperty("--node", `var(--${lane.colour})`);
+      return label;
+    }));
+    const texts = this.ticks
+      .filter(({ x }) => x > 24 && x < width - 24)
+      .map((tick) => ({ ...tick, y: TOP + height + 3 }));
+    texts.push(...cutLabels(this.axis).map((each) => ({ ...each, y: 2 })));
+    $("axis").replaceChildren(...texts.map(({ x, y, text }) => {
+      const label = h("span", null, text);
+      label.style.left = `${gutter + x}px`;
+      label.style.top = `${y}px`;
+      return label;
+    }));
+  }
+
+  // -- the playhead
+
+  show(step, time) {
+    const page = Math.floor(step.at / PAGE_STEPS);
+    if (page !== this.page) this.turnTo(page);
+    const pen = copyOnto(this.screen, this.picture), { axis, colours } = this, [width, height] = this.size;
+    const x = axis.x(Math.max(axis.from, Math.min(axis.until, time)));
+    pen.globalAlpha = 0.68; // what is still to come
+    pen.fillStyle = colours.back;
+    pen.fillRect(x + 1, 0, width - x, height);
+    pen.globalAlpha = 1;
+    pen.fillStyle = colours.text;
+    pen.fillRect(x - 0.75, 0, 1.5, height);
+    this.showCauses(pen, step);
+    pen.lineWidth = 2;
+    const spot = this.spot(step);
+    pen.beginPath();
+    pen.arc(spot[0], spot[1], 7, 0, 7);
+    pen.stroke();
+  }
+
+  showCauses(pen, step) {
+    pen.strokeStyle = pen.fillStyle = this.colours.accent;
+    pen.lineWidth = 1.5;
+    const path = causesOf(step, this.model.events);
+    path.forEach((event, index) => {
+      const last = index === path.length - 1;
+      const handling = last ? (step.kind === "handling" ? step : step === event ? null : step.handling) : path[index + 1].handling;
+      if (handling) this.showCause(pen, event, handling);
+      dot(pen, ...this.spot(event), 3.8);
+    });
+  }
+
+  showCause(pen, event, handling) {
+    const [x0, y0] = this.spot(event), [x1, y1] = this.spot(handling);
+    const bend = Math.max(-30, Math.min(50, (x1 - x0) / 2)), thick = Math.round(this.height * 0.3) + 1;
+    pen.beginPath();
+    pen.moveTo(x0, y0);
+    pen.bezierCurveTo(x0 + bend, y0, x1 - bend, y1, x1, y1);
+    pen.stroke();
+    pen.strokeRect(x1, y1 - thick / 2, Math.max(2, this.axis.x(Math.min(this.axis.until, handling.end)) - x1), thick);
+  }
+}
+
+function dot(pen, x, y, radius) {
+  pen.beginPath();
+  pen.arc(x, y, radius, 0, 7);
+  pen.fill();
+}
+
+function line(pen, x0, y0, x1, y1) {
+  pen.beginPath();
+  pen.moveTo(x0, y0);
+  pen.lineTo(x1, y1);
+  pen.stroke();
+}
+
+function cross(pen, x, y, colour) {
+  pen.strokeStyle = colour;
+  pen.lineWidth = 2;
+  line(pen, x - 4, y - 4, x + 4, y + 4);
+  line(pen, x + 4, y - 4, x - 4, y + 4);
+  pen.lineWidth = 1;
+}

@@ -1,0 +1,418 @@
+"""Storing commits and events, each once, and seeing them in this process.
+
+The calls run in the thread of the caller, which computes and encodes; `PendingWrite` and `on_io` are its
+steps on the IO thread. A single message is sent without an answer. Where that leaves the outcome unclear, and
+for everything else, the server's answer decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._journal import wire
+from happen_nb._journal.outbox import PendingWrite
+from happen_nb._journal.publish import RefusedError, Resend, store_messages
+from happen_nb._journal.slice import read_commits
+from happen_nb._model.frozen import equal
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
+from happen_nb._runtime.io import on_io
+from happen_nb._runtime.replica import Applied
+from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
+
+if TYPE_CHECKING:
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.positions import Positions
+    from happen_nb._model.schedules import Alarm
+    from happen_nb._runtime.log import Log
+
+FOREVER = float("inf")
+
+Stored = tuple[Applied, tuple[EventRecord, ...]]
+"""A commit, and those of its events that were seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRequest:
+    """A commit to store, and the states that must not have changed since it was computed.
+
+    Parameters
+    ----------
+    node : str
+    state : FrozenDict
+    body : bytes or None
+        The state as JSON; None deletes the node.
+    cut : Cut
+        The cut that was read; its record of the node must still be the newest.
+    viewed : set of str or None
+        The nodes whose state was viewed, if they too must not have changed.
+    """
+
+    node: str
+    state: FrozenDict
+    body: bytes | None
+    cut: Cut
+    viewed: frozenset[str] | None = None
+    origin: Origin = NO_ORIGIN
+    events: tuple[EventRecord, ...] = ()
+    positions: Positions | None = None
+    """The positions of the node's state handlers; None: those of the record before."""
+    cancels: tuple[Alarm, ...] = ()
+    """Scheduled events that are cancelled, if they are still to come."""
+
+    @property
+    def base(self) -> CommitRecord | None:
+        """The record that the commit follows."""
+        return self.cut.nodes.get(self.node)
+
+    @property
+    def schedules(self) -> bool:
+        """True if it schedules or cancels events."""
+        return bool(self.cancels) or any(event.alarm is not None for event in self.events)
+
+    @property
+    def revision(self) -> int:
+        return 1 if self.base is None else self.base.revision + 1
+
+
+class Writer:
+    """Stores commits and events in the journal of a space."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    # -- committing ----------------------------------------------------------------------------------
+
+    async def commit(self, request: CommitRequest, deadline: float) -> Applied | None:
+        """Store a commit, and wait until this process sees it.
+
+        Parameters
+        ----------
+        deadline : float
+            By ``time.monotonic()``.
+
+        Returns
+        -------
+        Applied or None
+            None if something else was stored first: the replica has it now, compute again.
+
+        Raises
+        ------
+        NotStoredError, OutcomeUnknownError
+            The time was up.
+        TooLargeError, ServerError
+            The server does not take it.
+        """
+        stored = await self._commit(request, deadline)
+        return None if stored is None else stored[0]
+
+    async def commit_emitting(
+        self, request: CommitRequest, deadline: float, known: dict[str, EventRecord]
+    ) -> tuple[Applied, dict[str, EventRecord]] | None:
+        """Store a commit and its events; None if something else was stored first.
+
+        Parameters
+        ----------
+        known : dict of str to EventRecord
+            Of the events with ids of the caller's those that were there already; they are not stored again.
+            Filled here.
+
+        Returns
+        -------
+        Applied and dict of str to EventRecord
+            The commit, and its events by their ids, as they are stored.
+        """
+        new = tuple(event for event in request.events if event.id not in known)
+        if any(event.alarm is not None for event in new):
+            await on_io(self._log.mark_schedules())
+        stored = await self._commit(replace(request, events=new), deadline)
+        if stored is not None:
+            applied, events = stored
+            return applied, {**known, **{event.id: event for event in events}}
+        for event in new:
+            found = await on_io(find_stored(self._log, event)) if event.has_caller_id else None
+            if found is not None:
+                known[event.id] = check_same(event, found)
+        return None
+
+    async def _commit(self, request: CommitRequest, deadline: float) -> Stored | None:
+        what = f'state.set of node "{request.node}"'
+        if time.monotonic() >= deadline:
+            raise NotStoredError(f"{what}: other writers were faster until the timeout; nothing was stored")
+        write = self.prepare(request, what, deadline)
+        if len(write.messages) == 1 and request.viewed is None:
+            await write
+            if write.seen is not None:
+                return write.seen, write.seen.record.events
+            if write.refused:
+                return None
+        stored: Stored | None = await on_io(self.complete(write, request))
+        return stored
+
+    def prepare(self, request: CommitRequest, what: str, deadline: float) -> PendingWrite[Applied]:
+        """Encode a commit. From any thread."""
+        log = self._log
+        id = log.new_id()
+        messages = self._messages(request, id)
+        log.connection.check_size(messages, what)
+        expected = 0 if request.base is None else request.base.sequence
+        return PendingWrite(
+            log.outbox,
+            id,
+            messages,
+            what,
+            deadline,
+            node=request.node,
+            expected=expected,
+            state=request.state,
+        )
+
+    def _messages(self, request: CommitRequest, id: str) -> list[wire.Message]:
+        log, base, positions = self._log, request.base, request.positions
+        if positions is None:
+            positions = log.replica.positions(request.node, base)
+        commit = wire.encode_commit(
+            log.subjects,
+            request.node,
+            request.body,
+            id=id,
+            revision=request.revision,
+            read=request.cut.position,
+            expected=0 if base is None else base.sequence,
+            origin=request.origin,
+            positions=positions,
+        )
+        guards: list[wire.Message] = []
+        if request.viewed is not None and log.stream.replicas == 1:
+            commit = wire.guard_all(log.subjects, commit, request.cut.written)
+        elif request.viewed is not None:
+            newest = {name: request.cut.nodes.get(name) for name in request.viewed - {request.node}}
+            guards = [
+                wire.encode_guard(log.subjects, log.subjects.state(name), record.sequence if record else 0)
+                for name, record in newest.items()
+            ]
+        ttl = log.info.event_ttl
+        alarms = [log.alarms.cancel(alarm, ttl=ttl) for alarm in request.cancels]
+        for event in filter(log.alarms.concerns, request.events):
+            alarms += log.alarms.messages(event, ttl=ttl)
+        events = [event for event in request.events if not log.alarms.concerns(event)]
+        most = wire.MAX_BATCH_MESSAGES - len(guards) - len(alarms)
+        return [*guards, *wire.with_events(log.subjects, commit, events, ttl=ttl, most=most), *alarms]
+
+    async def complete(self, write: PendingWrite[Applied], request: CommitRequest) -> Stored | None:
+        """Store a commit, or find out whether it is stored, by the server's answer. On the IO thread."""
+        outbox = self._log.outbox
+        if write.generation is None:
+            outbox.expect(write)
+        events: list[PendingWrite[EventRecord]] = []
+        if len(write.messages) > 1:  # they have messages of their own, which arrive after the commit
+            coming = [each for each in request.events if each.alarm is None]
+            events = [outbox.expect(PendingWrite(outbox, each.id)) for each in coming]
+        try:
+            applied = await self._store(write, request)
+            if applied is None:
+                return None
+            riding = {event.id for event in applied.record.events}
+            to_come = [each.to_resolve() for each in events if each.id not in riding]
+            if to_come:
+                await asyncio.wait(to_come, timeout=max(0.001, write.deadline - time.monotonic()))
+            arrived = [each.seen for each in events if each.seen is not None]
+            at = applied.record
+            scheduled = [
+                replace(each, sequence=at.sequence, time=at.time)
+                for each in request.events
+                if each.alarm is not None
+            ]
+            return applied, (*applied.record.events, *arrived, *scheduled)
+        finally:
+            outbox.forget(write)
+            for event in events:
+                outbox.forget(event)
+
+    async def _store(self, write: PendingWrite[Applied], request: CommitRequest) -> Applied | None:
+        try:
+            outcome = await self._send(write)
+        except RefusedError as refusal:
+            return await self._after_refusal(refusal, write, request)
+        if isinstance(outcome, Applied):
+            return outcome
+        await self._log.reach(outcome, write.deadline)
+        return write.seen or await self._passed_over(outcome, request, write.id)
+
+    async def _send(self, write: PendingWrite[Any], lives: float = FOREVER) -> Any:
+        log = self._log
+        return await store_messages(
+            log.connection,
+            write.messages,
+            timeout=max(0.001, write.deadline - time.monotonic()),
+            what=write.what,
+            future=write.to_resolve(),
+            # so that a clear cannot make a message that is sent again count twice
+            resend=Resend(log.subjects, write.cleared, lives),
+            sent_at=write.sent_at,
+            unbroken=write.unbroken,
+        )
+
+    def _is_certain(self, write: PendingWrite[Any]) -> bool:
+        """Return True if a write that was not seen until now is not stored before that."""
+        return write.unbroken and self._log.stream.replicas == 1
+
+    async def _after_refusal(
+        self, refusal: RefusedError, write: PendingWrite[Applied], request: CommitRequest
+    ) -> Applied | None:
+        """Wait until the replica has what stood in the way; it may have been this very commit."""
+        log, newest = self._log, refusal.newest
+        # An event with the caller's id may be what was refused: `commit_emitting` looks it up.
+        taken = newest > 0 and any(event.has_caller_id for event in request.events)
+        if newest > log.replica.position:
+            await log.reach(newest, write.deadline)
+        elif request.schedules:  # an alarm may be what was refused: it was delivered, cancelled or replaced
+            await log.fresh(max(0.001, write.deadline - time.monotonic()))
+            taken = True
+        lost = refusal.resent and not self._is_certain(write)
+        if newest <= log.replica.position and not taken and log.replica.unchanged(request.node, request.cut):
+            await log.start_afresh()  # what was expected is gone, and no message says so: expired or purged
+        if write.seen is not None or write.generation == log.generation():
+            return write.seen
+        applied = await self._find_own(request, write.id)
+        if applied is None and lost:
+            raise OutcomeUnknownError(
+                f"{write.what}: the answer was lost and the space was emptied or purged meanwhile; if the "
+                "commit was stored before that, it is gone"
+            ) from None
+        return applied
+
+    async def _passed_over(self, sequence: int, request: CommitRequest, id: str) -> Applied:
+        """Return a stored commit that the replica never got: a fresh start or a clear passed over it."""
+        now, read = time.time_ns(), request.cut.position
+        record = CommitRecord(
+            request.node, sequence, request.revision, now, request.body, id, read, request.origin
+        )
+        if request.body is not None:
+            record.adopt(request.state)
+        return await self._find_own(request, id) or Applied(record, request.base)
+
+    async def _find_own(self, request: CommitRequest, id: str) -> Applied | None:
+        """Look for a commit among the stored ones, when the follower may have missed it."""
+        own: Applied | None = None
+        previous = request.base
+        for record in await read_commits(self._log.stream, request.node):
+            if record.id == id:
+                own = Applied(record, previous)
+            previous = record
+        return own
+
+    # -- publishing events ---------------------------------------------------------------------------
+
+    async def publish(self, event: EventRecord, deadline: float) -> EventRecord:
+        """Store an event, and wait until this process sees it.
+
+        Returns
+        -------
+        EventRecord
+            As it is stored; with another publish_id if the caller's id was there already.
+
+        Raises
+        ------
+        IdTakenError
+            The caller's id was there with another content.
+        """
+        log, what = self._log, f'broadcast of "{event.type}"'
+        messages = log.alarms.messages(event, ttl=log.info.event_ttl)
+        log.connection.check_size(messages, what)
+        write: PendingWrite[EventRecord] = PendingWrite(log.outbox, event.id, messages, what, deadline)
+        if time.monotonic() >= deadline:
+            raise NotStoredError(f"{what}: timed out; nothing was stored")
+        if not event.has_caller_id:  # else another event with the id may be there already
+            await write
+            if write.seen is not None:
+                return write.seen
+        stored: EventRecord = await on_io(self._complete_event(write, event))
+        return stored
+
+    async def _complete_event(self, write: PendingWrite[EventRecord], event: EventRecord) -> EventRecord:
+        """Store an event, or find out whether it is stored, by the server's answer. On the IO thread."""
+        log = self._log
+        if write.generation is None:
+            log.outbox.expect(write)
+        try:
+            while True:
+                stored = await self._store_event(write, event)
+                if stored is not None:
+                    return check_same(event, stored)
+                log.outbox.forget(write)  # what had the id is gone, or was cancelled
+                log.outbox.expect(write)
+                write.messages = log.alarms.messages(event, ttl=log.info.event_ttl)
+                write.sent_at, write.unbroken = None, True
+        finally:
+            log.outbox.forget(write)
+
+    async def _store_event(self, write: PendingWrite[EventRecord], event: EventRecord) -> EventRecord | None:
+        """Return the event as it is stored; None if it has to be sent anew."""
+        log = self._log
+        try:
+            outcome = await self._send(write, log.info.event_ttl)
+        except RefusedError as refusal:
+            # It is stored: sent earlier by this process, or under the caller's id.
+            await log.reach(refusal.newest, write.deadline)
+            lost = refusal.resent and not self._is_certain(write)
+            outcome = write.seen or await find_stored(self._log, event)
+            if outcome is None and log.alarms.concerns(event):
+                return None
+            if outcome is None and write.generation != log.generation():
+                if lost:
+                    raise OutcomeUnknownError(
+                        f"{write.what}: the answer was lost and the space was emptied or purged meanwhile; "
+                        "if the event was stored before that, it is gone"
+                    ) from None
+                return None
+            return outcome or await self._seen_or_stored(event, write, refusal.newest)
+        if isinstance(outcome, EventRecord):
+            return outcome
+        await log.reach(outcome, write.deadline)
+        return await self._seen_or_stored(event, write, outcome)
+
+    async def _seen_or_stored(
+        self, event: EventRecord, write: PendingWrite[EventRecord], sequence: int
+    ) -> EventRecord:
+        """Return the stored event: as the follower brought it, or as it is read if that was long ago."""
+        if write.seen is not None:
+            return write.seen
+        return await find_stored(self._log, event) or EventRecord(
+            event.id, event.type, event.sender, event.payload, publish_id=event.publish_id, sequence=sequence
+        )
+
+
+async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:
+    """Return the event that is stored under the same subject, if there is one. On the IO thread."""
+    # By the leader: one that was replaced may miss it, and then the server refuses the event once more.
+    found = await log.stream.newest(log.subjects.event(event))
+    record = None if found is None else log.stream.decode(found)
+    if isinstance(record, EventRecord) and record.alarm is None:
+        return record
+    if found is None or not isinstance(record, EventRecord | wire.Ended):
+        return None
+    delivered = await log.stream.delivered(found.subject)
+    if delivered is None:
+        log.alarms.note_free(event, found.sequence)
+    return delivered
+
+
+def check_same(event: EventRecord, stored: EventRecord) -> EventRecord:
+    """Return what is stored under the id of an event, if it is the same event.
+
+    Raises
+    ------
+    IdTakenError
+        Its type, payload or target is another.
+    """
+    if stored.publish_id != event.publish_id:
+        content = (stored.type, stored.target) == (event.type, event.target)
+        if not content or not equal(stored.payload, event.payload):
+            raise IdTakenError(
+                f'broadcast: the id "{event.id}" is taken by an event "{stored.type}" of "{stored.sender}" '
+                "with another content; an id belongs to one type, payload and target"
+            )
+    return stored

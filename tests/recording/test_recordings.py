@@ -1,0 +1,225 @@
+"""A recording in one file: what it holds, what it hides, and what it is read back as."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import happen_nb as happen
+from happen_nb._display.recording import page
+
+
+@pytest.fixture
+def shop(space):
+    """A run of two nodes: a handler commits and emits, a request is answered, one handling fails."""
+    orders = space.create_node("orders", initial={"open": {}, "big": 2**63})
+    stock = space.create_node("stock", initial={"lamp": 2, "log": [1.0]})
+
+    @orders.on("order.placed")
+    def keep(event):
+        orders.state.set(happen.put(("open", event.payload["id"]), {"email": event.payload["email"]}))
+        orders.broadcast("order.kept", {"left": orders.send(stock, "take").result()})
+
+    @stock.on("take")
+    def take(event):
+        return stock.state.set(lambda state: {**state, "lamp": state["lamp"] - 1}).after["lamp"]
+
+    @stock.on("order.kept")
+    def note(event):
+        if event.payload["left"] < 1:
+            raise ValueError("ada@example.org gets none")
+        stock.state.set(happen.draft(lambda state: state["log"].append("kept")))
+
+    for number in (1, 2):
+        space.broadcast("order.placed", {"id": f"o{number}", "email": "ada@example.org"})
+        space.settle()
+    return space
+
+
+def same(one, other):
+    """Whether two journals hold the same, to the microsecond."""
+    return [describe(each) for each in one] == [describe(each) for each in other]
+
+
+def describe(item):
+    names = ["id", "cause", "correlation", "sequence", "time"]
+    if isinstance(item, happen.Event):
+        names += ["type", "payload", "sender", "target", "path", "occurred", "index"]
+    else:
+        names += ["node", "revision", "before", "after", "by", "deleted", "read"]
+    return [type(item).__name__, *(repr(getattr(item, name)) for name in names)]
+
+
+def test_a_file_is_read_back_as_what_was_recorded(shop, tmp_path):
+    shop.nodes["orders"].broadcast("later", occurred=datetime(2026, 1, 1, tzinfo=UTC))
+    file = tmp_path / "shop.html"
+    written = shop.record(file, title="Two orders")
+    read = happen.recorded(file)
+    assert (read.title, read.space, read.path, read.partial) == ("Two orders", shop.name, file, False)
+    assert same(read.journal(), shop.journal())
+    assert same(read.events("order.*"), shop.events("order.*"))
+    assert same(written.journal(), read.journal())
+    assert repr(read.events().to_frame()) == repr(shop.events().to_frame())
+
+
+def test_the_states_of_each_moment_are_those_of_the_space(shop):
+    recording = shop.record()
+    for item in shop.journal():
+        if isinstance(item, happen.Event) or item.read:
+            assert dict(recording.at(item)) == dict(shop.at(item))
+    moments = [item.time for item in shop.journal()]
+    assert all(dict(recording.at(moment)) == dict(shop.at(moment)) for moment in moments)
+
+
+def test_a_part_is_what_lies_between_two_moments(shop):
+    journal = shop.journal()
+    first, last = journal[4], journal[9]
+    recording = shop.record(since=first, until=last)
+    assert same(recording.journal(), journal[5:10])
+    assert dict(recording.at(last)) == dict(shop.at(last))
+    with pytest.raises(happen.HistoryGoneError, match="starts after that time"):
+        recording.at(journal[0].time - timedelta(seconds=1))
+
+
+def test_a_deleted_node_and_one_that_was_there_before_are_recorded(space):
+    old, new = space.create_node("old", initial={"n": 1}), space.create_node("new")
+    mark = space.broadcast("start")
+    new.state.set({"n": 2})
+    new.delete()
+    recording = space.record(since=mark)
+    assert [commit.deleted for commit in recording.journal()] == [False, True]
+    assert dict(recording.at(recording.journal()[-1].time)) == {"old": {"n": 1}}
+    assert old.state.get() == {"n": 1}
+
+
+def test_a_fork_starts_from_the_recorded_states(shop, tmp_path):
+    first = shop.record(tmp_path / "shop.html").journal().commits[2]
+    with pytest.raises(happen.SpaceNotEmptyError):
+        happen.recorded(tmp_path / "shop.html").fork(shop.name)
+    fork = happen.recorded(tmp_path / "shop.html").fork("recorded-shop")
+    earlier = shop.record().fork("recorded-earlier", at=first)
+    try:
+        assert {name: view.get() for name, view in fork.views.items()} == dict(shop.at(datetime.now(UTC)))
+        assert {name: view.get() for name, view in earlier.views.items()} == dict(shop.at(first))
+    finally:
+        fork.drop()
+        earlier.drop()
+
+
+def test_recorded_events_can_be_replayed_and_have_no_space(shop):
+    recording = shop.record()
+    other = shop.fork("replayed")
+    try:
+        other.replay(recording.events("order.kept")).wait()
+        assert [event.payload for event in other.events()] == [{"left": 1}, {"left": 0}]
+    finally:
+        other.drop()
+    event = recording.events()[0]
+    for call in (event.settle, lambda: event.handled_by, lambda: shop.record(since=event)):
+        with pytest.raises((happen.HappenError, ValueError), match="belongs to no space"):
+            call()
+
+
+def test_hidden_values_are_in_no_part_of_the_file(shop, tmp_path):
+    recording = shop.record(tmp_path / "shop.html", hide=["**.email", "stock.lamp"])
+    text = json.dumps(page.read((tmp_path / "shop.html").read_text()))
+    assert "ada@example.org" not in text
+    assert "••• gets none" in json.loads(text)["handled"]["error"].popitem()[1]
+    states = [commit.after for commit in recording.journal().commits]
+    assert {state["lamp"] for state in states if "lamp" in state} == {"•••"}
+    assert {repr(order) for state in states for order in state.get("open", {}).values()} == {
+        "{'email': '•••'}"
+    }
+
+
+@pytest.mark.parametrize(
+    ("hide", "error", "words"),
+    [
+        (["email"], ValueError, "names no part"),
+        (["a..b"], ValueError, "empty step"),
+        ([7], TypeError, "not a path"),
+    ],
+)
+def test_a_mask_that_hides_nothing_is_refused(space, hide, error, words):
+    with pytest.raises(error, match=words):
+        space.record(hide=hide)
+
+
+def test_the_source_of_handlers_is_recorded_unless_it_is_left_out(shop):
+    with_code, without = (page.read(shop.record(code=code)._markup)["handlers"] for code in (True, False))
+    assert sorted(name.rpartition(".")[2] for _, name, _ in with_code) == ["keep", "note", "take"]
+    assert all(source.startswith(("@orders.on(", "@stock.on(")) for _, _, source in with_code)
+    assert not any(source for _, _, source in without)
+
+
+def test_handlings_have_their_start_duration_reply_and_error(shop):
+    handled = page.read(shop.record()._markup)["handled"]
+    assert all(0 <= waited < 10_000_000 for waited in handled["waited"])
+    assert sorted(handled["reply"].values()) == [0, 1]
+    assert list(handled["error"].values()) == ["ValueError: ada@example.org gets none"]
+
+
+def test_of_too_much_the_newest_records_that_fit_are_kept(space, monkeypatch):
+    monkeypatch.setattr("happen_nb._api.recording.MAX_BYTES", 90_000)
+    noisy, quiet = space.create_node("noisy"), space.create_node("quiet", initial={"n": 1})
+    for number in range(60):
+        noisy.state.set({"n": number, "noise": [hash((number, each)) for each in range(200)]})
+    recording = space.record()
+    assert recording.partial
+    assert 60_000 < recording.bytes <= 90_000
+    assert 5 < len(recording.journal()) < 60
+    assert same(recording.journal()[-1:], space.journal()[-1:])
+    assert dict(recording.at(recording.journal()[-1]))["quiet"] == quiet.state.get()
+    assert "the newest that fit" in repr(recording)
+    monkeypatch.setattr("happen_nb._api.recording.MAX_BYTES", 1_000)
+    with pytest.raises(happen.TooLargeError, match="hide="):
+        space.record()
+
+
+def test_a_thousand_events_and_commits_take_less_than_150_kb(space):
+    stock = space.create_node("stock", initial={"orders": {f"o{n}": {"status": "new"} for n in range(50)}})
+
+    def ship(state, event):
+        return happen.put(("orders", event.payload["id"]), {"status": "sent", "n": event.payload["n"]})(state)
+
+    stock.state.on("order.*", ship)
+    space.replay(({"id": f"o{n % 50}", "n": n} for n in range(1_000)), type="order.paid").wait()
+    space.settle()
+    recording = space.record()
+    assert recording.counts == (1_000, 1_001, 0)
+    assert recording.bytes <= 150_000
+
+
+def test_without_a_file_the_notebook_shows_a_player_that_may_only_run_its_script(shop, tmp_path):
+    shown = shop.record()._repr_mimebundle_()
+    assert 'sandbox="allow-scripts"' in shown["text/html"]
+    assert "<script" not in shown["text/html"]  # but escaped, in the frame
+    assert shown["text/plain"].startswith(f"Recording Recording of {shop.name[:10]}")
+    assert "<iframe" not in shop.record(tmp_path / "shop.html")._repr_mimebundle_()["text/html"]
+
+
+def test_the_policy_of_a_file_forbids_every_request(space):
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', space.record()._markup)
+    directives = dict(part.split(" ", 1) for part in policy.split("; "))
+    assert directives.pop("default-src") == "'none'"
+    assert set(directives) == {"script-src", "style-src", "base-uri", "form-action"}
+    assert all(re.fullmatch(r"'none'|'sha256-[\w+/=]+'", source) for source in directives.values())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "<p>something else</p>",
+        lambda text: text.replace('id="data">', 'id="data">AAAA'),
+        lambda text: page.render({**page.read(text), "format": 2}),
+        lambda text: page.render({**page.read(text), "events": {}}),
+    ],
+)
+def test_a_file_that_is_no_recording_is_an_error_that_names_it(shop, tmp_path, damage):
+    file = tmp_path / "other.html"
+    file.write_text(damage(shop.record()._markup))
+    with pytest.raises(ValueError, match=r"other\.html is not a recording of happen_nb: "):
+        happen.recorded(file)
