@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
+    from happen_nb._runtime.workers import GivesWay
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,6 +89,8 @@ class HandlerScope:
     event: EventRecord | None = None
     waits: list[Any] = field(default_factory=list)
     abandoned: bool = False
+    is_transform: bool = False
+    """True for a state handler."""
     _users: int = 0
 
     def hold(self) -> None:
@@ -132,6 +135,16 @@ def current_scope() -> HandlerScope | None:
     """Return the handler or callback that runs in this context; None in a cell."""
     found = scope.get()
     return found if found is not None and found.running else None
+
+
+def gives_way() -> GivesWay:
+    """Return which others may run while what runs in this context waits for the library."""
+    running = current_scope()
+    if running is None:
+        return "no"
+    if running.is_transform:
+        return "to state handlers"
+    return "to all" if running.waits else "no"
 
 
 def current_path() -> tuple[str, ...]:

@@ -84,6 +84,8 @@ class Dispatcher:
         log.on_event.connect(self._on_event)
         log.on_deletion.connect(self._on_deletion)
         log.on_clear.connect(self._on_clear)
+        log.on_clock.connect(self._on_clock)
+        log.on_cancelled.connect(self.replies.cancelled)
         ownership.on_lost.connect(lambda node, owner: log.background(self._report_lost(node, owner)))
 
     # -- registering ---------------------------------------------------------------------------------
@@ -164,6 +166,9 @@ class Dispatcher:
             queue.drop("the space was cleared", position, self._spared)
         self._spared = frozenset()
 
+    def _on_clock(self) -> None:
+        self.workers.in_turn = self.clock.manual
+
     def queue(self, node: str) -> NodeQueue:
         queue = self.queues.get(node)
         if queue is None:
@@ -179,7 +184,9 @@ class Dispatcher:
     def _on_event(self, event: EventRecord) -> None:
         context = self.contexts.pop(event.id, None)
         if event.target is not None:
-            self.replies.note_owner(event, self.ownership.owner_of(event.target))
+            owner = self.ownership.owner_of(event.target)
+            if (reply := self.replies.note_owner(event, owner)) is not None:
+                self._track_due(reply, event)
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target)
@@ -210,7 +217,8 @@ class Dispatcher:
         delivery = Delivery(self, queue, event, registrations, context, responder, snapshot)
         if responder is not None:
             responder.delivery = delivery
-        queue.mailbox.put(delivery.start)
+        alone = any(registration.state is None for registration in registrations)
+        queue.mailbox.put(delivery.start, (*event.position, alone))
 
     async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
@@ -269,6 +277,13 @@ class Dispatcher:
         if reply.owner is None and owner is not None:
             reply.owner = owner.incarnation
         self.replies.watch(reply)
+
+    def _track_due(self, reply: PendingReply, event: EventRecord) -> None:
+        """Ask for the reply to a scheduled event that was delivered just now."""
+        if self.ownership.owner_of(reply.target) is None:
+            reply.fail(self._no_owner(reply.target, event.type))
+        else:
+            self.replies.watch(reply)
 
     def _no_owner(self, target: str, type: str) -> NoHandlerError:
         others = self.ownership.names()

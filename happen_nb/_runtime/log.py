@@ -68,6 +68,8 @@ class Log:
         self.on_deletion: Signal[[CommitRecord]] = Signal()
         self.on_clock: Signal[[]] = Signal()
         """Emitted when a manual clock has moved, or the space has another clock."""
+        self.on_cancelled: Signal[[str]] = Signal()
+        """Emitted with the id of a scheduled event that was cancelled or replaced."""
         self.alarms = Alarms(subjects)
         self.clock: ClockRecord | None = None
         """The manual clock of the space; None if its clock is real."""
@@ -197,6 +199,8 @@ class Log:
             self._set_clock(item)
         elif isinstance(item, Ended | EventRecord) and item.alarm is not None:
             self.alarms.end(item.alarm)
+            if isinstance(item, Ended):
+                self.on_cancelled.emit(item.alarm.partition(" ")[0])
 
     def _set_clock(self, clock: ClockRecord | None) -> None:
         if clock != self.clock:
