@@ -149,8 +149,9 @@ class HandlerHost:
     def missed(self, registration: Registration, count: int) -> None:
         """Add the failure of a state handler whose events expired before it applied them."""
         node, name, space = registration.node, registration.name, self._space
+        events = "1 event" if count == 1 else f"{count:,} events"
         error = HistoryGoneError(
-            f'state.on: up to {count:,} events expired before node "{node}" could apply them; it '
+            f'state.on: up to {events} expired before node "{node}" could apply them; it '
             "goes on with those that are stored. connect(event_ttl=...) keeps events longer"
         )
 

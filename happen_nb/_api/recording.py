@@ -27,7 +27,7 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.recorded import RecordedJournal, decode, encode, fit
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.io import on_io
-from happen_nb._runtime.snapshots import forkable_states, records_at
+from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import HistoryGoneError, TooLargeError
 
 if TYPE_CHECKING:

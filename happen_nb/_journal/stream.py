@@ -72,6 +72,7 @@ class Info:
     history: int
     event_ttl: int
     newest: int  # the time of the last message, in ns by the server's clock
+    now: int  # the time of the answer, by the same clock
     unfinished: str = ""  # the space that a fork was copying into this one; empty if none
     schedules: bool = False  # True if an event was scheduled at some time
     can_schedule: bool = True  # True if the server publishes scheduled messages
@@ -95,6 +96,7 @@ def _info(answer: dict[str, Any]) -> Info:
         int(metadata.get("happen.history", DEFAULT_HISTORY)),
         int(metadata.get("happen.event_ttl", DEFAULT_EVENT_TTL_SECONDS)),
         parse_ns(state["last_ts"]),
+        parse_ns(answer.get("ts") or state["last_ts"]),
         metadata.get(UNFINISHED, ""),
         SCHEDULES in metadata,
         config.get("allow_msg_schedules", False),
@@ -256,7 +258,7 @@ class Stream:
         if "ts" in answer:
             self._clock_offset = parse_ns(answer["ts"]) - time.monotonic_ns()
         self.replicas = info.replicas
-        self.oldest = info.newest - info.event_ttl * 1_000_000_000
+        self.oldest = info.now - info.event_ttl * 1_000_000_000
         return info
 
     async def _api(

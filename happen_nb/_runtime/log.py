@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._journal import wire
 from happen_nb._journal.alarms import Alarms
 from happen_nb._journal.follower import Follower
-from happen_nb._journal.outbox import Outbox
-from happen_nb._journal.publish import store_messages
+from happen_nb._journal.publish import Outbox, store_messages
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Clear, Ended, Scheduled
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
-from happen_nb._journal.outbox import PendingWrite
-from happen_nb._journal.publish import RefusedError, Resend, store_messages
+from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
