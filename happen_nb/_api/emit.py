@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
+<<<<<<< HEAD
 from happen_nb._api.events import (
     Event,
     cancel_scheduled,
@@ -21,8 +22,14 @@ from happen_nb._api.events import (
 )
 from happen_nb._api.reply import Reply
 from happen_nb._api.schedule import due_at, scheduled_origin
+=======
+from happen_nb._api.events import Event, record_of, update_event
+from happen_nb._api.reply import Reply
+from happen_nb._journal.slice import event_at
+>>>>>>> main
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
+from happen_nb._model.frozen import equal
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
@@ -30,8 +37,9 @@ from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replies import PendingReply
+from happen_nb._runtime.stored_steps import emits
 from happen_nb._runtime.writer import check_same
-from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
+from happen_nb.errors import EventTypeError, IdTakenError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +50,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.stored_steps import Step
     from happen_nb._runtime.writer import CommitRequest
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -129,10 +138,15 @@ class Sender:
         >>> orders.cancel("expire-o2")
         True
         """
+<<<<<<< HEAD
         record = self._make(type, payload, id=id, occurred=occurred, after=after, at=at)
+=======
+        step = causes.next_step()
+        record = self._make(type, payload, step, id=id, occurred=occurred)
+>>>>>>> main
         if evaluating.get():
             return self._pending(record).event
-        return run_blocking(self._store(record))
+        return run_blocking(self._store(record, step))
 
     async def abroadcast(
         self,
@@ -145,8 +159,14 @@ class Sender:
         at: datetime | None = None,
     ) -> Event:
         """Async variant of `broadcast`."""
+<<<<<<< HEAD
         record = self._make(type, payload, id=id, occurred=occurred, after=after, at=at)
         return await run_awaitable(self._store(record))
+=======
+        step = causes.next_step()
+        record = self._make(type, payload, step, id=id, occurred=occurred)
+        return await run_awaitable(self._store(record, step))
+>>>>>>> main
 
     def send(
         self,
@@ -187,12 +207,17 @@ class Sender:
         3
         """
         seconds = arguments.timeout(timeout, "send: timeout")
+<<<<<<< HEAD
         record = self._make(type, payload, target=self._name_of(target), after=after, at=at, call="send")
+=======
+        step = causes.next_step()
+        record = self._make(type, payload, step, target=self._name_of(target))
+>>>>>>> main
         if evaluating.get():
             pending = self._pending(record)
             request = pending.request = PendingReply(str(record.target), seconds)
             return Reply(request, pending.event, seconds, self._emits_as[1])
-        return run_blocking(self._send(record, seconds))
+        return run_blocking(self._send(record, seconds, step))
 
     async def asend(
         self,
@@ -206,8 +231,14 @@ class Sender:
     ) -> Reply:
         """Async variant of `send`; returns the Reply, which can be awaited for the result."""
         seconds = arguments.timeout(timeout, "send: timeout")
+<<<<<<< HEAD
         record = self._make(type, payload, target=self._name_of(target), after=after, at=at, call="send")
         return await run_awaitable(self._send(record, seconds))
+=======
+        step = causes.next_step()
+        record = self._make(type, payload, step, target=self._name_of(target))
+        return await run_awaitable(self._send(record, seconds, step))
+>>>>>>> main
 
     def cancel(self, event_or_id: Event | str) -> bool:
         """Cancel a scheduled event.
@@ -251,6 +282,7 @@ class Sender:
         self,
         type: Any,
         payload: Any,
+        step: Step | None,
         *,
         id: str | None = None,
         occurred: datetime | str | None = None,
@@ -266,6 +298,7 @@ class Sender:
         type = str.__str__(check_type(type))
         origin = causes.current_origin()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
+<<<<<<< HEAD
         given = None if id is None else _checked_id(id)
         id = given or log.new_id()
         due = due_at(runtime.clock, after, at, call, type)
@@ -273,6 +306,11 @@ class Sender:
         if due is not None and due > runtime.clock.now_text():
             alarm, origin = f"{id} {log.new_id()}", scheduled_origin(origin)
         time_of_space = (due if alarm else runtime.clock.now_text()) if runtime.clock.manual else None
+=======
+        id = None if id is None else _checked_id(id)
+        if id is None and step is not None:
+            id = step.event_id
+>>>>>>> main
         return EventRecord(
             id,
             type,
@@ -285,8 +323,12 @@ class Sender:
             _moment(time_of_space if occurred is None else occurred),
             publish_id=None if given is None else log.new_id(),
             omitted=origin.omitted,
+<<<<<<< HEAD
             due=due,
             alarm=alarm,
+=======
+            key=None if step is None else step.key,
+>>>>>>> main
         )
 
     def _name_of(self, target: Any) -> str:
@@ -324,19 +366,29 @@ class Sender:
         evaluation.emitted.append(pending)
         return pending
 
-    async def _store(self, record: EventRecord) -> Event:
+    async def _store(self, record: EventRecord, step: Step | None = None) -> Event:
         _, runtime, _ = self._emits_as
         log, contexts = runtime.log, runtime.dispatcher.contexts
         _check_size(record, log.max_body)
+        if step is not None and (done := await self._done(step, record)) is not None:
+            return done
         contexts[record.id] = output_context()
         waits = False
         try:
+<<<<<<< HEAD
             deadline = time.monotonic() + log.timeout
             if record.alarm is None:
                 stored = await runtime.writer.publish(record, deadline)
             else:
                 stored = await on_io(scheduling.store(log, record, deadline))
                 waits = stored.alarm is not None
+=======
+            stored = await runtime.writer.publish(record, time.monotonic() + log.timeout)
+        except IdTakenError:
+            if step is None or record.id != step.event_id:
+                raise
+            raise step.differs("another event", emits(record.type, record.target)) from None
+>>>>>>> main
         finally:
             if not waits:  # its handlers write to the cell that has scheduled it
                 contexts.pop(record.id, None)
@@ -344,20 +396,50 @@ class Sender:
         runtime.on_own_event.emit(stored, event.repeated)
         return event
 
-    async def _send(self, record: EventRecord, timeout: float) -> Reply:
+    async def _done(self, step: Step, record: EventRecord) -> Event | None:
+        """Return the event that a step of a durable handler emitted in an earlier run; None if it is new."""
+        _, runtime, _ = self._emits_as
+        does = emits(record.type, record.target)
+        found = step.stored(does)
+        if found is None:
+            if step.is_past() and record.target is None:
+                raise step.differs("nothing is emitted", does)
+            return None
+        stored = await on_io(event_at(runtime.log.stream, found.sequence, record.id))
+        if stored is None:
+            return Event(replace(record, sequence=found.sequence), runtime, repeated=True)
+        if not equal(stored.payload, record.payload):
+            raise step.differs(f"{does} with the payload {quote(stored.payload)}", quote(record.payload))
+        return Event(stored, runtime, repeated=True)
+
+    async def _send(self, record: EventRecord, timeout: float, step: Step | None = None) -> Reply:
         _, runtime, _ = self._emits_as
         request = PendingReply(str(record.target), timeout)
         event = Event(record, runtime)
+<<<<<<< HEAD
         if record.alarm is not None:
             runtime.replies.expect(request, record)
             return Reply(request, await self._store(record), timeout, runtime)
+=======
+        if step is not None:
+            request.kept_at = runtime.log.subjects.reply(*_handled_by(), step.key)
+            if (done := await self._done(step, record)) is not None:
+                await on_io(runtime.dispatcher.resume(request, record_of(done)))
+                return Reply(request, done, timeout, runtime)
+            if step.is_past():  # it was not sent
+                request.fail(runtime.dispatcher.no_owner(request.target, record.type))
+                return Reply(request, event, timeout, runtime)
+>>>>>>> main
         if await on_io(runtime.dispatcher.prepare(request, record)):
             try:
-                event = await self._store(record)
+                event = await self._store(record, step)
             except BaseException:
                 runtime.replies.forget(record)
                 raise
-            await on_io(runtime.dispatcher.track(request))
+            if event.repeated:  # another process runs the handler, too, and was faster
+                await on_io(runtime.dispatcher.resume(request, record_of(event)))
+            else:
+                await on_io(runtime.dispatcher.track(request))
         return Reply(request, event, timeout, runtime)
 
 
@@ -488,8 +570,21 @@ class _Collected(list[PendingEvent]):
         self.events.append(pending.event)
 
 
+<<<<<<< HEAD
 def _checked_id(id: Any, what: str = "broadcast: id") -> str:
     problem = f"{what} is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
+=======
+def _handled_by() -> tuple[str, str]:
+    """Return the event and the node that are handled in this context."""
+    running = causes.current_scope()
+    assert running is not None
+    assert running.event is not None
+    return running.event.id, running.node
+
+
+def _checked_id(id: Any) -> str:
+    problem = f"broadcast: id is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
+>>>>>>> main
     if not isinstance(id, str):
         raise TypeError(problem)
     if not _ID.fullmatch(id):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -38,9 +39,7 @@ def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | Non
     name, value = ("at", at) if after is None else ("after", after)
     try:
         if after is not None:
-            arguments.seconds(after, f"{call}: after", endless=False)
-            exact = after.total_seconds() if isinstance(after, timedelta) else float(after)
-            moment = clock.after(exact)
+            moment = clock.after(arguments.seconds(after, f"{call}: after", endless=False, most=math.inf))
         else:
             moment = arguments.to_utc(arguments.moment(at, f"{call}: at"))
             clock.check(moment)

@@ -19,6 +19,7 @@ from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import ClockRecord
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.replica import Applied, Replica
+from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import HappenError, OutcomeUnknownError
 
@@ -60,6 +61,7 @@ class Log:
         self.replica = Replica()
         self.address = f"{incarnation}{secrets.token_hex(2)}"
         """Starts the ids that this connection gives, and is where replies to its events go."""
+        self.steps = StoredSteps()
         self.on_event: Signal[[EventRecord]] = Signal()
         self.on_owner: Signal[[OwnerRecord]] = Signal()
         self.on_fresh_start: Signal[[FreshStart]] = Signal()
@@ -162,8 +164,12 @@ class Log:
     # -- following: called by the follower -----------------------------------------------------------
 
     def reset(self, start: FreshStart) -> None:
+<<<<<<< HEAD
         self._set_clock(start.clock)
         self.alarms.reset(start.alarms)
+=======
+        self.steps.reset(start)
+>>>>>>> main
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
@@ -179,8 +185,12 @@ class Log:
             self.alarms.clear(sequence)
             self._set_clock(item.clock)
             self.on_clear.emit(item, sequence)
+<<<<<<< HEAD
         else:
             self._apply_to_clock(item)
+=======
+        self.steps.apply(item)
+>>>>>>> main
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)

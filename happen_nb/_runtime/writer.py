@@ -60,6 +60,8 @@ class CommitRequest:
     """The positions of the node's state handlers; None: those of the record before."""
     cancels: tuple[Alarm, ...] = ()
     """Scheduled events that are cancelled, if they are still to come."""
+    key: str | None = None
+    """The key of the step of a durable handler that makes the commit."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -182,6 +184,7 @@ class Writer:
             expected=0 if base is None else base.sequence,
             origin=request.origin,
             positions=positions,
+            key=request.key,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
