@@ -11,7 +11,6 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-<<<<<<< HEAD
 from happen_nb._api.events import (
     Event,
     cancel_scheduled,
@@ -22,11 +21,7 @@ from happen_nb._api.events import (
 )
 from happen_nb._api.reply import Reply
 from happen_nb._api.schedule import due_at, scheduled_origin
-=======
-from happen_nb._api.events import Event, record_of, update_event
-from happen_nb._api.reply import Reply
 from happen_nb._journal.slice import event_at
->>>>>>> main
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import equal
@@ -138,12 +133,8 @@ class Sender:
         >>> orders.cancel("expire-o2")
         True
         """
-<<<<<<< HEAD
-        record = self._make(type, payload, id=id, occurred=occurred, after=after, at=at)
-=======
         step = causes.next_step()
-        record = self._make(type, payload, step, id=id, occurred=occurred)
->>>>>>> main
+        record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
         if evaluating.get():
             return self._pending(record).event
         return run_blocking(self._store(record, step))
@@ -159,14 +150,9 @@ class Sender:
         at: datetime | None = None,
     ) -> Event:
         """Async variant of `broadcast`."""
-<<<<<<< HEAD
-        record = self._make(type, payload, id=id, occurred=occurred, after=after, at=at)
-        return await run_awaitable(self._store(record))
-=======
         step = causes.next_step()
-        record = self._make(type, payload, step, id=id, occurred=occurred)
+        record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
         return await run_awaitable(self._store(record, step))
->>>>>>> main
 
     def send(
         self,
@@ -207,12 +193,9 @@ class Sender:
         3
         """
         seconds = arguments.timeout(timeout, "send: timeout")
-<<<<<<< HEAD
-        record = self._make(type, payload, target=self._name_of(target), after=after, at=at, call="send")
-=======
         step = causes.next_step()
-        record = self._make(type, payload, step, target=self._name_of(target))
->>>>>>> main
+        target = self._name_of(target)
+        record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
         if evaluating.get():
             pending = self._pending(record)
             request = pending.request = PendingReply(str(record.target), seconds)
@@ -231,14 +214,10 @@ class Sender:
     ) -> Reply:
         """Async variant of `send`; returns the Reply, which can be awaited for the result."""
         seconds = arguments.timeout(timeout, "send: timeout")
-<<<<<<< HEAD
-        record = self._make(type, payload, target=self._name_of(target), after=after, at=at, call="send")
-        return await run_awaitable(self._send(record, seconds))
-=======
         step = causes.next_step()
-        record = self._make(type, payload, step, target=self._name_of(target))
+        target = self._name_of(target)
+        record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
         return await run_awaitable(self._send(record, seconds, step))
->>>>>>> main
 
     def cancel(self, event_or_id: Event | str) -> bool:
         """Cancel a scheduled event.
@@ -298,19 +277,15 @@ class Sender:
         type = str.__str__(check_type(type))
         origin = causes.current_origin()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
-<<<<<<< HEAD
         given = None if id is None else _checked_id(id)
+        if given is None and step is not None:
+            given = step.event_id
         id = given or log.new_id()
         due = due_at(runtime.clock, after, at, call, type)
         alarm = None
         if due is not None and due > runtime.clock.now_text():
             alarm, origin = f"{id} {log.new_id()}", scheduled_origin(origin)
         time_of_space = (due if alarm else runtime.clock.now_text()) if runtime.clock.manual else None
-=======
-        id = None if id is None else _checked_id(id)
-        if id is None and step is not None:
-            id = step.event_id
->>>>>>> main
         return EventRecord(
             id,
             type,
@@ -323,12 +298,9 @@ class Sender:
             _moment(time_of_space if occurred is None else occurred),
             publish_id=None if given is None else log.new_id(),
             omitted=origin.omitted,
-<<<<<<< HEAD
             due=due,
             alarm=alarm,
-=======
             key=None if step is None else step.key,
->>>>>>> main
         )
 
     def _name_of(self, target: Any) -> str:
@@ -375,20 +347,16 @@ class Sender:
         contexts[record.id] = output_context()
         waits = False
         try:
-<<<<<<< HEAD
             deadline = time.monotonic() + log.timeout
             if record.alarm is None:
                 stored = await runtime.writer.publish(record, deadline)
             else:
                 stored = await on_io(scheduling.store(log, record, deadline))
                 waits = stored.alarm is not None
-=======
-            stored = await runtime.writer.publish(record, time.monotonic() + log.timeout)
         except IdTakenError:
             if step is None or record.id != step.event_id:
                 raise
             raise step.differs("another event", emits(record.type, record.target)) from None
->>>>>>> main
         finally:
             if not waits:  # its handlers write to the cell that has scheduled it
                 contexts.pop(record.id, None)
@@ -416,11 +384,6 @@ class Sender:
         _, runtime, _ = self._emits_as
         request = PendingReply(str(record.target), timeout)
         event = Event(record, runtime)
-<<<<<<< HEAD
-        if record.alarm is not None:
-            runtime.replies.expect(request, record)
-            return Reply(request, await self._store(record), timeout, runtime)
-=======
         if step is not None:
             request.kept_at = runtime.log.subjects.reply(*_handled_by(), step.key)
             if (done := await self._done(step, record)) is not None:
@@ -429,7 +392,9 @@ class Sender:
             if step.is_past():  # it was not sent
                 request.fail(runtime.dispatcher.no_owner(request.target, record.type))
                 return Reply(request, event, timeout, runtime)
->>>>>>> main
+        if record.alarm is not None:
+            runtime.replies.expect(request, record)
+            return Reply(request, await self._store(record, step), timeout, runtime)
         if await on_io(runtime.dispatcher.prepare(request, record)):
             try:
                 event = await self._store(record, step)
@@ -570,10 +535,6 @@ class _Collected(list[PendingEvent]):
         self.events.append(pending.event)
 
 
-<<<<<<< HEAD
-def _checked_id(id: Any, what: str = "broadcast: id") -> str:
-    problem = f"{what} is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
-=======
 def _handled_by() -> tuple[str, str]:
     """Return the event and the node that are handled in this context."""
     running = causes.current_scope()
@@ -582,9 +543,8 @@ def _handled_by() -> tuple[str, str]:
     return running.event.id, running.node
 
 
-def _checked_id(id: Any) -> str:
-    problem = f"broadcast: id is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
->>>>>>> main
+def _checked_id(id: Any, what: str = "broadcast: id") -> str:
+    problem = f"{what} is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
     if not isinstance(id, str):
         raise TypeError(problem)
     if not _ID.fullmatch(id):

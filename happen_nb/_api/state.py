@@ -337,7 +337,6 @@ class State(Displayable):
             self._writer.check_size(new, body)
             if time.monotonic() >= deadline:
                 raise self._too_late(limit, conflicts)
-<<<<<<< HEAD
             change = CommitRequest(
                 self._name,
                 new,
@@ -346,11 +345,7 @@ class State(Displayable):
                 viewed if serializable else None,
                 origin,
                 cancels=tuple(evaluation.cancelled),
-=======
-            key = None if step is None else step.key
-            change = CommitRequest(
-                self._name, new, body, cut, viewed if serializable else None, origin, key=key
->>>>>>> main
+                key=None if step is None else step.key,
             )
             applied = await self._writer.commit(change, deadline, evaluation.emitted, known)
             if applied is not None:

@@ -24,12 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.records import CommitRecord, EventRecord
-<<<<<<< HEAD
     from happen_nb._model.schedules import Alarm
-    from happen_nb._runtime.workers import GivesWay
-=======
     from happen_nb._runtime.stored_steps import DurableRun, Step
->>>>>>> main
+    from happen_nb._runtime.workers import GivesWay
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -95,12 +92,9 @@ class HandlerScope:
     event: EventRecord | None = None
     waits: list[Any] = field(default_factory=list)
     abandoned: bool = False
-<<<<<<< HEAD
+    durable: DurableRun | None = None
     is_transform: bool = False
     """True for a state handler."""
-=======
-    durable: DurableRun | None = None
->>>>>>> main
     _users: int = 0
 
     def hold(self) -> None:

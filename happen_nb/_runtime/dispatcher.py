@@ -297,16 +297,13 @@ class Dispatcher:
             reply.owner = owner.incarnation
         self.replies.watch(reply)
 
-<<<<<<< HEAD
     def _track_due(self, reply: PendingReply, event: EventRecord) -> None:
         """Ask for the reply to a scheduled event that was delivered just now."""
         if self.ownership.owner_of(reply.target) is None:
-            reply.fail(self._no_owner(reply.target, event.type))
+            reply.fail(self.no_owner(reply.target, event.type))
         else:
             self.replies.watch(reply)
 
-    def _no_owner(self, target: str, type: str) -> NoHandlerError:
-=======
     async def resume(self, reply: PendingReply, event: EventRecord) -> None:
         """Find the reply to an event that an earlier run of a durable handler sent, or wait for it."""
         if await self.replies.find_kept(reply, event):
@@ -324,7 +321,6 @@ class Dispatcher:
 
     def no_owner(self, target: str, type: str) -> NoHandlerError:
         """Return the error of a send to a node that no process owns."""
->>>>>>> main
         others = self.ownership.names()
         near = difflib.get_close_matches(target, others, 1, 0.5)
         hint = (

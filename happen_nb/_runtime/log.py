@@ -164,12 +164,9 @@ class Log:
     # -- following: called by the follower -----------------------------------------------------------
 
     def reset(self, start: FreshStart) -> None:
-<<<<<<< HEAD
         self._set_clock(start.clock)
         self.alarms.reset(start.alarms)
-=======
         self.steps.reset(start)
->>>>>>> main
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
@@ -185,12 +182,9 @@ class Log:
             self.alarms.clear(sequence)
             self._set_clock(item.clock)
             self.on_clear.emit(item, sequence)
-<<<<<<< HEAD
         else:
             self._apply_to_clock(item)
-=======
-        self.steps.apply(item)
->>>>>>> main
+        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)

@@ -10,12 +10,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import fields, presence
-<<<<<<< HEAD
-from happen_nb._model.arguments import UNLIMITED
-=======
 from happen_nb._journal.slice import read_handled
 from happen_nb._journal.wire import encode_result
->>>>>>> main
+from happen_nb._model.arguments import UNLIMITED
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.quoting import cut_middle, error_summary, error_text
 from happen_nb._runtime.io import Signal, io_thread, within
@@ -197,15 +194,12 @@ class PendingReply:
         self.owner: str | None = None
         self.awaited = False
         """True if a handler waits for it."""
-<<<<<<< HEAD
         self.postponed = False
         """True while the event is scheduled and not delivered yet."""
-=======
         self.kept_at: str | None = None
         """The subject where it is stored, if a durable handler receives it."""
         self.final: dict[str, Any] | None = None
         """The message that ended it."""
->>>>>>> main
         self.state = "waiting"
         self.progress: Any = None
         self.value: Any = None
