@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
 from happen_nb._journal.wire import encode_result
+from happen_nb._model import arguments
 from happen_nb._model.arguments import check_label
 from happen_nb._model.freeze import freeze, loads
 from happen_nb._model.paths import MISSING
 from happen_nb._model.quoting import quote
+from happen_nb._runtime.clock import Sleep
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb.errors import PayloadError, TooLargeError
 
@@ -75,7 +77,7 @@ class HandlerContext(SimpleNamespace):
 
     @property
     def now(self) -> datetime:
-        """The time of this handling, in UTC: the same whenever it is read, also by a retry.
+        """The time of the space at this handling, in UTC: the same whenever it is read, also by a retry.
 
         A durable handler records it when it first reads it, so that each run reads the same.
 
@@ -89,7 +91,7 @@ class HandlerContext(SimpleNamespace):
         '+00:00'
         """
         if self._now is None:
-            self._now = datetime.now(UTC)
+            self._now = runtime_of(self.space).clock.now()
             if self._durable is not None:
                 self._now = datetime.fromisoformat(run_blocking(self._recorded_now(self._durable)))
         return self._now
@@ -119,6 +121,32 @@ class HandlerContext(SimpleNamespace):
             seed = f"{self.event.id} {self.node.name} {self._handler}"
             self._random = self.attempt, random.Random(seed)  # noqa: S311 - for simulations
         return self._random[1]
+
+    async def sleep(self, seconds: float | timedelta) -> None:
+        """Wait by the clock of the space. In an async handler only.
+
+        On a manual clock it ends when the clock was advanced so far; neither ``advance`` nor ``settle`` waits
+        for the handler meanwhile.
+
+        Parameters
+        ----------
+        seconds : float or timedelta
+
+        Examples
+        --------
+        >>> @orders.on("order.placed")
+        ... async def remind(event, context):
+        ...     await context.sleep(0.01)
+        ...     await orders.abroadcast("order.reminder")
+        >>> trace = orders.broadcast("order.placed").settle()
+        >>> [node.event.type for node in trace]
+        ['order.placed', 'order.reminder']
+        """
+        runtime = runtime_of(self.space)
+        duration = arguments.seconds(seconds, "context.sleep: seconds", endless=False)
+        await Sleep(
+            runtime.clock, runtime.dispatcher.queue(self.node.name), runtime.in_flight, duration
+        ).wait()
 
     def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function once for this event and node, and return the recorded result from then on.

@@ -81,6 +81,8 @@ class NodeQueue:
         self.waiting: dict[Attempt, None] = {}
         """Attempts that wait for their turn, or to be repeated."""
         self.current: Attempt | None = None
+        self.sleepers = 0
+        """The tasks of what runs that wait for a manual clock."""
         self.asleep = False
         """True while what runs waits for a manual clock; what is behind it then waits for the clock, too."""
 
