@@ -223,7 +223,6 @@ class Message:
         return len(self.body) + self.header_size
 
     def with_headers(self, more: Mapping[str, str]) -> Message:
-        """Return the message with more headers."""
         return Message(self.subject, self.body, {**self.headers, **more})
 
     def without_guard(self) -> Message:

@@ -17,8 +17,7 @@ from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_handled
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.positions import LAST_INDEX, START, Position, before
-from happen_nb._model.steps import handling_id
+from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.causes import origin_after
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
@@ -204,12 +203,10 @@ class Durables:
         return self._dispatcher.ownership.is_ours(handler.node)
 
     def run(self, handler: DurableHandler, event: EventRecord, name: str) -> DurableRun:
-        """Return the run of a handler for an event."""
         what = f'{name} of node "{handler.node}", handling "{event.type}"'
         return DurableRun(self._log.steps, handler.handling(event.id), what)
 
     def end(self, handler: DurableHandler, event: EventRecord) -> None:
-        """Note that a handler has ended for an event."""
         handler.open.pop(handler.handling(event.id), None)
         self.leave(handler, event)
         handler.count += 1

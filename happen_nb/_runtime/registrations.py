@@ -188,7 +188,6 @@ class Registrations:
         return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
 
     def state_handlers(self, node: str) -> tuple[str, ...]:
-        """Return the keys of a node's state handlers."""
         return tuple(each.state.key for each in self.of(node) if each.state is not None)
 
     def nodes(self) -> set[str]:
