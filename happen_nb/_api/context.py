@@ -10,10 +10,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
+from happen_nb._api.events import record_of
 from happen_nb._journal.wire import encode_result
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_label
-from happen_nb._model.freeze import freeze, loads
+from happen_nb._model.freeze import dumps, freeze, loads
 from happen_nb._model.paths import MISSING
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.clock import Sleep
@@ -108,6 +109,9 @@ class HandlerContext(SimpleNamespace):
     def random(self) -> random.Random:
         """A random generator that is seeded by event, node and handler: a retry gets the same numbers.
 
+        On a manual clock, the type, sender, payload and time of the event are the seed, so that the same
+        program gets the same numbers in each run.
+
         Examples
         --------
         >>> @orders.on("order.paid")
@@ -118,9 +122,16 @@ class HandlerContext(SimpleNamespace):
         True
         """
         if self._random is None or self._random[0] != self.attempt:
-            seed = f"{self.event.id} {self.node.name} {self._handler}"
+            seed = f"{self._event_seed()} {self.node.name} {self._handler}"
             self._random = self.attempt, random.Random(seed)  # noqa: S311 - for simulations
         return self._random[1]
+
+    def _event_seed(self) -> str:
+        """Return what distinguishes the event; on a manual clock it is the same in each run of a program."""
+        if not runtime_of(self.space).clock.manual:
+            return self.event.id
+        event = record_of(self.event)
+        return f"{event.type} {event.sender} {event.target} {event.occurred} {dumps(event.payload)!r}"
 
     async def sleep(self, seconds: float | timedelta) -> None:
         """Wait by the clock of the space. In an async handler only.

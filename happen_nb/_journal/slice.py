@@ -18,6 +18,7 @@ from happen_nb._journal.wire import UNREAD, Handled, Message
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
+from happen_nb._model.schedules import ClockRecord, utc_text
 from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 
 if TYPE_CHECKING:
@@ -539,3 +540,14 @@ async def position_at_time(stream: Stream, moment: datetime) -> int:
 
     await stream.read(">", start=start, headers_only=True, enough=reached)
     return found[0] - 1 if found else last
+
+
+async def position_at_space_time(stream: Stream, moment: datetime) -> int:
+    """Return the sequence of the last message that was stored while a manual clock was not after a time."""
+    last = (await stream.exact_info()).last
+    now = utc_text(moment)
+    for item in await stream.read(stream.subjects.clock):
+        record = stream.decode(item)
+        if isinstance(record, ClockRecord) and record.now > now:
+            return record.sequence - 1
+    return last

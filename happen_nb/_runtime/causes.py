@@ -141,12 +141,15 @@ def current_scope() -> HandlerScope | None:
     return found if found is not None and found.running else None
 
 
-def gives_way() -> GivesWay:
-    """Return which others may run while what runs in this context waits for the library."""
+def gives_way(*, sends: bool) -> GivesWay:
+    """Return which others may run while what runs in this context waits for the library.
+
+    `sends` is True if it waits for a message that is already on its way.
+    """
     running = current_scope()
     if running is None:
         return "no"
-    if running.is_transform:
+    if running.is_transform and sends:
         return "to state handlers"
     return "to all" if running.waits else "no"
 

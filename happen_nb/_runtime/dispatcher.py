@@ -230,7 +230,7 @@ class Dispatcher:
         if responder is not None:
             responder.delivery = delivery
         alone = any(registration.state is None for registration in registrations)
-        queue.mailbox.put(delivery.start, (*event.position, alone))
+        queue.mailbox.put(delivery.start, (*event.position, registrations[0].number, alone))
 
     async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None

@@ -32,9 +32,10 @@ THREADS: Final = 64
 """Threads that may work at once; those that are blocked in a call of the library do not count."""
 MAX_THREADS: Final = 1024
 """Threads at most, once all of them have been blocked for a while."""
-Order = tuple[int, int, bool]
-"""The position of an event in the journal, and True if its handlers wait for the commits of others."""
-FIRST: Final[Order] = (0, 0, False)
+Order = tuple[int, int, int, bool]
+"""The position of an event in the journal, the place of a node among those that handle it, and True if its
+handlers wait for the commits of state handlers."""
+FIRST: Final[Order] = (0, 0, 0, False)
 GivesWay = Literal["no", "to state handlers", "to all"]
 PATIENCE_SECONDS: Final = 1.0
 """Time for which one handler keeps the others waiting where they run in turn."""
@@ -49,7 +50,7 @@ class Workers:
     nothing to do with.
 
     In turn, one thing runs at a time, in the order of the journal, so that the same events have the same
-    effects in the same order. A state handler lets the next one begin while it waits for its commit.
+    effects in the same order. Only the state handlers of one event need not wait for each other's commits.
     """
 
     def __init__(self) -> None:
@@ -61,6 +62,8 @@ class Workers:
         self._committing = 0
         self._returning = 0
         self._started_at = 0.0
+        self._position = (0, 0)
+        """The position of the event whose handlers run."""
         self._changed = threading.Condition()
         self._idle = 0
         self._threads = 0
@@ -171,8 +174,9 @@ class Workers:
             return bool(self._work)
         if time.monotonic() - self._started_at > PATIENCE_SECONDS:  # else one that hangs would stop all
             return True
-        (_, _, alone), _, _ = self._work[0]
-        return not (self._running or self._returning or (alone and self._committing))
+        order = self._work[0][0]
+        joins = not self._committing or order == FIRST or (order[:2] == self._position and not order[3])
+        return joins and not self._running and not self._returning
 
     def _run(self) -> None:
         _local.workers = self
@@ -197,7 +201,10 @@ class Workers:
                 self._taken += 1
                 self._running += 1
                 self._started_at = time.monotonic()
-                return heapq.heappop(self._work)[2]
+                order, _, work = heapq.heappop(self._work)
+                if order != FIRST:
+                    self._position = order[:2]
+                return work
             finally:
                 self._idle -= 1
 
@@ -283,20 +290,27 @@ class Mailbox:
         while (work := self._next(turn)) is not None:
             try:
                 rest = work()
-                if rest is not None and rest.on_end(lambda: self._drain(turn)):
+                if rest is not None and rest.on_end(lambda: self._go_on_after(turn)):
                     return
             except BaseException:  # one that breaks does not stop the next
                 logger.exception("in %r", work)
-            if self._workers.in_turn and self._submit_rest(turn):
+            if self._workers.in_turn:
+                self._let_others(turn)
                 return
 
-    def _submit_rest(self, turn: int) -> bool:
-        """Let others have their turn before the rest; False if there is none."""
+    def _go_on_after(self, turn: int) -> None:
+        if self._workers.in_turn:
+            self._let_others(turn)
+        else:
+            self._drain(turn)
+
+    def _let_others(self, turn: int) -> None:
+        """Let others have their turn before the rest."""
         with self._lock:
-            if turn != self._turn or not self._waiting:
-                return False
-            self._workers.submit(lambda: self._drain(turn), self._waiting[0][0])
-            return True
+            if turn == self._turn and self._waiting:
+                self._workers.submit(lambda: self._drain(turn), self._waiting[0][0])
+            elif turn == self._turn:
+                self._running = False
 
     def _next(self, turn: int) -> Work | None:
         with self._lock:

@@ -126,7 +126,7 @@ class Writer:
             The commit, and its events by their ids, as they are stored.
         """
         new = tuple(event for event in request.events if event.id not in known)
-        if any(event.alarm is not None for event in new):
+        if any(event.alarm is not None for event in new) and not self._log.info.schedules:
             await on_io(self._log.mark_schedules())
         stored = await self._commit(replace(request, events=new), deadline)
         if stored is not None:
