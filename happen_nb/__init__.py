@@ -25,9 +25,8 @@ from happen_nb._api.connect import (
     run,
     spaces,
 )
-from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.emit import emitted, event
-from happen_nb._api.events import Event, Events, Trace
+from happen_nb._api.events import Event, Events, SequenceDiagram, Trace
 from happen_nb._api.history import Commit, History, Journal
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording

@@ -1,21 +1,24 @@
-"""Events of a space, and the tree of what an event caused."""
+"""Events of a space, the tree of what an event caused, and its sequence diagram."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
-from happen_nb._api.diagrams import SequenceDiagram
+from happen_nb._display.plots import sequence
 from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_events import event_page, events_page
-from happen_nb._display.traces import trace_page
+from happen_nb._display.traces import sequence_page, trace_page
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
+from happen_nb._model.causality import TraceNode
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
@@ -408,3 +411,68 @@ class EventSearch:
             more = ", …" if len(self._others) > MAX_NAMED_TYPES else ""
             found.append(f"{self._others.total():,} of other types came: {types}{more}")
         return "".join(f"; {each}" for each in found)
+
+
+class SequenceDiagram(Displayable):
+    """A lane per node, with arrows for messages and replies, and the changes of commits between them.
+
+    The last expression of a cell shows it as SVG, for light and dark pages.
+
+    Attributes
+    ----------
+    title : str
+        What it shows.
+    svg : str
+        The picture.
+    mermaid : str
+        The same as text in the language of Mermaid, which GitHub and JupyterLab draw in Markdown.
+
+    Examples
+    --------
+    >>> counting = inventory.on("order.*", lambda event: inventory.state.set({"sold": 1}))
+    >>> print(orders.broadcast("order.paid").settle().sequence())
+    Sequence of order.paid · 1 message · 1 commit
+    orders → inventory  order.paid
+    inventory           + sold  1
+    """
+
+    _page = sequence_page
+
+    def __init__(
+        self, title: str, roots: Sequence[TraceNode], *, times: bool, merge: bool, width: int
+    ) -> None:
+        self.title = title
+        self.diagram = sequence.diagram(title, roots, merge=merge)
+        self._width = arguments.count(width, "sequence: width", least=200)
+        self._times = times
+
+    @property
+    def svg(self) -> str:
+        return sequence.draw(self.diagram, width=self._width, times=self._times)
+
+    @property
+    def mermaid(self) -> str:
+        return sequence.mermaid(self.diagram)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture as an SVG file.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write it; an existing file is replaced.
+
+        Returns
+        -------
+        Path
+
+        Examples
+        --------
+        >>> from tempfile import mkdtemp
+        >>> event = orders.broadcast("order.paid")
+        >>> space.sequence(event).save(mkdtemp() + "/paid.svg").name
+        'paid.svg'
+        """
+        target = Path(path)
+        target.write_text(self.svg, encoding="utf-8")
+        return target

@@ -10,9 +10,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
-from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.emit import Sender
-from happen_nb._api.events import Event, Events, EventSearch, Trace, record_of
+from happen_nb._api.events import Event, Events, EventSearch, SequenceDiagram, Trace, record_of
 from happen_nb._api.failures import Facts, Failures, Unhandled
 from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of

@@ -34,8 +34,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRe
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._api.diagrams import SequenceDiagram
-    from happen_nb._api.events import Trace
+    from happen_nb._api.events import SequenceDiagram, Trace
 
 MAX_TRACE_LINES: Final = 100
 """Events and commits that a trace shows."""
