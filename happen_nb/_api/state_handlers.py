@@ -21,7 +21,7 @@ from happen_nb._runtime.lanes import StateHandler
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.snapshots import records_at
 from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import HistoryGoneError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from happen_nb._api.state import StateWriter
@@ -128,11 +128,7 @@ async def _apply(
             positions = await on_io(lanes.positions(node, base))
         progress = handler.progress(positions)
         if handler.is_done(position, progress):
-            if position in handler.forgotten:
-                raise HistoryGoneError(
-                    f'node "{node}": more than {MAX_SKIPPED} events failed since "{event.type}"; it cannot '
-                    "be applied any more; broadcast it again"
-                )
+            _check_retry(registration, event, position)
             return
         late = position in progress.skipped
         evaluation = Evaluation(node, writer.space)
@@ -170,6 +166,22 @@ async def _apply(
             else:
                 handler.recorded(progress, after, position)
             return
+
+
+def _check_retry(registration: Registration, event: Event, position: Position) -> None:
+    """Refuse an event that the handler never applied, although it is before its newest one."""
+    handler, node = registration.state, registration.node
+    assert handler is not None
+    if position in handler.forgotten:
+        raise HistoryGoneError(
+            f'node "{node}": more than {MAX_SKIPPED} events failed since "{event.type}"; it cannot '
+            "be applied any more; broadcast it again"
+        )
+    if START < position <= handler.start:
+        raise NoHandlerError(
+            f'node "{node}": {registration.name} starts after "{event.type}" and does not apply it; register '
+            'it under another name with start="beginning", or broadcast the event again'
+        )
 
 
 async def _is_committed(

@@ -186,6 +186,15 @@ def test_a_failure_may_be_applied_late_and_still_once(space, stock, shop):
     assert stock.state.get("seen") == [0, 2, 1]
 
 
+def test_an_event_from_before_its_start_is_not_taken_for_applied(space, stock, shop):
+    shop.broadcast("n", 0)
+    stock.state.on("n", add)
+    result = space.unhandled.retry()
+    assert (result.succeeded, result.failed) == (0, 1)
+    assert isinstance(space.failures[-1].exception, happen.NoHandlerError)
+    assert stock.state.get("seen") is None
+
+
 def test_a_failure_is_applied_late_also_by_a_later_connection(tmp_path):
     def careful(state, event):
         if event.payload == 1:
