@@ -35,7 +35,7 @@ from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.effects import Effects, describe_works, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.snapshots import forkable_states, records_at
+from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import (
     ForkedError,
     HappenTimeoutError,

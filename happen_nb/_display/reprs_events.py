@@ -39,8 +39,8 @@ from happen_nb._display.spans import (
     one_line,
     weight,
 )
-from happen_nb._display.text import describe_error
 from happen_nb._display.traces import MAX_TRACE_LINES, outline, trace_page
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget, fits, is_container, summary, tree
 from happen_nb._model.patterns import near_miss
 

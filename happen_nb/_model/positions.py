@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Collection, Mapping
+from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
@@ -167,11 +169,32 @@ def handler_key(pattern: str, transform: Callable[..., Any], name: str | None) -
     return key if len(key) <= MAX_KEY_LENGTH else f"{key[:MAX_KEY_LENGTH]}~{_digest(key)}"
 
 
-def _source(transform: Callable[..., Any]) -> str:
+def source_digest(function: Callable[..., Any]) -> str:
+    """Return a digest of the source of a function; it is the same in every process.
+
+    Examples
+    --------
+    >>> source_digest(handler_key) == source_digest(source_digest)
+    False
+    """
     try:
-        return inspect.getsource(inspect.unwrap(transform)).strip()
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        return _digest_of_code(code) if isinstance(code, CodeType) else _digest(_source(function))
+    except Exception:  # the attributes of a callable object are the user's
+        return _digest(function_name(type(function)))
+
+
+@functools.lru_cache(maxsize=1024)  # lambdas made in a loop share their code
+def _digest_of_code(code: CodeType) -> str:
+    return _digest(_source(code))
+
+
+def _source(transform: Any) -> str:
+    transform = inspect.unwrap(transform)
+    try:
+        return inspect.getsource(transform).strip()
     except (OSError, TypeError, ValueError):  # the source is not available
-        code = getattr(inspect.unwrap(transform), "__code__", None)
+        code = transform if isinstance(transform, CodeType) else getattr(transform, "__code__", None)
         return repr(transform) if code is None else f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}"
 
 

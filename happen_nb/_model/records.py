@@ -102,6 +102,8 @@ class EventRecord:
     """Set if the caller chose the id: unique for all senders and types, it identifies an attempt to store."""
     omitted: int = 0
     """The number of ids that a long path omits after its first."""
+    key: str | None = None
+    """The key of the step of a durable handler that emitted it."""
     sequence: int = 0
     index: int = 0
     time: int = 0
@@ -139,7 +141,9 @@ class HandledRecord(NamedTuple):
 
     ``outcome`` is "done", "failed", "refused" (by its ``where`` filter) or "cancelled"; ``duration`` is in
     seconds; ``by`` is the incarnation of the process that handled it. ``waited`` is the time in seconds from
-    the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON.
+    the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON;
+    ``position`` is that of the journal in that process at the first call; ``handling`` identifies the
+    handling if the handler is durable.
     """
 
     # A tuple is the fastest to create, and ten nodes that handle ten thousand events need 100,000 of them.
@@ -154,6 +158,8 @@ class HandledRecord(NamedTuple):
     by: str = ""
     waited: float | None = None
     reply: str | None = None
+    position: int | None = None
+    handling: str | None = None
 
     @property
     def accepted(self) -> bool:
@@ -180,6 +186,10 @@ class OwnerRecord:
     sequence: int = 0
     state_handlers: tuple[str, ...] = ()
     """The keys of its state handlers."""
+    durable: tuple[str, ...] = ()
+    """The patterns of its durable handlers."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """The keys of its handlers, each with a digest of the source."""
 
     @property
     def claimed(self) -> int:
@@ -212,6 +222,8 @@ class CommitRecord:
         The events that the commit emitted in the same message.
     positions : mapping of str to Progress, optional
         The progress of the node's state handlers; None if the message does not carry it.
+    key : str, optional
+        The key of the step of a durable handler that made the commit.
     """
 
     node: str
@@ -224,6 +236,7 @@ class CommitRecord:
     origin: Origin = NO_ORIGIN
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
+    key: str | None = None
     _state: FrozenDict | None = field(default=None, init=False)
 
     @property

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.stored_steps import DurableRun, Step
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,6 +77,8 @@ class HandlerScope:
         The replies that it waits for.
     abandoned : bool
         Whether it was cancelled but could not be stopped, so that it may not change anything any more.
+    durable : DurableRun, optional
+        The run of a durable handler, which counts its steps.
     """
 
     node: str
@@ -84,6 +87,7 @@ class HandlerScope:
     event: EventRecord | None = None
     waits: list[Any] = field(default_factory=list)
     abandoned: bool = False
+    durable: DurableRun | None = None
     _users: int = 0
 
     def hold(self) -> None:
@@ -134,6 +138,17 @@ def current_path() -> tuple[str, ...]:
     """Return the ids of the events that are handled in this context, directly or through others."""
     running = current_scope()
     return () if running is None else running.origin.path
+
+
+def next_step() -> Step | None:
+    """Start the next step of the durable handler that runs in this context; None elsewhere.
+
+    What a transform emits belongs to the step of its commit.
+    """
+    running = current_scope()
+    if running is None or running.durable is None or evaluating.get() is not None:
+        return None
+    return running.durable.next()
 
 
 def origin_after(event: EventRecord, node: str) -> Origin:

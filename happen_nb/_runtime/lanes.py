@@ -436,6 +436,10 @@ class Lanes:
         reading.waiting.append(Waiting(event, context, snapshot, late, plain, ours, work))
         return live, snapshot, False
 
+    def catches_up(self, node: str) -> bool:
+        """Return whether state handlers of a node read the events that they missed."""
+        return node in self._catching_up
+
     def waiting(self) -> list[str]:
         """Return the ids of the events that wait for a handler that catches up."""
         return [each.event.id for reading in self._catching_up.values() for each in reading.waiting]

@@ -19,7 +19,7 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
-from happen_nb._display.text import describe_error
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import is_container, size, summary
 from happen_nb._journal.slice import commit_at_sequence, events_at, with_previous
 from happen_nb._model.frozen import thaw
