@@ -34,6 +34,8 @@ logger = logging.getLogger("happen_nb")
 
 MAX_FOLDED = 255
 """Events that one commit applies beside its first."""
+MAX_FOLDED_CHARACTERS = 10_000
+"""Length of their ids, which the commit lists in a header."""
 
 
 async def register_state_handler(
@@ -134,9 +136,9 @@ async def _apply(
         evaluation = Evaluation(node, writer.space)
         try:
             new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
-            last = position
+            last, folded = position, tuple[str, ...]()
             if handler.fold and not late:
-                new, last = await _fold(
+                new, last, folded = await _fold(
                     writer, runtime, registration, call, new, position, newest, evaluation
                 )
             body = checked_body(node, base, new)
@@ -158,6 +160,7 @@ async def _apply(
             newest,
             origin=causes.current_origin(),
             positions={**others, handler.key: after},
+            folded=folded,
         )
         if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
             handler.pass_over(position, last)
@@ -233,10 +236,11 @@ async def _fold(
     position: Position,
     newest: Cut,
     evaluation: Evaluation,
-) -> tuple[FrozenDict, Position]:
-    """Apply the events that wait, too; one that fails does so in its own turn."""
+) -> tuple[FrozenDict, Position, tuple[str, ...]]:
+    """Apply the events that wait, too, and return their ids; one that fails does so in its own turn."""
     handler = registration.state
     assert handler is not None
+    ids, size = list[str](), 0
     for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
         event, emitted = Event(record, runtime), len(evaluation.emitted)
         try:
@@ -245,11 +249,15 @@ async def _fold(
                 new = await _evaluated(
                     writer, runtime, handler, call, event, newest, snapshot, evaluation, new
                 )
+                ids.append(record.id)
         except Exception:
             del evaluation.emitted[emitted:]
             break
         position = record.position
-    return new, position
+        size += len(record.id) + 1
+        if size > MAX_FOLDED_CHARACTERS:
+            break
+    return new, position, tuple(ids)
 
 
 async def _states_at(log: Any, sequence: int) -> Cut:

@@ -59,6 +59,8 @@ class CommitRequest:
     """The positions of the node's state handlers; None: those of the record before."""
     key: str | None = None
     """The key of the step of a durable handler that makes the commit."""
+    folded: tuple[str, ...] = ()
+    """The ids of the events that it applies beside its cause."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -175,6 +177,7 @@ class Writer:
             origin=request.origin,
             positions=positions,
             key=request.key,
+            folded=request.folded,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
