@@ -17,7 +17,7 @@ from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb._runtime.lanes import StateHandler
+from happen_nb._runtime.lanes import StateHandler, is_catching_up
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.replica import records_at
 from happen_nb._runtime.writer import CommitRequest
@@ -80,6 +80,8 @@ async def register_state_handler(
     is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
     orphan = await on_io(lanes.orphan(registration)) if is_new else None
     await register(runtime, registration)
+    if runtime.clock.manual:  # what it catches up with comes before what happens next, in each run
+        await on_io(runtime.in_flight.drain(is_catching_up, runtime.deadline()))
     if orphan is not None:
         notice(_continuation(registration, orphan))
 
@@ -149,7 +151,7 @@ async def _apply(
             handler.fail(position)
             lanes.pass_soon(node)
             raise
-        emits = any(each.record.id not in known for each in evaluation.emitted)
+        emits = bool(evaluation.cancelled) or any(each.record.id not in known for each in evaluation.emitted)
         stays = not late and not emits and is_stored(base, new, body)
         after = progress.after(last, handler.failed - {position})
         others = positions if late else lanes.carried(registration, positions, position)
@@ -161,6 +163,7 @@ async def _apply(
             origin=causes.current_origin(),
             positions={**others, handler.key: after},
             folded=folded,
+            cancels=tuple(evaluation.cancelled),
         )
         if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
             handler.pass_over(position, last)

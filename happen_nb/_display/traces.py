@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.page import Drawing, Heading, Outline, Page, Step, duration, part, timestamp
-from happen_nb._display.plots import sequence
+from happen_nb._display.page import Drawing, Heading, Outline, OutlineStep, Page, duration, part, timestamp
+from happen_nb._display.plots import sequence, waterfall
 from happen_nb._display.spans import (
+    NS,
     TIMES,
     Line,
     Span,
@@ -22,6 +23,7 @@ from happen_nb._display.spans import (
     cut_middle,
     from_ns,
     function,
+    human_duration,
     name,
     one_line,
     plain,
@@ -34,7 +36,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRe
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._api.diagrams import SequenceDiagram
+    from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
     from happen_nb._api.events import Trace
 
 MAX_TRACE_LINES: Final = 100
@@ -68,14 +70,21 @@ def sequence_page(drawn: SequenceDiagram, budget: Budget) -> Page:
     return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))
 
 
+def waterfall_page(drawn: WaterfallDiagram, budget: Budget) -> Page:
+    """Show a waterfall: its whole duration, and the picture or its lines."""
+    total = human_duration((drawn.diagram.end - drawn.diagram.start) / NS)
+    drawing = Drawing(drawn.svg if budget.folds else "", tuple(waterfall.lines(drawn.diagram)))
+    return Page(Heading("Waterfall of", name(drawn.title), (part(total),)), (drawing,))
+
+
 def outline(
     line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int, drawing: Drawing | None = None
 ) -> Outline:
     """Build a line that unfolds to a drawing and the effects of each root, in about `limit` lines."""
-    steps = [Step(0, line)]
+    steps = [OutlineStep(0, line)]
     for index, root in enumerate(roots):
         if len(steps) > limit or not budget.weight:
-            steps.append(Step(1, part(f"… {len(roots) - index:,} more")))
+            steps.append(OutlineStep(1, part(f"… {len(roots) - index:,} more")))
             break
         steps += (replace(step, depth=step.depth + 1) for step in _steps(root, budget, times=False))
     return Outline(tuple(steps), folded=True, drawing=drawing)
@@ -102,21 +111,23 @@ class _Entry:
         return sum(ROW_BYTES + weight(line) for line in (self.line, *self.errors))
 
 
-def _steps(root: TraceNode, budget: Budget, *, times: bool, limit: int = MAX_TRACE_LINES) -> tuple[Step, ...]:
+def _steps(
+    root: TraceNode, budget: Budget, *, times: bool, limit: int = MAX_TRACE_LINES
+) -> tuple[OutlineStep, ...]:
     entries = _chosen(root, budget, times=times, limit=limit)
     _fold(entries.values(), budget)
     sizes = _sizes(root)
-    steps: list[Step] = []
-    waiting: list[Step | TraceNode] = [root]
+    steps: list[OutlineStep] = []
+    waiting: list[OutlineStep | TraceNode] = [root]
     while waiting:
         current = waiting.pop()
-        if isinstance(current, Step):
+        if isinstance(current, OutlineStep):
             steps.append(current)
             continue
         entry = entries[current]
         steps.append(_step(entry.depth, entry.line, entry.detail))
         below = entry.depth + 1
-        steps.extend(Step(min(below, MAX_INDENT), line) for line in entry.errors)
+        steps.extend(OutlineStep(min(below, MAX_INDENT), line) for line in entry.errors)
         left = [child for child in current.children if child not in entries]
         if left:
             waiting.append(_step(below, _left_out(left, sizes)))
@@ -135,10 +146,10 @@ def _actor(node: TraceNode) -> str:
     return node.event.sender if node.event is not None else ""
 
 
-def _step(depth: int, line: Line, detail: Row | None = None) -> Step:
+def _step(depth: int, line: Line, detail: Row | None = None) -> OutlineStep:
     if depth <= MAX_INDENT:
-        return Step(depth, line, detail)
-    return Step(MAX_INDENT, (Span(f"{depth:,} ↳ "), *line), detail)
+        return OutlineStep(depth, line, detail)
+    return OutlineStep(MAX_INDENT, (Span(f"{depth:,} ↳ "), *line), detail)
 
 
 def _chosen(root: TraceNode, budget: Budget, *, times: bool, limit: int) -> dict[TraceNode, _Entry]:
