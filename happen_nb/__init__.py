@@ -25,8 +25,9 @@ from happen_nb._api.connect import (
     run,
     spaces,
 )
+from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
 from happen_nb._api.emit import emitted, event
-from happen_nb._api.events import Event, Events, SequenceDiagram, Trace
+from happen_nb._api.events import Event, Events, Trace
 from happen_nb._api.history import Commit, History, Journal
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording
@@ -44,6 +45,7 @@ from happen_nb._widgets.bind import Binding, bind
 from happen_nb.errors import (
     CancelledHandlingError,
     CausalLoopError,
+    ClockError,
     ClosedError,
     DeadlockError,
     EventTypeError,
@@ -83,6 +85,7 @@ __all__ = [
     "Binding",
     "CancelledHandlingError",
     "CausalLoopError",
+    "ClockError",
     "ClosedError",
     "Commit",
     "DeadlockError",
@@ -132,6 +135,7 @@ __all__ = [
     "View",
     "Views",
     "Watch",
+    "WaterfallDiagram",
     "aconnect",
     "acreate_node",
     "aspaces",

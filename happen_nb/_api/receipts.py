@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb._api.base import Displayable
-from happen_nb._api.events import SequenceDiagram
+from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
