@@ -56,7 +56,7 @@ from happen_nb._model.records import (
 from happen_nb._model.schedules import Alarm, ClockRecord, utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from happen_nb._model.frozen import Frozen
     from happen_nb._model.positions import Position, Positions
@@ -82,6 +82,7 @@ PATH = "Happen-Path"
 OMITTED = "Happen-Omitted"  # the number of ids that a long path leaves out after its first
 EVENTS = "Happen-Events"
 POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
+FOLDED = "Happen-Folded"  # the ids of the events that a commit applies beside its cause
 KEY = "Happen-Key"  # the step of a durable handler that made the commit
 EVENT = "Happen-Event"
 ALARM = "Happen-Alarm"  # the id of an alarm, and of one scheduling of it
@@ -333,6 +334,7 @@ def encode_commit(
     origin: Origin,
     positions: Positions | None = None,
     key: str | None = None,
+    folded: Sequence[str] = (),
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
     about = {CAUSE: origin.cause, CORRELATION: origin.correlation, BY: origin.by}
@@ -346,6 +348,8 @@ def encode_commit(
         headers[POSITIONS] = encode_positions(positions)
     if key is not None:
         headers[KEY] = key
+    if folded:
+        headers[FOLDED] = " ".join(folded)
     if body is None:
         headers[OPERATION] = "DEL"
     return Message(subjects.state(node), b"" if body is None else body, headers)
@@ -885,9 +889,20 @@ def _decode_commit(
     positions = None if where is None else decode_positions(where)
     if state is None:
         positions = {}  # the handlers of a node that is created again start anew
-    key = get(KEY)
+    ids = get(FOLDED)
     return CommitRecord(
-        node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events, positions, key
+        node,
+        sequence,
+        at[0],
+        time,
+        state,
+        fields.path_id(id),
+        at[1],
+        origin,
+        events,
+        positions,
+        get(KEY),
+        fields.path_ids(ids.split(" ")) if ids else (),
     )
 
 
