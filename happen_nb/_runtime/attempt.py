@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from happen_nb._journal.wire import MAX_REPLY_BYTES
+from happen_nb._journal.wire import MAX_DURABLE_REPLY_BYTES, MAX_REPLY_BYTES
 from happen_nb._model.arguments import takes_second
 from happen_nb._model.freeze import dumps
 from happen_nb._model.records import HandledRecord
@@ -333,7 +333,8 @@ class Attempt:
 
     def _end(self, outcome: str, value: Converted | None = None) -> None:
         reply = None
-        if value is not None and value.size <= MAX_REPLY_BYTES:
+        most = MAX_REPLY_BYTES if self.delivery.event.key is None else MAX_DURABLE_REPLY_BYTES
+        if value is not None and value.size <= most:
             reply = dumps(value.value).decode()
         self._record(outcome, None, reply)
         self.delivery.attempt_ended(self, outcome, value, None)
