@@ -259,6 +259,8 @@ class Attempt:
     def _repeat_later(self, captured: CapturedError) -> None:
         """Have it called again after a pause, while the node goes on with other events."""
         self._captured = captured
+        if (handler := self.registration.durable) is not None:
+            self.delivery.dispatcher.durables.pause(handler, self.delivery.event)
         self.delivery.queue.waiting[self] = None
         pause = self.registration.backoff * 2.0 ** min(self.number - 1, _MAX_DOUBLINGS)
         io_thread().call_soon(self._start_timer, pause)

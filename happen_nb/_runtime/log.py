@@ -153,7 +153,7 @@ class Log:
     # -- following: called by the follower -----------------------------------------------------------
 
     def reset(self, start: FreshStart) -> None:
-        self.steps.reset(start)
+        self.steps.reset(start, self._follower.position)
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
@@ -167,7 +167,7 @@ class Log:
         elif isinstance(item, Clear):
             self.outbox.clear(sequence)
             self.on_clear.emit(item, sequence)
-        self.steps.apply(item)
+        self.steps.apply(item, sequence)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)
@@ -197,6 +197,7 @@ class Log:
                 waiter.set_result(None)
 
     def caught_up(self, position: int) -> None:
+        self.steps.caught_up(position)
         self.replica.caught_up(position)
 
     def held(self) -> Mapping[str, CommitRecord]:

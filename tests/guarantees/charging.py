@@ -1,6 +1,6 @@
 """A process that registers the same durable handlers as others, until it is killed.
 
-``python charging.py charge '{"url": ..., "space": ..., "calls": file}'`` prints "ready" when it has them, and
+``python charging.py charge '{"url": ..., "space": ..., "calls": file, "patience": 5}'`` prints "ready" when it has them, and
 "settled" for each line that it reads. Each call of a function by ``context.once`` leaves a line in the file.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import happen_nb as happen
+from happen_nb._runtime import durable
 
 
 def append(name: str, value: Any) -> Any:
@@ -80,6 +81,7 @@ def report(what: Any) -> None:
 def main() -> None:
     """Serve until the end of the input."""
     arguments = json.loads(sys.argv[2])
+    durable.BUSY_SECONDS = arguments["patience"]
     space = happen.connect(arguments["url"], name=arguments["space"], timeout=30)
     register(space, Path(arguments["calls"]))
     report("ready")
