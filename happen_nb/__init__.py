@@ -25,6 +25,7 @@ from happen_nb._api.connect import (
     run,
     spaces,
 )
+from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.emit import emitted, event
 from happen_nb._api.events import Event, Events, Trace
 from happen_nb._api.history import Commit, History, Journal
@@ -115,6 +116,7 @@ __all__ = [
     "Reply",
     "ReplyLostError",
     "Result",
+    "SequenceDiagram",
     "ServerError",
     "Space",
     "SpaceInUseError",

@@ -274,7 +274,6 @@ class History(RecordSequence[Commit]):
     def _columns(
         self, selectors: Iterable[Selector], named: Mapping[str, Selector], taken: Collection[str]
     ) -> dict[str, list[Any]]:
-        """Return the values of each selector, by its column name."""
         columns: dict[str, list[Any]] = {}
         for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
             columns[_unused(name, {*taken, *columns})] = self._values(selector)

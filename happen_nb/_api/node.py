@@ -178,36 +178,22 @@ class Node(Displayable, Sender):
         >>> orders.state.get("paid"), len(space.events("order.charged")), orders.handlers[-1].durable
         ({'o1': 'receipt of o1'}, 1, True)
         """
+
+        async def registered(function: Any) -> Any:
+            made = make_registration(
+                self.name, pattern, function, where, retries, backoff, durable=durable, keep=keep
+            )
+            await register(self._runtime, made)
+            return function
+
         if handler is not None:
-            run_blocking(self._on(pattern, handler, where, retries, backoff, durable=durable, keep=keep))
-            return handler
+            return run_blocking(registered(handler))
         if callable(pattern):
             raise TypeError(
                 'on: a decorator needs a pattern: write @node.on("order.*"), or node.on(predicate, handler)'
             )
         Pattern.of(pattern)
-
-        def register_it(function: F) -> F:
-            run_blocking(self._on(pattern, function, where, retries, backoff, durable=durable, keep=keep))
-            return function
-
-        return register_it
-
-    async def _on(
-        self,
-        pattern: Any,
-        handler: Any,
-        where: Any,
-        retries: int,
-        backoff: float,
-        *,
-        durable: bool,
-        keep: bool,
-    ) -> None:
-        registration = make_registration(
-            self.name, pattern, handler, where, retries, backoff, durable=durable, keep=keep
-        )
-        await register(self._runtime, registration)
+        return lambda function: run_blocking(registered(function))
 
     @property
     def handlers(self) -> Handlers:

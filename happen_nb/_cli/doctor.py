@@ -35,7 +35,7 @@ from happen_nb._display.spans import byte_count
 from happen_nb._journal.client import Credentials, greeting, redact_url
 from happen_nb._journal.connection import OLDEST_SERVER
 from happen_nb._journal.presence import SpacePresence
-from happen_nb._server.spawn import find_nats_server, version_of
+from happen_nb._server.launcher import find_nats_server, version_of
 from happen_nb._server.store import (
     StoreStatus,
     check_owner,
@@ -98,8 +98,7 @@ def wrong(text: str, remedy: str = "") -> Finding:
     return Finding("wrong", text, remedy)
 
 
-def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+def add_doctor(commands: Commands) -> None:
     parser = add_command(
         commands,
         "doctor",

@@ -69,7 +69,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OutlineStep:
     """A line of an outline; ``depth`` is at most one more than that of the step before it."""
 
     depth: int
@@ -78,14 +78,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture: SVG, in which all texts are escaped, and the same as lines of text."""
+
+    svg: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """Indented lines; HTML folds those below a line, and its detail.
 
-    With ``folded`` the first line starts closed.
+    With ``folded`` the first line starts closed. HTML shows the ``drawing`` below the first line.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[OutlineStep, ...]
     folded: bool = False
+    drawing: Drawing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,7 @@ class Note:
     line: Line
 
 
-Block = Row | Table | Outline | Note | Code
+Block = Row | Table | Outline | Note | Code | Drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +208,7 @@ def _text_block(block: Block) -> Iterator[str]:
         return _text_table(block)
     if isinstance(block, Outline):
         return (f"{'  ' * step.depth}{_text_line(step.line)}" for step in block.steps)
-    return iter(block.lines if isinstance(block, Code) else wrap(_text_line(block.line), WIDTH))
+    return iter(block.lines if isinstance(block, Code | Drawing) else wrap(_text_line(block.line), WIDTH))
 
 
 def _text_tree(root: Row) -> Iterator[str]:
@@ -275,7 +284,6 @@ _LONG = 36  # columns from which on a cell may wrap; its minimum width in the st
 
 @cache
 def style() -> str:
-    """Return the stylesheet."""
     return files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
 
 
@@ -333,7 +341,9 @@ def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Table):
         return _table(block)
     if isinstance(block, Outline):
-        return _outline(block.steps, folded=block.folded)
+        return _outline(block)
+    if isinstance(block, Drawing):
+        return iter((_drawing(block),))
     return iter((_pre(block.lines) if isinstance(block, Code) else f"<div>{_line(block.line)}</div>",))
 
 
@@ -399,15 +409,21 @@ def _table(table: Table) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _outline(steps: tuple[Step, ...], *, folded: bool) -> Iterator[str]:
+def _drawing(drawing: Drawing) -> str:
+    return f'<div class="d">{drawing.svg}</div>'
+
+
+def _outline(outline: Outline) -> Iterator[str]:
     # Nested lists, without recursion.
+    steps, folded = outline.steps, outline.folded
+    drawn = "" if outline.drawing is None else _drawing(outline.drawing)
     yield "<ul>"
     depths = [step.depth for step in steps[1:]]
     for step, following in zip(steps, [*depths, 0], strict=True):
         line, detail = _line(step.line), "".join(_block(step.detail)) if step.detail else ""
         if following > step.depth:
-            yield f"<li><details{'' if folded else ' open'}><summary>{line}</summary>{detail}<ul>"
-            folded = False
+            yield f"<li><details{'' if folded else ' open'}><summary>{line}</summary>{drawn}{detail}<ul>"
+            folded, drawn = False, ""
         elif detail:
             yield f"<li><details><summary>{line}</summary>{detail}</details></li>"
         else:

@@ -13,11 +13,12 @@ from happen_nb._display.page import (
     Cell,
     Code,
     Column,
+    Drawing,
     Heading,
     Note,
     Outline,
+    OutlineStep,
     Page,
-    Step,
     more,
     name_cell,
     newest,
@@ -25,6 +26,7 @@ from happen_nb._display.page import (
     table,
     timestamp,
 )
+from happen_nb._display.plots import sequence
 from happen_nb._display.spans import (
     TIMES,
     Kind,
@@ -60,6 +62,7 @@ _VALUE_COLUMNS: Final = 60  # of a value in a line; a larger one is a tree
 _ERROR_CHARACTERS: Final = 300
 _NOTE_CHARACTERS: Final = 200  # of what still runs, in a receipt
 _RECEIPT_LINES: Final = 20  # of what a cell caused, in text
+_RECEIPT_ROWS: Final = 40  # of its sequence diagram
 _BAR_COLUMNS: Final = 20  # of a progress bar
 _FULL: Final = 100.0
 _OWNER_DIED: Final = "owner died"  # the reason of an event that should have been handled
@@ -211,10 +214,10 @@ def handler_page(handler: Handler, _: Budget) -> Page:
 
 
 def handler_outline(handlers: Sequence[Handler]) -> Outline:
-    steps = [Step(1, _handler_line(handler)) for handler in handlers[:MAX_HANDLERS]]
+    steps = [OutlineStep(1, _handler_line(handler)) for handler in handlers[:MAX_HANDLERS]]
     if len(handlers) > len(steps):
-        steps.append(Step(1, part(more(len(handlers) - len(steps)))))
-    return Outline((Step(0, part(count(len(handlers), "handler"))), *steps))
+        steps.append(OutlineStep(1, part(more(len(handlers) - len(steps)))))
+    return Outline((OutlineStep(0, part(count(len(handlers), "handler"))), *steps))
 
 
 def _handler_row(handler: Handler) -> tuple[Cell, ...]:
@@ -353,8 +356,14 @@ def receipt_page(receipt: Receipt, budget: Budget) -> Page:
     line = _receipt_line(receipt)
     if not receipt.trees:
         return Page(None, (Note(line),))
-    limit = MAX_TRACE_LINES if budget.folds else _RECEIPT_LINES
-    return Page(None, (outline(line, receipt.trees, budget, limit=limit),))
+    if not budget.folds:
+        return Page(None, (outline(line, receipt.trees, budget, limit=_RECEIPT_LINES),))
+    # Without times, and with effects below their cause: the same in each run of the cell.
+    drawn = sequence.diagram("a cell", receipt.trees, in_time=False, limit=_RECEIPT_ROWS)
+    drawing = Drawing(sequence.draw(drawn, times=False)) if drawn.count("message") else None
+    if drawing is not None:
+        budget.spend(len(drawing.svg))
+    return Page(None, (outline(line, receipt.trees, budget, limit=MAX_TRACE_LINES, drawing=drawing),))
 
 
 def _receipt_line(receipt: Receipt) -> Line:

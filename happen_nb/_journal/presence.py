@@ -203,7 +203,6 @@ _TRACE_MEMBERS: Final = ("node", "error", "remote_traceback")
 
 
 def encode_message(message: dict[str, Any]) -> bytes:
-    """Encode a message as JSON."""
     return dumps(freeze(message))
 
 

@@ -320,7 +320,6 @@ class Stream:
         await self._api("PURGE", {"filter": subject})
 
     async def drop(self) -> None:
-        """Delete the stream."""
         answer = await self._api("DELETE")
         error = answer.get("error")
         if error and error.get("err_code") != NOT_FOUND:

@@ -204,7 +204,6 @@ class Message:
         return len(self.body) + self.header_size
 
     def with_headers(self, more: Mapping[str, str]) -> Message:
-        """Return the message with more headers."""
         return Message(self.subject, self.body, {**self.headers, **more})
 
 
@@ -517,6 +516,9 @@ def encode_handled(
         yield message()
 
 
+_encode_item = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make one each time
+
+
 def _encode_handling(record: HandledRecord, limit: int) -> str:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
     event, node, handler, outcome, duration, error, attempts, _, waited, reply, position, handling = record
@@ -525,7 +527,7 @@ def _encode_handling(record: HandledRecord, limit: int) -> str:
         while last and last[-1] is None:
             last.pop()
         item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
-        text = json.dumps(item, separators=(",", ":"))
+        text = _encode_item(item)
         if len(text) <= limit or not (reply or error):
             return text
         reply, error = None, error and error[: len(error) // 2]

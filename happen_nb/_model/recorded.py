@@ -15,8 +15,7 @@ from typing import Any, Final
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.freeze import dumps, freeze, freeze_state
 from happen_nb._model.frozen import Change, FrozenDict, diff, equal
-from happen_nb._model.masks import Masks
-from happen_nb._model.paths import Steps, lookup
+from happen_nb._model.paths import Masks, Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
 
 FORMAT: Final = 1

@@ -68,13 +68,21 @@ class Origin:
 
         A path that gets too long for a header keeps its first id and its newest ones.
         """
-        path = (*self.path, id)
-        excess = sum(map(_encoded_size, path)) - MAX_PATH_CHARACTERS
-        kept = 1
-        while excess > 0 and kept < len(path) - 1:
-            excess -= _encoded_size(path[kept])
-            kept += 1
-        return Origin(cause, correlation, by, (*path[:1], *path[kept:]), self.omitted + kept - 1)
+        path, omitted = _extended(self.path, self.omitted, id)
+        return Origin(cause, correlation, by, path, omitted)
+
+
+def _extended(path: tuple[str, ...], omitted: int, id: str) -> tuple[tuple[str, ...], int]:
+    """Return a path with one more id, and the number of ids that it omits."""
+    if not path:
+        return (id,), omitted
+    path = (*path, id)
+    excess = sum(map(_encoded_size, path)) - MAX_PATH_CHARACTERS
+    kept = 1
+    while excess > 0 and kept < len(path) - 1:
+        excess -= _encoded_size(path[kept])
+        kept += 1
+    return (*path[:1], *path[kept:]), omitted + kept - 1
 
 
 def _encoded_size(id: str) -> int:
@@ -122,6 +130,11 @@ class EventRecord:
     @property
     def origin(self) -> Origin:
         return Origin(self.cause, self.correlation, None, self.path, self.omitted)
+
+    def origin_of_effects(self, node: str) -> Origin:
+        """Return the origin of what a node emits and commits when it handles the event."""
+        path, omitted = _extended(self.path, self.omitted, self.id)
+        return Origin(self.id, self.correlation or self.id, node, path, omitted)
 
     def check(self) -> None:
         """Restore the payload and raise FrozenStateError if code has changed it in place."""

@@ -88,9 +88,7 @@ class Attempt:
         self.unconverted = False
         """True if its result has no JSON form."""
         self._context = context
-        self._given = delivery.dispatcher.host.context(
-            delivery.queue.name, event, registration.name, delivery.once_names, self.durable
-        )
+        self._given: Any = None
         self._step: Any = registration.current()
         self._spent = 0.0
         self._waited: float | None = None
@@ -158,12 +156,27 @@ class Attempt:
         if self.durable is not None and not self._begin_durable():
             return None
         self.number += 1
-        self._given.attempt = self.number
         if self._waited is None:  # by the clocks of the server and this process, which may differ
             self._waited = max(0.0, (time.time_ns() - self.delivery.event.time) / 1e9)
         self._enter()
-        self._driver = StepDriver(self._run(), self._context, self.delivery.dispatcher.workers)
+        result = self._context.run(self._call_first)
+        if result is None:
+            return None
+        self._driver = StepDriver(self._run(result), self._context, self.delivery.dispatcher.workers)
         return self._driver.start()
+
+    def _call_first(self) -> Any:
+        """Make the first call; return what the handler goes on with, or None at its end."""
+        # Most handlers end here: what follows costs a coroutine and a driver.
+        try:
+            result = self._call_step()
+            if _goes_on(result):
+                return result
+        except BaseException as error:
+            self._conclude(None, CapturedError.of(_raised(error)))
+            return None
+        self._conclude(result, None)
+        return None
 
     def _begin_durable(self) -> bool:
         """Start the run of a durable handler; False if another process runs it, or has run it."""
@@ -204,22 +217,30 @@ class Attempt:
             self.delivery.queue.current = None
         self._spent += time.monotonic() - self.started
 
-    async def _run(self) -> None:
+    async def _run(self, result: Any) -> None:
         value: Any = None
         captured: CapturedError | None = None
         try:
-            value = await self._steps()
-            self.delivery.event.check()
-            if self.durable is not None:
-                self.durable.check_complete()
-            value = self._converted(value)
+            value = await self._steps(result)
         except BaseException as error:
-            captured = CapturedError.of(error.args[0] if type(error) is _RaisedStopIteration else error)
+            captured = CapturedError.of(_raised(error))
+        self._conclude(value, captured)
+
+    def _conclude(self, value: Any, captured: CapturedError | None) -> None:
+        """End this try, with the result of the handler or what it raised."""
+        if captured is None:
+            try:
+                self.delivery.event.check()
+                if self.durable is not None:
+                    self.durable.check_complete()
+                value = self._converted(value)
+            except BaseException as error:
+                captured = CapturedError.of(error)
         self.scope.release()
         if not self._leave() or (captured is not None and is_shutdown_error(captured.error)):
             return
         try:
-            self._conclude(value, captured)
+            self._decide(value, captured)
         except BaseException as broken:
             self.delivery.break_off(broken)
 
@@ -234,7 +255,7 @@ class Attempt:
         self.unconverted = False
         return converted
 
-    def _conclude(self, value: Any, captured: CapturedError | None) -> None:
+    def _decide(self, value: Any, captured: CapturedError | None) -> None:
         if captured is None:
             self._end("done", value)
         elif self.stopped and issubclass(type(captured.error), Stopped | asyncio.CancelledError):
@@ -363,13 +384,8 @@ class Attempt:
 
     # -- the steps -----------------------------------------------------------------------------------
 
-    async def _steps(self) -> Any:
+    async def _steps(self, result: Any) -> Any:
         while True:
-            if self.stopped:
-                raise Stopped
-            result: Any = self._call_step()
-            if result is None:
-                return None
             if inspect.isawaitable(result):
                 result = await on_handler_loop(self._awaited(result), result)
             elif isinstance(result, Generator):
@@ -381,6 +397,9 @@ class Attempt:
             self._step = result
             if self.durable is not None:
                 self.durable.mark()
+            if self.stopped:
+                raise Stopped
+            result = self._call_step()
 
     def _call_step(self) -> Any:
         if (handler := self.registration.state) is not None:
@@ -393,10 +412,23 @@ class Attempt:
             if second == "none":
                 return self._step(self.event)
             if second == "positional":
-                return self._step(self.event, self._given)
-            return self._step(self.event, context=self._given)
+                return self._step(self.event, self._argument())
+            return self._step(self.event, context=self._argument())
         except StopIteration as error:
             raise _RaisedStopIteration(error) from None
+
+    def _argument(self) -> Any:
+        """Return the context that all steps are called with."""
+        if self._given is None:
+            self._given = self.delivery.dispatcher.host.context(
+                self.delivery.queue.name,
+                self.event,
+                self.registration.name,
+                self.delivery.once_names,
+                self.durable,
+            )
+        self._given.attempt = self.number
+        return self._given
 
     def _note_position(self) -> None:
         """Note the position of the journal when the first call begins; an async one begins in its loop."""
@@ -440,6 +472,17 @@ class Attempt:
     def _report_progress(self, value: Any) -> None:
         if self.delivery.responder is not None:
             self.delivery.responder.progress(value)
+
+
+def _goes_on(result: Any) -> bool:
+    """Return True if a handler is not at its end when it returns this."""
+    return result is not None and (
+        inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator) or callable(result)
+    )
+
+
+def _raised(error: BaseException) -> Any:
+    return error.args[0] if type(error) is _RaisedStopIteration else error
 
 
 class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it is awaited

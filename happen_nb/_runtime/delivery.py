@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
-from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
 from happen_nb._runtime.effects import Work
 from happen_nb._runtime.workers import Mailbox
@@ -169,7 +168,7 @@ class Delivery(Work):
         return f'node "{self.queue.name}" handling "{self.event.type}"'
 
     def origin(self) -> Origin:
-        return causes.origin_after(self.event, self.queue.name)
+        return self.event.origin_of_effects(self.queue.name)
 
     def hint(self) -> str:
         current = self.queue.current

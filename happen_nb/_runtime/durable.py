@@ -17,12 +17,10 @@ from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_handled
 from happen_nb._model.patterns import Pattern
-from happen_nb._model.positions import LAST_INDEX, START, Position, before
-from happen_nb._model.steps import handling_id
-from happen_nb._runtime.causes import origin_after
+from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.missed import concerns
+from happen_nb._runtime.registrations import concerns
 from happen_nb._runtime.stored_steps import DurableRun
 from happen_nb.errors import HappenError
 
@@ -204,7 +202,6 @@ class Durables:
         return self._dispatcher.ownership.is_ours(handler.node)
 
     def run(self, handler: DurableHandler, event: EventRecord, name: str) -> DurableRun:
-        """Return the run of a handler for an event."""
         what = f'{name} of node "{handler.node}", handling "{event.type}"'
         return DurableRun(self._log.steps, handler.handling(event.id), what)
 
@@ -213,7 +210,6 @@ class Durables:
         handler.running.discard(handler.handling(event.id))
 
     def end(self, handler: DurableHandler, event: EventRecord) -> None:
-        """Note that a handler has ended for an event."""
         handler.open.pop(handler.handling(event.id), None)
         self.leave(handler, event)
         handler.count += 1
@@ -331,7 +327,7 @@ class Durables:
         work = NamedWork(
             event.correlation or event.id,
             lambda: f'"{event.type}" waiting for a durable handler',
-            origin_after(event, node),
+            event.origin_of_effects(node),
         )
         self._dispatcher.in_flight.start(work)
         reading.held.append(Held(event, context, handlers, work))

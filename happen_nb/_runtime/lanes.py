@@ -28,9 +28,8 @@ from happen_nb._model.positions import (
     progress_of,
     without_old,
 )
-from happen_nb._runtime.causes import origin_after
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.missed import Orphan, concerns, count_missed, expired_until, find_orphan
+from happen_nb._runtime.registrations import Orphan, concerns, count_missed, expired_until, find_orphan
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -429,7 +428,7 @@ class Lanes:
         work = NamedWork(
             event.correlation or event.id,
             lambda: f'"{event.type}" waiting for a state handler',
-            origin_after(event, ""),
+            event.origin_of_effects(""),
         )
         self._dispatcher.in_flight.start(work)
         reading = self._catching_up[late[0].node]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal.slice import read_keyed
 from happen_nb._journal.wire import Clear, Handled
+from happen_nb._model.positions import read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb._model.steps import read_key, step_event_id, step_key
 from happen_nb.errors import NondeterminismError, NotStoredError
 
 if TYPE_CHECKING:

@@ -84,7 +84,6 @@ class Actions:
         return len(failures), sum(failure.attempts for failure in failures)
 
     def failures(self) -> list[dict[str, Any]]:
-        """Return the newest failures."""
         return [self._summary(each) for each in newest(self._space.failures, MAX_LISTED)]
 
     def _summary(self, failure: Failure) -> dict[str, Any]:
@@ -267,7 +266,6 @@ def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = Fal
 
 
 def preview(payload: object) -> list[list[str]]:
-    """Return a payload in one line."""
     return [] if payload is None else line(summary(payload, _LINE_COLUMNS))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from happen_nb._model.freeze import dumps, freeze, freeze_state
-from happen_nb._model.masks import Masks
+from happen_nb._model.paths import Masks
 from happen_nb._model.recorded import RecordedJournal, decode, encode
 from happen_nb._model.records import CommitRecord, EventRecord
 

@@ -58,7 +58,6 @@ class TimelineItem:
 
     @property
     def kind(self) -> Kind:
-        """The kind of mark that it has."""
         if isinstance(self.what, EventRecord):
             return "event"
         return "failure" if isinstance(self.what, FailedHandling) else "commit"
@@ -197,7 +196,6 @@ class HoverTexts:
                 self._handled_by[record.event].add(record.node)
 
     def text(self, mark: Mark) -> str:
-        """Return the text of a mark."""
         if len(mark.items) > 1:
             return joined(self._merged(mark))
         (item,) = mark.items
