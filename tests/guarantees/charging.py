@@ -1,7 +1,7 @@
 """A process that registers the same durable handlers as others, until it is killed.
 
-``python charging.py charge '{"url": ..., "space": ..., "calls": file, "patience": 5}'`` prints "ready" when it
-has them, and its failures for each line that it reads, when all is handled. Each call of a function by
+``python charging.py charge '{"url": ..., "space": ..., "calls": file, "patience": 5}'`` prints "ready" when
+it has them, and its failures for each line that it reads, when all is handled. Each call of a function by
 ``context.once`` leaves a line in the file.
 """
 
