@@ -17,11 +17,11 @@ from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb._runtime.lanes import StateHandler
+from happen_nb._runtime.lanes import StateHandler, is_catching_up
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.replica import records_at
 from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import HistoryGoneError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from happen_nb._api.state import StateWriter
@@ -34,6 +34,8 @@ logger = logging.getLogger("happen_nb")
 
 MAX_FOLDED = 255
 """Events that one commit applies beside its first."""
+MAX_FOLDED_CHARACTERS = 10_000
+"""Length of their ids, which the commit lists in a header."""
 
 
 async def register_state_handler(
@@ -78,6 +80,8 @@ async def register_state_handler(
     is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
     orphan = await on_io(lanes.orphan(registration)) if is_new else None
     await register(runtime, registration)
+    if runtime.clock.manual:  # what it catches up with comes before what happens next, in each run
+        await on_io(runtime.in_flight.drain(is_catching_up, runtime.deadline()))
     if orphan is not None:
         notice(_continuation(registration, orphan))
 
@@ -128,19 +132,15 @@ async def _apply(
             positions = await on_io(lanes.positions(node, base))
         progress = handler.progress(positions)
         if handler.is_done(position, progress):
-            if position in handler.forgotten:
-                raise HistoryGoneError(
-                    f'node "{node}": more than {MAX_SKIPPED} events failed since "{event.type}"; it cannot '
-                    "be applied any more; broadcast it again"
-                )
+            _check_retry(registration, event, position)
             return
         late = position in progress.skipped
         evaluation = Evaluation(node, writer.space)
         try:
             new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
-            last = position
+            last, folded = position, tuple[str, ...]()
             if handler.fold and not late:
-                new, last = await _fold(
+                new, last, folded = await _fold(
                     writer, runtime, registration, call, new, position, newest, evaluation
                 )
             body = checked_body(node, base, new)
@@ -151,7 +151,7 @@ async def _apply(
             handler.fail(position)
             lanes.pass_soon(node)
             raise
-        emits = any(each.record.id not in known for each in evaluation.emitted)
+        emits = bool(evaluation.cancelled) or any(each.record.id not in known for each in evaluation.emitted)
         stays = not late and not emits and is_stored(base, new, body)
         after = progress.after(last, handler.failed - {position})
         others = positions if late else lanes.carried(registration, positions, position)
@@ -162,6 +162,8 @@ async def _apply(
             newest,
             origin=causes.current_origin(),
             positions={**others, handler.key: after},
+            folded=folded,
+            cancels=tuple(evaluation.cancelled),
         )
         if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
             handler.pass_over(position, last)
@@ -170,6 +172,22 @@ async def _apply(
             else:
                 handler.recorded(progress, after, position)
             return
+
+
+def _check_retry(registration: Registration, event: Event, position: Position) -> None:
+    """Refuse an event that the handler never applied, although it is before its newest one."""
+    handler, node = registration.state, registration.node
+    assert handler is not None
+    if position in handler.forgotten:
+        raise HistoryGoneError(
+            f'node "{node}": more than {MAX_SKIPPED} events failed since "{event.type}"; it cannot '
+            "be applied any more; broadcast it again"
+        )
+    if START < position <= handler.start:
+        raise NoHandlerError(
+            f'node "{node}": {registration.name} starts after "{event.type}" and does not apply it; register '
+            'it under another name with start="beginning", or broadcast the event again'
+        )
 
 
 async def _is_committed(
@@ -221,10 +239,11 @@ async def _fold(
     position: Position,
     newest: Cut,
     evaluation: Evaluation,
-) -> tuple[FrozenDict, Position]:
-    """Apply the events that wait, too; one that fails does so in its own turn."""
+) -> tuple[FrozenDict, Position, tuple[str, ...]]:
+    """Apply the events that wait, too, and return their ids; one that fails does so in its own turn."""
     handler = registration.state
     assert handler is not None
+    ids, size = list[str](), 0
     for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
         event, emitted = Event(record, runtime), len(evaluation.emitted)
         try:
@@ -233,11 +252,15 @@ async def _fold(
                 new = await _evaluated(
                     writer, runtime, handler, call, event, newest, snapshot, evaluation, new
                 )
+                ids.append(record.id)
         except Exception:
             del evaluation.emitted[emitted:]
             break
         position = record.position
-    return new, position
+        size += len(record.id) + 1
+        if size > MAX_FOLDED_CHARACTERS:
+            break
+    return new, position, tuple(ids)
 
 
 async def _states_at(log: Any, sequence: int) -> Cut:

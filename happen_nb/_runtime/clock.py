@@ -1,0 +1,326 @@
+"""The clock of a space: real, or manual, which stands still until it is advanced.
+
+The real clock is that of the server: the clock of this machine may be wrong, and every process of the space
+has the same one. The time of a manual clock is a record of the journal. It moves from one due moment to the
+next, in all processes of the space.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb._journal import wire
+from happen_nb._journal.publish import RefusedError, Resend, store_messages
+from happen_nb._journal.wire import encode_clock
+from happen_nb._model.schedules import from_ns, from_text, utc_text
+from happen_nb._runtime.effects import describe_works
+from happen_nb._runtime.io import inbox_of, io_thread
+from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from datetime import datetime
+
+    from happen_nb._model.schedules import Alarm
+    from happen_nb._runtime.delivery import NodeQueue
+    from happen_nb._runtime.effects import InFlight
+    from happen_nb._runtime.log import Log
+    from happen_nb._runtime.runtime import Runtime
+
+RECHECK_SECONDS: Final = 0.05
+"""Time after which a handler that still waits for the clock, in another task, is known to."""
+LAST_YEAR: Final = 2199
+"""The last year in which a server can deliver; a manual clock has no such limit."""
+
+
+@dataclass(eq=False, slots=True)
+class Timer:
+    """A call at a time of the space."""
+
+    call: Callable[[], object] | None
+    handle: asyncio.TimerHandle | None = None
+
+    def cancel(self) -> None:
+        """Do not make the call. On the IO thread."""
+        self.call = None
+        if self.handle is not None:
+            self.handle.cancel()
+
+    def fire(self) -> None:
+        call, self.call = self.call, None
+        if call is not None:
+            call()
+
+
+class Clock:
+    """The time of a space, and the timers of this process that follow it."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._timers: list[tuple[str, int, Timer]] = []
+        self._count = count()
+        log.on_clock.connect(self._moved)
+
+    @property
+    def manual(self) -> bool:
+        """True if the clock stands still until it is advanced."""
+        return self._log.clock is not None
+
+    def now(self) -> datetime:
+        """Return the time of the space, in UTC. From any thread."""
+        manual = self._log.clock
+        return from_ns(self._log.stream.server_time()) if manual is None else from_text(manual.now)
+
+    def now_text(self) -> str:
+        """Return the time of the space as the journal has it. From any thread."""
+        manual = self._log.clock
+        return utc_text(self.now()) if manual is None else manual.now
+
+    def after(self, seconds: float) -> datetime:
+        """Return the time in so many seconds.
+
+        Raises
+        ------
+        OverflowError
+            It is later than any time that can be scheduled.
+        """
+        found = self.now() + timedelta(seconds=seconds)
+        self.check(found)
+        return found
+
+    def check(self, moment: datetime) -> None:
+        """Refuse a time that is later than any that can be scheduled, by an OverflowError."""
+        if not self.manual and moment.year > LAST_YEAR:
+            raise OverflowError(f"a server delivers until the year {LAST_YEAR}")
+
+    # -- timers, on the IO thread ----------------------------------------------------------------------
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Call something in so many seconds of the space's time."""
+        timer = Timer(call)
+        if self.manual:
+            due = utc_text(self.now() + timedelta(seconds=seconds))
+            heapq.heappush(self._timers, (due, next(self._count), timer))
+        else:
+            timer.handle = io_thread().loop.call_later(seconds, timer.fire)
+        return timer
+
+    def next_timer(self) -> str | None:
+        """Return the time of the next call on a manual clock; None if there is none."""
+        while self._timers and self._timers[0][2].call is None:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    async def start(self, now: str, deadline: float) -> None:
+        """Make the clock of a new space a manual one.
+
+        Raises
+        ------
+        RefusedError
+            The space has a manual clock already.
+        """
+        log = self._log
+        message = encode_clock(log.subjects, now, expected=0)
+        left = max(0.001, deadline - time.monotonic())
+        sequence = await store_messages(log.connection, [message], timeout=left, what="connect: clock")
+        await log.reach(sequence, deadline)
+
+    def _moved(self) -> None:
+        """Make the calls that are due; all of them if the clock is real now."""
+        now = self.now_text() if self.manual else None
+        while self._timers and (now is None or self._timers[0][0] <= now):
+            heapq.heappop(self._timers)[2].fire()
+
+
+class Sleep:
+    """A handler that waits for the clock; on a manual one, its node and what waits behind it do so, too."""
+
+    def __init__(self, clock: Clock, queue: NodeQueue, in_flight: InFlight, seconds: float) -> None:
+        self._clock = clock
+        self._queue = queue
+        self._in_flight = in_flight
+        self._seconds = seconds
+        self._timer: Timer | None = None
+
+    async def wait(self) -> None:
+        """Wait, in the loop of the handler."""
+        if not self._clock.manual:
+            await asyncio.sleep(self._seconds)
+            return
+        loop = asyncio.get_running_loop()
+        arrived: asyncio.Future[None] = loop.create_future()
+
+        def arrive() -> None:
+            if not arrived.done():
+                arrived.set_result(None)
+
+        def wake() -> None:
+            self._wake()
+            inbox_of(loop).put(arrive)
+
+        io_thread().call_soon(self._start, wake)
+        try:
+            await arrived
+        finally:
+            io_thread().call_soon(self._end)
+
+    def _start(self, wake: Callable[[], None]) -> None:
+        self._timer = self._clock.call_later(self._seconds, wake)
+        self._queue.sleepers += 1
+        self._queue.sleep(self._in_flight)
+
+    def _end(self) -> None:
+        if self._timer is not None and self._timer.call is not None:  # it was cancelled
+            self._timer.cancel()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._queue.sleepers -= 1
+        self._queue.wake(self._in_flight)
+        if self._queue.sleepers:  # another task of the handler goes on waiting
+            io_thread().loop.call_later(RECHECK_SECONDS, self._recheck)
+
+    def _recheck(self) -> None:
+        if self._queue.sleepers:
+            self._queue.sleep(self._in_flight)
+
+
+# -- advancing a manual clock --------------------------------------------------------------------------
+
+
+logger = logging.getLogger("happen_nb")
+
+ANSWER_SECONDS: Final = 2.0
+"""Time for another process to answer, beyond the time that it is given to handle its events."""
+WAIT_SECONDS: Final = 1.0
+"""Time that another process is given before it is asked again."""
+MAX_AT_ONCE: Final = 1000
+"""Events that are delivered at once."""
+MAX_KEPT_MOVES: Final = 100_000
+"""Moves of the clock that are kept, by which times are found in the journal."""
+TRIM_EVERY_MOVES: Final = 1000
+
+
+class Advancer:
+    """Moves the clock of a space, and waits until what is due then is handled."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._log = runtime.log
+        self._others_next: list[str] = []
+        self._moves = 0
+
+    async def next_moment(self, until: str | None) -> str | None:
+        """Return the next time at which something is due; None if nothing is until then."""
+        clock, alarms = self._runtime.clock, self._log.alarms
+        moments = [alarms.next_due(), clock.next_timer(), *self._others_next]
+        first = min((each for each in moments if each is not None), default=None)
+        if first is None or (until is not None and first > until):
+            return None
+        return max(first, clock.now_text())
+
+    async def move(self, moment: str, timeout: float) -> None:
+        """Move the clock to a time, and deliver what is due then, in order.
+
+        Raises
+        ------
+        ClockError
+            Another process has moved the clock meanwhile.
+        """
+        # They are no batch, which takes the server much longer: each message has a guard of its own, and
+        # what is due and was not delivered before a kill is delivered by the next advance.
+        log, deadline = self._log, time.monotonic() + timeout
+        self._others_next = [each for each in self._others_next if each > moment]
+        clock, due = log.clock, log.alarms.due(moment)
+        if clock is None or clock.now > moment:
+            raise self._moved_by_others()
+        now = self._store(wire.encode_clock(log.subjects, moment, expected=clock.sequence), deadline)
+        stored = await asyncio.gather(now, *(self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE]))
+        if not stored[0] and (log.clock is None or log.clock.now != moment):
+            raise self._moved_by_others()
+        await log.reach(max(stored), deadline)
+        while due := log.alarms.due(moment)[:MAX_AT_ONCE]:
+            stored = await asyncio.gather(*(self._deliver(alarm, deadline) for alarm in due))
+            await log.reach(max(stored), deadline)
+        self._moves += 1
+        if self._moves % TRIM_EVERY_MOVES == 0:
+            log.background(self._trim())
+
+    def _deliver(self, alarm: Alarm, deadline: float) -> Coroutine[Any, Any, int]:
+        message = wire.encode_delivery(self._log.subjects, alarm, ttl=self._log.info.event_ttl)
+        return self._store(message, deadline)
+
+    async def _store(self, message: wire.Message, deadline: float) -> int:
+        """Store a message; return its sequence, or 0 if it was refused, once that is known here."""
+        log = self._log
+        try:
+            sequence = await store_messages(
+                log.connection,
+                [message],
+                timeout=max(0.001, deadline - time.monotonic()),
+                what="advance",
+                resend=Resend(log.subjects, log.cleared),
+            )
+        except RefusedError:  # the event was cancelled or scheduled again, or its answer was lost
+            await log.fresh(max(0.001, deadline - time.monotonic()))
+            return 0
+        return int(sequence)
+
+    def _moved_by_others(self) -> ClockError:
+        return ClockError(
+            f'advance: another process moves the clock of the space "{self._log.subjects.space}", too; '
+            "let one of them advance"
+        )
+
+    async def _trim(self) -> None:
+        try:
+            await self._log.stream.keep_newest(self._log.subjects.clock, MAX_KEPT_MOVES)
+        except HappenError as error:
+            logger.debug("old times: %s; the next trimming will do", error)
+
+    async def wait_handled(self, timeout: float) -> None:
+        """Wait until everything that has happened is handled, in every process.
+
+        What waits for the clock is not waited for.
+
+        Raises
+        ------
+        HappenTimeoutError
+            Something still runs after so many seconds.
+        """
+        runtime, log = self._runtime, self._log
+        deadline = time.monotonic() + timeout
+        while True:
+            left = await runtime.in_flight.drain(lambda _: True, deadline)
+            if left:
+                raise HappenTimeoutError(
+                    f"advance: still running after {timeout:g} s at {runtime.clock.now_text()}: "
+                    f"{describe_works(left)}"
+                )
+            if not runtime.has_other_owners():
+                return
+            position = log.position
+            if await self._others_are_done(position, deadline) and log.position == position:
+                return
+            if time.monotonic() > deadline:
+                raise HappenTimeoutError(
+                    f"advance: another process still handles events after {timeout:g} s at "
+                    f"{runtime.clock.now_text()}"
+                )
+
+    async def _others_are_done(self, position: int, deadline: float) -> bool:
+        """Ask the other processes that own nodes, and reach what they have stored."""
+        seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic()))
+        question = {"clock": True, "position": position, "wait": round(seconds * 1000)}
+        answers, busy = await self._runtime.ask_owners(question, seconds + ANSWER_SECONDS)
+        self._others_next = [answer["next"] for answer in answers if answer["next"]]
+        for answer in answers:
+            await self._log.reach(answer["position"], deadline)
+        return not busy and not any(answer["busy"] for answer in answers)
