@@ -147,7 +147,7 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
 def test_a_dashboard_sends_shows_hostile_texts_as_such_and_fits_a_narrow_window(lab, tab):
     dashboard, orders = show_dashboard(lab, tab, "dashboard_send.ipynb")
     dashboard.get_by_role("tab", name="Events").press("ArrowRight")
-    dashboard.locator("select").select_option("send")
+    dashboard.get_by_label("action").select_option("send")
     dashboard.locator("[name=node]").fill("orders")
     dashboard.locator("[name=name]").fill("order.new")
     dashboard.locator("[name=name]").press("Enter")
