@@ -443,4 +443,5 @@ class Durables:
             self.end(handler, event)
             return False
         await log.steps.load(log.stream, event.sequence, {handling}, all=True)
+        log.steps.open_again(handling)
         return True
