@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from happen_nb._api.emit import announce, conclude, withdraw
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import check_function_of_event, register
 from happen_nb._api.history import position_after
@@ -14,19 +18,24 @@ from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, 
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored
 from happen_nb._runtime import causes
-from happen_nb._runtime.causes import Evaluation
+from happen_nb._runtime.causes import Evaluation, output_context
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler
+from happen_nb._runtime.pipelines import Refused, Unusual
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.snapshots import records_at
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable
+
+    from happen_nb._api.emit import PendingEvent
     from happen_nb._api.state import StateWriter
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._model.records import CommitRecord, EventRecord, Origin
     from happen_nb._runtime.missed import Orphan
     from happen_nb._runtime.runtime import Runtime
 
@@ -69,10 +78,11 @@ async def register_state_handler(
         state=handler,
     )
 
-    def apply(event: Event, snapshot: Cut | None) -> None:
-        run_blocking(_apply(writer, runtime, registration, call, event, snapshot))
+    def apply(event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
+        run_blocking(_apply(writer, runtime, registration, call, event, snapshot, error))
 
     handler.apply = apply
+    handler.evaluate = partial(_evaluate, writer, runtime, registration, call)
     position = await _start_position(runtime.log, start)
     lanes = runtime.dispatcher.lanes
     is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
@@ -111,8 +121,9 @@ async def _apply(
     call: Any,
     event: Event,
     snapshot: Cut | None,
+    error: BaseException | None,
 ) -> None:
-    """Commit what the transform makes of an event, unless that is done.
+    """Commit what the transform makes of an event, unless that is done; or fail with its error.
 
     The commit is refused if anything was stored on the node since; the loop then sees what it was.
     """
@@ -137,6 +148,8 @@ async def _apply(
         late = position in progress.skipped
         evaluation = Evaluation(node, writer.space)
         try:
+            if error is not None:
+                raise error
             new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
             last = position
             if handler.fold and not late:
@@ -170,6 +183,86 @@ async def _apply(
             else:
                 handler.recorded(progress, after, position)
             return
+
+
+@dataclass(eq=False, slots=True)
+class _Evaluated:
+    """What a transform has made of an event, before it is committed: an `Outcome`."""
+
+    runtime: Runtime
+    state: FrozenDict
+    body: bytes
+    origin: Origin
+    emitted: list[PendingEvent]
+    output: contextvars.Context | None
+
+    @property
+    def events(self) -> tuple[EventRecord, ...]:
+        return tuple(each.record for each in self.emitted)
+
+    def announce(self) -> None:
+        announce(self.runtime, self.emitted, self.output)
+
+    def withdraw(self) -> None:
+        withdraw(self.runtime, self.emitted)
+
+    def conclude(self, events: dict[str, EventRecord]) -> None:
+        for each in conclude(self.runtime, self.emitted, events):
+            self.runtime.log.background(self.runtime.dispatcher.track(each))
+
+
+def _evaluate(
+    writer: StateWriter,
+    runtime: Runtime,
+    registration: Registration,
+    call: Any,
+    event: EventRecord,
+    record: CommitRecord | None,
+    snapshot: Cut | None,
+) -> _Evaluated:
+    """Run the transform on the state of a record, in a context of its own.
+
+    Raises
+    ------
+    Refused
+        The filter does not accept the event.
+    Unusual
+        The filter raised, or the transform emits an event with an id of its own.
+    """
+    node = writer.node
+    scope = causes.scope_of_event(event, node, registration.name)
+    causes.enter(scope)
+    with scope.held():
+        given = Event(event, runtime)
+        if registration.where is not None and not _accepts(registration.where, given):
+            raise Refused
+        evaluation = Evaluation(node, writer.space)
+        current = Cut({} if record is None else {node: record}, event.sequence, 0)
+        new, viewed = writer.evaluate(
+            lambda state, views: call(state, given, views), current, evaluation, snapshot or current
+        )
+        if snapshot is not None:
+            check_viewed(snapshot, viewed)
+        event.check()
+        body = checked_body(node, record, new)
+        writer.check_size(new, body)
+        for each in evaluation.emitted:
+            if each.record.has_caller_id:
+                raise Unusual
+            each.record.check()  # the transform could change its payload in place
+        output = output_context() if evaluation.emitted else None
+        return _Evaluated(runtime, new, body, causes.current_origin(), evaluation.emitted, output)
+
+
+def _accepts(where: Callable[[Event], object], event: Event) -> bool:
+    try:
+        answer = where(event)
+    except BaseException:
+        raise Unusual from None
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise Unusual
+    return bool(answer)
 
 
 async def _is_committed(

@@ -119,6 +119,11 @@ class PendingWrite(Generic[T]):
 
     # -- as a step of its caller ---------------------------------------------------------------------
 
+    def send(self, wake: Callable[[], None]) -> None:
+        """Encode it, and send it as `start` does. On the IO thread."""
+        self.data = encode_publish(self.messages[0])
+        self.start(wake)
+
     def __await__(self) -> Generator[Any, None, None]:
         self.data = encode_publish(self.messages[0])
         yield self
@@ -239,6 +244,11 @@ class Outbox:
             same.pop(write, None)
             if not same:
                 del self._by_node[write.node]
+
+    def drop(self, write: PendingWrite[Any]) -> None:
+        """Nobody needs its outcome any more."""
+        write.wake = None
+        self.forget(write)
 
     def abandon(self, write: PendingWrite[Any]) -> None:
         """Nobody waits for it any more; `wait_abandoned` does until it is decided."""

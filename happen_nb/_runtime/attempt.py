@@ -331,7 +331,7 @@ class Attempt:
 
     def _call_step(self) -> Any:
         if (handler := self.registration.state) is not None:
-            return handler.apply(self.event, self.delivery.snapshot)
+            return handler.apply(self.event, self.delivery.snapshot, self.delivery.error)
         second = takes_second(self._step, "context")
         try:
             if second == "none":

@@ -114,6 +114,8 @@ class Dispatcher:
                     attempt.stop(UNREGISTERED)
         if removed:
             io_thread().call_soon(self.ownership.renew, registration.node)
+            if registration.state is not None:
+                io_thread().call_soon(self.lanes.pipelines.abandon, registration)
         return removed
 
     def stop(self, node: str, matches: Callable[[Registration], bool]) -> bool:
@@ -160,6 +162,7 @@ class Dispatcher:
     def _on_clear(self, _: Clear, position: int) -> None:
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
+        self.lanes.pipelines.drop(position)
         self._spared = frozenset()
 
     def queue(self, node: str) -> NodeQueue:
@@ -185,7 +188,7 @@ class Dispatcher:
             ours = self.ownership.is_ours(node)
             handlers, snapshot, replies = self.lanes.offer(registrations, event, context, ours=ours)
             if handlers:
-                self.deliver(event, node, handlers, context, snapshot, replies=replies)
+                self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
         target = event.target
         if target is not None and target not in candidates and self.ownership.is_ours(target):
             known = ", ".join(self.registrations.patterns(target)) or "none"
@@ -201,11 +204,12 @@ class Dispatcher:
         snapshot: Cut | None = None,
         *,
         replies: bool = True,
+        error: BaseException | None = None,
     ) -> None:
-        """Queue an event for a node's handlers."""
+        """Queue an event for a node's handlers; `error` is that of the state handler, if it ran already."""
         queue = self.queue(node)
         responder = self.replies.accept(event) if replies and event.target is not None else None
-        delivery = Delivery(self, queue, event, registrations, context, responder, snapshot)
+        delivery = Delivery(self, queue, event, registrations, context, responder, snapshot, error)
         if responder is not None:
             responder.delivery = delivery
         queue.mailbox.put(delivery.start)
@@ -244,10 +248,11 @@ class Dispatcher:
         wanted = set(events)
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        return [id for id in (*handled, *self.lanes.waiting()) if id in wanted]
+        pipelines = self.lanes.pipelines.open()
+        return [id for id in (*handled, *pipelines, *self.lanes.waiting()) if id in wanted]
 
     def queued(self) -> int:
-        return sum(len(queue.queued) for queue in self.queues.values())
+        return sum(len(queue.queued) for queue in self.queues.values()) + self.lanes.pipelines.queued()
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -356,6 +361,7 @@ class Dispatcher:
             await self.lanes.close()
         for queue in self.queues.values():
             queue.close()
+        self.lanes.pipelines.close()
         if self.log.connection.connected:
             await self.ownership.release_all(1.0)
         self.ownership.leaving = True
@@ -369,7 +375,9 @@ class Dispatcher:
     async def _wait_ended(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         mailboxes = [queue.mailbox for queue in self.queues.values()]
-        while any(each.running for each in mailboxes) and time.monotonic() < deadline:  # noqa: ASYNC110 - threads
+        while time.monotonic() < deadline:
+            if not any(each.running for each in mailboxes) and not self.lanes.pipelines.flying:
+                return
             await asyncio.sleep(RECORD_SECONDS)
 
     def give_up(self, why: Exception) -> None:

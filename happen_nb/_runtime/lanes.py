@@ -31,6 +31,7 @@ from happen_nb._model.positions import (
 from happen_nb._runtime.causes import origin_after
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.missed import Orphan, concerns, count_missed, expired_until, find_orphan
+from happen_nb._runtime.pipelines import Pipelines
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.effects import Work
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.pipelines import Outcome
     from happen_nb._runtime.registrations import Registration
 
 logger = logging.getLogger("happen_nb")
@@ -109,13 +111,18 @@ class StateHandler:
     Attributes
     ----------
     apply : callable
-        ``apply(event, snapshot)`` commits what the transform returns.
+        ``apply(event, snapshot, error)`` commits what the transform returns, or fails with the error that it
+        has raised.
+    evaluate : callable
+        ``evaluate(event, record, snapshot)`` returns what the transform makes of an event and the record
+        before it.
     """
 
     key: str
     takes_views: bool
     fold: bool = False
-    apply: Callable[[Any, Cut | None], None] = field(init=False)
+    apply: Callable[[Any, Cut | None, BaseException | None], None] = field(init=False)
+    evaluate: Callable[[EventRecord, CommitRecord | None, Cut | None], Outcome] = field(init=False)
     start: Position = START
     done: Position = START
     """The newest event that was handled here, with or without a commit."""
@@ -162,6 +169,7 @@ class Lanes:
         self._log = log
         self._dispatcher = dispatcher
         dispatcher.ownership.on_change.connect(self.refresh)
+        self.pipelines = Pipelines(log, dispatcher)
         self._catching_up: set[CatchUp] = set()
         self._passing: set[str] = set()
         """Nodes whose handlers were done with an event without a commit."""
@@ -321,13 +329,18 @@ class Lanes:
     def _waits(self, registration: Registration, position: Position) -> bool:
         """Return whether an event before a position waits for a handler."""
         queued = list(self._dispatcher.queue(registration.node).queued)
-        return any(registration in each.candidates and each.event.position < position for each in queued)
+        items = self.pipelines.items(registration.node)
+        waiting = [
+            *((each.event, each.candidates) for each in queued),
+            *((i.event, i.handlers) for i in items),
+        ]
+        return any(registration in handlers and event.position < position for event, handlers in waiting)
 
     async def close(self) -> None:
         """Store how far the handlers have come, so that the next process need not look at what they saw."""
         idle: dict[str, dict[Registration, Position]] = {}
         for node in self._dispatcher.registrations.nodes():
-            if not self._dispatcher.queue(node).open:
+            if not self._dispatcher.queue(node).open and not self.pipelines.items(node):
                 for registration in self._dispatcher.registrations.of(node):
                     if registration.state is not None and registration.state.live:
                         idle.setdefault(node, {})[registration] = (self._log.position, LAST_INDEX)
@@ -458,11 +471,13 @@ class Lanes:
                 except HappenError as error:  # events that were delivered already are recognized
                     logger.info('node "%s" catching up: %s; once more', reading.node, error)
                     await asyncio.sleep(RETRY_SECONDS)
+            items = set(self.pipelines.items(reading.node))
+            await in_flight.drain(lambda work: work in items, float("inf"))
         finally:  # after the events that are queued now
             self._dispatcher.queue(reading.node).mailbox.put(lambda: in_flight.finish(work))
 
     async def _read_up(self, reading: CatchUp) -> None:
-        log, node, dispatcher = self._log, reading.node, self._dispatcher
+        log, node = self._log, reading.node
         end = log.position  # all later events are in `reading.waiting`
         positions = await self.positions(node, log.replica.newest(node))
         after = {each: each.state.progress(positions).position for each in reading.handlers if each.state}
@@ -478,12 +493,15 @@ class Lanes:
                     if event.position > after[each] and concerns(each, event)
                 ]
                 if handlers:
-                    dispatcher.deliver(event, node, handlers, None, replies=False)
+                    self.pipelines.put(event, node, handlers, None, replies=False)
             at = until + 1
-            while len(dispatcher.queue(node).queued) > MAX_QUEUED and reading.handlers:  # noqa: ASYNC110
+            while self._queued(node) > MAX_QUEUED and reading.handlers:
                 await asyncio.sleep(POLL_SECONDS)
         if reading.handlers:
             self._end(reading, end)
+
+    def _queued(self, node: str) -> int:
+        return len(self._dispatcher.queue(node).queued) + len(self.pipelines.items(node))
 
     async def _report_missed(self, after: dict[Registration, Position]) -> None:
         """Report the events that expired before the handlers could apply them, and pass over them."""
@@ -511,5 +529,5 @@ class Lanes:
             late = [each for each in waiting if each in reading.handlers and event.sequence > end]
             if late or others:
                 handlers = [*late, *others]
-                self._dispatcher.deliver(event, reading.node, handlers, context, snapshot, replies=replies)
+                self.pipelines.put(event, reading.node, handlers, context, snapshot, replies=replies)
             self._dispatcher.in_flight.finish(work)
