@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.emit import announce, conclude, withdraw
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord, Origin
     from happen_nb._runtime.missed import Orphan
+    from happen_nb._runtime.pipelines import Outcome
     from happen_nb._runtime.runtime import Runtime
 
 logger = logging.getLogger("happen_nb")
@@ -78,11 +78,13 @@ async def register_state_handler(
         state=handler,
     )
 
+    def evaluate(event: EventRecord, record: CommitRecord | None, snapshot: Cut | None) -> Outcome:
+        return _evaluate(writer, runtime, registration, call, event, record, snapshot)
+
     def apply(event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
         run_blocking(_apply(writer, runtime, registration, call, event, snapshot, error))
 
-    handler.apply = apply
-    handler.evaluate = partial(_evaluate, writer, runtime, registration, call)
+    handler.apply, handler.evaluate = apply, evaluate
     position = await _start_position(runtime.log, start)
     lanes = runtime.dispatcher.lanes
     is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
@@ -148,8 +150,7 @@ async def _apply(
         late = position in progress.skipped
         evaluation = Evaluation(node, writer.space)
         try:
-            if error is not None:
-                raise error
+            _raise(error)
             new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
             last = position
             if handler.fold and not late:
@@ -185,9 +186,14 @@ async def _apply(
             return
 
 
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
+
+
 @dataclass(eq=False, slots=True)
 class _Evaluated:
-    """What a transform has made of an event, before it is committed: an `Outcome`."""
+    """The result of a transform, an `Outcome`."""
 
     runtime: Runtime
     state: FrozenDict

@@ -48,12 +48,13 @@ class PendingWrite(Generic[T]):
         The node of a commit.
     expected : int, optional
         The sequence of the node's newest commit, which the message expects.
-    state : object, optional
-        The state of a commit, which need not be decoded then.
+    as_stored : callable, optional
+        ``as_stored(sequence, time)`` returns the commit or event, which need not be decoded then.
     """
 
     __slots__ = (
         "abandoned",
+        "as_stored",
         "cleared",
         "data",
         "deadline",
@@ -69,7 +70,6 @@ class PendingWrite(Generic[T]):
         "seen",
         "sent_at",
         "started",
-        "state",
         "unbroken",
         "wake",
         "what",
@@ -85,7 +85,7 @@ class PendingWrite(Generic[T]):
         *,
         node: str | None = None,
         expected: int = 0,
-        state: Any = None,
+        as_stored: Callable[[int, int], Any] | None = None,
     ) -> None:
         self.outbox = outbox
         self.id = id
@@ -94,7 +94,7 @@ class PendingWrite(Generic[T]):
         self.deadline = deadline
         self.node = node
         self.expected = expected
-        self.state = state
+        self.as_stored = as_stored
         self.data = b""
         """The message as it is sent; encoded in the thread of the caller."""
         self.seen: T | None = None

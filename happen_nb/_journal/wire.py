@@ -78,6 +78,8 @@ POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
 EVENT = "Happen-Event"
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 
+_ID_MARKS: Final = ((f"\r\n{COMMIT}: ".encode(), b" "), (f'\r\n{EVENT}: {{"id":"'.encode(), b'"'))
+
 UNREAD: Any = object()  # stands for a payload that was left out when its event was read
 BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
 MAX_HEADER_BYTES = 60_000
@@ -191,6 +193,16 @@ def encode_publish(message: Message) -> bytes:
     block = f"NATS/1.0\r\n{headers}\r\n".encode()
     size = len(block), len(block) + len(message.body)
     return b"HPUB %s %d %d\r\n%s%s\r\n" % (message.subject.encode(), *size, block, message.body)
+
+
+def peek_id(headers: bytes | Mapping[str, str]) -> str | None:
+    """Return the id of a commit or event from headers that are not parsed yet; None if it is not there."""
+    if isinstance(headers, bytes):
+        for start, end in _ID_MARKS:
+            _, found, rest = headers.partition(start)
+            if found:
+                return rest[: rest.find(end)].decode(errors="replace")
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -495,13 +495,13 @@ class Lanes:
                 if handlers:
                     self.pipelines.put(event, node, handlers, None, replies=False)
             at = until + 1
-            while self._queued(node) > MAX_QUEUED and reading.handlers:
+            while self._queued(node) > MAX_QUEUED and reading.handlers:  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
         if reading.handlers:
             self._end(reading, end)
 
     def _queued(self, node: str) -> int:
-        return len(self._dispatcher.queue(node).queued) + len(self.pipelines.items(node))
+        return len(self._dispatcher.queue(node).queued) + self.pipelines.queued(node)
 
     async def _report_missed(self, after: dict[Registration, Position]) -> None:
         """Report the events that expired before the handlers could apply them, and pass over them."""

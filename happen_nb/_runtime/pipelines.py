@@ -76,8 +76,10 @@ class Outcome(Protocol):
     state: FrozenDict
     body: bytes
     origin: Origin
-    events: tuple[EventRecord, ...]
-    """The events that it has emitted."""
+
+    @property
+    def events(self) -> tuple[EventRecord, ...]:
+        """The events that it has emitted."""
 
     def announce(self) -> None:
         """Expect the emitted events. On the IO thread, before they are sent."""
@@ -327,9 +329,10 @@ class Pipelines:
         pipeline = self._pipelines.get(node)
         return [] if pipeline is None else pipeline.items()
 
-    def queued(self) -> int:
-        """Return the number of events that wait. From any thread."""
-        return sum(len(each.waiting) for each in list(self._pipelines.values()))
+    def queued(self, node: str | None = None) -> int:
+        """Return the number of events that wait, at one node or all. From any thread."""
+        pipelines = list(self._pipelines.values()) if node is None else [self._pipelines.get(node)]
+        return sum(len(each.waiting) for each in pipelines if each is not None)
 
     def open(self) -> list[str]:
         """Return the ids of the events that are not done. From any thread."""
