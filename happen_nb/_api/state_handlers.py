@@ -243,12 +243,14 @@ def _evaluate(
         if registration.where is not None and not _accepts(registration.where, given):
             raise Refused
         evaluation = Evaluation(node, writer.space)
-        current = Cut({} if record is None else {node: record}, event.sequence, 0)
-        new, viewed = writer.evaluate(
-            lambda state, views: call(state, given, views), current, evaluation, snapshot or current
-        )
         if snapshot is not None:
+            current = Cut({} if record is None else {node: record}, event.sequence, 0)
+            new, viewed = writer.evaluate(
+                lambda state, views: call(state, given, views), current, evaluation, snapshot
+            )
             check_viewed(snapshot, viewed)
+        else:
+            new = writer.compute(lambda state: call(state, given, None), record, evaluation)
         event.check()
         body = checked_body(node, record, new)
         writer.check_size(new, body)

@@ -300,6 +300,8 @@ def with_events(
     than `most` messages carries as many of its first events as possible in the header of the commit.
     """
     events = list(events)
+    if not events:
+        return [commit]
     riding: list[str] = []
     if len(commit.body) <= MAX_STATE_BYTES_WITH_EVENTS and not any(event.has_caller_id for event in events):
         riding = _first_fitting(commit, events)

@@ -14,6 +14,7 @@ import threading
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._model.records import NO_ORIGIN, Origin
@@ -136,10 +137,15 @@ def current_path() -> tuple[str, ...]:
     return () if running is None else running.origin.path
 
 
+@lru_cache(16)  # many nodes handle the same event
+def _origin_after(id: str, correlation: str, path: tuple[str, ...], omitted: int) -> Origin:
+    return Origin(path=path, omitted=omitted).then(id, cause=id, correlation=correlation, by=None)
+
+
 def origin_after(event: EventRecord, node: str) -> Origin:
     """Return the origin of what a node emits and commits when it handles an event."""
-    correlation = event.correlation or event.id
-    return event.origin.then(event.id, cause=event.id, correlation=correlation, by=node)
+    origin = _origin_after(event.id, event.correlation or event.id, event.path, event.omitted)
+    return Origin(origin.cause, origin.correlation, node, origin.path, origin.omitted)
 
 
 def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:

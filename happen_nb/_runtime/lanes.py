@@ -318,10 +318,11 @@ class Lanes:
         moved: dict[str, Progress] = {}
         for each in others:
             handler = each.state
-            assert handler is not None
+            if handler is None or each is registration:
+                continue
             progress = handler.progress(positions)
             lags = position[0] - progress.position[0] > MOVE_MESSAGES
-            if each is not registration and lags and handler.live and not self._waits(each, position):
+            if lags and handler.live and not self._waits(each, position):
                 moved[handler.key] = progress.passing(before(position), handler.failed)
         served = {each.state.key for each in others if each.state}
         return without_old({**positions, **moved}, served, self._expired)

@@ -376,14 +376,16 @@ class Pipelines:
 
     def _wake_all(self, pipelines: Iterable[Pipeline]) -> None:
         for pipeline in pipelines:
+            if not pipeline.waiting:
+                continue
             with pipeline.lock:
                 if pipeline.queued or not pipeline.may_go_on:
                     continue
                 pipeline.queued = True
             pipeline.line.put((pipeline,))
-        if not self._watching:
-            self._watching = True
-            io_thread().loop.call_later(STUCK_SECONDS, self._watch)
+            if not self._watching:
+                self._watching = True
+                io_thread().loop.call_later(STUCK_SECONDS, self._watch)
 
     def _watch(self) -> None:
         """Let another worker go on with the other nodes if a transform takes long."""
@@ -436,7 +438,8 @@ class Pipelines:
             pipeline.head, pipeline.positions = head, positions
             pipeline.ready.extend(steps)
             pipeline.held = steps[-1].slow
-            pipeline.put_back(chosen[evaluated:])
+            if evaluated < len(chosen):
+                pipeline.put_back(chosen[evaluated:])
         return sum(bool(step.outcomes) for step in steps)
 
     def _load_head(self, pipeline: Pipeline) -> bool:
@@ -492,12 +495,14 @@ class Pipelines:
 
     def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
         """Give a node a worker of its own while its transforms take long."""
-        slowest = max(item.seconds for item in items)
-        pipeline.slow = pipeline.slow + 1 if slowest > SLOW_SECONDS else 0
+        slow = any(item.seconds > SLOW_SECONDS for item in items)
+        if not slow and not pipeline.slow:
+            return
+        pipeline.slow = pipeline.slow + 1 if slow else 0
         shared = pipeline.line is self._line
         if shared and pipeline.slow >= SLOW_IN_A_ROW:
             pipeline.line = self._new_line()
-        elif not shared and not pipeline.slow:
+        elif not shared and not slow:
             pipeline.line = self._line
 
     # -- storing, on the IO thread -------------------------------------------------------------------
