@@ -14,9 +14,8 @@ from side_by_side import alternate, median, report, shown
 
 import happen_nb as happen
 from happen_nb._journal.wire import EXPECTED
-from happen_nb._model.diff import diff
 from happen_nb._model.freeze import dumps, freeze_state, loads
-from happen_nb._model.frozen import equal
+from happen_nb._model.frozen import diff, equal
 from happen_nb._runtime.io import io_thread
 
 ROUNDS, COUNT = 15, 10

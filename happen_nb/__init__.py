@@ -25,6 +25,7 @@ from happen_nb._api.connect import (
     run,
     spaces,
 )
+from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.emit import emitted, event
 from happen_nb._api.events import Event, Events, Trace
 from happen_nb._api.history import Commit, History, Journal
@@ -57,6 +58,7 @@ from happen_nb.errors import (
     IdTakenError,
     InvalidNameError,
     NoHandlerError,
+    NondeterminismError,
     NotStoredError,
     OutcomeUnknownError,
     PathError,
@@ -102,6 +104,7 @@ __all__ = [
     "NatsServer",
     "NoHandlerError",
     "Node",
+    "NondeterminismError",
     "NotStoredError",
     "OutcomeUnknownError",
     "PathError",
@@ -113,6 +116,7 @@ __all__ = [
     "Reply",
     "ReplyLostError",
     "Result",
+    "SequenceDiagram",
     "ServerError",
     "Space",
     "SpaceInUseError",

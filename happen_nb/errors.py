@@ -26,6 +26,7 @@
     ├── ReplyLostError (RuntimeError)                the handling process ended before it replied
     ├── DeadlockError (RuntimeError)                 handlers that wait for each other
     ├── CausalLoopError (RecursionError)             an endless causal chain
+    ├── NondeterminismError (RuntimeError)           a durable handler whose runs differ
     ├── CancelledHandlingError (RuntimeError)        an action of a cancelled handler
     ├── HistoryGoneError (LookupError)               an old state that was trimmed
     ├── UnknownRevisionError (ValueError, LookupError)  a revision that does not exist yet
@@ -299,6 +300,19 @@ class CausalLoopError(HappenError, RecursionError):
     Cure: view the chain with ``space.trace`` of its first event, and add a stopping condition: a `where` on
     one of the handlers, or no event if its commit changed nothing (``commit.changed``). Endless work should
     start each round with a new event from outside a handler.
+    """
+
+
+class NondeterminismError(HappenError, RuntimeError):
+    """A durable handler ran again for an event, and did not take the steps of its earlier run.
+
+    The message names the first step that differs. What the earlier run stored is kept, and nothing is stored
+    twice. The error is a failure in ``space.failures``.
+
+    Cure: let each run take the same steps in the same order. Decide inside of a transform, whose result is
+    stored, instead of by reading a state before; record the time, random numbers and answers of the outside
+    world with ``context.now``, ``context.random`` and ``context.once``. If you changed the code of the
+    handler, handle the event by ``failures.retry()`` after the change is undone, or correct the rest by hand.
     """
 
 

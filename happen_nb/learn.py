@@ -33,7 +33,7 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
 from happen_nb._display.reprs_events import verdict_page
-from happen_nb._display.text import describe_error
+from happen_nb._display.user_text import describe_error
 from happen_nb._model.arguments import takes_second
 from happen_nb._runtime.cells import cells
 from happen_nb.errors import ClosedError, HappenTimeoutError

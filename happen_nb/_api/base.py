@@ -8,13 +8,11 @@ from datetime import UTC, datetime, timedelta
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, ParamSpec, Self, TypeVar, overload
 
-from happen_nb._display import html, text
-from happen_nb._display.page import Page
+from happen_nb._display.page import Page, mime_bundle, render_text
 from happen_nb._display.reprs_state import change_page, diff_page, frozen_page
 from happen_nb._display.spans import plain
 from happen_nb._display.values import WIDTH, Budget, fits, in_a_line, summary
-from happen_nb._model.diff import Change, Diff
-from happen_nb._model.frozen import FrozenDict, FrozenList
+from happen_nb._model.frozen import Change, Diff, FrozenDict, FrozenList
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb.errors import HappenError
@@ -112,7 +110,7 @@ class Displayable:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return text.render(self._page(Budget(folds=False)))
+        return render_text(self._page(Budget(folds=False)))
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return bundle_of(self)
@@ -124,7 +122,7 @@ def page_of(shown: Displayable, budget: Budget) -> Page:
 
 def bundle_of(shown: Displayable) -> dict[str, str]:
     """Return the text and the HTML that a notebook shows of an object."""
-    return html.bundle(page_of(shown, Budget()))
+    return mime_bundle(page_of(shown, Budget()))
 
 
 class RecordSequence(Displayable, Sequence[Item]):
@@ -187,11 +185,11 @@ def _show(cls: Any, page: Callable[[Any, Budget], Page], inline: Callable[[Any],
     """
 
     def mimebundle(self: object, **_: object) -> dict[str, str]:
-        return html.bundle(page(self, Budget()))
+        return mime_bundle(page(self, Budget()))
 
     def pretty(self: object, printer: Any, cycle: object) -> None:  # noqa: ARG001 - IPython passes it
         whole = len(printer.stack) == 1  # otherwise it is part of an object that IPython prints
-        printer.text(text.render(page(self, Budget(folds=False))) if whole else inline(self))
+        printer.text(render_text(page(self, Budget(folds=False))) if whole else inline(self))
 
     cls._repr_mimebundle_ = mimebundle
     cls._repr_pretty_ = pretty

@@ -17,7 +17,7 @@ from happen_nb._api.recording import Recording, read_recording
 from happen_nb._api.space import Space, start_from
 from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.client import Credentials
-from happen_nb._journal.spaces import SpaceInfo, list_spaces
+from happen_nb._journal.presence import SpaceInfo, list_spaces
 from happen_nb._journal.stream import Options
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name

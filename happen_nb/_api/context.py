@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
     from happen_nb._api.views import Views
+    from happen_nb._runtime.stored_steps import DurableRun
 
 MAX_NAME_CHARACTERS: Final = 100
 
@@ -44,7 +45,13 @@ class HandlerContext(SimpleNamespace):
         1 for the first call, 2 for the first retry, and so on.
     """
 
-    __slots__ = ("_handler", "_now", "_random", "_used")  # not shown, and not in the way of attributes
+    __slots__ = (
+        "_durable",
+        "_handler",
+        "_now",
+        "_random",
+        "_used",
+    )  # not shown, and not in the way of attributes
 
     node: Node
     space: Space
@@ -52,8 +59,15 @@ class HandlerContext(SimpleNamespace):
     event: Event
     attempt: int
 
-    def __init__(self, handler: str, used: dict[str, tuple[str, int]], **attributes: Any) -> None:
+    def __init__(
+        self,
+        handler: str,
+        used: dict[str, tuple[str, int]],
+        durable: DurableRun | None = None,
+        **attributes: Any,
+    ) -> None:
         super().__init__(**attributes)
+        self._durable = durable
         self._handler = handler
         self._used = used
         self._now: datetime | None = None
@@ -62,6 +76,8 @@ class HandlerContext(SimpleNamespace):
     @property
     def now(self) -> datetime:
         """The time of this handling, in UTC: the same whenever it is read, also by a retry.
+
+        A durable handler records it when it first reads it, so that each run reads the same.
 
         Examples
         --------
@@ -74,7 +90,17 @@ class HandlerContext(SimpleNamespace):
         """
         if self._now is None:
             self._now = datetime.now(UTC)
+            if self._durable is not None:
+                self._now = datetime.fromisoformat(run_blocking(self._recorded_now(self._durable)))
         return self._now
+
+    async def _recorded_now(self, durable: DurableRun) -> str:
+        """Record the time of a durable handling; return the one that is recorded."""
+        log = runtime_of(self.space).log
+        subject = log.subjects.moment(self.event.id, self.node.name, durable.handling)
+        message = encode_result(subject, str(self._now), ttl=log.info.event_ttl)
+        stored = await on_io(log.stream.store_first(message, timeout=log.timeout, what="context.now"))
+        return str(loads(stored[0]))
 
     @property
     def random(self) -> random.Random:
@@ -183,7 +209,7 @@ class HandlerContext(SimpleNamespace):
         log, what = runtime_of(self.space).log, f'once("{name}")'
         frozen = freeze(value, what=f"result of {what}", error=PayloadError)
         ttl = log.info.event_ttl
-        message = encode_result(log.subjects, self.event.id, self.node.name, name, frozen, ttl=ttl)
+        message = encode_result(log.subjects.once(self.event.id, self.node.name, name), frozen, ttl=ttl)
         if len(message.body) > log.max_body:
             raise TooLargeError(
                 f"{what}: a result of {len(message.body):,} bytes as JSON, and the server accepts at most "

@@ -11,10 +11,12 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from happen_nb._api.events import Event, update_event
+from happen_nb._api.events import Event, record_of, update_event
 from happen_nb._api.reply import Reply
+from happen_nb._journal.slice import event_at
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
+from happen_nb._model.frozen import equal
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
@@ -22,8 +24,9 @@ from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replies import PendingReply
+from happen_nb._runtime.stored_steps import emits
 from happen_nb._runtime.writer import check_same
-from happen_nb.errors import EventTypeError, PayloadError, TooLargeError, TransformError
+from happen_nb.errors import EventTypeError, IdTakenError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.stored_steps import Step
     from happen_nb._runtime.writer import CommitRequest
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -107,10 +111,11 @@ class Sender:
         >>> orders.broadcast("order.paid", {"id": "o1"}, id="pay-o1").repeated
         True
         """
-        record = self._make(type, payload, id=id, occurred=occurred)
+        step = causes.next_step()
+        record = self._make(type, payload, step, id=id, occurred=occurred)
         if evaluating.get():
             return self._pending(record).event
-        return run_blocking(self._store(record))
+        return run_blocking(self._store(record, step))
 
     async def abroadcast(
         self,
@@ -121,7 +126,9 @@ class Sender:
         occurred: datetime | str | None = None,
     ) -> Event:
         """Async variant of `broadcast`."""
-        return await run_awaitable(self._store(self._make(type, payload, id=id, occurred=occurred)))
+        step = causes.next_step()
+        record = self._make(type, payload, step, id=id, occurred=occurred)
+        return await run_awaitable(self._store(record, step))
 
     def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0) -> Reply:
         """Send an event to one node, whose handler replies.
@@ -150,25 +157,28 @@ class Sender:
         3
         """
         seconds = arguments.timeout(timeout, "send: timeout")
-        record = self._make(type, payload, target=self._name_of(target))
+        step = causes.next_step()
+        record = self._make(type, payload, step, target=self._name_of(target))
         if evaluating.get():
             pending = self._pending(record)
             request = pending.request = PendingReply(str(record.target), seconds)
             return Reply(request, pending.event, seconds, self._emits_as[1])
-        return run_blocking(self._send(record, seconds))
+        return run_blocking(self._send(record, seconds, step))
 
     async def asend(
         self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0
     ) -> Reply:
         """Async variant of `send`; returns the Reply, which can be awaited for the result."""
         seconds = arguments.timeout(timeout, "send: timeout")
-        record = self._make(type, payload, target=self._name_of(target))
-        return await run_awaitable(self._send(record, seconds))
+        step = causes.next_step()
+        record = self._make(type, payload, step, target=self._name_of(target))
+        return await run_awaitable(self._send(record, seconds, step))
 
     def _make(
         self,
         type: Any,
         payload: Any,
+        step: Step | None,
         *,
         id: str | None = None,
         occurred: datetime | str | None = None,
@@ -182,6 +192,8 @@ class Sender:
         origin = causes.current_origin()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
         id = None if id is None else _checked_id(id)
+        if id is None and step is not None:
+            id = step.event_id
         return EventRecord(
             id or log.new_id(),
             type,
@@ -194,6 +206,7 @@ class Sender:
             _moment(occurred),
             publish_id=None if id is None else log.new_id(),
             omitted=origin.omitted,
+            key=None if step is None else step.key,
         )
 
     def _name_of(self, target: Any) -> str:
@@ -228,30 +241,63 @@ class Sender:
         evaluation.emitted.append(pending)
         return pending
 
-    async def _store(self, record: EventRecord) -> Event:
+    async def _store(self, record: EventRecord, step: Step | None = None) -> Event:
         _, runtime, _ = self._emits_as
         log, contexts = runtime.log, runtime.dispatcher.contexts
         _check_size(record, log.max_body)
+        if step is not None and (done := await self._done(step, record)) is not None:
+            return done
         contexts[record.id] = output_context()
         try:
             stored = await runtime.writer.publish(record, time.monotonic() + log.timeout)
+        except IdTakenError:
+            if step is None or record.id != step.event_id:
+                raise
+            raise step.differs("another event", emits(record.type, record.target)) from None
         finally:
             contexts.pop(record.id, None)
         event = Event(stored, runtime, repeated=stored.publish_id != record.publish_id)
         runtime.on_own_event.emit(stored, event.repeated)
         return event
 
-    async def _send(self, record: EventRecord, timeout: float) -> Reply:
+    async def _done(self, step: Step, record: EventRecord) -> Event | None:
+        """Return the event that a step of a durable handler emitted in an earlier run; None if it is new."""
+        _, runtime, _ = self._emits_as
+        does = emits(record.type, record.target)
+        found = step.stored(does)
+        if found is None:
+            if step.is_past() and record.target is None:
+                raise step.differs("nothing is emitted", does)
+            return None
+        stored = await on_io(event_at(runtime.log.stream, found.sequence, record.id))
+        if stored is None:
+            return Event(replace(record, sequence=found.sequence), runtime, repeated=True)
+        if not equal(stored.payload, record.payload):
+            raise step.differs(f"{does} with the payload {quote(stored.payload)}", quote(record.payload))
+        return Event(stored, runtime, repeated=True)
+
+    async def _send(self, record: EventRecord, timeout: float, step: Step | None = None) -> Reply:
         _, runtime, _ = self._emits_as
         request = PendingReply(str(record.target), timeout)
         event = Event(record, runtime)
+        if step is not None:
+            request.kept_at = runtime.log.subjects.reply(*_handled_by(), step.key)
+            if (done := await self._done(step, record)) is not None:
+                await on_io(runtime.dispatcher.resume(request, record_of(done)))
+                return Reply(request, done, timeout, runtime)
+            if step.is_past():  # it was not sent
+                request.fail(runtime.dispatcher.no_owner(request.target, record.type))
+                return Reply(request, event, timeout, runtime)
         if await on_io(runtime.dispatcher.prepare(request, record)):
             try:
-                event = await self._store(record)
+                event = await self._store(record, step)
             except BaseException:
                 runtime.replies.forget(record)
                 raise
-            await on_io(runtime.dispatcher.track(request))
+            if event.repeated:  # another process runs the handler, too, and was faster
+                await on_io(runtime.dispatcher.resume(request, record_of(event)))
+            else:
+                await on_io(runtime.dispatcher.track(request))
         return Reply(request, event, timeout, runtime)
 
 
@@ -400,6 +446,14 @@ class _Collected(list[PendingEvent]):
     def append(self, pending: PendingEvent) -> None:
         super().append(pending)
         self.events.append(pending.event)
+
+
+def _handled_by() -> tuple[str, str]:
+    """Return the event and the node that are handled in this context."""
+    running = causes.current_scope()
+    assert running is not None
+    assert running.event is not None
+    return running.event.id, running.node
 
 
 def _checked_id(id: Any) -> str:

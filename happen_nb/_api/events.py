@@ -10,6 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
+from happen_nb._api.diagrams import SequenceDiagram
+from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
@@ -320,6 +322,32 @@ class Trace(Displayable):
 
     def __iter__(self) -> Iterator[TraceNode]:
         return iter(self.root)
+
+    def sequence(self, *, times: bool = True, merge: bool = True, width: int = WIDTH) -> SequenceDiagram:
+        """Draw it as a sequence diagram.
+
+        Parameters
+        ----------
+        times : bool, optional
+            Show the time since the start at each row.
+        merge : bool, optional
+            Show branches that are alike but for their values once, with their number.
+        width : int, optional
+            Width in pixels, if the lanes have room in it.
+
+        Returns
+        -------
+        SequenceDiagram
+
+        Examples
+        --------
+        >>> print(orders.broadcast("order.paid").settle().sequence().mermaid)
+        sequenceDiagram
+          participant n0 as orders
+          Note over n0: order.paid (no handler)
+        """
+        title = self.root.event.type if self.root.event is not None else "a commit"
+        return SequenceDiagram(title, [self.root], times=times, merge=merge, width=width)
 
     @property
     def failures(self) -> list[str]:

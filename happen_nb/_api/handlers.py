@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,6 +51,8 @@ class Handler(Displayable):
         True if it has a filter.
     retries : int
         Maximum number of retries.
+    durable : bool
+        True if it is run for each event until it has ended once.
     active : bool
         True while it is registered.
     """
@@ -65,6 +68,7 @@ class Handler(Displayable):
         self.name = registration.name
         self.where = registration.where is not None
         self.retries = registration.retries
+        self.durable = registration.is_durable
 
     @property
     def active(self) -> bool:
@@ -119,13 +123,19 @@ class HandlerHost:
         return Event(record, self._runtime)
 
     def context(
-        self, node: str, event: Event, handler: str, used: dict[str, tuple[str, int]]
+        self,
+        node: str,
+        event: Event,
+        handler: str,
+        used: dict[str, tuple[str, int]],
+        durable: DurableRun | None,
     ) -> HandlerContext:
         """Return the second argument of a handler; `used` holds the names of its event's `once` calls."""
         space = self._space
         return HandlerContext(
             handler,
             used,
+            durable,
             node=self._nodes[node],
             space=space,
             views=space.views,
@@ -149,8 +159,9 @@ class HandlerHost:
     def missed(self, registration: Registration, count: int) -> None:
         """Add the failure of a state handler whose events expired before it applied them."""
         node, name, space = registration.node, registration.name, self._space
+        events = "1 event" if count == 1 else f"{count:,} events"
         error = HistoryGoneError(
-            f'state.on: up to {count:,} events expired before node "{node}" could apply them; it '
+            f'state.on: up to {events} expired before node "{node}" could apply them; it '
             "goes on with those that are stored. connect(event_ttl=...) keeps events longer"
         )
 
@@ -178,6 +189,7 @@ def make_registration(
     retries: int,
     backoff: float,
     *,
+    durable: bool,
     keep: bool,
 ) -> Registration:
     """Check the arguments of ``node.on`` and make a registration of them."""
@@ -196,6 +208,7 @@ def make_registration(
         run=cells.current_run(),
         place=cells.run_name(),
         keep=keep,
+        is_durable=durable,
     )
     given = {"none": 1, "positional": 2, "keyword": 1}[second := registration.second()]
     _check_takes(handler, "on: the handler", given, ["context"] if second == "keyword" else [])
@@ -231,8 +244,10 @@ async def register(runtime: Runtime, registration: Registration) -> None:
     replaced = [
         each for each in dispatcher.registrations.of(registration.node) if _replaces(registration, each)
     ]
-    if registration.state is not None:
+    if registration.state is not None or registration.is_durable:
         _refuse_second(registration, dispatcher.registrations.of(registration.node), replaced)
+    if registration.is_durable:
+        await on_io(dispatcher.durables.prepare(registration, runtime.deadline()))
     before = await on_io(dispatcher.add(registration, runtime.deadline(), replaced))
     cells.register(lambda: dispatcher.remove(registration))
     if replaced:
@@ -250,17 +265,21 @@ async def register(runtime: Runtime, registration: Registration) -> None:
 def _refuse_second(
     new: Registration, registered: Sequence[Registration], replaced: Sequence[Registration]
 ) -> None:
-    """Refuse a state handler that the node already has: both would share one position."""
+    """Refuse a state or durable handler that the node already has: both would share one position."""
     for each in registered:
         if each not in replaced and _have_one_key(new, each):
+            call, advice = "state.on", "give one of them a name: state.on(..., name=...)"
+            if new.is_durable:
+                call, advice = "on", "give one of the functions another name"
             raise ValueError(
-                f'state.on: node "{new.node}" already has "{new.pattern.text}" -> {new.name}; '
-                "give one of them a name: state.on(..., name=...)"
+                f'{call}: node "{new.node}" already has "{new.pattern.text}" -> {new.name}; {advice}'
             )
 
 
 def _have_one_key(new: Registration, old: Registration) -> bool:
-    return new.state is not None and old.state is not None and new.state.key == old.state.key
+    """Return True if two state handlers, or two durable ones, are the same for all processes."""
+    of_states = new.state is not None and old.state is not None
+    return (of_states or (new.is_durable and old.is_durable)) and new.key == old.key
 
 
 def _replaces(new: Registration, old: Registration) -> bool:

@@ -15,7 +15,7 @@ from happen_nb._display.reprs_state import commit_page, history_page, journal_pa
 from happen_nb._journal.slice import find_events, position_at_time
 from happen_nb._model import arguments
 from happen_nb._model.arguments import to_utc
-from happen_nb._model.diff import Diff, diff
+from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.paths import MISSING, Selector, format_path, lookup, missing_hint, parse_path, select
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
@@ -274,7 +274,6 @@ class History(RecordSequence[Commit]):
     def _columns(
         self, selectors: Iterable[Selector], named: Mapping[str, Selector], taken: Collection[str]
     ) -> dict[str, list[Any]]:
-        """Return the values of each selector, by its column name."""
         columns: dict[str, list[Any]] = {}
         for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
             columns[_unused(name, {*taken, *columns})] = self._values(selector)

@@ -84,6 +84,7 @@ class Node(Displayable, Sender):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        durable: bool = False,
         keep: bool = False,
     ) -> F: ...
     @overload
@@ -95,6 +96,7 @@ class Node(Displayable, Sender):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        durable: bool = False,
         keep: bool = False,
     ) -> Callable[[F], F]: ...
     def on(
@@ -105,6 +107,7 @@ class Node(Displayable, Sender):
         where: Callable[[Event], object] | None = None,
         retries: int = 0,
         backoff: float = 0.5,
+        durable: bool = False,
         keep: bool = False,
     ) -> Any:
         """Register a handler of events, by a call or as a decorator.
@@ -128,6 +131,14 @@ class Node(Displayable, Sender):
         backoff : float, optional
             Seconds before the first retry; each further retry waits twice as long. The node handles other
             events meanwhile.
+        durable : bool, optional
+            Run the handler of each event until it has ended once, also in another process after this one was
+            killed, also later. Each commit, broadcast and send in it is stored once: if the handler runs
+            again for an event, ``set`` returns the stored Commit, ``broadcast`` the stored Event, and
+            ``send`` the stored reply. So it has to take the same steps in each run: decide inside of a
+            transform, and record the answers of the outside world with ``context.once``. The first
+            registration on the node is the start; a later one continues, by the pattern and the name of the
+            function.
         keep : bool, optional
             Keep the registration of the same function with the same pattern by another cell. By default, the
             new registration replaces it, and a notice is shown.
@@ -143,6 +154,8 @@ class Node(Displayable, Sender):
             The handler cannot be called with an event.
         PatternError
             The pattern is not valid.
+        ValueError
+            The node already has a durable handler with this pattern and name.
 
         Examples
         --------
@@ -152,27 +165,35 @@ class Node(Displayable, Sender):
         >>> trace = orders.broadcast("order.paid").settle()
         >>> orders.state.get("seen")
         1
+
+        A durable handler that fails in the middle goes on there when it is called again:
+
+        >>> @orders.on("order.accepted", durable=True)
+        ... def charge(event, context):
+        ...     receipt = context.once("card", lambda: f"receipt of {event.payload}")
+        ...     orders.state.set(happen.put(("paid", event.payload), receipt))
+        ...     orders.broadcast("order.charged", event.payload)
+        ...     inventory.state.set(happen.put("ready", event.payload))
+        >>> trace = orders.broadcast("order.accepted", "o1").settle()
+        >>> orders.state.get("paid"), len(space.events("order.charged")), orders.handlers[-1].durable
+        ({'o1': 'receipt of o1'}, 1, True)
         """
+
+        async def registered(function: Any) -> Any:
+            made = make_registration(
+                self.name, pattern, function, where, retries, backoff, durable=durable, keep=keep
+            )
+            await register(self._runtime, made)
+            return function
+
         if handler is not None:
-            run_blocking(self._on(pattern, handler, where, retries, backoff, keep=keep))
-            return handler
+            return run_blocking(registered(handler))
         if callable(pattern):
             raise TypeError(
                 'on: a decorator needs a pattern: write @node.on("order.*"), or node.on(predicate, handler)'
             )
         Pattern.of(pattern)
-
-        def register_it(function: F) -> F:
-            run_blocking(self._on(pattern, function, where, retries, backoff, keep=keep))
-            return function
-
-        return register_it
-
-    async def _on(
-        self, pattern: Any, handler: Any, where: Any, retries: int, backoff: float, *, keep: bool
-    ) -> None:
-        registration = make_registration(self.name, pattern, handler, where, retries, backoff, keep=keep)
-        await register(self._runtime, registration)
+        return lambda function: run_blocking(registered(function))
 
     @property
     def handlers(self) -> Handlers:

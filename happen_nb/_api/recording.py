@@ -15,19 +15,19 @@ from happen_nb._api.base import Displayable, faces
 from happen_nb._api.events import Event, Events, record_of
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after
 from happen_nb._api.pictures import read_journal
-from happen_nb._display.recording import page
+from happen_nb._display import recording as page
 from happen_nb._display.reprs_state import recording_page
 from happen_nb._journal.slice import with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name, nanoseconds
 from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.masks import Masks
+from happen_nb._model.paths import Masks
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.recorded import RecordedJournal, decode, encode, fit
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.io import on_io
-from happen_nb._runtime.snapshots import forkable_states, records_at
+from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import HistoryGoneError, TooLargeError
 
 if TYPE_CHECKING:

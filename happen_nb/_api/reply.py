@@ -133,8 +133,14 @@ class Reply(Displayable):
         begun = time.monotonic()
         while not request.done:
             await self._change(request.changes, begun, timeout)
+        await self._keep()
         self._end()
         return request.value
+
+    async def _keep(self) -> None:
+        """Store the reply if a durable handler receives it."""
+        if self._request.kept_at is not None:
+            await on_io(self._runtime.checked.replies.keep_received(self._request))
 
     async def _change(self, seen: int, begun: float, timeout: float | None) -> None:
         """Wait until there are more than `seen` changes."""
@@ -166,6 +172,8 @@ class Reply(Displayable):
         while True:
             changes, done = request.changes, request.done  # read first, so that no later change is missed
             values = request.since(seen)
+            if done and not values:
+                await self._keep()
             if values or done:
                 return values
             await self._change(changes, begun, None)

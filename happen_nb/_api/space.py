@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
+from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.emit import Sender
 from happen_nb._api.events import Event, Events, EventSearch, Trace, record_of
 from happen_nb._api.failures import Facts, Failures, Unhandled
@@ -23,6 +24,7 @@ from happen_nb._api.replay import Replay, start_replay
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
 from happen_nb._api.views import NodeStates, Views
+from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
 from happen_nb._model import arguments
@@ -35,7 +37,7 @@ from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.effects import Effects, describe_works, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.snapshots import forkable_states, records_at
+from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import (
     ForkedError,
     HappenTimeoutError,
@@ -60,6 +62,9 @@ if TYPE_CHECKING:
     from happen_nb._widgets.dashboard import Dashboard
 
 logger = logging.getLogger("happen_nb")
+
+MAX_SEQUENCE_RECORDS = 10_000
+"""Events and commits among which a sequence diagram looks for the newest causal chains."""
 
 
 class Space(Displayable, Sender):
@@ -546,6 +551,67 @@ class Space(Displayable, Sender):
 
         limit = count(limit, "graph: limit", least=1)
         return graph(self._read_journal(pattern, since, limit, commits=False))
+
+    async def _sequence(
+        self,
+        event: Event | Trace | str | None = None,
+        *,
+        since: Since | None = None,
+        limit: int = 10,
+        times: bool = True,
+        merge: bool = True,
+        width: int = WIDTH,
+    ) -> SequenceDiagram:
+        """Draw a sequence diagram: a lane per node, with messages, replies, and the changes of commits.
+
+        Parameters
+        ----------
+        event : Event, Trace or str, optional
+            The event whose effects to draw, or its id. Without it, the newest causal chains.
+        since : Event, Commit, datetime or int, optional
+            Draw only causal chains that started later; an int is a sequence.
+        limit : int, optional
+            Maximum number of causal chains to draw, the newest.
+        times : bool, optional
+            Show the time since the start of the chain at each row.
+        merge : bool, optional
+            Show branches that are alike but for their values once, with their number.
+        width : int, optional
+            Width in pixels, if the lanes have room in it.
+
+        Returns
+        -------
+        SequenceDiagram
+            ``.svg`` is the picture, ``.mermaid`` the same as text.
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: inventory.state.set({"sold": 1}))
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> print(space.sequence())
+        Sequence of ... · 1 message · 1 commit
+        orders → inventory  order.paid
+        inventory           + sold  1
+        """
+        if event is not None:
+            found = event if isinstance(event, Trace) else await self._trace(event)
+            return found.sequence(times=times, merge=merge, width=width)
+        limit = count(limit, "sequence: limit", least=1)
+        journal = await read_journal(
+            self._runtime, (), Pattern.of("**"), since, MAX_SEQUENCE_RECORDS, commits=True
+        )
+        events = [each for each in journal.events if each.cause is None]
+        commits = [pair for pair in journal.commits if pair[0].origin.cause is None]
+        positions = sorted([each.sequence for each in events] + [pair[0].sequence for pair in commits])
+        first = positions[-limit] if len(positions) > limit else 0
+        events = [each for each in events if each.sequence >= first]
+        commits = [pair for pair in commits if pair[0].sequence >= first]
+        trees = []
+        if events or commits:
+            trees = await on_io(read_effects(self._runtime.checked, Effects(events, commits)))
+        return SequenceDiagram(self.name, trees, times=times, merge=merge, width=width)
+
+    sequence, asequence = faces(_sequence)
 
     def _read_journal(
         self, pattern: str | Callable[[str], object], since: Since | None, limit: int, *, commits: bool

@@ -14,7 +14,13 @@ from happen_nb._api.history import Commit, History, occurrences, position_of
 from happen_nb._api.state_handlers import register_state_handler
 from happen_nb._api.views import NodeStates, Views, Watch
 from happen_nb._display.reprs_state import state_page
-from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
+from happen_nb._journal.slice import (
+    applied_at,
+    commit_at_position,
+    commit_at_revision,
+    oldest_revision,
+    read_commits,
+)
 from happen_nb._model import arguments
 from happen_nb._model.arguments import takes_second
 from happen_nb._model.freeze import biggest_part, dumps
@@ -36,6 +42,7 @@ from happen_nb._model.transforms import Transform, call_transform, compute, eval
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.stored_steps import commits
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
@@ -53,6 +60,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._runtime.stored_steps import Step
     from happen_nb._widgets.live import Live
 
 
@@ -140,17 +148,34 @@ class StateWriter:
             change = CommitRequest(self.node, initial, body, cut, origin=causes.current_origin())
             await self.commit(change, time.monotonic() + log.timeout)
 
+    async def done(self, step: Step, newest: CommitRecord | None) -> Commit | None:
+        """Return the commit that a step of a durable handler made in an earlier run; None if it is new.
+
+        `newest` is the record of the node, read before.
+        """
+        stored = step.stored(commits(self.node))
+        if stored is None and not step.is_past():
+            return None
+        applied = None
+        if stored is not None:
+            applied = await on_io(applied_at(self._runtime.log.stream, stored.sequence))
+        if applied is None:
+            return Commit(newest or self.nothing(), newest, unchanged_at=self._runtime.log.replica.position)
+        return Commit(*applied)
+
     async def delete(self) -> Commit | None:
-        log = self._runtime.log
+        log, step = self._runtime.log, causes.next_step()
         deadline = time.monotonic() + log.timeout
         await on_io(log.fresh(log.timeout))  # another process may have just created it
         await on_io(self._runtime.dispatcher.lanes.forget(self.node))
+        await on_io(self._runtime.dispatcher.durables.forget(self.node))
         while True:
             cut = log.replica.cut_of(self.node)
             record = cut.nodes.get(self.node)
-            if record is None or record.deleted:
+            if record is None or record.deleted or (step is not None and await self.done(step, record)):
                 return None
-            change = CommitRequest(self.node, EMPTY, None, cut, origin=causes.current_origin())
+            key = None if step is None else step.key
+            change = CommitRequest(self.node, EMPTY, None, cut, origin=causes.current_origin(), key=key)
             applied = await self.commit(change, deadline)
             if applied is not None:
                 return Commit(*applied)
@@ -300,12 +325,14 @@ class State(Displayable):
         limit = log.timeout if timeout is None else arguments.seconds(timeout, "state.set: timeout")
         deadline, conflicts = time.monotonic() + limit, 0
         takes_views = callable(transform) and takes_second(transform, "views") != "none"
-        origin = causes.current_origin()
+        origin, step = causes.current_origin(), causes.next_step()
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and log.replica.newest(self._name) is None:
             await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
         while True:
             cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
+            if step is not None and (done := await self._writer.done(step, cut.nodes.get(self._name))):
+                return done
             evaluation = Evaluation(self._name, self.node.space)
             new, viewed = self._writer.evaluate(transform, cut, evaluation)
             record = cut.nodes.get(self._name)
@@ -316,7 +343,10 @@ class State(Displayable):
             self._writer.check_size(new, body)
             if time.monotonic() >= deadline:
                 raise self._too_late(limit, conflicts)
-            change = CommitRequest(self._name, new, body, cut, viewed if serializable else None, origin)
+            key = None if step is None else step.key
+            change = CommitRequest(
+                self._name, new, body, cut, viewed if serializable else None, origin, key=key
+            )
             applied = await self._writer.commit(change, deadline, evaluation.emitted, known)
             if applied is not None:
                 return Commit(*applied)

@@ -23,7 +23,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler
 from happen_nb._runtime.pipelines import Refused, Unusual
 from happen_nb._runtime.registrations import Registration
-from happen_nb._runtime.snapshots import records_at
+from happen_nb._runtime.replica import records_at
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
 

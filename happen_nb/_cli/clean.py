@@ -20,7 +20,7 @@ from happen_nb._cli.common import (
 from happen_nb._display.spans import byte_count, count
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.spaces import list_presence
+from happen_nb._journal.presence import list_presence
 from happen_nb._journal.stream import Stream
 from happen_nb._journal.wire import Subjects
 from happen_nb._server import EmbeddedServer, join
@@ -40,7 +40,6 @@ _EXAMPLES = """\
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
     parser = add_command(
         commands,
         "clean",

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
-from happen_nb._journal.spaces import SpacePresence, list_presence
+from happen_nb._journal.presence import SpacePresence, list_presence
 from happen_nb._server.store import MEMORY, StoreStatus, is_unlocked, store_status, wanted_store
 from happen_nb._server.supervision import lock
 from happen_nb._server.supervision.main import GRACE_SECONDS

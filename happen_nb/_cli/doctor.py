@@ -34,8 +34,8 @@ from happen_nb._cli.common import (
 from happen_nb._display.spans import byte_count
 from happen_nb._journal.client import Credentials, greeting, redact_url
 from happen_nb._journal.connection import OLDEST_SERVER
-from happen_nb._journal.spaces import SpacePresence
-from happen_nb._server.spawn import find_nats_server, version_of
+from happen_nb._journal.presence import SpacePresence
+from happen_nb._server.launcher import find_nats_server, version_of
 from happen_nb._server.store import (
     StoreStatus,
     check_owner,
@@ -99,7 +99,6 @@ def wrong(text: str, remedy: str = "") -> Finding:
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
     parser = add_command(
         commands,
         "doctor",

@@ -26,7 +26,6 @@ _EXAMPLES = """\
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
     parser = add_command(
         commands, "lab", _run, help="open JupyterLab", description=_DESCRIPTION, examples=_EXAMPLES
     )

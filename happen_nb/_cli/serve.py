@@ -24,7 +24,7 @@ from happen_nb._cli.common import (
     write,
 )
 from happen_nb._server import EmbeddedServer, join
-from happen_nb._server.spawn import find_nats_server, version_of
+from happen_nb._server.launcher import find_nats_server, version_of
 from happen_nb._server.store import is_read_only, prepare_store, store_status
 from happen_nb._server.supervision.server_info import NAME as SERVER_INFO
 from happen_nb._server.supervision.store_files import FOLDER
@@ -43,7 +43,6 @@ _IN_USE = ("serving", "starting", "elsewhere")
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
     parser = add_command(
         commands,
         "server",

@@ -1,14 +1,23 @@
-"""The parts of a display, before it becomes text or HTML: a heading over rows, tables, notes and code."""
+"""A page that describes an object: a heading over rows, tables, notes and code; as text and as HTML.
+
+Text is for ``repr`` and terminals. Times are left out of it, unless they are always visible. HTML is one
+``<div class="happen">`` with its style, without scripts and ids: lists, tables and folds still read well
+where a front end removes the style.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
+from html import escape
+from importlib.resources import files
+from textwrap import wrap
 from typing import Final, TypeVar
 
-from happen_nb._display.spans import Kind, Line, Span, iso, name
-from happen_nb._display.values import Row
+from happen_nb._display.spans import TIMES, Kind, Line, Span, clean, columns, iso, name, plain, time_text
+from happen_nb._display.values import WIDTH, Row
 
 MAX_NEWEST: Final = 20
 """Newest items that a table shows."""
@@ -69,14 +78,23 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture: SVG, in which all texts are escaped, and the same as lines of text."""
+
+    svg: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Outline:
     """Indented lines; HTML folds those below a line, and its detail.
 
-    With ``folded`` the first line starts closed.
+    With ``folded`` the first line starts closed. HTML shows the ``drawing`` below the first line.
     """
 
     steps: tuple[Step, ...]
     folded: bool = False
+    drawing: Drawing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +104,7 @@ class Note:
     line: Line
 
 
-Block = Row | Table | Outline | Note | Code
+Block = Row | Table | Outline | Note | Code | Drawing
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +174,269 @@ def newest(
     older = max(0, len(items) - limit)
     rows = [row(items[index]) for index in range(older, len(items))]
     return (table(columns, rows, f"… {older:,} older" if older else "", more_first=True),) if rows else ()
+
+
+# -- text ------------------------------------------------------------------------------------------------
+
+
+def render_text(page: Page) -> str:
+    """Return a page as lines of text, without a newline at the end."""
+    lines = [_text_heading(page.heading)] if page.heading else []
+    indent = "  " if page.heading else ""
+    for block in page.blocks:
+        lines += (indent + line for line in _text_block(block))
+    return "\n".join(lines)
+
+
+def _text_heading(heading: Heading) -> str:
+    title = f"{heading.kind} {heading.name}".rstrip()
+    return " · ".join([title, *(text for text in map(_text_line, heading.parts) if text)])
+
+
+def _text_line(line: Line) -> str:
+    return "".join(
+        time_text(span) if span.kind == "visible" else span.text
+        for span in line
+        if span.kind == "visible" or span.kind not in TIMES
+    )
+
+
+def _text_block(block: Block) -> Iterator[str]:
+    if isinstance(block, Row):
+        return _text_tree(block)
+    if isinstance(block, Table):
+        return _text_table(block)
+    if isinstance(block, Outline):
+        return (f"{'  ' * step.depth}{_text_line(step.line)}" for step in block.steps)
+    return iter(block.lines if isinstance(block, Code | Drawing) else wrap(_text_line(block.line), WIDTH))
+
+
+def _text_tree(root: Row) -> Iterator[str]:
+    if root.rows or root.hidden:
+        yield from _text_below(root, "")
+    else:
+        yield plain(root.value)
+
+
+def _text_below(parent: Row, indent: str) -> Iterator[str]:
+    width = parent.width
+    for row in parent.rows:
+        sign = f"{row.sign} " if row.sign else ""
+        shown = row.value if row.open or not row.preview else row.preview
+        yield f"{indent}{sign}{_text_pad(row.label, width)}  {plain(shown)}"
+        if row.open:
+            yield from _text_below(row, indent + "  ")
+    hidden = parent.hidden + len(parent.rest)
+    if hidden:
+        yield f"{indent}… {hidden:,} more"
+
+
+def _text_table(table: Table) -> Iterator[str]:
+    kept = [index for index, column in enumerate(table.columns) if not column.time]
+    heads = [table.columns[index] for index in kept]
+    cells = [[column.title for column in heads]]
+    cells += ([_text_line(row[index].line) for index in kept] for row in table.rows)
+    widths = [max(columns(row[index]) for row in cells) for index in range(len(heads))]
+    lines = [_text_columns(row, heads, widths) for row in cells]
+    yield lines[0]
+    if table.more and table.more_first:
+        yield table.more
+    yield from lines[1:]
+    if table.more and not table.more_first:
+        yield table.more
+
+
+def _text_columns(cells: list[str], heads: list[Column], widths: list[int]) -> str:
+    padded = map(_text_pad, cells, widths, [">" if head.right else "<" for head in heads])
+    return "  ".join(padded).rstrip()
+
+
+def _text_pad(text: str, width: int, side: str = "<") -> str:
+    space = " " * (width - columns(text))
+    return space + text if side == ">" else text + space
+
+
+# -- HTML ----------------------------------------------------------------------------------------------
+
+
+_TAGS: Final[dict[Kind, tuple[str, str]]] = {
+    "": ("", ""),
+    "key": ("<b>", "</b>"),
+    "str": ('<span class="s">', "</span>"),
+    "num": ('<span class="n">', "</span>"),
+    "atom": ('<span class="a">', "</span>"),
+    "plain": ('<span class="p">', "</span>"),
+    "name": ('<span class="p">', "</span>"),
+    "err": ('<span class="e">', "</span>"),
+    "add": ("<ins>", "</ins>"),
+    "del": ("<del>", "</del>"),
+    "+": ('<i class="x">', "</i>"),
+    "-": ('<i class="y">', "</i>"),
+    "~": ('<i class="z">', "</i>"),
+}
+_CLASSES: Final = "happen mathjax_ignore tex2jax_ignore"  # a text between dollars is not a formula
+_SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
+"""Arrow keys scroll an element that has the focus; without it JupyterLab keeps them for its cells."""
+_SIGNS: Final = frozenset("+-~")
+_BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a browser may break a line after a bare "-"
+_LONG = 36  # columns from which on a cell may wrap; its minimum width in the stylesheet
+
+
+@cache
+def style() -> str:
+    return files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
+
+
+def render_html(page: Page) -> str:
+    """Return a page as one HTML element that contains its style."""
+    heading = _heading(page.heading) if page.heading else ""
+    blocks = "".join(piece for block in page.blocks for piece in _block(block))
+    return f'<div class="{_CLASSES}">{_styled()}{heading}{blocks}</div>'
+
+
+def bare_html(markup: str) -> str:
+    """Return rendered HTML without the style, for a place that has it already."""
+    return markup.replace(_styled(), "")
+
+
+def mime_bundle(page: Page) -> dict[str, str]:
+    """Return a page as text and HTML, by their mime types."""
+    return {"text/plain": render_text(page), "text/html": render_html(page)}
+
+
+def _styled() -> str:
+    return f"<style>{style()}</style>"
+
+
+def _text(text: str) -> str:
+    return escape(text, quote=False)
+
+
+def _line(line: Line) -> str:
+    return "".join(map(_span, line))
+
+
+def _span(span: Span) -> str:
+    if span.kind in TIMES:
+        return _time(span)
+    before, after = _TAGS[span.kind]
+    text = span.text.replace(" ", _BESIDE) if span.kind in _SIGNS else span.text
+    return f"{before}{_text(text)}{after}"
+
+
+def _time(span: Span) -> str:
+    before = " " if span.kind == "duration" else ""
+    return f'{before}<time datetime="{escape(span.text)}">{_text(time_text(span))}</time>'
+
+
+def _heading(heading: Heading) -> str:
+    name = f" <b>{_text(heading.name)}</b>" if heading.name else ""
+    parts = "".join(f" · {text}" for text in map(_line, heading.parts) if text)
+    return f'<div class="h"><span class="p">{_text(heading.kind)}</span>{name}{parts}</div>'
+
+
+def _block(block: Block) -> Iterator[str]:
+    if isinstance(block, Row):
+        return _tree(block)
+    if isinstance(block, Table):
+        return _table(block)
+    if isinstance(block, Outline):
+        return _outline(block)
+    if isinstance(block, Drawing):
+        return iter((_drawing(block),))
+    return iter((_pre(block.lines) if isinstance(block, Code) else f"<div>{_line(block.line)}</div>",))
+
+
+def _pre(lines: Iterable[str]) -> str:
+    text = "\n".join(lines)
+    return f"<pre {_SCROLLED}>{_text(text)}</pre>"
+
+
+def _tree(root: Row) -> Iterator[str]:
+    if root.rows or root.hidden:
+        yield from _below(root)
+    else:
+        yield f"<div>{_line(root.value)}</div>"
+
+
+def _below(parent: Row) -> Iterator[str]:
+    # The width of the labels is the only inline style.
+    yield f'<ul style="--w:{parent.width}ch">'
+    for row in parent.rows:
+        yield from _row(row)
+    hidden = parent.hidden + len(parent.rest)
+    if parent.rest:
+        yield f'<li class="m"><details><summary>… {hidden:,} more</summary>'
+        yield from _below(Row(rows=parent.rest, hidden=parent.hidden))
+        yield "</details></li>"
+    elif hidden:
+        yield f"<li>… {hidden:,} more</li>"
+    yield "</ul>"
+
+
+def _row(row: Row) -> Iterator[str]:
+    sign = _span(Span(f"{row.sign} ", row.sign)) if row.sign else ""
+    label = f"{sign}<b>{_text(row.label)}</b> "
+    if row.rows:
+        yield f"<li><details{' open' if row.open else ''}><summary>{label}{_folded(row)}</summary>"
+        yield from _below(row)
+        yield "</details></li>"
+    elif row.text:
+        text = _pre(map(clean, row.text.splitlines()))
+        yield f"<li><details><summary>{label}{_line(row.value)}</summary>{text}</details></li>"
+    else:
+        yield f"<li>{label}{_line(row.preview or row.value)}</li>"
+
+
+def _folded(row: Row) -> str:
+    # Beside the label of a fold: a preview, which the stylesheet hides when it is opened, and the size.
+    if row.open:
+        return _line(row.value)
+    return f'<span class="v">{_line(row.preview)}</span> <span class="c">{_line(row.value)}</span>'
+
+
+def _table(table: Table) -> Iterator[str]:
+    more = f'<tr><td colspan="{len(table.columns)}">{_text(table.more)}</td></tr>' if table.more else ""
+    sides = [' class="r"' if column.right else "" for column in table.columns]
+    titles = [_text(column.title) for column in table.columns]
+    heads = "".join(f'<th scope="col"{side}>{title}</th>' for side, title in zip(sides, titles, strict=True))
+    yield f"<table {_SCROLLED}><thead><tr>{heads}</tr></thead><tbody>"
+    yield more if table.more_first else ""
+    for row in table.rows:
+        cells = (_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))
+        yield f"<tr>{''.join(cells)}</tr>"
+    yield "" if table.more_first else more
+    yield "</tbody></table>"
+
+
+def _drawing(drawing: Drawing) -> str:
+    return f'<div class="d">{drawing.svg}</div>'
+
+
+def _outline(outline: Outline) -> Iterator[str]:
+    # Nested lists, without recursion.
+    steps, folded = outline.steps, outline.folded
+    drawn = "" if outline.drawing is None else _drawing(outline.drawing)
+    yield "<ul>"
+    depths = [step.depth for step in steps[1:]]
+    for step, following in zip(steps, [*depths, 0], strict=True):
+        line, detail = _line(step.line), "".join(_block(step.detail)) if step.detail else ""
+        if following > step.depth:
+            yield f"<li><details{'' if folded else ' open'}><summary>{line}</summary>{drawn}{detail}<ul>"
+            folded, drawn = False, ""
+        elif detail:
+            yield f"<li><details><summary>{line}</summary>{detail}</details></li>"
+        else:
+            yield f"<li>{line}</li>"
+        yield "</ul></details></li>" * (step.depth - following)
+    yield "</ul>"
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    content = _line(cell.line)
+    long = cell.detail is not None or columns(plain(cell.line)) > _LONG
+    side = ' class="r"' if column.right else ' class="l"' if long else ""
+    if cell.detail is not None:
+        detail = "".join(_block(cell.detail))
+        content = f"<details><summary>{content}</summary>{detail}</details>"
+    return f"<td{side}>{content}</td>"

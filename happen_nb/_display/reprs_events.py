@@ -13,6 +13,7 @@ from happen_nb._display.page import (
     Cell,
     Code,
     Column,
+    Drawing,
     Heading,
     Note,
     Outline,
@@ -25,6 +26,7 @@ from happen_nb._display.page import (
     table,
     timestamp,
 )
+from happen_nb._display.plots import sequence
 from happen_nb._display.spans import (
     TIMES,
     Kind,
@@ -39,8 +41,8 @@ from happen_nb._display.spans import (
     one_line,
     weight,
 )
-from happen_nb._display.text import describe_error
 from happen_nb._display.traces import MAX_TRACE_LINES, outline, trace_page
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget, fits, is_container, summary, tree
 from happen_nb._model.patterns import near_miss
 
@@ -60,6 +62,7 @@ _VALUE_COLUMNS: Final = 60  # of a value in a line; a larger one is a tree
 _ERROR_CHARACTERS: Final = 300
 _NOTE_CHARACTERS: Final = 200  # of what still runs, in a receipt
 _RECEIPT_LINES: Final = 20  # of what a cell caused, in text
+_RECEIPT_ROWS: Final = 40  # of its sequence diagram
 _BAR_COLUMNS: Final = 20  # of a progress bar
 _FULL: Final = 100.0
 _OWNER_DIED: Final = "owner died"  # the reason of an event that should have been handled
@@ -353,8 +356,14 @@ def receipt_page(receipt: Receipt, budget: Budget) -> Page:
     line = _receipt_line(receipt)
     if not receipt.trees:
         return Page(None, (Note(line),))
-    limit = MAX_TRACE_LINES if budget.folds else _RECEIPT_LINES
-    return Page(None, (outline(line, receipt.trees, budget, limit=limit),))
+    if not budget.folds:
+        return Page(None, (outline(line, receipt.trees, budget, limit=_RECEIPT_LINES),))
+    # Without times, and with effects below their cause: the same in each run of the cell.
+    drawn = sequence.diagram("a cell", receipt.trees, in_time=False, limit=_RECEIPT_ROWS)
+    drawing = Drawing(sequence.draw(drawn, times=False)) if drawn.count("message") else None
+    if drawing is not None:
+        budget.spend(len(drawing.svg))
+    return Page(None, (outline(line, receipt.trees, budget, limit=MAX_TRACE_LINES, drawing=drawing),))
 
 
 def _receipt_line(receipt: Receipt) -> Line:

@@ -42,9 +42,8 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View, Views, Watch
-    from happen_nb._journal.spaces import SpaceInfo
-    from happen_nb._model.diff import Change
-    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._journal.presence import SpaceInfo
+    from happen_nb._model.frozen import Change, FrozenDict
 
 MAX_NODES: Final = 30
 """Nodes that a table shows."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.page import Heading, Outline, Page, Step, duration, part, timestamp
+from happen_nb._display.page import Drawing, Heading, Outline, Page, Step, duration, part, timestamp
+from happen_nb._display.plots import sequence
 from happen_nb._display.spans import (
     TIMES,
     Line,
@@ -28,11 +29,12 @@ from happen_nb._display.spans import (
 )
 from happen_nb._display.values import ROW_BYTES, WIDTH, Budget, Row, changes, in_a_line
 from happen_nb._model.causality import TraceNode
-from happen_nb._model.diff import Diff, diff
+from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
+    from happen_nb._api.diagrams import SequenceDiagram
     from happen_nb._api.events import Trace
 
 MAX_TRACE_LINES: Final = 100
@@ -59,15 +61,24 @@ def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) ->
     return Page(heading, (Outline(_steps(trace.root, budget, times=trace.times, limit=limit)),))
 
 
-def outline(line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int) -> Outline:
-    """Build a line that unfolds to the effects of each root, in about `limit` lines."""
+def sequence_page(drawn: SequenceDiagram, budget: Budget) -> Page:
+    """Show a sequence diagram: its numbers, and the picture or its lines."""
+    parts = tuple(part(text) for text in sequence.summed(drawn.diagram))
+    drawing = Drawing(drawn.svg if budget.folds else "", tuple(sequence.lines(drawn.diagram)))
+    return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))
+
+
+def outline(
+    line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int, drawing: Drawing | None = None
+) -> Outline:
+    """Build a line that unfolds to a drawing and the effects of each root, in about `limit` lines."""
     steps = [Step(0, line)]
     for index, root in enumerate(roots):
         if len(steps) > limit or not budget.weight:
             steps.append(Step(1, part(f"… {len(roots) - index:,} more")))
             break
         steps += (replace(step, depth=step.depth + 1) for step in _steps(root, budget, times=False))
-    return Outline(tuple(steps), folded=True)
+    return Outline(tuple(steps), folded=True, drawing=drawing)
 
 
 def _title(root: TraceNode) -> str:

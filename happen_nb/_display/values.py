@@ -27,7 +27,7 @@ from happen_nb._display.spans import (
     quoted,
     weight,
 )
-from happen_nb._model.diff import Change
+from happen_nb._model.frozen import Change
 from happen_nb._model.paths import format_path
 
 Sign = Literal["", "+", "-", "~"]

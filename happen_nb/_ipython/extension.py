@@ -261,7 +261,6 @@ def _matching(
     texts: Iterable[str],
     escape: Callable[[str], str | None] = str,
 ) -> Offer:
-    """Offer the texts that start with the typed text."""
     matching = (escape(text) for text in texts if text.startswith(typed))
     return Offer(source, dict.fromkeys(islice(filter(None, matching), MAX_COMPLETIONS), kind))
 
@@ -453,7 +452,6 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """Unload the extension."""
     extension = _loaded.pop(shell, None)
     if extension is not None:
         extension.unload()

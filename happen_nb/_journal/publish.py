@@ -1,20 +1,28 @@
-"""Storing one message or one atomic batch, and interpreting the server's answer."""
+"""Storing messages: one, or one atomic batch, whose answer is interpreted; or single ones without an answer.
+
+An answer for each message would cost as much as storing it. Instead, the follower reports which are stored: a
+message that it brings is stored, and a commit is refused if the follower brings another one of the same node
+first. Everything else is unclear: what is not decided after a second, and all messages after a lost
+connection. Its caller sends it again then, and waits for the answer, which names a full disk or a deleted
+stream.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import secrets
-from typing import TYPE_CHECKING, Any, NamedTuple
+import time
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import orjson
 
 from happen_nb._journal.client import server_error
-from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, batch, encode_guard
+from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, batch, encode_guard, encode_publish
 from happen_nb.errors import TooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.wire import Message, Subjects
@@ -138,3 +146,330 @@ def _too_many(messages: Sequence[Message], what: str) -> TooLargeError:
         f"{what}: {len(messages):,} messages in one batch, {guards:,} of them guards of viewed nodes; "
         f"a server accepts at most {MAX_BATCH_MESSAGES} (fewer than 1,000). Nothing was stored; {advice}"
     )
+
+
+# -- single messages, without an answer ----------------------------------------------------------------
+
+
+T = TypeVar("T")
+
+CHECK_SECONDS = 0.5
+"""Interval of the checks of undecided messages."""
+UNCLEAR_SECONDS = 1.0
+"""Time after which an undecided message is unclear."""
+
+
+class PendingWrite(Generic[T]):
+    """A commit or an event of this process that is on its way.
+
+    It can be awaited in the thread of its caller, as `on_io` can: it is sent then, and the caller goes on as
+    soon as it is decided (`seen` or `refused`), or unclear.
+
+    Parameters
+    ----------
+    id : str
+        The id of the commit or event, by which the follower recognizes it.
+    messages : sequence of Message
+        One of them can be sent without an answer.
+    what : str
+        Names the call in errors.
+    deadline : float
+        By ``time.monotonic()``.
+    node : str, optional
+        The node of a commit.
+    expected : int, optional
+        The sequence of the node's newest commit, which the message expects.
+    as_stored : callable, optional
+        ``as_stored(sequence, time)`` returns the commit or event, which need not be decoded then.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "as_stored",
+        "cleared",
+        "data",
+        "deadline",
+        "error",
+        "expected",
+        "future",
+        "generation",
+        "id",
+        "messages",
+        "node",
+        "outbox",
+        "refused",
+        "seen",
+        "sent_at",
+        "started",
+        "unbroken",
+        "wake",
+        "what",
+    )
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        id: str,
+        messages: Sequence[Message] = (),
+        what: str = "",
+        deadline: float = 0.0,
+        *,
+        node: str | None = None,
+        expected: int = 0,
+        as_stored: Callable[[int, int], Any] | None = None,
+    ) -> None:
+        self.outbox = outbox
+        self.id = id
+        self.messages = messages
+        self.what = what
+        self.deadline = deadline
+        self.node = node
+        self.expected = expected
+        self.as_stored = as_stored
+        self.data = b""
+        """The message as it is sent; encoded in the thread of the caller."""
+        self.seen: T | None = None
+        """What the follower has brought."""
+        self.refused = False
+        """True if another commit of the node was stored first."""
+        self.unbroken = True
+        """True while the follower has missed nothing since it was registered."""
+        self.generation: Any = None
+        """That of the journal when it was registered."""
+        self.cleared = 0
+        """The newest clear before which it is certainly not stored, unless it was seen."""
+        self.started = 0.0
+        self.sent_at: float | None = None
+        """The loop's time of the first sending."""
+        self.abandoned: asyncio.Future[None] | None = None
+        """Set if its caller was interrupted; resolved when it is decided or unclear."""
+        self.error: BaseException | None = None
+        self.wake: Callable[[], None] | None = None
+        self.future: asyncio.Future[Any] | None = None
+        """Resolved when it is seen, if its caller waits for an answer meanwhile."""
+
+    # -- as a step of its caller ---------------------------------------------------------------------
+
+    def send(self, wake: Callable[[], None]) -> None:
+        """Encode it, and send it as `start` does. On the IO thread."""
+        self.data = encode_publish(self.messages[0])
+        self.start(wake)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        self.data = encode_publish(self.messages[0])
+        yield self
+        if self.error is not None:
+            raise self.error
+
+    def start(self, wake: Callable[[], None]) -> None:
+        """Send it; call `wake` when it is decided or unclear. On the IO thread."""
+        self.wake = wake
+        self.outbox.send(self)
+
+    def cancel(self) -> None:
+        """Let it fly on; nobody waits for it any more. On the IO thread."""
+        self.outbox.abandon(self)
+
+    def result(self) -> None:
+        """Return nothing, as the value of the step."""
+
+    # -- the outcome, on the IO thread ---------------------------------------------------------------
+
+    @property
+    def decided(self) -> bool:
+        return self.seen is not None or self.refused or self.error is not None
+
+    def to_resolve(self) -> asyncio.Future[Any]:
+        """Return a future that is resolved when it is seen."""
+        self.future = asyncio.get_running_loop().create_future()
+        if self.seen is not None:
+            self.future.set_result(self.seen)
+        return self.future
+
+    def _go_on(self) -> None:
+        wake, self.wake = self.wake, None
+        if wake is not None:
+            wake()
+        if self.abandoned is not None and not self.abandoned.done():
+            self.abandoned.set_result(None)
+
+
+class Outbox:
+    """The pending writes of one connection. On the IO thread.
+
+    Parameters
+    ----------
+    newest : callable
+        Returns the sequence of a node's newest commit as far as the follower is; 0 if there is none.
+    generation : callable
+        Returns the generation of the journal.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        newest: Callable[[str], int],
+        generation: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._connection = connection
+        self._newest = newest
+        self._generation = generation
+        self._loop = asyncio.get_running_loop()
+        self._by_id: dict[str, list[PendingWrite[Any]]] = {}
+        self._by_node: dict[str, dict[PendingWrite[Any], None]] = {}
+        self._flying: dict[PendingWrite[Any], None] = {}
+        self._abandoned: set[asyncio.Future[None]] = set()
+        self._decided: list[PendingWrite[Any]] = []
+        self._to_write: list[bytes] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed: Callable[[], BaseException] | None = None
+        connection.on_reconnect(self._on_reconnect)
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    def expect(self, write: PendingWrite[T]) -> PendingWrite[T]:
+        """Recognize a write when the follower brings it."""
+        write.started = self._loop.time()
+        write.generation = self._generation()
+        write.cleared = write.generation[1]
+        self._by_id.setdefault(write.id, []).append(write)
+        if write.node is not None:
+            self._by_node.setdefault(write.node, {})[write] = None
+        return write
+
+    def send(self, write: PendingWrite[Any]) -> None:
+        """Send it without an answer; what is sent in the same turn of the loop is written at once."""
+        if self._closed is not None:
+            write.error = self._closed()
+        elif write.node is not None and self._newest(write.node) != write.expected:
+            write.refused = True  # it would be: another commit has come since it was computed
+        if write.decided:
+            write._go_on()
+            return
+        self.expect(write)
+        self._flying[write] = None
+        if self._connection.connected:
+            write.sent_at = write.started
+            if not self._to_write:
+                self._loop.call_soon(self._write)
+            self._to_write.append(write.data)
+        left = write.deadline - time.monotonic()
+        if left < UNCLEAR_SECONDS:
+            self._loop.call_later(max(0.0, left), self._leave_unclear, write)
+        if self._timer is None:
+            self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
+
+    def _write(self) -> None:
+        data, self._to_write = self._to_write, []
+        self._connection.write(data)
+
+    def forget(self, write: PendingWrite[Any]) -> None:
+        """Do not recognize it any more."""
+        self._flying.pop(write, None)
+        writes = self._by_id.get(write.id, [])
+        if write in writes:
+            writes.remove(write)
+        if not writes:
+            self._by_id.pop(write.id, None)
+        if write.node is not None and (same := self._by_node.get(write.node)) is not None:
+            same.pop(write, None)
+            if not same:
+                del self._by_node[write.node]
+
+    def drop(self, write: PendingWrite[Any]) -> None:
+        """Nobody needs its outcome any more."""
+        write.wake = None
+        self.forget(write)
+
+    def abandon(self, write: PendingWrite[Any]) -> None:
+        """Nobody waits for it any more; `wait_abandoned` does until it is decided."""
+        write.wake = None
+        if write in self._flying:
+            write.abandoned = self._loop.create_future()
+            self._abandoned.add(write.abandoned)
+            write.abandoned.add_done_callback(self._abandoned.discard)
+        else:
+            self.forget(write)
+
+    async def wait_abandoned(self, timeout: float) -> None:
+        """Wait for the outcome of interrupted writes, so that later reads see their effects."""
+        if self._abandoned:
+            await asyncio.wait(set(self._abandoned), timeout=timeout)
+
+    # -- what becomes of them ------------------------------------------------------------------------
+
+    def find(self, id: str) -> list[PendingWrite[Any]]:
+        """Return the pending writes with an id."""
+        return self._by_id.get(id, [])
+
+    def see(self, write: PendingWrite[T], seen: T) -> None:
+        """Note what the follower has brought; `report` lets the caller go on."""
+        write.seen = seen
+        self._decided.append(write)
+
+    def overtake(self, node: str, sequence: int) -> None:
+        """Note that a commit of a node is stored: others that expect an earlier one are refused."""
+        for write in self._by_node.get(node, ()):
+            if write.expected < sequence and write.unbroken and not write.decided:
+                write.refused = True
+                self._decided.append(write)
+
+    def clear(self, sequence: int) -> None:
+        """Note that the space was emptied: commits that expect an earlier one are refused."""
+        for writes in list(self._by_id.values()):
+            for write in writes:
+                if not write.unbroken or write.decided:
+                    continue
+                write.cleared = sequence
+                if write.node is not None and write.expected:
+                    write.refused = True
+                    self._decided.append(write)
+
+    def report(self) -> None:
+        """Let the callers of the decided writes go on. After all that their messages lead to is done."""
+        while self._decided:
+            write = self._decided.pop()
+            if write.future is not None and not write.future.done() and write.seen is not None:
+                write.future.set_result(write.seen)
+            if write in self._flying:
+                self.forget(write)
+                write._go_on()
+
+    def break_off(self) -> None:
+        """Note that the follower may have missed the messages of what is pending now."""
+        for writes in self._by_id.values():
+            for write in writes:
+                write.unbroken = False
+
+    def _on_reconnect(self) -> None:
+        self.break_off()
+        for write in list(self._flying):
+            self._leave_unclear(write)
+
+    def _check(self) -> None:
+        self._timer = None
+        limit = self._loop.time() - UNCLEAR_SECONDS - self._connection.transfer_seconds
+        for write in [write for write in self._flying if write.started <= limit]:
+            self._leave_unclear(write)
+        if self._flying:
+            self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
+
+    def _leave_unclear(self, write: PendingWrite[Any]) -> None:
+        """Let the caller find out; it forgets the write."""
+        if write in self._flying:
+            del self._flying[write]
+            if write.abandoned is not None:
+                self.forget(write)
+            write._go_on()
+
+    def close(self, error: Callable[[], BaseException]) -> None:
+        """Raise an error that `error` returns wherever somebody waits."""
+        self._closed = error
+        if self._timer is not None:
+            self._timer.cancel()
+        for writes in list(self._by_id.values()):
+            for write in list(writes):
+                write.error = error()
+                if write.future is not None and not write.future.done():
+                    write.future.set_exception(write.error)
+                self._leave_unclear(write)

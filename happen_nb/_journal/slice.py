@@ -266,6 +266,11 @@ async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> d
     return found
 
 
+async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry]:
+    """Read the commits and events of durable handlers from one sequence to another, without bodies."""
+    return [entry for entry in await read_window(stream, start, end) if entry.key is not None]
+
+
 async def with_payloads(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecord]:
     """Read the payloads that are `UNREAD`; events that are gone meanwhile are left out."""
     unread = [record for record in found if record.payload is UNREAD]
@@ -284,6 +289,13 @@ async def events_at(stream: Stream, sequences: Iterable[int]) -> list[EventRecor
     """Read the events at some sequences, side by side."""
     items = await asyncio.gather(*(_message_at(stream, sequence) for sequence in sequences))
     return _events_of(stream.decode(item) for item in items if item is not None)
+
+
+async def event_at(stream: Stream, sequence: int, id: str) -> EventRecord | None:
+    """Read the event with an id that is stored at a sequence; None if it is gone."""
+    found = await stream.get({"seq": sequence})
+    events = [] if found is None else _events_of([stream.decode(found)])
+    return next((event for event in events if event.id == id), None)
 
 
 async def _message_at(stream: Stream, sequence: int) -> StreamMessage | None:
@@ -326,6 +338,13 @@ async def with_previous(stream: Stream, commits: Sequence[CommitRecord]) -> list
         changes.append((record, before))
         newest[record.node] = record
     return changes
+
+
+async def applied_at(stream: Stream, sequence: int) -> CommitPair | None:
+    """Read the commit at a sequence and the one before it; None if it is no longer stored."""
+    found = await stream.get({"seq": sequence})
+    record = None if found is None else stream.decode(found)
+    return (await with_previous(stream, [record]))[0] if isinstance(record, CommitRecord) else None
 
 
 async def read_commit_headers(stream: Stream, node: str) -> list[CommitRecord]:

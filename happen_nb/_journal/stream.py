@@ -68,6 +68,7 @@ class Info:
     history: int
     event_ttl: int
     newest: int  # the time of the last message, in ns by the server's clock
+    now: int  # the time of the answer, by the same clock
     unfinished: str = ""  # the space that a fork was copying into this one; empty if none
     subjects: frozenset[str] | None = None  # the keys of the states, if they were asked for
 
@@ -89,6 +90,7 @@ def _info(answer: dict[str, Any]) -> Info:
         int(metadata.get("happen.history", DEFAULT_HISTORY)),
         int(metadata.get("happen.event_ttl", DEFAULT_EVENT_TTL_SECONDS)),
         parse_ns(state["last_ts"]),
+        parse_ns(answer.get("ts") or state["last_ts"]),
         metadata.get(UNFINISHED, ""),
         frozenset(state["subjects"] or ()) if "subjects" in state else None,
     )
@@ -217,7 +219,7 @@ class Stream:
     def _seen(self, answer: dict[str, Any]) -> Info:
         info = _info(answer)
         self.replicas = info.replicas
-        self.oldest = info.newest - info.event_ttl * 1_000_000_000
+        self.oldest = info.now - info.event_ttl * 1_000_000_000
         return info
 
     async def _api(
@@ -318,7 +320,6 @@ class Stream:
         await self._api("PURGE", {"filter": subject})
 
     async def drop(self) -> None:
-        """Delete the stream."""
         answer = await self._api("DELETE")
         error = answer.get("error")
         if error and error.get("err_code") != NOT_FOUND:

@@ -11,6 +11,7 @@ subject                                  message
 ``happen.<space>.start.<node>.<digest>`` where a state handler of the node starts
 ``happen.<space>.passed.<node>``          the events that state handlers of the node are done with, without a
                                          commit
+``happen.<space>.durable.<node>.<digest>`` the progress of a durable handler of the node
 ``happen.<space>.once.<event>.<node>.*`` the result of a call that a handler makes once
 ``happen.<space>.clear``                 the space was emptied; everything before it is gone but the owners,
                                          which it carries on
@@ -31,7 +32,7 @@ import json
 import re
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     from happen_nb._model.frozen import Frozen
     from happen_nb._model.positions import Position, Positions
 
+T = TypeVar("T")
+
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT = "Nats-Expected-Last-Subject-Sequence-Subject"
 ROLLUP = "Nats-Rollup"
@@ -75,6 +78,7 @@ PATH = "Happen-Path"
 OMITTED = "Happen-Omitted"  # the number of ids that a long path leaves out after its first
 EVENTS = "Happen-Events"
 POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
+KEY = "Happen-Key"  # the step of a durable handler that made the commit
 EVENT = "Happen-Event"
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 
@@ -122,6 +126,8 @@ class Subjects:
         self.starts = f"{self.start_prefix}>"
         self.passed_prefix = f"{self.rest_prefix}passed."
         self.passed = f"{self.passed_prefix}*"
+        self.durable_prefix = f"{self.rest_prefix}durable."
+        self.durables = f"{self.durable_prefix}>"
         self.once_prefix = f"{self.rest_prefix}once."
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
@@ -136,17 +142,33 @@ class Subjects:
 
     def start(self, node: str, key: str) -> str:
         """Return the subject that holds where a state handler of a node starts."""
-        return f"{self.start_prefix}{node}.{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}"
+        return f"{self.start_prefix}{node}.{_digest(key)}"
+
+    def durable(self, node: str, key: str) -> str:
+        """Return the subject that holds the progress of a durable handler of a node."""
+        return f"{self.durable_prefix}{node}.{_digest(key)}"
 
     def once(self, event: str, node: str, name: str) -> str:
         """Return the subject that holds the result of a call that a handler makes once."""
         return f"{self.once_prefix}{event}.{node}.{quote_type(name)}"
+
+    def moment(self, event: str, node: str, handling: str) -> str:
+        """Return the subject that holds the time of a durable handling."""
+        return f"{self.once_prefix}{event}.{node}.~now-{handling}"
+
+    def reply(self, event: str, node: str, key: str) -> str:
+        """Return the subject that holds the reply that a step of a durable handler received."""
+        return f"{self.once_prefix}{event}.{node}.~reply-{key.replace('.', '-')}"
 
     def event(self, event: EventRecord) -> str:
         """Return the subject of an event that does not ride on a commit."""
         if event.has_caller_id:
             return f"{self.event_prefix}~.{event.id}"
         return f"{self.event_prefix}{event.sender}.{event.id}.{quote_type(event.type)}"
+
+
+def _digest(key: str) -> str:
+    return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
 
 
 def quote_type(type: str) -> str:
@@ -183,7 +205,6 @@ class Message:
         return len(self.body) + self.header_size
 
     def with_headers(self, more: Mapping[str, str]) -> Message:
-        """Return the message with more headers."""
         return Message(self.subject, self.body, {**self.headers, **more})
 
 
@@ -270,6 +291,7 @@ def encode_commit(
     expected: int,
     origin: Origin,
     positions: Positions | None = None,
+    key: str | None = None,
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
     about = {CAUSE: origin.cause, CORRELATION: origin.correlation, BY: origin.by}
@@ -281,6 +303,8 @@ def encode_commit(
         headers[OMITTED] = str(origin.omitted)
     if positions:
         headers[POSITIONS] = encode_positions(positions)
+    if key is not None:
+        headers[KEY] = key
     if body is None:
         headers[OPERATION] = "DEL"
     return Message(subjects.state(node), b"" if body is None else body, headers)
@@ -347,6 +371,8 @@ def _event_fields(event: EventRecord) -> dict[str, Any]:
             about[name] = value
     if event.publish_id is not None:
         about["nonce"] = event.publish_id
+    if event.key is not None:
+        about["key"] = event.key
     if event.path:
         about["path"] = event.path
     if event.omitted:
@@ -383,22 +409,31 @@ def encode_owner(subjects: Subjects, owner: OwnerRecord, *, expected: int) -> Me
 
 
 def _owner_fields(owner: OwnerRecord, *, patterns: bool = True) -> dict[str, Any]:
-    sizes = accumulate(len(json.dumps(pattern)) + 2 for pattern in owner.patterns)
-    fitting = [each for each, size in zip(owner.patterns, sizes, strict=True) if size <= MAX_PATTERN_BYTES]
+    more = {
+        "state_handlers": list(owner.state_handlers),
+        "durable": _fitting(owner.durable) if patterns else [],
+        "sources": dict(_fitting(owner.sources)) if patterns else {},
+    }
     return {
         "node": owner.node,
         "incarnation": owner.incarnation,
-        "patterns": fitting if patterns else [],
+        "patterns": _fitting(owner.patterns) if patterns else [],
         "pid": owner.pid,
         "host": owner.host,
         "since": owner.since,
         "takeover": owner.takeover,
-        **({"state_handlers": list(owner.state_handlers)} if owner.state_handlers else {}),
+        **{name: value for name, value in more.items() if value},
     }
 
 
+def _fitting(items: tuple[T, ...]) -> list[T]:
+    """Return the first items, as many as an owner record may hold."""
+    sizes = accumulate(len(json.dumps(item)) + 2 for item in items)
+    return [item for item, size in zip(items, sizes, strict=True) if size <= MAX_PATTERN_BYTES]
+
+
 class Start(NamedTuple):
-    """The start of a state handler of a node: it applies the events after `position`."""
+    """The start of a handler of a node: it handles the events after `position`."""
 
     node: str
     key: str
@@ -406,24 +441,39 @@ class Start(NamedTuple):
     position: Position
 
 
-def encode_result(
-    subjects: Subjects, event: str, node: str, name: str, value: Frozen, *, ttl: int
-) -> Message:
+def encode_result(subject: str, value: Frozen, *, ttl: int) -> Message:
     """Encode the result of a call, stored once; `ttl` is in seconds."""
-    return Message(subjects.once(event, node, name), dumps(value), {EXPECTED: "0", TTL: str(ttl)})
+    return Message(subject, dumps(value), {EXPECTED: "0", TTL: str(ttl)})
 
 
 def encode_start(
     subjects: Subjects, node: str, key: str, pattern: str | None, position: Position | None
 ) -> Message:
     """Encode the start of a state handler, stored once; a `position` of None means this message's."""
+    return Message(subjects.start(node, key), _start_body(key, pattern, position), {EXPECTED: "0"})
+
+
+def encode_durable(
+    subjects: Subjects, node: str, key: str, pattern: str | None, position: Position | None, *, expected: int
+) -> Message:
+    """Encode the progress of a durable handler: all events up to `position` are done.
+
+    It replaces the one before, at the sequence `expected`. None means the position of this message.
+    """
+    body = _start_body(key, pattern, position)
+    return Message(subjects.durable(node, key), body, {EXPECTED: str(expected), ROLLUP: "sub"})
+
+
+def _start_body(key: str, pattern: str | None, position: Position | None) -> bytes:
     at = None if position is None else list(position)
-    body = orjson.dumps({"handler": key, "pattern": pattern, "at": at})
-    return Message(subjects.start(node, key), body, {EXPECTED: "0"})
+    return orjson.dumps({"handler": key, "pattern": pattern, "at": at})
 
 
 def decode_start(subject: str, body: bytes, sequence: int) -> Start:
-    """Decode the start of a state handler; an unreadable message stands for its own position."""
+    """Decode the start of a state handler or the progress of a durable one.
+
+    An unreadable message stands for its own position.
+    """
     about = _json_or_none(body)
     about = about if isinstance(about, dict) else {}
     key, pattern, at = (about.get(name) for name in ("handler", "pattern", "at"))
@@ -479,15 +529,18 @@ def encode_handled(
         yield message()
 
 
+_encode_item = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make one each time
+
+
 def _encode_handling(record: HandledRecord, limit: int) -> str:
     """Encode one handling; the text of its error is halved until it fits."""
-    event, node, handler, outcome, duration, error, attempts, _, waited, reply = record
-    last = [None if waited is None else round(waited, 6), reply]
+    event, node, handler, outcome, duration, error, attempts, _, waited, reply, position, handling = record
+    last = [None if waited is None else round(waited, 6), reply, position, handling]
     while last and last[-1] is None:
         last.pop()
     while True:
         item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
-        text = json.dumps(item, separators=(",", ":"))
+        text = _encode_item(item)
         if len(text) <= limit or not error:
             return text
         error = error[: len(error) // 2]
@@ -591,7 +644,14 @@ def _decode_owner(node: str, about: Any, sequence: int) -> OwnerRecord:
         about.get("takeover") is True,
         sequence,
         tuple(fields.texts(about.get("state_handlers"))),
+        tuple(filter(is_pattern, fields.texts(about.get("durable")))),
+        _decode_sources(about.get("sources")),
     )
+
+
+def _decode_sources(about: Any) -> tuple[tuple[str, str], ...]:
+    items = about.items() if isinstance(about, dict) else ()
+    return tuple((key, digest) for key, digest in items if isinstance(digest, str))
 
 
 def _carried_owners(items: Any) -> tuple[OwnerRecord, ...]:
@@ -674,8 +734,9 @@ def _decode_commit(
     positions = None if where is None else decode_positions(where)
     if state is None:
         positions = {}  # the handlers of a node that is created again start anew
+    key = get(KEY)
     return CommitRecord(
-        node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events, positions
+        node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events, positions, key
     )
 
 
@@ -688,7 +749,7 @@ def _decode_event(
     about: dict[str, Any], payload: Frozen, body: bytes | None, sequence: int, index: int, time: int
 ) -> EventRecord:
     get = about.get
-    target, nonce = get("target"), get("nonce")
+    target, nonce, key = get("target"), get("nonce"), get("key")
     return EventRecord(
         fields.event_id(about["id"]),
         check_type(about["type"]),
@@ -701,6 +762,7 @@ def _decode_event(
         fields.iso_time(get("occurred")),
         None if nonce is None else fields.of_type(nonce, str),
         omitted=fields.natural(get("omitted"), 0),
+        key=key if isinstance(key, str) else None,
         sequence=sequence,
         index=index,
         time=time,
@@ -709,7 +771,7 @@ def _decode_event(
 
 
 # Where a writer left out the last members.
-_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None)
+_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None)
 _NUMBERS: Final = (float, int)  # no bool
 _MAX_DURATION: Final = 1e9  # seconds
 
@@ -720,7 +782,7 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     size = len(_HANDLING_DEFAULTS)
     whole = item if len(item) == size else [*item[:size], *_HANDLING_DEFAULTS[len(item) :]]
-    event, node, handler, outcome, duration, error, attempts, waited, reply = whole
+    event, node, handler, outcome, duration, error, attempts, waited, reply, position, handling = whole
     if not (type(event) is type(node) is type(handler) is type(outcome) is str):
         return None
     if not (type(duration) in _NUMBERS and type(attempts) is int and (error is None or type(error) is str)):
@@ -733,4 +795,10 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         waited = None
     if not (type(reply) is str and len(reply) <= MAX_REPLY_BYTES):
         reply = None
-    return HandledRecord(event, node, handler, outcome, duration, error, attempts, by, waited, reply)
+    if not (type(position) is int and 0 <= position <= fields.LARGEST):
+        position = None
+    if type(handling) is not str:
+        handling = None
+    return HandledRecord(
+        event, node, handler, outcome, duration, error, attempts, by, waited, reply, position, handling
+    )

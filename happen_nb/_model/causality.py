@@ -205,7 +205,6 @@ class JournalSlice:
 
     @cached_property
     def by_id(self) -> dict[str, EventRecord]:
-        """Event id -> event."""
         return {event.id: event for event in self.events}
 
     @cached_property

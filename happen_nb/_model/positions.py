@@ -1,12 +1,18 @@
-"""The progress of a node's state handlers through the journal, which each commit carries on."""
+"""The progress of handlers through the journal: positions of state handlers, and steps of durable ones.
+
+Each commit of a node carries on the positions of its state handlers. What a durable handler stores is known
+by the key of its step when it runs again.
+"""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from functools import lru_cache
+from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
 
@@ -178,13 +184,73 @@ def handler_key(pattern: str, transform: Callable[..., Any], name: str | None) -
     return key if len(key) <= MAX_KEY_LENGTH else f"{key[:MAX_KEY_LENGTH]}~{_digest(key)}"
 
 
-def _source(transform: Callable[..., Any]) -> str:
+def source_digest(function: Callable[..., Any]) -> str:
+    """Return a digest of the source of a function; it is the same in every process.
+
+    Examples
+    --------
+    >>> source_digest(handler_key) == source_digest(source_digest)
+    False
+    """
     try:
-        return inspect.getsource(inspect.unwrap(transform)).strip()
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        return _digest_of_code(code) if isinstance(code, CodeType) else _digest(_source(function))
+    except Exception:  # the attributes of a callable object are the user's
+        return _digest(function_name(type(function)))
+
+
+@functools.lru_cache(maxsize=1024)  # lambdas made in a loop share their code
+def _digest_of_code(code: CodeType) -> str:
+    return _digest(_source(code))
+
+
+def _source(transform: Any) -> str:
+    transform = inspect.unwrap(transform)
+    try:
+        return inspect.getsource(transform).strip()
     except (OSError, TypeError, ValueError):  # the source is not available
-        code = getattr(inspect.unwrap(transform), "__code__", None)
+        code = transform if isinstance(transform, CodeType) else getattr(transform, "__code__", None)
         return repr(transform) if code is None else f"{code.co_code!r}{code.co_consts!r}{code.co_names!r}"
 
 
 def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+# -- steps of durable handlers -------------------------------------------------------------------------
+
+
+_HANDLING_BYTES: Final = 16
+
+
+def handling_id(event: str, node: str, handler: str) -> str:
+    """Return the id of the handling of an event by a durable handler of a node, from the handler's key.
+
+    Examples
+    --------
+    >>> handling_id("5d0f9c1e7a2b44c1-98", "billing", "order.accepted charge")
+    'c4b6f2d62129c1755b89d0d27630ad10'
+    """
+    about = f"{event}\n{node}\n{handler}"
+    return hashlib.blake2b(about.encode(), digest_size=_HANDLING_BYTES).hexdigest()
+
+
+def step_key(handling: str, number: int) -> str:
+    """Return the key of a step of a handling; the first one has number 1."""
+    return f"{handling}.{number}"
+
+
+def step_event_id(handling: str, number: int) -> str:
+    return f"{handling}-{number}"
+
+
+def read_key(key: str) -> tuple[str, int] | None:
+    """Return the handling and the number of a step; None if another client wrote something else.
+
+    Examples
+    --------
+    >>> read_key("f34e0f4b.2"), read_key("x")
+    (('f34e0f4b', 2), None)
+    """
+    handling, _, number = key.rpartition(".")
+    return (handling, int(number)) if handling and number.isascii() and number.isdecimal() else None

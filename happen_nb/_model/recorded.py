@@ -13,10 +13,9 @@ from itertools import accumulate, pairwise
 from typing import Any, Final
 
 from happen_nb._model.causality import CommitPair
-from happen_nb._model.diff import Change, diff
 from happen_nb._model.freeze import dumps, freeze, freeze_state
-from happen_nb._model.frozen import FrozenDict
-from happen_nb._model.masks import Masks
+from happen_nb._model.frozen import Change, FrozenDict, diff, equal
+from happen_nb._model.paths import Masks, Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
 
 FORMAT: Final = 1
@@ -26,6 +25,8 @@ MAX_SOURCE_CHARACTERS: Final = 20_000
 _STORED, _DELETED, _UNREADABLE = 0, 1, 2  # kinds of commits
 _OUTCOMES: Final = ("done", "failed", "refused", "cancelled")
 _NO_NODE: Final = -1
+_MIN_MOVED: Final = 5  # changes in a list, from which on it may have moved on
+_MAX_MOVED: Final = 16  # items that it may have dropped
 _MAX_EXACT: Final = 2**53  # JavaScript rounds larger integers
 _EXACT: Final = "\x01"  # starts the text of a number that JavaScript would write differently
 
@@ -161,27 +162,77 @@ def _encode_commits(
         before = states.get(record.node, EMPTY)
         if record.is_readable:
             states[record.node] = record.state
-        diffs.append(_encode_diff(record.node, diff(before, states.get(record.node, EMPTY)), masks))
+        changes = _differences(before, states.get(record.node, EMPTY))
+        diffs.append(_encode_diff(record.node, changes, masks))
     by_index = dict(enumerate(recorded.events))
     return {
         "sequence": _deltas(record.sequence for record in records),
         "time": _deltas(record.time // 1000 for record in records),
         "id": [record.id for record in records],
         "node": [nodes[record.node] for record in records],
-        "revision": [record.revision for record in records],
+        "revision": _revision_steps(recorded),
         "kind": [_kind(record) for record in records],
         "read": [record.read_position and record.sequence - record.read_position for record in records],
-        "cause": [known.get(record.origin.cause or "", -1) + 1 for record in records],
+        "cause": _deltas(known.get(record.origin.cause or "", -1) + 1 for record in records),
         "by": [_NO_NODE if record.origin.by is None else nodes[record.origin.by] for record in records],
         "origin": _origins((record.origin for record in records), known, by_index),
         "diff": diffs,
     }
 
 
+def _revision_steps(recorded: RecordedJournal) -> list[int]:
+    """Return the difference of each commit's revision from that of its node's previous record."""
+    newest = {node: record.revision for node, record in recorded.start.items()}
+    steps = []
+    for record, _ in recorded.commits:
+        steps.append(record.revision - newest.get(record.node, 0))
+        newest[record.node] = record.revision
+    return steps
+
+
 def _kind(record: CommitRecord) -> int:
     if record.deleted:
         return _DELETED
     return _STORED if record.is_readable else _UNREADABLE
+
+
+def _differences(before: FrozenDict, after: FrozenDict) -> list[Change]:
+    """Return the changes between two states, in which lists that have moved on are short.
+
+    `diff` compares items in pairs. A list that drops its first items and appends others differs everywhere.
+    """
+    kept: list[Change] = []
+    in_lists: dict[Steps, list[Change]] = {}
+    for change in diff(before, after):
+        path = _outermost_list(before, change.path)
+        (kept if path is None else in_lists.setdefault(path, [])).append(change)
+    for path, changes in in_lists.items():
+        old, new = lookup(before, path), lookup(after, path)
+        moved = _moved(old, new) if len(changes) >= _MIN_MOVED else 0
+        if not moved:
+            kept += changes
+            continue
+        stay = len(old) - moved
+        kept += [Change("add", (*path, index), None, new[index]) for index in range(stay, len(new))]
+        kept += [Change("remove", (*path, index), old[index], None) for index in range(moved)]
+    return kept
+
+
+def _outermost_list(state: Any, path: Steps) -> Steps | None:
+    for depth, step in enumerate(path):
+        if isinstance(state, list):
+            return path[:depth]
+        state = state.get(step)
+    return None
+
+
+def _moved(old: Sequence[Any], new: Sequence[Any]) -> int:
+    """Return how many items a list has dropped at its start; 0 if it has not only moved on."""
+    for count in range(1, min(_MAX_MOVED, len(old) - 1) + 1):
+        stay = len(old) - count
+        if stay <= len(new) and all(a is b or equal(a, b) for a, b in zip(old[count:], new, strict=False)):
+            return count
+    return 0
 
 
 def _encode_diff(node: str, changes: Iterable[Change], masks: Masks) -> list[Any]:
@@ -353,22 +404,18 @@ def _decode_commits(
     newest = dict(start)
     states = {node: record.state for node, record in start.items()}
     pairs: list[CommitPair] = []
-    sequences, times = accumulate(columns["sequence"]), accumulate(columns["time"])
-    for i, (sequence, time) in enumerate(zip(sequences, times, strict=True)):
-        node, by, cause = nodes[columns["node"][i]], columns["by"][i], columns["cause"][i]
+    sums = (accumulate(columns[name]) for name in ("sequence", "time", "cause"))
+    for i, (sequence, time, cause) in enumerate(zip(*sums, strict=True)):
+        node, by = nodes[columns["node"][i]], columns["by"][i]
         states[node] = _applied(states.get(node, EMPTY), columns["diff"][i], node)
-        record = _record(
-            node,
-            sequence,
-            columns["revision"][i],
-            time * 1000,
-            None if columns["kind"][i] == _DELETED else states[node],
-        )
+        before = newest.get(node)
+        revision = columns["revision"][i] + (0 if before is None else before.revision)
+        state = None if columns["kind"][i] == _DELETED else states[node]
+        record = _record(node, sequence, revision, time * 1000, state)
         read = columns["read"][i]
         record.id, record.read_position = columns["id"][i], sequence - read if read else 0
         name = None if by == _NO_NODE else nodes[by]
         record.origin = _origin(columns["origin"], i, events[cause - 1] if cause else None, name)
-        before = newest.get(node)
         known = before is not None and before.revision == record.revision - 1
         pairs.append((record, before if known else None))
         newest[node] = record
@@ -418,12 +465,12 @@ def _decode_value(value: Any) -> Any:
 
 
 def _applied(state: FrozenDict, changes: Sequence[Any], node: str) -> FrozenDict:
-    """Return a state with changes made to it: removals last, from the end of a list on."""
+    """Return a state with changes made to it: removals first, from the end of a list on."""
     if not changes:
         return state
     root: Any = [state]
     removals = [change for change in changes if len(change) == 1]
-    for path, *after in [*(change for change in changes if len(change) > 1), *reversed(removals)]:
+    for path, *after in [*reversed(removals), *(change for change in changes if len(change) > 1)]:
         _change([0, *path], root, after)
     return freeze_state(root[0], node=node)
 

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 
-from happen_nb._model.diff import diff
 from happen_nb._model.freeze import check_integers, dumps, freeze_state, loads
-from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, equal
+from happen_nb._model.frozen import Frozen, FrozenDict, FrozenList, diff, equal
 from happen_nb._model.paths import MISSING, Steps, format_path, lookup
 from happen_nb.errors import FrozenStateError, StateError
 
@@ -69,13 +68,21 @@ class Origin:
 
         A path that gets too long for a header keeps its first id and its newest ones.
         """
-        path = (*self.path, id)
-        excess = sum(map(_encoded_size, path)) - MAX_PATH_CHARACTERS
-        kept = 1
-        while excess > 0 and kept < len(path) - 1:
-            excess -= _encoded_size(path[kept])
-            kept += 1
-        return Origin(cause, correlation, by, (*path[:1], *path[kept:]), self.omitted + kept - 1)
+        path, omitted = _extended(self.path, self.omitted, id)
+        return Origin(cause, correlation, by, path, omitted)
+
+
+def _extended(path: tuple[str, ...], omitted: int, id: str) -> tuple[tuple[str, ...], int]:
+    """Return a path with one more id, and the number of ids that it omits."""
+    if not path:
+        return (id,), omitted
+    path = (*path, id)
+    excess = sum(map(_encoded_size, path)) - MAX_PATH_CHARACTERS
+    kept = 1
+    while excess > 0 and kept < len(path) - 1:
+        excess -= _encoded_size(path[kept])
+        kept += 1
+    return (*path[:1], *path[kept:]), omitted + kept - 1
 
 
 def _encoded_size(id: str) -> int:
@@ -103,6 +110,8 @@ class EventRecord:
     """Set if the caller chose the id: unique for all senders and types, it identifies an attempt to store."""
     omitted: int = 0
     """The number of ids that a long path omits after its first."""
+    key: str | None = None
+    """The key of the step of a durable handler that emitted it."""
     sequence: int = 0
     index: int = 0
     time: int = 0
@@ -122,6 +131,11 @@ class EventRecord:
     def origin(self) -> Origin:
         return Origin(self.cause, self.correlation, None, self.path, self.omitted)
 
+    def origin_of_effects(self, node: str) -> Origin:
+        """Return the origin of what a node emits and commits when it handles the event."""
+        path, omitted = _extended(self.path, self.omitted, self.id)
+        return Origin(self.id, self.correlation or self.id, node, path, omitted)
+
     def check(self) -> None:
         """Restore the payload and raise FrozenStateError if code has changed it in place."""
         payload, body = self.payload, self.body
@@ -140,7 +154,9 @@ class HandledRecord(NamedTuple):
 
     ``outcome`` is "done", "failed", "refused" (by its ``where`` filter) or "cancelled"; ``duration`` is in
     seconds; ``by`` is the incarnation of the process that handled it. ``waited`` is the time in seconds from
-    the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON.
+    the storage of the event to the first call of the handler, or None; ``reply`` is a short reply as JSON;
+    ``position`` is that of the journal in that process at the first call; ``handling`` identifies the
+    handling if the handler is durable.
     """
 
     # A tuple is the fastest to create, and ten nodes that handle ten thousand events need 100,000 of them.
@@ -155,6 +171,8 @@ class HandledRecord(NamedTuple):
     by: str = ""
     waited: float | None = None
     reply: str | None = None
+    position: int | None = None
+    handling: str | None = None
 
     @property
     def accepted(self) -> bool:
@@ -181,6 +199,10 @@ class OwnerRecord:
     sequence: int = 0
     state_handlers: tuple[str, ...] = ()
     """The keys of its state handlers."""
+    durable: tuple[str, ...] = ()
+    """The patterns of its durable handlers."""
+    sources: tuple[tuple[str, str], ...] = ()
+    """The keys of its handlers, each with a digest of the source."""
 
     @property
     def claimed(self) -> int:
@@ -213,6 +235,8 @@ class CommitRecord:
         The events that the commit emitted in the same message.
     positions : mapping of str to Progress, optional
         The progress of the node's state handlers; None if the message does not carry it.
+    key : str, optional
+        The key of the step of a durable handler that made the commit.
     """
 
     node: str
@@ -225,6 +249,7 @@ class CommitRecord:
     origin: Origin = NO_ORIGIN
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
+    key: str | None = None
     _state: FrozenDict | None = field(default=None, init=False)
 
     @property

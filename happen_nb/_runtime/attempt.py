@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from happen_nb._journal.wire import MAX_REPLY_BYTES
 from happen_nb._model.arguments import takes_second
 from happen_nb._model.freeze import dumps
+from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import handler_loops, inbox_of, io_thread
 from happen_nb._runtime.tracebacks import CapturedError
 from happen_nb._runtime.workers import is_shutdown_error
-from happen_nb.errors import CausalLoopError
+from happen_nb.errors import CausalLoopError, NondeterminismError
 
 if TYPE_CHECKING:
     import contextvars
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replies import Converted
+    from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.workers import Workers
 
 T = TypeVar("T")
@@ -76,17 +78,22 @@ class Attempt:
         self.number = 0
         self.started = 0.0
         self.scope = causes.scope_of_event(delivery.event, delivery.queue.name, registration.name)
+        self.durable: DurableRun | None = None
+        if registration.durable is not None:
+            durables = delivery.dispatcher.durables
+            self.durable = durables.run(registration.durable, delivery.event, registration.name)
+        self.scope.durable = self.durable
         self.why = ""
         """Why it was stopped."""
         self.unconverted = False
         """True if its result has no JSON form."""
         self._context = context
-        self._given = delivery.dispatcher.host.context(
-            delivery.queue.name, event, registration.name, delivery.once_names
-        )
+        self._given: Any = None
         self._step: Any = registration.current()
         self._spent = 0.0
         self._waited: float | None = None
+        self._position: int | None = None
+        self._calls = 0
         self._driver: StepDriver | None = None
         self._generating = False
         self._filtering = False
@@ -118,6 +125,8 @@ class Attempt:
             self._fail(captured)
         elif accepted is False:
             self._record("refused", None)
+        elif accepted is None:
+            self._end_durable()
         return accepted is True
 
     def _filter(self) -> bool | None:
@@ -144,13 +153,49 @@ class Attempt:
         if not self.registration.active:  # unregistered while another handler of the event ran
             self._give_up()
             return None
+        if self.durable is not None and not self._begin_durable():
+            return None
         self.number += 1
-        self._given.attempt = self.number
         if self._waited is None:  # by the clocks of the server and this process, which may differ
             self._waited = max(0.0, (time.time_ns() - self.delivery.event.time) / 1e9)
         self._enter()
-        self._driver = StepDriver(self._run(), self._context, self.delivery.dispatcher.workers)
+        result = self._context.run(self._call_first)
+        if result is None:
+            return None
+        self._driver = StepDriver(self._run(result), self._context, self.delivery.dispatcher.workers)
         return self._driver.start()
+
+    def _call_first(self) -> Any:
+        """Make the first call; return what the handler goes on with, or None at its end."""
+        # Most handlers end here: what follows costs a coroutine and a driver.
+        try:
+            result = self._call_step()
+            if _goes_on(result):
+                return result
+        except BaseException as error:
+            self._conclude(None, CapturedError.of(_raised(error)))
+            return None
+        self._conclude(result, None)
+        return None
+
+    def _begin_durable(self) -> bool:
+        """Start the run of a durable handler; False if another process runs it, or has run it."""
+        handler, delivery = self.registration.durable, self.delivery
+        assert handler is not None
+        assert self.durable is not None
+        is_ours = delivery.dispatcher.durables.begin(handler, delivery.event) or delivery.on_end is not None
+        ended = self.durable.known.ended
+        if is_ours and not ended:
+            self.durable.rewind()
+            return True
+        self._end_durable(left=not ended)
+        delivery.attempt_ended(self, "left", None, None)
+        return False
+
+    def _end_durable(self, *, left: bool = False) -> None:
+        handler, durables = self.registration.durable, self.delivery.dispatcher.durables
+        if handler is not None:
+            (durables.leave if left else durables.end)(handler, self.delivery.event)
 
     def _enter(self) -> None:
         self.started = time.monotonic()
@@ -172,20 +217,30 @@ class Attempt:
             self.delivery.queue.current = None
         self._spent += time.monotonic() - self.started
 
-    async def _run(self) -> None:
+    async def _run(self, result: Any) -> None:
         value: Any = None
         captured: CapturedError | None = None
         try:
-            value = await self._steps()
-            self.delivery.event.check()
-            value = self._converted(value)
+            value = await self._steps(result)
         except BaseException as error:
-            captured = CapturedError.of(error.args[0] if type(error) is _RaisedStopIteration else error)
+            captured = CapturedError.of(_raised(error))
+        self._conclude(value, captured)
+
+    def _conclude(self, value: Any, captured: CapturedError | None) -> None:
+        """End this try, with the result of the handler or what it raised."""
+        if captured is None:
+            try:
+                self.delivery.event.check()
+                if self.durable is not None:
+                    self.durable.check_complete()
+                value = self._converted(value)
+            except BaseException as error:
+                captured = CapturedError.of(error)
         self.scope.release()
         if not self._leave() or (captured is not None and is_shutdown_error(captured.error)):
             return
         try:
-            self._conclude(value, captured)
+            self._decide(value, captured)
         except BaseException as broken:
             self.delivery.break_off(broken)
 
@@ -200,7 +255,7 @@ class Attempt:
         self.unconverted = False
         return converted
 
-    def _conclude(self, value: Any, captured: CapturedError | None) -> None:
+    def _decide(self, value: Any, captured: CapturedError | None) -> None:
         if captured is None:
             self._end("done", value)
         elif self.stopped and issubclass(type(captured.error), Stopped | asyncio.CancelledError):
@@ -219,7 +274,7 @@ class Attempt:
             and self.registration.active
             and not self.stopped
             and not self.unconverted  # it has done its work
-            and not issubclass(type(error), CausalLoopError)
+            and not issubclass(type(error), CausalLoopError | NondeterminismError)
         )
 
     def _repeat_later(self, captured: CapturedError) -> None:
@@ -249,7 +304,7 @@ class Attempt:
     def _give_up(self) -> None:
         """Do not call it again: what it raised last, if it ran, is a failure."""
         captured = self._captured
-        if captured is None:
+        if captured is None or (self.durable is not None and not self.delivery.cancelled):
             self._end("cancelled")
         else:
             self._fail(captured)
@@ -305,22 +360,31 @@ class Attempt:
         self.delivery.attempt_ended(self, outcome, value, None)
 
     def _record(self, outcome: str, error: str | None, reply: str | None = None) -> None:
-        attempts = max(1, self.number)
-        self.delivery.record(
-            self.registration.name, outcome, error, self._spent, attempts, self._waited, reply
+        if self.durable is not None and outcome == "cancelled" and not self.delivery.cancelled:
+            self._end_durable(left=True)  # it was unregistered, or the space is closed: another run does it
+            return
+        record = HandledRecord(
+            self.delivery.event.id,
+            self.delivery.queue.name,
+            self.registration.name,
+            outcome,
+            self._spent,
+            error,
+            max(1, self.number),
+            waited=self._waited,
+            reply=reply,
+            position=self._position,
+            handling=None if self.durable is None else self.durable.handling,
         )
+        self.delivery.record(record)
+        self._end_durable()
 
     # -- the steps -----------------------------------------------------------------------------------
 
-    async def _steps(self) -> Any:
+    async def _steps(self, result: Any) -> Any:
         while True:
-            if self.stopped:
-                raise Stopped
-            result: Any = self._call_step()
-            if result is None:
-                return None
             if inspect.isawaitable(result):
-                result = await on_handler_loop(_awaited(result), result)
+                result = await on_handler_loop(self._awaited(result), result)
             elif isinstance(result, Generator):
                 result = self._iterate(result)
             elif isinstance(result, AsyncGenerator):
@@ -328,19 +392,49 @@ class Attempt:
             if not callable(result):
                 return result
             self._step = result
+            if self.durable is not None:
+                self.durable.mark()
+            if self.stopped:
+                raise Stopped
+            result = self._call_step()
 
     def _call_step(self) -> Any:
         if (handler := self.registration.state) is not None:
+            self._position = self.delivery.dispatcher.log.replica.position
             return handler.apply(self.event, self.delivery.snapshot, self.delivery.error)
         second = takes_second(self._step, "context")
+        self._calls += 1
+        self._note_position()
         try:
             if second == "none":
                 return self._step(self.event)
             if second == "positional":
-                return self._step(self.event, self._given)
-            return self._step(self.event, context=self._given)
+                return self._step(self.event, self._argument())
+            return self._step(self.event, context=self._argument())
         except StopIteration as error:
             raise _RaisedStopIteration(error) from None
+
+    def _argument(self) -> Any:
+        """Return the context that all steps are called with."""
+        if self._given is None:
+            self._given = self.delivery.dispatcher.host.context(
+                self.delivery.queue.name,
+                self.event,
+                self.registration.name,
+                self.delivery.once_names,
+                self.durable,
+            )
+        self._given.attempt = self.number
+        return self._given
+
+    def _note_position(self) -> None:
+        """Note the position of the journal when the first call begins; an async one begins in its loop."""
+        if self._calls == 1:
+            self._position = self.delivery.dispatcher.log.replica.position
+
+    async def _awaited(self, result: Any) -> Any:
+        self._note_position()
+        return await result
 
     def _iterate(self, generator: Generator[Any, None, Any]) -> Any:
         self._generating = True
@@ -358,6 +452,7 @@ class Attempt:
 
     async def _aiterate(self, generator: AsyncGenerator[Any, None]) -> Any:
         result = None
+        self._note_position()
         try:
             async for value in generator:
                 if isinstance(value, Result):
@@ -376,8 +471,15 @@ class Attempt:
             self.delivery.responder.progress(value)
 
 
-async def _awaited(result: Any) -> Any:
-    return await result
+def _goes_on(result: Any) -> bool:
+    """Return True if a handler is not at its end when it returns this."""
+    return result is not None and (
+        inspect.isawaitable(result) or isinstance(result, Generator | AsyncGenerator) or callable(result)
+    )
+
+
+def _raised(error: BaseException) -> Any:
+    return error.args[0] if type(error) is _RaisedStopIteration else error
 
 
 class on_handler_loop(Generic[T]):  # noqa: N801 - reads as a function where it is awaited

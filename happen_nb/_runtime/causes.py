@@ -14,7 +14,6 @@ import threading
 from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._model.records import NO_ORIGIN, Origin
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.stored_steps import DurableRun, Step
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,33 +59,50 @@ evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=Non
 """The transform that runs in this context: it may not wait for anything."""
 
 
-@dataclass(eq=False, slots=True)
 class HandlerScope:
     """A handler or callback that runs.
 
-    Parameters
+    Attributes
     ----------
     node : str
         The node whose handler or callback it is.
-    what : str
-        Its description for messages.
-    origin : Origin
-        The origin of what is emitted or committed in it.
-    event : EventRecord, optional
+    event : EventRecord or None
         The event that is handled.
     waits : list
         The replies that it waits for.
     abandoned : bool
-        Whether it was cancelled but could not be stopped, so that it may not change anything any more.
+        True if it was cancelled but could not be stopped, so that it may not change anything any more.
+    durable : DurableRun or None
+        The run of a durable handler, which counts its steps.
     """
 
-    node: str
-    what: str
-    origin: Origin
-    event: EventRecord | None = None
-    waits: list[Any] = field(default_factory=list)
-    abandoned: bool = False
-    _users: int = 0
+    __slots__ = ("_function", "_origin", "_users", "abandoned", "durable", "event", "node", "waits")
+
+    def __init__(
+        self, node: str, function: str, origin: Origin | None = None, event: EventRecord | None = None
+    ) -> None:
+        self.node = node
+        self.event = event
+        self.waits: list[Any] = []
+        self.abandoned = False
+        self.durable: DurableRun | None = None
+        self._function = function
+        self._origin = origin
+        self._users = 0
+
+    @property
+    def what(self) -> str:
+        """Its description for messages."""
+        doing = f'watching "{self.node}"' if self.event is None else f'handling "{self.event.type}"'
+        return f"{self._function}, {doing}"
+
+    @property
+    def origin(self) -> Origin:
+        """The origin of what is emitted or committed in it."""
+        if self._origin is None:  # most handlers emit and commit nothing, or once
+            assert self.event is not None
+            self._origin = self.event.origin_of_effects(self.node)
+        return self._origin
 
     def hold(self) -> None:
         """Count one more user: the handler itself, or a task or function that runs in its context."""
@@ -137,19 +154,19 @@ def current_path() -> tuple[str, ...]:
     return () if running is None else running.origin.path
 
 
-@lru_cache(16)  # many nodes handle the same event
-def _origin_after(id: str, correlation: str, path: tuple[str, ...], omitted: int) -> Origin:
-    return Origin(path=path, omitted=omitted).then(id, cause=id, correlation=correlation, by=None)
+def next_step() -> Step | None:
+    """Start the next step of the durable handler that runs in this context; None elsewhere.
 
-
-def origin_after(event: EventRecord, node: str) -> Origin:
-    """Return the origin of what a node emits and commits when it handles an event."""
-    origin = _origin_after(event.id, event.correlation or event.id, event.path, event.omitted)
-    return Origin(origin.cause, origin.correlation, node, origin.path, origin.omitted)
+    What a transform emits belongs to the step of its commit.
+    """
+    running = current_scope()
+    if running is None or running.durable is None or evaluating.get() is not None:
+        return None
+    return running.durable.next()
 
 
 def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
-    return HandlerScope(node, f'{handler}, handling "{event.type}"', origin_after(event, node), event)
+    return HandlerScope(node, handler, event=event)
 
 
 def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
@@ -157,7 +174,7 @@ def scope_of_commit(record: CommitRecord, callback: str) -> HandlerScope:
     cause = record.origin
     mark = record.causal_id
     origin = cause.then(mark, cause=cause.cause, correlation=cause.correlation or mark, by=cause.by)
-    return HandlerScope(record.node, f'{callback}, watching "{record.node}"', origin)
+    return HandlerScope(record.node, callback, origin)
 
 
 def current_origin() -> Origin:

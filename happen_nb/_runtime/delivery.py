@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
-from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
 from happen_nb._runtime.effects import Work
 from happen_nb._runtime.workers import Mailbox
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replies import Responder
+    from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
     from happen_nb._runtime.workers import Workers
 
@@ -44,7 +44,14 @@ class Host(Protocol):
     def event(self, record: EventRecord) -> Any:
         """Return the event that a handler is called with."""
 
-    def context(self, node: str, event: Any, handler: str, used: dict[str, tuple[str, int]]) -> Any:
+    def context(
+        self,
+        node: str,
+        event: Any,
+        handler: str,
+        used: dict[str, tuple[str, int]],
+        durable: DurableRun | None,
+    ) -> Any:
         """Return the context that a handler is called with; its ``attempt`` is set before each call."""
 
     def reply(self, value: Any) -> Any:
@@ -165,7 +172,7 @@ class Delivery(Work):
         return f'node "{self.queue.name}" handling "{self.event.type}"'
 
     def origin(self) -> Origin:
-        return causes.origin_after(self.event, self.queue.name)
+        return self.event.origin_of_effects(self.queue.name)
 
     def hint(self) -> str:
         current = self.queue.current
@@ -220,12 +227,13 @@ class Delivery(Work):
         return first.start()
 
     def _active_candidates(self) -> list[Registration]:
-        active = [registration for registration in self.candidates if registration.active]
-        if active or all(registration.state is not None for registration in self.candidates):
+        current = map(self.dispatcher.durables.current, self.candidates)
+        active = [registration for registration in current if registration is not None]
+        if active or not any(_is_plain(registration) for registration in self.candidates):
             return active
         name = self.queue.name
         found = self.dispatcher.registrations.candidates(self.event.type, name).get(name, [])
-        return [registration for registration in found if registration.state is None]
+        return [registration for registration in found if _is_plain(registration)]
 
     def restart(self) -> None:
         """Start the other handlers, after a filter was abandoned."""
@@ -265,7 +273,7 @@ class Delivery(Work):
             left = self._left
         if outcome == "cancelled":
             self._refused = self._refused or self._stopped_error(attempt.why)
-        if self.responder is not None and self.replies(attempt) and not self.cancelled:
+        if self.responder is not None and self.replies(attempt) and not self.cancelled and outcome != "left":
             if outcome == "done":
                 self.responder.finish(value)
             elif captured is None:
@@ -318,6 +326,9 @@ class Delivery(Work):
                 return
             self.ended = True
         self.queue.open.pop(self, None)
+        for registration in self.candidates:
+            if registration.durable is not None:  # one that has ended is not concerned
+                self.dispatcher.durables.leave(registration.durable, self.event)
         try:
             if self.on_end is not None:
                 self.on_end(self._refused if self.captured is None else self.captured.to_raise())
@@ -352,23 +363,28 @@ class Delivery(Work):
     def _record_unstarted(self, outcome: str, error: Exception | None) -> None:
         """Record why it did not start, so that it does not count as unhandled."""
         name = self.candidates[0].name if self.candidates else ""
-        self.record(name, outcome, None if error is None else error_summary(error), 0.0, 1)
+        durable = [each for each in self.candidates if each.durable is not None]
+        record = HandledRecord(
+            self.event.id,
+            self.queue.name,
+            name,
+            outcome,
+            error=None if error is None else error_summary(error),
+        )
+        if not durable:
+            self.record(record)
+        for registration in durable:
+            assert registration.durable is not None
+            handling = registration.durable.handling(self.event.id)
+            self.record(record._replace(handler=registration.name, handling=handling))
+            self.dispatcher.durables.end(registration.durable, self.event)
 
-    def record(
-        self,
-        handler: str,
-        outcome: str,
-        error: str | None,
-        seconds: float,
-        attempts: int,
-        waited: float | None = None,
-        reply: str | None = None,
-    ) -> None:
+    def record(self, record: HandledRecord) -> None:
         """Record what a handler did with the event."""
         if not self.forgotten:
-            event, node = self.event.id, self.queue.name
-            self.dispatcher.record(
-                HandledRecord(
-                    event, node, handler, outcome, seconds, error, attempts, waited=waited, reply=reply
-                )
-            )
+            self.dispatcher.record(record)
+
+
+def _is_plain(registration: Registration) -> bool:
+    """Return whether a handler may be replaced by any other that matches, when the event's turn comes."""
+    return registration.state is None and registration.durable is None

@@ -13,6 +13,7 @@ from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_han
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
 from happen_nb._runtime.delivery import Delivery, NodeQueue
+from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
@@ -71,6 +72,7 @@ class Dispatcher:
         self.workers = Workers()
         self.queues: dict[str, NodeQueue] = {}
         self.lanes = Lanes(log, self)
+        self.durables = Durables(log, self, peers)
         self.contexts: dict[str, contextvars.Context | None] = {}
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
@@ -102,6 +104,7 @@ class Dispatcher:
             self.registrations.remove(registration)
             raise
         self.lanes.refresh(registration.node)
+        self.durables.refresh(registration.node)
         return before
 
     def remove(self, registration: Registration) -> bool:
@@ -116,6 +119,7 @@ class Dispatcher:
             io_thread().call_soon(self.ownership.renew, registration.node)
             if registration.state is not None:
                 io_thread().call_soon(self.lanes.pipelines.abandon, registration)
+            io_thread().call_soon(self.durables.removed, registration)
         return removed
 
     def stop(self, node: str, matches: Callable[[Registration], bool]) -> bool:
@@ -142,6 +146,7 @@ class Dispatcher:
     def _on_deletion(self, record: CommitRecord) -> None:
         """Unregister the handlers of a deleted node, before the next event is dispatched."""
         self._unregister(record.node, record.origin.path)
+        self.durables.dropped(record.node)
         self.log.background(self._give_up(record.node))
 
     def _unregister(self, node: str, path: Container[str]) -> None:
@@ -186,7 +191,11 @@ class Dispatcher:
         candidates = self.registrations.candidates(event.type, event.target)
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
-            handlers, snapshot, replies = self.lanes.offer(registrations, event, context, ours=ours)
+            offered = registrations
+            plain = [each for each in registrations if each.state is None] if ours else []
+            if plain and self.durables.hold(node, event, context, plain):
+                offered, ours = [each for each in registrations if each.state is not None], False
+            handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
             if handlers:
                 self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
         target = event.target
@@ -210,6 +219,9 @@ class Dispatcher:
         queue = self.queue(node)
         responder = self.replies.accept(event) if replies and event.target is not None else None
         delivery = Delivery(self, queue, event, registrations, context, responder, snapshot, error)
+        for registration in registrations:
+            if registration.durable is not None:
+                self.durables.queue(registration.durable, event)
         if responder is not None:
             responder.delivery = delivery
         queue.mailbox.put(delivery.start)
@@ -228,9 +240,15 @@ class Dispatcher:
         named = [registration for registration in found if registration.name == handler]
         if not found:
             raise NoHandlerError(f'node "{node}" has no handler of "{event.type}" in this process')
+        found = [each for each in named or found if await self.durables.recall(each, event)]
+        if not found:
+            return None  # it is done
         queue = self.queue(node)
         ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-        delivery = Delivery(self, queue, event, named or found, context)
+        delivery = Delivery(self, queue, event, found, context)
+        for registration in found:
+            if registration.durable is not None:
+                self.durables.queue(registration.durable, event)
 
         def end(error: BaseException | None) -> None:
             if not ended.done():  # the caller may have been interrupted
@@ -248,8 +266,9 @@ class Dispatcher:
         wanted = set(events)
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        pipelines = self.lanes.pipelines.open()
-        return [id for id in (*handled, *pipelines, *self.lanes.waiting()) if id in wanted]
+        late = (*self.lanes.waiting(), *self.lanes.pipelines.open())
+        waiting = (*late, *self.durables.waiting(), *self.durables.running())
+        return [id for id in (*handled, *waiting) if id in wanted]
 
     def queued(self) -> int:
         return sum(len(queue.queued) for queue in self.queues.values()) + self.lanes.pipelines.queued()
@@ -261,7 +280,7 @@ class Dispatcher:
         if self.ownership.owner_of(reply.target) is None:
             await self.log.fresh(self.log.timeout)
         if self.ownership.owner_of(reply.target) is None:
-            reply.fail(self._no_owner(reply.target, event.type))
+            reply.fail(self.no_owner(reply.target, event.type))
             return False
         self.replies.expect(reply, event)
         return True
@@ -273,7 +292,23 @@ class Dispatcher:
             reply.owner = owner.incarnation
         self.replies.watch(reply)
 
-    def _no_owner(self, target: str, type: str) -> NoHandlerError:
+    async def resume(self, reply: PendingReply, event: EventRecord) -> None:
+        """Find the reply to an event that an earlier run of a durable handler sent, or wait for it."""
+        if await self.replies.find_kept(reply, event):
+            return
+        self.replies.expect(reply, event)
+        owner, question = self.ownership.owner_of(reply.target), {"send": event.id}
+        if owner is not None:
+            ours = owner.incarnation == self.log.incarnation
+            answer = self.replies.answer(question)
+            if not ours:
+                answer = await self._peers.ask(str(owner.incarnation), question, NAME_SECONDS) or {}
+            await self.replies.find_recorded(reply, event, answer)
+        if not reply.done:
+            await self.track(reply)
+
+    def no_owner(self, target: str, type: str) -> NoHandlerError:
+        """Return the error of a send to a node that no process owns."""
         others = self.ownership.names()
         near = difflib.get_close_matches(target, others, 1, 0.5)
         hint = (
@@ -363,6 +398,7 @@ class Dispatcher:
             queue.close()
         self.lanes.pipelines.close()
         if self.log.connection.connected:
+            await self.durables.close()
             await self.ownership.release_all(1.0)
         self.ownership.leaving = True
         await self._wait_ended(CLOSE_SECONDS)

@@ -28,7 +28,6 @@ from happen_nb._model.positions import (
     progress_of,
     without_old,
 )
-from happen_nb._runtime.causes import origin_after
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.missed import Orphan, concerns, count_missed, expired_until, find_orphan
 from happen_nb._runtime.pipelines import Pipelines
@@ -80,19 +79,16 @@ class Waiting(NamedTuple):
 
 
 class CatchUp:
-    """State handlers of a node that read the missed events together, so that they apply them in one order.
+    """State handlers of a node that read the events they missed; later events wait until all have.
 
-    Parameters
-    ----------
-    handlers : list of Registration
-        In the order of registration; one that stops is removed.
+    So they apply those in one order, by position and then by registration.
     """
 
-    def __init__(self, handlers: list[Registration]) -> None:
-        self.node = handlers[0].node
-        self.handlers = handlers
+    def __init__(self) -> None:
+        self.ends: dict[Registration, int] = {}
+        """The position up to which each handler has read; 0 until then."""
         self.waiting: list[Waiting] = []
-        """Events that have arrived while older ones are read."""
+        """Events that have arrived meanwhile."""
 
 
 @dataclass(eq=False)
@@ -170,7 +166,8 @@ class Lanes:
         self._dispatcher = dispatcher
         dispatcher.ownership.on_change.connect(self.refresh)
         self.pipelines = Pipelines(log, dispatcher)
-        self._catching_up: set[CatchUp] = set()
+        log.on_clear.connect(lambda _, position: log.background(self._start_again(position)))
+        self._catching_up: dict[str, CatchUp] = {}
         self._passing: set[str] = set()
         """Nodes whose handlers were done with an event without a commit."""
         self._expired = 0
@@ -192,14 +189,31 @@ class Lanes:
         owner = self._dispatcher.ownership.record(node)
         if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
             start = (await last_clear(stream), 0)
+        await self._store_start(registration, handler, start, deadline)
+        return True
+
+    async def _store_start(
+        self, registration: Registration, handler: StateHandler, start: Position | None, deadline: float
+    ) -> None:
+        log, node = self._log, registration.node
         pattern = registration.pattern.text if registration.pattern.predicate is None else None
         message = wire.encode_start(log.subjects, node, handler.key, pattern, start)
         left = max(0.001, deadline - time.monotonic())
         what = f'a state handler of node "{node}"'
-        body, sequence = await stream.store_first(message, timeout=left, what=what)
+        body, sequence = await log.stream.store_first(message, timeout=left, what=what)
         await log.reach(sequence, deadline)
-        handler.start = wire.decode_start(subject, body, sequence).position
-        return True
+        handler.start = wire.decode_start(message.subject, body, sequence).position
+
+    async def _start_again(self, cleared: int) -> None:
+        """Store that the handlers of this process start at a clear, which removed their starts."""
+        deadline = time.monotonic() + self._log.timeout
+        for node in self._dispatcher.registrations.nodes():
+            for registration in self._dispatcher.registrations.of(node):
+                if registration.state is not None:
+                    try:
+                        await self._store_start(registration, registration.state, (cleared, 0), deadline)
+                    except HappenError as error:
+                        logger.debug('the start of "%s": %s; its first commit replaces it', node, error)
 
     async def outstanding(self) -> Callable[[EventRecord], bool]:
         """Return a test of events: True for those that a state handler of any process will still apply."""
@@ -250,18 +264,21 @@ class Lanes:
         return self._log.replica.positions(node, record) or {}
 
     async def _look_back(self, record: CommitRecord) -> Positions:
-        stream, following = self._log.stream, record.sequence
-        for earlier in reversed(await read_commit_headers(stream, record.node)):
-            if earlier.sequence < record.sequence and earlier.positions is not None:
-                found = await stream.newest(stream.subjects.passed_prefix + record.node)
-                passed = None if found is None else stream.decode(found)
-                known = isinstance(passed, wire.Passed) and passed.base == earlier.sequence
-                if isinstance(passed, wire.Passed) and known and passed.sequence < following:
-                    return merged(earlier.positions, passed.positions)
-                return earlier.positions
-            if earlier.sequence < record.sequence:
-                following = earlier.sequence
-        return {}
+        """Return the positions before a commit that another client stored."""
+        stream, following, more = self._log.stream, record.sequence, dict[str, Progress]()
+        found = await stream.newest(stream.subjects.passed_prefix + record.node)
+        passed = None if found is None else stream.decode(found)
+        base = passed.base if isinstance(passed, wire.Passed) else -1
+        heads = await read_commit_headers(stream, record.node)
+        for earlier in reversed([each for each in heads if each.sequence < record.sequence]):
+            if isinstance(passed, wire.Passed) and earlier.sequence == base and passed.sequence < following:
+                more = dict(passed.positions)
+            if earlier.positions is not None:
+                return merged(earlier.positions, more)
+            following = earlier.sequence
+        if isinstance(passed, wire.Passed) and base == 0 and passed.sequence < following:
+            return passed.positions
+        return more
 
     # -- progress without a commit -------------------------------------------------------------------
 
@@ -395,7 +412,7 @@ class Lanes:
             elif not handler.live and handler.catching_up is None:
                 starting.append(registration)
         if starting:
-            self._start(CatchUp(starting))
+            self._start(node, starting)
 
     def offer(
         self,
@@ -411,7 +428,7 @@ class Lanes:
         """
         snapshot: Cut | None = None
         live: list[Registration] = []
-        waiting: dict[CatchUp, list[Registration]] = {}
+        late: list[Registration] = []
         plain = [each for each in registrations if each.state is None] if ours else []
         for registration in registrations:
             handler = registration.state
@@ -419,24 +436,26 @@ class Lanes:
                 continue
             if handler.takes_views and snapshot is None:
                 snapshot = self._log.replica.cut()
-            if handler.catching_up is None:
-                live.append(registration)
-            else:
-                waiting.setdefault(handler.catching_up, []).append(registration)
-        for reading, handlers in waiting.items():
-            work = NamedWork(
-                event.correlation or event.id,
-                lambda: f'"{event.type}" waiting for a state handler',
-                origin_after(event, ""),
-            )
-            self._dispatcher.in_flight.start(work)
-            reading.waiting.append(Waiting(event, context, snapshot, handlers, plain, ours, work))
-            plain, ours = [], False
-        return [*live, *plain], snapshot, ours
+            (live if handler.live else late).append(registration)
+        if not late:
+            return [*live, *plain], snapshot, ours
+        work = NamedWork(
+            event.correlation or event.id,
+            lambda: f'"{event.type}" waiting for a state handler',
+            event.origin_of_effects(""),
+        )
+        self._dispatcher.in_flight.start(work)
+        reading = self._catching_up[late[0].node]
+        reading.waiting.append(Waiting(event, context, snapshot, late, plain, ours, work))
+        return live, snapshot, False
+
+    def catches_up(self, node: str) -> bool:
+        """Return whether state handlers of a node read the events that they missed."""
+        return node in self._catching_up
 
     def waiting(self) -> list[str]:
         """Return the ids of the events that wait for a handler that catches up."""
-        return [each.event.id for reading in self._catching_up for each in reading.waiting]
+        return [each.event.id for reading in self._catching_up.values() for each in reading.waiting]
 
     def _stop(self, registration: Registration) -> None:
         """Deliver nothing to a handler any more; a new start reads the missed events."""
@@ -444,62 +463,68 @@ class Lanes:
         assert handler is not None
         handler.live, reading, handler.catching_up = False, handler.catching_up, None
         if reading is not None:
-            reading.handlers.remove(registration)
-            if not reading.handlers:
-                self._end(reading)
+            del reading.ends[registration]
+            self._end_if_read(registration.node, reading)
 
-    def _start(self, reading: CatchUp) -> None:
+    def _start(self, node: str, registrations: list[Registration]) -> None:
         """Start to catch up; `settle` waits for the end of it."""
-        self._catching_up.add(reading)
-        for registration in reading.handlers:
+        reading = self._catching_up.setdefault(node, CatchUp())
+        for registration in registrations:
             assert registration.state is not None
             registration.state.catching_up = reading
-        names = ", ".join(registration.name for registration in reading.handlers)
+            reading.ends[registration] = 0
+        names = ", ".join(registration.name for registration in registrations)
         work = NamedWork(
-            f"catching up {id(reading)}", lambda: f'node "{reading.node}" catching up with {names}'
+            f"catching up {id(registrations)}", lambda: f'node "{node}" catching up with {names}'
         )
         self._dispatcher.in_flight.start(work)
-        self._log.background(self._catch_up(reading, work))
+        self._log.background(self._catch_up(node, reading, registrations, work))
 
-    async def _catch_up(self, reading: CatchUp, work: Work) -> None:
+    async def _catch_up(
+        self, node: str, reading: CatchUp, registrations: list[Registration], work: Work
+    ) -> None:
         """Deliver the events that were stored before, then those that have arrived meanwhile."""
         in_flight = self._dispatcher.in_flight
+
+        def going_on() -> list[Registration]:
+            return [each for each in registrations if each.state and each.state.catching_up is reading]
+
         try:
-            while reading.handlers:
+            while going_on():
                 try:
-                    await self._read_up(reading)
+                    end = await self._read_up(node, going_on)
+                    reading.ends |= dict.fromkeys(going_on(), end)
+                    self._end_if_read(node, reading)
                     break
                 except HappenError as error:  # events that were delivered already are recognized
-                    logger.info('node "%s" catching up: %s; once more', reading.node, error)
+                    logger.info('node "%s" catching up: %s; once more', node, error)
                     await asyncio.sleep(RETRY_SECONDS)
-            items = set(self.pipelines.items(reading.node))
+            items = set(self.pipelines.items(node))
             await in_flight.drain(lambda work: work in items, float("inf"))
         finally:  # after the events that are queued now
-            self._dispatcher.queue(reading.node).mailbox.put(lambda: in_flight.finish(work))
+            self._dispatcher.queue(node).mailbox.put(lambda: in_flight.finish(work))
 
-    async def _read_up(self, reading: CatchUp) -> None:
-        log, node = self._log, reading.node
-        end = log.position  # all later events are in `reading.waiting`
+    async def _read_up(self, node: str, going_on: Callable[[], list[Registration]]) -> int:
+        """Deliver what handlers have missed; return the position up to which that is done."""
+        log = self._log
+        end = log.position  # all later events wait
         positions = await self.positions(node, log.replica.newest(node))
-        after = {each: each.state.progress(positions).position for each in reading.handlers if each.state}
+        after = {each: each.state.progress(positions).position for each in going_on() if each.state}
         first = (await log.stream.info()).first
         await self._report_missed(after)
-        at = max(first, min(after.values())[0])
-        while at <= end and reading.handlers:
+        at = max(first, min(after.values(), default=START)[0])
+        while at <= end and going_on():
             until = min(end, at + WINDOW_MESSAGES - 1)
             for event in await events_between(log.stream, at, until):
                 handlers = [
-                    each
-                    for each in reading.handlers
-                    if event.position > after[each] and concerns(each, event)
+                    each for each in going_on() if event.position > after[each] and concerns(each, event)
                 ]
                 if handlers:
                     self.pipelines.put(event, node, handlers, None, replies=False)
             at = until + 1
-            while self._queued(node) > MAX_QUEUED and reading.handlers:  # noqa: ASYNC110 - threads
+            while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
-        if reading.handlers:
-            self._end(reading, end)
+        return end
 
     def _queued(self, node: str) -> int:
         return len(self._dispatcher.queue(node).queued) + self.pipelines.queued(node)
@@ -513,22 +538,25 @@ class Lanes:
         late = {each: position for each, position in after.items() if START < position < (self._expired, 0)}
         if not late:
             return
-        for registration, count in (await count_missed(log.stream, late, self._expired)).items():
+        missed, until = await count_missed(log.stream, late, self._expired)
+        for registration, count in missed.items():
             self._dispatcher.host.missed(registration, count)
         for registration in late:
             assert registration.state is not None
-            registration.state.pass_over(START, (self._expired, LAST_INDEX))
+            registration.state.pass_over(START, (until, LAST_INDEX))
             await self._store_passed(registration.node, {})
 
-    def _end(self, reading: CatchUp, end: int = 0) -> None:
-        """Deliver the events that have arrived; those up to `end` were read."""
-        self._catching_up.discard(reading)
-        for registration in reading.handlers:
+    def _end_if_read(self, node: str, reading: CatchUp) -> None:
+        """Deliver the events that have arrived, if all handlers of a node have read what was before."""
+        if not all(reading.ends.values()) or self._catching_up.get(node) is not reading:
+            return
+        del self._catching_up[node]
+        for registration in reading.ends:
             assert registration.state is not None
             registration.state.catching_up, registration.state.live = None, True
         for event, context, snapshot, waiting, others, replies, work in reading.waiting:
-            late = [each for each in waiting if each in reading.handlers and event.sequence > end]
+            late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
             if late or others:
                 handlers = [*late, *others]
-                self.pipelines.put(event, reading.node, handlers, context, snapshot, replies=replies)
+                self.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
             self._dispatcher.in_flight.finish(work)

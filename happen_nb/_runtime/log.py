@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
 from happen_nb._journal.follower import Follower
-from happen_nb._journal.outbox import Outbox
-from happen_nb._journal.publish import store_messages
+from happen_nb._journal.publish import Outbox, store_messages
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Clear
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.replica import Applied, Replica
+from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import HappenError, OutcomeUnknownError
 
@@ -60,6 +60,7 @@ class Log:
         self.replica = Replica()
         self.address = f"{incarnation}{secrets.token_hex(2)}"
         """Starts the ids that this connection gives, and is where replies to its events go."""
+        self.steps = StoredSteps()
         self.on_event: Signal[[EventRecord]] = Signal()
         self.on_owner: Signal[[OwnerRecord]] = Signal()
         self.on_fresh_start: Signal[[FreshStart]] = Signal()
@@ -153,6 +154,7 @@ class Log:
     # -- following: called by the follower -----------------------------------------------------------
 
     def reset(self, start: FreshStart) -> None:
+        self.steps.reset(start)
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
@@ -172,6 +174,7 @@ class Log:
         elif isinstance(item, Clear):
             self.outbox.clear(sequence)
             self.on_clear.emit(item, sequence)
+        self.steps.apply(item)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)

@@ -13,6 +13,7 @@ from happen_nb._model.records import CommitRecord
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from happen_nb._journal.consumer import StreamMessage
     from happen_nb._journal.stream import Stream
     from happen_nb._model.positions import Position, Progress
     from happen_nb._model.records import EventRecord
@@ -38,22 +39,29 @@ def concerns(registration: Registration, event: EventRecord) -> bool:
 
 async def expired_until(stream: Stream) -> int:
     """Return the newest position that is older than the time for which events are kept."""
+    await stream.info()
     return await position_at_time(stream, datetime.fromtimestamp(max(0, stream.oldest) / 1e9, UTC))
 
 
 async def count_missed(
     stream: Stream, after: dict[Registration, Position], expired: int
-) -> dict[Registration, int]:
-    """Return how many events may have expired after the position of each handler.
+) -> tuple[dict[Registration, int], int]:
+    """Return how many events may have expired after the position of each handler, and up to which position.
 
     An expired message does not show what it was, so each one that is gone counts. Of the events that rode on
-    a commit, only those that a handler would apply count.
+    a commit, only those that a handler would apply count. The count ends before an event that is still there.
     """
+    until = expired
+
+    def ends(item: StreamMessage) -> bool:
+        nonlocal until
+        is_event = item.subject.startswith(stream.subjects.event_prefix)
+        until = item.sequence - 1 if is_event else expired
+        return is_event or item.sequence > expired
+
     first = min(after.values())[0]
-    items = await stream.read(
-        ">", start=first + 1, headers_only=True, enough=lambda item: item.sequence > expired
-    )
-    gone = {each: expired - position[0] for each, position in after.items()}
+    items = await stream.read(">", start=first + 1, headers_only=True, enough=ends)
+    gone = {each: until - position[0] for each, position in after.items()}
     for item in items:
         record = wire.decode(stream.subjects, item.subject, item.headers, b"", item.sequence, item.time)
         riding = record.events if isinstance(record, CommitRecord) else ()
@@ -61,7 +69,7 @@ async def count_missed(
             if item.sequence > position[0]:
                 gone[each] -= 1
             gone[each] += sum(event.position > position and concerns(each, event) for event in riding)
-    return {each: count for each, count in gone.items() if count > 0}
+    return {each: count for each, count in gone.items() if count > 0}, until
 
 
 async def find_orphan(

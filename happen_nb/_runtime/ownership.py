@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from happen_nb._journal import exchange, fields, wire
+from happen_nb._journal import fields, presence, wire
+from happen_nb._journal.presence import connected_processes
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.spaces import connected_processes
 from happen_nb._model.records import OwnerRecord
 from happen_nb._runtime.io import Signal
 from happen_nb.errors import HappenError, NotStoredError
@@ -70,6 +70,7 @@ class Ownership:
         self._peers = peers
         self._registrations = registrations
         self._owners: dict[str, OwnerRecord] = {}
+        self._previous: dict[str, str] = {}
         self._unanswered: dict[str, int] = {}
         self._renewing: set[str] = set()
         self._watching: asyncio.Task[None] | None = None
@@ -98,6 +99,10 @@ class Ownership:
     def record(self, node: str) -> OwnerRecord | None:
         """Return the newest record of a node, also of one that has no owner."""
         return self._owners.get(node)
+
+    def previous(self, node: str) -> str | None:
+        """Return the process that owned a node before the current owner, None if there was none."""
+        return self._previous.get(node)
 
     def all(self) -> list[OwnerRecord]:
         """Return all records, also of nodes that have no owner."""
@@ -132,6 +137,8 @@ class Ownership:
     def _on_record(self, owner: OwnerRecord) -> None:
         before = self._owners.get(owner.node)
         self._owners[owner.node] = owner
+        if before is not None and before.incarnation not in (None, owner.incarnation):
+            self._previous[owner.node] = before.incarnation or ""
         me = self._log.incarnation
         if before is not None and before.incarnation == me and owner.incarnation not in (me, None):
             self.on_lost.emit(owner.node, owner)
@@ -168,6 +175,8 @@ class Ownership:
             os.getpid(),
             socket.gethostname(),
             state_handlers=self._registrations.state_handlers(node),
+            durable=self._registrations.durable(node),
+            sources=self._registrations.sources(node),
         )
 
     async def _store(
@@ -212,7 +221,7 @@ class Ownership:
         if owner is None or not self.is_ours(node):
             return
         ours = replace(self._our_record(node), since=owner.claimed, takeover=owner.takeover)
-        if (owner.patterns, owner.state_handlers) != (ours.patterns, ours.state_handlers):
+        if _handlers_of(owner) != _handlers_of(ours):
             try:
                 await self._store(node, owner, ours, time.monotonic() + self._log.timeout)
             except HappenError as error:
@@ -309,9 +318,9 @@ class Peers:
 
     async def _answer(self, message: CoreMessage) -> None:
         try:
-            answer = await self._respond(exchange.decode_question(message.data))
+            answer = await self._respond(presence.decode_question(message.data))
             if message.reply:
-                await self._log.connection.send(message.reply, exchange.encode(answer))
+                await self._log.connection.send(message.reply, presence.encode_message(answer))
         except asyncio.CancelledError:
             raise
         except Exception as error:  # the question may be anything
@@ -364,7 +373,7 @@ class Peers:
         if not data:
             return None if data is None else {}
         try:
-            return exchange.decode_answer(question, data)
+            return presence.decode_answer(question, data)
         except fields.UNREADABLE as error:
             logger.info("the answer of process %s cannot be read: %s", incarnation, error)
             return {}
@@ -385,3 +394,7 @@ class Peers:
         answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
         busy = {other for other, answer in zip(others, answers, strict=True) if answer == {}}
         return [answer for answer in answers if answer], busy
+
+
+def _handlers_of(owner: OwnerRecord) -> tuple[object, ...]:
+    return owner.patterns, owner.state_handlers, owner.durable, owner.sources

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, HandledRecord, is_stored
-from happen_nb._runtime import causes
 from happen_nb._runtime.effects import Work
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.writer import CommitRequest, Writer
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable
 
-    from happen_nb._journal.outbox import PendingWrite
+    from happen_nb._journal.publish import PendingWrite
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import Cut, EventRecord, Origin
@@ -126,7 +125,7 @@ class Item(Work):
         return f'node "{self.node}" handling "{self.event.type}"'
 
     def origin(self) -> Origin:
-        return causes.origin_after(self.event, self.node)
+        return self.event.origin_of_effects(self.node)
 
 
 class Step:

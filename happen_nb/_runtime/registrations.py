@@ -11,12 +11,14 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._model.arguments import Second, takes_second
+from happen_nb._model.positions import handler_key, source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from importlib.machinery import ModuleSpec
 
     from happen_nb._model.patterns import Pattern
+    from happen_nb._runtime.durable import DurableHandler
     from happen_nb._runtime.lanes import StateHandler
 
 
@@ -41,6 +43,8 @@ class Registration:
         That run as a notice names it: ``In [3]``.
     keep : bool
         Whether it stays when another cell registers the same function.
+    is_durable : bool
+        Whether it is run for each event until it has ended once.
     """
 
     node: str
@@ -52,17 +56,27 @@ class Registration:
     run: object = None
     place: str = ""
     keep: bool = False
+    is_durable: bool = False
     state: StateHandler | None = None
     """The state handler that applies it, if it is one."""
+    durable: DurableHandler | None = None
+    """Its progress through the journal, if it is durable. Set before it is registered."""
     active: bool = True
     number: int = 0
     """The order of registration."""
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
     name: str = field(init=False)
+    key: str = field(init=False)
+    """Identifies the handler on its node in all processes."""
+    source: str = field(init=False)
+    """A digest of the handler's source."""
     _spec: ModuleSpec | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.name = str(getattr(self.handler, "__qualname__", None) or type(self.handler).__qualname__)
+        pattern, state = self.pattern.text, self.state
+        self.key = handler_key(pattern, self.handler, None) if state is None else state.key
+        self.source = source_digest(self.handler)
         self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
 
     def second(self) -> Second:
@@ -164,8 +178,16 @@ class Registrations:
         mine = self.of(node)
         return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
 
+    def sources(self, node: str) -> tuple[tuple[str, str], ...]:
+        """Return the keys of a node's handlers, each with a digest of the source."""
+        return tuple({each.key: each.source for each in self.of(node)}.items())
+
+    def durable(self, node: str) -> tuple[str, ...]:
+        """Return the patterns of a node's durable handlers; predicates have none."""
+        mine = [each for each in self.of(node) if each.is_durable]
+        return tuple(dict.fromkeys(each.pattern.text for each in mine if each.pattern.predicate is None))
+
     def state_handlers(self, node: str) -> tuple[str, ...]:
-        """Return the keys of a node's state handlers."""
         return tuple(each.state.key for each in self.of(node) if each.state is not None)
 
     def nodes(self) -> set[str]:

@@ -9,7 +9,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from happen_nb._journal import exchange, fields
+from happen_nb._journal import fields, presence
+from happen_nb._journal.slice import read_handled
+from happen_nb._journal.wire import encode_result
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.quoting import cut_middle, error_summary, error_text
 from happen_nb._runtime.io import Signal, io_thread, within
@@ -190,6 +192,10 @@ class PendingReply:
         self.owner: str | None = None
         self.awaited = False
         """True if a handler waits for it."""
+        self.kept_at: str | None = None
+        """The subject where it is stored, if a durable handler receives it."""
+        self.final: dict[str, Any] | None = None
+        """The message that ended it."""
         self.state = "waiting"
         self.progress: Any = None
         self.value: Any = None
@@ -212,9 +218,12 @@ class PendingReply:
         return [item for item in list(self._progress) if item[0] > number]
 
     def update(self, message: dict[str, Any]) -> None:
-        """Take a reply, as `exchange.decode_reply` gives it. On the IO thread."""
-        if self.done:
-            return
+        """Take a reply, as `presence.decode_reply` gives it. On the IO thread."""
+        if not self.done:
+            self.take(message)
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Take a reply, also instead of another one."""
         for value in message.get("progress", ()):
             self.progress = value
             self.changes += 1
@@ -228,6 +237,7 @@ class PendingReply:
             kind, text = message["kind"], message["message"]
             trace = message.get("trace", {})
             self.error = _KINDS[kind](text) if kind in _KINDS else HandlerError(text, **trace)
+        self.final = message if state in FINAL else None
         self.state = state  # last: other threads check it first
         self._changed()
 
@@ -328,15 +338,15 @@ class ReplyRouter:
 
     def send(self, event: EventRecord, message: dict[str, Any]) -> None:
         message = {**message, "by": self._log.incarnation}
-        address = event.id.partition("-")[0]
-        if address == self._log.address:
+        address = (event.publish_id or event.id).partition("-")[0]
+        if address == self._log.address or event.id in self._pending:
             self._route(message)
         else:
             self._log.background(self._send(self._log.subjects.reply_prefix + address, message))
 
     async def _send(self, subject: str, message: dict[str, Any]) -> None:
         try:
-            await self._log.connection.send(subject, exchange.encode(message))
+            await self._log.connection.send(subject, presence.encode_message(message))
         except Exception as error:  # the sender asks for it again
             logger.info("the reply to %s was not sent: %s: %s", subject, type(error).__name__, error)
 
@@ -368,7 +378,7 @@ class ReplyRouter:
 
     def _read(self, id: str, reply: Any) -> None:
         try:
-            self._route(exchange.decode_reply(id, reply))
+            self._route(presence.decode_reply(id, reply))
         except fields.UNREADABLE as error:
             logger.info("the reply to the event %.100s cannot be read: %s", id, error)
             pending = self._pending.pop(id, None)
@@ -456,6 +466,54 @@ class ReplyRouter:
                 NoHandlerError(
                     f'send: the process that owned node "{pending.target}" has ended before it took '
                     f'"{event.type}"; it is in space.unhandled'
+                )
+            )
+
+    # -- replies that durable handlers receive -------------------------------------------------------
+
+    async def find_kept(self, pending: PendingReply, event: EventRecord) -> bool:
+        """Take the reply that an earlier run of a durable handler has received; False if it received none."""
+        found = None if pending.kept_at is None else await self._log.stream.newest(pending.kept_at)
+        if found is None:
+            return False
+        pending.event = event
+        pending.kept_at = None
+        pending.update(presence.decode_reply(event.id, fields.read_json(found.body)))
+        return True
+
+    async def keep_received(self, pending: PendingReply) -> None:
+        """Store the reply that a durable handler receives: from now on each of its runs receives this one."""
+        if pending.kept_at is None or pending.final is None or pending.event is None:
+            return
+        log = self._log
+        message = encode_result(pending.kept_at, freeze(pending.final), ttl=log.info.event_ttl)
+        body, _ = await log.stream.store_first(message, timeout=log.timeout, what="a reply")
+        pending.kept_at = None
+        pending.take(presence.decode_reply(pending.event.id, fields.read_json(body)))
+
+    async def find_recorded(
+        self, pending: PendingReply, event: EventRecord, answer: Mapping[str, Any]
+    ) -> None:
+        """Take the reply to an event that was sent earlier from the owner's answer, or from its record."""
+        if "send" in answer:
+            self._read(event.id, answer["send"])
+            return
+        handled = await read_handled(self._log.stream, since=event.sequence)
+        ends = [each for each in handled if (each.event, each.node) == (event.id, event.target)]
+        replied = next((each.reply for each in ends if each.reply is not None), None)
+        failed = next((each.error for each in ends if each.outcome == "failed"), None)
+        if replied is not None:
+            self._read(event.id, {"state": "done", "value": fields.read_json(replied)})
+        elif failed is not None:
+            trace = {"node": event.target, "error": failed}
+            text = f'the handler of "{event.type}" at node "{event.target}" raised {failed}'
+            self._read(event.id, {"state": "failed", "message": text, "trace": trace})
+        elif ends:
+            self.forget(event)
+            pending.fail(
+                ReplyLostError(
+                    f'send: the reply to "{event.type}" of node "{event.target}" is lost: the process that '
+                    "sent it has ended before it received the reply, which was too long to be recorded"
                 )
             )
 

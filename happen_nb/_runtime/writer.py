@@ -14,8 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
-from happen_nb._journal.outbox import PendingWrite
-from happen_nb._journal.publish import RefusedError, Resend, store_messages
+from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
@@ -59,6 +58,8 @@ class CommitRequest:
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
     """The positions of the node's state handlers; None: those of the record before."""
+    key: str | None = None
+    """The key of the step of a durable handler that makes the commit."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -175,6 +176,7 @@ class Writer:
             expected=0 if base is None else base.sequence,
             origin=request.origin,
             positions=positions,
+            key=request.key,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:

@@ -12,16 +12,15 @@ import anywidget
 
 from happen_nb._api.base import page_of, runtime_of
 from happen_nb._api.events import Event, Events, record_of
-from happen_nb._display import html
-from happen_nb._display.page import Page
+from happen_nb._display.page import Page, style
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
-from happen_nb._model.diff import diff
+from happen_nb._model.frozen import diff
 from happen_nb._model.paths import Steps, lookup
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
-from happen_nb._runtime.snapshots import SnapshotCache
+from happen_nb._runtime.replica import SnapshotCache
 from happen_nb._widgets.dashboard_actions import Actions, children_message, log_entry, node_message, preview
 from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page, source
 from happen_nb._widgets.throttle import Throttle
@@ -60,7 +59,7 @@ class Dashboard(anywidget.AnyWidget):
     """
 
     _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
-    _css = html.style() + source("dashboard.css")
+    _css = style() + source("dashboard.css")
 
     def __init__(self, space: Space) -> None:
         runtime = runtime_of(space)

@@ -19,8 +19,7 @@ from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
-from happen_nb._display.text import describe_error
-from happen_nb._display.text import describe_error as error_text
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import is_container, size, summary
 from happen_nb._journal.slice import commit_at_sequence, events_at, with_previous
 from happen_nb._model.frozen import thaw
@@ -73,7 +72,7 @@ class Actions:
             try:
                 self._actions[message["do"]](message)
             except BaseException as error:  # the worker serves others too
-                self._answer(message, error_text(error), error=True)
+                self._answer(message, describe_error(error), error=True)
 
         self._runtime.workers.submit(lambda: self._context.copy().run(work))
 
@@ -85,7 +84,6 @@ class Actions:
         return len(failures), sum(failure.attempts for failure in failures)
 
     def failures(self) -> list[dict[str, Any]]:
-        """Return the newest failures."""
         return [self._summary(each) for each in newest(self._space.failures, MAX_LISTED)]
 
     def _summary(self, failure: Failure) -> dict[str, Any]:
@@ -104,7 +102,7 @@ class Actions:
             try:
                 failure.retry()
             except BaseException as error:  # whatever a handler raises
-                errors.append(error_text(error))
+                errors.append(describe_error(error))
         status = f"failed again: {errors[0]}" if errors else "succeeded"
         self._send({"type": "failures", "failures": self.failures(), "status": status})
 
@@ -125,7 +123,7 @@ class Actions:
         try:
             self._unhandled[message["id"]].retry()
         except Exception as error:
-            status = error_text(error)
+            status = describe_error(error)
         self._list_unhandled(status)
 
     def _retry_all_unhandled(self, _: Message) -> None:
@@ -268,7 +266,6 @@ def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = Fal
 
 
 def preview(payload: object) -> list[list[str]]:
-    """Return a payload in one line."""
     return [] if payload is None else line(summary(payload, _LINE_COLUMNS))
 
 

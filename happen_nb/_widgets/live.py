@@ -13,7 +13,7 @@ from ipywidgets.widgets.widget import _instances
 from happen_nb._api.base import bundle_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display import html
+from happen_nb._display.page import mime_bundle
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.values import Budget
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
@@ -160,7 +160,7 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
             return mime.content_of_picture(bundle_of(self._source)), None
         value, hint = (state, None) if self._selector is None else _select(state, self._selector)
         if self._render is None:
-            return mime.content_of_picture(html.bundle(value_page(value, Budget()))), hint
+            return mime.content_of_picture(mime_bundle(value_page(value, Budget()))), hint
         rendered = self._render(value)
         if not isinstance(rendered, ipywidgets.Widget):
             return mime.content_of(rendered), hint

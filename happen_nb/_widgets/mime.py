@@ -22,13 +22,11 @@ import anywidget
 import ipywidgets
 import traitlets
 
-from happen_nb._display import html
-from happen_nb._display import html as pages
 from happen_nb._display.live_output import Picture, publisher
-from happen_nb._display.page import Block, Code, Note, Page
+from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html, style
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
-from happen_nb._display.text import describe_error
+from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget
 from happen_nb._model.frozen import FrozenDict, FrozenList
 from happen_nb._runtime.cells import cells
@@ -119,7 +117,7 @@ def content_of(value: object) -> Content:
     if isinstance(value, str):
         return content_of_picture(picture_of_text(str(value)))
     if isinstance(value, FrozenDict | FrozenList):
-        return content_of_picture(html.bundle(value_page(value, Budget())))
+        return content_of_picture(mime_bundle(value_page(value, Budget())))
     if is_figure(value):
         return _content_of_figure(value)
     return Content(tuple(_outputs(value)))
@@ -299,12 +297,12 @@ class HtmlPane(anywidget.AnyWidget):
     """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
 
     _esm = source("press.js") + source("html_pane.js")
-    _css = pages.style()
+    _css = style()
     html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
 
     def show(self, markup: str) -> None:
         """Show HTML without its style, which the widget has: a new one makes the browser restyle the page."""
-        self.html = pages.bare(markup)
+        self.html = bare_html(markup)
 
 
 class FigurePane(anywidget.AnyWidget):
@@ -347,7 +345,7 @@ class BindingView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no
     def show_notes(self, notes: tuple[Block, ...]) -> None:
         """Show notes below the widget, or none."""
         if notes:
-            self._notes.show(pages.render(Page(None, notes)))
+            self._notes.show(render_html(Page(None, notes)))
         self.children = (self._widget, self._notes) if notes else (self._widget,)
 
     def close(self) -> None:
@@ -457,4 +455,4 @@ def _marked(picture: Picture) -> Picture:
 
 def picture_of_page(page: Page) -> Picture:
     """Render a page as text and as HTML."""
-    return html.bundle(page)
+    return mime_bundle(page)

@@ -12,9 +12,8 @@ from happen_nb._display.page import Page
 from happen_nb._display.values import Budget
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import TraceNode, build
-from happen_nb._model.diff import Diff, diff
 from happen_nb._model.freeze import dumps, freeze
-from happen_nb._model.frozen import FrozenDict
+from happen_nb._model.frozen import Diff, FrozenDict, diff
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
 from happen_nb.errors import HappenError
 

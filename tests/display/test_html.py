@@ -7,7 +7,7 @@ import standins as a
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from happen_nb._display.html import style
+from happen_nb._display.page import style
 from happen_nb.errors import HandlerError, StateError
 from tests.display.hostile import PAYLOADS
 

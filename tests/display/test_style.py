@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from happen_nb._display.html import style
+from happen_nb._display.page import style
 
 PAIRS = [
     ("text", "back"),

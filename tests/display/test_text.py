@@ -4,7 +4,7 @@ import pytest
 import standins as a
 
 from happen_nb._display.spans import human_duration
-from happen_nb._model.diff import Change
+from happen_nb._model.frozen import Change
 from happen_nb.errors import StateError, UnknownNodeError
 
 BROKEN = StateError('node "legacy" holds no readable state at revision 7')

@@ -7,8 +7,8 @@ import threading
 import pytest
 import standins as a
 
-from happen_nb._display import text as user_text
-from happen_nb._display.text import bounded_text
+from happen_nb._display import user_text
+from happen_nb._display.user_text import bounded_text
 from tests.display import reading
 
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
-from datetime import UTC, datetime
-
 import pytest
 
 import happen_nb as happen
+from tests.events.applying import add, elsewhere, take
 
 
 @pytest.fixture
@@ -20,28 +16,6 @@ def stock(space):
 @pytest.fixture
 def shop(space):
     return space.create_node("shop")
-
-
-def take(state, event):
-    return {**state, "lamp": state["lamp"] - event.payload}
-
-
-def add(state, event):
-    return {**state, "seen": [*state.get("seen", ()), event.payload]}
-
-
-def elsewhere(space, code):
-    """Run code in a second process that is connected to the space."""
-    script = f"""
-import happen_nb as happen
-space = happen.connect({space.server.url!r}, name={space.name!r}, token={space.server.token!r})
-stock = space.create_node("stock")
-def add(state, event):
-    return {{**state, "seen": [*state.get("seen", ()), event.payload]}}
-{textwrap.dedent(code)}
-space.close()
-"""
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
 # -- what a transform may be ---------------------------------------------------------------------------------
@@ -176,136 +150,6 @@ def test_views_show_them_too_where_the_event_is_applied_later(space, stock, shop
     )
     space.settle()
     assert stock.state.get("seen") == [0, 1, 2, 3, 4]
-
-
-# -- where it begins, and goes on ----------------------------------------------------------------------------
-
-
-def test_it_begins_now(space, stock, shop):
-    shop.broadcast("order.placed", 1)
-    stock.state.on("order.*", take)
-    shop.broadcast("order.placed", 2)
-    space.settle()
-    assert stock.state.get("lamp") == 3
-
-
-def test_it_may_begin_earlier(space, stock, shop):
-    before = datetime.now(UTC)
-    events = [shop.broadcast("n", n) for n in range(4)]
-    for name, start in {
-        "beginning": "beginning",
-        "event": events[1],
-        "sequence": events[1].sequence,
-        "time": before,
-    }.items():
-        space.create_node(name).state.on("n", add, start=start)
-    space.settle()
-    assert space.views.beginning.get("seen") == [0, 1, 2, 3]
-    assert space.views.event.get("seen") == [2, 3]
-    assert space.views.sequence.get("seen") == [2, 3]
-    assert space.views.time.get("seen") == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("start", ["later", 1.5, None, -1, [1]])
-def test_a_start_that_makes_no_sense_is_refused(stock, start):
-    with pytest.raises((ValueError, TypeError), match=r"start|since"):
-        stock.state.on("n", add, start=start)
-
-
-def test_what_was_stored_while_it_was_away_is_applied_when_it_is_back(space, stock, shop):
-    stock.state.on("n", add)
-    shop.broadcast("n", 0).settle()
-    stock.off("n")
-    for n in (1, 2):
-        shop.broadcast("n", n)
-    stock.state.on("n", add)
-    shop.broadcast("n", 3)
-    space.settle()
-    assert stock.state.get("seen") == [0, 1, 2, 3]
-
-
-def test_a_later_connection_goes_on_where_the_earlier_one_stopped(tmp_path):
-    with happen.connect(store=tmp_path / "store", name="shop") as space:
-        space.create_node("stock").state.on("n", add)
-        space.broadcast("n", 0).settle()
-    with happen.connect(store=tmp_path / "store", name="shop") as space:
-        space.broadcast("n", 1)
-        space.create_node("stock").state.on("n", add)
-        space.broadcast("n", 2)
-        space.settle()
-        assert space.views.stock.get("seen") == [0, 1, 2]
-
-
-def test_events_that_come_while_it_catches_up_are_applied_after_those_before(space, stock, shop):
-    for n in range(3000):
-        if n % 100 == 0:
-            shop.broadcast("n", n)
-    space.replay([{"m": n} for n in range(2000)], type="m").wait(60)
-    stock.state.on("n", add, start="beginning")
-    later = [shop.broadcast("n", 10_000 + n).payload for n in range(10)]
-    space.settle()
-    assert stock.state.get("seen") == [*range(0, 3000, 100), *later]
-
-
-def test_an_event_that_waits_for_its_handler_to_come_back_is_not_unhandled(space, stock, shop):
-    stock.state.on("n", add)
-    stock.off("n")
-    shop.broadcast("n", 1)
-    shop.broadcast("m", 1)
-    assert [each.event.type for each in space.unhandled] == ["m"]
-
-
-def test_a_predicate_selects_the_events_that_it_catches_up_with(space, stock, shop):
-    for type_ in ("n.1", "m.1", "n.2"):
-        shop.broadcast(type_, type_)
-    stock.state.on(lambda type_: type_.startswith("n"), add, start="beginning")
-    shop.broadcast("n.3", "n.3")
-    shop.broadcast("m.3", "m.3")
-    space.settle()
-    assert stock.state.get("seen") == ["n.1", "n.2", "n.3"]
-
-
-# -- identity ------------------------------------------------------------------------------------------------
-
-
-def test_two_equal_ones_are_refused(space, stock):
-    stock.state.on("n", add)
-    with pytest.raises(ValueError, match="give one of them a name"):
-        stock.state.on("n", add)
-    assert len(stock.handlers) == 1
-
-
-def test_a_name_tells_two_equal_ones_apart(space, stock, shop):
-    stock.state.on("n", add)
-    stock.state.on("n", add, name="twice")
-    shop.broadcast("n", 1).settle()
-    assert stock.state.get("seen") == [1, 1]
-
-
-def test_a_name_survives_another_function_and_pattern(space, stock, shop):
-    stock.state.on("n", add, name="adder")
-    shop.broadcast("n", 1).settle()
-    stock.off(add)
-    shop.broadcast("n", 2)
-    stock.state.on(
-        "{n,m}", happen.draft(lambda draft, event: draft["seen"].append(event.payload)), name="adder"
-    )
-    shop.broadcast("m", 3)
-    space.settle()
-    assert stock.state.get("seen") == [1, 2, 3]
-
-
-def test_lambdas_are_told_apart_by_their_source(space, stock, shop):
-    stock.state.on("n", lambda state, event: {**state, "a": event.payload})
-    stock.state.on("n", lambda state, event: {**state, "b": event.payload})
-    shop.broadcast("n", 1).settle()
-    assert stock.state.get() == {"lamp": 5, "a": 1, "b": 1}
-
-
-@pytest.mark.parametrize(("name", "error"), [("", ValueError), ("x" * 121, ValueError), (7, TypeError)])
-def test_a_name_that_is_none_is_refused(stock, name, error):
-    with pytest.raises(error, match="name"):
-        stock.state.on("n", add, name=name)
 
 
 # -- failures ------------------------------------------------------------------------------------------------
@@ -453,70 +297,11 @@ def test_a_set_of_somebody_else_carries_the_positions_on(space, stock, shop):
     assert stock.state.get() == {"lamp": 5, "seen": [0], "theirs": True}
 
 
-def test_positions_are_found_before_the_writes_of_a_client_that_knows_nothing_of_them(space, stock, shop):
-    stock.state.on("n", add)
-    shop.broadcast("n", 0).settle()
-    stock.off("n")
-    _put(space, b'{"lamp": 7}')
-    shop.broadcast("n", 1)
-    elsewhere(
-        space,
-        """
-        stock.state.set(lambda state: {**state, "third": 1})
-        stock.state.on("n", add)
-        space.settle()
-        """,
-    )
-    assert stock.state.get(fresh=True) == {"lamp": 7, "third": 1, "seen": [1]}
-
-
-def test_a_purge_of_the_key_counts_as_a_position(space, stock, shop):
-    stock.state.on("n", add)
-    for n in range(3):
-        shop.broadcast("n", n)
-    space.settle()
-    _put(space, b"", {"KV-Operation": "PURGE", "Nats-Rollup": "sub"})
-    shop.broadcast("n", 3)
-    space.settle()
-    stock.off("n")
-    elsewhere(space, 'stock.state.on("n", add); space.settle()')
-    assert stock.state.get("seen", fresh=True) == [3]
-
-
-def _put(space, body, headers=None):
-    """Write a node's key as another client does."""
-    from happen_nb._journal.wire import Message
-    from happen_nb._runtime.io import on_io, run_blocking
-
-    async def put():
-        call = Message("$KV.happen_" + space.name + ".stock", body, headers or {})
-        await on_io(space._log.connection.call([call], timeout=5, what="a put"))
-
-    run_blocking(put())
-
-
 def test_after_a_clear_it_goes_on(space, stock, shop):
     stock.state.on("n", add)
     shop.broadcast("n", 0).settle()
     space.clear()
     shop.broadcast("n", 1)
-    space.settle()
-    assert stock.state.get("seen") == [1]
-
-
-def test_after_a_clear_it_goes_on_though_its_process_died(space, stock, shop):
-    elsewhere(space, 'stock.state.on("n", add); import os; os._exit(0)')
-    space.clear()
-    shop.broadcast("n", 1)
-    stock.state.on("n", add)
-    space.settle()
-    assert stock.state.get("seen") == [1]
-
-
-def test_what_was_registered_by_a_process_that_died_at_once_is_applied(space, stock, shop):
-    elsewhere(space, 'stock.state.on("n", add); import os; os._exit(0)')
-    shop.broadcast("n", 1)
-    stock.state.on("n", add)
     space.settle()
     assert stock.state.get("seen") == [1]
 
@@ -531,17 +316,6 @@ def test_after_a_delete_it_begins_anew(space, stock, shop):
     shop.broadcast("n", 1)
     space.settle()
     assert again.state.get() == {"seen": [1]}
-
-
-def test_a_fork_has_no_positions(space, stock, shop):
-    stock.state.on("n", add)
-    shop.broadcast("n", 0).settle()
-    with space.fork(f"{space.name}-fork") as fork:
-        there = fork.create_node("stock")
-        there.state.on("n", add, start="beginning")
-        fork.broadcast("n", 7)
-        fork.settle()
-        assert there.state.get("seen") == [0, 7]
 
 
 # -- without a server ----------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ import pytest
 from happen_nb._api.history import Snapshot
 from happen_nb._journal.slice import commits_at_position
 from happen_nb._model.records import CommitRecord
-from happen_nb._runtime import snapshots
+from happen_nb._runtime import replica
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb._runtime.snapshots import SnapshotCache
+from happen_nb._runtime.replica import SnapshotCache
 from happen_nb.errors import HistoryGoneError, StateError
 
 
@@ -35,7 +35,7 @@ def asked(monkeypatch):
         asked.append(sorted(nodes))
         return await commits_at_position(stream, nodes, position)
 
-    monkeypatch.setattr(snapshots, "commits_at_position", noted)
+    monkeypatch.setattr(replica, "commits_at_position", noted)
     return asked
 
 

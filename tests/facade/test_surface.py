@@ -18,6 +18,7 @@ CONNECT = (
 BROADCAST = "type, payload=None, *, id=None, occurred=None"
 SEND = "target, type, payload=None, *, timeout=30.0"
 EVENTS = 'pattern="**", *, since=None, limit=None'
+SEQUENCE = "event=None, *, since=None, limit=10, times=True, merge=True, width=660"
 RECORD = "path=None, *, since=None, until=None, title=None, code=True, hide=()"
 WAIT_FOR = "pattern, where=None, *, since=None, timeout=10.0"
 
@@ -54,6 +55,8 @@ CALLS = [
     ("space.at", "when"),
     ("space.aat", "when"),
     ("space.replay", 'rows, *, type=None, time=None, sender="notebook", speed=None, nan=None'),
+    ("space.sequence", SEQUENCE),
+    ("space.asequence", SEQUENCE),
     ("space.record", RECORD),
     ("space.arecord", RECORD),
     ("happen.recorded", "path"),
@@ -211,7 +214,7 @@ def test_every_call_that_waits_has_an_async_variant():
     """The list of the contract."""
     names = (
         "aconnect acreate_node aget aset arevert adelete ahistory aat abroadcast asend asettle await_for "
-        "aevents ajournal aclose aclear afork adrop arecord aspaces atrace aunhandled"
+        "aevents ajournal aclose aclear afork adrop arecord asequence aspaces atrace aunhandled"
     )
     assert {path.rpartition(".")[2] for path in ASYNC} == set(names.split())
 
@@ -267,6 +270,7 @@ def test_an_explicit_option_changes_what_is_stored_and_a_default_never_does(stor
         (happen.CancelledHandlingError, RuntimeError),
         (happen.CausalLoopError, RecursionError),
         (happen.ClosedError, RuntimeError),
+        (happen.NondeterminismError, RuntimeError),
         (happen.DeadlockError, RuntimeError),
         (happen.EventTypeError, ValueError),
         (happen.ForkedError, RuntimeError),

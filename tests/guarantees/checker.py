@@ -87,6 +87,8 @@ class Stored:
         The node that handles it.
     cause : str or None
         The id of the event whose handling led to it.
+    seen : mapping of str to int
+        Of a commit of a state handler: node -> the revision that it viewed.
     """
 
     place: Place
@@ -96,17 +98,16 @@ class Stored:
     event: str = ""
     target: str = ""
     cause: str | None = None
+    seen: Mapping[str, int] = field(default_factory=dict)
 
 
-def check(operations: Sequence[Operation], journal: Sequence[Stored]) -> list[str]:
-    """All that is wrong with a history."""
+def check(operations: Sequence[Operation], journal: Sequence[Stored], *, applying: bool = False) -> list[str]:
+    """All that is wrong with a history; `applying` if state handlers handle the events."""
     kinds: tuple[Callable[[Sequence[Operation], Sequence[Stored]], Iterable[str]], ...] = (
         check_stored,
         check_linearizable,
-        check_causes,
+        *((check_applied,) if applying else (check_causes, check_handlers, check_order)),
         check_cuts,
-        check_handlers,
-        check_order,
         check_watches,
         check_readings,
     )
@@ -278,6 +279,32 @@ def check_order(operations: Sequence[Operation], journal: Sequence[Stored]) -> I
                 yield f"{node} handled {next} after {one}, which is stored later"
             if next.process == one.process and next.began < one.ended:
                 yield f"{node} handled {next} while it handled {one}"
+
+
+def check_applied(_: Sequence[Operation], journal: Sequence[Stored]) -> Iterable[str]:
+    """Each event changed the state of its node once, in order, by what all could see when it was stored."""
+    targets: dict[str, list[str]] = defaultdict(list)
+    applied: dict[str, list[str]] = defaultdict(list)
+    newest: dict[str, int] = {}
+    then: dict[str, dict[str, int]] = {}
+    for entry in journal:
+        if entry.event:
+            targets[entry.target].append(entry.event)
+            then[entry.event] = dict(newest)
+            continue
+        newest[entry.node] = entry.revision
+        if entry.seen:
+            applied[entry.node].append(entry.token)
+            known = then.get(entry.token)
+            if known is None or entry.cause != entry.token:
+                yield f"{entry} applied an event that was not stored before, or has another cause"
+            elif dict(entry.seen) != {node: known.get(node, 0) for node in entry.seen}:
+                yield f"{entry} did not view the states of the time when its event was stored"
+    for node, events in targets.items():
+        if events != applied[node]:
+            missing = list(Counter(events) - Counter(applied[node]))[:WORST]
+            again = list(Counter(applied[node]) - Counter(events))[:WORST]
+            yield f"{node} has not applied {missing}, and once too often {again}; else the order is another"
 
 
 def check_watches(operations: Sequence[Operation], journal: Sequence[Stored]) -> Iterable[str]:

@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import happen_nb as happen
+from happen_nb._api.events import record_of
+from happen_nb._api.failures import handle_again
+from tests.guarantees.applying import TRANSFORMS
 from tests.guarantees.peer import Peer, main
 
 GATE_WITHIN = 60.0
@@ -167,6 +170,18 @@ class EventPeer(Peer):
         """Register the handler `how`."""
         notes = Notes(witness, self._node(node))
         self._node(node).on(pattern, partial(HANDLERS[how], notes))
+
+    def apply(self, node: str, pattern: str, how: str, **options: Any) -> None:
+        """Register the transform `how` as a state handler."""
+        self._node(node).state.on(pattern, TRANSFORMS[how], **options)
+
+    def retry_event(self, node: str, number: int) -> None:
+        """Handle one of the stored events once more."""
+        handle_again(self._space._runtime, record_of(self._space.events()[number]), node, "add")
+
+    def settle_all(self) -> None:
+        """Wait for all that this process has still to do."""
+        self._space.settle(timeout=30)
 
     def off(self, node: str, pattern: str) -> None:
         self._node(node).off(pattern)

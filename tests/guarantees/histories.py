@@ -33,11 +33,23 @@ class History:
         Where the processes write what they did.
     width : int
         How many nodes there are; each is owned by one of the processes.
+    applying : bool
+        Whether state handlers handle the events; then all processes have those of all nodes.
     """
 
-    def __init__(self, space: happen.Space, processes: Processes, folder: Path, width: int) -> None:
+    def __init__(
+        self,
+        space: happen.Space,
+        processes: Processes,
+        folder: Path,
+        width: int,
+        *,
+        applying: bool = False,
+    ) -> None:
         self.nodes = [f"n{number}" for number in range(width)]
         self.operations: list[Operation] = []
+        self.journal: list[Stored] = []
+        self._applying = applying
         self._space = space
         self._processes = processes
         self._folder = folder
@@ -50,7 +62,8 @@ class History:
                 "act_at_random",
                 f"p{number}",
                 url=url,
-                own=self.nodes[number :: len(urls)],
+                own=self.nodes if self._applying else self.nodes[number :: len(urls)],
+                applying=self._applying,
                 times=None if times is None else times // len(urls),
                 seed=seed + number,
                 **options,
@@ -82,7 +95,9 @@ class History:
         slowest = longest(self.operations)
         counts = dict(Counter(op.kind for op in self.operations))
         log.info("%s, longest call %.2f s: %s", counts, slowest.ended - slowest.began, slowest)
-        return "\n".join(problems[:PROBLEMS] + check(self.operations, stored(self._space)))
+        self.journal = stored(self._space)
+        found = check(self.operations, self.journal, applying=self._applying)
+        return "\n".join(problems[:PROBLEMS] + found)
 
     def _await_all_handled(self, within: float) -> list[str]:
         """Each node handles in order, so all before the last event is handled, and what that caused."""
@@ -99,7 +114,14 @@ class History:
 def stored(space: happen.Space) -> list[Stored]:
     """All that is stored, in its order."""
     commits = [
-        Stored((commit.sequence, -1), commit.node, commit.revision, commit.after["token"], cause=commit.cause)
+        Stored(
+            (commit.sequence, -1),
+            commit.node,
+            commit.revision,
+            commit.after["token"],
+            cause=commit.cause,
+            seen=commit.after.get("seen", {}),
+        )
         for node in space.views
         for commit in space.create_node(node).state.history()
     ]

@@ -1,7 +1,7 @@
 """Loads that do random things and keep a record of all they did and saw, for ``checker.py``.
 
 See ``work.py`` for how they are run. Every state carries its own revision as ``n``, and a ``token`` that
-names its writer. The events ``for.<node>`` are handled by that node alone.
+names its writer. The events ``for.<node>`` are handled by that node alone; by a state handler if `applying`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,14 @@ class Actor:
     """Does random things, in its threads and in the handlers of its nodes, and watches all nodes."""
 
     def __init__(
-        self, space: happen.Space, record: Record, nodes: list[str], own: list[str], seed: int
+        self,
+        space: happen.Space,
+        record: Record,
+        nodes: list[str],
+        own: list[str],
+        seed: int,
+        *,
+        applying: bool,
     ) -> None:
         self._record = record
         self._space = space
@@ -84,7 +92,10 @@ class Actor:
         self._nodes = {name: space.create_node(name) for name in nodes}
         self._watched = dict.fromkeys(nodes, 0)
         for name in own:
-            self._nodes[name].on(f"for.{name}", self._handle)
+            if applying:
+                self._nodes[name].state.on(f"for.{name}", partial(self._apply, name), name="apply")
+            else:
+                self._nodes[name].on(f"for.{name}", self._handle)
         for node in self._nodes.values():
             node.state.watch(self._see)
             record.keep("watch", time.monotonic(), node=node.name, seen={node.name: node.state.revision})
@@ -165,6 +176,15 @@ class Actor:
         event = self._nodes[choose.choice(list(self._nodes))].broadcast(f"for.{name}")
         self._record.keep("broadcast", began, event=event.id, sequence=event.sequence or 0)
 
+    def _apply(self, name: str, state: Any, event: happen.Event, views: happen.Views) -> dict[str, Any]:
+        """The state after an event for a node: how often it changed, by what, and what was seen by then."""
+        seen = {each: n or 0 for each, n in self._look(views).items() if each != name}
+        choose = random.Random(event.id)
+        if len(event.path) < DEEPEST and event.payload != "last" and choose.random() < 0.5:
+            for target in choose.choices(list(self._nodes), k=choose.randint(1, 2)):
+                self._nodes[name].broadcast(f"for.{target}")
+        return {"n": state.get("n", 0) + 1, "token": event.id, "seen": seen}
+
     def _handle(self, event: happen.Event, context: HandlerContext) -> None:
         began = time.monotonic()
         seen = self._look(context.views)
@@ -186,13 +206,15 @@ def act_at_random(
     seed: int,
     path: str,
     times: int | None = None,
+    *,
+    applying: bool = False,
     **options: Any,
 ) -> None:
     """Act in threads, so many times or until told, then handle until told; the record goes to a file."""
     record = Record(label)
     stop = threading.Event()
     with happen.connect(url, name=space, **options) as connected:
-        actor = Actor(connected, record, nodes, own, seed)
+        actor = Actor(connected, record, nodes, own, seed, applying=applying)
         wait_for_start()
         each = None if times is None else times // THREADS
         threads = [threading.Thread(target=actor.act, args=(thread, each, stop)) for thread in range(THREADS)]

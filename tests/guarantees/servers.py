@@ -311,7 +311,7 @@ class Foreign:
 
     def __init__(self, url: str, **options: Any) -> None:
         self._runner = asyncio.Runner()
-        self._url = url
+        self.url = url
         self._options = {"max_reconnect_attempts": -1, "reconnect_time_wait": 0.05} | options
         self.client: Client
 
@@ -319,7 +319,7 @@ class Foreign:
         deadline = time.monotonic() + START_WITHIN
         while True:
             try:
-                self.client = self.run(nats.connect(self._url.split(","), **self._options))
+                self.client = self.run(nats.connect(self.url.split(","), **self._options))
             except (OSError, nats.errors.Error):
                 if time.monotonic() > deadline:
                     raise

@@ -11,6 +11,7 @@ from tests.guarantees.checker import (
     Operation,
     Stored,
     check,
+    check_applied,
     check_causes,
     check_cuts,
     check_handlers,
@@ -70,6 +71,47 @@ def test_overlapping_operations_may_take_effect_in_any_order() -> None:
 
 def test_another_process_may_lag_where_it_does_not_ask_for_what_is_fresh() -> None:
     assert check([*HISTORY, Operation("get", "r", 10.0, 11.0, seen={"a": 1, "b": 0})], JOURNAL) == []
+
+
+# -- what state handlers applied --------------------------------------------------------------------------
+
+# Two events for a, each applied by a commit that viewed b.
+APPLIED = [
+    Stored((1, -1), "b", 1, "b1"),
+    Stored((2, 0), "p", event="e1", target="a"),
+    Stored((3, -1), "a", 1, "e1", cause="e1", seen={"b": 1}),
+    Stored((4, 0), "p", event="e2", target="a"),
+    Stored((5, -1), "b", 2, "b2"),
+    Stored((6, -1), "a", 2, "e2", cause="e2", seen={"b": 1}),
+]
+
+
+def test_events_that_are_applied_once_in_order_have_no_problem() -> None:
+    assert problems(check_applied, [], APPLIED) == ""
+
+
+def test_an_event_that_was_not_applied_is_found() -> None:
+    assert "a has not applied ['e2']" in problems(check_applied, [], APPLIED[:-1])
+
+
+def test_an_event_that_was_applied_twice_is_found() -> None:
+    again = replace(APPLIED[-1], place=(7, -1), revision=3)
+    assert "once too often ['e2']" in problems(check_applied, [], [*APPLIED, again])
+
+
+def test_events_that_were_applied_in_another_order_are_found() -> None:
+    first, second = APPLIED[1], replace(APPLIED[3], place=(2, 1))
+    commits = [replace(APPLIED[5], place=(3, -1)), replace(APPLIED[2], place=(4, -1))]
+    assert "another" in problems(check_applied, [], [APPLIED[0], first, second, *commits])
+
+
+def test_a_commit_that_viewed_something_else_than_what_was_there_is_found() -> None:
+    late = replace(APPLIED[-1], seen={"b": 2})
+    assert "did not view" in problems(check_applied, [], [*APPLIED[:-1], late])
+
+
+def test_a_commit_that_applied_an_event_before_it_was_stored_is_found() -> None:
+    assert "not stored before" in problems(check_applied, [], [APPLIED[2], APPLIED[1]])
 
 
 # -- what is stored --------------------------------------------------------------------------------------

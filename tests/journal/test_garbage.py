@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from happen_nb._journal import exchange, fields, wire
+from happen_nb._journal import fields, presence, wire
 from happen_nb._journal.wire import OUTCOMES, Handled, Subjects
 from happen_nb._model.arguments import is_name
 from happen_nb._model.patterns import Pattern
@@ -169,11 +169,11 @@ def read(decoder, *arguments):
 @given(garbage.bodies(garbage.REPLIES))
 def test_a_reply_is_read_with_its_types_or_refused(body):
     said = read(fields.read_json, body)
-    reply = None if said is None else read(exchange.decode_reply, "e1", said)
+    reply = None if said is None else read(presence.decode_reply, "e1", said)
     if reply is None:
         return
     assert reply["event"] == "e1"
-    assert reply["state"] in exchange.STATES
+    assert reply["state"] in presence.STATES
     json.dumps([reply.get("value"), reply.get("progress", [])], allow_nan=False)
     assert isinstance(reply.get("progress", []), list)
     if reply["state"] == "failed":
@@ -185,7 +185,7 @@ def test_a_reply_is_read_with_its_types_or_refused(body):
 @MANY
 @given(garbage.bodies(garbage.QUESTIONS))
 def test_a_question_has_the_known_types_or_is_refused(body):
-    question = read(exchange.decode_question, body)
+    question = read(presence.decode_question, body)
     if question is not None:
         assert all(isinstance(question.get(name, ""), str) for name in ("send", "cancel", "from"))
         assert all(isinstance(id, str) for id in question.get("events", []))
@@ -194,7 +194,7 @@ def test_a_question_has_the_known_types_or_is_refused(body):
 @MANY
 @given(st.sampled_from([{}, {"events": ["e1"]}, {"send": "e1"}]), garbage.bodies(garbage.ANSWERS))
 def test_an_answer_has_the_known_types_or_is_refused(question, body):
-    answer = read(exchange.decode_answer, question, body)
+    answer = read(presence.decode_answer, question, body)
     if answer is None:
         return
     if "events" in question:

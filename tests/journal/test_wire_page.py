@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from happen_nb._journal import exchange, wire
+from happen_nb._journal import presence, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
 from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
@@ -42,6 +42,7 @@ def encoded(shown, item):
                 expected=expected,
                 origin=item.origin,
                 positions=item.positions,
+                key=item.key,
             )
             (commit,) = wire.with_events(SHOP, commit, item.events, ttl=ttl)
             guarded = wire.EXPECTED_SUBJECT in shown.headers
@@ -67,9 +68,14 @@ def encoded_other(shown, expected, ttl):
     if shown.subject.startswith(SHOP.start_prefix):
         about = json.loads(shown.body)
         return wire.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])
+    if shown.subject.startswith(SHOP.durable_prefix):
+        about = json.loads(shown.body)
+        key, pattern, at = about["handler"], about["pattern"], about["at"]
+        return wire.encode_durable(SHOP, "billing", key, pattern, at, expected=expected)
     if shown.subject.startswith(SHOP.once_prefix):
         event, node, name = shown.subject.removeprefix(SHOP.once_prefix).split(".")
-        return wire.encode_result(SHOP, event, node, name, json.loads(shown.body), ttl=ttl)
+        assert shown.subject == SHOP.once(event, node, name)
+        return wire.encode_result(shown.subject, json.loads(shown.body), ttl=ttl)
     if shown.subject == SHOP.sync:
         return wire.encode_barrier(SHOP)
     assert shown.subject == SHOP.guard
@@ -99,6 +105,7 @@ def test_every_kind_of_stored_message_is_on_the_page():
         SHOP.owners,
         SHOP.handled,
         SHOP.start_prefix,
+        SHOP.durable_prefix,
         SHOP.once_prefix,
         SHOP.clear,
         SHOP.sync,
@@ -127,7 +134,7 @@ def test_the_limits_are_those_of_the_page():
 
 def test_the_states_and_kinds_of_a_reply_are_those_of_the_page():
     _, _, replies = PAGE.partition("### Replies")
-    assert set(re.findall(r'"state": "(\w+)"', replies)) == exchange.STATES
+    assert set(re.findall(r'"state": "(\w+)"', replies)) == presence.STATES
     for kind in ("HandlerError", *replies_module._KINDS):
         assert f"`{kind}`" in replies
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from happen_nb._model.diff import Change, Diff, diff
 from happen_nb._model.freeze import freeze
-from happen_nb._model.frozen import equal, thaw
+from happen_nb._model.frozen import Change, Diff, diff, equal, thaw
 from happen_nb._model.paths import MISSING, lookup
 
 scalars = st.sampled_from([None, True, False, 0, 1, 1.0, "", "a", "b"])

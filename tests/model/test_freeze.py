@@ -413,7 +413,7 @@ import sys, types
 package = types.ModuleType("happen_nb")
 package.__path__ = [sys.argv[1]]
 sys.modules["happen_nb"] = package
-import happen_nb._model.diff, happen_nb._model.drafts, happen_nb._model.transforms
+import happen_nb._model.frozen, happen_nb._model.drafts, happen_nb._model.transforms
 from happen_nb._model.freeze import freeze
 freeze({"a": (1, 2)})
 try:

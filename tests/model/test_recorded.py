@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from happen_nb._model.freeze import dumps, freeze, freeze_state
-from happen_nb._model.masks import Masks
+from happen_nb._model.paths import Masks
 from happen_nb._model.recorded import RecordedJournal, decode, encode
 from happen_nb._model.records import CommitRecord, EventRecord
 
@@ -61,3 +61,13 @@ def test_a_masked_value_is_in_no_difference(states):
     assert "S3CRET" not in text
     found = decode(json.loads(text))
     assert {repr(record.state["secret"]) for record, _ in found.commits} == {"{'number': '•••', 'of': '•••'}"}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(VALUES, min_size=6, max_size=12), st.lists(VALUES, min_size=1, max_size=4), st.integers(1, 5))
+def test_a_list_that_moves_on_is_recorded_by_what_it_drops_and_appends(items, more, dropped):
+    states = [{"log": items}, {"log": [*items[dropped:], *more]}]
+    data = json.loads(json.dumps(encode(RecordedJournal("space", "title", [], commits(states)), NO_MASKS)))
+    assert len(data["commits"]["diff"][1]) <= max(dropped + len(more), 12)
+    last, _ = decode(data).commits[-1]
+    assert repr(last.state["log"]) == repr(freeze(states[1]["log"]))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import happen_nb as happen
-from happen_nb._display.recording import page
+from happen_nb._display import recording as page
 
 
 @pytest.fixture

@@ -243,7 +243,7 @@ def test_a_trimmed_state_is_sent_as_an_error(store, monkeypatch, until):
         async def at(past, position):
             return {"orders": gone}
 
-        monkeypatch.setattr("happen_nb._runtime.snapshots.SnapshotCache.at", at)
+        monkeypatch.setattr("happen_nb._runtime.replica.SnapshotCache.at", at)
         browser = Browser(space, monkeypatch, until)
         browser.request("at", sequence=first.sequence)
         (received,) = browser.receives("snapshot")["nodes"]

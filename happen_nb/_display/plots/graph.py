@@ -46,7 +46,6 @@ class Flow:
 
     @property
     def number(self) -> int:
-        """The number of events."""
         return self.types.total()
 
     @property
@@ -353,7 +352,6 @@ def angles(number: int) -> list[float]:
 
 
 def point(angle: float, radius: float = 1.0) -> Point:
-    """Return the place at an angle."""
     return round(radius * cos(angle), 4), round(radius * sin(angle), 4)
 
 

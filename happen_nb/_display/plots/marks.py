@@ -24,7 +24,7 @@ from happen_nb._display.spans import (
 )
 from happen_nb._display.values import in_a_line, summary
 from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase
-from happen_nb._model.diff import Diff, diff
+from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
 from happen_nb.errors import HappenError
 
@@ -58,7 +58,6 @@ class TimelineItem:
 
     @property
     def kind(self) -> Kind:
-        """The kind of mark that it has."""
         if isinstance(self.what, EventRecord):
             return "event"
         return "failure" if isinstance(self.what, FailedHandling) else "commit"
@@ -197,7 +196,6 @@ class HoverTexts:
                 self._handled_by[record.event].add(record.node)
 
     def text(self, mark: Mark) -> str:
-        """Return the text of a mark."""
         if len(mark.items) > 1:
             return joined(self._merged(mark))
         (item,) = mark.items

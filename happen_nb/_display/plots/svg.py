@@ -453,7 +453,6 @@ def width(markup: str, size: float) -> float:
 
 
 def height(markup: str, size: float) -> float:
-    """Return the height of a text."""
     return len(_lines(markup)) * size * _LINE_HEIGHT
 
 

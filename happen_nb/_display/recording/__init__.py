@@ -1,1 +1,73 @@
-"""The page of a recording."""
+"""The page of a recording: one HTML file with its style, script and data, which makes no requests."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from functools import cache
+from hashlib import sha256
+from html import escape
+from importlib.resources import files
+from typing import Any, Final
+
+_SCRIPTS: Final = ("dom.js", "model.js", "axis.js", "lanes.js", "details.js", "player.js")
+_DATA: Final = re.compile(r'<script type="text/plain" id="data">([A-Za-z0-9+/=]*)</script>')
+_POLICY: Final = "default-src 'none'; script-src {}; style-src {}; base-uri 'none'; form-action 'none'"
+MAX_UNPACKED_BYTES: Final = 500_000_000
+"""Bytes of the data of a file; more would be no recording of ours."""
+
+
+@cache
+def _part(name: str) -> str:
+    return files("happen_nb._display.recording").joinpath(name).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> str:
+    return '"use strict";\n' + "\n".join(map(_part, _SCRIPTS))
+
+
+def _hash(text: str) -> str:
+    """Return the source of a content security policy that allows exactly this text."""
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+def render(data: dict[str, Any]) -> str:
+    """Return the page of encoded data.
+
+    The policy allows its own script and style by their hashes, and nothing else.
+    """
+    script, style = _script(), _part("recording.css")
+    text = json.dumps(data, separators=(",", ":"))  # in ASCII, so that lone surrogates are kept
+    parts = {
+        "policy": _POLICY.format(_hash(script), _hash(style)),
+        "title": escape(data["title"].encode("utf-8", "replace").decode()),
+        "style": style,
+        "script": script,
+        "data": b64encode(zlib.compress(text.encode(), 9)).decode(),
+    }
+    return re.sub("@([a-z]+)@", lambda place: parts[place[1]], _part("page.html"))
+
+
+def read(page: str) -> Any:
+    """Return the data in a page.
+
+    Raises
+    ------
+    ValueError
+        The text is no page of a recording.
+    """
+    found = _DATA.search(page)
+    if found is None:
+        raise ValueError("it holds no recording")
+    try:
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(b64decode(found[1], validate=True), MAX_UNPACKED_BYTES)
+        if not unpacker.eof:
+            raise ValueError("its data are cut off or too large")
+        return json.loads(text)
+    except (zlib.error, Base64Error, ValueError) as error:
+        raise ValueError(f"its data are damaged ({error})") from error

@@ -48,7 +48,7 @@ function readEvents(columns, times, model) {
 }
 
 function readCommits(columns, times, model) {
-  const sequences = sums(columns.sequence);
+  const sequences = sums(columns.sequence), causes = sums(columns.cause);
   const newest = new Map(model.start.map(([node, revision, , , state]) => [node, { revision, state, number: 0 }]));
   return times.map((time, i) => {
     const node = columns.node[i], previous = newest.get(node);
@@ -57,10 +57,10 @@ function readCommits(columns, times, model) {
       time: time - model.started,
       order: [sequences[i], -1],
       node,
-      revision: columns.revision[i],
+      revision: columns.revision[i] + (previous?.revision ?? 0),
       deleted: columns.kind[i] === 1,
       unreadable: columns.kind[i] === 2,
-      cause: columns.cause[i] - 1,
+      cause: causes[i] - 1,
       by: columns.by[i],
       diff: columns.diff[i],
       number: previous ? previous.number + 1 : 1,
@@ -175,7 +175,7 @@ function stateOf(commit) {
 function applied(state, diff, fresh) { // containers in `fresh` are not shared with another state yet
   const root = [state];
   const removals = diff.filter((change) => change.length === 1).reverse();
-  for (const change of [...diff.filter((each) => each.length > 1), ...removals]) {
+  for (const change of [...removals, ...diff.filter((each) => each.length > 1)]) {
     const path = [0, ...change[0]];
     let part = root;
     for (const step of path.slice(0, -1)) part = own(part, step, fresh);

@@ -153,7 +153,6 @@ def _remove_if_abandoned(folder: str) -> None:
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder with its contents."""
     import shutil
 
     shutil.rmtree(folder, ignore_errors=True)

@@ -286,7 +286,6 @@ class Clients:
 
     @property
     def port(self) -> int:
-        """The port to join on."""
         return int(self._listener.getsockname()[1])
 
     def wake_on(self, sock: socket.socket) -> None:

@@ -3,7 +3,7 @@ import re
 import pytest
 from made import shop
 
-from happen_nb._display.html import style
+from happen_nb._display.page import style
 from happen_nb._display.plots import scene
 from happen_nb._display.plots.graph import graph
 from happen_nb._display.plots.timeline import timeline

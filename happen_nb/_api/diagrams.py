@@ -1,0 +1,78 @@
+"""Sequence diagrams of what happened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from happen_nb._api.base import Displayable
+from happen_nb._display.plots import sequence
+from happen_nb._display.traces import sequence_page
+from happen_nb._model import arguments
+from happen_nb._model.causality import TraceNode
+
+
+class SequenceDiagram(Displayable):
+    """A lane per node, with arrows for messages and replies, and the changes of commits between them.
+
+    The last expression of a cell shows it as SVG, for light and dark pages.
+
+    Attributes
+    ----------
+    title : str
+        What it shows.
+    svg : str
+        The picture.
+    mermaid : str
+        The same as text in the language of Mermaid, which GitHub and JupyterLab draw in Markdown.
+
+    Examples
+    --------
+    >>> counting = inventory.on("order.*", lambda event: inventory.state.set({"sold": 1}))
+    >>> print(orders.broadcast("order.paid").settle().sequence())
+    Sequence of order.paid · 1 message · 1 commit
+    orders → inventory  order.paid
+    inventory           + sold  1
+    """
+
+    _page = sequence_page
+
+    def __init__(
+        self, title: str, roots: Sequence[TraceNode], *, times: bool, merge: bool, width: int
+    ) -> None:
+        self.title = title
+        self.diagram = sequence.diagram(title, roots, merge=merge)
+        self._width = arguments.count(width, "sequence: width", least=200)
+        self._times = times
+
+    @property
+    def svg(self) -> str:
+        return sequence.draw(self.diagram, width=self._width, times=self._times)
+
+    @property
+    def mermaid(self) -> str:
+        return sequence.mermaid(self.diagram)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture as an SVG file.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write it; an existing file is replaced.
+
+        Returns
+        -------
+        Path
+
+        Examples
+        --------
+        >>> from tempfile import mkdtemp
+        >>> event = orders.broadcast("order.paid")
+        >>> space.sequence(event).save(mkdtemp() + "/paid.svg").name
+        'paid.svg'
+        """
+        target = Path(path)
+        target.write_text(self.svg, encoding="utf-8")
+        return target

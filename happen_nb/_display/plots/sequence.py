@@ -1,0 +1,610 @@
+"""Sequence diagrams: a lane per node, arrows for messages and replies, and the changes of commits.
+
+The rows of a diagram are made first. They become SVG, lines of text, or Mermaid.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Final, Literal
+
+from happen_nb._display.spans import clean, columns, count, cut, cut_middle, human_duration, one_line, plain
+from happen_nb._display.values import in_a_line, summary
+from happen_nb._model.causality import TraceNode
+from happen_nb._model.freeze import loads
+from happen_nb._model.frozen import diff
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb.errors import HappenError
+
+MAX_ROWS: Final = 300
+"""Messages, commits, replies and failures of a diagram; the others are counted."""
+WIDTH: Final = 660
+"""Pixels of a diagram, if its lanes have room."""
+
+Kind = Literal["message", "commit", "reply", "failure"]
+
+_TEXT_CHARACTERS: Final = 200  # of a payload, a reply or an error
+_MERMAID_CHARACTERS: Final = 60
+_CHANGES_CHARACTERS: Final = 60
+_CROSS: Final = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A line of a diagram.
+
+    Parameters
+    ----------
+    kind : Kind
+    node : str
+        The lane in which it starts.
+    targets : tuple of str
+        The lanes to which its arrow leads.
+    title, detail : str
+        Type and payload of a message, changes, reply or error.
+    time : int
+        Time in ns since 1970; 0 if it is not stored yet.
+    note : str
+        Such as that nobody handles the message, or that it stands for several.
+    handling : int
+        The handling to which it belongs; 0 if it is the notebook's. Its bar reaches down to this row.
+    opens : tuple of (str, int, int)
+        Node, handling and its start (ns) of each bar that starts with a message.
+    first : bool
+        True for the first row of a causal chain.
+    """
+
+    kind: Kind
+    node: str
+    targets: tuple[str, ...] = ()
+    title: str = ""
+    detail: str = ""
+    time: int = 0
+    note: str = ""
+    handling: int = 0
+    opens: tuple[tuple[str, int, int], ...] = ()
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """The rows of a diagram, its lanes from left to right, and the number of rows left out."""
+
+    title: str
+    rows: tuple[Row, ...]
+    lanes: tuple[str, ...]
+    more: int = 0
+
+    def count(self, kind: Kind) -> int:
+        return sum(row.kind == kind for row in self.rows)
+
+
+# -- rows --------------------------------------------------------------------------------------------
+
+
+def diagram(
+    title: str, roots: Sequence[TraceNode], *, merge: bool = True, in_time: bool = True, limit: int = MAX_ROWS
+) -> Diagram:
+    """Make the diagram of causal chains.
+
+    With ``merge``, branches that are alike but for their values are shown once. With ``in_time``, rows are
+    ordered by their times; else effects follow their cause, which is the same in each run.
+    """
+    maker = _RowMaker(merge=merge)
+    rows: list[Row] = []
+    for group in maker.groups(roots):
+        chain = list(maker.of(group[0], 0, len(group)))
+        if in_time:
+            chain.sort(key=lambda row: row.time or 1 << 62)
+        rows += [replace(chain[0], first=True), *chain[1:]] if chain else []
+    shown = tuple(rows[:limit])
+    lanes: dict[str, None] = {}
+    for row in sorted(shown, key=lambda row: row.kind == "commit"):  # nodes that only commit come last
+        lanes |= dict.fromkeys((row.node, *row.targets))
+    return Diagram(title, shown, tuple(lanes), len(rows) - len(shown))
+
+
+_Item = Row | tuple[TraceNode, int, int]
+"""A row, or a branch with the handling that caused it and the number of branches that are like it."""
+
+
+class _RowMaker:
+    """Makes the rows of trees."""
+
+    def __init__(self, *, merge: bool) -> None:
+        self._merge = merge
+        self._handlings = 0
+        self._shapes: dict[TraceNode, object] = {}
+
+    def groups(self, nodes: Sequence[TraceNode]) -> list[list[TraceNode]]:
+        """Put nodes together whose branches are alike."""
+        if not self._merge:
+            return [[node] for node in nodes]
+        groups: dict[object, list[TraceNode]] = {}
+        for number, node in enumerate(nodes):
+            alike = number if node.event is None else self._shape(node)
+            groups.setdefault(alike, []).append(node)
+        return list(groups.values())
+
+    def _shape(self, root: TraceNode) -> object:
+        """Return what is equal for branches that differ in values only; without recursion."""
+        shapes = self._shapes
+        if root not in shapes:
+            for node in reversed([each for _, each in root.walk()]):
+                below = tuple(sorted(str(shapes[child]) for child in node.children))
+                handled = sorted(f"{each.node} {each.handler} {each.outcome}" for each in node.handled)
+                own = (
+                    f"{node.event.sender} {node.event.type} {node.event.target}"
+                    if node.event is not None
+                    else f"commit of {node.commit.node}"
+                    if node.commit is not None
+                    else ""
+                )
+                shapes[node] = hash((own, tuple(handled), below))
+        return shapes[root]
+
+    def of(self, root: TraceNode, handling: int, times: int) -> Iterator[Row]:
+        """Yield the rows of a branch, effects below their cause; `times` branches are like it."""
+        waiting: list[_Item] = [(root, handling, times)]
+        while waiting:
+            item = waiting.pop()
+            if isinstance(item, Row):
+                yield item
+                continue
+            node, handling, times = item
+            if node.commit is not None:
+                yield _commit_row(node.commit, node.before, handling)
+            if node.event is not None:
+                row, below = self._event(node, node.event, handling, times)
+                yield row
+                waiting.extend(reversed(below))
+            elif node.commit is not None:
+                waiting.extend((child, 0, 1) for child in reversed(node.children))
+
+    def _event(
+        self, node: TraceNode, event: EventRecord, handling: int, times: int
+    ) -> tuple[Row, list[_Item]]:
+        """Return the row of a message, and what its handlers did."""
+        handled = sorted((each for each in node.handled if each.accepted), key=lambda each: each.node)
+        numbers = list(range(self._handlings + 1, self._handlings + 1 + len(handled)))
+        self._handlings += len(handled)
+        row = Row(
+            "message",
+            event.sender,
+            tuple(dict.fromkeys(each.node for each in handled)) or ((event.target,) if event.target else ()),
+            event.type,
+            "" if event.payload is None or times > 1 else _text(event.payload),
+            event.time,
+            f"the first of {times:,}" if times > 1 else "" if handled else "no handler",
+            handling,
+            tuple((each.node, n, _start(event, each)) for each, n in zip(handled, numbers, strict=True)),
+        )
+        below: list[_Item] = []
+        left = list(node.children)
+        for record, number in zip(handled, numbers, strict=True):
+            later = [other for other in handled[handled.index(record) + 1 :] if other.node == record.node]
+            mine = [child for child in left if _belongs(child, event, record, is_last=not later)]
+            left = [child for child in left if child not in mine]
+            below += self._handling(event, record, number, mine)
+        return row, below + [(child, 0, 1) for child in left]
+
+    def _handling(
+        self, event: EventRecord, record: HandledRecord, number: int, effects: list[TraceNode]
+    ) -> Iterator[_Item]:
+        """Yield what a handler did, and how that ended."""
+        for group in self.groups(effects):
+            yield group[0], number, len(group)
+        end = max([_start(event, record) + int(record.duration * 1e9), *map(_time, effects)])
+        if record.outcome != "done":
+            yield _failure_row(record, number, end)
+        elif event.target is not None and event.sender != record.node:
+            yield _reply_row(event, record, number, end)
+
+
+def _actor(node: TraceNode) -> str:
+    if node.commit is not None:
+        return node.commit.origin.by or node.commit.node
+    return node.event.sender if node.event is not None else ""
+
+
+def _time(node: TraceNode) -> int:
+    record = node.event or node.commit
+    return 0 if record is None else record.time
+
+
+def _start(event: EventRecord, handled: HandledRecord) -> int:
+    return event.time + int((handled.waited or 0.0) * 1e9)
+
+
+def _belongs(node: TraceNode, event: EventRecord, handled: HandledRecord, *, is_last: bool) -> bool:
+    """Return True for an effect of a handling; the last one of a node has all that are left."""
+    if _actor(node) != handled.node:
+        return False
+    return is_last or _time(node) <= _start(event, handled) + int(handled.duration * 1e9)
+
+
+def _text(value: object) -> str:
+    return plain(summary(value, _TEXT_CHARACTERS))
+
+
+def _commit_row(record: CommitRecord, before: CommitRecord | None, handling: int) -> Row:
+    known = record.revision == 1 if before is None else before.revision == record.revision - 1
+    if record.deleted:
+        changes = "deleted"
+    elif not known:
+        changes = f"revision {record.revision:,}"
+    else:
+        try:
+            changes = plain(in_a_line(diff(EMPTY if before is None else before.state, record.state), 60)[0])
+        except HappenError as error:
+            changes = one_line(str(error), _CHANGES_CHARACTERS)
+    return Row("commit", record.node, (), "", changes or "no change", record.time, handling=handling)
+
+
+def _reply_row(event: EventRecord, record: HandledRecord, handling: int, end: int) -> Row:
+    try:
+        text = "" if record.reply is None else _text(loads(record.reply.encode()))
+    except HappenError:  # another client's
+        text = one_line(record.reply or "", _TEXT_CHARACTERS)
+    return Row("reply", record.node, (event.sender,), "reply", text, end, handling=handling)
+
+
+def _failure_row(record: HandledRecord, handling: int, end: int) -> Row:
+    tries = f" · {count(record.attempts, 'attempt')}" if record.attempts > 1 else ""
+    error = one_line(record.error or record.outcome, _TEXT_CHARACTERS)
+    return Row("failure", record.node, (), record.outcome, f"{error}{tries}", end, handling=handling)
+
+
+# -- text --------------------------------------------------------------------------------------------
+
+
+def lines(drawn: Diagram) -> list[str]:
+    """Return a line for each row: ``orders → bank  charge {order: "o1"}``."""
+    starts = [_start_text(row) for row in drawn.rows]
+    width = max(map(columns, starts), default=0)
+    found = []
+    for row, start in zip(drawn.rows, starts, strict=True):
+        texts = " ".join(filter(None, (_words(row), f"({row.note})" if row.note else "")))
+        found.append(cut(f"{start}{' ' * (width - columns(start))}  {texts}", 110))
+    return [*found, f"… {drawn.more:,} more"] if drawn.more else found
+
+
+def _start_text(row: Row) -> str:
+    names = ", ".join(cut_middle(each, 24) for each in row.targets[:4])
+    names += f", … {len(row.targets) - 4:,} more" if len(row.targets) > 4 else ""  # noqa: PLR2004 - as above
+    arrow = {"message": " → ", "reply": " ⇢ "}.get(row.kind, "") if row.targets else ""
+    return f"{cut_middle(row.node, 24)}{arrow}{names}"
+
+
+def _words(row: Row) -> str:
+    title = f"{_CROSS} {row.title}:" if row.kind == "failure" else row.title
+    return clean(f"{title} {row.detail}".strip())
+
+
+_UNSAFE: Final = re.compile(r"[#;&<>%{}`]")
+
+
+def mermaid(drawn: Diagram) -> str:
+    """Return the diagram in the language of Mermaid, which GitHub and JupyterLab draw in Markdown."""
+    numbers = {lane: f"n{number}" for number, lane in enumerate(drawn.lanes)}
+    written = ["sequenceDiagram"]
+    written += [f"  participant {number} as {_safe(lane)}" for lane, number in numbers.items()]
+    for row in drawn.rows:
+        lane, words = numbers[row.node], _safe(_words(row))
+        note = f" ({row.note})" if row.note else ""
+        if row.kind == "failure":
+            written.append(f"  Note over {lane}: {words}")
+        elif not row.targets:
+            written.append(f"  Note over {lane}: {words}{note}")
+        else:
+            arrow = "-->>" if row.kind == "reply" else "->>"
+            written += [f"  {lane}{arrow}{numbers[target]}: {words}{note}" for target in row.targets]
+    return "\n".join(written)
+
+
+def _safe(text: str) -> str:
+    shown = one_line(text, _MERMAID_CHARACTERS) or "-"
+    return _UNSAFE.sub(lambda found: f"#{ord(found[0])};", shown)
+
+
+# -- SVG ---------------------------------------------------------------------------------------------
+
+_COLOURS: Final = (
+    ("#0957b9", "#6eb1fc"),
+    ("#b45a01", "#ea9d53"),
+    ("#005c51", "#82d7af"),
+    ("#ba2f71", "#ef9dcc"),
+    ("#4e4c86", "#a08fcb"),
+    ("#594d00", "#e3cb4b"),
+    ("#0b819c", "#73defc"),
+    ("#7d543d", "#c39c82"),
+)
+"""Of nodes, on light and on dark paper: each two differ also for colour-blind readers."""
+PERSON: Final = ("#59606a", "#a4abb5")
+"""The colour of the person at the notebook."""
+_STYLE: Final = "".join(
+    [
+        ".hn-sequence{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
+        "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));",
+        "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);",
+        "--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
+        *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*_COLOURS, PERSON))),
+        "}",
+        ".happen .hn-sequence{color-scheme:inherit;display:block;max-width:none}",
+        ".hn-sequence .b{font-weight:600}.hn-sequence .q{fill:var(--soft)}",
+        ".hn-sequence .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}",
+        ".hn-sequence .e{fill:var(--bad)}.hn-sequence .t{fill:var(--soft);text-anchor:end}",
+        ".hn-sequence .l{stroke:var(--rule)}.hn-sequence .w{fill:var(--paper)}",
+        ".hn-sequence path,.hn-sequence line{fill:none}",
+    ]
+)
+_TOP: Final = 38  # below the names of the lanes
+_LEAST_LANE, _WIDEST_LANE = 78, 190
+_MESSAGE, _COMMIT, _FAILURE, _CHAIN = 34, 28, 24, 16  # pixels of a row, and between two chains
+_BAR: Final = 8
+_LEAST_DETAIL, _WIDEST_DETAIL = 40.0, 240.0
+
+
+def draw(drawn: Diagram, *, width: int = WIDTH, times: bool = True) -> str:
+    """Draw a diagram as SVG, for light and dark pages."""
+    return _Drawing(drawn, width, times=times).svg()
+
+
+class _Drawing:
+    """The pen of one diagram: the place of each lane and row, and the elements drawn so far."""
+
+    def __init__(self, drawn: Diagram, width: int, *, times: bool) -> None:
+        self._drawn = drawn
+        self._times = times
+        self._left = 76 if times else 12
+        lanes = max(1, len(drawn.lanes))
+        self._lane = max(_LEAST_LANE, min(_WIDEST_LANE, (width - self._left - 8) / lanes))
+        self._end = self._left + self._lane * lanes
+        self.width = round(max(self._end + 8, min(width, self._end + 230)))
+        self._x = {name: self._left + self._lane * (n + 0.5) for n, name in enumerate(drawn.lanes)}
+        others = [name for name in drawn.lanes if name != "notebook"]
+        self._colour = {name: f"var(--c{n % len(_COLOURS)})" for n, name in enumerate(others)}
+        self._colour["notebook"] = f"var(--c{len(_COLOURS)})"
+        self._y = float(_TOP)
+        self._marks: list[str] = []
+        self._bars: dict[int, list[float]] = {}  # handling -> its first and its last place
+        self._bar_nodes: dict[int, tuple[str, int]] = {}
+        self._places: list[tuple[int, float]] = []  # time and place of each row
+
+    def svg(self) -> str:
+        drawn = self._drawn
+        start = 0
+        for index, row in enumerate(drawn.rows):
+            if row.first:
+                start = row.time
+                if index and row.kind == "message":
+                    self._chain_line()
+            self._row(row, start)
+        if drawn.more:
+            self._y += 18
+            self._text(self._left, self._y, f"… {drawn.more:,} more", "q")
+        height = round(self._y + 16)
+        about = f"Sequence of {drawn.title}: {count(drawn.count('message'), 'message')}"
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-sequence" role="img" '
+            f'aria-label="{escape(about)}" width="{self.width}" height="{height}" '
+            f'viewBox="0 0 {self.width} {height}"><style>{_STYLE}</style>'
+            f"{self._lifelines(height)}{self._handlings()}{''.join(self._marks)}</svg>"
+        )
+
+    # -- the ground
+
+    def _lifelines(self, height: int) -> str:
+        found = []
+        for name, x in self._x.items():
+            shown, colour = _fit(name, self._lane - 24, bold=True), self._colour[name]
+            half = _measure(shown, bold=True) / 2 + 9
+            box = f'rx="4" fill="{colour}" fill-opacity=".13" stroke="{colour}"'
+            found += [
+                _line(x, 28, x, height - 4, 'class="l"'),
+                _rect(x - half, 4, 2 * half, 22, box),
+                f'<text class="b" x="{x:.1f}" y="19" text-anchor="middle">{_escaped(shown)}</text>',
+            ]
+        return "".join(found)
+
+    def _handlings(self) -> str:
+        """Draw a bar for each handling, and a dotted line while it waited."""
+        found: list[str] = []
+        taken = dict.fromkeys(self._x, -1.0)
+        for number, (top, bottom) in self._bars.items():
+            node, start = self._bar_nodes[number]
+            x, colour = self._x[node], self._colour[node]
+            earlier = [y + 4 for time, y in self._places if top < y < bottom and time and time <= start]
+            begin = max(top, earlier[-1] if earlier and self._times else top, taken[node] + 3)
+            begin = min(begin, bottom - _BAR)
+            taken[node] = bottom
+            if begin > top + _BAR:
+                dots = f'stroke="{colour}" stroke-width="2" stroke-dasharray="1 3"'
+                found.append(_line(x, top, x, begin, dots))
+            looks = 'class="w" rx="2"', f'rx="2" fill="{colour}" fill-opacity=".28" stroke="{colour}"'
+            found += [_rect(x - _BAR / 2, begin, _BAR, bottom - begin, look) for look in looks]
+        return "".join(found)
+
+    def _chain_line(self) -> None:
+        self._y += _CHAIN
+        y = self._y - _CHAIN / 2 + 2
+        self._marks.append(_line(4, y, self._end, y, 'class="l"'))
+
+    # -- rows
+
+    def _row(self, row: Row, start: int) -> None:
+        top = self._y
+        if self._times and row.time:
+            elapsed = max(0, row.time - start) / 1e9
+            text = f"+{human_duration(elapsed)}" if elapsed else "0"
+            self._text(self._left - 10, top + 15, text, "t")
+        self._marks.append(f"<g><title>{_escaped(f'{row.node}: {_words(row)}')}</title>")
+        if row.kind == "commit":
+            self._commit(row)
+        elif row.kind == "failure":
+            self._failure(row)
+        else:
+            self._message(row)
+        self._marks.append("</g>")
+        self._places.append((row.time, top + 12))
+        if row.handling in self._bars:
+            bar = self._bars[row.handling]
+            bar[1] = max(bar[1], self._y - 6)
+
+    def _message(self, row: Row) -> None:
+        x, colour, y = self._x[row.node], self._colour[row.node], self._y + 25
+        ends = [self._x[target] for target in row.targets]
+        self._label(row, min([x, *ends]), max([x, *ends]))
+        if not ends:
+            dashes = 'stroke="var(--soft)" stroke-dasharray="3 3"'
+            self._marks += [
+                _line(x, y, x + 26, y, dashes),
+                _dot(x + 30, y, 'stroke="var(--soft)" fill="none"'),
+            ]
+        elif ends == [x]:
+            look = f'stroke="{colour}" stroke-width="1.5"'
+            self._marks.append(f'<path d="M{x + 4:.1f} {y - 3:.1f}h18v8h-12" {look}/>')
+            self._head(x + 5, y + 5, -1, colour)
+        else:
+            dashes = ' stroke-dasharray="5 4"' if row.kind == "reply" else ""
+            look = f'stroke="{colour}" stroke-width="1.5"{dashes}'
+            self._marks.append(_line(min(x, *ends), y, max(x, *ends), y, look))
+            for end in ends:
+                if end != x:
+                    self._head(end - 4 if end > x else end + 4, y, 1 if end > x else -1, colour)
+        if row.kind == "message":
+            self._marks.append(_dot(x, y, f'fill="{colour}"'))
+        for node, number, begin in row.opens:
+            self._bars[number] = [y + (5.0 if ends == [x] else 0.0), y + 10.0]
+            self._bar_nodes[number] = node, begin
+        self._y += _MESSAGE
+
+    def _head(self, x: float, y: float, way: int, colour: str) -> None:
+        self._marks.append(f'<path d="M{x:.1f} {y:.1f}l{-8 * way} -4.5v9z" style="fill:{colour}"/>')
+
+    def _label(self, row: Row, x: float, end: float) -> None:
+        """Write type and payload above an arrow, on a ground of their own."""
+        is_reply = row.kind == "reply"
+        note = f"({row.note})" if row.note else ""
+        note_width = _measure(note) + 8 if note else 0.0
+        title = _fit(row.title, 260, bold=not is_reply)
+        title_width = _measure(title, bold=not is_reply)
+        left = max(float(self._left), min(x + 9, self.width - title_width - note_width - 6))
+        room = min(self.width - left - title_width - note_width - 14, _WIDEST_DETAIL)
+        if is_reply:  # the bar that ends with it stands at the end of its arrow
+            room = min(room, max(end - left - title_width - 16, _LEAST_DETAIL + 1))
+        detail = _fit(row.detail, room) if room > _LEAST_DETAIL else ""
+        total = title_width + note_width + (_measure(detail) + 7 if detail else 0)
+        y = self._y + 16
+        pieces = (
+            _tspan(title, 0, "q" if is_reply else "b"),
+            _tspan(detail, 7, "" if is_reply else "q"),
+            _tspan(note, 8, "q"),
+        )
+        self._marks += [
+            _rect(left - 3, y - 12, total + 6, 16, 'class="w"'),
+            f'<text x="{left:.1f}" y="{y:.1f}">{"".join(pieces)}</text>',
+        ]
+
+    def _commit(self, row: Row) -> None:
+        x, colour, y = self._x[row.node], self._colour[row.node], self._y + 2
+        right = self.width - x >= max(x - self._left, 150)
+        room = min(300.0, (self.width - x if right else x - self._left) - 30)
+        text = _fit(row.detail, room, mono=True)
+        width = _measure(text, mono=True) + 16
+        left = x + 10 if right else x - 10 - width
+        self._marks += [
+            _line(x, y + 10, left if right else left + width, y + 10, f'stroke="{colour}"'),
+            _rect(left, y, width, 20, 'class="w l" rx="3"'),
+            _rect(left if right else left + width - 3, y, 3, 20, f'fill="{colour}"'),
+        ]
+        self._text(left + (8 if right else 6), y + 14, text, "m")
+        self._y += _COMMIT
+
+    def _failure(self, row: Row) -> None:
+        x, y = self._x[row.node], self._y + 11
+        right = self.width - x >= max(x - self._left, 160)
+        text = _fit(row.detail, (self.width - x if right else x - self._left) - 26, bold=True)
+        width = _measure(text, bold=True)
+        left = x + 14 if right else x - 14 - width
+        cross = f'd="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10"'
+        self._marks += [
+            f'<path {cross} stroke="var(--paper)" stroke-width="6"/>',
+            f'<path {cross} stroke="var(--bad)" stroke-width="2.4"/>',
+            _rect(left - 3, y - 9, width + 6, 18, 'class="w"'),
+        ]
+        self._text(left, y + 4, text, "b e")
+        self._y += _FAILURE
+
+    def _text(self, x: float, y: float, text: str, kind: str) -> None:
+        self._marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{_escaped(text)}</text>')
+
+
+def _line(x0: float, y0: float, x1: float, y1: float, look: str) -> str:
+    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" {look}/>'
+
+
+def _rect(x: float, y: float, width: float, height: float, look: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {look}/>'
+
+
+def _dot(x: float, y: float, look: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {look}/>'
+
+
+def _tspan(text: str, gap: int, kind: str) -> str:
+    place = f' dx="{gap}"' if gap else ""
+    look = f' class="{kind}"' if kind else ""
+    return f"<tspan{look}{place}>{_escaped(text)}</tspan>" if text else ""
+
+
+def _escaped(text: str) -> str:
+    return escape(clean(text))
+
+
+_NARROW: Final = frozenset("ijlt.,:;|!'()[]{} \"`f-/")
+_WIDE: Final = frozenset("mwMW@%…→")
+
+
+def _measure(text: str, *, bold: bool = False, mono: bool = False) -> float:
+    """Estimate the pixels of a text at 12 px; fonts differ, so rather too many."""
+    if mono:
+        return 7.25 * columns(text)
+    total = 0.0
+    for letter in text:
+        if letter in _NARROW:
+            total += 4.5
+        elif letter in _WIDE:
+            total += 11.0
+        elif letter.isascii():
+            total += 8.4 if letter.isupper() else 7.5
+        else:
+            total += 7.5 * columns(letter)
+    return total * 1.07 if bold else total
+
+
+def _fit(text: str, room: float, *, bold: bool = False, mono: bool = False) -> str:
+    """Cut a text so that it takes at most some pixels."""
+    if _measure(text, bold=bold, mono=mono) <= room:
+        return text
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if _measure(cut(text, middle), bold=bold, mono=mono) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return cut(text, low)
+
+
+def summed(drawn: Diagram) -> Iterable[str]:
+    """Return the numbers of a diagram, for its heading."""
+    kinds: tuple[tuple[Kind, str], ...] = (
+        ("message", "message"),
+        ("commit", "commit"),
+        ("failure", "failure"),
+    )
+    return [count(drawn.count(kind), noun) for kind, noun in kinds if drawn.count(kind)]

@@ -1,0 +1,439 @@
+"""Run durable handlers for each event until they have ended once, whichever process is killed.
+
+The journal tells which handlings have ended. The owner of a node runs the others, in order, before it runs
+the handlers for new events, which wait for that. Steps that an earlier run has stored are known by their
+keys, and are not repeated, even if two processes run a handler at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from happen_nb._journal import wire
+from happen_nb._journal.publish import RefusedError, store_messages
+from happen_nb._journal.slice import events_between, last_clear, read_handled
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
+from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.missed import concerns
+from happen_nb._runtime.stored_steps import DurableRun
+from happen_nb.errors import HappenError
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable, Container, Iterable
+
+    from happen_nb._journal.follower import FreshStart
+    from happen_nb._journal.wire import Clear
+    from happen_nb._model.records import EventRecord
+    from happen_nb._runtime.dispatcher import Dispatcher
+    from happen_nb._runtime.effects import Work
+    from happen_nb._runtime.log import Log
+    from happen_nb._runtime.ownership import Peers
+    from happen_nb._runtime.registrations import Registration
+
+logger = logging.getLogger("happen_nb")
+
+WINDOW_MESSAGES: Final = 2_000
+"""Messages of the journal that are read at once while a handler catches up."""
+MAX_QUEUED: Final = 2 * WINDOW_MESSAGES
+"""Events that wait for their handler while more are read."""
+POLL_SECONDS: Final = 0.01
+"""Pause between checks of what others have not ended yet."""
+RETRY_SECONDS: Final = 0.5
+"""Pause after a read that failed."""
+ANSWER_SECONDS: Final = 1.0
+"""Time for the owner before to answer what it still runs."""
+BUSY_SECONDS: Final = 5.0
+"""Time after which an owner before that does not answer, but is connected, is not waited for any more."""
+STORE_EVERY: Final = 500
+"""Handlings after which the progress of a handler is stored."""
+
+
+@dataclass(eq=False)
+class DurableHandler:
+    """The progress of a durable handler in this process. Registrations that replace each other share it.
+
+    Parameters
+    ----------
+    key : str
+        Identifies it in all processes and runs.
+    """
+
+    node: str
+    key: str
+    pattern: str | None
+    """None for a predicate, which cannot be stored."""
+    position: Position = START
+    """The stored progress: it has ended for all events up to here."""
+    sequence: int = 0
+    """Where that is stored."""
+    live: bool = False
+    """True if new events are delivered at once."""
+    queued: set[str] = field(default_factory=set)
+    """The handlings that wait or run in this process."""
+    open: dict[str, Position] = field(default_factory=dict)
+    """The handlings that are known here and have not ended, with the positions of their events."""
+    running: set[str] = field(default_factory=set)
+    """Those that run."""
+    count: int = 0
+    """The handlings that have ended here since the progress was stored."""
+
+    def handling(self, event: str) -> str:
+        return handling_id(event, self.node, self.key)
+
+
+class Held(NamedTuple):
+    """An event that has arrived while durable handlers of a node catch up."""
+
+    event: EventRecord
+    context: contextvars.Context | None
+    handlers: list[Registration]
+    work: Work
+    """Registers the event as in flight until it is delivered, for `settle`."""
+
+
+class Reading:
+    """Durable handlers of a node that read the events that they missed, up to the sequence `end`."""
+
+    def __init__(self, node: str, end: int) -> None:
+        self.node = node
+        self.end = end
+        self.held: list[Held] = []
+        self.stopped = False
+
+
+class Durables:
+    """The durable handlers of this process. On the IO thread, but for what tells otherwise."""
+
+    def __init__(self, log: Log, dispatcher: Dispatcher, peers: Peers) -> None:
+        self._log = log
+        self._dispatcher = dispatcher
+        self._peers = peers
+        self._known: dict[tuple[str, str], DurableHandler] = {}
+        self._readings: dict[str, Reading] = {}
+        dispatcher.ownership.on_change.connect(self.refresh)
+        log.on_clear.connect(self._on_clear)
+        log.on_fresh_start.connect(self._on_fresh_start)
+
+    # -- registering ---------------------------------------------------------------------------------
+
+    async def prepare(self, registration: Registration, deadline: float) -> None:
+        """Give a registration the progress of its handler; a handler that is new on the node starts now."""
+        log, node, key = self._log, registration.node, registration.key
+        known = self._known.get((node, key))
+        if known is not None:
+            registration.durable = known
+            return
+        pattern = registration.pattern.text if registration.pattern.predicate is None else None
+        subject = log.subjects.durable(node, key)
+        found = await log.stream.newest(subject)
+        if found is None:
+            start = await self._start(registration)
+            message = wire.encode_durable(log.subjects, node, key, pattern, start, expected=0)
+            left, what = max(0.001, deadline - time.monotonic()), f'a durable handler of node "{node}"'
+            body, sequence = await log.stream.store_first(message, timeout=left, what=what)
+            await log.reach(sequence, deadline)
+        else:
+            body, sequence = found.body, found.sequence
+        position = wire.decode_start(subject, body, sequence).position
+        registration.durable = DurableHandler(node, key, pattern, position, sequence)
+        self._known[node, key] = registration.durable
+
+    async def _start(self, registration: Registration) -> Position | None:
+        """Return where a handler starts whose progress is not stored: after a clear, or now."""
+        owner = self._dispatcher.ownership.record(registration.node)
+        had = owner is not None and registration.key in dict(owner.sources)
+        if owner is not None and had and registration.pattern.text in owner.durable:
+            return (await last_clear(self._log.stream), 0)  # which has removed its progress
+        return None
+
+    async def forget(self, node: str) -> None:
+        """Remove what is stored of a deleted node's handlers."""
+        self.dropped(node)
+        await self._log.stream.remove(f"{self._log.subjects.durable_prefix}{node}.*")
+
+    def dropped(self, node: str) -> None:
+        """Forget the handlers of a node that was deleted."""
+        self._known = {key: each for key, each in self._known.items() if each.node != node}
+
+    def current(self, registration: Registration) -> Registration | None:
+        """Return a registration, or the one that has replaced it in this process. From any thread."""
+        if registration.active or registration.durable is None:
+            return registration if registration.active else None
+        same = (
+            each
+            for each in self._dispatcher.registrations.of(registration.node)
+            if each.durable is registration.durable
+        )
+        return next(same, None)
+
+    async def outstanding(self) -> Callable[[EventRecord, Container[str]], bool]:
+        """Return a test of events and ended handlings: True if a durable handler will handle the event."""
+        stored = await self._log.stream.read(self._log.subjects.durables)
+        starts = [wire.decode_start(each.subject, each.body, each.sequence) for each in stored]
+        handlers = [(each, Pattern.of(each.pattern)) for each in starts if each.pattern is not None]
+        return lambda event, ended: any(
+            event.target in (None, start.node)
+            and event.position > start.position
+            and pattern.matches(event.type)
+            and handling_id(event.id, start.node, start.key) not in ended
+            for start, pattern in handlers
+        )
+
+    # -- what is handled here, from any thread -------------------------------------------------------
+
+    def queue(self, handler: DurableHandler, event: EventRecord) -> None:
+        """Note that an event waits for a handler."""
+        handling = handler.handling(event.id)
+        if handling not in handler.queued:
+            handler.queued.add(handling)
+            handler.open[handling] = event.position
+            self._log.steps.hold(handling)
+
+    def begin(self, handler: DurableHandler, event: EventRecord) -> bool:
+        """Note that a handler runs for an event; False if another process owns the node now."""
+        handler.running.add(handler.handling(event.id))  # first: the new owner asks for what runs
+        return self._dispatcher.ownership.is_ours(handler.node)
+
+    def run(self, handler: DurableHandler, event: EventRecord, name: str) -> DurableRun:
+        what = f'{name} of node "{handler.node}", handling "{event.type}"'
+        return DurableRun(self._log.steps, handler.handling(event.id), what)
+
+    def end(self, handler: DurableHandler, event: EventRecord) -> None:
+        handler.open.pop(handler.handling(event.id), None)
+        self.leave(handler, event)
+        handler.count += 1
+        if handler.count >= STORE_EVERY:
+            handler.count = 0
+            io_thread().call_soon(lambda: self._log.background(self._store(handler)))
+
+    def leave(self, handler: DurableHandler, event: EventRecord) -> None:
+        """Note that a handler does not handle an event now; whoever owns the node later runs it."""
+        handling = handler.handling(event.id)
+        handler.running.discard(handling)
+        if handling in handler.queued:
+            handler.queued.discard(handling)
+            self._log.steps.release(handling)
+
+    def running(self) -> list[str]:
+        """Return the handlings that run here."""
+        return [handling for each in list(self._known.values()) for handling in list(each.running)]
+
+    # -- progress ------------------------------------------------------------------------------------
+
+    async def _store(self, handler: DurableHandler) -> None:
+        """Store how far a handler has come, so that the next process need not read from its start."""
+        if not handler.live or not self._dispatcher.ownership.is_ours(handler.node):
+            return
+        await self._dispatcher.flush()
+        log = self._log
+        position = (log.position, LAST_INDEX)
+        if handler.open:
+            position = before(min(handler.open.values()))
+        if position <= handler.position:
+            return
+        message = wire.encode_durable(
+            log.subjects, handler.node, handler.key, handler.pattern, position, expected=handler.sequence
+        )
+        what = f'the progress of node "{handler.node}"'
+        try:
+            handler.sequence = await store_messages(log.connection, [message], timeout=log.timeout, what=what)
+            handler.position = position
+        except RefusedError as refusal:  # another process owns the node, or has owned it
+            handler.sequence = refusal.newest
+        except HappenError as error:
+            logger.debug("%s: %s; it is stored later", what, error)
+
+    async def close(self) -> None:
+        """Store how far the handlers have come."""
+        await asyncio.gather(*(self._store(each) for each in list(self._known.values())))
+
+    def _on_clear(self, clear: Clear, _: int) -> None:
+        for handler in self._known.values():
+            handler.open.clear()
+            handler.position, handler.sequence = (clear.sequence, 0), 0
+            if handler.live:
+                self._log.background(self._store(handler))
+
+    def _on_fresh_start(self, start: FreshStart) -> None:
+        """Read the events that were passed over."""
+        for handler in self._known.values():
+            handler.live = False
+            if handler.position[0] > start.position:  # the stream was made anew
+                handler.position, handler.sequence = START, 0
+        for node in {handler.node for handler in self._known.values()}:
+            self._stop(node)
+            self._start_reading(node, start.position)
+
+    # -- catching up ---------------------------------------------------------------------------------
+
+    def _handlers(self, node: str) -> dict[DurableHandler, Registration]:
+        mine = self._dispatcher.registrations.of(node)
+        return {each.durable: each for each in mine if each.durable is not None}
+
+    def removed(self, registration: Registration) -> None:
+        """Note that a handler was unregistered: the events from now on are read when it is back."""
+        handler = registration.durable
+        if handler is not None and handler not in self._handlers(handler.node):
+            handler.live = False
+
+    def refresh(self, node: str) -> None:
+        """Start or stop to serve a node's handlers, depending on who owns the node."""
+        if self._dispatcher.ownership.is_ours(node):
+            self._start_reading(node, self._log.position)
+            return
+        self._stop(node)
+        for handler in self._handlers(node):
+            handler.live = False
+
+    def _stop(self, node: str) -> None:
+        reading = self._readings.pop(node, None)
+        if reading is not None:
+            reading.stopped = True
+            self._release(reading)
+
+    def _start_reading(self, node: str, end: int) -> None:
+        handlers = self._handlers(node)
+        if (
+            node in self._readings
+            or all(each.live for each in handlers)
+            or not self._dispatcher.ownership.is_ours(node)
+        ):
+            return
+        reading = self._readings[node] = Reading(node, end)
+        names = ", ".join(each.name for handler, each in handlers.items() if not handler.live)
+        work = NamedWork(f"catching up {id(reading)}", lambda: f'node "{node}" catching up with {names}')
+        self._dispatcher.in_flight.start(work)
+        self._log.background(self._catch_up(reading, work))
+
+    def hold(
+        self, node: str, event: EventRecord, context: contextvars.Context | None, handlers: list[Registration]
+    ) -> bool:
+        """Let an event wait while durable handlers of its node catch up; False if none does."""
+        reading = self._readings.get(node)
+        if reading is None:
+            return False
+        work = NamedWork(
+            event.correlation or event.id,
+            lambda: f'"{event.type}" waiting for a durable handler',
+            event.origin_of_effects(node),
+        )
+        self._dispatcher.in_flight.start(work)
+        reading.held.append(Held(event, context, handlers, work))
+        return True
+
+    def waiting(self) -> list[str]:
+        """Return the ids of the events that wait for a handler that catches up."""
+        return [each.event.id for reading in self._readings.values() for each in reading.held]
+
+    async def _catch_up(self, reading: Reading, work: Work) -> None:
+        """Deliver the events whose handling has not ended, then those that have arrived meanwhile."""
+        in_flight = self._dispatcher.in_flight
+        try:
+            while not reading.stopped:
+                try:
+                    await self._read_up(reading)
+                    break
+                except HappenError as error:  # what was delivered already is recognized
+                    logger.info('node "%s" catching up: %s; once more', reading.node, error)
+                    await asyncio.sleep(RETRY_SECONDS)
+        finally:  # after the events that are queued now
+            self._dispatcher.queue(reading.node).mailbox.put(lambda: in_flight.finish(work))
+
+    async def _read_up(self, reading: Reading) -> None:
+        node, dispatcher, log = reading.node, self._dispatcher, self._log
+        while dispatcher.lanes.catches_up(node):  # noqa: ASYNC110 - state handlers come first
+            await asyncio.sleep(POLL_SECONDS)
+        handlers = {each: by for each, by in self._handlers(node).items() if not each.live}
+        if handlers:
+            first = (await log.stream.info()).first
+            at = max(first, min(each.position[0] for each in handlers))
+            await self._wait_for_owner_before(node, handlers, at, reading.end)
+            await dispatcher.flush()
+            ended = {each.handling for each in await read_handled(log.stream, since=at - 1) if each.handling}
+            while at <= reading.end and not reading.stopped:
+                until = min(reading.end, at + WINDOW_MESSAGES - 1)
+                await self._deliver_window(handlers, ended, at, until)
+                at = until + 1
+                while len(dispatcher.queue(node).queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
+        if reading.stopped:
+            return
+        for handler in handlers:
+            handler.live = True
+        del self._readings[node]
+        self._release(reading)
+        self.refresh(node)  # for handlers that were registered meanwhile
+
+    async def _deliver_window(
+        self, handlers: dict[DurableHandler, Registration], ended: set[str], start: int, end: int
+    ) -> None:
+        missed: list[tuple[EventRecord, list[Registration]]] = []
+        for event in await events_between(self._log.stream, start, end):
+            left = [by for handler, by in handlers.items() if self._is_missed(handler, by, event, ended)]
+            if left:
+                missed.append((event, left))
+        if not missed:
+            return
+        handlings = {handler.handling(event.id) for event, _ in missed for handler in handlers}
+        await self._log.steps.load(self._log.stream, missed[0][0].sequence, handlings)
+        for event, left in missed:
+            self._dispatcher.deliver(event, left[0].node, left, None, replies=event.target is not None)
+
+    def _is_missed(
+        self, handler: DurableHandler, registration: Registration, event: EventRecord, ended: Container[str]
+    ) -> bool:
+        if event.position <= handler.position or not concerns(registration, event):
+            return False
+        handling = handler.handling(event.id)
+        return handling not in ended and handling not in handler.queued
+
+    async def _wait_for_owner_before(
+        self, node: str, handlers: Iterable[DurableHandler], start: int, end: int
+    ) -> None:
+        """Wait until the process that owned the node before runs none of the handlings any more."""
+        ownership = self._dispatcher.ownership
+        incarnation, owner = ownership.previous(node), ownership.record(node)
+        if incarnation is None or owner is None:
+            return
+        if await self._peers.ask(incarnation, {}, ANSWER_SECONDS) is None:
+            return
+        events = await events_between(self._log.stream, start, end)
+        handlings = [handler.handling(event.id) for event in events for handler in handlers]
+        busy_since: float | None = None
+        while handlings:
+            answer = await self._peers.ask(incarnation, {"events": handlings}, ANSWER_SECONDS)
+            if answer is None or (answer and answer["position"] >= owner.sequence and not answer["open"]):
+                return
+            now = time.monotonic()
+            busy_since = None if answer else busy_since or now
+            if busy_since is not None and now - busy_since > BUSY_SECONDS:
+                return
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _release(self, reading: Reading) -> None:
+        """Deliver the events that have arrived meanwhile."""
+        dispatcher = self._dispatcher
+        for event, context, handlers, work in reading.held:
+            dispatcher.deliver(event, reading.node, handlers, context)
+            dispatcher.in_flight.finish(work)
+        reading.held.clear()
+
+    async def recall(self, registration: Registration, event: EventRecord) -> bool:
+        """Prepare to run a handler for an event once more; False if it is durable, and has done that."""
+        handler = registration.durable
+        if handler is None:
+            return True
+        handling, log = handler.handling(event.id), self._log
+        await self._dispatcher.flush()
+        records = await read_handled(log.stream, since=event.sequence)
+        if any(each.handling == handling and each.outcome == "done" for each in records):
+            return False
+        await log.steps.load(log.stream, event.sequence, {handling}, all=True)
+        return True

@@ -1,0 +1,231 @@
+"""What durable handlers have stored, by the keys of their steps, until their handlings have ended."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from happen_nb._journal.slice import read_keyed
+from happen_nb._journal.wire import Clear, Handled
+from happen_nb._model.positions import read_key, step_event_id, step_key
+from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb.errors import NondeterminismError
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from happen_nb._journal.follower import FreshStart
+    from happen_nb._journal.slice import Entry
+    from happen_nb._journal.stream import Stream
+
+WINDOW_MESSAGES: Final = 2_000
+"""Messages of the journal whose headers are read at once."""
+MAX_KNOWN: Final = 10_000
+"""Handlings whose steps are known; those of older ones are read from the journal when they run again."""
+
+
+class StoredStep(NamedTuple):
+    """A commit or an event that a step has stored."""
+
+    sequence: int
+    does: str
+    """Its description for a message."""
+
+    @classmethod
+    def of(cls, entry: Entry) -> StoredStep:
+        if isinstance(entry, CommitRecord):
+            return cls(entry.sequence, commits(entry.node))
+        return cls(entry.sequence, emits(entry.type, entry.target))
+
+
+def commits(node: str) -> str:
+    """Describe a step that commits."""
+    return f'commits a state of node "{node}"'
+
+
+def emits(type: str, target: str | None) -> str:
+    """Describe a step that emits an event."""
+    return f'broadcasts "{type}"' if target is None else f'sends "{type}" to node "{target}"'
+
+
+@dataclass(slots=True)
+class Known:
+    """The steps of one handling that are known here."""
+
+    steps: dict[int, StoredStep] = field(default_factory=dict)
+    ended: bool = False
+    """True if a process has recorded that the handling has ended."""
+
+
+class StoredSteps:
+    """The stored steps of the handlings that have not ended, as far as this process has read the journal.
+
+    A step is noted before the replica applies it: a snapshot is never newer than these. It is written on the
+    IO thread, and read from any.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Known] = {}
+        self._held: Counter[str] = Counter()
+        self._since = 0
+        self._lock = threading.Lock()
+
+    # -- following, on the IO thread -----------------------------------------------------------------
+
+    def apply(self, item: Any) -> None:
+        """Note the next message of the journal."""
+        if isinstance(item, CommitRecord | EventRecord):
+            if item.key is not None:
+                self._note(item)
+        elif isinstance(item, Handled):
+            self._note_ended(item)
+        elif isinstance(item, Clear):
+            with self._lock:
+                self._known = {handling: Known() for handling in self._held}
+
+    def reset(self, start: FreshStart) -> None:
+        """Note that messages up to a position were not seen."""
+        self._since = start.position
+
+    def _note(self, entry: Entry) -> None:
+        found = read_key(entry.key or "")
+        if found is None:
+            return
+        handling, number = found
+        with self._lock:
+            self._known.setdefault(handling, Known()).steps.setdefault(number, StoredStep.of(entry))
+            if len(self._known) > MAX_KNOWN:
+                self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        oldest = next((each for each in self._known if each not in self._held), None)
+        if oldest is not None:
+            steps = self._known.pop(oldest).steps.values()
+            self._since = max(self._since, *(step.sequence for step in steps), 0)
+
+    def _note_ended(self, handled: Handled) -> None:
+        if not self._known:
+            return  # nothing durable is under way
+        for record in handled.records():
+            if record.handling in self._known:
+                with self._lock:
+                    if record.handling in self._held:
+                        self._known[record.handling].ended = True
+                    else:
+                        del self._known[record.handling]
+
+    async def load(self, stream: Stream, start: int, handlings: Container[str], *, all: bool = False) -> None:
+        """Read the stored steps of some handlings from a sequence on, with `all` also those noted before."""
+        end = (await stream.exact_info()).last if all else self._since
+        for first in range(start, end + 1, WINDOW_MESSAGES):
+            for entry in await read_keyed(stream, first, min(end, first + WINDOW_MESSAGES - 1)):
+                found = read_key(entry.key or "")
+                if found is not None and found[0] in handlings:
+                    self._note(entry)
+
+    # -- reading, from any thread --------------------------------------------------------------------
+
+    def hold(self, handling: str) -> None:
+        """Keep the steps of a handling, even if another process records that it has ended."""
+        with self._lock:
+            self._held[handling] += 1
+            self._known.setdefault(handling, Known())
+
+    def release(self, handling: str) -> None:
+        """Keep the steps no longer than other handlings' are kept."""
+        with self._lock:
+            self._held[handling] -= 1
+            if self._held[handling] <= 0:
+                del self._held[handling]
+                known = self._known.get(handling)
+                if known is not None and (known.ended or not known.steps):
+                    del self._known[handling]
+
+    def of(self, handling: str) -> Known:
+        return self._known.get(handling) or Known()
+
+
+class Step:
+    """One commit, broadcast or send of a durable handler."""
+
+    def __init__(self, run: DurableRun, number: int) -> None:
+        self._run = run
+        self.number = number
+        self.key = step_key(run.handling, number)
+        self.event_id = step_event_id(run.handling, number)
+
+    def stored(self, does: str) -> StoredStep | None:
+        """Return what an earlier run of the handler has stored in this step; None if nothing.
+
+        Raises
+        ------
+        NondeterminismError
+            It did something else.
+        """
+        found = self._run.known.steps.get(self.number)
+        if found is not None and found.does != does:
+            raise self.differs(found.does, does)
+        return found
+
+    def is_past(self) -> bool:
+        """Return True if an earlier run went on after this step, so that it stored nothing."""
+        known = self._run.known
+        return known.ended or any(number > self.number for number in known.steps)
+
+    def differs(self, before: str, now: str) -> NondeterminismError:
+        """Return the error of a step that does not do what it did in an earlier run."""
+        return self._run.differs(self.number, before, now)
+
+
+class DurableRun:
+    """One run of a durable handler for an event, which may have run before.
+
+    Parameters
+    ----------
+    steps : StoredSteps
+    handling : str
+        Its id.
+    what : str
+        Its description for messages.
+    """
+
+    def __init__(self, steps: StoredSteps, handling: str, what: str) -> None:
+        self.handling = handling
+        self._steps = steps
+        self._what = what
+        self._number = 0
+        self._mark = 0
+        self._lock = threading.Lock()
+
+    @property
+    def known(self) -> Known:
+        return self._steps.of(self.handling)
+
+    def next(self) -> Step:
+        """Start the next step."""
+        with self._lock:
+            self._number += 1
+            return Step(self, self._number)
+
+    def mark(self) -> None:
+        """Note that a function of the handler returned: a retry starts after it."""
+        self._mark = self._number
+
+    def rewind(self) -> None:
+        """Go back to where a retry starts."""
+        self._number = self._mark
+
+    def check_complete(self) -> None:
+        """Raise NondeterminismError if an earlier run stored more."""
+        more = [number for number in self.known.steps if number > self._number]
+        if more:
+            raise self.differs(min(more), self.known.steps[min(more)].does, "the handler ends")
+
+    def differs(self, number: int, before: str, now: str) -> NondeterminismError:
+        return NondeterminismError(
+            f"{self._what}: step {number} differs from the earlier run of this handling. Then: {before}. "
+            f"Now: {now}. A durable handler has to take the same steps in each run; decide inside of a "
+            "transform, or record what the decision depends on with context.once"
+        )
