@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
+MAX_UNFOLDED = 10_000
+"""Events that wait for a handler that catches up; more are applied many at a time."""
 WINDOW_MESSAGES = 2_000
 """Messages of the journal that are read at once while a handler catches up."""
 MAX_QUEUED = 2 * WINDOW_MESSAGES
@@ -513,14 +515,24 @@ class Lanes:
         first = (await log.stream.info()).first
         await self._report_missed(after)
         at = max(first, min(after.values(), default=START)[0])
+        held: list[tuple[EventRecord, list[Registration]]] = []
+        """The first events, until it is known whether there are so many that they are folded."""
+        fold, hold = False, end - at > MAX_UNFOLDED
         while at <= end and going_on():
             until = min(end, at + WINDOW_MESSAGES - 1)
             for event in await events_between(log.stream, at, until):
                 handlers = [
                     each for each in going_on() if event.position > after[each] and concerns(each, event)
                 ]
-                if handlers:
-                    self.pipelines.put(event, node, handlers, None, replies=False)
+                if handlers and hold:
+                    held.append((event, handlers))
+                elif handlers:
+                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
+            fold = fold or len(held) > MAX_UNFOLDED
+            if fold or until == end:
+                for event, handlers in held:
+                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
+                held, hold = [], False
             at = until + 1
             while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
