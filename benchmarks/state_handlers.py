@@ -1,7 +1,7 @@
 """State handlers beside raw compare-and-set: ``python benchmarks/state_handlers.py [rounds] [events]``.
 
 A tick: one event, on which each of many nodes commits once, until `settle` returns. A chain: stored events
-that one node applies, a commit each, or folded. Raw: as many compare-and-set publishes of nats-py in one loop,
+that one node applies, a commit each, or folded. Raw: as many compare-and-set publishes of nats-py in a loop,
 with an ordered consumer that follows them; those of a tick are pipelined, those of a chain wait for their
 answers. It is measured twice: with the guard alone, and with two more headers and a follower that parses the
 JSON, as each reader of commits must. With a number of `events`, so many are stored and folded, and the memory

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from happen_nb._api.state import StateWriter
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord, Origin
-    from happen_nb._runtime.missed import Orphan
     from happen_nb._runtime.pipelines import Outcome
+    from happen_nb._runtime.registrations import Orphan
     from happen_nb._runtime.runtime import Runtime
 
 logger = logging.getLogger("happen_nb")

@@ -1,4 +1,4 @@
-"""The command ``happen``; each subcommand has its own module."""
+"""The command ``happen``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from happen_nb import __version__
-from happen_nb._cli import clean, doctor, lab, serve
+from happen_nb._cli.commands import add_clean, add_lab, add_server
+from happen_nb._cli.doctor import add_doctor
 from happen_nb.errors import HappenError
 
 INTERRUPTED = 130
@@ -32,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"happen_nb {__version__}")
     commands = parser.add_subparsers(dest="command", title="commands")
-    for command in (lab, serve, doctor, clean):
-        command.add_to(commands)
+    for add in (add_lab, add_server, add_doctor, add_clean):
+        add(commands)
     options, unknown = parser.parse_known_args(arguments)
     if options.command is None:
         parser.print_help()

@@ -98,7 +98,7 @@ def wrong(text: str, remedy: str = "") -> Finding:
     return Finding("wrong", text, remedy)
 
 
-def add_to(commands: Commands) -> None:
+def add_doctor(commands: Commands) -> None:
     parser = add_command(
         commands,
         "doctor",

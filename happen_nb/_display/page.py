@@ -69,7 +69,7 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class OutlineStep:
     """A line of an outline; ``depth`` is at most one more than that of the step before it."""
 
     depth: int
@@ -92,7 +92,7 @@ class Outline:
     With ``folded`` the first line starts closed. HTML shows the ``drawing`` below the first line.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[OutlineStep, ...]
     folded: bool = False
     drawing: Drawing | None = None
 

@@ -17,8 +17,8 @@ from happen_nb._display.page import (
     Heading,
     Note,
     Outline,
+    OutlineStep,
     Page,
-    Step,
     more,
     name_cell,
     newest,
@@ -214,10 +214,10 @@ def handler_page(handler: Handler, _: Budget) -> Page:
 
 
 def handler_outline(handlers: Sequence[Handler]) -> Outline:
-    steps = [Step(1, _handler_line(handler)) for handler in handlers[:MAX_HANDLERS]]
+    steps = [OutlineStep(1, _handler_line(handler)) for handler in handlers[:MAX_HANDLERS]]
     if len(handlers) > len(steps):
-        steps.append(Step(1, part(more(len(handlers) - len(steps)))))
-    return Outline((Step(0, part(count(len(handlers), "handler"))), *steps))
+        steps.append(OutlineStep(1, part(more(len(handlers) - len(steps)))))
+    return Outline((OutlineStep(0, part(count(len(handlers), "handler"))), *steps))
 
 
 def _handler_row(handler: Handler) -> tuple[Cell, ...]:

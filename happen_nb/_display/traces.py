@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._display.page import Drawing, Heading, Outline, Page, Step, duration, part, timestamp
+from happen_nb._display.page import Drawing, Heading, Outline, OutlineStep, Page, duration, part, timestamp
 from happen_nb._display.plots import sequence
 from happen_nb._display.spans import (
     TIMES,
@@ -72,10 +72,10 @@ def outline(
     line: Line, roots: Sequence[TraceNode], budget: Budget, *, limit: int, drawing: Drawing | None = None
 ) -> Outline:
     """Build a line that unfolds to a drawing and the effects of each root, in about `limit` lines."""
-    steps = [Step(0, line)]
+    steps = [OutlineStep(0, line)]
     for index, root in enumerate(roots):
         if len(steps) > limit or not budget.weight:
-            steps.append(Step(1, part(f"… {len(roots) - index:,} more")))
+            steps.append(OutlineStep(1, part(f"… {len(roots) - index:,} more")))
             break
         steps += (replace(step, depth=step.depth + 1) for step in _steps(root, budget, times=False))
     return Outline(tuple(steps), folded=True, drawing=drawing)
@@ -102,21 +102,23 @@ class _Entry:
         return sum(ROW_BYTES + weight(line) for line in (self.line, *self.errors))
 
 
-def _steps(root: TraceNode, budget: Budget, *, times: bool, limit: int = MAX_TRACE_LINES) -> tuple[Step, ...]:
+def _steps(
+    root: TraceNode, budget: Budget, *, times: bool, limit: int = MAX_TRACE_LINES
+) -> tuple[OutlineStep, ...]:
     entries = _chosen(root, budget, times=times, limit=limit)
     _fold(entries.values(), budget)
     sizes = _sizes(root)
-    steps: list[Step] = []
-    waiting: list[Step | TraceNode] = [root]
+    steps: list[OutlineStep] = []
+    waiting: list[OutlineStep | TraceNode] = [root]
     while waiting:
         current = waiting.pop()
-        if isinstance(current, Step):
+        if isinstance(current, OutlineStep):
             steps.append(current)
             continue
         entry = entries[current]
         steps.append(_step(entry.depth, entry.line, entry.detail))
         below = entry.depth + 1
-        steps.extend(Step(min(below, MAX_INDENT), line) for line in entry.errors)
+        steps.extend(OutlineStep(min(below, MAX_INDENT), line) for line in entry.errors)
         left = [child for child in current.children if child not in entries]
         if left:
             waiting.append(_step(below, _left_out(left, sizes)))
@@ -135,10 +137,10 @@ def _actor(node: TraceNode) -> str:
     return node.event.sender if node.event is not None else ""
 
 
-def _step(depth: int, line: Line, detail: Row | None = None) -> Step:
+def _step(depth: int, line: Line, detail: Row | None = None) -> OutlineStep:
     if depth <= MAX_INDENT:
-        return Step(depth, line, detail)
-    return Step(MAX_INDENT, (Span(f"{depth:,} ↳ "), *line), detail)
+        return OutlineStep(depth, line, detail)
+    return OutlineStep(MAX_INDENT, (Span(f"{depth:,} ↳ "), *line), detail)
 
 
 def _chosen(root: TraceNode, budget: Budget, *, times: bool, limit: int) -> dict[TraceNode, _Entry]:

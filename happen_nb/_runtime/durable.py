@@ -20,7 +20,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.missed import concerns
+from happen_nb._runtime.registrations import concerns
 from happen_nb._runtime.stored_steps import DurableRun
 from happen_nb.errors import HappenError
 

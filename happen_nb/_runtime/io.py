@@ -40,7 +40,7 @@ MAX_LOOPS = 16
 """Loops of async handlers."""
 
 
-class Step(Protocol):
+class IoStep(Protocol):
     """Something that the IO thread does while its caller waits; awaited by yielding itself."""
 
     def start(self, wake: Callable[[], None]) -> None:
@@ -165,7 +165,7 @@ class IoThread:
         self.wait(step)
         return step.result()
 
-    def wait(self, step: Step) -> None:
+    def wait(self, step: IoStep) -> None:
         """Start a step in its loop and block until it ends; an interrupt cancels it."""
         if self.here:
             step.cancel()
@@ -184,7 +184,7 @@ class IoThread:
             self._inbox.put(step.cancel)
             raise
 
-    async def await_end(self, step: Step) -> None:
+    async def await_end(self, step: IoStep) -> None:
         """Do the same for a caller in another loop; cancelling the caller cancels the step."""
         caller = asyncio.get_running_loop()
         arrived: asyncio.Future[None] = caller.create_future()
@@ -355,7 +355,7 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     _refuse_in_transform(work)
     io = io_thread()
     try:
-        step: Step = work.send(None)
+        step: IoStep = work.send(None)
         while True:
             try:
                 io.wait(step)
@@ -377,7 +377,7 @@ async def run_awaitable(work: Coroutine[Any, Any, T]) -> T:
     io = io_thread()
     waited = False
     try:
-        step: Step = work.send(None)
+        step: IoStep = work.send(None)
         while True:
             waited = True
             try:

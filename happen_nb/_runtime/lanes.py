@@ -29,8 +29,8 @@ from happen_nb._model.positions import (
     without_old,
 )
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.missed import Orphan, concerns, count_missed, expired_until, find_orphan
 from happen_nb._runtime.pipelines import Pipelines
+from happen_nb._runtime.registrations import Orphan, concerns, count_missed, expired_until, find_orphan
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def test_a_snapshot_shows_what_a_copy_of_its_time_shows():
 
 def kept(node):
     gc.collect()
-    records = [each for each in gc.get_objects() if isinstance(each, CommitRecord)]
+    records = [each for each in gc.get_objects() if type(each) is CommitRecord]
     return sorted(each.sequence for each in records if each.node == node)
 
 
