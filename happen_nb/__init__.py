@@ -45,6 +45,7 @@ from happen_nb._widgets.bind import Binding, bind
 from happen_nb.errors import (
     CancelledHandlingError,
     CausalLoopError,
+    ClockError,
     ClosedError,
     DeadlockError,
     EventTypeError,
@@ -84,6 +85,7 @@ __all__ = [
     "Binding",
     "CancelledHandlingError",
     "CausalLoopError",
+    "ClockError",
     "ClosedError",
     "Commit",
     "DeadlockError",

@@ -28,6 +28,7 @@
     ├── CausalLoopError (RecursionError)             an endless causal chain
     ├── NondeterminismError (RuntimeError)           a durable handler whose runs differ
     ├── CancelledHandlingError (RuntimeError)        an action of a cancelled handler
+    ├── ClockError (ValueError)                      a clock that is another one, or that others move
     ├── HistoryGoneError (LookupError)               an old state that was trimmed
     ├── UnknownRevisionError (ValueError, LookupError)  a revision that does not exist yet
     ├── TooLargeError (ValueError)                   more than the server accepts in one message
@@ -360,6 +361,14 @@ class ServerError(HappenError, RuntimeError):
 
     Cure: free disk space, or raise the limits of the account, and try again. ``happen doctor`` shows the free
     space, ``happen clean`` and ``space.drop()`` remove old spaces, and ``space.server.log`` has details.
+    """
+
+
+class ClockError(HappenError, ValueError):
+    """The space has another clock than the call needs, or another process moves it.
+
+    Cure: ``connect(clock="manual", fresh=True)`` empties the space and starts a manual clock, which
+    ``space.advance`` moves. Let one process advance it.
     """
 
 

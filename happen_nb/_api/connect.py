@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import threading
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -18,16 +19,18 @@ from happen_nb._api.space import Space, start_from
 from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.presence import SpaceInfo, list_spaces
+from happen_nb._journal.publish import RefusedError
 from happen_nb._journal.stream import Options
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
+from happen_nb._model.schedules import START, utc_text
 from happen_nb._runtime.io import io_thread, on_io
 from happen_nb._runtime.log import Log
 from happen_nb._runtime.runtime import Runtime
 from happen_nb._server import EmbeddedServer, find_store, join
 from happen_nb._server.store import KnownPosition
-from happen_nb.errors import HappenTimeoutError
+from happen_nb.errors import ClockError, HappenTimeoutError
 
 if TYPE_CHECKING:
     import ssl
@@ -222,6 +225,8 @@ async def _connect(
     event_ttl: timedelta = EVENT_TTL,
     sync: Literal["default", "always"] = "default",
     timeout: float | None = None,
+    clock: Literal["real", "manual"] | None = None,
+    now: datetime | None = None,
 ) -> Space:
     """Connect to a space; the same arguments return the same `Space`.
 
@@ -261,6 +266,12 @@ async def _connect(
         for a power failure, not when a process is killed.
     timeout : float, optional
         Timeout of each call in seconds; 5, or 15 with replicas.
+    clock : "real" or "manual", optional
+        The clock of the space. A manual one stands still until ``space.advance``, for all processes. By
+        default, a space keeps its clock, and a new one has the real clock.
+    now : datetime, optional
+        Start of a manual clock; 2000-01-01 00:00 UTC by default, so that each run is the same. A naive
+        datetime is local time.
 
     Returns
     -------
@@ -274,6 +285,8 @@ async def _connect(
         JetStream.
     SpaceInUseError
         `fresh` is True and another process is connected.
+    ClockError
+        The space has another clock; `fresh` starts a new one.
 
     Examples
     --------
@@ -290,6 +303,7 @@ async def _connect(
     {'open': 1}
     """
     name = check_name(name, "space")
+    start = _clock_start(clock, now)
     if not arguments.is_truth(fresh) and not (isinstance(fresh, str) and fresh == "force"):
         raise ValueError(f'connect: fresh is {quote(fresh)}; give True, False or "force"')
     if timeout is not None:
@@ -307,13 +321,15 @@ async def _connect(
     target = _target(servers, store, proof, sync, seconds)
     known = list(registry.spaces.values())
     space = await on_io(_open(target, name, options))
-    if fresh:
-        try:
-            await space._refresh(force=fresh == "force")
-        except BaseException:
-            if space not in known:  # left open, it would keep others from their own fresh start
-                await space._close()
-            raise
+    try:
+        if fresh:
+            await space._refresh(None if clock is None else lambda: start, force=fresh == "force")
+        elif clock is not None:
+            await _check_clock(space, start)
+    except BaseException:
+        if space not in known:  # left open, it would keep others from their own fresh start
+            await space._close()
+        raise
     if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
     registry.current = space
@@ -321,6 +337,32 @@ async def _connect(
 
 
 connect, aconnect = faces(_connect)
+
+
+def _clock_start(clock: Any, now: Any) -> str | None:
+    """Return the time at which a manual clock starts; None for a real one."""
+    if clock not in (None, "real", "manual"):
+        raise ValueError(f'connect: clock is {quote(clock)}; give "real" or "manual"')
+    if now is not None and clock != "manual":
+        raise ValueError('connect: now is the start of a manual clock; give clock="manual" too')
+    if clock != "manual":
+        return None
+    return START if now is None else utc_text(arguments.moment(now, "connect: now"))
+
+
+async def _check_clock(space: Space, start: str | None) -> None:
+    """Start a manual clock in a new space; refuse another clock than the one of an existing space."""
+    runtime = runtime_of(space)
+    if start is not None and not runtime.clock.manual and runtime.log.position == 0:
+        with contextlib.suppress(RefusedError):  # another process was faster
+            await on_io(runtime.clock.start(start, runtime.deadline()))
+        await on_io(runtime.log.fresh(runtime.log.timeout))
+    if runtime.clock.manual != (start is not None):
+        has, wanted = ("manual", "real") if runtime.clock.manual else ("real", "manual")
+        raise ClockError(
+            f'connect: the space "{space.name}" has a {has} clock; connect(clock="{wanted}", fresh=True) '
+            "empties it and starts another one"
+        )
 
 
 def _options(replicas: int | None, history: int | None, event_ttl: timedelta | None) -> Options:

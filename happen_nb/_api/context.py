@@ -5,16 +5,19 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
+from happen_nb._api.events import record_of
 from happen_nb._journal.wire import encode_result
+from happen_nb._model import arguments
 from happen_nb._model.arguments import check_label
-from happen_nb._model.freeze import freeze, loads
+from happen_nb._model.freeze import dumps, freeze, loads
 from happen_nb._model.paths import MISSING
 from happen_nb._model.quoting import quote
+from happen_nb._runtime.clock import Sleep
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb.errors import PayloadError, TooLargeError
 
@@ -75,7 +78,7 @@ class HandlerContext(SimpleNamespace):
 
     @property
     def now(self) -> datetime:
-        """The time of this handling, in UTC: the same whenever it is read, also by a retry.
+        """The time of the space at this handling, in UTC: the same whenever it is read, also by a retry.
 
         A durable handler records it when it first reads it, so that each run reads the same.
 
@@ -89,7 +92,7 @@ class HandlerContext(SimpleNamespace):
         '+00:00'
         """
         if self._now is None:
-            self._now = datetime.now(UTC)
+            self._now = runtime_of(self.space).clock.now()
             if self._durable is not None:
                 self._now = datetime.fromisoformat(run_blocking(self._recorded_now(self._durable)))
         return self._now
@@ -106,6 +109,9 @@ class HandlerContext(SimpleNamespace):
     def random(self) -> random.Random:
         """A random generator that is seeded by event, node and handler: a retry gets the same numbers.
 
+        On a manual clock, the type, sender, payload and time of the event are the seed, so that the same
+        program gets the same numbers in each run.
+
         Examples
         --------
         >>> @orders.on("order.paid")
@@ -116,9 +122,42 @@ class HandlerContext(SimpleNamespace):
         True
         """
         if self._random is None or self._random[0] != self.attempt:
-            seed = f"{self.event.id} {self.node.name} {self._handler}"
+            seed = f"{self._event_seed()} {self.node.name} {self._handler}"
             self._random = self.attempt, random.Random(seed)  # noqa: S311 - for simulations
         return self._random[1]
+
+    def _event_seed(self) -> str:
+        """Return what distinguishes the event; on a manual clock it is the same in each run of a program."""
+        if not runtime_of(self.space).clock.manual:
+            return self.event.id
+        event = record_of(self.event)
+        return f"{event.type} {event.sender} {event.target} {event.occurred} {dumps(event.payload)!r}"
+
+    async def sleep(self, seconds: float | timedelta) -> None:
+        """Wait by the clock of the space. In an async handler only.
+
+        On a manual clock it ends when the clock was advanced so far; neither ``advance`` nor ``settle`` waits
+        for the handler meanwhile.
+
+        Parameters
+        ----------
+        seconds : float or timedelta
+
+        Examples
+        --------
+        >>> @orders.on("order.placed")
+        ... async def remind(event, context):
+        ...     await context.sleep(0.01)
+        ...     await orders.abroadcast("order.reminder")
+        >>> trace = orders.broadcast("order.placed").settle()
+        >>> [node.event.type for node in trace]
+        ['order.placed', 'order.reminder']
+        """
+        runtime = runtime_of(self.space)
+        duration = arguments.seconds(seconds, "context.sleep: seconds", endless=False)
+        await Sleep(
+            runtime.clock, runtime.dispatcher.queue(self.node.name), runtime.in_flight, duration
+        ).wait()
 
     def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function once for this event and node, and return the recorded result from then on.

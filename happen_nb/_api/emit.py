@@ -11,8 +11,16 @@ from datetime import datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any, cast
 
-from happen_nb._api.events import Event, record_of, update_event
+from happen_nb._api.events import (
+    Event,
+    cancel_scheduled,
+    cancel_stored,
+    record_of,
+    runtime_of_event,
+    update_event,
+)
 from happen_nb._api.reply import Reply
+from happen_nb._api.schedule import due_at, scheduled_origin
 from happen_nb._journal.slice import event_at
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
@@ -20,7 +28,7 @@ from happen_nb._model.frozen import equal
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
-from happen_nb._runtime import causes
+from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replies import PendingReply
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
 
     from happen_nb._api.base import Timeout
     from happen_nb._api.node import Node
+    from happen_nb._api.schedule import Duration
     from happen_nb._api.space import Space
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
@@ -66,6 +75,8 @@ class Sender:
         *,
         id: str | None = None,
         occurred: datetime | str | None = None,
+        after: Duration | None = None,
+        at: datetime | None = None,
     ) -> Event:
         """Emit an event to every node of the space that has a handler for it, in every process.
 
@@ -83,11 +94,19 @@ class Sender:
             1 to 128 of ``A-Z a-z 0-9 _ -``. An event with an id is stored once: the same id again returns
             the stored event.
         occurred : datetime, optional
-            Event time, as opposed to the time of storage.
+            Event time, as opposed to the time of storage. By default, on a manual clock, the time of the
+            space.
+        after : float or timedelta, optional
+            Deliver the event in so many seconds, by the clock of the space. It is stored now, and is
+            delivered once even if processes and servers are killed meanwhile. Until then, scheduling the
+            same `id` again replaces time and payload.
+        at : datetime, optional
+            Deliver it at this time, or at once if that is in the past. A naive datetime is local time.
 
         Returns
         -------
         Event
+            A scheduled one has ``.due`` and ``.cancel()``.
 
         Raises
         ------
@@ -98,7 +117,8 @@ class Sender:
         TooLargeError
             The payload exceeds the server's limit.
         ValueError
-            The id belongs to an event with other content.
+            The id belongs to an event with other content, or `after` or `at` is not a time that can be
+            scheduled.
         NotStoredError, OutcomeUnknownError
             The call timed out.
 
@@ -110,9 +130,12 @@ class Sender:
         False
         >>> orders.broadcast("order.paid", {"id": "o1"}, id="pay-o1").repeated
         True
+        >>> expiry = orders.broadcast("order.expired", {"id": "o2"}, after=3600, id="expire-o2")
+        >>> orders.cancel("expire-o2")
+        True
         """
         step = causes.next_step()
-        record = self._make(type, payload, step, id=id, occurred=occurred)
+        record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
         if evaluating.get():
             return self._pending(record).event
         return run_blocking(self._store(record, step))
@@ -124,13 +147,24 @@ class Sender:
         *,
         id: str | None = None,
         occurred: datetime | str | None = None,
+        after: Duration | None = None,
+        at: datetime | None = None,
     ) -> Event:
         """Async variant of `broadcast`."""
         step = causes.next_step()
-        record = self._make(type, payload, step, id=id, occurred=occurred)
+        record = self._make(type, payload, step, id=id, occurred=occurred, after=after, at=at)
         return await run_awaitable(self._store(record, step))
 
-    def send(self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0) -> Reply:
+    def send(
+        self,
+        target: str | Node,
+        type: str,
+        payload: Any = None,
+        *,
+        timeout: Timeout = 30.0,
+        after: Duration | None = None,
+        at: datetime | None = None,
+    ) -> Reply:
         """Send an event to one node, whose handler replies.
 
         Parameters
@@ -143,7 +177,10 @@ class Sender:
             A value with a JSON form.
         timeout : float or timedelta, optional
             Seconds to wait for a result; None waits without limit. Each progress message restarts the
-            timeout. When it expires, the handler is not cancelled.
+            timeout. When it expires, the handler is not cancelled. The timeout of a scheduled event starts
+            when it is due.
+        after, at : optional
+            Deliver the event later, as for `broadcast`.
 
         Returns
         -------
@@ -158,7 +195,8 @@ class Sender:
         """
         seconds = arguments.timeout(timeout, "send: timeout")
         step = causes.next_step()
-        record = self._make(type, payload, step, target=self._name_of(target))
+        target = self._name_of(target)
+        record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
         if evaluating.get():
             pending = self._pending(record)
             request = pending.request = PendingReply(str(record.target), seconds)
@@ -166,13 +204,59 @@ class Sender:
         return run_blocking(self._send(record, seconds, step))
 
     async def asend(
-        self, target: str | Node, type: str, payload: Any = None, *, timeout: Timeout = 30.0
+        self,
+        target: str | Node,
+        type: str,
+        payload: Any = None,
+        *,
+        timeout: Timeout = 30.0,
+        after: Duration | None = None,
+        at: datetime | None = None,
     ) -> Reply:
         """Async variant of `send`; returns the Reply, which can be awaited for the result."""
         seconds = arguments.timeout(timeout, "send: timeout")
         step = causes.next_step()
-        record = self._make(type, payload, step, target=self._name_of(target))
+        target = self._name_of(target)
+        record = self._make(type, payload, step, target=target, after=after, at=at, call="send")
         return await run_awaitable(self._send(record, seconds, step))
+
+    def cancel(self, event_or_id: Event | str) -> bool:
+        """Cancel a scheduled event.
+
+        In a transform it is cancelled together with the commit: both are stored, or neither.
+
+        Parameters
+        ----------
+        event_or_id : Event or str
+            The event that ``broadcast`` returned, or the ``id`` that it was given.
+
+        Returns
+        -------
+        bool
+            True if the event is never delivered; False if it is too late, or nothing is scheduled.
+
+        Examples
+        --------
+        >>> expiry = orders.broadcast("order.expired", after=3600, id="expire-o1")
+        >>> commit = orders.state.set(lambda s: {**s, "paid": orders.cancel("expire-o1")})
+        >>> commit.after
+        {'paid': True}
+        """
+        return cancel_scheduled(self._emits_as[1], self._scheduled_id(event_or_id))
+
+    async def acancel(self, event_or_id: Event | str) -> bool:
+        """Async variant of `cancel`."""
+        return await run_awaitable(cancel_stored(self._emits_as[1], self._scheduled_id(event_or_id)))
+
+    def _scheduled_id(self, event_or_id: Any) -> str:
+        if not isinstance(event_or_id, Event):
+            return _checked_id(event_or_id, "cancel: the id")
+        runtime, there = self._emits_as[1], runtime_of_event(event_or_id)
+        if there is not runtime:
+            raise ValueError(
+                f'cancel: the event "{event_or_id.type}" does not belong to the space "{runtime.space}"'
+            )
+        return record_of(event_or_id).alarm_id
 
     def _make(
         self,
@@ -183,6 +267,9 @@ class Sender:
         id: str | None = None,
         occurred: datetime | str | None = None,
         target: str | None = None,
+        after: Any = None,
+        at: Any = None,
+        call: str = "broadcast",
     ) -> EventRecord:
         if isinstance(type, Mapping):
             type, payload, id, occurred = _parts(type, payload, id, occurred)
@@ -191,11 +278,17 @@ class Sender:
         type = str.__str__(check_type(type))
         origin = causes.current_origin()
         frozen = freeze(payload, what=f'payload of "{type}"', error=PayloadError)
-        id = None if id is None else _checked_id(id)
-        if id is None and step is not None:
-            id = step.event_id
+        given = None if id is None else _checked_id(id)
+        if given is None and step is not None:
+            given = step.event_id
+        id = given or log.new_id()
+        due = due_at(runtime.clock, after, at, call, type)
+        alarm = None
+        if due is not None and due > runtime.clock.now_text():
+            alarm, origin = f"{id} {log.new_id()}", scheduled_origin(origin)
+        time_of_space = (due if alarm else runtime.clock.now_text()) if runtime.clock.manual else None
         return EventRecord(
-            id or log.new_id(),
+            id,
             type,
             sender,
             frozen,
@@ -203,9 +296,11 @@ class Sender:
             origin.cause,
             origin.correlation,
             origin.path,
-            _moment(occurred),
-            publish_id=None if id is None else log.new_id(),
+            _moment(time_of_space if occurred is None else occurred),
+            publish_id=None if given is None else log.new_id(),
             omitted=origin.omitted,
+            due=due,
+            alarm=alarm,
             key=None if step is None else step.key,
         )
 
@@ -232,6 +327,9 @@ class Sender:
                 f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
                 "another one: a transform's events are stored with its commit; emit after the set"
             )
+        if record.alarm is not None:
+            cancel_scheduled(runtime, record.alarm_id)  # the same id again replaces it
+            evaluation.cancelled[:] = [each for each in evaluation.cancelled if each.id != record.alarm_id]
         for earlier in evaluation.emitted if record.has_caller_id else ():
             if earlier.record.id == record.id:  # the caller's id again: one event, stored once
                 check_same(record, earlier.record)
@@ -248,14 +346,21 @@ class Sender:
         if step is not None and (done := await self._done(step, record)) is not None:
             return done
         contexts[record.id] = output_context()
+        waits = False
         try:
-            stored = await runtime.writer.publish(record, time.monotonic() + log.timeout)
+            deadline = time.monotonic() + log.timeout
+            if record.alarm is None:
+                stored = await runtime.writer.publish(record, deadline)
+            else:
+                stored = await on_io(scheduling.store(log, record, deadline))
+                waits = stored.alarm is not None
         except IdTakenError:
             if step is None or record.id != step.event_id:
                 raise
             raise step.differs("another event", emits(record.type, record.target)) from None
         finally:
-            contexts.pop(record.id, None)
+            if not waits:  # its handlers write to the cell that has scheduled it
+                contexts.pop(record.id, None)
         event = Event(stored, runtime, repeated=stored.publish_id != record.publish_id)
         runtime.on_own_event.emit(stored, event.repeated)
         return event
@@ -288,6 +393,9 @@ class Sender:
             if step.is_past():  # it was not sent
                 request.fail(runtime.dispatcher.no_owner(request.target, record.type))
                 return Reply(request, event, timeout, runtime)
+        if record.alarm is not None:
+            runtime.replies.expect(request, record)
+            return Reply(request, await self._store(record, step), timeout, runtime)
         if await on_io(runtime.dispatcher.prepare(request, record)):
             try:
                 event = await self._store(record, step)
@@ -323,12 +431,13 @@ async def commit_emitting(
         stored = await runtime.writer.commit_emitting(change, deadline, known)
     finally:
         for each in emitted:
-            runtime.dispatcher.contexts.pop(each.record.id, None)
+            if runtime.log.alarms.get(each.record.id) is None:  # else it is still to come
+                runtime.dispatcher.contexts.pop(each.record.id, None)
     if stored is None:
         withdraw(runtime, emitted)  # the transform runs again, and emits others
         return None
     applied, events = stored
-    for request in conclude(runtime, emitted, events, known):
+    for request in conclude(emitted, events, known):
         await on_io(runtime.dispatcher.track(request))
     return applied
 
@@ -349,17 +458,15 @@ def withdraw(runtime: Runtime, emitted: Sequence[PendingEvent]) -> None:
 
 
 def conclude(
-    runtime: Runtime,
     emitted: Sequence[PendingEvent],
     stored: Mapping[str, EventRecord],
     known: Container[str] = (),
 ) -> list[PendingReply]:
     """Give events their records as they are stored; return the requests whose replies to track."""
     for each in emitted:
-        runtime.dispatcher.contexts.pop(each.record.id, None)
         record, repeated = stored.get(each.record.id, each.record), each.record.id in known
         update_event(each.event, record, repeated=repeated)
-    return [each.request for each in emitted if each.request is not None]
+    return [each.request for each in emitted if each.request is not None and each.record.alarm is None]
 
 
 def event(
@@ -456,8 +563,8 @@ def _handled_by() -> tuple[str, str]:
     return running.event.id, running.node
 
 
-def _checked_id(id: Any) -> str:
-    problem = f"broadcast: id is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
+def _checked_id(id: Any, what: str = "broadcast: id") -> str:
+    problem = f"{what} is {quote(id)}; give 1 to 128 of A-Z a-z 0-9 _ -"
     if not isinstance(id, str):
         raise TypeError(problem)
     if not _ID.fullmatch(id):

@@ -18,8 +18,11 @@ from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
+from happen_nb._model.schedules import from_text
+from happen_nb._runtime import causes, scheduling
+from happen_nb._runtime.causes import evaluating
 from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
-from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ class Event(Displayable):
     """A message in a space: by ``broadcast`` to every node, by ``send`` to one.
 
     It has the fields `type`, `payload`, `id`, `sender`, `target`, `cause`, `correlation`, `path`, `time`,
-    `occurred`, `sequence`, `index`, `pending`, `repeated` and `handled_by`.
+    `occurred`, `due`, `sequence`, `index`, `pending`, `repeated` and `handled_by`.
 
     Attributes
     ----------
@@ -110,7 +113,8 @@ class Event(Displayable):
     def sequence(self) -> int | None:
         """The position in the space's journal; None while it is pending.
 
-        The events of one commit share the sequence of the commit; `index` distinguishes them.
+        The events of one commit share the sequence of the commit; `index` distinguishes them. The Event that
+        was returned by scheduling it has the position at which it was scheduled.
         """
         return self._record.sequence or None
 
@@ -129,6 +133,40 @@ class Event(Displayable):
         """The event time that its sender gave, as opposed to the time of storage; None if it gave none."""
         occurred = self._record.occurred
         return None if occurred is None else datetime.fromisoformat(occurred)
+
+    @property
+    def due(self) -> datetime | None:
+        """The time at which a scheduled event is delivered, in UTC and in the time of the space; else None.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.expired", at=datetime(2050, 1, 1, tzinfo=UTC))
+        >>> event.due.year
+        2050
+        """
+        return None if self._record.due is None else from_text(self._record.due)
+
+    def cancel(self) -> bool:
+        """Cancel a scheduled event.
+
+        In a transform it is cancelled together with the commit.
+
+        Returns
+        -------
+        bool
+            True if it is never delivered. False if it is too late, or the event was not scheduled.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.expired", after=3600)
+        >>> event.cancel(), event.cancel()
+        (True, False)
+        """
+        return cancel_scheduled(self._runtime, self._record.alarm_id)
+
+    async def acancel(self) -> bool:
+        """Async variant of `cancel`."""
+        return await run_awaitable(cancel_stored(self._runtime, self._record.alarm_id))
 
     @property
     def handled_by(self) -> tuple[str, ...]:
@@ -215,6 +253,30 @@ class Event(Displayable):
 
 def record_of(event: Event) -> EventRecord:
     return event._record
+
+
+def cancel_scheduled(runtime: Runtime, id: str) -> bool:
+    """Cancel what is scheduled under an id; in a transform, with its commit. False: too late."""
+    evaluation = evaluating.get()
+    if evaluation is None:
+        return run_blocking(cancel_stored(runtime, id))
+    dropped = [each for each in evaluation.emitted if each.record.alarm and each.record.alarm_id == id]
+    for each in dropped:
+        evaluation.emitted.remove(each)
+    alarm = runtime.log.alarms.get(id)
+    if alarm is not None and alarm not in evaluation.cancelled:
+        evaluation.cancelled.append(alarm)
+    return alarm is not None or bool(dropped)
+
+
+async def cancel_stored(runtime: Runtime, id: str) -> bool:
+    """Cancel what is scheduled under an id; False if it is too late."""
+    log = runtime.log
+    causes.current_origin()  # a handler that was cancelled cannot change anything
+    cancelled: bool = await on_io(scheduling.cancel(log, id, time.monotonic() + log.timeout))
+    if cancelled:
+        runtime.dispatcher.contexts.pop(id, None)
+    return cancelled
 
 
 def runtime_of_event(event: Event) -> Runtime | None:

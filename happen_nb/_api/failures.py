@@ -237,6 +237,8 @@ class Failures(Displayable, Sequence[Failure]):
     _pickle = "pickle failures.to_frame()"
 
     def __init__(self) -> None:
+        self.added = 0
+        """The number of failures so far, with those that were retried or cleared."""
         self._failures: list[Failure] = []
         self._shown: set[tuple[object, ...]] = set()
         self._lock = threading.Lock()
@@ -251,6 +253,7 @@ class Failures(Displayable, Sequence[Failure]):
             return
         run, kind = current_request(), failure.kind
         with self._lock:
+            self.added += 1
             for known in self._failures:
                 if known._repeats(failure):
                     known.attempts += failure.attempts

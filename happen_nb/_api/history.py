@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, RecordSequence, frame, times, utc
 from happen_nb._api.events import Event, flattened, record_of, runtime_of_event
 from happen_nb._display.reprs_state import commit_page, history_page, journal_page, snapshot_page
-from happen_nb._journal.slice import find_events, position_at_time
+from happen_nb._journal.slice import find_events, position_at_space_time, position_at_time
 from happen_nb._model import arguments
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.frozen import Diff, diff
@@ -445,7 +445,9 @@ async def position_of(log: Log, when: Any) -> int:
     if isinstance(when, Event):
         return _stored_position(when)[0]  # the commit that emitted it has the same sequence
     if arguments.is_moment(when):
-        return await position_at_time(log.stream, arguments.moment(when, "at"))
+        moment = arguments.moment(when, "at")
+        find = position_at_time if log.clock is None else position_at_space_time
+        return await find(log.stream, moment)
     raise TypeError(
         f"at: {quote(when)} is not a time; give a datetime, an Event, a Commit, or (state.at) a revision"
     )

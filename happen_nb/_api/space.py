@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
 from happen_nb._api.diagrams import SequenceDiagram
@@ -21,6 +21,7 @@ from happen_nb._api.pictures import checked_lanes, matching_events, read_journal
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import Recording, record
 from happen_nb._api.replay import Replay, start_replay
+from happen_nb._api.schedule import Advance, ScheduledEvents, advance_clock, read_scheduled, target_of
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
 from happen_nb._api.views import NodeStates, Views
@@ -39,6 +40,7 @@ from happen_nb._runtime.effects import Effects, describe_works, find_unhandled, 
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import (
+    ClockError,
     ForkedError,
     HappenTimeoutError,
     SpaceInUseError,
@@ -48,6 +50,7 @@ from happen_nb.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from datetime import datetime
     from types import TracebackType
     from typing import Self
 
@@ -60,6 +63,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard import Dashboard
+
+T = TypeVar("T")
 
 logger = logging.getLogger("happen_nb")
 
@@ -188,6 +193,96 @@ class Space(Displayable, Sender):
                 name,
                 f"{record.revision:,}",
             )
+
+    # -- time ------------------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        """The time of the space, in UTC: the server's, or that of a manual clock.
+
+        Examples
+        --------
+        >>> with happen.connect(store=":memory:", name="lab", clock="manual") as lab:
+        ...     print(lab.now)
+        2000-01-01 00:00:00+00:00
+        """
+        return self._runtime.checked.clock.now()
+
+    async def _advance(
+        self,
+        by: Timeout = None,
+        *,
+        to: datetime | Event | Literal["next"] | None = None,
+        timeout: Timeout = 60.0,
+        **parts: float,
+    ) -> Advance:
+        """Move the manual clock of the space.
+
+        It moves from one due moment to the next. At each it delivers what is due, and waits until that is
+        handled with all its effects, in every process. Interrupting the kernel stops it between moments.
+
+        Parameters
+        ----------
+        by : float or timedelta, optional
+            The seconds by which to move it.
+        to : datetime, Event or "next", optional
+            Move it to this time (a naive datetime is local time), to the due time of a scheduled event, or to
+            the next time at which something is due.
+        timeout : float or timedelta, optional
+            Seconds to wait for the handlers of each moment; None waits without limit.
+        **parts : float
+            Parts of a timedelta, such as ``days=30`` or ``hours=2``.
+
+        Returns
+        -------
+        Advance
+            The time of the space, and the numbers of events, commits and failures.
+
+        Raises
+        ------
+        ClockError
+            The space has a real clock, or another process moves this one.
+        ValueError
+            The time is in the past.
+        HappenTimeoutError
+            A handler still runs after `timeout` seconds.
+        HappenError
+            It was called in a handler or callback, and would wait for itself.
+
+        Examples
+        --------
+        >>> with happen.connect(store=":memory:", name="lab", clock="manual") as lab:
+        ...     orders = lab.create_node("orders")
+        ...     watch = orders.on("order.expired", lambda event: print(lab.now))
+        ...     event = orders.broadcast("order.expired", after=3600)
+        ...     lab.advance(hours=2)
+        2000-01-01 01:00:00+00:00
+        Advance · 1 event · now 2000-01-01 02:00:00
+        """
+        refuse_in_callback("advance")
+        runtime, seconds = self._runtime.checked, arguments.timeout(timeout, "advance: timeout")
+        if not runtime.clock.manual:
+            raise ClockError(
+                f'advance: the space "{self.name}" has a real clock; connect(clock="manual", fresh=True) '
+                "empties it and starts one that advances"
+            )
+        return await advance_clock(runtime, self.failures, target_of(runtime.clock, by, to, parts), seconds)
+
+    advance, aadvance = faces(_advance, refuse=("space.advance()", "nothing: handlers are what it waits for"))
+
+    @property
+    def scheduled(self) -> ScheduledEvents:
+        """The events that are to come, and the next tick of each ``every``: a sequence, by due time.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.expired", {"id": "o1"}, after=3600)
+        >>> [event.type for event in space.scheduled]
+        ['order.expired']
+        """
+        runtime = self._runtime.checked
+        records = run_blocking(_on_io(read_scheduled(runtime)))
+        return ScheduledEvents(self.name, "**", [Event(record, runtime) for record in records])
 
     # -- settling --------------------------------------------------------------------------------------
 
@@ -773,17 +868,17 @@ class Space(Displayable, Sender):
 
     clear, aclear = faces(_clear)
 
-    async def _refresh(self, *, force: bool) -> None:
-        """Empty the space for ``connect(fresh=True)``."""
+    async def _refresh(self, clock: Callable[[], str | None] | None = None, *, force: bool) -> None:
+        """Empty the space for ``connect(fresh=True)``; `clock` returns the time of a new clock."""
         if not force:
             way_out = 'end it (another notebook\'s kernel?), or fresh="force" empties it anyway'
             await self._refuse_others("connect(fresh=True)", way_out)
-        await self._empty()
+        await self._empty(clock)
 
-    async def _empty(self) -> None:
+    async def _empty(self, clock: Callable[[], str | None] | None = None) -> None:
         self.failures.clear()
         self._runtime.dispatcher.spare(causes.current_path())
-        await on_io(self._runtime.checked.clear())
+        await on_io(self._runtime.checked.clear(clock))
 
     async def _refuse_others(self, call: str, way_out: str) -> None:
         others = await on_io(self._runtime.checked.peers.others())
@@ -854,6 +949,8 @@ class Space(Displayable, Sender):
         try:
             await on_io(target._log.change(log.info.options))
             await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
+            if self._runtime.clock.manual:
+                await on_io(target._runtime.clear(self._runtime.clock.now_text))
             for node, state in states.items():
                 await target._create_node(node, initial=state)
             await on_io(target._log.stream.mark_unfinished(""))
@@ -968,3 +1065,8 @@ async def start_from(space: Space, name: str, states: Mapping[str, FrozenDict]) 
 async def _is_empty(log: Log) -> bool:
     """Return True if no node has or had a state, and no event is stored. On the IO thread."""
     return log.replica.empty() and not await newest_events(log.stream, lambda _: True, limit=1)
+
+
+async def _on_io(work: Coroutine[Any, Any, T]) -> T:
+    result: T = await on_io(work)
+    return result

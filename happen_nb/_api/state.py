@@ -338,14 +338,21 @@ class State(Displayable):
             record = cut.nodes.get(self._name)
             body = checked_body(self._name, record, new)
             check_viewed(cut, viewed)
-            if is_stored(record, new, body) and all(each.record.id in known for each in evaluation.emitted):
+            quiet = not evaluation.cancelled and all(each.record.id in known for each in evaluation.emitted)
+            if quiet and is_stored(record, new, body):
                 return Commit(record or self._writer.nothing(), record, unchanged_at=cut.position)
             self._writer.check_size(new, body)
             if time.monotonic() >= deadline:
                 raise self._too_late(limit, conflicts)
-            key = None if step is None else step.key
             change = CommitRequest(
-                self._name, new, body, cut, viewed if serializable else None, origin, key=key
+                self._name,
+                new,
+                body,
+                cut,
+                viewed if serializable else None,
+                origin,
+                cancels=tuple(evaluation.cancelled),
+                key=None if step is None else step.key,
             )
             applied = await self._writer.commit(change, deadline, evaluation.emitted, known)
             if applied is not None:

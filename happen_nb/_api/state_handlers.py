@@ -20,7 +20,7 @@ from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, output_context
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb._runtime.lanes import StateHandler
+from happen_nb._runtime.lanes import StateHandler, is_catching_up
 from happen_nb._runtime.pipelines import Refused, Unusual
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.replica import records_at
@@ -90,6 +90,8 @@ async def register_state_handler(
     is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
     orphan = await on_io(lanes.orphan(registration)) if is_new else None
     await register(runtime, registration)
+    if runtime.clock.manual:  # what it catches up with comes before what happens next, in each run
+        await on_io(runtime.in_flight.drain(is_catching_up, runtime.deadline()))
     if orphan is not None:
         notice(_continuation(registration, orphan))
 
@@ -165,7 +167,7 @@ async def _apply(
             handler.fail(position)
             lanes.pass_soon(node)
             raise
-        emits = any(each.record.id not in known for each in evaluation.emitted)
+        emits = bool(evaluation.cancelled) or any(each.record.id not in known for each in evaluation.emitted)
         stays = not late and not emits and is_stored(base, new, body)
         after = progress.after(last, handler.failed - {position})
         others = positions if late else lanes.carried(registration, positions, position)
@@ -176,6 +178,7 @@ async def _apply(
             newest,
             origin=causes.current_origin(),
             positions={**others, handler.key: after},
+            cancels=tuple(evaluation.cancelled),
         )
         if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
             handler.pass_over(position, last)
@@ -213,8 +216,10 @@ class _Evaluated:
         withdraw(self.runtime, self.emitted)
 
     def conclude(self, events: dict[str, EventRecord]) -> None:
-        for each in conclude(self.runtime, self.emitted, events):
-            self.runtime.log.background(self.runtime.dispatcher.track(each))
+        for each in self.emitted:
+            self.runtime.dispatcher.contexts.pop(each.record.id, None)
+        for request in conclude(self.emitted, events):
+            self.runtime.log.background(self.runtime.dispatcher.track(request))
 
 
 def _evaluate(
@@ -233,7 +238,7 @@ def _evaluate(
     Refused
         The filter does not accept the event.
     Unusual
-        The filter raised, or the transform emits an event with an id of its own.
+        The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
     """
     node = writer.node
     scope = causes.scope_of_event(event, node, registration.name)
@@ -254,8 +259,10 @@ def _evaluate(
         event.check()
         body = checked_body(node, record, new)
         writer.check_size(new, body)
+        if evaluation.cancelled:
+            raise Unusual
         for each in evaluation.emitted:
-            if each.record.has_caller_id:
+            if each.record.has_caller_id or each.record.alarm is not None:
                 raise Unusual
             each.record.check()  # the transform could change its payload in place
         output = output_context() if evaluation.emitted else None

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from happen_nb._api.receipts import Receipt
     from happen_nb._api.replay import Replay
     from happen_nb._api.reply import Reply
+    from happen_nb._api.schedule import Advance, ScheduledEvents
     from happen_nb.learn import Verdict
 
 MAX_HANDLERS: Final = 20
@@ -76,6 +77,7 @@ _EVENT_COLUMNS: Final = (
     Column("type"),
     Column("payload"),
 )
+_SCHEDULED_COLUMNS: Final = (Column("due (UTC)", time=True), *_EVENT_COLUMNS[2:])
 _UNHANDLED_COLUMNS: Final = (
     Column("time (UTC)", time=True),
     Column("type"),
@@ -101,6 +103,9 @@ def event_page(event: Event, budget: Budget) -> Page:
         parts.append(part("pending"))
     if event.repeated:
         parts.append(part("stored before"))
+    if event.due is not None:
+        parts.append(part("scheduled"))
+        parts.append(timestamp(event.due, zone=True))
     if event.occurred is not None:
         parts.append(part(iso(event.occurred), "occurred"))
     parts.append(timestamp(event.time, zone=True))
@@ -257,6 +262,27 @@ def reply_page(reply: Reply, value: Any, budget: Budget) -> Page:
     elif reply.progress is not None:
         parts += _progress(reply.progress)
     return Page(Heading("Reply of", name(reply.target), tuple(parts)), blocks)
+
+
+def scheduled_page(scheduled: ScheduledEvents, budget: Budget) -> Page:
+    """Show the next scheduled events, with the times at which they are due."""
+    parts = [part(count(len(scheduled), "event")), part("to come", "plain")]
+    share = budget.share(MAX_NEWEST)
+    first = list(scheduled)[:MAX_NEWEST]
+    rows = [(Cell(timestamp(each.due)), *_event_row(each, replace(share))[2:]) for each in first]
+    more = len(scheduled) - len(first)
+    blocks = (table(_SCHEDULED_COLUMNS, rows, f"… {more:,} later" if more else ""),) if rows else ()
+    return Page(Heading("Scheduled in", name(scheduled.space), tuple(parts)), blocks)
+
+
+def advance_page(advance: Advance, _: Budget) -> Page:
+    counts = [(advance.events, "event"), (advance.commits, "commit"), (advance.failures, "failure")]
+    parts: list[Line] = [part(count(number, what), "plain") for number, what in counts if number]
+    if advance.running and advance.share is not None:
+        parts += _progress(advance.share)
+    now = advance.now.replace(tzinfo=None)
+    parts.append(part(f"now {now}", "plain"))
+    return Page(Heading("Advance", "", tuple(parts)), ())
 
 
 def replay_page(replay: Replay, *, waits: bool) -> Page:

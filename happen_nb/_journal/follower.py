@@ -8,6 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from happen_nb._journal.alarms import Deliveries
 from happen_nb._journal.consumer import (
     CREATE_SECONDS,
     FIRST_CREATE_SECONDS,
@@ -17,8 +18,9 @@ from happen_nb._journal.consumer import (
 )
 from happen_nb._journal.slice import read_commit_headers
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
-from happen_nb._journal.wire import Clear, Passed, lifetime
+from happen_nb._journal.wire import Clear, Passed, Scheduled, lifetime
 from happen_nb._model.records import CommitRecord, OwnerRecord
+from happen_nb._model.schedules import ClockRecord
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.stream import Info, Stream
     from happen_nb._journal.wire import Item
+    from happen_nb._model.schedules import Alarm
 
 log = logging.getLogger("happen_nb")
 
@@ -47,6 +50,8 @@ class FreshStart(NamedTuple):
     again: bool  # the stream is the same as before: nothing is reported twice
     unknown: set[str]  # the nodes whose owner has changed since: their known owners remain
     passed: list[Passed]  # the newest of each node
+    alarms: list[Alarm]
+    clock: ClockRecord | None  # the manual clock of the space; None if its clock is real
 
 
 class Sink(Protocol):
@@ -95,6 +100,7 @@ class Follower:
         self._lock = asyncio.Lock()
         self._expiring: dict[str, asyncio.TimerHandle] = {}
         self._checks: set[asyncio.Task[None]] = set()
+        self._deliveries = Deliveries()
         self.epoch = 0  # the number of fresh starts; commits between two of them may have been missed
         self.cleared = 0  # the sequence of the newest clear that was seen
 
@@ -141,6 +147,7 @@ class Follower:
         last = (await self._stream.exact_info()).last if again or not self._exact else info.last
         subjects = self._stream.subjects
         kinds = [subjects.states, subjects.owners, subjects.clear, subjects.passed]
+        kinds += [subjects.alarms, subjects.clock]
         newest = await self._stream.read(kinds, policy="last_per_subject")
         self.cleared = max((item.sequence for item in newest if item.subject == subjects.clear), default=0)
         # A server that lags may have sent the messages from before a clear, and then the clear.
@@ -156,7 +163,11 @@ class Follower:
         position = max(highest, last)
         rest = [item for item in newest if item.subject.startswith(subjects.passed_prefix)]
         passed = [each for each in map(self._stream.decode, rest) if isinstance(each, Passed)]
-        self._sink.reset(FreshStart(records, owners, position, again, unknown, passed))
+        self._deliveries = Deliveries()
+        if info.schedules:
+            self._deliveries = await self._stream.ended_before(last + 1, info.first)
+        alarms, clock = self._scheduled(newest)
+        self._sink.reset(FreshStart(records, owners, position, again, unknown, passed, alarms, clock))
         for item in states:
             self._watch_expiry(item)
         await self._follow(last)
@@ -175,6 +186,22 @@ class Follower:
             else:
                 later |= {owner.node for owner in owners}
         return list(found.values()), later - found.keys()
+
+    def _scheduled(self, newest: list[StreamMessage]) -> tuple[list[Alarm], ClockRecord | None]:
+        """Return the scheduled events in the order of their scheduling, and the clock."""
+        alarms: list[Alarm] = []
+        clock: ClockRecord | None = None
+        for item in sorted(newest, key=lambda item: item.sequence):
+            if item.subject.startswith(self._stream.subjects.state_prefix):
+                continue
+            found = self._deliveries.admit(self._stream.decode(item))
+            if isinstance(found, Scheduled):
+                alarms.append(found.alarm)
+            elif isinstance(found, ClockRecord):
+                clock = found
+            elif isinstance(found, Clear):
+                clock = found.clock
+        return alarms, clock
 
     async def _numbered(self, item: StreamMessage) -> CommitRecord:
         record = self._stream.decode(item)
@@ -225,8 +252,9 @@ class Follower:
             self._position = item.sequence
             self._progress_at = asyncio.get_running_loop().time()
             try:
+                self._stream.note_time(item.time)
                 own = self._sink.recognize(item)
-                decoded = own or self._stream.decode(item)
+                decoded = own or self._deliveries.admit(self._stream.decode(item))
                 if isinstance(decoded, Clear):
                     self.cleared = item.sequence
                 self._sink.apply(decoded, item.sequence)

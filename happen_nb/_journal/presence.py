@@ -214,6 +214,7 @@ def decode_question(data: bytes) -> dict[str, Any]:
             del question[name]
     if "events" in question:
         question["events"] = fields.texts(question["events"])
+    if "events" in question or "clock" in question:
         for name in ("position", "wait"):
             question[name] = fields.natural(question.get(name), 0)
     return question
@@ -227,6 +228,9 @@ def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
     if "events" in question:
         position, open = fields.natural(answer.get("position")), fields.of_type(answer.get("open"), list)
         return {**answer, "position": position, "open": fields.texts(open)}
+    if "clock" in question:
+        position, next = fields.natural(answer.get("position")), fields.iso_time(answer.get("next"))
+        return {**answer, "position": position, "next": next, "busy": answer.get("busy") is not False}
     return {**answer, "waiters": fields.natural(answer.get("waiters"), 0)}
 
 

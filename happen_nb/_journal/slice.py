@@ -18,6 +18,7 @@ from happen_nb._journal.wire import UNREAD, Handled, Message
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
+from happen_nb._model.schedules import ClockRecord, utc_text
 from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ async def _decoded(
         limit=end - start + 1,  # else a server pushes much of what comes after the end
         enough=lambda item: item.sequence > end,
     )
-    return [stream.decode(item) for item in items]
+    return await stream.admitted([stream.decode(item) for item in items], start)
 
 
 async def _backwards(stream: Stream, first: int, end: int, window: int) -> AsyncIterator[list[Entry]]:
@@ -175,7 +176,8 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
         limit=size if size <= MAX_PULLED else None,
         enough=lambda item: item.sequence > end,
     )
-    return [entry for item in items for entry in _entries_of(stream.decode_head(item))]
+    decoded = await stream.admitted([stream.decode_head(item) for item in items], start)
+    return [entry for item in decoded for entry in _entries_of(item)]
 
 
 async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int | None = None) -> list[Entry]:
@@ -542,3 +544,14 @@ async def position_at_time(stream: Stream, moment: datetime) -> int:
 
     await stream.read(">", start=start, headers_only=True, enough=reached)
     return found[0] - 1 if found else last
+
+
+async def position_at_space_time(stream: Stream, moment: datetime) -> int:
+    """Return the sequence of the last message that was stored while a manual clock was not after a time."""
+    last = (await stream.exact_info()).last
+    now = utc_text(moment)
+    for item in await stream.read(stream.subjects.clock):
+        record = stream.decode(item)
+        if isinstance(record, ClockRecord) and record.now > now:
+            return record.sequence - 1
+    return last

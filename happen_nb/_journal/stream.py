@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from happen_nb._journal.alarms import LOOK_BACK, Deliveries
 from happen_nb._journal.client import server_error
 from happen_nb._journal.consumer import StreamMessage, parse_ns, read
 from happen_nb._journal.publish import RefusedError, store_messages
@@ -22,7 +24,7 @@ from happen_nb._journal.wire import (
     encode_clear,
     revision_of,
 )
-from happen_nb._model.records import CommitRecord
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ TRIM_BATCH = 1000  # commits that are trimmed at once, at most
 MAX_CHECKED_KEYS = 5_000  # nodes up to which a check of the stream lists its keys
 UNFINISHED = "happen.unfinished"
 """In the metadata of a stream that a fork still fills: the space that it copies."""
+SCHEDULES = "happen.schedules"
+"""In the metadata of a stream in which an event was scheduled at some time."""
 NO_MESSAGE = 10037
 NOT_FOUND = 10059
 NO_PEERS = 10005
@@ -70,6 +74,8 @@ class Info:
     newest: int  # the time of the last message, in ns by the server's clock
     now: int  # the time of the answer, by the same clock
     unfinished: str = ""  # the space that a fork was copying into this one; empty if none
+    schedules: bool = False  # True if an event was scheduled at some time
+    can_schedule: bool = True  # True if the server publishes scheduled messages
     subjects: frozenset[str] | None = None  # the keys of the states, if they were asked for
 
     @property
@@ -92,6 +98,8 @@ def _info(answer: dict[str, Any]) -> Info:
         parse_ns(state["last_ts"]),
         parse_ns(answer.get("ts") or state["last_ts"]),
         metadata.get(UNFINISHED, ""),
+        SCHEDULES in metadata,
+        config.get("allow_msg_schedules", False),
         frozenset(state["subjects"] or ()) if "subjects" in state else None,
     )
 
@@ -104,8 +112,17 @@ class Stream:
         self.subjects = subjects
         self.timeout = timeout
         self.replicas = 1  # as of the last look at the stream
+        self._clock_offset = 0  # from the monotonic clock of this process to the clock of the server
         self.oldest = 0
         """Events on commits before this time, in ns, have expired, as those with their own subjects have."""
+
+    def note_time(self, stored: int) -> None:
+        """Note that a message that has just arrived was stored at this time, in ns."""
+        self._clock_offset = max(self._clock_offset, stored - time.monotonic_ns())
+
+    def server_time(self) -> int:
+        """Return the time of the server now, in ns since 1970; the clock of this machine may be wrong."""
+        return time.monotonic_ns() + self._clock_offset
 
     # -- configuration -------------------------------------------------------------------------------
 
@@ -126,7 +143,9 @@ class Stream:
             history=options.history or info.history,
             event_ttl=options.event_ttl or info.event_ttl,
         )
-        return info if wanted == info else await self._update(wanted)
+        if wanted == info and info.can_schedule:
+            return info
+        return await self._update(wanted)
 
     async def _create(self, options: Options) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + self.timeout / 2
@@ -141,6 +160,8 @@ class Stream:
         config = self._config(wanted.options)
         if wanted.unfinished:
             config["metadata"][UNFINISHED] = wanted.unfinished
+        if wanted.schedules:
+            config["metadata"][SCHEDULES] = "yes"
         answer = await self._api("UPDATE", config)
         if error := answer.get("error"):
             raise server_error(f'changing the space "{self.subjects.space}"', error)
@@ -165,6 +186,22 @@ class Stream:
             "deny_delete": True,
             "metadata": {key: str(value) for key, value in stored.items() if value is not None},
         }
+
+    async def mark_schedules(self) -> Info:
+        """Mark the space as one with scheduled events.
+
+        Raises
+        ------
+        HappenError
+            The server does not publish scheduled messages.
+        """
+        info = await self._update(replace(await self.info(), schedules=True))
+        if not info.can_schedule:
+            raise HappenError(
+                f'the space "{self.subjects.space}" cannot schedule events: {self.connection.where} does not '
+                "publish scheduled messages; nats-server does so from version 2.12 on"
+            )
+        return info
 
     async def mark_unfinished(self, source: str) -> Info:
         """Mark the space as one that a fork of `source` still fills; an empty string removes the mark."""
@@ -218,6 +255,8 @@ class Stream:
 
     def _seen(self, answer: dict[str, Any]) -> Info:
         info = _info(answer)
+        if "ts" in answer:
+            self._clock_offset = parse_ns(answer["ts"]) - time.monotonic_ns()
         self.replicas = info.replicas
         self.oldest = info.now - info.event_ttl * 1_000_000_000
         return info
@@ -247,6 +286,12 @@ class Stream:
     async def newest(self, subject: str) -> StreamMessage | None:
         """Get the newest message of a subject from the leader; None if there is none."""
         return await self.get({"last_by_subj": subject})
+
+    async def delivered(self, subject: str) -> EventRecord | None:
+        """Return the newest event of a subject that counts."""
+        items = [self.decode(item) for item in await self.read(subject)]
+        events = [item for item in await self.admitted(items, 0) if isinstance(item, EventRecord)]
+        return events[-1] if events else None
 
     async def store_first(self, message: Message, *, timeout: float, what: str) -> tuple[bytes, int]:
         """Store a message if its subject has none; return the body and the sequence of the first one."""
@@ -281,6 +326,31 @@ class Stream:
         record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
         return self._unexpired(record)
 
+    async def ended_before(self, position: int, first: int) -> Deliveries:
+        """Return which scheduled events were delivered or cancelled just before a position."""
+        deliveries = Deliveries()
+        start = max(first, position - LOOK_BACK)
+        if start < position:
+            items = await self.read(
+                self.subjects.events,
+                start=start,
+                headers_only=True,
+                enough=lambda item: item.sequence >= position,
+            )
+            for item in items:
+                deliveries.admit(self.decode_head(item))
+        return deliveries
+
+    async def admitted(self, items: Sequence[Item], start: int) -> list[Item]:
+        """Return the items of a stretch that begins at `start` without scheduled events that do not count."""
+        scheduled = [item for item in items if isinstance(item, EventRecord) and item.alarm is not None]
+        if not scheduled:
+            return list(items)
+        deliveries = Deliveries()
+        if scheduled[0].sequence - start < LOOK_BACK:
+            deliveries = await self.ended_before(start, 1)
+        return [deliveries.admit(item) for item in items]
+
     def decode_head(self, item: StreamMessage) -> Item:
         """Decode a message without its body: an event that is not on a commit has `UNREAD` as payload."""
         about = item.sequence, item.time
@@ -294,14 +364,20 @@ class Stream:
 
     # -- removing ------------------------------------------------------------------------------------
 
-    async def clear(self, owners: Callable[[], Iterable[OwnerRecord]], newest: int) -> int:
+    async def clear(
+        self,
+        owners: Callable[[], Iterable[OwnerRecord]],
+        newest: int,
+        clock: Callable[[], str | None] = lambda: None,
+    ) -> int:
         """Empty the space, once, for all its followers; returns the position of the mark.
 
-        `owners` returns the owners as they are known now; `newest` is the sequence of the newest known clear.
+        `owners` returns the owners as they are known now, and `clock` the time of a manual clock; `newest` is
+        the sequence of the newest known clear.
         """
         id, limit = secrets.token_hex(8), self.connection.max_payload - HEADER_RESERVE_BYTES
         while True:
-            mark = encode_clear(self.subjects, owners(), limit=limit, id=id, expected=newest)
+            mark = encode_clear(self.subjects, owners(), limit=limit, id=id, expected=newest, clock=clock())
             try:
                 return int(await store_messages(self.connection, [mark], timeout=self.timeout, what="clear"))
             except RefusedError as refusal:  # another process was faster, or this one: do not clear twice

@@ -6,6 +6,9 @@ subject                                  message
 ``$KV.happen_<space>.<node>``            a commit: the whole state as JSON, or ``KV-Operation: DEL|PURGE``
 ``happen.<space>.event.<sender>.<id>.*`` an event; the last token is its type, percent-encoded
 ``happen.<space>.event.~.<id>``          an event whose id the caller chose; sender and type in headers
+``happen.<space>.event.<node>.<tick>.*`` the ticks of one ``every`` of a node; their tokens have a ``~``
+``happen.<space>.alarm.<id>``             an event that the server publishes when it is due
+``happen.<space>.clock``                 the time of a space with a manual clock
 ``happen.<space>.owner.<node>``          the process that handles the node's events from here on
 ``happen.<space>.handled.<incarnation>`` the events that a process handled, with the outcomes
 ``happen.<space>.start.<node>.<digest>`` where a state handler of the node starts
@@ -30,7 +33,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -50,6 +53,7 @@ from happen_nb._model.records import (
     Origin,
     OwnerRecord,
 )
+from happen_nb._model.schedules import Alarm, ClockRecord, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -80,6 +84,17 @@ EVENTS = "Happen-Events"
 POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
 KEY = "Happen-Key"  # the step of a durable handler that made the commit
 EVENT = "Happen-Event"
+ALARM = "Happen-Alarm"  # the id of an alarm, and of one scheduling of it
+DUE = "Happen-Due"  # the time at which a scheduled event is due, in the time of the space
+SCHEDULE = "Nats-Schedule"
+SCHEDULE_TARGET = "Nats-Schedule-Target"
+SCHEDULE_TTL = "Nats-Schedule-TTL"
+SCHEDULER = "Nats-Scheduler"
+SCHEDULE_NEXT = "Nats-Schedule-Next"
+NEVER = "2200-01-01T00:00:00Z"
+"""The time of all alarms of a manual clock; beyond 2261 the server's own clock overflows, and they fire."""
+CANCEL_MARGIN_SECONDS = 3600  # a cancel is stored longer than an event that the server publishes after it
+CLOCK = "Happen-Clock"  # in a clear: the manual clock that goes on
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
 
 _ID_MARKS: Final = ((f"\r\n{COMMIT}: ".encode(), b" "), (f'\r\n{EVENT}: {{"id":"'.encode(), b'"'))
@@ -129,6 +144,9 @@ class Subjects:
         self.durable_prefix = f"{self.rest_prefix}durable."
         self.durables = f"{self.durable_prefix}>"
         self.once_prefix = f"{self.rest_prefix}once."
+        self.alarm_prefix = f"{self.rest_prefix}alarm."
+        self.alarms = f"{self.alarm_prefix}*"
+        self.clock = f"{self.rest_prefix}clock"
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
         self.guard = f"{self.rest_prefix}guard"
@@ -162,6 +180,8 @@ class Subjects:
 
     def event(self, event: EventRecord) -> str:
         """Return the subject of an event that does not ride on a commit."""
+        if event.tick is not None:
+            return f"{self.event_prefix}{event.sender}.{event.tick}.{quote_type(event.type)}"
         if event.has_caller_id:
             return f"{self.event_prefix}~.{event.id}"
         return f"{self.event_prefix}{event.sender}.{event.id}.{quote_type(event.type)}"
@@ -206,6 +226,11 @@ class Message:
 
     def with_headers(self, more: Mapping[str, str]) -> Message:
         return Message(self.subject, self.body, {**self.headers, **more})
+
+    def without_guard(self) -> Message:
+        """Return the message without its expectation: another one of its batch has it."""
+        headers = {name: value for name, value in self.headers.items() if name != EXPECTED}
+        return Message(self.subject, self.body, headers)
 
 
 def encode_publish(message: Message) -> bytes:
@@ -264,6 +289,23 @@ class Clear:
     time: int
     owners: tuple[OwnerRecord, ...] = ()
     id: str | None = None
+    clock: ClockRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """An event was scheduled: in the place of the one that its alarm had before."""
+
+    sequence: int
+    alarm: Alarm
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A scheduled event was cancelled or replaced: if the server publishes it later, it does not count."""
+
+    sequence: int
+    alarm: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +315,18 @@ class Other:
     sequence: int
 
 
-Item = CommitRecord | EventRecord | OwnerRecord | Handled | Passed | Clear | Other
+Item = (
+    CommitRecord
+    | EventRecord
+    | OwnerRecord
+    | Handled
+    | Passed
+    | Clear
+    | Scheduled
+    | Ended
+    | ClockRecord
+    | Other
+)
 """A decoded message of the journal."""
 
 
@@ -351,12 +404,80 @@ def _first_fitting(commit: Message, events: Iterable[EventRecord]) -> list[str]:
     return found
 
 
-def encode_event(subjects: Subjects, event: EventRecord, *, ttl: int) -> Message:
-    """Encode an event for its own subject, which must be unused, so it is stored once; `ttl` in seconds."""
+def encode_event(subjects: Subjects, event: EventRecord, *, ttl: int, expected: int = 0) -> Message:
+    """Encode an event for its own subject, which must be unused, so it is stored once; `ttl` in seconds.
+
+    `expected` is the sequence of what may be there all the same, such as a cancel.
+    """
+    headers = {EXPECTED: str(expected), EVENT: _about(event), TTL: str(ttl)}
+    return Message(subjects.event(event), dumps(event.payload), headers)
+
+
+def encode_alarm(
+    subjects: Subjects, event: EventRecord, *, ttl: int, expected: int, never: bool = False
+) -> Message:
+    """Encode an event that the server publishes when it is due, with `ttl` seconds to live.
+
+    `expected` is the sequence of the alarm that it replaces. `never` is for a manual clock, whose `advance`
+    publishes the event.
+    """
+    alarm, due = event.alarm, event.due
+    assert alarm is not None
+    assert due is not None
+    headers = {
+        EXPECTED: str(expected),
+        EVENT: _about(event),
+        ALARM: alarm,
+        DUE: due,
+        SCHEDULE: f"@at {NEVER if never else due}",
+        SCHEDULE_TARGET: subjects.event(event),
+        SCHEDULE_TTL: f"{ttl}s",
+    }
+    return Message(subjects.alarm_prefix + alarm.partition(" ")[0], dumps(event.payload), headers)
+
+
+def encode_delivery(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
+    """Encode a scheduled event that is delivered now, and removes its alarm, if that is still there."""
+    event = alarm.event
+    assert event is not None
+    headers = {EVENT: _about(event), DUE: alarm.due, TTL: str(ttl), **_ending(subjects, alarm)}
+    return Message(alarm.target, dumps(event.payload), headers)
+
+
+def encode_cancel(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
+    """Encode the cancel of a scheduled event, which removes its alarm, if that is still there.
+
+    It is stored where the event would be: if the server publishes that later, readers find the cancel first.
+    """
+    headers = {TTL: str(ttl + CANCEL_MARGIN_SECONDS), **_ending(subjects, alarm)}
+    return Message(alarm.target, b"", headers)
+
+
+def encode_replaced(alarm: Alarm, *, ttl: int) -> Message:
+    """Encode that another event takes the place of a scheduled one; it goes in a batch with that."""
+    return Message(alarm.target, b"", {ALARM: alarm.name, TTL: str(ttl + CANCEL_MARGIN_SECONDS)})
+
+
+def _ending(subjects: Subjects, alarm: Alarm) -> dict[str, str]:
+    subject = subjects.alarm_prefix + alarm.id
+    return {
+        ALARM: alarm.name,
+        SCHEDULER: subject,
+        SCHEDULE_NEXT: "purge",
+        EXPECTED: str(alarm.sequence),
+        EXPECTED_SUBJECT: subject,
+    }
+
+
+def encode_clock(subjects: Subjects, now: str, *, expected: int) -> Message:
+    """Encode the time of a manual clock; `expected` is the sequence of the one before."""
+    return Message(subjects.clock, orjson.dumps({"now": now}), {EXPECTED: str(expected)})
+
+
+def _about(event: EventRecord) -> str:
     about = _event_fields(event)
     del about["payload"]
-    headers = {EXPECTED: "0", EVENT: _ascii(about), TTL: str(ttl)}
-    return Message(subjects.event(event), dumps(event.payload), headers)
+    return _ascii(about)
 
 
 def _ascii(value: Any) -> str:
@@ -547,19 +668,26 @@ def _encode_handling(record: HandledRecord, limit: int) -> str:
 
 
 def encode_clear(
-    subjects: Subjects, owners: Iterable[OwnerRecord], *, limit: int, id: str, expected: int
+    subjects: Subjects,
+    owners: Iterable[OwnerRecord],
+    *,
+    limit: int,
+    id: str,
+    expected: int,
+    clock: str | None = None,
 ) -> Message:
     """Encode a clear, stored only if `expected` is still the newest one.
 
     It carries the owners on, of nodes that have one. If they take more than `limit` bytes, it carries no
-    patterns; each owner stores its own again.
+    patterns; each owner stores its own again. `clock` is the time of a manual clock, which goes on.
     """
     owners = [owner for owner in owners if owner.incarnation is not None]
     for patterns in (True, False):
         body = json.dumps([_owner_fields(owner, patterns=patterns) for owner in owners]).encode()
         if len(body) <= limit:
             break
-    return Message(subjects.clear, body, {ROLLUP: "all", EXPECTED: str(expected), CLEAR: id})
+    headers = {ROLLUP: "all", EXPECTED: str(expected), CLEAR: id}
+    return Message(subjects.clear, body, headers if clock is None else {**headers, CLOCK: clock})
 
 
 def encode_barrier(subjects: Subjects) -> Message:
@@ -592,12 +720,24 @@ def decode(
             return _decode_commit(node, headers, body, sequence, time)
         except fields.UNREADABLE:
             return CommitRecord(node, sequence, 0, time, _state_body(headers, body))
-    if subject.startswith(subjects.event_prefix):
+    if subject.startswith((subjects.event_prefix, subjects.alarm_prefix)):
         try:
+            if ALARM in headers and EVENT not in headers:
+                return Ended(sequence, fields.label(headers[ALARM]))
             about = fields.of_type(fields.read_json(headers[EVENT]), dict)
-            return _decode_event(about, payload(body), body, sequence, 0, time)
+            record = _decode_event(about, payload(body), body, sequence, 0, time)
+            if subject.startswith(subjects.alarm_prefix):
+                return Scheduled(sequence, _alarm(subjects, _scheduled(record, headers), subject))
+            return record if ALARM not in headers else _scheduled(record, headers)
         except fields.UNREADABLE:
             return Other(sequence)
+    return _decode_other(subjects, subject, headers, body, sequence, time)
+
+
+def _decode_other(
+    subjects: Subjects, subject: str, headers: Mapping[str, str], body: bytes, sequence: int, time: int
+) -> Item:
+    """Decode a message that is neither a commit nor an event."""
     if subject.startswith(subjects.handled_prefix):
         return Handled(sequence, subject[len(subjects.handled_prefix) :], body)
     if subject.startswith(subjects.passed_prefix):
@@ -606,8 +746,33 @@ def decode(
         node = subject[len(subjects.owner_prefix) :]
         return _decode_owner(node, _json_or_none(body), sequence) if is_name(node) else Other(sequence)
     if subject == subjects.clear and headers.get(ROLLUP) == "all":  # else nothing was removed
-        return Clear(sequence, time, _carried_owners(_json_or_none(body)), headers.get(CLEAR))
+        now = fields.iso_time(headers.get(CLOCK))
+        clock = None if now is None else ClockRecord(0, time, utc_text(now))  # its subject is empty
+        return Clear(sequence, time, _carried_owners(_json_or_none(body)), headers.get(CLEAR), clock)
+    if subject == subjects.clock:
+        about = _json_or_none(body)
+        now = fields.iso_time(about.get("now")) if isinstance(about, dict) else None
+        return Other(sequence) if now is None else ClockRecord(sequence, time, utc_text(now))
     return Other(sequence)
+
+
+def _scheduled(event: EventRecord, headers: Mapping[str, str]) -> EventRecord:
+    """Return the event with the name of its alarm and its due time."""
+    id, _, one = fields.label(headers[ALARM]).partition(" ")
+    due = fields.iso_time(headers[DUE])
+    if not one or due is None:
+        raise ValueError("it is not a scheduled event")
+    return replace(event, alarm=f"{fields.event_id(id)} {one}", due=utc_text(due))
+
+
+def _alarm(subjects: Subjects, event: EventRecord, subject: str) -> Alarm:
+    alarm, due = event.alarm, event.due
+    assert alarm is not None
+    assert due is not None
+    id, _, one = alarm.partition(" ")
+    if subject != subjects.alarm_prefix + id:
+        raise ValueError("it is the alarm of another event")
+    return Alarm(id, one, event.sequence, due, subjects.event(event), event)
 
 
 def _json_or_none(body: bytes) -> Any:

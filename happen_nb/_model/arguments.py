@@ -69,10 +69,12 @@ def count(value: Any, what: str, *, least: int = 0) -> int:
     return number
 
 
-def seconds(value: Any, what: str, *, above_zero: bool = False, endless: bool = True) -> float:
+def seconds(
+    value: Any, what: str, *, above_zero: bool = False, endless: bool = True, most: float = UNLIMITED
+) -> float:
     """Return an argument that must be a duration: a number of seconds, or a timedelta.
 
-    Infinity becomes `UNLIMITED`, if `endless` allows it.
+    Infinity becomes `most`, if `endless` allows it.
     """
     least = "above 0" if above_zero else "0 or more"
     message = f"{what} is {quote(value)}; give seconds, {least}, or a timedelta"
@@ -81,7 +83,7 @@ def seconds(value: Any, what: str, *, above_zero: bool = False, endless: bool = 
         raise TypeError(message)
     if not number >= 0 or (above_zero and not number) or (number == math.inf and not endless):
         raise ValueError(message)
-    return min(number, UNLIMITED)
+    return min(number, most)
 
 
 def timeout(value: Any, what: str) -> float:

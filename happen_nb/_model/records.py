@@ -117,6 +117,20 @@ class EventRecord:
     time: int = 0
     body: bytes | None = field(default=None, repr=False, compare=False)
     """The payload as JSON, by which `check` detects a change in place."""
+    due: str | None = None
+    """The time at which a scheduled event is due, as `schedules.utc_text` writes it."""
+    alarm: str | None = None
+    """The id of the alarm of a scheduled event and, after a space, of this scheduling."""
+
+    @property
+    def alarm_id(self) -> str:
+        """The id under which it is scheduled; its own, if it is not the tick of an ``every``."""
+        return self.id if self.alarm is None else self.alarm.partition(" ")[0]
+
+    @property
+    def tick(self) -> str | None:
+        """The id of the ``every`` that calls its handler with this event."""
+        return self.alarm_id if self.alarm is not None and "~" in self.alarm else None
 
     @property
     def has_caller_id(self) -> bool:

@@ -24,6 +24,7 @@ from happen_nb.errors import CausalLoopError, NondeterminismError
 if TYPE_CHECKING:
     import contextvars
 
+    from happen_nb._runtime.clock import Timer
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replies import Converted
@@ -99,8 +100,9 @@ class Attempt:
         self._filtering = False
         self._open = False
         self._captured: CapturedError | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._lock = threading.Lock()
+        self.scope.is_transform = registration.state is not None
         context.run(causes.enter, self.scope)
 
     # -- the filter ----------------------------------------------------------------------------------
@@ -286,10 +288,17 @@ class Attempt:
 
     def _start_timer(self, pause: float) -> None:
         if self in self.delivery.queue.waiting:
-            self._timer = io_thread().loop.call_later(pause, self._repeat)
+            self._timer = self.delivery.dispatcher.clock.call_later(pause, self._repeat)
+            self.delivery.note_sleep()
+
+    @property
+    def waits_for_clock(self) -> bool:
+        """True until its next try."""
+        return self._timer is not None
 
     def _repeat(self) -> None:
         self._timer = None
+        self.delivery.note_wake()
         if self in self.delivery.queue.waiting:
             self.delivery.queue.mailbox.put_first([self.start])
 
@@ -298,6 +307,7 @@ class Attempt:
         waited = self.delivery.queue.waiting.pop(self, False) is None
         timer, self._timer = self._timer, None
         if timer is not None:
+            self.delivery.note_wake()
             io_thread().call_soon(timer.cancel)
         return waited
 

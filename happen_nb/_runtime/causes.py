@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.stored_steps import DurableRun, Step
+    from happen_nb._runtime.workers import GivesWay
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -48,11 +50,14 @@ class Evaluation:
         The node's space.
     emitted : list
         The events that it has emitted, which are stored with the commit.
+    cancelled : list of Alarm
+        The scheduled events that the commit cancels.
     """
 
     node: str
     space: object
     emitted: list[Any] = field(default_factory=list)
+    cancelled: list[Alarm] = field(default_factory=list)
 
 
 evaluating: ContextVar[Evaluation | None] = ContextVar("evaluating", default=None)
@@ -76,7 +81,17 @@ class HandlerScope:
         The run of a durable handler, which counts its steps.
     """
 
-    __slots__ = ("_function", "_origin", "_users", "abandoned", "durable", "event", "node", "waits")
+    __slots__ = (
+        "_function",
+        "_origin",
+        "_users",
+        "abandoned",
+        "durable",
+        "event",
+        "is_transform",
+        "node",
+        "waits",
+    )
 
     def __init__(
         self, node: str, function: str, origin: Origin | None = None, event: EventRecord | None = None
@@ -86,6 +101,8 @@ class HandlerScope:
         self.waits: list[Any] = []
         self.abandoned = False
         self.durable: DurableRun | None = None
+        self.is_transform = False
+        """True for a state handler."""
         self._function = function
         self._origin = origin
         self._users = 0
@@ -146,6 +163,19 @@ def current_scope() -> HandlerScope | None:
     """Return the handler or callback that runs in this context; None in a cell."""
     found = scope.get()
     return found if found is not None and found.running else None
+
+
+def gives_way(*, sends: bool) -> GivesWay:
+    """Return which others may run while what runs in this context waits for the library.
+
+    `sends` is True if it waits for a message that is already on its way.
+    """
+    running = current_scope()
+    if running is None:
+        return "no"
+    if running.is_transform and sends:
+        return "to state handlers"
+    return "to all" if running.waits else "no"
 
 
 def current_path() -> tuple[str, ...]:

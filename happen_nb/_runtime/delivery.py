@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
-from happen_nb._runtime.effects import Work
+from happen_nb._runtime.effects import InFlight, Work
 from happen_nb._runtime.workers import Mailbox
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 
@@ -80,11 +80,29 @@ class NodeQueue:
         self.waiting: dict[Attempt, None] = {}
         """Attempts that wait for their turn, or to be repeated."""
         self.current: Attempt | None = None
+        self.sleepers = 0
+        """The tasks of what runs that wait for a manual clock."""
+        self.asleep = False
+        """True while what runs waits for a manual clock; what is behind it then waits for the clock, too."""
 
     def busy(self) -> tuple[float, int]:
         """Return the seconds since the current event started, and the number of those that wait."""
         current = self.current
         return (0.0 if current is None else time.monotonic() - current.started), len(self.queued)
+
+    def sleep(self, in_flight: InFlight) -> None:
+        """Wait for a manual clock, with everything that waits behind. From any thread."""
+        self.asleep = True
+        for delivery in list(self.open):
+            in_flight.finish(delivery)
+
+    def wake(self, in_flight: InFlight) -> None:
+        """Go on. On the IO thread."""
+        self.asleep = False
+        for delivery in list(self.open):
+            in_flight.start(delivery)
+            if delivery.ended:
+                in_flight.finish(delivery)
 
     def stop(self, why: str, matches: Callable[[Attempt], bool]) -> bool:
         """Stop the attempts that run or wait; return True if there were any. From any thread."""
@@ -166,7 +184,8 @@ class Delivery(Work):
         self._lock = threading.Lock()
         self.correlation = event.correlation or event.id
         queue.queued[self] = queue.open[self] = None
-        dispatcher.in_flight.start(self)
+        if not queue.asleep:
+            dispatcher.in_flight.start(self)
 
     def describe(self) -> str:
         return f'node "{self.queue.name}" handling "{self.event.type}"'
@@ -183,6 +202,19 @@ class Delivery(Work):
         registration = current.registration
         what = f'node "{self.queue.name}" is in {registration.name}'
         return f'{what}; its off("{registration.pattern.text}") stops that'
+
+    # -- waiting for a manual clock: `settle` and `advance` do not wait for it ---------------------------
+
+    def note_sleep(self) -> None:
+        """Note that one of its handlers is repeated later; if all that are left are, it is not in flight."""
+        sleeping = sum(attempt.waits_for_clock for attempt in self._attempts)
+        if self.dispatcher.clock.manual and sleeping >= self._left:
+            self.dispatcher.in_flight.finish(self)
+
+    def note_wake(self) -> None:
+        """Note that it goes on. From any thread."""
+        if not self.ended and not self.queue.asleep:
+            self.dispatcher.in_flight.start(self)
 
     # -- its turn ------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_handled
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
+from happen_nb._runtime.clock import Clock
 from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
@@ -70,6 +71,7 @@ class Dispatcher:
         self.replies = replies
         self.in_flight = InFlight()
         self.workers = Workers()
+        self.clock = Clock(log)
         self.queues: dict[str, NodeQueue] = {}
         self.lanes = Lanes(log, self)
         self.durables = Durables(log, self, peers)
@@ -84,6 +86,8 @@ class Dispatcher:
         log.on_event.connect(self._on_event)
         log.on_deletion.connect(self._on_deletion)
         log.on_clear.connect(self._on_clear)
+        log.on_clock.connect(self._on_clock)
+        log.on_cancelled.connect(self.replies.cancelled)
         ownership.on_lost.connect(lambda node, owner: log.background(self._report_lost(node, owner)))
 
     # -- registering ---------------------------------------------------------------------------------
@@ -170,6 +174,9 @@ class Dispatcher:
         self.lanes.pipelines.drop(position)
         self._spared = frozenset()
 
+    def _on_clock(self) -> None:
+        self.workers.in_turn = self.clock.manual
+
     def queue(self, node: str) -> NodeQueue:
         queue = self.queues.get(node)
         if queue is None:
@@ -185,7 +192,9 @@ class Dispatcher:
     def _on_event(self, event: EventRecord) -> None:
         context = self.contexts.pop(event.id, None)
         if event.target is not None:
-            self.replies.note_owner(event, self.ownership.owner_of(event.target))
+            owner = self.ownership.owner_of(event.target)
+            if (reply := self.replies.note_owner(event, owner)) is not None:
+                self._track_due(reply, event)
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target)
@@ -224,7 +233,8 @@ class Dispatcher:
                 self.durables.queue(registration.durable, event)
         if responder is not None:
             responder.delivery = delivery
-        queue.mailbox.put(delivery.start)
+        alone = any(registration.state is None for registration in registrations)
+        queue.mailbox.put(delivery.start, (*event.position, registrations[0].number, alone))
 
     async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
@@ -291,6 +301,13 @@ class Dispatcher:
         if reply.owner is None and owner is not None:
             reply.owner = owner.incarnation
         self.replies.watch(reply)
+
+    def _track_due(self, reply: PendingReply, event: EventRecord) -> None:
+        """Ask for the reply to a scheduled event that was delivered just now."""
+        if self.ownership.owner_of(reply.target) is None:
+            reply.fail(self.no_owner(reply.target, event.type))
+        else:
+            self.replies.watch(reply)
 
     async def resume(self, reply: PendingReply, event: EventRecord) -> None:
         """Find the reply to an event that an earlier run of a durable handler sent, or wait for it."""

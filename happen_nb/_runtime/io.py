@@ -178,7 +178,7 @@ class IoThread:
             if workers is None:
                 done.acquire()
             else:
-                with workers.blocked():
+                with workers.blocked(causes.gives_way(sends=not isinstance(step, on_io))):
                     done.acquire()
         except BaseException:
             self._inbox.put(step.cancel)

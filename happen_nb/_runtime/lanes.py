@@ -48,6 +48,8 @@ logger = logging.getLogger("happen_nb")
 
 MAX_UNFOLDED = 10_000
 """Events that wait for a handler that catches up; more are applied many at a time."""
+CATCHING_UP = "catching up "
+"""Starts the correlation of the works that read what handlers have missed."""
 WINDOW_MESSAGES = 2_000
 """Messages of the journal that are read at once while a handler catches up."""
 MAX_QUEUED = 2 * WINDOW_MESSAGES
@@ -158,6 +160,11 @@ class StateHandler:
         named = {*before.skipped, *(each for each in self.failed if before.position < each <= now.position)}
         self.forgotten |= named.difference(now.skipped, [applied])
         self.failed = {each for each in self.failed if each > now.position}
+
+
+def is_catching_up(work: Work) -> bool:
+    """Return True if a work is the reading of events that state handlers have missed."""
+    return work.correlation.startswith(CATCHING_UP)
 
 
 class Lanes:
@@ -477,7 +484,7 @@ class Lanes:
             reading.ends[registration] = 0
         names = ", ".join(registration.name for registration in registrations)
         work = NamedWork(
-            f"catching up {id(registrations)}", lambda: f'node "{node}" catching up with {names}'
+            f"{CATCHING_UP}{id(registrations)}", lambda: f'node "{node}" catching up with {names}'
         )
         self._dispatcher.in_flight.start(work)
         self._log.background(self._catch_up(node, reading, registrations, work))

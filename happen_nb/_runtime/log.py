@@ -10,11 +10,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
+from happen_nb._journal.alarms import Alarms
 from happen_nb._journal.follower import Follower
 from happen_nb._journal.publish import Outbox, store_messages
 from happen_nb._journal.stream import Info, Options, Stream
-from happen_nb._journal.wire import Clear
+from happen_nb._journal.wire import Clear, Ended, Scheduled
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
+from happen_nb._model.schedules import ClockRecord
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.replica import Applied, Replica
 from happen_nb._runtime.stored_steps import StoredSteps
@@ -66,6 +68,13 @@ class Log:
         self.on_fresh_start: Signal[[FreshStart]] = Signal()
         self.on_clear: Signal[[Clear, int]] = Signal()
         self.on_deletion: Signal[[CommitRecord]] = Signal()
+        self.on_clock: Signal[[]] = Signal()
+        """Emitted when a manual clock has moved, or the space has another clock."""
+        self.on_cancelled: Signal[[str]] = Signal()
+        """Emitted with the id of a scheduled event that was cancelled or replaced."""
+        self.alarms = Alarms(subjects)
+        self.clock: ClockRecord | None = None
+        """The manual clock of the space; None if its clock is real."""
         self._follower = Follower(self.stream, self)
         self.outbox = Outbox(connection, self.replica.newest_sequence, self.generation)
         self.replica.on_commit.connect(self._see_commit)
@@ -118,9 +127,11 @@ class Log:
         if self._info.created != before.created:
             await self._follower.verify()  # it was dropped, and is made anew
 
-    async def clear(self, owners: Callable[[], Iterable[OwnerRecord]]) -> None:
-        """Empty the space but for the owners, and wait until this process sees it."""
-        position = await self.stream.clear(owners, self._follower.cleared)
+    async def clear(
+        self, owners: Callable[[], Iterable[OwnerRecord]], clock: Callable[[], str | None]
+    ) -> None:
+        """Empty the space but for the owners and a manual clock, and wait until this process sees it."""
+        position = await self.stream.clear(owners, self._follower.cleared, clock)
         await self.reach(position, time.monotonic() + self.timeout)
 
     def background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -154,6 +165,8 @@ class Log:
     # -- following: called by the follower -----------------------------------------------------------
 
     def reset(self, start: FreshStart) -> None:
+        self._set_clock(start.clock)
+        self.alarms.reset(start.alarms)
         self.steps.reset(start)
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
@@ -173,8 +186,12 @@ class Log:
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
             self.outbox.clear(sequence)
+            self.alarms.clear(sequence)
+            self._set_clock(item.clock)
             self.on_clear.emit(item, sequence)
-        self.steps.apply(item)
+        else:
+            self._apply_to_clock(item)
+        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)
@@ -184,6 +201,21 @@ class Log:
             for event in item.events:
                 self._emit(event)
         self.outbox.report()
+
+    def _apply_to_clock(self, item: Item) -> None:
+        if isinstance(item, Scheduled):
+            self.alarms.add(item.alarm)
+        elif isinstance(item, ClockRecord):
+            self._set_clock(item)
+        elif isinstance(item, Ended | EventRecord) and item.alarm is not None:
+            self.alarms.end(item.alarm)
+            if isinstance(item, Ended):
+                self.on_cancelled.emit(item.alarm.partition(" ")[0])
+
+    def _set_clock(self, clock: ClockRecord | None) -> None:
+        if clock != self.clock:
+            self.clock, self.alarms.manual = clock, clock is not None
+            self.on_clock.emit()
 
     def _see_commit(self, applied: Applied) -> None:
         record = applied.record
@@ -261,6 +293,11 @@ class Log:
     async def start_afresh(self) -> None:
         """Read again what is stored: some of what is held is gone."""
         await self._follower.verify(gone=True)
+
+    async def mark_schedules(self) -> None:
+        """Mark the space as one with scheduled events, before the first one is stored."""
+        if not self.info.schedules:
+            self._info = await self.stream.mark_schedules()
 
     @property
     def cleared(self) -> int:

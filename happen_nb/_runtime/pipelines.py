@@ -66,7 +66,7 @@ class Refused(Exception):  # noqa: N818 - no error
 
 
 class Unusual(Exception):  # noqa: N818 - no error
-    """The event needs a `Delivery`: its filter raised, or its transform gave an event an id of its own."""
+    """The event needs a `Delivery`: its filter raised, or its transform gave an event an id or a time."""
 
 
 class Outcome(Protocol):

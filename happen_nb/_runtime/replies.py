@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._journal import fields, presence
 from happen_nb._journal.slice import read_handled
 from happen_nb._journal.wire import encode_result
+from happen_nb._model.arguments import UNLIMITED
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.quoting import cut_middle, error_summary, error_text
 from happen_nb._runtime.io import Signal, io_thread, within
 from happen_nb.errors import (
+    CancelledHandlingError,
     DeadlockError,
     HandlerError,
     HappenError,
@@ -192,6 +194,8 @@ class PendingReply:
         self.owner: str | None = None
         self.awaited = False
         """True if a handler waits for it."""
+        self.postponed = False
+        """True while the event is scheduled and not delivered yet."""
         self.kept_at: str | None = None
         """The subject where it is stored, if a durable handler receives it."""
         self.final: dict[str, Any] | None = None
@@ -408,13 +412,29 @@ class ReplyRouter:
     def expect(self, pending: PendingReply, event: EventRecord) -> None:
         """Expect the reply to an event that is about to be stored."""
         pending.event = event
+        if event.alarm is not None:
+            pending.postponed = True
+            pending.newest_at += UNLIMITED  # its timeout starts when it is delivered
         self._pending[event.id] = pending
 
-    def note_owner(self, event: EventRecord, owner: OwnerRecord | None) -> None:
-        """Note the owner that an event's target had when it was stored."""
+    def note_owner(self, event: EventRecord, owner: OwnerRecord | None) -> PendingReply | None:
+        """Note the owner that an event's target had when it was stored; return a reply that was scheduled."""
         pending = self._pending.get(event.id)
-        if pending is not None and pending.owner is None:
+        if pending is None:
+            return None
+        if pending.owner is None:
             pending.owner = "" if owner is None else owner.incarnation
+        if not pending.postponed:
+            return None
+        pending.postponed, pending.newest_at = False, time.monotonic()
+        return pending
+
+    def cancelled(self, id: str) -> None:
+        """Fail the reply to a scheduled event that was cancelled."""
+        pending = self._pending.get(id)
+        if pending is not None and pending.postponed:
+            del self._pending[id]
+            pending.fail(CancelledHandlingError("the scheduled event was cancelled"), "cancelled")
 
     def forget(self, event: EventRecord) -> None:
         self._pending.pop(event.id, None)

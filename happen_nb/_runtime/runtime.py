@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,9 @@ class Runtime:
         self.replies = ReplyRouter(log, self.peers)
         self.dispatcher = Dispatcher(log, self.peers, self.registrations, self.ownership, self.replies)
         self.deadlocks = DeadlockDetector(self.dispatcher.queues, self.replies)
+        self.clock = self.dispatcher.clock
+        self.advancing = threading.Lock()
+        """Held by the thread that advances a manual clock."""
         self.in_flight = self.dispatcher.in_flight
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
@@ -183,9 +187,16 @@ class Runtime:
         )
         return await self._log.stream.start_over(info)
 
-    async def clear(self) -> None:
-        """Empty the space, and wait until this process sees it."""
-        await self._log.clear(self.ownership.all)
+    async def clear(self, clock: Callable[[], str | None] | None = None) -> None:
+        """Empty the space, and wait until this process sees it.
+
+        `clock` returns the time at which a manual clock goes on, or None for a real clock. By default, the
+        clock stays as it is.
+        """
+        await self._log.clear(self.ownership.all, clock or self._manual_time)
+
+    def _manual_time(self) -> str | None:
+        return self.clock.now_text() if self.clock.manual else None
 
     def has_other_owners(self) -> bool:
         """Return True if nodes belong to other processes."""
@@ -203,11 +214,27 @@ class Runtime:
             position, left = self._log.position, self.dispatcher.open(question["events"])
             await self.dispatcher.flush()  # last: what is not open any more is stored when the other reads it
             return {"position": position, "open": left, "by": self._log.incarnation}
+        if "clock" in question:
+            return await self._wait_idle(question)
         if question.get("awaited"):
             self.deadlocks.mark_awaited(question["send"])
         if "send" in question or "cancel" in question:
             return self.replies.answer(question)
         return {"waiters": self.ownership.count_askers(question.get("from", "")), "notebook": notebook_name()}
+
+    async def _wait_idle(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer a process that advances the clock: when all is handled here, or after the time it gives."""
+        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        await self._log.replica.reached(question["position"], deadline - time.monotonic())
+        left = await self.in_flight.drain(lambda _: True, deadline)
+        position = self._log.position
+        busy = bool(left) or position < question["position"]
+        return {
+            "position": position,
+            "busy": busy,
+            "next": self.clock.next_timer(),
+            "by": self._log.incarnation,
+        }
 
     async def _wait_handled(self, question: dict[str, Any]) -> None:
         """Give this process the time that the question gives it, to read events and handle their effects."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import atexit
 import contextvars
+import heapq
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import thread as executors
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from itertools import count
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
     Work = Callable[[], StepDriver | None]
     """Something to do; what it returns, if anything, still has to end. What it raises is logged."""
+    Entry = tuple["Order", int, Callable[[], None]]
 
 logger = logging.getLogger("happen_nb")
 
@@ -28,6 +32,13 @@ THREADS: Final = 64
 """Threads that may work at once; those that are blocked in a call of the library do not count."""
 MAX_THREADS: Final = 1024
 """Threads at most, once all of them have been blocked for a while."""
+Order = tuple[int, int, int, bool]
+"""The position of an event in the journal, the place of a node among those that handle it, and True if its
+handlers wait for the commits of state handlers."""
+FIRST: Final[Order] = (0, 0, 0, False)
+GivesWay = Literal["no", "to state handlers", "to all"]
+PATIENCE_SECONDS: Final = 1.0
+"""Time for which one handler keeps the others waiting where they run in turn."""
 STUCK_SECONDS: Final = 0.1
 """Time in which no thread takes work, after which more are started."""
 
@@ -37,10 +48,22 @@ class Workers:
 
     If handlers block all of them, more start, so that nothing waits for ever behind a handler that it has
     nothing to do with.
+
+    In turn, one thing runs at a time, in the order of the journal, so that the same events have the same
+    effects in the same order. Only the state handlers of one event need not wait for each other's commits.
     """
 
     def __init__(self) -> None:
-        self._work: deque[Callable[[], None]] = deque()
+        self.in_turn = False
+        """True if one thing runs at a time."""
+        self._work: list[Entry] = []
+        self._count = count()
+        self._running = 0
+        self._committing = 0
+        self._returning = 0
+        self._started_at = 0.0
+        self._position = (0, 0)
+        """The position of the event whose handlers run."""
         self._changed = threading.Condition()
         self._idle = 0
         self._threads = 0
@@ -49,15 +72,16 @@ class Workers:
         self._limit = THREADS
         self._growing = False
 
-    def submit(self, work: Callable[[], None]) -> None:
+    def submit(self, work: Callable[[], None], order: Order = FIRST) -> None:
         """Run `work` soon on a thread of the pool."""
         with self._changed:
-            self._work.append(work)
+            place = order if self.in_turn else FIRST
+            heapq.heappush(self._work, (place, next(self._count), work))
             self._provide()
 
     def _provide(self) -> None:
         """Wake or start a thread, as far as the limit allows."""
-        if self._idle >= len(self._work):
+        if self._idle >= (1 if self.in_turn else len(self._work)):
             self._changed.notify()
         elif self._threads - self._blocked < self._limit:
             self._add()
@@ -103,10 +127,15 @@ class Workers:
             self._add()
 
     @contextmanager
-    def blocked(self) -> Iterator[None]:
-        """Mark this worker as blocked in a library call, so that the pool may start a replacement."""
+    def blocked(self, gives_way: GivesWay = "no") -> Iterator[None]:
+        """Mark this worker as blocked in a library call, so that the pool may start a replacement.
+
+        In turn, nothing else starts meanwhile unless it gives way: to all others, which it waits for, or to
+        state handlers, while it waits for its own commit.
+        """
         with self._changed:
             self._blocked += 1
+            self._give_way(gives_way)
             if self._work:
                 self._provide()
         try:
@@ -114,6 +143,40 @@ class Workers:
         finally:
             with self._changed:
                 self._blocked -= 1
+                self._go_on(gives_way)
+
+    def _give_way(self, gives_way: GivesWay) -> None:
+        if gives_way != "no":
+            self._running -= 1
+            self._committing += gives_way == "to state handlers"
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Wake who may have the turn now."""
+        if self._returning:
+            self._changed.notify_all()
+        elif self.in_turn and self._work:
+            self._changed.notify()
+
+    def _go_on(self, gives_way: GivesWay) -> None:
+        if gives_way == "to all" and self.in_turn:
+            self._returning += 1
+            self._changed.wait_for(lambda: not self._running, PATIENCE_SECONDS)
+            self._returning -= 1
+        if gives_way != "no":
+            self._running += 1
+            self._committing -= gives_way == "to state handlers"
+            self._pass_on()
+
+    def _may_start(self) -> bool:
+        """Return True if there is work, and it is its turn."""
+        if not self._work or not self.in_turn:
+            return bool(self._work)
+        if time.monotonic() - self._started_at > PATIENCE_SECONDS:  # else one that hangs would stop all
+            return True
+        order = self._work[0][0]
+        joins = not self._committing or order == FIRST or (order[:2] == self._position and not order[3])
+        return joins and not self._running and not self._returning
 
     def _run(self) -> None:
         _local.workers = self
@@ -122,20 +185,38 @@ class Workers:
                 work()
             except BaseException:  # it is the library's: a handler's own is a failure
                 logger.exception("in %r", work)
+            with self._changed:
+                self._running -= 1
+                self._pass_on()
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
             self._idle += 1
             try:
-                if not self._work and not self._changed.wait_for(lambda: bool(self._work), IDLE_SECONDS):
+                if not self._wait_for_turn():
                     self._threads -= 1
                     return None
                 if shutdown_started():
                     return None
                 self._taken += 1
-                return self._work.popleft()
+                self._running += 1
+                self._started_at = time.monotonic()
+                order, _, work = heapq.heappop(self._work)
+                if order != FIRST:
+                    self._position = order[:2]
+                return work
             finally:
                 self._idle -= 1
+
+    def _wait_for_turn(self) -> bool:
+        """Wait until there is something to do; False if there was nothing for a while."""
+        deadline = time.monotonic() + IDLE_SECONDS
+        while not self._may_start():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._changed.wait(min(left, STUCK_SECONDS) if self._work else left)
+        return True
 
 
 def _start_thread(run: Callable[[], None], name: str) -> None:
@@ -160,7 +241,7 @@ class Mailbox:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._waiting: deque[Work] = deque()
+        self._waiting: deque[tuple[Order, Work]] = deque()
         self._running = False
         self._turn = 0
         self._lock = threading.Lock()
@@ -172,15 +253,16 @@ class Mailbox:
     def running(self) -> bool:
         return self._running
 
-    def put(self, work: Work) -> None:
+    def put(self, work: Work, order: Order = FIRST) -> None:
+        """Add a work; `order` is its place among those of all mailboxes, if they run in turn."""
         with self._lock:
-            self._waiting.append(work)
+            self._waiting.append((order, work))
             self._start()
 
     def put_first(self, works: Iterable[Work]) -> None:
         """Add works before all others, in their order."""
         with self._lock:
-            self._waiting.extendleft(reversed(list(works)))
+            self._waiting.extendleft((FIRST, work) for work in reversed(list(works)))
             self._start()
 
     def clear(self) -> None:
@@ -202,16 +284,33 @@ class Mailbox:
         if self._waiting and not self._running:
             self._running = True
             turn = self._turn
-            self._workers.submit(lambda: self._drain(turn))
+            self._workers.submit(lambda: self._drain(turn), self._waiting[0][0])
 
     def _drain(self, turn: int) -> None:
         while (work := self._next(turn)) is not None:
             try:
                 rest = work()
-                if rest is not None and rest.on_end(lambda: self._drain(turn)):
+                if rest is not None and rest.on_end(lambda: self._go_on_after(turn)):
                     return
             except BaseException:  # one that breaks does not stop the next
                 logger.exception("in %r", work)
+            if self._workers.in_turn:
+                self._let_others(turn)
+                return
+
+    def _go_on_after(self, turn: int) -> None:
+        if self._workers.in_turn:
+            self._let_others(turn)
+        else:
+            self._drain(turn)
+
+    def _let_others(self, turn: int) -> None:
+        """Let others have their turn before the rest."""
+        with self._lock:
+            if turn == self._turn and self._waiting:
+                self._workers.submit(lambda: self._drain(turn), self._waiting[0][0])
+            elif turn == self._turn:
+                self._running = False
 
     def _next(self, turn: int) -> Work | None:
         with self._lock:
@@ -220,7 +319,7 @@ class Mailbox:
             if not self._waiting:
                 self._running = False
                 return None
-            return self._waiting.popleft()
+            return self._waiting.popleft()[1]
 
 
 # -- the end of the interpreter ----------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.positions import Positions
+    from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.log import Log
 
 FOREVER = float("inf")
@@ -58,6 +59,8 @@ class CommitRequest:
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
     """The positions of the node's state handlers; None: those of the record before."""
+    cancels: tuple[Alarm, ...] = ()
+    """Scheduled events that are cancelled, if they are still to come."""
     key: str | None = None
     """The key of the step of a durable handler that makes the commit."""
 
@@ -65,6 +68,11 @@ class CommitRequest:
     def base(self) -> CommitRecord | None:
         """The record that the commit follows."""
         return self.cut.nodes.get(self.node)
+
+    @property
+    def schedules(self) -> bool:
+        """True if it schedules or cancels events."""
+        return bool(self.cancels) or any(event.alarm is not None for event in self.events)
 
     @property
     def revision(self) -> int:
@@ -119,6 +127,8 @@ class Writer:
             The commit, and its events by their ids, as they are stored.
         """
         new = tuple(event for event in request.events if event.id not in known)
+        if any(event.alarm is not None for event in new) and not self._log.info.schedules:
+            await on_io(self._log.mark_schedules())
         stored = await self._commit(replace(request, events=new), deadline)
         if stored is not None:
             applied, events = stored
@@ -187,8 +197,13 @@ class Writer:
                 wire.encode_guard(log.subjects, log.subjects.state(name), record.sequence if record else 0)
                 for name, record in newest.items()
             ]
-        most, ttl = wire.MAX_BATCH_MESSAGES - len(guards), log.info.event_ttl
-        return [*guards, *wire.with_events(log.subjects, commit, request.events, ttl=ttl, most=most)]
+        ttl = log.info.event_ttl
+        alarms = [log.alarms.cancel(alarm, ttl=ttl) for alarm in request.cancels]
+        for event in filter(log.alarms.concerns, request.events):
+            alarms += log.alarms.messages(event, ttl=ttl)
+        events = [event for event in request.events if not log.alarms.concerns(event)]
+        most = wire.MAX_BATCH_MESSAGES - len(guards) - len(alarms)
+        return [*guards, *wire.with_events(log.subjects, commit, events, ttl=ttl, most=most), *alarms]
 
     async def complete(self, write: PendingWrite[Applied], request: CommitRequest) -> Stored | None:
         """Store a commit, or find out whether it is stored, by the server's answer. On the IO thread."""
@@ -197,7 +212,8 @@ class Writer:
             outbox.expect(write)
         events: list[PendingWrite[EventRecord]] = []
         if len(write.messages) > 1:  # they have messages of their own, which arrive after the commit
-            events = [outbox.expect(PendingWrite(outbox, each.id)) for each in request.events]
+            coming = [each for each in request.events if each.alarm is None]
+            events = [outbox.expect(PendingWrite(outbox, each.id)) for each in coming]
         try:
             applied = await self._store(write, request)
             if applied is None:
@@ -207,7 +223,13 @@ class Writer:
             if to_come:
                 await asyncio.wait(to_come, timeout=max(0.001, write.deadline - time.monotonic()))
             arrived = [each.seen for each in events if each.seen is not None]
-            return applied, (*applied.record.events, *arrived)
+            at = applied.record
+            scheduled = [
+                replace(each, sequence=at.sequence, time=at.time)
+                for each in request.events
+                if each.alarm is not None
+            ]
+            return applied, (*applied.record.events, *arrived, *scheduled)
         finally:
             outbox.forget(write)
             for event in events:
@@ -250,6 +272,9 @@ class Writer:
         taken = newest > 0 and any(event.has_caller_id for event in request.events)
         if newest > log.replica.position:
             await log.reach(newest, write.deadline)
+        elif request.schedules:  # an alarm may be what was refused: it was delivered, cancelled or replaced
+            await log.fresh(max(0.001, write.deadline - time.monotonic()))
+            taken = True
         lost = refusal.resent and not self._is_certain(write)
         if newest <= log.replica.position and not taken and log.replica.unchanged(request.node, request.cut):
             await log.start_afresh()  # what was expected is gone, and no message says so: expired or purged
@@ -299,19 +324,21 @@ class Writer:
             The caller's id was there with another content.
         """
         log, what = self._log, f'broadcast of "{event.type}"'
-        messages = [wire.encode_event(log.subjects, event, ttl=log.info.event_ttl)]
+        messages = log.alarms.messages(event, ttl=log.info.event_ttl)
         log.connection.check_size(messages, what)
+        # Else another event with the id may be there already, or the message is that of an alarm.
+        plain = not event.has_caller_id and event.alarm is None
         write: PendingWrite[EventRecord] = PendingWrite(
             log.outbox,
             event.id,
             messages,
             what,
             deadline,
-            as_stored=None if event.has_caller_id else partial(_event_as_stored, event, messages[0].body),
+            as_stored=partial(_event_as_stored, event, messages[0].body) if plain else None,
         )
         if time.monotonic() >= deadline:
             raise NotStoredError(f"{what}: timed out; nothing was stored")
-        if not event.has_caller_id:  # else another event with the id may be there already
+        if plain:
             await write
             if write.seen is not None:
                 return write.seen
@@ -328,8 +355,9 @@ class Writer:
                 stored = await self._store_event(write, event)
                 if stored is not None:
                     return check_same(event, stored)
-                log.outbox.forget(write)  # what had the id is gone
+                log.outbox.forget(write)  # what had the id is gone, or was cancelled
                 log.outbox.expect(write)
+                write.messages = log.alarms.messages(event, ttl=log.info.event_ttl)
                 write.sent_at, write.unbroken = None, True
         finally:
             log.outbox.forget(write)
@@ -344,6 +372,8 @@ class Writer:
             await log.reach(refusal.newest, write.deadline)
             lost = refusal.resent and not self._is_certain(write)
             outcome = write.seen or await find_stored(self._log, event)
+            if outcome is None and log.alarms.concerns(event):
+                return None
             if outcome is None and write.generation != log.generation():
                 if lost:
                     raise OutcomeUnknownError(
@@ -387,6 +417,7 @@ def _as_stored(
         request.origin,
         events,
         {} if request.body is None else positions or None,
+        key=request.key,
     )
     if request.body is not None:
         record.adopt(request.state)
@@ -402,7 +433,14 @@ async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:
     # By the leader: one that was replaced may miss it, and then the server refuses the event once more.
     found = await log.stream.newest(log.subjects.event(event))
     record = None if found is None else log.stream.decode(found)
-    return record if isinstance(record, EventRecord) else None
+    if isinstance(record, EventRecord) and record.alarm is None:
+        return record
+    if found is None or not isinstance(record, EventRecord | wire.Ended):
+        return None
+    delivered = await log.stream.delivered(found.subject)
+    if delivered is None:
+        log.alarms.note_free(event, found.sequence)
+    return delivered
 
 
 def check_same(event: EventRecord, stored: EventRecord) -> EventRecord:

@@ -13,10 +13,11 @@ import happen_nb as happen
 CONNECT = (
     'servers=None, *, name="default", store=None, fresh=False, receipts=False, token=None, user=None, '
     "password=None, credentials=None, tls=None, replicas=1, history=1000, event_ttl=timedelta(days=7), "
-    'sync="default", timeout=None'
+    'sync="default", timeout=None, clock=None, now=None'
 )
-BROADCAST = "type, payload=None, *, id=None, occurred=None"
-SEND = "target, type, payload=None, *, timeout=30.0"
+BROADCAST = "type, payload=None, *, id=None, occurred=None, after=None, at=None"
+SEND = "target, type, payload=None, *, timeout=30.0, after=None, at=None"
+ADVANCE = "by=None, *, to=None, timeout=60.0, **parts"
 EVENTS = 'pattern="**", *, since=None, limit=None'
 SEQUENCE = "event=None, *, since=None, limit=10, times=True, merge=True, width=660"
 RECORD = "path=None, *, since=None, until=None, title=None, code=True, hide=()"
@@ -44,6 +45,10 @@ CALLS = [
     ("space.abroadcast", BROADCAST),
     ("space.send", SEND),
     ("space.asend", SEND),
+    ("space.cancel", "event_or_id"),
+    ("space.acancel", "event_or_id"),
+    ("space.advance", ADVANCE),
+    ("space.aadvance", ADVANCE),
     ("space.settle", "timeout=10.0"),
     ("space.asettle", "timeout=10.0"),
     ("space.wait_for", WAIT_FOR),
@@ -79,6 +84,8 @@ CALLS = [
     ("node.abroadcast", BROADCAST),
     ("node.send", SEND),
     ("node.asend", SEND),
+    ("node.cancel", "event_or_id"),
+    ("node.acancel", "event_or_id"),
     ("node.off", "function_or_pattern"),
     ("node.delete", ""),
     ("node.adelete", ""),
@@ -100,6 +107,8 @@ CALLS = [
     ("view.live", "selector=None, *, render=None"),
     ("event.settle", "timeout=10.0"),
     ("event.asettle", "timeout=10.0"),
+    ("event.cancel", ""),
+    ("event.acancel", ""),
     ("events.to_frame", "*, flatten=True"),
     ("journal.to_frame", "*, flatten=False"),
     ("history.to_frame", "*selectors, **named"),
@@ -214,7 +223,8 @@ def test_every_call_that_waits_has_an_async_variant():
     """The list of the contract."""
     names = (
         "aconnect acreate_node aget aset arevert adelete ahistory aat abroadcast asend asettle await_for "
-        "aevents ajournal aclose aclear afork adrop arecord asequence aspaces atrace aunhandled"
+        "aevents ajournal aclose aclear afork adrop arecord asequence aspaces atrace aunhandled "
+        "acancel aadvance"
     )
     assert {path.rpartition(".")[2] for path in ASYNC} == set(names.split())
 
@@ -269,6 +279,7 @@ def test_an_explicit_option_changes_what_is_stored_and_a_default_never_does(stor
     [
         (happen.CancelledHandlingError, RuntimeError),
         (happen.CausalLoopError, RecursionError),
+        (happen.ClockError, ValueError),
         (happen.ClosedError, RuntimeError),
         (happen.NondeterminismError, RuntimeError),
         (happen.DeadlockError, RuntimeError),

@@ -1,0 +1,248 @@
+"""Times of events that are to come, and the readings and results that show them."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb._api.base import Displayable, bundle_of
+from happen_nb._api.events import Event, Events
+from happen_nb._display.live_output import LiveOutput, publisher
+from happen_nb._display.reprs_events import advance_page, scheduled_page
+from happen_nb._journal.wire import Scheduled
+from happen_nb._model import arguments
+from happen_nb._model.quoting import quote
+from happen_nb._model.schedules import from_text, utc_text
+from happen_nb._runtime.advance import Advancer
+from happen_nb._runtime.cells import notice
+from happen_nb._runtime.io import on_io
+from happen_nb.errors import ClockError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from happen_nb._api.failures import Failures
+    from happen_nb._model.records import EventRecord, Origin
+    from happen_nb._runtime.clock import Clock
+    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.runtime import Runtime
+
+Duration = float | timedelta
+"""Seconds, or a timedelta."""
+SHOW_AFTER_SECONDS: Final = 0.5
+"""Time after which an advance shows its progress."""
+MAX_SCHEDULED_PATH: Final = 100
+"""Causes that a scheduled event names; a chain through time may go on for ever."""
+
+
+def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | None:
+    """Return the time at which an event is due, or None if it is not scheduled.
+
+    Raises
+    ------
+    TypeError
+        Both are given, or one is no duration or no datetime.
+    ValueError
+        It is negative, NaN, or later than a server can deliver.
+    """
+    if after is None and at is None:
+        return None
+    if after is not None and at is not None:
+        raise TypeError(f"{call}: give after or at, not both")
+    name, value = ("at", at) if after is None else ("after", after)
+    try:
+        if after is not None:
+            moment = clock.after(arguments.seconds(after, f"{call}: after", endless=False, most=math.inf))
+        else:
+            moment = arguments.to_utc(arguments.moment(at, f"{call}: at"))
+            clock.check(moment)
+    except OverflowError:
+        raise ValueError(
+            f"{call}: {name} is {quote(value)}; give a time before the year 2200, which is as far as a "
+            "server delivers"
+        ) from None
+    if at is not None and moment < clock.now():
+        notice(f'{call}: at is in the past; "{type}" is delivered now')
+    return utc_text(moment)
+
+
+def scheduled_origin(origin: Origin) -> Origin:
+    """Return the origin of a scheduled event.
+
+    A process that goes on through time, such as an arrival that schedules the next one, is no loop: its
+    path has an end.
+    """
+    if origin.depth < MAX_SCHEDULED_PATH:
+        return origin
+    return replace(origin, path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
+
+
+# -- what is to come -------------------------------------------------------------------------------------
+
+
+class ScheduledEvents(Events):
+    """The scheduled events of a space: a sequence, by due time.
+
+    Attributes
+    ----------
+    space : str
+        The name of the space.
+    """
+
+    _page = scheduled_page
+
+    def cancel(self) -> int:
+        """Cancel all of them; return the number of those that are never delivered.
+
+        Examples
+        --------
+        >>> for hours in (2, 1):
+        ...     event = orders.broadcast("order.expired", {"hours": hours}, after=hours * 3600)
+        >>> [event.payload["hours"] for event in space.scheduled]
+        [1, 2]
+        >>> space.scheduled.cancel(), len(space.scheduled)
+        (2, 0)
+        """
+        return sum(event.cancel() for event in self)
+
+
+async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
+    """Read the events that are to come, by due time and order of scheduling. On the IO thread."""
+    log = runtime.log
+    items = await log.stream.read(log.subjects.alarms, policy="last_per_subject")
+    found = [item.alarm for item in map(log.stream.decode, items) if isinstance(item, Scheduled)]
+    return [
+        alarm.event
+        for alarm in sorted(found, key=lambda alarm: (alarm.due, alarm.sequence))
+        if alarm.event is not None
+    ]
+
+
+# -- moving a manual clock ---------------------------------------------------------------------------------
+
+
+class Advance(Displayable):
+    """The result of ``space.advance``: how far the clock of the space is, and what has happened meanwhile.
+
+    Attributes
+    ----------
+    events, commits, failures : int
+        Numbers of events, commits and failures since the start.
+    """
+
+    _page = advance_page
+    _pickle = "pickle its parts: advance.now, advance.events, advance.commits"
+
+    def __init__(self, clock: Clock, target: str | None) -> None:
+        self.events = 0
+        self.commits = 0
+        self.failures = 0
+        self.running = True
+        self._clock = clock
+        self._start = self._now = clock.now()
+        self._target = None if target is None else from_text(target)
+        self._output: LiveOutput | None = None
+
+    @property
+    def now(self) -> datetime:
+        """The time of the space when it ended, in UTC."""
+        return self._clock.now() if self.running else self._now
+
+    @property
+    def share(self) -> float | None:
+        """The part of the way that is done, 0 to 1; None if its end is not known."""
+        if self._target is None or self._target <= self._start:
+            return None
+        return (self.now - self._start) / (self._target - self._start)
+
+    def _ipython_display_(self) -> None:
+        if self._output is None:
+            raise NotImplementedError  # else it is shown already
+
+    def _end(self) -> None:
+        self._now, self.running = self._clock.now(), False
+        if self._output is not None:
+            self._output.finish()
+
+    def _show(self) -> None:
+        """Show the progress, if this is a notebook."""
+        if self._output is not None:
+            self._output.changed()
+        elif (where := publisher()) is not None:
+            self._output = LiveOutput(where, lambda: bundle_of(self), lambda: not self.running)
+            self._output.start()
+
+
+def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str | None:
+    """Return the time to which ``space.advance`` moves the clock; None for the next due one."""
+    given = [each for each in (by, to, parts or None) if each is not None]
+    if len(given) != 1:
+        raise TypeError('advance: give one of by, to, or parts such as hours=2; to="next" for what is next')
+    now = clock.now()
+    if isinstance(to, str):
+        if to != "next":
+            raise ValueError(f'advance: to is {quote(to)}; give "next", a datetime or a scheduled Event')
+        return None
+    try:
+        if to is None:
+            what = "advance: by" if by is not None else "advance"
+            value = timedelta(**parts) if by is None else by
+            moment = now + timedelta(seconds=arguments.seconds(value, what, endless=False, most=math.inf))
+        elif isinstance(to, Event):
+            if to.due is None:
+                raise ValueError(f'advance: the event "{to.type}" is not scheduled')
+            moment = to.due
+        else:
+            moment = arguments.to_utc(arguments.moment(to, "advance: to"))
+    except OverflowError:
+        raise ValueError("advance: the time is beyond the year 9999") from None
+    if moment < now:
+        raise ValueError(
+            f"advance: to is {moment.isoformat()}, and the clock is at {now.isoformat()}; "
+            "time does not go back"
+        )
+    return utc_text(moment)
+
+
+async def advance_clock(runtime: Runtime, failures: Failures, target: str | None, timeout: float) -> Advance:
+    """Move the clock from one due moment to the next, and wait each time until all is handled."""
+    clock = runtime.clock
+    advance, begun, failed = Advance(clock, target), time.monotonic(), failures.added
+    if not runtime.advancing.acquire(blocking=False):
+        raise ClockError("advance: another thread of this process moves the clock; let one of them advance")
+
+    def count_event(_: EventRecord) -> None:
+        advance.events += 1
+
+    def count_commit(_: Applied) -> None:
+        advance.commits += 1
+
+    disconnect = [
+        runtime.log.on_event.connect(count_event),
+        runtime.log.replica.on_commit.connect(count_commit),
+    ]
+    try:
+        advancer = Advancer(runtime)
+        await on_io(advancer.wait_handled(timeout))
+        while (moment := await on_io(advancer.next_moment(target))) is not None:
+            await on_io(advancer.move(moment, timeout))
+            await on_io(advancer.wait_handled(timeout))
+            if time.monotonic() - begun > SHOW_AFTER_SECONDS:
+                advance._show()
+            if target is None:
+                break
+        if target is not None and clock.now_text() < target:
+            await on_io(advancer.move(target, timeout))
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"advance: stopped at {clock.now().isoformat()}; what was due until then is delivered")
+        raise
+    finally:
+        runtime.advancing.release()
+        for each in disconnect:
+            each()
+        advance.failures = failures.added - failed
+        advance._end()
+    return advance

@@ -1,0 +1,184 @@
+"""Scheduled events: which are to come, and which of those that the server publishes count.
+
+The server publishes a scheduled event when it is due, and removes its alarm. A cancel removes the alarm too,
+if it is still there. That guard alone is not exact: the server may just be publishing the event, and it is
+stored a few messages after its cancel. So the order of the journal decides. An event that comes after its
+cancel, after the one that replaced it, or after its own first delivery, does not count. Those marks are
+stored on the subject of the event and carry the name of the alarm.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final
+
+from happen_nb._journal.wire import (
+    Ended,
+    Other,
+    Scheduled,
+    encode_alarm,
+    encode_cancel,
+    encode_event,
+    encode_guard,
+    encode_replaced,
+)
+from happen_nb._model.records import EventRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from happen_nb._journal.wire import Item, Message, Subjects
+    from happen_nb._model.schedules import Alarm
+
+LOOK_BACK: Final = 1000
+"""Messages between a mark and a late event; 17 was the most seen, across a change of leader."""
+MAX_REMEMBERED: Final = 20_000  # names of ended alarms in memory
+
+
+class Deliveries:
+    """Accepts of each scheduled event the first delivery only, and none after its cancel.
+
+    Items are given in the order of the journal.
+    """
+
+    def __init__(self) -> None:
+        self._ended: dict[str, int] = {}
+
+    def admit(self, item: Item) -> Item:
+        """Return the item, or an `Other` in its place if it does not count."""
+        if isinstance(item, EventRecord) and item.alarm is not None:
+            if self._ended.get(item.alarm, item.sequence) < item.sequence:
+                return Other(item.sequence)
+            self._end(item.alarm, item.sequence)
+        elif isinstance(item, Ended):
+            self._end(item.alarm, item.sequence)
+        elif isinstance(item, Scheduled) and item.alarm.name in self._ended:
+            return Other(item.sequence)  # sent again, because the answer to its first sending was lost
+        return item
+
+    def _end(self, name: str, sequence: int) -> None:
+        self._ended.setdefault(name, sequence)
+        if len(self._ended) > MAX_REMEMBERED:
+            newest = list(self._ended.items())[MAX_REMEMBERED // 2 :]
+            self._ended = dict(newest)
+
+
+class Alarms:
+    """The scheduled events of a space, as of the position that the follower has reached.
+
+    Changed on the IO thread; `get` and `of_event` may be called from any thread.
+    """
+
+    def __init__(self, subjects: Subjects) -> None:
+        self._subjects = subjects
+        self._alarms: dict[str, Alarm] = {}
+        self._by_due: list[tuple[str, int, str]] = []
+        self._stored: dict[str, int] = {}
+        """The sequences of what is stored for ids of callers that are free all the same: their cancels."""
+        self.manual = False
+        """True on a manual clock, which delivers the events: they are kept with their payloads."""
+
+    def __len__(self) -> int:
+        return len(self._alarms)
+
+    def get(self, id: str) -> Alarm | None:
+        """Return what is scheduled under an id."""
+        return self._alarms.get(id)
+
+    def due(self, until: str) -> list[Alarm]:
+        """Return the alarms that are due until a time, in the order of their times and of scheduling."""
+        found = []
+        while (first := self._first()) is not None and first.due <= until:
+            heapq.heappop(self._by_due)
+            found.append(first)
+        for alarm in found:  # until they are delivered
+            heapq.heappush(self._by_due, (alarm.due, alarm.sequence, alarm.id))
+        return found
+
+    def next_due(self) -> str | None:
+        """Return the time at which the next event is due."""
+        first = self._first()
+        return None if first is None else first.due
+
+    def _first(self) -> Alarm | None:
+        while self._by_due:
+            _, sequence, id = self._by_due[0]
+            alarm = self._alarms.get(id)
+            if alarm is not None and alarm.sequence == sequence:
+                return alarm
+            heapq.heappop(self._by_due)
+        return None
+
+    # -- following -----------------------------------------------------------------------------------
+
+    def reset(self, alarms: Iterable[Alarm]) -> None:
+        """Start with these."""
+        self._alarms, self._by_due = {}, []
+        self._stored.clear()
+        for alarm in alarms:
+            self.add(alarm)
+
+    def add(self, alarm: Alarm) -> None:
+        """Add what was scheduled, in the place of what its id had."""
+        if not self.manual:
+            alarm = alarm._replace(event=None)
+        else:
+            heapq.heappush(self._by_due, (alarm.due, alarm.sequence, alarm.id))
+        self._alarms[alarm.id] = alarm
+
+    def end(self, name: str) -> Alarm | None:
+        """Remove what was delivered, cancelled or replaced."""
+        id = name.partition(" ")[0]
+        found = self._alarms.get(id)
+        if found is None or found.name != name:
+            return None
+        return self._alarms.pop(id)
+
+    def clear(self, before: int) -> None:
+        """Remove what was scheduled before a clear."""
+        self.reset([alarm for alarm in self._alarms.values() if alarm.sequence > before])
+
+    # -- encoding ------------------------------------------------------------------------------------
+
+    def concerns(self, event: EventRecord) -> bool:
+        """Return True if an event is scheduled, or delivered in the place of a scheduled one."""
+        if event.alarm is not None:
+            return True
+        return event.has_caller_id and (
+            event.id in self._alarms or self._subjects.event(event) in self._stored
+        )
+
+    def note_free(self, event: EventRecord, sequence: int) -> None:
+        """Note that the subject of an event holds only what does not count, up to a sequence."""
+        self._stored[self._subjects.event(event)] = sequence
+
+    def messages(self, event: EventRecord, *, ttl: int) -> list[Message]:
+        """Encode an event, scheduled or not, which replaces what is scheduled under its id.
+
+        They are stored together, and only if the event with that id has not been delivered meanwhile.
+        """
+        subject = self._subjects.event(event)
+        stored = self._stored.get(subject, 0)
+        id = event.id if event.alarm is None else event.alarm.partition(" ")[0]
+        before = self._alarms.get(id)
+        if event.alarm is None:
+            message = encode_event(self._subjects, event, ttl=ttl, expected=stored)
+            if before is None:
+                return [message]
+            return [encode_cancel(self._subjects, before, ttl=ttl), message.without_guard()]
+        alarm = encode_alarm(
+            self._subjects,
+            event,
+            ttl=ttl,
+            expected=0 if before is None else before.sequence,
+            never=self.manual,
+        )
+        if before is not None:
+            return [encode_replaced(before, ttl=ttl), alarm]
+        if event.has_caller_id:
+            return [encode_guard(self._subjects, subject, stored), alarm]
+        return [alarm]
+
+    def cancel(self, alarm: Alarm, *, ttl: int) -> Message:
+        """Encode the cancel of a scheduled event."""
+        return encode_cancel(self._subjects, alarm, ttl=ttl)

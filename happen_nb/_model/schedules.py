@@ -1,0 +1,70 @@
+"""Scheduled events, and the clock of a space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from happen_nb._model.arguments import EPOCH, to_utc
+
+if TYPE_CHECKING:
+    from happen_nb._model.records import EventRecord
+
+START: Final = "2000-01-01T00:00:00.000000Z"
+"""The time at which a manual clock starts, unless another is given."""
+
+
+class Alarm(NamedTuple):
+    """A scheduled event that is not delivered yet.
+
+    ``id`` is that of the event, or of the ``every`` that it belongs to. Each scheduling of it has a ``nonce``
+    of its own. ``target`` is the subject on which the event will be stored.
+    """
+
+    id: str
+    nonce: str
+    sequence: int
+    due: str
+    target: str
+    event: EventRecord | None = None
+
+    @property
+    def name(self) -> str:
+        """The id and the nonce, as the journal has them."""
+        return f"{self.id} {self.nonce}"
+
+
+@dataclass(frozen=True, slots=True)
+class ClockRecord:
+    """The time of a manual clock from a position of the journal on."""
+
+    sequence: int
+    time: int
+    now: str
+
+
+def utc_text(moment: str | datetime) -> str:
+    """Write a time in UTC so that the order of the texts is that of the times.
+
+    Examples
+    --------
+    >>> utc_text("2026-01-02T03:04:05+01:00")
+    '2026-01-02T02:04:05.000000Z'
+    """
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    if moment.tzinfo is not UTC:
+        moment = to_utc(moment)
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def from_text(text: str) -> datetime:
+    """Read what `utc_text` has written."""
+    return datetime.fromisoformat(text)
+
+
+def from_ns(ns: int) -> datetime:
+    """Convert ns since 1970 to a time, in whole microseconds."""
+    seconds, rest = divmod(ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000) if seconds else EPOCH

@@ -1,0 +1,62 @@
+"""What the tests of scheduled events share."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import pytest
+
+import happen_nb as happen
+from happen_nb._journal import wire
+from happen_nb._journal.publish import store_messages
+from happen_nb._runtime.io import io_thread
+
+
+@pytest.fixture
+def orders(space):
+    return space.create_node("orders")
+
+
+@pytest.fixture
+def heard(space):
+    """The types of the events that a node has handled, in order."""
+    types = []
+    space.create_node("listener").on("**", lambda event: types.append(event.type))
+    return types
+
+
+@pytest.fixture
+def manual(store):
+    """An empty space with a manual clock."""
+    with happen.connect(store=store, name="manual", clock="manual", fresh=True) as space:
+        yield space
+        with suppress(happen.HappenError):
+            space.clear(force=True)
+
+
+@pytest.fixture
+def publish_late():
+    """Store what a server stores that had begun to publish an event when its alarm was removed."""
+
+    def publish(space, alarm):
+        log = space._log
+        message = wire.encode_delivery(log.subjects, alarm, ttl=60).without_guard()
+        for name in (wire.EXPECTED_SUBJECT, wire.SCHEDULER, wire.SCHEDULE_NEXT):
+            message.headers.pop(name)
+        stored = io_thread().run(store_messages(log.connection, [message], timeout=5, what="a late event"))
+        io_thread().run(log.reach(stored, time.monotonic() + 5))
+
+    return publish
+
+
+@pytest.fixture
+def stored_alarm():
+    """Read the alarm of a scheduled event."""
+
+    def read(space, event):
+        log = space._log
+        found = io_thread().run(log.stream.newest(log.subjects.alarm_prefix + event.id))
+        return log.stream.decode(found).alarm
+
+    return read

@@ -1,0 +1,421 @@
+"""A clock that stands still until it is advanced."""
+# ruff: noqa: DTZ001 - times without a zone are local times
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+import happen_nb as happen
+
+START = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def at(**parts):
+    return START + timedelta(**parts)
+
+
+@pytest.fixture
+def agent(manual):
+    return manual.create_node("agent")
+
+
+@pytest.fixture
+def handled(manual):
+    """Type and time of each event, in the order in which they are handled."""
+    found = []
+    manual.create_node("listener").on("**", lambda event: found.append((event.type, manual.now)))
+    return found
+
+
+# -- the clock of a space --------------------------------------------------------------------------------
+
+
+def test_a_manual_clock_starts_in_2000_and_stands_still(manual):
+    assert manual.now == START
+    assert manual.now == START
+
+
+def test_a_clock_starts_when_it_is_told(store):
+    with happen.connect(store=store, name="m", clock="manual", now=datetime(2030, 5, 1), fresh=True) as space:
+        assert space.now == datetime(2030, 5, 1).astimezone(UTC)
+
+
+def test_a_space_keeps_its_clock(store):
+    with happen.connect(store=store, name="kept", clock="manual") as space:
+        space.create_node("a", initial={})
+        space.advance(hours=1)
+    with happen.connect(store=store, name="kept") as space:
+        assert space.now == at(hours=1)
+        space.clear()
+        assert space.now == at(hours=1)
+        with pytest.raises(happen.ClockError, match="has a manual clock"):
+            happen.connect(store=store, name="kept", clock="real")
+        assert happen.connect(store=store, name="kept", clock="manual").now == at(hours=1)
+        happen.connect(store=store, name="kept", clock="manual", fresh=True)
+        assert space.now == START
+        happen.connect(store=store, name="kept", clock="real", fresh=True)
+        assert abs(space.now - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_a_space_with_content_does_not_change_its_clock(store, space):
+    space.create_node("a", initial={})
+    with pytest.raises(happen.ClockError, match="has a real clock"):
+        happen.connect(store=store, name=space.name, clock="manual")
+    with pytest.raises(happen.ClockError, match="has a real clock"):
+        space.advance(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"clock": "fast"}, ValueError),
+        ({"clock": True}, ValueError),
+        ({"now": START}, ValueError),
+        ({"clock": "real", "now": START}, ValueError),
+        ({"clock": "manual", "now": 5}, TypeError),
+    ],
+)
+def test_a_clock_that_does_not_exist_is_refused(store, options, error):
+    with pytest.raises(error, match=r"connect: (clock|now)"):
+        happen.connect(store=store, name="never", **options)
+
+
+def test_a_fork_has_the_clock_of_its_space(manual, agent):
+    agent.state.set({"n": 1})
+    manual.advance(days=1)
+    fork = manual.fork("what-if")
+    try:
+        fork.advance(days=1)
+        assert (manual.now, fork.now) == (at(days=1), at(days=2))
+        assert fork.views.agent.get() == {"n": 1}
+    finally:
+        fork.drop()
+
+
+# -- advancing -------------------------------------------------------------------------------------------
+
+
+def test_events_come_by_due_time_and_then_in_the_order_of_scheduling(manual, agent, handled):
+    for type, seconds in [("c", 20), ("a", 10), ("d", 20), ("b", 10)]:
+        agent.broadcast(type, after=seconds)
+    advance = manual.advance(minutes=1)
+    ten, twenty = at(seconds=10), at(seconds=20)
+    assert handled == [("a", ten), ("b", ten), ("c", twenty), ("d", twenty)]
+    assert (advance.events, advance.commits, advance.failures, advance.now) == (4, 0, 0, at(minutes=1))
+    assert manual.now == at(minutes=1)
+
+
+def test_what_follows_is_handled_before_the_clock_moves_on(manual, agent):
+    seen = []
+
+    @agent.on("first")
+    def first(event):
+        agent.broadcast("effect")
+
+    agent.on("effect", lambda event: seen.append(("effect", manual.now)))
+    agent.on("second", lambda event: seen.append(("second", manual.now)))
+    agent.broadcast("first", after=1)
+    agent.broadcast("second", after=2)
+    manual.advance(10)
+    assert seen == [("effect", at(seconds=1)), ("second", at(seconds=2))]
+
+
+def test_what_is_scheduled_meanwhile_is_delivered_too(manual, agent, handled):
+    @agent.on("tick")
+    def tick(event):
+        if event.payload < 5:
+            agent.broadcast("tick", event.payload + 1, after=1)
+
+    agent.broadcast("tick", 1, after=1)
+    assert manual.advance(3).events == 3
+    assert manual.advance(3).events == 2
+    assert [moment for _, moment in handled] == [at(seconds=n) for n in range(1, 6)]
+
+
+def test_advancing_stops_where_it_is_told(manual, agent):
+    event = agent.broadcast("b", at=at(hours=5))
+    agent.broadcast("a", after=timedelta(hours=1))
+    assert manual.advance(to="next").now == at(hours=1)
+    assert manual.advance(0).now == at(hours=1)
+    assert manual.advance(timedelta(hours=1)).now == at(hours=2)
+    assert manual.advance(to=at(hours=3)).now == at(hours=3)
+    assert manual.advance(to=event).now == at(hours=5)
+    nothing = manual.advance(to="next")
+    assert (nothing.events, nothing.now) == (0, at(hours=5))
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "problem"),
+    [
+        ({}, TypeError, "give one of by, to, or parts"),
+        ({"by": 1, "hours": 1}, TypeError, "give one of"),
+        ({"by": -1}, ValueError, "by is -1"),
+        ({"by": float("nan")}, ValueError, "by is nan"),
+        ({"by": "1 h"}, TypeError, "by is '1 h'"),
+        ({"days": 1e9}, ValueError, "beyond the year 9999"),
+        ({"hours": -1}, ValueError, "0 or more"),
+        ({"moons": 1}, TypeError, "moons"),
+        ({"to": "end"}, ValueError, "to is 'end'"),
+        ({"to": START - timedelta(seconds=1)}, ValueError, "time does not go back"),
+        ({"by": 1, "timeout": -1}, ValueError, "timeout is -1"),
+    ],
+)
+def test_an_impossible_advance_is_refused(manual, how, error, problem):
+    with pytest.raises(error, match=problem):
+        manual.advance(**how)
+    assert manual.now == START
+
+
+def test_an_event_that_is_not_scheduled_is_no_time(manual, agent):
+    with pytest.raises(ValueError, match='the event "now" is not scheduled'):
+        manual.advance(to=agent.broadcast("now"))
+
+
+def test_a_handler_cannot_advance(manual, agent):
+    agent.on("go", lambda event: manual.advance(1))
+    agent.broadcast("go")
+    manual.settle()
+    assert "it would wait for itself" in str(manual.failures[0].exception)
+
+
+def test_a_transform_cannot_advance(manual, agent):
+    with pytest.raises(happen.TransformError):
+        agent.state.set(lambda state: manual.advance(1))
+
+
+def test_two_threads_cannot_advance_at_once(manual, agent):
+    entered, leave = threading.Event(), threading.Event()
+
+    @agent.on("hold")
+    def hold(event):
+        entered.set()
+        leave.wait(10)
+
+    agent.broadcast("hold", after=1)
+    first = threading.Thread(target=manual.advance, args=(10,))
+    first.start()
+    assert entered.wait(10)
+    try:
+        with pytest.raises(happen.ClockError, match="another thread"):
+            manual.advance(1)
+    finally:
+        leave.set()
+        first.join()
+    assert manual.now == at(seconds=10)
+
+
+def test_a_handler_that_does_not_end_is_named(manual, agent):
+    leave = threading.Event()
+    agent.on("hang", lambda event: leave.wait(20))
+    agent.broadcast("hang", after=1)
+    try:
+        with pytest.raises(happen.HappenTimeoutError, match=r'still running.*node "agent" handling "hang"'):
+            manual.advance(10, timeout=0.2)
+        assert manual.now == at(seconds=1)
+    finally:
+        leave.set()
+
+
+def test_a_failure_is_counted_and_the_clock_moves_on(manual, agent):
+    agent.on("bad", lambda event: 1 / 0)
+    agent.broadcast("bad", after=1)
+    advance = manual.advance(5)
+    assert (advance.events, advance.failures, advance.now) == (1, 1, at(seconds=5))
+    assert repr(advance) == "Advance · 1 event · 1 failure · now 2000-01-01 00:00:05"
+
+
+def test_a_cancelled_event_does_not_come(manual, agent, handled):
+    agent.broadcast("expired", after=60, id="e")
+    agent.broadcast("kept", after=60)
+    assert agent.state.set(lambda state: {"cancelled": agent.cancel("e")}).after == {"cancelled": True}
+    manual.advance(minutes=2)
+    assert handled == [("kept", at(minutes=1))]
+
+
+def test_many_events_of_one_moment_come_in_order(manual, agent):
+    seen = []
+    agent.on("n", lambda event: seen.append(event.payload))
+    agent.state.set(lambda s: {**s, "n": [agent.broadcast("n", n, after=1).type for n in range(300)]})
+    assert manual.advance(1).events == 300
+    assert seen == list(range(300))
+
+
+# -- the time of events ----------------------------------------------------------------------------------
+
+
+def test_an_event_occurs_at_the_time_of_the_space(manual, agent):
+    manual.advance(hours=1)
+    now, later = agent.broadcast("now"), agent.broadcast("later", after=60)
+    given = agent.broadcast("given", occurred=START)
+    assert (now.occurred, given.occurred) == (at(hours=1), START)
+    manual.advance(60)
+    (came,) = manual.events("later")
+    assert came.occurred == later.due == at(hours=1, minutes=1)
+    assert came.time.year > 2000
+
+
+def test_times_of_the_past_are_those_of_the_space(manual, agent):
+    for hour in range(1, 4):
+        agent.state.set({"hour": hour})
+        agent.broadcast(f"hour-{hour}")
+        manual.advance(hours=1)
+    assert manual.at(START)["agent"] == {"hour": 1}
+    assert manual.at(at(hours=1, minutes=30))["agent"] == {"hour": 2}
+    assert agent.state.at(at(hours=9)) == {"hour": 3}
+    assert [event.type for event in manual.events(since=at(minutes=59))] == ["hour-2", "hour-3"]
+
+
+def test_context_has_the_time_of_the_space(manual, agent):
+    seen = []
+    agent.on("x", lambda event, context: seen.append(context.now))
+    agent.broadcast("x", after=60)
+    manual.advance(hours=1)
+    assert seen == [at(minutes=1)]
+
+
+# -- handlers that wait ----------------------------------------------------------------------------------
+
+
+def test_a_handler_sleeps_by_the_clock(manual, agent):
+    seen = []
+
+    @agent.on("go")
+    async def go(event, context):
+        for _ in range(3):
+            await context.sleep(600)
+            seen.append(manual.now)
+
+    agent.broadcast("go").settle()
+    started = time.monotonic()
+    manual.settle()
+    manual.advance(1500)
+    assert seen == [at(seconds=600), at(seconds=1200)]
+    manual.advance(to="next")
+    assert seen[-1] == manual.now == at(seconds=1800)
+    assert time.monotonic() - started < 10
+
+
+def test_what_waits_behind_a_sleeping_handler_is_not_waited_for(manual, agent):
+    seen = []
+
+    @agent.on("sleep")
+    async def sleep(event, context):
+        await context.sleep(60)
+
+    agent.on("next", lambda event: seen.append(manual.now))
+    agent.broadcast("sleep")
+    agent.broadcast("next")
+    manual.settle()
+    assert manual.advance(30).now == at(seconds=30)
+    assert seen == []
+    manual.advance(60)
+    assert seen == [at(seconds=60)]
+
+
+def test_a_handler_that_sleeps_twice_at_once_wakes_twice(manual, agent):
+    import asyncio
+
+    seen = []
+
+    @agent.on("go")
+    async def go(event, context):
+        async def nap(seconds):
+            await context.sleep(seconds)
+            seen.append(manual.now)
+
+        await asyncio.gather(nap(10), nap(20))
+        await agent.abroadcast("done")
+
+    agent.broadcast("go")
+    manual.advance(60)
+    assert seen == [at(seconds=10), at(seconds=20)]
+    assert [event.type for event in manual.events("done")] == ["done"]
+
+
+def test_a_sleeping_handler_can_be_stopped(manual, agent):
+    @agent.on("go")
+    async def go(event, context):
+        await context.sleep(3600)
+
+    agent.broadcast("go")
+    manual.settle()
+    agent.off(go)
+    manual.advance(hours=2)
+    agent.on("next", lambda event: 1)
+    agent.broadcast("next").settle()
+
+
+def test_retries_follow_the_clock(manual, agent):
+    tries = []
+
+    @agent.on("flaky", retries=3, backoff=60)
+    def flaky(event):
+        tries.append(manual.now)
+        if len(tries) < 3:
+            raise ConnectionError
+
+    agent.broadcast("flaky")
+    manual.settle()
+    assert tries == [START]
+    manual.advance(hours=1)
+    assert tries == [START, at(minutes=1), at(minutes=3)]
+    assert not manual.failures
+
+
+def test_sleeping_by_a_real_clock_takes_that_long(space):
+    node, seen = space.create_node("a"), []
+
+    @node.on("go")
+    async def go(event, context):
+        started = time.monotonic()
+        await context.sleep(0.05)
+        seen.append(time.monotonic() - started)
+
+    node.broadcast("go").settle()
+    assert 0.05 <= seen[0] < 5
+
+
+# -- the same start, the same run ------------------------------------------------------------------------
+
+
+def test_the_same_program_gives_the_same_journal(store):
+    assert simulation(store, "first") == simulation(store, "second")
+
+
+def simulation(store, name):
+    with happen.connect(store=store, name=name, clock="manual", fresh=True) as space:
+        agents = [space.create_node(f"agent-{n}", initial={"n": 0}) for n in range(8)]
+        for agent in agents:
+            agent.state.on("tick", _counting(agent))
+            agent.on("meet", _meeting(space, agents, agent))
+        for tick in range(10):
+            agents[0].broadcast("tick", tick, after=tick)
+        space.advance(minutes=1)
+        return [_essence(entry) for entry in space.journal()]
+
+
+def _counting(agent):
+    def count(state, event):
+        if (state["n"] + event.payload) % 3 == 0:
+            agent.broadcast("meet", {"from": agent.name}, after=event.payload % 2)
+        return {"n": state["n"] + 1}
+
+    return count
+
+
+def _meeting(space, agents, agent):
+    def meet(event, context):
+        other = context.random.choice(agents)
+        if other is agent:
+            agent.state.set(lambda state: {**state, "met": event.payload["from"], "at": str(space.now)})
+            agent.broadcast("met", event.payload["from"])
+
+    return meet
+
+
+def _essence(entry):
+    if isinstance(entry, happen.Event):
+        return entry.type, entry.sender, entry.payload, entry.occurred
+    return entry.node, entry.revision, entry.after
