@@ -19,9 +19,9 @@ from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, output_context
 from happen_nb._runtime.cells import cells, notice
+from happen_nb._runtime.evaluation import Refused, Unusual
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler, is_catching_up
-from happen_nb._runtime.pipelines import Refused, Unusual
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.replica import records_at
 from happen_nb._runtime.writer import CommitRequest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from happen_nb._api.state import StateWriter
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord, Origin
-    from happen_nb._runtime.pipelines import Outcome
+    from happen_nb._runtime.evaluation import Outcome
     from happen_nb._runtime.registrations import Orphan
     from happen_nb._runtime.runtime import Runtime
 

@@ -323,6 +323,8 @@ class Outbox:
         self._to_write: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
+        self.refused_nodes: set[str] = set()
+        """The nodes whose commits were refused since somebody else let them go first."""
         connection.on_reconnect(self._on_reconnect)
 
     # -- sending -------------------------------------------------------------------------------------
@@ -342,7 +344,7 @@ class Outbox:
         if self._closed is not None:
             write.error = self._closed()
         elif write.node is not None and self._newest(write.node) != write.expected:
-            write.refused = True  # it would be: another commit has come since it was computed
+            self._refuse(write)  # it would be: another commit has come since it was computed
         if write.decided:
             write._go_on()
             return
@@ -411,8 +413,13 @@ class Outbox:
         """Note that a commit of a node is stored: others that expect an earlier one are refused."""
         for write in self._by_node.get(node, ()):
             if write.expected < sequence and write.unbroken and not write.decided:
-                write.refused = True
+                self._refuse(write)
                 self._decided.append(write)
+
+    def _refuse(self, write: PendingWrite[Any]) -> None:
+        write.refused = True
+        if write.node is not None:
+            self.refused_nodes.add(write.node)
 
     def clear(self, sequence: int) -> None:
         """Note that the space was emptied: commits that expect an earlier one are refused."""

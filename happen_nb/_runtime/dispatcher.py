@@ -280,6 +280,12 @@ class Dispatcher:
         waiting = (*late, *self.durables.waiting(), *self.durables.running())
         return [id for id in (*handled, *waiting) if id in wanted]
 
+    def busy(self, node: str) -> tuple[float, int]:
+        """Return the seconds since what a node handles started, and the number of events that wait."""
+        pipelines = self.lanes.pipelines
+        seconds, waiting = self.queue(node).busy()
+        return max(seconds, pipelines.busy(node)), waiting + pipelines.queued(node)
+
     def queued(self) -> int:
         return sum(len(queue.queued) for queue in self.queues.values()) + self.lanes.pipelines.queued()
 

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.effects import Work
+    from happen_nb._runtime.evaluation import Outcome
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.pipelines import Outcome
     from happen_nb._runtime.registrations import Registration
 
 logger = logging.getLogger("happen_nb")

@@ -11,16 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, HandledRecord, is_stored
-from happen_nb._runtime.effects import Work
+from happen_nb._runtime.evaluation import (
+    HANDOVER_COMMITS,
+    UNKNOWN,
+    Item,
+    Line,
+    Outcome,
+    Pipeline,
+    Refused,
+    Step,
+    Unusual,
+)
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.writer import CommitRequest, Writer
 from happen_nb.errors import HappenError, NotStoredError, OutcomeUnknownError
@@ -29,25 +37,17 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterable
 
-    from happen_nb._journal.publish import PendingWrite
-    from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.positions import Position, Positions, Progress
-    from happen_nb._model.records import Cut, EventRecord, Origin
+    from happen_nb._model.positions import Positions
+    from happen_nb._model.records import Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.lanes import StateHandler
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
-    from happen_nb._runtime.workers import Workers
 
 logger = logging.getLogger("happen_nb")
 
-MAX_AHEAD = 64
-"""Commits of a node that are evaluated before they can be sent."""
 MAX_FOLDED = 256
 """Events that one commit applies."""
-HANDOVER_COMMITS = 32
-"""Commits that the worker evaluates before it hands them over."""
 SLOW_SECONDS = 0.005
 """Time of a transform from which on its node has a worker of its own."""
 SLOW_IN_A_ROW = 3
@@ -55,209 +55,14 @@ SLOW_IN_A_ROW = 3
 STUCK_SECONDS = 0.05
 """Time of a transform after which another worker goes on with the other nodes."""
 
+MAX_IN_A_ROW = 100
+"""Commits of a node after which other writers may go first."""
+PAUSE_SECONDS = 0.003
+"""Time for that."""
+LOST_SECONDS = 0.01
+"""The same, if a commit of this process was refused."""
 RETRY_SECONDS = 0.5
 """Pause after a look-up that failed."""
-UNKNOWN: Final[Any] = object()
-"""The head of a pipeline that has to start from the newest commit."""
-
-
-class Refused(Exception):  # noqa: N818 - no error
-    """The filter of a handler does not accept the event."""
-
-
-class Unusual(Exception):  # noqa: N818 - no error
-    """The event needs a `Delivery`: its filter raised, or its transform gave an event an id or a time."""
-
-
-class Outcome(Protocol):
-    """The result of a transform."""
-
-    state: FrozenDict
-    body: bytes
-    origin: Origin
-
-    @property
-    def events(self) -> tuple[EventRecord, ...]:
-        """The events that it has emitted."""
-
-    def announce(self) -> None:
-        """Expect the emitted events. On the IO thread, before they are sent."""
-
-    def withdraw(self) -> None:
-        """Expect them no more: they are not stored."""
-
-    def conclude(self, events: dict[str, EventRecord]) -> None:
-        """Take the emitted events as they are stored, by their ids."""
-
-
-@dataclass(eq=False)
-class Item(Work):
-    """An event that waits for a state handler of a node, or for a `Delivery` to several handlers."""
-
-    event: EventRecord
-    node: str
-    handlers: list[Registration]
-    context: contextvars.Context | None = None
-    snapshot: Cut | None = None
-    replies: bool = False
-    slow: bool = False
-    """True if it needs a `Delivery`."""
-    fold: bool = False
-    outcome: str | None = "done"
-    """As it is recorded; None if its handler was unregistered."""
-    seconds: float = 0.0
-    waited: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.correlation = self.event.correlation or self.event.id
-
-    @property
-    def order(self) -> tuple[Position, int]:
-        return self.event.position, self.handlers[0].number
-
-    @property
-    def handler(self) -> StateHandler:
-        state = self.handlers[0].state
-        assert state is not None
-        return state
-
-    def describe(self) -> str:
-        return f'node "{self.node}" handling "{self.event.type}"'
-
-    def origin(self) -> Origin:
-        return self.event.origin_of_effects(self.node)
-
-
-class Step:
-    """A commit that was evaluated, or the end of an event that needs none.
-
-    Parameters
-    ----------
-    items : list of Item
-        The events that it applies.
-    """
-
-    __slots__ = ("error", "items", "outcomes", "positions", "progress", "slow", "write")
-
-    def __init__(self, item: Item, *, slow: bool = False, error: BaseException | None = None) -> None:
-        self.items = [item]
-        self.slow = slow
-        self.error = error
-        """The error of its transform."""
-        self.outcomes: list[Outcome] = []
-        self.positions: Positions = {}
-        self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
-        """Of the handlers, before it and after it."""
-        self.write: PendingWrite[Applied] | None = None
-
-    def add(self, step: Step) -> None:
-        """Apply the event of the next step with the same commit."""
-        self.items += step.items
-        self.outcomes += step.outcomes
-        self.positions = step.positions or self.positions
-        for handler, (before, after) in step.progress.items():
-            self.progress[handler] = self.progress.get(handler, (before, after))[0], after
-
-
-@dataclass(eq=False)
-class Pipeline:
-    """The events of one node on their way to its commits."""
-
-    node: str
-    line: Line
-    waiting: deque[Item] = field(default_factory=deque)
-    """In the order of the journal."""
-    evaluating: list[Item] = field(default_factory=list)
-    ready: deque[Step] = field(default_factory=deque)
-    flying: Step | None = None
-    head: CommitRecord | None = UNKNOWN
-    """The record that the next commit follows."""
-    positions: Positions = field(default_factory=dict)
-    epoch: int = 0
-    held: bool = False
-    """True while nothing is evaluated, since a `Delivery` is to come or goes on."""
-    delivering: bool = False
-    queued: bool = False
-    """True while it waits for the worker."""
-    slow: int = 0
-    """The number of slow transforms in a row."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def idle(self) -> bool:
-        with self.lock:
-            busy = self.waiting or self.evaluating or self.ready or self.flying or self.delivering
-        return not busy
-
-    @property
-    def may_go_on(self) -> bool:
-        """True if there is something to evaluate, and room for it. Under the lock."""
-        full = len(self.ready) > MAX_AHEAD - HANDOVER_COMMITS
-        return bool(self.waiting) and not (self.held or self.evaluating or full)
-
-    def put_back(self, items: Iterable[Item]) -> None:
-        """Let items wait again, in their order: one that is tried out of it would count as applied."""
-        self.waiting = deque(sorted((*items, *self.waiting), key=lambda item: item.order))
-
-    def items(self) -> list[Item]:
-        """Return the events that are not done. From any thread."""
-        with self.lock:
-            flying = [] if self.flying is None else self.flying.items
-            ready = [item for step in self.ready for item in step.items]
-            return [*flying, *ready, *self.evaluating, *self.waiting]
-
-
-class Line:
-    """Pipelines that one worker evaluates, one after the other."""
-
-    def __init__(
-        self,
-        workers: Workers,
-        evaluate: Callable[[Pipeline], int],
-        hand_over: Callable[[list[Pipeline]], None],
-    ) -> None:
-        self._workers = workers
-        self._evaluate = evaluate
-        self._hand_over = hand_over
-        self._todo: deque[Pipeline] = deque()
-        self._running = False
-        self._lock = threading.Lock()
-        self.since = 0.0
-        """The time at which the evaluation of a pipeline began, by ``time.monotonic()``; 0 between."""
-
-    def put(self, pipelines: Iterable[Pipeline]) -> None:
-        with self._lock:
-            self._todo.extend(pipelines)
-            if self._running or not self._todo:
-                return
-            self._running = True
-        self._workers.submit(self._run)
-
-    def take_all(self) -> list[Pipeline]:
-        """Return the pipelines that wait, for another line."""
-        with self._lock:
-            taken, self._todo = list(self._todo), deque()
-        return taken
-
-    def _next(self, *, end: bool) -> Pipeline | None:
-        with self._lock:
-            if self._todo:
-                return self._todo.popleft()
-            self._running = not end
-            return None
-
-    def _run(self) -> None:
-        while True:
-            evaluated: list[Pipeline] = []
-            commits = 0
-            while commits < HANDOVER_COMMITS and (pipeline := self._next(end=not evaluated)) is not None:
-                self.since = time.monotonic()
-                commits += self._evaluate(pipeline)
-                self.since = 0.0
-                evaluated.append(pipeline)
-            if not evaluated:
-                return
-            io_thread().call_soon(self._hand_over, evaluated)
 
 
 class Pipelines:
@@ -333,6 +138,12 @@ class Pipelines:
         pipelines = list(self._pipelines.values()) if node is None else [self._pipelines.get(node)]
         return sum(len(each.waiting) for each in pipelines if each is not None)
 
+    def busy(self, node: str) -> float:
+        """Return the seconds since the transform of a node that runs began. From any thread."""
+        pipeline = self._pipelines.get(node)
+        began = [item.began for item in pipeline.evaluating if item.began] if pipeline is not None else ()
+        return time.monotonic() - min(began) if began else 0.0
+
     def open(self) -> list[str]:
         """Return the ids of the events that are not done. From any thread."""
         return [item.event.id for each in list(self._pipelines.values()) for item in each.items()]
@@ -345,7 +156,9 @@ class Pipelines:
     def abandon(self, registration: Registration) -> None:
         """Go on without a handler that was unregistered, if its transform runs."""
         pipeline = self._pipelines.get(registration.node)
-        if pipeline is None or not any(registration in item.handlers for item in pipeline.evaluating):
+        if pipeline is None:
+            return
+        if not any(item.began and registration in item.handlers for item in pipeline.evaluating):
             return
         with pipeline.lock:
             pipeline.put_back(pipeline.evaluating)
@@ -468,7 +281,7 @@ class Pipelines:
         if not registration.active or handler.is_done(position, progress):
             return step
         context = (item.context or registration.context).copy()
-        started = time.monotonic()
+        item.began = started = time.monotonic()
         item.waited = max(0.0, (time.time_ns() - item.event.time) / 1e9)
         item.outcome = "done"
         outcome: Outcome | None = None
@@ -480,6 +293,8 @@ class Pipelines:
             return Step(item, slow=True)
         except BaseException as error:
             return Step(item, slow=True, error=error)
+        finally:
+            item.began = 0.0
         item.seconds = time.monotonic() - started
         after = progress.after(position, handler.failed)
         step.positions = {**positions, handler.key: after}
@@ -512,7 +327,7 @@ class Pipelines:
 
     def _advance(self, pipeline: Pipeline) -> None:
         """Send the next commit, if none is on its way."""
-        while pipeline.flying is None and not pipeline.delivering:
+        while pipeline.flying is None and not pipeline.delivering and not self._pauses(pipeline):
             with pipeline.lock:
                 step = pipeline.ready.popleft() if pipeline.ready else None
             if step is None:
@@ -524,6 +339,21 @@ class Pipelines:
             else:
                 self._conclude(step)
         self._wake(pipeline)
+
+    def _pauses(self, pipeline: Pipeline) -> bool:
+        """Let other writers of the node go first now and then: they take longer than the next commit here."""
+        lost = pipeline.node in self._log.outbox.refused_nodes
+        if not pipeline.ready or pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
+            return pipeline.paused
+        self._log.outbox.refused_nodes.discard(pipeline.node)
+        pipeline.paused, pipeline.in_a_row = True, 0
+        io_thread().loop.call_later(LOST_SECONDS if lost else PAUSE_SECONDS, self._end_pause, pipeline)
+        return True
+
+    def _end_pause(self, pipeline: Pipeline) -> None:
+        if pipeline.paused:
+            pipeline.paused = False
+            self._advance(pipeline)
 
     def _send(self, pipeline: Pipeline, step: Step) -> None:
         replica, node, newest = self._log.replica, pipeline.node, step.outcomes[-1]
@@ -589,6 +419,7 @@ class Pipelines:
 
     def _stored(self, pipeline: Pipeline, step: Step, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
+        pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
         by_id = {event.id: event for event in events}
         for outcome in step.outcomes:
             outcome.conclude(by_id)
@@ -657,6 +488,8 @@ class Pipelines:
     def _reset(self, pipeline: Pipeline, keep: Callable[[Item], bool] | None = None) -> None:
         """Let all that was evaluated wait again: it was computed on another state than the newest one."""
         step, pipeline.flying = pipeline.flying, None
+        pipeline.paused, pipeline.in_a_row = False, 0
+        self._log.outbox.refused_nodes.discard(pipeline.node)
         dropped: list[Item] = []
         with pipeline.lock:
             pipeline.epoch += 1
