@@ -131,6 +131,13 @@ class Step:
         """Of the handlers, before it and after it."""
         self.write: PendingWrite[Applied] | None = None
 
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """The ids of the events that it applies beside its cause."""
+        cause = self.outcomes[-1].origin.cause
+        ids = (item.event.id for item in self.items if item.outcome == "done")
+        return tuple(id for id in ids if id != cause)
+
     def add(self, step: Step) -> None:
         """Apply the event of the next step with the same commit."""
         self.items += step.items

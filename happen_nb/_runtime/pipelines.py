@@ -369,6 +369,7 @@ class Pipelines:
             origin=newest.origin,
             events=tuple(event for outcome in step.outcomes for event in outcome.events),
             positions=step.positions if carried or passed is None else merged(passed, step.positions),
+            folded=step.folded,
         )
         what, deadline = f'a state handler of node "{node}"', time.monotonic() + self._log.timeout
         try:
