@@ -134,7 +134,7 @@ class Step:
     @property
     def folded(self) -> tuple[str, ...]:
         """The ids of the events that it applies beside its cause."""
-        cause = self.outcomes[-1].origin.cause
+        cause = self.outcomes[0].origin.cause
         ids = (item.event.id for item in self.items if item.outcome == "done")
         return tuple(id for id in ids if id != cause)
 

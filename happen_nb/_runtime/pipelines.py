@@ -366,7 +366,7 @@ class Pipelines:
             newest.state,
             newest.body,
             cut,
-            origin=newest.origin,
+            origin=step.outcomes[0].origin,
             events=tuple(event for outcome in step.outcomes for event in outcome.events),
             positions=step.positions if carried or passed is None else merged(passed, step.positions),
             folded=step.folded,
