@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, faces
@@ -37,7 +38,7 @@ from happen_nb._model.records import (
     is_stored,
     note_damage,
 )
-from happen_nb._model.transforms import Transform, evaluate
+from happen_nb._model.transforms import Transform, call_transform, compute, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
@@ -47,7 +48,7 @@ from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from happen_nb._api.base import Timeout
     from happen_nb._api.emit import PendingEvent
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import Step
     from happen_nb._widgets.live import Live
+    from happen_nb._widgets.live_plot import LivePlot
 
 
 class StateWriter:
@@ -100,20 +102,26 @@ class StateWriter:
         Returns the new state and the names of the viewed nodes.
         """
         record = cut.nodes.get(self.node)
-        if callable(transform):
-            state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
-            states = NodeStates(self._runtime, viewed or cut)
-            token = evaluating.set(evaluation)
-            try:
-                views = Views(self.space, states)
-                new = evaluate(transform, state, views, node=self.node, revision=revision)
-            except Exception as error:
-                note_damage(self.node, record, error)
-                raise
-            finally:
-                evaluating.reset(token)
-            return new, frozenset(states.viewed)
-        return evaluate(transform, EMPTY, None, node=self.node, revision=0), frozenset()
+        if not callable(transform):
+            return evaluate(transform, EMPTY, None, node=self.node, revision=0), frozenset()
+        states = NodeStates(self._runtime, viewed or cut)
+        views = Views(self.space, states)
+        new = self.compute(partial(call_transform, transform, views=views), record, evaluation)
+        return new, frozenset(states.viewed)
+
+    def compute(
+        self, call: Callable[[FrozenDict], Any], record: CommitRecord | None, evaluation: Evaluation
+    ) -> FrozenDict:
+        """Call a function of the state of a record, and return the new state."""
+        state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
+        token = evaluating.set(evaluation)
+        try:
+            return compute(lambda: call(state), node=self.node, revision=revision)
+        except Exception as error:
+            note_damage(self.node, record, error)
+            raise
+        finally:
+            evaluating.reset(token)
 
     def check_size(self, state: FrozenDict, body: bytes) -> None:
         limit = self._runtime.log.max_body
@@ -600,6 +608,48 @@ class State(Displayable):
         from happen_nb._widgets.live import live_of_state
 
         return live_of_state(self, selector, render)
+
+    def live_plot(
+        self,
+        *selectors: Selector,
+        window: str | float | timedelta | None = None,
+        together: bool = False,
+        **named: Selector,
+    ) -> LivePlot:
+        """Draw values over time in a widget that follows every commit, from any process.
+
+        Numbers are drawn as steps, other values as bands. Drag to zoom, double-click to follow again; the
+        arrow keys show the values at each change. The zoom stays while new values arrive.
+
+        Parameters
+        ----------
+        *selectors, **named : path or callable
+            The values to draw, one line each, named by path, function or keyword; by default the plain values
+            at the top level of the state. A missing value leaves a gap.
+        window : str, float or timedelta, optional
+            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or so many seconds; by default everything
+            that is stored, and what is added.
+        together : bool, optional
+            Draw all numbers in one row, with a legend. Other values keep rows of their own.
+
+        Returns
+        -------
+        LivePlot
+            An ipywidget, updated at most ten times a second until its cell runs again or ``.stop()`` is
+            called.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 2})
+        >>> orders.state.live_plot("open", window="1min")
+        Live plot of orders
+          open  2
+        """
+        from happen_nb._widgets.live_plot import live_plot_of_node
+
+        return live_plot_of_node(
+            self.node.space, self, self.node.name, selectors, named, window, together=together
+        )
 
     async def _wait_for(
         self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0
