@@ -112,6 +112,7 @@ MAX_HANDLINGS = 500  # handlings in one message
 MAX_HANDLED_BYTES = 500_000  # limit of the handlings in one message
 MAX_HANDLER_NAME = 500  # characters of a handler's name
 MAX_REPLY_BYTES = 200  # of a reply that is recorded with its handling; a longer one is not
+MAX_DURABLE_REPLY_BYTES = 100_000  # the same for a reply to a durable handler
 OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))  # the outcomes of a handling
 
 
@@ -646,17 +647,17 @@ _encode_item = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` wo
 
 
 def _encode_handling(record: HandledRecord, limit: int) -> str:
-    """Encode one handling; the text of its error is halved until it fits."""
+    """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
     event, node, handler, outcome, duration, error, attempts, _, waited, reply, position, handling = record
-    last = [None if waited is None else round(waited, 6), reply, position, handling]
-    while last and last[-1] is None:
-        last.pop()
     while True:
+        last = [None if waited is None else round(waited, 6), reply, position, handling]
+        while last and last[-1] is None:
+            last.pop()
         item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
         text = _encode_item(item)
-        if len(text) <= limit or not error:
+        if len(text) <= limit or not (reply or error):
             return text
-        error = error[: len(error) // 2]
+        reply, error = None, error and error[: len(error) // 2]
 
 
 def encode_clear(
@@ -961,7 +962,7 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     if not (type(waited) in _NUMBERS and 0 <= waited < _MAX_DURATION):
         waited = None
-    if not (type(reply) is str and len(reply) <= MAX_REPLY_BYTES):
+    if not (type(reply) is str and len(reply) <= MAX_DURABLE_REPLY_BYTES):
         reply = None
     if not (type(position) is int and 0 <= position <= fields.LARGEST):
         position = None
