@@ -252,6 +252,7 @@ class Follower:
                 self._stream.note_time(item.time)
                 decoded = self._deliveries.admit(self._stream.decode(item))
                 if isinstance(decoded, Clear):
+                    self._deliveries = Deliveries()
                     self.cleared = item.sequence
                 self._sink.apply(decoded, item.sequence)
                 if isinstance(decoded, CommitRecord):
