@@ -25,7 +25,7 @@ from happen_nb._api.connect import (
     run,
     spaces,
 )
-from happen_nb._api.diagrams import SequenceDiagram
+from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
 from happen_nb._api.emit import emitted, event
 from happen_nb._api.events import Event, Events, Trace
 from happen_nb._api.history import Commit, History, Journal
@@ -135,6 +135,7 @@ __all__ = [
     "View",
     "Views",
     "Watch",
+    "WaterfallDiagram",
     "aconnect",
     "acreate_node",
     "aspaces",

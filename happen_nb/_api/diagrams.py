@@ -1,4 +1,4 @@
-"""Sequence diagrams of what happened."""
+"""Diagrams of what happened: the sequence of messages, and the waterfall of a trace."""
 
 from __future__ import annotations
 
@@ -7,13 +7,45 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from happen_nb._api.base import Displayable
-from happen_nb._display.plots import sequence
-from happen_nb._display.traces import sequence_page
+from happen_nb._display.plots import sequence, waterfall
+from happen_nb._display.traces import sequence_page, waterfall_page
 from happen_nb._model import arguments
 from happen_nb._model.causality import TraceNode
 
 
-class SequenceDiagram(Displayable):
+class Picture(Displayable):
+    """A picture as SVG, which the last expression of a cell shows, for light and dark pages."""
+
+    @property
+    def svg(self) -> str:
+        """The picture."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the picture as an SVG file.
+
+        Parameters
+        ----------
+        path : str or path
+            Where to write it; an existing file is replaced.
+
+        Returns
+        -------
+        Path
+
+        Examples
+        --------
+        >>> from tempfile import mkdtemp
+        >>> event = orders.broadcast("order.paid")
+        >>> space.sequence(event).save(mkdtemp() + "/paid.svg").name
+        'paid.svg'
+        """
+        target = Path(path)
+        target.write_text(self.svg, encoding="utf-8")
+        return target
+
+
+class SequenceDiagram(Picture):
     """A lane per node, with arrows for messages and replies, and the changes of commits between them.
 
     The last expression of a cell shows it as SVG, for light and dark pages.
@@ -54,25 +86,35 @@ class SequenceDiagram(Displayable):
     def mermaid(self) -> str:
         return sequence.mermaid(self.diagram)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture as an SVG file.
 
-        Parameters
-        ----------
-        path : str or path
-            Where to write it; an existing file is replaced.
+class WaterfallDiagram(Picture):
+    """The handlings and commits of a trace on one time axis, with start and duration.
 
-        Returns
-        -------
-        Path
+    The last expression of a cell shows it as SVG; as text, the bars are aligned too.
 
-        Examples
-        --------
-        >>> from tempfile import mkdtemp
-        >>> event = orders.broadcast("order.paid")
-        >>> space.sequence(event).save(mkdtemp() + "/paid.svg").name
-        'paid.svg'
-        """
-        target = Path(path)
-        target.write_text(self.svg, encoding="utf-8")
-        return target
+    Attributes
+    ----------
+    title : str
+        The type of the event.
+    svg : str
+        The picture.
+
+    Examples
+    --------
+    >>> counting = inventory.on("order.*", lambda event: inventory.state.set({"sold": 1}))
+    >>> print(orders.broadcast("order.paid").settle().waterfall())
+    Waterfall of order.paid · ...
+      order.paid → inventory · <lambda> ...
+        inventory revision 1 ...
+    """
+
+    _page = waterfall_page
+
+    def __init__(self, title: str, root: TraceNode, *, width: int) -> None:
+        self.title = title
+        self.diagram = waterfall.waterfall(title, root)
+        self._width = arguments.count(width, "waterfall: width", least=400)
+
+    @property
+    def svg(self) -> str:
+        return waterfall.draw(self.diagram, width=self._width)

@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
-from happen_nb._api.diagrams import SequenceDiagram
+from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
 from happen_nb._display.plots.sequence import WIDTH
+from happen_nb._display.plots.waterfall import WIDTH as WATERFALL_WIDTH
 from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
@@ -410,6 +411,29 @@ class Trace(Displayable):
         """
         title = self.root.event.type if self.root.event is not None else "a commit"
         return SequenceDiagram(title, [self.root], times=times, merge=merge, width=width)
+
+    def waterfall(self, *, width: int = WATERFALL_WIDTH) -> WaterfallDiagram:
+        """Draw its handlings and commits on one time axis, with start and duration.
+
+        Parameters
+        ----------
+        width : int, optional
+            Width in pixels.
+
+        Returns
+        -------
+        WaterfallDiagram
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: None)
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> trace.waterfall()
+        Waterfall of order.paid · ...
+          order.paid → inventory · <lambda> ...
+        """
+        title = self.root.event.type if self.root.event is not None else "a commit"
+        return WaterfallDiagram(title, self.root, width=width)
 
     @property
     def failures(self) -> list[str]:

@@ -410,7 +410,7 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _drawing(drawing: Drawing) -> str:
-    return f'<div class="d">{drawing.svg}</div>'
+    return f"<div>{drawing.svg}</div>"
 
 
 def _outline(outline: Outline) -> Iterator[str]:

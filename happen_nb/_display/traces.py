@@ -13,8 +13,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._display.page import Drawing, Heading, Outline, OutlineStep, Page, duration, part, timestamp
-from happen_nb._display.plots import sequence
+from happen_nb._display.plots import sequence, waterfall
 from happen_nb._display.spans import (
+    NS,
     TIMES,
     Line,
     Span,
@@ -22,6 +23,7 @@ from happen_nb._display.spans import (
     cut_middle,
     from_ns,
     function,
+    human_duration,
     name,
     one_line,
     plain,
@@ -34,7 +36,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRe
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
-    from happen_nb._api.diagrams import SequenceDiagram
+    from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
     from happen_nb._api.events import Trace
 
 MAX_TRACE_LINES: Final = 100
@@ -66,6 +68,13 @@ def sequence_page(drawn: SequenceDiagram, budget: Budget) -> Page:
     parts = tuple(part(text) for text in sequence.summed(drawn.diagram))
     drawing = Drawing(drawn.svg if budget.folds else "", tuple(sequence.lines(drawn.diagram)))
     return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))
+
+
+def waterfall_page(drawn: WaterfallDiagram, budget: Budget) -> Page:
+    """Show a waterfall: its whole duration, and the picture or its lines."""
+    total = human_duration((drawn.diagram.end - drawn.diagram.start) / NS)
+    drawing = Drawing(drawn.svg if budget.folds else "", tuple(waterfall.lines(drawn.diagram)))
+    return Page(Heading("Waterfall of", name(drawn.title), (part(total),)), (drawing,))
 
 
 def outline(

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Final, Literal
 
+from happen_nb._display.plots.svg_parts import COLOURS, dot, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.spans import clean, columns, count, cut, cut_middle, human_duration, one_line, plain
 from happen_nb._display.values import in_a_line, summary
 from happen_nb._model.causality import TraceNode
@@ -312,35 +312,6 @@ def _safe(text: str) -> str:
 
 # -- SVG ---------------------------------------------------------------------------------------------
 
-_COLOURS: Final = (
-    ("#0957b9", "#6eb1fc"),
-    ("#b45a01", "#ea9d53"),
-    ("#005c51", "#82d7af"),
-    ("#ba2f71", "#ef9dcc"),
-    ("#4e4c86", "#a08fcb"),
-    ("#594d00", "#e3cb4b"),
-    ("#0b819c", "#73defc"),
-    ("#7d543d", "#c39c82"),
-)
-"""Of nodes, on light and on dark paper: each two differ also for colour-blind readers."""
-PERSON: Final = ("#59606a", "#a4abb5")
-"""The colour of the person at the notebook."""
-_STYLE: Final = "".join(
-    [
-        ".hn-sequence{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
-        "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));",
-        "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);",
-        "--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
-        *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*_COLOURS, PERSON))),
-        "}",
-        ".happen .hn-sequence{color-scheme:inherit;display:block;max-width:none}",
-        ".hn-sequence .b{font-weight:600}.hn-sequence .q{fill:var(--soft)}",
-        ".hn-sequence .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}",
-        ".hn-sequence .e{fill:var(--bad)}.hn-sequence .t{fill:var(--soft);text-anchor:end}",
-        ".hn-sequence .l{stroke:var(--rule)}.hn-sequence .w{fill:var(--paper)}",
-        ".hn-sequence path,.hn-sequence line{fill:none}",
-    ]
-)
 _TOP: Final = 38  # below the names of the lanes
 _LEAST_LANE, _WIDEST_LANE = 78, 190
 _MESSAGE, _COMMIT, _FAILURE, _CHAIN = 34, 28, 24, 16  # pixels of a row, and between two chains
@@ -366,8 +337,8 @@ class _Drawing:
         self.width = round(max(self._end + 8, min(width, self._end + 230)))
         self._x = {name: self._left + self._lane * (n + 0.5) for n, name in enumerate(drawn.lanes)}
         others = [name for name in drawn.lanes if name != "notebook"]
-        self._colour = {name: f"var(--c{n % len(_COLOURS)})" for n, name in enumerate(others)}
-        self._colour["notebook"] = f"var(--c{len(_COLOURS)})"
+        self._colour = {name: f"var(--c{n % len(COLOURS)})" for n, name in enumerate(others)}
+        self._colour["notebook"] = f"var(--c{len(COLOURS)})"
         self._y = float(_TOP)
         self._marks: list[str] = []
         self._bars: dict[int, list[float]] = {}  # handling -> its first and its last place
@@ -388,25 +359,21 @@ class _Drawing:
             self._text(self._left, self._y, f"… {drawn.more:,} more", "q")
         height = round(self._y + 16)
         about = f"Sequence of {drawn.title}: {count(drawn.count('message'), 'message')}"
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-sequence" role="img" '
-            f'aria-label="{escape(about)}" width="{self.width}" height="{height}" '
-            f'viewBox="0 0 {self.width} {height}"><style>{_STYLE}</style>'
-            f"{self._lifelines(height)}{self._handlings()}{''.join(self._marks)}</svg>"
-        )
+        marks = f"{self._lifelines(height)}{self._handlings()}{''.join(self._marks)}"
+        return svg(about, self.width, height, marks)
 
     # -- the ground
 
     def _lifelines(self, height: int) -> str:
         found = []
         for name, x in self._x.items():
-            shown, colour = _fit(name, self._lane - 24, bold=True), self._colour[name]
-            half = _measure(shown, bold=True) / 2 + 9
+            shown, colour = fit(name, self._lane - 24, bold=True), self._colour[name]
+            half = measure(shown, bold=True) / 2 + 9
             box = f'rx="4" fill="{colour}" fill-opacity=".13" stroke="{colour}"'
             found += [
-                _line(x, 28, x, height - 4, 'class="l"'),
-                _rect(x - half, 4, 2 * half, 22, box),
-                f'<text class="b" x="{x:.1f}" y="19" text-anchor="middle">{_escaped(shown)}</text>',
+                line(x, 28, x, height - 4, 'class="l"'),
+                rect(x - half, 4, 2 * half, 22, box),
+                f'<text class="b" x="{x:.1f}" y="19" text-anchor="middle">{escaped(shown)}</text>',
             ]
         return "".join(found)
 
@@ -423,15 +390,15 @@ class _Drawing:
             taken[node] = bottom
             if begin > top + _BAR:
                 dots = f'stroke="{colour}" stroke-width="2" stroke-dasharray="1 3"'
-                found.append(_line(x, top, x, begin, dots))
+                found.append(line(x, top, x, begin, dots))
             looks = 'class="w" rx="2"', f'rx="2" fill="{colour}" fill-opacity=".28" stroke="{colour}"'
-            found += [_rect(x - _BAR / 2, begin, _BAR, bottom - begin, look) for look in looks]
+            found += [rect(x - _BAR / 2, begin, _BAR, bottom - begin, look) for look in looks]
         return "".join(found)
 
     def _chain_line(self) -> None:
         self._y += _CHAIN
         y = self._y - _CHAIN / 2 + 2
-        self._marks.append(_line(4, y, self._end, y, 'class="l"'))
+        self._marks.append(line(4, y, self._end, y, 'class="l"'))
 
     # -- rows
 
@@ -441,7 +408,7 @@ class _Drawing:
             elapsed = max(0, row.time - start) / 1e9
             text = f"+{human_duration(elapsed)}" if elapsed else "0"
             self._text(self._left - 10, top + 15, text, "t")
-        self._marks.append(f"<g><title>{_escaped(f'{row.node}: {_words(row)}')}</title>")
+        self._marks.append(f"<g><title>{escaped(f'{row.node}: {_words(row)}')}</title>")
         if row.kind == "commit":
             self._commit(row)
         elif row.kind == "failure":
@@ -461,8 +428,8 @@ class _Drawing:
         if not ends:
             dashes = 'stroke="var(--soft)" stroke-dasharray="3 3"'
             self._marks += [
-                _line(x, y, x + 26, y, dashes),
-                _dot(x + 30, y, 'stroke="var(--soft)" fill="none"'),
+                line(x, y, x + 26, y, dashes),
+                dot(x + 30, y, 'stroke="var(--soft)" fill="none"'),
             ]
         elif ends == [x]:
             look = f'stroke="{colour}" stroke-width="1.5"'
@@ -471,12 +438,12 @@ class _Drawing:
         else:
             dashes = ' stroke-dasharray="5 4"' if row.kind == "reply" else ""
             look = f'stroke="{colour}" stroke-width="1.5"{dashes}'
-            self._marks.append(_line(min(x, *ends), y, max(x, *ends), y, look))
+            self._marks.append(line(min(x, *ends), y, max(x, *ends), y, look))
             for end in ends:
                 if end != x:
                     self._head(end - 4 if end > x else end + 4, y, 1 if end > x else -1, colour)
         if row.kind == "message":
-            self._marks.append(_dot(x, y, f'fill="{colour}"'))
+            self._marks.append(dot(x, y, f'fill="{colour}"'))
         for node, number, begin in row.opens:
             self._bars[number] = [y + (5.0 if ends == [x] else 0.0), y + 10.0]
             self._bar_nodes[number] = node, begin
@@ -489,23 +456,23 @@ class _Drawing:
         """Write type and payload above an arrow, on a ground of their own."""
         is_reply = row.kind == "reply"
         note = f"({row.note})" if row.note else ""
-        note_width = _measure(note) + 8 if note else 0.0
-        title = _fit(row.title, 260, bold=not is_reply)
-        title_width = _measure(title, bold=not is_reply)
+        note_width = measure(note) + 8 if note else 0.0
+        title = "" if is_reply and row.detail else fit(row.title, 260, bold=not is_reply)
+        title_width = measure(title, bold=not is_reply)
         left = max(float(self._left), min(x + 9, self.width - title_width - note_width - 6))
         room = min(self.width - left - title_width - note_width - 14, _WIDEST_DETAIL)
         if is_reply:  # the bar that ends with it stands at the end of its arrow
             room = min(room, max(end - left - title_width - 16, _LEAST_DETAIL + 1))
-        detail = _fit(row.detail, room) if room > _LEAST_DETAIL else ""
-        total = title_width + note_width + (_measure(detail) + 7 if detail else 0)
+        detail = fit(row.detail, room) if room > _LEAST_DETAIL else ""
+        total = title_width + note_width + (measure(detail) + 7 if detail else 0)
         y = self._y + 16
         pieces = (
-            _tspan(title, 0, "q" if is_reply else "b"),
-            _tspan(detail, 7, "" if is_reply else "q"),
-            _tspan(note, 8, "q"),
+            tspan(title, 0, "q" if is_reply else "b"),
+            tspan(detail, 7 if title else 0, "" if is_reply else "q"),
+            tspan(note, 8, "q"),
         )
         self._marks += [
-            _rect(left - 3, y - 12, total + 6, 16, 'class="w"'),
+            rect(left - 3, y - 12, total + 6, 16, 'class="w"'),
             f'<text x="{left:.1f}" y="{y:.1f}">{"".join(pieces)}</text>',
         ]
 
@@ -513,13 +480,13 @@ class _Drawing:
         x, colour, y = self._x[row.node], self._colour[row.node], self._y + 2
         right = self.width - x >= max(x - self._left, 150)
         room = min(300.0, (self.width - x if right else x - self._left) - 30)
-        text = _fit(row.detail, room, mono=True)
-        width = _measure(text, mono=True) + 16
+        text = fit(row.detail, room, mono=True)
+        width = measure(text, mono=True) + 16
         left = x + 10 if right else x - 10 - width
         self._marks += [
-            _line(x, y + 10, left if right else left + width, y + 10, f'stroke="{colour}"'),
-            _rect(left, y, width, 20, 'class="w l" rx="3"'),
-            _rect(left if right else left + width - 3, y, 3, 20, f'fill="{colour}"'),
+            line(x, y + 10, left if right else left + width, y + 10, f'stroke="{colour}"'),
+            rect(left, y, width, 20, 'class="w l" rx="3"'),
+            rect(left if right else left + width - 3, y, 3, 20, f'fill="{colour}"'),
         ]
         self._text(left + (8 if right else 6), y + 14, text, "m")
         self._y += _COMMIT
@@ -527,77 +494,20 @@ class _Drawing:
     def _failure(self, row: Row) -> None:
         x, y = self._x[row.node], self._y + 11
         right = self.width - x >= max(x - self._left, 160)
-        text = _fit(row.detail, (self.width - x if right else x - self._left) - 26, bold=True)
-        width = _measure(text, bold=True)
+        text = fit(row.detail, (self.width - x if right else x - self._left) - 26, bold=True)
+        width = measure(text, bold=True)
         left = x + 14 if right else x - 14 - width
         cross = f'd="M{x - 5:.1f} {y - 5:.1f}l10 10m0 -10l-10 10"'
         self._marks += [
             f'<path {cross} stroke="var(--paper)" stroke-width="6"/>',
             f'<path {cross} stroke="var(--bad)" stroke-width="2.4"/>',
-            _rect(left - 3, y - 9, width + 6, 18, 'class="w"'),
+            rect(left - 3, y - 9, width + 6, 18, 'class="w"'),
         ]
         self._text(left, y + 4, text, "b e")
         self._y += _FAILURE
 
     def _text(self, x: float, y: float, text: str, kind: str) -> None:
-        self._marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{_escaped(text)}</text>')
-
-
-def _line(x0: float, y0: float, x1: float, y1: float, look: str) -> str:
-    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" {look}/>'
-
-
-def _rect(x: float, y: float, width: float, height: float, look: str) -> str:
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {look}/>'
-
-
-def _dot(x: float, y: float, look: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {look}/>'
-
-
-def _tspan(text: str, gap: int, kind: str) -> str:
-    place = f' dx="{gap}"' if gap else ""
-    look = f' class="{kind}"' if kind else ""
-    return f"<tspan{look}{place}>{_escaped(text)}</tspan>" if text else ""
-
-
-def _escaped(text: str) -> str:
-    return escape(clean(text))
-
-
-_NARROW: Final = frozenset("ijlt.,:;|!'()[]{} \"`f-/")
-_WIDE: Final = frozenset("mwMW@%…→")
-
-
-def _measure(text: str, *, bold: bool = False, mono: bool = False) -> float:
-    """Estimate the pixels of a text at 12 px; fonts differ, so rather too many."""
-    if mono:
-        return 7.25 * columns(text)
-    total = 0.0
-    for letter in text:
-        if letter in _NARROW:
-            total += 4.5
-        elif letter in _WIDE:
-            total += 11.0
-        elif letter.isascii():
-            total += 8.4 if letter.isupper() else 7.5
-        else:
-            total += 7.5 * columns(letter)
-    return total * 1.07 if bold else total
-
-
-def _fit(text: str, room: float, *, bold: bool = False, mono: bool = False) -> str:
-    """Cut a text so that it takes at most some pixels."""
-    if _measure(text, bold=bold, mono=mono) <= room:
-        return text
-    low, high = 1, len(text)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if _measure(cut(text, middle), bold=bold, mono=mono) <= room:
-            low = middle
-        else:
-            high = middle - 1
-    return cut(text, low)
+        self._marks.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escaped(text)}</text>')
 
 
 def summed(drawn: Diagram) -> Iterable[str]:

@@ -1,0 +1,104 @@
+"""Parts of SVG that diagrams share: elements, colours for light and dark pages, and the size of texts."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Final
+
+from happen_nb._display.spans import clean, columns, cut
+
+COLOURS: Final = (
+    ("#0957b9", "#6eb1fc"),
+    ("#b45a01", "#ea9d53"),
+    ("#005c51", "#82d7af"),
+    ("#ba2f71", "#ef9dcc"),
+    ("#4e4c86", "#a08fcb"),
+    ("#594d00", "#e3cb4b"),
+    ("#0b819c", "#73defc"),
+    ("#7d543d", "#c39c82"),
+)
+"""Of nodes, on light and on dark paper: each two differ also for colour-blind readers."""
+PERSON: Final = ("#59606a", "#a4abb5")
+"""The colour of the person at the notebook."""
+STYLE: Final = "".join(
+    [
+        ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
+        "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));",
+        "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);",
+        "--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
+        *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))),
+        "}",
+        ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:none}",
+        ".hn-diagram .b{font-weight:600}.hn-diagram .q{fill:var(--soft)}",
+        ".hn-diagram .m{font-family:ui-monospace,'DejaVu Sans Mono',monospace}",
+        ".hn-diagram .e{fill:var(--bad)}.hn-diagram .t{fill:var(--soft);text-anchor:end}",
+        ".hn-diagram .l{stroke:var(--rule)}.hn-diagram .w{fill:var(--paper)}",
+        ".hn-diagram path,.hn-diagram line{fill:none}",
+    ]
+)
+
+
+def svg(about: str, width: float, height: float, marks: str) -> str:
+    """Return a picture with its style; `about` names it to screen readers."""
+    size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-diagram" role="img" '
+        f'aria-label="{escaped(about)}" {size}><style>{STYLE}</style>{marks}</svg>'
+    )
+
+
+def line(x0: float, y0: float, x1: float, y1: float, look: str) -> str:
+    return f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" {look}/>'
+
+
+def rect(x: float, y: float, width: float, height: float, look: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" {look}/>'
+
+
+def dot(x: float, y: float, look: str) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" {look}/>'
+
+
+def tspan(text: str, gap: int, kind: str) -> str:
+    place = f' dx="{gap}"' if gap else ""
+    look = f' class="{kind}"' if kind else ""
+    return f"<tspan{look}{place}>{escaped(text)}</tspan>" if text else ""
+
+
+def escaped(text: str) -> str:
+    return escape(clean(text))
+
+
+_NARROW: Final = frozenset("ijlt.,:;|!'()[]{} \"`f-/")
+_WIDE: Final = frozenset("mwMW@%…→")
+
+
+def measure(text: str, *, bold: bool = False, mono: bool = False) -> float:
+    """Estimate the pixels of a text at 12 px; fonts differ, so rather too many."""
+    if mono:
+        return 7.25 * columns(text)
+    total = 0.0
+    for letter in text:
+        if letter in _NARROW:
+            total += 4.5
+        elif letter in _WIDE:
+            total += 11.0
+        elif letter.isascii():
+            total += 8.4 if letter.isupper() else 7.5
+        else:
+            total += 7.5 * columns(letter)
+    return total * 1.07 if bold else total
+
+
+def fit(text: str, room: float, *, bold: bool = False, mono: bool = False) -> str:
+    """Cut a text so that it takes at most some pixels."""
+    if measure(text, bold=bold, mono=mono) <= room:
+        return text
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if measure(cut(text, middle), bold=bold, mono=mono) <= room:
+            low = middle
+        else:
+            high = middle - 1
+    return cut(text, low)

@@ -1,0 +1,217 @@
+"""A trace as a waterfall: a line per handling and commit, with start and duration, on one time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from happen_nb._display.plots.svg_parts import COLOURS, dot, escaped, fit, line, rect, svg, tspan
+from happen_nb._display.spans import clean, columns, count, cut_middle, function, human_duration, plain
+from happen_nb._display.values import in_a_line
+from happen_nb._model.causality import TraceNode
+from happen_nb._model.frozen import diff
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
+from happen_nb.errors import HappenError
+
+MAX_ROWS: Final = 200
+"""Lines of a waterfall; the others are counted."""
+WIDTH: Final = 660
+"""Pixels of a waterfall."""
+MAX_INDENT: Final = 10
+
+Kind = Literal["event", "handling", "commit"]
+_NS: Final = 1_000_000_000
+_TEXT_COLUMNS: Final = 44  # of the label of a line of text
+_BAR_COLUMNS: Final = 32
+_ROW, _TOP = 22, 26  # pixels
+_LABEL_SHARE: Final = 0.42  # of the width
+_LEAST_BAR: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A line of a waterfall; all times in ns since 1970.
+
+    A handling waits from `since` and runs from `start` to `end`; for events and commits all three are equal.
+    """
+
+    kind: Kind
+    depth: int
+    node: str
+    label: str
+    since: int
+    start: int
+    end: int
+    note: str = ""
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Waterfall:
+    """The bars of a trace, and the number of those left out."""
+
+    title: str
+    bars: tuple[Bar, ...]
+    more: int
+
+    @property
+    def start(self) -> int:
+        return min((bar.since for bar in self.bars), default=0)
+
+    @property
+    def end(self) -> int:
+        return max((bar.end for bar in self.bars), default=0)
+
+
+def waterfall(title: str, root: TraceNode, limit: int = MAX_ROWS) -> Waterfall:
+    """Make the bars of a trace, effects below their cause."""
+    bars = [bar for depth, node in root.walk() for bar in _bars(depth, node)]
+    return Waterfall(title, tuple(bars[:limit]), max(0, len(bars) - limit))
+
+
+def _bars(depth: int, node: TraceNode) -> Iterator[Bar]:
+    if node.commit is not None:
+        record, time = node.commit, node.commit.time
+        label = f"{record.node} revision {record.revision:,}"
+        yield Bar("commit", depth, record.node, label, time, time, time, _changes(record, node.before))
+    if node.event is None:
+        return
+    handled = [each for each in node.handled if each.accepted]
+    for record_of in handled:
+        yield _handling(depth, node.event, record_of)
+    if not handled:
+        event = node.event
+        time = event.time
+        yield Bar("event", depth, event.sender, event.type, time, time, time, "no handler")
+
+
+def _handling(depth: int, event: EventRecord, record: HandledRecord) -> Bar:
+    start = event.time + int((record.waited or 0.0) * _NS)
+    end = start + int(record.duration * _NS)
+    label = f"{event.type} → {record.node} · {function(record.handler)}"
+    failed = record.outcome != "done"
+    note = (record.error or record.outcome) if failed else ""
+    return Bar("handling", depth, record.node, label, event.time, start, end, note, failed)
+
+
+def _changes(record: CommitRecord, before: CommitRecord | None) -> str:
+    known = record.revision == 1 if before is None else before.revision == record.revision - 1
+    if record.deleted or not known:
+        return "deleted" if record.deleted else ""
+    try:
+        return plain(in_a_line(diff(EMPTY if before is None else before.state, record.state), 40)[0])
+    except HappenError:
+        return "unreadable"
+
+
+# -- text --------------------------------------------------------------------------------------------
+
+
+def lines(drawn: Waterfall) -> list[str]:
+    """Return a line for each bar, in which starts, durations and bars are aligned.
+
+    ``·`` is waiting, ``█`` handling, ``▪`` a commit, ``•`` an event without handler, ``x`` a failure.
+    """
+    labels = [cut_middle(_indented(bar), _TEXT_COLUMNS) for bar in drawn.bars]
+    width = max(map(columns, labels), default=0)
+    total = max(1, drawn.end - drawn.start)
+    found = []
+    for bar, label in zip(drawn.bars, labels, strict=True):
+        space = " " * (width - columns(label))
+        picture = f"{_start(bar, drawn):>9}  {_took(bar):>8}  {_characters(bar, drawn.start, total)}"
+        found.append(f"{label}{space}  {picture}".rstrip())
+    return [*found, f"… {drawn.more:,} more"] if drawn.more else found
+
+
+def _indented(bar: Bar) -> str:
+    return f"{'  ' * min(bar.depth, MAX_INDENT)}{clean(bar.label)}"
+
+
+def _start(bar: Bar, drawn: Waterfall) -> str:
+    elapsed = (bar.start - drawn.start) / _NS
+    return f"+{human_duration(elapsed)}" if elapsed > 0 else "0"
+
+
+def _took(bar: Bar) -> str:
+    return human_duration((bar.end - bar.start) / _NS) if bar.kind == "handling" else ""
+
+
+def _characters(bar: Bar, start: int, total: int) -> str:
+    def column(time: int) -> int:
+        return round((time - start) / total * (_BAR_COLUMNS - 1))
+
+    first, begin, last = column(bar.since), column(bar.start), column(bar.end)
+    if bar.kind != "handling":
+        return " " * begin + ("▪" if bar.kind == "commit" else "•")
+    run = "█" * max(1, last - begin + 1)
+    return " " * first + "·" * (begin - first) + (f"{run[:-1]}x" if bar.failed else run)
+
+
+# -- SVG ---------------------------------------------------------------------------------------------
+
+
+def draw(drawn: Waterfall, *, width: int = WIDTH) -> str:
+    """Draw a waterfall as SVG, for light and dark pages."""
+    label = round(width * _LABEL_SHARE)
+    left, right = label + 122.0, width - 12.0  # of the bars; start and duration stand before them
+    total = max(1, drawn.end - drawn.start)
+
+    def x(time: int) -> float:
+        return left + (time - drawn.start) / total * (right - left)
+
+    height = _TOP + _ROW * (len(drawn.bars) + bool(drawn.more)) + 6
+    colours = {name: f"var(--c{n % len(COLOURS)})" for n, name in enumerate(_nodes(drawn))}
+    colours["notebook"] = f"var(--c{len(COLOURS)})"
+    marks = [_head(label, left, right, total, height)]
+    for index, bar in enumerate(drawn.bars):
+        y = _TOP + _ROW * index
+        marks.append(f"<g><title>{escaped(f'{bar.label} {bar.note}'.strip())}</title>")
+        marks.append(_label(bar, label, y))
+        marks.append(f'<text class="t" x="{label + 58}" y="{y + 15}">{escaped(_start(bar, drawn))}</text>')
+        marks.append(f'<text class="t" x="{label + 114}" y="{y + 15}">{escaped(_took(bar))}</text>')
+        marks.append(_mark(bar, x(bar.since), x(bar.start), x(bar.end), y + 11, colours[bar.node]))
+        marks.append("</g>")
+    if drawn.more:
+        marks.append(f'<text class="q" x="4" y="{height - 10}">… {drawn.more:,} more</text>')
+    about = f"Waterfall of {drawn.title}: {count(len(drawn.bars), 'line')}"
+    return svg(about, width, height, "".join(marks))
+
+
+def _nodes(drawn: Waterfall) -> dict[str, None]:
+    return dict.fromkeys(bar.node for bar in drawn.bars if bar.node != "notebook")
+
+
+def _head(label: int, left: float, right: float, total: int, height: int) -> str:
+    found = [
+        f'<text class="t" x="{label + 58}" y="15">start</text>',
+        f'<text class="t" x="{label + 114}" y="15">took</text>',
+        f'<text class="t" x="{right:.1f}" y="15">{escaped(human_duration(total / _NS))}</text>',
+    ]
+    found += [
+        line(x, 20, x, height - 4, 'class="l"') for x in (left + (right - left) * n / 4 for n in range(5))
+    ]
+    return "".join(found)
+
+
+def _label(bar: Bar, width: int, y: int) -> str:
+    indent = 4 + 12 * min(bar.depth, MAX_INDENT)
+    title = fit(clean(bar.label), width - indent - 4, bold=bar.kind == "handling")
+    kind = "b" if bar.kind == "handling" else "q"
+    return f'<text x="{indent}" y="{y + 15}">{tspan(title, 0, f"{kind} e" if bar.failed else kind)}</text>'
+
+
+def _mark(bar: Bar, since: float, start: float, end: float, y: float, colour: str) -> str:
+    if bar.kind == "event":
+        return dot(start, y, f'fill="{colour}"')
+    if bar.kind == "commit":
+        return rect(start - 3, y - 3, 6, 6, f'fill="{colour}"')
+    end = max(end, start + _LEAST_BAR)
+    found = [line(since, y, start, y, f'stroke="{colour}" stroke-width="1.5" opacity=".6"')]
+    found.append(
+        rect(start, y - 6, end - start, 12, f'rx="2" fill="{colour}" fill-opacity=".3" stroke="{colour}"')
+    )
+    if bar.failed:
+        cross = f'd="M{end - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"'
+        found.append(f'<path {cross} stroke="var(--bad)" stroke-width="2.2"/>')
+    return "".join(found)
