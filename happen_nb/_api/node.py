@@ -26,8 +26,8 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
+    from happen_nb._api.base import Duration
     from happen_nb._api.events import Event
-    from happen_nb._api.schedule import Duration
     from happen_nb._api.space import Space
     from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.registrations import Registration

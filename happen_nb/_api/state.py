@@ -50,12 +50,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
-    from happen_nb._api.base import Timeout
+    from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.emit import PendingEvent
     from happen_nb._api.events import Event
     from happen_nb._api.history import Since
     from happen_nb._api.node import Node
-    from happen_nb._api.schedule import Duration
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
