@@ -277,9 +277,7 @@ class Writer:
         taken = newest > 0 and any(event.has_caller_id for event in request.events)
         if newest > log.replica.position:
             await log.reach(newest, write.deadline)
-        elif (
-            request.schedules or refusal.in_flight
-        ):  # an alarm may be what was refused: it was delivered, cancelled or replaced
+        elif request.schedules or refusal.in_flight:  # an alarm was delivered, cancelled or replaced
             await log.fresh(max(0.001, write.deadline - time.monotonic()))
             await look_up(log, request.cancels)
             taken = True
