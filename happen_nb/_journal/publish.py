@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.wire import Message, Subjects
 
 WRONG_LAST_SEQUENCE = 10071
+IN_FLIGHT = 10164  # on replicas: another message with the expected sequence is not applied yet
 BATCH_LOST = 10176  # the server has forgotten the start of a batch (a new leader, or a lost connection)
 
 
@@ -35,13 +36,15 @@ class RefusedError(Exception):
     """An expectation did not hold; the caller decides what that means.
 
     The server has the sequence ``newest`` in the place of the expected one. ``resent`` is True if the message
-    was sent more than once: its own first sending may have caused the refusal.
+    was sent more than once: its own first sending may have caused the refusal. ``in_flight`` is True if what
+    stands in the way has no sequence yet.
     """
 
-    def __init__(self, newest: int, *, resent: bool) -> None:
+    def __init__(self, newest: int, *, resent: bool, in_flight: bool = False) -> None:
         super().__init__(f"wrong last sequence: {newest}")
         self.newest = newest
         self.resent = resent
+        self.in_flight = in_flight
 
 
 class Resend(NamedTuple):
@@ -129,6 +132,8 @@ async def store_messages(
 
 
 def _refusal(error: dict[str, Any], what: str, *, resent: bool) -> Exception:
+    if error.get("err_code") == IN_FLIGHT:
+        return RefusedError(0, resent=resent, in_flight=True)
     if error.get("err_code") != WRONG_LAST_SEQUENCE:
         return server_error(what, error)
     match = re.search(r"\d+$", error.get("description", ""))
@@ -179,12 +184,13 @@ class PendingWrite(Generic[T]):
         The node of a commit.
     expected : int, optional
         The sequence of the node's newest commit, which the message expects.
-    state : object, optional
-        The state of a commit, which need not be decoded then.
+    as_stored : callable, optional
+        ``as_stored(sequence, time)`` returns the commit or event, which need not be decoded then.
     """
 
     __slots__ = (
         "abandoned",
+        "as_stored",
         "cleared",
         "data",
         "deadline",
@@ -200,7 +206,6 @@ class PendingWrite(Generic[T]):
         "seen",
         "sent_at",
         "started",
-        "state",
         "unbroken",
         "wake",
         "what",
@@ -216,7 +221,7 @@ class PendingWrite(Generic[T]):
         *,
         node: str | None = None,
         expected: int = 0,
-        state: Any = None,
+        as_stored: Callable[[int, int], Any] | None = None,
     ) -> None:
         self.outbox = outbox
         self.id = id
@@ -225,7 +230,7 @@ class PendingWrite(Generic[T]):
         self.deadline = deadline
         self.node = node
         self.expected = expected
-        self.state = state
+        self.as_stored = as_stored
         self.data = b""
         """The message as it is sent; encoded in the thread of the caller."""
         self.seen: T | None = None
@@ -249,6 +254,11 @@ class PendingWrite(Generic[T]):
         """Resolved when it is seen, if its caller waits for an answer meanwhile."""
 
     # -- as a step of its caller ---------------------------------------------------------------------
+
+    def send(self, wake: Callable[[], None]) -> None:
+        """Encode it, and send it as `start` does. On the IO thread."""
+        self.data = encode_publish(self.messages[0])
+        self.start(wake)
 
     def __await__(self) -> Generator[Any, None, None]:
         self.data = encode_publish(self.messages[0])
@@ -318,6 +328,8 @@ class Outbox:
         self._to_write: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
+        self.refused_nodes: set[str] = set()
+        """The nodes whose commits were refused since somebody else let them go first."""
         connection.on_reconnect(self._on_reconnect)
 
     # -- sending -------------------------------------------------------------------------------------
@@ -337,7 +349,7 @@ class Outbox:
         if self._closed is not None:
             write.error = self._closed()
         elif write.node is not None and self._newest(write.node) != write.expected:
-            write.refused = True  # it would be: another commit has come since it was computed
+            self._refuse(write)  # it would be: another commit has come since it was computed
         if write.decided:
             write._go_on()
             return
@@ -371,6 +383,11 @@ class Outbox:
             if not same:
                 del self._by_node[write.node]
 
+    def drop(self, write: PendingWrite[Any]) -> None:
+        """Nobody needs its outcome any more."""
+        write.wake = None
+        self.forget(write)
+
     def abandon(self, write: PendingWrite[Any]) -> None:
         """Nobody waits for it any more; `wait_abandoned` does until it is decided."""
         write.wake = None
@@ -401,8 +418,13 @@ class Outbox:
         """Note that a commit of a node is stored: others that expect an earlier one are refused."""
         for write in self._by_node.get(node, ()):
             if write.expected < sequence and write.unbroken and not write.decided:
-                write.refused = True
+                self._refuse(write)
                 self._decided.append(write)
+
+    def _refuse(self, write: PendingWrite[Any]) -> None:
+        write.refused = True
+        if write.node is not None:
+            self.refused_nodes.add(write.node)
 
     def clear(self, sequence: int) -> None:
         """Note that the space was emptied: commits that expect an earlier one are refused."""

@@ -140,6 +140,8 @@ class Delivery(Work):
         Takes progress and result, if the event was sent to the node.
     snapshot : Cut, optional
         The states when the event was stored, if a state handler reads them and they are at hand.
+    error : BaseException, optional
+        The error of the state handler, if it was evaluated already.
     """
 
     def __init__(
@@ -151,12 +153,14 @@ class Delivery(Work):
         context: contextvars.Context | None,
         responder: Responder | None = None,
         snapshot: Cut | None = None,
+        error: BaseException | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.queue = queue
         self.event = event
         self.responder = responder
         self.snapshot = snapshot
+        self.error = error
         self.cancelled = False
         self.forgotten = False
         """True if the event was deleted, so that nothing is recorded of it."""
@@ -260,7 +264,7 @@ class Delivery(Work):
         if active or not any(_is_plain(registration) for registration in self.candidates):
             return active
         name = self.queue.name
-        found = self.dispatcher.registrations.candidates(self.event.type, name).get(name, [])
+        found = self.dispatcher.registrations.candidates(self.event.type, name, self.event.tick).get(name, [])
         return [registration for registration in found if _is_plain(registration)]
 
     def restart(self) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_handled
+from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
 from happen_nb._runtime.clock import Clock
@@ -18,6 +19,7 @@ from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
+from happen_nb._runtime.ticks import Ticks
 from happen_nb._runtime.workers import Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
     from happen_nb._journal.wire import Clear
-    from happen_nb._model.records import CommitRecord, Cut, EventRecord, HandledRecord, OwnerRecord
+    from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.bulk import BulkPublisher
     from happen_nb._runtime.delivery import Host
@@ -88,6 +90,7 @@ class Dispatcher:
         log.on_clear.connect(self._on_clear)
         log.on_clock.connect(self._on_clock)
         log.on_cancelled.connect(self.replies.cancelled)
+        self.ticks = Ticks(self)
         ownership.on_lost.connect(lambda node, owner: log.background(self._report_lost(node, owner)))
 
     # -- registering ---------------------------------------------------------------------------------
@@ -119,8 +122,12 @@ class Dispatcher:
             for attempt in list(queue.waiting):
                 if attempt.registration is registration:
                     attempt.stop(UNREGISTERED)
+        if removed and registration.tick is not None:
+            io_thread().call_soon(lambda: self.log.background(self.ticks.stop(registration)))
         if removed:
             io_thread().call_soon(self.ownership.renew, registration.node)
+            if registration.state is not None:
+                io_thread().call_soon(self.lanes.pipelines.abandon, registration)
             io_thread().call_soon(self.durables.removed, registration)
         return removed
 
@@ -169,6 +176,7 @@ class Dispatcher:
     def _on_clear(self, _: Clear, position: int) -> None:
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
+        self.lanes.pipelines.drop(position)
         self._spared = frozenset()
 
     def _on_clock(self) -> None:
@@ -194,16 +202,19 @@ class Dispatcher:
                 self._track_due(reply, event)
         if self.ownership.leaving:
             return
-        candidates = self.registrations.candidates(event.type, event.target)
+        candidates = self.registrations.candidates(event.type, event.target, event.tick)
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
             offered = registrations
             plain = [each for each in registrations if each.state is None] if ours else []
+            if plain and self.ticks.is_late(event, node):
+                self.record(HandledRecord(event.id, node, plain[0].name, "cancelled"))
+                continue
             if plain and self.durables.hold(node, event, context, plain):
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
             if handlers:
-                self.deliver(event, node, handlers, context, snapshot, replies=replies)
+                self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
         target = event.target
         if target is not None and target not in candidates and self.ownership.is_ours(target):
             known = ", ".join(self.registrations.patterns(target)) or "none"
@@ -219,11 +230,12 @@ class Dispatcher:
         snapshot: Cut | None = None,
         *,
         replies: bool = True,
+        error: BaseException | None = None,
     ) -> None:
-        """Queue an event for a node's handlers."""
+        """Queue an event for a node's handlers; `error` is that of the state handler, if it ran already."""
         queue = self.queue(node)
         responder = self.replies.accept(event) if replies and event.target is not None else None
-        delivery = Delivery(self, queue, event, registrations, context, responder, snapshot)
+        delivery = Delivery(self, queue, event, registrations, context, responder, snapshot, error)
         for registration in registrations:
             if registration.durable is not None:
                 self.durables.queue(registration.durable, event)
@@ -242,7 +254,7 @@ class Dispatcher:
         NoHandlerError
             No handler of this process accepts it.
         """
-        found = self.registrations.candidates(event.type, node).get(node, [])
+        found = self.registrations.candidates(event.type, node, event.tick).get(node, [])
         named = [registration for registration in found if registration.name == handler]
         if not found:
             raise NoHandlerError(f'node "{node}" has no handler of "{event.type}" in this process')
@@ -269,11 +281,18 @@ class Dispatcher:
         wanted = set(events)
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        waiting = (*self.lanes.waiting(), *self.durables.waiting())
+        late = (*self.lanes.waiting(), *self.lanes.pipelines.open())
+        waiting = (*late, *self.durables.waiting())
         return [id for id in (*handled, *waiting) if id in wanted]
 
+    def busy(self, node: str) -> tuple[float, int]:
+        """Return the seconds since what a node handles started, and the number of events that wait."""
+        pipelines = self.lanes.pipelines
+        seconds, waiting = self.queue(node).busy()
+        return max(seconds, pipelines.busy(node)), waiting + pipelines.queued(node)
+
     def queued(self) -> int:
-        return sum(len(queue.queued) for queue in self.queues.values())
+        return sum(len(queue.queued) for queue in self.queues.values()) + self.lanes.pipelines.queued()
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -405,6 +424,7 @@ class Dispatcher:
             await self.lanes.close()
         for queue in self.queues.values():
             queue.close()
+        self.lanes.pipelines.close()
         if self.log.connection.connected:
             await self.durables.close()
             await self.ownership.release_all(1.0)
@@ -419,7 +439,9 @@ class Dispatcher:
     async def _wait_ended(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         mailboxes = [queue.mailbox for queue in self.queues.values()]
-        while any(each.running for each in mailboxes) and time.monotonic() < deadline:  # noqa: ASYNC110 - threads
+        while time.monotonic() < deadline:
+            if not any(each.running for each in mailboxes) and not self.lanes.pipelines.flying:
+                return
             await asyncio.sleep(RECORD_SECONDS)
 
     def give_up(self, why: Exception) -> None:

@@ -112,7 +112,7 @@ def scene_of_lines(
     first = lines[0].commits if lines else None
     x_title = "" if first is None else first.x_title
     scales = {id(line.commits): scale_of(line.commits.x) for line in lines}
-    drawn = [_Line.of(line, number, scales[id(line.commits)]) for number, line in enumerate(lines)]
+    drawn = [_HistoryLine.of(line, number, scales[id(line.commits)]) for number, line in enumerate(lines)]
     drawn = [line for line in drawn if line.scale.kept]
     if not drawn:
         return scene.message(title, f"{scene.short(x_title)} has no value in any of them.")
@@ -160,7 +160,7 @@ def _row_title(name: str, top: float) -> Label:
     )
 
 
-def _rows(lines: Iterable[_Line], *, together: bool) -> Iterator[_Row]:
+def _rows(lines: Iterable[_HistoryLine], *, together: bool) -> Iterator[_Row]:
     """Put each line into a row of its own; with `together`, all lines of numbers into the first one."""
     joined = [line for line in lines if together and line.is_numeric]
     if joined:
@@ -170,7 +170,7 @@ def _rows(lines: Iterable[_Line], *, together: bool) -> Iterator[_Row]:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    lines: Sequence[_Line]
+    lines: Sequence[_HistoryLine]
     has_legend: bool = False
 
     @property
@@ -189,7 +189,7 @@ class _Row:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Line:
+class _HistoryLine:
     """A line and its place among all of them, which gives it its colour."""
 
     line: PlottedLine
@@ -198,7 +198,7 @@ class _Line:
     values: Sequence[Any]  # those that have a place
 
     @classmethod
-    def of(cls, line: PlottedLine, number: int, scale: Scale) -> _Line:
+    def of(cls, line: PlottedLine, number: int, scale: Scale) -> _HistoryLine:
         return cls(line, number, scale, [line.values[index] for index in scale.kept])
 
     @property
