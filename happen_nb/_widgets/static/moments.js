@@ -38,9 +38,9 @@ function makeMoments({ send, log, activity, chosen }) {
 
   function step(by, count = 1) {
     let to = past ?? last + (by < 0 ? 1 : 0);
-    for (let at = 0; at < count; at++) to = log.near(to, by) ?? to;
-    if (to === (past ?? last)) return false;
-    seek(by > 0 && to >= last ? null : to);
+    for (let at = 0; at < count && to !== undefined; at++) to = log.near(to, by);
+    if (to !== undefined) seek(by > 0 && to >= last ? null : to);
+    else if (by > 0 && past !== null) seek(null); // nothing later is stored
     return past !== null;
   }
 
