@@ -10,6 +10,7 @@ from operator import attrgetter
 from textwrap import wrap
 from typing import Final, Literal
 
+from happen_nb._display.plots.lane_layout import Lane, end_of
 from happen_nb._display.plots.scene import HOVER_COLUMNS, Point, clock, hover_line, joined, safe
 from happen_nb._display.spans import (
     count,
@@ -30,8 +31,6 @@ from happen_nb.errors import HappenError
 
 Kind = Literal["event", "failure", "commit"]
 
-OFFSETS: Final[dict[Kind, float]] = {"event": 0.26, "failure": 0.0, "commit": -0.26}
-"""Distance of a mark from the middle of its lane, in lanes."""
 MAX_DIFF_BYTES: Final = 8_000_000
 """States of a picture that are read to show the changes of commits."""
 
@@ -75,15 +74,15 @@ class Mark:
     """Items of one kind on a lane, at one pixel or too close to be distinguished."""
 
     kind: Kind
-    lane: int
+    height: float
     first: float
     last: float
     items: list[TimelineItem]
 
     @property
     def at(self) -> Point:
-        """Its middle: the pixel, and its height in lanes, which count downwards."""
-        return round((self.first + self.last) / 2, 1), round(OFFSETS[self.kind] - self.lane, 2)
+        """Its middle: the pixel, and its height in lanes."""
+        return round((self.first + self.last) / 2, 1), self.height
 
     @property
     def radius(self) -> float:
@@ -142,23 +141,25 @@ def items_of(journal: JournalSlice, by: TimeBase) -> list[TimelineItem]:
     for id, records in journal.failed.items():
         event = journal.by_id[id]
         time = journal.time_of(event, by)
-        found += (TimelineItem(record.node, time, FailedHandling(event, record)) for record in records)
+        for record in records:
+            at = end_of(event, record) if by == "time" else time
+            found.append(TimelineItem(record.node, at, FailedHandling(event, record)))
     found += (TimelineItem(pair[0].node, journal.time_of_commit(pair, by), pair) for pair in journal.commits)
     return found
 
 
 def marks_of(
-    items: Iterable[TimelineItem], lanes: Sequence[str], place: Callable[[int], float]
+    items: Iterable[TimelineItem], lanes: Sequence[Lane], place: Callable[[int], float]
 ) -> list[Mark]:
     """Return the marks on some lanes, none touching another of its kind; `place` maps times to pixels."""
-    numbers = {name: number for number, name in enumerate(lanes)}
+    numbers = {node: number for number, lane in enumerate(lanes) for node in lane.nodes}
     rows: dict[tuple[int, Kind], list[Mark]] = {}
     kept = (item for item in items if item.node in numbers)
     for item in sorted(kept, key=lambda item: item.time):  # a stable sort: items of one time keep their order
         lane, at = numbers[item.node], place(item.time)
         row = rows.setdefault((lane, item.kind), [])
         if not (row and row[-1].add(item, at)):
-            row.append(Mark(item.kind, lane, at, at, [item]))
+            row.append(Mark(item.kind, lanes[lane].place(item.kind), at, at, [item]))
         if not row[-1].grew:
             continue  # it moved to the right at most, away from the others
         while len(row) > 1 and row[-2].touches(row[-1]):
