@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -418,6 +421,36 @@ def repeat(
     return repeater
 
 
+def kernel_manager(**options: Any) -> Any:
+    """Make the manager of a kernel that no other process can keep from starting.
+
+    Ports are chosen before the kernel binds them, so another process may take one. Sockets in a folder of its
+    own are safe; Windows has only ports.
+    """
+    from jupyter_client.manager import KernelManager
+
+    if sys.platform == "win32":
+        return KernelManager(**options)
+    folder = tempfile.mkdtemp(prefix="kernel-")  # short: a socket's path has at most 103 characters
+    manager = KernelManager(transport="ipc", ip=f"{folder}/ipc", **options)
+    weakref.finalize(manager, shutil.rmtree, folder, ignore_errors=True)
+    return manager
+
+
+def start_kernel(manager: Any, timeout: float = KERNEL_START_SECONDS, **options: Any) -> Any:
+    """Start a kernel, and return its client when it is ready."""
+    manager.start_kernel(**options)
+    client = manager.blocking_client()
+    client.start_channels()
+    try:
+        client.wait_for_ready(timeout=timeout)
+    except BaseException:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        raise
+    return client
+
+
 class SecondKernel:
     """Another Jupyter kernel, in the same folder as this one; `second_kernel` starts one.
 
@@ -428,11 +461,9 @@ class SecondKernel:
     """
 
     def __init__(self) -> None:
-        from jupyter_client.manager import start_new_kernel
-
         # The kernel ends with this process, which ipykernel watches. A killed kernel may complain on stderr.
-        self._manager: Any
-        self._manager, self._client = start_new_kernel(stderr=subprocess.DEVNULL)
+        self._manager = kernel_manager()
+        self._client = start_kernel(self._manager, stderr=subprocess.DEVNULL)
 
     @property
     def pid(self) -> int:  # noqa: D102 - described above

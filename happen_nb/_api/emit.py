@@ -367,13 +367,15 @@ class Sender:
     async def _done(self, step: Step, record: EventRecord) -> Event | None:
         """Return the event that a step of a durable handler emitted in an earlier run; None if it is new."""
         _, runtime, _ = self._emits_as
-        does = emits(record.type, record.target)
+        log, does = runtime.log, emits(record.type, record.target)
+        if log.steps.is_behind:
+            await on_io(log.steps.reach_states(log.timeout))
         found = step.stored(does)
         if found is None:
             if step.is_past() and record.target is None:
                 raise step.differs("nothing is emitted", does)
             return None
-        stored = await on_io(event_at(runtime.log.stream, found.sequence, record.id))
+        stored = await on_io(event_at(log.stream, found.sequence, record.id))
         if stored is None:
             return Event(replace(record, sequence=found.sequence), runtime, repeated=True)
         if not equal(stored.payload, record.payload):

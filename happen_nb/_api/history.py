@@ -39,7 +39,7 @@ class Commit(Displayable):
     """One accepted change of a node's state, shown as a colored diff.
 
     It has the fields `node`, `revision`, `before`, `after`, `diff`, `changed`, `deleted`, `id`, `cause`,
-    `correlation`, `by`, `time` and `sequence`.
+    `causes`, `correlation`, `by`, `time` and `sequence`.
 
     Examples
     --------
@@ -83,6 +83,12 @@ class Commit(Displayable):
     def cause(self) -> str | None:
         """The id of the event whose handler made the commit; None for one from a cell or a script."""
         return self._record.origin.cause
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The ids of all events that the commit applied: one, or several if a state handler folds."""
+        cause = self._record.origin.cause
+        return () if cause is None else (cause, *self._record.folded)
 
     @property
     def id(self) -> str | None:

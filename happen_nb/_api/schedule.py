@@ -16,8 +16,8 @@ from happen_nb._journal.wire import Scheduled
 from happen_nb._model import arguments
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text, utc_text
-from happen_nb._runtime.advance import Advancer
 from happen_nb._runtime.cells import notice
+from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.io import on_io
 from happen_nb.errors import ClockError
 

@@ -146,14 +146,17 @@ class StateWriter:
 
         `newest` is the record of the node, read before.
         """
+        log = self._runtime.log
+        if log.steps.is_behind:
+            await on_io(log.steps.reach_states(log.timeout))
         stored = step.stored(commits(self.node))
         if stored is None and not step.is_past():
             return None
         applied = None
         if stored is not None:
-            applied = await on_io(applied_at(self._runtime.log.stream, stored.sequence))
+            applied = await on_io(applied_at(log.stream, stored.sequence))
         if applied is None:
-            return Commit(newest or self.nothing(), newest, unchanged_at=self._runtime.log.replica.position)
+            return Commit(newest or self.nothing(), newest, unchanged_at=log.replica.position)
         return Commit(*applied)
 
     async def delete(self) -> Commit | None:

@@ -21,7 +21,7 @@ from happen_nb._runtime.lanes import StateHandler, is_catching_up
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.replica import records_at
 from happen_nb._runtime.writer import CommitRequest
-from happen_nb.errors import HistoryGoneError, NotStoredError, OutcomeUnknownError
+from happen_nb.errors import HistoryGoneError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     from happen_nb._api.state import StateWriter
@@ -34,6 +34,8 @@ logger = logging.getLogger("happen_nb")
 
 MAX_FOLDED = 255
 """Events that one commit applies beside its first."""
+MAX_FOLDED_CHARACTERS = 10_000
+"""Length of their ids, which the commit lists in a header."""
 
 
 async def register_state_handler(
@@ -130,19 +132,15 @@ async def _apply(
             positions = await on_io(lanes.positions(node, base))
         progress = handler.progress(positions)
         if handler.is_done(position, progress):
-            if position in handler.forgotten:
-                raise HistoryGoneError(
-                    f'node "{node}": more than {MAX_SKIPPED} events failed since "{event.type}"; it cannot '
-                    "be applied any more; broadcast it again"
-                )
+            _check_retry(registration, event, position)
             return
         late = position in progress.skipped
         evaluation = Evaluation(node, writer.space)
         try:
             new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
-            last = position
+            last, folded = position, tuple[str, ...]()
             if handler.fold and not late:
-                new, last = await _fold(
+                new, last, folded = await _fold(
                     writer, runtime, registration, call, new, position, newest, evaluation
                 )
             body = checked_body(node, base, new)
@@ -164,6 +162,7 @@ async def _apply(
             newest,
             origin=causes.current_origin(),
             positions={**others, handler.key: after},
+            folded=folded,
             cancels=tuple(evaluation.cancelled),
         )
         if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
@@ -173,6 +172,22 @@ async def _apply(
             else:
                 handler.recorded(progress, after, position)
             return
+
+
+def _check_retry(registration: Registration, event: Event, position: Position) -> None:
+    """Refuse an event that the handler never applied, although it is before its newest one."""
+    handler, node = registration.state, registration.node
+    assert handler is not None
+    if position in handler.forgotten:
+        raise HistoryGoneError(
+            f'node "{node}": more than {MAX_SKIPPED} events failed since "{event.type}"; it cannot '
+            "be applied any more; broadcast it again"
+        )
+    if START < position <= handler.start:
+        raise NoHandlerError(
+            f'node "{node}": {registration.name} starts after "{event.type}" and does not apply it; register '
+            'it under another name with start="beginning", or broadcast the event again'
+        )
 
 
 async def _is_committed(
@@ -224,10 +239,11 @@ async def _fold(
     position: Position,
     newest: Cut,
     evaluation: Evaluation,
-) -> tuple[FrozenDict, Position]:
-    """Apply the events that wait, too; one that fails does so in its own turn."""
+) -> tuple[FrozenDict, Position, tuple[str, ...]]:
+    """Apply the events that wait, too, and return their ids; one that fails does so in its own turn."""
     handler = registration.state
     assert handler is not None
+    ids, size = list[str](), 0
     for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
         event, emitted = Event(record, runtime), len(evaluation.emitted)
         try:
@@ -236,11 +252,15 @@ async def _fold(
                 new = await _evaluated(
                     writer, runtime, handler, call, event, newest, snapshot, evaluation, new
                 )
+                ids.append(record.id)
         except Exception:
             del evaluation.emitted[emitted:]
             break
         position = record.position
-    return new, position
+        size += len(record.id) + 1
+        if size > MAX_FOLDED_CHARACTERS:
+            break
+    return new, position, tuple(ids)
 
 
 async def _states_at(log: Any, sequence: int) -> Cut:

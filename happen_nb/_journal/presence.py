@@ -209,7 +209,7 @@ def encode_message(message: dict[str, Any]) -> bytes:
 def decode_question(data: bytes) -> dict[str, Any]:
     """Decode a question to a live process; known members of another type are left out."""
     question = fields.of_type(fields.read_json(data), dict) if data else {}
-    for name in ("send", "cancel", "from"):
+    for name in ("send", "cancel", "from", "durable"):
         if not isinstance(question.get(name, ""), str):
             del question[name]
     if "events" in question:
@@ -227,7 +227,8 @@ def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
         del answer["by"]
     if "events" in question:
         position, open = fields.natural(answer.get("position")), fields.of_type(answer.get("open"), list)
-        return {**answer, "position": position, "open": fields.texts(open)}
+        runs = answer.get("durable") is True
+        return {**answer, "position": position, "open": fields.texts(open), "durable": runs}
     if "clock" in question:
         position, next = fields.natural(answer.get("position")), fields.iso_time(answer.get("next"))
         return {**answer, "position": position, "next": next, "busy": answer.get("busy") is not False}

@@ -56,7 +56,7 @@ from happen_nb._model.records import (
 from happen_nb._model.schedules import Alarm, ClockRecord, utc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from happen_nb._model.frozen import Frozen
     from happen_nb._model.positions import Position, Positions
@@ -82,6 +82,7 @@ PATH = "Happen-Path"
 OMITTED = "Happen-Omitted"  # the number of ids that a long path leaves out after its first
 EVENTS = "Happen-Events"
 POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
+FOLDED = "Happen-Folded"  # the ids of the events that a commit applies beside its cause
 KEY = "Happen-Key"  # the step of a durable handler that made the commit
 EVENT = "Happen-Event"
 ALARM = "Happen-Alarm"  # the id of an alarm, and of one scheduling of it
@@ -110,6 +111,7 @@ MAX_HANDLINGS = 500  # handlings in one message
 MAX_HANDLED_BYTES = 500_000  # limit of the handlings in one message
 MAX_HANDLER_NAME = 500  # characters of a handler's name
 MAX_REPLY_BYTES = 200  # of a reply that is recorded with its handling; a longer one is not
+MAX_DURABLE_REPLY_BYTES = 100_000  # the same for a reply to a durable handler
 OUTCOMES: Final = frozenset(("done", "failed", "refused", "cancelled"))  # the outcomes of a handling
 
 
@@ -333,6 +335,7 @@ def encode_commit(
     origin: Origin,
     positions: Positions | None = None,
     key: str | None = None,
+    folded: Sequence[str] = (),
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
     about = {CAUSE: origin.cause, CORRELATION: origin.correlation, BY: origin.by}
@@ -346,6 +349,8 @@ def encode_commit(
         headers[POSITIONS] = encode_positions(positions)
     if key is not None:
         headers[KEY] = key
+    if folded:
+        headers[FOLDED] = " ".join(folded)
     if body is None:
         headers[OPERATION] = "DEL"
     return Message(subjects.state(node), b"" if body is None else body, headers)
@@ -640,17 +645,17 @@ _encode_item = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` wo
 
 
 def _encode_handling(record: HandledRecord, limit: int) -> str:
-    """Encode one handling; the text of its error is halved until it fits."""
+    """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
     event, node, handler, outcome, duration, error, attempts, _, waited, reply, position, handling = record
-    last = [None if waited is None else round(waited, 6), reply, position, handling]
-    while last and last[-1] is None:
-        last.pop()
     while True:
+        last = [None if waited is None else round(waited, 6), reply, position, handling]
+        while last and last[-1] is None:
+            last.pop()
         item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
         text = _encode_item(item)
-        if len(text) <= limit or not error:
+        if len(text) <= limit or not (reply or error):
             return text
-        error = error[: len(error) // 2]
+        reply, error = None, error and error[: len(error) // 2]
 
 
 def encode_clear(
@@ -885,9 +890,20 @@ def _decode_commit(
     positions = None if where is None else decode_positions(where)
     if state is None:
         positions = {}  # the handlers of a node that is created again start anew
-    key = get(KEY)
+    ids = get(FOLDED)
     return CommitRecord(
-        node, sequence, at[0], time, state, fields.path_id(id), at[1], origin, events, positions, key
+        node,
+        sequence,
+        at[0],
+        time,
+        state,
+        fields.path_id(id),
+        at[1],
+        origin,
+        events,
+        positions,
+        get(KEY),
+        fields.path_ids(ids.split(" ")) if ids else (),
     )
 
 
@@ -944,7 +960,7 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     if not (type(waited) in _NUMBERS and 0 <= waited < _MAX_DURATION):
         waited = None
-    if not (type(reply) is str and len(reply) <= MAX_REPLY_BYTES):
+    if not (type(reply) is str and len(reply) <= MAX_DURABLE_REPLY_BYTES):
         reply = None
     if not (type(position) is int and 0 <= position <= fields.LARGEST):
         position = None

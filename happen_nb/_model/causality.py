@@ -146,8 +146,9 @@ def _effects(
     for effect in everything:
         origin = effect.origin if isinstance(effect, EventRecord) else effect[0].origin
         cause = nearest_cause(origin, known)
-        if cause is not None and effect is not root:
-            effects.setdefault(cause, []).append(effect)
+        folded = () if isinstance(effect, EventRecord) else effect[0].folded
+        for each in {cause, *known.keys() & set(folded)} - {None} if effect is not root else ():
+            effects.setdefault(str(each), []).append(effect)
     for found in effects.values():
         found.sort(key=_position)
     return effects

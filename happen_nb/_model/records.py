@@ -251,6 +251,8 @@ class CommitRecord:
         The progress of the node's state handlers; None if the message does not carry it.
     key : str, optional
         The key of the step of a durable handler that made the commit.
+    folded : tuple of str
+        The ids of the events that a state handler applied with this commit, beside its cause.
     """
 
     node: str
@@ -264,6 +266,7 @@ class CommitRecord:
     events: tuple[EventRecord, ...] = ()
     positions: Positions | None = None
     key: str | None = None
+    folded: tuple[str, ...] = ()
     _state: FrozenDict | None = field(default=None, init=False)
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from happen_nb._journal.wire import MAX_REPLY_BYTES
+from happen_nb._journal.wire import MAX_DURABLE_REPLY_BYTES, MAX_REPLY_BYTES
 from happen_nb._model.arguments import takes_second
 from happen_nb._model.freeze import dumps
 from happen_nb._model.records import HandledRecord
@@ -282,6 +282,8 @@ class Attempt:
     def _repeat_later(self, captured: CapturedError) -> None:
         """Have it called again after a pause, while the node goes on with other events."""
         self._captured = captured
+        if (handler := self.registration.durable) is not None:
+            self.delivery.dispatcher.durables.pause(handler, self.delivery.event)
         self.delivery.queue.waiting[self] = None
         pause = self.registration.backoff * 2.0 ** min(self.number - 1, _MAX_DOUBLINGS)
         io_thread().call_soon(self._start_timer, pause)
@@ -364,7 +366,8 @@ class Attempt:
 
     def _end(self, outcome: str, value: Converted | None = None) -> None:
         reply = None
-        if value is not None and value.size <= MAX_REPLY_BYTES:
+        most = MAX_REPLY_BYTES if self.delivery.event.key is None else MAX_DURABLE_REPLY_BYTES
+        if value is not None and value.size <= most:
             reply = dumps(value.value).decode()
         self._record(outcome, None, reply)
         self.delivery.attempt_ended(self, outcome, value, None)

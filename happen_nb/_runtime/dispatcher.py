@@ -252,9 +252,6 @@ class Dispatcher:
         queue = self.queue(node)
         ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         delivery = Delivery(self, queue, event, found, context)
-        for registration in found:
-            if registration.durable is not None:
-                self.durables.queue(registration.durable, event)
 
         def end(error: BaseException | None) -> None:
             if not ended.done():  # the caller may have been interrupted
@@ -272,7 +269,7 @@ class Dispatcher:
         wanted = set(events)
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        waiting = (*self.lanes.waiting(), *self.durables.waiting(), *self.durables.running())
+        waiting = (*self.lanes.waiting(), *self.durables.waiting())
         return [id for id in (*handled, *waiting) if id in wanted]
 
     def queued(self) -> int:

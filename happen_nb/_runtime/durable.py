@@ -26,7 +26,7 @@ from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container
 
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.wire import Clear
@@ -205,6 +205,10 @@ class Durables:
         what = f'{name} of node "{handler.node}", handling "{event.type}"'
         return DurableRun(self._log.steps, handler.handling(event.id), what)
 
+    def pause(self, handler: DurableHandler, event: EventRecord) -> None:
+        """Note that a handler waits until it is called again."""
+        handler.running.discard(handler.handling(event.id))
+
     def end(self, handler: DurableHandler, event: EventRecord) -> None:
         handler.open.pop(handler.handling(event.id), None)
         self.leave(handler, event)
@@ -221,9 +225,9 @@ class Durables:
             handler.queued.discard(handling)
             self._log.steps.release(handling)
 
-    def running(self) -> list[str]:
-        """Return the handlings that run here."""
-        return [handling for each in list(self._known.values()) for handling in list(each.running)]
+    def run_on(self, node: str) -> bool:
+        """Return whether a durable handler of a node runs here."""
+        return any(each.running for each in list(self._known.values()) if each.node == node)
 
     # -- progress ------------------------------------------------------------------------------------
 
@@ -262,11 +266,12 @@ class Durables:
                 self._log.background(self._store(handler))
 
     def _on_fresh_start(self, start: FreshStart) -> None:
-        """Read the events that were passed over."""
+        """Read the events that were passed over, if the space was made anew."""
+        if start.again:
+            return
         for handler in self._known.values():
             handler.live = False
-            if handler.position[0] > start.position:  # the stream was made anew
-                handler.position, handler.sequence = START, 0
+            handler.position, handler.sequence = START, 0
         for node in {handler.node for handler in self._known.values()}:
             self._stop(node)
             self._start_reading(node, start.position)
@@ -350,19 +355,21 @@ class Durables:
         node, dispatcher, log = reading.node, self._dispatcher, self._log
         while dispatcher.lanes.catches_up(node):  # noqa: ASYNC110 - state handlers come first
             await asyncio.sleep(POLL_SECONDS)
+        await self._wait_for_owner_before(node)
+        first = (await log.stream.info()).first
+        await dispatcher.flush()
         handlers = {each: by for each, by in self._handlers(node).items() if not each.live}
         if handlers:
-            first = (await log.stream.info()).first
             at = max(first, min(each.position[0] for each in handlers))
-            await self._wait_for_owner_before(node, handlers, at, reading.end)
-            await dispatcher.flush()
-            ended = {each.handling for each in await read_handled(log.stream, since=at - 1) if each.handling}
-            while at <= reading.end and not reading.stopped:
-                until = min(reading.end, at + WINDOW_MESSAGES - 1)
-                await self._deliver_window(handlers, ended, at, until)
-                at = until + 1
-                while len(dispatcher.queue(node).queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
-                    await asyncio.sleep(POLL_SECONDS)
+            with log.steps.keeping():  # another process may run and end handlings meanwhile
+                records = await read_handled(log.stream, since=at - 1)
+                ended = {each.handling for each in records if each.handling}
+                while at <= reading.end and not reading.stopped:
+                    until = min(reading.end, at + WINDOW_MESSAGES - 1)
+                    await self._deliver_window(handlers, ended, at, until)
+                    at = until + 1
+                    while len(dispatcher.queue(node).queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
+                        await asyncio.sleep(POLL_SECONDS)
         if reading.stopped:
             return
         for handler in handlers:
@@ -394,22 +401,14 @@ class Durables:
         handling = handler.handling(event.id)
         return handling not in ended and handling not in handler.queued
 
-    async def _wait_for_owner_before(
-        self, node: str, handlers: Iterable[DurableHandler], start: int, end: int
-    ) -> None:
-        """Wait until the process that owned the node before runs none of the handlings any more."""
+    async def _wait_for_owner_before(self, node: str) -> None:
+        """Wait until the process that owned the node before runs no durable handler of it any more."""
         ownership = self._dispatcher.ownership
         incarnation, owner = ownership.previous(node), ownership.record(node)
-        if incarnation is None or owner is None:
-            return
-        if await self._peers.ask(incarnation, {}, ANSWER_SECONDS) is None:
-            return
-        events = await events_between(self._log.stream, start, end)
-        handlings = [handler.handling(event.id) for event in events for handler in handlers]
         busy_since: float | None = None
-        while handlings:
-            answer = await self._peers.ask(incarnation, {"events": handlings}, ANSWER_SECONDS)
-            if answer is None or (answer and answer["position"] >= owner.sequence and not answer["open"]):
+        while incarnation is not None and owner is not None:
+            answer = await self._peers.ask(incarnation, {"events": [], "durable": node}, ANSWER_SECONDS)
+            if answer is None or (answer and answer["position"] >= owner.sequence and not answer["durable"]):
                 return
             now = time.monotonic()
             busy_since = None if answer else busy_since or now
@@ -421,19 +420,27 @@ class Durables:
         """Deliver the events that have arrived meanwhile."""
         dispatcher = self._dispatcher
         for event, context, handlers, work in reading.held:
-            dispatcher.deliver(event, reading.node, handlers, context)
+            late = [
+                each
+                for each in handlers
+                if each.durable is None or (each.durable.live and event.sequence > reading.end)
+            ]
+            if late:
+                dispatcher.deliver(event, reading.node, late, context)
             dispatcher.in_flight.finish(work)
         reading.held.clear()
 
     async def recall(self, registration: Registration, event: EventRecord) -> bool:
-        """Prepare to run a handler for an event once more; False if it is durable, and has done that."""
+        """Queue an event for a handler once more; False if it is durable, and has done that."""
         handler = registration.durable
         if handler is None:
             return True
         handling, log = handler.handling(event.id), self._log
+        self.queue(handler, event)
         await self._dispatcher.flush()
         records = await read_handled(log.stream, since=event.sequence)
         if any(each.handling == handling and each.outcome == "done" for each in records):
+            self.end(handler, event)
             return False
         await log.steps.load(log.stream, event.sequence, {handling}, all=True)
         return True

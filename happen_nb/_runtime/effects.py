@@ -304,7 +304,11 @@ async def read_effects(runtime: Runtime, effects: Effects) -> list[TraceNode]:
     for entry in entries:
         if isinstance(entry, EventRecord):
             effects.add(entry)
-    pairs = [pair for pair in await with_previous(stream, commits) if effects.includes(pair[0].origin)]
+    pairs = [
+        pair
+        for pair in await with_previous(stream, commits)
+        if effects.includes(pair[0].origin) or not effects.ids.keys().isdisjoint(pair[0].folded)
+    ]
     handled = await read_handled(stream, since=effects.start)
     # A record whose answer was lost may be stored twice.
     return _build(effects, pairs, dict.fromkeys(record for record in handled if record.event in effects.ids))
@@ -321,7 +325,11 @@ def _build(
         root = roots[event.id] = _root_of(event.origin, roots, event.id)
         events.setdefault(root, []).append(event)
     for pair in pairs:
-        commits.setdefault(_root_of(pair[0].origin, roots), []).append(pair)
+        found = {roots[id] for id in pair[0].folded if id in roots}
+        if effects.includes(pair[0].origin) or not found:
+            found.add(_root_of(pair[0].origin, roots))
+        for root in found:
+            commits.setdefault(root, []).append(pair)
     for handling in handled:
         handlings.setdefault(roots[handling.event], []).append(handling)
 

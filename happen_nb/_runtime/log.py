@@ -166,7 +166,7 @@ class Log:
     def reset(self, start: FreshStart) -> None:
         self._set_clock(start.clock)
         self.alarms.reset(start.alarms)
-        self.steps.reset(start)
+        self.steps.reset(start, self._follower.position)
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
@@ -184,7 +184,7 @@ class Log:
             self.on_clear.emit(item, sequence)
         else:
             self._apply_to_clock(item)
-        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item)
+        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
         self.replica.apply(item, sequence)
         if isinstance(item, EventRecord):
             self._emit(item)
@@ -229,6 +229,7 @@ class Log:
                 waiter.set_result(None)
 
     def caught_up(self, position: int) -> None:
+        self.steps.caught_up(position)
         self.replica.caught_up(position)
 
     def held(self) -> Mapping[str, CommitRecord]:

@@ -212,8 +212,9 @@ class Runtime:
         if "events" in question:
             await self._wait_handled(question)
             position, left = self._log.position, self.dispatcher.open(question["events"])
+            runs = self.dispatcher.durables.run_on(question.get("durable", ""))
             await self.dispatcher.flush()  # last: what is not open any more is stored when the other reads it
-            return {"position": position, "open": left, "by": self._log.incarnation}
+            return {"position": position, "open": left, "durable": runs, "by": self._log.incarnation}
         if "clock" in question:
             return await self._wait_idle(question)
         if question.get("awaited"):

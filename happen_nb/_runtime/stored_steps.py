@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,10 +14,10 @@ from happen_nb._journal.slice import read_keyed
 from happen_nb._journal.wire import Clear, Handled
 from happen_nb._model.positions import read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb.errors import NondeterminismError
+from happen_nb.errors import NondeterminismError, NotStoredError
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.slice import Entry
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 WINDOW_MESSAGES: Final = 2_000
 """Messages of the journal whose headers are read at once."""
+POLL_SECONDS: Final = 0.01
+"""Pause between checks of what was read."""
 MAX_KNOWN: Final = 10_000
 """Handlings whose steps are known; those of older ones are read from the journal when they run again."""
 
@@ -69,25 +74,48 @@ class StoredSteps:
     def __init__(self) -> None:
         self._known: dict[str, Known] = {}
         self._held: Counter[str] = Counter()
+        self._keeping = 0
         self._since = 0
+        self._position = 0
+        self._states_at = 0
+        """The position of the states, which a fresh start moves ahead of that of the messages."""
         self._lock = threading.Lock()
 
     # -- following, on the IO thread -----------------------------------------------------------------
 
-    def apply(self, item: Any) -> None:
+    def apply(self, item: Any, sequence: int) -> None:
         """Note the next message of the journal."""
+        self._position = sequence
         if isinstance(item, CommitRecord | EventRecord):
             if item.key is not None:
                 self._note(item)
         elif isinstance(item, Handled):
             self._note_ended(item)
         elif isinstance(item, Clear):
-            with self._lock:
-                self._known = {handling: Known() for handling in self._held}
+            self._start_over()
 
-    def reset(self, start: FreshStart) -> None:
-        """Note that messages up to a position were not seen."""
-        self._since = start.position
+    def caught_up(self, position: int) -> None:
+        """Note that nothing more is stored up to a position."""
+        self._position = max(self._position, position)
+
+    def reset(self, start: FreshStart, position: int) -> None:
+        """Note that the states are read anew; messages follow from a position on."""
+        self._states_at, self._position = start.position, position
+        if not start.again:
+            self._since = start.position
+            self._start_over()
+
+    def _start_over(self) -> None:
+        with self._lock:
+            self._known = {handling: Known() for handling in self._held}
+
+    async def reach_states(self, timeout: float) -> None:
+        """Wait until everything is noted that the states have been computed from."""
+        deadline = time.monotonic() + timeout
+        while self.is_behind:
+            if time.monotonic() > deadline:
+                raise NotStoredError(f"the steps of a durable handler could not be read within {timeout:g} s")
+            await asyncio.sleep(POLL_SECONDS)
 
     def _note(self, entry: Entry) -> None:
         found = read_key(entry.key or "")
@@ -96,7 +124,7 @@ class StoredSteps:
         handling, number = found
         with self._lock:
             self._known.setdefault(handling, Known()).steps.setdefault(number, StoredStep.of(entry))
-            if len(self._known) > MAX_KNOWN:
+            if len(self._known) > MAX_KNOWN and not self._keeping:
                 self._forget_oldest()
 
     def _forget_oldest(self) -> None:
@@ -106,15 +134,31 @@ class StoredSteps:
             self._since = max(self._since, *(step.sequence for step in steps), 0)
 
     def _note_ended(self, handled: Handled) -> None:
-        if not self._known:
+        if not self._known and not self._keeping:
             return  # nothing durable is under way
-        for record in handled.records():
-            if record.handling in self._known:
+        ended = [record.handling for record in handled.records() if record.handling is not None]
+        with self._lock:
+            for handling in ended:
+                if self._keeping or handling in self._held:
+                    self._known.setdefault(handling, Known()).ended = True
+                else:
+                    self._known.pop(handling, None)
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """Forget nothing, while what is to run is read and queued."""
+        self._keeping += 1
+        try:
+            yield
+        finally:
+            self._keeping -= 1
+            if not self._keeping:
                 with self._lock:
-                    if record.handling in self._held:
-                        self._known[record.handling].ended = True
-                    else:
-                        del self._known[record.handling]
+                    self._known = {
+                        handling: known
+                        for handling, known in self._known.items()
+                        if handling in self._held or not known.ended
+                    }
 
     async def load(self, stream: Stream, start: int, handlings: Container[str], *, all: bool = False) -> None:
         """Read the stored steps of some handlings from a sequence on, with `all` also those noted before."""
@@ -126,6 +170,11 @@ class StoredSteps:
                     self._note(entry)
 
     # -- reading, from any thread --------------------------------------------------------------------
+
+    @property
+    def is_behind(self) -> bool:
+        """True if the states are newer than these steps."""
+        return self._position < self._states_at
 
     def hold(self, handling: str) -> None:
         """Keep the steps of a handling, even if another process records that it has ended."""

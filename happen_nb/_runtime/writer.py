@@ -62,6 +62,8 @@ class CommitRequest:
     """Scheduled events that are cancelled, if they are still to come."""
     key: str | None = None
     """The key of the step of a durable handler that makes the commit."""
+    folded: tuple[str, ...] = ()
+    """The ids of the events that it applies beside its cause."""
 
     @property
     def base(self) -> CommitRecord | None:
@@ -185,6 +187,7 @@ class Writer:
             origin=request.origin,
             positions=positions,
             key=request.key,
+            folded=request.folded,
         )
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jupyter_client.manager import KernelManager
+from happen_nb.learn import kernel_manager
 
 WITHIN = 60.0
 
@@ -78,7 +78,7 @@ class Kernel:
         kept = {
             key: value for key, value in os.environ.items() if key not in ("PYTEST_CURRENT_TEST", "NATS_URL")
         }
-        self._manager = KernelManager(kernel_name="python3")
+        self._manager = kernel_manager(kernel_name="python3")
         self._manager.start_kernel(
             cwd=str(folder),
             env={

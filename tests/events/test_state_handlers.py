@@ -186,6 +186,15 @@ def test_a_failure_may_be_applied_late_and_still_once(space, stock, shop):
     assert stock.state.get("seen") == [0, 2, 1]
 
 
+def test_an_event_from_before_its_start_is_not_taken_for_applied(space, stock, shop):
+    shop.broadcast("n", 0)
+    stock.state.on("n", add)
+    result = space.unhandled.retry()
+    assert (result.succeeded, result.failed) == (0, 1)
+    assert isinstance(space.failures[-1].exception, happen.NoHandlerError)
+    assert stock.state.get("seen") is None
+
+
 def test_a_failure_is_applied_late_also_by_a_later_connection(tmp_path):
     def careful(state, event):
         if event.payload == 1:
@@ -258,6 +267,19 @@ def test_each_folded_event_sees_the_views_of_its_own_time(space, stock, shop):
     stock.state.on("look", look, start="beginning", fold=True)
     space.settle()
     assert stock.state.get("seen") == list(range(20))
+
+
+def test_a_commit_that_folds_lists_its_causes_and_stands_in_the_trace_of_each(space, stock, shop):
+    events = [shop.broadcast("n", n) for n in range(50)]
+    stock.state.on("n", add, start="beginning", fold=True)
+    space.settle()
+    folding = [commit for commit in stock.state.history() if commit.cause is not None]
+    assert [id for commit in folding for id in commit.causes] == [event.id for event in events]
+    assert len(folding) < len(events)
+    for event in events:
+        (commit,) = [commit for commit in folding if event.id in commit.causes]
+        shown = [each.commit for each in space.trace(event) if each.commit is not None]
+        assert [each.sequence for each in shown] == [commit.sequence]
 
 
 # -- replies, and other handlers -----------------------------------------------------------------------------

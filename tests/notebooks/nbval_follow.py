@@ -1,7 +1,8 @@
 """Let nbval 0.11 collect outputs as JupyterLab and nbclient do: a pytest plugin, loaded by ``-p``.
 
 Without it, nbval counts the output that an Output widget captures as output of the cell, ignores
-``update_display`` and ``clear_output``, and does not mask JSON outputs.
+``update_display`` and ``clear_output``, and does not mask JSON outputs. Its kernels listen on ports that another
+process may take before they do.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from nbval import kernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 
+from happen_nb.learn import kernel_manager, start_kernel
 from tests.notebooks.figures import is_figure, outline
 
 OUTPUTS = {"stream", "display_data", "execute_result", "error"}
@@ -93,5 +96,13 @@ def sanitize(cell: Any, value: Any) -> Any:
     return _sanitize(cell, value)
 
 
+def start_new_kernel(startup_timeout: float = 60, kernel_name: str = "python", **options: Any) -> Any:
+    """Start a kernel that listens on sockets in a folder of its own."""
+    specs = kernel.NbvalKernelspecManager()
+    manager = kernel_manager(kernel_name=kernel_name, kernel_spec_manager=specs)
+    return manager, start_kernel(manager, startup_timeout, **options)
+
+
+kernel.start_new_kernel = start_new_kernel
 IPyNbFile.setup, IPyNbFile.get_kernel_message = setup, get_kernel_message
 IPyNbCell.runtest, IPyNbCell.sanitize = runtest, sanitize

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from queue import Empty
 
 import nbformat
-from jupyter_client.manager import start_new_kernel
+from happen_nb.learn import kernel_manager, start_kernel
 from nbclient import NotebookClient
 
 WAITING_CELLS = [
@@ -35,7 +35,8 @@ def patched_by(module):
 
 @contextmanager
 def kernel():
-    manager, client = start_new_kernel(kernel_name="python3")
+    manager = kernel_manager(kernel_name="python3")
+    client = start_kernel(manager)
     try:
         yield client
     finally:

@@ -1,0 +1,135 @@
+"""A durable handler ends once for each event, and each of its steps is stored once, whatever is killed."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import happen_nb as happen
+from tests.guarantees.processes import Load, Processes
+from tests.guarantees.servers import Cluster
+
+log = logging.getLogger(__name__)
+
+SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+
+def _start(processes: Processes, url: str, name: str, calls: Path, patience: float = 5.0) -> Load:
+    process = processes.load(
+        "charge", "charging.py", url=url, space=name, calls=str(calls), patience=patience
+    )
+    process.wait_ready()
+    return process
+
+
+def _settle(process: Load) -> None:
+    process.say()
+    assert process.hear(90) == []
+
+
+def _check(space: happen.Space, events: int) -> None:
+    everything = list(range(events))
+    billing, audit, mail = (
+        space.create_node(name).state.get(fresh=True) for name in ("billing", "audit", "mail")
+    )
+    assert list(map(list, billing["paid"])) == [[number, f"receipt {number}"] for number in everything]
+    assert list(map(list, billing["priced"])) == [[number, 2 * number] for number in everything]
+    for found in (audit["noted"], audit["done"], mail["written"], mail["thanked"]):
+        assert list(found) == everything
+    assert space.views["stock"].get("sold") == events
+    once = Counter(everything)
+    for type in ("price", "stock.sold", "noted", "written"):
+        assert Counter(event.payload for event in space.events(type)) == once, type
+    assert Counter(event.payload[0] for event in space.events("paid")) == once
+    assert {each.event.type for each in space.unhandled} <= {"stock.sold", "noted", "written"}
+
+
+@pytest.mark.parametrize(("events", "kills"), [(100, 6), pytest.param(400, 40, marks=SOAK)])
+def test_each_step_is_stored_once_though_the_only_process_is_killed(
+    url: str, name: str, processes: Processes, tmp_path: Path, seed: int, events: int, kills: int
+) -> None:
+    choose, calls = random.Random(seed), tmp_path / "calls"
+    space = happen.connect(url, name=name, timeout=30)
+    process = _start(processes, url, name, calls)
+    for number in range(events):
+        space.broadcast("order", number)
+        if number % (events // kills) == events // kills // 2:
+            time.sleep(choose.random() * 0.15)
+            process.kill()
+            process = _start(processes, url, name, calls)
+    _settle(process)
+
+    _check(space, events)
+    called = Counter(map(int, calls.read_text().split()))
+    assert set(called) == set(range(events))
+    assert sum(called.values()) <= events + kills
+    log.info("%d events, %d kills, %d calls: each step once", events, kills, sum(called.values()))
+    space.close()
+
+
+@pytest.mark.parametrize(("events", "kills"), [(30, 1), pytest.param(100, 6, marks=SOAK)])
+def test_it_holds_on_three_servers_whose_leader_is_killed(
+    cluster: Cluster, name: str, processes: Processes, tmp_path: Path, events: int, kills: int
+) -> None:
+    calls = tmp_path / "calls"
+    space = happen.connect(cluster.url, name=name, replicas=3, timeout=30)
+    process = _start(processes, cluster.url, name, calls)
+    for number in range(events):
+        space.broadcast("order", number)
+        if number % (events // kills) == events // kills // 2:
+            leader = cluster.leader(f"KV_happen_{name}")
+            leader.kill()
+            process.kill()
+            process = _start(processes, cluster.url, name, calls)
+            leader.start()
+            cluster.wait_whole(f"KV_happen_{name}")
+    _settle(process)
+
+    _check(space, events)
+    called = Counter(map(int, calls.read_text().split()))
+    assert set(called) == set(range(events))
+    assert sum(called.values()) <= events + kills
+    space.close()
+
+
+def test_a_process_that_was_frozen_and_one_that_took_over_store_each_step_once(
+    url: str, name: str, processes: Processes, tmp_path: Path
+) -> None:
+    events, calls = 40, tmp_path / "calls"
+    space = happen.connect(url, name=name, timeout=30)
+    first = _start(processes, url, name, calls)
+    for number in range(events):
+        space.broadcast("order", number)
+    space.wait_for("paid", lambda event: event.payload[0] == events // 4, timeout=30)
+    first.pause()
+    second = _start(processes, url, name, calls, patience=0.5)
+    space.wait_for("paid", lambda event: event.payload[0] == events // 2, timeout=60)
+    first.resume()
+    _settle(second)
+    _settle(first)
+
+    _check(space, events)
+    space.close()
+
+
+def test_the_next_process_goes_on_when_the_owner_is_killed(
+    url: str, name: str, processes: Processes, tmp_path: Path
+) -> None:
+    events, calls = 30, tmp_path / "calls"
+    space = happen.connect(url, name=name, timeout=30)
+    second, first = (_start(processes, url, name, calls) for _ in range(2))  # the newest owns the nodes
+    for number in range(events):
+        space.broadcast("order", number)
+    space.wait_for("paid", lambda event: event.payload[0] == events // 3, timeout=30)
+    first.kill()
+    space.wait_for("paid", lambda event: event.payload[0] == events - 1, timeout=60)
+    _settle(second)
+
+    _check(space, events)
+    assert sum(Counter(calls.read_text().split()).values()) <= events + 1
+    space.close()
