@@ -234,7 +234,9 @@ class History(RecordSequence[Commit]):
         data |= self._columns(selectors, named, data)
         return frame(pd.Index([commit.revision for commit in self], name="revision"), data)
 
-    def plot(self, *selectors: Selector, x: Selector = "time", **named: Selector) -> Figure:
+    def plot(
+        self, *selectors: Selector, x: Selector = "time", together: bool = False, **named: Selector
+    ) -> Figure:
         """Draw values over time, one row each: numbers as steps, other values as bands.
 
         Parameters
@@ -246,6 +248,8 @@ class History(RecordSequence[Commit]):
             The horizontal axis: the time of storage, the revision, the event time of the commit's cause
             (commits without one are left out), or a part of the state. For a key "time" of the state, pass
             the path ``("time",)``.
+        together : bool, optional
+            Draw all numbers in one row, with a legend. Other values keep rows of their own.
 
         Returns
         -------
@@ -271,18 +275,18 @@ class History(RecordSequence[Commit]):
         elif x == "occurred":
             title, places = "when it occurred, UTC", self._occurred([commit._record for commit in self])
         else:
-            title, places = _name(x), self._values(x)
+            title, places = name_of(x), self._values(x)
         if not selectors and not named and self:
             selectors = default_paths(self[-1].after)
         commits = PlottedCommits(self.node, revisions, moments, places, title)
-        return history_plot(commits, self._columns(selectors, named, ()))
+        return history_plot(commits, self._columns(selectors, named, ()), together=together)
 
     def _columns(
         self, selectors: Iterable[Selector], named: Mapping[str, Selector], taken: Collection[str]
     ) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {}
-        for name, selector in [*((_name(selector), selector) for selector in selectors), *named.items()]:
-            columns[_unused(name, {*taken, *columns})] = self._values(selector)
+        for name, selector in [*((name_of(selector), selector) for selector in selectors), *named.items()]:
+            columns[unused(name, {*taken, *columns})] = self._values(selector)
         return columns
 
     def _values(self, selector: Selector) -> list[Any]:
@@ -306,13 +310,15 @@ def lenient(state: FrozenDict, selector: Selector) -> Any:
         return None
 
 
-def _name(selector: Selector) -> str:
+def name_of(selector: Selector) -> str:
+    """Return the title of a selector: its path, or its function's name."""
     if isinstance(selector, Callable):  # type: ignore[arg-type]
         return getattr(selector, "__name__", "value")
     return format_path(parse_path(selector)) or "state"  # type: ignore[arg-type]
 
 
-def _unused(name: str, taken: Collection[str]) -> str:
+def unused(name: str, taken: Collection[str]) -> str:
+    """Return a name, with a number if it is taken."""
     numbered = (f"{name}_{number}" for number in count(2))
     return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
 

@@ -210,7 +210,7 @@ class Replay(Displayable):
     # -- the thread that reads the rows ----------------------------------------------------------------
 
     def _read(self, rows: ReplaySource) -> None:
-        publisher, pace = self._publisher, Pace(self.speed)
+        publisher, pace = self._publisher, ReplayPace(self.speed)
         try:
             for item in rows:
                 if publisher.closed.wait(pace.pause(item.moment)):
@@ -223,7 +223,7 @@ class Replay(Displayable):
             publisher.finish()
 
 
-class Pace:
+class ReplayPace:
     """Computes when each row is due, at `speed` times the pace of the event times."""
 
     def __init__(self, speed: float | None) -> None:

@@ -6,9 +6,9 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import Displayable, faces
-from happen_nb._display.live_output import LiveOutput, follow
-from happen_nb._display.reprs_events import reply_page
+from happen_nb._api.base import Displayable, bundle_of, faces
+from happen_nb._display.live_output import LiveOutput, beside_widget, follow
+from happen_nb._display.reprs_events import Pace, reply_page
 from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
@@ -73,13 +73,21 @@ class Reply(Displayable):
         return self._request.error
 
     def _page(self, budget: Budget) -> Page:
-        return reply_page(self, self._request.value, budget)
+        request = self._request
+        begun = request.first_progress
+        pace = None if begun is None else Pace(begun[1], request.newest_at - begun[0])
+        return reply_page(self, request.value, budget, pace)
 
     def _ipython_display_(self) -> None:
         """Show the progress in a notebook; raise NotImplementedError for IPython to show the repr instead."""
-        output = follow(self._repr_mimebundle_, lambda: self.done, self._request.on_change.connect)
+        listen = self._request.on_change.connect
+        output = follow(lambda: beside_widget(bundle_of(self)), lambda: self.done, listen)
         self._outputs.append(output)
         cells.register(output.stop)
+        if not self.done:
+            from happen_nb._widgets.cancel import show_cancel
+
+            show_cancel(self, self._runtime, listen)
 
     def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the result, the return value of the handler.

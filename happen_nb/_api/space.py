@@ -18,6 +18,7 @@ from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
+from happen_nb._api.plotting import Lines, plot_space
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import Recording, record
 from happen_nb._api.replay import Replay, start_replay
@@ -50,7 +51,7 @@ from happen_nb.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
-    from datetime import datetime
+    from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Self
 
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard import Dashboard
+    from happen_nb._widgets.live_plot import LivePlot
 
 T = TypeVar("T")
 
@@ -646,6 +648,66 @@ class Space(Displayable, Sender):
 
         limit = count(limit, "graph: limit", least=1)
         return graph(self._read_journal(pattern, since, limit, commits=False))
+
+    def plot(self, lines: Lines, *, x: str = "time", together: bool = True) -> Figure:
+        """Draw values of several nodes over time in one figure.
+
+        Parameters
+        ----------
+        lines : mapping of str to (node, path or callable)
+            The title of each line, with its node and the part of the node's state.
+        x : "time" or "occurred"
+            Place the values by the time of storage, or by the event time of the commit's cause.
+        together : bool, optional
+            Draw all numbers in one row, with a legend. Other values have rows of their own.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+
+        Raises
+        ------
+        UnknownNodeError
+            A node does not exist.
+
+        Examples
+        --------
+        >>> commits = orders.state.set({"open": 2}), inventory.state.set({"stock": 7})
+        >>> figure = space.plot({"open": ("orders", "open"), "stock": ("inventory", "stock")})
+        >>> [line.name for line in figure.data]
+        ['open', 'stock']
+        """
+        return plot_space(self, lines, by=x, together=together)
+
+    def live_plot(
+        self, lines: Lines, *, window: str | float | timedelta | None = None, together: bool = True
+    ) -> LivePlot:
+        """Draw values of several nodes over time in a widget that follows every commit.
+
+        Parameters
+        ----------
+        lines : mapping of str to (node, path or callable)
+            The lines, as for `plot`.
+        window : str, float or timedelta, optional
+            Show only the last ``"1min"``, or so many seconds, as for ``state.live_plot``.
+        together : bool, optional
+            Draw all numbers in one row, with a legend. Other values have rows of their own.
+
+        Returns
+        -------
+        LivePlot
+            An ipywidget.
+
+        Examples
+        --------
+        >>> commits = orders.state.set({"open": 2}), inventory.state.set({"stock": 7})
+        >>> lines = {"open": ("orders", "open"), "stock": (inventory, "stock")}
+        >>> plot = space.live_plot(lines, window="1min")
+        >>> plot.stop()
+        """
+        from happen_nb._widgets.live_plot import live_plot_of_space
+
+        return live_plot_of_space(self, lines, window, together=together)
 
     async def _sequence(
         self,

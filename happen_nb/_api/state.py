@@ -47,7 +47,7 @@ from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from happen_nb._api.base import Timeout
     from happen_nb._api.emit import PendingEvent
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import Step
     from happen_nb._widgets.live import Live
+    from happen_nb._widgets.live_plot import LivePlot
 
 
 class StateWriter:
@@ -600,6 +601,48 @@ class State(Displayable):
         from happen_nb._widgets.live import live_of_state
 
         return live_of_state(self, selector, render)
+
+    def live_plot(
+        self,
+        *selectors: Selector,
+        window: str | float | timedelta | None = None,
+        together: bool = False,
+        **named: Selector,
+    ) -> LivePlot:
+        """Draw values over time in a widget that follows every commit, from any process.
+
+        Numbers are drawn as steps, other values as bands. Drag to zoom, double-click to follow again; the
+        arrow keys show the values at each change. The zoom stays while new values arrive.
+
+        Parameters
+        ----------
+        *selectors, **named : path or callable
+            The values to draw, one line each, named by path, function or keyword; by default the plain values
+            at the top level of the state. A missing value leaves a gap.
+        window : str, float or timedelta, optional
+            Show only the last ``"30s"``, ``"1min"`` or ``"2h"``, or so many seconds; by default everything
+            that is stored, and what is added.
+        together : bool, optional
+            Draw all numbers in one row, with a legend. Other values keep rows of their own.
+
+        Returns
+        -------
+        LivePlot
+            An ipywidget, updated at most ten times a second until its cell runs again or ``.stop()`` is
+            called.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 2})
+        >>> orders.state.live_plot("open", window="1min")
+        Live plot of orders
+          open  2
+        """
+        from happen_nb._widgets.live_plot import live_plot_of_node
+
+        return live_plot_of_node(
+            self.node.space, self, self.node.name, selectors, named, window, together=together
+        )
 
     async def _wait_for(
         self, predicate: Callable[[FrozenDict], object], timeout: Timeout = 10.0

@@ -25,6 +25,7 @@ from happen_nb.errors import UnknownNodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._widgets.live import Live
+    from happen_nb._widgets.live_plot import LivePlot
 
 
 class View(Displayable):
@@ -76,6 +78,19 @@ class View(Displayable):
 
         newest = View(self.name, self._space, self._states.newest())
         return live_of_view(self._space, newest, selector, render)
+
+    def live_plot(
+        self,
+        *selectors: Selector,
+        window: str | float | timedelta | None = None,
+        together: bool = False,
+        **named: Selector,
+    ) -> LivePlot:
+        """Draw values over time in a widget that follows every commit, like ``state.live_plot``."""
+        from happen_nb._widgets.live_plot import live_plot_of_node
+
+        newest = View(self.name, self._space, self._states.newest())
+        return live_plot_of_node(self._space, newest, self.name, selectors, named, window, together=together)
 
 
 class Views(Displayable, Mapping[str, View]):

@@ -13,7 +13,7 @@ import time
 from importlib.util import find_spec
 from pathlib import Path
 
-from happen_nb._cli.common import (
+from happen_nb._cli import (
     ANSWER_SECONDS,
     Commands,
     add_command,

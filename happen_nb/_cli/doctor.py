@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import happen_nb
-from happen_nb._cli.common import (
+from happen_nb._cli import (
     ANSWER_SECONDS,
     Commands,
     add_command,

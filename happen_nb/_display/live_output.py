@@ -23,6 +23,12 @@ Picture = Mapping[str, str]
 """Mime type -> content."""
 
 
+_STYLE: Final = (
+    ".jp-OutputArea-child:has(.hn-followed):not(:has(+ .jp-OutputArea-child .hn-alive))"
+    " + .jp-OutputArea-child:has(> .jupyter-widgets) { display: none; }"
+)
+
+
 class Publisher(Protocol):
     """IPython's display publisher, which shows a picture below the cell that the context belongs to."""
 
@@ -66,6 +72,14 @@ def follow(
         raise NotImplementedError
     live.start()
     return live
+
+
+def beside_widget(picture: Picture) -> Picture:
+    """Mark a static output that has a widget below it, whose remains it hides once the widget is gone."""
+    return {
+        **picture,
+        "text/html": f'<div class="hn-followed"><style>{_STYLE}</style>{picture["text/html"]}</div>',
+    }
 
 
 class LiveOutput:

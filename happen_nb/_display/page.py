@@ -16,7 +16,19 @@ from importlib.resources import files
 from textwrap import wrap
 from typing import Final, TypeVar
 
-from happen_nb._display.spans import TIMES, Kind, Line, Span, clean, columns, iso, name, plain, time_text
+from happen_nb._display.spans import (
+    TIMES,
+    Kind,
+    Line,
+    Span,
+    bar_text,
+    clean,
+    columns,
+    iso,
+    name,
+    plain,
+    time_text,
+)
 from happen_nb._display.values import WIDTH, Row
 
 MAX_NEWEST: Final = 20
@@ -194,11 +206,15 @@ def _text_heading(heading: Heading) -> str:
 
 
 def _text_line(line: Line) -> str:
-    return "".join(
-        time_text(span) if span.kind == "visible" else span.text
-        for span in line
-        if span.kind == "visible" or span.kind not in TIMES
-    )
+    return "".join(map(_text_span, line))
+
+
+def _text_span(span: Span) -> str:
+    if span.kind == "bar":
+        return bar_text(float(span.text))
+    if span.kind == "visible":
+        return time_text(span)
+    return "" if span.kind in TIMES else span.text
 
 
 def _text_block(block: Block) -> Iterator[str]:
@@ -273,6 +289,7 @@ _TAGS: Final[dict[Kind, tuple[str, str]]] = {
     "+": ('<i class="x">', "</i>"),
     "-": ('<i class="y">', "</i>"),
     "~": ('<i class="z">', "</i>"),
+    "bar": ("", ""),
 }
 _CLASSES: Final = "happen mathjax_ignore tex2jax_ignore"  # a text between dollars is not a formula
 _SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
@@ -319,6 +336,10 @@ def _line(line: Line) -> str:
 def _span(span: Span) -> str:
     if span.kind in TIMES:
         return _time(span)
+    if span.kind == "bar":  # what it contains is for a page without the element
+        return (
+            f'<progress value="{span.text}" max="1" title="progress">{bar_text(float(span.text))}</progress>'
+        )
     before, after = _TAGS[span.kind]
     text = span.text.replace(" ", _BESIDE) if span.kind in _SIGNS else span.text
     return f"{before}{_text(text)}{after}"

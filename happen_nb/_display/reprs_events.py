@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 from happen_nb._display.page import (
     MAX_NEWEST,
@@ -64,7 +64,6 @@ _ERROR_CHARACTERS: Final = 300
 _NOTE_CHARACTERS: Final = 200  # of what still runs, in a receipt
 _RECEIPT_LINES: Final = 20  # of what a cell caused, in text
 _RECEIPT_ROWS: Final = 40  # of its sequence diagram
-_BAR_COLUMNS: Final = 20  # of a progress bar
 _FULL: Final = 100.0
 _OWNER_DIED: Final = "owner died"  # the reason of an event that should have been handled
 _STATE_KINDS: Final[dict[str, Kind]] = {"done": "+", "failed": "err", "cancelled": "err", "stopped": "err"}
@@ -249,8 +248,8 @@ def _handler_line(handler: Handler) -> Line:
 # -- replies and replays -----------------------------------------------------------------------------
 
 
-def reply_page(reply: Reply, value: Any, budget: Budget) -> Page:
-    """Show the state of a reply: its progress, and once it is done its result or its error."""
+def reply_page(reply: Reply, value: Any, budget: Budget, pace: Pace | None = None) -> Page:
+    """Show the state of a reply: its progress with its pace, and once it is done its result or its error."""
     state = Span(name(reply.state), _STATE_KINDS.get(reply.state, "plain"))
     parts: list[Line] = [part(name(reply.event.type), "plain"), (state,)]
     blocks: tuple[Block, ...] = ()
@@ -260,7 +259,7 @@ def reply_page(reply: Reply, value: Any, budget: Budget) -> Page:
         whole = fits(value, _VALUE_COLUMNS)
         blocks = (tree(value, budget) if whole is None else Note(whole),)
     elif reply.progress is not None:
-        parts += _progress(reply.progress)
+        parts += _progress(reply.progress, pace)
     return Page(Heading("Reply of", name(reply.target), tuple(parts)), blocks)
 
 
@@ -306,17 +305,40 @@ def _brief_error(error: BaseException) -> str:
     return one_line(describe_error(error).partition("\n")[0], _ERROR_CHARACTERS)
 
 
-def _progress(progress: Any) -> list[Line]:
+_MIN_PACE_SECONDS: Final = 0.1  # progress that arrives at once says nothing about its pace
+
+
+class Pace(NamedTuple):
+    """The first progress value, and the seconds from then to the newest one."""
+
+    first: Any
+    seconds: float
+
+
+def _progress(progress: Any, pace: Pace | None = None) -> list[Line]:
     """Draw a bar for the number in a progress value, if there is one, and show the rest of the value."""
     share, label, rest = _read_progress(progress)
     lines: list[Line] = []
     if share is not None:
-        full = round(_BAR_COLUMNS * share)
-        bar = Span("█" * full, "num"), Span("░" * (_BAR_COLUMNS - full))
-        lines.append((*bar, Span(f" {label}", "plain")))
+        lines.append((Span(f"{share:.4f}", "bar"), Span(f" {label}", "plain")))
+        lines += _pace(progress, share, pace)
     if rest not in (None, {}):
         lines.append(summary(rest, _VALUE_COLUMNS))
     return lines
+
+
+def _pace(progress: Any, share: float, pace: Pace | None) -> Iterator[Line]:
+    """Return the rate since the first progress value, and the time that is left at this rate."""
+    if pace is None or pace.seconds < _MIN_PACE_SECONDS:
+        return
+    before = _read_progress(pace.first)[0]
+    if before is None or not share > before:
+        return
+    seconds = pace.seconds / (share - before)  # for all of it
+    if isinstance(progress, dict) and _is_number(total := progress.get("total")):
+        yield part(f"PT{seconds / total:.6f}S", "rate")
+    if share < 1:
+        yield part(f"PT{seconds * (1 - share):.6f}S", "left")
 
 
 def _read_progress(progress: Any) -> tuple[float | None, str, Any]:

@@ -10,16 +10,22 @@ from functools import lru_cache
 from html import escape
 from typing import Final, Literal, NamedTuple, get_args
 
-TimeKind = Literal["time", "moment", "occurred", "duration", "visible"]
+TimeKind = Literal["time", "moment", "occurred", "duration", "left", "rate", "visible"]
 """Times, in ISO: without their zone, a "moment" with it, an event time ("occurred"), a "duration".
+
+What is "left" of a duration, and the duration of one item of a "rate".
 
 Only HTML shows them, but a "visible" one is in text too.
 """
 
 Kind = (
-    Literal["", "key", "str", "num", "atom", "plain", "name", "err", "add", "del", "+", "-", "~"] | TimeKind
+    Literal["", "key", "str", "num", "atom", "plain", "name", "err", "add", "del", "+", "-", "~", "bar"]
+    | TimeKind
 )
-"""The role of a piece, which gives it its colour: "" is quiet, as for punctuation."""
+"""The role of a piece, which gives it its colour: "" is quiet, as for punctuation.
+
+The text of a "bar" is the share that is done, from 0 to 1.
+"""
 
 TIMES: Final = frozenset(get_args(TimeKind))
 NS: Final = 1_000_000_000
@@ -31,6 +37,7 @@ _ALMOST_MS, _ALMOST_SECOND = 0.000_999_5, 0.9995  # from where on rounding reach
 _MINUTE = 60
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (_MINUTE, "min"))
 _TENTHS: Final = 10
+_BAR_COLUMNS: Final = 20
 _SIZES = (("GB", 1_000_000_000), ("MB", 1_000_000), ("kB", 1000))
 
 
@@ -234,11 +241,28 @@ def time_text(span: Span) -> str:
     --------
     >>> time_text(Span("2026-01-02T03:04:05.678Z", "occurred")), time_text(Span("PT0.0125S", "duration"))
     ('occurred 2026-01-02 03:04:05.678 UTC', '12.5 ms')
+    >>> time_text(Span("PT3S", "left")), time_text(Span("PT0.25S", "rate"))
+    ('3 s left', '4/s')
     """
     if span.text.startswith("PT"):
-        return human_duration(float(span.text[2:-1]))
+        seconds = float(span.text[2:-1])
+        if span.kind == "rate":
+            return f"{1 / seconds:,.3g}/s"
+        return f"{human_duration(seconds)} left" if span.kind == "left" else human_duration(seconds)
     text = human_time(span.text, zone=span.kind != "time")
     return f"occurred {text}" if span.kind == "occurred" else text
+
+
+def bar_text(share: float) -> str:
+    """Return a progress bar as text.
+
+    Examples
+    --------
+    >>> bar_text(0.4)
+    '████████░░░░░░░░░░░░'
+    """
+    full = round(_BAR_COLUMNS * share)
+    return "█" * full + "░" * (_BAR_COLUMNS - full)
 
 
 def plain(spans: Iterable[Span] | None) -> str:

@@ -29,6 +29,8 @@ UNLIMITED: Final = 1e9
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST: Final = datetime.min.replace(tzinfo=UTC)
 LAST: Final = datetime.max.replace(tzinfo=UTC)
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION: Final = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -89,6 +91,24 @@ def seconds(
 def timeout(value: Any, what: str) -> float:
     """Return an argument like `seconds`, where None means without limit."""
     return UNLIMITED if value is None else seconds(value, what)
+
+
+def duration(value: Any, what: str) -> float:
+    """Return an argument like `seconds`, above 0, that may also be a text with a unit.
+
+    Examples
+    --------
+    >>> duration("1.5min", "live_plot: window"), duration(30, "live_plot: window")
+    (90.0, 30.0)
+    """
+    if isinstance(value, str):
+        found = _DURATION.fullmatch(value.strip())
+        if found is None or not float(found[1]):
+            raise ValueError(
+                f'{what} is {quote(value)}; give a number and a unit: "500ms", "30s", "1min", "2h", "1d"'
+            )
+        return float(found[1]) * _UNITS[found[2]]
+    return seconds(value, what, above_zero=True, endless=False)
 
 
 def _seconds(value: Any) -> float | None:

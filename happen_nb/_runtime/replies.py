@@ -207,6 +207,8 @@ class PendingReply:
         self.changes = 0
         self.newest_at = time.monotonic()
         """The time at which the newest progress arrived."""
+        self.first_progress: tuple[float, Any] | None = None
+        """The first progress, and the time at which it arrived."""
         self.on_change: Signal[[]] = Signal()
         """Emitted at each change, on the IO thread."""
         self._progress: deque[tuple[int, Any]] = deque(maxlen=MAX_PROGRESS)
@@ -233,6 +235,7 @@ class PendingReply:
             self.changes += 1
             self._progress.append((self.changes, self.progress))
             self.newest_at = time.monotonic()
+            self.first_progress = self.first_progress or (self.newest_at, value)
         self.owner = message.get("by", self.owner)
         state = message["state"]
         if state == "done":

@@ -234,7 +234,7 @@ def children_message(title: str, path: Steps, value: object, limit: int) -> Json
 
     Examples
     --------
-    >>> children("orders", ("o1",), {"status": "open"}, 100)["items"]
+    >>> children_message("orders", ("o1",), {"status": "open"}, 100)["items"]
     [['status', 'status', [['"open"', 'str']], False]]
     """
     pairs: Iterable[tuple[Any, Any]] = ()

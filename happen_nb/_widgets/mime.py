@@ -24,6 +24,7 @@ import traitlets
 
 from happen_nb._display.live_output import Picture, publisher
 from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html, style
+from happen_nb._display.plots.svg import image_of_svg
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
 from happen_nb._display.user_text import describe_error
@@ -403,10 +404,14 @@ class StaticFallback(Throttle):
     space : Space
     picture : callable
         Returns what the widget shows now.
+    interval : float, optional
+        Seconds between two updates, at least.
     """
 
-    def __init__(self, space: Space, picture: Callable[[], Picture]) -> None:
-        super().__init__(space, self.update, SNAPSHOT_INTERVAL_SECONDS, always_finish=True)
+    def __init__(
+        self, space: Space, picture: Callable[[], Picture], interval: float = SNAPSHOT_INTERVAL_SECONDS
+    ) -> None:
+        super().__init__(space, self.update, interval, always_finish=True)
         self._picture = picture
         self._display_ids: list[str] = []
 
@@ -444,13 +449,25 @@ def show_with_fallback(widget: DOMWidget, picture: Picture) -> str:
         raise NotImplementedError
     display_id = os.urandom(16).hex()
     where.publish(_marked(picture), transient={"display_id": display_id}, update=False)
-    where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
+    show_widget(widget)
     return display_id
+
+
+def show_widget(widget: DOMWidget) -> None:
+    """Display a widget below the current cell of a notebook, without a text in its place."""
+    where = publisher()
+    if where is not None:
+        where.publish({"text/plain": "", _VIEW: widget.get_view_spec()}, transient={}, update=False)
 
 
 def _marked(picture: Picture) -> Picture:
     marked = f'<div class="hn-static"><style>{_STYLE}</style>{picture["text/html"]}</div>'
     return {"text/plain": picture["text/plain"], "text/html": marked}
+
+
+def picture_of_svg(drawn: str, caption: str) -> Picture:
+    """Return an SVG as a static picture."""
+    return {"text/plain": caption, "text/html": image_of_svg(drawn, caption)}
 
 
 def picture_of_page(page: Page) -> Picture:

@@ -24,7 +24,7 @@ def pack(event):
         raise ValueError("no box is large enough")
     return {"packed": 4, "weight": 12.5}
 """
-SEND = ["space.send('orders', 'pack')", "space.send('orders', 'pack', 'bad')"]
+SEND = ["space.send('orders', 'pack')", "space.send('orders', 'pack', 'bad')", "space.send('orders', 'pack')"]
 
 
 def save(lab, name, cells):
@@ -43,7 +43,11 @@ def run_next(tab, times=1):
 
 def shown(tab, cell, text):
     """Wait for a text in the one output of a cell."""
-    output = tab.page.locator(".jp-Notebook .jp-CodeCell").nth(cell).locator(".jp-OutputArea-output .happen")
+    output = (
+        tab.page.locator(".jp-Notebook .jp-CodeCell")
+        .nth(cell)
+        .locator(".jp-OutputArea-output .happen:not(.hn-cancel)")
+    )
     output.filter(has_text=text).wait_for()
     assert output.count() == 1
     return output.inner_text()
@@ -52,14 +56,19 @@ def shown(tab, cell, text):
 def test_a_reply_is_followed_and_its_last_picture_stays(lab, tab):
     save(lab, "live_reply.ipynb", [SET_UP, *SEND, "may_go.release(2)", "may_go.release(8)"])
     tab.open("live_reply.ipynb")
-    run_next(tab, 3)
+    run_next(tab, 4)
     assert "accepted" in shown(tab, 1, "pack")
     run_next(tab)
-    assert "█████░░░░░" in shown(tab, 1, "2 of 4")
+    assert "item: " in shown(tab, 1, "2 of 4")
+    progress = tab.page.locator(".jp-Notebook .jp-CodeCell").nth(1).locator("progress")
+    assert progress.evaluate("bar => [bar.value, bar.max]") == [0.5, 1]
     tab.shoot("live_reply-half")
     run_next(tab)
     assert "weight: 12.5" in shown(tab, 1, "done")
     assert "ValueError: no box is large enough" in shown(tab, 2, "failed")
+    tab.page.get_by_role("button", name="cancel").press("Enter")
+    assert "was cancelled" in shown(tab, 3, "cancelled")
+    tab.page.locator(".hn-cancel").wait_for(state="detached")
     tab.shoot("live_reply-done")
     assert tab.console_errors == []
     assert tab.off_site == []

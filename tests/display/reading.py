@@ -5,10 +5,34 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-ATTRIBUTES = {"class", "style", "open", "scope", "colspan", "datetime", "tabindex"} | {
-    "data-lm-suppress-shortcuts"
-}
-TAGS = {"div", "style", "span", "b", "i", "ins", "del", "ul", "li", "details", "summary", "pre", "time"} | {
+ATTRIBUTES = {
+    "class",
+    "style",
+    "open",
+    "scope",
+    "colspan",
+    "datetime",
+    "tabindex",
+    "value",
+    "max",
+    "title",
+} | {"data-lm-suppress-shortcuts"}
+TAGS = {
+    "div",
+    "style",
+    "span",
+    "b",
+    "i",
+    "ins",
+    "del",
+    "ul",
+    "li",
+    "details",
+    "summary",
+    "pre",
+    "time",
+    "progress",
+} | {
     "table",
     "thead",
     "tbody",

@@ -240,9 +240,10 @@ class Reply(Displayable):
     progress: Any = None
     error: BaseException | None = None
     value: Any = None
+    pace: Any = None
 
     def _page(self, budget: Budget) -> Page:
-        return reprs_events.reply_page(self, self.value, budget)
+        return reprs_events.reply_page(self, self.value, budget, self.pace)
 
 
 @dataclass(repr=False)

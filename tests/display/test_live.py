@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from happen_nb._display.live_output import GRACE_SECONDS, MIN_INTERVAL_SECONDS, LiveOutput, publisher
 from tests.accidents.kernels import WITHIN, Kernel
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURES = ("display_data", "update_display_data", "execute_result")
 
 PACK = """
@@ -57,11 +58,13 @@ def kernel(shared_kernel):
 def pictures(run):
     """Kind and text of everything that was shown below a cell, in its order."""
     shown = [message for message in run.messages if message["msg_type"] in PICTURES]
-    return [(message["msg_type"], message["content"]["data"]["text/plain"]) for message in shown]
+    datas = [(message["msg_type"], message["content"]["data"]) for message in shown]
+    return [(kind, data["text/plain"]) for kind, data in datas if WIDGET not in data]  # the button is one
 
 
 def ids(run):
     shown = [message for message in run.messages if message["msg_type"] in PICTURES]
+    shown = [message for message in shown if WIDGET not in message["content"]["data"]]
     return {message["content"].get("transient", {}).get("display_id") for message in shown}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice, pairwise
@@ -35,7 +35,8 @@ _MAX_MARKED: Final = 60  # points of a line with dots
 _MAX_DOTS: Final = 1_000  # of a row whose axis goes back and forth, the newest
 _TAIL: Final = 0.03  # of the axis: how long the newest value is shown
 _AROUND: Final = 0.07  # of an axis: space beside the outermost values
-_STEPS_HEIGHT, _BANDS_HEIGHT, _ROW_GAP, _TOP, _BOTTOM = 110, 40, 34, 62, 48  # pixels
+_STEPS_HEIGHT, _TOGETHER_HEIGHT, _BANDS_HEIGHT = 110, 220, 40  # pixels of a row
+_ROW_GAP, _TOP, _BOTTOM = 34, 62, 48
 _JSON_TYPES: Final = (str, bool, int, float, dict, list)
 
 
@@ -54,11 +55,42 @@ class PlottedCommits:
         return f"revision {self.revisions[index]:,} · {human_time(iso(self.times[index]))}"
 
 
-def history_plot(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> SceneFigure:
-    """Draw values over time; `rows` maps a title to the value after each commit, None where there is none."""
+@dataclass(frozen=True, slots=True)
+class PlottedLine:
+    """A value after each commit of a node; None where there is none."""
+
+    name: str
+    values: Sequence[Any]
+    commits: PlottedCommits
+
+
+def history_plot(
+    commits: PlottedCommits, rows: Mapping[str, Sequence[Any]], *, together: bool = False
+) -> SceneFigure:
+    """Draw values over time; `rows` maps a title to the value after each commit, None where there is none.
+
+    With `together`, all numbers share one row.
+    """
+    title = f"<b>History of {scene.short(commits.node)}</b> · {count(len(commits.revisions), 'commit')}"
+    if not commits.revisions:
+        return _figure(scene.message(title, "Nothing has been committed yet."))
+    if not rows:
+        return _figure(
+            scene.message(title, "Choose what to draw: history.plot(&quot;orders.o1.status&quot;)")
+        )
+    lines = [PlottedLine(name, values, commits) for name, values in rows.items()]
+    return _figure(scene_of_lines(title, lines, together=together))
+
+
+def plot_of_nodes(space: str, lines: Sequence[PlottedLine], *, together: bool) -> SceneFigure:
+    """Draw values of several nodes over time, all numbers in one row if they are drawn together."""
+    return _figure(scene_of_lines(f"<b>Plot of {scene.short(space)}</b>", lines, together=together))
+
+
+def _figure(picture: Scene) -> SceneFigure:
     from happen_nb._display.plots.plotly_figure import figure_of
 
-    return figure_of(_scene(commits, rows))
+    return figure_of(picture)
 
 
 def default_paths(state: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
@@ -73,39 +105,41 @@ def default_paths(state: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
     return tuple(islice(paths, DEFAULT_ROWS))
 
 
-def _scene(commits: PlottedCommits, rows: Mapping[str, Sequence[Any]]) -> Scene:
-    title = f"<b>History of {scene.short(commits.node)}</b> · {count(len(commits.revisions), 'commit')}"
-    if not commits.revisions:
-        return scene.message(title, "Nothing has been committed yet.")
-    if not rows:
-        return scene.message(title, "Choose what to draw: history.plot(&quot;orders.o1.status&quot;)")
-    scale = scale_of(commits.x)
-    if not scale.kept:
-        return scene.message(title, f"{scene.short(commits.x_title)} has no value in any of them.")
+def scene_of_lines(
+    title: str, lines: Sequence[PlottedLine], *, together: bool, span: tuple[float, float] | None = None
+) -> Scene:
+    """Return the picture of lines that share an axis; `span` is the part of it that is shown."""
+    first = lines[0].commits if lines else None
+    x_title = "" if first is None else first.x_title
+    scales = {id(line.commits): scale_of(line.commits.x) for line in lines}
+    drawn = [_HistoryLine.of(line, number, scales[id(line.commits)]) for number, line in enumerate(lines)]
+    drawn = [line for line in drawn if line.scale.kept]
+    if not drawn:
+        return scene.message(title, f"{scene.short(x_title)} has no value in any of them.")
+    rows = list(_rows(drawn, together=together))
     if len(rows) > MAX_ROWS:
         raise ValueError(f"plot: {len(rows)} rows are too many to read; give {MAX_ROWS} or fewer")
-    drawn = [
-        _Row(name, [values[index] for index in scale.kept], number, commits, scale)
-        for number, (name, values) in enumerate(rows.items())
-    ]
-    total = sum(row.height for row in drawn) + _ROW_GAP * (len(drawn) - 1)
+    start = min(min(line.scale.places) for line in drawn)
+    end = max(line.scale.end for line in drawn)
+    start, end = span or (start, end)
+    total = sum(row.height for row in rows) + _ROW_GAP * (len(rows) - 1)
     axes, series, titles = [], [], []
     top = float(total)
-    for row in drawn:
+    for number, row in enumerate(rows):
         domain = max(0.0, round((top - row.height) / total, 4)), round(top / total, 4)
-        axis, one = row.draw(domain)
+        axis, parts = row.draw(domain, number, end)
         axes.append(axis)
-        series.append(one)
-        titles.append(_row_title(row.name, domain[1]))
+        series += parts
+        titles += [] if row.has_legend else [_row_title(row.lines[0].name, domain[1])]
         top -= row.height + _ROW_GAP
-    margin = 0.02 * (scale.end - min(scale.places)) or 1.0
+    margin = 0.02 * (end - start) or 1.0
     x_axis = Axis(
-        range=(min(scale.places) - margin, scale.end + margin / 2),
-        ticks=scale.ticks,
-        dates=(min(scale.places), scale.end) if scale.dates else None,
+        range=(start - margin, end + margin / 2),
+        ticks=drawn[0].scale.ticks,
+        dates=(start, end) if all(line.scale.dates for line in drawn) else None,
         max_ticks=8,
-        whole=commits.x_title == "revision",
-        title=scene.hover_line(commits.x_title),
+        whole=x_title == "revision",
+        title=scene.hover_line(x_title),
         grid=scene.FAINT,
     )
     return Scene(
@@ -126,13 +160,50 @@ def _row_title(name: str, top: float) -> Label:
     )
 
 
+def _rows(lines: Iterable[_HistoryLine], *, together: bool) -> Iterator[_Row]:
+    """Put each line into a row of its own; with `together`, all lines of numbers into the first one."""
+    joined = [line for line in lines if together and line.is_numeric]
+    if joined:
+        yield _Row(joined, has_legend=True)
+    yield from (_Row([line]) for line in lines if line not in joined)
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
-    name: str
-    values: Sequence[Any]
+    lines: Sequence[_HistoryLine]
+    has_legend: bool = False
+
+    @property
+    def height(self) -> int:
+        if self.has_legend:
+            return _TOGETHER_HEIGHT
+        (line,) = self.lines
+        return _STEPS_HEIGHT if line.is_numeric or not line.scale.forward else _BANDS_HEIGHT
+
+    def draw(self, domain: Point, row: int, end: float) -> tuple[Axis, list[Series | Bars]]:
+        drawn = [line.draw(domain, row, end, legend=self.has_legend) for line in self.lines]
+        if not self.has_legend:
+            return drawn[0][0], [drawn[0][1]]
+        values = [value for line in self.lines for value in line.values if not is_missing(value)]
+        return _number_axis(values, domain), [series for _, series in drawn]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _HistoryLine:
+    """A line and its place among all of them, which gives it its colour."""
+
+    line: PlottedLine
     number: int
-    commits: PlottedCommits
     scale: Scale
+    values: Sequence[Any]  # those that have a place
+
+    @classmethod
+    def of(cls, line: PlottedLine, number: int, scale: Scale) -> _HistoryLine:
+        return cls(line, number, scale, [line.values[index] for index in scale.kept])
+
+    @property
+    def name(self) -> str:
+        return self.line.name
 
     @property
     def is_numeric(self) -> bool:
@@ -141,37 +212,37 @@ class _Row:
         return bool(there) and all(is_number(value) for value in there)
 
     @property
-    def height(self) -> int:
-        return _STEPS_HEIGHT if self.is_numeric or not self.scale.forward else _BANDS_HEIGHT
-
-    @property
     def colour(self) -> str:
         return scene.SERIES_COLOURS[self.number % len(scene.SERIES_COLOURS)]
 
-    def draw(self, domain: Point) -> tuple[Axis, Series | Bars]:
+    def draw(self, domain: Point, row: int, end: float, *, legend: bool) -> tuple[Axis, Series | Bars]:
         if not self.scale.forward:
-            return self._dots(domain)
-        return self._steps(domain) if self.is_numeric else self._bands(domain)
+            return self._dots(domain, row, legend=legend)
+        if self.is_numeric:
+            return self._steps(domain, row, end, legend=legend)
+        return self._bands(domain, row, end)
 
-    def _steps(self, domain: Point) -> tuple[Axis, Series]:
-        points = steps(self.values, self.scale.places, self.scale.end)
+    def _steps(self, domain: Point, row: int, end: float, *, legend: bool) -> tuple[Axis, Series]:
+        points = steps(self.values, self.scale.places, end)
         own = [value is not None and place == self.scale.places[index] for place, value, index in points]
         marks = Marks(sizes=[6 if each else 0 for each in own], colours=self.colour)
         series = Series(
             points=[None if value is None else (place, value) for place, value, _ in points],
-            row=self.number,
+            name=scene.hover_line(self.name) if legend else "",
+            row=row,
             line=Line(self.colour, 2, steps=True),
             marks=marks if len(points) <= _MAX_MARKED else None,
             hover=["" if value is None else self._hover(value, index) for _, value, index in points],
+            legend=legend,
         )
         return _number_axis([value for _, value, _ in points if value is not None], domain), series
 
-    def _bands(self, domain: Point) -> tuple[Axis, Bars]:
-        found = bands(self.values, self.scale.places, self.scale.end)
+    def _bands(self, domain: Point, row: int, end: float) -> tuple[Axis, Bars]:
+        found = bands(self.values, self.scale.places, end)
         texts = dict.fromkeys(band.text for band in found if band.values == 1)
         numbers = {text: number for number, text in enumerate(texts)}
         bars = [self._bar(band, numbers) for band in found]
-        return Axis(range=(-0.5, 0.5), domain=domain, visible=False, fixed=True), Bars(bars, self.number)
+        return Axis(range=(-0.5, 0.5), domain=domain, visible=False, fixed=True), Bars(bars, row)
 
     def _bar(self, band: Band, numbers: Mapping[str, int]) -> Bar:
         """Return the bar of a band; equal values have one colour."""
@@ -182,7 +253,7 @@ class _Row:
         text = scene.safe(cut(band.text, _BAND_COLUMNS))
         return Bar(band.start, band.end, colour, text, self._hover(value, band.index))
 
-    def _dots(self, domain: Point) -> tuple[Axis, Series]:
+    def _dots(self, domain: Point, row: int, *, legend: bool) -> tuple[Axis, Series]:
         """Draw a dot per commit, in order, where the axis goes back and forth."""
         there = [index for index, value in enumerate(self.values) if not is_missing(value)]
         kept = there[-_MAX_DOTS:]
@@ -198,16 +269,18 @@ class _Row:
         places = [self.scale.places[index] for index in kept]
         series = Series(
             points=list(zip(places, heights, strict=True)),
-            row=self.number,
+            name=scene.hover_line(self.name) if legend else "",
+            row=row,
             line=Line(self.colour, 1) if self.is_numeric else None,
             marks=Marks(sizes=6, colours=self.colour),
             hover=[self._hover(value, index) for index, value in zip(kept, values, strict=True)],
+            legend=legend,
         )
         return axis, series
 
     def _hover(self, value: Any, index: int) -> str:
         shown = f"{value:,}" if is_number(value) else text_of(value)
-        commit = self.commits.label(self.scale.kept[index])
+        commit = self.line.commits.label(self.scale.kept[index])
         return scene.joined([f"<b>{scene.hover_line(shown)}</b>", scene.hover_line(commit)])
 
 

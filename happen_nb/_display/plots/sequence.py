@@ -33,7 +33,7 @@ _CROSS: Final = "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DiagramRow:
     """A line of a diagram.
 
     Parameters
@@ -74,7 +74,7 @@ class Diagram:
     """The rows of a diagram, its lanes from left to right, and the number of rows left out."""
 
     title: str
-    rows: tuple[Row, ...]
+    rows: tuple[DiagramRow, ...]
     lanes: tuple[str, ...]
     more: int = 0
 
@@ -94,7 +94,7 @@ def diagram(
     ordered by their times; else effects follow their cause, which is the same in each run.
     """
     maker = _RowMaker(merge=merge)
-    rows: list[Row] = []
+    rows: list[DiagramRow] = []
     for group in maker.groups(roots):
         chain = list(maker.of(group[0], 0, len(group)))
         if in_time:
@@ -107,7 +107,7 @@ def diagram(
     return Diagram(title, shown, tuple(lanes), len(rows) - len(shown))
 
 
-_Item = Row | tuple[TraceNode, int, int]
+_Item = DiagramRow | tuple[TraceNode, int, int]
 """A row, or a branch with the handling that caused it and the number of branches that are like it."""
 
 
@@ -146,12 +146,12 @@ class _RowMaker:
                 shapes[node] = hash((own, tuple(handled), below))
         return shapes[root]
 
-    def of(self, root: TraceNode, handling: int, times: int) -> Iterator[Row]:
+    def of(self, root: TraceNode, handling: int, times: int) -> Iterator[DiagramRow]:
         """Yield the rows of a branch, effects below their cause; `times` branches are like it."""
         waiting: list[_Item] = [(root, handling, times)]
         while waiting:
             item = waiting.pop()
-            if isinstance(item, Row):
+            if isinstance(item, DiagramRow):
                 yield item
                 continue
             node, handling, times = item
@@ -166,12 +166,12 @@ class _RowMaker:
 
     def _event(
         self, node: TraceNode, event: EventRecord, handling: int, times: int
-    ) -> tuple[Row, list[_Item]]:
+    ) -> tuple[DiagramRow, list[_Item]]:
         """Return the row of a message, and what its handlers did."""
         handled = sorted((each for each in node.handled if each.accepted), key=lambda each: each.node)
         numbers = list(range(self._handlings + 1, self._handlings + 1 + len(handled)))
         self._handlings += len(handled)
-        row = Row(
+        row = DiagramRow(
             "message",
             event.sender,
             tuple(dict.fromkeys(each.node for each in handled)) or ((event.target,) if event.target else ()),
@@ -230,7 +230,7 @@ def _text(value: object) -> str:
     return plain(summary(value, _TEXT_CHARACTERS))
 
 
-def _commit_row(record: CommitRecord, before: CommitRecord | None, handling: int) -> Row:
+def _commit_row(record: CommitRecord, before: CommitRecord | None, handling: int) -> DiagramRow:
     known = record.revision == 1 if before is None else before.revision == record.revision - 1
     if record.deleted:
         changes = "deleted"
@@ -241,21 +241,21 @@ def _commit_row(record: CommitRecord, before: CommitRecord | None, handling: int
             changes = plain(in_a_line(diff(EMPTY if before is None else before.state, record.state), 60)[0])
         except HappenError as error:
             changes = one_line(str(error), _CHANGES_CHARACTERS)
-    return Row("commit", record.node, (), "", changes or "no change", record.time, handling=handling)
+    return DiagramRow("commit", record.node, (), "", changes or "no change", record.time, handling=handling)
 
 
-def _reply_row(event: EventRecord, record: HandledRecord, handling: int, end: int) -> Row:
+def _reply_row(event: EventRecord, record: HandledRecord, handling: int, end: int) -> DiagramRow:
     try:
         text = "" if record.reply is None else _text(loads(record.reply.encode()))
     except HappenError:  # another client's
         text = one_line(record.reply or "", _TEXT_CHARACTERS)
-    return Row("reply", record.node, (event.sender,), "reply", text, end, handling=handling)
+    return DiagramRow("reply", record.node, (event.sender,), "reply", text, end, handling=handling)
 
 
-def _failure_row(record: HandledRecord, handling: int, end: int) -> Row:
+def _failure_row(record: HandledRecord, handling: int, end: int) -> DiagramRow:
     tries = f" · {count(record.attempts, 'attempt')}" if record.attempts > 1 else ""
     error = one_line(record.error or record.outcome, _TEXT_CHARACTERS)
-    return Row("failure", record.node, (), record.outcome, f"{error}{tries}", end, handling=handling)
+    return DiagramRow("failure", record.node, (), record.outcome, f"{error}{tries}", end, handling=handling)
 
 
 # -- text --------------------------------------------------------------------------------------------
@@ -272,14 +272,14 @@ def lines(drawn: Diagram) -> list[str]:
     return [*found, f"… {drawn.more:,} more"] if drawn.more else found
 
 
-def _start_text(row: Row) -> str:
+def _start_text(row: DiagramRow) -> str:
     names = ", ".join(cut_middle(each, 24) for each in row.targets[:4])
     names += f", … {len(row.targets) - 4:,} more" if len(row.targets) > 4 else ""  # noqa: PLR2004 - as above
     arrow = {"message": " → ", "reply": " ⇢ "}.get(row.kind, "") if row.targets else ""
     return f"{cut_middle(row.node, 24)}{arrow}{names}"
 
 
-def _words(row: Row) -> str:
+def _words(row: DiagramRow) -> str:
     title = f"{_CROSS} {row.title}:" if row.kind == "failure" else row.title
     return clean(f"{title} {row.detail}".strip())
 
@@ -402,7 +402,7 @@ class _Drawing:
 
     # -- rows
 
-    def _row(self, row: Row, start: int) -> None:
+    def _row(self, row: DiagramRow, start: int) -> None:
         top = self._y
         if self._times and row.time:
             elapsed = max(0, row.time - start) / 1e9
@@ -421,7 +421,7 @@ class _Drawing:
             bar = self._bars[row.handling]
             bar[1] = max(bar[1], self._y - 6)
 
-    def _message(self, row: Row) -> None:
+    def _message(self, row: DiagramRow) -> None:
         x, colour, y = self._x[row.node], self._colour[row.node], self._y + 25
         ends = [self._x[target] for target in row.targets]
         self._label(row, min([x, *ends]), max([x, *ends]))
@@ -452,7 +452,7 @@ class _Drawing:
     def _head(self, x: float, y: float, way: int, colour: str) -> None:
         self._marks.append(f'<path d="M{x:.1f} {y:.1f}l{-8 * way} -4.5v9z" style="fill:{colour}"/>')
 
-    def _label(self, row: Row, x: float, end: float) -> None:
+    def _label(self, row: DiagramRow, x: float, end: float) -> None:
         """Write type and payload above an arrow, on a ground of their own."""
         is_reply = row.kind == "reply"
         note = f"({row.note})" if row.note else ""
@@ -476,7 +476,7 @@ class _Drawing:
             f'<text x="{left:.1f}" y="{y:.1f}">{"".join(pieces)}</text>',
         ]
 
-    def _commit(self, row: Row) -> None:
+    def _commit(self, row: DiagramRow) -> None:
         x, colour, y = self._x[row.node], self._colour[row.node], self._y + 2
         right = self.width - x >= max(x - self._left, 150)
         room = min(300.0, (self.width - x if right else x - self._left) - 30)
@@ -491,7 +491,7 @@ class _Drawing:
         self._text(left + (8 if right else 6), y + 14, text, "m")
         self._y += _COMMIT
 
-    def _failure(self, row: Row) -> None:
+    def _failure(self, row: DiagramRow) -> None:
         x, y = self._x[row.node], self._y + 11
         right = self.width - x >= max(x - self._left, 160)
         text = fit(row.detail, (self.width - x if right else x - self._left) - 26, bold=True)

@@ -30,7 +30,7 @@ _LEAST_BAR: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class SpanBar:
     """A line of a waterfall; all times in ns since 1970.
 
     A handling waits from `since` and runs from `start` to `end`; for events and commits all three are equal.
@@ -52,7 +52,7 @@ class Waterfall:
     """The bars of a trace, and the number of those left out."""
 
     title: str
-    bars: tuple[Bar, ...]
+    bars: tuple[SpanBar, ...]
     more: int
 
     @property
@@ -70,11 +70,11 @@ def waterfall(title: str, root: TraceNode, limit: int = MAX_ROWS) -> Waterfall:
     return Waterfall(title, tuple(bars[:limit]), max(0, len(bars) - limit))
 
 
-def _bars(depth: int, node: TraceNode) -> Iterator[Bar]:
+def _bars(depth: int, node: TraceNode) -> Iterator[SpanBar]:
     if node.commit is not None:
         record, time = node.commit, node.commit.time
         label = f"{record.node} revision {record.revision:,}"
-        yield Bar("commit", depth, record.node, label, time, time, time, _changes(record, node.before))
+        yield SpanBar("commit", depth, record.node, label, time, time, time, _changes(record, node.before))
     if node.event is None:
         return
     handled = [each for each in node.handled if each.accepted]
@@ -83,16 +83,16 @@ def _bars(depth: int, node: TraceNode) -> Iterator[Bar]:
     if not handled:
         event = node.event
         time = event.time
-        yield Bar("event", depth, event.sender, event.type, time, time, time, "no handler")
+        yield SpanBar("event", depth, event.sender, event.type, time, time, time, "no handler")
 
 
-def _handling(depth: int, event: EventRecord, record: HandledRecord) -> Bar:
+def _handling(depth: int, event: EventRecord, record: HandledRecord) -> SpanBar:
     start = event.time + int((record.waited or 0.0) * _NS)
     end = start + int(record.duration * _NS)
     label = f"{event.type} → {record.node} · {function(record.handler)}"
     failed = record.outcome != "done"
     note = (record.error or record.outcome) if failed else ""
-    return Bar("handling", depth, record.node, label, event.time, start, end, note, failed)
+    return SpanBar("handling", depth, record.node, label, event.time, start, end, note, failed)
 
 
 def _changes(record: CommitRecord, before: CommitRecord | None) -> str:
@@ -124,20 +124,20 @@ def lines(drawn: Waterfall) -> list[str]:
     return [*found, f"… {drawn.more:,} more"] if drawn.more else found
 
 
-def _indented(bar: Bar) -> str:
+def _indented(bar: SpanBar) -> str:
     return f"{'  ' * min(bar.depth, MAX_INDENT)}{clean(bar.label)}"
 
 
-def _start(bar: Bar, drawn: Waterfall) -> str:
+def _start(bar: SpanBar, drawn: Waterfall) -> str:
     elapsed = (bar.start - drawn.start) / _NS
     return f"+{human_duration(elapsed)}" if elapsed > 0 else "0"
 
 
-def _took(bar: Bar) -> str:
+def _took(bar: SpanBar) -> str:
     return human_duration((bar.end - bar.start) / _NS) if bar.kind == "handling" else ""
 
 
-def _characters(bar: Bar, start: int, total: int) -> str:
+def _characters(bar: SpanBar, start: int, total: int) -> str:
     def column(time: int) -> int:
         return round((time - start) / total * (_BAR_COLUMNS - 1))
 
@@ -194,14 +194,14 @@ def _head(label: int, left: float, right: float, total: int, height: int) -> str
     return "".join(found)
 
 
-def _label(bar: Bar, width: int, y: int) -> str:
+def _label(bar: SpanBar, width: int, y: int) -> str:
     indent = 4 + 12 * min(bar.depth, MAX_INDENT)
     title = fit(clean(bar.label), width - indent - 4, bold=bar.kind == "handling")
     kind = "b" if bar.kind == "handling" else "q"
     return f'<text x="{indent}" y="{y + 15}">{tspan(title, 0, f"{kind} e" if bar.failed else kind)}</text>'
 
 
-def _mark(bar: Bar, since: float, start: float, end: float, y: float, colour: str) -> str:
+def _mark(bar: SpanBar, since: float, start: float, end: float, y: float, colour: str) -> str:
     if bar.kind == "event":
         return dot(start, y, f'fill="{colour}"')
     if bar.kind == "commit":

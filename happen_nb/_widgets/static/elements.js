@@ -27,3 +27,12 @@ function flash(element) {
 }
 
 const newId = (name) => `hn-${name}-${Math.random().toString(36).slice(2)}`;
+
+const SVG = "http://www.w3.org/2000/svg"; // a name, which is never requested
+
+function s(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) if (value != null) element.setAttribute(name, value);
+  element.append(...children.filter((child) => child != null));
+  return element;
+}

@@ -1,0 +1,358 @@
+"""A plot that moves: values of one or more nodes over time, redrawn in place while they change."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import anywidget
+
+from happen_nb._api.base import runtime_of
+from happen_nb._api.failures import Failure
+from happen_nb._api.history import Commit
+from happen_nb._api.plotting import Lines, LineSource, read_commits_of, sources_of_space, sources_of_state
+from happen_nb._display.page import style
+from happen_nb._display.plots import scene, svg
+from happen_nb._display.plots.history_plot import (
+    PlottedCommits,
+    PlottedLine,
+    is_missing,
+    is_number,
+    scene_of_lines,
+    text_of,
+    thinned,
+)
+from happen_nb._display.spans import clean, cut, name, plain
+from happen_nb._display.user_text import describe_error
+from happen_nb._display.values import summary
+from happen_nb._model.arguments import duration
+from happen_nb._runtime.cells import cells
+from happen_nb._runtime.io import io_thread
+from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_svg, source
+from happen_nb._widgets.throttle import Throttle
+from happen_nb.errors import ClosedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from happen_nb._api.space import Space
+    from happen_nb._api.state import State
+    from happen_nb._api.views import View
+    from happen_nb._display.live_output import Picture
+    from happen_nb._model.paths import Selector
+    from happen_nb._model.records import CommitRecord
+    from happen_nb._runtime.replica import Applied
+
+MAX_POINTS: Final = 5_000  # of a line; beyond that, it is thinned to half of them
+MAX_WAITING: Final = 20_000  # commits between two updates
+CLOCK_SECONDS: Final = 1.0  # after which a plot with a window moves on although nothing is committed
+FALLBACK_SECONDS: Final = 5.0  # between two static pictures
+_TEXT_COLUMNS: Final = 60
+_MS: Final = 1_000_000  # nanoseconds
+_SCRIPTS: Final = ("elements", "axes", "steps", "live_plot")
+
+Point = tuple[float, float | int | str | None]
+"""A moment, in ms since 1970, and the value from then on; None where there is none."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """A line, and what of it is shown."""
+
+    source: LineSource
+    points: list[Point] = field(default_factory=list)
+    has_failed: bool = False
+
+    def add(self, ms: float, value: Any) -> Point | None:
+        """Add a value if it differs from the one before; return the new point."""
+        drawable = _drawable(value)
+        if self.points and self.points[-1][1] == drawable and type(self.points[-1][1]) is type(drawable):
+            return None
+        point = (max(ms, self.points[-1][0]) if self.points else ms, drawable)
+        self.points.append(point)
+        return point
+
+    def drop_before(self, ms: float) -> None:
+        """Forget what ended before a moment."""
+        later = next((at for at, point in enumerate(self.points) if point[0] > ms), len(self.points))
+        del self.points[: max(0, later - 1)]
+
+    def thin(self) -> bool:
+        """Leave out points that are not seen; return True if there were too many."""
+        if len(self.points) <= MAX_POINTS:
+            return False
+        kept = self.points
+        if all(value is None or is_number(value) for _, value in kept):
+            chosen = thinned([value for _, value in kept], MAX_POINTS // 2)
+            self.points = [kept[at] for at in chosen]
+        else:
+            self.points = kept[-MAX_POINTS // 2 :]
+        return True
+
+
+class LivePlot(anywidget.AnyWidget):
+    """Values over time that follow every commit; created by ``live_plot`` of a state, a view or a space.
+
+    It updates at most ten times a second. A dragged or keyed zoom stays while new values arrive. The static
+    picture in the notebook file updates every five seconds.
+
+    Examples
+    --------
+    >>> commit = orders.state.set({"open": 2})
+    >>> plot = orders.state.live_plot("open", window="1min")
+    >>> plot
+    Live plot of orders
+      open  2
+    >>> plot.stop()
+    """
+
+    _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
+    _css = style() + source("palette.css") + source("live_plot.css")
+
+    def __init__(
+        self, space: Space, title: str, sources: Sequence[LineSource], span: float | None, *, together: bool
+    ) -> None:
+        runtime = runtime_of(space)
+        replica = runtime.log.replica  # a closed space has none: an error before there is a widget
+        self._lines = [_Line(each) for each in sources]
+        self._new: deque[CommitRecord] = deque(maxlen=MAX_WAITING)  # appended to on the IO thread
+        self._listeners: list[Callable[[], object]] = []
+        self._nodes = {each.node for each in sources}
+        self._space, self._replica, self._title, self._together = space, replica, title, together
+        self._span = None if span is None else span * 1000
+        self._lock = threading.Lock()
+        self._note = ""
+        self._clock_ahead = time.time() * 1000 - time.monotonic() * 1000  # of the server, until it is known
+        self._knows_clock = False
+        self._updated = time.monotonic()
+        self._read = dict.fromkeys(self._nodes, 0)  # node -> sequence of the newest commit that is drawn
+        io_thread().call_soon(self._listen)
+        self._read_history()
+        super().__init__(_dom_classes=(ALIVE,))
+        self._throttle = Throttle(space, self._update)
+        self._fallback = StaticFallback(space, self._picture, FALLBACK_SECONDS)
+        self.on_msg(self._on_message)
+        self._throttle.follow(self._has_news)
+        cells.register(self.close)
+
+    def stop(self) -> None:
+        """Stop following; what is drawn stays visible."""
+        self._stop_updates()
+        self._fallback.update()
+
+    def close(self) -> None:
+        """Stop, and remove the plot from wherever it is displayed."""
+        if "_fallback" not in vars(self):
+            return  # `__init__` did not complete
+        self._stop_updates()
+        self.layout.close()
+        super().close()
+
+    def _stop_updates(self) -> None:
+        self._throttle.stop()
+        self._fallback.stop()
+        listeners, self._listeners = self._listeners, []
+        for unlisten in listeners:
+            io_thread().call_soon(unlisten)
+
+    def __repr__(self) -> str:
+        values = [f"  {name(line.source.name)}  {_as_text(_newest(line))}" for line in self._lines]
+        return "\n".join([f"Live plot of {name(self._title)}", *values])
+
+    def _ipython_display_(self) -> None:
+        self._fallback.show(self)
+
+    # -- following -----------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        self._listeners.append(self._replica.on_commit.connect(self._take))
+
+    def _take(self, applied: Applied) -> None:
+        record = applied.record
+        if record.node in self._nodes:
+            ahead = record.time / _MS - time.monotonic() * 1000
+            # A message that was late makes the server's clock look slow, never fast.
+            self._clock_ahead = max(ahead, self._clock_ahead) if self._knows_clock else ahead
+            self._knows_clock = True
+            self._new.append(record)
+
+    def _read_history(self) -> None:
+        for node, records in read_commits_of(runtime_of(self._space), self._nodes).items():
+            for record in records:
+                self._draw(record, strict=True)
+            self._read[node] = records[-1].sequence if records else 0
+        self._tidy()
+
+    def _has_news(self) -> bool:
+        is_late = self._span is not None and time.monotonic() - self._updated >= CLOCK_SECONDS
+        return bool(self._new) or is_late or self._is_emptied()
+
+    def _is_emptied(self) -> bool:
+        """Return True if the space was cleared, which removes states without a commit."""
+        return any(self._read[node] and self._replica.newest(node) is None for node in self._nodes)
+
+    def _update(self) -> None:
+        with self._lock:
+            self._updated = time.monotonic()
+            points = []
+            for _ in range(len(self._new)):
+                points += self._draw(self._new.popleft())
+            if self._is_emptied():
+                points += self._end_lines()
+            if self._tidy():
+                self.send(self._everything())
+            else:
+                self.send({"type": "points", "now": self._now, "points": points})
+        if points:
+            self._fallback.trigger()
+
+    def _draw(self, record: CommitRecord, *, strict: bool = False) -> list[tuple[int, *Point]]:
+        """Add a commit to the lines of its node; return the new points."""
+        if record.sequence <= self._read[record.node]:
+            return []
+        self._read[record.node] = record.sequence
+        points: list[tuple[int, *Point]] = []
+        for number, line in enumerate(self._lines):
+            if line.source.node == record.node:
+                value = line.source.value(record) if strict else self._value(line, record)
+                point = line.add(round(record.time / _MS, 1), value)
+                points += [] if point is None else [(number, *point)]
+        return points
+
+    def _value(self, line: _Line, record: CommitRecord) -> Any:
+        """Return the value after a commit; an error of the user's function leaves a gap, and is recorded."""
+        try:
+            value = line.source.value(record)
+        except ClosedError:
+            raise
+        except BaseException as error:  # nothing that a callback raises may end the worker
+            if not line.has_failed:
+                self._report(line, record, error)
+            line.has_failed = True
+            return None
+        line.has_failed = False
+        return value
+
+    def _report(self, line: _Line, record: CommitRecord, error: BaseException) -> None:
+        doing = f'plotting "{line.source.node}"'
+        failure = Failure(
+            line.source.node,
+            line.source.name,
+            doing,
+            Commit(record, None),
+            error,
+            lambda: line.source.value(record),
+        )
+        self._space.failures.add(failure)
+        self._note = f"{line.source.name}: {describe_error(error)}"
+        self.send({"type": "note", "note": cut(self._note, 300)})
+
+    def _end_lines(self) -> list[tuple[int, *Point]]:
+        """Leave a gap from now on in the lines of nodes that are gone."""
+        points: list[tuple[int, *Point]] = []
+        for number, line in enumerate(self._lines):
+            if self._replica.newest(line.source.node) is None:
+                point = line.add(self._now, None)
+                points += [] if point is None else [(number, *point)]
+        for node in self._nodes:
+            if self._replica.newest(node) is None:
+                self._read[node] = 0
+        return points
+
+    def _tidy(self) -> bool:
+        """Forget what is out of the window; return True if lines were thinned."""
+        if self._span is not None:
+            for line in self._lines:
+                line.drop_before(self._now - self._span)
+        thinned = [line.thin() for line in self._lines]
+        return any(thinned)
+
+    @property
+    def _now(self) -> float:
+        """The server's time, in ms since 1970."""
+        newest = max((line.points[-1][0] for line in self._lines if line.points), default=0.0)
+        return round(max(newest, time.monotonic() * 1000 + self._clock_ahead), 1)
+
+    # -- the browser ---------------------------------------------------------------------------------
+
+    def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
+        if message.get("do") == "hello":
+            with self._lock:
+                self.send(self._everything())
+
+    def _everything(self) -> dict[str, Any]:
+        lines = [[clean(line.source.name), line.points] for line in self._lines]
+        shown = {"title": clean(self._title), "together": self._together, "span": self._span}
+        return {"type": "all", **shown, "now": self._now, "lines": lines, "note": cut(self._note, 300)}
+
+    def _picture(self) -> Picture:
+        with self._lock:
+            now = self._now
+            lines = [PlottedLine(line.source.name, *_plotted(line, now, self._span)) for line in self._lines]
+        title = f"<b>{scene.short(self._title)}</b>"
+        span = None if self._span is None else (now - self._span, now)
+        drawn = scene_of_lines(title, lines, together=self._together, span=span)
+        return picture_of_svg(svg.draw(drawn), repr(self))
+
+
+def live_plot_of_node(
+    space: Space,
+    source: State | View,
+    node: str,
+    selectors: Sequence[Selector],
+    named: Mapping[str, Selector],
+    window: Any,
+    *,
+    together: bool,
+) -> LivePlot:
+    """Create a plot of parts of one node's state."""
+    span = _span(window)
+    sources = sources_of_state(source, node, selectors, named, "live_plot")
+    return LivePlot(space, node, sources, span, together=together)
+
+
+def live_plot_of_space(space: Space, lines: Lines, window: Any, *, together: bool) -> LivePlot:
+    """Create a plot of parts of several nodes' states."""
+    span = _span(window)
+    return LivePlot(
+        space, space.name, sources_of_space(space, lines, "space.live_plot"), span, together=together
+    )
+
+
+def _span(window: Any) -> float | None:
+    return None if window is None else duration(window, "live_plot: window")
+
+
+def _plotted(line: _Line, now: float, span: float | None) -> tuple[list[Any], PlottedCommits]:
+    """Return what is shown of a line, up to now, as the values and moments of commits."""
+    start = None if span is None else now - span
+    points = [*line.points, *([(now, line.points[-1][1])] if line.points else [])]
+    moments = [
+        datetime.fromtimestamp((ms if start is None else max(ms, start)) / 1000, UTC) for ms, _ in points
+    ]
+    numbers = range(1, len(points) + 1)
+    return [value for _, value in points], PlottedCommits(
+        line.source.node, numbers, moments, moments, "time, UTC"
+    )
+
+
+def _drawable(value: Any) -> float | int | str | None:
+    """Return a value as a number or a short text; None if there is nothing to draw."""
+    if is_missing(value):
+        return None
+    if is_number(value):
+        return int(value) if isinstance(value, int) else float(value)
+    return cut(text_of(value), _TEXT_COLUMNS)
+
+
+def _newest(line: _Line) -> float | int | str | None:
+    return line.points[-1][1] if line.points else None
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else plain(summary(value, _TEXT_COLUMNS))

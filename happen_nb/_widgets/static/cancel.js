@@ -1,0 +1,14 @@
+// A button that cancels a reply.
+
+function render({ model, el }) {
+  const button = h("button", { type: "button", onclick: cancel }, "cancel");
+  el.append(h("div", { class: "happen hn-cancel", "data-lm-suppress-shortcuts": "true" }, button));
+
+  function cancel() {
+    model.send({ do: "cancel" });
+    button.disabled = true;
+    button.textContent = "cancelling …";
+  }
+}
+
+export default { render };
