@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
-from happen_nb._api.replay import Pace
+from happen_nb._api.replay import ReplayPace
 from happen_nb._runtime import bulk
 
 NAN = float("nan")
@@ -440,7 +440,7 @@ class Clock:
 def test_rows_are_due_when_they_occurred_divided_by_the_speed(monkeypatch):
     clock = Clock()
     monkeypatch.setattr("happen_nb._api.replay.clock", clock)
-    pace = Pace(60)
+    pace = ReplayPace(60)
     at = partial(datetime, 2024, 5, 1)
 
     assert pace.pause(at(12, tzinfo=UTC)) == 0.0
