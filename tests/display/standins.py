@@ -189,6 +189,7 @@ class Event(Displayable):
     occurred: datetime | None = None
     pending: bool = False
     repeated: bool = False
+    due: datetime | None = None
     id: str = EVENT_ID
     sequence: int = SEQUENCE
     path: tuple[str, ...] = (EVENT_ID,)
