@@ -37,7 +37,8 @@ from happen_nb._runtime.writer import check_same
 from happen_nb.errors import EventTypeError, IdTakenError, PayloadError, TooLargeError, TransformError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
+    from contextvars import Context
 
     from happen_nb._api.base import Timeout
     from happen_nb._api.node import Node
@@ -424,31 +425,50 @@ async def commit_emitting(
     known : dict of str to EventRecord
         The events whose caller-given ids are already stored; filled here.
     """
-    contexts = runtime.dispatcher.contexts
     for each in emitted:
         each.record.check()  # the transform could change its payload in place
-    for each in emitted:
-        contexts[each.record.id] = output_context()
-        if each.request is not None:
-            runtime.replies.expect(each.request, each.record)
+    announce(runtime, emitted, output_context())
     try:
         change = replace(change, events=tuple(each.record for each in emitted))
         stored = await runtime.writer.commit_emitting(change, deadline, known)
     finally:
         for each in emitted:
             if runtime.log.alarms.get(each.record.id) is None:  # else it is still to come
-                contexts.pop(each.record.id, None)
+                runtime.dispatcher.contexts.pop(each.record.id, None)
     if stored is None:
-        for each in emitted:
-            runtime.replies.forget(each.record)  # the transform runs again, and emits others
+        withdraw(runtime, emitted)  # the transform runs again, and emits others
         return None
     applied, events = stored
-    for each in emitted:
-        record, repeated = events.get(each.record.id, each.record), each.record.id in known
-        update_event(each.event, record, repeated=repeated)
-        if each.request is not None and each.record.alarm is None:
-            await on_io(runtime.dispatcher.track(each.request))
+    for request in conclude(emitted, events, known):
+        await on_io(runtime.dispatcher.track(request))
     return applied
+
+
+def announce(runtime: Runtime, emitted: Sequence[PendingEvent], output: Context | None) -> None:
+    """Expect events that are about to be stored, and the replies to them."""
+    for each in emitted:
+        runtime.dispatcher.contexts[each.record.id] = output
+        if each.request is not None:
+            runtime.replies.expect(each.request, each.record)
+
+
+def withdraw(runtime: Runtime, emitted: Sequence[PendingEvent]) -> None:
+    """Expect events no more: they are not stored."""
+    for each in emitted:
+        runtime.dispatcher.contexts.pop(each.record.id, None)
+        runtime.replies.forget(each.record)
+
+
+def conclude(
+    emitted: Sequence[PendingEvent],
+    stored: Mapping[str, EventRecord],
+    known: Container[str] = (),
+) -> list[PendingReply]:
+    """Give events their records as they are stored; return the requests whose replies to track."""
+    for each in emitted:
+        record, repeated = stored.get(each.record.id, each.record), each.record.id in known
+        update_event(each.event, record, repeated=repeated)
+    return [each.request for each in emitted if each.request is not None and each.record.alarm is None]
 
 
 def event(

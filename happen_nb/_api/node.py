@@ -247,7 +247,7 @@ class Node(Displayable, Sender):
     @property
     def busy(self) -> str:
         """``"busy 12 s, 3,204 waiting"`` if a handler has been running for a second; otherwise empty."""
-        seconds, waiting = self._runtime.dispatcher.queue(self.name).busy()
+        seconds, waiting = self._runtime.dispatcher.busy(self.name)
         return f"busy {seconds:,.0f} s, {waiting:,} waiting" if seconds >= 1 else ""
 
     # -- deleting --------------------------------------------------------------------------------------

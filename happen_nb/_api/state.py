@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, faces
@@ -37,7 +38,7 @@ from happen_nb._model.records import (
     is_stored,
     note_damage,
 )
-from happen_nb._model.transforms import Transform, evaluate
+from happen_nb._model.transforms import Transform, call_transform, compute, evaluate
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
@@ -101,20 +102,26 @@ class StateWriter:
         Returns the new state and the names of the viewed nodes.
         """
         record = cut.nodes.get(self.node)
-        if callable(transform):
-            state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
-            states = NodeStates(self._runtime, viewed or cut)
-            token = evaluating.set(evaluation)
-            try:
-                views = Views(self.space, states)
-                new = evaluate(transform, state, views, node=self.node, revision=revision)
-            except Exception as error:
-                note_damage(self.node, record, error)
-                raise
-            finally:
-                evaluating.reset(token)
-            return new, frozenset(states.viewed)
-        return evaluate(transform, EMPTY, None, node=self.node, revision=0), frozenset()
+        if not callable(transform):
+            return evaluate(transform, EMPTY, None, node=self.node, revision=0), frozenset()
+        states = NodeStates(self._runtime, viewed or cut)
+        views = Views(self.space, states)
+        new = self.compute(partial(call_transform, transform, views=views), record, evaluation)
+        return new, frozenset(states.viewed)
+
+    def compute(
+        self, call: Callable[[FrozenDict], Any], record: CommitRecord | None, evaluation: Evaluation
+    ) -> FrozenDict:
+        """Call a function of the state of a record, and return the new state."""
+        state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
+        token = evaluating.set(evaluation)
+        try:
+            return compute(lambda: call(state), node=self.node, revision=revision)
+        except Exception as error:
+            note_damage(self.node, record, error)
+            raise
+        finally:
+            evaluating.reset(token)
 
     def check_size(self, state: FrozenDict, body: bytes) -> None:
         limit = self._runtime.log.max_body

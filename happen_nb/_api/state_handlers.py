@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from happen_nb._api.emit import announce, conclude, withdraw
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import check_function_of_event, register
 from happen_nb._api.history import position_after
@@ -14,8 +17,9 @@ from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, 
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import Cut, check_viewed, checked_body, is_stored
 from happen_nb._runtime import causes
-from happen_nb._runtime.causes import Evaluation
+from happen_nb._runtime.causes import Evaluation, output_context
 from happen_nb._runtime.cells import cells, notice
+from happen_nb._runtime.evaluation import Refused, Unusual
 from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler, is_catching_up
 from happen_nb._runtime.registrations import Registration
@@ -24,9 +28,14 @@ from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HistoryGoneError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable
+
+    from happen_nb._api.emit import PendingEvent
     from happen_nb._api.state import StateWriter
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._model.records import CommitRecord, EventRecord, Origin
+    from happen_nb._runtime.evaluation import Outcome
     from happen_nb._runtime.registrations import Orphan
     from happen_nb._runtime.runtime import Runtime
 
@@ -71,10 +80,13 @@ async def register_state_handler(
         state=handler,
     )
 
-    def apply(event: Event, snapshot: Cut | None) -> None:
-        run_blocking(_apply(writer, runtime, registration, call, event, snapshot))
+    def evaluate(event: EventRecord, record: CommitRecord | None, snapshot: Cut | None) -> Outcome:
+        return _evaluate(writer, runtime, registration, call, event, record, snapshot)
 
-    handler.apply = apply
+    def apply(event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
+        run_blocking(_apply(writer, runtime, registration, call, event, snapshot, error))
+
+    handler.apply, handler.evaluate = apply, evaluate
     position = await _start_position(runtime.log, start)
     lanes = runtime.dispatcher.lanes
     is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
@@ -115,8 +127,9 @@ async def _apply(
     call: Any,
     event: Event,
     snapshot: Cut | None,
+    error: BaseException | None,
 ) -> None:
-    """Commit what the transform makes of an event, unless that is done.
+    """Commit what the transform makes of an event, unless that is done; or fail with its error.
 
     The commit is refused if anything was stored on the node since; the loop then sees what it was.
     """
@@ -137,6 +150,7 @@ async def _apply(
         late = position in progress.skipped
         evaluation = Evaluation(node, writer.space)
         try:
+            _raise(error)
             new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
             last, folded = position, tuple[str, ...]()
             if handler.fold and not late:
@@ -172,6 +186,97 @@ async def _apply(
             else:
                 handler.recorded(progress, after, position)
             return
+
+
+def _raise(error: BaseException | None) -> None:
+    if error is not None:
+        raise error
+
+
+@dataclass(eq=False, slots=True)
+class _Evaluated:
+    """The result of a transform, an `Outcome`."""
+
+    runtime: Runtime
+    state: FrozenDict
+    body: bytes
+    origin: Origin
+    emitted: list[PendingEvent]
+    output: contextvars.Context | None
+
+    @property
+    def events(self) -> tuple[EventRecord, ...]:
+        return tuple(each.record for each in self.emitted)
+
+    def announce(self) -> None:
+        announce(self.runtime, self.emitted, self.output)
+
+    def withdraw(self) -> None:
+        withdraw(self.runtime, self.emitted)
+
+    def conclude(self, events: dict[str, EventRecord]) -> None:
+        for each in self.emitted:
+            self.runtime.dispatcher.contexts.pop(each.record.id, None)
+        for request in conclude(self.emitted, events):
+            self.runtime.log.background(self.runtime.dispatcher.track(request))
+
+
+def _evaluate(
+    writer: StateWriter,
+    runtime: Runtime,
+    registration: Registration,
+    call: Any,
+    event: EventRecord,
+    record: CommitRecord | None,
+    snapshot: Cut | None,
+) -> _Evaluated:
+    """Run the transform on the state of a record, in a context of its own.
+
+    Raises
+    ------
+    Refused
+        The filter does not accept the event.
+    Unusual
+        The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
+    """
+    node = writer.node
+    scope = causes.scope_of_event(event, node, registration.name)
+    causes.enter(scope)
+    with scope.held():
+        given = Event(event, runtime)
+        if registration.where is not None and not _accepts(registration.where, given):
+            raise Refused
+        evaluation = Evaluation(node, writer.space)
+        if snapshot is not None:
+            current = Cut({} if record is None else {node: record}, event.sequence, 0)
+            new, viewed = writer.evaluate(
+                lambda state, views: call(state, given, views), current, evaluation, snapshot
+            )
+            check_viewed(snapshot, viewed)
+        else:
+            new = writer.compute(lambda state: call(state, given, None), record, evaluation)
+        event.check()
+        body = checked_body(node, record, new)
+        writer.check_size(new, body)
+        if evaluation.cancelled:
+            raise Unusual
+        for each in evaluation.emitted:
+            if each.record.has_caller_id or each.record.alarm is not None:
+                raise Unusual
+            each.record.check()  # the transform could change its payload in place
+        output = output_context() if evaluation.emitted else None
+        return _Evaluated(runtime, new, body, causes.current_origin(), evaluation.emitted, output)
+
+
+def _accepts(where: Callable[[Event], object], event: Event) -> bool:
+    try:
+        answer = where(event)
+    except BaseException:
+        raise Unusual from None
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise Unusual
+    return bool(answer)
 
 
 def _check_retry(registration: Registration, event: Event, position: Position) -> None:

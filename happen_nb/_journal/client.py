@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 import nats.errors
@@ -24,7 +24,9 @@ from nats.protocol.parser import AWAITING_MSG_PAYLOAD
 from happen_nb.errors import HappenConnectionError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from nats.aio.subscription import Subscription
 
 log = logging.getLogger("happen_nb")
 
@@ -37,6 +39,15 @@ SEQUENCE = "Nats-Sequence"  # a header of each stored message in the response to
 _UNAVAILABLE = (b'"err_code":10008,', b'"err_code":10164,')  # JetStream, or a subject's expected sequence
 _DISK_FULL = (10047, 10077, 10023, 10028)
 _WHITESPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
+
+
+class RawMessage(NamedTuple):
+    """A message as it arrived, with its headers as they are."""
+
+    subject: str
+    reply: str
+    body: bytes
+    raw_headers: bytes
 
 
 class NatsClient(Client):
@@ -57,6 +68,33 @@ class NatsClient(Client):
             await parse(data)
 
         self._ps.parse = counted  # type: ignore[method-assign,assignment]
+        self._direct: dict[int, Callable[[RawMessage], Awaitable[None]]] = {}
+
+    async def subscribe_directly(
+        self, subject: str, callback: Callable[[RawMessage], Awaitable[None]]
+    ) -> Subscription:
+        """Subscribe to a subject; the reading itself calls `callback`, without a queue and a task between."""
+        self._direct[self._sid + 1] = callback
+        return await self.subscribe(subject, pending_msgs_limit=0, pending_bytes_limit=0)
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        callback = self._direct.get(sid)
+        if callback is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        if sid not in self._subs:
+            del self._direct[sid]
+            return
+        try:
+            await callback(
+                RawMessage(
+                    subject.decode(errors="replace"), reply.decode(errors="replace"), data, headers or b""
+                )
+            )
+        except Exception:  # it must not end the reading
+            log.exception("a message of %r", subject)
 
     @property
     def transferring(self) -> bool:
@@ -141,6 +179,14 @@ class NatsClient(Client):
         except (ValueError, IndexError) as error:
             log.info("the headers of a message cannot be read: %s", error)
             return None
+
+    @staticmethod
+    def parse_headers(block: bytes) -> dict[str, str]:
+        """Parse the headers of a message; a status in the first line is ``Status``."""
+        first, _, lines = block.partition(b"\r\n")
+        found = NatsClient._parse_header_lines(lines)
+        status = first[len(b"NATS/1.0") :].split(maxsplit=1)
+        return {"Status": status[0].decode(errors="replace"), **found} if status else found
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:

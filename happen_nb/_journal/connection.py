@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
     from nats.aio.subscription import Subscription
 
+    from happen_nb._journal.client import RawMessage
+
 log = logging.getLogger("happen_nb")
 
 CoreMessage = Msg
@@ -256,6 +258,15 @@ class Connection:
             return await self._client.subscribe(
                 subject, cb=callback, pending_msgs_limit=0, pending_bytes_limit=0
             )
+        except nats.errors.ConnectionClosedError:
+            raise ClosedError("the space was closed; connect again") from None
+
+    async def subscribe_directly(
+        self, subject: str, callback: Callable[[RawMessage], Awaitable[None]]
+    ) -> Subscription:
+        """Subscribe to a subject; `callback` gets each message as it arrived, without a queue between."""
+        try:
+            return await self._client.subscribe_directly(subject, callback)
         except nats.errors.ConnectionClosedError:
             raise ClosedError("the space was closed; connect again") from None
 

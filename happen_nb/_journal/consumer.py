@@ -7,11 +7,11 @@ import contextlib
 import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
 
-from happen_nb._journal.client import SEQUENCE, server_error
+from happen_nb._journal.client import SEQUENCE, NatsClient, server_error
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
+    from happen_nb._journal.client import RawMessage
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.stream import Stream
 
@@ -37,19 +38,27 @@ DELIVERED = "$JS.ACK."  # starts the reply subject of each stored message, whate
 PLAIN_TOKENS = 9  # tokens of a reply subject without a domain
 
 
-class StreamMessage(NamedTuple):
+@dataclass(slots=True)
+class StreamMessage:
     """A stored message, as a consumer delivers it."""
 
     subject: str
-    headers: dict[str, str]
+    raw_headers: bytes | dict[str, str]
     body: bytes
     sequence: int
     delivered: int  # the consumer's own count, without gaps
     time: int  # ns since 1970, by the server's clock
     pending: int  # the number of messages that the consumer has still to deliver
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers, parsed when they are first read."""
+        if isinstance(self.raw_headers, bytes):
+            self.raw_headers = NatsClient.parse_headers(self.raw_headers)
+        return self.raw_headers
 
-def _parse_delivered(message: Msg) -> StreamMessage:
+
+def _parse_delivered(message: RawMessage) -> StreamMessage:
     """Read the metadata of a message from its reply subject.
 
     It is ``$JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>``; servers may put
@@ -59,7 +68,7 @@ def _parse_delivered(message: Msg) -> StreamMessage:
     at = 5 if len(tokens) == PLAIN_TOKENS else 7
     sequence, delivered, time, pending = map(int, tokens[at : at + 4])
     return StreamMessage(
-        message.subject, message.headers or {}, message.data, sequence, delivered, time, pending
+        message.subject, message.raw_headers, message.body, sequence, delivered, time, pending
     )
 
 
@@ -129,7 +138,7 @@ class Consumer:
         """
         self.active_at = asyncio.get_running_loop().time()
         self._inbox = self.connection.new_inbox()
-        self._subscription = await self.connection.subscribe(self._inbox, self._on_received)
+        self._subscription = await self.connection.subscribe_directly(self._inbox, self._on_received)
         pushed = {"deliver_subject": self._inbox, "flow_control": True, "idle_heartbeat": 1_000_000_000}
         request = {
             "stream_name": self.stream,
@@ -150,13 +159,14 @@ class Consumer:
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._name}"
             await self.connection.send(subject, orjson.dumps(self._pull), reply=self._inbox)
 
-    async def _on_received(self, message: Msg) -> None:
+    async def _on_received(self, message: RawMessage) -> None:
         if not self._open:
             return
         self.active_at = asyncio.get_running_loop().time()
-        headers = message.headers
-        if headers is not None and "Status" in headers and not message.reply.startswith(DELIVERED):
-            await self._on_control(message, headers)
+        if not message.reply.startswith(DELIVERED):
+            headers = NatsClient.parse_headers(message.raw_headers)
+            if "Status" in headers:
+                await self._on_control(message, headers)
             return
         item = _parse_delivered(message)
         self._delivered += 1
@@ -168,7 +178,7 @@ class Consumer:
         if not self._left and self._pull is not None and "expires" in self._pull:
             await self._request_next()
 
-    async def _on_control(self, message: Msg, headers: dict[str, str]) -> None:
+    async def _on_control(self, message: RawMessage, headers: dict[str, str]) -> None:
         if self._pull is not None:
             if headers["Status"] == NO_RESPONDERS:  # the server that had the consumer is gone
                 self._lose()

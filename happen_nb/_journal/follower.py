@@ -60,6 +60,9 @@ class Sink(Protocol):
     def reset(self, start: FreshStart) -> None:
         """Start with the newest messages."""
 
+    def recognize(self, item: StreamMessage) -> Item | None:
+        """Return what a message of this process is, without decoding it; None for any other."""
+
     def apply(self, item: Item, sequence: int) -> None:
         """Apply the next message."""
 
@@ -250,11 +253,12 @@ class Follower:
             self._progress_at = asyncio.get_running_loop().time()
             try:
                 self._stream.note_time(item.time)
-                decoded = self._deliveries.admit(self._stream.decode(item))
+                own = self._sink.recognize(item)
+                decoded = own or self._deliveries.admit(self._stream.decode(item))
                 if isinstance(decoded, Clear):
                     self.cleared = item.sequence
                 self._sink.apply(decoded, item.sequence)
-                if isinstance(decoded, CommitRecord):
+                if isinstance(decoded, CommitRecord) and (own is None or self._expiring):
                     self._watch_expiry(item)
             except Exception:  # one message must not stop those after it
                 log.exception("message %d of %s was not applied", item.sequence, self._stream.subjects.stream)

@@ -179,12 +179,13 @@ class PendingWrite(Generic[T]):
         The node of a commit.
     expected : int, optional
         The sequence of the node's newest commit, which the message expects.
-    state : object, optional
-        The state of a commit, which need not be decoded then.
+    as_stored : callable, optional
+        ``as_stored(sequence, time)`` returns the commit or event, which need not be decoded then.
     """
 
     __slots__ = (
         "abandoned",
+        "as_stored",
         "cleared",
         "data",
         "deadline",
@@ -200,7 +201,6 @@ class PendingWrite(Generic[T]):
         "seen",
         "sent_at",
         "started",
-        "state",
         "unbroken",
         "wake",
         "what",
@@ -216,7 +216,7 @@ class PendingWrite(Generic[T]):
         *,
         node: str | None = None,
         expected: int = 0,
-        state: Any = None,
+        as_stored: Callable[[int, int], Any] | None = None,
     ) -> None:
         self.outbox = outbox
         self.id = id
@@ -225,7 +225,7 @@ class PendingWrite(Generic[T]):
         self.deadline = deadline
         self.node = node
         self.expected = expected
-        self.state = state
+        self.as_stored = as_stored
         self.data = b""
         """The message as it is sent; encoded in the thread of the caller."""
         self.seen: T | None = None
@@ -249,6 +249,11 @@ class PendingWrite(Generic[T]):
         """Resolved when it is seen, if its caller waits for an answer meanwhile."""
 
     # -- as a step of its caller ---------------------------------------------------------------------
+
+    def send(self, wake: Callable[[], None]) -> None:
+        """Encode it, and send it as `start` does. On the IO thread."""
+        self.data = encode_publish(self.messages[0])
+        self.start(wake)
 
     def __await__(self) -> Generator[Any, None, None]:
         self.data = encode_publish(self.messages[0])
@@ -318,6 +323,8 @@ class Outbox:
         self._to_write: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._closed: Callable[[], BaseException] | None = None
+        self.refused_nodes: set[str] = set()
+        """The nodes whose commits were refused since somebody else let them go first."""
         connection.on_reconnect(self._on_reconnect)
 
     # -- sending -------------------------------------------------------------------------------------
@@ -337,7 +344,7 @@ class Outbox:
         if self._closed is not None:
             write.error = self._closed()
         elif write.node is not None and self._newest(write.node) != write.expected:
-            write.refused = True  # it would be: another commit has come since it was computed
+            self._refuse(write)  # it would be: another commit has come since it was computed
         if write.decided:
             write._go_on()
             return
@@ -371,6 +378,11 @@ class Outbox:
             if not same:
                 del self._by_node[write.node]
 
+    def drop(self, write: PendingWrite[Any]) -> None:
+        """Nobody needs its outcome any more."""
+        write.wake = None
+        self.forget(write)
+
     def abandon(self, write: PendingWrite[Any]) -> None:
         """Nobody waits for it any more; `wait_abandoned` does until it is decided."""
         write.wake = None
@@ -401,8 +413,13 @@ class Outbox:
         """Note that a commit of a node is stored: others that expect an earlier one are refused."""
         for write in self._by_node.get(node, ()):
             if write.expected < sequence and write.unbroken and not write.decided:
-                write.refused = True
+                self._refuse(write)
                 self._decided.append(write)
+
+    def _refuse(self, write: PendingWrite[Any]) -> None:
+        write.refused = True
+        if write.node is not None:
+            self.refused_nodes.add(write.node)
 
     def clear(self, sequence: int) -> None:
         """Note that the space was emptied: commits that expect an earlier one are refused."""

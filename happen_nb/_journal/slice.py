@@ -143,7 +143,11 @@ async def _decoded(
     if start > end:
         return []
     items = await stream.read(
-        kinds, start=start, headers_only=headers_only, enough=lambda item: item.sequence > end
+        kinds,
+        start=start,
+        headers_only=headers_only,
+        limit=end - start + 1,  # else a server pushes much of what comes after the end
+        enough=lambda item: item.sequence > end,
     )
     return await stream.admitted([stream.decode(item) for item in items], start)
 

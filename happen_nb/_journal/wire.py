@@ -34,6 +34,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -97,6 +98,8 @@ NEVER = "2200-01-01T00:00:00Z"
 CANCEL_MARGIN_SECONDS = 3600  # a cancel is stored longer than an event that the server publishes after it
 CLOCK = "Happen-Clock"  # in a clear: the manual clock that goes on
 CLEAR = "Happen-Clear"  # the id of a clear, which distinguishes it from another process's
+
+_ID_MARKS: Final = ((f"\r\n{COMMIT}: ".encode(), b" "), (f'\r\n{EVENT}: {{"id":"'.encode(), b'"'))
 
 UNREAD: Any = object()  # stands for a payload that was left out when its event was read
 BARRIER_SECONDS = 30  # lifetime of a barrier: longer than a server that lags needs to reach it
@@ -191,6 +194,7 @@ def _digest(key: str) -> str:
     return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
 
 
+@lru_cache(4096)
 def quote_type(type: str) -> str:
     """Encode an event type as one subject token.
 
@@ -239,6 +243,16 @@ def encode_publish(message: Message) -> bytes:
     block = f"NATS/1.0\r\n{headers}\r\n".encode()
     size = len(block), len(block) + len(message.body)
     return b"HPUB %s %d %d\r\n%s%s\r\n" % (message.subject.encode(), *size, block, message.body)
+
+
+def peek_id(headers: bytes | Mapping[str, str]) -> str | None:
+    """Return the id of a commit or event from headers that are not parsed yet; None if it is not there."""
+    if isinstance(headers, bytes):
+        for start, end in _ID_MARKS:
+            _, found, rest = headers.partition(start)
+            if found:
+                return rest[: rest.find(end)].decode(errors="replace")
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +384,8 @@ def with_events(
     than `most` messages carries as many of its first events as possible in the header of the commit.
     """
     events = list(events)
+    if not events:
+        return [commit]
     riding: list[str] = []
     if len(commit.body) <= MAX_STATE_BYTES_WITH_EVENTS and not any(event.has_caller_id for event in events):
         riding = _first_fitting(commit, events)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from types import CodeType
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import quote, unquote
@@ -58,6 +60,8 @@ class Progress(NamedTuple):
     ) -> Progress:
         """Return the progress when all events up to `position` are done, except those in `failed`."""
         newest = max(position, self.position)
+        if not failed and not self.skipped:
+            return Progress(newest)
         new = {each for each in failed if self.position < each <= newest}  # what failed before is known
         skipped = new.union(self.skipped).difference([applied])
         return Progress(newest, tuple(sorted(skipped)[-MAX_SKIPPED:]))
@@ -80,12 +84,14 @@ def merged(positions: Positions, more: Positions) -> Positions:
     return {**positions, **further}
 
 
-def without_old(positions: Positions, served: Collection[str], expired: int) -> Positions:
+def without_old(positions: Positions, served: AbstractSet[str], expired: int) -> Positions:
     """Leave out the handlers that nobody serves here and whose newest event has expired.
 
     One that returns finds no event to apply again: those before its position have expired, too. It is kept
     while another one is behind it, so that the floor that takes its place passes over no event.
     """
+    if positions.keys() <= served:
+        return positions
     lowest = min((each.position for key, each in positions.items() if key in served), default=(expired, 0))
     old = {
         key: each.position
@@ -122,9 +128,14 @@ def encode_positions(positions: Positions) -> str:
     'order.%2A%20count=120.0!95.0'
     """
     return " ".join(
-        f"{quote(key, safe='')}=" + "!".join(f"{a}.{b}" for a, b in (found.position, *found.skipped))
+        f"{_quoted(key)}=" + "!".join([f"{a}.{b}" for a, b in (found.position, *found.skipped)])
         for key, found in positions.items()
     )
+
+
+@lru_cache(1024)
+def _quoted(key: str) -> str:
+    return quote(key, safe="")
 
 
 def decode_positions(text: str) -> Positions:

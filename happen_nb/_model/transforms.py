@@ -16,7 +16,7 @@ Transform: TypeAlias = Callable[..., Any] | Mapping[str, Any]
 """A function ``(state)`` or ``(state, views)`` to the new state, or the new state itself."""
 
 
-def _call(function: Callable[..., Any], state: Any, views: Any) -> Any:
+def call_transform(function: Callable[..., Any], state: Any, views: Any) -> Any:
     second = takes_second(function, "views")
     if second == "none":
         return function(state)
@@ -42,8 +42,13 @@ def evaluate(transform: Transform, state: FrozenDict, views: Any, *, node: str, 
             f'state.set on node "{node}": neither a function of the state nor a mapping, but '
             f"{quote(transform)}; write set(lambda state: {{**state, ...}})"
         )
+    return compute(lambda: call_transform(transform, state, views), node=node, revision=revision)
+
+
+def compute(call: Callable[[], Any], *, node: str, revision: int) -> FrozenDict:
+    """Call a transform of a node's state, and return the frozen result; it raises what `evaluate` does."""
     try:
-        result = _call(transform, state, views)
+        result = call()
         if type(result) is not FrozenDict:
             refuse_suspended(result, f'the transform of node "{node}"')
         return freeze_state(result, node=node)
@@ -156,7 +161,7 @@ def compose(*transforms: Transform) -> Callable[..., Any]:
 def _apply_all(transforms: tuple[Transform, ...], state: Any, views: Any) -> Any:
     for number, step in enumerate(transforms, 1):
         name = f"step {number} of compose"
-        result = step if isinstance(step, Mapping) else _call(step, state, views)
+        result = step if isinstance(step, Mapping) else call_transform(step, state, views)
         refuse_suspended(result, name)
         state = as_state(result, name)
     return state

@@ -414,7 +414,7 @@ class Attempt:
     def _call_step(self) -> Any:
         if (handler := self.registration.state) is not None:
             self._position = self.delivery.dispatcher.log.replica.position
-            return handler.apply(self.event, self.delivery.snapshot)
+            return handler.apply(self.event, self.delivery.snapshot, self.delivery.error)
         second = takes_second(self._step, "context")
         self._calls += 1
         self._note_position()

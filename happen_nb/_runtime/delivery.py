@@ -140,6 +140,8 @@ class Delivery(Work):
         Takes progress and result, if the event was sent to the node.
     snapshot : Cut, optional
         The states when the event was stored, if a state handler reads them and they are at hand.
+    error : BaseException, optional
+        The error of the state handler, if it was evaluated already.
     """
 
     def __init__(
@@ -151,12 +153,14 @@ class Delivery(Work):
         context: contextvars.Context | None,
         responder: Responder | None = None,
         snapshot: Cut | None = None,
+        error: BaseException | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.queue = queue
         self.event = event
         self.responder = responder
         self.snapshot = snapshot
+        self.error = error
         self.cancelled = False
         self.forgotten = False
         """True if the event was deleted, so that nothing is recorded of it."""

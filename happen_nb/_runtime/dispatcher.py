@@ -121,6 +121,8 @@ class Dispatcher:
                     attempt.stop(UNREGISTERED)
         if removed:
             io_thread().call_soon(self.ownership.renew, registration.node)
+            if registration.state is not None:
+                io_thread().call_soon(self.lanes.pipelines.abandon, registration)
             io_thread().call_soon(self.durables.removed, registration)
         return removed
 
@@ -169,6 +171,7 @@ class Dispatcher:
     def _on_clear(self, _: Clear, position: int) -> None:
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
+        self.lanes.pipelines.drop(position)
         self._spared = frozenset()
 
     def _on_clock(self) -> None:
@@ -203,7 +206,7 @@ class Dispatcher:
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
             if handlers:
-                self.deliver(event, node, handlers, context, snapshot, replies=replies)
+                self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
         target = event.target
         if target is not None and target not in candidates and self.ownership.is_ours(target):
             known = ", ".join(self.registrations.patterns(target)) or "none"
@@ -219,11 +222,12 @@ class Dispatcher:
         snapshot: Cut | None = None,
         *,
         replies: bool = True,
+        error: BaseException | None = None,
     ) -> None:
-        """Queue an event for a node's handlers."""
+        """Queue an event for a node's handlers; `error` is that of the state handler, if it ran already."""
         queue = self.queue(node)
         responder = self.replies.accept(event) if replies and event.target is not None else None
-        delivery = Delivery(self, queue, event, registrations, context, responder, snapshot)
+        delivery = Delivery(self, queue, event, registrations, context, responder, snapshot, error)
         for registration in registrations:
             if registration.durable is not None:
                 self.durables.queue(registration.durable, event)
@@ -269,11 +273,18 @@ class Dispatcher:
         wanted = set(events)
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        waiting = (*self.lanes.waiting(), *self.durables.waiting())
+        late = (*self.lanes.waiting(), *self.lanes.pipelines.open())
+        waiting = (*late, *self.durables.waiting())
         return [id for id in (*handled, *waiting) if id in wanted]
 
+    def busy(self, node: str) -> tuple[float, int]:
+        """Return the seconds since what a node handles started, and the number of events that wait."""
+        pipelines = self.lanes.pipelines
+        seconds, waiting = self.queue(node).busy()
+        return max(seconds, pipelines.busy(node)), waiting + pipelines.queued(node)
+
     def queued(self) -> int:
-        return sum(len(queue.queued) for queue in self.queues.values())
+        return sum(len(queue.queued) for queue in self.queues.values()) + self.lanes.pipelines.queued()
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -405,6 +416,7 @@ class Dispatcher:
             await self.lanes.close()
         for queue in self.queues.values():
             queue.close()
+        self.lanes.pipelines.close()
         if self.log.connection.connected:
             await self.durables.close()
             await self.ownership.release_all(1.0)
@@ -419,7 +431,9 @@ class Dispatcher:
     async def _wait_ended(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         mailboxes = [queue.mailbox for queue in self.queues.values()]
-        while any(each.running for each in mailboxes) and time.monotonic() < deadline:  # noqa: ASYNC110 - threads
+        while time.monotonic() < deadline:
+            if not any(each.running for each in mailboxes) and not self.lanes.pipelines.flying:
+                return
             await asyncio.sleep(RECORD_SECONDS)
 
     def give_up(self, why: Exception) -> None:

@@ -29,6 +29,7 @@ from happen_nb._model.positions import (
     without_old,
 )
 from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.registrations import Orphan, concerns, count_missed, expired_until, find_orphan
 from happen_nb.errors import HappenError
 
@@ -39,11 +40,14 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.effects import Work
+    from happen_nb._runtime.evaluation import Outcome
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
 
 logger = logging.getLogger("happen_nb")
 
+MAX_UNFOLDED = 10_000
+"""Events that wait for a handler that catches up; more are applied many at a time."""
 CATCHING_UP = "catching up "
 """Starts the correlation of the works that read what handlers have missed."""
 WINDOW_MESSAGES = 2_000
@@ -107,13 +111,18 @@ class StateHandler:
     Attributes
     ----------
     apply : callable
-        ``apply(event, snapshot)`` commits what the transform returns.
+        ``apply(event, snapshot, error)`` commits what the transform returns, or fails with the error that it
+        has raised.
+    evaluate : callable
+        ``evaluate(event, record, snapshot)`` returns what the transform makes of an event and the record
+        before it.
     """
 
     key: str
     takes_views: bool
     fold: bool = False
-    apply: Callable[[Any, Cut | None], None] = field(init=False)
+    apply: Callable[[Any, Cut | None, BaseException | None], None] = field(init=False)
+    evaluate: Callable[[EventRecord, CommitRecord | None, Cut | None], Outcome] = field(init=False)
     start: Position = START
     done: Position = START
     """The newest event that was handled here, with or without a commit."""
@@ -165,6 +174,7 @@ class Lanes:
         self._log = log
         self._dispatcher = dispatcher
         dispatcher.ownership.on_change.connect(self.refresh)
+        self.pipelines = Pipelines(log, dispatcher)
         log.on_clear.connect(lambda _, position: log.background(self._start_again(position)))
         self._catching_up: dict[str, CatchUp] = {}
         self._passing: set[str] = set()
@@ -334,10 +344,11 @@ class Lanes:
         moved: dict[str, Progress] = {}
         for each in others:
             handler = each.state
-            assert handler is not None
+            if handler is None or each is registration:
+                continue
             progress = handler.progress(positions)
             lags = position[0] - progress.position[0] > MOVE_MESSAGES
-            if each is not registration and lags and handler.live and not self._waits(each, position):
+            if lags and handler.live and not self._waits(each, position):
                 moved[handler.key] = progress.passing(before(position), handler.failed)
         served = {each.state.key for each in others if each.state}
         return without_old({**positions, **moved}, served, self._expired)
@@ -345,13 +356,18 @@ class Lanes:
     def _waits(self, registration: Registration, position: Position) -> bool:
         """Return whether an event before a position waits for a handler."""
         queued = list(self._dispatcher.queue(registration.node).queued)
-        return any(registration in each.candidates and each.event.position < position for each in queued)
+        items = self.pipelines.items(registration.node)
+        waiting = [
+            *((each.event, each.candidates) for each in queued),
+            *((i.event, i.handlers) for i in items),
+        ]
+        return any(registration in handlers and event.position < position for event, handlers in waiting)
 
     async def close(self) -> None:
         """Store how far the handlers have come, so that the next process need not look at what they saw."""
         idle: dict[str, dict[Registration, Position]] = {}
         for node in self._dispatcher.registrations.nodes():
-            if not self._dispatcher.queue(node).open:
+            if not self._dispatcher.queue(node).open and not self.pipelines.items(node):
                 for registration in self._dispatcher.registrations.of(node):
                     if registration.state is not None and registration.state.live:
                         idle.setdefault(node, {})[registration] = (self._log.position, LAST_INDEX)
@@ -492,30 +508,45 @@ class Lanes:
                 except HappenError as error:  # events that were delivered already are recognized
                     logger.info('node "%s" catching up: %s; once more', node, error)
                     await asyncio.sleep(RETRY_SECONDS)
+            items = set(self.pipelines.items(node))
+            await in_flight.drain(lambda work: work in items, float("inf"))
         finally:  # after the events that are queued now
             self._dispatcher.queue(node).mailbox.put(lambda: in_flight.finish(work))
 
     async def _read_up(self, node: str, going_on: Callable[[], list[Registration]]) -> int:
         """Deliver what handlers have missed; return the position up to which that is done."""
-        log, dispatcher = self._log, self._dispatcher
+        log = self._log
         end = log.position  # all later events wait
         positions = await self.positions(node, log.replica.newest(node))
         after = {each: each.state.progress(positions).position for each in going_on() if each.state}
         first = (await log.stream.info()).first
         await self._report_missed(after)
         at = max(first, min(after.values(), default=START)[0])
+        held: list[tuple[EventRecord, list[Registration]]] = []
+        """The first events, until it is known whether there are so many that they are folded."""
+        fold, hold = False, end - at > MAX_UNFOLDED
         while at <= end and going_on():
             until = min(end, at + WINDOW_MESSAGES - 1)
             for event in await events_between(log.stream, at, until):
                 handlers = [
                     each for each in going_on() if event.position > after[each] and concerns(each, event)
                 ]
-                if handlers:
-                    dispatcher.deliver(event, node, handlers, None, replies=False)
+                if handlers and hold:
+                    held.append((event, handlers))
+                elif handlers:
+                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
+            fold = fold or len(held) > MAX_UNFOLDED
+            if fold or until == end:
+                for event, handlers in held:
+                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
+                held, hold = [], False
             at = until + 1
-            while len(dispatcher.queue(node).queued) > MAX_QUEUED and going_on():  # noqa: ASYNC110
+            while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
         return end
+
+    def _queued(self, node: str) -> int:
+        return len(self._dispatcher.queue(node).queued) + self.pipelines.queued(node)
 
     async def _report_missed(self, after: dict[Registration, Position]) -> None:
         """Report the events that expired before the handlers could apply them, and pass over them."""
@@ -546,5 +577,5 @@ class Lanes:
             late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
             if late or others:
                 handlers = [*late, *others]
-                self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+                self.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
             self._dispatcher.in_flight.finish(work)

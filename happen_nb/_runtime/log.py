@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from happen_nb._journal.connection import Connection
+    from happen_nb._journal.consumer import StreamMessage
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.wire import Item, Subjects
 
@@ -172,6 +173,12 @@ class Log:
         self.replica.reset(start.records, start.position, start.passed, again=start.again)
         self.outbox.report()
 
+    def recognize(self, item: StreamMessage) -> Item | None:
+        id = wire.peek_id(item.raw_headers)
+        writes = self.outbox.find(id) if id is not None else ()
+        as_stored = writes[0].as_stored if writes else None
+        return None if as_stored is None else as_stored(item.sequence, item.time)
+
     def apply(self, item: Item, sequence: int) -> None:
         if sequence > self.replica.position + 1:  # those between were removed before they could be delivered
             self.outbox.break_off()
@@ -213,8 +220,6 @@ class Log:
     def _see_commit(self, applied: Applied) -> None:
         record = applied.record
         for write in self.outbox.find(record.id) if record.id is not None else ():
-            if not record.deleted:
-                record.adopt(write.state)
             self.outbox.see(write, applied)
             if record.revision % TRIM_EVERY_COMMITS == 0:
                 self.background(self._trim(record))

@@ -19,6 +19,7 @@ from happen_nb._model.arguments import check_name
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, Cut, revision_after
+from happen_nb._model.versions import Versions
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
@@ -44,9 +45,8 @@ class Replica:
     def __init__(self) -> None:
         self.on_commit: Signal[[Applied]] = Signal()
         """Emitted with each commit, in order, on the IO thread."""
-        self._records: dict[str, CommitRecord] = {}
+        self._versions = Versions()
         self._passed: dict[str, Passed] = {}
-        self._shared = False
         self._position = 0
         self._written = 0
         self._emitted = 0
@@ -57,6 +57,10 @@ class Replica:
         self._closed: Exception | None = None
 
     # -- reading, from any thread --------------------------------------------------------------------
+
+    @property
+    def _records(self) -> dict[str, CommitRecord]:
+        return self._versions.newest
 
     @property
     def position(self) -> int:
@@ -96,8 +100,7 @@ class Replica:
     def cut(self) -> Cut:
         """Return all nodes as of now; later commits do not change the cut."""
         with self._lock:
-            self._shared = True
-            return Cut(self._records, self._position, self._written)
+            return Cut(self._versions.snapshot(self._position), self._position, self._written)
 
     # -- writing, on the IO thread -------------------------------------------------------------------
 
@@ -113,8 +116,7 @@ class Replica:
             if record.positions is None and held is not None and held.sequence == record.sequence:
                 record.positions = held.positions
         with self._lock:
-            self._records = {record.node: record for record in records}
-            self._shared = False
+            self._versions = Versions(records)  # earlier snapshots keep the one before
             self._position = position
             self._written = max((record.sequence for record in records), default=0)
             self._passed = {}
@@ -133,10 +135,9 @@ class Replica:
             if isinstance(item, CommitRecord):
                 applied = self._apply_commit(item)
             elif isinstance(item, Clear):
-                self._unshare()
                 gone = [name for name, record in self._records.items() if record.sequence < sequence]
                 for name in gone:
-                    del self._records[name]
+                    self._versions.remove(name, sequence)
                 self._passed.clear()
                 self._written = max((record.sequence for record in self._records.values()), default=0)
             elif isinstance(item, Passed):
@@ -156,8 +157,7 @@ class Replica:
         if record.positions is None and (previous is not None or record.node in self._passed):
             # another client wrote it, or nobody handled anything
             record.positions = self.positions(record.node, previous)
-        self._unshare()
-        self._records[record.node] = record
+        self._versions.put(record)
         self._written = max(self._written, record.sequence)
         return Applied(record, previous)
 
@@ -169,11 +169,6 @@ class Replica:
         if known is not None and known.base == passed.base:  # of another process
             passed = replace(passed, positions=merged(known.positions, passed.positions))
         self._passed[passed.node] = passed
-
-    def _unshare(self) -> None:
-        if self._shared:
-            self._records = dict(self._records)
-            self._shared = False
 
     def caught_up(self, position: int) -> None:
         """Move on to `position`: there are no more messages at or before it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import wire
@@ -158,7 +159,10 @@ class Writer:
         """Encode a commit. From any thread."""
         log = self._log
         id = log.new_id()
-        messages = self._messages(request, id)
+        positions = request.positions
+        if positions is None:
+            positions = log.replica.positions(request.node, request.base)
+        messages = self._messages(request, id, positions)
         log.connection.check_size(messages, what)
         expected = 0 if request.base is None else request.base.sequence
         return PendingWrite(
@@ -169,13 +173,11 @@ class Writer:
             deadline,
             node=request.node,
             expected=expected,
-            state=request.state,
+            as_stored=partial(_as_stored, request, id, positions) if len(messages) == 1 else None,
         )
 
-    def _messages(self, request: CommitRequest, id: str) -> list[wire.Message]:
-        log, base, positions = self._log, request.base, request.positions
-        if positions is None:
-            positions = log.replica.positions(request.node, base)
+    def _messages(self, request: CommitRequest, id: str, positions: Positions | None) -> list[wire.Message]:
+        log, base = self._log, request.base
         commit = wire.encode_commit(
             log.subjects,
             request.node,
@@ -327,10 +329,19 @@ class Writer:
         log, what = self._log, f'broadcast of "{event.type}"'
         messages = log.alarms.messages(event, ttl=log.info.event_ttl)
         log.connection.check_size(messages, what)
-        write: PendingWrite[EventRecord] = PendingWrite(log.outbox, event.id, messages, what, deadline)
+        # Else another event with the id may be there already, or the message is that of an alarm.
+        plain = not event.has_caller_id and event.alarm is None
+        write: PendingWrite[EventRecord] = PendingWrite(
+            log.outbox,
+            event.id,
+            messages,
+            what,
+            deadline,
+            as_stored=partial(_event_as_stored, event, messages[0].body) if plain else None,
+        )
         if time.monotonic() >= deadline:
             raise NotStoredError(f"{what}: timed out; nothing was stored")
-        if not event.has_caller_id:  # else another event with the id may be there already
+        if plain:
             await write
             if write.seen is not None:
                 return write.seen
@@ -388,6 +399,37 @@ class Writer:
         return await find_stored(self._log, event) or EventRecord(
             event.id, event.type, event.sender, event.payload, publish_id=event.publish_id, sequence=sequence
         )
+
+
+def _as_stored(
+    request: CommitRequest, id: str, positions: Positions | None, sequence: int, time: int
+) -> CommitRecord:
+    """Return a commit of one message as it is stored."""
+    events = tuple(
+        replace(event, sequence=sequence, index=index, time=time)
+        for index, event in enumerate(request.events)
+    )
+    record = CommitRecord(
+        request.node,
+        sequence,
+        request.revision,
+        time,
+        request.body,
+        id,
+        request.cut.position,
+        request.origin,
+        events,
+        {} if request.body is None else positions or None,
+        key=request.key,
+        folded=request.folded,
+    )
+    if request.body is not None:
+        record.adopt(request.state)
+    return record
+
+
+def _event_as_stored(event: EventRecord, body: bytes, sequence: int, time: int) -> EventRecord:
+    return replace(event, sequence=sequence, time=time, body=body)
 
 
 async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:

@@ -224,6 +224,7 @@ class Registration(Displayable):
     name: str = "on_order"
     where: bool = False
     retries: int = 0
+    durable: bool = False
     node: str = "orders"
     active: bool = True
 

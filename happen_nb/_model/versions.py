@@ -1,0 +1,120 @@
+"""The newest record of each node, and the older ones that a snapshot still shows."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import ref
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from happen_nb._model.records import CommitRecord
+
+
+MANY = 16
+"""Snapshots, or records of a node, from which on those that are not needed any more are looked for."""
+
+
+class Past(NamedTuple):
+    """A record that was the newest of its node before the position `until`."""
+
+    record: CommitRecord
+    until: int
+
+    @property
+    def since(self) -> int:
+        return self.record.sequence
+
+
+class Versions:
+    """The records of all nodes. One thread writes, any thread reads.
+
+    A snapshot costs nothing until a node that it shows commits: the record before is kept then, as long as
+    the snapshot exists.
+    """
+
+    def __init__(self, records: Iterable[CommitRecord] = ()) -> None:
+        self.newest: dict[str, CommitRecord] = {record.node: record for record in records}
+        self._past: dict[str, tuple[Past, ...]] = {}
+        self._snapshots: list[ref[Snapshot]] = []
+        """By position."""
+        self._most = MANY
+
+    def put(self, record: CommitRecord) -> None:
+        self._keep(record.node, record.sequence)
+        self.newest[record.node] = record
+
+    def remove(self, node: str, position: int) -> None:
+        """Note that a node has no record from a position on."""
+        self._keep(node, position)
+        del self.newest[node]
+
+    def snapshot(self, position: int) -> Snapshot:
+        """Return the records as of a position, which is the newest one."""
+        last = self._snapshots[-1]() if self._snapshots else None
+        if last is not None and last.position == position:
+            return last
+        snapshot = Snapshot(self, position)
+        if len(self._snapshots) >= self._most:
+            self._snapshots = [each for each in self._snapshots if each() is not None]
+            self._most = max(MANY, 2 * len(self._snapshots))
+        self._snapshots.append(ref(snapshot))
+        return snapshot
+
+    def at(self, node: str, position: int) -> CommitRecord | None:
+        record = self.newest.get(node)
+        if record is not None and record.sequence <= position:
+            return record
+        past = self._past.get(node, ())
+        found = past[: bisect_right(past, position, key=attrgetter("since"))][-1:]
+        return found[0].record if found and position < found[0].until else None
+
+    def names_at(self, position: int) -> list[str]:
+        names = dict.fromkeys((*list(self.newest), *list(self._past)))
+        return [name for name in names if self.at(name, position) is not None]
+
+    def _keep(self, node: str, until: int) -> None:
+        """Keep the newest record of a node if a snapshot shows it."""
+        while self._snapshots and self._snapshots[-1]() is None:
+            self._snapshots.pop()
+        last = self._snapshots[-1]() if self._snapshots else None
+        record = self.newest.get(node)
+        if last is None:
+            self._past.clear()
+        elif record is not None and record.sequence <= last.position:
+            past = self._past.get(node, ())
+            if len(past) >= MANY and len(past) & (len(past) - 1) == 0:  # seldom, since it looks at all
+                past = self._shown(past)
+            self._past[node] = (*past, Past(record, until))
+
+    def _shown(self, past: tuple[Past, ...]) -> tuple[Past, ...]:
+        """Return those that a snapshot still shows."""
+        positions = [found.position for each in self._snapshots if (found := each()) is not None]
+        return tuple(
+            each for each in past if bisect_left(positions, each.since) < bisect_left(positions, each.until)
+        )
+
+
+class Snapshot(Mapping[str, "CommitRecord"]):
+    """Node -> its newest record at a position."""
+
+    __slots__ = ("__weakref__", "_versions", "position")
+
+    def __init__(self, versions: Versions, position: int) -> None:
+        self._versions = versions
+        self.position = position
+
+    def __getitem__(self, node: str) -> CommitRecord:
+        record = self._versions.at(node, self.position)
+        if record is None:
+            raise KeyError(node)
+        return record
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._versions.names_at(self.position))
+
+    def __len__(self) -> int:
+        return len(self._versions.names_at(self.position))

@@ -1,0 +1,252 @@
+"""What a `Pipeline` consists of: the events that wait, the steps evaluated ahead, and the worker's line."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from happen_nb._runtime.delivery import LONG_RUNNING_SECONDS
+from happen_nb._runtime.effects import Work
+from happen_nb._runtime.io import io_thread
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable, Iterable
+
+    from happen_nb._journal.publish import PendingWrite
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.positions import Position, Positions, Progress
+    from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
+    from happen_nb._runtime.lanes import StateHandler
+    from happen_nb._runtime.registrations import Registration
+    from happen_nb._runtime.replica import Applied
+    from happen_nb._runtime.workers import Workers
+
+MAX_AHEAD = 64
+"""Commits of a node that are evaluated before they can be sent."""
+HANDOVER_COMMITS = 32
+"""Commits that the worker evaluates before it hands them over."""
+UNKNOWN: Final[Any] = object()
+"""The head of a pipeline that has to start from the newest commit."""
+
+
+class Refused(Exception):  # noqa: N818 - no error
+    """The filter of a handler does not accept the event."""
+
+
+class Unusual(Exception):  # noqa: N818 - no error
+    """The event needs a `Delivery`: its filter raised, or its transform gave an event an id or a time."""
+
+
+class Outcome(Protocol):
+    """The result of a transform."""
+
+    state: FrozenDict
+    body: bytes
+    origin: Origin
+
+    @property
+    def events(self) -> tuple[EventRecord, ...]:
+        """The events that it has emitted."""
+
+    def announce(self) -> None:
+        """Expect the emitted events. On the IO thread, before they are sent."""
+
+    def withdraw(self) -> None:
+        """Expect them no more: they are not stored."""
+
+    def conclude(self, events: dict[str, EventRecord]) -> None:
+        """Take the emitted events as they are stored, by their ids."""
+
+
+@dataclass(eq=False)
+class Item(Work):
+    """An event that waits for a state handler of a node, or for a `Delivery` to several handlers."""
+
+    event: EventRecord
+    node: str
+    handlers: list[Registration]
+    context: contextvars.Context | None = None
+    snapshot: Cut | None = None
+    replies: bool = False
+    slow: bool = False
+    """True if it needs a `Delivery`."""
+    fold: bool = False
+    outcome: str | None = "done"
+    """As it is recorded; None if its handler was unregistered."""
+    seconds: float = 0.0
+    waited: float = 0.0
+    began: float = 0.0
+    """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
+
+    def __post_init__(self) -> None:
+        self.correlation = self.event.correlation or self.event.id
+
+    @property
+    def order(self) -> tuple[Position, int]:
+        return self.event.position, self.handlers[0].number
+
+    @property
+    def handler(self) -> StateHandler:
+        state = self.handlers[0].state
+        assert state is not None
+        return state
+
+    def describe(self) -> str:
+        return f'node "{self.node}" handling "{self.event.type}"'
+
+    def hint(self) -> str:
+        if not self.began or time.monotonic() - self.began < LONG_RUNNING_SECONDS:
+            return ""
+        registration = self.handlers[0]
+        what = f'node "{self.node}" is in {registration.name}'
+        return f'{what}; its off("{registration.pattern.text}") stops that'
+
+    def origin(self) -> Origin:
+        return self.event.origin_of_effects(self.node)
+
+
+class Step:
+    """A commit that was evaluated, or the end of an event that needs none.
+
+    Parameters
+    ----------
+    items : list of Item
+        The events that it applies.
+    """
+
+    __slots__ = ("error", "items", "outcomes", "positions", "progress", "slow", "write")
+
+    def __init__(self, item: Item, *, slow: bool = False, error: BaseException | None = None) -> None:
+        self.items = [item]
+        self.slow = slow
+        self.error = error
+        """The error of its transform."""
+        self.outcomes: list[Outcome] = []
+        self.positions: Positions = {}
+        self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
+        """Of the handlers, before it and after it."""
+        self.write: PendingWrite[Applied] | None = None
+
+    @property
+    def folded(self) -> tuple[str, ...]:
+        """The ids of the events that it applies beside its cause."""
+        cause = self.outcomes[0].origin.cause
+        ids = (item.event.id for item in self.items if item.outcome == "done")
+        return tuple(id for id in ids if id != cause)
+
+    def add(self, step: Step) -> None:
+        """Apply the event of the next step with the same commit."""
+        self.items += step.items
+        self.outcomes += step.outcomes
+        self.positions = step.positions or self.positions
+        for handler, (before, after) in step.progress.items():
+            self.progress[handler] = self.progress.get(handler, (before, after))[0], after
+
+
+@dataclass(eq=False)
+class Pipeline:
+    """The events of one node on their way to its commits."""
+
+    node: str
+    line: Line
+    waiting: deque[Item] = field(default_factory=deque)
+    """In the order of the journal."""
+    evaluating: list[Item] = field(default_factory=list)
+    ready: deque[Step] = field(default_factory=deque)
+    flying: Step | None = None
+    head: CommitRecord | None = UNKNOWN
+    """The record that the next commit follows."""
+    positions: Positions = field(default_factory=dict)
+    epoch: int = 0
+    held: bool = False
+    """True while nothing is evaluated, since a `Delivery` is to come or goes on."""
+    delivering: bool = False
+    queued: bool = False
+    """True while it waits for the worker."""
+    paused: bool = False
+    """True while other writers of the node may go first."""
+    in_a_row: int = 0
+    """The number of its commits since the last pause."""
+    slow: int = 0
+    """The number of slow transforms in a row."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def idle(self) -> bool:
+        with self.lock:
+            busy = self.waiting or self.evaluating or self.ready or self.flying or self.delivering
+        return not busy
+
+    @property
+    def may_go_on(self) -> bool:
+        """True if there is something to evaluate, and room for it. Under the lock."""
+        full = len(self.ready) > MAX_AHEAD - HANDOVER_COMMITS
+        return bool(self.waiting) and not (self.held or self.evaluating or full)
+
+    def put_back(self, items: Iterable[Item]) -> None:
+        """Let items wait again, in their order: one that is tried out of it would count as applied."""
+        self.waiting = deque(sorted((*items, *self.waiting), key=lambda item: item.order))
+
+    def items(self) -> list[Item]:
+        """Return the events that are not done. From any thread."""
+        with self.lock:
+            flying = [] if self.flying is None else self.flying.items
+            ready = [item for step in self.ready for item in step.items]
+            return [*flying, *ready, *self.evaluating, *self.waiting]
+
+
+class Line:
+    """Pipelines that one worker evaluates, one after the other."""
+
+    def __init__(
+        self,
+        workers: Workers,
+        evaluate: Callable[[Pipeline], int],
+        hand_over: Callable[[list[Pipeline]], None],
+    ) -> None:
+        self._workers = workers
+        self._evaluate = evaluate
+        self._hand_over = hand_over
+        self._todo: deque[Pipeline] = deque()
+        self._running = False
+        self._lock = threading.Lock()
+        self.since = 0.0
+        """The time at which the evaluation of a pipeline began, by ``time.monotonic()``; 0 between."""
+
+    def put(self, pipelines: Iterable[Pipeline]) -> None:
+        with self._lock:
+            self._todo.extend(pipelines)
+            if self._running or not self._todo:
+                return
+            self._running = True
+        self._workers.submit(self._run)
+
+    def take_all(self) -> list[Pipeline]:
+        """Return the pipelines that wait, for another line."""
+        with self._lock:
+            taken, self._todo = list(self._todo), deque()
+        return taken
+
+    def _next(self, *, end: bool) -> Pipeline | None:
+        with self._lock:
+            if self._todo:
+                return self._todo.popleft()
+            self._running = not end
+            return None
+
+    def _run(self) -> None:
+        while True:
+            evaluated: list[Pipeline] = []
+            commits = 0
+            while commits < HANDOVER_COMMITS and (pipeline := self._next(end=not evaluated)) is not None:
+                self.since = time.monotonic()
+                commits += self._evaluate(pipeline)
+                self.since = 0.0
+                evaluated.append(pipeline)
+            if not evaluated:
+                return
+            io_thread().call_soon(self._hand_over, evaluated)

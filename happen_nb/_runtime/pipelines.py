@@ -1,0 +1,539 @@
+"""State handlers that are evaluated ahead of their commits, many nodes on one worker.
+
+An event that only changes states needs no thread of its own: the transforms of all nodes run one after the
+other, each on the state that its node will have, and the commits leave together. The next commit of a node
+leaves when the one before is seen. Any other commit of the node makes all that was evaluated ahead invalid;
+it is evaluated again, in the order of the journal. What needs more than that, such as a reply, a failure or
+plain handlers of the node, is a `Delivery`, for which the pipeline waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING
+
+from happen_nb._model.positions import merged
+from happen_nb._model.records import CommitRecord, HandledRecord, is_stored
+from happen_nb._runtime.evaluation import (
+    HANDOVER_COMMITS,
+    UNKNOWN,
+    Item,
+    Line,
+    Outcome,
+    Pipeline,
+    Refused,
+    Step,
+    Unusual,
+)
+from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.writer import CommitRequest, Writer
+from happen_nb.errors import HappenError, NotStoredError, OutcomeUnknownError
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable, Iterable
+
+    from happen_nb._model.positions import Positions
+    from happen_nb._model.records import Cut, EventRecord
+    from happen_nb._runtime.dispatcher import Dispatcher
+    from happen_nb._runtime.log import Log
+    from happen_nb._runtime.registrations import Registration
+    from happen_nb._runtime.replica import Applied
+
+logger = logging.getLogger("happen_nb")
+
+MAX_FOLDED = 256
+"""Events that one commit applies."""
+SLOW_SECONDS = 0.005
+"""Time of a transform from which on its node has a worker of its own."""
+SLOW_IN_A_ROW = 3
+"""Slow transforms in a row after which that is so."""
+STUCK_SECONDS = 0.05
+"""Time of a transform after which another worker goes on with the other nodes."""
+
+MAX_IN_A_ROW = 100
+"""Commits of a node after which other writers may go first."""
+PAUSE_SECONDS = 0.003
+"""Time for that."""
+LOST_SECONDS = 0.01
+"""The same, if a commit of this process was refused."""
+RETRY_SECONDS = 0.5
+"""Pause after a look-up that failed."""
+
+
+class Pipelines:
+    """The pipelines of this process. On the IO thread, but for what a worker evaluates."""
+
+    def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
+        self._log = log
+        self._writer = Writer(log)
+        self._dispatcher = dispatcher
+        self._pipelines: dict[str, Pipeline] = {}
+        self._line = self._new_line()
+        self._watching = False
+        self._closed = False
+        log.replica.on_commit.connect(self._on_commit)
+        log.on_fresh_start.connect(lambda _: self._reset_all())
+
+    def _new_line(self) -> Line:
+        return Line(self._dispatcher.workers, self._evaluate, self._hand_over)
+
+    # -- what waits ----------------------------------------------------------------------------------
+
+    def put(
+        self,
+        event: EventRecord,
+        node: str,
+        handlers: list[Registration],
+        context: contextvars.Context | None,
+        snapshot: Cut | None = None,
+        *,
+        replies: bool,
+        fold: bool = False,
+    ) -> None:
+        """Let an event wait for handlers of a node; the state handlers among them come first."""
+        fast = self._is_fast(event, node, handlers, snapshot)
+        pipeline = self._pipelines.get(node)
+        if pipeline is None or pipeline.idle:
+            if not fast or self._dispatcher.queue(node).open:
+                self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+                return
+            if pipeline is None:
+                pipeline = self._pipelines[node] = Pipeline(node, self._line)
+        parts = [[each] for each in handlers] if fast else [handlers]
+        items = [
+            Item(event, node, part, context, snapshot, replies, slow=not fast, fold=fold) for part in parts
+        ]
+        for item in items:
+            self._dispatcher.in_flight.start(item)
+        with pipeline.lock:
+            pipeline.waiting.extend(items)
+        self._wake(pipeline)
+
+    def _is_fast(
+        self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
+    ) -> bool:
+        return (
+            event.target is None
+            and all(
+                each.state is not None
+                and each.pattern.predicate is None
+                and (snapshot is not None or not each.state.takes_views)
+                for each in handlers
+            )
+            and all(each.state is not None for each in self._dispatcher.registrations.of(node))
+        )
+
+    def items(self, node: str) -> list[Item]:
+        """Return the events of a node that are not done. From any thread."""
+        pipeline = self._pipelines.get(node)
+        return [] if pipeline is None else pipeline.items()
+
+    def queued(self, node: str | None = None) -> int:
+        """Return the number of events that wait, at one node or all. From any thread."""
+        pipelines = list(self._pipelines.values()) if node is None else [self._pipelines.get(node)]
+        return sum(len(each.waiting) for each in pipelines if each is not None)
+
+    def busy(self, node: str) -> float:
+        """Return the seconds since the transform of a node that runs began. From any thread."""
+        pipeline = self._pipelines.get(node)
+        began = [item.began for item in pipeline.evaluating if item.began] if pipeline is not None else ()
+        return time.monotonic() - min(began) if began else 0.0
+
+    def open(self) -> list[str]:
+        """Return the ids of the events that are not done. From any thread."""
+        return [item.event.id for each in list(self._pipelines.values()) for item in each.items()]
+
+    def drop(self, before: int) -> None:
+        """Drop the events stored before a position: they were deleted."""
+        for pipeline in list(self._pipelines.values()):
+            self._reset(pipeline, lambda item: item.event.sequence >= before)
+
+    def abandon(self, registration: Registration) -> None:
+        """Go on without a handler that was unregistered, if its transform runs."""
+        pipeline = self._pipelines.get(registration.node)
+        if pipeline is None:
+            return
+        if not any(item.began and registration in item.handlers for item in pipeline.evaluating):
+            return
+        with pipeline.lock:
+            pipeline.put_back(pipeline.evaluating)
+            pipeline.evaluating = []  # its worker finds that they are taken
+            pipeline.line, pipeline.queued = self._new_line(), False
+        self._wake(pipeline)
+
+    def close(self) -> None:
+        """Evaluate nothing any more; what waits is applied by the next process."""
+        self._closed = True
+        for pipeline in self._pipelines.values():
+            with pipeline.lock:
+                pipeline.held = True
+                pipeline.waiting.clear()
+                pipeline.ready.clear()
+                pipeline.epoch += 1
+
+    @property
+    def flying(self) -> bool:
+        """True while commits are on their way."""
+        return any(each.flying is not None for each in self._pipelines.values())
+
+    # -- the workers ---------------------------------------------------------------------------------
+
+    def _wake(self, pipeline: Pipeline) -> None:
+        self._wake_all((pipeline,))
+
+    def _wake_all(self, pipelines: Iterable[Pipeline]) -> None:
+        for pipeline in pipelines:
+            if not pipeline.waiting:
+                continue
+            with pipeline.lock:
+                if pipeline.queued or not pipeline.may_go_on:
+                    continue
+                pipeline.queued = True
+            pipeline.line.put((pipeline,))
+            if not self._watching:
+                self._watching = True
+                io_thread().loop.call_later(STUCK_SECONDS, self._watch)
+
+    def _watch(self) -> None:
+        """Let another worker go on with the other nodes if a transform takes long."""
+        line = self._line
+        if line.since and time.monotonic() - line.since > STUCK_SECONDS:
+            self._line = self._new_line()
+            waiting = line.take_all()
+            for pipeline in self._pipelines.values():
+                if pipeline.line is line and not pipeline.evaluating:
+                    pipeline.line = self._line
+            self._line.put(waiting)
+        self._watching = any(each.queued or each.evaluating for each in self._pipelines.values())
+        if self._watching:
+            io_thread().loop.call_later(STUCK_SECONDS, self._watch)
+
+    def _evaluate(self, pipeline: Pipeline) -> int:
+        """Evaluate what waits, as far ahead as it may be; return the number of commits. On a worker."""
+        with pipeline.lock:
+            pipeline.queued = False
+            if not pipeline.may_go_on:
+                return 0
+            if pipeline.head is UNKNOWN and not self._load_head(pipeline):
+                return 0
+            most = MAX_FOLDED if _folds(pipeline.waiting[0]) else HANDOVER_COMMITS
+            chosen = [pipeline.waiting.popleft() for _ in range(min(most, len(pipeline.waiting)))]
+            pipeline.evaluating = chosen
+            epoch, head, positions = pipeline.epoch, pipeline.head, pipeline.positions
+        steps: list[Step] = []
+        evaluated = 0
+        for item in chosen:
+            step = self._step(item, head, positions)
+            if steps and not step.slow and _folds(item) and _folds(steps[-1].items[-1]):
+                steps[-1].add(step)
+            else:
+                steps.append(step)
+            evaluated += 1
+            if step.slow:
+                break
+            positions = step.positions or positions
+            if step.outcomes:
+                head = _record_after(item.node, head, step.outcomes[-1])
+        self._choose_line(pipeline, chosen[:evaluated])
+        with pipeline.lock:
+            if pipeline.evaluating is not chosen:
+                return 0  # it was abandoned
+            pipeline.evaluating = []
+            if epoch != pipeline.epoch:  # another commit came meanwhile
+                pipeline.put_back(chosen)
+                return 0
+            pipeline.head, pipeline.positions = head, positions
+            pipeline.ready.extend(steps)
+            pipeline.held = steps[-1].slow
+            if evaluated < len(chosen):
+                pipeline.put_back(chosen[evaluated:])
+        return sum(bool(step.outcomes) for step in steps)
+
+    def _load_head(self, pipeline: Pipeline) -> bool:
+        """Start from the newest commit; False if its positions have to be looked up first."""
+        replica = self._log.replica
+        head = replica.newest(pipeline.node)
+        positions = replica.positions(pipeline.node, head)
+        if positions is None:
+            pipeline.held = True
+            io_thread().call_soon(self._look_up, pipeline, head)
+            return False
+        pipeline.head, pipeline.positions = head, positions
+        return True
+
+    def _step(self, item: Item, head: CommitRecord | None, positions: Positions) -> Step:
+        """Evaluate an event on the record before its commit."""
+        registration = item.handlers[0]
+        if item.slow or registration.state is None:
+            return Step(item, slow=True)
+        handler, position = registration.state, item.event.position
+        progress = handler.progress(positions)
+        if position in progress.skipped:
+            return Step(item, slow=True)
+        step = Step(item)
+        if not registration.active:
+            item.outcome = None
+        if not registration.active or handler.is_done(position, progress):
+            return step
+        context = (item.context or registration.context).copy()
+        item.began = started = time.monotonic()
+        item.waited = max(0.0, (time.time_ns() - item.event.time) / 1e9)
+        item.outcome = "done"
+        outcome: Outcome | None = None
+        try:
+            outcome = context.run(handler.evaluate, item.event, head, item.snapshot)
+        except Refused:
+            item.outcome = "refused"
+        except Unusual:
+            return Step(item, slow=True)
+        except BaseException as error:
+            return Step(item, slow=True, error=error)
+        finally:
+            item.began = 0.0
+        item.seconds = time.monotonic() - started
+        after = progress.after(position, handler.failed)
+        step.positions = {**positions, handler.key: after}
+        step.progress[handler] = progress, after
+        if outcome is not None and (outcome.events or not is_stored(head, outcome.state, outcome.body)):
+            step.outcomes.append(outcome)
+            step.positions = {
+                **self._dispatcher.lanes.carried(registration, positions, position),
+                handler.key: after,
+            }
+        return step
+
+    def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
+        """Give a node a worker of its own while its transforms take long."""
+        slow = any(item.seconds > SLOW_SECONDS for item in items)
+        if not slow and not pipeline.slow:
+            return
+        pipeline.slow = pipeline.slow + 1 if slow else 0
+        shared = pipeline.line is self._line
+        if shared and pipeline.slow >= SLOW_IN_A_ROW:
+            pipeline.line = self._new_line()
+        elif not shared and not slow:
+            pipeline.line = self._line
+
+    # -- storing, on the IO thread -------------------------------------------------------------------
+
+    def _hand_over(self, pipelines: list[Pipeline]) -> None:
+        for pipeline in pipelines:
+            self._advance(pipeline)
+
+    def _advance(self, pipeline: Pipeline) -> None:
+        """Send the next commit, if none is on its way."""
+        while pipeline.flying is None and not pipeline.delivering and not self._pauses(pipeline):
+            with pipeline.lock:
+                step = pipeline.ready.popleft() if pipeline.ready else None
+            if step is None:
+                break
+            if step.slow:
+                self._deliver(pipeline, step)
+            elif step.outcomes:
+                self._send(pipeline, step)
+            else:
+                self._conclude(step)
+        self._wake(pipeline)
+
+    def _pauses(self, pipeline: Pipeline) -> bool:
+        """Let other writers of the node go first now and then: they take longer than the next commit here."""
+        lost = pipeline.node in self._log.outbox.refused_nodes
+        if not pipeline.ready or pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
+            return pipeline.paused
+        self._log.outbox.refused_nodes.discard(pipeline.node)
+        pipeline.paused, pipeline.in_a_row = True, 0
+        io_thread().loop.call_later(LOST_SECONDS if lost else PAUSE_SECONDS, self._end_pause, pipeline)
+        return True
+
+    def _end_pause(self, pipeline: Pipeline) -> None:
+        if pipeline.paused:
+            pipeline.paused = False
+            self._advance(pipeline)
+
+    def _send(self, pipeline: Pipeline, step: Step) -> None:
+        replica, node, newest = self._log.replica, pipeline.node, step.outcomes[-1]
+        cut = replica.cut_of(node)
+        base = cut.nodes.get(node)
+        passed = replica.positions(node, base)
+        carried = passed is None or base is None or passed is base.positions
+        request = CommitRequest(
+            node,
+            newest.state,
+            newest.body,
+            cut,
+            origin=step.outcomes[0].origin,
+            events=tuple(event for outcome in step.outcomes for event in outcome.events),
+            positions=step.positions if carried or passed is None else merged(passed, step.positions),
+            folded=step.folded,
+        )
+        what, deadline = f'a state handler of node "{node}"', time.monotonic() + self._log.timeout
+        try:
+            write = self._writer.prepare(request, what, deadline)
+        except HappenError as error:  # it is too large
+            step.error = error
+            self._deliver(pipeline, step)
+            return
+        for outcome in step.outcomes:
+            outcome.announce()
+        step.write, pipeline.flying = write, step
+        if len(write.messages) == 1:
+            write.send(lambda: self._decided(pipeline, step, request))
+        else:
+            self._log.background(self._complete(pipeline, step, request))
+
+    def _decided(self, pipeline: Pipeline, step: Step, request: CommitRequest) -> None:
+        write = step.write
+        if pipeline.flying is not step or write is None:
+            return
+        if write.seen is not None:
+            self._stored(pipeline, step, write.seen.record.events)
+        elif write.refused:
+            self._reset(pipeline)
+        elif write.error is None:
+            self._log.background(self._complete(pipeline, step, request))
+
+    async def _complete(self, pipeline: Pipeline, step: Step, request: CommitRequest) -> None:
+        """Store a commit by the server's answer, or find out whether it is stored."""
+        assert step.write is not None
+        try:
+            stored = await self._writer.complete(step.write, request)
+        except (NotStoredError, OutcomeUnknownError) as late:
+            logger.info('node "%s" applying an event: %s; trying again', pipeline.node, late)
+            stored = None
+        except HappenError as error:
+            if pipeline.flying is step:
+                pipeline.flying, step.error = None, error
+                _withdraw(step)
+                self._deliver(pipeline, step)
+            return
+        if pipeline.flying is not step:
+            return
+        if stored is None:
+            self._reset(pipeline)
+        else:
+            self._stored(pipeline, step, stored[1])
+
+    def _stored(self, pipeline: Pipeline, step: Step, events: Iterable[EventRecord]) -> None:
+        pipeline.flying = None
+        pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
+        by_id = {event.id: event for event in events}
+        for outcome in step.outcomes:
+            outcome.conclude(by_id)
+        self._conclude(step)
+        self._advance(pipeline)
+
+    def _conclude(self, step: Step) -> None:
+        """Note and record that events are done."""
+        for item in step.items:
+            registration, event = item.handlers[0], item.event
+            if item.outcome is not None:
+                item.handler.pass_over(event.position, event.position)
+                if not step.outcomes:
+                    self._dispatcher.lanes.pass_soon(item.node)
+                self._dispatcher.record(
+                    HandledRecord(
+                        event.id, item.node, registration.name, item.outcome, item.seconds, waited=item.waited
+                    )
+                )
+        if step.outcomes:
+            for handler, (before, after) in step.progress.items():
+                handler.recorded(before, after)
+        for item in step.items:
+            self._dispatcher.in_flight.finish(item)
+
+    def _deliver(self, pipeline: Pipeline, step: Step) -> None:
+        """Hand an event over to a `Delivery`, and wait until that has ended."""
+        first, *others = step.items
+        error = step.error if not others else None  # else it may not be that of the first
+        with pipeline.lock:
+            pipeline.put_back([*others, *(item for each in pipeline.ready for item in each.items)])
+            pipeline.ready.clear()
+            pipeline.held = pipeline.delivering = True
+        self._dispatcher.deliver(
+            first.event,
+            first.node,
+            first.handlers,
+            first.context,
+            first.snapshot,
+            replies=first.replies,
+            error=error,
+        )
+        self._dispatcher.in_flight.finish(first)
+        go_on = partial(io_thread().call_soon, self._go_on, pipeline)
+        self._dispatcher.queue(pipeline.node).mailbox.put(go_on)
+
+    def _go_on(self, pipeline: Pipeline) -> None:
+        pipeline.delivering = False
+        self._reset(pipeline)
+
+    # -- starting again ------------------------------------------------------------------------------
+
+    def _on_commit(self, applied: Applied) -> None:
+        pipeline = self._pipelines.get(applied.record.node)
+        if pipeline is None or pipeline.delivering or pipeline.head is UNKNOWN:
+            return
+        flying = pipeline.flying
+        own = flying is not None and flying.write is not None and flying.write.id == applied.record.id
+        if not own:
+            self._reset(pipeline)
+
+    def _reset_all(self) -> None:
+        for pipeline in self._pipelines.values():
+            self._reset(pipeline)
+
+    def _reset(self, pipeline: Pipeline, keep: Callable[[Item], bool] | None = None) -> None:
+        """Let all that was evaluated wait again: it was computed on another state than the newest one."""
+        step, pipeline.flying = pipeline.flying, None
+        pipeline.paused, pipeline.in_a_row = False, 0
+        self._log.outbox.refused_nodes.discard(pipeline.node)
+        dropped: list[Item] = []
+        with pipeline.lock:
+            pipeline.epoch += 1
+            pipeline.head = UNKNOWN
+            steps = pipeline.ready if step is None else (step, *pipeline.ready)
+            pipeline.put_back(item for each in steps for item in each.items)
+            pipeline.ready.clear()
+            pipeline.held = pipeline.delivering or self._closed
+            if keep is not None:
+                dropped = [item for item in pipeline.waiting if not keep(item)]
+                pipeline.waiting = deque(item for item in pipeline.waiting if keep(item))
+        for item in dropped:
+            self._dispatcher.in_flight.finish(item)
+        if step is not None and step.write is not None:
+            self._log.outbox.drop(step.write)
+            _withdraw(step)
+        self._wake(pipeline)
+
+    def _look_up(self, pipeline: Pipeline, head: CommitRecord | None) -> None:
+        """Look up the positions of a node's handlers, which its newest commit does not carry."""
+        self._log.background(self._look_positions_up(pipeline, head))
+
+    async def _look_positions_up(self, pipeline: Pipeline, head: CommitRecord | None) -> None:
+        try:
+            await self._dispatcher.lanes.positions(pipeline.node, head)
+        except HappenError as error:
+            logger.info('node "%s" applying an event: %s; trying again', pipeline.node, error)
+            await asyncio.sleep(RETRY_SECONDS)
+        self._reset(pipeline)
+
+
+def _folds(item: Item) -> bool:
+    state = item.handlers[0].state
+    return not item.slow and state is not None and (state.fold or item.fold)
+
+
+def _withdraw(step: Step) -> None:
+    for outcome in step.outcomes:
+        outcome.withdraw()
+
+
+def _record_after(node: str, head: CommitRecord | None, outcome: Outcome) -> CommitRecord:
+    """Return the record that a commit will be, to evaluate the next event on."""
+    record = CommitRecord(node, 0, 1 if head is None else head.revision + 1, 0, outcome.body)
+    record.adopt(outcome.state)
+    return record
