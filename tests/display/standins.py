@@ -190,7 +190,6 @@ class Event(Displayable):
     pending: bool = False
     due: datetime | None = None
     repeated: bool = False
-    due: datetime | None = None
     id: str = EVENT_ID
     sequence: int = SEQUENCE
     path: tuple[str, ...] = (EVENT_ID,)
