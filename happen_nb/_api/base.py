@@ -30,6 +30,9 @@ T = TypeVar("T")
 Timeout = float | timedelta | None
 """Seconds, or a timedelta; None waits without limit."""
 
+Duration = float | timedelta
+"""Seconds, or a timedelta."""
+
 MAX_INT64 = 2**63 - 1
 
 

@@ -40,9 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterator
     from contextvars import Context
 
-    from happen_nb._api.base import Timeout
+    from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.node import Node
-    from happen_nb._api.schedule import Duration
     from happen_nb._api.space import Space
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime

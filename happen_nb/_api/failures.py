@@ -422,7 +422,7 @@ class UnhandledEvent(Displayable):
     def _nodes(self, node: str | None) -> list[str]:
         """Return the nodes of this process whose handlers match."""
         record, runtime = record_of(self.event), self._runtime
-        candidates = runtime.registrations.candidates(record.type, record.target)
+        candidates = runtime.registrations.candidates(record.type, record.target, record.tick)
         return [name for name in candidates if node in (None, name) and runtime.ownership.is_ours(name)]
 
     def _handle(self, nodes: Iterable[str]) -> list[BaseException | None]:

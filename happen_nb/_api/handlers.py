@@ -13,11 +13,14 @@ from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import handler_page, handlers_page
-from happen_nb._model.arguments import count, is_same, seconds
+from happen_nb._model.arguments import check_label, count, is_same, seconds
 from happen_nb._model.patterns import Pattern
+from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
+from happen_nb._model.quoting import quote
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.registrations import Registration
+from happen_nb._runtime.ticks import LEAST_SECONDS, TYPE, tick_id
 from happen_nb.errors import HistoryGoneError
 
 if TYPE_CHECKING:
@@ -238,6 +241,50 @@ def _check_takes(function: Any, what: str, positional: int, named: list[str]) ->
         ) from None
 
 
+def period_of(value: Any, call: str) -> float:
+    """Return the seconds from one tick to the next."""
+    period = seconds(value, f"{call}: seconds", above_zero=True, endless=False)
+    if period < LEAST_SECONDS:
+        raise ValueError(f"{call}: seconds is {quote(value)}; give {LEAST_SECONDS} or more")
+    return period
+
+
+async def register_every(runtime: Runtime, node: str, period: float, handler: Any, id: Any) -> None:
+    """Register a handler that is called again and again, and schedule the first call."""
+    registration = make_registration(node, TYPE, handler, None, 0, 0.5, durable=False, keep=False)
+    check_tick(registration, handler_key(TYPE, handler, checked_tick_id(id, "every")), period)
+    await start_ticks(runtime, registration)
+
+
+def checked_tick_id(id: Any, call: str) -> str | None:
+    """Check the id that identifies the calls in all processes."""
+    if id is not None:
+        check_label(id, f"{call}: id", most=MAX_KEY_LENGTH)
+    return None if id is None else str(id)
+
+
+def check_tick(registration: Registration, key: str, period: float) -> None:
+    """Make a registration one of ticks."""
+    registration.key, registration.period = key, period
+    registration.tick = tick_id(registration.node, key)
+
+
+async def start_ticks(runtime: Runtime, registration: Registration) -> None:
+    """Register a handler of ticks in place of the one that another run of its cell has registered."""
+    for each in runtime.registrations.of(registration.node):
+        if each.tick == registration.tick and not _is_other_run(registration, each):
+            raise ValueError(
+                f'every: node "{registration.node}" already calls {registration.name} so; '
+                "give one of them an id: every(..., id=...)"
+            )
+    await register(runtime, registration)
+    await on_io(runtime.dispatcher.ticks.start(registration, runtime.deadline()))
+
+
+def _is_other_run(new: Registration, old: Registration) -> bool:
+    return new.run is not None and old.run is not None and new.run is not old.run
+
+
 async def register(runtime: Runtime, registration: Registration) -> None:
     """Register a handler in place of those that it replaces; show a notice if the node had another owner."""
     dispatcher = runtime.dispatcher
@@ -284,6 +331,8 @@ def _have_one_key(new: Registration, old: Registration) -> bool:
 
 def _replaces(new: Registration, old: Registration) -> bool:
     """Return True if another run has registered the same function with the same pattern."""
+    if new.tick is not None or old.tick is not None:
+        return new.tick == old.tick and _is_other_run(new, old)
     if _have_one_key(new, old):
         return new.run is not None and old.run is not None and new.run is not old.run
     return (

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
-from happen_nb._api.handlers import Handlers, Owner, make_registration, register
+from happen_nb._api.handlers import (
+    Handlers,
+    Owner,
+    make_registration,
+    period_of,
+    register,
+    register_every,
+)
 from happen_nb._api.state import State, StateWriter
 from happen_nb._api.views import unknown_node
 from happen_nb._display.reprs_state import node_page, nodes_page
@@ -19,6 +26,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
+    from happen_nb._api.base import Duration
     from happen_nb._api.events import Event
     from happen_nb._api.space import Space
     from happen_nb._model.records import CommitRecord
@@ -166,17 +174,17 @@ class Node(Displayable, Sender):
         >>> orders.state.get("seen")
         1
 
-        A durable handler that fails in the middle goes on there when it is called again:
+        A durable handler that was interrupted repeats nothing when it is called again:
 
-        >>> @orders.on("order.accepted", durable=True)
+        >>> @orders.on("order.accepted", durable=True, retries=1, backoff=0)
         ... def charge(event, context):
-        ...     receipt = context.once("card", lambda: f"receipt of {event.payload}")
-        ...     orders.state.set(happen.put(("paid", event.payload), receipt))
         ...     orders.broadcast("order.charged", event.payload)
-        ...     inventory.state.set(happen.put("ready", event.payload))
+        ...     orders.state.set(happen.put("charged", lambda n: (n or 0) + 1))
+        ...     if context.attempt == 1:
+        ...         raise ConnectionError
         >>> trace = orders.broadcast("order.accepted", "o1").settle()
-        >>> orders.state.get("paid"), len(space.events("order.charged")), orders.handlers[-1].durable
-        ({'o1': 'receipt of o1'}, 1, True)
+        >>> len(space.events("order.charged")), orders.state.get("charged")
+        (1, 1)
         """
 
         async def registered(function: Any) -> Any:
@@ -194,6 +202,61 @@ class Node(Displayable, Sender):
             )
         Pattern.of(pattern)
         return lambda function: run_blocking(registered(function))
+
+    @overload
+    def every(self, seconds: Duration, handler: F, *, id: str | None = None) -> F: ...
+    @overload
+    def every(
+        self, seconds: Duration, handler: None = None, *, id: str | None = None
+    ) -> Callable[[F], F]: ...
+    def every(self, seconds: Duration, handler: Any = None, *, id: str | None = None) -> Any:
+        """Call a handler again and again, by the clock of the space; a call or a decorator.
+
+        The handler is called with an event of type ``every``, whose payload has the number ``n`` of the call,
+        from 1. No other handler is called with that. The first call is after one period. A handler that takes
+        longer than a period is not called meanwhile, and what was missed while no process had it is one call.
+        Only the owner of the node calls it. It ends with ``off``, or when its cell runs again without it.
+
+        Parameters
+        ----------
+        seconds : float or timedelta
+            The period, 0.001 s or more.
+        handler : callable, optional
+            As for `on`.
+        id : str, optional
+            Identifies the calls in all processes and later runs. By default, the name of the function does.
+
+        Returns
+        -------
+        callable
+            The handler, or a decorator that returns it.
+
+        Raises
+        ------
+        TypeError
+            The handler cannot be called with an event.
+        ValueError
+            The period is not valid, or the node already calls this function so.
+
+        Examples
+        --------
+        >>> with happen.connect(store=":memory:", name="lab", clock="manual") as lab:
+        ...     heart = lab.create_node("heart")
+        ...     @heart.every(10)
+        ...     def beat(event):
+        ...         print(event.payload["n"], lab.now.time())
+        ...     lab.advance(25)
+        1 00:00:10
+        2 00:00:20
+        Advance · 2 events · now 2000-01-01 00:00:25
+        """
+        period = period_of(seconds, "every")
+
+        def register_it(function: F) -> F:
+            run_blocking(register_every(self._runtime, self.name, period, function, id))
+            return function
+
+        return register_it if handler is None else register_it(handler)
 
     @property
     def handlers(self) -> Handlers:

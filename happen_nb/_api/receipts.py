@@ -41,6 +41,7 @@ class Caused:
     made: int = 0
     changed: int = 0
     repeated: int = 0
+    scheduled: int = 0
     events: list[EventRecord] = field(default_factory=list)
     commits: list[Applied] = field(default_factory=list)
 
@@ -81,6 +82,8 @@ class Receipt(Displayable):
         Their numbers.
     repeated : int
         Number of events with an ``id`` that was already stored.
+    scheduled : int
+        Number of events that are to come.
     nearest : str or None
         The pattern that an unhandled event narrowly misses, as by a typo.
     replaced : int
@@ -111,6 +114,7 @@ class Receipt(Displayable):
         near = (near_miss(type, patterns) for type in dict.fromkeys(unhandled))
         self.nearest = next(filter(None, near), None)
         self.repeated = caused.repeated
+        self.scheduled = caused.scheduled
         self.replaced = replaced
         self.note = note
 
@@ -146,6 +150,8 @@ class Receipts:
             caused = self._caused.setdefault(current_request(), Caused())
             if repeated:
                 caused.repeated += 1
+            elif record.alarm is not None:
+                caused.scheduled += 1
             else:
                 caused.add_event(record)
 
@@ -160,7 +166,7 @@ class Receipts:
         with self._lock:
             caused = self._caused.pop(current_request(), Caused())
             self._caused.clear()
-        if not (caused.ids or caused.repeated or replaced):
+        if not (caused.ids or caused.repeated or caused.scheduled or replaced):
             return
         from IPython.display import display
 

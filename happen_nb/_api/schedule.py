@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 
-Duration = float | timedelta
-"""Seconds, or a timedelta."""
 SHOW_AFTER_SECONDS: Final = 0.5
 """Time after which an advance shows its progress."""
 MAX_SCHEDULED_PATH: Final = 100

@@ -199,6 +199,16 @@ class Space(Displayable, Sender):
     # -- time ------------------------------------------------------------------------------------------
 
     @property
+    def clock(self) -> Literal["real", "manual"]:
+        """The clock of the space: "real", or "manual" if it stands still until `advance`."""
+        return "manual" if self._runtime.checked.clock.manual else "real"
+
+    @property
+    def to_come(self) -> int:
+        """The number of scheduled events, without reading them as `scheduled` does."""
+        return self._runtime.checked.clock.to_come
+
+    @property
     def now(self) -> datetime:
         """The time of the space, in UTC: the server's, or that of a manual clock.
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import commit_emitting
 from happen_nb._api.events import record_of
+from happen_nb._api.handlers import period_of
 from happen_nb._api.history import Commit, History, occurrences, position_of
-from happen_nb._api.state_handlers import register_state_handler
+from happen_nb._api.state_handlers import register_state_every, register_state_handler
 from happen_nb._api.views import NodeStates, Views, Watch
 from happen_nb._display.reprs_state import state_page
 from happen_nb._journal.slice import (
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
 
-    from happen_nb._api.base import Timeout
+    from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.emit import PendingEvent
     from happen_nb._api.events import Event
     from happen_nb._api.history import Since
@@ -491,6 +492,46 @@ class State(Displayable):
             )
         Pattern.of(pattern)
         return register_it
+
+    def every(
+        self, seconds: Duration, transform: Callable[..., Any] | None = None, *, id: str | None = None
+    ) -> Any:
+        """Apply a transform again and again, by the clock of the space; a call or a decorator.
+
+        It is the ``node.every`` of state handlers: each time is applied exactly once.
+
+        Parameters
+        ----------
+        seconds : float or timedelta
+            The period, 0.001 s or more.
+        transform : callable, optional
+            ``transform(state, event[, views])``, as for `on`. The payload of the event has the number ``n``.
+        id : str, optional
+            Identifies it in all processes and later runs. By default, the name of the function does.
+
+        Returns
+        -------
+        callable
+            The transform, or a decorator that returns it.
+
+        Examples
+        --------
+        >>> with happen.connect(store=":memory:", name="lab", clock="manual") as lab:
+        ...     bank = lab.create_node("bank", initial={"money": 100})
+        ...     @bank.state.every(24 * 3600)
+        ...     def interest(state, event):
+        ...         return {"money": state["money"] + 1}
+        ...     result = lab.advance(days=30)
+        ...     bank.state.get("money")
+        130
+        """
+        period = period_of(seconds, "state.every")
+
+        def register_it(function: Callable[..., Any]) -> Callable[..., Any]:
+            run_blocking(register_state_every(self._writer, self._runtime, period, function, id))
+            return function
+
+        return register_it if transform is None else register_it(transform)
 
     # -- history ---------------------------------------------------------------------------------------
 

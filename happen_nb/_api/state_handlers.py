@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.emit import announce, conclude, withdraw
 from happen_nb._api.events import Event, record_of
-from happen_nb._api.handlers import check_function_of_event, register
+from happen_nb._api.handlers import (
+    check_function_of_event,
+    check_tick,
+    checked_tick_id,
+    register,
+    start_ticks,
+)
 from happen_nb._api.history import position_after
 from happen_nb._model.arguments import check_label, event_call
 from happen_nb._model.patterns import Pattern
@@ -24,6 +30,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb._runtime.lanes import StateHandler, is_catching_up
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.replica import records_at
+from happen_nb._runtime.ticks import TYPE
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HistoryGoneError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
@@ -68,25 +75,18 @@ async def register_state_handler(
     if name is not None:
         check_label(name, "state.on: name", most=MAX_KEY_LENGTH)
     key = handler_key(found.text, transform, name)
-    handler = StateHandler(key, takes_views=takes_views, fold=fold)
-    registration = Registration(
-        node,
+    registration = _make(
+        writer,
+        runtime,
         found,
         transform,
-        where,
-        run=cells.current_run(),
-        place=cells.run_name(),
+        call,
+        key,
+        takes_views=takes_views,
+        fold=fold,
+        where=where,
         keep=keep,
-        state=handler,
     )
-
-    def evaluate(event: EventRecord, record: CommitRecord | None, snapshot: Cut | None) -> Outcome:
-        return _evaluate(writer, runtime, registration, call, event, record, snapshot)
-
-    def apply(event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
-        run_blocking(_apply(writer, runtime, registration, call, event, snapshot, error))
-
-    handler.apply, handler.evaluate = apply, evaluate
     position = await _start_position(runtime.log, start)
     lanes = runtime.dispatcher.lanes
     is_new = await on_io(lanes.prepare(registration, position, runtime.deadline()))
@@ -96,6 +96,47 @@ async def register_state_handler(
         await on_io(runtime.in_flight.drain(is_catching_up, runtime.deadline()))
     if orphan is not None:
         notice(_continuation(registration, orphan))
+
+
+async def register_state_every(
+    writer: StateWriter, runtime: Runtime, period: float, transform: Any, id: Any
+) -> None:
+    """Register a transform that is applied again and again, and schedule the first time."""
+    call, takes_views = event_call(transform, f'state.every: the transform of node "{writer.node}"')
+    key = handler_key(TYPE, transform, checked_tick_id(id, "state.every"))
+    registration = _make(writer, runtime, Pattern.of(TYPE), transform, call, key, takes_views=takes_views)
+    check_tick(registration, key, period)
+    await on_io(runtime.dispatcher.lanes.prepare(registration, None, runtime.deadline()))
+    await start_ticks(runtime, registration)
+
+
+def _make(
+    writer: StateWriter,
+    runtime: Runtime,
+    pattern: Pattern,
+    transform: Any,
+    call: Any,
+    key: str,
+    *,
+    takes_views: bool,
+    fold: bool = False,
+    **options: Any,
+) -> Registration:
+    """Make the registration of a state handler."""
+    handler = StateHandler(key, takes_views=takes_views, fold=fold)
+    run, place = cells.current_run(), cells.run_name()
+    registration = Registration(
+        writer.node, pattern, transform, run=run, place=place, state=handler, **options
+    )
+
+    def evaluate(event: EventRecord, record: CommitRecord | None, snapshot: Cut | None) -> Outcome:
+        return _evaluate(writer, runtime, registration, call, event, record, snapshot)
+
+    def apply(event: Event, snapshot: Cut | None, error: BaseException | None) -> None:
+        run_blocking(_apply(writer, runtime, registration, call, event, snapshot, error))
+
+    handler.apply, handler.evaluate = apply, evaluate
+    return registration
 
 
 def _continuation(new: Registration, orphan: Orphan) -> str:

@@ -90,6 +90,7 @@ _HANDLER_COLUMNS: Final = (
     Column("function"),
     Column("where"),
     Column("retries", right=True),
+    Column("durable"),
 )
 
 # -- events ------------------------------------------------------------------------------------------
@@ -230,18 +231,20 @@ def _handler_row(handler: Handler) -> tuple[Cell, ...]:
         Cell(part(function(handler.name), "plain")),
         Cell(part("yes") if handler.where else ()),
         Cell(part(f"{handler.retries:,}", "plain") if handler.retries else ()),
+        Cell(part("yes") if handler.durable else ()),
     )
 
 
 def _handler_line(handler: Handler) -> Line:
     where = " · where" if handler.where else ""
+    durable = " · durable" if handler.durable else ""
     noun = "retry" if handler.retries == 1 else "retries"
     retries = f" · {handler.retries:,} {noun}" if handler.retries else ""
     return (
         Span(name(handler.pattern), "str"),
         Span(" → "),
         Span(function(handler.name), "plain"),
-        Span(f"{where}{retries}"),
+        Span(f"{where}{retries}{durable}"),
     )
 
 
@@ -423,6 +426,7 @@ def _receipt_line(receipt: Receipt) -> Line:
         *([Span(count(receipt.commits, "commit"), "plain")] if receipt.commits else ()),
         *([Span(count(receipt.failures, "failure"), "err")] if receipt.failures else ()),
         *([unhandled] if receipt.unhandled else ()),
+        *([Span(f"{receipt.scheduled:,} scheduled", "plain")] if receipt.scheduled else ()),
         *([Span(f"{receipt.repeated:,} stored before", "plain")] if receipt.repeated else ()),
         *([Span(f"{count(receipt.replaced, 'registration')} replaced", "plain")] if receipt.replaced else ()),
         *([Span(one_line(receipt.note, _NOTE_CHARACTERS))] if receipt.note else ()),

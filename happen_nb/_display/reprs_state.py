@@ -266,6 +266,7 @@ def space_page(space: Space, _: Budget) -> Page:
         return Page(Heading("Space", name(space.name)), (reason,))
     number = len(nodes) + len(others)
     parts = [part(count(number, "node")), part(_describe_server(space.server))]
+    parts += _time_parts(space)
     if len(space.failures):
         parts.append(part(count(len(space.failures), "failure"), "err"))
     heading = Heading("Space", name(space.name), tuple(parts))
@@ -276,6 +277,12 @@ def space_page(space: Space, _: Budget) -> Page:
     find = space.views.__getitem__
     rows += [_node_row(each, partial(find, each), Cell()) for each in others[: MAX_NODES - len(rows)]]
     return Page(heading, (table(_STATE_COLUMNS, rows, more(number - len(rows))),))
+
+
+def _time_parts(space: Space) -> list[Line]:
+    """Return the time of a manual clock, and the number of events that are to come."""
+    time = [part(f"at {space.now.replace(tzinfo=None)}")] if space.clock == "manual" else []
+    return [*time, *([part(f"{space.to_come:,} scheduled")] if space.to_come else [])]
 
 
 def _mapped(kind: str, mapping: Nodes | Views, find: Callable[[str], Readable], none: str) -> Page:

@@ -237,7 +237,8 @@ def _handler(node: str, records: Sequence[HandledRecord], *, times: bool) -> Lin
     seconds = sum(record.duration for record in records)
     lasted = _duration(seconds, times=times) if seconds else ()
     space = part(" ") if lasted and times else ()
-    return (Span(cut_middle(node, _NODE_COLUMNS), "plain"), *result, *space, *lasted)
+    durable = part(" durable") if any(record.handling is not None for record in records) else ()
+    return (Span(cut_middle(node, _NODE_COLUMNS), "plain"), *durable, *result, *space, *lasted)
 
 
 def _errors(handled: Sequence[HandledRecord], room: int) -> list[Line]:

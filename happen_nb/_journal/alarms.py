@@ -5,6 +5,9 @@ if it is still there. That guard alone is not exact: the server may just be publ
 stored a few messages after its cancel. So the order of the journal decides. An event that comes after its
 cancel, after the one that replaced it, or after its own first delivery, does not count. Those marks are
 stored on the subject of the event and carry the name of the alarm.
+
+With replicas, the event may also be stored a few messages before its cancel. So there the cancel has a guard
+on the subject of the event, too, which notices a message that is on its way.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from happen_nb._journal.wire import (
 from happen_nb._model.records import EventRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from happen_nb._journal.wire import Item, Message, Subjects
     from happen_nb._model.schedules import Alarm
@@ -69,8 +72,9 @@ class Alarms:
     Changed on the IO thread; `get` and `of_event` may be called from any thread.
     """
 
-    def __init__(self, subjects: Subjects) -> None:
+    def __init__(self, subjects: Subjects, replicated: Callable[[], bool]) -> None:
         self._subjects = subjects
+        self._replicated = replicated
         self._alarms: dict[str, Alarm] = {}
         self._by_due: list[tuple[str, int, str]] = []
         self._stored: dict[str, int] = {}
@@ -134,6 +138,12 @@ class Alarms:
             return None
         return self._alarms.pop(id)
 
+    def cancelled(self, name: str, sequence: int) -> None:
+        """Remove what a cancel or a replacement at this position of the journal has ended."""
+        alarm = self.end(name)
+        if alarm is not None:
+            self._note(alarm.target, sequence)
+
     def clear(self, before: int) -> None:
         """Remove what was scheduled before a clear."""
         self.reset([alarm for alarm in self._alarms.values() if alarm.sequence > before])
@@ -150,7 +160,16 @@ class Alarms:
 
     def note_free(self, event: EventRecord, sequence: int) -> None:
         """Note that the subject of an event holds only what does not count, up to a sequence."""
-        self._stored[self._subjects.event(event)] = sequence
+        self._note(self._subjects.event(event), sequence)
+
+    def _note(self, subject: str, sequence: int) -> None:
+        self._stored[subject] = sequence
+        if len(self._stored) > MAX_REMEMBERED:
+            self._stored = dict(list(self._stored.items())[MAX_REMEMBERED // 2 :])
+
+    def note_stored(self, alarm: Alarm, sequence: int) -> None:
+        """Note the sequence of the newest message on the subject of a scheduled event."""
+        self._note(alarm.target, sequence)
 
     def messages(self, event: EventRecord, *, ttl: int) -> list[Message]:
         """Encode an event, scheduled or not, which replaces what is scheduled under its id.
@@ -160,12 +179,12 @@ class Alarms:
         subject = self._subjects.event(event)
         stored = self._stored.get(subject, 0)
         id = event.id if event.alarm is None else event.alarm.partition(" ")[0]
-        before = self._alarms.get(id)
+        before = self._alarms.get(id) if event.tick is None else None  # a tick replaces none
         if event.alarm is None:
             message = encode_event(self._subjects, event, ttl=ttl, expected=stored)
             if before is None:
                 return [message]
-            return [encode_cancel(self._subjects, before, ttl=ttl), message.without_guard()]
+            return [*self.cancel(before, ttl=ttl), message.without_guard()]
         alarm = encode_alarm(
             self._subjects,
             event,
@@ -174,11 +193,16 @@ class Alarms:
             never=self.manual,
         )
         if before is not None:
-            return [encode_replaced(before, ttl=ttl), alarm]
+            return [*self._guard(before), encode_replaced(before, ttl=ttl), alarm]
         if event.has_caller_id:
             return [encode_guard(self._subjects, subject, stored), alarm]
         return [alarm]
 
-    def cancel(self, alarm: Alarm, *, ttl: int) -> Message:
+    def cancel(self, alarm: Alarm, *, ttl: int) -> list[Message]:
         """Encode the cancel of a scheduled event."""
-        return encode_cancel(self._subjects, alarm, ttl=ttl)
+        return [*self._guard(alarm), encode_cancel(self._subjects, alarm, ttl=ttl)]
+
+    def _guard(self, alarm: Alarm) -> list[Message]:
+        if not self._replicated():
+            return []
+        return [encode_guard(self._subjects, alarm.target, self._stored.get(alarm.target, 0))]

@@ -256,6 +256,7 @@ class Follower:
                 own = self._sink.recognize(item)
                 decoded = own or self._deliveries.admit(self._stream.decode(item))
                 if isinstance(decoded, Clear):
+                    self._deliveries = Deliveries()
                     self.cleared = item.sequence
                 self._sink.apply(decoded, item.sequence)
                 if isinstance(decoded, CommitRecord) and (own is None or self._expiring):

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.wire import Message, Subjects
 
 WRONG_LAST_SEQUENCE = 10071
+IN_FLIGHT = 10164  # on replicas: another message with the expected sequence is not applied yet
 BATCH_LOST = 10176  # the server has forgotten the start of a batch (a new leader, or a lost connection)
 
 
@@ -35,13 +36,15 @@ class RefusedError(Exception):
     """An expectation did not hold; the caller decides what that means.
 
     The server has the sequence ``newest`` in the place of the expected one. ``resent`` is True if the message
-    was sent more than once: its own first sending may have caused the refusal.
+    was sent more than once: its own first sending may have caused the refusal. ``in_flight`` is True if what
+    stands in the way has no sequence yet.
     """
 
-    def __init__(self, newest: int, *, resent: bool) -> None:
+    def __init__(self, newest: int, *, resent: bool, in_flight: bool = False) -> None:
         super().__init__(f"wrong last sequence: {newest}")
         self.newest = newest
         self.resent = resent
+        self.in_flight = in_flight
 
 
 class Resend(NamedTuple):
@@ -129,6 +132,8 @@ async def store_messages(
 
 
 def _refusal(error: dict[str, Any], what: str, *, resent: bool) -> Exception:
+    if error.get("err_code") == IN_FLIGHT:
+        return RefusedError(0, resent=resent, in_flight=True)
     if error.get("err_code") != WRONG_LAST_SEQUENCE:
         return server_error(what, error)
     match = re.search(r"\d+$", error.get("description", ""))

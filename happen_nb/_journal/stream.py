@@ -16,14 +16,17 @@ from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.wire import (
     EVENTS,
     HEADER_RESERVE_BYTES,
+    KEY,
     POSITIONS,
     UNREAD,
     Clear,
+    Handled,
     decode,
     encode_barrier,
     encode_clear,
     revision_of,
 )
+from happen_nb._model.positions import read_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import HappenError
 
@@ -405,8 +408,8 @@ class Stream:
         """Purge a node's oldest commits; returns their number.
 
         `info.history` commits stay, or fewer where they would be over 64 MB by the size of the newest; every
-        commit younger than a minute, or with events younger than `info.event_ttl`; and the last one with the
-        progress of state handlers.
+        commit younger than a minute, with events younger than `info.event_ttl`, or of a durable handler that
+        may run again; and the last one with the progress of state handlers.
         """
         revision, now = newest.revision, newest.time / 1e9
         keep = max(1, min(info.history, MAX_HISTORY_BYTES // max(1, size)))
@@ -425,6 +428,22 @@ class Stream:
             old = await self.read(subject, headers_only=True, limit=limit, enough=stays)
             if not old:
                 break
+        oldest = now - info.event_ttl
+        old = await self._before_unended(old, [each for each in old if each.time / 1e9 > oldest])
         if old:
             await self._api("PURGE", {"filter": subject, "seq": old[-1].sequence + 1})
         return len(old)
+
+    async def _before_unended(
+        self, commits: list[StreamMessage], young: list[StreamMessage]
+    ) -> list[StreamMessage]:
+        """Return the commits before the first one of a durable handler that may run again for its event."""
+        keyed = {each.sequence: read_key(each.headers[KEY]) for each in young if KEY in each.headers}
+        if not keyed:
+            return commits
+        ended: set[str | None] = set()
+        for item in map(self.decode, await self.read(self.subjects.handled, start=min(keyed))):
+            records = item.records() if isinstance(item, Handled) else ()
+            ended.update(record.handling for record in records if record.outcome != "failed")
+        open = [sequence for sequence, key in keyed.items() if key is not None and key[0] not in ended]
+        return [each for each in commits if not open or each.sequence < min(open)]

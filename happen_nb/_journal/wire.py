@@ -34,6 +34,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import quote
@@ -180,10 +181,14 @@ class Subjects:
         """Return the subject that holds the reply that a step of a durable handler received."""
         return f"{self.once_prefix}{event}.{node}.~reply-{key.replace('.', '-')}"
 
+    def ticks(self, node: str, tick: str) -> str:
+        """Return the subject of the ticks of one ``every`` of a node."""
+        return f"{self.event_prefix}{node}.{tick}.every"
+
     def event(self, event: EventRecord) -> str:
         """Return the subject of an event that does not ride on a commit."""
         if event.tick is not None:
-            return f"{self.event_prefix}{event.sender}.{event.tick}.{quote_type(event.type)}"
+            return self.ticks(event.sender, event.tick)
         if event.has_caller_id:
             return f"{self.event_prefix}~.{event.id}"
         return f"{self.event_prefix}{event.sender}.{event.id}.{quote_type(event.type)}"
@@ -193,6 +198,7 @@ def _digest(key: str) -> str:
     return hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
 
 
+@lru_cache(4096)
 def quote_type(type: str) -> str:
     """Encode an event type as one subject token.
 

@@ -73,6 +73,11 @@ class Clock:
         """True if the clock stands still until it is advanced."""
         return self._log.clock is not None
 
+    @property
+    def to_come(self) -> int:
+        """The number of scheduled events. From any thread."""
+        return len(self._log.alarms)
+
     def now(self) -> datetime:
         """Return the time of the space, in UTC. From any thread."""
         manual = self._log.clock

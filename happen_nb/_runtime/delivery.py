@@ -264,7 +264,7 @@ class Delivery(Work):
         if active or not any(_is_plain(registration) for registration in self.candidates):
             return active
         name = self.queue.name
-        found = self.dispatcher.registrations.candidates(self.event.type, name).get(name, [])
+        found = self.dispatcher.registrations.candidates(self.event.type, name, self.event.tick).get(name, [])
         return [registration for registration in found if _is_plain(registration)]
 
     def restart(self) -> None:

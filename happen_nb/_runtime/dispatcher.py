@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_handled
+from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
 from happen_nb._runtime.clock import Clock
@@ -18,6 +19,7 @@ from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
+from happen_nb._runtime.ticks import Ticks
 from happen_nb._runtime.workers import Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
     from happen_nb._journal.wire import Clear
-    from happen_nb._model.records import CommitRecord, Cut, EventRecord, HandledRecord, OwnerRecord
+    from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.bulk import BulkPublisher
     from happen_nb._runtime.delivery import Host
@@ -88,6 +90,7 @@ class Dispatcher:
         log.on_clear.connect(self._on_clear)
         log.on_clock.connect(self._on_clock)
         log.on_cancelled.connect(self.replies.cancelled)
+        self.ticks = Ticks(self)
         ownership.on_lost.connect(lambda node, owner: log.background(self._report_lost(node, owner)))
 
     # -- registering ---------------------------------------------------------------------------------
@@ -119,6 +122,8 @@ class Dispatcher:
             for attempt in list(queue.waiting):
                 if attempt.registration is registration:
                     attempt.stop(UNREGISTERED)
+        if removed and registration.tick is not None:
+            io_thread().call_soon(lambda: self.log.background(self.ticks.stop(registration)))
         if removed:
             io_thread().call_soon(self.ownership.renew, registration.node)
             if registration.state is not None:
@@ -197,11 +202,14 @@ class Dispatcher:
                 self._track_due(reply, event)
         if self.ownership.leaving:
             return
-        candidates = self.registrations.candidates(event.type, event.target)
+        candidates = self.registrations.candidates(event.type, event.target, event.tick)
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
             offered = registrations
             plain = [each for each in registrations if each.state is None] if ours else []
+            if plain and self.ticks.is_late(event, node):
+                self.record(HandledRecord(event.id, node, plain[0].name, "cancelled"))
+                continue
             if plain and self.durables.hold(node, event, context, plain):
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
@@ -246,7 +254,7 @@ class Dispatcher:
         NoHandlerError
             No handler of this process accepts it.
         """
-        found = self.registrations.candidates(event.type, node).get(node, [])
+        found = self.registrations.candidates(event.type, node, event.tick).get(node, [])
         named = [registration for registration in found if registration.name == handler]
         if not found:
             raise NoHandlerError(f'node "{node}" has no handler of "{event.type}" in this process')

@@ -99,12 +99,15 @@ class Held(NamedTuple):
 
 
 class Reading:
-    """Durable handlers of a node that read the events that they missed, up to the sequence `end`."""
+    """Durable handlers of a node that read the events that they missed."""
 
-    def __init__(self, node: str, end: int) -> None:
+    def __init__(self, node: str) -> None:
         self.node = node
-        self.end = end
+        self.ends: dict[DurableHandler, int] = {}
+        """The sequence up to which each of them reads."""
+        self.read: set[DurableHandler] = set()
         self.held: list[Held] = []
+        """The events that have arrived meanwhile."""
         self.stopped = False
 
 
@@ -304,15 +307,16 @@ class Durables:
             self._release(reading)
 
     def _start_reading(self, node: str, end: int) -> None:
-        handlers = self._handlers(node)
-        if (
-            node in self._readings
-            or all(each.live for each in handlers)
-            or not self._dispatcher.ownership.is_ours(node)
-        ):
+        late = {handler: each.name for handler, each in self._handlers(node).items() if not handler.live}
+        if not late or not self._dispatcher.ownership.is_ours(node):
             return
-        reading = self._readings[node] = Reading(node, end)
-        names = ", ".join(each.name for handler, each in handlers.items() if not handler.live)
+        started = self._readings.get(node)
+        reading = started or self._readings.setdefault(node, Reading(node))
+        for handler in late:
+            reading.ends.setdefault(handler, end)
+        if started is not None:
+            return
+        names = ", ".join(late.values())
         work = NamedWork(f"catching up {id(reading)}", lambda: f'node "{node}" catching up with {names}')
         self._dispatcher.in_flight.start(work)
         self._log.background(self._catch_up(reading, work))
@@ -352,38 +356,54 @@ class Durables:
             self._dispatcher.queue(reading.node).mailbox.put(lambda: in_flight.finish(work))
 
     async def _read_up(self, reading: Reading) -> None:
-        node, dispatcher, log = reading.node, self._dispatcher, self._log
-        while dispatcher.lanes.catches_up(node):  # noqa: ASYNC110 - state handlers come first
+        node = reading.node
+        while self._dispatcher.lanes.catches_up(node):  # noqa: ASYNC110 - state handlers come first
             await asyncio.sleep(POLL_SECONDS)
         await self._wait_for_owner_before(node)
-        first = (await log.stream.info()).first
+        while not reading.stopped:
+            handlers = self._handlers(node)
+            left = {each: handlers[each] for each in reading.ends if each in handlers.keys() - reading.read}
+            if not left:
+                for handler in reading.read & handlers.keys():
+                    handler.live = True
+                del self._readings[node]
+                self._release(reading)
+                return
+            await self._read_missed(reading, left)
+            reading.read.update(left)
+
+    async def _read_missed(self, reading: Reading, handlers: dict[DurableHandler, Registration]) -> None:
+        """Read and deliver the events that some handlers missed."""
+        dispatcher, log = self._dispatcher, self._log
+        at = max((await log.stream.info()).first, min(each.position[0] for each in handlers))
+        end = max(reading.ends[each] for each in handlers)
         await dispatcher.flush()
-        handlers = {each: by for each, by in self._handlers(node).items() if not each.live}
-        if handlers:
-            at = max(first, min(each.position[0] for each in handlers))
-            with log.steps.keeping():  # another process may run and end handlings meanwhile
-                records = await read_handled(log.stream, since=at - 1)
-                ended = {each.handling for each in records if each.handling}
-                while at <= reading.end and not reading.stopped:
-                    until = min(reading.end, at + WINDOW_MESSAGES - 1)
-                    await self._deliver_window(handlers, ended, at, until)
-                    at = until + 1
-                    while len(dispatcher.queue(node).queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
-                        await asyncio.sleep(POLL_SECONDS)
-        if reading.stopped:
-            return
-        for handler in handlers:
-            handler.live = True
-        del self._readings[node]
-        self._release(reading)
-        self.refresh(node)  # for handlers that were registered meanwhile
+        with log.steps.keeping():  # another process may run and end handlings meanwhile
+            records = await read_handled(log.stream, since=at - 1)
+            ended = {each.handling for each in records if each.handling}
+            while at <= end and not reading.stopped:
+                until = min(end, at + WINDOW_MESSAGES - 1)
+                await self._deliver_window(reading, handlers, ended, at, until)
+                at = until + 1
+                queue = dispatcher.queue(reading.node)
+                while len(queue.queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_SECONDS)
 
     async def _deliver_window(
-        self, handlers: dict[DurableHandler, Registration], ended: set[str], start: int, end: int
+        self,
+        reading: Reading,
+        handlers: dict[DurableHandler, Registration],
+        ended: set[str],
+        start: int,
+        end: int,
     ) -> None:
         missed: list[tuple[EventRecord, list[Registration]]] = []
         for event in await events_between(self._log.stream, start, end):
-            left = [by for handler, by in handlers.items() if self._is_missed(handler, by, event, ended)]
+            left = [
+                by
+                for handler, by in handlers.items()
+                if event.sequence <= reading.ends[handler] and self._is_missed(handler, by, event, ended)
+            ]
             if left:
                 missed.append((event, left))
         if not missed:
@@ -423,7 +443,7 @@ class Durables:
             late = [
                 each
                 for each in handlers
-                if each.durable is None or (each.durable.live and event.sequence > reading.end)
+                if each.durable is None or event.sequence > reading.ends.get(each.durable, 0)
             ]
             if late:
                 dispatcher.deliver(event, reading.node, late, context)
@@ -443,4 +463,5 @@ class Durables:
             self.end(handler, event)
             return False
         await log.steps.load(log.stream, event.sequence, {handling}, all=True)
+        log.steps.open_again(handling)
         return True

@@ -371,7 +371,7 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     if not events:
         return []
     position = log.position
-    accepted, refused = await _read_outcomes(log, events[0].sequence - 1)
+    accepted, refused, ended = await _read_outcomes(log, events[0].sequence - 1)
     left = [event for event in events if event.id not in accepted]
     ids = [event.id for event in left]
     still = set(dispatcher.open(ids))
@@ -379,10 +379,9 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     still |= {id for answer in answers for id in answer.get("open", ())}
     alive = {log.incarnation, *(answer["by"] for answer in answers if "by" in answer)}
     await dispatcher.flush()
-    since_then, refused_since = await _read_outcomes(
-        log, position
-    )  # what has just ended is not open any more
-    accepted, refused = accepted | since_then, refused | refused_since
+    # What has just ended is not open any more.
+    since_then, refused_since, ended_since = await _read_outcomes(log, position)
+    accepted, refused, ended = accepted | since_then, refused | refused_since, ended | ended_since
     owners = [
         _as_of_now(runtime, owner) for owner in runtime.ownership.all() if owner.incarnation is not None
     ]
@@ -392,7 +391,8 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
         if event.id not in still and event.id not in accepted and not _may_come(event, owners, busy)
     ]
     applied_later = await dispatcher.lanes.outstanding()
-    left = [event for event in left if not applied_later(event)]
+    handled_later = await dispatcher.durables.outstanding()
+    left = [event for event in left if not applied_later(event) and not handled_later(event, ended)]
     patterns = sorted({pattern for owner in owners for pattern in owner.patterns})
     found = []
     for event in await with_payloads(log.stream, left):
@@ -402,13 +402,16 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     return found
 
 
-async def _read_outcomes(log: Log, since: int) -> tuple[set[str], set[str]]:
-    """Return the ids of the events that a handler has accepted, and of those that a filter refused."""
+async def _read_outcomes(log: Log, since: int) -> tuple[set[str], set[str], set[str]]:
+    """Return the ids of events that a handler accepted, of those refused, and of ended durable handlings."""
     accepted: set[str] = set()
     refused: set[str] = set()
+    ended: set[str] = set()
     for record in await read_handled(log.stream, since=since):
         (accepted if record.accepted else refused).add(record.event)
-    return accepted, refused
+        if record.handling is not None:
+            ended.add(record.handling)
+    return accepted, refused, ended
 
 
 def _as_of_now(runtime: Runtime, owner: OwnerRecord) -> OwnerRecord:

@@ -72,7 +72,7 @@ class Log:
         """Emitted when a manual clock has moved, or the space has another clock."""
         self.on_cancelled: Signal[[str]] = Signal()
         """Emitted with the id of a scheduled event that was cancelled or replaced."""
-        self.alarms = Alarms(subjects)
+        self.alarms = Alarms(subjects, lambda: self.stream.replicas > 1)
         self.clock: ClockRecord | None = None
         """The manual clock of the space; None if its clock is real."""
         self._follower = Follower(self.stream, self)
@@ -207,10 +207,11 @@ class Log:
             self.alarms.add(item.alarm)
         elif isinstance(item, ClockRecord):
             self._set_clock(item)
-        elif isinstance(item, Ended | EventRecord) and item.alarm is not None:
+        elif isinstance(item, Ended):
+            self.alarms.cancelled(item.alarm, item.sequence)
+            self.on_cancelled.emit(item.alarm.partition(" ")[0])
+        elif isinstance(item, EventRecord) and item.alarm is not None:
             self.alarms.end(item.alarm)
-            if isinstance(item, Ended):
-                self.on_cancelled.emit(item.alarm.partition(" ")[0])
 
     def _set_clock(self, clock: ClockRecord | None) -> None:
         if clock != self.clock:

@@ -72,6 +72,10 @@ class Registration:
     """The state handler that applies it, if it is one."""
     durable: DurableHandler | None = None
     """Its progress through the journal, if it is durable. Set before it is registered."""
+    tick: str | None = None
+    """The id of the ticks that it is called with, and with nothing else."""
+    period: float = 0.0
+    """Seconds from one tick to the next."""
     active: bool = True
     number: int = 0
     """The order of registration."""
@@ -89,6 +93,11 @@ class Registration:
         self.key = handler_key(pattern, self.handler, None) if state is None else state.key
         self.source = source_digest(self.handler)
         self._spec = _spec_of(self.handler) if _found_by_name(self.handler) is self.handler else None
+
+    @property
+    def exact(self) -> str | None:
+        """The type of the events that it handles, or what stands for its ticks; None for a pattern."""
+        return self.pattern.exact if self.tick is None else _of_ticks(self.tick)
 
     def second(self) -> Second:
         return takes_second(self.handler, "context")
@@ -122,6 +131,10 @@ def _found_by_name(function: object) -> Any:
     return found
 
 
+def _of_ticks(tick: str) -> str:
+    return f"\0{tick}"  # no type has a control character
+
+
 class Registrations:
     """The registrations of a space, found by event type or by node. From any thread."""
 
@@ -137,7 +150,7 @@ class Registrations:
         with self._lock:
             registration.number = next(self._numbers)
             self._nodes.setdefault(registration.node, {})[registration] = None
-            exact = registration.pattern.exact
+            exact = registration.exact
             if exact is None:
                 self._others = (*self._others, registration)
             else:
@@ -153,7 +166,7 @@ class Registrations:
             del registrations[registration]
             if not registrations:
                 del self._nodes[registration.node]
-            exact = registration.pattern.exact
+            exact = registration.exact
             if exact is None:
                 self._others = tuple(each for each in self._others if each is not registration)
             else:
@@ -162,8 +175,15 @@ class Registrations:
                     del self._exact[exact]
         return True
 
-    def candidates(self, type: str, target: str | None) -> dict[str, list[Registration]]:
-        """Return node -> its registrations that may match, in order; predicates are not called yet."""
+    def candidates(
+        self, type: str, target: str | None, tick: str | None = None
+    ) -> dict[str, list[Registration]]:
+        """Return node -> its registrations that may match, in order; predicates are not called yet.
+
+        For an event that is a tick, those are its own handlers.
+        """
+        if tick is not None:
+            return self._by_node(self._exact.get(_of_ticks(tick), ()), target)
         # Exact patterns are looked up, so their number costs nothing; all others are tested in turn.
         matching = [
             *self._exact.get(type, ()),
@@ -174,6 +194,9 @@ class Registrations:
             ),
         ]
         matching.sort(key=attrgetter("number"))
+        return self._by_node(matching, target)
+
+    def _by_node(self, matching: Iterable[Registration], target: str | None) -> dict[str, list[Registration]]:
         found: dict[str, list[Registration]] = {}
         for registration in matching:
             if target is None or registration.node == target:
@@ -222,6 +245,8 @@ class Orphan(NamedTuple):
 
 def concerns(registration: Registration, event: EventRecord) -> bool:
     """Return whether a handler may apply an event; a predicate is asked later, off the IO thread."""
+    if registration.tick != event.tick:
+        return False
     pattern = registration.pattern
     matches = pattern.predicate is not None or pattern.matches(event.type)
     return bool(matches) and event.target in (None, registration.node)

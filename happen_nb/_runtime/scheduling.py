@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.wire import Ended
 from happen_nb._model.records import EventRecord
-from happen_nb._runtime.writer import check_same, find_stored
+from happen_nb._runtime.writer import check_same, find_stored, look_up
 from happen_nb.errors import NotStoredError
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ async def store(log: Log, event: EventRecord, deadline: float) -> EventRecord:
             alarm = log.alarms.get(event.alarm_id)
             if alarm is not None and alarm.name == event.alarm:  # its first sending, whose answer was lost
                 return replace(event, sequence=alarm.sequence, time=log.stream.server_time())
+            if alarm is not None:
+                await look_up(log, [alarm])
             found = await find_stored(log, event)
             if event.tick is not None:
                 raise
@@ -71,18 +73,23 @@ async def cancel(log: Log, id: str, deadline: float) -> bool:
         alarm = log.alarms.get(id)
         if alarm is None:
             return False
-        message = log.alarms.cancel(alarm, ttl=ttl)
+        messages = log.alarms.cancel(alarm, ttl=ttl)
         try:
-            sequence = await _store(log, [message], left, f'cancel of "{id}"')
+            sequence = await _store(log, messages, left, f'cancel of "{id}"')
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
             if refusal.resent and await _is_cancelled(log, alarm):
                 return True
-            if log.alarms.get(id) == alarm:
+            await look_up(log, [alarm])
+            if log.alarms.get(id) == alarm and await log.stream.newest(_subject(log, id)) is None:
                 await log.start_afresh()  # it is gone, and no message says so
         else:
             await log.reach(sequence, deadline)
             return True
+
+
+def _subject(log: Log, id: str) -> str:
+    return log.subjects.alarm_prefix + id
 
 
 async def _catch_up(log: Log, refusal: RefusedError, deadline: float) -> None:

@@ -192,6 +192,10 @@ class StoredSteps:
                 if known is not None and (known.ended or not known.steps):
                     del self._known[handling]
 
+    def open_again(self, handling: str) -> None:
+        """Forget that a handling has ended: it failed, and is tried again."""
+        self.of(handling).ended = False
+
     def of(self, handling: str) -> Known:
         return self._known.get(handling) or Known()
 

@@ -23,6 +23,8 @@ from happen_nb._runtime.replica import Applied
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.positions import Positions
     from happen_nb._model.schedules import Alarm
@@ -201,7 +203,7 @@ class Writer:
                 for name, record in newest.items()
             ]
         ttl = log.info.event_ttl
-        alarms = [log.alarms.cancel(alarm, ttl=ttl) for alarm in request.cancels]
+        alarms = [message for alarm in request.cancels for message in log.alarms.cancel(alarm, ttl=ttl)]
         for event in filter(log.alarms.concerns, request.events):
             alarms += log.alarms.messages(event, ttl=ttl)
         events = [event for event in request.events if not log.alarms.concerns(event)]
@@ -275,8 +277,9 @@ class Writer:
         taken = newest > 0 and any(event.has_caller_id for event in request.events)
         if newest > log.replica.position:
             await log.reach(newest, write.deadline)
-        elif request.schedules:  # an alarm may be what was refused: it was delivered, cancelled or replaced
+        elif request.schedules or refusal.in_flight:  # an alarm was delivered, cancelled or replaced
             await log.fresh(max(0.001, write.deadline - time.monotonic()))
+            await look_up(log, request.cancels)
             taken = True
         lost = refusal.resent and not self._is_certain(write)
         if newest <= log.replica.position and not taken and log.replica.unchanged(request.node, request.cut):
@@ -399,6 +402,14 @@ class Writer:
         return await find_stored(self._log, event) or EventRecord(
             event.id, event.type, event.sender, event.payload, publish_id=event.publish_id, sequence=sequence
         )
+
+
+async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
+    """Look up what is stored on the subjects of scheduled events, after a refusal. On the IO thread."""
+    for alarm in alarms:
+        if log.alarms.get(alarm.id) == alarm:
+            newest = await log.stream.newest(alarm.target)
+            log.alarms.note_stored(alarm, 0 if newest is None else newest.sequence)
 
 
 def _as_stored(

@@ -188,6 +188,7 @@ class Event(Displayable):
     time: datetime | None = NOON
     occurred: datetime | None = None
     pending: bool = False
+    due: datetime | None = None
     repeated: bool = False
     id: str = EVENT_ID
     sequence: int = SEQUENCE
@@ -223,6 +224,7 @@ class Registration(Displayable):
     name: str = "on_order"
     where: bool = False
     retries: int = 0
+    durable: bool = False
     node: str = "orders"
     active: bool = True
 

@@ -104,6 +104,7 @@ def test_handlers_are_a_line_each_in_their_order():
         "  **       audit     yes          3"
     )
     assert repr(made[1]) == "Handler of orders · ** → audit · where · 3 retries"
+    assert repr(a.Handlers([a.Registration(durable=True)])[0]).endswith(" · durable")
     made[0].active = False
     assert repr(made[0]) == "Handler of orders · order.* → on_order · unregistered"
     assert repr(a.Handlers()).splitlines()[1].startswith("  none yet: on(")

@@ -306,6 +306,25 @@ def test_it_stands_among_the_handlers_and_goes_by_off(space, stock, shop):
     assert stock.state.get("seen") is None
 
 
+def test_what_it_does_is_shown_where_that_of_any_handler_is(space, stock, shop):
+    @stock.state.on("order.placed")
+    def reserve(state, event):
+        stock.broadcast("stock.reserved", event.payload)
+        return take(state, event)
+
+    event = shop.broadcast("order.placed", 2)
+    space.settle()
+    assert event.handled_by == ("stock",)
+    assert [each.event.type for each in space.unhandled] == ["stock.reserved"]
+    trace = str(space.trace(event))
+    assert "stock revision 2" in trace
+    assert "stock.reserved" in trace
+    arrows = [text for each in space.graph().data for text in each.hovertext or ()]
+    assert any("shop → stock" in text and "order.placed" in text for text in arrows)
+    marks = [text for each in space.timeline().data for text in each.hovertext or ()]
+    assert any("stock revision 2" in text and "because of order.placed" in text for text in marks)
+
+
 # -- positions over what others do ---------------------------------------------------------------------------
 
 

@@ -85,6 +85,8 @@ CALLS = [
     ("node.send", SEND),
     ("node.asend", SEND),
     ("node.cancel", "event_or_id"),
+    ("node.every", "seconds, handler=None, *, id=None"),
+    ("node.state.every", "seconds, transform=None, *, id=None"),
     ("node.acancel", "event_or_id"),
     ("node.off", "function_or_pattern"),
     ("node.delete", ""),

@@ -12,6 +12,7 @@ from happen_nb._journal import presence, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
 from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
+from happen_nb._model.schedules import Alarm, ClockRecord
 from happen_nb._runtime import replies as replies_module
 
 PAGE = (Path(__file__).parents[2] / "docs/wire.md").read_text("utf-8")
@@ -47,6 +48,8 @@ def encoded(shown, item):
             (commit,) = wire.with_events(SHOP, commit, item.events, ttl=ttl)
             guarded = wire.EXPECTED_SUBJECT in shown.headers
             return wire.guard_all(SHOP, commit, expected) if guarded else commit
+        case EventRecord(alarm=str()) | wire.Scheduled() | wire.Ended() | ClockRecord():
+            return encoded_for_later(shown, item, expected, ttl)
         case EventRecord():
             return wire.encode_event(SHOP, item, ttl=ttl)
         case OwnerRecord():
@@ -60,6 +63,25 @@ def encoded(shown, item):
             return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case wire.Other():
             return encoded_other(shown, expected, ttl)
+    raise AssertionError(f"{shown.subject} was read as {item}")
+
+
+def encoded_for_later(shown, item, expected, ttl):
+    """What is stored for a scheduled event, its delivery or its cancel, and for the time."""
+    match item:
+        case EventRecord(alarm=str()):
+            id, _, nonce = item.alarm.partition(" ")
+            alarm = Alarm(id, nonce, expected, item.due, shown.subject, item)
+            return wire.encode_delivery(SHOP, alarm, ttl=ttl)
+        case wire.Scheduled():
+            ttl = int(shown.headers[wire.SCHEDULE_TTL].removesuffix("s"))
+            return wire.encode_alarm(SHOP, item.alarm.event, ttl=ttl, expected=expected)
+        case wire.Ended():
+            id, _, nonce = item.alarm.partition(" ")
+            alarm = Alarm(id, nonce, expected, "", shown.subject)
+            return wire.encode_cancel(SHOP, alarm, ttl=ttl - wire.CANCEL_MARGIN_SECONDS)
+        case ClockRecord():
+            return wire.encode_clock(SHOP, item.now, expected=expected)
     raise AssertionError(f"{shown.subject} was read as {item}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 
@@ -60,3 +61,11 @@ def stored_alarm():
         return log.stream.decode(found).alarm
 
     return read
+
+
+@pytest.fixture
+def gate():
+    """An event that handlers wait for; set at the end, so that none is left waiting."""
+    gate = threading.Event()
+    yield gate
+    gate.set()

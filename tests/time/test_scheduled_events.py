@@ -24,13 +24,11 @@ def test_an_event_is_delivered_when_it_is_due_and_not_before(space, orders):
     assert came.time >= event.due
 
 
-@pytest.mark.parametrize(
-    "delay", [0.03, timedelta(seconds=0.03), np.timedelta64(30, "ms"), pd.Timedelta("30ms")]
-)
-def test_a_delay_is_a_number_of_seconds_or_a_duration(space, orders, delay):
+@pytest.mark.parametrize("delay", [30, timedelta(seconds=30), np.timedelta64(30, "s"), pd.Timedelta("30s")])
+def test_a_delay_is_a_number_of_seconds_or_a_duration(orders, delay):
     event = orders.broadcast("tick", after=delay)
-    assert timedelta(0) < event.due - event.time <= timedelta(seconds=0.03)
-    assert space.wait_for("tick", since=event).id == event.id
+    assert timedelta(seconds=20) < event.due - event.time <= timedelta(seconds=30)
+    assert event.cancel()
 
 
 def test_a_time_without_a_zone_is_local_time(orders):

@@ -1,0 +1,172 @@
+"""Calls that are made again and again, each by a scheduled event: a tick.
+
+When one arrives, the owner of the node schedules the next. A kill in between leaves no tick scheduled; the
+next owner of the node goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from happen_nb._journal.publish import RefusedError
+from happen_nb._model.freeze import freeze
+from happen_nb._model.records import EventRecord
+from happen_nb._model.schedules import from_text, utc_text
+from happen_nb._runtime import scheduling
+from happen_nb._runtime.effects import NamedWork
+from happen_nb.errors import HappenError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from happen_nb._runtime.dispatcher import Dispatcher
+    from happen_nb._runtime.registrations import Registration
+
+logger = logging.getLogger("happen_nb")
+
+TYPE: Final = "every"
+"""The type of ticks, and the pattern of their handlers."""
+LEAST_SECONDS: Final = 0.001
+"""The shortest period."""
+KEPT: Final = 1000
+"""Newest ticks that are kept of each."""
+TRIM_EVERY: Final = 100  # ticks
+
+
+def tick_id(node: str, key: str) -> str:
+    """Return the id of the alarm of a handler's ticks; it cannot be an id that a caller gives."""
+    return f"{TYPE}~{hashlib.blake2b(f'{node} {key}'.encode(), digest_size=8).hexdigest()}"
+
+
+class Ticks:
+    """Schedules the ticks of this process's handlers. On the IO thread, except `remove`."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._log = dispatcher.log
+        self._going_on: set[str] = set()
+        self._log.on_event.connect(self._on_event)
+        self._log.on_clear.connect(lambda *_: self._go_on_all())
+        dispatcher.ownership.on_change.connect(self._go_on)
+
+    async def start(self, registration: Registration, deadline: float) -> None:
+        """Schedule the next tick of a handler that was just registered."""
+        tick = registration.tick
+        assert tick is not None
+        latest = self._dispatcher.clock.now() + timedelta(seconds=registration.period)
+        pending = self._log.alarms.get(tick)
+        if pending is None:  # it may be under way: then this one is refused
+            await self._schedule(registration, deadline)
+        elif pending.due > utc_text(latest):  # its period was longer
+            await scheduling.cancel(self._log, tick, deadline)
+            await self._schedule(registration, deadline)
+
+    async def stop(self, registration: Registration) -> None:
+        """Cancel the next tick, unless the handler is registered again."""
+        tick, node = registration.tick, registration.node
+        if tick is None or self._registered(tick, node) or not self._dispatcher.ownership.is_ours(node):
+            return
+        try:
+            await scheduling.cancel(self._log, tick, time.monotonic() + self._log.timeout)
+        except HappenError as error:
+            logger.debug("the ticks of %s: %s", registration.name, error)
+
+    def is_late(self, event: EventRecord, node: str) -> bool:
+        """Return True if the handler of a tick is still at the one before."""
+        if event.tick is None:
+            return False
+        return any(each.event.tick == event.tick for each in list(self._dispatcher.queue(node).open))
+
+    def _registered(self, tick: str, node: str) -> Registration | None:
+        found = self._dispatcher.registrations.of(node)
+        return next((each for each in found if each.tick == tick), None)
+
+    # -- going on ------------------------------------------------------------------------------------
+
+    def _on_event(self, event: EventRecord) -> None:
+        """Schedule the next tick when one arrives."""
+        if event.tick is None or event.target is None:
+            return
+        registration = self._registered(event.tick, event.target)
+        if registration is not None and self._dispatcher.ownership.is_ours(event.target):
+            self._in_background(registration, event)
+
+    def _go_on(self, node: str) -> None:
+        """Schedule the next ticks of a node that this process owns now, if none are."""
+        if not self._dispatcher.ownership.is_ours(node):
+            return
+        for registration in self._dispatcher.registrations.of(node):
+            if registration.tick is not None and self._log.alarms.get(registration.tick) is None:
+                self._in_background(registration, None)
+
+    def _go_on_all(self) -> None:
+        for node in self._dispatcher.registrations.nodes():
+            self._go_on(node)
+
+    def _in_background(self, registration: Registration, last: EventRecord | None) -> None:
+        tick = registration.tick or ""
+        if tick not in self._going_on:
+            self._going_on.add(tick)
+            work = NamedWork(f"ticks {tick}", lambda: f"scheduling the next tick of {registration.name}")
+            self._dispatcher.in_flight.start(work)
+            self._log.background(self._schedule_next(registration, last, work))
+
+    async def _schedule_next(
+        self, registration: Registration, last: EventRecord | None, work: NamedWork
+    ) -> None:
+        try:
+            await self._schedule(registration, time.monotonic() + self._log.timeout, last)
+        except HappenError as error:
+            logger.info("the next tick of %s: %s", registration.name, error)
+        finally:
+            self._going_on.discard(registration.tick or "")
+            self._dispatcher.in_flight.finish(work)
+
+    async def _schedule(
+        self, registration: Registration, deadline: float, last: EventRecord | None = None
+    ) -> None:
+        """Schedule the tick after the last one, which is read if it is not given."""
+        log, node, tick = self._log, registration.node, registration.tick
+        subject = log.subjects.ticks(node, tick or "")
+        base = 0 if last is None else last.sequence
+        is_new = False
+        if last is None:
+            newest = await log.stream.newest(subject)
+            base = log.cleared if newest is None else newest.sequence
+            last = None if newest is None else await log.stream.delivered(subject)
+            is_new = last is None or last.sequence != base  # after a cancel, it starts anew
+        number = 1 if last is None else _number(last) + 1
+        due = utc_text(self._due(registration, None if is_new or last is None else from_text(last.due or "")))
+        event = EventRecord(
+            f"{tick}-{number}",
+            TYPE,
+            node,
+            freeze({"n": number}),
+            node,
+            occurred=due if self._dispatcher.clock.manual else None,
+            due=due,
+            alarm=f"{tick} {base}",  # the same in each process
+        )
+        try:
+            await scheduling.store(log, event, deadline)
+        except RefusedError:
+            return  # another process has scheduled it
+        if number % TRIM_EVERY == 0:
+            await log.stream.keep_newest(subject, KEPT)
+
+    def _due(self, registration: Registration, last: datetime | None) -> datetime:
+        """Return when the next tick is due; what was missed while nobody was there is one call, at once."""
+        now, period = self._dispatcher.clock.now(), timedelta(seconds=registration.period)
+        if last is None:
+            return now + period
+        late = (now - last) // period
+        return last + period * max(1, late if registration.state is None else late + 1)
+
+
+def _number(event: EventRecord) -> int:
+    number = event.payload.get("n") if hasattr(event.payload, "get") else 0
+    return number if isinstance(number, int) else 0

@@ -1,0 +1,70 @@
+"""Scheduled events and the clock in what a notebook shows."""
+
+import re
+
+from happen_nb._api.base import bundle_of
+
+
+def test_a_scheduled_event_shows_that_it_is(manual):
+    event = manual.create_node("orders").broadcast("order.expired", {"id": "o1"}, after=3600)
+    assert repr(event).splitlines()[0].startswith("Event order.expired · orders → all · scheduled")
+    assert "2000-01-01 01:00" in bundle_of(event)["text/html"]
+
+
+def test_what_is_to_come_is_a_table_by_due_time(manual):
+    orders = manual.create_node("orders")
+    for hours in (2, 1):
+        orders.broadcast("order.expired", {"hours": hours}, after=hours * 3600)
+    assert repr(manual.scheduled).splitlines() == [
+        "Scheduled in manual · 2 events · to come",
+        "  sender  type           payload",
+        "  orders  order.expired  {hours: 1}",
+        "  orders  order.expired  {hours: 2}",
+    ]
+    html = bundle_of(manual.scheduled)["text/html"]
+    assert list(dict.fromkeys(re.findall(r"0[12]:00:00", html))) == ["01:00:00", "02:00:00"]
+    assert list(manual.scheduled.to_frame()["payload.hours"]) == [1, 2]
+
+
+def test_a_table_of_very_many_is_cut(manual):
+    orders = manual.create_node("orders")
+    orders.state.set(
+        lambda s: {"n": [orders.broadcast("n", "x" * 1000, after=n).type for n in range(1, 200)]}
+    )
+    bundle = bundle_of(manual.scheduled)
+    assert "later" in bundle["text/plain"]
+    assert len(bundle["text/html"]) < 100_000
+
+
+def test_an_advance_shows_counts_and_the_time(manual):
+    orders = manual.create_node("orders", initial={})
+    orders.on("order.expired", lambda event: orders.state.set({"expired": 1}))
+    orders.broadcast("order.expired", after=60)
+    advance = manual.advance(hours=1)
+    assert repr(advance) == "Advance · 1 event · 1 commit · now 2000-01-01 01:00:00"
+    assert "01:00:00" in bundle_of(advance)["text/html"]
+    assert repr(manual.advance(to="next")) == "Advance · now 2000-01-01 01:00:00"
+
+
+def test_a_space_shows_its_time_and_what_is_to_come(manual):
+    orders = manual.create_node("orders", initial={})
+    orders.broadcast("order.expired", after=3600)
+    manual.advance(60)
+    head = repr(manual).splitlines()[0]
+    assert "at 2000-01-01 00:01:00 · 1 scheduled" in head
+    assert (manual.clock, manual.to_come) == ("manual", 1)
+
+
+def test_a_space_with_a_real_clock_shows_no_time(space):
+    space.create_node("orders", initial={}).broadcast("order.expired", after=3600)
+    assert "· 1 scheduled" in repr(space).splitlines()[0]
+    assert " at " not in repr(space).splitlines()[0]
+    assert space.clock == "real"
+
+
+def test_a_trace_shows_a_delayed_effect(manual):
+    orders = manual.create_node("orders")
+    orders.on("order.placed", lambda event: orders.broadcast("order.expired", after=60))
+    placed = orders.broadcast("order.placed")
+    manual.advance(hours=1)
+    assert [node.event.type for node in manual.trace(placed)] == ["order.placed", "order.expired"]
