@@ -354,7 +354,7 @@ def test_a_system_exit_in_render_ends_nothing(orders, until):
 
 
 def test_it_has_the_path_of_each_row_and_marks_the_last_change_until_the_next(orders, until):
-    orders.state.set({"open": 1, "items": {"a.b": {"n": 1}, "o1": [1, 2]}})
+    orders.state.set({"open": 1, "items": {"a.b": {"n": 1, "note": "x" * 90}, "o1": [1, 2]}})
     live, part = orders.state.live(), orders.state.live("items")
     for path in ("open", "items", "items.o1", "(&#x27;items&#x27;, &#x27;a.b&#x27;, &#x27;n&#x27;)"):
         assert f'data-path="{path}"' in html_of(live)
