@@ -22,6 +22,7 @@ from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.replica import SnapshotCache
 from happen_nb._widgets.dashboard_actions import Actions, children_message, log_entry, node_message, preview
+from happen_nb._widgets.dashboard_past import StateSource, change_lines, comparison, fork, revert
 from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page, source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
 
-_SCRIPTS: Final = ("press", "elements", "states", "log", "form", "problems", "tabs", "dashboard")
+_SCRIPTS: Final = (
+    "press", "elements", "copy", "activity", "moments", "states", "log", "form", "problems", "tabs",
+    "divider", "dashboard",
+)  # fmt: skip
 """One module in several files: the browser gets them as one text, so nothing has to be built."""
 
 MAX_NODES: Final = 500
@@ -44,11 +48,11 @@ MAX_OPEN: Final = 200  # containers whose children are kept up to date
 MAX_CHILDREN: Final = 2_000  # of a container
 MAX_CHANGED_PATHS: Final = 100  # of a node
 MAX_PREVIEWS: Final = 100  # that one message requests
+MAX_RECENT: Final = 200  # commits whose changes are known without reading
+BUSY_SECONDS: Final = 1.0  # after which a node counts as busy although nothing waits
 SEEK_INTERVAL_SECONDS: Final = 0.02  # between two points in time that the slider shows
 CACHED_STATES: Final = 4  # decoded states
 MAX_STATIC_EVENTS: Final = 20  # in the static picture
-
-StateSource = CommitRecord | HistoryGoneError | None
 
 
 class Dashboard(anywidget.AnyWidget):
@@ -59,7 +63,7 @@ class Dashboard(anywidget.AnyWidget):
     """
 
     _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
-    _css = style() + source("dashboard.css")
+    _css = style() + source("palette.css") + source("dashboard.css")
 
     def __init__(self, space: Space) -> None:
         runtime = runtime_of(space)
@@ -73,6 +77,7 @@ class Dashboard(anywidget.AnyWidget):
         self._lock, self._reading = threading.RLock(), threading.Lock()
         # Appended to on the IO thread, read by `_send_news`.
         self._new_records: deque[Entry] = deque(maxlen=MAX_LOG_ENTRIES)
+        self._recent: deque[Applied] = deque(maxlen=MAX_RECENT)
         io_thread().call_soon(self._listen)
         self._position = log.replica.position
         self._oldest = self._position + 1
@@ -89,7 +94,13 @@ class Dashboard(anywidget.AnyWidget):
         self._state = lru_cache(CACHED_STATES)(_state)
         self._newest_names: list[str] = []
         self._sent: dict[str, StateSource] = {name: self._record(name) for name in self._names()[0]}
-        slow_handlers = {"earlier": self._on_earlier, "previews": self._on_previews}
+        slow_handlers = {
+            "earlier": self._on_earlier,
+            "previews": self._on_previews,
+            "compare": self._on_compare,
+            "revert": self._on_revert,
+            "fork": self._on_fork,
+        }
         self._actions = Actions(space, self.send, slow_handlers)
         self._failures_version = self._actions.failures_version()
         self.on_msg(self._on_message)
@@ -133,6 +144,7 @@ class Dashboard(anywidget.AnyWidget):
 
         def add_commit(applied: Applied) -> None:
             append(applied.record)
+            self._recent.append(applied)
 
         self._listeners = [
             self._journal.replica.on_commit.connect(add_commit),
@@ -152,7 +164,7 @@ class Dashboard(anywidget.AnyWidget):
             entries = [log_entry(record) for record in records]
             self._log += entries
             self._newest_events += (record for record in records if isinstance(record, EventRecord))
-            message = {"type": "tick", "last": self._position, "log": entries}
+            message = {"type": "tick", "last": self._position, "log": entries, "queues": self._queues()}
             if self._past is None:
                 before = self._sent
                 message |= self._changed_nodes()
@@ -276,16 +288,54 @@ class Dashboard(anywidget.AnyWidget):
             self.send({"type": "earlier", "log": entries, "earlier": self._has_earlier})
 
     def _on_previews(self, message: Mapping[str, Any]) -> None:
-        """Read the payloads of the visible entries."""
+        """Read the payloads and the changes of the visible entries."""
         positions = [(sequence, index) for sequence, index in message["positions"][:MAX_PREVIEWS]]
-        found = run_blocking(_payloads(self._journal, positions))
+        events = [position for position in positions if position[1] >= 0]
+        found = run_blocking(_payloads(self._journal, events)) if events else {}
         previews = {position: preview(record.payload) for position, record in found.items()}
+        recent = {applied.record.sequence: applied for applied in list(self._recent)}
+        commits = [sequence for sequence, index in positions if index < 0]
+        changed = change_lines(self._journal.stream, commits, recent)
+        previews |= {(sequence, -1): line for sequence, line in changed.items()}
         with self._lock:
             for entry in self._log:
                 entry[7] = previews.get((entry[0], entry[1]), entry[7])
         self.send(
             {"type": "previews", "previews": [(*position, line) for position, line in previews.items()]}
         )
+
+    # -- then and now --------------------------------------------------------------------------------
+
+    def _queues(self) -> dict[str, list[float]]:
+        """Return the seconds that each busy node of this process has been busy, and how many events wait."""
+        queues = list(self._runtime.dispatcher.queues.items())
+        busy = {name: queue.busy() for name, queue in queues}
+        return {
+            name: [round(seconds, 1), waiting]
+            for name, (seconds, waiting) in busy.items()
+            if waiting or seconds >= BUSY_SECONDS
+        }
+
+    def _on_compare(self, message: Mapping[str, Any]) -> None:
+        name = message["node"]
+        with self._lock:
+            past = self._past
+        if past is not None:
+            found = comparison(past[1].get(name), self._journal.replica.newest(name))
+            self.send({"type": "comparison", "node": name, "at": past[0], **found})
+
+    def _on_revert(self, message: Mapping[str, Any]) -> None:
+        node = self._actions.node(message["node"])
+        self.send({"type": "done", "text": revert(node, self._records_then()[1].get(node.name))})
+
+    def _on_fork(self, message: Mapping[str, Any]) -> None:
+        self.send({"type": "done", "text": fork(self._space, message["name"], self._records_then()[1])})
+
+    def _records_then(self) -> tuple[int, Mapping[str, StateSource]]:
+        with self._lock:
+            if self._past is None:
+                raise HappenError("the dashboard shows the newest states; go to a point in time first")
+            return self._past
 
     # -- requests of the browser ---------------------------------------------------------------------
 
@@ -310,6 +360,7 @@ class Dashboard(anywidget.AnyWidget):
         answer |= {"log": list(self._log), "earlier": self._has_earlier, "failures": self._actions.failures()}
         answer |= {"first": self._first, "last": self._position, "past": self._past and self._past[0]}
         answer |= self._newest_commit()
+        answer["queues"] = self._queues()
         self.send(answer | self._node_list(*self._names(), whole=True))  # `_sent` is of the other views
 
     def _on_open(self, message: Mapping[str, Any]) -> None:

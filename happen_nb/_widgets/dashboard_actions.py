@@ -163,7 +163,7 @@ class Actions:
         if message["kind"] == "broadcast":
             self._answer(message, repr(self._space.broadcast(name, value)))
         elif message["kind"] == "set":
-            node = self._node(message["node"])
+            node = self.node(message["node"])
             self._answer(message, repr(node.state.set(put(_parse_path(name), value))))
         else:
             reply = self._space.send(message["node"], name, value)
@@ -173,7 +173,8 @@ class Actions:
                 self._answer(message, repr(reply))
             self._answer(message, repr(reply))
 
-    def _node(self, name: str) -> Node:
+    def node(self, name: str) -> Node:
+        """Return a node of the space, in whatever process it runs."""
         view = self._space.views[name]  # raises an error with the nearest names if the node does not exist
         return self._space.nodes.get(view.name) or Node(self._space, self._runtime, view.name)
 
@@ -252,13 +253,13 @@ def children_message(title: str, path: Steps, value: object, limit: int) -> Json
 def log_entry(record: CommitRecord | EventRecord, *, without_payload: bool = False) -> list[Any]:
     """Return a row of the log: sequence, index, kind, time in ms, title, sender, target, and a preview.
 
-    The preview is None, as it is unknown, for an event that was read `without_payload`.
+    The preview is None, as it is unknown, for a commit, and for an event that was read `without_payload`.
     """
     ms = record.time // 1_000_000
     if isinstance(record, CommitRecord):
         title = f"{name(record.node)} · {'deleted' if record.deleted else f'{record.revision:,}'}"
         by = record.origin.by
-        return [record.sequence, -1, "commit", ms, title, None if by is None else name(by), None, []]
+        return [record.sequence, -1, "commit", ms, title, None if by is None else name(by), None, None]
     target = None if record.target is None else name(record.target)
     shown_payload = None if without_payload else preview(record.payload)
     title = cut_middle(record.type, _TYPE_COLUMNS)

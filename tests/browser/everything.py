@@ -121,6 +121,8 @@ for text in few(TEXTS):
     display(orders.state.live(("notes", text), render=lambda value: f"{value}"))
     display(orders.state.live(render=named(text, lambda state, text=text: fail(text))))
 display(orders.state.live("notes", render="\\n".join))
+display(orders.state.live_plot("open", **{text: ("notes", text) for text in TEXTS[:20]}))
+display(space.live_plot({text: (orders, "open") for text in few(TEXTS)}))
 """
 BIND = """
 for text in few(TEXTS):

@@ -188,6 +188,7 @@ class Event(Displayable):
     time: datetime | None = NOON
     occurred: datetime | None = None
     pending: bool = False
+    due: datetime | None = None
     repeated: bool = False
     id: str = EVENT_ID
     sequence: int = SEQUENCE

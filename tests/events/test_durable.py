@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -305,7 +306,7 @@ def test_a_live_owner_ends_what_it_runs_before_the_next_one_goes_on(space, billi
     billing.on("order", handle, durable=True)
     for number in range(3):
         space.broadcast("order", number)
-    opener = threading.Timer(1.5, gate.set)
+    opener = threading.Thread(target=open_when_owned_elsewhere, args=(billing, gate))
     opener.start()
     elsewhere(
         space,
@@ -322,6 +323,13 @@ def test_a_live_owner_ends_what_it_runs_before_the_next_one_goes_on(space, billi
     opener.join()
     assert handled == [0]
     assert [event.payload for event in space.events("handled")] == [0, 1, 2]
+
+
+def open_when_owned_elsewhere(node, gate):
+    deadline = time.monotonic() + 20
+    while node.owner.here and time.monotonic() < deadline:
+        time.sleep(0.01)
+    gate.set()
 
 
 # -- registering ---------------------------------------------------------------------------------------------

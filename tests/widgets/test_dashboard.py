@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -404,3 +405,67 @@ def test_a_space_that_closes_leaves_what_is_shown(store, monkeypatch, until):
     with pytest.raises(ClosedError):
         Dashboard(space)
     browser.dashboard.close()
+
+
+def test_the_changes_of_commits_are_sent_on_request_new_or_old(space, orders, monkeypatch, until):
+    old = orders.state.set({"open": 2})
+    browser = Browser(space, monkeypatch, until)
+    new = orders.state.set({"open": 5, "note": "<b>"})
+    gone = orders.delete() or space.journal()[-1]
+    browser.receives_tick(lambda tick: any(entry[0] == gone.sequence for entry in tick["log"]))
+    browser.request("previews", positions=[[each.sequence, -1] for each in (old, new, gone)])
+    lines = {sequence: text(line) for sequence, _, line in browser.receives("previews")["previews"]}
+    assert lines == {old.sequence: "~ open  1 → 2", new.sequence: "~ open, + note", gone.sequence: "deleted"}
+    browser.dashboard.close()
+
+
+def test_then_is_compared_with_now(space, orders, browser):
+    then = orders.state.set({"open": 2, "gone": True})
+    orders.state.set({"open": 7, "new": [1]})
+    browser.request("at", sequence=then.sequence)
+    browser.receives("snapshot", at=then.sequence)
+    browser.request("compare", node="orders")
+    received = browser.receives("comparison", node="orders", at=then.sequence)
+    rows = [(sign, path, text(line)) for sign, path, line in received["changes"]]
+    assert sorted(rows) == [("+", "new", "[1]"), ("-", "gone", "True"), ("~", "open", "2 → 7")]
+    assert received["more"] == 0
+
+
+def test_it_reverts_a_node_and_forks_the_space_from_a_point_in_time(space, orders, browser):
+    then = orders.state.set({"open": 2})
+    orders.state.set({"open": 7})
+    stock = space.create_node("stock", initial={"pens": 1})
+    browser.request("at", sequence=then.sequence)
+    browser.receives("snapshot", at=then.sequence)
+    browser.request("revert", node="orders")
+    assert browser.receives("done")["text"] == "orders has the state of revision 2 again, as revision 4"
+    assert orders.state.get() == {"open": 2}
+    browser.request("revert", node="stock")
+    assert 'node "stock" had no state then' in browser.receives("answer", error=True)["text"]
+    assert stock.state.get() == {"pens": 1}
+
+    name = f"{space.name[:40]}-what-if"
+    browser.request("fork", name=name)
+    assert f'happen.connect(name="{name}")' in browser.receives("done")["text"]
+    with happen_nb.connect(store=space.server.store, name=name) as forked:
+        assert {node: view.get() for node, view in forked.views.items()} == {"orders": {"open": 2}}
+        forked.drop()
+    browser.request("fork", name="not a name")
+    assert "not a name" in browser.receives("answer", error=True)["text"]
+    browser.request("at", sequence=None)
+    browser.receives("snapshot", at=None)
+    browser.request("revert", node="orders")
+    assert "go to a point in time first" in browser.receives("answer", error=True)["text"]
+
+
+def test_the_events_that_wait_for_a_node_are_counted(space, orders, browser):
+    gate = threading.Event()
+    orders.on("slow", lambda event: gate.wait(30))
+    for _ in range(4):
+        space.broadcast("slow")
+    tick = browser.receives_tick(lambda tick: tick["queues"].get("orders", [0, 0])[1] == 3)
+    assert tick["queues"].keys() == {"orders"}
+    gate.set()
+    space.settle()
+    space.broadcast("other")
+    browser.receives_tick(lambda tick: not tick["queues"])

@@ -242,6 +242,7 @@ MAX_BREAKS: Final = 10
 
 _MARK_DISTANCE: Final = 10.0  # pixels from which on two marks are seen as two
 _ENOUGH: Final = 0.9  # of the most marks that can be seen as two, with which fewer breaks do
+_LEAST_SHARE: Final = 0.005  # of the whole time; a shorter gap is not broken
 _SHORTEST: Final = 10.0  # pixels of a segment
 _LABEL_DISTANCE: Final = 82.0  # pixels from one label to the next
 _MINUTE, _HOUR, _DAY = 60 * NS, 3600 * NS, 86_400 * NS
@@ -326,10 +327,11 @@ def _add_label(labels: dict[float, tuple[int, str]], segment: Segment, at: int, 
     return True
 
 
-def break_gaps(times: Iterable[int], width: float) -> TimeAxis:
+def break_gaps(times: Iterable[int], width: float, busy: Iterable[tuple[int, int]] = ()) -> TimeAxis:
     """Return the axis for times (ns since 1970), at least one, that is so many pixels wide.
 
-    The longest gaps are broken, as few as are needed to see most of the marks apart.
+    The longest gaps are broken, as few as are needed to see most of the marks apart. Gaps within a `busy`
+    time are never broken.
 
     Examples
     --------
@@ -340,11 +342,26 @@ def break_gaps(times: Iterable[int], width: float) -> TimeAxis:
     [Tick(place=50.0, label='1 h')]
     """
     times = sorted(set(times))
-    longest = sorted(range(1, len(times)), key=lambda index: times[index - 1] - times[index])
+    shortest = (times[-1] - times[0]) * _LEAST_SHARE
+    gaps = [index for index in _idle_gaps(times, busy) if times[index] - times[index - 1] > shortest]
+    longest = sorted(gaps, key=lambda index: times[index - 1] - times[index])
     counts = range(min(MAX_BREAKS, len(longest)) + 1)
     axes = [_broken_before(times, sorted(longest[:number]), width) for number in counts]
     seen = [_count_columns(axis, times) for axis in axes]
     return axes[next(index for index, columns in enumerate(seen) if columns >= _ENOUGH * max(seen))]
+
+
+def _idle_gaps(times: Sequence[int], busy: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the indices of the times before which nothing was busy since the time before."""
+    spans = sorted(busy)
+    idle, number, until = [], 0, 0
+    for index in range(1, len(times)):
+        while number < len(spans) and spans[number][0] <= times[index - 1]:
+            until = max(until, spans[number][1])
+            number += 1
+        if until <= times[index - 1]:
+            idle.append(index)
+    return idle
 
 
 def _broken_before(times: Sequence[int], indices: Sequence[int], width: float) -> TimeAxis:

@@ -3,6 +3,8 @@
 const UNHANDLED_INTERVAL_MS = 2000; // at least, between two requests for unhandled events
 const RETRY_MS = 1000; // after which everything is requested again, as a message may be lost; then doubled,
 const MAX_RETRY_MS = 16000; // up to this
+const TOLD_MS = 8000; // for which the outcome of an action is shown
+const ACTIVITY_MS = 500; // between two drawings of the activity
 const SILENCE_MS = 5000; // after which the kernel counts as silent; it answers when no cell is running
 
 function render({ model, el }) {
@@ -13,20 +15,17 @@ function render({ model, el }) {
     model.send({ ...message, request });
     return request;
   };
-  let [first, last, past, newest] = [1, 1, null, null];
   let unhandledTimer = null;
+  let activityTimer = null;
   let retryTimer = null;
   let hasReceived = false;
   let connection = "connecting"; // then "live", or "no answer from the kernel" until there is one
 
-  const seek = (sequence) => {
-    past = sequence;
-    slider.value = sequence ?? last;
-    send({ do: "at", sequence });
-    showTime();
-  };
-  const states = makeStates(send);
-  const log = makeLog(send, seek);
+  const log = makeLog(send, (sequence) => moments.seek(sequence));
+  const activity = makeActivity(log.entries);
+  const choose = () => moments.compare();
+  const states = makeStates(send, { activity, choose, copied: (text) => tell(`copied ${text}`) });
+  const moments = makeMoments({ send, log, activity, chosen: states.chosen });
   const form = makeForm(send, states.names);
   const failures = makeProblems(send, {
     retry: "retry",
@@ -40,9 +39,9 @@ function render({ model, el }) {
     refresh: "unhandled",
     none: "no unhandled events",
   });
-  const panels = [["Events", log], ["Send", form], ["Failures", failures], ["Unhandled", unhandled]];
+  const panels = [["Events", log], ["Send", form], ["Failures", failures, "failure"], ["Unhandled", unhandled, "unhandled"]];
   const tabs = makeTabs(
-    panels.map(([title, { element }]) => ({ title, element })),
+    panels.map(([title, { element }, one]) => ({ title, element, one })),
     (title) => {
       if (title === "Unhandled") send({ do: "unhandled" });
       if (title === "Events") log.resize();
@@ -50,32 +49,34 @@ function render({ model, el }) {
   );
   const name = h("b", {});
   const status = h("span", { class: "hn-status", role: "status" });
-  const now = h("button", { onclick: () => seek(null) }, "back to now");
-  const slide = () => seek(Number(slider.value) >= last ? null : Number(slider.value));
-  const slider = h("input", { type: "range", step: 1, "aria-label": "Point in time", oninput: slide });
-  const step = (by) => () => {
-    const sequence = log.near(past ?? last + (by < 0 ? 1 : 0), by);
-    if (sequence !== undefined) seek(by > 0 && sequence >= last ? null : sequence);
-  };
-  const timeText = h("output", { class: "hn-quiet" });
+  const told = h("span", { class: "hn-told", role: "status" });
+  const now = h("button", { onclick: () => moments.seek(null) }, "back to now");
   const title = h("span", { class: "hn-title" }, "Space ", name);
-  const bar = h("div", { class: "hn-line hn-bar" }, title, status, now);
-  const line = h("div", { class: "hn-line hn-time" },
-    h("button", { onclick: step(-1), "aria-label": "Earlier" }, "◀"), slider,
-    h("button", { onclick: step(1), "aria-label": "Later" }, "▶"), timeText);
+  const bar = h("div", { class: "hn-line hn-bar" }, title, status, told, now);
+
+  let toldTimer = null;
+  function tell(text, isError = false) {
+    told.textContent = text;
+    told.classList.toggle("e", isError);
+    clearTimeout(toldTimer);
+    toldTimer = setTimeout(() => { told.textContent = ""; }, TOLD_MS);
+  }
+
+  function scheduleActivity() {
+    activityTimer ??= setTimeout(() => {
+      activityTimer = null;
+      states.showActivity(moments.range(), moments.past());
+      if (activity.rates(null).size) scheduleActivity(); // which fade while nothing happens
+    }, ACTIVITY_MS);
+  }
 
   function showTime() {
-    const isLive = connection === "live";
+    const [isLive, past] = [connection === "live", moments.past()];
     status.textContent = isLive && past !== null ? "past" : connection;
     status.classList.toggle("hn-past", isLive && past !== null);
     status.classList.toggle("hn-waiting", !isLive);
     status.title = isLive ? "" : "The kernel answers when no cell is running. If it has stopped, run this cell again.";
     now.hidden = past === null;
-    timeText.textContent = past === null ? "" : log.textAt(past) || (newest ? log.text(newest) : "");
-    slider.setAttribute("aria-valuetext", past === null ? "now" : timeText.textContent || `position ${past}`);
-    slider.min = first;
-    slider.max = last;
-    slider.value = past ?? last;
     form.setPast(past !== null);
   }
 
@@ -87,41 +88,48 @@ function render({ model, el }) {
       clearTimeout(retryTimer);
       name.textContent = message.space;
       log.clear();
+      activity.clear();
       log.add(message.log);
+      activity.add(message.log);
+      moments.setSpace(message.space);
       handlers.tick(message);
       if (message.past !== null) handlers.snapshot({ ...message, at: message.past });
     },
     tick(message) {
-      first = message.first ?? first;
-      last = message.last;
-      if (message.nodes && past === null) states.setNodes(message.nodes, message.whole, message.more);
+      if (message.nodes && moments.past() === null) states.setNodes(message.nodes, message.whole, message.more);
       for (const each of message.children ?? []) states.setChildren(each);
       for (const [node, paths] of message.changed ?? []) states.flashChanged(node, paths);
-      if (message.log && message.type === "tick") log.add(message.log);
+      if (message.log && message.type === "tick") {
+        log.add(message.log);
+        activity.add(message.log);
+      }
+      if (message.queues) states.setQueues(message.queues);
       if (message.failures) setFailures(message.failures);
       if ("earlier" in message) log.setEarlier(message.earlier);
       requestUnhandled(message.log);
-      showTime();
+      moments.set(message);
+      scheduleActivity();
     },
     snapshot(message) {
-      past = message.at;
-      newest = message.newest;
       states.setNodes(message.nodes, message.whole, message.more);
       for (const each of message.children ?? []) states.setChildren(each);
-      for (const each of [log, failures, unhandled]) each.setLimit(past);
-      showTime();
+      for (const each of [log, failures, unhandled]) each.setLimit(message.at);
+      if (message.at !== null && !states.chosen() && message.newest) states.setChosen(nodeOf(message.newest));
+      moments.setPast(message.at, message.newest);
+      scheduleActivity();
     },
     children: (message) => states.setChildren(message),
     earlier(message) {
       log.add(message.log, { first: true });
+      activity.add(message.log);
       log.setEarlier(message.earlier);
     },
     previews: (message) => log.setPreviews(message.previews),
     detail: (message) => log.setDetail(message),
-    answer: (message) => form.setAnswer(message),
-    problem(message) {
-      timeText.textContent = message.text;
-    },
+    answer: (message) => form.setAnswer(message) || (message.error && tell(message.text, true)),
+    comparison: (message) => moments.setComparison(message),
+    done: (message) => tell(message.text),
+    problem: (message) => tell(message.text, true),
     failures(message) {
       setFailures(message.failures);
       failures.setStatus(message.status);
@@ -145,15 +153,28 @@ function render({ model, el }) {
   };
   // JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute
   const attributes = { class: "happen hn-dash", role: "region", "aria-label": "Dashboard" };
-  const columns = h("div", { class: "hn-columns" }, states.element, tabs.element);
-  const root = h("div", { ...attributes, "data-lm-suppress-shortcuts": "true" }, bar, line, columns);
+  const columns = h("div", { class: "hn-columns" }, h("div", { class: "hn-left" }, states.element, moments.comparison), tabs.element);
+  const divider = makeDivider(columns, () => log.resize());
+  const root = h("div", { ...attributes, "data-lm-suppress-shortcuts": "true", onkeydown: shortcuts }, bar, moments.element, columns, divider);
+  moments.onChange(showTime);
+
+  function shortcuts(event) {
+    const isTyping = event.target.matches("input:not([type=range]):not([type=checkbox]), textarea, select");
+    if (isTyping || event.key.toLowerCase() !== "n" || event.ctrlKey || event.metaKey || event.altKey) return;
+    moments.nextChange(event.shiftKey ? -1 : 1);
+    event.preventDefault();
+  }
+
   el.append(root);
   const receive = whileNotPressed(root, (message) => {
     hasReceived = true; // news arrive while a cell runs, but answers only after it
     handlers[message.type]?.(message);
   });
   model.on("msg:custom", receive);
-  const watcher = new ResizeObserver(() => log.resize());
+  const watcher = new ResizeObserver(() => {
+    log.resize();
+    moments.resize();
+  });
   watcher.observe(root);
   watcher.observe(log.box);
   const hello = (wait) => {
@@ -168,8 +189,9 @@ function render({ model, el }) {
   showTime();
   hello(RETRY_MS);
   return () => {
-    for (const timer of [retryTimer, silenceTimer, unhandledTimer]) clearTimeout(timer);
+    for (const timer of [retryTimer, silenceTimer, unhandledTimer, activityTimer, toldTimer]) clearTimeout(timer);
     model.off("msg:custom", receive);
+    moments.stop();
     watcher.disconnect();
   };
 }

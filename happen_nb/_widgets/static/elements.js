@@ -1,7 +1,8 @@
 // Helpers that make elements. Whatever comes from the kernel becomes text, never markup.
 
 // kind of a span -> its class in style.css
-const KINDS = { key: "p", plain: "p", name: "p", str: "s", num: "n", atom: "a", err: "e" };
+const KINDS = { key: "p", plain: "p", name: "p", str: "s", num: "n", atom: "a", err: "e", "+": "x", "-": "y", "~": "z" };
+const TAGS = { add: "ins", del: "del" };
 
 function h(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -14,9 +15,19 @@ function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-const spans = (line) => line.map(([text, kind]) => h("span", { class: KINDS[kind] }, text));
+const spans = (line) => line.map(([text, kind]) => h(TAGS[kind] ?? "span", { class: KINDS[kind] }, text));
 const plain = (line) => line.map(([text]) => text).join("");
 const time = (ms) => (ms ? new Date(ms).toISOString().slice(11, 23) : "");
+
+
+// How long before now a moment was, as a person says it.
+function ago(ms) {
+  const seconds = Math.max(0, (Date.now() - ms) / 1000);
+  const units = [[86_400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
+  const [size, unit] = units.find(([size]) => seconds >= size) ?? units.at(-1);
+  const count = Math.floor(seconds / size);
+  return `${count} ${unit}${count === 1 ? "" : "s"} ago`;
+}
 
 const FLASH_MS = 1000; // for which a changed element is highlighted
 

@@ -57,10 +57,11 @@ function makeForm(send, names) {
     element: form,
     setPast: (past) => { button.disabled = past; button.title = past ? "go back to now first" : ""; },
     setAnswer: ({ request: answered, text, error }) => {
-      if (answered !== request) return;
+      if (answered !== request) return false;
       answer.textContent = text;
       answer.tabIndex = 0;
       answer.classList.toggle("e", Boolean(error));
+      return true;
     },
   };
 }

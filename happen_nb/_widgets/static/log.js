@@ -34,6 +34,7 @@ function makeLog(send, seek) {
 
   const textOf = ([, , , ms, title]) => `${time(ms)} UTC · ${title}`;
   const same = (one, other) => one?.[0] === other?.[0] && one?.[1] === other?.[1];
+  const words = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
   const searchText = ([, , , , ...texts]) => [...texts.slice(0, 3), plain(texts[3] ?? [])].join(" ").toLowerCase();
   const literal = (part) => part.replace(/[.+?^${}()|[\]\\]/g, "\\$&");
   const pattern = (word) => new RegExp(word.split("*").map(literal).join(".*"));
@@ -53,16 +54,6 @@ function makeLog(send, seek) {
 
   function applyLimit() {
     shown = limit === Infinity ? matching : matching.slice(0, countUpTo(matching, limit));
-  }
-
-  function countUpTo(sorted, sequence) {
-    let [from, until] = [0, sorted.length];
-    while (from < until) {
-      const middle = (from + until) >> 1;
-      if (sorted[middle][0] <= sequence) from = middle + 1;
-      else until = middle;
-    }
-    return from;
   }
 
   function add(more, { first = false } = {}) {
@@ -131,8 +122,10 @@ function makeLog(send, seek) {
     rows.style.paddingTop = `${from * ROW_PX}px`;
     if (rows.querySelector(`#${id}`)) box.setAttribute("aria-activedescendant", id);
     else box.removeAttribute("aria-activedescendant");
-    const [visible, total] = [shown.length.toLocaleString("en"), entries.length.toLocaleString("en")];
-    count.textContent = visible === total ? total : `${visible} of ${total}`;
+    const events = shown.reduce((number, entry) => number + (entry[2] === "event"), 0);
+    const parts = [words(events, "event"), words(shown.length - events, "commit")];
+    const hidden = entries.length - shown.length;
+    count.textContent = [...parts, ...(hidden ? [`${hidden.toLocaleString("en")} hidden`] : [])].join(" · ");
     requestPreviews(shown.slice(from, until));
   }
 
@@ -143,13 +136,14 @@ function makeLog(send, seek) {
     const attributes = { class: `hn-entry hn-${kind}`, role: "option", "aria-selected": String(isSelected) };
     const choose = () => select(at); // on press: scrolling replaces the rows, and then there is no click
     const made = h("div", { ...attributes, id: isSelected ? id : null, onmousedown: choose });
-    made.append(h("time", {}, time(ms)), h("b", {}, title), h("span", { class: "hn-quiet" }, route));
+    const stamp = h("time", { datetime: new Date(ms).toISOString(), onpointerenter: ({ target }) => { target.title = ago(ms); } }, time(ms));
+    made.append(stamp, h("b", {}, title), h("span", { class: "hn-quiet" }, route));
     made.append(h("span", {}, ...spans(preview ?? [])));
     return made;
   }
 
   function requestPreviews(visible) {
-    const wanted = visible.filter((e) => e[2] === "event" && e[7] === null && !requested.has(`${e[0]}.${e[1]}`));
+    const wanted = visible.filter((e) => e[7] === null && !requested.has(`${e[0]}.${e[1]}`));
     if (!wanted.length) return;
     wanted.forEach((e) => requested.add(`${e[0]}.${e[1]}`));
     send({ do: "previews", positions: wanted.map((e) => [e[0], e[1]]) });
@@ -180,7 +174,7 @@ function makeLog(send, seek) {
     event.preventDefault();
   }
 
-  const label = h("label", {}, commits, " commits");
+  const label = h("label", {}, commits, " show commits");
   return {
     element: h("div", {}, h("div", { class: "hn-line" }, filter, label, count, earlier, toNewest), box, detail),
     add,
@@ -199,10 +193,12 @@ function makeLog(send, seek) {
       for (const entry of entries) entry[7] ??= known.get(`${entry[0]}.${entry[1]}`) ?? null;
       scheduleDraw();
     },
-    near: (sequence, by) => {
-      const at = by < 0 ? countUpTo(entries, sequence - 1) - 1 : countUpTo(entries, sequence);
+    near: (sequence, by, matches = () => true) => {
+      let at = by < 0 ? countUpTo(entries, sequence - 1) - 1 : countUpTo(entries, sequence);
+      while (entries[at] && !matches(entries[at])) at += by;
       return entries[at]?.[0];
     },
+    entries: () => entries,
     textAt: (sequence) => {
       const entry = entries[countUpTo(entries, sequence) - 1];
       return entry ? textOf(entry) : "";

@@ -2,22 +2,61 @@
 
 const PAGE_SIZE = 100; // children that a container shows at first, and more on each request
 
-function makeStates(send) {
+function makeStates(send, { activity, choose, copied }) {
   const tree = { class: "hn-tree", role: "tree", "aria-label": "States of the nodes" };
   const list = h("div", { ...tree, onkeydown: keys });
   const nodes = new Map(); // name -> its row
   const stale = new Set(); // rows that are out of sight, drawn when the browser is idle
   const containers = new Map(); // node and path, as JSON -> open container
+  let queues = {}; // node -> seconds that it has been busy, and how many events wait
+  let chosen = null; // the row of the node whose changes are followed
   const keyOf = (node, path) => JSON.stringify([node, ...path]);
 
   function makeRow(node, path, label) {
     const value = h("span", { class: "hn-value" });
-    const head = h("div", { class: "hn-row", role: "treeitem", tabindex: -1 }, h("b", {}, label), " ", value);
+    const copy = (event) => { event.stopPropagation(); copyPath(row); };
+    const button = h("button", { class: "hn-copy", type: "button", tabindex: -1, title: "Copy the path (C)", "aria-label": `Copy the path of ${label}`, onclick: copy }, "copy");
+    const head = h("div", { class: "hn-row", role: "treeitem", tabindex: -1 }, h("b", {}, label), " ", value, button);
     const below = h("div", { role: "group", hidden: true });
     const row = { node, path, head, value, below, element: h("div", {}, head, below), opens: false };
-    head.addEventListener("click", () => row.opens && toggle(row));
+    head.addEventListener("click", () => {
+      setChosen(node);
+      if (row.opens) toggle(row);
+    });
     head.row = row;
     return row;
+  }
+
+  function copyPath(row) {
+    const text = row.path.length ? formatPath(row.path) : row.node;
+    copyText(text);
+    copied(text);
+  }
+
+  function setChosen(node) {
+    const row = nodes.get(node);
+    if (!row || row === chosen) return;
+    chosen?.head.classList.remove("hn-chosen");
+    chosen = row;
+    row.head.classList.add("hn-chosen");
+    choose(node);
+  }
+
+  // The activity of the nodes, beside their states.
+  function showActivity(range, past) {
+    const [rates, bins] = [activity.rates(past), activity.binned(...range)];
+    for (const [node, row] of nodes) {
+      if (row.isOutOfSight) continue;
+      row.mark.setAttribute("style", activity.style(node));
+      const picture = activity.spark(node, bins.get(node));
+      row.spark.replaceWith(picture);
+      row.spark = picture;
+      const rate = rates.get(node);
+      row.rate.textContent = rate ? `${rate < 10 ? rate.toFixed(1) : Math.round(rate).toLocaleString("en")}/s` : "";
+      const [seconds, waiting] = past === null ? (queues[node] ?? [0, 0]) : [0, 0];
+      row.queue.textContent = waiting ? `${waiting.toLocaleString("en")} waiting` : seconds ? `busy ${Math.round(seconds)} s` : "";
+      row.queue.hidden = !row.queue.textContent;
+    }
   }
 
   function setValue(row, line, opens) {
@@ -109,6 +148,7 @@ function makeStates(send) {
     row.revision.textContent = revision;
     setValue(row, line, opens);
     if (before && before !== String(revision)) flash(row.head);
+    row.head.setAttribute("aria-description", `revision ${revision}`);
   }
 
   function drawStale(deadline) {
@@ -123,7 +163,12 @@ function makeStates(send) {
     row.element.row = row;
     sight.observe(row.element);
     row.revision = h("span", { class: "hn-quiet hn-revision", title: "revision" });
-    row.head.append(row.revision);
+    row.mark = h("span", { class: "hn-mark", style: activity.style(name) });
+    row.spark = activity.spark(name, null);
+    row.rate = h("span", { class: "hn-quiet hn-rate", title: "events and commits a second, of the last ten seconds" });
+    row.queue = h("span", { class: "hn-queue", hidden: true, title: "events that wait for a handler of this node" });
+    row.head.prepend(row.mark);
+    row.head.append(row.queue, row.spark, row.rate, row.revision);
     nodes.set(name, row);
     const next = [...nodes.keys()].sort().find((other) => other > name);
     list.insertBefore(row.element, nodes.get(next)?.element ?? null);
@@ -135,13 +180,17 @@ function makeStates(send) {
     sight.unobserve(row.element);
     stale.delete(row);
     nodes.delete(name);
+    if (row === chosen) chosen = null;
   }
 
   function flashChanged(node, paths) {
+    for (const head of list.querySelectorAll(".hn-last")) if (head.row.node === node) head.classList.remove("hn-last");
     for (const container of containers.values()) {
       if (container.row.node !== node) continue;
       for (const row of container.children.values()) {
-        if (paths.some((path) => overlap(path, row.path))) flash(row.head);
+        if (!paths.some((path) => overlap(path, row.path))) continue;
+        flash(row.head);
+        row.head.classList.add("hn-last"); // until the next change
       }
     }
   }
@@ -158,6 +207,7 @@ function makeStates(send) {
     if (at < 0) return;
     const { row } = rows[at];
     const move = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: rows.length - 1 }[event.key];
+    if (event.key.toLowerCase() === "c" && !event.ctrlKey && !event.metaKey) copyPath(row);
     const toggles = { ArrowRight: row.below.hidden, ArrowLeft: !row.below.hidden, Enter: true, " ": true };
     const parent = () => rows.slice(0, at).findLast((other) => other.row.element.contains(rows[at]));
     if (move !== undefined) focus(rows[move]);
@@ -172,6 +222,7 @@ function makeStates(send) {
     list.querySelectorAll("[tabindex='0']").forEach((row) => row.setAttribute("tabindex", -1));
     head.setAttribute("tabindex", 0);
     head.focus();
+    setChosen(head.row.node);
   }
 
   function onSight(changes) {
@@ -188,6 +239,10 @@ function makeStates(send) {
   return {
     element,
     names: () => [...nodes.keys()],
+    chosen: () => chosen?.node ?? null,
+    setChosen,
+    setQueues: (all) => { queues = all; },
+    showActivity,
     setNodes,
     setChildren,
     flashChanged,

@@ -3,7 +3,7 @@
 function makeTabs(panels, onChange) {
   let current = null;
   const bar = h("div", { role: "tablist", class: "hn-tabs", onkeydown: keys });
-  const tabs = panels.map(({ title, element }, at) => {
+  const tabs = panels.map(({ title }, at) => {
     const tab = h("button", { role: "tab", type: "button", onclick: () => choose(at) }, title);
     bar.append(tab);
     return tab;
@@ -34,7 +34,9 @@ function makeTabs(panels, onChange) {
     element: h("section", { class: "hn-side" }, bar, ...shown),
     current: () => current,
     setCount: (at, number) => {
-      tabs[at].textContent = number ? `${panels[at].title} ${number.toLocaleString("en")}` : panels[at].title;
+      const { title, one } = panels[at];
+      const name = number === 1 ? one : title.toLowerCase();
+      tabs[at].textContent = number ? `${number.toLocaleString("en")} ${name}` : title;
     },
   };
 }

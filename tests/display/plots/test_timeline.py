@@ -4,7 +4,9 @@ from dataclasses import replace
 import pytest
 from made import MS, SECOND, Journal, crowd, shop, tags, texts, trace
 
-from happen_nb._display.plots.timeline import MAX_ARROWS, MAX_LANES, MAX_LINES, timeline
+from happen_nb._display.plots.lane_layout import MAX_BARS, MAX_LANES
+from happen_nb._display.plots.timeline import MAX_ARROWS, MAX_LINES, timeline
+from happen_nb._model.records import HandledRecord
 
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
 
@@ -21,15 +23,65 @@ def lanes(figure):
     return [name.strip() for name in figure.layout.yaxis.ticktext]
 
 
-def test_each_node_and_the_notebook_have_a_lane_also_those_where_nothing_happened():
-    assert lanes(timeline(shop().slice)) == ["notebook", "audit", "billing", "orders", "stock"]
-
-
-def test_numbers_in_names_count_in_the_order_of_lanes():
+def test_lanes_are_those_where_something_happened_in_the_order_of_their_first_appearance():
+    assert lanes(timeline(shop().slice)) == ["notebook", "billing", "orders", "stock"]
     x = Journal()
     x.nodes = ("n10", "n9", "n1")
-    x.emit("n9")
-    assert lanes(timeline(x.slice)) == ["n1", "n9", "n10"]
+    x.commit("n2", {"n": 1})
+    event = x.emit("n9")
+    x.handle(event, "n1")
+    assert lanes(timeline(x.slice)) == ["n9", "n1", "n2"]
+
+
+def test_of_many_nodes_those_whose_names_differ_in_a_number_share_a_lane():
+    x = Journal()
+    for number in range(200):
+        x.handle(x.emit("clock", "tick"), f"p{number}")
+        x.commit(f"p{number}", {"n": number})
+    figure = timeline(x.slice)
+    assert lanes(figure) == ["clock", "p* (200)"]
+    raster = trace(figure, "handling of a group").y
+    assert raster[0] == -0.95
+    assert raster[-2] == -3.05
+    assert len(set(raster)) > 100
+    assert len(lanes(timeline(x.slice, nodes=["p7", "p8"]))) == 2
+
+
+def test_a_handling_is_a_bar_of_its_length_after_a_line_of_its_waiting():
+    x = Journal()
+    event = x.emit("notebook", "order.made")
+    x.wait(80 * MS)
+    x.handled.append(HandledRecord(event.id, "orders", "on_it", "done", 0.04, waited=0.02))
+    x.emit("orders", "order.kept", cause=event)
+    figure = timeline(x.slice)
+    waiting, handling = trace(figure, "waiting"), trace(figure, "handling")
+    (left, right), (begin, end) = waiting.x[:2], handling.x[:2]
+    assert right == begin
+    assert 2 * (right - left) == pytest.approx(end - begin, rel=0.02)
+    assert handling.hovertext[0].split("<br>") == [
+        "orders · on_it · order.made", "waited 20 ms · took 40 ms",
+    ]  # fmt: skip
+    assert {lane(y) for y in handling.y if y is not None} == {1}
+
+
+def test_a_time_in_which_a_node_works_is_not_idle():
+    x = Journal()
+    for _ in range(4):
+        event = x.emit("notebook")
+    x.wait(2 * 3_600 * SECOND)
+    for _ in range(4):
+        x.emit("notebook")
+    assert "2 h idle" in set(texts(timeline(x.slice)))
+    x.handled.append(HandledRecord(event.id, "orders", "on_it", "done", 7_200, waited=1))
+    assert not any("idle" in text for text in texts(timeline(x.slice)))
+
+
+def test_no_line_crosses_the_label_of_idle_time():
+    figure = timeline(crowd(300).slice)
+    labels = [each for each in figure.layout.annotations if each.text and not each.clicktoshow]
+    assert labels
+    highest = max(y for each in figure.data for y in each.y if y is not None)
+    assert all(each.y > highest + 0.3 and each.textangle == 0 for each in labels)
 
 
 def test_chosen_lanes_are_shown_as_they_are_given_and_nothing_else():
@@ -43,8 +95,8 @@ def test_events_commits_and_failures_are_different_marks_on_the_lanes_where_they
     figure = timeline(shop().slice)
     looks = {(each.marker.symbol[0], each.marker.color) for each in figure.data if each.marker.symbol}
     assert len(looks) == 3
-    assert [lane(y) for y in trace(figure, "failure").y] == [2]
-    assert sorted(lane(y) for y in trace(figure, "event").y) == [0, 4]
+    assert [lane(y) for y in trace(figure, "failure").y] == [1]
+    assert sorted(lane(y) for y in trace(figure, "event").y) == [0, 3]
 
 
 def test_the_text_of_a_commit_has_its_changes_and_its_cause():
@@ -75,7 +127,7 @@ def test_a_line_leads_from_each_cause_to_its_effect():
     figure = timeline(shop().slice)
     lines = trace(figure, "cause to effect")
     pairs = {(lane(lines.y[at]), lane(lines.y[at + 1])) for at in range(0, len(lines.y), 3)}
-    assert pairs == {(0, 2), (0, 3), (0, 4), (4, 4)}
+    assert pairs == {(0, 1), (0, 2), (0, 3), (3, 3)}
     assert lines.visible is True
 
 
@@ -85,7 +137,7 @@ def test_clicking_a_mark_shows_all_its_causes_and_its_effects():
     arrows = [each for each in figure.layout.annotations if each.clicktoshow == "onout"]
     assert all(not each.visible for each in arrows)
     own = [each for each in arrows if (each.xclick, each.yclick) == last]
-    assert [(lane(each.ay), lane(each.y)) for each in own] == [(4, 4), (0, 4)]
+    assert [(lane(each.ay), lane(each.y)) for each in own] == [(3, 3), (0, 3)]
 
 
 def test_long_idle_time_is_cut_out_and_labelled_with_its_length():
@@ -141,13 +193,36 @@ def test_ten_thousand_events_stay_few_marks_and_no_two_of_a_kind_overlap():
 
 
 def test_the_figure_is_bounded_whatever_happened():
-    figure = timeline(crowd(6_000, nodes=80).slice)
+    journal = crowd(6_000, nodes=80).slice
+    assert sorted(lanes(timeline(journal))) == ["node-* (80)", "notebook"]
+    figure = timeline(journal, nodes=journal.nodes[:MAX_LANES])
     assert len(lanes(figure)) == MAX_LANES
-    assert f"{MAX_LANES} of 81 nodes" in figure.layout.title.text
     assert len(trace(figure, "cause to effect").x) <= 3 * MAX_LINES
     assert trace(figure, "cause to effect").visible == "legendonly"
     assert sum(each.clicktoshow == "onout" for each in figure.layout.annotations) <= MAX_ARROWS
     assert len(figure.to_json()) < 500_000
+
+
+def test_of_many_nodes_with_other_names_the_busiest_are_shown():
+    x = Journal()
+    for number in range(40):
+        for _ in range(1 + number):
+            x.emit(f"{number}-node")
+    figure = timeline(x.slice)
+    assert lanes(figure) == [f"{number}-node" for number in range(10, 40)]
+    assert f"{MAX_LANES} of 40 nodes" in figure.layout.title.text
+
+
+def test_bars_are_bounded():
+    x = Journal()
+    for number in range(2_000):
+        event = x.emit("clock", "tick")
+        for node in "abcdef":
+            x.handled.append(
+                HandledRecord(event.id, node, "on_it", "done", 0.0001 * (number % 3), waited=0.1)
+            )
+    bars = trace(timeline(x.slice), "handling").x
+    assert len(bars) <= 3 * MAX_BARS
 
 
 def test_nothing_in_the_data_becomes_markup_or_tex():

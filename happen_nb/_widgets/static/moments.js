@@ -1,0 +1,138 @@
+// The moments of a space: a slider with marks, buttons that step and play, and what differs between then and now.
+
+const SPEEDS = [["1×", 250], ["4×", 60], ["16×", 16]]; // the pause between two entries while playing, in ms
+const PLAYED_AT_ONCE = 4; // entries, at the highest speed
+const MARKS_MS = 500; // between two drawings of the marks
+
+function makeMoments({ send, log, activity, chosen }) {
+  let [first, last, past, newest] = [1, 1, null, null];
+  let [playing, marksTimer] = [null, null];
+  const changed = [];
+
+  const button = (text, label, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
+  const play = button("▶", "Play", () => (playing ? pause() : start()));
+  const speed = h("select", { "aria-label": "Speed" }, ...SPEEDS.map(([text, pause]) => h("option", { value: pause }, text)));
+  const slide = () => { pause(); seek(Number(slider.value) >= last ? null : Number(slider.value)); };
+  const slider = h("input", { type: "range", step: 1, "aria-label": "Point in time", oninput: slide });
+  const marks = h("div", { class: "hn-track" });
+  const timeText = h("output", { class: "hn-quiet" });
+  const nextButton = button("next change", "Go to the next change of the chosen node (N)", () => nextChange(1));
+  const line = h("div", { class: "hn-line hn-time" },
+    play, button("◂", "One entry back", () => step(-1)), button("▸", "One entry on", () => step(1)), speed,
+    nextButton, timeText);
+  const element = h("div", {}, line, h("div", { class: "hn-slide" }, marks, slider));
+
+  const heading = h("b", {});
+  const changes = h("div", { class: "hn-changes" });
+  const name = h("input", { "aria-label": "Name of the new space", size: 14, autocomplete: "off", spellcheck: "false" });
+  const revert = button("revert to here", "Commit the state that this node had here", () => send({ do: "revert", node: chosen() }));
+  const fork = button("fork from here", "Make a new space that starts from here", () => send({ do: "fork", name: name.value.trim() }));
+  const comparison = h("section", { class: "hn-compare", "aria-label": "Then and now", hidden: true },
+    h("div", { class: "hn-line" }, heading), changes, h("div", { class: "hn-line hn-ways" }, revert, fork, name));
+
+  function seek(sequence) {
+    past = sequence;
+    send({ do: "at", sequence });
+    show();
+  }
+
+  function step(by, count = 1) {
+    let to = past ?? last + (by < 0 ? 1 : 0);
+    for (let at = 0; at < count && to !== undefined; at++) to = log.near(to, by);
+    if (to !== undefined) seek(by > 0 && to >= last ? null : to);
+    else if (by > 0 && past !== null) seek(null); // nothing later is stored
+    return past !== null;
+  }
+
+  function nextChange(by) {
+    const node = chosen();
+    if (!node) return;
+    const to = log.near(past ?? last + (by < 0 ? 1 : 0), by, (entry) => entry[2] === "commit" && nodeOf(entry) === node);
+    pause();
+    if (to !== undefined) seek(by > 0 && to >= last ? null : to);
+    else if (by > 0 && past !== null) timeText.textContent = `no later change of ${node}`;
+  }
+
+  function start() {
+    if (past === null) seek(first);
+    play.textContent = "❚❚";
+    play.setAttribute("aria-label", "Pause");
+    const next = () => {
+      const pause_ = Number(speed.value);
+      playing = setTimeout(() => (step(1, pause_ < 20 ? PLAYED_AT_ONCE : 1) ? next() : pause()), Math.max(pause_, 50));
+    };
+    next();
+  }
+
+  function pause() {
+    clearTimeout(playing);
+    playing = null;
+    play.textContent = "▶";
+    play.setAttribute("aria-label", "Play");
+  }
+
+  function show() {
+    slider.min = first;
+    slider.max = last;
+    slider.value = past ?? last;
+    timeText.textContent = past === null ? "" : log.textAt(past) || (newest ? log.text(newest) : "");
+    slider.setAttribute("aria-valuetext", past === null ? "now" : timeText.textContent || `position ${past}`);
+    for (const each of changed) each(past);
+    scheduleMarks();
+  }
+
+  function scheduleMarks() {
+    marksTimer ??= setTimeout(drawMarks, MARKS_MS);
+  }
+
+  function drawMarks() {
+    clearTimeout(marksTimer);
+    marksTimer = null;
+    const width = marks.clientWidth;
+    if (width) marks.replaceChildren(activity.marks(first, last, width));
+  }
+
+  function compare() {
+    comparison.hidden = past === null || !chosen();
+    if (comparison.hidden) return;
+    revert.textContent = `revert ${chosen()} to here`;
+    send({ do: "compare", node: chosen() });
+  }
+
+  function setComparison({ node, at, changes: found, more }) {
+    if (at !== past || node !== chosen()) return;
+    const count = found.length + more;
+    const words = count ? `${count.toLocaleString("en")} ${count === 1 ? "difference" : "differences"}` : "no difference";
+    heading.textContent = `${node}: then → now · ${words}`;
+    const rows = found.map(([sign, path, value]) => h("div", {}, h("b", {}, sign, " ", path), "  ", ...spans(value)));
+    if (more) rows.push(h("div", { class: "hn-quiet" }, `… ${more.toLocaleString("en")} more`));
+    changes.replaceChildren(...rows);
+  }
+
+  return {
+    element,
+    comparison,
+    seek,
+    nextChange,
+    compare,
+    setComparison,
+    past: () => past,
+    set(message) {
+      first = message.first ?? first;
+      last = message.last ?? last;
+      show();
+    },
+    setPast(at, itsNewest) {
+      if (playing === null || at === null) past = at; // while playing, the answers come late
+      newest = itsNewest;
+      show();
+      compare();
+    },
+    setSpace: (space) => { name.value ||= `${space}-fork`; },
+    setText: (text) => { timeText.textContent = text; },
+    onChange: (act) => changed.push(act),
+    range: () => [first, last],
+    resize: drawMarks,
+    stop: () => { pause(); clearTimeout(marksTimer); },
+  };
+}
