@@ -167,6 +167,7 @@ class Durables:
         if not left:
             return None
         start = max(left, key=lambda each: each.position)
+        await self._dispatcher.flush()
         records = await read_handled(log.stream, since=start.position[0] - 1)
         ended = {each.handling for each in records}
         pattern, waiting = Pattern.of(start.pattern or ""), 0
