@@ -24,6 +24,7 @@ import happen_nb as happen
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 30
 EVENTS = int(sys.argv[2]) if len(sys.argv) > 2 else 0
 WARM_UP = 3
+TICKS = (200, 20, 1)
 CHAIN = 250
 GUARD = "Nats-Expected-Last-Subject-Sequence"
 IDS = {"Happen-Id": "x" * 16, "Happen-Cause": "y" * 16}
@@ -131,18 +132,18 @@ def chains(fold):
     name = "folded" if fold else "chain"
     with happen.connect(store=":memory:", name=name) as space:
         raw, ours, plain, full = Raw(space.server, f"RAW{name}", 1), [], [], []
-        space.replay([{"n": n} for n in range(CHAIN)], type="n").wait(60)
-        space.settle()
-        for number in range(ROUNDS + WARM_UP):
+        for _ in range(ROUNDS + WARM_UP):
+            space.clear(force=True)  # else it reads the commits of the turns before, too
+            space.replay([{"n": n} for n in range(CHAIN)], type="n").wait(60)
+            node = space.create_node("late")
             plain.append(raw.chain(CHAIN))
-            node = space.create_node(f"n{number}")
             begun = time.perf_counter()
             node.state.on("n", count, start="beginning", fold=fold)
             space.settle(timeout=60)
             ours.append(time.perf_counter() - begun)
             assert node.state.get("n") == CHAIN
-            node.off(count)
             full.append(raw.chain(CHAIN, full=True))
+            node.delete()
         raw.close()
         report(f"{CHAIN} stored events of one node, fold={fold}", ours, plain, full)
 
@@ -166,7 +167,7 @@ def catch_up(events):
 
 
 def main():
-    for nodes in (200, 20, 1):
+    for nodes in TICKS:
         ticks(nodes)
     for fold in (False, True):
         chains(fold)

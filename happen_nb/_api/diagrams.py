@@ -54,10 +54,6 @@ class SequenceDiagram(Picture):
     ----------
     title : str
         What it shows.
-    svg : str
-        The picture.
-    mermaid : str
-        The same as text in the language of Mermaid, which GitHub and JupyterLab draw in Markdown.
 
     Examples
     --------
@@ -80,10 +76,12 @@ class SequenceDiagram(Picture):
 
     @property
     def svg(self) -> str:
+        """The picture, for light and dark pages."""
         return sequence.draw(self.diagram, width=self._width, times=self._times)
 
     @property
     def mermaid(self) -> str:
+        """The same as text in the language of Mermaid, which GitHub and JupyterLab draw in Markdown."""
         return sequence.mermaid(self.diagram)
 
 
@@ -96,8 +94,6 @@ class WaterfallDiagram(Picture):
     ----------
     title : str
         The type of the event.
-    svg : str
-        The picture.
 
     Examples
     --------
@@ -117,4 +113,5 @@ class WaterfallDiagram(Picture):
 
     @property
     def svg(self) -> str:
+        """The picture, for light and dark pages."""
         return waterfall.draw(self.diagram, width=self._width)

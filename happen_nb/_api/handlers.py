@@ -351,8 +351,7 @@ def _replaces(new: Registration, old: Registration) -> bool:
     if _have_one_key(new, old):
         return new.run is not None and old.run is not None and new.run is not old.run
     return (
-        (new.state is None) is (old.state is None)
-        and new.pattern.text == old.pattern.text
+        new.pattern.text == old.pattern.text
         and new.run is not None  # in a script, and from other threads, all registrations stay
         and old.run is not None
         and new.run is not old.run

@@ -30,6 +30,7 @@ from happen_nb._display.spans import (
     time_text,
 )
 from happen_nb._display.values import WIDTH, Row
+from happen_nb._model.paths import format_path
 
 MAX_NEWEST: Final = 20
 """Newest items that a table shows."""
@@ -296,6 +297,7 @@ _SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
 """Arrow keys scroll an element that has the focus; without it JupyterLab keeps them for its cells."""
 _SIGNS: Final = frozenset("+-~")
 _BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a browser may break a line after a bare "-"
+_MAX_PATH = 200  # characters; a longer one is not there to be copied
 _LONG = 36  # columns from which on a cell may wrap; its minimum width in the stylesheet
 
 
@@ -397,7 +399,7 @@ def _below(parent: Row) -> Iterator[str]:
 
 def _row(row: Row) -> Iterator[str]:
     sign = _span(Span(f"{row.sign} ", row.sign)) if row.sign else ""
-    label = f"{sign}<b>{_text(row.label)}</b> "
+    label = f"{sign}<b{_traced(row)}>{_text(row.label)}</b> "
     if row.rows:
         yield f"<li><details{' open' if row.open else ''}><summary>{label}{_folded(row)}</summary>"
         yield from _below(row)
@@ -407,6 +409,13 @@ def _row(row: Row) -> Iterator[str]:
         yield f"<li><details><summary>{label}{_line(row.value)}</summary>{text}</details></li>"
     else:
         yield f"<li>{label}{_line(row.preview or row.value)}</li>"
+
+
+def _traced(row: Row) -> str:
+    # For a widget, which can copy the path.
+    fresh = ' class="f"' if row.fresh else ""
+    path = "" if row.path is None else format_path(row.path)
+    return f'{fresh} data-path="{escape(clean(path))}"' if 0 < len(path) <= _MAX_PATH else fresh
 
 
 def _folded(row: Row) -> str:

@@ -28,7 +28,7 @@ from happen_nb._display.spans import (
     weight,
 )
 from happen_nb._model.frozen import Change
-from happen_nb._model.paths import format_path
+from happen_nb._model.paths import Steps, format_path
 
 Sign = Literal["", "+", "-", "~"]
 
@@ -238,7 +238,7 @@ class Budget:
 
 @dataclass(slots=True)
 class Row:
-    """A line of a tree, with the rows below it.
+    """A line of a tree, with the rows below it, and once it is `traced` with its path and what is new.
 
     A closed fold shows ``preview`` instead of ``value``. ``text`` is the start of a string that was cut,
     ``rest`` the rows behind "… more", and ``hidden`` the number of children without a row; ``pad`` limits
@@ -255,6 +255,8 @@ class Row:
     rest: list[Row] = field(default_factory=list)
     hidden: int = 0
     pad: int = LABEL_COLUMNS
+    path: Steps | None = None
+    fresh: bool = False
 
     @property
     def width(self) -> int:
@@ -277,6 +279,31 @@ def tree(value: object, budget: Budget) -> Row:
     root = Row(value=counted(value) if is_container(value) else scalar(value, WIDTH), open=True)
     grow(root, value, budget)
     return root
+
+
+def trace(root: Row, value: object, path: Steps, changed: Sequence[Steps]) -> None:
+    """Give the rows of a tree their paths, and mark those that hold what is at the changed paths.
+
+    Examples
+    --------
+    >>> state = {"open": 2, "orders": {"o1": "new"}}
+    >>> root = tree(state, Budget())
+    >>> trace(root, state, (), [("orders", "o1")])
+    >>> [(row.path, row.fresh) for row in root.rows]
+    [(('open',), False), (('orders',), True)]
+    """
+    for row, (step, child) in zip((*root.rows, *root.rest), _steps(value), strict=False):
+        row.path = (*path, step)
+        depth = len(row.path)
+        inside = [each for each in changed if each[:depth] == row.path[: len(each)]]
+        row.fresh = any(len(each) <= depth for each in inside) or (bool(inside) and not row.open)
+        trace(row, child, row.path, inside)
+
+
+def _steps(value: object) -> Iterator[tuple[str | int, object]]:
+    if isinstance(value, dict):
+        return iter(value.items())
+    return enumerate(value) if isinstance(value, (list, tuple)) else iter(())
 
 
 def grow(root: Row, value: object, budget: Budget, *, room: int = WIDTH) -> None:

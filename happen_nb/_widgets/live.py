@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import ipywidgets
 from ipywidgets.widgets.widget import _instances
 
-from happen_nb._api.base import bundle_of, runtime_of
+from happen_nb._api.base import bundle_of, page_of, runtime_of
 from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
-from happen_nb._display.page import mime_bundle
+from happen_nb._display.page import mime_bundle, timestamp
 from happen_nb._display.reprs_state import value_page
-from happen_nb._display.values import Budget
+from happen_nb._display.spans import from_ns
+from happen_nb._display.values import Budget, Row, trace
+from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets import mime
@@ -28,12 +31,14 @@ if TYPE_CHECKING:
     from happen_nb._api.state import State
     from happen_nb._api.views import View
     from happen_nb._display.live_output import Picture
+    from happen_nb._display.page import Page
     from happen_nb._model.frozen import FrozenDict
-    from happen_nb._model.paths import Selector
+    from happen_nb._model.paths import Selector, Steps
     from happen_nb._model.records import CommitRecord
 
 
 FIRST_UPDATE_SECONDS: Final = 10.0  # that creating it waits for the first value
+MAX_MARKED: Final = 100  # paths of one change
 SLOW_RENDER_SECONDS: Final = 5.0  # after which it shows that `render` has not returned
 
 
@@ -73,6 +78,8 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         self._selector, self._render = selector, render
         self._replica = runtime_of(space).log.replica
         self._shown_record: CommitRecord | None = None
+        self._shown_state: FrozenDict | None = None
+        self._changed: Sequence[Steps] = ()  # by the last change
         self._content = mime.content_of_picture({"text/plain": "", "text/html": ""})
         self._throttle = Throttle(space, self._update)
         self._fallback = StaticFallback(space, self._picture)
@@ -156,11 +163,15 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
             raise
         except HappenError as error:  # the state is unreadable or deleted, which is not a failure
             return mime.content_of_picture(mime.picture_of_error(error)), None
+        self._note_changes(state)
         if self._selector is None and self._render is None:
-            return mime.content_of_picture(bundle_of(self._source)), None
+            return mime.content_of_picture(self._whole(state)), None
         value, hint = (state, None) if self._selector is None else _select(state, self._selector)
         if self._render is None:
-            return mime.content_of_picture(mime_bundle(value_page(value, Budget()))), hint
+            page = value_page(value, Budget())
+            if callable(self._selector) or self._selector is None:
+                return mime.content_of_picture(mime_bundle(page)), hint
+            return mime.content_of_picture(self._traced(page, value, parse_path(self._selector))), hint
         rendered = self._render(value)
         if not isinstance(rendered, ipywidgets.Widget):
             return mime.content_of(rendered), hint
@@ -169,6 +180,28 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         content = mime.content_of(rendered)  # a new widget at each update, where one figure can stay in place
         close_tree(rendered)
         return content, hint
+
+    def _note_changes(self, state: FrozenDict) -> None:
+        """Note what the newest commits have changed since the last update."""
+        before, self._shown_state = self._shown_state, state
+        if before is not None and before is not state:
+            self._changed = [change.path for change in diff(before, state)[:MAX_MARKED]] or self._changed
+
+    def _whole(self, state: FrozenDict) -> Picture:
+        """Return the page of the state, with the time of its last change."""
+        page, record = page_of(self._source, Budget()), self._shown_record
+        heading = page.heading
+        if heading is not None and record is not None:
+            changed = timestamp(from_ns(record.time), zone=True)
+            page = replace(page, heading=replace(heading, parts=(*heading.parts, changed)))
+        return self._traced(page, state, ())
+
+    def _traced(self, page: Page, value: object, path: Steps) -> Picture:
+        """Return a page whose rows have their paths, with what the last change has changed marked."""
+        for block in page.blocks:
+            if isinstance(block, Row):
+                trace(block, value, path, self._changed)
+        return mime_bundle(page)
 
     def _hint_for_missing_path(self) -> str | None:
         """Return why the selector finds nothing, which may be why `render` failed."""

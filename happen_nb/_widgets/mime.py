@@ -297,8 +297,8 @@ def source(name: str) -> str:
 class HtmlPane(anywidget.AnyWidget):
     """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
 
-    _esm = source("press.js") + source("html_pane.js")
-    _css = style()
+    _esm = "\n".join(source(f"{name}.js") for name in ("press", "elements", "copy", "html_pane"))
+    _css = style() + source("html_pane.css")
     html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
 
     def show(self, markup: str) -> None:

@@ -92,6 +92,14 @@ def test_a_named_function_of_another_cell_is_replaced_and_a_line_says_so(kernel,
     assert seen_of_one_event(kernel) == ["edited"]
 
 
+def test_a_state_handler_with_the_name_of_a_handler_replaces_it(kernel):
+    kernel.do(NAMED, "cell-1")
+    run = kernel.do("@orders.state.on('go')\ndef handle(state, event):\n    return state", "cell-2")
+
+    assert " replaces In [" in run.stdout
+    assert seen_of_one_event(kernel) == []
+
+
 @with_and_without_ids
 def test_running_its_own_cell_again_replaces_it_without_a_line(kernel, cell):
     kernel.do(NAMED, cell)
