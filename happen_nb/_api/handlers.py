@@ -19,6 +19,7 @@ from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io
+from happen_nb._runtime.lanes import is_catching_up
 from happen_nb._runtime.registrations import Registration
 from happen_nb._runtime.ticks import LEAST_SECONDS, TYPE, tick_id
 from happen_nb.errors import HistoryGoneError
@@ -293,12 +294,21 @@ async def register(runtime: Runtime, registration: Registration) -> None:
     ]
     if registration.state is not None or registration.is_durable:
         _refuse_second(registration, dispatcher.registrations.of(registration.node), replaced)
+    orphan = None
     if registration.is_durable:
-        await on_io(dispatcher.durables.prepare(registration, runtime.deadline()))
+        orphan = await on_io(dispatcher.durables.prepare(registration, runtime.deadline()))
     before = await on_io(dispatcher.add(registration, runtime.deadline(), replaced))
+    if registration.is_durable and runtime.clock.manual:  # as for state handlers
+        await on_io(runtime.in_flight.drain(is_catching_up, runtime.deadline()))
     cells.register(lambda: dispatcher.remove(registration))
     if replaced:
         notice(_replacement(registration, replaced))
+    if orphan is not None:
+        node, waiting = registration.node, waiting_text(orphan.waiting)
+        notice(
+            f'node "{node}": no handler continues "{orphan.key}", {waiting} for it; to continue it with '
+            f"{registration.name}, register that with this pattern and name"
+        )
     if before is None or before.incarnation in (None, runtime.log.incarnation):
         return
     answer = await on_io(runtime.checked.peers.ask(before.incarnation, {}, OWNER_REPLY_SECONDS))
@@ -307,6 +317,11 @@ async def register(runtime: Runtime, registration: Registration) -> None:
             f'this process now owns node "{registration.node}" (before: {_notebook(answer)}); '
             "re-run the cell that registers its handlers there to reclaim it"
         )
+
+
+def waiting_text(count: int) -> str:
+    """Return how many events wait, as a part of a sentence."""
+    return "1 event waits" if count == 1 else f"{count:,} events wait" if count else "no event waits"
 
 
 def _refuse_second(

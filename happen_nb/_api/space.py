@@ -18,7 +18,7 @@ from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
-from happen_nb._api.plotting import Lines, plot_space
+from happen_nb._api.plotting import plot_space
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import Recording, record
 from happen_nb._api.replay import Replay, start_replay
@@ -33,6 +33,7 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
 from happen_nb._model.causality import TimeBase
 from happen_nb._model.freeze import freeze_initial
+from happen_nb._model.paths import Selector
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
@@ -659,7 +660,9 @@ class Space(Displayable, Sender):
         limit = count(limit, "graph: limit", least=1)
         return graph(self._read_journal(pattern, since, limit, commits=False))
 
-    def plot(self, lines: Lines, *, x: str = "time", together: bool = True) -> Figure:
+    def plot(
+        self, lines: Mapping[str, tuple[str | Node, Selector]], *, x: str = "time", together: bool = True
+    ) -> Figure:
         """Draw values of several nodes over time in one figure.
 
         Parameters
@@ -690,7 +693,11 @@ class Space(Displayable, Sender):
         return plot_space(self, lines, by=x, together=together)
 
     def live_plot(
-        self, lines: Lines, *, window: str | float | timedelta | None = None, together: bool = True
+        self,
+        lines: Mapping[str, tuple[str | Node, Selector]],
+        *,
+        window: str | float | timedelta | None = None,
+        together: bool = True,
     ) -> LivePlot:
         """Draw values of several nodes over time in a widget that follows every commit.
 

@@ -15,6 +15,7 @@ from happen_nb._api.handlers import (
     checked_tick_id,
     register,
     start_ticks,
+    waiting_text,
 )
 from happen_nb._api.history import position_after
 from happen_nb._model.arguments import check_label, event_call
@@ -140,8 +141,7 @@ def _make(
 
 
 def _continuation(new: Registration, orphan: Orphan) -> str:
-    count = orphan.waiting
-    waiting = "1 event waits" if count == 1 else f"{count:,} events wait" if count else "no event waits"
+    waiting = waiting_text(orphan.waiting)
     return (
         f'node "{new.node}": no handler continues "{orphan.key}", {waiting} for it; to continue it with '
         f"{new.name}, register that with name={orphan.key!r}"

@@ -21,6 +21,7 @@ from happen_nb._journal.wire import (
     Scheduled,
     encode_alarm,
     encode_cancel,
+    encode_delivery,
     encode_event,
     encode_guard,
     encode_replaced,
@@ -201,6 +202,10 @@ class Alarms:
     def cancel(self, alarm: Alarm, *, ttl: int) -> list[Message]:
         """Encode the cancel of a scheduled event."""
         return [*self._guard(alarm), encode_cancel(self._subjects, alarm, ttl=ttl)]
+
+    def deliver(self, alarm: Alarm, *, ttl: int) -> list[Message]:
+        """Encode the delivery of a scheduled event, with its event."""
+        return [*self._guard(alarm), encode_delivery(self._subjects, alarm, ttl=ttl)]
 
     def _guard(self, alarm: Alarm) -> list[Message]:
         if not self._replicated():

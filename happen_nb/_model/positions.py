@@ -180,7 +180,7 @@ def handler_key(pattern: str, transform: Callable[..., Any], name: str | None) -
     """
     key = name or f"{pattern} {function_name(transform)}"
     if name is None and "<lambda>" in key:
-        key += f" {_digest(_source(transform))}"
+        key += f" {source_digest(transform)}"
     return key if len(key) <= MAX_KEY_LENGTH else f"{key[:MAX_KEY_LENGTH]}~{_digest(key)}"
 
 

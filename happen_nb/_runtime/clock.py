@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 
+SOON_SECONDS: Final = 60.0
+"""An event that is due within this time is delivered by the process that scheduled it, too."""
+MAX_DELIVERING: Final = 100
+"""Events that a process delivers itself; if more are due soon, the server delivers them faster."""
 RECHECK_SECONDS: Final = 0.05
 """Time after which a handler that still waits for the clock, in another task, is known to."""
 LAST_YEAR: Final = 2199
@@ -66,7 +70,9 @@ class Clock:
         self._log = log
         self._timers: list[tuple[str, int, Timer]] = []
         self._count = count()
+        self._delivering = 0
         log.on_clock.connect(self._moved)
+        log.on_scheduled.connect(self.deliver_soon)
 
     @property
     def manual(self) -> bool:
@@ -136,6 +142,42 @@ class Clock:
         left = max(0.001, deadline - time.monotonic())
         sequence = await store_messages(log.connection, [message], timeout=left, what="connect: clock")
         await log.reach(sequence, deadline)
+
+    # -- delivering in time ----------------------------------------------------------------------------
+
+    def deliver_soon(self, alarm: Alarm) -> None:
+        """Deliver an event when it is due, if that is soon: the server looks every 250 ms only.
+
+        Whatever happens to this process, the server delivers it.
+        """
+        if self.manual or self._delivering >= MAX_DELIVERING or self._left(alarm) > SOON_SECONDS:
+            return
+        self._delivering += 1
+        self._log.background(self._deliver(alarm))
+
+    def _left(self, alarm: Alarm) -> float:
+        return (from_text(alarm.due) - self.now()).total_seconds()
+
+    async def _deliver(self, alarm: Alarm) -> None:
+        log = self._log
+        try:
+            while (left := self._left(alarm)) > 0:  # noqa: ASYNC110 - by the clock of the server
+                await asyncio.sleep(left)
+            now = log.alarms.get(alarm.id)
+            if now is None or now.name != alarm.name or self.manual:
+                return  # it was delivered, cancelled or scheduled again
+            ttl = log.info.event_ttl
+            await store_messages(
+                log.connection,
+                log.alarms.deliver(alarm, ttl=ttl),
+                timeout=log.timeout,
+                what=f'delivery of "{alarm.id}"',
+                resend=Resend(log.subjects, log.cleared, ttl),
+            )
+        except (RefusedError, HappenError) as error:
+            logger.debug("delivering %s: %s; the server does", alarm.id, error)
+        finally:
+            self._delivering -= 1
 
     def _moved(self) -> None:
         """Make the calls that are due; all of them if the clock is real now."""

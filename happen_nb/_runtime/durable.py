@@ -20,7 +20,8 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.registrations import concerns
+from happen_nb._runtime.lanes import CATCHING_UP
+from happen_nb._runtime.registrations import Orphan, concerns, resembles
 from happen_nb._runtime.stored_steps import DurableRun
 from happen_nb.errors import HappenError
 
@@ -108,6 +109,8 @@ class Reading:
         self.read: set[DurableHandler] = set()
         self.held: list[Held] = []
         """The events that have arrived meanwhile."""
+        self.applied = False
+        """True if state handlers have applied what had arrived when all was read."""
         self.stopped = False
 
 
@@ -126,13 +129,16 @@ class Durables:
 
     # -- registering ---------------------------------------------------------------------------------
 
-    async def prepare(self, registration: Registration, deadline: float) -> None:
-        """Give a registration the progress of its handler; a handler that is new on the node starts now."""
+    async def prepare(self, registration: Registration, deadline: float) -> Orphan | None:
+        """Give a registration the progress of its handler; a handler that is new on the node starts now.
+
+        Returns the handler that a new one may be meant to continue, if no process has it any more.
+        """
         log, node, key = self._log, registration.node, registration.key
         known = self._known.get((node, key))
         if known is not None:
             registration.durable = known
-            return
+            return None
         pattern = registration.pattern.text if registration.pattern.predicate is None else None
         subject = log.subjects.durable(node, key)
         found = await log.stream.newest(subject)
@@ -147,6 +153,34 @@ class Durables:
         position = wire.decode_start(subject, body, sequence).position
         registration.durable = DurableHandler(node, key, pattern, position, sequence)
         self._known[node, key] = registration.durable
+        return await self._orphan(registration) if found is None else None
+
+    async def _orphan(self, new: Registration) -> Orphan | None:
+        node, log = new.node, self._log
+        owner = self._dispatcher.ownership.owner_of(node)
+        elsewhere = owner is not None and owner.incarnation != log.incarnation
+        served = {new.key, *(each.key for each in self._dispatcher.registrations.of(node) if each.durable)}
+        served |= dict(owner.sources).keys() if owner is not None and elsewhere else set()
+        stored = await log.stream.read(f"{log.subjects.durable_prefix}{node}.*")
+        starts = [wire.decode_start(each.subject, each.body, each.sequence) for each in stored]
+        left = [each for each in starts if each.key not in served and each.pattern and resembles(each, new)]
+        if not left:
+            return None
+        start = max(left, key=lambda each: each.position)
+        await self._dispatcher.flush()
+        records = await read_handled(log.stream, since=start.position[0] - 1)
+        ended = {each.handling for each in records}
+        pattern, waiting = Pattern.of(start.pattern or ""), 0
+        for at in range(start.position[0], log.position + 1, WINDOW_MESSAGES):
+            events = await events_between(log.stream, at, min(log.position, at + WINDOW_MESSAGES - 1))
+            waiting += sum(
+                event.position > start.position
+                and event.target in (None, node)
+                and bool(pattern.matches(event.type))
+                and handling_id(event.id, node, start.key) not in ended
+                for event in events
+            )
+        return Orphan(start.key, waiting)
 
     async def _start(self, registration: Registration) -> Position | None:
         """Return where a handler starts whose progress is not stored: after a clear, or now."""
@@ -288,8 +322,13 @@ class Durables:
     def removed(self, registration: Registration) -> None:
         """Note that a handler was unregistered: the events from now on are read when it is back."""
         handler = registration.durable
-        if handler is not None and handler not in self._handlers(handler.node):
-            handler.live = False
+        if handler is None or handler in self._handlers(handler.node):
+            return
+        handler.live = False
+        reading = self._readings.get(handler.node)
+        if reading is not None:
+            reading.ends.pop(handler, None)
+            reading.read.discard(handler)
 
     def refresh(self, node: str) -> None:
         """Start or stop to serve a node's handlers, depending on who owns the node."""
@@ -317,7 +356,7 @@ class Durables:
         if started is not None:
             return
         names = ", ".join(late.values())
-        work = NamedWork(f"catching up {id(reading)}", lambda: f'node "{node}" catching up with {names}')
+        work = NamedWork(f"{CATCHING_UP}{id(reading)}", lambda: f'node "{node}" catching up with {names}')
         self._dispatcher.in_flight.start(work)
         self._log.background(self._catch_up(reading, work))
 
@@ -357,33 +396,51 @@ class Durables:
 
     async def _read_up(self, reading: Reading) -> None:
         node = reading.node
-        while self._dispatcher.lanes.catches_up(node):  # noqa: ASYNC110 - state handlers come first
-            await asyncio.sleep(POLL_SECONDS)
+        await self._let_state_handlers_apply(node)
         await self._wait_for_owner_before(node)
         while not reading.stopped:
             handlers = self._handlers(node)
             left = {each: handlers[each] for each in reading.ends if each in handlers.keys() - reading.read}
-            if not left:
+            if not left and reading.held and not reading.applied:
+                reading.applied = True
+                await self._let_state_handlers_apply(node)
+            elif not left:
                 for handler in reading.read & handlers.keys():
                     handler.live = True
                 del self._readings[node]
                 self._release(reading)
                 return
-            await self._read_missed(reading, left)
-            reading.read.update(left)
+            else:
+                ends = {each: reading.ends[each] for each in left}
+                await self._read_missed(reading, left, ends)
+                # One that was registered anew meanwhile reads again, up to a later position.
+                reading.read |= {each for each, end in ends.items() if reading.ends.get(each) == end}
 
-    async def _read_missed(self, reading: Reading, handlers: dict[DurableHandler, Registration]) -> None:
+    async def _let_state_handlers_apply(self, node: str) -> None:
+        """Wait until the state handlers of a node have applied what has arrived by now: they come first."""
+        lanes = self._dispatcher.lanes
+        while lanes.catches_up(node):  # noqa: ASYNC110 - rare, and at the start
+            await asyncio.sleep(POLL_SECONDS)
+        items = set(lanes.pipelines.items(node))
+        await self._dispatcher.in_flight.drain(lambda work: work in items, float("inf"))
+
+    async def _read_missed(
+        self,
+        reading: Reading,
+        handlers: dict[DurableHandler, Registration],
+        ends: dict[DurableHandler, int],
+    ) -> None:
         """Read and deliver the events that some handlers missed."""
         dispatcher, log = self._dispatcher, self._log
         at = max((await log.stream.info()).first, min(each.position[0] for each in handlers))
-        end = max(reading.ends[each] for each in handlers)
+        end = max(ends.values())
         await dispatcher.flush()
         with log.steps.keeping():  # another process may run and end handlings meanwhile
             records = await read_handled(log.stream, since=at - 1)
             ended = {each.handling for each in records if each.handling}
             while at <= end and not reading.stopped:
                 until = min(end, at + WINDOW_MESSAGES - 1)
-                await self._deliver_window(reading, handlers, ended, at, until)
+                await self._deliver_window(handlers, ends, ended, at, until)
                 at = until + 1
                 queue = dispatcher.queue(reading.node)
                 while len(queue.queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
@@ -391,8 +448,8 @@ class Durables:
 
     async def _deliver_window(
         self,
-        reading: Reading,
         handlers: dict[DurableHandler, Registration],
+        ends: dict[DurableHandler, int],
         ended: set[str],
         start: int,
         end: int,
@@ -402,7 +459,7 @@ class Durables:
             left = [
                 by
                 for handler, by in handlers.items()
-                if event.sequence <= reading.ends[handler] and self._is_missed(handler, by, event, ended)
+                if event.sequence <= ends[handler] and self._is_missed(handler, by, event, ended)
             ]
             if left:
                 missed.append((event, left))

@@ -16,7 +16,7 @@ from happen_nb._journal.publish import Outbox, store_messages
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Clear, Ended, Scheduled
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
-from happen_nb._model.schedules import ClockRecord
+from happen_nb._model.schedules import Alarm, ClockRecord
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.replica import Applied, Replica
 from happen_nb._runtime.stored_steps import StoredSteps
@@ -70,6 +70,8 @@ class Log:
         self.on_deletion: Signal[[CommitRecord]] = Signal()
         self.on_clock: Signal[[]] = Signal()
         """Emitted when a manual clock has moved, or the space has another clock."""
+        self.on_scheduled: Signal[[Alarm]] = Signal()
+        """Emitted with each event that this process has scheduled."""
         self.on_cancelled: Signal[[str]] = Signal()
         """Emitted with the id of a scheduled event that was cancelled or replaced."""
         self.alarms = Alarms(subjects, lambda: self.stream.replicas > 1)
@@ -205,6 +207,8 @@ class Log:
     def _apply_to_clock(self, item: Item) -> None:
         if isinstance(item, Scheduled):
             self.alarms.add(item.alarm)
+            if item.alarm.nonce.startswith(self.address):
+                self.on_scheduled.emit(item.alarm)
         elif isinstance(item, ClockRecord):
             self._set_clock(item)
         elif isinstance(item, Ended):

@@ -307,7 +307,7 @@ async def find_orphan(
     candidates = [
         (progress.position, start)
         for start, progress in known
-        if start.key not in {*served, new.state.key, ""} and _resembles(start, new)
+        if start.key not in {*served, new.state.key, ""} and resembles(start, new)
     ]
     if not candidates:
         return None
@@ -315,7 +315,8 @@ async def find_orphan(
     return Orphan(start.key, await _count_waiting(stream, start, position, end))
 
 
-def _resembles(start: wire.Start, new: Registration) -> bool:
+def resembles(start: wire.Start, new: Registration) -> bool:
+    """Return whether a new handler may be meant to continue another one: same pattern, or same function."""
     if start.pattern is not None and start.pattern == new.pattern.text:
         return True
     return start.key == f"{start.pattern} {new.name}"

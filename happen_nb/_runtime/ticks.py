@@ -155,6 +155,9 @@ class Ticks:
             await scheduling.store(log, event, deadline)
         except RefusedError:
             return  # another process has scheduled it
+        pending = log.alarms.get(event.alarm_id)
+        if pending is not None and pending.name == event.alarm:
+            self._dispatcher.clock.deliver_soon(pending._replace(event=event))
         if number % TRIM_EVERY == 0:
             await log.stream.keep_newest(subject, KEPT)
 

@@ -358,6 +358,52 @@ def test_two_equal_ones_in_one_run_are_refused(billing):
     assert len(billing.handlers) == 3
 
 
+def test_a_notice_names_a_handler_that_nobody_continues(space, billing, capsys):
+    def charge(event):
+        pass
+
+    def charge_card(event):
+        pass
+
+    charge.__qualname__, charge_card.__qualname__ = "charge", "charge_card"
+    billing.on("order", charge, durable=True)
+    space.broadcast("order").settle()
+    billing.off(charge)
+    for number in range(2):
+        space.broadcast("order", number)
+    capsys.readouterr()
+    billing.on("order", charge_card, durable=True)
+    shown = "".join(capsys.readouterr())
+    assert (
+        'node "billing": no handler continues "order charge", 2 events wait for it; to continue it' in shown
+    )
+    billing.on("order", charge, durable=True)
+    space.settle()
+    assert len(space.unhandled) == 0
+
+
+def test_state_handlers_come_first_for_what_was_missed(space, billing):
+    seen = []
+
+    def count_it(state, event):
+        return {**state, "n": event.payload}
+
+    def look(event):
+        seen.append((event.payload, billing.state.get("n")))
+
+    billing.state.on("order", count_it)
+    billing.on("order", look, durable=True)
+    billing.off("order")
+    for number in range(3):
+        space.broadcast("order", number)
+    billing.state.on("order", count_it)
+    billing.on("order", look, durable=True)
+    space.broadcast("order", 3)
+    space.settle()
+    assert [number for number, _ in seen] == [0, 1, 2, 3]
+    assert all(state >= number for number, state in seen)
+
+
 def test_a_stopped_handler_is_run_again_when_it_is_registered_again(space, billing, gate):
     starts = []
 
