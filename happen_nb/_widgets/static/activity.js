@@ -4,7 +4,7 @@ const NODE_COLOURS = 8;
 const RATE_MS = 10_000; // the stretch of time that a rate is of
 const BINS = 30; // of a sparkline
 const [SPARK_WIDTH, SPARK_HEIGHT] = [72, 16];
-const [LANES, LANE_HEIGHT] = [8, 5]; // of the marks above the slider
+const [LANES, TRACK_HEIGHT] = [8, 24]; // of the marks above the slider, whose height never changes
 
 const nodeOf = ([, , kind, , title, sender]) => (kind === "commit" ? title.slice(0, title.lastIndexOf(" · ")) : sender);
 
@@ -70,9 +70,10 @@ function makeActivity(entries) {
     for (const entry of entries()) {
       columns.get(nodeOf(entry))?.add(Math.round(((entry[0] - first) / Math.max(1, last - first)) * (width - 2)));
     }
-    const picture = s("svg", { class: "hn-marks", width, height: lanes.length * LANE_HEIGHT, "aria-hidden": "true" });
+    const height = TRACK_HEIGHT / Math.max(4, lanes.length);
+    const picture = s("svg", { class: "hn-marks", width, height: TRACK_HEIGHT, "aria-hidden": "true" });
     lanes.forEach((node, at) => {
-      const d = [...columns.get(node)].map((column) => `M${column} ${at * LANE_HEIGHT}h1.5v${LANE_HEIGHT - 1}h-1.5z`);
+      const d = [...columns.get(node)].map((column) => `M${column} ${at * height}h1.5v${height - 1}h-1.5z`);
       picture.append(s("path", { d: d.join(""), style: style(node) }));
     });
     return picture;

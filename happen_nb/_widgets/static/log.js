@@ -176,7 +176,8 @@ function makeLog(send, seek) {
 
   const label = h("label", {}, commits, " show commits");
   return {
-    element: h("div", {}, h("div", { class: "hn-line" }, filter, label, count, earlier, toNewest), box, detail),
+    element: h("div", {}, h("div", { class: "hn-line" }, filter, label),
+      h("div", { class: "hn-line hn-count" }, count, earlier, toNewest), box, detail),
     add,
     clear: () => { entries = []; matching = []; shown = []; unseen = 0; requested.clear(); scheduleDraw(); },
     box,
