@@ -251,7 +251,7 @@ def _handler_line(handler: Handler) -> Line:
 # -- replies and replays -----------------------------------------------------------------------------
 
 
-def reply_page(reply: Reply, value: Any, budget: Budget, pace: Pace | None = None) -> Page:
+def reply_page(reply: Reply, value: Any, budget: Budget, pace: ProgressPace | None = None) -> Page:
     """Show the state of a reply: its progress with its pace, and once it is done its result or its error."""
     state = Span(name(reply.state), _STATE_KINDS.get(reply.state, "plain"))
     parts: list[Line] = [part(name(reply.event.type), "plain"), (state,)]
@@ -311,14 +311,14 @@ def _brief_error(error: BaseException) -> str:
 _MIN_PACE_SECONDS: Final = 0.1  # progress that arrives at once says nothing about its pace
 
 
-class Pace(NamedTuple):
+class ProgressPace(NamedTuple):
     """The first progress value, and the seconds from then to the newest one."""
 
     first: Any
     seconds: float
 
 
-def _progress(progress: Any, pace: Pace | None = None) -> list[Line]:
+def _progress(progress: Any, pace: ProgressPace | None = None) -> list[Line]:
     """Draw a bar for the number in a progress value, if there is one, and show the rest of the value."""
     share, label, rest = _read_progress(progress)
     lines: list[Line] = []
@@ -330,7 +330,7 @@ def _progress(progress: Any, pace: Pace | None = None) -> list[Line]:
     return lines
 
 
-def _pace(progress: Any, share: float, pace: Pace | None) -> Iterator[Line]:
+def _pace(progress: Any, share: float, pace: ProgressPace | None) -> Iterator[Line]:
     """Return the rate since the first progress value, and the time that is left at this rate."""
     if pace is None or pace.seconds < _MIN_PACE_SECONDS:
         return

@@ -61,7 +61,7 @@ Point = tuple[float, float | int | str | None]
 
 
 @dataclass(slots=True)
-class _Line:
+class _LiveLine:
     """A line, and what of it is shown."""
 
     source: LineSource
@@ -119,7 +119,7 @@ class LivePlot(anywidget.AnyWidget):
     ) -> None:
         runtime = runtime_of(space)
         replica = runtime.log.replica  # a closed space has none: an error before there is a widget
-        self._lines = [_Line(each) for each in sources]
+        self._lines = [_LiveLine(each) for each in sources]
         self._new: deque[CommitRecord] = deque(maxlen=MAX_WAITING)  # appended to on the IO thread
         self._listeners: list[Callable[[], object]] = []
         self._nodes = {each.node for each in sources}
@@ -224,7 +224,7 @@ class LivePlot(anywidget.AnyWidget):
                 points += [] if point is None else [(number, *point)]
         return points
 
-    def _value(self, line: _Line, record: CommitRecord) -> Any:
+    def _value(self, line: _LiveLine, record: CommitRecord) -> Any:
         """Return the value after a commit; an error of the user's function leaves a gap, and is recorded."""
         try:
             value = line.source.value(record)
@@ -238,7 +238,7 @@ class LivePlot(anywidget.AnyWidget):
         line.has_failed = False
         return value
 
-    def _report(self, line: _Line, record: CommitRecord, error: BaseException) -> None:
+    def _report(self, line: _LiveLine, record: CommitRecord, error: BaseException) -> None:
         doing = f'plotting "{line.source.node}"'
         failure = Failure(
             line.source.node,
@@ -328,7 +328,7 @@ def _span(window: Any) -> float | None:
     return None if window is None else duration(window, "live_plot: window")
 
 
-def _plotted(line: _Line, now: float, span: float | None) -> tuple[list[Any], PlottedCommits]:
+def _plotted(line: _LiveLine, now: float, span: float | None) -> tuple[list[Any], PlottedCommits]:
     """Return what is shown of a line, up to now, as the values and moments of commits."""
     start = None if span is None else now - span
     points = [*line.points, *([(now, line.points[-1][1])] if line.points else [])]
@@ -350,7 +350,7 @@ def _drawable(value: Any) -> float | int | str | None:
     return cut(text_of(value), _TEXT_COLUMNS)
 
 
-def _newest(line: _Line) -> float | int | str | None:
+def _newest(line: _LiveLine) -> float | int | str | None:
     return line.points[-1][1] if line.points else None
 
 

@@ -4,7 +4,7 @@ import pytest
 import reading
 import standins as a
 
-from happen_nb._display.reprs_events import Pace
+from happen_nb._display.reprs_events import ProgressPace
 from happen_nb.errors import CancelledHandlingError, HandlerError, NoHandlerError
 
 
@@ -197,17 +197,20 @@ def test_an_unhandled_event_is_an_error_only_where_something_went_wrong(type, re
 
 
 def test_progress_has_its_rate_and_the_time_that_is_left_in_html_only():
-    reply = a.Reply(progress={"done": 30, "total": 120}, pace=Pace({"done": 10, "total": 120}, 5.0))
+    reply = a.Reply(progress={"done": 30, "total": 120}, pace=ProgressPace({"done": 10, "total": 120}, 5.0))
     page = reply._repr_mimebundle_()
     assert page["text/plain"] == "Reply of stock · order.created · accepted · █████░░░░░░░░░░░░░░░ 30 of 120"
     assert '<progress value="0.2500" max="1" title="progress">█████░' in page["text/html"]
     assert "4/s</time>" in page["text/html"]
     assert "22.5 s left</time>" in page["text/html"]
-    share_only = a.Reply(progress=0.5, pace=Pace(0.25, 2.0))._repr_mimebundle_()["text/html"]
+    share_only = a.Reply(progress=0.5, pace=ProgressPace(0.25, 2.0))._repr_mimebundle_()["text/html"]
     assert "4 s left</time>" in share_only
     assert "/s</time>" not in share_only
 
 
-@pytest.mark.parametrize("pace", [Pace(0.5, 2.0), Pace(0.9, 2.0), Pace("reading", 2.0), Pace(0.1, 0.0)])
+@pytest.mark.parametrize(
+    "pace",
+    [ProgressPace(0.5, 2.0), ProgressPace(0.9, 2.0), ProgressPace("reading", 2.0), ProgressPace(0.1, 0.0)],
+)
 def test_progress_that_does_not_grow_has_no_rate(pace):
     assert "<time" not in a.Reply(progress=0.5, pace=pace)._repr_mimebundle_()["text/html"]
