@@ -141,6 +141,7 @@ class Event(Displayable):
 
         Examples
         --------
+        >>> from datetime import UTC, datetime
         >>> event = orders.broadcast("order.expired", at=datetime(2050, 1, 1, tzinfo=UTC))
         >>> event.due.year
         2050

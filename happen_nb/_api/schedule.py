@@ -12,7 +12,7 @@ from happen_nb._api.base import Displayable, bundle_of
 from happen_nb._api.events import Event, Events
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_events import advance_page, scheduled_page
-from happen_nb._journal.wire import Scheduled
+from happen_nb._journal.slice import alarms_at
 from happen_nb._model import arguments
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text, utc_text
@@ -110,13 +110,8 @@ class ScheduledEvents(Events):
 async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
     """Read the events that are to come, by due time and order of scheduling. On the IO thread."""
     log = runtime.log
-    items = await log.stream.read(log.subjects.alarms, policy="last_per_subject")
-    found = [item.alarm for item in map(log.stream.decode, items) if isinstance(item, Scheduled)]
-    return [
-        alarm.event
-        for alarm in sorted(found, key=lambda alarm: (alarm.due, alarm.sequence))
-        if alarm.event is not None
-    ]
+    await log.fresh(log.timeout)
+    return await alarms_at(log.stream, log.alarms.sequences())
 
 
 # -- moving a manual clock ---------------------------------------------------------------------------------

@@ -337,8 +337,11 @@ class _Reading:
                 stored_at = self._loop.time()
 
     def _stalled(self, now: float) -> bool:
-        """Return True if a reading of one server has started and receives no more."""
-        started = self.barrier is None and bool(self.found) and not self._newest_only
+        """Return True if a reading of one server has started and receives no more.
+
+        Of the newest messages, the last may be gone before it is delivered, such as an alarm.
+        """
+        started = self.barrier is None and (bool(self.found) or self._newest_only)
         return started and now - self._progress_at > STALL_SECONDS + self.connection.transfer_seconds
 
     def _on_message(self, item: StreamMessage) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb._journal.consumer import parse_direct, to_ns
-from happen_nb._journal.wire import UNREAD, Handled, Message
+from happen_nb._journal.wire import UNREAD, Handled, Message, Scheduled
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
@@ -302,6 +302,18 @@ async def event_at(stream: Stream, sequence: int, id: str) -> EventRecord | None
     found = await stream.get({"seq": sequence})
     events = [] if found is None else _events_of([stream.decode(found)])
     return next((event for event in events if event.id == id), None)
+
+
+async def alarms_at(stream: Stream, sequences: Sequence[int]) -> list[EventRecord]:
+    """Read the scheduled events whose alarms are at some sequences; those that are gone are left out."""
+    found: list[EventRecord] = []
+    for at in range(0, len(sequences), WINDOW):
+        part = sequences[at : at + WINDOW]
+        items = await asyncio.gather(*(_message_at(stream, sequence) for sequence in part))
+        decoded = [stream.decode(item) for item in items if item is not None]
+        alarms = [item.alarm for item in decoded if isinstance(item, Scheduled)]
+        found += [alarm.event for alarm in alarms if alarm.event is not None]
+    return found
 
 
 async def _message_at(stream: Stream, sequence: int) -> StreamMessage | None:

@@ -122,6 +122,13 @@ def test_what_is_to_come_has_the_next_call(manual, heart, beat):
     assert manual.advance(100).events == 0
 
 
+def test_what_is_to_come_is_read_while_a_cancel_is_on_its_way(manual, heart):
+    for number in range(10):
+        heart.every(10, print, id=f"e{number}")
+        heart.off(print)
+        assert len(manual.scheduled) <= 1
+
+
 def test_it_goes_on_after_a_clear(manual, heart, beat, beats):
     heart.every(10, beat)
     manual.advance(20)

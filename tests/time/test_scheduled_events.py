@@ -314,7 +314,7 @@ def test_an_event_after_the_one_that_replaced_it_does_not_count(
 
 
 def test_a_second_delivery_does_not_count(space, orders, heard, publish_late, stored_alarm):
-    event = orders.broadcast("expired", after=SOON, id="e")
+    event = orders.broadcast("expired", after=0.6, id="e")
     alarm = stored_alarm(space, event)
     space.wait_for("expired", since=event)
     publish_late(space, alarm)

@@ -57,7 +57,7 @@ function ticksOf(parts, perTime, room) {
   let last = -Infinity;
   for (const part of parts) {
     if (part.isCut || !Number.isFinite(step)) continue;
-    for (let time = Math.ceil(part.from / step) * step; time <= part.until; time += step) {
+    for (let time = Math.max(0, Math.ceil(part.from / step)) * step; time <= part.until; time += step) {
       const x = part.left + (time - part.from) * perTime;
       if (x - last < room * 0.7) continue;
       ticks.push({ x, text: time ? `+${tickText(time, step)}` : "0" });
