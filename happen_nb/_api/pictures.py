@@ -118,6 +118,6 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
 
 def show_arrows() -> None:
     """Show the arrows of the mark under the pointer, in the figures below the current cell."""
-    from happen_nb._widgets import mime
+    from happen_nb._widgets import panes
 
-    mime.show_arrows()
+    panes.show_arrows()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._api.node import Node
     from happen_nb._display.live_output import Picture
     from happen_nb._model.records import CommitRecord
-    from happen_nb._widgets.mime import BindingView
+    from happen_nb._widgets.panes import BindingView
 
 COMMIT_INTERVAL_SECONDS: Final = 0.05
 _MAX_VALUE_COLUMNS, _MAX_NOTE_COLUMNS = 60, 300
@@ -169,7 +169,7 @@ class Binding:
         return self._picture()["text/plain"]
 
     def _ipython_display_(self) -> None:
-        from happen_nb._widgets.mime import BindingView
+        from happen_nb._widgets.panes import BindingView
 
         if self._view is None:
             self._view = BindingView(self.widget)

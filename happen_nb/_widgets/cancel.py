@@ -10,7 +10,8 @@ import anywidget
 from happen_nb._display.live_output import publisher
 from happen_nb._display.page import style
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.mime import ALIVE, show_widget, source
+from happen_nb._widgets.mime import ALIVE, show_widget
+from happen_nb._widgets.panes import source
 
 if TYPE_CHECKING:
     from happen_nb._api.reply import Reply

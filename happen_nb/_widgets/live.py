@@ -22,7 +22,8 @@ from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets import mime
-from happen_nb._widgets.mime import ALIVE, FigurePane, HtmlPane, StaticFallback, is_figure
+from happen_nb._widgets.mime import ALIVE, StaticFallback, is_figure
+from happen_nb._widgets.panes import FigurePane, HtmlPane
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError
 

@@ -33,7 +33,8 @@ from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
-from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_svg, source
+from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_svg
+from happen_nb._widgets.panes import source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError
 

@@ -1,4 +1,4 @@
-"""Any value as the outputs of a notebook cell and as a static picture, and the small widgets that show it.
+"""Any value as the outputs of a notebook cell and as a static picture, which also stands in for a widget.
 
 A widget lives only as long as its kernel. So each is displayed by two outputs: a static one, and below it the
 widget. The style of the static output hides it while the widget is alive, and afterwards hides the front
@@ -14,16 +14,11 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.resources import files
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-import anywidget
-import ipywidgets
-import traitlets
-
 from happen_nb._display.live_output import Picture, publisher
-from happen_nb._display.page import Block, Code, Note, Page, bare_html, mime_bundle, render_html, style
+from happen_nb._display.page import Block, Code, Note, Page, mime_bundle
 from happen_nb._display.plots.svg import image_of_svg
 from happen_nb._display.reprs_state import value_page
 from happen_nb._display.spans import Kind, Span, byte_count, clean, cut, one_line
@@ -122,6 +117,12 @@ def content_of(value: object) -> Content:
     if is_figure(value):
         return _content_of_figure(value)
     return Content(tuple(_outputs(value)))
+
+
+def is_figure(value: object) -> bool:
+    """Return True for a plotly figure of any kind."""
+    plotly = sys.modules.get("plotly.basedatatypes")
+    return plotly is not None and isinstance(value, plotly.BaseFigure)
 
 
 def _content_of_figure(figure: Any) -> Content:
@@ -281,104 +282,6 @@ def _base64(image: str) -> str:
     if image.lstrip().startswith("<"):
         return b64encode(image.encode()).decode()
     return clean("".join(image.split())).replace('"', "")
-
-
-# -- small widgets -------------------------------------------------------------------------------------
-
-
-_HIDDEN: Final = "<style>.jp-OutputArea-child:has(.hn-beside) { display: none; }</style>"
-
-
-def source(name: str) -> str:
-    """Read a script or a stylesheet of this package."""
-    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
-
-
-class HtmlPane(anywidget.AnyWidget):
-    """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
-
-    _esm = "\n".join(source(f"{name}.js") for name in ("press", "elements", "copy", "html_pane"))
-    _css = style() + source("html_pane.css")
-    html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
-
-    def show(self, markup: str) -> None:
-        """Show HTML without its style, which the widget has: a new one makes the browser restyle the page."""
-        self.html = bare_html(markup)
-
-
-class FigurePane(anywidget.AnyWidget):
-    """Shows a plotly figure, and redraws it in place."""
-
-    _esm = source("figure_pane.js")
-    figure = traitlets.Unicode().tag(sync=True)  # plotly's JSON
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.on_msg(self._on_message)
-
-    def show(self, figure: str) -> None:
-        """Show a figure, given as plotly's JSON."""
-        self.figure = figure
-
-    def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
-        if message.get("do") == "plotly":  # the page does not have plotly's script yet
-            from plotly.offline import get_plotlyjs
-
-            self.send({"type": "plotly"}, buffers=[get_plotlyjs().encode()])
-
-
-def is_figure(value: object) -> bool:
-    """Return True for a plotly figure of any kind."""
-    plotly = sys.modules.get("plotly.basedatatypes")
-    return plotly is not None and isinstance(value, plotly.BaseFigure)
-
-
-class BindingView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
-    """A bound widget, and below it the problem with its binding, if there is one."""
-
-    children: tuple[ipywidgets.Widget, ...]
-
-    def __init__(self, widget: ipywidgets.Widget) -> None:
-        self._widget = widget
-        self._notes = HtmlPane()
-        super().__init__((widget,), _dom_classes=(ALIVE,))
-
-    def show_notes(self, notes: tuple[Block, ...]) -> None:
-        """Show notes below the widget, or none."""
-        if notes:
-            self._notes.show(render_html(Page(None, notes)))
-        self.children = (self._widget, self._notes) if notes else (self._widget,)
-
-    def close(self) -> None:
-        """Close everything but the widget, which belongs to the user."""
-        self.children = ()
-        for each in (self._notes.layout, self._notes, self.layout):
-            each.close()
-        super().close()
-
-
-class HoverArrows(anywidget.AnyWidget):
-    """Draws the arrows of the mark under the pointer, which plotly draws only when a mark is clicked.
-
-    The widget itself is hidden. It stands before a figure and follows the pointer.
-    """
-
-    _esm = source("arrows.js")
-
-    def __init__(self) -> None:
-        super().__init__(_dom_classes=(ALIVE,))
-
-
-@cache
-def _arrows() -> HoverArrows:
-    return HoverArrows()  # without state, so one serves all figures of the process
-
-
-def show_arrows() -> None:
-    """Add the arrows to the figure that the current cell displays next; nothing outside of a notebook."""
-    if publisher() is not None:
-        picture = {"text/plain": "", "text/html": f'<span class="hn-beside">{_HIDDEN}</span>'}
-        show_with_fallback(_arrows(), picture)
 
 
 # -- static outputs ------------------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class Space(Displayable):
     views: Any = field(default_factory=dict)
     server: Any = None
     failures: list[Any] = field(default_factory=list)
+    clock: str = "real"
+    to_come: int = 0
 
 
 class Views(Displayable, dict[str, Any]):

@@ -97,7 +97,7 @@ def test_those_that_handle_events_come_first_where_one_sends(offered):
 
 
 def test_a_view_completes_its_methods(offered):
-    assert offered("lambda state, views: views.orders.") == ["get", "live", "name", "revision"]
+    assert offered("lambda state, views: views.orders.") == ["get", "live", "live_plot", "name", "revision"]
 
 
 # -- event types -------------------------------------------------------------------------------------

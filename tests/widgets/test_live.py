@@ -10,7 +10,7 @@ import ipywidgets
 import pytest
 from IPython.display import HTML, Latex, Markdown
 
-from happen_nb._widgets.mime import FigurePane, HtmlPane
+from happen_nb._widgets.panes import FigurePane, HtmlPane
 from happen_nb.errors import ClosedError, PathError
 from tests.display.hostile import PAYLOADS
 

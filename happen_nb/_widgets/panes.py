@@ -1,0 +1,104 @@
+"""The small widgets that others are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import anywidget
+import ipywidgets
+import traitlets
+
+from happen_nb._display.live_output import publisher
+from happen_nb._display.page import Block, Page, bare_html, render_html, style
+from happen_nb._widgets.mime import ALIVE, show_with_fallback
+
+_HIDDEN: Final = "<style>.jp-OutputArea-child:has(.hn-beside) { display: none; }</style>"
+
+
+def source(name: str) -> str:
+    """Read a script or a stylesheet of this package."""
+    return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
+
+
+class HtmlPane(anywidget.AnyWidget):
+    """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
+
+    _esm = "\n".join(source(f"{name}.js") for name in ("press", "elements", "copy", "html_pane"))
+    _css = style() + source("html_pane.css")
+    html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
+
+    def show(self, markup: str) -> None:
+        """Show HTML without its style, which the widget has: a new one makes the browser restyle the page."""
+        self.html = bare_html(markup)
+
+
+class FigurePane(anywidget.AnyWidget):
+    """Shows a plotly figure, and redraws it in place."""
+
+    _esm = source("figure_pane.js")
+    figure = traitlets.Unicode().tag(sync=True)  # plotly's JSON
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_msg(self._on_message)
+
+    def show(self, figure: str) -> None:
+        """Show a figure, given as plotly's JSON."""
+        self.figure = figure
+
+    def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
+        if message.get("do") == "plotly":  # the page does not have plotly's script yet
+            from plotly.offline import get_plotlyjs
+
+            self.send({"type": "plotly"}, buffers=[get_plotlyjs().encode()])
+
+
+class BindingView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
+    """A bound widget, and below it the problem with its binding, if there is one."""
+
+    children: tuple[ipywidgets.Widget, ...]
+
+    def __init__(self, widget: ipywidgets.Widget) -> None:
+        self._widget = widget
+        self._notes = HtmlPane()
+        super().__init__((widget,), _dom_classes=(ALIVE,))
+
+    def show_notes(self, notes: tuple[Block, ...]) -> None:
+        """Show notes below the widget, or none."""
+        if notes:
+            self._notes.show(render_html(Page(None, notes)))
+        self.children = (self._widget, self._notes) if notes else (self._widget,)
+
+    def close(self) -> None:
+        """Close everything but the widget, which belongs to the user."""
+        self.children = ()
+        for each in (self._notes.layout, self._notes, self.layout):
+            each.close()
+        super().close()
+
+
+class HoverArrows(anywidget.AnyWidget):
+    """Draws the arrows of the mark under the pointer, which plotly draws only when a mark is clicked.
+
+    The widget itself is hidden. It stands before a figure and follows the pointer.
+    """
+
+    _esm = source("arrows.js")
+
+    def __init__(self) -> None:
+        super().__init__(_dom_classes=(ALIVE,))
+
+
+@cache
+def _arrows() -> HoverArrows:
+    return HoverArrows()  # without state, so one serves all figures of the process
+
+
+def show_arrows() -> None:
+    """Add the arrows to the figure that the current cell displays next; nothing outside of a notebook."""
+    if publisher() is not None:
+        picture = {"text/plain": "", "text/html": f'<span class="hn-beside">{_HIDDEN}</span>'}
+        show_with_fallback(_arrows(), picture)
