@@ -200,7 +200,7 @@ class Space(Displayable, Sender):
     # -- time ------------------------------------------------------------------------------------------
 
     @property
-    def clock(self) -> Literal["real", "manual"]:
+    def clock(self) -> str:  # jedi completes nothing on an object with a property that is a Literal
         """The clock of the space: "real", or "manual" if it stands still until `advance`."""
         return "manual" if self._runtime.checked.clock.manual else "real"
 
