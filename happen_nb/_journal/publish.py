@@ -196,6 +196,7 @@ class PendingWrite(Generic[T]):
         "deadline",
         "error",
         "expected",
+        "followed",
         "future",
         "generation",
         "id",
@@ -237,6 +238,8 @@ class PendingWrite(Generic[T]):
         """What the follower has brought."""
         self.refused = False
         """True if another commit of the node was stored first."""
+        self.followed = True
+        """True while the follower has followed since it was registered, without a new start."""
         self.unbroken = True
         """True while the follower has missed nothing since it was registered."""
         self.generation: Any = None
@@ -447,11 +450,15 @@ class Outbox:
                 self.forget(write)
                 write._go_on()
 
-    def break_off(self) -> None:
-        """Note that the follower may have missed the messages of what is pending now."""
+    def break_off(self, *, following: bool = False) -> None:
+        """Note that the follower may have missed the messages of what is pending now.
+
+        If it is `following` all the time, they were removed before they could be delivered.
+        """
         for writes in self._by_id.values():
             for write in writes:
                 write.unbroken = False
+                write.followed = write.followed and following
 
     def _on_reconnect(self) -> None:
         self.break_off()

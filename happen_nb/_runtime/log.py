@@ -183,7 +183,7 @@ class Log:
 
     def apply(self, item: Item, sequence: int) -> None:
         if sequence > self.replica.position + 1:  # those between were removed before they could be delivered
-            self.outbox.break_off()
+            self.outbox.break_off(following=True)
         if isinstance(item, OwnerRecord):
             self.on_owner.emit(item)
         elif isinstance(item, Clear):

@@ -268,6 +268,14 @@ class Writer:
         """Return True if a write that was not seen until now is not stored before that."""
         return write.unbroken and self._log.stream.replicas == 1
 
+    def _is_cleared(self, write: PendingWrite[Applied], request: CommitRequest) -> bool:
+        """Return True if a commit is gone, wherever it was stored: a clear has removed it at once.
+
+        It is computed again then, on the emptied space. One that emits is not: others may have its events.
+        """
+        cleared = write.generation[1] != self._log.generation()[1]
+        return cleared and write.followed and not request.events and request.key is None
+
     async def _after_refusal(
         self, refusal: RefusedError, write: PendingWrite[Applied], request: CommitRequest
     ) -> Applied | None:
@@ -281,7 +289,7 @@ class Writer:
             await log.fresh(max(0.001, write.deadline - time.monotonic()))
             await look_up(log, request.cancels)
             taken = True
-        lost = refusal.resent and not self._is_certain(write)
+        lost = refusal.resent and not self._is_certain(write) and not self._is_cleared(write, request)
         if newest <= log.replica.position and not taken and log.replica.unchanged(request.node, request.cut):
             await log.start_afresh()  # what was expected is gone, and no message says so: expired or purged
         if write.seen is not None or write.generation == log.generation():
