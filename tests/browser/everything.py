@@ -186,7 +186,7 @@ def moments(dashboard):
         expect(dashboard.get_by_text(shown).first).to_be_visible(timeout=SOON)
         yield name
     dashboard.get_by_role("tab", name="Events").click()
-    dashboard.get_by_role("option").first.click()
+    dashboard.get_by_role("listbox").get_by_role("option").first.click()
     dashboard.get_by_role("button", name="go to this point in time").click()
     expect(dashboard.locator(".hn-status")).to_have_text("past", timeout=SOON)
     yield "the past"

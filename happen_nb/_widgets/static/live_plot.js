@@ -31,7 +31,7 @@ function render({ model, el }) {
   const head = h("div", { class: "hn-line" }, h("span", { class: "hn-title" }, name), status, reset,
     press("−", "Zoom out (-)", () => zoomBy(2)), press("+", "Zoom in (+)", () => zoomBy(0.5)));
   const legend = h("div", { class: "hn-line hn-legend", role: "group", "aria-label": "Lines" });
-  const picture = s("svg", { "aria-hidden": "true" });
+  const picture = s("svg", { class: "hn-lines", "aria-hidden": "true" });
   const pointing = { onpointerdown: grab, onpointermove: move, onpointerup: drop, onpointerleave: leave };
   const box = h("div", { class: "hn-box", role: "slider", tabindex: 0, onkeydown: keys, onwheel: wheel,
     ondblclick: () => setZoom(null), onblur: () => setCursor(null), ...pointing }, picture);
