@@ -44,7 +44,8 @@ TEXT = """all => all.map(each => {
 }).join("\\n")"""
 STRAY = """ours => {
     const never = "script, iframe, object, base, a, img, image, foreignObject, svg, math, mjx-container";
-    const drawn = ".modebar *, .plot-img, .main-svg, .hn-arrows, .hn-diagram, .hn-lines, .hn-spark, .hn-marks";
+    const drawn = ".modebar *, .plot-img, .main-svg, .hn-arrows, .hn-diagram, "
+        + ".hn-lines, .hn-spark, .hn-marks";
     const runs = ({name}) => name.startsWith("on") || ["srcdoc", "formaction", "href", "src"].includes(name);
     return ours.flatMap(each => [...document.querySelectorAll(`${each}, ${each} *`)])
         .filter(each => !each.matches(drawn) && (each.matches(never) || [...each.attributes].some(runs)))
