@@ -130,7 +130,9 @@ class LiveOutput:
     def finish(self) -> None:
         """Show the last picture at once if it is done, before the cell that waited for it ends."""
         if self._done():
-            self._show()
+            # Even if the thread has published it: a client that runs one cell after the other, such as
+            # nbclient, drops what belongs to an earlier cell.
+            self._show(again=True)
             self.stop()
 
     def stop(self) -> None:
@@ -146,9 +148,9 @@ class LiveOutput:
             done = self._done()
             self._show()
 
-    def _show(self) -> None:
+    def _show(self, *, again: bool = False) -> None:
         with self._showing:
-            if self._stopped.is_set() or (picture := self._draw()) == self._shown:
+            if self._stopped.is_set() or ((picture := self._draw()) == self._shown and not again):
                 return
             update = self._shown is not None
             self._publisher.publish(picture, transient={"display_id": self._display_id}, update=update)
