@@ -51,7 +51,8 @@ STRAY = """ours => {
         .filter(each => !each.matches(drawn) && (each.matches(never) || [...each.attributes].some(runs)))
         .map(each => each.outerHTML.slice(0, 300));
 }"""
-CENTRES = """figure => [...figure.querySelectorAll(".point")].map(mark => {
+CENTRES = """figure => [...figure.querySelectorAll(".point")].filter(mark =>
+    mark.closest(".trace")?.__data__?.[0]?.trace?.hoverinfo !== "skip").map(mark => {
     const {left, top, width, height} = mark.getBoundingClientRect();
     return [left + width / 2, top + height / 2];
 })"""

@@ -311,7 +311,7 @@ def test_a_dashboard_asks_again_until_the_kernel_answers(lab, tab):
     tab.open("deaf.ipynb")
     run(tab, 0, 1)
     status = cell(tab, 1).locator(".hn-status")
-    expect(status).to_have_text("connecting")
+    expect(status).to_have_text("connecting", timeout=30_000)
     expect(status).to_have_text("no answer from the kernel", timeout=30_000)
     run(tab, 2)
     expect(status).to_have_text("live", timeout=30_000)
