@@ -59,7 +59,8 @@ CENTRES = """figure => [...figure.querySelectorAll(".point")].filter(mark =>
 LABELS = """async ([figure, there]) => {
     const labels = () => [...figure.querySelectorAll(".hovertext")].map(label => label.textContent);
     for (let frames = 0; labels().length > 0 !== there; frames++) {
-        if (frames > 1000) throw new Error(there ? "nothing is told of a mark" : "what was told stays");
+        if (there && frames > 60) break; // a mark without a label, or behind another one
+        if (frames > 1000) throw new Error("what was told stays");
         await new Promise(requestAnimationFrame);
     }
     return labels();
