@@ -38,6 +38,7 @@ WINDOW = 256  # messages in the first step of a search backwards; each next step
 MAX_PULLED = 10_000  # messages of a window that is pulled; a larger one is pushed
 SMALL_BYTES = 500_000  # a journal up to this size is read with all its bodies at once
 SPARSE = 4  # of a stretch this many times as long, the wanted messages are read one by one
+WINDOW_MESSAGES = 2_000  # messages of a long stretch that are read at once, from the oldest
 MAX_NODES_PER_REQUEST = 250  # a server answers a request for at most 1,024
 BATCH_SECONDS = 1.0  # for all answers of such a request; the missing nodes are then read one by one
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # servers count ns in 64 bits, from 1677 to 2262;
@@ -253,6 +254,12 @@ async def newest_events(
         limit=limit,
     )
     return found.events[max(0, len(found.entries) - limit) :]
+
+
+def windows(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Cut a long stretch of the journal into parts, from the first to the last sequence of each."""
+    for first in range(start, end + 1, WINDOW_MESSAGES):
+        yield first, min(end, first + WINDOW_MESSAGES - 1)
 
 
 async def events_between(stream: Stream, start: int, end: int) -> list[EventRecord]:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.slice import events_between, last_clear, read_handled
-from happen_nb._model.patterns import Pattern
+from happen_nb._journal.slice import events_between, last_clear, read_handled, windows
 from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread
-from happen_nb._runtime.lanes import CATCHING_UP
-from happen_nb._runtime.registrations import Orphan, concerns, resembles
+from happen_nb._runtime.lanes import CATCHING_UP, MAX_QUEUED
+from happen_nb._runtime.registrations import Orphan, awaiting, concerns, count_waiting, newest_like
 from happen_nb._runtime.stored_steps import DurableRun
 from happen_nb.errors import HappenError
 
@@ -40,10 +39,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-WINDOW_MESSAGES: Final = 2_000
-"""Messages of the journal that are read at once while a handler catches up."""
-MAX_QUEUED: Final = 2 * WINDOW_MESSAGES
-"""Events that wait for their handler while more are read."""
 POLL_SECONDS: Final = 0.01
 """Pause between checks of what others have not ended yet."""
 RETRY_SECONDS: Final = 0.5
@@ -159,28 +154,22 @@ class Durables:
         node, log = new.node, self._log
         owner = self._dispatcher.ownership.owner_of(node)
         elsewhere = owner is not None and owner.incarnation != log.incarnation
-        served = {new.key, *(each.key for each in self._dispatcher.registrations.of(node) if each.durable)}
+        served = {*(each.key for each in self._dispatcher.registrations.of(node) if each.durable)}
         served |= dict(owner.sources).keys() if owner is not None and elsewhere else set()
         stored = await log.stream.read(f"{log.subjects.durable_prefix}{node}.*")
         starts = [wire.decode_start(each.subject, each.body, each.sequence) for each in stored]
-        left = [each for each in starts if each.key not in served and each.pattern and resembles(each, new)]
-        if not left:
+        found = newest_like(new, [(each.position, each) for each in starts if each.pattern], served)
+        if found is None:
             return None
-        start = max(left, key=lambda each: each.position)
+        position, start = found
         await self._dispatcher.flush()
-        records = await read_handled(log.stream, since=start.position[0] - 1)
+        records = await read_handled(log.stream, since=position[0] - 1)
         ended = {each.handling for each in records}
-        pattern, waiting = Pattern.of(start.pattern or ""), 0
-        for at in range(start.position[0], log.position + 1, WINDOW_MESSAGES):
-            events = await events_between(log.stream, at, min(log.position, at + WINDOW_MESSAGES - 1))
-            waiting += sum(
-                event.position > start.position
-                and event.target in (None, node)
-                and bool(pattern.matches(event.type))
-                and handling_id(event.id, node, start.key) not in ended
-                for event in events
-            )
-        return Orphan(start.key, waiting)
+
+        def is_done(event: EventRecord) -> bool:
+            return handling_id(event.id, node, start.key) in ended
+
+        return Orphan(start.key, await count_waiting(log.stream, start, position, log.position, is_done))
 
     async def _start(self, registration: Registration) -> Position | None:
         """Return where a handler starts whose progress is not stored: after a clear, or now."""
@@ -214,13 +203,10 @@ class Durables:
         """Return a test of events and ended handlings: True if a durable handler will handle the event."""
         stored = await self._log.stream.read(self._log.subjects.durables)
         starts = [wire.decode_start(each.subject, each.body, each.sequence) for each in stored]
-        handlers = [(each, Pattern.of(each.pattern)) for each in starts if each.pattern is not None]
+        handlers = [(start, awaiting(start, start.position)) for start in starts]
         return lambda event, ended: any(
-            event.target in (None, start.node)
-            and event.position > start.position
-            and pattern.matches(event.type)
-            and handling_id(event.id, start.node, start.key) not in ended
-            for start, pattern in handlers
+            waits_for(event) and handling_id(event.id, start.node, start.key) not in ended
+            for start, waits_for in handlers
         )
 
     # -- what is handled here, from any thread -------------------------------------------------------
@@ -438,10 +424,10 @@ class Durables:
         with log.steps.keeping():  # another process may run and end handlings meanwhile
             records = await read_handled(log.stream, since=at - 1)
             ended = {each.handling for each in records if each.handling}
-            while at <= end and not reading.stopped:
-                until = min(end, at + WINDOW_MESSAGES - 1)
-                await self._deliver_window(handlers, ends, ended, at, until)
-                at = until + 1
+            for start, until in windows(at, end):
+                if reading.stopped:
+                    break
+                await self._deliver_window(handlers, ends, ended, start, until)
                 queue = dispatcher.queue(reading.node)
                 while len(queue.queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
                     await asyncio.sleep(POLL_SECONDS)

@@ -15,8 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.slice import events_between, last_clear, read_commit_headers
-from happen_nb._model.patterns import Pattern
+from happen_nb._journal.slice import (
+    WINDOW_MESSAGES,
+    events_between,
+    last_clear,
+    read_commit_headers,
+    windows,
+)
 from happen_nb._model.positions import (
     LAST_INDEX,
     START,
@@ -30,7 +35,15 @@ from happen_nb._model.positions import (
 )
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.pipelines import Pipelines
-from happen_nb._runtime.registrations import Orphan, concerns, count_missed, expired_until, find_orphan
+from happen_nb._runtime.registrations import (
+    Orphan,
+    awaiting,
+    concerns,
+    count_missed,
+    count_waiting,
+    expired_until,
+    newest_like,
+)
 from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
@@ -50,8 +63,6 @@ MAX_UNFOLDED = 10_000
 """Events that wait for a handler that catches up; more are applied many at a time."""
 CATCHING_UP = "catching up "
 """Starts the correlation of the works that read what handlers have missed."""
-WINDOW_MESSAGES = 2_000
-"""Messages of the journal that are read at once while a handler catches up."""
 MAX_QUEUED = 2 * WINDOW_MESSAGES
 """Events that wait for their handler while more are read."""
 POLL_SECONDS = 0.01
@@ -226,25 +237,17 @@ class Lanes:
 
     async def outstanding(self) -> Callable[[EventRecord], bool]:
         """Return a test of events: True for those that a state handler of any process will still apply."""
-        handlers = [
-            (start, Pattern.of(start.pattern), progress)
-            for start, progress in await self._known(self._log.subjects.starts)
-            if start.pattern is not None
-        ]
-        return lambda event: any(
-            event.target in (None, start.node)
-            and event.position > progress.position
-            and pattern.matches(event.type)
-            for start, pattern, progress in handlers
-        )
+        known = await self._known(self._log.subjects.starts)
+        waits = [awaiting(start, position) for position, start in known]
+        return lambda event: any(waits_for(event) for waits_for in waits)
 
-    async def _known(self, subject: str) -> list[tuple[wire.Start, Progress]]:
-        """Return the state handlers that nodes have had, with their progress."""
-        found: list[tuple[wire.Start, Progress]] = []
+    async def _known(self, subject: str) -> list[tuple[Position, wire.Start]]:
+        """Return the state handlers that nodes have had, and how far they have come."""
+        found: list[tuple[Position, wire.Start]] = []
         for item in await self._log.stream.read(subject):
             start = wire.decode_start(item.subject, item.body, item.sequence)
             positions = await self.positions(start.node, self._log.replica.newest(start.node))
-            found.append((start, progress_of(positions, start.key, start.position)))
+            found.append((progress_of(positions, start.key, start.position).position, start))
         return found
 
     async def orphan(self, registration: Registration) -> Orphan | None:
@@ -258,7 +261,11 @@ class Lanes:
         if owner is not None and owner.incarnation != log.incarnation:
             served.update(owner.state_handlers)
         known = await self._known(f"{log.subjects.start_prefix}{node}.*")
-        return await find_orphan(log.stream, registration, known, served, log.position)
+        found = newest_like(registration, known, served)
+        if found is None:
+            return None
+        position, start = found
+        return Orphan(start.key, await count_waiting(log.stream, start, position, log.position))
 
     async def forget(self, node: str) -> None:
         """Remove what is stored of a deleted node's handlers."""
@@ -525,9 +532,10 @@ class Lanes:
         held: list[tuple[EventRecord, list[Registration]]] = []
         """The first events, until it is known whether there are so many that they are folded."""
         fold, hold = False, end - at > MAX_UNFOLDED
-        while at <= end and going_on():
-            until = min(end, at + WINDOW_MESSAGES - 1)
-            for event in await events_between(log.stream, at, until):
+        for start, until in windows(at, end):
+            if not going_on():
+                break
+            for event in await events_between(log.stream, start, until):
                 handlers = [
                     each for each in going_on() if event.position > after[each] and concerns(each, event)
                 ]
@@ -540,7 +548,6 @@ class Lanes:
                 for event, handlers in held:
                     self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
                 held, hold = [], False
-            at = until + 1
             while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
         return end

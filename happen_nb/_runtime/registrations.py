@@ -1,4 +1,4 @@
-"""The registered handlers: their patterns, filters and retries; and the events that a state handler missed.
+"""The registered handlers: their patterns, filters and retries; and the events that a handler missed.
 
 Those are events that have expired, and those of a handler that is gone.
 """
@@ -15,19 +15,19 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import wire
-from happen_nb._journal.slice import events_between, position_at_time
+from happen_nb._journal.slice import events_between, position_at_time, windows
 from happen_nb._model.arguments import Second, takes_second
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
 from happen_nb._model.records import CommitRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Iterable
     from importlib.machinery import ModuleSpec
 
     from happen_nb._journal.consumer import StreamMessage
     from happen_nb._journal.stream import Stream
-    from happen_nb._model.positions import Position, Progress
+    from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.durable import DurableHandler
     from happen_nb._runtime.lanes import StateHandler
@@ -229,18 +229,15 @@ class Registrations:
             return set(self._nodes)
 
 
-# -- what a state handler missed -----------------------------------------------------------------------
-
-
-WINDOW_MESSAGES = 2_000
+# -- what a handler missed -----------------------------------------------------------------------------
 
 
 class Orphan(NamedTuple):
-    """A state handler that a node has had, and that no process has now."""
+    """A state or durable handler that a node has had, and that no process has now."""
 
     key: str
     waiting: int
-    """The stored events that it has still to apply."""
+    """The stored events that it has still to handle."""
 
 
 def concerns(registration: Registration, event: EventRecord) -> bool:
@@ -287,51 +284,51 @@ async def count_missed(
     return {each: count for each, count in gone.items() if count > 0}, until
 
 
-async def find_orphan(
-    stream: Stream,
-    new: Registration,
-    known: Iterable[tuple[wire.Start, Progress]],
-    served: Collection[str],
-    end: int,
-) -> Orphan | None:
-    """Find the newest handler that `new` may be meant to continue: of the same pattern or function.
+def newest_like(
+    new: Registration, known: Iterable[tuple[Position, wire.Start]], served: Iterable[str]
+) -> tuple[Position, wire.Start] | None:
+    """Return the newest handler that `new` may be meant to continue: of the same pattern or function.
 
     Parameters
     ----------
-    known : iterable of (Start, Progress)
-        The handlers that the node has had.
-    served : collection of str
+    known : iterable of (position, Start)
+        The handlers that the node has had, and how far they have come.
+    served : iterable of str
         The keys of those that a process has now.
     """
-    assert new.state is not None
-    candidates = [
-        (progress.position, start)
-        for start, progress in known
-        if start.key not in {*served, new.state.key, ""} and resembles(start, new)
-    ]
-    if not candidates:
-        return None
-    position, start = max(candidates)
-    return Orphan(start.key, await _count_waiting(stream, start, position, end))
+    excluded = {*served, new.key, ""}
+    candidates = [each for each in known if each[1].key not in excluded and _resembles(each[1], new)]
+    return max(candidates, default=None)
 
 
-def resembles(start: wire.Start, new: Registration) -> bool:
-    """Return whether a new handler may be meant to continue another one: same pattern, or same function."""
+def _resembles(start: wire.Start, new: Registration) -> bool:
     if start.pattern is not None and start.pattern == new.pattern.text:
         return True
     return start.key == f"{start.pattern} {new.name}"
 
 
-async def _count_waiting(stream: Stream, start: wire.Start, position: Position, end: int) -> int:
+def awaiting(start: wire.Start, position: Position) -> Callable[[EventRecord], bool]:
+    """Return a test of events: True for those after a position that a stored handler is for."""
+    if start.pattern is None:
+        return lambda _: False
+    pattern = Pattern.of(start.pattern)
+    return lambda event: (
+        event.position > position and event.target in (None, start.node) and bool(pattern.matches(event.type))
+    )
+
+
+async def count_waiting(
+    stream: Stream,
+    start: wire.Start,
+    position: Position,
+    end: int,
+    is_done: Callable[[EventRecord], bool] = lambda _: False,
+) -> int:
+    """Return how many stored events a handler has still to handle."""
     if start.pattern is None:
         return 0
-    pattern, count = Pattern.of(start.pattern), 0
-    for at in range(position[0], end + 1, WINDOW_MESSAGES):
-        events = await events_between(stream, at, min(end, at + WINDOW_MESSAGES - 1))
-        count += sum(
-            event.position > position
-            and event.target in (None, start.node)
-            and bool(pattern.matches(event.type))
-            for event in events
-        )
+    waits, count = awaiting(start, position), 0
+    for first, last in windows(position[0], end):
+        events = await events_between(stream, first, last)
+        count += sum(waits(event) and not is_done(event) for event in events)
     return count

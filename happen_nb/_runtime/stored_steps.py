@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from happen_nb._journal.slice import read_keyed
+from happen_nb._journal.slice import read_keyed, windows
 from happen_nb._journal.wire import Clear, Handled
 from happen_nb._model.positions import read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from happen_nb._journal.slice import Entry
     from happen_nb._journal.stream import Stream
 
-WINDOW_MESSAGES: Final = 2_000
-"""Messages of the journal whose headers are read at once."""
 POLL_SECONDS: Final = 0.01
 """Pause between checks of what was read."""
 MAX_KNOWN: Final = 10_000
@@ -163,8 +161,8 @@ class StoredSteps:
     async def load(self, stream: Stream, start: int, handlings: Container[str], *, all: bool = False) -> None:
         """Read the stored steps of some handlings from a sequence on, with `all` also those noted before."""
         end = (await stream.exact_info()).last if all else self._since
-        for first in range(start, end + 1, WINDOW_MESSAGES):
-            for entry in await read_keyed(stream, first, min(end, first + WINDOW_MESSAGES - 1)):
+        for first, last in windows(start, end):
+            for entry in await read_keyed(stream, first, last):
                 found = read_key(entry.key or "")
                 if found is not None and found[0] in handlings:
                     self._note(entry)
