@@ -17,7 +17,7 @@ from happen_nb._journal import wire
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.io import Signal, io_thread
+from happen_nb._runtime.io import Signal, io_thread, seconds_left
 from happen_nb._runtime.writer import find_stored
 from happen_nb.errors import ClosedError, OutcomeUnknownError, TooLargeError
 
@@ -236,7 +236,7 @@ async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
     try:
         while batch:
             messages = [message for _, message in batch]
-            what, left = f"replay: {len(batch):,} events", max(0.001, deadline - time.monotonic())
+            what, left = f"replay: {len(batch):,} events", seconds_left(deadline)
             try:
                 outcome = await store_messages(
                     log.connection,
@@ -247,7 +247,7 @@ async def store_all(log: Log, batch: Sequence[Item], deadline: float) -> None:
                     resend=resend,
                 )
             except RefusedError:  # it was sent before: a server that was killed may have stored a part of it
-                await log.fresh(max(0.001, deadline - time.monotonic()))
+                await log.fresh(seconds_left(deadline))
                 if pending.seen is None and pending.generation != log.generation():
                     raise OutcomeUnknownError(
                         f"{what}: the answer was lost and the space was emptied or purged meanwhile; those "

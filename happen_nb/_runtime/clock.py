@@ -21,7 +21,7 @@ from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.wire import encode_clock
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.effects import describe_works
-from happen_nb._runtime.io import inbox_of, io_thread
+from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 
+logger = logging.getLogger("happen_nb")
+
 SOON_SECONDS: Final = 60.0
 """An event that is due within this time is delivered by the process that scheduled it, too."""
 MAX_DELIVERING: Final = 100
@@ -42,6 +44,15 @@ RECHECK_SECONDS: Final = 0.05
 """Time after which a handler that still waits for the clock, in another task, is known to."""
 LAST_YEAR: Final = 2199
 """The last year in which a server can deliver; a manual clock has no such limit."""
+ANSWER_SECONDS: Final = 2.0
+"""Time for another process to answer, beyond the time that it is given to handle its events."""
+WAIT_SECONDS: Final = 1.0
+"""Time that another process is given before it is asked again."""
+MAX_AT_ONCE: Final = 1000
+"""Events that are delivered at once."""
+MAX_KEPT_MOVES: Final = 100_000
+"""Moves of the clock that are kept, by which times are found in the journal."""
+TRIM_EVERY_MOVES: Final = 1000
 
 
 @dataclass(eq=False, slots=True)
@@ -139,7 +150,7 @@ class Clock:
         """
         log = self._log
         message = encode_clock(log.subjects, now, expected=0)
-        left = max(0.001, deadline - time.monotonic())
+        left = seconds_left(deadline)
         sequence = await store_messages(log.connection, [message], timeout=left, what="connect: clock")
         await log.reach(sequence, deadline)
 
@@ -242,19 +253,6 @@ class Sleep:
 # -- advancing a manual clock --------------------------------------------------------------------------
 
 
-logger = logging.getLogger("happen_nb")
-
-ANSWER_SECONDS: Final = 2.0
-"""Time for another process to answer, beyond the time that it is given to handle its events."""
-WAIT_SECONDS: Final = 1.0
-"""Time that another process is given before it is asked again."""
-MAX_AT_ONCE: Final = 1000
-"""Events that are delivered at once."""
-MAX_KEPT_MOVES: Final = 100_000
-"""Moves of the clock that are kept, by which times are found in the journal."""
-TRIM_EVERY_MOVES: Final = 1000
-
-
 class Advancer:
     """Moves the clock of a space, and waits until what is due then is handled."""
 
@@ -311,12 +309,12 @@ class Advancer:
             sequence = await store_messages(
                 log.connection,
                 [message],
-                timeout=max(0.001, deadline - time.monotonic()),
+                timeout=seconds_left(deadline),
                 what="advance",
                 resend=Resend(log.subjects, log.cleared),
             )
         except RefusedError:  # the event was cancelled or scheduled again, or its answer was lost
-            await log.fresh(max(0.001, deadline - time.monotonic()))
+            await log.fresh(seconds_left(deadline))
             return 0
         return int(sequence)
 

@@ -18,7 +18,7 @@ from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_handled, windows
 from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
 from happen_nb._runtime.effects import NamedWork
-from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.io import io_thread, seconds_left
 from happen_nb._runtime.lanes import CATCHING_UP, MAX_QUEUED
 from happen_nb._runtime.registrations import Orphan, awaiting, concerns, count_waiting, newest_like
 from happen_nb._runtime.stored_steps import DurableRun
@@ -140,7 +140,7 @@ class Durables:
         if found is None:
             start = await self._start(registration)
             message = wire.encode_durable(log.subjects, node, key, pattern, start, expected=0)
-            left, what = max(0.001, deadline - time.monotonic()), f'a durable handler of node "{node}"'
+            left, what = seconds_left(deadline), f'a durable handler of node "{node}"'
             body, sequence = await log.stream.store_first(message, timeout=left, what=what)
             await log.reach(sequence, deadline)
         else:

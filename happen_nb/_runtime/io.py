@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections import deque
 from contextvars import Context
 from functools import partial
@@ -401,6 +402,11 @@ def _shortened(error: BaseException, caller: FrameType) -> BaseException:
     hide(caller)
     hide_all(error.__traceback__)
     return error.with_traceback(user_frames(error))
+
+
+def seconds_left(deadline: float) -> float:
+    """Return the seconds until a deadline by ``time.monotonic()``, never less than a moment."""
+    return max(0.001, deadline - time.monotonic())
 
 
 async def within(timeout: float, future: asyncio.Future[Any]) -> bool:

@@ -34,6 +34,7 @@ from happen_nb._model.positions import (
     without_old,
 )
 from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.pipelines import Pipelines
 from happen_nb._runtime.registrations import (
     Orphan,
@@ -218,7 +219,7 @@ class Lanes:
         log, node = self._log, registration.node
         pattern = registration.pattern.text if registration.pattern.predicate is None else None
         message = wire.encode_start(log.subjects, node, handler.key, pattern, start)
-        left = max(0.001, deadline - time.monotonic())
+        left = seconds_left(deadline)
         what = f'a state handler of node "{node}"'
         body, sequence = await log.stream.store_first(message, timeout=left, what=what)
         await log.reach(sequence, deadline)

@@ -17,7 +17,7 @@ from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Clear, Ended, Scheduled
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
-from happen_nb._runtime.io import Signal, within
+from happen_nb._runtime.io import Signal, seconds_left, within
 from happen_nb._runtime.replica import Applied, Replica
 from happen_nb._runtime.stored_steps import StoredSteps
 from happen_nb._runtime.tracebacks import to_raise
@@ -262,7 +262,7 @@ class Log:
     async def reach(self, sequence: int, deadline: float) -> None:
         """Wait until the replica is at `sequence`; check the consumer if it does not come."""
         stalled = STALLED_SECONDS if self.stream.replicas == 1 else STALLED_CLUSTER_SECONDS
-        while not await self.replica.reached(sequence, min(stalled, max(0.001, deadline - time.monotonic()))):
+        while not await self.replica.reached(sequence, min(stalled, seconds_left(deadline))):
             if time.monotonic() >= deadline:
                 raise OutcomeUnknownError(
                     f'the space "{self.subjects.space}" is at {self.replica.position}, and {sequence} '

@@ -21,7 +21,7 @@ from happen_nb._journal import fields, presence, wire
 from happen_nb._journal.presence import connected_processes
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._model.records import OwnerRecord
-from happen_nb._runtime.io import Signal
+from happen_nb._runtime.io import Signal, seconds_left
 from happen_nb.errors import HappenError, NotStoredError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class Ownership:
     async def acquire(self, node: str, deadline: float) -> OwnerRecord | None:
         """Become the owner of a node; the newest to acquire it wins. Return the owner before."""
         if self.is_ours(node):  # another process may have acquired it just now
-            await self._log.fresh(max(0.001, deadline - time.monotonic()))
+            await self._log.fresh(seconds_left(deadline))
         while not self.is_ours(node):
             before = self._owners.get(node)
             if await self._store(node, before, self._our_record(node), deadline):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
 from happen_nb._journal.wire import Ended
 from happen_nb._model.records import EventRecord
+from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.writer import check_same, find_stored, look_up
 from happen_nb.errors import NotStoredError
 
@@ -67,7 +68,7 @@ async def cancel(log: Log, id: str, deadline: float) -> bool:
     """Cancel what is scheduled under an id; False if there is nothing, or it is too late."""
     ttl = log.info.event_ttl
     while True:
-        left = max(0.001, deadline - time.monotonic())
+        left = seconds_left(deadline)
         if log.alarms.get(id) is None:
             await log.fresh(left)  # another process may just have scheduled it
         alarm = log.alarms.get(id)
@@ -96,7 +97,7 @@ async def _catch_up(log: Log, refusal: RefusedError, deadline: float) -> None:
     if refusal.newest > log.replica.position:
         await log.reach(refusal.newest, deadline)
     else:
-        await log.fresh(max(0.001, deadline - time.monotonic()))
+        await log.fresh(seconds_left(deadline))
 
 
 async def _is_cancelled(log: Log, alarm: Alarm) -> bool:

@@ -18,7 +18,7 @@ from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store
 from happen_nb._journal.slice import read_commits
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
-from happen_nb._runtime.io import on_io
+from happen_nb._runtime.io import on_io, seconds_left
 from happen_nb._runtime.replica import Applied
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 
@@ -226,7 +226,7 @@ class Writer:
             riding = {event.id for event in applied.record.events}
             to_come = [each.to_resolve() for each in events if each.id not in riding]
             if to_come:
-                await asyncio.wait(to_come, timeout=max(0.001, write.deadline - time.monotonic()))
+                await asyncio.wait(to_come, timeout=seconds_left(write.deadline))
             arrived = [each.seen for each in events if each.seen is not None]
             at = applied.record
             scheduled = [
@@ -255,7 +255,7 @@ class Writer:
         return await store_messages(
             log.connection,
             write.messages,
-            timeout=max(0.001, write.deadline - time.monotonic()),
+            timeout=seconds_left(write.deadline),
             what=write.what,
             future=write.to_resolve(),
             # so that a clear cannot make a message that is sent again count twice
@@ -286,7 +286,7 @@ class Writer:
         if newest > log.replica.position:
             await log.reach(newest, write.deadline)
         elif request.schedules or refusal.in_flight:  # an alarm was delivered, cancelled or replaced
-            await log.fresh(max(0.001, write.deadline - time.monotonic()))
+            await log.fresh(seconds_left(write.deadline))
             await look_up(log, request.cancels)
             taken = True
         lost = refusal.resent and not self._is_certain(write) and not self._is_cleared(write, request)
