@@ -1,1 +1,1 @@
-"""How everything a cell can end with is shown: as text, as HTML, or as both at once."""
+"""The displays of everything that a cell can end with: as text, as HTML, or as both at once."""

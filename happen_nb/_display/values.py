@@ -422,9 +422,9 @@ def _shown(value: object, limit: int) -> int:
 
 
 MAX_CHANGES: Final = 30
-"""How many changes of a commit are shown."""
+"""Changes of a commit that are shown."""
 PATH_COLUMNS: Final = 44
-"""How many columns a path takes."""
+"""Columns that a path takes."""
 
 _SIGNS: Final[dict[str, Sign]] = {"add": "+", "remove": "-", "change": "~"}
 _SHARED_CHARACTERS: Final = 8  # of what two long strings share, shown before their difference

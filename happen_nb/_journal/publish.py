@@ -235,7 +235,7 @@ class PendingWrite(Generic[T]):
         self.data = b""
         """The message as it is sent; encoded in the thread of the caller."""
         self.seen: T | None = None
-        """What the follower has brought."""
+        """The stored record, as the follower has brought it."""
         self.refused = False
         """True if another commit of the node was stored first."""
         self.followed = True

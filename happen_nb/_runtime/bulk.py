@@ -73,7 +73,7 @@ class BulkPublisher:
         """Or ``"done"``, ``"stopped"`` or ``"failed"``."""
         self.error: BaseException | None = None
         self.backpressured = False
-        """Whether it waits for handlers."""
+        """True if it waits for handlers."""
         self.closed = threading.Event()
         """Set when no event is taken any more."""
         self.on_change: Signal[[]] = Signal()

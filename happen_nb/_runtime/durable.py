@@ -68,7 +68,7 @@ class DurableHandler:
     position: Position = START
     """The stored progress: it has ended for all events up to here."""
     sequence: int = 0
-    """Where that is stored."""
+    """The sequence of the message that stores it."""
     live: bool = False
     """True if new events are delivered at once."""
     queued: set[str] = field(default_factory=set)

@@ -215,7 +215,7 @@ class EventStream:
 
 
 class Effects:
-    """What events and commits cause: they are the roots."""
+    """The effects of events and commits, which are the roots."""
 
     def __init__(self, events: Sequence[EventRecord], commits: Sequence[CommitPair] = ()) -> None:
         self.events = events

@@ -1,4 +1,4 @@
-"""What a `Pipeline` consists of: the events that wait, the steps evaluated ahead, and the worker's line."""
+"""The parts of a `Pipeline`: the events that wait, the steps evaluated ahead, and the worker's line."""
 
 from __future__ import annotations
 

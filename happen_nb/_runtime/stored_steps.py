@@ -1,4 +1,4 @@
-"""What durable handlers have stored, by the keys of their steps, until their handlings have ended."""
+"""The stored steps of durable handlers, by their keys, until the handlings have ended."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     orders.press("n")
     expect(orders).to_contain_text("open: 5")
     orders.press("c")
-    expect(dashboard.locator(".hn-told")).to_have_text("copied orders")
+    expect(dashboard.locator(".hn-outcome")).to_have_text("copied orders")
     dashboard.get_by_role("button", name="Play").press("Enter")
     expect(dashboard.locator(".hn-status")).to_have_text("live", timeout=30_000)
     dashboard.get_by_role("separator").press("PageDown")

@@ -1,4 +1,4 @@
-"""Where a state handler starts and goes on, and what identifies it."""
+"""The start of a state handler, where it goes on later, and its identity."""
 
 from __future__ import annotations
 

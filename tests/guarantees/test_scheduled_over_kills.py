@@ -22,7 +22,7 @@ LONGEST_SECONDS = 0.5
 
 
 class Plans:
-    """What the scheduling processes report, also those that were killed."""
+    """The reports of the scheduling processes, also of those that were killed."""
 
     def __init__(self) -> None:
         self.due: dict[str, datetime] = {}

@@ -1,4 +1,4 @@
-"""What earlier versions have stored is read, and goes on to work with what this version stores beside it."""
+"""Messages that earlier versions have stored are read, and work together with those of this version."""
 
 from __future__ import annotations
 

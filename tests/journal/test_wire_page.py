@@ -67,7 +67,7 @@ def encoded(shown, item):
 
 
 def encoded_for_later(shown, item, expected, ttl):
-    """What is stored for a scheduled event, its delivery or its cancel, and for the time."""
+    """Return the message of a scheduled event, of its delivery or its cancel, or of the time."""
     match item:
         case EventRecord(alarm=str()):
             id, _, nonce = item.alarm.partition(" ")
@@ -86,7 +86,7 @@ def encoded_for_later(shown, item, expected, ttl):
 
 
 def encoded_other(shown, expected, ttl):
-    """What is stored for a message that changes nothing for those who follow."""
+    """Return a message that changes nothing for those who follow."""
     if shown.subject.startswith(SHOP.start_prefix):
         about = json.loads(shown.body)
         return wire.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])

@@ -40,7 +40,7 @@ def shop(space):
 
 
 def same(one, other):
-    """Whether two journals hold the same, to the microsecond."""
+    """Return True if two journals hold the same, to the microsecond."""
     return [describe(each) for each in one] == [describe(each) for each in other]
 
 

@@ -1,4 +1,4 @@
-"""What the tests of scheduled events share."""
+"""Fixtures of the tests of scheduled events."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 const UNHANDLED_INTERVAL_MS = 2000; // at least, between two requests for unhandled events
 const RETRY_MS = 1000; // after which everything is requested again, as a message may be lost; then doubled,
 const MAX_RETRY_MS = 16000; // up to this
-const TOLD_MS = 8000; // for which the outcome of an action is shown
+const OUTCOME_MS = 8000; // for which the outcome of an action is shown
 const ACTIVITY_MS = 500; // between two drawings of the activity
 const SILENCE_MS = 5000; // after which the kernel counts as silent; it answers when no cell is running
 
@@ -49,17 +49,17 @@ function render({ model, el }) {
   );
   const name = h("b", {});
   const status = h("span", { class: "hn-status", role: "status" });
-  const told = h("span", { class: "hn-told", role: "status" });
+  const outcome = h("span", { class: "hn-outcome", role: "status" });
   const now = h("button", { onclick: () => moments.seek(null) }, "back to now");
   const title = h("span", { class: "hn-title" }, "Space ", name);
-  const bar = h("div", { class: "hn-line hn-bar" }, title, status, told, now);
+  const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, now);
 
-  let toldTimer = null;
+  let outcomeTimer = null;
   function tell(text, isError = false) {
-    told.textContent = text;
-    told.classList.toggle("e", isError);
-    clearTimeout(toldTimer);
-    toldTimer = setTimeout(() => { told.textContent = ""; }, TOLD_MS);
+    outcome.textContent = text;
+    outcome.classList.toggle("e", isError);
+    clearTimeout(outcomeTimer);
+    outcomeTimer = setTimeout(() => { outcome.textContent = ""; }, OUTCOME_MS);
   }
 
   function scheduleActivity() {
@@ -189,7 +189,7 @@ function render({ model, el }) {
   showTime();
   hello(RETRY_MS);
   return () => {
-    for (const timer of [retryTimer, silenceTimer, unhandledTimer, activityTimer, toldTimer]) clearTimeout(timer);
+    for (const timer of [retryTimer, silenceTimer, unhandledTimer, activityTimer, outcomeTimer]) clearTimeout(timer);
     model.off("msg:custom", receive);
     moments.stop();
     watcher.disconnect();
