@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nats.js.kv import KeyValue
 
+import happen_nb as happen
 from tests.guarantees.processes import Pool, Processes
 from tests.guarantees.proxy import Proxy
-from tests.guarantees.servers import Cluster, Server
+from tests.guarantees.servers import Cluster, Foreign, Server
 from tests.guarantees.witness import Witness
 
 _count = itertools.count(1)
@@ -70,6 +72,19 @@ def name(request: pytest.FixtureRequest) -> str:
     """The name of a space that no other test uses."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", request.node.name)[:50]
     return f"{readable}_{next(_count)}"
+
+
+@pytest.fixture
+def foreign(url: str) -> Iterator[Foreign]:
+    """A client of NATS that knows nothing of happen_nb."""
+    with Foreign(url) as foreign:
+        yield foreign
+
+
+@pytest.fixture
+def bucket(space: happen.Space, foreign: Foreign) -> KeyValue:
+    """The space, as nats-py's own key-value client has it."""
+    return foreign.run(foreign.client.jetstream().key_value(f"happen_{space.name}"))
 
 
 @pytest.fixture(scope="session")

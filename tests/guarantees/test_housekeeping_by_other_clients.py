@@ -28,18 +28,6 @@ def space(url: str, name: str) -> Iterator[happen.Space]:
 
 
 @pytest.fixture
-def foreign(url: str) -> Iterator[Foreign]:
-    with Foreign(url) as foreign:
-        yield foreign
-
-
-@pytest.fixture
-def bucket(space: happen.Space, foreign: Foreign) -> KeyValue:
-    """The space, as nats-py's own key-value client has it."""
-    return foreign.run(foreign.client.jetstream().key_value(f"happen_{space.name}"))
-
-
-@pytest.fixture
 def follower(space: happen.Space, url: str, processes: Processes) -> Peer:
     """A process that was connected all the time."""
     return processes.peer(url, space.name)

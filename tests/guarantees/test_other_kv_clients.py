@@ -22,18 +22,6 @@ def space(url: str, name: str) -> Iterator[happen.Space]:
         yield space
 
 
-@pytest.fixture
-def foreign(url: str) -> Iterator[Foreign]:
-    with Foreign(url) as foreign:
-        yield foreign
-
-
-@pytest.fixture
-def bucket(space: happen.Space, name: str, foreign: Foreign) -> KeyValue:
-    """The space, as nats-py's own key-value client has it."""
-    return foreign.run(foreign.client.jetstream().key_value(f"happen_{name}"))
-
-
 def test_another_client_gets_what_was_committed(
     space: happen.Space, foreign: Foreign, bucket: KeyValue
 ) -> None:

@@ -42,18 +42,6 @@ def other(processes: Processes, url: str, name: str) -> Peer:
     return processes.event_peer(url, name)
 
 
-@pytest.fixture
-def foreign(url: str) -> Iterator[Foreign]:
-    with Foreign(url) as foreign:
-        yield foreign
-
-
-@pytest.fixture
-def bucket(space: happen.Space, name: str, foreign: Foreign) -> KeyValue:
-    """The space, as a client sees it that knows nothing of positions."""
-    return foreign.run(foreign.client.jetstream().key_value(f"happen_{name}"))
-
-
 def emit(space: happen.Space, *payloads: Any) -> None:
     for payload in payloads:
         space.broadcast("n", payload)
