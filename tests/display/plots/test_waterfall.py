@@ -25,7 +25,7 @@ def trace(space):
 
     @slow.on("work")
     def work(event):
-        time.sleep(0.05)
+        time.sleep(0.3)  # so long that a busy machine hardly changes the lengths of the bars
         slow.state.set({"done": True})
 
     @slow.on("end")
