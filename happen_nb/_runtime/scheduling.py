@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from happen_nb._journal.wire import Message
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.log import Log
+
+
+STALE_SECONDS = 0.05
+"""Pause until the server has removed an alarm that was stored once more after its delivery."""
 
 
 async def store(log: Log, event: EventRecord, deadline: float) -> EventRecord:
@@ -50,13 +55,20 @@ async def store(log: Log, event: EventRecord, deadline: float) -> EventRecord:
                 await look_up(log, [alarm])
             found = await find_stored(log, event)
             if event.tick is not None:
-                raise
-            if found is not None:
+                if alarm is not None or (found is not None and found.sequence > _tick_before(event)):
+                    raise
+                await asyncio.sleep(STALE_SECONDS)
+            elif found is not None:
                 return check_same(event, found)
         else:
             await log.reach(sequence, deadline)
             return replace(event, sequence=sequence, time=log.stream.server_time())
     raise NotStoredError(f"{what}: timed out; nothing was stored")
+
+
+def _tick_before(event: EventRecord) -> int:
+    """Return the sequence of the tick before, which the name of an alarm ends with."""
+    return int((event.alarm or "").rpartition(" ")[2])
 
 
 async def _store(log: Log, messages: list[Message], seconds: float, what: str) -> int:

@@ -48,7 +48,8 @@ class Ticks:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._log = dispatcher.log
-        self._going_on: set[str] = set()
+        self._going_on: dict[str, EventRecord | None] = {}
+        """The ticks whose next one is being scheduled, with one that has arrived meanwhile."""
         self._log.on_event.connect(self._on_event)
         self._log.on_clear.connect(lambda *_: self._go_on_all())
         dispatcher.ownership.on_change.connect(self._go_on)
@@ -109,8 +110,10 @@ class Ticks:
 
     def _in_background(self, registration: Registration, last: EventRecord | None) -> None:
         tick = registration.tick or ""
-        if tick not in self._going_on:
-            self._going_on.add(tick)
+        if tick in self._going_on:
+            self._going_on[tick] = last or self._going_on[tick]
+        else:
+            self._going_on[tick] = None
             work = NamedWork(f"ticks {tick}", lambda: f"scheduling the next tick of {registration.name}")
             self._dispatcher.in_flight.start(work)
             self._log.background(self._schedule_next(registration, last, work))
@@ -123,7 +126,9 @@ class Ticks:
         except HappenError as error:
             logger.info("the next tick of %s: %s", registration.name, error)
         finally:
-            self._going_on.discard(registration.tick or "")
+            arrived = self._going_on.pop(registration.tick or "")
+            if arrived is not None:
+                self._on_event(arrived)
             self._dispatcher.in_flight.finish(work)
 
     async def _schedule(

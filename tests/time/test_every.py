@@ -203,6 +203,21 @@ def test_it_ticks_on_a_real_clock(space):
     assert all(event.time >= event.due for event in space.events("every"))
 
 
+def test_no_tick_is_the_last_however_fast_they_come(space):
+    calls, enough = [], threading.Event()
+
+    def beat(event):
+        calls.append(event.payload["n"])
+        if event.payload["n"] > 250:
+            enough.set()
+
+    heart = space.create_node("heart")
+    heart.every(0.001, beat)
+    assert enough.wait(60)
+    heart.off(beat)
+    assert calls == sorted(set(calls))
+
+
 def test_a_slow_handler_is_not_called_twice_at_once(space, gate):
     heart, calls = space.create_node("heart"), []
 

@@ -15,7 +15,7 @@ HOUR = 3600
 
 
 def test_an_event_is_delivered_when_it_is_due_and_not_before(space, orders):
-    event = orders.broadcast("order.expired", {"id": "o1"}, after=SOON)
+    event = orders.broadcast("order.expired", {"id": "o1"}, after=0.5)  # stored before, on a busy machine too
     assert not event.pending
     assert event.due > event.time
     assert len(space.events()) == 0
