@@ -305,7 +305,7 @@ async def _read(
 ) -> RecordedJournal:
     log = runtime.log
     start = (await position_after(log, since))[0]
-    end = None if until is None else await position_after(log, until)
+    end = None if until is None else await position_after(log, until, "until")
     journal = await read_journal(runtime, (), Pattern.of("**"), since, MAX_RECORDS, commits=True)
     events = [event for event in journal.events if end is None or event.position <= end]
     pairs = [pair for pair in journal.commits if end is None or (pair[0].sequence, -1) <= end]
