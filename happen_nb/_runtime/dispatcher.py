@@ -214,7 +214,7 @@ class Dispatcher:
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
             if handlers:
-                self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
+                self.lanes.pipelines.put(node, [(event, handlers)], context, snapshot, replies=replies)
         target = event.target
         if target is not None and target not in candidates and self.ownership.is_ours(target):
             known = ", ".join(self.registrations.patterns(target)) or "none"
@@ -348,10 +348,10 @@ class Dispatcher:
 
     # -- recording what was handled ------------------------------------------------------------------
 
-    def record(self, record: HandledRecord) -> None:
-        """Store soon that an event was handled. From any thread."""
-        self._records.append(record)
-        if len(self._records) == 1 or self._recording is None:
+    def record(self, *records: HandledRecord) -> None:
+        """Store soon that events were handled. From any thread."""
+        self._records.extend(records)
+        if self._recording is None:
             io_thread().call_soon(self._record_soon)
 
     def _record_soon(self) -> None:
