@@ -179,7 +179,9 @@ class Pipeline:
     paused: bool = False
     """True while other writers of the node may go first."""
     in_a_row: int = 0
-    """The number of its commits since the last pause."""
+    """The number of its commits since the last pause, or since nothing waited."""
+    row_began: float = 0.0
+    """The time of the first of them, by ``time.monotonic()``."""
     slow: int = 0
     """The number of slow transforms in a row."""
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -57,10 +57,13 @@ STUCK_SECONDS = 0.05
 
 MAX_IN_A_ROW = 100
 """Commits of a node after which other writers may go first."""
+PAUSE_SHARE = 0.05
+"""Time for that, as a share of the time that the commits took: on a busy machine, others take longer, too."""
 PAUSE_SECONDS = 0.003
-"""Time for that."""
+"""At least so long."""
 LOST_SECONDS = 0.01
 """The same, if a commit of this process was refused."""
+MAX_PAUSE_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 """Pause after a look-up that failed."""
 
@@ -348,8 +351,10 @@ class Pipelines:
         if not pipeline.ready or pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
             return pipeline.paused
         self._log.outbox.refused_nodes.discard(pipeline.node)
+        share = PAUSE_SHARE * (time.monotonic() - pipeline.row_began) if pipeline.in_a_row else 0.0
+        seconds = min(MAX_PAUSE_SECONDS, max(LOST_SECONDS if lost else PAUSE_SECONDS, share))
         pipeline.paused, pipeline.in_a_row = True, 0
-        io_thread().loop.call_later(LOST_SECONDS if lost else PAUSE_SECONDS, self._end_pause, pipeline)
+        io_thread().loop.call_later(seconds, self._end_pause, pipeline)
         return True
 
     def _end_pause(self, pipeline: Pipeline) -> None:
@@ -424,6 +429,8 @@ class Pipelines:
     def _stored(self, pipeline: Pipeline, step: Step, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
         pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
+        if pipeline.in_a_row == 1:
+            pipeline.row_began = time.monotonic()
         if step.events:
             by_id = {event.id: event for event in events}
             for outcome in step.outcomes:
@@ -488,7 +495,7 @@ class Pipelines:
     def _reset(self, pipeline: Pipeline, keep: Callable[[Item], bool] | None = None) -> None:
         """Let all that was evaluated wait again: it was computed on another state than the newest one."""
         step, pipeline.flying = pipeline.flying, None
-        pipeline.paused, pipeline.in_a_row = False, 0
+        pipeline.paused = False
         self._log.outbox.refused_nodes.discard(pipeline.node)
         dropped: list[Item] = []
         with pipeline.lock:
