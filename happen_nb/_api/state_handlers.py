@@ -179,7 +179,7 @@ async def _start_position(log: Any, start: Any) -> Position | None:
         return None if start == "now" else START
     if start is None:
         raise TypeError('state.on: start is None; give "now", "beginning", an Event, a datetime or an int')
-    sequence, index = await position_after(log, start)
+    sequence, index = await position_after(log, start, "start")
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 
