@@ -123,7 +123,8 @@ class Pipelines:
         self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
     ) -> bool:
         return (
-            (event.target is None or event.tick is not None)
+            self._dispatcher.conductor is None
+            and (event.target is None or event.tick is not None)
             and all(
                 each.state is not None
                 and each.pattern.predicate is None
