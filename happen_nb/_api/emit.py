@@ -65,7 +65,9 @@ class PendingEvent:
 class Sender:
     """Base of `Node` and `Space`: emits events under a name."""
 
-    _emits_as: tuple[Space, Runtime, str]
+    @property
+    def _emits_as(self) -> tuple[Space, Runtime, str]:
+        raise NotImplementedError
 
     def broadcast(
         self,
@@ -344,6 +346,7 @@ class Sender:
         _check_size(record, log.max_body)
         if step is not None and (done := await self._done(step, record)) is not None:
             return done
+        await runtime.dispatcher.turn("emit", record.type, record.target)
         contexts[record.id] = output_context()
         waits = False
         try:

@@ -24,6 +24,7 @@ from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import evaluating
 from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.redirect import Redirected
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Event(Displayable):
 
     _page = event_page
     _pickle = "pickle its parts: event.type, event.payload, event.id"
+    _runtime = Redirected["Runtime"]()
 
     def __init__(self, record: EventRecord, runtime: Runtime, *, repeated: bool = False) -> None:
         self._record = record
@@ -229,7 +231,8 @@ class Event(Displayable):
         refuse_in_callback("settle")
         self._check_space("settle")
         runtime, effects = self._runtime.checked, Effects([self._record])
-        left = await on_io(wait_handled(runtime, effects, time.monotonic() + seconds))
+        handled = on_io(wait_handled(runtime, effects, time.monotonic() + seconds))
+        left = await runtime.dispatcher.waits(handled)
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {', '.join(left)}")
         return Trace(lambda: run_blocking(self._read_trace()))
@@ -468,7 +471,7 @@ class EventSearch:
             if (event := self._accepted(record)) is not None:
                 return event
         while (left := deadline - time.monotonic()) > 0:
-            for record in await on_io(self._coming.take(left)):
+            for record in await self._runtime.dispatcher.waits(on_io(self._coming.take(left))):
                 if record.position <= reached:
                     continue
                 if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come

@@ -43,6 +43,7 @@ from happen_nb._model.transforms import Transform, call_transform, compute, eval
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stored_steps import commits
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
@@ -69,6 +70,9 @@ if TYPE_CHECKING:
 class StateWriter:
     """Commits the states of a node."""
 
+    space = Redirected["Space"]()
+    _runtime = Redirected["Runtime"]()
+
     def __init__(self, node: str, space: Space, runtime: Runtime) -> None:
         self.node = node
         self.space = space
@@ -80,9 +84,18 @@ class StateWriter:
         deadline: float,
         emitted: Sequence[PendingEvent] = (),
         known: dict[str, EventRecord] | None = None,
+        *,
+        in_turn: bool = False,
     ) -> Applied | None:
-        """Store a change with its events; None if another commit was stored first."""
+        """Store a change with its events; None if another commit was stored first.
+
+        `in_turn` is True if the change was computed again in the turn to store that it had before.
+        """
         runtime = self._runtime.checked
+        if not in_turn:
+            began = time.monotonic()
+            await runtime.dispatcher.turn("commit", self.node)
+            deadline += time.monotonic() - began
         if emitted:
             applied = await commit_emitting(
                 runtime, change, emitted, deadline, {} if known is None else known
@@ -199,17 +212,22 @@ class State(Displayable):
     _page = state_page
     _pickle = "pickle state.get()"
 
-    node: Node
+    _node = Redirected["Node"]()
+    _runtime = Redirected["Runtime"]()
     _name: str
-    _runtime: Runtime
     _writer: StateWriter
 
     def __init__(self, node: Node, runtime: Runtime) -> None:
         set_once = super().__setattr__
-        set_once("node", node)
+        set_once("_node", node)
         set_once("_name", node.name)
         set_once("_runtime", runtime)
         set_once("_writer", StateWriter(node.name, node.space, runtime))
+
+    @property
+    def node(self) -> Node:
+        """The node whose state it is."""
+        return self._node
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(self._read_only(f".{name}", f'"{name}"'))
@@ -359,7 +377,9 @@ class State(Displayable):
                 cancels=tuple(evaluation.cancelled),
                 key=None if step is None else step.key,
             )
-            applied = await self._writer.commit(change, deadline, evaluation.emitted, known)
+            # What it views is read anew, and others may go before it is stored.
+            in_turn = conflicts > 0 and not takes_views
+            applied = await self._writer.commit(change, deadline, evaluation.emitted, known, in_turn=in_turn)
             if applied is not None:
                 return Commit(*applied)
             conflicts += 1
@@ -719,7 +739,8 @@ class State(Displayable):
             state = EMPTY if record is None else record.state
             if predicate(state):
                 return state
-            if not await on_io(replica.changed(self._name, record, deadline - time.monotonic())):
+            changed = on_io(replica.changed(self._name, record, deadline - time.monotonic()))
+            if not await self._runtime.dispatcher.waits(changed):
                 raise HappenTimeoutError(
                     f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )

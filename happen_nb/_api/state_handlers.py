@@ -125,10 +125,8 @@ def _make(
 ) -> Registration:
     """Make the registration of a state handler."""
     handler = StateHandler(key, takes_views=takes_views, fold=fold)
-    run, place = cells.current_run(), cells.run_name()
-    registration = Registration(
-        writer.node, pattern, transform, run=run, place=place, state=handler, **options
-    )
+    run = {"run": cells.current_run(), "place": cells.run_name()}
+    registration = Registration(writer.node, pattern, transform, state=handler, **{**run, **options})
 
     def evaluate(event: EventRecord, record: CommitRecord | None, snapshot: Cut | None) -> Outcome:
         return _evaluate(writer, runtime, registration, call, event, record, snapshot)
@@ -138,6 +136,30 @@ def _make(
 
     handler.apply, handler.evaluate = apply, evaluate
     return registration
+
+
+def copied_state_handler(original: Registration, writer: StateWriter, runtime: Runtime) -> Registration:
+    """Return the registration of a state handler for the same node of a fork."""
+    state = original.state
+    assert state is not None
+    call, _ = event_call(original.handler, "state.on: the transform")
+    return _make(
+        writer,
+        runtime,
+        original.pattern,
+        original.handler,
+        call,
+        state.key,
+        takes_views=state.takes_views,
+        fold=state.fold,
+        where=original.where,
+        run=original.run,
+        place=original.place,
+        keep=original.keep,
+        context=original.context,
+        tick=original.tick,
+        period=original.period,
+    )
 
 
 def _continuation(new: Registration, orphan: Orphan) -> str:
@@ -178,6 +200,7 @@ async def _apply(
     assert handler is not None
     log, lanes, position = runtime.log, runtime.dispatcher.lanes, record_of(event).position
     known: dict[str, EventRecord] = {}
+    in_turn = False
     while True:
         newest = log.replica.cut_of(node)
         base = newest.nodes.get(node)
@@ -220,13 +243,15 @@ async def _apply(
             folded=folded,
             cancels=tuple(evaluation.cancelled),
         )
-        if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
+        deadline = runtime.deadline()
+        if stays or await _is_committed(writer, change, deadline, evaluation, known, in_turn=in_turn):
             handler.pass_over(position, last)
             if stays:
                 lanes.pass_soon(node)
             else:
                 handler.recorded(progress, after, position)
             return
+        in_turn = True  # it depends on nothing but the newest state of the node
 
 
 def _raise(error: BaseException | None) -> None:
@@ -279,7 +304,7 @@ def _evaluate(
     """
     node = writer.node
     scope = causes.scope_of_event(event, node, registration.name)
-    causes.enter(scope)
+    causes.enter(scope, runtime.dispatcher.redirect)
     scope.hold()
     try:
         given = Event(event, runtime)
@@ -343,13 +368,16 @@ async def _is_committed(
     deadline: float,
     evaluation: Evaluation,
     known: dict[str, EventRecord],
+    *,
+    in_turn: bool,
 ) -> bool:
     """Store a commit; False if something was stored before it, or if that is not known."""
     try:
-        return await writer.commit(change, deadline, evaluation.emitted, known) is not None
+        applied = await writer.commit(change, deadline, evaluation.emitted, known, in_turn=in_turn)
     except (NotStoredError, OutcomeUnknownError) as error:
         logger.info('node "%s" applying an event: %s; trying again', change.node, error)
         return False
+    return applied is not None
 
 
 async def _evaluated(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.cells import shell
+from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
+    from happen_nb._runtime.conductor import Run
     from happen_nb._runtime.stored_steps import DurableRun, Step
     from happen_nb._runtime.workers import GivesWay
 
@@ -79,17 +81,22 @@ class HandlerScope:
         True if it was cancelled but could not be stopped, so that it may not change anything any more.
     durable : DurableRun or None
         The run of a durable handler, which counts its steps.
+    function : str
+        The name of its function.
+    run : Run or None
+        Its run, where a conductor decides what runs.
     """
 
     __slots__ = (
-        "_function",
         "_origin",
         "_users",
         "abandoned",
         "durable",
         "event",
+        "function",
         "is_transform",
         "node",
+        "run",
         "waits",
     )
 
@@ -101,9 +108,10 @@ class HandlerScope:
         self.waits: list[Any] = []
         self.abandoned = False
         self.durable: DurableRun | None = None
+        self.run: Run | None = None
         self.is_transform = False
         """True for a state handler."""
-        self._function = function
+        self.function = function
         self._origin = origin
         self._users = 0
 
@@ -111,7 +119,7 @@ class HandlerScope:
     def what(self) -> str:
         """Its description for messages."""
         doing = f'watching "{self.node}"' if self.event is None else f'handling "{self.event.type}"'
-        return f"{self._function}, {doing}"
+        return f"{self.function}, {doing}"
 
     @property
     def origin(self) -> Origin:
@@ -150,11 +158,12 @@ scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)
 """The handler or callback that this context was made in; None in a cell. It may have ended."""
 
 
-def enter(found: HandlerScope) -> None:
-    """Make this context, a copy of a cell's, that of a handler or callback."""
+def enter(found: HandlerScope, redirect: Redirect | None) -> None:
+    """Make this context, a copy of a cell's, that of a handler or callback, and of its space."""
     # A copy shares the values of context variables. The arithmetic context of `decimal` can be changed in
     # place, so a handler gets its own.
     scope.set(found)
+    enter_redirect(redirect)
     if (decimal := sys.modules.get("decimal")) is not None:
         decimal.setcontext(decimal.getcontext().copy())
 
@@ -330,6 +339,7 @@ class Place:
 
     def __init__(self, found: HandlerScope | None) -> None:
         self._scope = found
+        self._redirect = current_redirect()
         self._kernel = shell()
         with_cells = found is not None and hasattr(self._kernel, "set_thread_parent")
         self._cell = self._kernel.get_parent() if with_cells else None
@@ -341,7 +351,8 @@ class Place:
         token = scope.set(self._scope)
         cell = self._kernel.set_thread_parent(self._cell) if self._cell else None
         try:
-            yield
+            with redirected_to(self._redirect):
+                yield
         finally:
             if self._scope is not None:
                 self._scope.release()

@@ -211,6 +211,8 @@ class Log:
             self.on_clear.emit(item, sequence)
         elif isinstance(item, Scheduled):
             self.alarms.add(item.alarm)
+            for write in self.outbox.find(item.alarm.name):
+                self.outbox.see(write, item.alarm)
             if item.alarm.nonce.startswith(self.address):
                 self.on_scheduled.emit(item.alarm)
         elif isinstance(item, ClockRecord):
