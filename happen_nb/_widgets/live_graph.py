@@ -49,7 +49,7 @@ class LiveGraph(LivePicture[GraphView]):
       orders → inventory  order.paid
     """
 
-    make_view = GraphView
+    _make_view = GraphView
 
     def __init__(self, space: Space, reader: JournalReader, loads: Loads | None = None) -> None:
         runtime = runtime_of(space)
@@ -61,12 +61,12 @@ class LiveGraph(LivePicture[GraphView]):
         """The picture, for light and dark pages."""
         return draw(self._graph()).svg
 
-    def page(self) -> Page:
+    def _page(self) -> Page:
         """Return the static picture, and a line for each arrow."""
-        shown = graph(self.reader.slice)
+        shown = graph(self._reader.slice)
         return graph_page(shown, draw(shown).svg)
 
-    def drawn(self, view: GraphView) -> dict[str, Any]:
+    def _drawn(self, view: GraphView) -> dict[str, Any]:
         """Return the picture of a view, and the arrows along which events have moved since the last one."""
         shown = self._graph(view)
         view.drawn = draw(shown, width=view.width, live=True)
@@ -80,7 +80,7 @@ class LiveGraph(LivePicture[GraphView]):
         groups = [[name, name in view.opened] for name in shown.names]
         return {"svg": view.drawn.svg, "moves": moves[:MAX_MOVES], "groups": groups}
 
-    def act(self, view: GraphView, message: Mapping[str, Any]) -> Page | None:
+    def _act(self, view: GraphView, message: Mapping[str, Any]) -> Page | None:
         """Open or close a group, or show what a node or an arrow stands for."""
         if message["do"] == "group":
             view.opened ^= {str(message["name"])}
@@ -90,7 +90,7 @@ class LiveGraph(LivePicture[GraphView]):
         if kind == "w" and number < len(view.drawn.flows):
             flow = view.drawn.flows[number]
             nodes = {group.name: group.nodes for group in view.drawn.groups}
-            return flow_page(flow, (nodes[flow.sender], nodes[flow.handler]), self.reader.slice)
+            return flow_page(flow, (nodes[flow.sender], nodes[flow.handler]), self._reader.slice)
         if kind == "n" and number < len(view.drawn.groups):
             group = view.drawn.groups[number]
             if group.is_single:
@@ -101,7 +101,7 @@ class LiveGraph(LivePicture[GraphView]):
 
     def _graph(self, view: GraphView | None = None) -> Graph:
         opened = () if view is None else view.opened
-        return graph(self.reader.slice, opened=opened, loads=self._loads())
+        return graph(self._reader.slice, opened=opened, loads=self._loads())
 
 
 def loads_of(runtime: Runtime) -> dict[str, Load]:

@@ -50,12 +50,12 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
 
     _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
     _css = style() + source("live_picture.css")
-    make_view: ClassVar[Any] = PictureView
+    _make_view: ClassVar[Any] = PictureView
 
     def __init__(self, space: Space, reader: JournalReader) -> None:
         runtime = runtime_of(space)
-        self.reader = reader
-        self.space = space
+        self._reader = reader
+        self._space = space
         self._log = runtime.log  # a closed space has none: an error before there is a widget
         self._seen = self._log.replica.position
         reader.read()
@@ -76,18 +76,18 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
         """The picture, for light and dark pages."""
 
     @abstractmethod
-    def page(self) -> Page:
+    def _page(self) -> Page:
         """Return the static picture, and the same as lines of text."""
 
     @abstractmethod
-    def drawn(self, view: View) -> dict[str, Any]:
+    def _drawn(self, view: View) -> dict[str, Any]:
         """Return what a page shows, with the ``svg``."""
 
     @abstractmethod
-    def act(self, view: View, message: Mapping[str, Any]) -> Page | None:
+    def _act(self, view: View, message: Mapping[str, Any]) -> Page | None:
         """Do what the reader asks for; return a page to show below the picture, if there is one."""
 
-    def renew(self) -> None:
+    def _renew(self) -> None:
         """Use what the reader has read."""
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -133,7 +133,7 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
 
     def _picture(self) -> Picture:
         with self._lock:
-            return picture_of_page(self.page())
+            return picture_of_page(self._page())
 
     def _has_news(self) -> bool:
         return self._log.replica.position != self._seen and time.monotonic() >= self._rested
@@ -145,13 +145,13 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
             has_news = self._has_news()
             if has_news:
                 self._seen = self._log.replica.position
-                self.reader.add_new()
-                self.renew()
+                self._reader.add_new()
+                self._renew()
                 self._fallback.trigger()
             for name, view in self._views.items():
                 if has_news or view.is_stale:
                     view.is_stale = False
-                    self.send({"type": "drawn", "view": name, **self.drawn(view)})
+                    self.send({"type": "drawn", "view": name, **self._drawn(view)})
             if has_news:
                 self._rested = time.monotonic() + 2 * (time.monotonic() - started)
 
@@ -165,7 +165,7 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
                 self._show(name, message)
             elif name in self._views:
                 view = self._views[name]
-                page = self.act(view, message)
+                page = self._act(view, message)
                 if page is not None:
                     self.send({"type": "panel", "view": name, "html": bare_html(render_html(page))})
         self._throttle.trigger()
@@ -175,7 +175,7 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
         if not self._views:
             self._throttle.follow(self._has_news)
         if name not in self._views:
-            self._views[name] = self.make_view(width)
+            self._views[name] = self._make_view(width)
             for oldest in list(self._views)[:-MAX_VIEWS]:
                 del self._views[oldest]
         view = self._views[name]

@@ -11,7 +11,7 @@ from happen_nb._display.plots.graph_drawing import draw
 from tests.browser.conftest import take_screenshot
 from tests.browser.test_live_reply import save
 from tests.browser.test_widgets import cell, output, run
-from tests.display.plots.test_graph import orders, ring, shop, town
+from tests.display.plots.made import orders, ring, shop, town
 
 WIDTHS = (700, 1000, 1400)
 COVERED = """() => {

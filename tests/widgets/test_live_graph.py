@@ -119,7 +119,7 @@ def test_pressing_an_arrow_or_a_node_shows_its_events(space, stock, sent, until)
 def test_what_waits_for_nodes_is_asked_at_each_picture(space, stock, sent, until):
     space.broadcast("order.made", 1).settle()
     loads = {}
-    graph = LiveGraph(space, space.graph().reader, lambda: loads)
+    graph = LiveGraph(space, space.graph()._reader, lambda: loads)
     loads["stock"] = Load(waiting=7, held=2)
     draw(graph)
     until(lambda: drawn(sent))
