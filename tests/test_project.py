@@ -221,6 +221,7 @@ def test_pypi_shows_the_readme_with_addresses_that_lead_somewhere(wheel):
 
 def test_what_the_library_imports_is_declared():
     names = {"nats": "nats-py", "orjson": "orjson", "IPython": "ipython", "nest_asyncio2": "nest-asyncio2"}
+    beside = {path.stem for path in (ROOT / "happen_nb/_server/supervision").glob("*.py")}
     extras = {
         "jupyterlab",
         "jupyter_server",
