@@ -388,6 +388,7 @@ class Attempt:
             reply=reply,
             position=self._position,
             handling=None if self.durable is None else self.durable.handling,
+            now=None if self._given is None else self.delivery.dispatcher.host.time_read(self._given),
         )
         self.delivery.record(record)
         self._end_durable()

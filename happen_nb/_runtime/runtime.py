@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.client import Credentials
     from happen_nb._journal.stream import Info, Options
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.recall import Recall
     from happen_nb._runtime.replica import Applied
 
 logger = logging.getLogger("happen_nb")
@@ -62,6 +63,10 @@ class Watchers:
     def on_commit(self, applied: Applied) -> None:
         for watcher in self._watchers.get(applied.record.node, ()):
             watcher.take(applied)
+
+    def watches(self, node: str) -> bool:
+        """Return True if a node has a watcher."""
+        return bool(self._watchers.get(node))
 
     def add(self, watcher: Watcher) -> None:
         self._watchers[watcher.node] = [*self._watchers.get(watcher.node, ()), watcher]
@@ -108,6 +113,8 @@ class Runtime:
         self.in_flight = self.dispatcher.in_flight
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
+        self.recall: Recall | None = None
+        """In a second run: what it recalls of the first one."""
         self.watchers = Watchers()
         log.replica.on_commit.connect(self.watchers.on_commit)
 
