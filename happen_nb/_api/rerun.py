@@ -24,6 +24,7 @@ from happen_nb._api.events import Event
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.pictures import show_arrows
+from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_rerun import (
     changed_handlers_page,
@@ -463,7 +464,9 @@ async def rerun(
         handled,
         stretch.clocks,
         lambda node: node in served or ownership.is_ours(node),
-        runtime.watchers.watches,
+        frozenset(
+            each.node for each in runtime.watchers.all() if isinstance(each.source, Watch)
+        ).__contains__,
     )
     puts = _replaced(past.puts, instead, runtime)
     position = start[0] - 1 if start[1] <= 0 else start[0]

@@ -51,6 +51,8 @@ class Watcher:
 
     node: str
     take: Callable[[Applied], None]
+    source: object = None
+    """The public object that it belongs to, if a user has made it."""
     active: bool = True
 
 
@@ -64,9 +66,8 @@ class Watchers:
         for watcher in self._watchers.get(applied.record.node, ()):
             watcher.take(applied)
 
-    def watches(self, node: str) -> bool:
-        """Return True if a node has a watcher."""
-        return bool(self._watchers.get(node))
+    def all(self) -> list[Watcher]:
+        return [watcher for watchers in list(self._watchers.values()) for watcher in watchers]
 
     def add(self, watcher: Watcher) -> None:
         self._watchers[watcher.node] = [*self._watchers.get(watcher.node, ()), watcher]
