@@ -23,7 +23,7 @@ from happen_nb._display.page import (
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line
 from happen_nb._display.reprs_state import changes_cell
 from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name
-from happen_nb._display.values import Budget, changes, in_a_line
+from happen_nb._display.values import Budget, changes, in_a_line, summary
 from happen_nb._model.paths import format_path
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._api.handlers import Handlers
     from happen_nb._api.history import Commit
     from happen_nb._api.rerun import BeforeNow, Difference, Differences, Rerun, RerunProgress
+    from happen_nb._model.frozen import Change
 
 MAX_DIFFERENCES: Final = 20
 """Differences that a table shows."""
@@ -39,6 +40,7 @@ MAX_STATES: Final = 20
 
 _LINE_COLUMNS: Final = 60  # of a payload or of a commit's changes
 _NAME_COLUMNS: Final = 40
+_VALUE_COLUMNS: Final = 24  # of a value in the heading
 _MAX_STATE_CHANGES: Final = 12
 _KINDS: Final[dict[str, Kind]] = {"new": "add", "gone": "del", "changed": "plain", "moved": "plain"}
 _COLUMNS: Final = (
@@ -74,11 +76,18 @@ def _summary(rerun: Rerun) -> Iterator[Line]:
         if change := next(iter(states.diff), None):
             left = sum(len(each.diff) for each in rerun.states.values()) - 1
             label = ".".join(filter(None, (node, format_path(change.path))))
-            line, _ = in_a_line((replace(change, path=()),), _LINE_COLUMNS)
-            values = tuple(span for span in line if span.text.strip() not in ("~", ""))
             rest = f", {left:,} more" if left else ""
-            yield (Span(f"{cut_middle(label, _NAME_COLUMNS)} "), *values, Span(rest))
+            yield (Span(f"{cut_middle(label, _NAME_COLUMNS)} "), *_from_to(change), Span(rest))
             return
+
+
+def _from_to(change: Change) -> Line:
+    before, after = (summary(value, _VALUE_COLUMNS) for value in (change.before, change.after))
+    if change.op == "add":
+        return (Span("+ ", "+"), *after)
+    if change.op == "remove":
+        return (Span("- ", "-"), *before)
+    return (*before, Span(" → "), *after)
 
 
 def _differ(number: int) -> str:

@@ -42,7 +42,7 @@ def key_of(entry: CommitRecord | EventRecord) -> Key:
 
 
 Moment: TypeAlias = tuple[int, int]
-"""A place in the order of the past: a sequence, and an index. A handler begins after all that is stored there."""
+"""A place in the order of the past: a sequence, and an index. A handler begins after all at its sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,13 @@ class Put:
     clock: ClockRecord | None = None
     events: tuple[EventRecord, ...] = ()
     expected: bool = False
+
+    @property
+    def time(self) -> int:
+        """The time at which it was stored, in ns; 0 for a move of the clock."""
+        if self.event is not None:
+            return self.event.time
+        return 0 if self.commit is None else self.commit[0].time
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +196,7 @@ def take_apart(
         _beginnings(records, taker.events, is_ours),
         taker.ids,
         taker.folded,
-        taker.elsewhere,
+        dict(taker.elsewhere),
     )
 
 

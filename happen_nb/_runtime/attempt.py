@@ -84,6 +84,7 @@ class Attempt:
             durables = delivery.dispatcher.durables
             self.durable = durables.run(registration.durable, delivery.event, registration.name)
         self.scope.durable = self.durable
+        self.scope.unseen = delivery.dispatcher.log.replica
         self.why = ""
         """Why it was stopped."""
         self.unconverted = False
@@ -290,7 +291,8 @@ class Attempt:
 
     def _start_timer(self, pause: float) -> None:
         if self in self.delivery.queue.waiting:
-            self._timer = self.delivery.dispatcher.clock.call_later(pause, self._repeat)
+            event, node = self.delivery.event.id, self.delivery.queue.name
+            self._timer = self.delivery.dispatcher.clock.call_later(pause, self._repeat, event, node)
             self.delivery.note_sleep()
 
     @property
@@ -386,7 +388,7 @@ class Attempt:
             max(1, self.number),
             waited=self._waited,
             reply=reply,
-            position=self._position,
+            position=self._position if self.scope.looked is None else self.scope.looked,
             handling=None if self.durable is None else self.durable.handling,
             now=None if self._given is None else self.delivery.dispatcher.host.time_read(self._given),
         )

@@ -90,7 +90,9 @@ class HandlerScope:
         "durable",
         "event",
         "is_transform",
+        "looked",
         "node",
+        "unseen",
         "waits",
     )
 
@@ -104,6 +106,10 @@ class HandlerScope:
         self.durable: DurableRun | None = None
         self.is_transform = False
         """True for a state handler."""
+        self.unseen: object = None
+        """The states of its space, until it first looks at them or emits something."""
+        self.looked: int | None = None
+        """The position of the journal then."""
         self._function = function
         self._origin = origin
         self._users = 0
@@ -178,6 +184,12 @@ def gives_way(*, sends: bool) -> GivesWay:
     if running.is_transform and sends:
         return "to state handlers"
     return "to all" if running.waits else "no"
+
+
+def first_look(states: object) -> HandlerScope | None:
+    """Return the handler that runs in this context, if it is about to look at these states for the first time."""
+    found = scope.get()
+    return found if found is not None and found.unseen is states else None
 
 
 def current_path() -> tuple[str, ...]:

@@ -12,12 +12,12 @@ from happen_nb._journal.slice import alarms_at
 from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.past import changes_of, redo
 from happen_nb._model.records import EMPTY, is_stored
-from happen_nb._model.schedules import Alarm
+from happen_nb._model.schedules import Alarm, from_ns
 from happen_nb._runtime.bulk import BATCH_EVENTS, store_all
-from happen_nb._runtime.conductor import Conductor
+from happen_nb._runtime.clock import Steering
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import seconds_left
-from happen_nb._runtime.recorded_order import LATER, RecordedOrder
+from happen_nb._runtime.recorded_order import END, RecordedOrder
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError
 
@@ -31,6 +31,16 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import ClockRecord
     from happen_nb._runtime.runtime import Runtime
+
+
+class Conductor:
+    def __init__(self, dispatcher, choose):
+        self._in_flight = dispatcher.in_flight
+
+    def look_again(self): ...
+    def close(self): ...
+    async def quiet(self, deadline):
+        return not await self._in_flight.drain(lambda _: True, deadline)
 
 
 class SecondRun:
@@ -58,7 +68,8 @@ class SecondRun:
         self._log = runtime.log
         self._puts = puts
         self._context = context
-        self._order = RecordedOrder(past)
+        self._steering = Steering(runtime.clock.now())
+        self._order = RecordedOrder(past, self._steering.timers)
         self._conductor = Conductor(runtime.dispatcher, self._order.choose)
         self.done = 0
         """The number of those that are put in."""
@@ -84,23 +95,26 @@ class SecondRun:
         await asyncio.wait({self._task})
 
     async def _run(self, deadline: float) -> None:
+        clock = self._runtime.clock
         disconnect = self._log.on_event.connect(self._arrived)
+        clock.steer(self._steering)
         try:
             for puts in self._together():
                 self._order.limit = puts[0].at
                 await self._let_go(deadline)
                 await self._put_in(puts, deadline)
                 self.done += len(puts)
-            self._order.limit = LATER
+            self._order.limit = END
             await self._let_go(deadline)
         finally:
             disconnect()
+            clock.steer(None)
             self._conductor.close()
 
     def _together(self) -> Iterator[list[Put]]:
         """Yield what is put in at once: plain events between which no handler began or stored anything."""
         puts: list[Put] = []
-        until = LATER
+        until = END
         for put in self._puts:
             plain = put.event is not None and put.event.alarm is None
             if puts and (not plain or put.at > until or len(puts) == BATCH_EVENTS):
@@ -116,12 +130,21 @@ class SecondRun:
 
     async def _let_go(self, deadline: float) -> None:
         """Let everything happen that goes before what is put in next."""
-        self._conductor.look_again()
-        if not await self._conductor.quiet(deadline):
-            left = len(self._puts) - self.done
-            works = describe_works(self._runtime.in_flight.pending().works) or "nothing"
-            more = f"; {left:,} of {len(self._puts):,} events and commits were not put in" if left else ""
-            raise HappenTimeoutError(f"rerun: still running: {works}{more}")
+        while True:
+            self._conductor.look_again()
+            if not await self._conductor.quiet(deadline):
+                raise self._too_late()
+            timer = self._order.next_timer()
+            if timer is None:
+                return
+            self._steering.timers.remove(timer)
+            timer.fire()
+
+    def _too_late(self) -> HappenTimeoutError:
+        left = len(self._puts) - self.done
+        works = describe_works(self._runtime.in_flight.pending().works) or "nothing"
+        more = f"; {left:,} of {len(self._puts):,} events and commits were not put in" if left else ""
+        return HappenTimeoutError(f"rerun: the time is up; still running: {works}{more}")
 
     def _arrived(self, event: EventRecord) -> None:
         if self._runtime.recall is not None:
@@ -133,6 +156,7 @@ class SecondRun:
 
     async def _put_in(self, puts: Sequence[Put], deadline: float) -> None:
         first = puts[0]
+        self._steering.now = from_ns(first.time) if first.time else self._steering.now
         if first.clock is not None:
             await self._move_clock(first.clock, deadline)
         elif first.commit is not None:
