@@ -311,11 +311,15 @@ class Rerun(Displayable):
 
     @property
     def states(self) -> Mapping[str, BeforeNow]:
-        """The state of each node at the end of the first run, and of the second one."""
+        """The state of each node at the end of the first run, and of the second one.
+
+        Nodes whose commits differ come first.
+        """
         before, now = self._before.states, self._now.states
-        return {
-            name: BeforeNow(before.get(name, EMPTY), now.get(name, EMPTY)) for name in sorted({*before, *now})
-        }
+        first = {entry.node: None for found in self._found for entry in _commits(found)}
+        names = [name for name in first if name in before or name in now]
+        names += sorted(name for name in {*before, *now} if name not in first)
+        return {name: BeforeNow(before.get(name, EMPTY), now.get(name, EMPTY)) for name in names}
 
     # -- for its display -------------------------------------------------------------------------------
 
@@ -331,9 +335,13 @@ class Rerun(Displayable):
 
     @property
     def chains(self) -> tuple[str, int, list[str]]:
-        """What the causal chains are called, how many there are, and the names of those that differ."""
+        """What the causal chains are called, how many there are, and the names of those that differ.
+
+        If some have other effects, those whose effects only come in another order are not among them.
+        """
         names = chain_names(self._chains.values())
-        differing = dict.fromkeys(each.root for each in self._found if each.root in names)
+        found = [each for each in self._found if each.kind != "moved"] or self._found
+        differing = dict.fromkeys(each.root for each in found if each.root in names)
         return chain_noun(self._chains.values()), len(names), [names[id] for id in differing]
 
     # -- pictures and spaces -----------------------------------------------------------------------------
@@ -499,8 +507,14 @@ async def rerun(
         await stages.drop(stage)
         raise
     if name is None:
-        found.tie(runtime, lambda: now.workers.submit(lambda: run_blocking(stages.drop(stage))))
+        found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage, stages)))
     return found
+
+
+def _drop(stage: Space, stages: Stages) -> None:
+    """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
+    if runtime_of(stage).is_open:
+        run_blocking(stages.drop(stage))
 
 
 async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:
@@ -568,6 +582,11 @@ def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runt
         )
     payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
     return replace(record, payload=payload, body=dumps(payload))
+
+
+def _commits(found: EntryDifference) -> list[CommitRecord]:
+    entries = (found.before, found.now)
+    return [entry[0] for entry in entries if entry is not None and not isinstance(entry, EventRecord)]
 
 
 def _of(handled: Iterable[HandledRecord], entries: Iterable[Entry]) -> list[HandledRecord]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
+    from happen_nb._runtime.conductor import Run
     from happen_nb._runtime.stored_steps import DurableRun, Step
     from happen_nb._runtime.workers import GivesWay
 
@@ -80,18 +81,23 @@ class HandlerScope:
         True if it was cancelled but could not be stopped, so that it may not change anything any more.
     durable : DurableRun or None
         The run of a durable handler, which counts its steps.
+    function : str
+        The name of its function.
+    run : Run or None
+        Its run, where a conductor decides what runs.
     """
 
     __slots__ = (
-        "_function",
         "_origin",
         "_users",
         "abandoned",
         "durable",
         "event",
+        "function",
         "is_transform",
         "looked",
         "node",
+        "run",
         "unseen",
         "waits",
     )
@@ -104,13 +110,14 @@ class HandlerScope:
         self.waits: list[Any] = []
         self.abandoned = False
         self.durable: DurableRun | None = None
+        self.run: Run | None = None
         self.is_transform = False
         """True for a state handler."""
         self.unseen: object = None
         """The states of its space, until it first looks at them or emits something."""
         self.looked: int | None = None
         """The position of the journal then."""
-        self._function = function
+        self.function = function
         self._origin = origin
         self._users = 0
 
@@ -118,7 +125,7 @@ class HandlerScope:
     def what(self) -> str:
         """Its description for messages."""
         doing = f'watching "{self.node}"' if self.event is None else f'handling "{self.event.type}"'
-        return f"{self._function}, {doing}"
+        return f"{self.function}, {doing}"
 
     @property
     def origin(self) -> Origin:
@@ -187,7 +194,7 @@ def gives_way(*, sends: bool) -> GivesWay:
 
 
 def first_look(states: object) -> HandlerScope | None:
-    """Return the handler that runs in this context, if it is about to look at these states for the first time."""
+    """Return the handler that runs in this context, if it has not looked at these states yet."""
     found = scope.get()
     return found if found is not None and found.unseen is states else None
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._model.past import Moment, commit_key, event_key
+from happen_nb._model.past import Moment, commit_key, event_key, key_of
+from happen_nb._model.records import CommitRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,6 +48,7 @@ class RecordedOrder:
         recorded = [*past.storings.values(), *past.beginnings.values()]
         self._moments = sorted(moment for moments in recorded for moment in moments)
         self._flying: dict[str, Moment] = {}
+        self._newest_commit = 0
         self.limit = START
         """The moment of what is put in next."""
 
@@ -73,7 +76,8 @@ class RecordedOrder:
         timer = self.next_timer()
         if timer is not None and self._end_of(timer) < moment:
             return None
-        self._pass(first)
+        if first.what == "begin" and (left := self._beginnings.get(_begin_of(first))):
+            left.popleft()
         return first
 
     def next_timer(self) -> Timer | None:
@@ -91,23 +95,40 @@ class RecordedOrder:
         mine = (self._storings[key] for key in keys if node == key[2 if key[0] == "commit" else 1])
         return min((moments[0] for moments in mine if moments), default=START)
 
-    def _moment(self, choice: Choice) -> Moment:
-        left = self._left(choice)
-        if left:
-            return left[0]
-        sequence, index = self.next_of(choice.event.id, choice.node)
-        return (sequence, index - 1) if choice.what == "begin" else (sequence, index)
-
-    def _pass(self, choice: Choice) -> None:
-        left = self._left(choice)
+    def stored(self, entry: CommitRecord | EventRecord) -> None:
+        """Note that something was stored: it is done again, unless it is new."""
+        if isinstance(entry, CommitRecord):
+            self._newest_commit = entry.sequence
+        elif entry.sequence == self._newest_commit:
+            return  # it was stored with its commit
+        left = self._storings.get(key_of(entry))
         if left:
             left.popleft()
 
-    def _left(self, choice: Choice) -> deque[Moment] | None:
-        """Return when this happened in the past, if it is not done again yet."""
-        event, node, target = choice.event.id, choice.node, choice.target
-        if choice.what == "begin":
-            return self._beginnings.get((event, node, choice.handler))
+    def _moment(self, choice: Choice) -> Moment:
+        """Return when something happened in the past; in the place of what, if it is new."""
+        begins = choice.what == "begin"
+        left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
+        if left:
+            return left[0]
+        sequence, index = self.next_of(*_begin_of(choice)[:2])
+        return (sequence, index - 1) if begins else (sequence, index)
+
+    def _left_of(self, choice: Choice) -> deque[Moment] | None:
+        """Return when this was stored in the past and is not stored again yet."""
+        event, node, target = choice.event, choice.node, choice.target
+        cause = None if event is None else event.id
         if choice.what == "commit":
-            return self._storings.get(commit_key(target, node, event))
-        return self._storings.get(event_key(choice.sender, choice.type, target, event))
+            return self._storings.get(commit_key(target, node, cause))
+        left = self._storings.get(event_key(node, target, choice.receiver, cause))
+        return left or self._by_others(target, choice.receiver, cause)
+
+    def _by_others(self, type: str, target: str | None, cause: str | None) -> deque[Moment] | None:
+        """Return the same for an event that a handler has emitted as another node."""
+        wanted = event_key("", type, target, cause)[2:]
+        keys = (key for key in self._of_event.get(cause or "", ()) if key[0] == "event" and key[2:] == wanted)
+        return min(filter(None, map(self._storings.get, keys)), key=itemgetter(0), default=None)
+
+
+def _begin_of(choice: Choice) -> tuple[str, str, str]:
+    return "" if choice.event is None else choice.event.id, choice.node, choice.handler

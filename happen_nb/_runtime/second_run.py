@@ -15,6 +15,7 @@ from happen_nb._model.records import EMPTY, is_stored
 from happen_nb._model.schedules import Alarm, from_ns
 from happen_nb._runtime.bulk import BATCH_EVENTS, store_all
 from happen_nb._runtime.clock import Steering
+from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.recorded_order import END, RecordedOrder
@@ -31,16 +32,6 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import ClockRecord
     from happen_nb._runtime.runtime import Runtime
-
-
-class Conductor:
-    def __init__(self, dispatcher, choose):
-        self._in_flight = dispatcher.in_flight
-
-    def look_again(self): ...
-    def close(self): ...
-    async def quiet(self, deadline):
-        return not await self._in_flight.drain(lambda _: True, deadline)
 
 
 class SecondRun:
@@ -96,8 +87,12 @@ class SecondRun:
 
     async def _run(self, deadline: float) -> None:
         clock = self._runtime.clock
-        disconnect = self._log.on_event.connect(self._arrived)
+        disconnect = [
+            self._log.on_event.connect(self._arrived),
+            self._log.replica.on_commit.connect(lambda applied: self._order.stored(applied.record)),
+        ]
         clock.steer(self._steering)
+        self._conductor.open()
         try:
             for puts in self._together():
                 self._order.limit = puts[0].at
@@ -107,7 +102,8 @@ class SecondRun:
             self._order.limit = END
             await self._let_go(deadline)
         finally:
-            disconnect()
+            for each in disconnect:
+                each()
             clock.steer(None)
             self._conductor.close()
 
@@ -149,6 +145,7 @@ class SecondRun:
     def _arrived(self, event: EventRecord) -> None:
         if self._runtime.recall is not None:
             self._runtime.recall.stored(event)
+        self._order.stored(event)
         if self._order.arrived(event.id):
             self._conductor.look_again()
 
