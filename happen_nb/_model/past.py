@@ -252,8 +252,10 @@ def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[Ent
     place = 0.0
     for index, mark in enumerate(marks_before):
         place = at_now.get(mark, place)
-        if mark not in at_now:
-            found.append((place, EntryDifference("gone", before[index], None, _root(before[index], roots))))
+        if mark not in at_now:  # just after what came before it
+            found.append(
+                (place + 0.5, EntryDifference("gone", before[index], None, _root(before[index], roots)))
+            )
     for index, mark in enumerate(marks_now):
         there, root = at_before.get(mark), _root(now[index], roots)
         if there is None:

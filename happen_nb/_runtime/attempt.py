@@ -291,6 +291,8 @@ class Attempt:
     def _repeat_later(self, captured: CapturedError) -> None:
         """Have it called again after a pause, while the node goes on with other events."""
         self._captured = captured
+        if self.scope.looked is None:  # it began then, whenever it will look
+            self.scope.looked, self.scope.unseen = self._position, None
         if (handler := self.registration.durable) is not None:
             self.delivery.dispatcher.durables.pause(handler, self.delivery.event)
         self.delivery.queue.waiting[self] = None

@@ -267,7 +267,9 @@ class Sleep:
             io_thread().call_soon(self._end)
 
     def _start(self, wake: Callable[[], None]) -> None:
-        self._timer = self._clock.call_later(self._seconds, wake)
+        current = self._queue.current
+        event = "" if current is None else current.delivery.event.id
+        self._timer = self._clock.call_later(self._seconds, wake, event, self._queue.name)
         if self._pause is not None:
             self._pause.begin()
         if self._clock.manual:

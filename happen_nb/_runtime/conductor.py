@@ -139,9 +139,21 @@ class Conductor:
     choose : callable
         ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
         positions of the events, then by node. It is called on the IO thread, and must not wait.
+    patience : float, optional
+        Seconds after which a handler counts as waiting for another one.
+    task_patience : float, optional
+        The same if another of its tasks waits for its turn: most likely it waits for that one.
     """
 
-    def __init__(self, dispatcher: Dispatcher, choose: Callable[[list[Choice]], Choice | None]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        choose: Callable[[list[Choice]], Choice | None],
+        patience: float = PATIENCE_SECONDS,
+        task_patience: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._patience = patience
+        self._task_patience = task_patience
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
@@ -412,8 +424,16 @@ class Conductor:
         """Go on without what has run for long: it may wait for others."""
         if not self._is_open:
             return
-        if self._running and time.monotonic() - self._changed_at > PATIENCE_SECONDS:
-            self._running = {run for run in self._running if run.begin is None}
+        since = time.monotonic() - self._changed_at
+        at_gates = {gate.run for gate in self._gates}
+        stuck = {
+            run
+            for run in self._running
+            if run.begin is not None
+            and since > (self._task_patience if run in at_gates else self._patience)
+        }
+        if stuck:
+            self._running -= stuck
             self._look_soon()
         self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
 

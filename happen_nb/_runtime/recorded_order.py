@@ -11,7 +11,7 @@ from happen_nb._model.past import Moment, commit_key, event_key, key_of
 from happen_nb._model.records import CommitRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from happen_nb._model.past import Key, Past
     from happen_nb._model.records import EventRecord
@@ -108,6 +108,8 @@ class RecordedOrder:
     def _moment(self, choice: Choice) -> Moment:
         """Return when something happened in the past; in the place of what, if it is new."""
         begins = choice.what == "begin"
+        if choice.event is None:
+            return START if begins else min(self._left_of_watch(choice), default=START)
         left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
         if left:
             return left[0]
@@ -116,12 +118,20 @@ class RecordedOrder:
 
     def _left_of(self, choice: Choice) -> deque[Moment] | None:
         """Return when this was stored in the past and is not stored again yet."""
-        event, node, target = choice.event, choice.node, choice.target
-        cause = None if event is None else event.id
+        node, target = choice.node, choice.target
+        cause = None if choice.event is None else choice.event.id
         if choice.what == "commit":
             return self._storings.get(commit_key(target, node, cause))
         left = self._storings.get(event_key(node, target, choice.receiver, cause))
         return left or self._by_others(target, choice.receiver, cause)
+
+    def _left_of_watch(self, choice: Choice) -> Iterator[Moment]:
+        """Yield when this was stored in the past: the cause of what a watch stores is that of the commit."""
+        wanted = (choice.target, choice.receiver or "")
+        for key, left in self._storings.items():
+            same = key[1] == choice.target if choice.what == "commit" else key[2:4] == wanted
+            if left and same and key[0] == ("commit" if choice.what == "commit" else "event"):
+                yield left[0]
 
     def _by_others(self, type: str, target: str | None, cause: str | None) -> deque[Moment] | None:
         """Return the same for an event that a handler has emitted as another node."""

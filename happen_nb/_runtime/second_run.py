@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
@@ -34,6 +35,14 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 
+PATIENCE_SECONDS: Final = 10.0
+"""Time for which a slow handler keeps the others waiting."""
+TASK_PATIENCE_SECONDS: Final = 0.25
+"""The same for a handler of which another task waits for its turn."""
+CHECK_SECONDS: Final = 0.05
+"""Time between two looks for handlers that wait for the clock, while others run on at the end."""
+
+
 class SecondRun:
     """A second run in a fork that has the handlers. On the IO thread.
 
@@ -61,7 +70,7 @@ class SecondRun:
         self._context = context
         self._steering = Steering(runtime.clock.now())
         self._order = RecordedOrder(past, self._steering.timers)
-        self._conductor = Conductor(runtime.dispatcher, self._order.choose)
+        self._conductor = Conductor(runtime.dispatcher, self._order.choose, PATIENCE_SECONDS, TASK_PATIENCE_SECONDS)
         self.done = 0
         """The number of those that are put in."""
 
@@ -101,6 +110,10 @@ class SecondRun:
                 self.done += len(puts)
             self._order.limit = END
             await self._let_go(deadline)
+            while await self._runtime.in_flight.drain(lambda _: True, time.monotonic() + CHECK_SECONDS):
+                await self._let_go(deadline)
+                if time.monotonic() > deadline:
+                    raise self._too_late()
         finally:
             for each in disconnect:
                 each()
