@@ -135,7 +135,8 @@ class Conductor:
     Parameters
     ----------
     dispatcher : Dispatcher
-        That of the space, while nothing of it runs. Its state handlers are applied one by one.
+        That of the space, while nothing of it is in flight: also no handlers that read what they have missed.
+        Its state handlers are applied one by one.
     choose : callable
         ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
         positions of the events, then by node. It is called on the IO thread, and must not wait.
@@ -429,8 +430,7 @@ class Conductor:
         stuck = {
             run
             for run in self._running
-            if run.begin is not None
-            and since > (self._task_patience if run in at_gates else self._patience)
+            if run.begin is not None and since > (self._task_patience if run in at_gates else self._patience)
         }
         if stuck:
             self._running -= stuck

@@ -70,7 +70,9 @@ class SecondRun:
         self._context = context
         self._steering = Steering(runtime.clock.now())
         self._order = RecordedOrder(past, self._steering.timers)
-        self._conductor = Conductor(runtime.dispatcher, self._order.choose, PATIENCE_SECONDS, TASK_PATIENCE_SECONDS)
+        self._conductor = Conductor(
+            runtime.dispatcher, self._order.choose, PATIENCE_SECONDS, TASK_PATIENCE_SECONDS
+        )
         self.done = 0
         """The number of those that are put in."""
 

@@ -28,6 +28,7 @@ class Conducted:
         self.log = []
         self.offered = []
         self._choose = choose
+        self._space = space
         self._conductor = Conductor(runtime_of(space).dispatcher, self._next)
 
     def _next(self, choices):
@@ -38,6 +39,7 @@ class Conducted:
         return chosen
 
     def __enter__(self):
+        self._space.settle()  # new handlers may still read what they have missed
         self._call(self._conductor.open)
         return self
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import threading
 import time
 
@@ -378,6 +380,26 @@ def test_a_timeout_names_what_was_not_done_and_leaves_nothing(space):
         space.rerun(timeout=1.5)
     hangs.set()
     assert not [each.name for each in happen.spaces() if each.name.startswith(f"{space.name[:48]}-rerun")]
+
+
+def test_interrupting_leaves_nothing(space):
+    node, hangs = space.create_node("node"), threading.Event()
+    hangs.set()
+
+    @node.on("work")
+    def work(event):
+        if not hangs.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert hangs.wait(20)
+
+    space.broadcast("work").settle()
+    hangs.clear()
+    with pytest.raises(KeyboardInterrupt):
+        space.rerun()
+    hangs.set()
+    assert len(space.events()) == 1
+    # The same name is free again, and empty.
+    assert space.rerun().same
 
 
 def test_a_rerun_is_dropped_with_its_object_or_kept(space, orders):
