@@ -308,7 +308,10 @@ class Space(Displayable, Sender):
                 f'advance: the space "{self.name}" has a real clock; connect(clock="manual", fresh=True) '
                 "empties it and starts one that advances"
             )
-        return await advance_clock(runtime, self.failures, target_of(runtime.clock, by, to, parts), seconds)
+        target = target_of(runtime.clock, by, to, parts)
+        advance = advance_clock(runtime, self.failures, target, seconds)
+        conductor = runtime.dispatcher.conductor
+        return await (advance if conductor is None else conductor.aside(advance))
 
     advance, aadvance = faces(_advance, refuse=("space.advance()", "nothing: handlers are what it waits for"))
 

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import handler_loops, io_thread, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
@@ -35,6 +35,7 @@ CHECK_SECONDS: Final = 0.25
 TURNS: Final = 4
 """Turns of the loop in which what has just ended wakes those that have waited for it."""
 
+T = TypeVar("T")
 What = Literal["begin", "commit", "emit"]
 
 
@@ -266,6 +267,23 @@ class Conductor:
         run = _current_run()
         return step if run is None else _Waiting(Pause(self, run, self._follow(run)), step)
 
+    async def aside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something during which what runs here does not run, because it waits for others."""
+        pause = self.pause()
+        if pause is None:
+            return await work
+        io_thread().call_soon(pause.begin)
+        try:
+            result = await work
+        except Exception:
+            await _Return(pause)
+            raise
+        except BaseException:  # it was interrupted, and waits for nothing any more
+            io_thread().call_soon(pause.end)
+            raise
+        await _Return(pause)
+        return result
+
     def pause(self) -> Pause | None:
         """Return a pause of what runs here; None if it is not conducted."""
         run = _current_run()
@@ -477,6 +495,25 @@ class Pause:
             self._begun = False
             self.run.go_on(self._task)
             self._conductor.update(self.run)
+
+
+class _Return:
+    """The end of a pause, as a step on the IO thread."""
+
+    def __init__(self, pause: Pause) -> None:
+        self._pause = pause
+
+    def __await__(self) -> Generator[IoStep, Any, None]:
+        yield self
+
+    def start(self, wake: Callable[[], None]) -> None:
+        self._pause.over(wake)
+
+    def cancel(self) -> None:
+        self._pause.end()
+
+    def result(self) -> None:
+        """Return nothing: it is its turn."""
 
 
 class _Waiting:
