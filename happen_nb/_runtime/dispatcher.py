@@ -20,12 +20,13 @@ from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.ticks import Ticks
+from happen_nb._runtime.turns import Part, Turn, Turns
 from happen_nb._runtime.workers import Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from happen_nb._journal.wire import Clear
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
@@ -83,6 +84,7 @@ class Dispatcher:
         """In a fork with handlers: the objects of the original, which stand for those of the fork."""
         self.lanes = Lanes(log, self)
         self.durables = Durables(log, self, peers)
+        self.turns = Turns(self)
         self.contexts: dict[str, contextvars.Context | None] = {}
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
@@ -183,6 +185,7 @@ class Dispatcher:
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
         self.lanes.pipelines.drop(position)
+        self.turns.drop(position)
         self._spared = frozenset()
 
     def _on_clock(self) -> None:
@@ -231,6 +234,21 @@ class Dispatcher:
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target, event.tick)
+        self._dispatch(event, context, candidates)
+        target = event.target
+        if target is not None and target not in candidates and self.ownership.is_ours(target):
+            known = ", ".join(self.registrations.patterns(target)) or "none"
+            problem = f'send: node "{target}" has no handler of "{event.type}"; it handles {known}'
+            self.replies.accept(event).refuse(NoHandlerError(problem))
+
+    def _dispatch(
+        self,
+        event: EventRecord,
+        context: contextvars.Context | None,
+        candidates: Mapping[str, list[Registration]],
+    ) -> None:
+        """Let an event wait for the handlers of each node."""
+        together: list[Part] = []
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
             offered = registrations
@@ -241,13 +259,12 @@ class Dispatcher:
             if plain and self.durables.hold(node, event, context, plain):
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
-            if handlers:
+            if self.workers.in_turn and handlers and all(each.state is not None for each in handlers):
+                together.append(Part(node, handlers, snapshot, replies))
+            elif handlers:
                 self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
-        target = event.target
-        if target is not None and target not in candidates and self.ownership.is_ours(target):
-            known = ", ".join(self.registrations.patterns(target)) or "none"
-            problem = f'send: node "{target}" has no handler of "{event.type}"; it handles {known}'
-            self.replies.accept(event).refuse(NoHandlerError(problem))
+        if together:
+            self.turns.put(Turn(event, context, together))
 
     def deliver(
         self,
@@ -309,7 +326,7 @@ class Dispatcher:
         wanted = set(events)
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        late = (*self.lanes.waiting(), *self.lanes.pipelines.open())
+        late = (*self.lanes.waiting(), *self.lanes.pipelines.open(), *self.turns.waiting())
         waiting = (*late, *self.durables.waiting())
         return [id for id in (*handled, *waiting) if id in wanted]
 
