@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from happen_nb._runtime.io import IoStep
     from happen_nb._runtime.workers import Mailbox
 
-PATIENCE_SECONDS: Final = 1.0
-"""Time after which a handler counts as waiting for another one, as with a lock."""
 CHECK_SECONDS: Final = 0.25
-"""Time between two looks for such handlers."""
+"""Time between two looks for handlers that wait for others without a call of the library, as with a lock."""
+PATIENCE_CHECKS: Final = 4
+"""Looks in a row, without anything new, after which a handler counts as waiting for others."""
 TURNS: Final = 4
 """Turns of the loop in which what has just ended wakes those that have waited for it."""
 
@@ -154,7 +154,8 @@ class Conductor:
         self._looking = False
         self._barriers = 0
         """Times that tasks of the handlers' loop get to arrive, too."""
-        self._changed_at = time.monotonic()
+        self._checks = 0
+        """Looks since anything new."""
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self._is_open = False
@@ -193,7 +194,8 @@ class Conductor:
     async def quiet(self, deadline: float) -> bool:
         """Wait until nothing runs and nothing may go; False if that is not so by the deadline.
 
-        What waits for the clock, or for somebody outside, does not run. `choose` is asked once more.
+        What waits for the clock, or for somebody outside, does not run; nor does what waits for a lock, until
+        it stores something: `InFlight.drain` waits for that, too. `choose` is asked once more.
 
         Parameters
         ----------
@@ -312,7 +314,7 @@ class Conductor:
 
     def update(self, run: Run) -> None:
         """Note that a run goes on, or waits, or has ended."""
-        self._changed_at = time.monotonic()
+        self._checks = 0
         if run.runs:
             self._running.add(run)
         else:
@@ -397,7 +399,7 @@ class Conductor:
             self._rest()
             return
         waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
-        self._changed_at = time.monotonic()
+        self._checks = 0
         if isinstance(waiting, _Gate):
             self._gates.remove(waiting)
             waiting.run.go_on(waiting.task)
@@ -431,7 +433,8 @@ class Conductor:
         """Go on without what has run for long: it may wait for others."""
         if not self._is_open:
             return
-        if self._running and time.monotonic() - self._changed_at > PATIENCE_SECONDS:
+        self._checks += 1  # not by the clock: on a busy machine, nothing may get a core for a second
+        if self._running and self._checks > PATIENCE_CHECKS:
             self._running = {run for run in self._running if run.begin is None}
             self._look_soon()
         self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)

@@ -145,7 +145,7 @@ def test_with_too_many_orders_random_ones_are_tried_and_the_same_seed_tries_the_
     assert [verdict.orders for verdict in found] == [24, 24, 24]
     assert [step.node for step in found[0].steps] == [step.node for step in found[1].steps]
     assert len(found[0].broken) == len(found[1].broken) > 0
-    assert "of 24 orders of more" in repr(found[0])
+    assert "of the 24 orders tried" in repr(found[0])
 
 
 def test_what_is_tried_may_wait_send_and_store_in_between(space, stock, shops):
