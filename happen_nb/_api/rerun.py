@@ -23,7 +23,7 @@ from happen_nb._api.base import (
 from happen_nb._api.events import Event
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit, Since, position_after
-from happen_nb._api.plotting import show_arrows
+from happen_nb._api.pictures import show_arrows
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_rerun import (

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from happen_nb._runtime.runtime import Runtime
 
 
-PATIENCE_SECONDS: Final = 10.0
-"""Time for which a slow handler keeps the others waiting."""
-TASK_PATIENCE_SECONDS: Final = 0.25
+PATIENCE_CHECKS: Final = 40
+"""Looks of the conductor, four in a second, for which a slow handler keeps the others waiting."""
+TASK_PATIENCE_CHECKS: Final = 1
 """The same for a handler of which another task waits for its turn."""
 CHECK_SECONDS: Final = 0.05
 """Time between two looks for handlers that wait for the clock, while others run on at the end."""
@@ -71,7 +71,7 @@ class SecondRun:
         self._steering = Steering(runtime.clock.now())
         self._order = RecordedOrder(past, self._steering.timers)
         self._conductor = Conductor(
-            runtime.dispatcher, self._order.choose, PATIENCE_SECONDS, TASK_PATIENCE_SECONDS
+            runtime.dispatcher, self._order.choose, PATIENCE_CHECKS, TASK_PATIENCE_CHECKS
         )
         self.done = 0
         """The number of those that are put in."""
