@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 
-_PARTS: Final = 2  # of a line: its node and its selector
-Lines = Mapping[str, tuple[str | Node, Selector]]
-
 
 async def read_journal(
     runtime: Runtime,
@@ -140,6 +137,10 @@ def show_arrows() -> None:
     from happen_nb._widgets import panes
 
     panes.show_arrows()
+
+
+Lines = Mapping[str, tuple[str | Node, Selector]]
+_PARTS: Final = 2  # of a line: its node and its selector
 
 
 @dataclass(frozen=True, slots=True)
