@@ -169,6 +169,8 @@ class StateHandler:
 
     def recorded(self, before: Progress, now: Progress, applied: Position | None = None) -> None:
         """Note that the journal names the events that failed up to a position: any process may retry them."""
+        if not (before.skipped or self.failed):
+            return
         named = {*before.skipped, *(each for each in self.failed if before.position < each <= now.position)}
         self.forgotten |= named.difference(now.skipped, [applied])
         self.failed = {each for each in self.failed if each > now.position}
@@ -349,6 +351,8 @@ class Lanes:
         Those that lag though nothing waits for them are moved: a takeover then reads less.
         """
         others = [each for each in self._dispatcher.registrations.of(registration.node) if each.state]
+        if len(others) == 1 and registration.state and positions.keys() <= {registration.state.key}:
+            return positions
         moved: dict[str, Progress] = {}
         for each in others:
             handler = each.state
@@ -542,15 +546,13 @@ class Lanes:
                 handlers = [
                     each for each in going_on() if event.position > after[each] and concerns(each, event)
                 ]
-                if handlers and hold:
+                if handlers:
                     held.append((event, handlers))
-                elif handlers:
-                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
             fold = fold or len(held) > MAX_UNFOLDED
-            if fold or until == end:
-                for event, handlers in held:
-                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
-                held, hold = [], False
+            hold = hold and not fold and until < end
+            if not hold:
+                self.pipelines.put(node, held, fold=fold)
+                held = []
             while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
         return end
@@ -586,6 +588,6 @@ class Lanes:
         for event, context, snapshot, waiting, others, replies, work in reading.waiting:
             late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
             if late or others:
-                handlers = [*late, *others]
-                self.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
+                found = [(event, [*late, *others])]
+                self.pipelines.put(node, found, context, snapshot, replies=replies)
             self._dispatcher.in_flight.finish(work)
