@@ -94,6 +94,22 @@ class Waiting(NamedTuple):
     """Registers the event as in flight until it is delivered, for `settle`."""
 
 
+class MissedByLane(NamedTuple):
+    """An event that state handlers have missed, and that waits for its turn."""
+
+    pipelines: Pipelines
+    node: str
+    handlers: list[Registration]
+    fold: bool
+
+    def let(self, event: EventRecord) -> None:
+        """Let it wait for the handlers."""
+        self.pipelines.put(event, self.node, self.handlers, None, replies=False, fold=self.fold)
+
+    def drop(self) -> None:
+        """Forget it: the journal tells the next owner of the node that it was not applied."""
+
+
 class CatchUp:
     """State handlers of a node that read the events they missed; later events wait until all have.
 
@@ -363,6 +379,9 @@ class Lanes:
 
     def _waits(self, registration: Registration, position: Position) -> bool:
         """Return whether an event before a position waits for a handler."""
+        held = self._dispatcher.gate.waits_at(registration.node)
+        if held is not None and held < position:
+            return True
         queued = list(self._dispatcher.queue(registration.node).queued)
         items = self.pipelines.items(registration.node)
         waiting = [
@@ -375,7 +394,8 @@ class Lanes:
         """Store how far the handlers have come, so that the next process need not look at what they saw."""
         idle: dict[str, dict[Registration, Position]] = {}
         for node in self._dispatcher.registrations.nodes():
-            if not self._dispatcher.queue(node).open and not self.pipelines.items(node):
+            busy = self._dispatcher.queue(node).open or self._dispatcher.gate.waits_at(node)
+            if not busy and not self.pipelines.items(node):
                 for registration in self._dispatcher.registrations.of(node):
                     if registration.state is not None and registration.state.live:
                         idle.setdefault(node, {})[registration] = (self._log.position, LAST_INDEX)
@@ -543,15 +563,23 @@ class Lanes:
                 if handlers and hold:
                     held.append((event, handlers))
                 elif handlers:
-                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
+                    self._put_in_turn(event, node, handlers, fold=fold)
             fold = fold or len(held) > MAX_UNFOLDED
             if fold or until == end:
                 for event, handlers in held:
-                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
+                    self._put_in_turn(event, node, handlers, fold=fold)
                 held, hold = [], False
             while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
         return end
+
+    def _put_in_turn(
+        self, event: EventRecord, node: str, handlers: list[Registration], *, fold: bool
+    ) -> None:
+        """Deliver an event that handlers have missed, now or when it may begin."""
+        missed = MissedByLane(self.pipelines, node, handlers, fold)
+        if not self._dispatcher.gate.keep(event, node, missed):
+            missed.let(event)
 
     def _queued(self, node: str) -> int:
         return len(self._dispatcher.queue(node).queued) + self.pipelines.queued(node)
