@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ import pytest
 
 if TYPE_CHECKING:
     import happen_nb
+
+# jsonschema checks IRIs with it, of which notebooks have none; its import takes 2 s of each process.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 DOCTEST_NODES = ("orders", "inventory")
 _count = itertools.count(1)

@@ -1,7 +1,8 @@
-"""Record the demo for the documentation: ``python docs/record_demo.py``."""
+"""Record the demo for the documentation: ``python docs/record_demo.py [FILE]``."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -10,10 +11,11 @@ from IPython.core.interactiveshell import InteractiveShell
 import happen_nb as happen
 
 ROOT = Path(__file__).resolve().parent.parent
+RECORDING = ROOT / "docs" / "_static" / "recording.html"
 LAST_CELL = "for _ in range(30):"  # the cells after this one play in the background
 
 
-def main() -> None:
+def main(target: str | Path = RECORDING) -> None:
     """Run the demo up to the thirtieth day, as a kernel does, and record it."""
     shell = InteractiveShell.instance()
     notebook = nbformat.read(ROOT / "notebooks" / "demo.ipynb", as_version=4)
@@ -22,10 +24,9 @@ def main() -> None:
             shell.run_cell(cell.source, silent=True).raise_error()
             if LAST_CELL in cell.source:
                 break
-    target = ROOT / "docs" / "_static" / "recording.html"
     happen.current().record(target, title="A supply chain: thirty days")
     happen.current().drop()
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

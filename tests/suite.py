@@ -28,6 +28,7 @@ BROWSERS = str(os.cpu_count() or 1)  # each has its own JupyterLab, and its widg
 PART_LIMIT = 1500.0  # seconds after which a part is ended: a hanging process must not hide the other parts
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 DEBIAN_PACKAGES = ("chromium", "fonts-liberation")
+FIREFOXES = ("firefox-esr", "firefox")
 NODE_PACKAGES = ("nodejs", "npm")
 NO_CHROMIUM = "no Chromium: install it (Debian: apt install chromium fonts-liberation) or set CHROMIUM"
 NO_TESTS = 5  # pytest's exit code
@@ -176,6 +177,8 @@ def run_browser_tests() -> Outcome:
     """The browser tests: a process of their own, since Playwright keeps an event loop running."""
     if chromium := find_chromium():
         os.environ["CHROMIUM"] = chromium
+        if not (os.environ.get("FIREFOX") or any(map(shutil.which, FIREFOXES))):
+            install(FIREFOXES[:1])  # else the test that needs it says what is missing
         return run_pytest("browser", BROWSER)
     announce(f"browser: not run, {NO_CHROMIUM}")
     return Outcome("browser", ok=not IN_CI, note=f"NOT RUN, {NO_CHROMIUM}")

@@ -28,6 +28,7 @@ from happen_nb._model.schedules import START, utc_text
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import io_thread, on_io
 from happen_nb._runtime.log import Log
+from happen_nb._runtime.redirect import instead_of
 from happen_nb._runtime.runtime import Runtime
 from happen_nb._server import EmbeddedServer, find_store, join
 from happen_nb._server.store import KnownPosition
@@ -98,10 +99,19 @@ class Registry:
     def __init__(self) -> None:
         self.incarnation = secrets.token_hex(6)
         self.spaces: dict[tuple[Target, str], Space] = {}
-        self.current: Space | None = None
+        self._current: Space | None = None
         self.servers: dict[tuple[Path | None, str], Lease] = {}
         self.opening = asyncio.Lock()
         self.lock = threading.Lock()
+
+    @property
+    def current(self) -> Space | None:
+        """The most recently connected space; in code of a fork, the fork."""
+        return instead_of(self._current)
+
+    @current.setter
+    def current(self, space: Space | None) -> None:
+        self._current = space
 
     def add(self, target: Target, name: str, space: Space) -> Space:
         """Register a space under a target and name."""
@@ -126,8 +136,8 @@ class Registry:
         """Unregister a closed space, and release its server."""
         with self.lock:
             self.spaces = {key: other for key, other in self.spaces.items() if other is not space}
-        if self.current is space:
-            self.current = None
+        if self._current is space:
+            self._current = None
         self.leave(None if space.server is None else space.server._embedded)
 
     async def join(self, target: Target) -> EmbeddedServer:

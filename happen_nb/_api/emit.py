@@ -65,7 +65,9 @@ class PendingEvent:
 class Sender:
     """Base of `Node` and `Space`: emits events under a name."""
 
-    _emits_as: tuple[Space, Runtime, str]
+    @property
+    def _emits_as(self) -> tuple[Space, Runtime, str]:
+        raise NotImplementedError
 
     def broadcast(
         self,

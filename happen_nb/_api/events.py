@@ -24,6 +24,7 @@ from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import evaluating
 from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.redirect import Redirected
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Event(Displayable):
 
     _page = event_page
     _pickle = "pickle its parts: event.type, event.payload, event.id"
+    _runtime = Redirected["Runtime"]()
 
     def __init__(self, record: EventRecord, runtime: Runtime, *, repeated: bool = False) -> None:
         self._record = record

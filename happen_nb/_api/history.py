@@ -465,9 +465,9 @@ async def position_of(log: Log, when: Any) -> int:
     )
 
 
-async def position_after(log: Log, since: Any) -> tuple[int, int]:
-    """Return the position after which `since` selects."""
-    check_space(log, since, "since")
+async def position_after(log: Log, since: Any, name: str = "since") -> tuple[int, int]:
+    """Return the position after which `since` selects; `name` is what the caller's parameter is called."""
+    check_space(log, since, name)
     if since is None:
         return 0, 0
     if isinstance(since, Event):
@@ -475,9 +475,9 @@ async def position_after(log: Log, since: Any) -> tuple[int, int]:
     if isinstance(since, Commit):
         return since.sequence, -1
     if arguments.is_index(since):
-        return arguments.count(since, "since"), LAST_INDEX
+        return arguments.count(since, name), LAST_INDEX
     if not arguments.is_moment(since):
-        raise TypeError(f"since is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
+        raise TypeError(f"{name} is {quote(since)}; give an Event, a Commit, a datetime or a sequence")
     return await on_io(position_of(log, since)), LAST_INDEX
 
 

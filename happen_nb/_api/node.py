@@ -23,6 +23,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._runtime.redirect import Redirected
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
 if TYPE_CHECKING:
@@ -58,14 +59,27 @@ class Node(Displayable, Sender):
     _page = node_page
     _pickle = "pickle its name, then call connect() and create_node() in the other process"
 
-    state: State
+    _space = Redirected["Space"]()
+    _runtime = Redirected["Runtime"]()
+    _state = Redirected["State"]()
 
     def __init__(self, space: Space, runtime: Runtime, name: str) -> None:
         self.name = name
-        self.space = space
+        self._space = space
         self._runtime = runtime
-        self._emits_as = space, runtime, name
-        super().__setattr__("state", State(self, runtime))
+        self._state = State(self, runtime)
+
+    @property
+    def space(self) -> Space:
+        return self._space
+
+    @property
+    def state(self) -> State:
+        return self._state
+
+    @property
+    def _emits_as(self) -> tuple[Space, Runtime, str]:
+        return self._space, self._runtime, self.name
 
     def __setattr__(self, name: str, value: object) -> None:
         if name == "state":
@@ -334,10 +348,19 @@ class Nodes(Displayable, Mapping[str, Node]):
     _page = nodes_page
     _pickle = "pickle the names, list(space.nodes)"
 
+    _space = Redirected["Space"]()
+    _runtime = Redirected["Runtime"]()
+    _made = Redirected["Mapping[str, Node]"]()
+
     def __init__(self, space: Space, runtime: Runtime, made: Mapping[str, Node]) -> None:
-        self.space = space
+        self._space = space
         self._runtime = runtime
         self._made = made
+
+    @property
+    def space(self) -> Space:
+        """The space of the nodes."""
+        return self._space
 
     def __getitem__(self, name: str) -> Node:
         if not self._runtime.local.holds(name, self._newest(name)):

@@ -26,6 +26,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.recorded import RecordedJournal, decode, encode, fit
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import HistoryGoneError, TooLargeError
@@ -112,7 +113,7 @@ class Recording(Displayable):
         >>> happen.recorded(file).space == space.name
         True
         """
-        target = Path(path)
+        target = Path(path).expanduser()
         target.write_text(self._markup, encoding="utf-8")
         self.path = target
         return target
@@ -284,7 +285,8 @@ async def record(
     masks = Masks(hide, "record: hide")
     if title is not None and not isinstance(title, str):
         raise TypeError(f"record: title is {quote(title)}; give a text")
-    target = None if path is None else Path(path)
+    if not isinstance(code, bool):
+        raise TypeError(f"record: code is {quote(code)}; give True or False")
     recorded = await _read(runtime, since, until, title or f"Recording of {runtime.space}", code=code)
     found = fit(recorded, lambda part: page.render(encode(part, masks)), MAX_BYTES)
     if found is None:
@@ -292,11 +294,13 @@ async def record(
             f"record: the states alone take more than {MAX_BYTES:,} bytes compressed; "
             "hide=[...] leaves out parts of them"
         )
+    if masks.unused:
+        notice(f"record: nothing matches hide={masks.unused}, so nothing is hidden for it")
     markup = found[1]
     # What was written, so that nothing hidden can be read from it.
     recording = Recording(decode(page.read(markup)), markup, None, start_space)
-    if target is not None:
-        recording.save(target)
+    if path is not None:
+        recording.save(path)
     return recording
 
 
@@ -305,7 +309,9 @@ async def _read(
 ) -> RecordedJournal:
     log = runtime.log
     start = (await position_after(log, since))[0]
-    end = None if until is None else await position_after(log, until)
+    end = None if until is None else await position_after(log, until, "until")
+    if end is not None and end[0] < start:
+        raise ValueError("record: until comes before since; exchange them")
     journal = await read_journal(runtime, (), Pattern.of("**"), since, MAX_RECORDS, commits=True)
     events = [event for event in journal.events if end is None or event.position <= end]
     pairs = [pair for pair in journal.commits if end is None or (pair[0].sequence, -1) <= end]
@@ -354,7 +360,7 @@ def _source(function: Any) -> str | None:
 
 def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Recording:
     """Read a file; see `recorded`."""
-    source = Path(path)
+    source = Path(path).expanduser()
     markup = source.read_text(encoding="utf-8")
     try:
         recorded = decode(page.read(markup))

@@ -13,6 +13,7 @@ from happen_nb._model.arguments import seconds
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
+from happen_nb._runtime.redirect import instead_of
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import CancelledHandlingError, HappenTimeoutError, PendingError
 
@@ -230,6 +231,8 @@ class Reply(Displayable):
     cancel, acancel = faces(_cancel)
 
     async def _cancel_because(self, stop: BaseException | None) -> None:
+        if instead_of(self._runtime) is not self._runtime:
+            return  # in a fork, nothing was sent
         why = CancelledHandlingError(f'the reply of "{self.target}" to "{self.event.type}" was cancelled')
         why.__cause__ = stop
         await on_io(self._runtime.checked.replies.cancel(self._request, why))

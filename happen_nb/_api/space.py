@@ -14,6 +14,7 @@ from happen_nb._api.diagrams import SequenceDiagram
 from happen_nb._api.emit import Sender
 from happen_nb._api.events import Event, Events, EventSearch, Trace, record_of
 from happen_nb._api.failures import Facts, Failures, Unhandled
+from happen_nb._api.forks import copy_handlers
 from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
@@ -26,7 +27,7 @@ from happen_nb._api.replay import Replay, start_replay
 from happen_nb._api.schedule import Advance, ScheduledEvents, advance_clock, read_scheduled, target_of
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
-from happen_nb._api.views import NodeStates, Views
+from happen_nb._api.views import NodeStates, Views, view_pairs
 from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
@@ -41,6 +42,7 @@ from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.effects import Effects, describe_works, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb._runtime.replica import forkable_states, records_at
 from happen_nb.errors import (
     ClockError,
@@ -102,6 +104,15 @@ class Space(Displayable, Sender, Pausing):
     _page = space_page
     _pickle = "call connect() in the other process"
 
+    _name = Redirected[str]()
+    _failures = Redirected[Failures]()
+    _facts = Redirected[Facts]()
+    _runtime = Redirected["Runtime"]()
+    _closed = Redirected["Callable[[Space], None]"]()
+    _nodes = Redirected[dict[str, Node]]()
+    _receipts = Redirected[Receipts]()
+    _views = Redirected[Views]()
+
     def __init__(
         self,
         name: str,
@@ -110,19 +121,37 @@ class Space(Displayable, Sender, Pausing):
         opener: Callable[[str], Coroutine[Any, Any, tuple[Space, bool]]],
         closed: Callable[[Space], None],
     ) -> None:
-        self.name = name
         self.server = None if server is None else NatsServer(server)
-        self.failures = Failures()
-        self.facts = Facts()
+        self._name = name
+        self._failures = Failures()
+        self._facts = Facts()
         self._runtime = runtime
         self._opener = opener
         self._closed = closed
-        self._nodes: dict[str, Node] = {}
-        self._local = runtime.local
-        self._emits_as = self, runtime, RESERVED
+        self._nodes = {}
+        self._receipts = Receipts(runtime, self._facts)
+        self._views = Views(self, NodeStates(runtime))
         runtime.dispatcher.host = HandlerHost(self, runtime, self._nodes)
-        self._receipts = Receipts(runtime, self.facts)
-        self.views = Views(self, NodeStates(runtime))
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def views(self) -> Views:
+        return self._views
+
+    @property
+    def facts(self) -> Facts:
+        return self._facts
+
+    @property
+    def failures(self) -> Failures:
+        return self._failures
+
+    @property
+    def _emits_as(self) -> tuple[Space, Runtime, str]:
+        return instead_of(self), self._runtime, RESERVED
 
     @property
     def _log(self) -> Log:
@@ -143,7 +172,7 @@ class Space(Displayable, Sender, Pausing):
     @property
     def nodes(self) -> Mapping[str, Node]:
         """The nodes that this process has created, by name."""
-        return Nodes(self, self._runtime, self._nodes)
+        return Nodes(instead_of(self), self._runtime, self._nodes)
 
     async def _create_node(self, name: str, *, initial: Mapping[str, Any] | None = None) -> Node:
         """Create a node, or return the existing one of that name.
@@ -172,14 +201,14 @@ class Space(Displayable, Sender, Pausing):
         >>> space.create_node("orders") is orders
         True
         """
-        name = check_name(name, "node")
+        name, space = check_name(name, "node"), instead_of(self)
         state = None if initial is None else freeze_initial(initial, node=name)
-        node = self._nodes.setdefault(name, Node(self, self._runtime, name))
+        node = self._nodes.setdefault(name, Node(space, self._runtime, name))
         newest = self._log.replica.newest(name)
         if state is not None:
-            await StateWriter(name, self, self._runtime).commit_initial(state)
+            await StateWriter(name, space, self._runtime).commit_initial(state)
             self._notice_unused(name, newest)
-        self._local[name] = newest
+        self._runtime.local[name] = newest
         return node
 
     create_node, acreate_node = faces(_create_node)
@@ -626,7 +655,7 @@ class Space(Displayable, Sender, Pausing):
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
         limit = count(limit, "timeline: limit", least=1)
         found = self._read_journal(pattern, since, limit, commits=True)
-        lanes = None if nodes is None else checked_lanes(self, nodes, found)
+        lanes = None if nodes is None else checked_lanes(instead_of(self), nodes, found)
         return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
 
     def graph(
@@ -693,7 +722,7 @@ class Space(Displayable, Sender, Pausing):
         >>> [line.name for line in figure.data]
         ['open', 'stock']
         """
-        return plot_space(self, lines, by=x, together=together)
+        return plot_space(instead_of(self), lines, by=x, together=together)
 
     def live_plot(
         self,
@@ -727,7 +756,7 @@ class Space(Displayable, Sender, Pausing):
         """
         from happen_nb._widgets.live_plot import live_plot_of_space
 
-        return live_plot_of_space(self, lines, window, together=together)
+        return live_plot_of_space(instead_of(self), lines, window, together=together)
 
     async def _sequence(
         self,
@@ -919,7 +948,7 @@ class Space(Displayable, Sender, Pausing):
         [('heat.a', 20.5), ('heat.b', None)]
         """
         return start_replay(
-            self, self._runtime, rows, type=type, time=time, sender=sender, speed=speed, nan=nan
+            instead_of(self), self._runtime, rows, type=type, time=time, sender=sender, speed=speed, nan=nan
         )
 
     # -- the whole space -------------------------------------------------------------------------------
@@ -968,11 +997,11 @@ class Space(Displayable, Sender, Pausing):
             processes = ", ".join(others)
             raise SpaceInUseError(f'{call}: the space "{self.name}" is in use by {processes}; {way_out}')
 
-    async def _fork(self, name: str, *, at: Any = None) -> Space:
+    async def _fork(self, name: str, *, at: Any = None, handlers: bool = False) -> Space:
         """Make a new space on the same server that starts from the states of this one.
 
-        Its states start at revision 1; it has no events and no handlers, and never becomes the current space.
-        This space stays unchanged. Invalid states that other clients have stored are left out and logged.
+        Its states start at revision 1; it has no events, and never becomes the current space. This space
+        stays unchanged. Invalid states that other clients have stored are left out and logged.
 
         Parameters
         ----------
@@ -980,6 +1009,12 @@ class Space(Displayable, Sender, Pausing):
             The name of the new space.
         at : datetime, Event or Commit, optional
             Start from the states at that time, as for `at`.
+        handlers : bool, optional
+            Register the handlers of this process in the fork, too, and its watches. They run unchanged, but
+            the objects of this space that their code names stand for those of the fork: nodes, their states,
+            views, the space, its events, and ``happen.current()``. That holds for the functions that they
+            call, asyncio tasks, ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without
+            ``carry`` acts on this space. Variables of the notebook are not forked.
 
         Returns
         -------
@@ -1001,8 +1036,21 @@ class Space(Displayable, Sender, Pausing):
         >>> what_if.views.orders.get(), orders.state.get()
         ({'open': 1}, {'open': 2})
         >>> what_if.drop()
+
+        With the handlers, which name the node of this space:
+
+        >>> @orders.on("order.placed")
+        ... def count(event):
+        ...     orders.state.set(happen.put("open", lambda n: n + 1))
+        >>> what_if = space.fork("what-if", handlers=True)
+        >>> trace = what_if.broadcast("order.placed").settle()
+        >>> what_if.views.orders.get(), orders.state.get()
+        ({'open': 3}, {'open': 2})
+        >>> what_if.drop()
         """
         check_name(name, "space")
+        if not arguments.is_truth(handlers):
+            raise TypeError(f"fork: handlers is {quote(handlers)}; give True or False")
         log = self._log
         if at is None:
             await on_io(log.fresh(log.timeout))
@@ -1010,16 +1058,32 @@ class Space(Displayable, Sender, Pausing):
         else:
             position = await on_io(position_of(log, at))
             states = forkable_states(await on_io(records_at(log, position)))
-        return await self._start_from(name, states)
+        fork = await self._start_from(name, states)
+        if handlers:
+            try:
+                await self._copy_handlers(fork)
+            except BaseException:
+                await fork._drop_stream()
+                raise
+        return fork
 
     fork, afork = faces(_fork)
+
+    async def _copy_handlers(self, fork: Space) -> None:
+        """Give a fork the nodes, handlers and watches of this process."""
+        nodes = dict(Nodes(instead_of(self), self._runtime, self._nodes))
+        made = {name: await fork._create_node(name) for name in nodes}
+        pairs = [(instead_of(self), fork), *((nodes[name], made[name]) for name in nodes)]
+        await copy_handlers(
+            self._runtime, fork._runtime, made, [*pairs, *view_pairs(self._views, fork._views)]
+        )
 
     async def _start_from(self, name: str, states: Mapping[str, FrozenDict]) -> Space:
         """Make a new space on the same server from the states of its nodes."""
         log = self._log
         target, opened = await self._opener(name)
         try:
-            if target is self or not await on_io(_is_empty(target._log)):
+            if target is instead_of(self) or not await on_io(_is_empty(target._log)):
                 raise SpaceNotEmptyError(
                     f'fork: the space "{name}" is not empty; take another name, or drop() it first'
                 )
@@ -1039,7 +1103,7 @@ class Space(Displayable, Sender, Pausing):
         except BaseException:
             await target._drop_stream()
             raise
-        target._local.clear()
+        target._runtime.local.clear()
         return target
 
     async def _drop(self) -> None:
@@ -1078,7 +1142,7 @@ class Space(Displayable, Sender, Pausing):
         """
         from happen_nb._widgets.dashboard import Dashboard
 
-        return Dashboard(self)
+        return Dashboard(instead_of(self))
 
     # -- closing ---------------------------------------------------------------------------------------
 
@@ -1109,7 +1173,7 @@ class Space(Displayable, Sender, Pausing):
         finally:
             runtime.shut()
             await on_io(runtime.close())
-            self._closed(self)
+            self._closed(instead_of(self))
 
     close, aclose = faces(_close)
 

@@ -43,6 +43,7 @@ from happen_nb._model.transforms import Transform, call_transform, compute, eval
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import Evaluation, evaluating
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stored_steps import commits
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError, NotStoredError, TooLargeError
@@ -68,6 +69,9 @@ if TYPE_CHECKING:
 
 class StateWriter:
     """Commits the states of a node."""
+
+    space = Redirected["Space"]()
+    _runtime = Redirected["Runtime"]()
 
     def __init__(self, node: str, space: Space, runtime: Runtime) -> None:
         self.node = node
@@ -199,17 +203,22 @@ class State(Displayable):
     _page = state_page
     _pickle = "pickle state.get()"
 
-    node: Node
+    _node = Redirected["Node"]()
+    _runtime = Redirected["Runtime"]()
     _name: str
-    _runtime: Runtime
     _writer: StateWriter
 
     def __init__(self, node: Node, runtime: Runtime) -> None:
         set_once = super().__setattr__
-        set_once("node", node)
+        set_once("_node", node)
         set_once("_name", node.name)
         set_once("_runtime", runtime)
         set_once("_writer", StateWriter(node.name, node.space, runtime))
+
+    @property
+    def node(self) -> Node:
+        """The node whose state it is."""
+        return self._node
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(self._read_only(f".{name}", f'"{name}"'))

@@ -125,10 +125,8 @@ def _make(
 ) -> Registration:
     """Make the registration of a state handler."""
     handler = StateHandler(key, takes_views=takes_views, fold=fold)
-    run, place = cells.current_run(), cells.run_name()
-    registration = Registration(
-        writer.node, pattern, transform, run=run, place=place, state=handler, **options
-    )
+    run = {"run": cells.current_run(), "place": cells.run_name()}
+    registration = Registration(writer.node, pattern, transform, state=handler, **{**run, **options})
 
     def evaluate(event: EventRecord, record: CommitRecord | None, snapshot: Cut | None) -> Outcome:
         return _evaluate(writer, runtime, registration, call, event, record, snapshot)
@@ -138,6 +136,30 @@ def _make(
 
     handler.apply, handler.evaluate = apply, evaluate
     return registration
+
+
+def copied_state_handler(original: Registration, writer: StateWriter, runtime: Runtime) -> Registration:
+    """Return the registration of a state handler for the same node of a fork."""
+    state = original.state
+    assert state is not None
+    call, _ = event_call(original.handler, "state.on: the transform")
+    return _make(
+        writer,
+        runtime,
+        original.pattern,
+        original.handler,
+        call,
+        state.key,
+        takes_views=state.takes_views,
+        fold=state.fold,
+        where=original.where,
+        run=original.run,
+        place=original.place,
+        keep=original.keep,
+        context=original.context,
+        tick=original.tick,
+        period=original.period,
+    )
 
 
 def _continuation(new: Registration, orphan: Orphan) -> str:
@@ -157,7 +179,7 @@ async def _start_position(log: Any, start: Any) -> Position | None:
         return None if start == "now" else START
     if start is None:
         raise TypeError('state.on: start is None; give "now", "beginning", an Event, a datetime or an int')
-    sequence, index = await position_after(log, start)
+    sequence, index = await position_after(log, start, "start")
     return (sequence, index) if index >= 0 else (sequence - 1, LAST_INDEX)
 
 
@@ -282,7 +304,7 @@ def _evaluate(
     """
     node = writer.node
     scope = causes.scope_of_event(event, node, registration.name)
-    causes.enter(scope)
+    causes.enter(scope, runtime.dispatcher.redirect)
     with scope.held():
         given = Event(event, runtime)
         if registration.where is not None and not _accepts(registration.where, given):

@@ -19,6 +19,7 @@ from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.effects import NamedWork
+from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb._runtime.runtime import Watcher
 from happen_nb._runtime.workers import Mailbox
 from happen_nb.errors import UnknownNodeError
@@ -48,6 +49,9 @@ class View(Displayable):
 
     _page = view_page
     _pickle = "pickle view.get()"
+
+    _space = Redirected["Space"]()
+    _states = Redirected["NodeStates"]()
 
     def __init__(self, name: str, space: Space, states: NodeStates) -> None:
         self.name = name
@@ -103,6 +107,9 @@ class Views(Displayable, Mapping[str, View]):
 
     _page = views_page
     _pickle = "pickle views.collect(...)"
+
+    _space = Redirected["Space"]()
+    _states = Redirected["NodeStates"]()
 
     def __init__(self, space: Space, states: NodeStates) -> None:
         self._space = space
@@ -181,6 +188,11 @@ def space_of_view(view: View) -> Space:
     return view._space
 
 
+def view_pairs(views: Views, instead: Views) -> list[tuple[object, object]]:
+    """Return the views of a space and their states, each with that of a fork."""
+    return [(views, instead), (views._states, instead._states)]
+
+
 def find_view(views: Views, name: str) -> View | None:
     """Return the view that a name denotes; None if there is no such node."""
     found = views._states.find(name)
@@ -189,6 +201,8 @@ def find_view(views: Views, name: str) -> View | None:
 
 class NodeStates:
     """The newest states of all nodes, or those of a snapshot; notes which nodes were viewed."""
+
+    _runtime = Redirected["Runtime"]()
 
     def __init__(self, runtime: Runtime, cut: Cut | None = None) -> None:
         self.viewed: set[str] = set()
@@ -279,7 +293,13 @@ class Watch(Displayable):
     _page = watch_page
     _pickle = "call state.watch() in the other process"
 
-    def __init__(self, node: Node, callback: Callable[[Commit], object], runtime: Runtime) -> None:
+    def __init__(
+        self,
+        node: Node,
+        callback: Callable[[Commit], object],
+        runtime: Runtime,
+        context: contextvars.Context | None = None,
+    ) -> None:
         if not callable(callback):
             raise TypeError(f"watch: {callback!r} is not callable; give a function of a commit")
         if inspect.iscoroutinefunction(callback) or inspect.isgeneratorfunction(callback):
@@ -288,9 +308,9 @@ class Watch(Displayable):
         self.callback = callback
         self.name = getattr(callback, "__qualname__", type(callback).__name__)
         self._runtime = runtime.checked
-        self._context = contextvars.copy_context()
+        self._context = contextvars.copy_context() if context is None else context
         self._mailbox = Mailbox(runtime.workers)
-        self._watcher = Watcher(node.name, self._take)
+        self._watcher = Watcher(node.name, self._take, self)
         runtime.watchers.add(self._watcher)
         cells.register(self.stop)
 
@@ -300,7 +320,9 @@ class Watch(Displayable):
 
     def stop(self) -> None:
         """Stop calling the callback."""
-        self._runtime.watchers.remove(self._watcher)
+        watch = instead_of(self)
+        if instead_of(watch._runtime) is watch._runtime:  # else a fork stops what it does not have
+            watch._runtime.watchers.remove(watch._watcher)
 
     def _take(self, applied: Applied) -> None:
         commit, scope = Commit(*applied), causes.scope_of_commit(applied.record, self.name)
@@ -313,7 +335,7 @@ class Watch(Displayable):
             try:
                 if self.active:
                     context = self._context.copy()
-                    context.run(causes.enter, scope)
+                    context.run(causes.enter, scope, self._runtime.dispatcher.redirect)
                     with scope.held():
                         context.run(self._call, commit)
             finally:
@@ -332,3 +354,8 @@ class Watch(Displayable):
             failures = self.node.space.failures
             again = partial(self.callback, commit)
             failures.add(Failure(self.node.name, self.name, self._watching, commit, error, again))
+
+
+def copied_watch(watch: Watch, node: Node, runtime: Runtime) -> Watch:
+    """Return a watch of a fork's node with the same callback."""
+    return Watch(node, watch.callback, runtime, watch._context)

@@ -77,6 +77,11 @@ class NatsClient(Client):
         self._direct[self._sid + 1] = callback
         return await self.subscribe(subject, pending_msgs_limit=0, pending_bytes_limit=0)
 
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription, and forget its callback."""
+        self._direct.pop(subscription._id, None)
+        await subscription.unsubscribe()
+
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         callback = self._direct.get(sid)
         if callback is None:
@@ -84,9 +89,6 @@ class NatsClient(Client):
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        if sid not in self._subs:
-            del self._direct[sid]
-            return
         try:
             await callback(
                 RawMessage(

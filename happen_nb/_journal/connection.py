@@ -273,7 +273,7 @@ class Connection:
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; a lost connection has already forgotten it."""
         try:
-            await subscription.unsubscribe()
+            await self._client.unsubscribe(subscription)
         except (nats.errors.Error, OSError) as error:
             log.debug("unsubscribe: %s", error)
 

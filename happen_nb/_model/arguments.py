@@ -392,7 +392,7 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
     Raises
     ------
     TypeError
-        It is not callable, or requires more than a state, an event and views.
+        It is not callable, takes no state, or requires more than a state, an event and views.
     TransformError
         It is async or a generator.
 
@@ -417,6 +417,13 @@ def event_call(transform: Any, what: str) -> tuple[Callable[[Any, Any, Any], Any
         raise TypeError(
             f'{what} ({function_name(transform)}) requires "{beyond[0]}", but is called with a state, an '
             "event and views; give it a default, or use functools.partial"
+        )
+    if not any(
+        each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD, each.VAR_POSITIONAL)
+        for each in parameters
+    ):
+        raise TypeError(
+            f"{what} ({function_name(transform)}) takes no state; its first parameter is the state"
         )
     if len(positional) == _THREE:
         return transform, True

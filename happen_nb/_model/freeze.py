@@ -25,6 +25,7 @@ MAX_DEPTH: Final = 200
 """Levels of containers in a value that is frozen; the JSON around it needs some more."""
 
 _MAX_JSON_DEPTH: Final = 254  # of the JSON encoder
+_OWN_BYTES: Final = 2048  # orjson gives 4 kB to each result; a copy of a smaller one has its own size
 _TOO_DEEP: Final = "nests too deeply (more than {} levels); store a flat mapping with the keys of other parts"
 
 _MAX_STEPS: Final = 12  # of a path in a message
@@ -267,7 +268,8 @@ def dumps(value: Frozen) -> bytes:
         It nests too deeply, after one frozen state was put into another repeatedly.
     """
     try:
-        return orjson.dumps(value)
+        encoded = orjson.dumps(value)
+        return encoded if len(encoded) > _OWN_BYTES else bytes(memoryview(encoded))
     except orjson.JSONEncodeError as bad:
         if "Recursion" in str(bad):
             raise StateError(f"the state {_TOO_DEEP.format(_MAX_JSON_DEPTH)} ({bad})") from bad

@@ -207,6 +207,7 @@ HIDDEN: Final = "•••"
 """Stands for a hidden value."""
 ANYWHERE: Final = "**"
 _MIN_SCRUBBED: Final = 3  # characters of a hidden text that is also removed from error texts
+_MIN_SCRUBBED_NUMBER: Final = 4  # shorter numbers are in too many texts
 
 _Places = frozenset[tuple[int, int]]
 """Positions in patterns: the number of a pattern, and of the segment that the next step must match."""
@@ -235,7 +236,10 @@ class Masks:
     def __init__(self, patterns: Iterable[str], what: str) -> None:
         if isinstance(patterns, str):
             patterns = [patterns]
+        if not isinstance(patterns, Iterable):
+            raise TypeError(f"{what} is {quote(patterns)}; give a list of paths")
         self._patterns = [_segments(pattern, what) for pattern in patterns]
+        self._used: set[int] = set()
         self._hidden_texts: set[str] = set()
         self._after = cache(self._step)
 
@@ -264,8 +268,13 @@ class Masks:
         """Return a payload or a reply with the hidden values masked."""
         return self._masked(value, self._start(None))
 
+    @property
+    def unused(self) -> list[str]:
+        """The patterns that have hidden nothing so far."""
+        return [".".join(each) for number, each in enumerate(self._patterns) if number not in self._used]
+
     def scrub(self, text: str) -> str:
-        """Replace texts that were hidden so far in a text such as an error message."""
+        """Replace texts and numbers that were hidden so far in a text such as an error message."""
         for hidden in self._hidden_texts:
             if hidden in text:
                 text = text.replace(hidden, HIDDEN)
@@ -302,7 +311,9 @@ class Masks:
         return found
 
     def _is_hidden(self, places: _Places) -> bool:
-        return any(at == len(self._patterns[number]) for number, at in places)
+        complete = {number for number, at in places if at == len(self._patterns[number])}
+        self._used |= complete
+        return bool(complete)
 
     def _masked(self, value: Any, places: _Places) -> Any:
         if not places:
@@ -323,6 +334,8 @@ class Masks:
             part = waiting.pop()
             if isinstance(part, str) and len(part) >= _MIN_SCRUBBED:
                 self._hidden_texts.add(part)
+            elif type(part) in {int, float} and len(str(part)) >= _MIN_SCRUBBED_NUMBER:
+                self._hidden_texts.add(str(part))
             elif isinstance(part, Mapping):
                 waiting.extend(part.values())
             elif isinstance(part, list | tuple):

@@ -103,7 +103,7 @@ class Attempt:
         self._timer: Timer | None = None
         self._lock = threading.Lock()
         self.scope.is_transform = registration.state is not None
-        context.run(causes.enter, self.scope)
+        context.run(causes.enter, self.scope, delivery.dispatcher.redirect)
 
     # -- the filter ----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from happen_nb._model.records import NO_ORIGIN, Origin
 from happen_nb._runtime.cells import shell
+from happen_nb._runtime.redirect import Redirect, current_redirect, enter_redirect, redirected_to
 from happen_nb.errors import CancelledHandlingError, CausalLoopError
 
 if TYPE_CHECKING:
@@ -150,11 +151,12 @@ scope: ContextVar[HandlerScope | None] = ContextVar("scope", default=None)
 """The handler or callback that this context was made in; None in a cell. It may have ended."""
 
 
-def enter(found: HandlerScope) -> None:
-    """Make this context, a copy of a cell's, that of a handler or callback."""
+def enter(found: HandlerScope, redirect: Redirect | None) -> None:
+    """Make this context, a copy of a cell's, that of a handler or callback, and of its space."""
     # A copy shares the values of context variables. The arithmetic context of `decimal` can be changed in
     # place, so a handler gets its own.
     scope.set(found)
+    enter_redirect(redirect)
     if (decimal := sys.modules.get("decimal")) is not None:
         decimal.setcontext(decimal.getcontext().copy())
 
@@ -330,6 +332,7 @@ class Place:
 
     def __init__(self, found: HandlerScope | None) -> None:
         self._scope = found
+        self._redirect = current_redirect()
         self._kernel = shell()
         with_cells = found is not None and hasattr(self._kernel, "set_thread_parent")
         self._cell = self._kernel.get_parent() if with_cells else None
@@ -341,7 +344,8 @@ class Place:
         token = scope.set(self._scope)
         cell = self._kernel.set_thread_parent(self._cell) if self._cell else None
         try:
-            yield
+            with redirected_to(self._redirect):
+                yield
         finally:
             if self._scope is not None:
                 self._scope.release()

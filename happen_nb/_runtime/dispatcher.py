@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.delivery import Host
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.ownership import Ownership, Peers
+    from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.registrations import Registration, Registrations
     from happen_nb._runtime.replies import PendingReply, ReplyRouter
 
@@ -76,6 +77,8 @@ class Dispatcher:
         self.workers = Workers()
         self.clock = Clock(log)
         self.queues: dict[str, NodeQueue] = {}
+        self.redirect: Redirect | None = None
+        """In a fork with handlers: the objects of the original, which stand for those of the fork."""
         self.lanes = Lanes(log, self)
         self.durables = Durables(log, self, peers)
         self.gate = Gate(log, self)

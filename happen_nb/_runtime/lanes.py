@@ -538,8 +538,10 @@ class Lanes:
                     await asyncio.sleep(RETRY_SECONDS)
             items = set(self.pipelines.items(node))
             await in_flight.drain(lambda work: work in items, float("inf"))
-        finally:  # after the events that are queued now
-            self._dispatcher.queue(node).mailbox.put(lambda: in_flight.finish(work))
+            queued = set(self._dispatcher.queue(node).open)  # without those behind a handler that sleeps
+            await in_flight.drain(lambda work: work in queued, float("inf"))
+        finally:
+            in_flight.finish(work)
 
     async def _read_up(self, node: str, going_on: Callable[[], list[Registration]]) -> int:
         """Deliver what handlers have missed; return the position up to which that is done."""

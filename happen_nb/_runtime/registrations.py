@@ -228,6 +228,12 @@ class Registrations:
         with self._lock:
             return set(self._nodes)
 
+    def all(self) -> list[Registration]:
+        """Return all registrations, in their order."""
+        with self._lock:
+            found = [each for registrations in self._nodes.values() for each in registrations]
+        return sorted(found, key=attrgetter("number"))
+
 
 # -- what a handler missed -----------------------------------------------------------------------------
 

@@ -51,6 +51,8 @@ class Watcher:
 
     node: str
     take: Callable[[Applied], None]
+    source: object = None
+    """The public object that it belongs to, if a user has made it."""
     active: bool = True
 
 
@@ -63,6 +65,9 @@ class Watchers:
     def on_commit(self, applied: Applied) -> None:
         for watcher in self._watchers.get(applied.record.node, ()):
             watcher.take(applied)
+
+    def all(self) -> list[Watcher]:
+        return [watcher for watchers in list(self._watchers.values()) for watcher in watchers]
 
     def add(self, watcher: Watcher) -> None:
         self._watchers[watcher.node] = [*self._watchers.get(watcher.node, ()), watcher]

@@ -94,13 +94,14 @@ def test_an_error_is_shown_where_the_replay_is(kernel):
     assert cell.stderr == ""
 
 
-@pytest.mark.parametrize("finish", ["replay.wait()", "await replay"])
-def test_who_waits_for_it_has_the_last_picture_in_the_saved_notebook(tmp_path, monkeypatch, finish):
+def test_who_waits_for_it_has_the_last_picture_in_the_saved_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("HAPPEN_STORE", ":memory:")
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     connect = "import happen_nb\nspace = happen_nb.connect(name='saved')\n"
     show = "replay = space.replay(rows(4), type='row')\ndisplay(replay)\n"
-    cells = [connect + ROWS, show, f"may_go.release(4)\n{finish}", f"{show}may_go.release(4)\n{finish};"]
+    cells = [connect + ROWS]
+    for finish in ("replay.wait()", "await replay"):
+        cells += [show, f"may_go.release(4)\n{finish}", f"{show}may_go.release(4)\n{finish};"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=WITHIN, kernel_name="python3").execute(cwd=str(tmp_path))
     for cell in notebook.cells[1:]:

@@ -9,7 +9,7 @@ from tests.notebooks.regenerate import client_of
 
 CONNECT = """
 import happen_nb as happen
-space = happen.connect(store=":memory:", name="saved")
+space = happen.connect(store=":memory:", name="saved", fresh=True)
 orders = space.create_node("orders", initial={"open": 0})
 """
 SHOWN = [
@@ -36,13 +36,17 @@ def outside_of_a_test(monkeypatch):
     monkeypatch.delenv("PYTEST_CURRENT_TEST")  # it stops ipykernel capturing child processes
 
 
-@pytest.mark.parametrize("close", ["space.close()", "await space.aclose()"])
-@pytest.mark.parametrize("shown_before", ["", "import time\ntime.sleep(1.5)\n"])
-def test_what_follows_shows_the_last_value(tmp_path, close, shown_before):
+def test_what_follows_shows_the_last_value(tmp_path):
     change = "for number in range(37):\n    orders.state.set({'open': 100 + number})\n"
-    for outputs in saved(tmp_path, CONNECT, *SHOWN, change + shown_before, close)[1:-2]:
-        assert len(outputs) == 1
-        assert "136" in outputs[0]
+    cells, shown = [], []
+    for wait in ("", "import time\ntime.sleep(1.5)\n"):
+        for close in ("space.close()", "await space.aclose()"):
+            shown += range(len(cells) + 1, len(cells) + 1 + len(SHOWN))
+            cells += [CONNECT, *SHOWN, change + wait, close]
+    outputs = saved(tmp_path, *cells)
+    for index in shown:
+        assert len(outputs[index]) == 1, cells[index]
+        assert "136" in outputs[index][0], cells[index]
 
 
 def test_a_picture_that_never_comes_keeps_no_space_open(tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
+
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 
 import happen_nb as happen
+from tests.browser import firefox
 from tests.browser.conftest import KEEPS_SHOTS, SHOTS
 from tests.display.hostile import PAYLOADS
 
@@ -139,3 +142,38 @@ def test_a_notebook_plays_it_in_a_frame_that_may_only_run_its_script(page, recor
     frame.get_by_role("button", name="Last record").click()
     assert frame.locator("#where").inner_text().startswith(f"{sum(recording.counts)} of")
     assert page.wrong == []
+
+
+@pytest.fixture(scope="module")
+def fox(tmp_path_factory):
+    """Firefox."""
+    with firefox.browsing(tmp_path_factory.mktemp("firefox")) as browser:
+        yield browser
+
+
+def test_firefox_shows_and_plays_it_too_and_runs_nothing(fox, recording):
+    steps, url = sum(recording.counts), recording.path.as_uri()
+    where = "document.querySelector('#where').textContent"
+    for width in WIDTHS:
+        fox.open(url, width)
+        fox.wait_for("document.body.dataset.ready")
+        assert fox.evaluate(f"({SIDEWAYS})()") <= 0
+        assert fox.evaluate(f"({SMALL})()") == []
+        fox.run("document.querySelector('#failure').click()")
+        fox.run(AXE_SCRIPT)
+        assert fox.evaluate(f"({LOOK})()") == []
+        if KEEPS_SHOTS:
+            SHOTS.mkdir(exist_ok=True)
+            (SHOTS / f"recording-firefox-{width}.png").write_bytes(b64decode(fox.screenshot()))
+    fox.press("End")
+    assert fox.evaluate(where).startswith(f"{steps} of {steps}")
+    fox.press("Shift", "Left")
+    assert fox.evaluate(where).startswith(f"{steps - 10} of")
+    fox.press("Home")
+    for key in "++ ":
+        fox.press(key)
+    assert "Pause" in fox.evaluate("document.querySelector('#play').textContent")
+    fox.wait_for(f"{where}.startsWith('{steps} of')")
+    assert fox.evaluate("document.querySelector('h1').textContent") == recording.title
+    assert {address.partition(":")[0] for address in fox.requested} <= {"file", "about"}
+    assert fox.wrong == []

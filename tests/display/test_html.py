@@ -117,7 +117,7 @@ STATES = st.dictionaries(st.text(), JSON, max_size=50)
 
 
 @pytest.mark.parametrize(
-    "examples", [15, pytest.param(600, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+    "examples", [8, pytest.param(600, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
 def test_any_state_and_any_change_can_be_shown(examples):
     @settings(max_examples=examples, deadline=None)

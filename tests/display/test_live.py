@@ -157,18 +157,19 @@ def test_following_leaves_no_thread_behind(kernel):
         assert time.monotonic() < deadline
 
 
-@pytest.mark.parametrize("finish", ["may_go.release(4)\nreply.result()", "may_go.release(4)\nawait reply"])
-def test_a_cell_that_waits_for_a_reply_saves_its_last_picture(tmp_path, monkeypatch, finish):
+def test_a_cell_that_waits_for_a_reply_saves_its_last_picture(tmp_path, monkeypatch):
     monkeypatch.setenv("HAPPEN_STORE", ":memory:")
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     connect = (
         "import happen_nb\nspace = happen_nb.connect(name='saved')\norders = space.create_node('orders')\n"
     )
     send = "reply = space.send('orders', 'pack')\ndisplay(reply)\n"
-    cells = [connect + PACK, send, finish, send + finish]
+    cells = [connect + PACK]
+    for finish in ("may_go.release(4)\nreply.result()", "may_go.release(4)\nawait reply"):
+        cells += [send, finish, send + finish]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, timeout=WITHIN, kernel_name="python3").execute(cwd=str(tmp_path))
-    for cell in (notebook.cells[1], notebook.cells[3]):
+    for cell in (notebook.cells[index] for index in (1, 3, 4, 6)):
         assert cell.outputs[0]["data"]["text/plain"] == PACKED
         assert "packed" in cell.outputs[0]["data"]["text/html"]
 

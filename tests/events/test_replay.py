@@ -490,7 +490,7 @@ def test_a_generator_is_read_only_a_little_ahead(space):
 
     def rows():
         nonlocal most_ahead
-        for n in range(6000):
+        for n in range(3000):
             most_ahead = max(most_ahead, n - replay.stored if stored.is_set() else 0)
             yield {"n": n}
 
@@ -500,7 +500,7 @@ def test_a_generator_is_read_only_a_little_ahead(space):
     stored.set()
     replay.wait()
 
-    assert replay.stored == 6000
+    assert replay.stored == 3000
     assert 0 < most_ahead <= bulk.MAX_AHEAD + bulk.BATCH_EVENTS + 1
 
 

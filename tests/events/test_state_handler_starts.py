@@ -50,7 +50,7 @@ def test_it_may_begin_earlier(space, stock, shop):
 
 @pytest.mark.parametrize("start", ["later", 1.5, None, -1, [1]])
 def test_a_start_that_makes_no_sense_is_refused(stock, start):
-    with pytest.raises((ValueError, TypeError), match=r"start|since"):
+    with pytest.raises((ValueError, TypeError), match="start is"):
         stock.state.on("n", add, start=start)
 
 

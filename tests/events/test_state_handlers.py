@@ -65,6 +65,8 @@ def test_put_compose_and_drafts_are_state_handlers(space, stock, shop):
     ("transform", "problem"),
     [
         (lambda a, b, c, d: a, 'requires "d"'),
+        (lambda: 1, "takes no state"),
+        (lambda *, state=None: 1, "takes no state"),
         ({"n": 1}, "give a function of the state and the event"),
         (7, "give a function of the state and the event"),
     ],

@@ -49,7 +49,7 @@ def test_a_killed_leader_loses_nothing_and_fails_no_call(
 
 @pytest.mark.parametrize(
     ("reads", "kills"),
-    [(150, 1), pytest.param(2000, 5, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
+    [(80, 1), pytest.param(2000, 5, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
 )
 def test_a_fresh_read_is_never_stale_whichever_server_leads(
     cluster: Cluster, name: str, processes: Processes, reads: int, kills: int
@@ -92,7 +92,7 @@ def test_a_fresh_read_is_never_stale_when_a_frozen_leader_wakes_up(
 
 
 @pytest.mark.parametrize(
-    "rounds", [40, pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+    "rounds", [20, pytest.param(400, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
 )
 def test_serializable_holds_on_replicas(
     cluster: Cluster, name: str, processes: Processes, rounds: int

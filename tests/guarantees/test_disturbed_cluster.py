@@ -75,23 +75,27 @@ DISTURBANCES: Sequence[Disturbance] = (cut_off, cut_off_leader, wipe, freeze_lea
 SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=SOAK)])
-@pytest.mark.parametrize("disturb", DISTURBANCES, ids=lambda disturb: disturb.__name__)
+@pytest.mark.parametrize(
+    "disturbances",
+    [
+        pytest.param(DISTURBANCES, id="each"),
+        *(pytest.param([each] * 5, marks=SOAK, id=each.__name__) for each in DISTURBANCES),
+    ],
+)
 def test_a_disturbed_server_costs_nothing_but_time(
     cluster: Cluster,
     name: str,
     processes: Processes,
     seed: int,
     tmp_path: Path,
-    disturb: Disturbance,
-    rounds: int,
+    disturbances: Sequence[Disturbance],
 ) -> None:
     pick = random.Random(seed).uniform
     with happen.connect(cluster.url, name=name, replicas=REPLICAS, history=10_000_000) as space:
         history = History(space, processes, tmp_path, WIDTH)
         history.act([cluster.url] * 3, seed, replicas=REPLICAS)
         history.join(cluster.url, replicas=REPLICAS)
-        for _ in range(rounds):
+        for disturb in disturbances:
             time.sleep(pick(0.5, 1.0))  # what was done before the random moment
             disturb(cluster, f"KV_happen_{name}", pick)
             cluster.wait_whole(f"KV_happen_{name}")

@@ -49,7 +49,7 @@ def _check(space: happen.Space, events: int) -> None:
     assert {each.event.type for each in space.unhandled} <= {"stock.sold", "noted", "written"}
 
 
-@pytest.mark.parametrize(("events", "kills"), [(100, 6), pytest.param(400, 40, marks=SOAK)])
+@pytest.mark.parametrize(("events", "kills"), [(60, 4), pytest.param(400, 40, marks=SOAK)])
 def test_each_step_is_stored_once_though_the_only_process_is_killed(
     url: str, name: str, processes: Processes, tmp_path: Path, seed: int, events: int, kills: int
 ) -> None:
@@ -72,7 +72,7 @@ def test_each_step_is_stored_once_though_the_only_process_is_killed(
     space.close()
 
 
-@pytest.mark.parametrize(("events", "kills"), [(30, 1), pytest.param(100, 6, marks=SOAK)])
+@pytest.mark.parametrize(("events", "kills"), [(20, 1), pytest.param(100, 6, marks=SOAK)])
 def test_it_holds_on_three_servers_whose_leader_is_killed(
     cluster: Cluster, name: str, processes: Processes, tmp_path: Path, events: int, kills: int
 ) -> None:

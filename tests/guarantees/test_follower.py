@@ -160,7 +160,7 @@ def test_a_stream_that_is_deleted_and_made_again_is_followed(
 
 
 @pytest.mark.parametrize(
-    "commits", [2_000, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
+    "commits", [1_000, pytest.param(20_000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])]
 )
 def test_a_burst_of_commits_is_followed(
     url: str, name: str, processes: Processes, proxy: Proxy, commits: int

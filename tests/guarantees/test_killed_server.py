@@ -22,7 +22,7 @@ CURRENT_WITHIN = 1.0
 
 @pytest.mark.parametrize(
     ("kills", "writers"),
-    [(4, 8), pytest.param(20, 20, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
+    [(3, 6), pytest.param(20, 20, marks=[pytest.mark.soak, pytest.mark.timeout(900)])],
 )
 def test_a_killed_server_loses_nothing_and_fails_no_call(
     mortal: Server, name: str, processes: Processes, seed: int, kills: int, writers: int

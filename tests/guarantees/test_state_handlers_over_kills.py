@@ -36,7 +36,7 @@ def _check(space: happen.Space, nodes: int, events: int) -> None:
 
 @pytest.mark.parametrize(
     ("events", "kills", "freezes", "server_kills"),
-    [(150, 3, 1, 1), pytest.param(300, 10, 4, 2, marks=SOAK)],
+    [(120, 2, 1, 1), pytest.param(300, 10, 4, 2, marks=SOAK)],
 )
 def test_each_event_is_applied_once_and_emits_once(
     mortal: Server,

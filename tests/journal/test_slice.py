@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 
 from happen_nb._journal import slice as slice_module
@@ -86,3 +89,19 @@ def test_a_large_journal_is_read_like_a_small_one(shop, monkeypatch, read):
     monkeypatch.setattr(slice_module, "SMALL_BYTES", 0)
     monkeypatch.setattr(slice_module, "WINDOW", 3)
     assert str(read(shop, second)) == str(small)
+
+
+def test_what_was_read_is_not_kept(space):
+    sender = space.create_node("sender")
+    for number in range(100):
+        sender.broadcast("n", number)
+    space.events("n")
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            space.events("n", limit=None)
+        gc.collect()
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 100_000

@@ -87,7 +87,7 @@ def test_totals_count_the_whole_tree_and_failures_are_in_its_order():
     assert root.children[0].totals == Totals(events=1, commits=1, failures=1, duration=0.5)
 
 
-@pytest.mark.parametrize("length", [1_000, 50_000])
+@pytest.mark.parametrize("length", [5_000, pytest.param(50_000, marks=pytest.mark.soak)])
 def test_a_long_chain_is_no_recursion(length):
     events = [event(str(n), str(n - 1) if n else None, n + 1) for n in range(length)]
     root = build(events[0], reversed(events), [], [])

@@ -394,7 +394,7 @@ scripts = st.lists(st.tuples(ways, st.integers(0, 10**6), choices), max_size=8)
 
 
 @pytest.mark.parametrize(
-    "examples", [400, pytest.param(4_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+    "examples", [100, pytest.param(4_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
 def test_a_draft_behaves_exactly_like_a_plain_container(examples):
     @settings(max_examples=examples, deadline=None)

@@ -11,6 +11,7 @@ import math
 import pathlib
 import subprocess
 import sys
+import tracemalloc
 import types
 import typing
 import uuid
@@ -426,3 +427,14 @@ except ValueError:
         [sys.executable, "-c", script, str(package)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_json_of_a_small_state_takes_no_more_memory_than_its_bytes():
+    values = [freeze({"n": number}) for number in range(1000)]
+    tracemalloc.start()
+    try:
+        texts = list(map(dumps, values))
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 2 * sum(map(sys.getsizeof, texts))

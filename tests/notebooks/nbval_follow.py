@@ -7,9 +7,13 @@ process may take before they do.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
+
+sys.modules.setdefault("rfc3987_syntax", None)  # as in conftest.py, which is loaded later
+
 from nbval import kernel
 from nbval.plugin import IPyNbCell, IPyNbFile
 

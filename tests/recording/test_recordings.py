@@ -135,6 +135,39 @@ def test_hidden_values_are_in_no_part_of_the_file(shop, tmp_path):
     }
 
 
+def test_a_hidden_number_is_in_no_error_text(space):
+    node = space.create_node("cards")
+
+    @node.on("pay")
+    def pay(event):
+        raise ValueError(f"card {event.payload['card']} is blocked")
+
+    space.broadcast("pay", {"card": 4711_0815})
+    space.settle()
+    handled = page.read(space.record(hide=["**.card"])._markup)["handled"]
+    assert list(handled["error"].values()) == ["ValueError: card ••• is blocked"]
+
+
+def test_a_mask_that_matches_nothing_is_reported(shop, capfd):
+    shop.record(hide=["**.email", "stocks.lamp"])
+    assert "nothing matches hide=['stocks.lamp']" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"until": "noon"}, TypeError, "until is 'noon'; give an Event"),
+        ({"since": 9, "until": 8}, ValueError, "until comes before since"),
+        ({"title": 3}, TypeError, "title is 3"),
+        ({"code": "yes"}, TypeError, "code is 'yes'"),
+        ({"hide": None}, TypeError, "hide is None; give a list of paths"),
+    ],
+)
+def test_a_wrong_argument_is_an_error_that_names_it(shop, arguments, error, words):
+    with pytest.raises(error, match=words):
+        shop.record(**arguments)
+
+
 @pytest.mark.parametrize(
     ("hide", "error", "words"),
     [

@@ -347,6 +347,20 @@ def test_a_sleeping_handler_can_be_stopped(manual, agent):
     agent.broadcast("next").settle()
 
 
+def test_a_state_handler_that_is_registered_behind_a_sleeping_handler_is_not_waited_for(manual, agent):
+    @agent.on("go")
+    async def go(event, context):
+        await context.sleep(3600)
+
+    agent.broadcast("go")
+    manual.settle()
+    agent.state.on("count", happen.put("n", lambda n: (n or 0) + 1), start="beginning")
+    agent.broadcast("count")
+    manual.settle()
+    manual.advance(hours=2)
+    assert agent.state.get("n") == 1
+
+
 def test_retries_follow_the_clock(manual, agent):
     tries = []
 

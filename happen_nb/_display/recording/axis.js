@@ -5,8 +5,13 @@ const LEAST_PER_CUT = 90; // pixels of the axis for each cut
 const IDLE_SHARE = 0.07; // of the time shown; a longer idle time is cut out
 const KEPT_SHARE = 0.03; // of the time shown; this much of an idle time stays
 
-function timeAxis(idle, from, until, width) {
+const MARGIN_SHARE = 0.03; // of the time shown, on both sides
+const LEAST_MARGIN = 300; // µs
+
+function timeAxis(idle, first, last, width) {
   const parts = [];
+  const busy = chooseCuts(idle, first, last, width).reduce((sum, cut) => sum - cut.until + cut.from, last - first);
+  const margin = Math.max(LEAST_MARGIN, busy * MARGIN_SHARE), from = first - margin, until = last + margin;
   const cuts = chooseCuts(idle, from, until, width);
   const shown = until - from - cuts.reduce((sum, cut) => sum + cut.until - cut.from, 0);
   const perTime = (width - CUT_WIDTH * cuts.length) / (shown || 1);

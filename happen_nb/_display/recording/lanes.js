@@ -109,9 +109,8 @@ class Lanes {
     this.colours = readColours();
     this.steps = all.slice(page * PAGE_STEPS, (page + 1) * PAGE_STEPS + 4);
     const room = this.box.clientWidth, gutter = Math.round(Math.min(170, Math.max(104, room * 0.13)));
-    const width = Math.max(60, room - gutter - 14), from = this.steps[0].time, until = this.steps.at(-1).time;
-    const margin = Math.max(300, (until - from) * 0.03);
-    this.axis = timeAxis(model.idle, from - margin, until + margin, width);
+    const width = Math.max(60, room - gutter - 14);
+    this.axis = timeAxis(model.idle, this.steps[0].time, this.steps.at(-1).time, width);
     this.size = [width, this.lanes.length * this.height];
     this.box.style.height = `${this.size[1] + TOP + BOTTOM}px`;
     this.screen.style.left = `${gutter}px`;

@@ -350,6 +350,7 @@ async function main() {
     player.redraw();
   }).observe(document.body);
   document.body.dataset.ready = "true";
+  if (location.hash === "#play") player.play();
 }
 
 main();
