@@ -151,8 +151,11 @@ class Steps(RecordSequence[Step]):
 class Pausing:
     """The part of a space that pauses it."""
 
-    name: str
     _runtime: Runtime
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
 
     async def _pause(self, pattern: str = "**", *, where: Callable[[Event], object] | None = None) -> None:
         """Let events wait: no node of any process begins to handle one that matches.

@@ -109,7 +109,7 @@ class Stepper:
 
     def not_paused(self, call: str) -> PaceError:
         """Return the error of a call that needs a pause."""
-        now = "goes slowly; space.pause() pauses it" if self._gate.slow else "is not paused"
+        now = "goes on slowly" if self._gate.slow else "is not paused"
         return PaceError(f'{call}: the space "{self._log.subjects.space}" {now}; space.pause() pauses it')
 
     # -- what waits ----------------------------------------------------------------------------------
