@@ -182,10 +182,8 @@ class Pausing:
         >>> counting = inventory.on("order.*", lambda event: inventory.state.set({"orders": 1}))
         >>> space.pause()
         >>> event = orders.broadcast("order.placed")
-        >>> space.held
-        Held in ... · 1 event
-          node       sender  target  type          payload
-          inventory  orders          order.placed
+        >>> [(held.node, held.event.type) for held in space.held]
+        [('inventory', 'order.placed')]
         >>> space.step()
         Step · inventory handled order.placed · 1 commit
           order.placed  orders → inventory

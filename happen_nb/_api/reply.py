@@ -175,7 +175,7 @@ class Reply(Displayable):
                         f'the reply of "{self.target}" to "{self.event.type}" has not come within '
                         f"{most:g} s; {goes_on}: ask again, or cancel()"
                     )
-                await on_io(request.changed(seen, left))
+                await self._runtime.dispatcher.waits(on_io(request.changed(seen, left)))
         finally:
             deadlocks.stop_waiting(scope, request)
 

@@ -13,6 +13,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from happen_nb._model.schedules import Alarm
+    from happen_nb._runtime.conductor import Pause
     from happen_nb._runtime.delivery import NodeQueue
     from happen_nb._runtime.effects import InFlight
     from happen_nb._runtime.log import Log
@@ -200,16 +202,21 @@ class Clock:
 class Sleep:
     """A handler that waits for the clock; on a manual one, its node and what waits behind it do so, too."""
 
-    def __init__(self, clock: Clock, queue: NodeQueue, in_flight: InFlight, seconds: float) -> None:
+    def __init__(
+        self, clock: Clock, queue: NodeQueue, in_flight: InFlight, seconds: float, pause: Pause | None
+    ) -> None:
         self._clock = clock
+        self._pause = pause
         self._queue = queue
         self._in_flight = in_flight
         self._seconds = seconds
         self._timer: Timer | None = None
+        self._sleeps = False
+        """True if the clock is manual."""
 
     async def wait(self) -> None:
         """Wait, in the loop of the handler."""
-        if not self._clock.manual:
+        if not self._clock.manual and self._pause is None:
             await asyncio.sleep(self._seconds)
             return
         loop = asyncio.get_running_loop()
@@ -221,7 +228,11 @@ class Sleep:
 
         def wake() -> None:
             self._wake()
-            inbox_of(loop).put(arrive)
+            go_on = partial(inbox_of(loop).put, arrive)
+            if self._pause is None:
+                go_on()
+            else:
+                self._pause.over(go_on)
 
         io_thread().call_soon(self._start, wake)
         try:
@@ -231,15 +242,23 @@ class Sleep:
 
     def _start(self, wake: Callable[[], None]) -> None:
         self._timer = self._clock.call_later(self._seconds, wake)
-        self._queue.sleepers += 1
-        self._queue.sleep(self._in_flight)
+        if self._pause is not None:
+            self._pause.begin()
+        if self._clock.manual:
+            self._queue.sleepers += 1
+            self._queue.sleep(self._in_flight)
+            self._sleeps = True
 
     def _end(self) -> None:
         if self._timer is not None and self._timer.call is not None:  # it was cancelled
             self._timer.cancel()
             self._wake()
+            if self._pause is not None:
+                self._pause.end()
 
     def _wake(self) -> None:
+        if not self._sleeps:
+            return
         self._queue.sleepers -= 1
         self._queue.wake(self._in_flight)
         if self._queue.sleepers:  # another task of the handler goes on waiting

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import Turn
     from happen_nb._model.records import Cut, EventRecord, Origin
     from happen_nb._runtime.attempt import StepDriver
+    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replies import Responder
@@ -246,7 +247,8 @@ class Delivery(Work):
         if not self.queue.asleep:
             self.dispatcher.in_flight.start(self)
         alone = any(registration.state is None for registration in self.candidates)
-        self.queue.mailbox.put(self.start, (*self.event.position, self.candidates[0].number, alone))
+        order = (*self.event.position, self.candidates[0].number, alone)
+        self.queue.mailbox.put(self.start, order, self.choice)
 
     def start(self) -> StepDriver | None:
         """Start each handler that accepts the event; the first one at once, the others after it."""
@@ -259,6 +261,11 @@ class Delivery(Work):
         except BaseException as broken:
             self.break_off(broken)
             return None
+
+    def choice(self) -> Choice:
+        """Return what a conductor chooses: the begin of the first handler."""
+        active = self._active_candidates() or self.candidates
+        return active[0].begins(self.event)
 
     def _start(self) -> StepDriver | None:
         self.queue.queued.pop(self, None)
@@ -289,7 +296,7 @@ class Delivery(Work):
         first, *others = attempts
         self.queue.waiting.update(dict.fromkeys(attempts))
         if others:
-            self.queue.mailbox.put_first([attempt.start for attempt in others])
+            self.queue.mailbox.put_first(others)
         return first.start()
 
     def _active_candidates(self) -> list[Registration]:
@@ -308,7 +315,7 @@ class Delivery(Work):
             self._end()
         else:
             self._begun = False
-            self.queue.mailbox.put_first([self.start])
+            self.queue.mailbox.put_first([self])
 
     def _refuse_unaccepted(self) -> None:
         if self.captured is None:

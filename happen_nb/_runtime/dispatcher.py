@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_handled
@@ -32,12 +32,15 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.bulk import BulkPublisher
+    from happen_nb._runtime.conductor import Conductor
     from happen_nb._runtime.delivery import Host
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.ownership import Ownership, Peers
     from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.registrations import Registration, Registrations
     from happen_nb._runtime.replies import PendingReply, ReplyRouter
+
+T = TypeVar("T")
 
 logger = logging.getLogger("happen_nb")
 
@@ -186,7 +189,29 @@ class Dispatcher:
         self._spared = frozenset()
 
     def _on_clock(self) -> None:
-        self.workers.in_turn = self.clock.manual
+        self.workers.in_turn = self.clock.manual and self.conductor is None
+
+    # -- conducting ----------------------------------------------------------------------------------
+
+    @property
+    def conductor(self) -> Conductor | None:
+        """The conductor that decides what begins and stores next, if there is one."""
+        return self.workers.conductor
+
+    def conduct(self, conductor: Conductor | None) -> None:
+        """Let a conductor decide what begins and stores next, or nobody."""
+        self.workers.conductor = conductor
+        self._on_clock()
+
+    async def turn(self, what: Literal["commit", "emit"], target: str, receiver: str | None = None) -> None:
+        """Wait until what runs in this context may store something. In the thread of the caller."""
+        if self.conductor is not None:
+            await self.conductor.turn(what, target, receiver)
+
+    def waits(self, step: T) -> T:
+        """Return a step during which what runs in this context waits for others. For an await."""
+        waiting: T = step if self.conductor is None else self.conductor.waits(step)
+        return waiting
 
     def queue(self, node: str) -> NodeQueue:
         queue = self.queues.get(node)
@@ -288,7 +313,7 @@ class Dispatcher:
         if responder is not None:
             responder.delivery = delivery
         alone = any(registration.state is None for registration in registrations)
-        queue.mailbox.put(delivery.start, (*event.position, registrations[0].number, alone))
+        queue.mailbox.put(delivery.start, (*event.position, registrations[0].number, alone), delivery.choice)
 
     async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
@@ -316,7 +341,7 @@ class Dispatcher:
                 ended.set_result(error)
 
         delivery.on_end = lambda error: io_thread().call_soon(end, error)
-        queue.mailbox.put(delivery.start)
+        queue.mailbox.put(delivery.start, choice=delivery.choice)
         error = await ended
         if error is not None and delivery.unaccepted:
             raise error
@@ -463,6 +488,8 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Let other processes take over, start no event any more, and store what was handled."""
+        if self.conductor is not None:
+            self.conductor.close()
         for publisher in list(self.publishers):
             publisher.end_with_space()
             await publisher.ended(CLOSE_SECONDS)

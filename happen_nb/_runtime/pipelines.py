@@ -119,6 +119,7 @@ class Pipelines:
     ) -> bool:
         return (
             not self._dispatcher.clock.manual  # there, all handlers run in turn
+            and self._dispatcher.conductor is None
             and event.target is None
             and all(
                 each.state is not None

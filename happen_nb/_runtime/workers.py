@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import thread as executors
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from happen_nb._runtime.attempt import StepDriver
+    from happen_nb._runtime.conductor import Choice, Conductor, Run
 
     Work = Callable[[], StepDriver | None]
     """Something to do; what it returns, if anything, still has to end. What it raises is logged."""
@@ -56,6 +57,8 @@ class Workers:
     def __init__(self) -> None:
         self.in_turn = False
         """True if one thing runs at a time."""
+        self.conductor: Conductor | None = None
+        """Decides what begins next; None: all that can begin does."""
         self._work: list[Entry] = []
         self._count = count()
         self._running = 0
@@ -236,12 +239,29 @@ def current_workers() -> Workers | None:
     return _local.workers
 
 
+class Startable(Protocol):
+    """A part of a mailbox's work that is a choice for a conductor."""
+
+    def start(self) -> StepDriver | None:
+        """Start it."""
+
+    def choice(self) -> Choice | None:
+        """Return what a conductor chooses; None if it needs no turn."""
+
+
 class Mailbox:
-    """Runs what is put into it, one at a time, in order."""
+    """Runs what is put into it, one at a time, in order.
+
+    Attributes
+    ----------
+    run : Run or None
+        The run of what was begun by a conductor.
+    """
 
     def __init__(self, workers: Workers) -> None:
+        self.run: Run | None = None
         self._workers = workers
-        self._waiting: deque[tuple[Order, Work]] = deque()
+        self._waiting: deque[tuple[Order, Work, Callable[[], Choice | None] | None]] = deque()
         self._running = False
         self._turn = 0
         self._lock = threading.Lock()
@@ -253,16 +273,26 @@ class Mailbox:
     def running(self) -> bool:
         return self._running
 
-    def put(self, work: Work, order: Order = FIRST) -> None:
-        """Add a work; `order` is its place among those of all mailboxes, if they run in turn."""
+    def put(
+        self, work: Work, order: Order = FIRST, choice: Callable[[], Choice | None] | None = None
+    ) -> None:
+        """Add a work.
+
+        Parameters
+        ----------
+        order : Order
+            Its place among those of all mailboxes, if they run in turn.
+        choice : callable, optional
+            Returns what a conductor chooses, if there is one; what has no choice begins at once.
+        """
         with self._lock:
-            self._waiting.append((order, work))
+            self._waiting.append((order, work, choice))
             self._start()
 
-    def put_first(self, works: Iterable[Work]) -> None:
+    def put_first(self, works: Iterable[Startable]) -> None:
         """Add works before all others, in their order."""
         with self._lock:
-            self._waiting.extendleft((FIRST, work) for work in reversed(list(works)))
+            self._waiting.extendleft((FIRST, work.start, work.choice) for work in reversed(list(works)))
             self._start()
 
     def clear(self) -> None:
@@ -272,6 +302,7 @@ class Mailbox:
     def abandon_current(self) -> None:
         """Leave what runs now to itself: nothing starts at its end. `go_on` starts the next."""
         with self._lock:
+            self._end_run(self._turn)
             self._turn += 1
 
     def go_on(self) -> None:
@@ -283,8 +314,36 @@ class Mailbox:
     def _start(self) -> None:
         if self._waiting and not self._running:
             self._running = True
+            self._submit()
+
+    def _submit(self) -> None:
+        """Let the first work run in its turn."""
+        order, _, choice = self._waiting[0]
+        if self._workers.conductor is None or choice is None:
             turn = self._turn
-            self._workers.submit(lambda: self._drain(turn), self._waiting[0][0])
+            self._workers.submit(lambda: self._drain(turn), order)
+        else:
+            self._workers.conductor.hold(self)
+
+    def choice(self) -> Choice | None:
+        """Return the choice of a conductor that the first work is; None if it needs no turn."""
+        with self._lock:
+            choice = self._waiting[0][2] if self._waiting else None
+            return None if choice is None else choice()
+
+    def begin(self, run: Run | None) -> None:
+        """Start what a conductor has held."""
+        with self._lock:
+            turn, self.run = self._turn, run
+        self._workers.submit(lambda: self._drain(turn))
+
+    def _end_run(self, turn: int) -> None:
+        """Let a conductor know that what it has begun has ended, unless that was abandoned before."""
+        if turn != self._turn:
+            return
+        run, self.run = self.run, None
+        if run is not None and self._workers.conductor is not None:
+            self._workers.conductor.ended(run)
 
     def _drain(self, turn: int) -> None:
         while (work := self._next(turn)) is not None:
@@ -294,12 +353,16 @@ class Mailbox:
                     return
             except BaseException:  # one that breaks does not stop the next
                 logger.exception("in %r", work)
-            if self._workers.in_turn:
+            if self._one_by_one:
                 self._let_others(turn)
                 return
 
+    @property
+    def _one_by_one(self) -> bool:
+        return self._workers.in_turn or self._workers.conductor is not None
+
     def _go_on_after(self, turn: int) -> None:
-        if self._workers.in_turn:
+        if self._one_by_one:
             self._let_others(turn)
         else:
             self._drain(turn)
@@ -308,9 +371,10 @@ class Mailbox:
         """Let others have their turn before the rest."""
         with self._lock:
             if turn == self._turn and self._waiting:
-                self._workers.submit(lambda: self._drain(turn), self._waiting[0][0])
+                self._submit()
             elif turn == self._turn:
                 self._running = False
+            self._end_run(turn)
 
     def _next(self, turn: int) -> Work | None:
         with self._lock:
@@ -318,6 +382,7 @@ class Mailbox:
                 return None  # what ran was abandoned: another thread has taken over
             if not self._waiting:
                 self._running = False
+                self._end_run(turn)
                 return None
             return self._waiting.popleft()[1]
 
