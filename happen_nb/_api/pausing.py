@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from happen_nb._model.pace import Turn
+    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime
 
@@ -242,7 +242,7 @@ class Pausing:
             if found is None:
                 break
             taken.append(Step(runtime, found))
-        held: tuple[list[Turn], int] = await on_io(stepper.turns(0))
+        held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(0))
         return Steps(taken, held[1])
 
     step, astep = faces(_step, refuse=("space.step()", "nothing: handlers are what it waits for"))
@@ -299,8 +299,8 @@ class Pausing:
     async def _held(self) -> Held:
         runtime = self._runtime.checked
         stepper = Stepper(runtime)
-        held: tuple[list[Turn], int] = await on_io(stepper.turns(MAX_TOLD))
-        found: list[tuple[Turn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_TOLD]))
+        held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_TOLD))
+        found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_TOLD]))
         items = [HeldEvent(Event(record, runtime), turn.node) for turn, record in found]
         return Held(self.name, items, paused=self.paused is not None, total=max(held[1], len(items)))
 

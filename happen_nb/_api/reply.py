@@ -87,7 +87,7 @@ class Reply(Displayable):
         self._outputs.append(output)
         cells.register(output.stop)
         if not self.done:
-            from happen_nb._widgets.cancel import show_cancel
+            from happen_nb._widgets.panes import show_cancel
 
             show_cancel(self, self._runtime, listen)
 

@@ -19,8 +19,7 @@ from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pausing import Pausing, notice_held
-from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
-from happen_nb._api.plotting import plot_space
+from happen_nb._api.plotting import checked_lanes, matching_events, plot_space, read_journal, show_arrows
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import Recording, record
 from happen_nb._api.replay import Replay, start_replay

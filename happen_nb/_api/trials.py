@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 SETTLE_SECONDS: Final = 10.0
 """Time for what was tried to settle."""
 MAX_NAME_LENGTH: Final = 64
+_numbers = count(1)
 
 
 @dataclass
@@ -192,13 +194,12 @@ def _party(choice: Choice) -> tuple[str, str]:
 
 def _fork(space: Space) -> Space:
     """Fork a space with its handlers under a name that is free."""
-    number = 1
     while True:
-        end = f"-orders-{number}"
+        end = f"-orders-{next(_numbers)}"  # an earlier fork may be on its way out under its name
         try:
             return space.fork(space.name[: MAX_NAME_LENGTH - len(end)] + end, handlers=True)
         except SpaceNotEmptyError:
-            number += 1
+            continue
 
 
 def _call(function: Callable[[], Any]) -> None:

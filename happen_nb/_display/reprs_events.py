@@ -550,13 +550,16 @@ def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
 
 def _orders_page(verdict: Verdict, first: Page | None) -> Page:
     """Show in how many orders a rule holds or is broken, and the shortest that breaks it."""
-    number = verdict.orders or 0
-    orders = f"all {count(number, 'order')}" if verdict.all else f"{count(number, 'order')} of more"
+    number = count(verdict.orders or 0, "order")
+    orders = f"all {number}" if verdict.all else f"the {number} tried"
+    if verdict.all and verdict.orders == 1:
+        orders = "the only order"
     notes = [Note(part(verdict.note))] if verdict.note else []
     if first is None:
         line: Line = (Span("holds", "add"), Span(f" in {orders}"))
         return Page(Heading("✓", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), tuple(notes))
-    line = (Span("broken", "err"), Span(f" in {len(verdict.broken):,} of {orders}"))
+    several = "" if verdict.orders == 1 else f"{len(verdict.broken):,} of "
+    line = (Span("broken", "err"), Span(f" in {several}{orders}"))
     blocks = (Note(steps_line(verdict.steps)), *_broken_commit(verdict, first), *notes)
     return Page(Heading("✗", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
 

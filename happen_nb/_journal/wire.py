@@ -45,7 +45,7 @@ import orjson
 from happen_nb._journal import fields
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze, loads
-from happen_nb._model.pace import Pace, Since, Turn
+from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.patterns import check_type, is_pattern
 from happen_nb._model.positions import FLOOR, Progress, decode_positions, encode_positions
 from happen_nb._model.records import (
@@ -809,11 +809,11 @@ def _decode_pace(about: Any, sequence: int) -> Pace:
     )
 
 
-def decode_turn(item: Any) -> Turn | None:
+def decode_turn(item: Any) -> NodeTurn | None:
     """Decode the turn of a node to handle an event; None if it cannot be read."""
     match item:
         case [int(sequence), int(number), str(node)] if sequence > 0 and number >= 0 and is_name(node):
-            return Turn(sequence, number, node)
+            return NodeTurn(sequence, number, node)
     return None
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
 
 
-class Turn(NamedTuple):
+class NodeTurn(NamedTuple):
     """One node handling one event. Turns are ordered by the position of the event, then by node."""
 
     sequence: int
@@ -46,7 +46,7 @@ class Pace:
     pauses : tuple of Since
         The pattern whose events wait comes last; before it are those that waited since the space was
         paused. Empty if all events are handled at once.
-    next : Turn, optional
+    next : NodeTurn, optional
         The turn that is taken all the same.
     slow : float, optional
         Seconds before each event, which does not wait for longer then.
@@ -54,7 +54,7 @@ class Pace:
 
     sequence: int = 0
     pauses: tuple[Since, ...] = ()
-    next: Turn | None = None
+    next: NodeTurn | None = None
     slow: float | None = None
 
     @property

@@ -23,6 +23,7 @@ from happen_nb._journal.wire import encode_clock
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
+from happen_nb._runtime.scheduling import store_alone
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -305,37 +306,46 @@ class Advancer:
         clock, due = log.clock, log.alarms.due(moment)
         if clock is None or clock.now > moment:
             raise self._moved_by_others()
-        now = self._store(wire.encode_clock(log.subjects, moment, expected=clock.sequence), deadline)
-        stored = await asyncio.gather(now, *(self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE]))
-        if not stored[0] and (log.clock is None or log.clock.now != moment):
-            raise self._moved_by_others()
-        await log.reach(max(stored), deadline)
-        while due := log.alarms.due(moment)[:MAX_AT_ONCE]:
-            stored = await asyncio.gather(*(self._deliver(alarm, deadline) for alarm in due))
+        with self._runtime.dispatcher.workers.held():
+            now = self._move(moment, clock.sequence, deadline)
+            first = (self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE])
+            stored = await asyncio.gather(now, *first)
+            if not stored[0] and (log.clock is None or log.clock.now != moment):
+                raise self._moved_by_others()
             await log.reach(max(stored), deadline)
+            while due := log.alarms.due(moment)[:MAX_AT_ONCE]:
+                stored = await asyncio.gather(*(self._deliver(alarm, deadline) for alarm in due))
+                await log.reach(max(stored), deadline)
         self._moves += 1
         if self._moves % TRIM_EVERY_MOVES == 0:
             log.background(self._trim())
 
-    def _deliver(self, alarm: Alarm, deadline: float) -> Coroutine[Any, Any, int]:
-        message = wire.encode_delivery(self._log.subjects, alarm, ttl=self._log.info.event_ttl)
-        return self._store(message, deadline)
+    async def _deliver(self, alarm: Alarm, deadline: float) -> int:
+        """Deliver an event; return its position, or 0 if it was cancelled or scheduled again."""
+        log, event = self._log, alarm.event
+        assert event is not None
+        message = wire.encode_delivery(log.subjects, alarm, ttl=log.info.event_ttl)
+        return await self._stored(store_alone(log, event.id, message, deadline, "advance"), deadline)
 
-    async def _store(self, message: wire.Message, deadline: float) -> int:
-        """Store a message; return its sequence, or 0 if it was refused, once that is known here."""
+    async def _move(self, moment: str, expected: int, deadline: float) -> int:
+        """Move the clock; return the position, or 0 if another process has moved it."""
         log = self._log
+        stored = store_messages(
+            log.connection,
+            [wire.encode_clock(log.subjects, moment, expected=expected)],
+            timeout=seconds_left(deadline),
+            what="advance",
+            resend=Resend(log.subjects, log.cleared),
+        )
+        return await self._stored(stored, deadline)
+
+    async def _stored(self, storing: Coroutine[Any, Any, int], deadline: float) -> int:
+        """Return the position of what was stored, or 0 if it was refused, once the reason is known here."""
         try:
-            sequence = await store_messages(
-                log.connection,
-                [message],
-                timeout=seconds_left(deadline),
-                what="advance",
-                resend=Resend(log.subjects, log.cleared),
-            )
-        except RefusedError:  # the event was cancelled or scheduled again, or its answer was lost
-            await log.fresh(seconds_left(deadline))
+            return int(await storing)
+        except RefusedError:  # the reason may be that the answer was lost
+            await self._log.fresh(seconds_left(deadline))
             return 0
-        return int(sequence)
 
     def _moved_by_others(self) -> ClockError:
         return ClockError(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Mapping
 
-    from happen_nb._model.pace import Turn
+    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import Cut, EventRecord, Origin
     from happen_nb._runtime.attempt import StepDriver
     from happen_nb._runtime.conductor import Choice
@@ -197,7 +197,7 @@ class Delivery(Work):
     def describe(self) -> str:
         return f'node "{self.queue.name}" handling "{self.event.type}"'
 
-    def takes(self, turn: Turn) -> bool:
+    def takes(self, turn: NodeTurn) -> bool:
         return turn == (*self.event.position, self.queue.name)
 
     def origin(self) -> Origin:

@@ -21,12 +21,13 @@ from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.ticks import Ticks
+from happen_nb._runtime.turns import Part, Turn, Turns
 from happen_nb._runtime.workers import Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from happen_nb._journal.wire import Clear
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
@@ -84,6 +85,7 @@ class Dispatcher:
         """In a fork with handlers: the objects of the original, which stand for those of the fork."""
         self.lanes = Lanes(log, self)
         self.durables = Durables(log, self, peers)
+        self.turns = Turns(self)
         self.gate = Gate(log, self)
         self.contexts: dict[str, contextvars.Context | None] = {}
         """Event id -> the context in which this process emits it, until it is stored."""
@@ -186,6 +188,7 @@ class Dispatcher:
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
         self.lanes.pipelines.drop(position)
+        self.turns.drop(position)
         self._spared = frozenset()
 
     def _on_clock(self) -> None:
@@ -234,9 +237,7 @@ class Dispatcher:
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target, event.tick)
-        for node, registrations in candidates.items():
-            if not (self.gate.closed and self.gate.holds(event, node, registrations, context)):
-                self._dispatch(event, node, registrations, context)
+        self._dispatch(event, context, self.gate.pass_on(event, context, candidates))
         target = event.target
         if target is not None and target not in candidates and self.ownership.is_ours(target):
             self._refuse(event, target)
@@ -244,22 +245,27 @@ class Dispatcher:
     def _dispatch(
         self,
         event: EventRecord,
-        node: str,
-        registrations: list[Registration],
         context: contextvars.Context | None,
+        candidates: Mapping[str, list[Registration]],
     ) -> None:
-        """Queue an event for the handlers of a node that match."""
-        ours = self.ownership.is_ours(node)
-        offered = registrations
-        plain = [each for each in registrations if each.state is None] if ours else []
-        if plain and self.ticks.is_late(event, node):
-            self.record(HandledRecord(event.id, node, plain[0].name, "cancelled"))
-            return
-        if plain and self.durables.hold(node, event, context, plain):
-            offered, ours = [each for each in registrations if each.state is not None], False
-        handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
-        if handlers:
-            self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
+        """Let an event wait for the handlers of each node."""
+        together: list[Part] = []
+        for node, registrations in candidates.items():
+            ours = self.ownership.is_ours(node)
+            offered = registrations
+            plain = [each for each in registrations if each.state is None] if ours else []
+            if plain and self.ticks.is_late(event, node):
+                self.record(HandledRecord(event.id, node, plain[0].name, "cancelled"))
+                continue
+            if plain and self.durables.hold(node, event, context, plain):
+                offered, ours = [each for each in registrations if each.state is not None], False
+            handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
+            if self.workers.in_turn and handlers and all(each.state is not None for each in handlers):
+                together.append(Part(node, handlers, snapshot, replies))
+            elif handlers:
+                self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
+        if together:
+            self.turns.put(Turn(event, context, together))
 
     def let(
         self, event: EventRecord, node: str, context: contextvars.Context | None, *, recovered: bool
@@ -278,7 +284,7 @@ class Dispatcher:
         if recovered:
             registrations = [each for each in found if each.state is None and each.durable is None]
         if registrations:
-            self._dispatch(event, node, registrations, context)
+            self._dispatch(event, context, {node: registrations})
         elif event.target is not None and not found and self.ownership.is_ours(node):
             self._refuse(event, node)
 
@@ -354,7 +360,7 @@ class Dispatcher:
             return list(wanted)  # it is not known which of them are still to go
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        late = (*self.lanes.waiting(), *self.lanes.pipelines.open())
+        late = (*self.lanes.waiting(), *self.lanes.pipelines.open(), *self.turns.waiting())
         waiting = (*late, *self.durables.waiting())
         return [id for id in (*handled, *waiting) if id in wanted]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from happen_nb._model.causality import CommitPair
-    from happen_nb._model.pace import Turn
+    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
@@ -74,7 +74,7 @@ class Work:
         """Return how to end it, if it takes long."""
         return ""
 
-    def takes(self, turn: Turn) -> bool:  # noqa: ARG002 - most works do not handle an event at a node
+    def takes(self, turn: NodeTurn) -> bool:  # noqa: ARG002 - most works do not handle an event at a node
         """Return True if it is the handling of an event by a node."""
         return False
 

@@ -13,10 +13,11 @@ import logging
 import time
 from bisect import insort
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from happen_nb._journal.slice import WINDOW_MESSAGES, events_between, read_handled, windows
-from happen_nb._model.pace import Pace, Turn
+from happen_nb._model.pace import NodeTurn, Pace
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import HandledRecord, OwnerRecord
 from happen_nb._runtime.effects import NamedWork
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
-    from happen_nb._runtime.evaluation import Item
     from happen_nb._runtime.holds import Missed
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
@@ -68,7 +68,7 @@ class Gate:
         """A pause of this process alone."""
         self._pattern: Pattern | None = None
         self._holds: dict[str, Hold] = {}
-        self._turn: Turn | None = None
+        self._turn: NodeTurn | None = None
         """The turn that is taken though the event would wait."""
         self._claims: dict[str, int] = {}
         self._slowly: asyncio.Task[None] | None = None
@@ -98,7 +98,7 @@ class Gate:
         """True if events may have to wait."""
         return self._pattern is not None or self.local is not None or bool(self._holds)
 
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[NodeTurn]:
         """Return the events that wait here, each once for each node, in the order of their turns."""
         return sorted({turn for hold in list(self._holds.values()) for turn in hold.turns()})
 
@@ -118,7 +118,22 @@ class Gate:
 
     # -- what arrives --------------------------------------------------------------------------------
 
-    def holds(
+    def pass_on(
+        self,
+        event: EventRecord,
+        context: contextvars.Context | None,
+        candidates: dict[str, list[Registration]],
+    ) -> dict[str, list[Registration]]:
+        """Let an event that has arrived wait where it has to; return the other nodes and their handlers."""
+        if not self.closed:
+            return candidates
+        return {
+            node: registrations
+            for node, registrations in candidates.items()
+            if not self._hold(event, node, registrations, context)
+        }
+
+    def _hold(
         self,
         event: EventRecord,
         node: str,
@@ -171,7 +186,7 @@ class Gate:
 
     async def _has_to_wait(self, event: EventRecord, node: str) -> bool:
         """Return whether an event that is the first one of a node has to wait."""
-        turn, shared, local = Turn(*event.position, node), self._pattern, self.local
+        turn, shared, local = NodeTurn(*event.position, node), self._pattern, self.local
         if turn in (self._turn, self.pace.next):
             return False
         if shared is not None and shared.matches(event.type):
@@ -201,7 +216,7 @@ class Gate:
         self.local = pause
         self._changed(wider=pause is not None)
 
-    def let_next_here(self, turn: Turn) -> None:
+    def let_next_here(self, turn: NodeTurn) -> None:
         """Let an event begin that waits here."""
         self._turn = turn
         hold = self._holds.get(turn.node)
@@ -230,13 +245,11 @@ class Gate:
             for delivery in queued[first:]:
                 if delivery.park():
                     self._keep(node, Early(delivery.event, delivery.unpark, delivery))
+        for turn in self._dispatcher.turns.withdraw(lambda event: self._may_wait(event.type)):
+            self._keep(turn.parts[0].node, Early(turn.event, partial(self._dispatcher.turns.put, turn)))
         pipelines = self._dispatcher.lanes.pipelines
         for item in pipelines.withdraw(lambda event: self._may_wait(event.type)):
-
-            def put_again(item: Item = item) -> None:
-                pipelines.put_again(item)
-
-            self._keep(item.node, Early(item.event, put_again))
+            self._keep(item.node, Early(item.event, partial(pipelines.put_again, item)))
 
     def _keep(self, node: str, early: Early) -> None:
         hold = self._holds.setdefault(node, Hold(node))
@@ -354,17 +367,17 @@ class Gate:
 
     # -- steps ---------------------------------------------------------------------------------------
 
-    def _first(self) -> Turn | None:
-        firsts = [Turn(*first, each.node) for each in self._holds.values() if (first := each.first)]
+    def _first(self) -> NodeTurn | None:
+        firsts = [NodeTurn(*first, each.node) for each in self._holds.values() if (first := each.first)]
         return min(firsts, default=None)
 
-    async def first(self, deadline: float) -> Turn | None:
+    async def first(self, deadline: float) -> NodeTurn | None:
         """Return the next turn here, once it is known which events have to wait."""
         while any(hold.moving for hold in self._holds.values()) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
         return self._first()
 
-    async def handled(self, turn: Turn, deadline: float) -> bool:
+    async def handled(self, turn: NodeTurn, deadline: float) -> bool:
         """Wait until a turn that was let here has been taken; False at the deadline."""
         while self._is_here(turn):
             if time.monotonic() > deadline:
@@ -373,7 +386,7 @@ class Gate:
         left = await self._dispatcher.in_flight.drain(lambda work: work.takes(turn), deadline)
         return not left
 
-    def _is_here(self, turn: Turn) -> bool:
+    def _is_here(self, turn: NodeTurn) -> bool:
         hold = self._holds.get(turn.node)
         return hold is not None and (hold.moving or turn in hold.turns())
 
@@ -440,7 +453,7 @@ class Gate:
             for event in await events_between(stream, start, end):
                 waited = event.tick is None and event.target in (None, node)
                 waited = waited and pace.has_held(event.type, event.sequence)
-                if waited and event.id not in handled and Turn(*event.position, node) not in begun:
+                if waited and event.id not in handled and NodeTurn(*event.position, node) not in begun:
                     owner = max(
                         (each for each in owners if each.sequence < event.sequence),
                         key=lambda each: each.sequence,

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from happen_nb._model.pace import Turn
+from happen_nb._model.pace import NodeTurn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,10 +79,10 @@ class Hold:
         firsts = [*(each.event.position for each in early[:1]), *([stored[0]] if stored else [])]
         return min(firsts, default=None)
 
-    def turns(self) -> set[Turn]:
+    def turns(self) -> set[NodeTurn]:
         """Return what waits. From any thread."""
         early = [each.event.position for each in list(self.early) if not each.gone]
-        return {Turn(*position, self.node) for position in (*early, *list(self.stored))}
+        return {NodeTurn(*position, self.node) for position in (*early, *list(self.stored))}
 
     def insert(self, position: Position) -> bool:
         """Add a stored event; False if it waits already."""

@@ -19,7 +19,7 @@ from happen_nb._journal.slice import (
 )
 from happen_nb._journal.wire import encode_pace
 from happen_nb._model.causality import TraceNode
-from happen_nb._model.pace import Pace, Since, Turn
+from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.io import seconds_left
@@ -49,7 +49,7 @@ MAX_STEPS_KEPT: Final = 100_000
 class Taken(NamedTuple):
     """A turn that a step has let, with what came of it."""
 
-    turn: Turn
+    turn: NodeTurn
     event: EventRecord
     tree: TraceNode
 
@@ -114,7 +114,7 @@ class Stepper:
 
     # -- what waits ----------------------------------------------------------------------------------
 
-    async def turns(self, most: int) -> tuple[list[Turn], int]:
+    async def turns(self, most: int) -> tuple[list[NodeTurn], int]:
         """Return the next turns in all processes, at most so many of each, and the number of all."""
         mine = self._gate.turns()
         answers, _ = await self._ask(most)
@@ -143,7 +143,7 @@ class Stepper:
             "by": log.incarnation,
         }
 
-    async def events(self, turns: list[Turn]) -> list[tuple[Turn, EventRecord]]:
+    async def events(self, turns: list[NodeTurn]) -> list[tuple[NodeTurn, EventRecord]]:
         """Read the events of turns; those that have expired are left out."""
         stream = self._log.stream
         sequences = sorted({turn.sequence for turn in turns})
@@ -194,14 +194,14 @@ class Stepper:
             )
         return Taken(turn, event, await self._effects(turn, event, start))
 
-    async def _let(self, turn: Turn, deadline: float) -> bool:
+    async def _let(self, turn: NodeTurn, deadline: float) -> bool:
         pace = self._log.pace
         if pace.paused:
             return await self._store(replace(pace, next=turn), deadline) or self._log.pace.next == turn
         self._gate.let_next_here(turn)
         return True
 
-    async def _wait(self, turn: Turn, process: str | None, deadline: float) -> bool:
+    async def _wait(self, turn: NodeTurn, process: str | None, deadline: float) -> bool:
         """Wait until a turn is taken, here or in another process."""
         if process is None:
             done = await self._gate.handled(turn, deadline)
@@ -228,7 +228,7 @@ class Stepper:
         await self._runtime.dispatcher.flush()
         return {"done": done, "position": log.position, "by": log.incarnation}
 
-    async def _effects(self, turn: Turn, event: EventRecord, start: int) -> TraceNode:
+    async def _effects(self, turn: NodeTurn, event: EventRecord, start: int) -> TraceNode:
         """Read what came of a turn since a position: its outcome, its commits, and the emitted events."""
         stream, id = self._log.stream, event.id
         entries = await read_entries(stream, since=(start, LAST_INDEX))

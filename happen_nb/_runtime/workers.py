@@ -37,11 +37,13 @@ Order = tuple[int, int, int, bool]
 """The position of an event in the journal, the place of a node among those that handle it, and True if its
 handlers wait for the commits of state handlers."""
 FIRST: Final[Order] = (0, 0, 0, False)
-GivesWay = Literal["no", "to state handlers", "to all"]
+NOWHERE: Final = (-1, -1)
+GivesWay = Literal["no", "to transforms", "to state handlers", "to all"]
 PATIENCE_SECONDS: Final = 1.0
 """Time for which one handler keeps the others waiting where they run in turn."""
 STUCK_SECONDS: Final = 0.1
 """Time in which no thread takes work, after which more are started."""
+PATIENCE_CHECKS: Final = round(PATIENCE_SECONDS / STUCK_SECONDS)
 
 
 class Workers:
@@ -64,8 +66,10 @@ class Workers:
         self._running = 0
         self._committing = 0
         self._returning = 0
-        self._started_at = 0.0
-        self._position = (0, 0)
+        self._held = False
+        self._progress = 0
+        """Changes when something starts or makes progress, where things run in turn."""
+        self._position = NOWHERE
         """The position of the event whose handlers run."""
         self._changed = threading.Condition()
         self._idle = 0
@@ -82,10 +86,34 @@ class Workers:
             heapq.heappush(self._work, (place, next(self._count), work))
             self._provide()
 
+    def take(self, order: Order) -> bool:
+        """Take the next work from those that wait, if it has this order. In its turn, on a worker."""
+        with self._changed:
+            if not self._work or self._work[0][0] != order:
+                return False
+            heapq.heappop(self._work)
+            return True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Start nothing meanwhile where things run in turn, so that all have come that have an order."""
+        self._held = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held = False
+                self._changed.notify_all()
+
+    def be_patient(self) -> None:
+        """Note that what has its turn makes progress: the others wait on."""
+        self._progress += 1
+
     def _provide(self) -> None:
         """Wake or start a thread, as far as the limit allows."""
         if self._idle >= (1 if self.in_turn else len(self._work)):
-            self._changed.notify()
+            if not self.in_turn or self._may_start():
+                self._changed.notify()
         elif self._threads - self._blocked < self._limit:
             self._add()
         elif not self._growing and self._limit < MAX_THREADS and not shutdown_started():
@@ -133,8 +161,8 @@ class Workers:
     def blocked(self, gives_way: GivesWay = "no") -> Iterator[None]:
         """Mark this worker as blocked in a library call, so that the pool may start a replacement.
 
-        In turn, nothing else starts meanwhile unless it gives way: to all others, which it waits for, or to
-        state handlers, while it waits for its own commit.
+        In turn, nothing else starts meanwhile unless it gives way: to all others, which it waits for; to
+        state handlers of the same event, while it waits for its own commit; or to works without an order.
         """
         with self._changed:
             self._blocked += 1
@@ -151,7 +179,9 @@ class Workers:
     def _give_way(self, gives_way: GivesWay) -> None:
         if gives_way != "no":
             self._running -= 1
-            self._committing += gives_way == "to state handlers"
+            self._committing += gives_way != "to all"
+            if gives_way == "to transforms":
+                self._position = NOWHERE
             self._pass_on()
 
     def _pass_on(self) -> None:
@@ -168,15 +198,15 @@ class Workers:
             self._returning -= 1
         if gives_way != "no":
             self._running += 1
-            self._committing -= gives_way == "to state handlers"
+            self._committing -= gives_way != "to all"
             self._pass_on()
 
     def _may_start(self) -> bool:
         """Return True if there is work, and it is its turn."""
         if not self._work or not self.in_turn:
             return bool(self._work)
-        if time.monotonic() - self._started_at > PATIENCE_SECONDS:  # else one that hangs would stop all
-            return True
+        if self._held:
+            return False
         order = self._work[0][0]
         joins = not self._committing or order == FIRST or (order[:2] == self._position and not order[3])
         return joins and not self._running and not self._returning
@@ -203,8 +233,10 @@ class Workers:
                     return None
                 self._taken += 1
                 self._running += 1
-                self._started_at = time.monotonic()
+                self._progress += 1
                 order, _, work = heapq.heappop(self._work)
+                if self.in_turn and self._work and self._idle == 1:
+                    self._add()  # so that one watches how long it takes
                 if order != FIRST:
                     self._position = order[:2]
                 return work
@@ -214,11 +246,17 @@ class Workers:
     def _wait_for_turn(self) -> bool:
         """Wait until there is something to do; False if there was nothing for a while."""
         deadline = time.monotonic() + IDLE_SECONDS
+        progress, checks = self._progress, 0
         while not self._may_start():
+            # By checks, not by the clock: on a busy machine, nothing may get a core for a second.
+            if checks >= PATIENCE_CHECKS and not self._held:
+                return True  # else one that hangs would stop all
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 and not self._work:
                 return False
-            self._changed.wait(min(left, STUCK_SECONDS) if self._work else left)
+            changed = self._changed.wait(STUCK_SECONDS if self._work else min(left, PATIENCE_SECONDS))
+            checks = 0 if changed or not self._work or progress != self._progress else checks + 1
+            progress = self._progress
         return True
 
 
