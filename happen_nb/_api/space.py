@@ -19,7 +19,8 @@ from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pausing import Pausing, notice_held
-from happen_nb._api.plotting import checked_lanes, matching_events, plot_space, read_journal, show_arrows
+from happen_nb._api.pictures import JournalReader, checked_lanes, matching_events, read_journal, show_arrows
+from happen_nb._api.plotting import plot_space
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import Recording, record
 from happen_nb._api.replay import Replay, start_replay
@@ -61,12 +62,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-    from happen_nb._model.causality import JournalSlice
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard import Dashboard
+    from happen_nb._widgets.live_graph import LiveGraph
     from happen_nb._widgets.live_plot import LivePlot
 
 T = TypeVar("T")
@@ -308,7 +309,10 @@ class Space(Displayable, Sender, Pausing):
                 f'advance: the space "{self.name}" has a real clock; connect(clock="manual", fresh=True) '
                 "empties it and starts one that advances"
             )
-        return await advance_clock(runtime, self.failures, target_of(runtime.clock, by, to, parts), seconds)
+        target = target_of(runtime.clock, by, to, parts)
+        advance = advance_clock(runtime, self.failures, target, seconds)
+        conductor = runtime.dispatcher.conductor
+        return await (advance if conductor is None else conductor.aside(advance))
 
     advance, aadvance = faces(_advance, refuse=("space.advance()", "nothing: handlers are what it waits for"))
 
@@ -654,7 +658,7 @@ class Space(Displayable, Sender, Pausing):
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
         limit = count(limit, "timeline: limit", least=1)
-        found = self._read_journal(pattern, since, limit, commits=True)
+        found = self._reader(pattern, since, limit, commits=True).read()
         lanes = None if nodes is None else checked_lanes(instead_of(self), nodes, found)
         return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
 
@@ -664,8 +668,13 @@ class Space(Displayable, Sender, Pausing):
         *,
         since: Since | None = None,
         limit: int = 10_000,
-    ) -> Figure:
-        """Draw the flow of events: a counted arrow from each sender to each node that handled its events.
+    ) -> LiveGraph:
+        """Draw the flow of events: an arrow from each sender to each node that handled its events.
+
+        The types of the events and their counts stand on the arrows. In a notebook, the picture follows the
+        space: a dot moves along an arrow for each event. Nodes whose names differ in a number, such as
+        ``p1`` to ``p160``, are one node if there are many; pressing it opens it. Without the kernel, as in a
+        saved notebook, there is a static picture.
 
         Parameters
         ----------
@@ -678,19 +687,21 @@ class Space(Displayable, Sender, Pausing):
 
         Returns
         -------
-        plotly.graph_objects.Figure
+        LiveGraph
+            An ipywidget, with the picture as ``svg``.
 
         Examples
         --------
         >>> counting = inventory.on("order.*", lambda event: None)
         >>> trace = orders.broadcast("order.paid").settle()
-        >>> [label for trace in space.graph().data if trace.name == "arrows" for label in trace.text]
-        ['<b>1</b>']
+        >>> space.graph()
+        Graph of ... · 1 event handled
+          orders → inventory  order.paid
         """
-        from happen_nb._display.plots.graph import graph
+        from happen_nb._widgets.live_graph import LiveGraph
 
         limit = count(limit, "graph: limit", least=1)
-        return graph(self._read_journal(pattern, since, limit, commits=False))
+        return LiveGraph(instead_of(self), self._reader(pattern, since, limit, commits=False))
 
     def plot(
         self, lines: Mapping[str, tuple[str | Node, Selector]], *, x: str = "time", together: bool = True
@@ -819,11 +830,11 @@ class Space(Displayable, Sender, Pausing):
 
     sequence, asequence = faces(_sequence)
 
-    def _read_journal(
+    def _reader(
         self, pattern: str | Callable[[str], object], since: Since | None, limit: int, *, commits: bool
-    ) -> JournalSlice:
-        matching, names = Pattern.of(pattern), list(self.views)
-        return run_blocking(read_journal(self._runtime, names, matching, since, limit, commits=commits))
+    ) -> JournalReader:
+        matching = Pattern.of(pattern)
+        return JournalReader(self._runtime, lambda: list(self.views), matching, since, limit, commits=commits)
 
     # -- recording -------------------------------------------------------------------------------------
 

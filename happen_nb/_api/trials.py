@@ -104,7 +104,7 @@ class Trials:
         try:
             self._try(conductor)
         except Exception as error:
-            error.add_note(f"check: in the order {plain(steps_line(trial.steps))}")
+            error.add_note(f"check: the order was: {plain(steps_line(trial.steps))}")
             raise
         finally:
             disconnect()

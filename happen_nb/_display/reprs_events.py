@@ -572,7 +572,7 @@ def steps_line(steps: Sequence[Step]) -> Line:
     for step in shown:
         line += [Span(" · ")] if line else []
         line += [Span(name(step.node), "key"), Span(f" {one_line(_verb(step), _STEP_CHARACTERS)}")]
-    return tuple(line) or part("before any handler begins")
+    return tuple(line) or part("no handler begins")
 
 
 def _verb(step: Step) -> str:

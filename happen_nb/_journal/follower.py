@@ -267,7 +267,7 @@ class Follower:
                     self._watch_expiry(item)
             except Exception:  # one message must not stop those after it
                 log.exception("message %d of %s was not applied", item.sequence, self._stream.subjects.stream)
-        if item.pending == 0:
+        if item.pending == 0 and self._target > self._position:
             self._caught_up()
 
     def _caught_up(self) -> None:

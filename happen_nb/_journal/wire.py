@@ -361,9 +361,10 @@ def encode_commit(
     folded: Sequence[str] = (),
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
-    about = {CAUSE: origin.cause, CORRELATION: origin.correlation, BY: origin.by}
     headers = {EXPECTED: str(expected), COMMIT: f"{id} {revision} {read}"}
-    headers |= {name: value for name, value in about.items() if value is not None}
+    if origin is not NO_ORIGIN:
+        about = (CAUSE, origin.cause), (CORRELATION, origin.correlation), (BY, origin.by)
+        headers |= {name: value for name, value in about if value is not None}
     if origin.path:
         headers[PATH] = " ".join(origin.path)
     if origin.omitted:
@@ -665,11 +666,11 @@ def encode_handled(
 
     `ttl` is in seconds.
     """
-    items: list[str] = []
+    items: list[bytes] = []
     size = 0
 
     def message() -> tuple[Message, int]:
-        body = f"[{','.join(items)}]".encode()
+        body = b"[%s]" % b",".join(items)
         return Message(subjects.handled_prefix + by, body, {TTL: str(ttl)}), len(items)
 
     for record in records:
@@ -683,10 +684,7 @@ def encode_handled(
         yield message()
 
 
-_encode_item = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make one each time
-
-
-def _encode_handling(record: HandledRecord, limit: int) -> str:
+def _encode_handling(record: HandledRecord, limit: int) -> bytes:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
     event, node, handler, outcome, duration, error, attempts, _, waited, reply, position, handling = record
     while True:
@@ -694,7 +692,10 @@ def _encode_handling(record: HandledRecord, limit: int) -> str:
         while last and last[-1] is None:
             last.pop()
         item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
-        text = _encode_item(item)
+        try:
+            text = orjson.dumps(item)
+        except orjson.JSONEncodeError:  # half a character in the text of an error
+            text = json.dumps(item).encode()
         if len(text) <= limit or not (reply or error):
             return text
         reply, error = None, error and error[: len(error) // 2]

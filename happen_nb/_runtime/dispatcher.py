@@ -263,7 +263,7 @@ class Dispatcher:
             if self.workers.in_turn and handlers and all(each.state is not None for each in handlers):
                 together.append(Part(node, handlers, snapshot, replies))
             elif handlers:
-                self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
+                self.lanes.pipelines.put(node, [(event, handlers)], context, snapshot, replies=replies)
         if together:
             self.turns.put(Turn(event, context, together))
 
@@ -427,10 +427,10 @@ class Dispatcher:
 
     # -- recording what was handled ------------------------------------------------------------------
 
-    def record(self, record: HandledRecord) -> None:
-        """Store soon that an event was handled. From any thread."""
-        self._records.append(record)
-        if len(self._records) == 1 or self._recording is None:
+    def record(self, *records: HandledRecord) -> None:
+        """Store soon that events were handled. From any thread."""
+        self._records.extend(records)
+        if self._recording is None:
             io_thread().call_soon(self._record_soon)
 
     def _record_soon(self) -> None:

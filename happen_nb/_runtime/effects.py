@@ -154,24 +154,24 @@ class InFlight:
         self._waits: list[Wait] = []
         self._lock = threading.Lock()
 
-    def start(self, work: Work) -> None:
-        """Register work; `finish` it."""
+    def start(self, *works: Work) -> None:
+        """Register works; `finish` them."""
         with self._lock:
-            self._works.add(work)
+            self._works.update(works)
             for wait in self._waits:
-                if wait.belongs(work):
-                    wait.left.add(work)
+                wait.left.update(filter(wait.belongs, works))
 
-    def finish(self, work: Work) -> None:
-        """Remove work. Call it after the works that it triggered have been registered."""
+    def finish(self, *works: Work) -> None:
+        """Remove works. Call it after the works that they triggered have been registered."""
         with self._lock:
-            self._works.discard(work)
+            self._works.difference_update(works)
             if not self._waits:
                 return
             for wait in self._waits:
-                wait.left.discard(work)
+                wait.left.difference_update(works)
             ended = [wait for wait in self._waits if not wait.left]
-            self._waits = [wait for wait in self._waits if wait.left]
+            if ended:
+                self._waits = [wait for wait in self._waits if wait.left]
         for wait in ended:
             wait.end()
 

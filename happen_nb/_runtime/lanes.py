@@ -104,7 +104,7 @@ class MissedByLane(NamedTuple):
 
     def let(self, event: EventRecord) -> None:
         """Let it wait for the handlers."""
-        self.pipelines.put(event, self.node, self.handlers, None, replies=False, fold=self.fold)
+        self.pipelines.put(self.node, [(event, self.handlers)], fold=self.fold)
 
     def drop(self) -> None:
         """Forget it: the journal tells the next owner of the node that it was not applied."""
@@ -185,6 +185,8 @@ class StateHandler:
 
     def recorded(self, before: Progress, now: Progress, applied: Position | None = None) -> None:
         """Note that the journal names the events that failed up to a position: any process may retry them."""
+        if not (before.skipped or self.failed):
+            return
         named = {*before.skipped, *(each for each in self.failed if before.position < each <= now.position)}
         self.forgotten |= named.difference(now.skipped, [applied])
         self.failed = {each for each in self.failed if each > now.position}
@@ -365,6 +367,8 @@ class Lanes:
         Those that lag though nothing waits for them are moved: a takeover then reads less.
         """
         others = [each for each in self._dispatcher.registrations.of(registration.node) if each.state]
+        if len(others) == 1 and registration.state and positions.keys() <= {registration.state.key}:
+            return positions
         moved: dict[str, Progress] = {}
         for each in others:
             handler = each.state
@@ -562,26 +566,29 @@ class Lanes:
                 handlers = [
                     each for each in going_on() if event.position > after[each] and concerns(each, event)
                 ]
-                if handlers and hold:
+                if handlers:
                     held.append((event, handlers))
-                elif handlers:
-                    self._put_in_turn(event, node, handlers, fold=fold)
             fold = fold or len(held) > MAX_UNFOLDED
-            if fold or until == end:
-                for event, handlers in held:
-                    self._put_in_turn(event, node, handlers, fold=fold)
-                held, hold = [], False
+            hold = hold and not fold and until < end
+            if not hold:
+                self.pipelines.put(node, self._without_waiting(node, held, fold=fold), fold=fold)
+                held = []
             while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
         return end
 
-    def _put_in_turn(
-        self, event: EventRecord, node: str, handlers: list[Registration], *, fold: bool
-    ) -> None:
-        """Deliver an event that handlers have missed, now or when it may begin."""
-        missed = MissedByLane(self.pipelines, node, handlers, fold)
-        if not self._dispatcher.gate.keep(event, node, missed):
-            missed.let(event)
+    def _without_waiting(
+        self, node: str, events: list[tuple[EventRecord, list[Registration]]], *, fold: bool
+    ) -> list[tuple[EventRecord, list[Registration]]]:
+        """Return the missed events that need not wait at the gate."""
+        gate, pipelines = self._dispatcher.gate, self.pipelines
+        if not gate.closed:
+            return events
+        return [
+            (event, handlers)
+            for event, handlers in events
+            if not gate.keep(event, node, MissedByLane(pipelines, node, handlers, fold))
+        ]
 
     def _queued(self, node: str) -> int:
         return len(self._dispatcher.queue(node).queued) + self.pipelines.queued(node)
@@ -614,6 +621,6 @@ class Lanes:
         for event, context, snapshot, waiting, others, replies, work in reading.waiting:
             late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
             if late or others:
-                handlers = [*late, *others]
-                self.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
+                found = [(event, [*late, *others])]
+                self.pipelines.put(node, found, context, snapshot, replies=replies)
             self._dispatcher.in_flight.finish(work)

@@ -190,6 +190,24 @@ class Log:
     def apply(self, item: Item, sequence: int) -> None:
         if sequence > self.replica.position + 1:  # those between were removed before they could be delivered
             self.outbox.break_off(following=True)
+        kind = type(item)
+        if kind is not CommitRecord and kind is not EventRecord:
+            self._prepare(item, sequence)
+        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
+        self.replica.apply(item, sequence)
+        if isinstance(item, CommitRecord):
+            if item.deleted and item.id is not None:
+                self.on_deletion.emit(item)
+            for event in item.events:
+                self._emit(event)
+        elif isinstance(item, EventRecord):
+            if item.alarm is not None:
+                self.alarms.end(item.alarm)
+            self._emit(item)
+        self.outbox.report()
+
+    def _prepare(self, item: Item, sequence: int) -> None:
+        """Apply what is neither a commit nor an event to all that is not the replica."""
         if isinstance(item, OwnerRecord):
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
@@ -198,21 +216,7 @@ class Log:
             self._set_clock(item.clock)
             self.on_clear.emit(item, sequence)
             self._set_pace(Pace())
-        else:
-            self._apply_to_clock(item)
-        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
-        self.replica.apply(item, sequence)
-        if isinstance(item, EventRecord):
-            self._emit(item)
-        elif isinstance(item, CommitRecord):
-            if item.deleted and item.id is not None:
-                self.on_deletion.emit(item)
-            for event in item.events:
-                self._emit(event)
-        self.outbox.report()
-
-    def _apply_to_clock(self, item: Item) -> None:
-        if isinstance(item, Scheduled):
+        elif isinstance(item, Scheduled):
             self.alarms.add(item.alarm)
             for write in self.outbox.find(item.alarm.name):
                 self.outbox.see(write, item.alarm)
@@ -225,8 +229,6 @@ class Log:
         elif isinstance(item, Ended):
             self.alarms.cancelled(item.alarm, item.sequence)
             self.on_cancelled.emit(item.alarm.partition(" ")[0])
-        elif isinstance(item, EventRecord) and item.alarm is not None:
-            self.alarms.end(item.alarm)
 
     def _set_clock(self, clock: ClockRecord | None) -> None:
         if clock != self.clock:

@@ -124,7 +124,7 @@ class Replica:
                 self._pass(each)
         new = [record for record in records if record.sequence > self._emitted]
         for record in sorted(new, key=lambda record: record.sequence):
-            self._emit(record, before.get(record.node))
+            self._emit(Applied(record, before.get(record.node)))
         self._wake_changed(gone)
         self._wake_reached()
 
@@ -144,7 +144,7 @@ class Replica:
                 self._pass(item)
             self._position = max(self._position, sequence)
         if applied is not None:
-            self._emit(*applied)
+            self._emit(applied)
         self._wake_changed(gone)
         self._wake_reached()
 
@@ -176,11 +176,10 @@ class Replica:
             self._position = max(self._position, position)
         self._wake_reached()
 
-    def _emit(self, record: CommitRecord, previous: CommitRecord | None) -> None:
-        self._emitted = max(self._emitted, record.sequence)
-        applied = Applied(record, previous)
+    def _emit(self, applied: Applied) -> None:
+        self._emitted = max(self._emitted, applied.record.sequence)
         self.on_commit.emit(applied)
-        self._wake_changed((record.node,))
+        self._wake_changed((applied.record.node,))
 
     # -- waiting, on the IO thread -------------------------------------------------------------------
 

@@ -127,7 +127,8 @@ class Turns:
     def _begin(self, turn: Turn) -> Iterator[Item]:
         pipelines = self._dispatcher.lanes.pipelines
         for node, handlers, snapshot, replies in turn.parts:
-            pipelines.put(turn.event, node, handlers, turn.context, snapshot, replies=replies, in_turn=True)
+            found = [(turn.event, handlers)]
+            pipelines.put(node, found, turn.context, snapshot, replies=replies, in_turn=True)
             yield from pipelines.items(node)
 
     async def _end(self, items: set[Work], end: Callable[[], None]) -> None:
