@@ -18,6 +18,7 @@ from happen_nb._api.forks import copy_handlers
 from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
+from happen_nb._api.pausing import Pausing, notice_held
 from happen_nb._api.pictures import JournalReader, checked_lanes, matching_events, read_journal, show_arrows
 from happen_nb._api.plotting import plot_space
 from happen_nb._api.receipts import Receipts
@@ -77,7 +78,7 @@ MAX_SEQUENCE_RECORDS = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
 
 
-class Space(Displayable, Sender):
+class Space(Displayable, Sender, Pausing):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -360,6 +361,7 @@ class Space(Displayable, Sender):
         deadline, in_flight = time.monotonic() + seconds, self._runtime.checked.in_flight
         pending = in_flight.pending()
         if not pending.works:
+            notice_held(self._runtime, "settle")
             return
         try:
             drained = on_io(in_flight.drain(pending.includes, deadline))
@@ -372,6 +374,7 @@ class Space(Displayable, Sender):
             raise
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
+        notice_held(self._runtime, "settle")
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
 

@@ -267,6 +267,8 @@ def space_page(space: Space, _: Budget) -> Page:
     number = len(nodes) + len(others)
     parts = [part(count(number, "node")), part(_describe_server(space.server))]
     parts += _time_parts(space)
+    if space.paused is not None:
+        parts.append((Span("paused "), Span(name(space.paused), "str")))
     if len(space.failures):
         parts.append(part(count(len(space.failures), "failure"), "err"))
     heading = Heading("Space", name(space.name), tuple(parts))

@@ -9,6 +9,7 @@ subject                                  message
 ``happen.<space>.event.<node>.<tick>.*`` the ticks of one ``every`` of a node; their tokens have a ``~``
 ``happen.<space>.alarm.<id>``             an event that the server publishes when it is due
 ``happen.<space>.clock``                 the time of a space with a manual clock
+``happen.<space>.pace``                  whether events wait in all processes, and which one may begin
 ``happen.<space>.owner.<node>``          the process that handles the node's events from here on
 ``happen.<space>.handled.<incarnation>`` the events that a process handled, with the outcomes
 ``happen.<space>.start.<node>.<digest>`` where a state handler of the node starts
@@ -44,6 +45,7 @@ import orjson
 from happen_nb._journal import fields
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze, loads
+from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.patterns import check_type, is_pattern
 from happen_nb._model.positions import FLOOR, Progress, decode_positions, encode_positions
 from happen_nb._model.records import (
@@ -112,6 +114,7 @@ MAX_PATTERN_BYTES = 100_000
 HEADER_RESERVE_BYTES = 4096  # room that a large body leaves for the headers of its message
 MAX_HANDLINGS = 500  # handlings in one message
 MAX_HANDLED_BYTES = 500_000  # limit of the handlings in one message
+MAX_PAUSES = 100  # patterns in a record of the pace
 MAX_HANDLER_NAME = 500  # characters of a handler's name
 MAX_REPLY_BYTES = 200  # of a reply that is recorded with its handling; a longer one is not
 MAX_DURABLE_REPLY_BYTES = 100_000  # the same for a reply to a durable handler
@@ -150,6 +153,7 @@ class Subjects:
         self.alarm_prefix = f"{self.rest_prefix}alarm."
         self.alarms = f"{self.alarm_prefix}*"
         self.clock = f"{self.rest_prefix}clock"
+        self.pace = f"{self.rest_prefix}pace"
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
         self.guard = f"{self.rest_prefix}guard"
@@ -333,6 +337,7 @@ Item = (
     | Scheduled
     | Ended
     | ClockRecord
+    | Pace
     | Other
 )
 """A decoded message of the journal."""
@@ -484,6 +489,23 @@ def _ending(subjects: Subjects, alarm: Alarm) -> dict[str, str]:
 def encode_clock(subjects: Subjects, now: str, *, expected: int) -> Message:
     """Encode the time of a manual clock; `expected` is the sequence of the one before."""
     return Message(subjects.clock, orjson.dumps({"now": now}), {EXPECTED: str(expected)})
+
+
+def encode_pace(subjects: Subjects, pace: Pace) -> Message:
+    """Encode the pace of a space; its ``sequence`` is that of the record before.
+
+    A pause whose sequence is 0 begins with this message.
+    """
+    about: dict[str, Any] = {}
+    if pace.pauses:
+        about["pauses"] = [
+            {"pattern": each.pattern, "since": each.sequence or None} for each in pace.pauses[-MAX_PAUSES:]
+        ]
+    if pace.next is not None:
+        about["next"] = list(pace.next)
+    if pace.slow is not None:
+        about["slow"] = pace.slow
+    return Message(subjects.pace, _ascii(about).encode(), {EXPECTED: str(pace.sequence)})
 
 
 def _about(event: EventRecord) -> str:
@@ -765,7 +787,35 @@ def _decode_other(
         about = _json_or_none(body)
         now = fields.iso_time(about.get("now")) if isinstance(about, dict) else None
         return Other(sequence) if now is None else ClockRecord(sequence, time, utc_text(now))
+    if subject == subjects.pace:
+        return _decode_pace(_json_or_none(body), sequence)
     return Other(sequence)
+
+
+def _decode_pace(about: Any, sequence: int) -> Pace:
+    """Decode the pace of a space; what cannot be read lets no event wait."""
+    about = about if isinstance(about, dict) else {}
+    pauses = about.get("pauses")
+    found = tuple(
+        Since(each["pattern"], fields.natural(each.get("since"), 0) or sequence)
+        for each in (pauses if isinstance(pauses, list) else ())
+        if isinstance(each, dict) and isinstance(each.get("pattern"), str) and is_pattern(each["pattern"])
+    )
+    slow = about.get("slow")
+    return Pace(
+        sequence,
+        found,
+        decode_turn(about.get("next")),
+        float(slow) if type(slow) in _NUMBERS and 0 < slow < _MAX_DURATION else None,
+    )
+
+
+def decode_turn(item: Any) -> NodeTurn | None:
+    """Decode the turn of a node to handle an event; None if it cannot be read."""
+    match item:
+        case [int(sequence), int(number), str(node)] if sequence > 0 and number >= 0 and is_name(node):
+            return NodeTurn(sequence, number, node)
+    return None
 
 
 def _scheduled(event: EventRecord, headers: Mapping[str, str]) -> EventRecord:

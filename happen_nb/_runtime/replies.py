@@ -196,6 +196,8 @@ class PendingReply:
         """True if a handler waits for it."""
         self.postponed = False
         """True while the event is scheduled and not delivered yet."""
+        self.held = False
+        """True while the event waits for the end of a pause."""
         self.kept_at: str | None = None
         """The subject where it is stored, if a durable handler receives it."""
         self.final: dict[str, Any] | None = None
@@ -237,6 +239,7 @@ class PendingReply:
             self.newest_at = time.monotonic()
             self.first_progress = self.first_progress or (self.newest_at, value)
         self.owner = message.get("by", self.owner)
+        self.held = False
         state = message["state"]
         if state == "done":
             self.value = message["value"]
@@ -247,6 +250,12 @@ class PendingReply:
         self.final = message if state in FINAL else None
         self.state = state  # last: other threads check it first
         self._changed()
+
+    def note_held(self) -> None:
+        """Note that the event waits for the end of a pause. On the IO thread."""
+        if self.state == "waiting" and not self.held:
+            self.held = True
+            self._changed()
 
     def fail(self, error: BaseException, state: str = "failed") -> None:
         """End without a result. On the IO thread."""
@@ -297,6 +306,8 @@ class ReplyRouter:
         self._peers = peers
         self._responders: dict[str, Responder] = {}
         self._pending: dict[str, PendingReply] = {}
+        self._held: dict[str, bool] = {}
+        """Sent events that wait for the end of a pause: their ids, and True if they are cancelled."""
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -320,6 +331,20 @@ class ReplyRouter:
         responder = self._responders[event.id] = Responder(self, event)
         self.send(event, responder.state)
         return responder
+
+    def hold(self, event: EventRecord) -> None:
+        """Note that an event that was sent to a node of this process waits for the end of a pause."""
+        self._held[event.id] = False
+        self._note_held(event.id)
+
+    def let(self, event: EventRecord) -> bool:
+        """Note that an event waits no more; False if it was cancelled meanwhile."""
+        return not self._held.pop(event.id, False)
+
+    def _note_held(self, id: str) -> None:
+        pending = self._pending.get(id)
+        if pending is not None:
+            pending.note_held()
 
     def keep(self, id: str, size: int) -> None:
         """Keep a result of `size` bytes for a sender that asks again, until it is old or others need room."""
@@ -364,7 +389,11 @@ class ReplyRouter:
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer a process that asks for a reply, or cancels what it sent."""
-        responder = self._responders.get(question.get("send") or question.get("cancel") or "")
+        id = question.get("send") or question.get("cancel") or ""
+        responder = self._responders.get(id)
+        if responder is None and id in self._held:
+            self._held[id] = self._held[id] or "cancel" in question
+            return {"held": True}
         if responder is None:
             return {}
         if "cancel" in question and responder.delivery is not None:
@@ -410,6 +439,7 @@ class ReplyRouter:
         if self._timer is not None:
             self._timer.cancel()
         self._responders.clear()
+        self._held.clear()
         self._kept.clear()
 
     def expect(self, pending: PendingReply, event: EventRecord) -> None:
@@ -467,6 +497,8 @@ class ReplyRouter:
                 gone_since = None
                 if (reply := answer.get("send")) is not None:
                     self._read(event.id, reply)
+                elif answer.get("held") is True:
+                    pending.note_held()
                 continue
             if not self._log.connection.connected:
                 gone_since = None  # this process is cut off, not the other one

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from happen_nb._journal import presence, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
+from happen_nb._model.pace import Pace
 from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
 from happen_nb._runtime import replies as replies_module
@@ -59,6 +61,8 @@ def encoded(shown, item):
             return message
         case wire.Passed():
             return wire.encode_passed(SHOP, item.node, item.base, item.positions)
+        case Pace():
+            return wire.encode_pace(SHOP, replace(item, sequence=expected))
         case wire.Clear():
             return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case wire.Other():
