@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.publish import PendingWrite
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
     from happen_nb._runtime.lanes import StateHandler
@@ -98,6 +99,9 @@ class Item(Work):
 
     def describe(self) -> str:
         return f'node "{self.node}" handling "{self.event.type}"'
+
+    def takes(self, turn: NodeTurn) -> bool:
+        return turn == (*self.event.position, self.node)
 
     def hint(self) -> str:
         if not self.began or time.monotonic() - self.began < LONG_RUNNING_SECONDS:

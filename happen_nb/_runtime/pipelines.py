@@ -158,6 +158,27 @@ class Pipelines:
         for pipeline in list(self._pipelines.values()):
             self._reset(pipeline, lambda item: item.event.sequence >= before)
 
+    def withdraw(self, waits: Callable[[EventRecord], bool]) -> list[Item]:
+        """Take the events out that wait, from the first one of each node on for which `waits` holds."""
+        taken: list[Item] = []
+        for pipeline in self._pipelines.values():
+            with pipeline.lock:
+                items = list(pipeline.waiting)
+                first = next((at for at, item in enumerate(items) if waits(item.event)), len(items))
+                pipeline.waiting = deque(items[:first])
+            taken += items[first:]
+        for item in taken:
+            self._dispatcher.in_flight.finish(item)
+        return taken
+
+    def put_again(self, item: Item) -> None:
+        """Let an event wait again that was withdrawn, behind all others of its node."""
+        pipeline = self._pipelines[item.node]
+        self._dispatcher.in_flight.start(item)
+        with pipeline.lock:
+            pipeline.waiting.append(item)
+        self._wake(pipeline)
+
     def abandon(self, registration: Registration) -> None:
         """Go on without a handler that was unregistered, if its transform runs."""
         pipeline = self._pipelines.get(registration.node)
