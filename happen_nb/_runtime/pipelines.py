@@ -265,11 +265,13 @@ class Pipelines:
             else:
                 steps.append(step)
             evaluated, spent = evaluated + 1, spent + item.seconds
-            if step.slow or spent > HANDOVER_SECONDS:
+            if step.slow:
                 break
             positions = step.positions or positions
             if step.outcomes:
                 head = _record_after(item.node, head, step.outcomes[-1])
+            if spent > HANDOVER_SECONDS:
+                break
         self._choose_line(pipeline, chosen[:evaluated])
         with pipeline.lock:
             if pipeline.evaluating is not chosen:

@@ -96,9 +96,8 @@ def test_a_process_that_dies_between_the_commits_of_two_handlers_leaves_the_seco
 ) -> None:
     peer.ask("apply", node="stock", pattern="n", how="add")
     peer.ask("apply", node="stock", pattern="n", how="die", name="second")
-    peer.ask(
-        "handle", node="stock", pattern="other", how="note", witness=str(tmp_path / "notes")
-    )  # none runs ahead
+    # Beside a plain handler, nothing is evaluated ahead.
+    peer.ask("handle", node="stock", pattern="other", how="note", witness=str(tmp_path / "notes"))
     emit(space, 0)
     eventually(lambda: not peer.running)
     applied(stock, 0)
