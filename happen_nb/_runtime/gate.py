@@ -104,7 +104,11 @@ class Gate:
 
     def count(self) -> int:
         """Return the number of events that wait here, each once for each node."""
-        return sum(len(hold.turns()) for hold in list(self._holds.values()))
+        return sum(self.count_by_node().values())
+
+    def count_by_node(self) -> dict[str, int]:
+        """Return the number of events that wait at each node."""
+        return {hold.node: hold.count() for hold in list(self._holds.values()) if len(hold)}
 
     def waits_at(self, node: str) -> Position | None:
         """Return the position of the first event that waits at a node."""

@@ -105,7 +105,8 @@ class LiveGraph(LivePicture[GraphView]):
 
 
 def loads_of(runtime: Runtime) -> dict[str, Load]:
-    """Return how many events wait for each node of this process."""
-    queues = list(runtime.dispatcher.queues.items())
-    waiting = {name: queue.busy()[1] for name, queue in queues}
-    return {name: Load(waiting=number) for name, number in waiting.items() if number}
+    """Return how many events wait for each node of this process, and how many of them are held."""
+    held = runtime.dispatcher.gate.count_by_node()
+    queued = {name: queue.busy()[1] for name, queue in list(runtime.dispatcher.queues.items())}
+    loads = {name: Load(queued.get(name, 0) + held.get(name, 0), held.get(name, 0)) for name in queued | held}
+    return {name: load for name, load in loads.items() if load.waiting}
