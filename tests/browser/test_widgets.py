@@ -154,7 +154,7 @@ def test_a_dashboard_pauses_and_steps_by_keyboard(lab, tab):
     run(tab, 3)
     expect(dashboard.get_by_text("paused · 20 held")).to_be_visible()
     tab.shoot("dashboard-paused")
-    tab.page.keyboard.press("Shift+Tab")
+    pause.press("Shift+Tab")
     expect(step).to_be_focused()
     tab.page.keyboard.press("Enter")
     expect(dashboard.locator(".hn-outcome")).to_have_text("orders handled order.paid · 1 commit")

@@ -57,7 +57,7 @@ function render({ model, el }) {
     // JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute
     "data-lm-suppress-shortcuts": "true" });
   const sideTab = makeSideTab(root, () => name.textContent);
-  const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, now, sideTab.button);
+  const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, pace.element, now, sideTab.button);
 
   let outcomeTimer = null;
   function tell(text, isError = false) {
