@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import signal
+import sys
 import threading
 
 import pytest
@@ -283,6 +284,19 @@ def test_handlers_that_depend_on_more_than_the_space_are_reported(space, stock, 
     verdict = check(CLAIM, stock, never_negative, trying=rush, orders=20)
     assert not verdict.all
     assert "handlers did not do the same in each run" in repr(verdict)
+
+
+def test_what_is_printed_while_orders_are_tried_is_not_shown(capsys, space, stock, shops):
+    for shop in shops:
+        shop.on("buy", lambda event: sys.stdout.write("sold") and None)
+
+    def work(space):
+        sys.stdout.write("rush")
+        space.broadcast("buy")
+
+    check(CLAIM, stock, never_negative, trying=work)
+    sys.stdout.write("after\n")
+    assert capsys.readouterr().out == "after\n"
 
 
 def test_a_long_order_shows_its_last_steps(space, stock, shops):
