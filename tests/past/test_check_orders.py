@@ -169,6 +169,25 @@ def test_what_is_tried_may_wait_send_and_store_in_between(space, stock, shops):
     assert stock.state.get() == {"lamp": 1}
 
 
+def test_what_is_tried_may_retry_failures(space, stock, shops):
+    fails = [True]
+
+    @shops[0].on("buy")
+    def buy(event):
+        if fails[0]:
+            raise ConnectionError
+        stock.state.set(take_one)
+
+    def work(space):
+        fails[0] = True
+        space.broadcast("buy").settle()
+        fails[0] = False
+        assert space.failures.retry().succeeded == 1
+
+    verdict = check("sold", stock, lambda state: state["lamp"] == 0, trying=work)
+    assert (verdict.ok, verdict.orders, verdict.checked) == (True, 1, 1)
+
+
 def test_state_handlers_begin_and_commit_in_one_step(space, stock, shops):
     for shop in shops:
         shop.state.on("buy", lambda state, event: {"bought": state.get("bought", 0) + 1})
