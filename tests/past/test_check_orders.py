@@ -13,7 +13,10 @@ import pytest
 
 import happen_nb as happen
 from happen_nb._api.connect import registry
+from happen_nb._api.trials import Trials
+from happen_nb._model.orders import FewChanges
 from happen_nb.learn import check, wait_until
+from tests.past import mixed
 
 CLAIM = "never fewer than zero lamps"
 take_one = happen.put("lamp", lambda lamp: lamp - 1)
@@ -147,6 +150,35 @@ def test_with_too_many_orders_random_ones_are_tried_and_the_same_seed_tries_the_
     assert [step.node for step in found[0].steps] == [step.node for step in found[1].steps]
     assert len(found[0].broken) == len(found[1].broken) > 0
     assert "of the 24 orders tried" in repr(found[0])
+
+
+def runs_of(space, seeds):
+    """Try one random order for each seed, and return all that happened in each."""
+    trials = Trials(space, mixed.register(space).name, mixed.rush)
+    try:
+        for seed in seeds:
+            search = FewChanges(seed, steps=40)
+            search.begin()
+            trial = trials.run(search)
+            there = trials.space
+            assert not there.failures
+            events = [(event.type, event.payload, event.sender) for event in there.events()]
+            yield trial.key, events, {name: there.views[name].get() for name in there.views}
+    finally:
+        trials.drop()
+
+
+def test_the_same_seed_gives_the_same_run_of_handlers_of_all_kinds(space):
+    first, second, again, *_ = runs = list(runs_of(space, [1, 2, 1, 2]))
+    assert (first, second) == (again, runs[3])
+    assert first != second
+
+
+@pytest.mark.soak
+def test_each_of_many_seeds_gives_the_same_run_twice(space):
+    runs = list(runs_of(space, [seed for seed in range(200) for _ in range(2)]))
+    assert runs[::2] == runs[1::2]
+    assert len({run[0] for run in runs}) > 190
 
 
 def test_what_is_tried_may_wait_send_and_store_in_between(space, stock, shops):
