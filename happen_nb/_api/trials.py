@@ -42,7 +42,7 @@ _numbers = count(1)
 
 @dataclass
 class Trial:
-    """What happened in one order.
+    """The outcome of one order.
 
     Attributes
     ----------

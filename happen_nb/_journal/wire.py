@@ -56,7 +56,7 @@ from happen_nb._model.records import (
     Origin,
     OwnerRecord,
 )
-from happen_nb._model.schedules import Alarm, ClockRecord, utc_text
+from happen_nb._model.schedules import Alarm, ClockRecord, is_moment_text, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -87,6 +87,7 @@ EVENTS = "Happen-Events"
 POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
 FOLDED = "Happen-Folded"  # the ids of the events that a commit applies beside its cause
 KEY = "Happen-Key"  # the step of a durable handler that made the commit
+ARGUMENTS = "Happen-Arguments"  # a digest of the arguments of a call whose result is stored
 EVENT = "Happen-Event"
 ALARM = "Happen-Alarm"  # the id of an alarm, and of one scheduling of it
 DUE = "Happen-Due"  # the time at which a scheduled event is due, in the time of the space
@@ -596,9 +597,19 @@ class Start(NamedTuple):
     position: Position
 
 
-def encode_result(subject: str, value: Frozen, *, ttl: int) -> Message:
-    """Encode the result of a call, stored once; `ttl` is in seconds."""
-    return Message(subject, dumps(value), {EXPECTED: "0", TTL: str(ttl)})
+def encode_result(subject: str, value: Frozen, *, ttl: int, arguments: str | None = None) -> Message:
+    """Encode the result of a call, stored once; `ttl` is in seconds, `arguments` is a digest of them."""
+    headers = {EXPECTED: "0", TTL: str(ttl)}
+    if arguments is not None:
+        headers[ARGUMENTS] = arguments
+    return Message(subject, dumps(value), headers)
+
+
+class CallResult(NamedTuple):
+    """The stored result of a call: its JSON, and the digest of the arguments if that is known."""
+
+    body: bytes
+    arguments: str | None
 
 
 def encode_start(
@@ -686,9 +697,9 @@ def encode_handled(
 
 def _encode_handling(record: HandledRecord, limit: int) -> bytes:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
-    event, node, handler, outcome, duration, error, attempts, _, waited, reply, position, handling = record
+    event, node, handler, outcome, duration, error, attempts, _, waited, reply, *rest = record
     while True:
-        last = [None if waited is None else round(waited, 6), reply, position, handling]
+        last = [None if waited is None else round(waited, 6), reply, *rest]
         while last and last[-1] is None:
             last.pop()
         item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
@@ -1009,7 +1020,7 @@ def _decode_event(
 
 
 # Where a writer left out the last members.
-_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None)
+_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None, None)
 _NUMBERS: Final = (float, int)  # no bool
 _MAX_DURATION: Final = 1e9  # seconds
 
@@ -1020,7 +1031,7 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     size = len(_HANDLING_DEFAULTS)
     whole = item if len(item) == size else [*item[:size], *_HANDLING_DEFAULTS[len(item) :]]
-    event, node, handler, outcome, duration, error, attempts, waited, reply, position, handling = whole
+    event, node, handler, outcome, duration, error, attempts, waited, reply, position, handling, now = whole
     if not (type(event) is type(node) is type(handler) is type(outcome) is str):
         return None
     if not (type(duration) in _NUMBERS and type(attempts) is int and (error is None or type(error) is str)):
@@ -1035,8 +1046,8 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         reply = None
     if not (type(position) is int and 0 <= position <= fields.LARGEST):
         position = None
-    if type(handling) is not str:
-        handling = None
+    handling = handling if type(handling) is str else None
+    now = now if is_moment_text(now) else None
     return HandledRecord(
-        event, node, handler, outcome, duration, error, attempts, by, waited, reply, position, handling
+        event, node, handler, outcome, duration, error, attempts, by, waited, reply, position, handling, now
     )

@@ -141,9 +141,21 @@ class Conductor:
     choose : callable
         ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
         positions of the events, then by node. It is called on the IO thread, and must not wait.
+    patience : int, optional
+        Looks, four in a second, after which a handler counts as waiting for another one.
+    task_patience : int, optional
+        The same if another of its tasks waits for its turn: most likely it waits for that one.
     """
 
-    def __init__(self, dispatcher: Dispatcher, choose: Callable[[list[Choice]], Choice | None]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        choose: Callable[[list[Choice]], Choice | None],
+        patience: int = PATIENCE_CHECKS,
+        task_patience: int = PATIENCE_CHECKS,
+    ) -> None:
+        self._patience = patience
+        self._task_patience = task_patience
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
@@ -434,8 +446,15 @@ class Conductor:
         if not self._is_open:
             return
         self._checks += 1  # not by the clock: on a busy machine, nothing may get a core for a second
-        if self._running and self._checks > PATIENCE_CHECKS:
-            self._running = {run for run in self._running if run.begin is None}
+        at_gates = {gate.run for gate in self._gates}
+        stuck = {
+            run
+            for run in self._running
+            if run.begin is not None
+            and self._checks > (self._task_patience if run in at_gates else self._patience)
+        }
+        if stuck:
+            self._running -= stuck
             self._look_soon()
         self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
 

@@ -57,6 +57,9 @@ class Host(Protocol):
     ) -> Any:
         """Return the context that a handler is called with; its ``attempt`` is set before each call."""
 
+    def time_read(self, context: Any) -> str | None:
+        """Return the time that a handler has read from its context; None if it has not."""
+
     def reply(self, value: Any) -> Any:
         """Convert a handler's return value to the reply."""
 

@@ -323,6 +323,10 @@ class Log:
         if not self.info.schedules:
             self._info = await self.stream.mark_schedules()
 
+    async def mark_unfinished(self, source: str) -> None:
+        """Mark the space as one that a fork of `source` still fills; an empty string removes the mark."""
+        self._info = await self.stream.mark_unfinished(source)
+
     @property
     def cleared(self) -> int:
         """The sequence of the newest clear that this process has seen."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from happen_nb._journal.connection import CoreMessage
-    from happen_nb._model.records import EventRecord, OwnerRecord
+    from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
     from happen_nb._runtime.causes import HandlerScope
     from happen_nb._runtime.delivery import Delivery, NodeQueue
     from happen_nb._runtime.log import Log
@@ -555,14 +555,10 @@ class ReplyRouter:
             return
         handled = await read_handled(self._log.stream, since=event.sequence)
         ends = [each for each in handled if (each.event, each.node) == (event.id, event.target)]
-        replied = next((each.reply for each in ends if each.reply is not None), None)
-        failed = next((each.error for each in ends if each.outcome == "failed"), None)
-        if replied is not None:
-            self._read(event.id, {"state": "done", "value": fields.read_json(replied)})
-        elif failed is not None:
-            trace = {"node": event.target, "error": failed}
-            text = f'the handler of "{event.type}" at node "{event.target}" raised {failed}'
-            self._read(event.id, {"state": "failed", "message": text, "trace": trace})
+        known = next((each for each in ends if each.reply is not None), None)
+        known = known or next((each for each in ends if each.outcome == "failed"), None)
+        if known is not None:
+            self._take_recorded(event, known)
         elif ends:
             self.forget(event)
             pending.fail(
@@ -571,6 +567,19 @@ class ReplyRouter:
                     "sent it has ended before it received the reply, which was too long to be recorded"
                 )
             )
+
+    async def recall(self, pending: PendingReply, event: EventRecord, known: HandledRecord) -> None:
+        """Take the reply that is recorded with a handling in another process."""
+        self.expect(pending, event)
+        self._take_recorded(event, known)
+
+    def _take_recorded(self, event: EventRecord, known: HandledRecord) -> None:
+        if known.reply is not None:
+            self._read(event.id, {"state": "done", "value": fields.read_json(known.reply)})
+            return
+        trace = {"node": event.target, "error": known.error}
+        text = f'the handler of "{event.type}" at node "{event.target}" raised {known.error}'
+        self._read(event.id, {"state": "failed", "message": text, "trace": trace})
 
     async def cancel(self, pending: PendingReply, why: BaseException) -> None:
         """Cancel what was sent; raise `why` where somebody waits for the reply."""

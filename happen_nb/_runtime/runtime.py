@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.client import Credentials
     from happen_nb._journal.stream import Info, Options
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.recall import Recall
     from happen_nb._runtime.replica import Applied
 
 logger = logging.getLogger("happen_nb")
@@ -118,6 +119,8 @@ class Runtime:
         self.in_flight = self.dispatcher.in_flight
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
+        self.recall: Recall | None = None
+        """In a second run: what it recalls of the first one."""
         self.watchers = Watchers()
         log.replica.on_commit.connect(self.watchers.on_commit)
 

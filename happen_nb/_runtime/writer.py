@@ -340,6 +340,7 @@ class Writer:
             The caller's id was there with another content.
         """
         log, what = self._log, f'broadcast of "{event.type}"'
+        log.replica.note_look()
         messages = log.alarms.messages(event, ttl=log.info.event_ttl)
         log.connection.check_size(messages, what)
         # Else another event with the id may be there already, or the message is that of an alarm.

@@ -101,7 +101,9 @@ def encoded_other(shown, expected, ttl):
     if shown.subject.startswith(SHOP.once_prefix):
         event, node, name = shown.subject.removeprefix(SHOP.once_prefix).split(".")
         assert shown.subject == SHOP.once(event, node, name)
-        return wire.encode_result(shown.subject, json.loads(shown.body), ttl=ttl)
+        return wire.encode_result(
+            shown.subject, json.loads(shown.body), ttl=ttl, arguments=shown.headers[wire.ARGUMENTS]
+        )
     if shown.subject == SHOP.sync:
         return wire.encode_barrier(SHOP)
     assert shown.subject == SHOP.guard
@@ -143,7 +145,7 @@ def test_every_kind_of_stored_message_is_on_the_page():
 
 def test_the_stream_is_configured_as_the_page_shows():
     (shown,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    assert json.loads(shown) == Stream(None, SHOP, 1.0)._config(Options(1000, 604_800))
+    assert json.loads(shown) == Stream(None, SHOP, 1.0).configuration(Options(1000, 604_800))
 
 
 def test_the_limits_are_those_of_the_page():
