@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from happen_nb._api.replay import Replay
     from happen_nb._api.reply import Reply
     from happen_nb._api.schedule import Advance, ScheduledEvents
-    from happen_nb._model.orders import Step
+    from happen_nb._model.orders import OrderStep
 
 MAX_HANDLERS: Final = 20
 """Handlers of a node that are shown."""
@@ -564,7 +564,7 @@ def _orders_page(verdict: Verdict, first: Page | None) -> Page:
     return Page(Heading("✗", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
 
 
-def steps_line(steps: Sequence[Step]) -> Line:
+def steps_line(steps: Sequence[OrderStep]) -> Line:
     """Show the last steps of an order in a line."""
     shown = steps[-_ORDER_STEPS:]
     left = len(steps) - len(shown)
@@ -575,7 +575,7 @@ def steps_line(steps: Sequence[Step]) -> Line:
     return tuple(line) or part("no handler begins")
 
 
-def _verb(step: Step) -> str:
+def _verb(step: OrderStep) -> str:
     """Describe what a node does in a step of an order."""
     if step.what != "emit":
         return f"{step.what}s"

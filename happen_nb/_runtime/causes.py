@@ -330,7 +330,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
             f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
             "function that iterates over it"
         )
-    there = Place(current_scope())
+    there = Carrier(current_scope())
     if inspect.iscoroutinefunction(function):
 
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -346,7 +346,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     return functools.update_wrapper(carried, function)
 
 
-class Place:
+class Carrier:
     """The place a function is carried from: a handler, and the cell that its output belongs to."""
 
     def __init__(self, found: HandlerScope | None) -> None:

@@ -86,7 +86,7 @@ class DurableHandler:
         return handling_id(event, self.node, self.key)
 
 
-class Held(NamedTuple):
+class Arrived(NamedTuple):
     """An event that has arrived while durable handlers of a node catch up."""
 
     event: EventRecord
@@ -104,7 +104,7 @@ class Reading:
         self.ends: dict[DurableHandler, int] = {}
         """The sequence up to which each of them reads."""
         self.read: set[DurableHandler] = set()
-        self.held: list[Held] = []
+        self.held: list[Arrived] = []
         """The events that have arrived meanwhile."""
         self.applied = False
         """True if state handlers have applied what had arrived when all was read."""
@@ -394,7 +394,7 @@ class Durables:
             event.origin_of_effects(node),
         )
         self._dispatcher.in_flight.start(work)
-        reading.held.append(Held(event, context, handlers, work))
+        reading.held.append(Arrived(event, context, handlers, work))
         return True
 
     def catches_up(self, node: str) -> bool:

@@ -1,4 +1,4 @@
-"""What waits at one node while the space is paused or slow."""
+"""The events that wait at one node while the space is paused or slow."""
 
 from __future__ import annotations
 
