@@ -119,7 +119,8 @@ class _Drawing:
         marks += [self._loop(flow, numbers[flow.key]) for flow in plan.loops.values()]
         marks += [self._node(number, group) for number, group in enumerate(plan.groups)]
         about = f"Graph of {plan.shown.space}: {', '.join(plan.shown.facts())}"
-        return svg(about, plan.width, self._height, "".join(marks))
+        role = "group" if self._live else "img"
+        return svg(about, plan.width, self._height, "".join(marks), role=role)
 
     # -- places
 
