@@ -24,29 +24,18 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from happen_nb._api.base import Displayable, page_of, runtime_of
-from happen_nb._api.connect import registry
-from happen_nb._api.events import Event, runtime_of_event
-from happen_nb._api.history import Commit
-from happen_nb._api.node import Node
-from happen_nb._api.state import State
-from happen_nb._display.reprs_events import verdict_page
-from happen_nb._display.user_text import describe_error
-from happen_nb._model.arguments import takes_second
+from happen_nb._api.checks import Verdict, check
 from happen_nb._runtime.cells import cells
 from happen_nb.errors import ClosedError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from happen_nb._api.events import Trace
     from happen_nb._api.server import NatsServer
     from happen_nb._api.space import Space
-    from happen_nb._display.page import Page
-    from happen_nb._display.values import Budget
 
 __all__ = [
     "CallCounter",
@@ -66,145 +55,8 @@ __all__ = [
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Rule = Callable[..., object]
 WAIT_POLL_SECONDS = 0.005
 KERNEL_START_SECONDS = 60
-
-
-class Verdict(Displayable):
-    """Result of `check`: true if the rule holds; otherwise it shows what breaks it.
-
-    Attributes
-    ----------
-    claim : str
-        The rule in words.
-    ok : bool
-        True if the rule holds; ``bool(verdict)`` is the same.
-    checked : int
-        Number of commits or events that were checked.
-    noun : str
-        ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
-    broken : tuple
-        The commits or events that break the rule.
-    error : str or None
-        Exception that the rule raised at the first of them.
-    trace : Trace or None
-        Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
-    """
-
-    def __init__(
-        self,
-        claim: str,
-        checked: int,
-        noun: str,
-        broken: tuple[Commit | Event, ...],
-        *,
-        error: str | None = None,
-        trace: Trace | None = None,
-    ) -> None:
-        self.claim = claim
-        self.checked = checked
-        self.noun = noun
-        self.broken = broken
-        self.error = error
-        self.trace = trace
-
-    @property
-    def ok(self) -> bool:  # noqa: D102 - described above
-        return bool(self.checked) and not self.broken
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def _page(self, budget: Budget) -> Page:
-        return verdict_page(self, page_of(self.broken[0], budget) if self.broken else None, budget)
-
-
-def check(
-    claim: str,
-    subject: Node | State | Iterable[Commit | Event],
-    rule: Rule,
-) -> Verdict:
-    """Check a rule for each stored state of a node, or for each commit or event.
-
-    Parameters
-    ----------
-    claim : str
-        The rule in words: ``"no order is shipped twice"``.
-    subject : Node, State, or iterable of Commit or Event
-        For a node, each stored state is checked; otherwise each item of ``space.events("order.*")``,
-        ``node.state.history()``, ``space.journal()``.
-    rule : callable
-        ``rule(state)`` for a node, otherwise ``rule(commit)`` or ``rule(event)``; returns a true value where
-        the rule holds. A second parameter receives the list of earlier ones. An exception breaks the rule.
-
-    Returns
-    -------
-    Verdict
-        Shows what breaks the rule, with its cause. If there is nothing to check, the rule does not hold.
-
-    Examples
-    --------
-    >>> from happen_nb.learn import check
-    >>> for order in ("o1", "o2", "o1"):
-    ...     event = orders.broadcast("shipped", order)
-    >>> verdict = check(
-    ...     "no order is shipped twice",
-    ...     space.events("shipped"),
-    ...     lambda event, earlier: event.payload not in [each.payload for each in earlier],
-    ... )
-    >>> verdict.ok, verdict.broken[0].sequence == event.sequence
-    (False, True)
-    """
-    state = subject.state if isinstance(subject, Node) else subject
-    space = state.node.space if isinstance(state, State) else registry.current
-    items, arguments = _items(state)
-    broken: list[Commit | Event] = []
-    error = None
-    with_earlier = takes_second(rule, "earlier") != "none"
-    for index, item in enumerate(items):
-        try:
-            holds = rule(arguments[index], arguments[:index]) if with_earlier else rule(arguments[index])
-        except Exception as raised:
-            holds = False
-            if not broken:
-                error = describe_error(raised)
-        if not holds:
-            broken.append(item)
-    trace = _trace(broken[0], space) if broken else None
-    kinds = {isinstance(item, Event) for item in items}
-    noun = "item" if len(kinds) > 1 else "event" if True in kinds else "commit"
-    return Verdict(claim, len(items), noun, tuple(broken), error=error, trace=trace)
-
-
-def _items(subject: Any) -> tuple[list[Commit | Event], list[Any]]:
-    """Return the commits or events, and the argument of the rule for each."""
-    if isinstance(subject, State):
-        commits = list(subject.history())
-        return [*commits], [commit.after for commit in commits]
-    is_list = isinstance(subject, Iterable) and not isinstance(subject, str | Mapping)
-    items = list(subject) if is_list else [subject]
-    for item in items:
-        if not isinstance(item, Commit | Event):
-            raise TypeError(
-                f"check: {item!r} is not a commit or an event; pass a node, space.events(...), or a history"
-            )
-    return items, items
-
-
-def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
-    """Return the tree of the event that caused `item`, or of `item` itself."""
-    if isinstance(item, Event):
-        space = _space_of(item)
-    if item.cause is not None and space is not None:
-        with suppress(LookupError):  # the cause is no longer stored
-            return space.trace(item.cause)
-    return space.trace(item) if isinstance(item, Event) and space is not None else None
-
-
-def _space_of(event: Event) -> Space | None:
-    runtime = runtime_of_event(event)
-    return next((space for space in registry.spaces.values() if runtime_of(space) is runtime), None)
 
 
 class CallCounter(Generic[P, T]):

@@ -155,9 +155,10 @@ class HandlerContext(SimpleNamespace):
         """
         runtime = runtime_of(self.space)
         duration = arguments.seconds(seconds, "context.sleep: seconds", endless=False)
-        await Sleep(
-            runtime.clock, runtime.dispatcher.queue(self.node.name), runtime.in_flight, duration
-        ).wait()
+        dispatcher = runtime.dispatcher
+        pause = None if dispatcher.conductor is None else dispatcher.conductor.pause()
+        queue = dispatcher.queue(self.node.name)
+        await Sleep(runtime.clock, queue, runtime.in_flight, duration, pause).wait()
 
     def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function once for this event and node, and return the recorded result from then on.

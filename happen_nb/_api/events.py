@@ -231,7 +231,8 @@ class Event(Displayable):
         refuse_in_callback("settle")
         self._check_space("settle")
         runtime, effects = self._runtime.checked, Effects([self._record])
-        left = await on_io(wait_handled(runtime, effects, time.monotonic() + seconds))
+        handled = on_io(wait_handled(runtime, effects, time.monotonic() + seconds))
+        left = await runtime.dispatcher.waits(handled)
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {', '.join(left)}")
         return Trace(lambda: run_blocking(self._read_trace()))
@@ -470,7 +471,7 @@ class EventSearch:
             if (event := self._accepted(record)) is not None:
                 return event
         while (left := deadline - time.monotonic()) > 0:
-            for record in await on_io(self._coming.take(left)):
+            for record in await self._runtime.dispatcher.waits(on_io(self._coming.take(left))):
                 if record.position <= reached:
                     continue
                 if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come

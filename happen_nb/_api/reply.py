@@ -86,7 +86,7 @@ class Reply(Displayable):
         self._outputs.append(output)
         cells.register(output.stop)
         if not self.done:
-            from happen_nb._widgets.cancel import show_cancel
+            from happen_nb._widgets.panes import show_cancel
 
             show_cancel(self, self._runtime, listen)
 
@@ -171,7 +171,7 @@ class Reply(Displayable):
                         f'the reply of "{self.target}" to "{self.event.type}" has not come within '
                         f"{most:g} s; the handling continues: ask again, or cancel()"
                     )
-                await on_io(request.changed(seen, left))
+                await self._runtime.dispatcher.waits(on_io(request.changed(seen, left)))
         finally:
             deadlocks.stop_waiting(scope, request)
 

@@ -359,7 +359,8 @@ class Space(Displayable, Sender):
         if not pending.works:
             return
         try:
-            left = await on_io(in_flight.drain(pending.includes, deadline))
+            drained = on_io(in_flight.drain(pending.includes, deadline))
+            left = await self._runtime.dispatcher.waits(drained)
         except KeyboardInterrupt as stop:
             works = in_flight.pending().works
             stop.add_note(

@@ -84,9 +84,18 @@ class StateWriter:
         deadline: float,
         emitted: Sequence[PendingEvent] = (),
         known: dict[str, EventRecord] | None = None,
+        *,
+        in_turn: bool = False,
     ) -> Applied | None:
-        """Store a change with its events; None if another commit was stored first."""
+        """Store a change with its events; None if another commit was stored first.
+
+        `in_turn` is True if the change was computed again in the turn to store that it had before.
+        """
         runtime = self._runtime.checked
+        if not in_turn:
+            began = time.monotonic()
+            await runtime.dispatcher.turn("commit", self.node)
+            deadline += time.monotonic() - began
         if emitted:
             applied = await commit_emitting(
                 runtime, change, emitted, deadline, {} if known is None else known
@@ -368,7 +377,9 @@ class State(Displayable):
                 cancels=tuple(evaluation.cancelled),
                 key=None if step is None else step.key,
             )
-            applied = await self._writer.commit(change, deadline, evaluation.emitted, known)
+            # What it views is read anew, and others may go before it is stored.
+            in_turn = conflicts > 0 and not takes_views
+            applied = await self._writer.commit(change, deadline, evaluation.emitted, known, in_turn=in_turn)
             if applied is not None:
                 return Commit(*applied)
             conflicts += 1
@@ -728,7 +739,8 @@ class State(Displayable):
             state = EMPTY if record is None else record.state
             if predicate(state):
                 return state
-            if not await on_io(replica.changed(self._name, record, deadline - time.monotonic())):
+            changed = on_io(replica.changed(self._name, record, deadline - time.monotonic()))
+            if not await self._runtime.dispatcher.waits(changed):
                 raise HappenTimeoutError(
                     f'node "{self._name}": the condition did not hold within {seconds:g} s'
                 )

@@ -200,6 +200,7 @@ async def _apply(
     assert handler is not None
     log, lanes, position = runtime.log, runtime.dispatcher.lanes, record_of(event).position
     known: dict[str, EventRecord] = {}
+    in_turn = False
     while True:
         newest = log.replica.cut_of(node)
         base = newest.nodes.get(node)
@@ -242,13 +243,15 @@ async def _apply(
             folded=folded,
             cancels=tuple(evaluation.cancelled),
         )
-        if stays or await _is_committed(writer, change, runtime.deadline(), evaluation, known):
+        deadline = runtime.deadline()
+        if stays or await _is_committed(writer, change, deadline, evaluation, known, in_turn=in_turn):
             handler.pass_over(position, last)
             if stays:
                 lanes.pass_soon(node)
             else:
                 handler.recorded(progress, after, position)
             return
+        in_turn = True  # it depends on nothing but the newest state of the node
 
 
 def _raise(error: BaseException | None) -> None:
@@ -364,13 +367,16 @@ async def _is_committed(
     deadline: float,
     evaluation: Evaluation,
     known: dict[str, EventRecord],
+    *,
+    in_turn: bool,
 ) -> bool:
     """Store a commit; False if something was stored before it, or if that is not known."""
     try:
-        return await writer.commit(change, deadline, evaluation.emitted, known) is not None
+        applied = await writer.commit(change, deadline, evaluation.emitted, known, in_turn=in_turn)
     except (NotStoredError, OutcomeUnknownError) as error:
         logger.info('node "%s" applying an event: %s; trying again', change.node, error)
         return False
+    return applied is not None
 
 
 async def _evaluated(

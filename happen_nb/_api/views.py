@@ -14,10 +14,12 @@ from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_state import view_page, views_page, watch_page
 from happen_nb._model.paths import MISSING, Selector, select
+from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EMPTY, CommitRecord, Cut
 from happen_nb._runtime import causes
 from happen_nb._runtime.cells import cells
+from happen_nb._runtime.conductor import Choice
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb._runtime.runtime import Watcher
@@ -336,12 +338,14 @@ class Watch(Displayable):
                 if self.active:
                     context = self._context.copy()
                     context.run(causes.enter, scope, self._runtime.dispatcher.redirect)
+                    scope.run = self._mailbox.run
                     with scope.held():
                         context.run(self._call, commit)
             finally:
                 activity.finish(token)
 
-        self._mailbox.put(work)
+        position = applied.record.sequence, LAST_INDEX
+        self._mailbox.put(work, choice=lambda: Choice(self.node.name, "begin", None, self.name, position))
 
     @property
     def _watching(self) -> str:

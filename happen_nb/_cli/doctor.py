@@ -45,7 +45,7 @@ from happen_nb._server.store import (
     spaces_on_disk,
     store_status,
 )
-from happen_nb._server.supervision.store_files import foreign
+from happen_nb._server.supervision.store_folder import foreign
 from happen_nb.errors import HappenConnectionError, HappenError
 
 _DESCRIPTION = """\

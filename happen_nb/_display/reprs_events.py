@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
 
 from happen_nb._display.page import (
     MAX_NEWEST,
@@ -43,18 +43,20 @@ from happen_nb._display.spans import (
 )
 from happen_nb._display.traces import MAX_TRACE_LINES, outline, trace_page
 from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import Budget, fits, is_container, summary, tree
+from happen_nb._display.values import Budget, fits, in_a_line, is_container, summary, tree
 from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:
+    from happen_nb._api.checks import Verdict
     from happen_nb._api.events import Event, Events
     from happen_nb._api.failures import Failure, Failures, Retried, Unhandled, UnhandledEvent
     from happen_nb._api.handlers import Handler, Handlers
+    from happen_nb._api.history import Commit
     from happen_nb._api.receipts import Receipt
     from happen_nb._api.replay import Replay
     from happen_nb._api.reply import Reply
     from happen_nb._api.schedule import Advance, ScheduledEvents
-    from happen_nb.learn import Verdict
+    from happen_nb._model.orders import Step
 
 MAX_HANDLERS: Final = 20
 """Handlers of a node that are shown."""
@@ -62,6 +64,8 @@ MAX_HANDLERS: Final = 20
 _VALUE_COLUMNS: Final = 60  # of a value in a line; a larger one is a tree
 _ERROR_CHARACTERS: Final = 300
 _NOTE_CHARACTERS: Final = 200  # of what still runs, in a receipt
+_ORDER_STEPS: Final = 12  # of an order, the last
+_STEP_CHARACTERS: Final = 60
 _RECEIPT_LINES: Final = 20  # of what a cell caused, in text
 _RECEIPT_ROWS: Final = 40  # of its sequence diagram
 _FULL: Final = 100.0
@@ -533,6 +537,8 @@ def _place(match: re.Match[str]) -> str:
 def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
     """Show if a rule holds; if not, `first`, the first record that breaks it, with its trace."""
     kind, line, blocks = "…", part("nothing to check yet: run the cells above"), tuple[Block, ...]()
+    if verdict.orders is not None:
+        return _orders_page(verdict, first)
     if verdict.ok:
         kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
     elif first is not None:
@@ -540,6 +546,53 @@ def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
         kind, line = "✗", (Span("broken", "err"), Span(broken))
         blocks = tuple(_breaking(verdict, first, budget))
     return Page(Heading(kind, one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
+
+
+def _orders_page(verdict: Verdict, first: Page | None) -> Page:
+    """Show in how many orders a rule holds or is broken, and the shortest that breaks it."""
+    number = count(verdict.orders or 0, "order")
+    orders = f"all {number}" if verdict.all else f"the {number} tried"
+    if verdict.all and verdict.orders == 1:
+        orders = "the only order"
+    notes = [Note(part(verdict.note))] if verdict.note else []
+    if first is None:
+        line: Line = (Span("holds", "add"), Span(f" in {orders}"))
+        return Page(Heading("✓", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), tuple(notes))
+    several = "" if verdict.orders == 1 else f"{len(verdict.broken):,} of "
+    line = (Span("broken", "err"), Span(f" in {several}{orders}"))
+    blocks = (Note(steps_line(verdict.steps)), *_broken_commit(verdict, first), *notes)
+    return Page(Heading("✗", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
+
+
+def steps_line(steps: Sequence[Step]) -> Line:
+    """Show the last steps of an order in a line."""
+    shown = steps[-_ORDER_STEPS:]
+    left = len(steps) - len(shown)
+    line: list[Span] = [Span(f"… {left:,} more")] if left else []
+    for step in shown:
+        line += [Span(" · ")] if line else []
+        line += [Span(name(step.node), "key"), Span(f" {one_line(_verb(step), _STEP_CHARACTERS)}")]
+    return tuple(line) or part("before any handler begins")
+
+
+def _verb(step: Step) -> str:
+    """Describe what a node does in a step of an order."""
+    if step.what != "emit":
+        return f"{step.what}s"
+    return f"emits {step.target}" if step.receiver is None else f"sends {step.target} to {step.receiver}"
+
+
+def _broken_commit(verdict: Verdict, page: Page) -> Iterator[Block]:
+    """Show the commit that breaks the rule, with its changes in the same line if they fit."""
+    commit = cast("Commit", verdict.broken[0])
+    by = (Span("by "), Span(name(commit.node), "key"), Span(f" · revision {commit.revision:,}"))
+    line, whole = in_a_line(commit.diff, _VALUE_COLUMNS)
+    yield Note((*by, Span("   "), *line) if whole else by)
+    if verdict.error is not None:
+        error = one_line(verdict.error, _RULE_ERROR_CHARACTERS)
+        yield Note((Span("the rule raised "), Span(error, "err")))
+    if not whole:
+        yield from page.blocks
 
 
 def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:

@@ -33,6 +33,7 @@ NS: Final = 1_000_000_000
 
 _BARE = re.compile(r"[\w.-]+")
 _NAME_COLUMNS = 64
+_KEY_COLUMNS = 40
 _ALMOST_MS, _ALMOST_SECOND = 0.000_999_5, 0.9995  # from where on rounding reaches the next unit
 _MINUTE = 60
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (_MINUTE, "min"))
@@ -126,7 +127,7 @@ def one_line(text: str, room: int) -> str:
     return cut(" ".join(text[: 4 * room].split()), room)
 
 
-def key(text: object, room: int = 40) -> str:
+def key(text: object) -> str:
     """Return a key: bare if it cannot be mistaken for anything else, otherwise quoted.
 
     Examples
@@ -135,7 +136,7 @@ def key(text: object, room: int = 40) -> str:
     ('o1', '"a b"')
     """
     text = str(text)
-    return _key(text, room) if len(text) <= room else _new_key(text, room)
+    return _key(text) if len(text) <= _KEY_COLUMNS else _new_key(text)
 
 
 def quote(text: str, room: int) -> str:
@@ -288,9 +289,9 @@ def columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
 
-def _new_key(text: str, room: int) -> str:
-    bare = _BARE.fullmatch(text[: room + 1]) is not None
-    return cut_middle(text, room) if bare else quote(text, room)
+def _new_key(text: str) -> str:
+    bare = _BARE.fullmatch(text[: _KEY_COLUMNS + 1]) is not None
+    return cut_middle(text, _KEY_COLUMNS) if bare else quote(text, _KEY_COLUMNS)
 
 
 _key = lru_cache(1024)(_new_key)  # all rows of a list of orders have the same keys

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import contextvars
 
     from happen_nb._runtime.clock import Timer
+    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replies import Converted
@@ -167,6 +168,12 @@ class Attempt:
         self._driver = StepDriver(self._run(result), self._context, self.delivery.dispatcher.workers)
         return self._driver.start()
 
+    def choice(self) -> Choice | None:
+        """Return what a conductor chooses; None if the handler was stopped or unregistered."""
+        if self.stopped or not self.registration.active:
+            return None
+        return self.registration.begins(self.delivery.event)
+
     def _call_first(self) -> Any:
         """Make the first call; return what the handler goes on with, or None at its end."""
         # Most handlers end here: what follows costs a coroutine and a driver.
@@ -202,6 +209,7 @@ class Attempt:
     def _enter(self) -> None:
         self.started = time.monotonic()
         self.scope.hold()
+        self.scope.run = self.delivery.queue.mailbox.run
         self._open = True
         self.delivery.queue.current = self
 
@@ -302,7 +310,7 @@ class Attempt:
         self._timer = None
         self.delivery.note_wake()
         if self in self.delivery.queue.waiting:
-            self.delivery.queue.mailbox.put_first([self.start])
+            self.delivery.queue.mailbox.put_first([self])
 
     def _waits_no_more(self) -> bool:
         """Stop waiting; False if it did not wait."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
+    from happen_nb._runtime.conductor import Run
     from happen_nb._runtime.stored_steps import DurableRun, Step
     from happen_nb._runtime.workers import GivesWay
 
@@ -80,17 +81,22 @@ class HandlerScope:
         True if it was cancelled but could not be stopped, so that it may not change anything any more.
     durable : DurableRun or None
         The run of a durable handler, which counts its steps.
+    function : str
+        The name of its function.
+    run : Run or None
+        Its run, where a conductor decides what runs.
     """
 
     __slots__ = (
-        "_function",
         "_origin",
         "_users",
         "abandoned",
         "durable",
         "event",
+        "function",
         "is_transform",
         "node",
+        "run",
         "waits",
     )
 
@@ -102,9 +108,10 @@ class HandlerScope:
         self.waits: list[Any] = []
         self.abandoned = False
         self.durable: DurableRun | None = None
+        self.run: Run | None = None
         self.is_transform = False
         """True for a state handler."""
-        self._function = function
+        self.function = function
         self._origin = origin
         self._users = 0
 
@@ -112,7 +119,7 @@ class HandlerScope:
     def what(self) -> str:
         """Its description for messages."""
         doing = f'watching "{self.node}"' if self.event is None else f'handling "{self.event.type}"'
-        return f"{self._function}, {doing}"
+        return f"{self.function}, {doing}"
 
     @property
     def origin(self) -> Origin:

@@ -13,6 +13,7 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ from happen_nb._journal.wire import encode_clock
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
+from happen_nb._runtime.scheduling import store_alone
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from happen_nb._model.schedules import Alarm
+    from happen_nb._runtime.conductor import Pause
     from happen_nb._runtime.delivery import NodeQueue
     from happen_nb._runtime.effects import InFlight
     from happen_nb._runtime.log import Log
@@ -200,16 +203,21 @@ class Clock:
 class Sleep:
     """A handler that waits for the clock; on a manual one, its node and what waits behind it do so, too."""
 
-    def __init__(self, clock: Clock, queue: NodeQueue, in_flight: InFlight, seconds: float) -> None:
+    def __init__(
+        self, clock: Clock, queue: NodeQueue, in_flight: InFlight, seconds: float, pause: Pause | None
+    ) -> None:
         self._clock = clock
+        self._pause = pause
         self._queue = queue
         self._in_flight = in_flight
         self._seconds = seconds
         self._timer: Timer | None = None
+        self._sleeps = False
+        """True if the clock is manual."""
 
     async def wait(self) -> None:
         """Wait, in the loop of the handler."""
-        if not self._clock.manual:
+        if not self._clock.manual and self._pause is None:
             await asyncio.sleep(self._seconds)
             return
         loop = asyncio.get_running_loop()
@@ -221,7 +229,11 @@ class Sleep:
 
         def wake() -> None:
             self._wake()
-            inbox_of(loop).put(arrive)
+            go_on = partial(inbox_of(loop).put, arrive)
+            if self._pause is None:
+                go_on()
+            else:
+                self._pause.over(go_on)
 
         io_thread().call_soon(self._start, wake)
         try:
@@ -231,15 +243,23 @@ class Sleep:
 
     def _start(self, wake: Callable[[], None]) -> None:
         self._timer = self._clock.call_later(self._seconds, wake)
-        self._queue.sleepers += 1
-        self._queue.sleep(self._in_flight)
+        if self._pause is not None:
+            self._pause.begin()
+        if self._clock.manual:
+            self._queue.sleepers += 1
+            self._queue.sleep(self._in_flight)
+            self._sleeps = True
 
     def _end(self) -> None:
         if self._timer is not None and self._timer.call is not None:  # it was cancelled
             self._timer.cancel()
             self._wake()
+            if self._pause is not None:
+                self._pause.end()
 
     def _wake(self) -> None:
+        if not self._sleeps:
+            return
         self._queue.sleepers -= 1
         self._queue.wake(self._in_flight)
         if self._queue.sleepers:  # another task of the handler goes on waiting
@@ -286,37 +306,46 @@ class Advancer:
         clock, due = log.clock, log.alarms.due(moment)
         if clock is None or clock.now > moment:
             raise self._moved_by_others()
-        now = self._store(wire.encode_clock(log.subjects, moment, expected=clock.sequence), deadline)
-        stored = await asyncio.gather(now, *(self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE]))
-        if not stored[0] and (log.clock is None or log.clock.now != moment):
-            raise self._moved_by_others()
-        await log.reach(max(stored), deadline)
-        while due := log.alarms.due(moment)[:MAX_AT_ONCE]:
-            stored = await asyncio.gather(*(self._deliver(alarm, deadline) for alarm in due))
+        with self._runtime.dispatcher.workers.held():
+            now = self._move(moment, clock.sequence, deadline)
+            first = (self._deliver(alarm, deadline) for alarm in due[:MAX_AT_ONCE])
+            stored = await asyncio.gather(now, *first)
+            if not stored[0] and (log.clock is None or log.clock.now != moment):
+                raise self._moved_by_others()
             await log.reach(max(stored), deadline)
+            while due := log.alarms.due(moment)[:MAX_AT_ONCE]:
+                stored = await asyncio.gather(*(self._deliver(alarm, deadline) for alarm in due))
+                await log.reach(max(stored), deadline)
         self._moves += 1
         if self._moves % TRIM_EVERY_MOVES == 0:
             log.background(self._trim())
 
-    def _deliver(self, alarm: Alarm, deadline: float) -> Coroutine[Any, Any, int]:
-        message = wire.encode_delivery(self._log.subjects, alarm, ttl=self._log.info.event_ttl)
-        return self._store(message, deadline)
+    async def _deliver(self, alarm: Alarm, deadline: float) -> int:
+        """Deliver an event; return its position, or 0 if it was cancelled or scheduled again."""
+        log, event = self._log, alarm.event
+        assert event is not None
+        message = wire.encode_delivery(log.subjects, alarm, ttl=log.info.event_ttl)
+        return await self._stored(store_alone(log, event.id, message, deadline, "advance"), deadline)
 
-    async def _store(self, message: wire.Message, deadline: float) -> int:
-        """Store a message; return its sequence, or 0 if it was refused, once that is known here."""
+    async def _move(self, moment: str, expected: int, deadline: float) -> int:
+        """Move the clock; return the position, or 0 if another process has moved it."""
         log = self._log
+        stored = store_messages(
+            log.connection,
+            [wire.encode_clock(log.subjects, moment, expected=expected)],
+            timeout=seconds_left(deadline),
+            what="advance",
+            resend=Resend(log.subjects, log.cleared),
+        )
+        return await self._stored(stored, deadline)
+
+    async def _stored(self, storing: Coroutine[Any, Any, int], deadline: float) -> int:
+        """Return the position of what was stored, or 0 if it was refused, once the reason is known here."""
         try:
-            sequence = await store_messages(
-                log.connection,
-                [message],
-                timeout=seconds_left(deadline),
-                what="advance",
-                resend=Resend(log.subjects, log.cleared),
-            )
-        except RefusedError:  # the event was cancelled or scheduled again, or its answer was lost
-            await log.fresh(seconds_left(deadline))
+            return int(await storing)
+        except RefusedError:  # the reason may be that the answer was lost
+            await self._log.fresh(seconds_left(deadline))
             return 0
-        return int(sequence)
 
     def _moved_by_others(self) -> ClockError:
         return ClockError(

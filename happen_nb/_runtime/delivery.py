@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from happen_nb._model.records import Cut, EventRecord, Origin
     from happen_nb._runtime.attempt import StepDriver
+    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replies import Responder
@@ -226,6 +227,11 @@ class Delivery(Work):
             self.break_off(broken)
             return None
 
+    def choice(self) -> Choice:
+        """Return what a conductor chooses: the begin of the first handler."""
+        active = self._active_candidates() or self.candidates
+        return active[0].begins(self.event)
+
     def _start(self) -> StepDriver | None:
         self.queue.queued.pop(self, None)
         if self.cancelled or self.ended:
@@ -255,7 +261,7 @@ class Delivery(Work):
         first, *others = attempts
         self.queue.waiting.update(dict.fromkeys(attempts))
         if others:
-            self.queue.mailbox.put_first([attempt.start for attempt in others])
+            self.queue.mailbox.put_first(others)
         return first.start()
 
     def _active_candidates(self) -> list[Registration]:
@@ -273,7 +279,7 @@ class Delivery(Work):
         if self.cancelled:
             self._end()
         else:
-            self.queue.mailbox.put_first([self.start])
+            self.queue.mailbox.put_first([self])
 
     def _refuse_unaccepted(self) -> None:
         if self.captured is None:

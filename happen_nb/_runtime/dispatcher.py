@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from happen_nb._journal.publish import store_messages
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_handled
@@ -20,23 +20,27 @@ from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.ticks import Ticks
+from happen_nb._runtime.turns import Part, Turn, Turns
 from happen_nb._runtime.workers import Workers, expect_shutdown
 from happen_nb.errors import HappenError, NoHandlerError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Mapping
 
     from happen_nb._journal.wire import Clear
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.bulk import BulkPublisher
+    from happen_nb._runtime.conductor import Conductor
     from happen_nb._runtime.delivery import Host
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.ownership import Ownership, Peers
     from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.registrations import Registration, Registrations
     from happen_nb._runtime.replies import PendingReply, ReplyRouter
+
+T = TypeVar("T")
 
 logger = logging.getLogger("happen_nb")
 
@@ -80,6 +84,7 @@ class Dispatcher:
         """In a fork with handlers: the objects of the original, which stand for those of the fork."""
         self.lanes = Lanes(log, self)
         self.durables = Durables(log, self, peers)
+        self.turns = Turns(self)
         self.contexts: dict[str, contextvars.Context | None] = {}
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
@@ -180,10 +185,33 @@ class Dispatcher:
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
         self.lanes.pipelines.drop(position)
+        self.turns.drop(position)
         self._spared = frozenset()
 
     def _on_clock(self) -> None:
-        self.workers.in_turn = self.clock.manual
+        self.workers.in_turn = self.clock.manual and self.conductor is None
+
+    # -- conducting ----------------------------------------------------------------------------------
+
+    @property
+    def conductor(self) -> Conductor | None:
+        """The conductor that decides what begins and stores next, if there is one."""
+        return self.workers.conductor
+
+    def conduct(self, conductor: Conductor | None) -> None:
+        """Let a conductor decide what begins and stores next, or nobody."""
+        self.workers.conductor = conductor
+        self._on_clock()
+
+    async def turn(self, what: Literal["commit", "emit"], target: str, receiver: str | None = None) -> None:
+        """Wait until what runs in this context may store something. In the thread of the caller."""
+        if self.conductor is not None:
+            await self.conductor.turn(what, target, receiver)
+
+    def waits(self, step: T) -> T:
+        """Return a step during which what runs in this context waits for others. For an await."""
+        waiting: T = step if self.conductor is None else self.conductor.waits(step)
+        return waiting
 
     def queue(self, node: str) -> NodeQueue:
         queue = self.queues.get(node)
@@ -206,6 +234,21 @@ class Dispatcher:
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target, event.tick)
+        self._dispatch(event, context, candidates)
+        target = event.target
+        if target is not None and target not in candidates and self.ownership.is_ours(target):
+            known = ", ".join(self.registrations.patterns(target)) or "none"
+            problem = f'send: node "{target}" has no handler of "{event.type}"; it handles {known}'
+            self.replies.accept(event).refuse(NoHandlerError(problem))
+
+    def _dispatch(
+        self,
+        event: EventRecord,
+        context: contextvars.Context | None,
+        candidates: Mapping[str, list[Registration]],
+    ) -> None:
+        """Let an event wait for the handlers of each node."""
+        together: list[Part] = []
         for node, registrations in candidates.items():
             ours = self.ownership.is_ours(node)
             offered = registrations
@@ -216,13 +259,12 @@ class Dispatcher:
             if plain and self.durables.hold(node, event, context, plain):
                 offered, ours = [each for each in registrations if each.state is not None], False
             handlers, snapshot, replies = self.lanes.offer(offered, event, context, ours=ours)
-            if handlers:
+            if self.workers.in_turn and handlers and all(each.state is not None for each in handlers):
+                together.append(Part(node, handlers, snapshot, replies))
+            elif handlers:
                 self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
-        target = event.target
-        if target is not None and target not in candidates and self.ownership.is_ours(target):
-            known = ", ".join(self.registrations.patterns(target)) or "none"
-            problem = f'send: node "{target}" has no handler of "{event.type}"; it handles {known}'
-            self.replies.accept(event).refuse(NoHandlerError(problem))
+        if together:
+            self.turns.put(Turn(event, context, together))
 
     def deliver(
         self,
@@ -245,7 +287,7 @@ class Dispatcher:
         if responder is not None:
             responder.delivery = delivery
         alone = any(registration.state is None for registration in registrations)
-        queue.mailbox.put(delivery.start, (*event.position, registrations[0].number, alone))
+        queue.mailbox.put(delivery.start, (*event.position, registrations[0].number, alone), delivery.choice)
 
     async def redeliver(
         self, event: EventRecord, node: str, handler: str | None, context: contextvars.Context | None
@@ -273,7 +315,7 @@ class Dispatcher:
                 ended.set_result(error)
 
         delivery.on_end = lambda error: io_thread().call_soon(end, error)
-        queue.mailbox.put(delivery.start)
+        queue.mailbox.put(delivery.start, choice=delivery.choice)
         error = await ended
         if error is not None and delivery.unaccepted:
             raise error
@@ -284,7 +326,7 @@ class Dispatcher:
         wanted = set(events)
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
-        late = (*self.lanes.waiting(), *self.lanes.pipelines.open())
+        late = (*self.lanes.waiting(), *self.lanes.pipelines.open(), *self.turns.waiting())
         waiting = (*late, *self.durables.waiting())
         return [id for id in (*handled, *waiting) if id in wanted]
 
@@ -418,6 +460,8 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Let other processes take over, start no event any more, and store what was handled."""
+        if self.conductor is not None:
+            self.conductor.close()
         for publisher in list(self.publishers):
             publisher.end_with_space()
             await publisher.ended(CLOSE_SECONDS)

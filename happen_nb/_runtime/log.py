@@ -207,6 +207,8 @@ class Log:
     def _apply_to_clock(self, item: Item) -> None:
         if isinstance(item, Scheduled):
             self.alarms.add(item.alarm)
+            for write in self.outbox.find(item.alarm.name):
+                self.outbox.see(write, item.alarm)
             if item.alarm.nonce.startswith(self.address):
                 self.on_scheduled.emit(item.alarm)
         elif isinstance(item, ClockRecord):

@@ -20,6 +20,7 @@ from happen_nb._model.arguments import Second, takes_second
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import handler_key, source_digest
 from happen_nb._model.records import CommitRecord
+from happen_nb._runtime.conductor import Choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -101,6 +102,11 @@ class Registration:
 
     def second(self) -> Second:
         return takes_second(self.handler, "context")
+
+    def begins(self, event: EventRecord) -> Choice:
+        """Return what a conductor chooses when the handler begins."""
+        state = self.state is not None
+        return Choice(self.node, "begin", event, self.name, event.position, transform=state)
 
     def current(self) -> Callable[..., Any]:
         """Return the handler, or the function that has its name now if its module was reloaded."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal.publish import RefusedError, Resend, store_messages
+from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._journal.wire import Ended
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.io import seconds_left
@@ -36,34 +36,42 @@ async def store(log: Log, event: EventRecord, deadline: float) -> EventRecord:
     ------
     IdTakenError
         The event with the caller's id was already delivered with another content.
-    RefusedError
-        Another process schedules the ticks, too.
     """
     what, ttl = f'broadcast of "{event.type}"', log.info.event_ttl
     await log.mark_schedules()
-    while (left := deadline - time.monotonic()) > 0:
+    while time.monotonic() < deadline:
+        pending = log.alarms.get(event.alarm_id)
+        if event.tick is not None and pending is not None:  # sent twice at once, or by another process
+            return replace(event, sequence=pending.sequence, time=log.stream.server_time())
         messages = log.alarms.messages(event, ttl=ttl)
         log.connection.check_size(messages, what)
         try:
-            sequence = await _store(log, messages, left, what)
+            sequence = await _store(log, messages, deadline, what, event.alarm)
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
-            alarm = log.alarms.get(event.alarm_id)
-            if alarm is not None and alarm.name == event.alarm:  # its first sending, whose answer was lost
-                return replace(event, sequence=alarm.sequence, time=log.stream.server_time())
-            if alarm is not None:
-                await look_up(log, [alarm])
-            found = await find_stored(log, event)
-            if event.tick is not None:
-                if alarm is not None or (found is not None and found.sequence > _tick_before(event)):
-                    raise
-                await asyncio.sleep(STALE_SECONDS)
-            elif found is not None:
-                return check_same(event, found)
+            stored = await _stored_already(log, event)
+            if stored is not None:
+                return stored
         else:
             await log.reach(sequence, deadline)
             return replace(event, sequence=sequence, time=log.stream.server_time())
     raise NotStoredError(f"{what}: timed out; nothing was stored")
+
+
+async def _stored_already(log: Log, event: EventRecord) -> EventRecord | None:
+    """Return what is stored in the place of an event that was refused; None if it may be sent again."""
+    alarm = log.alarms.get(event.alarm_id)
+    if alarm is not None and alarm.name == event.alarm:  # its first sending, whose answer was lost
+        return replace(event, sequence=alarm.sequence, time=log.stream.server_time())
+    if alarm is not None:
+        await look_up(log, [alarm])
+    found = await find_stored(log, event)
+    if event.tick is None:
+        return None if found is None else check_same(event, found)
+    if alarm is not None or (found is not None and found.sequence > _tick_before(event)):
+        return event  # another process schedules the ticks, too
+    await asyncio.sleep(STALE_SECONDS)
+    return None
 
 
 def _tick_before(event: EventRecord) -> int:
@@ -71,24 +79,62 @@ def _tick_before(event: EventRecord) -> int:
     return int((event.alarm or "").rpartition(" ")[2])
 
 
-async def _store(log: Log, messages: list[Message], seconds: float, what: str) -> int:
+async def _store(
+    log: Log, messages: list[Message], deadline: float, what: str, name: str | None = None
+) -> int:
+    if len(messages) == 1 and name is not None:
+        return await store_alone(log, name, messages[0], deadline, what)
     resend = Resend(log.subjects, log.cleared, log.info.event_ttl)
-    return int(await store_messages(log.connection, messages, timeout=seconds, what=what, resend=resend))
+    left = seconds_left(deadline)
+    return int(await store_messages(log.connection, messages, timeout=left, what=what, resend=resend))
+
+
+async def store_alone(log: Log, id: str, message: Message, deadline: float, what: str) -> int:
+    """Store a message that the follower recognizes by an id; return its sequence.
+
+    Messages of the same turn of the loop are sent at once, and the server's answers are not waited for.
+
+    Raises
+    ------
+    RefusedError
+        Its expectation did not hold.
+    """
+    write: PendingWrite[Any] = PendingWrite(log.outbox, id, [message], what, deadline)
+    decided = asyncio.Event()
+    try:
+        write.send(decided.set)
+        await decided.wait()
+        if write.error is not None:
+            raise write.error
+        stored = write.seen
+        if stored is None:
+            stored = await store_messages(
+                log.connection,
+                [message],
+                timeout=seconds_left(deadline),
+                what=what,
+                future=write.to_resolve(),
+                resend=Resend(log.subjects, write.cleared, log.info.event_ttl),
+                sent_at=write.sent_at,
+                unbroken=write.unbroken,
+            )
+        return stored if isinstance(stored, int) else int(stored.sequence)
+    finally:
+        log.outbox.forget(write)
 
 
 async def cancel(log: Log, id: str, deadline: float) -> bool:
     """Cancel what is scheduled under an id; False if there is nothing, or it is too late."""
     ttl = log.info.event_ttl
     while True:
-        left = seconds_left(deadline)
         if log.alarms.get(id) is None:
-            await log.fresh(left)  # another process may just have scheduled it
+            await log.fresh(seconds_left(deadline))  # another process may just have scheduled it
         alarm = log.alarms.get(id)
         if alarm is None:
             return False
         messages = log.alarms.cancel(alarm, ttl=ttl)
         try:
-            sequence = await _store(log, messages, left, f'cancel of "{id}"')
+            sequence = await _store(log, messages, deadline, f'cancel of "{id}"')
         except RefusedError as refusal:
             await _catch_up(log, refusal, deadline)
             if refusal.resent and await _is_cancelled(log, alarm):

@@ -12,7 +12,6 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal.publish import RefusedError
 from happen_nb._model.freeze import freeze
 from happen_nb._model.records import EventRecord
 from happen_nb._model.schedules import from_text, utc_text
@@ -156,10 +155,7 @@ class Ticks:
             due=due,
             alarm=f"{tick} {base}",  # the same in each process
         )
-        try:
-            await scheduling.store(log, event, deadline)
-        except RefusedError:
-            return  # another process has scheduled it
+        await scheduling.store(log, event, deadline)
         pending = log.alarms.get(event.alarm_id)
         if pending is not None and pending.name == event.alarm:
             self._dispatcher.clock.deliver_soon(pending._replace(event=event))

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import thread as executors
 from contextlib import contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from happen_nb._runtime.attempt import StepDriver
+    from happen_nb._runtime.conductor import Choice, Conductor, Run
 
     Work = Callable[[], StepDriver | None]
     """Something to do; what it returns, if anything, still has to end. What it raises is logged."""
@@ -36,11 +37,13 @@ Order = tuple[int, int, int, bool]
 """The position of an event in the journal, the place of a node among those that handle it, and True if its
 handlers wait for the commits of state handlers."""
 FIRST: Final[Order] = (0, 0, 0, False)
-GivesWay = Literal["no", "to state handlers", "to all"]
+NOWHERE: Final = (-1, -1)
+GivesWay = Literal["no", "to transforms", "to state handlers", "to all"]
 PATIENCE_SECONDS: Final = 1.0
 """Time for which one handler keeps the others waiting where they run in turn."""
 STUCK_SECONDS: Final = 0.1
 """Time in which no thread takes work, after which more are started."""
+PATIENCE_CHECKS: Final = round(PATIENCE_SECONDS / STUCK_SECONDS)
 
 
 class Workers:
@@ -56,13 +59,17 @@ class Workers:
     def __init__(self) -> None:
         self.in_turn = False
         """True if one thing runs at a time."""
+        self.conductor: Conductor | None = None
+        """Decides what begins next; None: all that can begin does."""
         self._work: list[Entry] = []
         self._count = count()
         self._running = 0
         self._committing = 0
         self._returning = 0
-        self._started_at = 0.0
-        self._position = (0, 0)
+        self._held = False
+        self._progress = 0
+        """Changes when something starts or makes progress, where things run in turn."""
+        self._position = NOWHERE
         """The position of the event whose handlers run."""
         self._changed = threading.Condition()
         self._idle = 0
@@ -79,10 +86,34 @@ class Workers:
             heapq.heappush(self._work, (place, next(self._count), work))
             self._provide()
 
+    def take(self, order: Order) -> bool:
+        """Take the next work from those that wait, if it has this order. In its turn, on a worker."""
+        with self._changed:
+            if not self._work or self._work[0][0] != order:
+                return False
+            heapq.heappop(self._work)
+            return True
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Start nothing meanwhile where things run in turn, so that all have come that have an order."""
+        self._held = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held = False
+                self._changed.notify_all()
+
+    def be_patient(self) -> None:
+        """Note that what has its turn makes progress: the others wait on."""
+        self._progress += 1
+
     def _provide(self) -> None:
         """Wake or start a thread, as far as the limit allows."""
         if self._idle >= (1 if self.in_turn else len(self._work)):
-            self._changed.notify()
+            if not self.in_turn or self._may_start():
+                self._changed.notify()
         elif self._threads - self._blocked < self._limit:
             self._add()
         elif not self._growing and self._limit < MAX_THREADS and not shutdown_started():
@@ -130,8 +161,8 @@ class Workers:
     def blocked(self, gives_way: GivesWay = "no") -> Iterator[None]:
         """Mark this worker as blocked in a library call, so that the pool may start a replacement.
 
-        In turn, nothing else starts meanwhile unless it gives way: to all others, which it waits for, or to
-        state handlers, while it waits for its own commit.
+        In turn, nothing else starts meanwhile unless it gives way: to all others, which it waits for; to
+        state handlers of the same event, while it waits for its own commit; or to works without an order.
         """
         with self._changed:
             self._blocked += 1
@@ -148,7 +179,9 @@ class Workers:
     def _give_way(self, gives_way: GivesWay) -> None:
         if gives_way != "no":
             self._running -= 1
-            self._committing += gives_way == "to state handlers"
+            self._committing += gives_way != "to all"
+            if gives_way == "to transforms":
+                self._position = NOWHERE
             self._pass_on()
 
     def _pass_on(self) -> None:
@@ -165,15 +198,15 @@ class Workers:
             self._returning -= 1
         if gives_way != "no":
             self._running += 1
-            self._committing -= gives_way == "to state handlers"
+            self._committing -= gives_way != "to all"
             self._pass_on()
 
     def _may_start(self) -> bool:
         """Return True if there is work, and it is its turn."""
         if not self._work or not self.in_turn:
             return bool(self._work)
-        if time.monotonic() - self._started_at > PATIENCE_SECONDS:  # else one that hangs would stop all
-            return True
+        if self._held:
+            return False
         order = self._work[0][0]
         joins = not self._committing or order == FIRST or (order[:2] == self._position and not order[3])
         return joins and not self._running and not self._returning
@@ -200,8 +233,10 @@ class Workers:
                     return None
                 self._taken += 1
                 self._running += 1
-                self._started_at = time.monotonic()
+                self._progress += 1
                 order, _, work = heapq.heappop(self._work)
+                if self.in_turn and self._work and self._idle == 1:
+                    self._add()  # so that one watches how long it takes
                 if order != FIRST:
                     self._position = order[:2]
                 return work
@@ -211,11 +246,17 @@ class Workers:
     def _wait_for_turn(self) -> bool:
         """Wait until there is something to do; False if there was nothing for a while."""
         deadline = time.monotonic() + IDLE_SECONDS
+        progress, checks = self._progress, 0
         while not self._may_start():
+            # By checks, not by the clock: on a busy machine, nothing may get a core for a second.
+            if checks >= PATIENCE_CHECKS and not self._held:
+                return True  # else one that hangs would stop all
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 and not self._work:
                 return False
-            self._changed.wait(min(left, STUCK_SECONDS) if self._work else left)
+            changed = self._changed.wait(STUCK_SECONDS if self._work else min(left, PATIENCE_SECONDS))
+            checks = 0 if changed or not self._work or progress != self._progress else checks + 1
+            progress = self._progress
         return True
 
 
@@ -236,12 +277,29 @@ def current_workers() -> Workers | None:
     return _local.workers
 
 
+class Startable(Protocol):
+    """A part of a mailbox's work that is a choice for a conductor."""
+
+    def start(self) -> StepDriver | None:
+        """Start it."""
+
+    def choice(self) -> Choice | None:
+        """Return what a conductor chooses; None if it needs no turn."""
+
+
 class Mailbox:
-    """Runs what is put into it, one at a time, in order."""
+    """Runs what is put into it, one at a time, in order.
+
+    Attributes
+    ----------
+    run : Run or None
+        The run of what was begun by a conductor.
+    """
 
     def __init__(self, workers: Workers) -> None:
+        self.run: Run | None = None
         self._workers = workers
-        self._waiting: deque[tuple[Order, Work]] = deque()
+        self._waiting: deque[tuple[Order, Work, Callable[[], Choice | None] | None]] = deque()
         self._running = False
         self._turn = 0
         self._lock = threading.Lock()
@@ -253,16 +311,26 @@ class Mailbox:
     def running(self) -> bool:
         return self._running
 
-    def put(self, work: Work, order: Order = FIRST) -> None:
-        """Add a work; `order` is its place among those of all mailboxes, if they run in turn."""
+    def put(
+        self, work: Work, order: Order = FIRST, choice: Callable[[], Choice | None] | None = None
+    ) -> None:
+        """Add a work.
+
+        Parameters
+        ----------
+        order : Order
+            Its place among those of all mailboxes, if they run in turn.
+        choice : callable, optional
+            Returns what a conductor chooses, if there is one; what has no choice begins at once.
+        """
         with self._lock:
-            self._waiting.append((order, work))
+            self._waiting.append((order, work, choice))
             self._start()
 
-    def put_first(self, works: Iterable[Work]) -> None:
+    def put_first(self, works: Iterable[Startable]) -> None:
         """Add works before all others, in their order."""
         with self._lock:
-            self._waiting.extendleft((FIRST, work) for work in reversed(list(works)))
+            self._waiting.extendleft((FIRST, work.start, work.choice) for work in reversed(list(works)))
             self._start()
 
     def clear(self) -> None:
@@ -272,6 +340,7 @@ class Mailbox:
     def abandon_current(self) -> None:
         """Leave what runs now to itself: nothing starts at its end. `go_on` starts the next."""
         with self._lock:
+            self._end_run(self._turn)
             self._turn += 1
 
     def go_on(self) -> None:
@@ -283,8 +352,36 @@ class Mailbox:
     def _start(self) -> None:
         if self._waiting and not self._running:
             self._running = True
+            self._submit()
+
+    def _submit(self) -> None:
+        """Let the first work run in its turn."""
+        order, _, choice = self._waiting[0]
+        if self._workers.conductor is None or choice is None:
             turn = self._turn
-            self._workers.submit(lambda: self._drain(turn), self._waiting[0][0])
+            self._workers.submit(lambda: self._drain(turn), order)
+        else:
+            self._workers.conductor.hold(self)
+
+    def choice(self) -> Choice | None:
+        """Return the choice of a conductor that the first work is; None if it needs no turn."""
+        with self._lock:
+            choice = self._waiting[0][2] if self._waiting else None
+            return None if choice is None else choice()
+
+    def begin(self, run: Run | None) -> None:
+        """Start what a conductor has held."""
+        with self._lock:
+            turn, self.run = self._turn, run
+        self._workers.submit(lambda: self._drain(turn))
+
+    def _end_run(self, turn: int) -> None:
+        """Let a conductor know that what it has begun has ended, unless that was abandoned before."""
+        if turn != self._turn:
+            return
+        run, self.run = self.run, None
+        if run is not None and self._workers.conductor is not None:
+            self._workers.conductor.ended(run)
 
     def _drain(self, turn: int) -> None:
         while (work := self._next(turn)) is not None:
@@ -294,12 +391,16 @@ class Mailbox:
                     return
             except BaseException:  # one that breaks does not stop the next
                 logger.exception("in %r", work)
-            if self._workers.in_turn:
+            if self._one_by_one:
                 self._let_others(turn)
                 return
 
+    @property
+    def _one_by_one(self) -> bool:
+        return self._workers.in_turn or self._workers.conductor is not None
+
     def _go_on_after(self, turn: int) -> None:
-        if self._workers.in_turn:
+        if self._one_by_one:
             self._let_others(turn)
         else:
             self._drain(turn)
@@ -308,9 +409,10 @@ class Mailbox:
         """Let others have their turn before the rest."""
         with self._lock:
             if turn == self._turn and self._waiting:
-                self._workers.submit(lambda: self._drain(turn), self._waiting[0][0])
+                self._submit()
             elif turn == self._turn:
                 self._running = False
+            self._end_run(turn)
 
     def _next(self, turn: int) -> Work | None:
         with self._lock:
@@ -318,6 +420,7 @@ class Mailbox:
                 return None  # what ran was abandoned: another thread has taken over
             if not self._waiting:
                 self._running = False
+                self._end_run(turn)
                 return None
             return self._waiting.popleft()[1]
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _SCRIPTS: Final = (
     "press", "elements", "copy", "activity", "moments", "states", "log", "form", "problems", "tabs",
-    "divider", "dashboard",
+    "divider", "side_tab", "dashboard",
 )  # fmt: skip
 """One module in several files: the browser gets them as one text, so nothing has to be built."""
 

@@ -95,7 +95,7 @@ def test_a_graph_follows_opens_its_groups_and_is_drawn_anew_for_another_width(la
 
     run(tab, 2)
     expect(shown.locator("circle.hn-dot").first).to_be_attached()
-    expect(shown.locator("svg")).to_contain_text("26 events")
+    expect(shown.locator("svg")).to_contain_text("27 events")
     expect(shown.locator("circle.hn-dot")).to_have_count(0, timeout=20_000)
 
     shown.get_by_role("button", name="p*: 12 nodes").press("Enter")

@@ -25,7 +25,7 @@ def forked(space):
     forks = []
 
     def fork(of=space, **options):
-        made = of.fork(f"{space.name[:50]}_{next(_count)}", handlers=True, **options)
+        made = of.fork(f"{space.name[:40]}_fork_{next(_count)}", handlers=True, **options)
         forks.append(made)
         return made
 

@@ -213,7 +213,7 @@ def test_durable_handlers_retries_and_once_work_in_the_fork(stock, shop, forked)
 
 
 def test_ticks_come_in_the_fork(store, forked, space, stock):
-    with happen.connect(store=store, name=f"{space.name[:50]}_clock", clock="manual") as lab:
+    with happen.connect(store=store, name=f"{space.name[:40]}_clock", clock="manual") as lab:
         heart = lab.create_node("heart", initial={"beats": 0})
         heart.every(10, lambda event: heart.state.set(happen.put("beats", event.payload["n"])))
         heart.state.every(10, lambda state: {**state, "folds": state.get("folds", 0) + 1}, id="fold")

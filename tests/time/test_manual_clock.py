@@ -429,6 +429,61 @@ def _meeting(space, agents, agent):
     return meet
 
 
+def test_agents_that_go_together_give_the_same_journal(store):
+    assert agents_together(store, "first") == agents_together(store, "second")
+
+
+def agents_together(store, name):
+    """Agents whose state handlers commit, emit, schedule, take long and fail."""
+    with happen.connect(store=store, name=name, clock="manual", fresh=True) as space:
+        agents = [space.create_node(f"agent-{n}") for n in range(12)]
+        for number, agent in enumerate(agents):
+            agent.state.every(1, _living(agent, number), id="live")
+            agent.state.on("born", lambda state, event: {**state, "born": event.payload}, name="born")
+        observer = space.create_node("observer")
+        observer.on("late", lambda event: observer.broadcast("seen", event.payload))
+        advance = space.advance(6)
+        assert (advance.failures, advance.events) == (2, 12 * 6 + len(space.events("{born,late,seen}")))
+        assert [agent.state.get("n") for agent in agents] == [6] * 12
+        return [_essence(entry) for entry in space.journal()]
+
+
+def _living(agent, number):
+    def live(state, event):
+        n = event.payload["n"]
+        if number == 7:
+            time.sleep(0.006)  # long enough for a worker of its own on a real clock
+        if (number + n) % 4 == 0:
+            agent.broadcast("born", n)
+        if (number + n) % 5 == 0:
+            agent.broadcast("late", n, after=1)
+        if (number, n) in {(3, 2), (10, 4)}:
+            raise ArithmeticError
+        return {**state, "n": n}
+
+    return live
+
+
+def test_a_clear_drops_what_waits_for_its_turn(manual, agent):
+    entered, leave = threading.Event(), threading.Event()
+
+    @agent.on("hold")
+    def hold(event):
+        entered.set()
+        leave.wait(10)
+
+    other = manual.create_node("other")
+    other.state.on("count", lambda state, event: {"n": state.get("n", 0) + 1})
+    agent.broadcast("hold")
+    assert entered.wait(10)
+    agent.broadcast("count")
+    manual.clear()
+    agent.broadcast("count")
+    leave.set()
+    manual.settle()
+    assert other.state.get() == {"n": 1}
+
+
 def _essence(entry):
     if isinstance(entry, happen.Event):
         return entry.type, entry.sender, entry.payload, entry.occurred

@@ -1,0 +1,394 @@
+"""Check a rule: for everything that is stored, or in every order in which handlers can act."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb._api.base import Displayable, page_of, refuse_in_callback, runtime_of
+from happen_nb._api.connect import registry
+from happen_nb._api.events import Event, runtime_of_event
+from happen_nb._api.history import Commit
+from happen_nb._api.node import Node
+from happen_nb._api.state import State
+from happen_nb._api.trials import Trial, Trials
+from happen_nb._display.reprs_events import verdict_page
+from happen_nb._display.user_text import describe_error
+from happen_nb._model import arguments
+from happen_nb._model.arguments import takes_second
+from happen_nb._model.orders import AllOrders, FewChanges, GivenOrder
+from happen_nb._model.quoting import quote
+from happen_nb._runtime.io import io_thread
+from happen_nb.errors import ClosedError, HappenError
+
+if TYPE_CHECKING:
+    from happen_nb._api.events import Trace
+    from happen_nb._api.space import Space
+    from happen_nb._display.page import Page
+    from happen_nb._display.values import Budget
+    from happen_nb._model.orders import Search
+    from happen_nb._runtime.conductor import Choice
+    from happen_nb._runtime.runtime import Runtime
+
+Rule = Callable[..., object]
+
+MAX_REPEATED: Final = 20
+"""Random orders in a row that were tried before, after which no others are expected."""
+
+
+class Verdict(Displayable):
+    """Result of `check`: true if the rule holds; otherwise it shows what breaks it.
+
+    Attributes
+    ----------
+    claim : str
+        The rule in words.
+    ok : bool
+        True if the rule holds; ``bool(verdict)`` is the same.
+    checked : int
+        Number of commits or events that were checked.
+    noun : str
+        ``"commit"`` or ``"event"``; ``"item"`` for a journal with both.
+    broken : tuple
+        The commits or events that break the rule. Where orders were tried, one commit for each that breaks
+        it, that of the shortest order first.
+    error : str or None
+        Exception that the rule raised at the first of them.
+    trace : Trace or None
+        Tree of the event that caused the first of them, or, if it has no cause, of that event itself.
+    orders : int or None
+        Number of orders that were tried; None if none were.
+    all : bool
+        True if there are no others.
+    seed : int or None
+        The seed of the orders.
+    space : Space or None
+        The shortest run that breaks the rule, as a space. It is deleted with the verdict, and when the
+        original is closed.
+    steps : tuple
+        What happened in that run until the rule was broken: choices with ``.node``, ``.what`` ("begin",
+        "commit" or "emit"), ``.event``, ``.handler`` and ``.target``.
+    note : str
+        Why some orders may be missing, if so.
+    """
+
+    def __init__(
+        self,
+        claim: str,
+        checked: int,
+        noun: str,
+        broken: tuple[Commit | Event, ...],
+        *,
+        error: str | None = None,
+        trace: Trace | None = None,
+    ) -> None:
+        self.claim = claim
+        self.checked = checked
+        self.noun = noun
+        self.broken = broken
+        self.error = error
+        self.trace = trace
+        self.orders: int | None = None
+        self.all = True
+        self.seed: int | None = None
+        self.space: Space | None = None
+        self.steps: tuple[Choice, ...] = ()
+        self.note = ""
+
+    @property
+    def ok(self) -> bool:
+        return not self.broken and bool(self.checked or self.orders)
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+    def _page(self, budget: Budget) -> Page:
+        return verdict_page(self, page_of(self.broken[0], budget) if self.broken else None, budget)
+
+
+def check(
+    says: str,
+    what: Node | State | Iterable[Commit | Event],
+    rule: Rule,
+    *,
+    trying: Callable[[Space], object] | None = None,
+    orders: int = 100,
+    seed: int | None = None,
+) -> Verdict:
+    """Check a rule for each stored state of a node, for each commit or event, or in every order.
+
+    With `trying`, it is called with a fork of the node's space that has the handlers of this process, once
+    for each order in which they can begin and store; code that names nodes of the original acts on the fork.
+    All orders are tried, depth-first. If there are more than `orders`, as many again are tried in which a
+    few steps at random are out of turn.
+
+    An order is one of what handlers do: one begins, one stores a commit, one stores an event outside of a
+    transform. Between these, handlers run one at a time. A commit that was overtaken is computed again before
+    anything else happens. State handlers begin and commit in one step. What `trying` itself stores comes
+    first, and in its own order, as far as it does not wait. Handlers that depend on more than the space, such
+    as variables or the time, may not be the same in each run.
+
+    Parameters
+    ----------
+    says : str
+        The rule in words: ``"no order is shipped twice"``.
+    what : Node, State, or iterable of Commit or Event
+        For a node, each stored state is checked; otherwise each item of ``space.events("order.*")``,
+        ``node.state.history()``, ``space.journal()``. A node, if orders are tried: each of its commits there
+        is checked.
+    rule : callable
+        ``rule(state)`` for a node, otherwise ``rule(commit)`` or ``rule(event)``; returns a true value where
+        the rule holds. A second parameter receives the list of earlier ones. An exception breaks the rule.
+    trying : callable, optional
+        ``trying(space)`` causes what is to be checked, such as ``space.broadcast("buy")``. It is then
+        settled. The clock of the fork is a manual one, which moves on for ``context.sleep`` and retries;
+        ``space.advance()`` moves it for scheduled events.
+    orders : int, optional
+        The number of orders up to which all are tried.
+    seed : int, optional
+        The seed of random orders; the same one gives the same orders. By default, it is the same each time.
+
+    Returns
+    -------
+    Verdict
+        Shows what breaks the rule, with its cause. If there is nothing to check, the rule does not hold.
+
+    Raises
+    ------
+    TypeError
+        Orders are tried and `what` is not a node.
+    HappenTimeoutError
+        What is tried does not settle within 10 seconds in one of the orders.
+    HappenError
+        It was called in a handler or callback with `trying`.
+    Exception
+        What `trying` has raised, with a note of the order.
+
+    Examples
+    --------
+    >>> from happen_nb.learn import check
+    >>> for order in ("o1", "o2", "o1"):
+    ...     event = orders.broadcast("shipped", order)
+    >>> verdict = check(
+    ...     "no order is shipped twice",
+    ...     space.events("shipped"),
+    ...     lambda event, earlier: event.payload not in [each.payload for each in earlier],
+    ... )
+    >>> verdict.ok, verdict.broken[0].sequence == event.sequence
+    (False, True)
+
+    Two shops that look and then take find the last lamp in 4 of 6 orders:
+
+    >>> stock = space.create_node("stock", initial={"lamp": 1})
+    >>> for name in ("web", "phone"):
+    ...     @space.create_node(name).on("buy")
+    ...     def buy(event, context):
+    ...         if stock.state.get("lamp") > 0:
+    ...             stock.state.set(happen.put("lamp", lambda lamp: lamp - 1))
+    >>> check(
+    ...     "never fewer than zero lamps",
+    ...     stock,
+    ...     lambda state: state["lamp"] >= 0,
+    ...     trying=lambda space: space.broadcast("buy"),
+    ... )
+    ✗ never fewer than zero lamps · broken in 4 of all 6 orders
+      phone begins · web begins · phone commits · web commits
+      by stock · revision 3   ~ lamp  0 → -1
+    >>> stock.state.get()
+    {'lamp': 1}
+    """
+    if trying is not None:
+        return _check_orders(says, what, rule, trying, orders, seed)
+    state = what.state if isinstance(what, Node) else what
+    space = state.node.space if isinstance(state, State) else registry.current
+    items, arguments = _items(state)
+    broken, error = _broken(rule, items, arguments)
+    trace = _trace(broken[0], space) if broken else None
+    kinds = {isinstance(item, Event) for item in items}
+    noun = "item" if len(kinds) > 1 else "event" if True in kinds else "commit"
+    return Verdict(says, len(items), noun, tuple(broken), error=error, trace=trace)
+
+
+def _broken(
+    rule: Rule, items: list[Any], values: list[Any], most: int | None = None
+) -> tuple[list[Any], str | None]:
+    """Return the items that break a rule, at most so many, and what it raised at the first."""
+    broken: list[Any] = []
+    error = None
+    with_earlier = takes_second(rule, "earlier") != "none"
+    for index, item in enumerate(items):
+        try:
+            holds = rule(values[index], values[:index]) if with_earlier else rule(values[index])
+        except Exception as raised:
+            holds = False
+            if not broken:
+                error = describe_error(raised)
+        if not holds:
+            broken.append(item)
+        if len(broken) == most:
+            break
+    return broken, error
+
+
+def _items(subject: Any) -> tuple[list[Commit | Event], list[Any]]:
+    """Return the commits or events, and the argument of the rule for each."""
+    if isinstance(subject, State):
+        commits = list(subject.history())
+        return [*commits], [commit.after for commit in commits]
+    is_list = isinstance(subject, Iterable) and not isinstance(subject, str | Mapping)
+    items = list(subject) if is_list else [subject]
+    for item in items:
+        if not isinstance(item, Commit | Event):
+            raise TypeError(
+                f"check: {item!r} is not a commit or an event; pass a node, space.events(...), or a history"
+            )
+    return items, items
+
+
+def _trace(item: Commit | Event, space: Space | None) -> Trace | None:
+    """Return the tree of the event that caused `item`, or of `item` itself."""
+    if isinstance(item, Event):
+        space = _space_of(item)
+    if item.cause is not None and space is not None:
+        with suppress(LookupError):  # the cause is no longer stored
+            return space.trace(item.cause)
+    return space.trace(item) if isinstance(item, Event) and space is not None else None
+
+
+def _space_of(event: Event) -> Space | None:
+    runtime = runtime_of_event(event)
+    return next((space for space in registry.spaces.values() if runtime_of(space) is runtime), None)
+
+
+# -- in every order ------------------------------------------------------------------------------------
+
+
+class _Breach:
+    """An order that breaks the rule."""
+
+    def __init__(self, trial: Trial, commit: Commit, error: str | None) -> None:
+        self.path = trial.path
+        self.commit = commit
+        self.error = error
+        number = next(steps for each, steps in trial.commits if each is commit)
+        self.steps = tuple(trial.steps[:number])
+
+    @property
+    def length(self) -> tuple[int, int]:
+        return len(self.steps), len(self.path)
+
+
+def _check_orders(claim: str, what: Any, rule: Rule, trying: Any, orders: Any, seed: Any) -> Verdict:
+    node = what.node if isinstance(what, State) else what
+    if not isinstance(node, Node):
+        raise TypeError(f"check: what is {quote(what)}; give a node, whose commits are checked in each order")
+    if not callable(trying):
+        raise TypeError(f"check: trying is {quote(trying)}; give a function of a space")
+    orders = arguments.count(orders, "check: orders", least=1)
+    seed = 0 if seed is None else arguments.count(seed, "check: seed")
+    refuse_in_callback("check")
+    trials = Trials(node.space, node.name, trying)
+    keeps = False
+    try:
+        verdict = _Inquiry(claim, rule, trials, orders, seed).verdict()
+        keeps = verdict.space is not None
+    finally:
+        if not keeps:
+            trials.drop()
+    if keeps:
+        _drop_with(verdict, trials.space, runtime_of(node.space))
+    return verdict
+
+
+class _Inquiry:
+    """The search for orders that break a rule."""
+
+    def __init__(self, claim: str, rule: Rule, trials: Trials, orders: int, seed: int) -> None:
+        self._claim = claim
+        self._rule = rule
+        self._trials = trials
+        self._orders = orders
+        self._seed = seed
+        self._seen: set[Any] = set()
+        self._checked = 0
+        self._steps = 0
+        self._breaches: list[_Breach] = []
+
+    def verdict(self) -> Verdict:
+        everything = AllOrders()
+        for _ in range(self._orders):
+            if not everything.begin():
+                break
+            self._try(everything)
+        else:
+            everything.begin()
+        if not everything.complete and everything.steady:
+            self._try_others(FewChanges(self._seed, self._steps))
+        shortest = min(self._breaches, key=lambda breach: breach.length, default=None)
+        kept = None if shortest is None else self._repeat(shortest)
+        breaches = [breach for breach in self._breaches if breach is not shortest]
+        if shortest is not None:
+            breaches.insert(0, kept or shortest)
+        commits = tuple(breach.commit for breach in breaches)
+        error = breaches[0].error if breaches else None
+        verdict = Verdict(self._claim, self._checked, "commit", commits, error=error)
+        verdict.orders, verdict.all, verdict.seed = len(self._seen), everything.complete, self._seed
+        verdict.steps = breaches[0].steps if breaches else ()
+        if kept is not None:
+            verdict.space = self._trials.space
+            verdict.trace = _trace(kept.commit, verdict.space)
+        if not everything.steady or (shortest is not None and kept is None):
+            verdict.note = "handlers did not do the same in each run: they depend on more than the space"
+        return verdict
+
+    def _try_others(self, search: Search) -> None:
+        repeated = 0
+        for _ in range(self._orders):
+            search.begin()
+            repeated = 0 if self._try(search) else repeated + 1
+            if repeated == MAX_REPEATED:
+                break
+
+    def _try(self, search: Search) -> bool:
+        """Try one order; False if it was tried before."""
+        trial = self._trials.run(search)
+        if trial.key in self._seen:
+            return False
+        self._seen.add(trial.key)
+        self._steps = max(self._steps, len(trial.path))
+        breach = self._breach(trial)
+        if breach is not None:
+            self._breaches.append(breach)
+        return True
+
+    def _breach(self, trial: Trial) -> _Breach | None:
+        commits = [commit for commit, _ in trial.commits]
+        self._checked += len(commits)
+        with self._trials.redirected():
+            broken, error = _broken(self._rule, commits, [commit.after for commit in commits], most=1)
+        return _Breach(trial, broken[0], error) if broken else None
+
+    def _repeat(self, breach: _Breach) -> _Breach | None:
+        """Let the space be that of an order; None if the order does not break the rule again."""
+        search, checked = GivenOrder(breach.path), self._checked
+        search.begin()
+        found = self._breach(self._trials.run(search))
+        self._checked = checked
+        return found
+
+
+def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:
+    """Delete a space with its verdict, and when the original is closed."""
+    drop = partial(_drop, space)
+    finalizer = weakref.finalize(verdict, lambda: io_thread().call_soon(original.workers.submit, drop))
+    finalizer.atexit = False
+    original.on_closing.connect(drop)
+
+
+def _drop(space: Space) -> None:
+    if runtime_of(space).is_open:
+        with suppress(ClosedError, HappenError):  # another process has opened it
+            space.drop()

@@ -1,0 +1,211 @@
+"""Run code in a fork again and again, each time in another order of what its handlers do."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from happen_nb._api.base import runtime_of
+from happen_nb._api.history import Commit
+from happen_nb._api.space import Space
+from happen_nb._api.state import StateWriter
+from happen_nb._display.reprs_events import steps_line
+from happen_nb._display.spans import plain
+from happen_nb._model.quoting import quote
+from happen_nb._model.schedules import START
+from happen_nb._runtime.conductor import Choice, Conductor
+from happen_nb._runtime.effects import describe_works
+from happen_nb._runtime.io import io_thread, on_io, run_blocking
+from happen_nb._runtime.redirect import redirected_to
+from happen_nb.errors import HappenTimeoutError, SpaceNotEmptyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+    from contextlib import AbstractContextManager
+
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.orders import Search
+    from happen_nb._runtime.replica import Applied
+
+SETTLE_SECONDS: Final = 10.0
+"""Time for what was tried to settle."""
+MAX_NAME_LENGTH: Final = 64
+_numbers = count(1)
+
+
+@dataclass
+class Trial:
+    """What happened in one order.
+
+    Attributes
+    ----------
+    path : list of int
+        The index of each choice.
+    steps : list of Choice
+        What was chosen.
+    commits : list of (Commit, int)
+        The commits of the node that is watched, and the number of steps before each.
+    """
+
+    path: list[int] = field(default_factory=list)
+    steps: list[Choice] = field(default_factory=list)
+    commits: list[tuple[Commit, int]] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """Distinguishes the order from others."""
+        return tuple((each.node, each.what, each.handler, each.target, each.receiver) for each in self.steps)
+
+
+class Trials:
+    """A fork of a space with its handlers, in which code is run in one order after the other.
+
+    The fork has a manual clock, which stands where that of the original does, or at the start of 2000. When
+    all is done, it moves on as far as handlers wait for it in ``context.sleep`` or for a retry.
+    """
+
+    def __init__(self, space: Space, node: str, trying: Callable[[Space], object]) -> None:
+        runtime = runtime_of(space)
+        self._trying = trying
+        self._node = node
+        self._now = runtime.clock.now_text() if runtime.clock.manual else START
+        self.space = _fork(space)
+        self._runtime = runtime_of(self.space)
+        newest = self._runtime.log.replica.cut().nodes
+        self._states = {name: record.state for name, record in newest.items() if not record.deleted}
+        try:
+            run_blocking(self._mark(space.name))
+        except BaseException:
+            self.space.drop()
+            raise
+
+    async def _mark(self, original: str) -> None:
+        """Let the next one start over if this process dies."""
+        await on_io(self._runtime.log.stream.mark_unfinished(original))
+
+    def run(self, search: Search) -> Trial:
+        """Try one order, and wait until it has settled.
+
+        Raises
+        ------
+        HappenTimeoutError
+            It has not settled within 10 seconds.
+        Exception
+            What the code has raised.
+        """
+        trial = Trial()
+        run_blocking(self._start_again(self._states))
+        conductor = Conductor(self._runtime.dispatcher, _chooser(search, trial))
+        _call(conductor.open)
+        disconnect = self._runtime.log.replica.on_commit.connect(lambda applied: self._note(trial, applied))
+        try:
+            self._try(conductor)
+        except Exception as error:
+            error.add_note(f"check: in the order {plain(steps_line(trial.steps))}")
+            raise
+        finally:
+            disconnect()
+            _call(conductor.close)
+        return trial
+
+    def _try(self, conductor: Conductor) -> None:
+        with self.redirected():
+            with conductor.outside():
+                answer = self._trying(self.space)
+            if inspect.isawaitable(answer):
+                if inspect.iscoroutine(answer):
+                    answer.close()
+                raise TypeError(
+                    f"check: trying is {quote(self._trying)}, whose call returns an awaitable; give a plain "
+                    "function of a space"
+                )
+            self._settle(conductor)
+
+    def _settle(self, conductor: Conductor) -> None:
+        """Wait until all is handled; move the clock on while handlers wait for it."""
+        runtime, deadline = self._runtime, time.monotonic() + SETTLE_SECONDS
+        io = io_thread()
+        while True:
+            left = io.run(runtime.in_flight.drain(lambda _: True, deadline))
+            quiet = io.run(conductor.quiet(deadline))
+            if left or not quiet or time.monotonic() > deadline:
+                raise HappenTimeoutError(
+                    f"check: what was tried has not settled within {SETTLE_SECONDS:g} s: "
+                    f"{describe_works(left) or 'handlers wait for the time again and again'}"
+                )
+            if io.run(self._next_timer()) is None:
+                return
+            self.space.advance(to="next")
+
+    async def _next_timer(self) -> str | None:
+        return self._runtime.clock.next_timer()
+
+    def _note(self, trial: Trial, applied: Applied) -> None:
+        if applied.record.node == self._node:
+            trial.commits.append((Commit(*applied), len(trial.steps)))
+
+    async def _start_again(self, states: dict[str, FrozenDict]) -> None:
+        self.space.failures.clear()
+        await on_io(self._runtime.clear(lambda: self._now))
+        for name, state in states.items():
+            await StateWriter(name, self.space, self._runtime).commit_initial(state)
+        await on_io(self._runtime.in_flight.drain(lambda _: True, self._runtime.deadline()))
+
+    def redirected(self) -> AbstractContextManager[None]:
+        """Let the objects of the original stand for those of the fork in a block."""
+        return redirected_to(self._runtime.dispatcher.redirect)
+
+    def drop(self) -> None:
+        """Delete the fork."""
+        self.space.drop()
+
+
+def _chooser(search: Search, trial: Trial) -> Callable[[list[Choice]], Choice]:
+    """Return a chooser that asks a search, and notes what it has chosen."""
+
+    def choose(choices: list[Choice]) -> Choice:
+        last = trial.steps[-1] if trial.steps else None
+        if last is not None and last.transform and last.what == "begin":
+            # Nothing depends on the time between the begin of a state handler and its commit.
+            commit = next((each for each in choices if _is_commit_of(each, last)), None)
+            if commit is not None:
+                trial.steps.append(commit)
+                return commit
+        index = search.pick([_party(each) for each in choices])
+        trial.path.append(index)
+        trial.steps.append(choices[index])
+        return choices[index]
+
+    return choose
+
+
+def _is_commit_of(choice: Choice, begun: Choice) -> bool:
+    is_same = (choice.node, choice.position, choice.transform) == (begun.node, begun.position, True)
+    return is_same and choice.what == "commit"
+
+
+def _party(choice: Choice) -> tuple[str, str]:
+    """Return what takes one step after the other: a node, or a watch."""
+    return choice.node, choice.handler if choice.event is None else ""
+
+
+def _fork(space: Space) -> Space:
+    """Fork a space with its handlers under a name that is free."""
+    while True:
+        end = f"-orders-{next(_numbers)}"  # an earlier fork may be on its way out under its name
+        try:
+            return space.fork(space.name[: MAX_NAME_LENGTH - len(end)] + end, handlers=True)
+        except SpaceNotEmptyError:
+            continue
+
+
+def _call(function: Callable[[], Any]) -> None:
+    """Call something on the IO thread."""
+
+    async def call() -> None:
+        function()
+
+    io_thread().run(call())

@@ -1,0 +1,152 @@
+"""Orders in which concurrent steps can happen: all of them, or such that few steps are out of turn."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+MAX_CHANGES: Final = 3
+"""Times that the priorities change in one order."""
+
+
+class Step(Protocol):
+    """What a node does in an order."""
+
+    @property
+    def node(self) -> str:
+        """The node whose handler or watch it is."""
+
+    @property
+    def what(self) -> str:
+        """``"begin"``, ``"commit"`` or ``"emit"``."""
+
+    @property
+    def target(self) -> str:
+        """The node that is committed, or the type of the event."""
+
+    @property
+    def receiver(self) -> str | None:
+        """The node that an event is sent to."""
+
+
+class Search(Protocol):
+    """Finds one order after the other."""
+
+    def begin(self) -> bool:
+        """Begin the next order; False if there is none."""
+
+    def pick(self, parties: Sequence[Hashable]) -> int:
+        """Return the index of the party whose step is next."""
+
+
+class AllOrders:
+    """All orders, depth-first: each differs from the one before as late as possible.
+
+    Attributes
+    ----------
+    complete : bool
+        True if there are no others.
+    steady : bool
+        False if the same steps did not lead to the same choices, so that some orders may be missing.
+    """
+
+    def __init__(self) -> None:
+        self.complete = False
+        self.steady = True
+        self._begun = False
+        self._path: list[int] = []
+        self._offered: list[tuple[Hashable, ...]] = []
+        self._at = 0
+
+    def begin(self) -> bool:
+        """Begin the next order; False if there is none."""
+        if self._begun and not self._move_on():
+            self.complete = self.steady
+            return False
+        self._begun, self._at = True, 0
+        return True
+
+    def _move_on(self) -> bool:
+        """Turn to the next order; False if all were tried."""
+        del self._path[self._at :], self._offered[self._at :]
+        while self._path and self._path[-1] + 1 >= len(self._offered[-1]):
+            self._path.pop()
+            self._offered.pop()
+        if self._path:
+            self._path[-1] += 1
+        return bool(self._path)
+
+    def pick(self, parties: Sequence[Hashable]) -> int:
+        """Return the index of the party whose step is next."""
+        offered = tuple(parties)
+        if self._at == len(self._path):
+            self._path.append(0)
+            self._offered.append(offered)
+        elif self._offered[self._at] != offered:
+            self.steady = False
+            self._offered[self._at] = offered
+            self._path[self._at] = min(self._path[self._at], len(offered) - 1)
+        self._at += 1
+        return self._path[self._at - 1]
+
+
+class FewChanges:
+    """Random orders in which each party has a priority, which changes a few times only (PCT).
+
+    A bug that needs a few steps out of turn is found with a known probability, however long the order is: see
+    Burckhardt et al., "A Randomized Scheduler with Probabilistic Guarantees of Finding Bugs".
+
+    Parameters
+    ----------
+    steps : int
+        The expected number of steps.
+    """
+
+    def __init__(self, seed: int, steps: int) -> None:
+        self._random = random.Random(seed)  # noqa: S311 - for a search
+        self._steps = steps
+        self._priorities: dict[Hashable, float] = {}
+        self._changes: frozenset[int] = frozenset()
+        self._at = 0
+
+    def begin(self) -> bool:
+        """Begin the next order; there always is one."""
+        self._steps = max(self._steps, self._at, 1)
+        self._priorities, self._at = {}, 0
+        changes = self._random.randint(1, MAX_CHANGES)
+        self._changes = frozenset(self._random.randrange(self._steps) for _ in range(changes))
+        return True
+
+    def pick(self, parties: Sequence[Hashable]) -> int:
+        """Return the index of the party whose step is next."""
+        for party in parties:
+            if party not in self._priorities:
+                self._priorities[party] = self._random.random()
+        first = max(parties, key=self._priorities.__getitem__)
+        if self._at in self._changes:  # behind all others
+            self._priorities[first] = min(self._priorities.values()) - 1
+            first = max(parties, key=self._priorities.__getitem__)
+        self._at += 1
+        return list(parties).index(first)
+
+
+class GivenOrder:
+    """One order, by the indices that were picked before."""
+
+    def __init__(self, path: Sequence[int]) -> None:
+        self._path = list(path)
+        self._at = -1
+
+    def begin(self) -> bool:
+        """Begin the order; False the second time."""
+        self._at += 1
+        return self._at == 0
+
+    def pick(self, parties: Sequence[Hashable]) -> int:
+        """Return the index of the party whose step is next; the first one at the end of the order."""
+        index = self._path[self._at] if self._at < len(self._path) else 0
+        self._at += 1
+        return min(index, len(parties) - 1)

@@ -1,0 +1,501 @@
+"""Decide, for one space of this process, what begins next and whose storing goes first.
+
+Handlers run one at a time, each from one *choice* to the next: it begins, and then stops before each commit
+and event that it stores. When nothing runs, `choose` picks one of the choices. The same choices give the same
+run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from happen_nb._runtime import causes
+from happen_nb._runtime.io import handler_loops, io_thread, within
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from happen_nb._model.positions import Position
+    from happen_nb._model.records import EventRecord
+    from happen_nb._runtime.dispatcher import Dispatcher
+    from happen_nb._runtime.io import IoStep
+    from happen_nb._runtime.workers import Mailbox
+
+PATIENCE_SECONDS: Final = 1.0
+"""Time after which a handler counts as waiting for another one, as with a lock."""
+CHECK_SECONDS: Final = 0.25
+"""Time between two looks for such handlers."""
+TURNS: Final = 4
+"""Turns of the loop in which what has just ended wakes those that have waited for it."""
+
+What = Literal["begin", "commit", "emit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Something that may happen next.
+
+    Attributes
+    ----------
+    node : str
+        The node whose handler or watch it is.
+    what : "begin", "commit" or "emit"
+        It begins, or goes on again after a retry; it stores a commit; or it stores an event outside of a
+        transform.
+    event : EventRecord or None
+        The event that is handled; None for a watch.
+    handler : str
+        The name of the function.
+    position : (int, int)
+        The position of the event in the journal, or of the commit that is watched.
+    target : str
+        The node that is committed, or the type of the event that is emitted; empty where it begins.
+    receiver : str or None
+        The node that an event is sent to.
+    transform : bool
+        True for a state handler. It sees the event, the states as of the event, and the newest state of its
+        node; so nothing depends on the time between its begin and its commit.
+    """
+
+    node: str
+    what: What
+    event: EventRecord | None
+    handler: str
+    position: Position
+    target: str = ""
+    receiver: str | None = None
+    transform: bool = False
+
+
+class Run:
+    """A handler or watch that has begun, or code outside of the space whose effects count."""
+
+    def __init__(self, begin: Choice | None) -> None:
+        self.begin = begin
+        """The choice by which it began; None for code outside."""
+        self.ended = False
+        self._waiting = 0
+        """The number of its tasks that wait for their turn, or for others."""
+        self._going: set[object] = set()
+        """The tasks that have waited and go on now. The others are taken to wait for those that do."""
+
+    @property
+    def runs(self) -> bool:
+        return not self.ended and (bool(self._going) or not self._waiting)
+
+    def wait(self, task: object) -> None:
+        """Note that a task waits; None is the handler's own thread, or one that it has started."""
+        self._waiting += 1
+        self._going -= {task, None}
+
+    def go_on(self, task: object) -> None:
+        self._waiting -= 1
+        self._going.add(task)
+
+    def leave(self, task: object) -> None:
+        """Note that a task has ended."""
+        self._going.discard(task)
+
+
+_outside: ContextVar[Run | None] = ContextVar("outside", default=None)
+"""The run of code outside of the space, such as a cell that a check runs."""
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a thread without a loop
+        return None
+
+
+def _current_run() -> Run | None:
+    running = causes.current_scope()
+    run = _outside.get() if running is None else running.run
+    return None if run is None or run.ended else run
+
+
+class Conductor:
+    """Decides what begins next and whose storing goes first.
+
+    What waits for a reply, in ``wait_for`` or in ``context.sleep`` does not run; nor, after a second, what
+    waits for anything else that others have to do, such as a lock. When what it waits for has happened, it
+    goes on before anything else begins.
+
+    Not conducted are tasks that a handler leaves running, threads that it starts without ``happen.carry``,
+    and code outside of the space, unless it runs in `outside`. Retries begin when their time has come: on a
+    manual clock, when it is advanced. Other processes are not conducted.
+
+    Parameters
+    ----------
+    dispatcher : Dispatcher
+        That of the space, while nothing of it is in flight: also no handlers that read what they have missed.
+        Its state handlers are applied one by one.
+    choose : callable
+        ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
+        positions of the events, then by node. It is called on the IO thread, and must not wait.
+    """
+
+    def __init__(self, dispatcher: Dispatcher, choose: Callable[[list[Choice]], Choice | None]) -> None:
+        self._dispatcher = dispatcher
+        self._choose = choose
+        self._held: dict[Mailbox, None] = {}
+        self._gates: list[_Gate] = []
+        self._running: set[Run] = set()
+        self._returning: deque[tuple[Pause, Callable[[], None]]] = deque()
+        self._resting: list[asyncio.Future[None]] = []
+        self._looking = False
+        self._barriers = 0
+        """Times that tasks of the handlers' loop get to arrive, too."""
+        self._changed_at = time.monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._error: BaseException | None = None
+        self._is_open = False
+
+    # -- its life, on the IO thread ------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Hold what begins from now on."""
+        self._is_open = True
+        self._dispatcher.conduct(self)
+        self._check_stuck()
+
+    def close(self) -> None:
+        """Let everything go, and hold nothing any more."""
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._dispatcher.conduct(None)
+        if self._timer is not None:
+            self._timer.cancel()
+        for mailbox in list(self._held):
+            mailbox.begin(None)
+        for gate in self._gates:
+            gate.wake()
+        for _, wake in self._returning:
+            wake()
+        self._held.clear()
+        self._gates.clear()
+        self._returning.clear()
+        self._rest()
+
+    def look_again(self) -> None:
+        """Ask `choose` again, after it has returned None. From any thread."""
+        io_thread().call_soon(self._look_soon)
+
+    async def quiet(self, deadline: float) -> bool:
+        """Wait until nothing runs and nothing may go; False if that is not so by the deadline.
+
+        What waits for the clock, or for somebody outside, does not run. `choose` is asked once more.
+
+        Parameters
+        ----------
+        deadline : float
+            By ``time.monotonic()``.
+
+        Raises
+        ------
+        Exception
+            What `choose` has raised.
+        """
+        rest: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._resting.append(rest)
+        self._look_soon()
+        is_quiet = await within(max(0.0, deadline - time.monotonic()), rest)
+        if self._error is not None:
+            raise self._error
+        return is_quiet
+
+    @property
+    def running(self) -> list[Choice]:
+        """The begins of what runs now."""
+        return [run.begin for run in self._running if run.begin is not None]
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Count the code of this block as running, unless it waits; what it stores needs no turn."""
+        run = Run(None)
+        token = _outside.set(run)
+        io_thread().call_soon(self._started, run)
+        try:
+            yield
+        finally:
+            _outside.reset(token)
+            self.ended(run)
+
+    # -- what mailboxes and handlers call, from any thread -------------------------------------------
+
+    def hold(self, mailbox: Mailbox) -> None:
+        """Let a mailbox wait until what is first in it may begin."""
+        io_thread().call_soon(self._hold, mailbox)
+
+    def ended(self, run: Run) -> None:
+        io_thread().call_soon(self._ended, run)
+
+    async def turn(self, what: What, target: str, receiver: str | None = None) -> None:
+        """Wait until what runs here may store something.
+
+        Raises
+        ------
+        CancelledHandlingError
+            It was cancelled meanwhile.
+        """
+        running, run = causes.current_scope(), _current_run()
+        if running is None or run is None or run.begin is None:
+            return
+        begun = replace(run.begin, handler=running.function, transform=running.is_transform)
+        choice = replace(begun, what=what, target=target, receiver=receiver)
+        await _Gate(self, run, choice, self._follow(run))
+        causes.current_origin()
+
+    def _follow(self, run: Run) -> asyncio.Task[Any] | None:
+        """Return the task that runs here, and note when it ends."""
+        task = _current_task()
+        if task is not None:
+            task.add_done_callback(lambda _: io_thread().call_soon(self._left, run, task))
+        return task
+
+    def waits(self, step: Any) -> Any:
+        """Return a step during which what runs here does not run, because it waits for others."""
+        run = _current_run()
+        return step if run is None else _Waiting(Pause(self, run, self._follow(run)), step)
+
+    def pause(self) -> Pause | None:
+        """Return a pause of what runs here; None if it is not conducted."""
+        run = _current_run()
+        return None if run is None else Pause(self, run, self._follow(run))
+
+    # -- on the IO thread ----------------------------------------------------------------------------
+
+    def _hold(self, mailbox: Mailbox) -> None:
+        if self._is_open:
+            self._held[mailbox] = None
+            self._look_soon()
+        else:
+            mailbox.begin(None)
+
+    def _started(self, run: Run) -> None:
+        if self._is_open:
+            self._running.add(run)
+
+    def _ended(self, run: Run) -> None:
+        run.ended = True
+        gone = [gate for gate in self._gates if gate.run is run]
+        self._gates = [gate for gate in self._gates if gate.run is not run]
+        for gate in gone:  # it was abandoned there: it is refused
+            gate.wake()
+        self.update(run)
+
+    def update(self, run: Run) -> None:
+        """Note that a run goes on, or waits, or has ended."""
+        self._changed_at = time.monotonic()
+        if run.runs:
+            self._running.add(run)
+        else:
+            self._running.discard(run)
+            self._look_soon()
+
+    def arrive(self, gate: _Gate) -> None:
+        """Let what runs wait until it may store."""
+        if not self._is_open or gate.run.ended:
+            gate.wake()
+            return
+        gate.run.wait(gate.task)
+        self._gates.append(gate)
+        if gate.task is not None:
+            self._await_tasks()
+        self.update(gate.run)
+
+    def _left(self, run: Run, task: object) -> None:
+        if self._is_open and not run.ended:
+            run.leave(task)
+            self._await_tasks()
+            self.update(run)
+
+    def _await_tasks(self) -> None:
+        """Give other tasks of a handler the time to go on, and to arrive, too."""
+        self._barriers += 1
+        handler_loops().start(partial(self._pass_loop, TURNS))
+
+    def _pass_loop(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._pass_loop, turns - 1)
+        else:
+            io_thread().call_soon(self._end_barrier)
+
+    def _end_barrier(self) -> None:
+        self._barriers -= 1
+        self._look_soon()
+
+    def leave(self, gate: _Gate) -> None:
+        """Give up waiting: it was interrupted."""
+        if gate in self._gates:
+            self._gates.remove(gate)
+            gate.run.go_on(gate.task)
+            self.update(gate.run)
+
+    def back(self, pause: Pause, wake: Callable[[], None]) -> None:
+        """Let what has waited go on in its turn."""
+        if not self._is_open or pause.run.ended:
+            wake()
+            return
+        self._returning.append((pause, wake))
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        if not self._looking and self._is_open:
+            self._looking = True
+            self._look_in(TURNS)
+
+    def _look_in(self, turns: int) -> None:
+        if turns:
+            asyncio.get_running_loop().call_soon(self._look_in, turns - 1)
+            return
+        self._looking = False
+        if self._is_open and not self._running and not self._barriers:
+            self._look()
+
+    def _look(self) -> None:
+        """Let the next one go."""
+        if self._returning:
+            pause, wake = self._returning.popleft()
+            pause.end()
+            wake()
+            return
+        offered = self._offered()
+        chosen: Choice | None = None
+        if offered and self._error is None:
+            try:
+                chosen = self._choose([choice for choice, _ in offered])
+            except BaseException as error:  # it is raised where somebody waits
+                self._error = error
+        if chosen is None:
+            self._rest()
+            return
+        waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
+        self._changed_at = time.monotonic()
+        if isinstance(waiting, _Gate):
+            self._gates.remove(waiting)
+            waiting.run.go_on(waiting.task)
+            self._running.add(waiting.run)
+            waiting.wake()
+        else:
+            del self._held[waiting]
+            run = Run(chosen)
+            self._running.add(run)
+            waiting.begin(run)
+
+    def _offered(self) -> list[tuple[Choice, Mailbox | _Gate]]:
+        """Return the choices, in an order that does not depend on when they have arrived."""
+        offered: list[tuple[Choice, Mailbox | _Gate]] = [(gate.choice, gate) for gate in self._gates]
+        for mailbox in list(self._held):
+            choice = mailbox.choice()
+            if choice is None:  # what was in it is gone, or needs no turn
+                del self._held[mailbox]
+                mailbox.begin(None)
+            else:
+                offered.append((choice, mailbox))
+        return sorted(offered, key=lambda each: _order(each[0]))
+
+    def _rest(self) -> None:
+        resting, self._resting = self._resting, []
+        for rest in resting:
+            if not rest.done():
+                rest.set_result(None)
+
+    def _check_stuck(self) -> None:
+        """Go on without what has run for long: it may wait for others."""
+        if not self._is_open:
+            return
+        if self._running and time.monotonic() - self._changed_at > PATIENCE_SECONDS:
+            self._running = {run for run in self._running if run.begin is None}
+            self._look_soon()
+        self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
+
+
+def _order(choice: Choice) -> tuple[Any, ...]:
+    return choice.position, choice.node, choice.handler, choice.what, choice.target, choice.receiver or ""
+
+
+class _Gate:
+    """A task that waits for its turn to store something; awaited inside of what `run_blocking` runs."""
+
+    def __init__(
+        self, conductor: Conductor, run: Run, choice: Choice, task: asyncio.Task[Any] | None
+    ) -> None:
+        self.run = run
+        self.choice = choice
+        self.task = task
+        self._conductor = conductor
+        self._wake: Callable[[], None] | None = None
+
+    def __await__(self) -> Generator[IoStep, Any, None]:
+        yield self
+
+    def start(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._conductor.arrive(self)
+
+    def wake(self) -> None:
+        assert self._wake is not None
+        self._wake()
+
+    def cancel(self) -> None:
+        self._conductor.leave(self)
+
+    def result(self) -> None:
+        """Return nothing: it has its turn."""
+
+
+class Pause:
+    """A time during which a run waits for others. On the IO thread."""
+
+    def __init__(self, conductor: Conductor, run: Run, task: asyncio.Task[Any] | None) -> None:
+        self.run = run
+        self._task = task
+        self._conductor = conductor
+        self._begun = False
+
+    def begin(self) -> None:
+        self._begun = True
+        self.run.wait(self._task)
+        self._conductor.update(self.run)
+
+    def over(self, wake: Callable[[], None]) -> None:
+        """Call `wake` when it is its turn to go on."""
+        self._conductor.back(self, wake)
+
+    def end(self) -> None:
+        """Go on."""
+        if self._begun:
+            self._begun = False
+            self.run.go_on(self._task)
+            self._conductor.update(self.run)
+
+
+class _Waiting:
+    """A step on the IO thread during which a run waits for others."""
+
+    def __init__(self, pause: Pause, step: IoStep) -> None:
+        self._pause = pause
+        self._step = step
+
+    def __await__(self) -> Generator[IoStep, Any, Any]:
+        return (yield self)
+
+    def start(self, wake: Callable[[], None]) -> None:
+        self._pause.begin()
+        self._step.start(lambda: self._pause.over(wake))
+
+    def cancel(self) -> None:
+        self._step.cancel()
+        self._pause.end()
+
+    def result(self) -> Any:
+        return self._step.result()

@@ -1,0 +1,121 @@
+"""State handlers that have their turn together, on a manual clock.
+
+There, the handlers of one event run after those of the event before, so that each run is the same. But
+transforms do not see what those of other nodes commit meanwhile. So their commits leave together, in the
+order of the events and of their handlers. What comes next has its turn when they are stored.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from happen_nb._runtime.effects import Work
+from happen_nb._runtime.io import io_thread
+
+if TYPE_CHECKING:
+    import contextvars
+    from collections.abc import Callable, Iterator
+
+    from happen_nb._model.records import Cut, EventRecord
+    from happen_nb._runtime.dispatcher import Dispatcher
+    from happen_nb._runtime.evaluation import Item
+    from happen_nb._runtime.registrations import Registration
+
+CHECK_SECONDS: Final = 0.25
+"""Interval of the checks that handlers make progress."""
+
+
+class Part(NamedTuple):
+    """The state handlers of one node, and the states that they view."""
+
+    node: str
+    handlers: list[Registration]
+    snapshot: Cut | None
+    replies: bool
+
+
+class Turn(Work):
+    """An event whose state handlers wait for their turn."""
+
+    def __init__(self, event: EventRecord, context: contextvars.Context | None, parts: list[Part]) -> None:
+        self.event = event
+        self.context = context
+        self.parts = parts
+        self.correlation = event.correlation or event.id
+        self.order = (*event.position, parts[0].handlers[0].number, False)
+
+    def describe(self) -> str:
+        return f'"{self.event.type}" waiting for its turn'
+
+
+class Turns:
+    """The events whose state handlers wait for their turn."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._waiting: deque[Turn] = deque()
+
+    def put(self, turn: Turn) -> None:
+        """Let the state handlers of an event wait for their turn. On the IO thread."""
+        self._waiting.append(turn)
+        self._dispatcher.in_flight.start(turn)
+        self._dispatcher.workers.submit(self._take, turn.order)
+
+    def waiting(self) -> list[str]:
+        """Return the ids of the events that wait. From any thread."""
+        return [turn.event.id for turn in list(self._waiting)]
+
+    def drop(self, before: int) -> None:
+        """Drop the events stored before a position: they were deleted. On the IO thread."""
+        for turn in list(self._waiting):
+            if turn.event.sequence < before:
+                self._waiting.remove(turn)
+                self._dispatcher.in_flight.finish(turn)
+
+    def _take(self) -> None:
+        """Start the handlers of the next events, and wait until their commits are stored. On a worker."""
+        ended = threading.Lock()
+        ended.acquire()
+        io_thread().call_soon(self._start, ended.release)
+        with self._dispatcher.workers.blocked("to transforms"):
+            ended.acquire()
+
+    def _start(self, end: Callable[[], None]) -> None:
+        items: set[Work] = set()
+        with self._dispatcher.workers.held():  # else they would be evaluated, and sent, one by one
+            for turn in self._next():
+                items.update(self._begin(turn))
+                self._dispatcher.in_flight.finish(turn)
+        self._dispatcher.log.background(self._end(items, end))
+
+    def _next(self) -> list[Turn]:
+        """Return the next events whose handlers are at different nodes."""
+        turns: list[Turn] = []
+        nodes: set[str] = set()
+        while self._waiting and nodes.isdisjoint(part.node for part in self._waiting[0].parts):
+            if turns and not self._dispatcher.workers.take(self._waiting[0].order):
+                break
+            turns.append(self._waiting.popleft())
+            nodes.update(part.node for part in turns[-1].parts)
+        return turns
+
+    def _begin(self, turn: Turn) -> Iterator[Item]:
+        pipelines = self._dispatcher.lanes.pipelines
+        for node, handlers, snapshot, replies in turn.parts:
+            pipelines.put(turn.event, node, handlers, turn.context, snapshot, replies=replies, in_turn=True)
+            yield from pipelines.items(node)
+
+    async def _end(self, items: set[Work], end: Callable[[], None]) -> None:
+        """Wait until the handlers have ended, or until one of them hangs."""
+        in_flight, workers = self._dispatcher.in_flight, self._dispatcher.workers
+        left = len(items)
+        try:
+            while items := set(await in_flight.drain(items.__contains__, time.monotonic() + CHECK_SECONDS)):
+                if len(items) < left:
+                    workers.be_patient()
+                left = len(items)
+        finally:
+            end()
