@@ -31,9 +31,6 @@ class Lane:
         return len(self.nodes) > 1
 
 
-Handling = tuple[EventRecord, HandledRecord]
-
-
 def start_of(event: EventRecord, record: HandledRecord) -> int:
     """Return when a handler was first called, in ns; the time of the event if that is not known."""
     return event.time + int((record.waited or 0.0) * NS)
@@ -43,18 +40,8 @@ def end_of(event: EventRecord, record: HandledRecord) -> int:
     return start_of(event, record) + int(record.duration * NS)
 
 
-def lanes_of(
-    journal: JournalSlice, busy: Counter[str], chosen: Sequence[str] | None, opened: Collection[str] = ()
-) -> tuple[list[Lane], int]:
-    """Return the lanes in the order in which their nodes first did something, and how many nodes there are.
-
-    Nodes that only commit come last. `chosen` are the lanes if the caller names them. The nodes of an
-    `opened` group have lanes of their own.
-    """
-    if chosen is not None:
-        names = list(dict.fromkeys(chosen))
-        return [Lane(name, (name,)) for name in names], len(names)
-    found = _appeared(journal)
+def lanes_of(found: Sequence[str], busy: Counter[str], opened: Collection[str] = ()) -> list[Lane]:
+    """Return the lanes of nodes, which are in order; those of an `opened` group have lanes of their own."""
     lanes = [Lane(name, (name,)) for name in found]
     if len(lanes) > MAX_SINGLE_LANES:
         lanes = [Lane(group.name, group.nodes) for group in grouped(found, opened=opened)]
@@ -62,10 +49,11 @@ def lanes_of(
     if len(lanes) > most:
         kept = set(sorted(lanes, key=lambda lane: -sum(busy[node] for node in lane.nodes))[:most])
         lanes = [lane for lane in lanes if lane in kept]
-    return lanes, len(found)
+    return lanes
 
 
-def _appeared(journal: JournalSlice) -> list[str]:
+def appeared(journal: JournalSlice) -> list[str]:
+    """Return the nodes in the order in which they first did something; those that only commit come last."""
     first: dict[str, int] = {}
     for event in journal.events:
         first[event.sender] = min(event.time, first.get(event.sender, event.time))

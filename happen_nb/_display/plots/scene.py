@@ -10,8 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
-from operator import attrgetter
 from typing import Final, Literal
 
 from happen_nb._display.spans import NS, clean, cut, cut_middle, from_ns, human_duration, iso
@@ -272,10 +272,7 @@ class Segment:
         return self.left + (at - self.start) / (self.end - self.start) * (self.right - self.left)
 
 
-_start = attrgetter("start")
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TimeAxis:
     """The segments, oldest first; between two of them is a break."""
 
@@ -287,8 +284,12 @@ class TimeAxis:
 
     def exact_place(self, at: int) -> float:
         """Return the same, not rounded."""
-        number = bisect_right(self.segments, at, key=_start) - 1
+        number = bisect_right(self._starts, at) - 1
         return self.segments[max(0, number)].place(at)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [segment.start for segment in self.segments]
 
     @property
     def breaks(self) -> list[Tick]:

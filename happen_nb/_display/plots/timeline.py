@@ -11,16 +11,17 @@ from itertools import chain
 from operator import attrgetter
 from typing import Final, Literal
 
-from happen_nb._display.plots.lane_layout import Handling, Lane, end_of, lanes_of, start_of
+from happen_nb._display.plots.lane_layout import Lane, appeared, end_of, lanes_of, start_of
 from happen_nb._display.plots.scene import TimeAxis, break_gaps
 from happen_nb._display.spans import columns, count, cut, cut_middle
 from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase
-from happen_nb._model.records import EventRecord
+from happen_nb._model.records import EventRecord, HandledRecord
 
 Kind = Literal["event", "failure", "commit", "handling"]
 
 MAX_LINES: Final = 40
 """Lanes of the text."""
+ItemKey = tuple[Kind, str, str | int]
 _KINDS: Final[tuple[Kind, ...]] = ("event", "handling", "commit", "failure")
 _SHORTEST: Final = 1_000
 """Nanoseconds that a picture shows, at least."""
@@ -33,23 +34,26 @@ class TimelineItem:
     kind: Kind
     node: str
     time: int
-    what: EventRecord | CommitPair | Handling
     end: int
+    event: EventRecord | None = None  # it is, or it handles
+    handling: HandledRecord | None = None
+    commit: CommitPair | None = None
 
     @property
-    def key(self) -> tuple[Kind, str, str | int]:
+    def key(self) -> ItemKey:
         """Identifies it among all items, also after more was read."""
-        if self.kind == "commit":
-            return self.kind, self.node, self.what[0].sequence  # type: ignore[index, union-attr]
-        event = self.what if isinstance(self.what, EventRecord) else self.what[0]
-        return self.kind, self.node, event.id  # type: ignore[union-attr]
+        if self.commit is not None:
+            return self.kind, self.node, self.commit[0].sequence
+        return self.kind, self.node, "" if self.event is None else self.event.id
 
     @property
-    def event(self) -> EventRecord | None:
-        """The event that it is or that it handles."""
-        if isinstance(self.what, EventRecord):
-            return self.what
-        return self.what[0] if isinstance(self.what[0], EventRecord) else None
+    def cause(self) -> str | None:
+        """The id of the event that caused it."""
+        if self.commit is not None:
+            return self.commit[0].origin.cause
+        if self.event is None:
+            return None
+        return self.event.cause if self.kind == "event" else self.event.id
 
 
 _time = attrgetter("time")
@@ -71,8 +75,18 @@ class Timeline:
 
     def lanes(self, opened: Collection[str] = ()) -> tuple[list[Lane], int]:
         """Return the lanes from top to bottom, and how many nodes there are."""
-        busy = Counter(item.node for item in self.items)
-        return lanes_of(self.journal, busy, self.nodes, opened)
+        if self.nodes is not None:
+            names = list(dict.fromkeys(self.nodes))
+            return [Lane(name, (name,)) for name in names], len(names)
+        return lanes_of(self._appeared, self._busy, opened), len(self._appeared)
+
+    @cached_property
+    def _appeared(self) -> list[str]:
+        return appeared(self.journal)
+
+    @cached_property
+    def _busy(self) -> Counter[str]:
+        return Counter(item.node for item in self.items)
 
     def between(self, window: tuple[int, int] | None, nodes: Collection[str]) -> list[TimelineItem]:
         """Return the items of some nodes within a time, in order."""
@@ -89,14 +103,13 @@ class Timeline:
         return break_gaps(times, width, busy)
 
     @cached_property
-    def by_key(self) -> dict[tuple[Kind, str, str | int], TimelineItem]:
+    def by_key(self) -> dict[ItemKey, TimelineItem]:
         return {item.key: item for item in self.items}
 
     def causes(self, item: TimelineItem) -> list[TimelineItem]:
         """Return the events that led to an item, the nearest first."""
         found: list[TimelineItem] = []
-        event = item.event
-        id = item.what[0].origin.cause if event is None else event.cause if item.kind == "event" else event.id  # type: ignore[index, union-attr]
+        id = item.cause
         while id in self.journal.by_id and len(found) < len(self.items):
             cause = self.journal.by_id[str(id)]
             found.append(self.by_key["event", cause.sender, cause.id])
@@ -108,9 +121,11 @@ class Timeline:
         if item.event is None:
             return []
         event = item.event
-        keys: list[tuple[Kind, str, str | int]] = []
+        keys: list[ItemKey] = []
         if item.kind == "event":
-            keys += (("handling", record.node, event.id) for record in self.journal.handlings.get(event.id, ()))
+            keys += (
+                ("handling", record.node, event.id) for record in self.journal.handlings.get(event.id, ())
+            )
         for effect in self.journal.effects.get(event.id, ()):
             if isinstance(effect, EventRecord):
                 keys.append(("event", effect.sender, effect.id))
@@ -127,7 +142,7 @@ class Timeline:
         """Return what the title counts."""
         shown = {node for lane in lanes for node in lane.nodes}
         counts = Counter(item.kind for item in self.items if item.node in shown)
-        parts = [count(counts[kind], kind) for kind in ("event", "commit", "failure") if counts[kind]]  # type: ignore[index]
+        parts = [count(counts[kind], kind) for kind in ("event", "commit", "failure") if counts[kind]]
         parts += [f"newest {self.journal.newest:,}"] if self.journal.newest is not None else []
         parts += [f"{len(shown):,} of {known:,} nodes"] if len(shown) < known else []
         return parts
@@ -174,15 +189,15 @@ def since(item: TimelineItem) -> int:
 def _marks(journal: JournalSlice, by: TimeBase) -> Iterable[TimelineItem]:
     for event in journal.events:
         time = journal.time_of(event, by)
-        yield TimelineItem("event", event.sender, time, event, time)
+        yield TimelineItem("event", event.sender, time, time, event)
     for id, records in journal.failed.items():
         event = journal.by_id[id]
         for record in records:
             time = end_of(event, record) if by == "time" else journal.time_of(event, by)
-            yield TimelineItem("failure", record.node, time, (event, record), time)
+            yield TimelineItem("failure", record.node, time, time, event, record)
     for pair in journal.commits:
         time = journal.time_of_commit(pair, by)
-        yield TimelineItem("commit", pair[0].node, time, pair, time)
+        yield TimelineItem("commit", pair[0].node, time, time, commit=pair)
 
 
 def _handlings(journal: JournalSlice, by: TimeBase) -> Iterable[TimelineItem]:
@@ -193,16 +208,15 @@ def _handlings(journal: JournalSlice, by: TimeBase) -> Iterable[TimelineItem]:
         for record in records:
             if record.accepted:
                 start, end = start_of(event, record), end_of(event, record)
-                yield TimelineItem("handling", record.node, start, (event, record), end)
+                yield TimelineItem("handling", record.node, start, end, event, record)
 
 
 def _searched(item: TimelineItem) -> str:
     parts = [item.node]
     if item.event is not None:
         parts += [item.event.type, item.event.id]
-    if item.kind in {"handling", "failure"}:
-        record = item.what[1]  # type: ignore[index]
-        parts += [record.handler, record.error or ""]  # type: ignore[union-attr]
+    if item.handling is not None:
+        parts += [item.handling.handler, item.handling.error or ""]
     return "\n".join(parts).casefold()
 
 

@@ -8,8 +8,9 @@ raster with a row for each node.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import hypot
 from typing import Final
 
@@ -26,6 +27,7 @@ LEAST_WIDTH: Final = 300
 MAX_CHARACTERS: Final = 80_000
 """Of a picture; with more, marks that are close are drawn as one."""
 _GRAINS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)  # pixels from one mark to the next
+_MANY_SPOTS: Final = 10_000  # with more, the finest is not tried
 _TOP, _STRIP, _AXIS, _LEGEND = 24.0, 18.0, 38.0, 22.0  # pixels of title, break labels, times and legend
 _EDGE: Final = 12.0
 _WIDEST_NAME: Final = 150.0
@@ -62,15 +64,15 @@ class _Strip:
     def middle(self) -> float:
         return self.top + self.height / 2
 
-    def y(self, item: TimelineItem) -> float:
-        """Return the height of an item."""
+    def y(self, kind: Kind, row: int) -> float:
+        """Return the height of an item of a node, which is in a row of its group."""
         if self.lane.is_group:
-            if item.kind == "event":
+            if kind == "event":
                 return self.top + _HISTOGRAM / 2 + 2
-            share = (self.lane.nodes.index(item.node) + 0.5) / len(self.lane.nodes)
+            share = (row + 0.5) / len(self.lane.nodes)
             return self.top + _HISTOGRAM + 4 + share * (self.height - _HISTOGRAM - 8)
         away = self.height / 2 - 8
-        return self.middle + {"event": -away, "commit": away}.get(item.kind, 0.0)
+        return self.middle + {"event": -away, "commit": away}.get(kind, 0.0)
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,8 @@ def draw(
     if not items:
         return DrawnTimeline(_empty(shown, width, is_part=window is not None))
     matching = shown.matches(find) if find else None
-    for grain in _GRAINS:
-        drawing = _Drawing(shown, width, lanes, items, grain, live=live)
-        drawn = drawing.draw(shown.facts(lanes, known), matching, chosen)
-        if len(drawn.svg) <= MAX_CHARACTERS:
-            break
-    return drawn
+    drawing = _Drawing(shown, width, lanes, items, live=live)
+    return drawing.draw(shown.facts(lanes, known), matching, chosen)
 
 
 def _empty(shown: Timeline, width: int, *, is_part: bool) -> str:
@@ -176,19 +174,20 @@ class _Drawing:
         width: int,
         lanes: Sequence[Lane],
         items: Sequence[TimelineItem],
-        grain: float,
         *,
         live: bool,
     ) -> None:
-        self._shown, self._width, self._items, self._grain, self._live = shown, width, items, grain, live
+        self._shown, self._width, self._items, self._live = shown, width, items, live
+        self._grain = _GRAINS[0]
         names = [measure(_lane_title(lane), bold=True) for lane in lanes]
         self._left = _EDGE + min(_WIDEST_NAME, 0.3 * width, max(names)) + 14
         self._right = width - _EDGE
         self._axis = shown.axis(items, self._right - self._left - _DOT)
         self._strips = list(self._lay(lanes))
         self._of_node = {node: strip for strip in self._strips for node in strip.lane.nodes}
+        self._rows = {node: n for strip in self._strips for n, node in enumerate(strip.lane.nodes)}
         self._bottom = self._strips[-1].top + self._strips[-1].height
-        self._spots: list[Spot] = []
+        self._spots = [self._spot(item) for item in items]
 
     def _lay(self, lanes: Sequence[Lane]) -> Iterator[_Strip]:
         top = _TOP + (_STRIP if self._axis.breaks else 4)
@@ -207,22 +206,40 @@ class _Drawing:
         self, facts: Sequence[str], matching: Collection[TimelineItem] | None, chosen: TimelineItem | None
     ) -> DrawnTimeline:
         parts = [_title(self._shown, facts, self._width), *self._ground()]
-        if matching is None:
-            parts += self._marks(self._items)
-        else:
-            back = [item for item in self._items if item not in matching]
-            parts += ['<g opacity=".16">', *self._marks(back), "</g>"]
-            parts += self._marks([item for item in self._items if item in matching])
-        parts += self._story(chosen)
+        parts += [self._fitting_marks(matching), *self._story(chosen)]
         parts += [*map(self._name, range(len(self._strips))), *self._times(), self._legend()]
         about = f"Timeline of {self._shown.journal.space}: {', '.join(facts)}"
         height = self._bottom + _AXIS + _LEGEND
         lanes = [strip.lane for strip in self._strips]
-        drawn = svg(about, self._width, height, "".join(parts))
+        role = "group" if self._live else "img"
+        drawn = svg(about, self._width, height, "".join(parts), role=role)
         return DrawnTimeline(drawn, self._spots, self._axis, self._left, self._right, lanes)
+
+    def _fitting_marks(self, matching: Collection[TimelineItem] | None) -> str:
+        """Draw the marks, the fewer of those that are close the more there are."""
+        shown, back = self._spots, []
+        if matching is not None:
+            shown = [spot for spot in self._spots if spot.item in matching]
+            back = [spot for spot in self._spots if spot.item not in matching]
+        marks = ""
+        enough = len(self._spots) < _MANY_SPOTS
+        for self._grain in _GRAINS if enough else _GRAINS[1:]:
+            parts = ['<g opacity=".16">', *self._marks(back), "</g>"] if back else []
+            marks = "".join([*parts, *self._marks(shown)])
+            if len(marks) <= MAX_CHARACTERS:
+                break
+        return marks
 
     def _x(self, time: int) -> float:
         return self._left + _DOT / 2 + self._axis.exact_place(time)
+
+    def _spot(self, item: TimelineItem) -> Spot:
+        x = self._x(item.time)
+        end = x if item.end == item.time else max(x + _LEAST_BAR, self._x(item.end))
+        return Spot(x, self._y(item), item, end)
+
+    def _y(self, item: TimelineItem) -> float:
+        return self._of_node[item.node].y(item.kind, self._rows[item.node])
 
     # -- the ground
 
@@ -249,13 +266,14 @@ class _Drawing:
         for x, text in labels:
             shown = fit(f"{text} idle", self._right - self._left)
             half = measure(shown) / 2
-            x = max(self._left + half, min(self._right - half, x))
-            yield f'<text class="q" text-anchor="middle" x="{x:.1f}" y="{_TOP + 12:.0f}">{escaped(shown)}</text>'
+            middle = max(self._left + half, min(self._right - half, x))
+            at = f'x="{middle:.1f}" y="{_TOP + 12:.0f}"'
+            yield f'<text class="q" text-anchor="middle" {at}>{escaped(shown)}</text>'
 
     def _name(self, number: int) -> str:
         strip = self._strips[number]
         title, room = _lane_title(strip.lane), self._left - _EDGE - 14
-        y = strip.middle + 4
+        at = f'x="{_EDGE + 2:.0f}" y="{strip.middle + 4:.1f}"'
         about = f"{strip.lane.name}: open" if strip.lane.is_group else strip.lane.name
         press = ""
         if self._live and strip.lane.is_group:
@@ -263,7 +281,7 @@ class _Drawing:
         return (
             rect(_EDGE - 6, strip.top + 6, 3, strip.height - 12, f'rx="1.5" style="fill:{strip.colour}"')
             + f"<g{press}><title>{escaped(strip.lane.name)}</title>"
-            + f'<text class="b" x="{_EDGE + 2:.0f}" y="{y:.1f}">{escaped(fit(title, room, bold=True))}</text></g>'
+            + f'<text class="b" {at}>{escaped(fit(title, room, bold=True))}</text></g>'
         )
 
     def _times(self) -> Iterator[str]:
@@ -302,86 +320,74 @@ class _Drawing:
 
     # -- the marks
 
-    def _marks(self, items: Sequence[TimelineItem]) -> Iterator[str]:
-        of_lane: dict[int, list[TimelineItem]] = {}
-        numbers = {id(strip): number for number, strip in enumerate(self._strips)}
-        for item in items:
-            of_lane.setdefault(numbers[id(self._of_node[item.node])], []).append(item)
-        for number, some in sorted(of_lane.items()):
-            strip = self._strips[number]
-            yield from self._group(strip, some) if strip.lane.is_group else self._lane(strip, some)
+    def _marks(self, spots: Sequence[Spot]) -> Iterator[str]:
+        of_node: dict[str, dict[Kind, list[Spot]]] = {strip.lane.name: {} for strip in self._strips}
+        names = {node: strip.lane.name for node, strip in self._of_node.items()}
+        for spot in spots:
+            of_node[names[spot.item.node]].setdefault(spot.item.kind, []).append(spot)
+        for strip in self._strips:
+            kinds = of_node[strip.lane.name]
+            if kinds:
+                yield from self._group(strip, kinds) if strip.lane.is_group else self._lane(strip, kinds)
 
-    def _lane(self, strip: _Strip, items: Sequence[TimelineItem]) -> Iterator[str]:
-        kinds: dict[Kind, list[TimelineItem]] = {"handling": [], "event": [], "commit": [], "failure": []}
-        for item in items:
-            kinds[item.kind].append(item)
-        y, colour = strip.middle, strip.colour
-        waits, bars = self._bars(strip, kinds["handling"])
-        yield _path(waits, f'stroke="{colour}" stroke-width="1.5" opacity=".7"')
-        yield _path(bars, f'stroke="{colour}" stroke-width="{_BAR:.0f}" opacity=".5"')
-        dots = self._apart(strip, kinds["event"])
-        yield _path(dots, f'stroke="{colour}" stroke-width="{_DOT:.0f}" stroke-linecap="round"')
-        squares = self._apart(strip, kinds["commit"])
-        yield _path(squares, f'stroke="{colour}" stroke-width="{_SQUARE:.0f}" stroke-linecap="square"', 0.1)
-        yield self._crosses(strip, kinds["failure"], y)
+    def _lane(self, strip: _Strip, kinds: Mapping[Kind, Sequence[Spot]]) -> Iterator[str]:
+        stroke = f'stroke="{strip.colour}" stroke-width'
+        waits, bars = self._bars(kinds.get("handling", ()), waits=True)
+        yield _path(waits, f'{stroke}="1.5" opacity=".7"')
+        yield _path(bars, f'{stroke}="{_BAR:.0f}" opacity=".5"')
+        yield _path(self._apart(kinds.get("event", ())), f'{stroke}="{_DOT:.0f}" stroke-linecap="round"')
+        squares = self._apart(kinds.get("commit", ()))
+        yield _path(squares, f'{stroke}="{_SQUARE:.0f}"', _SQUARE)
+        yield self._crosses(kinds.get("failure", ()))
 
-    def _crosses(self, strip: _Strip, items: Sequence[TimelineItem], y: float | None) -> str:
-        path = ""
-        for x, at in self._apart(strip, items):
-            path += f"M{x - 4:.0f} {(y or at) - 4:.0f}l8 8m0-8l-8 8"
+    def _group(self, strip: _Strip, kinds: Mapping[Kind, Sequence[Spot]]) -> Iterator[str]:
+        """Draw a group: a histogram of the events above, a raster with a row for each node below."""
+        row = max(1.0, min(6.0, (strip.height - _HISTOGRAM - 8) / len(strip.lane.nodes)))
+        yield self._histogram(strip, kinds.get("event", ()))
+        _, bars = self._bars(kinds.get("handling", ()), waits=False)
+        yield _path(bars, f'stroke="{strip.colour}" stroke-width="{row:.1f}" opacity=".75"')
+        commits = self._apart(kinds.get("commit", ()))
+        yield _path(commits, f'stroke="{strip.colour}" stroke-width="{row + 1:.1f}"', 2.0)
+        yield self._crosses(kinds.get("failure", ()))
+
+    def _histogram(self, strip: _Strip, spots: Sequence[Spot]) -> str:
+        bins = Counter(int((spot.x - self._left) / _BIN) for spot in spots)
+        most, across, path = max(bins.values(), default=1), _BIN - 1, ""
+        for number, events in sorted(bins.items()):
+            x, height = self._left + _BIN * number, max(1.5, (_HISTOGRAM - 4) * events / most)
+            path += f"M{x:.0f} {strip.top + _HISTOGRAM - height:.1f}h{across:.0f}v{height:.1f}h-{across:.0f}z"
+        return f'<path d="{path}" style="fill:{strip.colour}"/>' if path else ""
+
+    def _crosses(self, spots: Sequence[Spot]) -> str:
+        path = "".join(f"M{x - 4:.0f} {y - 4:.0f}l8 8m0-8l-8 8" for x, y in self._apart(spots))
         return f'<path d="{path}" stroke="var(--bad)" stroke-width="2"/>' if path else ""
 
-    def _apart(self, strip: _Strip, items: Iterable[TimelineItem]) -> list[tuple[float, float]]:
-        """Return the places of items, and of those that are closer than the grain only one."""
+    def _apart(self, spots: Iterable[Spot]) -> list[tuple[float, float]]:
+        """Return the places of marks, and of those that are closer than the grain only one."""
         found: dict[tuple[int, float], tuple[float, float]] = {}
-        for item in items:
-            x, y = self._x(item.time), strip.y(item)
-            self._spots.append(Spot(x, y, item, x))
-            found.setdefault((round(x / self._grain), y), (x, y))
+        for spot in spots:
+            found.setdefault((round(spot.x / self._grain), spot.y), (spot.x, spot.y))
         return list(found.values())
 
     def _bars(
-        self, strip: _Strip, items: Iterable[TimelineItem]
+        self, spots: Iterable[Spot], *, waits: bool
     ) -> tuple[list[tuple[float, float, float]], list[tuple[float, float, float]]]:
         """Return the lines of waiting and of handling: start, end and height; those that touch are one."""
-        waits: list[tuple[float, float, float]] = []
+        waiting: list[tuple[float, float, float]] = []
         runs: dict[float, tuple[float, float, float]] = {}
         bars: list[tuple[float, float, float]] = []
-        for item in items:
-            x, y = self._x(item.time), strip.y(item)
-            end = max(x + _LEAST_BAR, self._x(item.end))
-            self._spots.append(Spot(x, y, item, end))
-            start = self._x(since(item)) if not strip.lane.is_group else x
-            if x - start > _SMALLEST_GAP:
-                waits.append((start, x, y + _BAR / 2 + 2))
+        for spot in spots:
+            y, end = spot.y, max(spot.x + _LEAST_BAR, spot.end)
+            start = self._x(max(since(spot.item), self._items[0].time)) if waits else spot.x
+            if spot.x - start > _SMALLEST_GAP:
+                waiting.append((start, spot.x, y + _BAR / 2 + 2))
             run = runs.get(y)
-            if run is not None and x <= run[1] + self._grain:
+            if run is not None and spot.x <= run[1] + self._grain:
                 runs[y] = run[0], max(run[1], end), y
             else:
                 bars += [run] if run is not None else []
-                runs[y] = x, end, y
-        return _joined(waits), [*bars, *runs.values()]
-
-    def _group(self, strip: _Strip, items: Sequence[TimelineItem]) -> Iterator[str]:
-        """Draw a group: a histogram of the events above, a raster with a row for each node below."""
-        bins: Counter[int] = Counter()
-        for item in items:
-            if item.kind == "event":
-                x = self._x(item.time)
-                self._spots.append(Spot(x, strip.y(item), item, x))
-                bins[int((x - self._left) / _BIN)] += 1
-        most = max(bins.values(), default=1)
-        path = ""
-        for number, events in sorted(bins.items()):
-            x, height = self._left + _BIN * number, max(1.5, (_HISTOGRAM - 4) * events / most)
-            path += f"M{x:.0f} {strip.top + _HISTOGRAM - height:.1f}h{_BIN - 1:.0f}v{height:.1f}h-{_BIN - 1:.0f}z"
-        yield f'<path d="{path}" style="fill:{strip.colour}"/>' if path else ""
-        row = max(1.0, min(6.0, (strip.height - _HISTOGRAM - 8) / len(strip.lane.nodes)))
-        _, bars = self._bars(strip, (item for item in items if item.kind == "handling"))
-        yield _path(bars, f'stroke="{strip.colour}" stroke-width="{row:.1f}" opacity=".75"')
-        commits = self._apart(strip, (item for item in items if item.kind == "commit"))
-        yield _path(commits, f'stroke="{strip.colour}" stroke-width="{row + 1:.1f}"', 2.0)
-        yield self._crosses(strip, [item for item in items if item.kind == "failure"], None)
+                runs[y] = spot.x, end, y
+        return _joined(waiting), [*bars, *runs.values()]
 
     # -- causes and effects
 
@@ -390,7 +396,7 @@ class _Drawing:
         if chosen is None or chosen.node not in self._of_node:
             return
         causes = [chosen, *self._shown.causes(chosen)]
-        pairs = [(one, other) for other, one in zip(causes, causes[1:], strict=False)]
+        pairs = [(one, other) for other, one in pairwise(causes)]
         pairs += [(chosen, effect) for effect in self._shown.effects(chosen)]
         path, ends = "", ""
         visible = [pair for pair in pairs if all(map(self._is_visible, pair))][:_MAX_CURVES]
@@ -411,7 +417,7 @@ class _Drawing:
         return item.node in self._of_node and self._items[0].time <= item.time <= self._items[-1].time
 
     def _place(self, item: TimelineItem) -> tuple[float, float]:
-        return self._x(item.time), self._of_node[item.node].y(item)
+        return self._x(item.time), self._y(item)
 
 
 def _lane_title(lane: Lane) -> str:
@@ -434,9 +440,9 @@ def _path(places: Sequence[tuple[float, ...]], look: str, least: float = 0.0) ->
     path = ""
     for each in places:
         if len(each) == 2:  # noqa: PLR2004 - a place
-            path += f"M{each[0]:.0f} {each[1]:.1f}h{least:g}"
+            path += f"M{each[0] - least / 2:.0f} {each[1]:.1f}h{least:g}"
         else:
-            path += f"M{each[0]:.1f} {each[2]:.1f}H{each[1]:.1f}"
+            path += f"M{each[0]:.0f} {each[2]:.1f}H{max(each[0] + 1, each[1]):.0f}"
     return f'<path d="{path}" {look}/>' if path else ""
 
 
@@ -445,7 +451,7 @@ def _sample(kind: str, x: float, y: float) -> str:
     if kind == "event":
         return f'<path d="M{x + 8:.0f} {y:.0f}h0" {stroke} stroke-width="8" stroke-linecap="round"/>'
     if kind == "commit":
-        return f'<path d="M{x + 7:.0f} {y:.0f}h.1" {stroke} stroke-width="7" stroke-linecap="square"/>'
+        return f'<path d="M{x + 4:.0f} {y:.0f}h7" {stroke} stroke-width="7"/>'
     if kind == "failure":
         return f'<path d="M{x + 4:.0f} {y - 4:.0f}l8 8m0-8l-8 8" stroke="var(--bad)" stroke-width="2"/>'
     width = 9 if kind == "handling" else 1.5
