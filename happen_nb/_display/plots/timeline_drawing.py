@@ -109,7 +109,8 @@ class DrawnTimeline:
         segments = self.axis.segments
         segment = min(segments, key=lambda each: max(each.left - place, place - each.right, 0.0))
         share = (place - segment.left) / ((segment.right - segment.left) or 1.0)
-        return round(segment.start + max(0.0, min(1.0, share)) * (segment.end - segment.start))
+        # Added to an int: a float cannot hold the nanoseconds since 1970.
+        return segment.start + round(max(0.0, min(1.0, share)) * (segment.end - segment.start))
 
 
 def draw(
@@ -213,7 +214,8 @@ class _Drawing:
         lanes = [strip.lane for strip in self._strips]
         role = "group" if self._live else "img"
         drawn = svg(about, self._width, height, "".join(parts), role=role)
-        return DrawnTimeline(drawn, self._spots, self._axis, self._left, self._right, lanes)
+        left, right = self._left + _DOT / 2, self._right - _DOT / 2
+        return DrawnTimeline(drawn, self._spots, self._axis, left, right, lanes)
 
     def _fitting_marks(self, matching: Collection[TimelineItem] | None) -> str:
         """Draw the marks, the fewer of those that are close the more there are."""
