@@ -122,8 +122,8 @@ def check(
 
     With `trying`, it is called with a fork of the node's space that has the handlers of this process, once
     for each order in which they can begin and store; code that names nodes of the original acts on the fork.
-    All orders are tried, depth-first. If there are more than `orders`, as many again are tried in which a
-    few steps at random are out of turn.
+    What is printed there is not shown. All orders are tried, depth-first. If there are more than `orders`, as
+    many again are tried in which a few steps at random are out of turn.
 
     An order is one of what handlers do: one begins, one stores a commit, one stores an event outside of a
     transform. Between these, handlers run one at a time. A commit that was overtaken is computed again before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -18,17 +19,20 @@ from happen_nb._api.forks import copy_handlers
 from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
+from happen_nb._api.pausing import Pausing, notice_held
 from happen_nb._api.pictures import JournalReader, checked_lanes, matching_events, read_journal
 from happen_nb._api.plotting import plot_space
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import Recording, record
 from happen_nb._api.replay import Replay, start_replay
+from happen_nb._api.rerun import Rerun, Stages, rerun
 from happen_nb._api.schedule import Advance, ScheduledEvents, advance_clock, read_scheduled, target_of
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
 from happen_nb._api.views import NodeStates, Views, view_pairs
 from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_state import space_page
+from happen_nb._journal.copying import copy_stream
 from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
@@ -73,12 +77,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 logger = logging.getLogger("happen_nb")
+_stages = itertools.count(1)
 
+MAX_STAGE_NAME = 48
+"""Characters of the name of a space in that of its rerun."""
 MAX_SEQUENCE_RECORDS = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
 
 
-class Space(Displayable, Sender):
+class Space(Displayable, Sender, Pausing):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -309,7 +316,10 @@ class Space(Displayable, Sender):
                 f'advance: the space "{self.name}" has a real clock; connect(clock="manual", fresh=True) '
                 "empties it and starts one that advances"
             )
-        return await advance_clock(runtime, self.failures, target_of(runtime.clock, by, to, parts), seconds)
+        target = target_of(runtime.clock, by, to, parts)
+        advance = advance_clock(runtime, self.failures, target, seconds)
+        conductor = runtime.dispatcher.conductor
+        return await (advance if conductor is None else conductor.aside(advance))
 
     advance, aadvance = faces(_advance, refuse=("space.advance()", "nothing: handlers are what it waits for"))
 
@@ -358,6 +368,7 @@ class Space(Displayable, Sender):
         deadline, in_flight = time.monotonic() + seconds, self._runtime.checked.in_flight
         pending = in_flight.pending()
         if not pending.works:
+            notice_held(self._runtime, "settle")
             return
         try:
             drained = on_io(in_flight.drain(pending.includes, deadline))
@@ -370,6 +381,7 @@ class Space(Displayable, Sender):
             raise
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
+        notice_held(self._runtime, "settle")
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
 
@@ -1091,8 +1103,116 @@ class Space(Displayable, Sender):
             self._runtime, fork._runtime, made, [*pairs, *view_pairs(self._views, fork._views)]
         )
 
-    async def _start_from(self, name: str, states: Mapping[str, FrozenDict]) -> Space:
-        """Make a new space on the same server from the states of its nodes."""
+    async def _rerun(
+        self,
+        since: Since | None = None,
+        *,
+        until: Since | None = None,
+        instead: Callable[[Event], Any] | None = None,
+        name: str | None = None,
+        timeout: Timeout = 60.0,
+    ) -> Rerun:
+        """Run the past once more, with the handlers of now, and show what differs.
+
+        It happens in a fork that starts from the states before `since`; this space stays unchanged. What came
+        from outside is put in as it was: events without a cause, commits of cells, scheduled events, and what
+        nodes of other processes did. Everything else happens anew, in the recorded order as far as it goes.
+        Interrupting the kernel stops it, and nothing is left.
+
+        Parameters
+        ----------
+        since : Event, Commit, datetime or int, optional
+            Where it starts. Unlike in readings, an event or a commit is part of it; it starts after a time or
+            a sequence. By default, all that is stored.
+        until : Event, Commit, datetime or int, optional
+            Where it ends; an event or a commit is part of it.
+        instead : callable, optional
+            ``instead(event)`` is called for each event that is put in. It returns the event, as it was, or
+            another payload, or None to leave the event out.
+        name : str, optional
+            The name of the fork, which is kept then. By default it exists as long as the Rerun.
+        timeout : float or timedelta, optional
+            Seconds for all of it; None waits without limit.
+
+        Returns
+        -------
+        Rerun
+            Shows what differs. ``.same`` tells if nothing does.
+
+        Raises
+        ------
+        HistoryGoneError
+            Something of that time is no longer stored.
+        HappenTimeoutError
+            It still runs after `timeout` seconds; the message names what was not done.
+        SpaceNotEmptyError
+            There is a space of that name already.
+        HappenError
+            It was called in a handler or callback.
+
+        Examples
+        --------
+        >>> @inventory.on("order.paid")
+        ... def take(event):
+        ...     inventory.state.set(happen.put("pens", lambda n: n - event.payload))
+        >>> stocked = inventory.state.set({"pens": 7})
+        >>> trace = orders.broadcast("order.paid", 2).settle()
+        >>> print(space.rerun())
+        Rerun of ... · 1 event · the same events and commits in the same order
+        >>> again = space.rerun(instead=lambda event: event.payload + 1)
+        >>> again.same, again.states["inventory"].now
+        (False, {'pens': 4})
+        """
+        stages = Stages(self._make_stage, self._keep_stage, Space._drop_stream)
+        return await rerun(instead_of(self), stages, since, until, instead, name, timeout)
+
+    rerun, arerun = faces(_rerun)
+
+    async def _make_stage(
+        self, name: str | None, states: Mapping[str, FrozenDict], clock: str | None
+    ) -> Space:
+        """Make a fork with the handlers of this process, for a rerun; without a name, one that is dropped."""
+        if name is not None:
+            stage = await self._start_from(check_name(name, "space"), states, clock)
+        else:
+            stage = await self._make_unnamed(states, clock)
+        try:
+            await self._copy_handlers(stage)
+        except BaseException:
+            await stage._drop_stream()
+            raise
+        return stage
+
+    async def _make_unnamed(self, states: Mapping[str, FrozenDict], clock: str | None) -> Space:
+        # It is never finished: if this process is killed, the next rerun starts it over.
+        while True:
+            name = f"{self.name[:MAX_STAGE_NAME]}-rerun-{next(_stages)}"
+            try:
+                return await self._start_from(name, states, clock, finish=False)
+            except (SpaceNotEmptyError, SpaceInUseError):
+                continue  # another process has it
+
+    async def _keep_stage(self, stage: Space, name: str | None) -> Space:
+        """Keep the journal of a fork under a name."""
+        log = stage._log
+        if name is None and log.info.unfinished:
+            raise ValueError('keep: give a name for the space, as in rerun.keep("what-if")')
+        if name is None or name == stage.name:
+            return stage
+        check_name(name, "space")
+        await on_io(stage._runtime.dispatcher.close())
+        await on_io(copy_stream(log.stream, name))
+        await stage._drop_stream()
+        kept, _ = await self._opener(name)
+        return kept
+
+    async def _start_from(
+        self, name: str, states: Mapping[str, FrozenDict], clock: str | None = None, *, finish: bool = True
+    ) -> Space:
+        """Make a new space on the same server from the states of its nodes.
+
+        A manual clock starts at the time `clock`, by default that of this space.
+        """
         log = self._log
         target, opened = await self._opener(name)
         try:
@@ -1107,12 +1227,14 @@ class Space(Displayable, Sender):
             raise
         try:
             await on_io(target._log.change(log.info.options))
-            await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
+            await on_io(target._log.mark_unfinished(self.name))  # until every state is there
             if self._runtime.clock.manual:
-                await on_io(target._runtime.clear(self._runtime.clock.now_text))
+                now = self._runtime.clock.now_text() if clock is None else clock
+                await on_io(target._runtime.clear(lambda: now))
             for node, state in states.items():
                 await target._create_node(node, initial=state)
-            await on_io(target._log.stream.mark_unfinished(""))
+            if finish:
+                await on_io(target._log.mark_unfinished(""))
         except BaseException:
             await target._drop_stream()
             raise

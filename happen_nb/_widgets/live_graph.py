@@ -36,7 +36,7 @@ class GraphView(PictureView):
 
 
 class LiveGraph(LivePicture[GraphView]):
-    """Which node sends what to which, and how often; created by ``space.graph``.
+    """A graph of the events that nodes send to each other; created by ``space.graph``.
 
     It follows the space: a dot moves along an arrow for each event that is handled. Nodes whose names differ
     in a number are one, which a click opens. Pressing a node or the types on an arrow shows more.

@@ -30,7 +30,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Graph:
-    """What a picture shows: groups of nodes and the flows between them."""
+    """The content of a picture: groups of nodes and the flows between them."""
 
     space: str
     groups: Sequence[Group]

@@ -61,7 +61,7 @@ def draw(shown: Graph, *, width: int = WIDTH, live: bool = False) -> DrawnGraph:
     for nodes, ways in SIZES:
         plan = GraphPlan(shown, width, nodes, ways)
         if plan.fits or (nodes, ways) == SIZES[-1]:
-            drawn = DrawnGraph(_Drawing(plan, live=live).svg(), plan.groups, plan.flows)
+            drawn = DrawnGraph(_GraphDrawing(plan, live=live).svg(), plan.groups, plan.flows)
             if len(drawn.svg) <= MAX_CHARACTERS:
                 break
     return drawn
@@ -92,7 +92,7 @@ class _Box:
         return self.x + self.width / 2, self.y + self.height / 2
 
 
-class _Drawing:
+class _GraphDrawing:
     """The pen of one graph."""
 
     def __init__(self, plan: GraphPlan, *, live: bool) -> None:

@@ -1,4 +1,4 @@
-"""What of a graph fits into a picture, and where: from left to right, or from top to bottom."""
+"""The part of a graph that fits into a picture, and its layout: from left to right, or from top to bottom."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Sizes:
 
 
 class GraphPlan:
-    """What of a graph is drawn, and where: from left to right, or from top to bottom."""
+    """The part of a graph that is drawn, and its layout: from left to right, or from top to bottom."""
 
     def __init__(self, shown: Graph, width: int, nodes: int, ways: int) -> None:
         self.shown, self.width = shown, width

@@ -23,7 +23,7 @@ _PASS: Final = 4.0  # pixels on each side of a way that passes a layer
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """What takes room in a layer: a node, or a way that passes; in pixels on both sides of its line."""
+    """Room in a layer: of a node, or a way that passes; in pixels on both sides of its line."""
 
     layer: int
     before: float
