@@ -107,7 +107,9 @@ class LiveGraph(LivePicture[GraphView]):
 
 
 def loads_of(runtime: Runtime) -> dict[str, Load]:
-    """Return how many events wait for each node of this process."""
+    """Return how many events wait for each node of this process, and how many of them a pause holds."""
     queues = list(runtime.dispatcher.queues.items())
     waiting = {name: queue.busy()[1] for name, queue in queues}
-    return {name: Load(waiting=number) for name, number in waiting.items() if number}
+    held = runtime.dispatcher.gate.counts()
+    loads = {name: Load(waiting.get(name, 0), held.get(name, 0)) for name in waiting | held}
+    return {name: load for name, load in loads.items() if load.waiting or load.held}
