@@ -20,6 +20,7 @@ from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, is_stored
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
+    HANDOVER_SECONDS,
     UNKNOWN,
     Item,
     Line,
@@ -256,19 +257,21 @@ class Pipelines:
             pipeline.evaluating = chosen
             epoch, head, positions = pipeline.epoch, pipeline.head, pipeline.positions
         steps: list[Step] = []
-        evaluated = 0
+        evaluated, spent = 0, 0.0
         for item in chosen:
             step = self._step(item, head, positions)
             if steps and not step.slow and _folds(item) and _folds(steps[-1].items[-1]):
                 steps[-1].add(step)
             else:
                 steps.append(step)
-            evaluated += 1
+            evaluated, spent = evaluated + 1, spent + item.seconds
             if step.slow:
                 break
             positions = step.positions or positions
             if step.outcomes:
                 head = _record_after(item.node, head, step.outcomes[-1])
+            if spent > HANDOVER_SECONDS:
+                break
         self._choose_line(pipeline, chosen[:evaluated])
         with pipeline.lock:
             if pipeline.evaluating is not chosen:
