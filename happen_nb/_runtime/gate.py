@@ -104,10 +104,10 @@ class Gate:
 
     def count(self) -> int:
         """Return the number of events that wait here, each once for each node."""
-        return sum(self.count_by_node().values())
+        return sum(self.counts().values())
 
-    def count_by_node(self) -> dict[str, int]:
-        """Return the number of events that wait at each node."""
+    def counts(self) -> dict[str, int]:
+        """Return how many events wait here for each node."""
         return {hold.node: hold.count() for hold in list(self._holds.values()) if len(hold)}
 
     def waits_at(self, node: str) -> Position | None:

@@ -314,7 +314,7 @@ class Dashboard(anywidget.AnyWidget):
     def _queues(self) -> dict[str, list[float]]:
         """Return the seconds that each busy node of this process has been busy, and how many events wait."""
         dispatcher = self._runtime.dispatcher
-        held = dispatcher.gate.count_by_node()
+        held = dispatcher.gate.counts()
         busy = {name: queue.busy() for name, queue in list(dispatcher.queues.items())}
         busy |= dict.fromkeys(held.keys() - busy.keys(), (0.0, 0))
         return {
