@@ -72,7 +72,7 @@ READINGS = {
     "newest of a timeline": lambda space, since: space.timeline(limit=7, since=since).to_plotly_json()[
         "data"
     ],
-    "graph": lambda space, since: drawn(space.graph(since=since)),
+    "graph": lambda space, since: space.graph(since=since).svg,
     "journal": lambda space, since: [repr(each) for each in space.journal()],
     "newest of the journal": lambda space, since: [repr(each) for each in space.journal(limit=5)],
     "journal since": lambda space, since: [repr(each) for each in space.journal(since=since)],

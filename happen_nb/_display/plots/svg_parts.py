@@ -38,11 +38,14 @@ STYLE: Final = "".join(
 )
 
 
-def svg(about: str, width: float, height: float, marks: str) -> str:
-    """Return a picture with its style; `about` names it to screen readers."""
+def svg(about: str, width: float, height: float, marks: str, *, role: str = "img") -> str:
+    """Return a picture with its style; `about` names it to screen readers.
+
+    Its role is "group" if parts of it can be pressed.
+    """
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-diagram" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-diagram" role="{role}" '
         f'aria-label="{escaped(about)}" {size}><style>{STYLE}</style>{marks}</svg>'
     )
 

@@ -5,7 +5,6 @@ from made import shop
 
 from happen_nb._display.page import style
 from happen_nb._display.plots import scene
-from happen_nb._display.plots.graph import graph
 from happen_nb._display.plots.timeline import timeline
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
@@ -52,6 +51,6 @@ def test_the_colours_are_those_of_the_stylesheet_between_light_and_dark(name):
 
 
 def test_the_paper_is_clear():
-    for figure in (timeline(shop().slice), graph(shop().slice)):
+    for figure in (timeline(shop().slice),):
         assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
         assert figure.layout.width is None

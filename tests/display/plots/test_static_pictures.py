@@ -11,10 +11,9 @@ import numpy as np
 import plotly.io
 import pytest
 from IPython.core.formatters import DisplayFormatter
-from made import crowd
 from plotly import graph_objects as go
 
-from happen_nb._display.plots.graph import graph
+from happen_nb._display.plots import plotly_figure
 from happen_nb._display.plots.plotly_figure import MAX_SVG, PLOTLY, static
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -63,14 +62,6 @@ def test_a_timeline_has_its_lanes_its_marks_and_its_legend(space, orders):
     assert {"round", "square"} <= set(caps)
     assert "Timeline of" in figure._repr_mimebundle_()["text/plain"]
     assert PLOTLY in figure._repr_mimebundle_()
-
-
-def test_a_graph_has_its_nodes_and_its_counts(space, orders):
-    orders.on("order.*", lambda event: None)
-    for _ in range(3):
-        space.broadcast("order.made").settle()
-    labels = texts(picture(space.graph()))
-    assert {"orders", "notebook", "3"} <= set(labels)
 
 
 def test_numbers_are_drawn_as_steps_and_texts_as_bands(orders):
@@ -128,8 +119,10 @@ def test_ten_thousand_events_are_a_small_picture(space, orders):
     assert "notebook" in texts(picture(figure))
 
 
-def test_a_picture_that_is_too_large_is_replaced_by_a_message():
-    figure = graph(crowd(3_000, nodes=90).slice)
+def test_a_picture_that_is_too_large_is_replaced_by_a_message(orders, monkeypatch):
+    monkeypatch.setattr(plotly_figure, "MAX_SVG", 500)
+    orders.state.set({"n": 5})
+    figure = orders.state.history().plot("n")
     assert any("too much for a static picture" in text for text in texts(picture(figure)))
 
 
