@@ -1168,6 +1168,7 @@ class Space(Displayable, Sender, Pausing):
             stage = await self._start_from(check_name(name, "space"), states, clock)
         else:
             stage = await self._make_unnamed(states, clock)
+        stage._runtime.clock.hold()
         try:
             await self._copy_handlers(stage)
         except BaseException:
