@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
 
-SHOW_AFTER_SECONDS: Final = 0.5
+SHOW_AFTER_SECONDS: Final = 1.0
 """Time after which a rerun shows its progress."""
 PROGRESS_SECONDS: Final = 0.2
 """Time between two looks at the progress."""
