@@ -156,8 +156,12 @@ class Trials:
     async def _start_again(self, states: dict[str, FrozenDict]) -> None:
         self.space.failures.clear()
         await on_io(self._runtime.clear(lambda: self._now))
-        for name, state in states.items():
-            await StateWriter(name, self.space, self._runtime).commit_initial(state)
+        self._runtime.watchers.muted = True  # they have not seen how the original got its states either
+        try:
+            for name, state in states.items():
+                await StateWriter(name, self.space, self._runtime).commit_initial(state)
+        finally:
+            self._runtime.watchers.muted = False
         await on_io(self._runtime.in_flight.drain(lambda _: True, self._runtime.deadline()))
 
     def redirected(self) -> AbstractContextManager[None]:

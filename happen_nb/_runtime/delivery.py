@@ -16,6 +16,7 @@ from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
 from happen_nb._runtime.effects import InFlight, Work
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.workers import Mailbox
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 
@@ -221,7 +222,7 @@ class Delivery(Work):
     def note_sleep(self) -> None:
         """Note that one of its handlers is repeated later; if all that are left are, it is not in flight."""
         sleeping = sum(attempt.waits_for_clock for attempt in self._attempts)
-        if self.dispatcher.clock.manual and sleeping >= self._left:
+        if self.dispatcher.clock.manual and sleeping >= self._left > 0:
             self.dispatcher.in_flight.finish(self)
 
     def note_wake(self) -> None:
@@ -362,6 +363,8 @@ class Delivery(Work):
                 self.responder.refuse(self._remote_error(captured))
         if not left:
             self._end()
+        elif self.dispatcher.clock.manual:  # the others may be repeated later
+            io_thread().call_soon(self.note_sleep)
 
     def _stopped_error(self, why: str) -> HandlerError:
         return HandlerError(

@@ -61,9 +61,13 @@ class Watchers:
     """The active watchers, by node."""
 
     def __init__(self) -> None:
+        self.muted = False
+        """True while nobody is called."""
         self._watchers: dict[str, list[Watcher]] = {}
 
     def on_commit(self, applied: Applied) -> None:
+        if self.muted:
+            return
         for watcher in self._watchers.get(applied.record.node, ()):
             watcher.take(applied)
 

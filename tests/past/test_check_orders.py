@@ -13,7 +13,10 @@ import pytest
 
 import happen_nb as happen
 from happen_nb._api.connect import registry
+from happen_nb._api.trials import Trials
+from happen_nb._model.orders import FewChanges
 from happen_nb.learn import check, wait_until
+from tests.past import mixed
 
 CLAIM = "never fewer than zero lamps"
 take_one = happen.put("lamp", lambda lamp: lamp - 1)
@@ -149,6 +152,35 @@ def test_with_too_many_orders_random_ones_are_tried_and_the_same_seed_tries_the_
     assert "of the 24 orders tried" in repr(found[0])
 
 
+def runs_of(space, seeds):
+    """Try one random order for each seed, and return all that happened in each."""
+    trials = Trials(space, mixed.register(space).name, mixed.rush)
+    try:
+        for seed in seeds:
+            search = FewChanges(seed, steps=40)
+            search.begin()
+            trial = trials.run(search)
+            there = trials.space
+            assert not there.failures
+            events = [(event.type, event.payload, event.sender) for event in there.events()]
+            yield trial.key, events, {name: there.views[name].get() for name in there.views}
+    finally:
+        trials.drop()
+
+
+def test_the_same_seed_gives_the_same_run_of_handlers_of_all_kinds(space):
+    first, second, again, *_ = runs = list(runs_of(space, [1, 2, 1, 2]))
+    assert (first, second) == (again, runs[3])
+    assert first != second
+
+
+@pytest.mark.soak
+def test_each_of_many_seeds_gives_the_same_run_twice(space):
+    runs = list(runs_of(space, [seed for seed in range(200) for _ in range(2)]))
+    assert runs[::2] == runs[1::2]
+    assert len({run[0] for run in runs}) > 190
+
+
 def test_what_is_tried_may_wait_send_and_store_in_between(space, stock, shops):
     web, _ = shops
     stock.on("how.many", lambda event: stock.state.get("lamp"))
@@ -167,6 +199,25 @@ def test_what_is_tried_may_wait_send_and_store_in_between(space, stock, shops):
     assert seen[:3] == [1, 0, "buy"]
     assert verdict.checked == 2 * verdict.orders
     assert stock.state.get() == {"lamp": 1}
+
+
+def test_what_is_tried_may_retry_failures(space, stock, shops):
+    fails = [True]
+
+    @shops[0].on("buy")
+    def buy(event):
+        if fails[0]:
+            raise ConnectionError
+        stock.state.set(take_one)
+
+    def work(space):
+        fails[0] = True
+        space.broadcast("buy").settle()
+        fails[0] = False
+        assert space.failures.retry().succeeded == 1
+
+    verdict = check("sold", stock, lambda state: state["lamp"] == 0, trying=work)
+    assert (verdict.ok, verdict.orders, verdict.checked) == (True, 1, 1)
 
 
 def test_state_handlers_begin_and_commit_in_one_step(space, stock, shops):
