@@ -100,8 +100,11 @@ def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
         yield Note((Span("changed since then: "), Span(name(names), "plain")))
     if rerun.elsewhere:
         names = ", ".join(list(rerun.elsewhere)[:MAX_STATES])
-        number = count(sum(rerun.elsewhere.values()), "event or commit")
-        yield Note((Span(f"not rerun, of another process: {number} of "), Span(name(names), "plain")))
+        number = sum(rerun.elsewhere.values())
+        noun = "event or commit" if number == 1 else "events and commits"
+        yield Note(
+            (Span(f"not rerun, of another process: {number:,} {noun} of "), Span(name(names), "plain"))
+        )
     if rerun.failures:
         yield Note(part(count(rerun.failures, "failure"), "err"))
     if not rerun.same:

@@ -141,11 +141,12 @@ class Clock:
 
     # -- timers, on the IO thread ----------------------------------------------------------------------
 
-    def steer(self, steering: Steering | None) -> None:
-        """Let the time of a real clock be that of a second run, until None is given.
+    def hold(self) -> None:
+        """Let the server deliver no event that is scheduled from now on, until `steer` ends."""
+        self._log.alarms.manual = True
 
-        The server delivers no event that is scheduled meanwhile.
-        """
+    def steer(self, steering: Steering | None) -> None:
+        """Let the time of a real clock be that of a second run, until None is given."""
         if not self.manual:
             self._steering, self._log.alarms.manual = steering, steering is not None
 

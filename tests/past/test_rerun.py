@@ -6,8 +6,11 @@ import asyncio
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -364,6 +367,36 @@ def test_an_async_handler_that_sleeps_and_its_tasks_are_rerun(space):
     assert time.monotonic() - began < 5
 
 
+def test_what_another_process_did_is_put_in_and_named(space):
+    shop = space.create_node("shop", initial={"paid": [], "limits": []})
+
+    @shop.on("bank.paid")
+    def paid(event):
+        shop.state.set(happen.put("paid", lambda paid: [*paid, event.payload]))
+
+    @shop.on("ask")
+    def ask(event):
+        limit = shop.send("bank", "limit", event.payload).result()
+        shop.state.set(happen.put("limits", lambda limits: [*limits, limit]))
+
+    arguments = [space.server.url, space.server.token, space.name]
+    script = Path(__file__).with_name("other_process.py")
+    with subprocess.Popen(
+        [sys.executable, script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        for number in (1, 2, 3):
+            space.broadcast("order.placed", number).settle(30)
+        space.broadcast("ask", 5).settle(30)
+        again = space.rerun()
+        assert again.same, repr(again)
+        assert again.elsewhere == {"bank": 6}
+        assert again.states["shop"].now == {"paid": [1, 2, 3], "limits": [500]}
+        assert "  not rerun, of another process: 6 events and commits of bank" in repr(again).splitlines()
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
 def test_a_timeout_names_what_was_not_done_and_leaves_nothing(space):
     node, hangs = space.create_node("node"), threading.Event()
     hangs.set()
@@ -442,8 +475,8 @@ def test_closing_the_original_drops_its_reruns(store):
 
 def test_both_runs_are_in_one_timeline(space, orders):
     place(space, "o1", "o2")
-    figure = space.rerun(instead=lambda event: {**event.payload, "n": 2}).timeline()
-    lanes = [text.strip() for text in figure.layout.yaxis.ticktext]
+    drawn = space.rerun(instead=lambda event: {**event.payload, "n": 2}).timeline()
+    lanes = [line.split("  ")[1] for line in repr(drawn).splitlines()[1:]]
     assert sorted(lanes) == ["notebook", "notebook (now)", "orders", "orders (now)", "stock", "stock (now)"]
     assert all(lanes[index + 1] == f"{lanes[index]} (now)" for index in (0, 2, 4))
 
