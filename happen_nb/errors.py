@@ -29,6 +29,7 @@
     ├── NondeterminismError (RuntimeError)           a durable handler whose runs differ
     ├── CancelledHandlingError (RuntimeError)        an action of a cancelled handler
     ├── ClockError (ValueError)                      a clock that is another one, or that others move
+    ├── PaceError (RuntimeError)                     a step in a space that is not paused
     ├── HistoryGoneError (LookupError)               an old state that was trimmed
     ├── UnknownRevisionError (ValueError, LookupError)  a revision that does not exist yet
     ├── TooLargeError (ValueError)                   more than the server accepts in one message
@@ -369,6 +370,14 @@ class ClockError(HappenError, ValueError):
 
     Cure: ``connect(clock="manual", fresh=True)`` empties the space and starts a manual clock, which
     ``space.advance`` moves. Let one process advance it.
+    """
+
+
+class PaceError(HappenError, RuntimeError):
+    """A step, or the end of a pause, was asked for while the space was not paused.
+
+    Cure: call ``space.pause()`` first; its repr shows whether a space is paused. Another process may have
+    resumed it.
     """
 
 

@@ -84,14 +84,15 @@ def main() -> int:
 
 
 def run_all(other_pythons: list[str]) -> list[Outcome]:
-    """Each part of the suite, one after the other: each keeps all cores busy."""
+    """Each part of the suite, one after the other, since each keeps all cores busy; the checks do not."""
     if not (shutil.which("node") and shutil.which("npm")):
         install(NODE_PACKAGES)  # else the tests that need them say what is missing
     with ThreadPoolExecutor() as pool:
-        checks = list(pool.map(run_check, CHECKS, CHECKS.values()))
+        checks = pool.map(run_check, CHECKS, CHECKS.values())  # they run during the first tests
+        tests = run_pytest("tests and doctests", TESTS)
     return [
         *checks,
-        run_pytest("tests and doctests", TESTS),
+        tests,
         run_pytest("notebooks", NOTEBOOKS),
         run_browser_tests(),
         *(run_pytest(f"core, {release_of(python)}", CORE, python) for python in other_pythons),
@@ -104,7 +105,7 @@ CHECKS = {
     "ruff check": ["ruff", "check", "--quiet"],
     "ruff format": ["ruff", "format", "--check", "--quiet"],
 }
-"""Each is one process on one core, so all run at the same time."""
+"""Each is one process on one core."""
 WITHOUT_NBVAL = ["-p", "no:nbval"]  # the plugin takes 3 s to import
 FILES_AT_ONCE = ["-n", WORKERS, "--dist=loadfile"]
 IN_THIS_ORDER = "--no-loadscope-reorder"  # otherwise files with few tests come last, however long they take

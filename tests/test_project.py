@@ -187,6 +187,10 @@ def test_the_wheel_is_typed_and_holds_what_the_library_reads(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert "happen_nb/py.typed" in shipped
+    extension = {
+        name.rpartition("/labextensions/")[2] for name in wheel.namelist() if ".data/data/share/" in name
+    }
+    assert extension == {"happen-nb/package.json", "happen-nb/static/remoteEntry.js"}
     assert shipped == there
 
 

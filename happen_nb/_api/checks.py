@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, page_of, refuse_in_callback, runtime_of
@@ -21,8 +21,9 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import takes_second
 from happen_nb._model.orders import AllOrders, FewChanges, GivenOrder
 from happen_nb._model.quoting import quote
+from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
-from happen_nb.errors import ClosedError, HappenError
+from happen_nb.errors import HappenError
 
 if TYPE_CHECKING:
     from happen_nb._api.events import Trace
@@ -66,8 +67,8 @@ class Verdict(Displayable):
     seed : int or None
         The seed of the orders.
     space : Space or None
-        The shortest run that breaks the rule, as a space. It is deleted with the verdict, and when the
-        original is closed.
+        The shortest run that breaks the rule, as a space. It is deleted with the verdict, when its cell runs
+        again, and when the original is closed or Python ends.
     steps : tuple
         What happened in that run until the rule was broken: choices with ``.node``, ``.what`` ("begin",
         "commit" or "emit"), ``.event``, ``.handler`` and ``.target``.
@@ -122,8 +123,8 @@ def check(
 
     With `trying`, it is called with a fork of the node's space that has the handlers of this process, once
     for each order in which they can begin and store; code that names nodes of the original acts on the fork.
-    All orders are tried, depth-first. If there are more than `orders`, as many again are tried in which a
-    few steps at random are out of turn.
+    What is printed there is not shown. All orders are tried, depth-first. If there are more than `orders`, as
+    many again are tried in which a few steps at random are out of turn.
 
     An order is one of what handlers do: one begins, one stores a commit, one stores an event outside of a
     transform. Between these, handlers run one at a time. A commit that was overtaken is computed again before
@@ -381,14 +382,16 @@ class _Inquiry:
 
 
 def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:
-    """Delete a space with its verdict, and when the original is closed."""
-    drop = partial(_drop, space)
-    finalizer = weakref.finalize(verdict, lambda: io_thread().call_soon(original.workers.submit, drop))
-    finalizer.atexit = False
-    original.on_closing.connect(drop)
+    """Delete a space with its verdict, when its cell runs again, or when the original or Python ends."""
 
+    def drop() -> None:
+        disconnect()
+        atexit.unregister(drop)
+        if runtime_of(space).is_open:
+            with suppress(HappenError):  # another process has opened it
+                space.drop()
 
-def _drop(space: Space) -> None:
-    if runtime_of(space).is_open:
-        with suppress(ClosedError, HappenError):  # another process has opened it
-            space.drop()
+    disconnect = original.on_closing.connect(drop)
+    weakref.finalize(verdict, io_thread().call_soon, original.workers.submit, drop).atexit = False
+    atexit.register(drop)  # after a kill, it stays until a check needs its name
+    cells.register(drop)

@@ -25,6 +25,7 @@ from happen_nb._model import arguments
 from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import START, utc_text
+from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import io_thread, on_io
 from happen_nb._runtime.log import Log
 from happen_nb._runtime.redirect import instead_of
@@ -340,6 +341,8 @@ async def _connect(
         if space not in known:  # left open, it would keep others from their own fresh start
             await space._close()
         raise
+    if space not in known and space.paused is not None:
+        notice(f'the space "{name}" is paused: space.held is what waits, space.resume() lets it go')
     if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
     registry.current = space

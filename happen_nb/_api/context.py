@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import random
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from happen_nb._model.arguments import check_label
 from happen_nb._model.freeze import dumps, freeze, loads
 from happen_nb._model.paths import MISSING
 from happen_nb._model.quoting import quote
+from happen_nb._model.schedules import from_text
 from happen_nb._runtime.clock import Sleep
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_awaitable, run_blocking
 from happen_nb.errors import PayloadError, TooLargeError
@@ -92,7 +94,10 @@ class HandlerContext(SimpleNamespace):
         '+00:00'
         """
         if self._now is None:
-            self._now = runtime_of(self.space).clock.now()
+            runtime = runtime_of(self.space)
+            recall = runtime.recall
+            known = None if recall is None else recall.now(self.event.id, self.node.name, self._handler)
+            self._now = runtime.clock.now() if known is None else from_text(known)
             if self._durable is not None:
                 self._now = datetime.fromisoformat(run_blocking(self._recorded_now(self._durable)))
         return self._now
@@ -204,7 +209,8 @@ class HandlerContext(SimpleNamespace):
         """
         refuse_on_handler_loop("context.once()", "await context.aonce(...)")
         self._claim(name)
-        found = run_blocking(self._find(name))
+        given = _digest(args, kwargs)
+        found = run_blocking(self._find(name, given))
         if found is not MISSING:
             return found
         value = function(*args, **kwargs)
@@ -212,20 +218,21 @@ class HandlerContext(SimpleNamespace):
             if inspect.iscoroutine(value):
                 value.close()
             raise TypeError(f"once: {quote(name)} returned an awaitable; write await context.aonce(...)")
-        return run_blocking(self._store(name, value))
+        return run_blocking(self._store(name, value, given))
 
     async def aonce(
         self, name: str, function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
     ) -> Any:
         """Async variant of `once`: await the call, if the function is a coroutine function."""
         self._claim(name)
-        found = await run_awaitable(self._find(name))
+        given = _digest(args, kwargs)
+        found = await run_awaitable(self._find(name, given))
         if found is not MISSING:
             return found
         value: Any = function(*args, **kwargs)
         if inspect.isawaitable(value):
             value = await value
-        return await run_awaitable(self._store(name, value))
+        return await run_awaitable(self._store(name, value, given))
 
     def _claim(self, name: Any) -> None:
         """Refuse a name that another call of this event and node has."""
@@ -238,18 +245,22 @@ class HandlerContext(SimpleNamespace):
             )
         self._used[name] = self._handler, self.attempt
 
-    async def _find(self, name: str) -> Any:
-        log = runtime_of(self.space).log
+    async def _find(self, name: str, given: str | None) -> Any:
+        runtime = runtime_of(self.space)
+        log, recall = runtime.log, runtime.recall
         subject = log.subjects.once(self.event.id, self.node.name, name)
         found = await on_io(log.stream.newest(subject))
-        return MISSING if found is None else loads(found.body)
+        if found is not None:
+            return loads(found.body)
+        known = None if recall is None else recall.result(subject, given)
+        return MISSING if known is None else await self._store(name, loads(known), given)
 
-    async def _store(self, name: str, value: Any) -> Any:
+    async def _store(self, name: str, value: Any, given: str | None) -> Any:
         """Record a result; return the one that is recorded, which may be another process's."""
         log, what = runtime_of(self.space).log, f'once("{name}")'
         frozen = freeze(value, what=f"result of {what}", error=PayloadError)
-        ttl = log.info.event_ttl
-        message = encode_result(log.subjects.once(self.event.id, self.node.name, name), frozen, ttl=ttl)
+        subject = log.subjects.once(self.event.id, self.node.name, name)
+        message = encode_result(subject, frozen, ttl=log.info.event_ttl, arguments=given)
         if len(message.body) > log.max_body:
             raise TooLargeError(
                 f"{what}: a result of {len(message.body):,} bytes as JSON, and the server accepts at most "
@@ -259,3 +270,19 @@ class HandlerContext(SimpleNamespace):
             log.stream.store_first(message, timeout=log.timeout, what=what)
         )
         return loads(stored[0])
+
+
+def _digest(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+    """Return a digest of the arguments of a call; None if one of them has no JSON form."""
+    try:
+        given = dumps(
+            freeze([list(args), dict(sorted(kwargs.items()))], what="arguments", error=PayloadError)
+        )
+    except (PayloadError, TypeError):
+        return None
+    return hashlib.blake2b(given, digest_size=8).hexdigest()
+
+
+def moment_of(context: HandlerContext) -> datetime | None:
+    """Return the time that a handler has read from its context; None if it has not."""
+    return context._now

@@ -25,6 +25,7 @@ from happen_nb._journal.slice import event_at
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.frozen import equal
+from happen_nb._model.past import event_key
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import EventRecord
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from happen_nb._api.base import Duration, Timeout
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
+    from happen_nb._model.past import Key
+    from happen_nb._model.records import HandledRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import Step
@@ -282,7 +285,8 @@ class Sender:
         given = None if id is None else _checked_id(id)
         if given is None and step is not None:
             given = step.event_id
-        id = given or log.new_id()
+        key = event_key(sender, type, target, origin.cause)
+        id = given or _recalled_id(runtime, key) or log.new_id()
         due = due_at(runtime.clock, after, at, call, type)
         alarm = None
         if due is not None and due > runtime.clock.now_text():
@@ -400,6 +404,10 @@ class Sender:
         if record.alarm is not None:
             runtime.replies.expect(request, record)
             return Reply(request, await self._store(record, step), timeout, runtime)
+        if (known := _recalled_reply(runtime, record)) is not None:
+            event = await self._store(record, step)
+            await on_io(runtime.replies.recall(request, record_of(event), known))
+            return Reply(request, event, timeout, runtime)
         if await on_io(runtime.dispatcher.prepare(request, record)):
             try:
                 event = await self._store(record, step)
@@ -557,6 +565,22 @@ class _Collected(list[PendingEvent]):
     def append(self, pending: PendingEvent) -> None:
         super().append(pending)
         self.events.append(pending.event)
+
+
+def _recalled_id(runtime: Runtime, key: Key) -> str | None:
+    """Return the id that the event has in the first run, if this is a second one."""
+    if runtime.recall is None:
+        return None
+    evaluation = evaluating.get()
+    pending = None if evaluation is None else [each.record.id for each in evaluation.emitted]
+    return runtime.recall.id_of(key, pending)
+
+
+def _recalled_reply(runtime: Runtime, event: EventRecord) -> HandledRecord | None:
+    """Return how a node of another process has replied in the first run, if this is a second one."""
+    if runtime.recall is None or runtime.registrations.of(str(event.target)):
+        return None
+    return runtime.recall.reply(event.id, str(event.target))
 
 
 def _handled_by() -> tuple[str, str]:

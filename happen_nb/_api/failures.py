@@ -101,9 +101,8 @@ async def _handle(
 ) -> BaseException | None:
     """Have a node handle an event again; return the handler's error."""
     refuse_retry(node)
-    error: BaseException | None = await on_io(
-        runtime.dispatcher.redeliver(record, node, handler, output_context())
-    )
+    handled = on_io(runtime.dispatcher.redeliver(record, node, handler, output_context()))
+    error: BaseException | None = await runtime.dispatcher.waits(handled)
     return error
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb._api.base import Displayable, RecordSequence
-from happen_nb._api.context import HandlerContext
+from happen_nb._api.context import HandlerContext, moment_of
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Failure, Retried, handle_again
 from happen_nb._api.history import Commit
@@ -17,6 +17,7 @@ from happen_nb._model.arguments import check_label, count, is_same, seconds
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import MAX_KEY_LENGTH, handler_key
 from happen_nb._model.quoting import quote
+from happen_nb._model.schedules import utc_text
 from happen_nb._runtime.cells import cells, notice
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.lanes import is_catching_up
@@ -146,6 +147,11 @@ class HandlerHost:
             event=event,
             attempt=0,
         )
+
+    def time_read(self, context: HandlerContext) -> str | None:
+        """Return the time that a handler has read from its context; None if it has not."""
+        moment = moment_of(context)
+        return None if moment is None else utc_text(moment)
 
     def reply(self, value: Any) -> Any:
         """Convert a handler's return value to the reply; a Commit, Event or Retried becomes None."""

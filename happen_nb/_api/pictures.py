@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from happen_nb._api.views import unknown_node
 from happen_nb._journal.slice import (
     Entry,
     Handlings,
+    Slice,
     entry_position,
     newest_slice,
     read_changes,
@@ -25,8 +26,139 @@ from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
+    from happen_nb._journal.stream import Stream
+    from happen_nb._model.positions import Position
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
+
+
+class JournalReader:
+    """Reads the part of a journal that a picture shows, and then again and again what is new.
+
+    Parameters
+    ----------
+    runtime : Runtime
+    nodes : callable
+        Returns the names of the current nodes.
+    pattern : Pattern
+        The events to read; with a pattern, only the commits that these events caused.
+    since : Event, Commit, datetime or int, optional
+        Read only later events and commits.
+    limit : int
+        Events and commits together, the newest.
+    commits : bool
+        Read commits too.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        nodes: Callable[[], Iterable[str]],
+        pattern: Pattern,
+        since: Since | None,
+        limit: int,
+        *,
+        commits: bool,
+    ) -> None:
+        self._runtime, self._nodes, self._commits = runtime, nodes, commits
+        self._pattern, self._since, self._limit = pattern, since, limit
+        self._cleared = 0
+        self.last = 0
+        """The sequence up to which everything was read."""
+        self.slice = JournalSlice(runtime.space)
+        """What was read so far."""
+
+    def read(self) -> JournalSlice:
+        """Read everything."""
+        return run_blocking(self.aread())
+
+    async def aread(self) -> JournalSlice:
+        """Read everything."""
+        log = self._runtime.log
+        self._cleared = log.cleared
+        after = await position_after(log, self._since)
+        await on_io(self._runtime.dispatcher.flush())
+        self.slice = await self._read_after(after, JournalSlice(self._runtime.space))
+        return self.slice
+
+    def add_new(self) -> JournalSlice:
+        """Read what was stored since the last time, or everything if the space was cleared."""
+        if self._runtime.log.cleared != self._cleared:
+            self._since = None  # it is gone
+            return self.read()
+        self.slice = run_blocking(self._read_new())
+        return self.slice
+
+    async def _read_new(self) -> JournalSlice:
+        return await self._read_after((self.last, sys.maxsize), self.slice)
+
+    async def _read_after(self, after: Position, before: JournalSlice) -> JournalSlice:
+        """Return a part of the journal with what was stored after a position."""
+        stream = self._runtime.log.stream
+        found = await on_io(self._newest(stream, after))
+        events = self._matching(found.events)
+        ids = {event.id for event in events}
+        ids |= before.by_id.keys()
+        entries: list[Entry] = [each for each in found.commits if self._reads_all or each.origin.cause in ids]
+        entries = sorted([*entries, *events], key=entry_position)
+        known = len(before.events) + len(before.commits)
+        new = entries[-self._limit :]
+        old_handled = before.handled.items if isinstance(before.handled, Handlings) else ()
+        start = after[0] + 1 if old_handled or known else new[0].sequence if new else found.last + 1
+        changes: list[CommitPair]
+        handled: Handlings
+        changes, handled = await on_io(read_changes(stream, found, start, states=self._commits))
+        self.last = max(found.last, after[0])
+        sequences = {entry.sequence for entry in new if isinstance(entry, CommitRecord)}
+        pairs = [change for change in changes if change[0].sequence in sequences]
+        events = [entry for entry in new if isinstance(entry, EventRecord)]
+        kept_events, kept_pairs = self._newest_of([*before.events, *events], [*before.commits, *pairs])
+        is_cut = known + len(entries) > self._limit or before.newest is not None
+        return JournalSlice(
+            self._runtime.space,
+            kept_events,
+            kept_pairs,
+            Handlings([*old_handled[-4 * self._limit :], *handled.items]),
+            sorted({*self._nodes(), *self._runtime.ownership.names()}),
+            self._limit if is_cut else None,
+            partial(_whole, self._runtime.log),
+        )
+
+    @property
+    def _reads_all(self) -> bool:
+        return self._pattern.text == "**"
+
+    async def _newest(self, stream: Stream, after: Position) -> Slice:
+        asked = self._pattern.predicate is not None
+        matches = (lambda _: True) if asked else cache(self._pattern.matches)
+
+        def keep(entry: Entry) -> bool:
+            return self._commits if isinstance(entry, CommitRecord) else bool(matches(entry.type))
+
+        return await newest_slice(
+            stream,
+            keep,
+            since=after,
+            limit=sys.maxsize if asked else self._limit + 1,
+            counts=lambda entry: self._reads_all or isinstance(entry, EventRecord),
+        )
+
+    def _matching(self, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
+        is_asked = self._pattern.predicate is not None
+        return matching_events(self._pattern, events) if is_asked else events
+
+    def _newest_of(
+        self, events: Sequence[EventRecord], pairs: Sequence[CommitPair]
+    ) -> tuple[Sequence[EventRecord], Sequence[CommitPair]]:
+        """Leave out the oldest beyond the limit."""
+        if len(events) + len(pairs) <= self._limit:
+            return events, pairs
+        positions = sorted([*(each.position for each in events), *((pair[0].sequence, -1) for pair in pairs)])
+        first = positions[-self._limit]
+        return (
+            [each for each in events if each.position >= first],
+            [pair for pair in pairs if (pair[0].sequence, -1) >= first],
+        )
 
 
 async def read_journal(
@@ -39,43 +171,7 @@ async def read_journal(
     commits: bool,
 ) -> JournalSlice:
     """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-    log = runtime.log
-    after = await position_after(log, since)
-    await on_io(runtime.dispatcher.flush())
-    every, asked = pattern.text == "**", pattern.predicate is not None
-    matches = (lambda _: True) if asked else cache(pattern.matches)
-
-    def keep(entry: Entry) -> bool:
-        return commits if isinstance(entry, CommitRecord) else bool(matches(entry.type))
-
-    found = await on_io(
-        newest_slice(
-            log.stream,
-            keep,
-            since=after,
-            limit=sys.maxsize if asked else limit + 1,
-            counts=lambda entry: every or isinstance(entry, EventRecord),
-        )
-    )
-    events = matching_events(pattern, found.events) if asked else found.events
-    ids = {event.id for event in events}
-    entries: list[Entry] = [each for each in found.commits if every or each.origin.cause in ids]
-    entries = sorted([*entries, *events], key=entry_position)
-    shown = entries[-limit:]
-    start = shown[0].sequence if shown else found.last + 1
-    changes: list[CommitPair]
-    handled: Handlings
-    changes, handled = await on_io(read_changes(log.stream, found, start, states=commits))
-    sequences = {entry.sequence for entry in shown if isinstance(entry, CommitRecord)}
-    return JournalSlice(
-        runtime.space,
-        [entry for entry in shown if isinstance(entry, EventRecord)],
-        [change for change in changes if change[0].sequence in sequences],
-        handled,
-        sorted({*nodes, *runtime.ownership.names()}),
-        limit if len(entries) > limit else None,
-        partial(_whole, log),
-    )
+    return await JournalReader(runtime, lambda: nodes, pattern, since, limit, commits=commits).aread()
 
 
 def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: JournalSlice) -> list[str]:
@@ -114,10 +210,3 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
     """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
     matches = cache(pattern.matches)
     return [record for record in records if matches(record.type)]
-
-
-def show_arrows() -> None:
-    """Show the arrows of the mark under the pointer, in the figures below the current cell."""
-    from happen_nb._widgets import panes
-
-    panes.show_arrows()

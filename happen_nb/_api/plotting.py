@@ -1,4 +1,4 @@
-"""The lines of a plot: parts of the states of one or more nodes, and their values after each commit."""
+"""Plots of values over time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from happen_nb._display.plots.history_plot import (
 from happen_nb._journal.slice import read_commits
 from happen_nb._model.paths import Selector, parse_path
 from happen_nb._model.quoting import quote
+from happen_nb._model.records import CommitRecord
 from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View
-    from happen_nb._model.records import CommitRecord
     from happen_nb._runtime.runtime import Runtime
 
 _PARTS: Final = 2  # of a line: its node and its selector

@@ -55,8 +55,9 @@ class Reply(Displayable):
 
     @property
     def state(self) -> str:
-        """``"waiting"``, ``"accepted"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
-        return self._request.state
+        """``"waiting"``, ``"held"``, ``"accepted"``, ``"done"``, ``"failed"`` or ``"cancelled"``."""
+        request = self._request
+        return "held" if request.held and request.state == "waiting" else request.state
 
     @property
     def done(self) -> bool:
@@ -86,7 +87,7 @@ class Reply(Displayable):
         self._outputs.append(output)
         cells.register(output.stop)
         if not self.done:
-            from happen_nb._widgets.cancel import show_cancel
+            from happen_nb._widgets.panes import show_cancel
 
             show_cancel(self, self._runtime, listen)
 
@@ -167,9 +168,12 @@ class Reply(Displayable):
                 since = max(begun, request.newest_at) if timeout is None else begun
                 left = since + most - time.monotonic()
                 if left <= 0:
+                    goes_on = "the handling continues"
+                    if self.state == "held":
+                        goes_on = "the event is held until space.step() or space.resume()"
                     raise HappenTimeoutError(
                         f'the reply of "{self.target}" to "{self.event.type}" has not come within '
-                        f"{most:g} s; the handling continues: ask again, or cancel()"
+                        f"{most:g} s; {goes_on}: ask again, or cancel()"
                     )
                 await self._runtime.dispatcher.waits(on_io(request.changed(seen, left)))
         finally:

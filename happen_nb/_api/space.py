@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -18,17 +19,20 @@ from happen_nb._api.forks import copy_handlers
 from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
-from happen_nb._api.pictures import checked_lanes, matching_events, read_journal, show_arrows
+from happen_nb._api.pausing import Pausing, notice_held
+from happen_nb._api.pictures import JournalReader, checked_lanes, matching_events, read_journal
 from happen_nb._api.plotting import plot_space
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import Recording, record
 from happen_nb._api.replay import Replay, start_replay
+from happen_nb._api.rerun import Rerun, Stages, rerun
 from happen_nb._api.schedule import Advance, ScheduledEvents, advance_clock, read_scheduled, target_of
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
 from happen_nb._api.views import NodeStates, Views, view_pairs
 from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_state import space_page
+from happen_nb._journal.copying import copy_stream
 from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name, count
@@ -61,23 +65,27 @@ if TYPE_CHECKING:
     import pandas as pd
     from plotly.graph_objects import Figure
 
-    from happen_nb._model.causality import JournalSlice
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._server import EmbeddedServer
     from happen_nb._widgets.dashboard import Dashboard
+    from happen_nb._widgets.live_graph import LiveGraph
     from happen_nb._widgets.live_plot import LivePlot
+    from happen_nb._widgets.live_timeline import LiveTimeline
 
 T = TypeVar("T")
 
 logger = logging.getLogger("happen_nb")
+_stages = itertools.count(1)
 
+MAX_STAGE_NAME = 48
+"""Characters of the name of a space in that of its rerun."""
 MAX_SEQUENCE_RECORDS = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
 
 
-class Space(Displayable, Sender):
+class Space(Displayable, Sender, Pausing):
     """A named, isolated system of nodes on one NATS server or cluster; made by ``connect``.
 
     Attributes
@@ -308,7 +316,10 @@ class Space(Displayable, Sender):
                 f'advance: the space "{self.name}" has a real clock; connect(clock="manual", fresh=True) '
                 "empties it and starts one that advances"
             )
-        return await advance_clock(runtime, self.failures, target_of(runtime.clock, by, to, parts), seconds)
+        target = target_of(runtime.clock, by, to, parts)
+        advance = advance_clock(runtime, self.failures, target, seconds)
+        conductor = runtime.dispatcher.conductor
+        return await (advance if conductor is None else conductor.aside(advance))
 
     advance, aadvance = faces(_advance, refuse=("space.advance()", "nothing: handlers are what it waits for"))
 
@@ -357,6 +368,7 @@ class Space(Displayable, Sender):
         deadline, in_flight = time.monotonic() + seconds, self._runtime.checked.in_flight
         pending = in_flight.pending()
         if not pending.works:
+            notice_held(self._runtime, "settle")
             return
         try:
             drained = on_io(in_flight.drain(pending.includes, deadline))
@@ -369,6 +381,7 @@ class Space(Displayable, Sender):
             raise
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {describe_works(left)}")
+        notice_held(self._runtime, "settle")
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
 
@@ -609,12 +622,15 @@ class Space(Displayable, Sender):
         since: Since | None = None,
         limit: int = 2000,
         by: TimeBase = "time",
-    ) -> Figure:
-        """Draw events and commits as marks over time, in one lane per node.
+    ) -> LiveTimeline:
+        """Draw what happened on each node and when: a lane for each node, time from left to right.
 
-        Marks that would overlap are merged into one with a count; long idle time is folded. Pointing at a
-        mark shows its details, its causes and its effects, with arrows from the causes; a click keeps the
-        arrows. Without the kernel, as in a saved notebook, the arrows appear on a click only.
+        A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a
+        commit, and a cross a failure; long idle time is left out. Nodes whose names differ in a number share
+        a lane if there are many nodes; pressing its name opens it. In a notebook, the picture follows the
+        space. Pointing at a mark shows what it is; pressing it shows its causes and effects, the payload or
+        the changes, the trace and the handler. Dragging selects a time, adds up what happened in it, and can
+        zoom in. Without the kernel, as in a saved notebook, there is a static picture.
 
         Parameters
         ----------
@@ -632,7 +648,8 @@ class Space(Displayable, Sender):
 
         Returns
         -------
-        plotly.graph_objects.Figure
+        LiveTimeline
+            An ipywidget, with the picture as ``svg``.
 
         Raises
         ------
@@ -643,18 +660,19 @@ class Space(Displayable, Sender):
         --------
         >>> event = orders.broadcast("order.paid")
         >>> commit = orders.state.set({"paid": 1})
-        >>> figure = space.timeline()
-        >>> [trace.name for trace in figure.data if trace.x]
-        ['event', 'commit']
+        >>> space.timeline()
+        Timeline of ... · 1 event · 1 commit
+          orders  1 event · 1 commit
         """
-        from happen_nb._display.plots.timeline import timeline
+        from happen_nb._widgets.live_timeline import LiveTimeline
 
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
         limit = count(limit, "timeline: limit", least=1)
-        found = self._read_journal(pattern, since, limit, commits=True)
-        lanes = None if nodes is None else checked_lanes(instead_of(self), nodes, found)
-        return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
+        space = instead_of(self)
+        reader = self._reader(pattern, since, limit, commits=True)
+        found = reader.read()
+        return LiveTimeline(space, reader, None if nodes is None else checked_lanes(space, nodes, found), by)
 
     def graph(
         self,
@@ -662,8 +680,13 @@ class Space(Displayable, Sender):
         *,
         since: Since | None = None,
         limit: int = 10_000,
-    ) -> Figure:
-        """Draw the flow of events: a counted arrow from each sender to each node that handled its events.
+    ) -> LiveGraph:
+        """Draw the flow of events: an arrow from each sender to each node that handled its events.
+
+        The types of the events and their counts stand on the arrows. In a notebook, the picture follows the
+        space: a dot moves along an arrow for each event. Nodes whose names differ in a number, such as
+        ``p1`` to ``p160``, are one node if there are many; pressing it opens it. Without the kernel, as in a
+        saved notebook, there is a static picture.
 
         Parameters
         ----------
@@ -676,19 +699,23 @@ class Space(Displayable, Sender):
 
         Returns
         -------
-        plotly.graph_objects.Figure
+        LiveGraph
+            An ipywidget, with the picture as ``svg``.
 
         Examples
         --------
         >>> counting = inventory.on("order.*", lambda event: None)
         >>> trace = orders.broadcast("order.paid").settle()
-        >>> [label for trace in space.graph().data if trace.name == "arrows" for label in trace.text]
-        ['<b>1</b>']
+        >>> space.graph()
+        Graph of ... · 1 event handled
+          orders → inventory  order.paid
         """
-        from happen_nb._display.plots.graph import graph
+        from happen_nb._widgets.live_graph import LiveGraph
 
         limit = count(limit, "graph: limit", least=1)
-        return graph(self._read_journal(pattern, since, limit, commits=False))
+        reader = self._reader(pattern, since, limit, commits=False)
+        reader.read()
+        return LiveGraph(instead_of(self), reader)
 
     def plot(
         self, lines: Mapping[str, tuple[str | Node, Selector]], *, x: str = "time", together: bool = True
@@ -817,11 +844,11 @@ class Space(Displayable, Sender):
 
     sequence, asequence = faces(_sequence)
 
-    def _read_journal(
+    def _reader(
         self, pattern: str | Callable[[str], object], since: Since | None, limit: int, *, commits: bool
-    ) -> JournalSlice:
-        matching, names = Pattern.of(pattern), list(self.views)
-        return run_blocking(read_journal(self._runtime, names, matching, since, limit, commits=commits))
+    ) -> JournalReader:
+        matching = Pattern.of(pattern)
+        return JournalReader(self._runtime, lambda: list(self.views), matching, since, limit, commits=commits)
 
     # -- recording -------------------------------------------------------------------------------------
 
@@ -1076,8 +1103,117 @@ class Space(Displayable, Sender):
             self._runtime, fork._runtime, made, [*pairs, *view_pairs(self._views, fork._views)]
         )
 
-    async def _start_from(self, name: str, states: Mapping[str, FrozenDict]) -> Space:
-        """Make a new space on the same server from the states of its nodes."""
+    async def _rerun(
+        self,
+        since: Since | None = None,
+        *,
+        until: Since | None = None,
+        instead: Callable[[Event], Any] | None = None,
+        name: str | None = None,
+        timeout: Timeout = 60.0,
+    ) -> Rerun:
+        """Run the past once more, with the handlers of now, and show what differs.
+
+        It happens in a fork that starts from the states before `since`; this space stays unchanged. What came
+        from outside is put in as it was: events without a cause, commits of cells, scheduled events, and what
+        nodes of other processes did. Everything else happens anew, in the recorded order as far as it goes.
+        Interrupting the kernel stops it, and nothing is left.
+
+        Parameters
+        ----------
+        since : Event, Commit, datetime or int, optional
+            Where it starts. Unlike in readings, an event or a commit is part of it; it starts after a time or
+            a sequence. By default, all that is stored.
+        until : Event, Commit, datetime or int, optional
+            Where it ends; an event or a commit is part of it.
+        instead : callable, optional
+            ``instead(event)`` is called for each event that is put in. It returns the event, as it was, or
+            another payload, or None to leave the event out.
+        name : str, optional
+            The name of the fork, which is kept then. By default it exists as long as the Rerun.
+        timeout : float or timedelta, optional
+            Seconds for all of it; None waits without limit.
+
+        Returns
+        -------
+        Rerun
+            Shows what differs. ``.same`` tells if nothing does.
+
+        Raises
+        ------
+        HistoryGoneError
+            Something of that time is no longer stored.
+        HappenTimeoutError
+            It still runs after `timeout` seconds; the message names what was not done.
+        SpaceNotEmptyError
+            There is a space of that name already.
+        HappenError
+            It was called in a handler or callback.
+
+        Examples
+        --------
+        >>> @inventory.on("order.paid")
+        ... def take(event):
+        ...     inventory.state.set(happen.put("pens", lambda n: n - event.payload))
+        >>> stocked = inventory.state.set({"pens": 7})
+        >>> trace = orders.broadcast("order.paid", 2).settle()
+        >>> print(space.rerun())
+        Rerun of ... · 1 event · the same events and commits in the same order
+        >>> again = space.rerun(instead=lambda event: event.payload + 1)
+        >>> again.same, again.states["inventory"].now
+        (False, {'pens': 4})
+        """
+        stages = Stages(self._make_stage, self._keep_stage, Space._drop_stream)
+        return await rerun(instead_of(self), stages, since, until, instead, name, timeout)
+
+    rerun, arerun = faces(_rerun)
+
+    async def _make_stage(
+        self, name: str | None, states: Mapping[str, FrozenDict], clock: str | None
+    ) -> Space:
+        """Make a fork with the handlers of this process, for a rerun; without a name, one that is dropped."""
+        if name is not None:
+            stage = await self._start_from(check_name(name, "space"), states, clock)
+        else:
+            stage = await self._make_unnamed(states, clock)
+        stage._runtime.clock.hold()
+        try:
+            await self._copy_handlers(stage)
+        except BaseException:
+            await stage._drop_stream()
+            raise
+        return stage
+
+    async def _make_unnamed(self, states: Mapping[str, FrozenDict], clock: str | None) -> Space:
+        # It is never finished: if this process is killed, the next rerun starts it over.
+        while True:
+            name = f"{self.name[:MAX_STAGE_NAME]}-rerun-{next(_stages)}"
+            try:
+                return await self._start_from(name, states, clock, finish=False)
+            except (SpaceNotEmptyError, SpaceInUseError):
+                continue  # another process has it
+
+    async def _keep_stage(self, stage: Space, name: str | None) -> Space:
+        """Keep the journal of a fork under a name."""
+        log = stage._log
+        if name is None and log.info.unfinished:
+            raise ValueError('keep: give a name for the space, as in rerun.keep("what-if")')
+        if name is None or name == stage.name:
+            return stage
+        check_name(name, "space")
+        await on_io(stage._runtime.dispatcher.close())
+        await on_io(copy_stream(log.stream, name))
+        await stage._drop_stream()
+        kept, _ = await self._opener(name)
+        return kept
+
+    async def _start_from(
+        self, name: str, states: Mapping[str, FrozenDict], clock: str | None = None, *, finish: bool = True
+    ) -> Space:
+        """Make a new space on the same server from the states of its nodes.
+
+        A manual clock starts at the time `clock`, by default that of this space.
+        """
         log = self._log
         target, opened = await self._opener(name)
         try:
@@ -1092,12 +1228,14 @@ class Space(Displayable, Sender):
             raise
         try:
             await on_io(target._log.change(log.info.options))
-            await on_io(target._log.stream.mark_unfinished(self.name))  # until every state is there
+            await on_io(target._log.mark_unfinished(self.name))  # until every state is there
             if self._runtime.clock.manual:
-                await on_io(target._runtime.clear(self._runtime.clock.now_text))
+                now = self._runtime.clock.now_text() if clock is None else clock
+                await on_io(target._runtime.clear(lambda: now))
             for node, state in states.items():
                 await target._create_node(node, initial=state)
-            await on_io(target._log.stream.mark_unfinished(""))
+            if finish:
+                await on_io(target._log.mark_unfinished(""))
         except BaseException:
             await target._drop_stream()
             raise

@@ -277,7 +277,7 @@ class State(Displayable):
         """
         if fresh:
             return run_blocking(self._get(selector))
-        record = self._runtime.log.replica.newest(self._name)
+        record = self._runtime.log.replica.look(self._name)
         state = EMPTY if record is None else record.state
         return state if selector is None else select(state, selector)
 

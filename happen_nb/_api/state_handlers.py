@@ -268,11 +268,8 @@ class _Evaluated:
     body: bytes
     origin: Origin
     emitted: list[PendingEvent]
+    events: tuple[EventRecord, ...]
     output: contextvars.Context | None
-
-    @property
-    def events(self) -> tuple[EventRecord, ...]:
-        return tuple(each.record for each in self.emitted)
 
     def announce(self) -> None:
         announce(self.runtime, self.emitted, self.output)
@@ -308,7 +305,8 @@ def _evaluate(
     node = writer.node
     scope = causes.scope_of_event(event, node, registration.name)
     causes.enter(scope, runtime.dispatcher.redirect)
-    with scope.held():
+    scope.hold()
+    try:
         given = Event(event, runtime)
         if registration.where is not None and not _accepts(registration.where, given):
             raise Refused
@@ -330,8 +328,11 @@ def _evaluate(
             if each.record.has_caller_id or each.record.alarm is not None:
                 raise Unusual
             each.record.check()  # the transform could change its payload in place
-        output = output_context() if evaluation.emitted else None
-        return _Evaluated(runtime, new, body, causes.current_origin(), evaluation.emitted, output)
+        emitted, origin = evaluation.emitted, causes.current_origin()
+        events = tuple([each.record for each in emitted])
+        return _Evaluated(runtime, new, body, origin, emitted, events, output_context() if emitted else None)
+    finally:
+        scope.release()
 
 
 def _accepts(where: Callable[[Event], object], event: Event) -> bool:

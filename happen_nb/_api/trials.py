@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import io
+import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.history import Commit
@@ -18,7 +22,7 @@ from happen_nb._model.schedules import START
 from happen_nb._runtime.conductor import Choice, Conductor
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
-from happen_nb._runtime.redirect import redirected_to
+from happen_nb._runtime.redirect import current_redirect, redirected_to
 from happen_nb.errors import HappenTimeoutError, SpaceNotEmptyError
 
 if TYPE_CHECKING:
@@ -27,16 +31,18 @@ if TYPE_CHECKING:
 
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.orders import Search
+    from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.replica import Applied
 
 SETTLE_SECONDS: Final = 10.0
 """Time for what was tried to settle."""
 MAX_NAME_LENGTH: Final = 64
+_numbers = count(1)
 
 
 @dataclass
 class Trial:
-    """What happened in one order.
+    """The outcome of one order.
 
     Attributes
     ----------
@@ -96,13 +102,15 @@ class Trials:
         """
         trial = Trial()
         run_blocking(self._start_again(self._states))
+        redirect = self._runtime.dispatcher.redirect
         conductor = Conductor(self._runtime.dispatcher, _chooser(search, trial))
         _call(conductor.open)
         disconnect = self._runtime.log.replica.on_commit.connect(lambda applied: self._note(trial, applied))
         try:
-            self._try(conductor)
+            with redirect_stdout(_Muted(sys.stdout, redirect)):
+                self._try(conductor)
         except Exception as error:
-            error.add_note(f"check: in the order {plain(steps_line(trial.steps))}")
+            error.add_note(f"check: the order was: {plain(steps_line(trial.steps))}")
             raise
         finally:
             disconnect()
@@ -125,16 +133,16 @@ class Trials:
     def _settle(self, conductor: Conductor) -> None:
         """Wait until all is handled; move the clock on while handlers wait for it."""
         runtime, deadline = self._runtime, time.monotonic() + SETTLE_SECONDS
-        io = io_thread()
+        thread = io_thread()
         while True:
-            left = io.run(runtime.in_flight.drain(lambda _: True, deadline))
-            quiet = io.run(conductor.quiet(deadline))
+            left = thread.run(runtime.in_flight.drain(lambda _: True, deadline))
+            quiet = thread.run(conductor.quiet(deadline))
             if left or not quiet or time.monotonic() > deadline:
                 raise HappenTimeoutError(
                     f"check: what was tried has not settled within {SETTLE_SECONDS:g} s: "
                     f"{describe_works(left) or 'handlers wait for the time again and again'}"
                 )
-            if io.run(self._next_timer()) is None:
+            if thread.run(self._next_timer()) is None:
                 return
             self.space.advance(to="next")
 
@@ -148,8 +156,12 @@ class Trials:
     async def _start_again(self, states: dict[str, FrozenDict]) -> None:
         self.space.failures.clear()
         await on_io(self._runtime.clear(lambda: self._now))
-        for name, state in states.items():
-            await StateWriter(name, self.space, self._runtime).commit_initial(state)
+        self._runtime.watchers.muted = True  # they have not seen how the original got its states either
+        try:
+            for name, state in states.items():
+                await StateWriter(name, self.space, self._runtime).commit_initial(state)
+        finally:
+            self._runtime.watchers.muted = False
         await on_io(self._runtime.in_flight.drain(lambda _: True, self._runtime.deadline()))
 
     def redirected(self) -> AbstractContextManager[None]:
@@ -159,6 +171,22 @@ class Trials:
     def drop(self) -> None:
         """Delete the fork."""
         self.space.drop()
+
+
+class _Muted(io.TextIOBase):
+    """The standard output, without that of code that runs in a fork."""
+
+    def __init__(self, stream: TextIO, redirect: Redirect | None) -> None:
+        self._stream = stream
+        self._redirect = redirect
+
+    def write(self, text: str) -> int:
+        if current_redirect() is self._redirect:
+            return len(text)
+        return self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def _chooser(search: Search, trial: Trial) -> Callable[[list[Choice]], Choice]:
@@ -192,13 +220,12 @@ def _party(choice: Choice) -> tuple[str, str]:
 
 def _fork(space: Space) -> Space:
     """Fork a space with its handlers under a name that is free."""
-    number = 1
     while True:
-        end = f"-orders-{number}"
+        end = f"-orders-{next(_numbers)}"  # an earlier fork may be on its way out under its name
         try:
             return space.fork(space.name[: MAX_NAME_LENGTH - len(end)] + end, handlers=True)
         except SpaceNotEmptyError:
-            number += 1
+            continue
 
 
 def _call(function: Callable[[], Any]) -> None:

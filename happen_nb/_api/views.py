@@ -235,7 +235,7 @@ class NodeStates:
     def record(self, name: str) -> CommitRecord | None:
         self.viewed.add(name)
         if self._cut is None:
-            return self._runtime.log.replica.newest(name)
+            return self._runtime.log.replica.look(name)
         return self._cut.nodes.get(name)
 
     def state(self, name: str) -> FrozenDict:

@@ -17,10 +17,10 @@ from happen_nb._journal.client import Credentials
 from happen_nb._journal.connection import Connection
 from happen_nb._journal.presence import SpacePresence, list_presence
 from happen_nb._server.store import MEMORY, StoreStatus, is_unlocked, store_status, wanted_store
-from happen_nb._server.supervision import lock
+from happen_nb._server.supervision import store_folder
 from happen_nb._server.supervision.main import GRACE_SECONDS
 from happen_nb._server.supervision.server_info import in_use_elsewhere
-from happen_nb._server.supervision.store_files import FOREGROUND
+from happen_nb._server.supervision.store_folder import FOREGROUND
 from happen_nb.errors import HappenError
 
 INTERRUPTED = 130
@@ -198,7 +198,7 @@ def foreground(store: Path) -> Iterator[bool]:
     """
     deadline = time.monotonic() + _END_SECONDS
     path = str(store / FOREGROUND)
-    while (held := lock.try_acquire(path)) is None and store_status(store).state != "serving":
+    while (held := store_folder.try_acquire(path)) is None and store_status(store).state != "serving":
         if time.monotonic() > deadline:
             break
         time.sleep(_POLL_SECONDS)

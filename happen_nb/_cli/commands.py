@@ -47,7 +47,7 @@ from happen_nb._server.store import (
     store_status,
 )
 from happen_nb._server.supervision.server_info import NAME as SERVER_INFO
-from happen_nb._server.supervision.store_files import FOLDER
+from happen_nb._server.supervision.store_folder import FOLDER
 from happen_nb.errors import HappenError, SpaceInUseError
 
 _SETTINGS = Path(__file__).parent.parent / "lab_settings"
@@ -126,8 +126,9 @@ def _jupyter_options(options: argparse.Namespace, folder: Path) -> list[str]:
 
 
 def _prefer_this_python() -> None:
-    """Prefer this Python's kernel, scripts and quiet settings to others of the same name."""
+    """Prefer this Python's kernel, scripts, extension and quiet settings to others of the same name."""
     _put_first("JUPYTER_PATH", Path(sys.prefix, "share", "jupyter"))
+    _put_first("JUPYTER_PATH", _SETTINGS)
     _put_first("JUPYTER_CONFIG_PATH", _SETTINGS)
     _put_first("PATH", Path(sys.executable).parent)
 
@@ -176,9 +177,7 @@ def add_server(commands: Commands) -> None:
 def _run_server(options: argparse.Namespace, _: list[str]) -> int:
     store = chosen_store(options)
     if store is None:
-        return refuse(
-            "server", "an in-memory server is of use to one process only; give a folder: --store FOLDER"
-        )
+        return refuse("server", "an in-memory server serves one process only; give a folder: --store FOLDER")
     if is_read_only(store):
         return refuse("server", f"{store} is read-only; give another folder: --store FOLDER")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end as by Ctrl-C

@@ -45,7 +45,7 @@ from happen_nb._server.store import (
     spaces_on_disk,
     store_status,
 )
-from happen_nb._server.supervision.store_files import foreign
+from happen_nb._server.supervision.store_folder import foreign
 from happen_nb.errors import HappenConnectionError, HappenError
 
 _DESCRIPTION = """\
@@ -242,7 +242,7 @@ def _check_jupyter() -> Iterator[Finding]:
     yield ok(f"IPython {version}") if version else wrong("IPython is missing", "pip install ipython")
     if old := _version("nest-asyncio"):
         yield note(
-            f"nest-asyncio {old} is installed, too; happen_nb does not use it, and its users may hang",
+            f"nest-asyncio {old} is installed, too; happen_nb does not use it, and code that does may hang",
             "in notebooks use nest_asyncio2, or happen.run",
         )
     if _version("nest-asyncio2"):
@@ -299,7 +299,7 @@ def _check_nats_server(*, needed: bool) -> Iterator[Finding]:
     try:
         program = find_nats_server()
     except HappenConnectionError:
-        yield bad("the program nats-server is missing, which the embedded server needs", remedy)
+        yield bad("the program nats-server, which the embedded server needs, is missing", remedy)
         return
     try:
         version = version_of(program)
@@ -431,7 +431,7 @@ def _embedded_server(store: Path) -> Iterator[Finding]:
     status = store_status(store)
     info = status.info
     if info.copied:
-        yield note("the folder is the copy of a store; connect() starts a separate server on it")
+        yield note("the folder is a copy of a store; connect() starts a separate server on it")
     if info.exposed:
         yield note(
             "other users could read its secrets; the next server creates new ones", f"chmod -R go= {store}"

@@ -14,7 +14,7 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 from textwrap import wrap
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 from happen_nb._display.spans import (
     TIMES,
@@ -117,7 +117,15 @@ class Note:
     line: Line
 
 
-Block = Row | Table | Outline | Note | Code | Drawing
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A line with blocks below it, which HTML folds."""
+
+    line: Line
+    blocks: tuple[Block, ...]
+
+
+Block: TypeAlias = "Row | Table | Outline | Note | Code | Drawing | Fold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +233,15 @@ def _text_block(block: Block) -> Iterator[str]:
         return _text_table(block)
     if isinstance(block, Outline):
         return (f"{'  ' * step.depth}{_text_line(step.line)}" for step in block.steps)
+    if isinstance(block, Fold):
+        return _text_fold(block)
     return iter(block.lines if isinstance(block, Code | Drawing) else wrap(_text_line(block.line), WIDTH))
+
+
+def _text_fold(fold: Fold) -> Iterator[str]:
+    yield _text_line(fold.line)
+    for block in fold.blocks:
+        yield from (f"  {line}" for line in _text_block(block))
 
 
 def _text_tree(root: Row) -> Iterator[str]:
@@ -367,7 +383,16 @@ def _block(block: Block) -> Iterator[str]:
         return _outline(block)
     if isinstance(block, Drawing):
         return iter((_drawing(block),))
+    if isinstance(block, Fold):
+        return _fold(block)
     return iter((_pre(block.lines) if isinstance(block, Code) else f"<div>{_line(block.line)}</div>",))
+
+
+def _fold(fold: Fold) -> Iterator[str]:
+    yield f"<ul><li><details><summary>{_line(fold.line)}</summary>"
+    for block in fold.blocks:
+        yield from _block(block)
+    yield "</details></li></ul>"
 
 
 def _pre(lines: Iterable[str]) -> str:

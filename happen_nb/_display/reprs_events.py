@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from happen_nb._api.replay import Replay
     from happen_nb._api.reply import Reply
     from happen_nb._api.schedule import Advance, ScheduledEvents
-    from happen_nb._model.orders import Step
+    from happen_nb._model.orders import OrderStep
 
 MAX_HANDLERS: Final = 20
 """Handlers of a node that are shown."""
@@ -213,7 +213,7 @@ def handlers_page(handlers: Handlers, _: Budget) -> Page:
     heading = Heading("Handlers of", name(handlers.node), (part(count(len(handlers), "handler")),))
     if not len(handlers):
         return Page(heading, (Note(part('none yet: on("order.paid", function) registers one')),))
-    rows = [_handler_row(handler) for handler in handlers[:MAX_HANDLERS]]
+    rows = [handler_row(handler) for handler in handlers[:MAX_HANDLERS]]
     return Page(heading, (table(_HANDLER_COLUMNS, rows, more(len(handlers) - len(rows))),))
 
 
@@ -229,7 +229,7 @@ def handler_outline(handlers: Sequence[Handler]) -> Outline:
     return Outline((OutlineStep(0, part(count(len(handlers), "handler"))), *steps))
 
 
-def _handler_row(handler: Handler) -> tuple[Cell, ...]:
+def handler_row(handler: Handler) -> tuple[Cell, ...]:
     return (
         Cell(part(name(handler.pattern), "str")),
         Cell(part(function(handler.name), "plain")),
@@ -266,7 +266,7 @@ def reply_page(reply: Reply, value: Any, budget: Budget, pace: ProgressPace | No
         whole = fits(value, _VALUE_COLUMNS)
         blocks = (tree(value, budget) if whole is None else Note(whole),)
     elif reply.progress is not None:
-        parts += _progress(reply.progress, pace)
+        parts += progress_line(reply.progress, pace)
     return Page(Heading("Reply of", name(reply.target), tuple(parts)), blocks)
 
 
@@ -285,7 +285,7 @@ def advance_page(advance: Advance, _: Budget) -> Page:
     counts = [(advance.events, "event"), (advance.commits, "commit"), (advance.failures, "failure")]
     parts: list[Line] = [part(count(number, what), "plain") for number, what in counts if number]
     if advance.running and advance.share is not None:
-        parts += _progress(advance.share)
+        parts += progress_line(advance.share)
     now = advance.now.replace(tzinfo=None)
     parts.append(part(f"now {now}", "plain"))
     return Page(Heading("Advance", "", tuple(parts)), ())
@@ -294,7 +294,7 @@ def advance_page(advance: Advance, _: Budget) -> Page:
 def replay_page(replay: Replay, *, waits: bool) -> Page:
     parts: list[Line] = [part(replay.state, _STATE_KINDS.get(replay.state, "plain"))]
     if replay.state == "running" and replay.total is not None:
-        parts += _progress({"done": replay.stored, "total": replay.total})
+        parts += progress_line({"done": replay.stored, "total": replay.total})
     elif replay.state == "done" or replay.total is None:
         parts.append(part(count(replay.stored, "event"), "plain"))
     else:
@@ -322,7 +322,7 @@ class ProgressPace(NamedTuple):
     seconds: float
 
 
-def _progress(progress: Any, pace: ProgressPace | None = None) -> list[Line]:
+def progress_line(progress: Any, pace: ProgressPace | None = None) -> list[Line]:
     """Draw a bar for the number in a progress value, if there is one, and show the rest of the value."""
     share, label, rest = _read_progress(progress)
     lines: list[Line] = []
@@ -550,18 +550,21 @@ def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
 
 def _orders_page(verdict: Verdict, first: Page | None) -> Page:
     """Show in how many orders a rule holds or is broken, and the shortest that breaks it."""
-    number = verdict.orders or 0
-    orders = f"all {count(number, 'order')}" if verdict.all else f"{count(number, 'order')} of more"
+    number = count(verdict.orders or 0, "order")
+    orders = f"all {number}" if verdict.all else f"the {number} tried"
+    if verdict.all and verdict.orders == 1:
+        orders = "the only order"
     notes = [Note(part(verdict.note))] if verdict.note else []
     if first is None:
         line: Line = (Span("holds", "add"), Span(f" in {orders}"))
         return Page(Heading("✓", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), tuple(notes))
-    line = (Span("broken", "err"), Span(f" in {len(verdict.broken):,} of {orders}"))
+    several = "" if verdict.orders == 1 else f"{len(verdict.broken):,} of "
+    line = (Span("broken", "err"), Span(f" in {several}{orders}"))
     blocks = (Note(steps_line(verdict.steps)), *_broken_commit(verdict, first), *notes)
     return Page(Heading("✗", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
 
 
-def steps_line(steps: Sequence[Step]) -> Line:
+def steps_line(steps: Sequence[OrderStep]) -> Line:
     """Show the last steps of an order in a line."""
     shown = steps[-_ORDER_STEPS:]
     left = len(steps) - len(shown)
@@ -569,10 +572,10 @@ def steps_line(steps: Sequence[Step]) -> Line:
     for step in shown:
         line += [Span(" · ")] if line else []
         line += [Span(name(step.node), "key"), Span(f" {one_line(_verb(step), _STEP_CHARACTERS)}")]
-    return tuple(line) or part("before any handler begins")
+    return tuple(line) or part("no handler begins")
 
 
-def _verb(step: Step) -> str:
+def _verb(step: OrderStep) -> str:
     """Describe what a node does in a step of an order."""
     if step.what != "emit":
         return f"{step.what}s"

@@ -195,7 +195,7 @@ def _commit_row(commit: Commit, budget: Budget) -> tuple[Cell, ...]:
         Cell(part(f"{commit.revision:,}", "plain")),
         Cell(timestamp(commit.time)),
         name_cell(commit.by),
-        _changes_cell(commit, budget),
+        changes_cell(commit, budget),
     )
 
 
@@ -215,7 +215,7 @@ def _journal_row(record: Commit | Event, budget: Budget) -> tuple[Cell, ...]:
         Cell(),
         Cell(part(f"revision {record.revision:,}", "plain")),
         name_cell(record.by),
-        _changes_cell(record, budget),
+        changes_cell(record, budget),
     )
 
 
@@ -223,7 +223,7 @@ def _is_event(record: Commit | Event) -> TypeIs[Event]:
     return hasattr(record, "payload")
 
 
-def _changes_cell(commit: Commit, budget: Budget) -> Cell:
+def changes_cell(commit: Commit, budget: Budget) -> Cell:
     if commit.deleted:
         return Cell(part("deleted", "del"))
     if not commit.changed:
@@ -267,6 +267,8 @@ def space_page(space: Space, _: Budget) -> Page:
     number = len(nodes) + len(others)
     parts = [part(count(number, "node")), part(_describe_server(space.server))]
     parts += _time_parts(space)
+    if space.paused is not None:
+        parts.append((Span("paused "), Span(name(space.paused), "str")))
     if len(space.failures):
         parts.append(part(count(len(space.failures), "failure"), "err"))
     heading = Heading("Space", name(space.name), tuple(parts))

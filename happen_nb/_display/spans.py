@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ NS: Final = 1_000_000_000
 
 _BARE = re.compile(r"[\w.-]+")
 _NAME_COLUMNS = 64
+_KEY_COLUMNS = 40
 _ALMOST_MS, _ALMOST_SECOND = 0.000_999_5, 0.9995  # from where on rounding reaches the next unit
 _MINUTE = 60
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (_MINUTE, "min"))
@@ -126,7 +128,7 @@ def one_line(text: str, room: int) -> str:
     return cut(" ".join(text[: 4 * room].split()), room)
 
 
-def key(text: object, room: int = 40) -> str:
+def key(text: object) -> str:
     """Return a key: bare if it cannot be mistaken for anything else, otherwise quoted.
 
     Examples
@@ -135,7 +137,7 @@ def key(text: object, room: int = 40) -> str:
     ('o1', '"a b"')
     """
     text = str(text)
-    return _key(text, room) if len(text) <= room else _new_key(text, room)
+    return _key(text) if len(text) <= _KEY_COLUMNS else _new_key(text)
 
 
 def quote(text: str, room: int) -> str:
@@ -248,7 +250,9 @@ def time_text(span: Span) -> str:
         seconds = float(span.text[2:-1])
         if span.kind == "rate":
             return f"{1 / seconds:,.3g}/s"
-        return f"{human_duration(seconds)} left" if span.kind == "left" else human_duration(seconds)
+        if span.kind == "left":  # whole seconds: it is an estimate
+            return f"{human_duration(math.ceil(seconds) if seconds >= 1 else seconds)} left"
+        return human_duration(seconds)
     text = human_time(span.text, zone=span.kind != "time")
     return f"occurred {text}" if span.kind == "occurred" else text
 
@@ -288,9 +292,9 @@ def columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text)
 
 
-def _new_key(text: str, room: int) -> str:
-    bare = _BARE.fullmatch(text[: room + 1]) is not None
-    return cut_middle(text, room) if bare else quote(text, room)
+def _new_key(text: str) -> str:
+    bare = _BARE.fullmatch(text[: _KEY_COLUMNS + 1]) is not None
+    return cut_middle(text, _KEY_COLUMNS) if bare else quote(text, _KEY_COLUMNS)
 
 
 _key = lru_cache(1024)(_new_key)  # all rows of a list of orders have the same keys

@@ -90,6 +90,11 @@ def outline(
     return Outline(tuple(steps), folded=True, drawing=drawing)
 
 
+def whole_outline(root: TraceNode, budget: Budget, *, limit: int = MAX_TRACE_LINES) -> Outline:
+    """Build the outline of the effects of an event, in about `limit` lines."""
+    return Outline(_steps(root, budget, times=False, limit=limit))
+
+
 def _title(root: TraceNode) -> str:
     if root.event is not None:
         return name(root.event.type)

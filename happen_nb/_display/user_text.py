@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable
 from typing import Final, cast
 
 from happen_nb._model.quoting import error_summary, unavailable
@@ -22,14 +21,12 @@ _stuck: list[threading.Thread] = []
 _lock = threading.Lock()
 
 
-def bounded_text(value: object, form: Callable[[object], str] = str, *, what: str = "text") -> str:
+def bounded_text(value: object, *, what: str = "text") -> str:
     """Return the text of an object, cut to `MAX_CHARACTERS`; or why it cannot be shown.
 
     Parameters
     ----------
     value : object
-    form : callable, optional
-        ``str`` or ``repr``.
     what : str, optional
         How to name the text where it cannot be shown.
 
@@ -39,7 +36,7 @@ def bounded_text(value: object, form: Callable[[object], str] = str, *, what: st
     'no box is large enough'
     """
     try:
-        text = form(value) if _is_simple(value) else _in_time(value, form)
+        text = str(value) if _is_simple(value) else _in_time(value)
     except TimeoutError as error:
         return unavailable(what, str(error))
     except BaseException as error:  # anything may be raised, and the rest can still be shown
@@ -61,8 +58,8 @@ def _is_simple(value: object) -> bool:
     return type(value) in _SIMPLE
 
 
-def _in_time(value: object, form: Callable[[object], str]) -> str:
-    """Call `form` in a thread of its own, and abandon the thread if it does not return in time.
+def _in_time(value: object) -> str:
+    """Call ``str`` in a thread of its own, and abandon the thread if it does not return in time.
 
     Raises
     ------
@@ -73,7 +70,7 @@ def _in_time(value: object, form: Callable[[object], str]) -> str:
 
     def call() -> None:
         try:
-            made.append("".join([form(value)]))  # a subclass of str has methods of its own
+            made.append("".join([str(value)]))  # a subclass of str has methods of its own
         except BaseException as error:
             made.append(error)
 

@@ -306,12 +306,12 @@ def _steps(value: object) -> Iterator[tuple[str | int, object]]:
     return enumerate(value) if isinstance(value, (list, tuple)) else iter(())
 
 
-def grow(root: Row, value: object, budget: Budget, *, room: int = WIDTH) -> None:
+def grow(root: Row, value: object, budget: Budget) -> None:
     """Put the children of `value` below `root`, level by level, as far as the budget goes.
 
     A level is opened as a whole, so that siblings look alike, except lists that a line shows as well.
     """
-    growth = _Growth(budget, room)
+    growth = _Growth(budget)
     level: list[tuple[Row, object]] = [(root, value)]
     closed: list[tuple[Row, object]] = []
     opened = root.open
@@ -349,9 +349,8 @@ def unfold(row: Row, text: str, budget: Budget) -> None:
 class _Growth:
     """One tree being built: open levels first, then folds."""
 
-    def __init__(self, budget: Budget, room: int) -> None:
+    def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self.room = room
         self.left: list[tuple[Row, Iterator[tuple[str, object]]]] = []
         self.strings: list[tuple[Row, str]] = []
 
@@ -366,7 +365,7 @@ class _Growth:
             row.open = opened
             items = children(value)
             first = list(islice(items, _shown(value, limit)))
-            self._fill(row, first, self.room - 2 * depth, below)
+            self._fill(row, first, WIDTH - 2 * depth, below)
             row.hidden = size(value) - len(row.rows)
             self.left.append((row, items))
         return below
@@ -397,7 +396,7 @@ class _Growth:
 
     def _fill_rest(self, row: Row, items: Iterator[tuple[str, object]]) -> None:
         for label, child in islice(items, min(row.hidden, _MAX_REST)):
-            made = row_of(label, child, self.room - LABEL_COLUMNS)
+            made = row_of(label, child, WIDTH - LABEL_COLUMNS)
             if not self.budget.take(made):
                 return
             row.rest.append(made)

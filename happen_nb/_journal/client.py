@@ -62,10 +62,19 @@ class NatsClient(Client):
         self._written_then = 0
         parse = self._ps.parse
 
+        self.reading = False
+        """True while what has arrived is processed; `after_reading` is called at the end."""
+        self.after_reading: Callable[[], object] = lambda: None
+
         async def counted(data: bytes) -> None:
             self._received_at = time.monotonic()
             self._written_then = self.stats["out_bytes"]
-            await parse(data)
+            self.reading = True
+            try:
+                await parse(data)
+            finally:
+                self.reading = False
+                self.after_reading()
 
         self._ps.parse = counted  # type: ignore[method-assign,assignment]
         self._direct: dict[int, Callable[[RawMessage], Awaitable[None]]] = {}

@@ -288,6 +288,15 @@ class Connection:
         except nats.errors.Error as error:  # the connection was lost just now
             log.debug("%s: %s", subject, error)
 
+    def after_reading(self, callback: Callable[[], object]) -> None:
+        """Call something each time when all that has arrived is processed."""
+        self._client.after_reading = callback
+
+    @property
+    def reading(self) -> bool:
+        """True while what has arrived is processed."""
+        return self._client.reading
+
     def write(self, data: list[bytes]) -> None:
         """Write encoded messages at once; they are lost if the connection is."""
         if self.connected:

@@ -19,6 +19,7 @@ from happen_nb._journal.consumer import (
 from happen_nb._journal.slice import read_commit_headers
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
 from happen_nb._journal.wire import Clear, Passed, Scheduled, lifetime
+from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, OwnerRecord
 from happen_nb._model.schedules import ClockRecord
 from happen_nb.errors import HappenError, HappenTimeoutError
@@ -52,6 +53,7 @@ class FreshStart(NamedTuple):
     passed: list[Passed]  # the newest of each node
     alarms: list[Alarm]
     clock: ClockRecord | None  # the manual clock of the space; None if its clock is real
+    pace: Pace
 
 
 class Sink(Protocol):
@@ -147,7 +149,7 @@ class Follower:
         last = (await self._stream.exact_info()).last if again or not self._exact else info.last
         subjects = self._stream.subjects
         kinds = [subjects.states, subjects.owners, subjects.clear, subjects.passed]
-        kinds += [subjects.alarms, subjects.clock]
+        kinds += [subjects.alarms, subjects.clock, subjects.pace]
         newest = await self._stream.read(kinds, policy="last_per_subject")
         self.cleared = max((item.sequence for item in newest if item.subject == subjects.clear), default=0)
         # A server that lags may have sent the messages from before a clear, and then the clear.
@@ -167,7 +169,9 @@ class Follower:
         if info.schedules:
             self._deliveries = await self._stream.ended_before(last + 1, info.first)
         alarms, clock = self._scheduled(newest)
-        self._sink.reset(FreshStart(records, owners, position, again, unknown, passed, alarms, clock))
+        paces = [self._stream.decode(item) for item in newest if item.subject == subjects.pace]
+        pace = next((each for each in paces if isinstance(each, Pace)), Pace())
+        self._sink.reset(FreshStart(records, owners, position, again, unknown, passed, alarms, clock, pace))
         for item in states:
             self._watch_expiry(item)
         await self._follow(last)
@@ -263,7 +267,7 @@ class Follower:
                     self._watch_expiry(item)
             except Exception:  # one message must not stop those after it
                 log.exception("message %d of %s was not applied", item.sequence, self._stream.subjects.stream)
-        if item.pending == 0:
+        if item.pending == 0 and self._target > self._position:
             self._caught_up()
 
     def _caught_up(self) -> None:

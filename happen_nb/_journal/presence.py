@@ -20,7 +20,7 @@ from happen_nb._journal import fields
 from happen_nb._journal.connection import NAME, process_name
 from happen_nb._journal.consumer import parse_time, read
 from happen_nb._journal.stream import UNFINISHED
-from happen_nb._journal.wire import Subjects, is_deletion, space_of
+from happen_nb._journal.wire import Subjects, decode_turn, is_deletion, space_of
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb.errors import HappenConnectionError
@@ -199,6 +199,7 @@ async def connected_processes(
 
 
 STATES: Final = frozenset(("accepted", "done", "failed"))  # the states of a reply
+_TIMED: Final = ("events", "clock", "held", "step")  # the questions that give time to answer
 _TRACE_MEMBERS: Final = ("node", "error", "remote_traceback")
 
 
@@ -214,7 +215,11 @@ def decode_question(data: bytes) -> dict[str, Any]:
             del question[name]
     if "events" in question:
         question["events"] = fields.texts(question["events"])
-    if "events" in question or "clock" in question:
+    if "held" in question:
+        question["held"] = fields.natural(question["held"], 0)
+    if "step" in question:
+        question["step"] = decode_turn(question["step"])
+    if not question.keys().isdisjoint(_TIMED):
         for name in ("position", "wait"):
             question[name] = fields.natural(question.get(name), 0)
     return question
@@ -232,6 +237,12 @@ def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
     if "clock" in question:
         position, next = fields.natural(answer.get("position")), fields.iso_time(answer.get("next"))
         return {**answer, "position": position, "next": next, "busy": answer.get("busy") is not False}
+    if "held" in question:
+        turns = fields.of_type(answer.get("held"), list)
+        found = [turn for item in turns if (turn := decode_turn(item)) is not None]
+        return {**answer, "held": found, "count": fields.natural(answer.get("count"), 0)}
+    if "step" in question:
+        return {**answer, "done": answer.get("done") is True}
     return {**answer, "waiters": fields.natural(answer.get("waiters"), 0)}
 
 

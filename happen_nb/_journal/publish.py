@@ -188,29 +188,29 @@ class PendingWrite(Generic[T]):
         ``as_stored(sequence, time)`` returns the commit or event, which need not be decoded then.
     """
 
-    __slots__ = (
-        "abandoned",
-        "as_stored",
-        "cleared",
-        "data",
-        "deadline",
-        "error",
-        "expected",
-        "followed",
-        "future",
-        "generation",
-        "id",
-        "messages",
-        "node",
-        "outbox",
-        "refused",
-        "seen",
-        "sent_at",
-        "started",
-        "unbroken",
-        "wake",
-        "what",
-    )
+    data = b""
+    """The message as it is sent; encoded in the thread of the caller."""
+    seen: T | None = None
+    """The stored record, as the follower has brought it."""
+    refused = False
+    """True if another commit of the node was stored first."""
+    followed = True
+    """True while the follower has followed since it was registered, without a new start."""
+    unbroken = True
+    """True while the follower has missed nothing since it was registered."""
+    generation: Any = None
+    """That of the journal when it was registered."""
+    cleared = 0
+    """The newest clear before which it is certainly not stored, unless it was seen."""
+    started = 0.0
+    sent_at: float | None = None
+    """The loop's time of the first sending."""
+    abandoned: asyncio.Future[None] | None = None
+    """Set if its caller was interrupted; resolved when it is decided or unclear."""
+    error: BaseException | None = None
+    wake: Callable[[], None] | None = None
+    future: asyncio.Future[Any] | None = None
+    """Resolved when it is seen, if its caller waits for an answer meanwhile."""
 
     def __init__(
         self,
@@ -232,29 +232,6 @@ class PendingWrite(Generic[T]):
         self.node = node
         self.expected = expected
         self.as_stored = as_stored
-        self.data = b""
-        """The message as it is sent; encoded in the thread of the caller."""
-        self.seen: T | None = None
-        """The stored record, as the follower has brought it."""
-        self.refused = False
-        """True if another commit of the node was stored first."""
-        self.followed = True
-        """True while the follower has followed since it was registered, without a new start."""
-        self.unbroken = True
-        """True while the follower has missed nothing since it was registered."""
-        self.generation: Any = None
-        """That of the journal when it was registered."""
-        self.cleared = 0
-        """The newest clear before which it is certainly not stored, unless it was seen."""
-        self.started = 0.0
-        self.sent_at: float | None = None
-        """The loop's time of the first sending."""
-        self.abandoned: asyncio.Future[None] | None = None
-        """Set if its caller was interrupted; resolved when it is decided or unclear."""
-        self.error: BaseException | None = None
-        self.wake: Callable[[], None] | None = None
-        self.future: asyncio.Future[Any] | None = None
-        """Resolved when it is seen, if its caller waits for an answer meanwhile."""
 
     # -- as a step of its caller ---------------------------------------------------------------------
 
@@ -334,6 +311,7 @@ class Outbox:
         self.refused_nodes: set[str] = set()
         """The nodes whose commits were refused since somebody else let them go first."""
         connection.on_reconnect(self._on_reconnect)
+        connection.after_reading(self._write)
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -360,7 +338,7 @@ class Outbox:
         self._flying[write] = None
         if self._connection.connected:
             write.sent_at = write.started
-            if not self._to_write:
+            if not self._to_write and not self._connection.reading:
                 self._loop.call_soon(self._write)
             self._to_write.append(write.data)
         left = write.deadline - time.monotonic()
@@ -370,8 +348,9 @@ class Outbox:
             self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
 
     def _write(self) -> None:
-        data, self._to_write = self._to_write, []
-        self._connection.write(data)
+        if self._to_write:
+            data, self._to_write = self._to_write, []
+            self._connection.write(data)
 
     def forget(self, write: PendingWrite[Any]) -> None:
         """Do not recognize it any more."""

@@ -203,7 +203,7 @@ async def read_changes(
     """Return the commits of a slice from a sequence on, each with the one before it, and the handlings."""
     if found.complete:
         commits = [record for record in found.commits if record.sequence >= start]
-        handled = [item for item in found.handled if item.sequence > start]
+        handled = [item for item in found.handled if item.sequence >= start]
     else:
         subjects = stream.subjects
         kinds = [subjects.states, subjects.handled] if states else [subjects.handled]

@@ -153,14 +153,14 @@ class Stream:
     async def _create(self, options: Options) -> dict[str, Any]:
         deadline = asyncio.get_running_loop().time() + self.timeout / 2
         while True:
-            answer = await self._api("CREATE", self._config(options))
+            answer = await self._api("CREATE", self.configuration(options))
             late = asyncio.get_running_loop().time() > deadline
             if late or answer.get("error", {}).get("err_code") != NO_PEERS:
                 return answer
             await asyncio.sleep(0.1)  # a cluster that has just started may find its servers a moment later
 
     async def _update(self, wanted: Info) -> Info:
-        config = self._config(wanted.options)
+        config = self.configuration(wanted.options)
         if wanted.unfinished:
             config["metadata"][UNFINISHED] = wanted.unfinished
         if wanted.schedules:
@@ -170,7 +170,8 @@ class Stream:
             raise server_error(f'changing the space "{self.subjects.space}"', error)
         return self._seen(answer)
 
-    def _config(self, options: Options) -> dict[str, Any]:
+    def configuration(self, options: Options) -> dict[str, Any]:
+        """Return the configuration of the stream as the server takes it."""
         # Every process trims by the options in the metadata.
         stored = {"happen.history": options.history, "happen.event_ttl": options.event_ttl}
         return {
@@ -189,6 +190,15 @@ class Stream:
             "deny_delete": True,
             "metadata": {key: str(value) for key, value in stored.items() if value is not None},
         }
+
+    async def exists(self) -> bool:
+        return await self._look() is not None
+
+    async def has_copied(self, source: str) -> bool:
+        """Return True if the server has copied all of another stream to this one."""
+        answer = await self._api("INFO")
+        found = [each for each in answer.get("sources", ()) if each["name"] == source]
+        return any(each.get("seq") and not each.get("lag") for each in found)
 
     async def mark_schedules(self) -> Info:
         """Mark the space as one with scheduled events.

@@ -9,6 +9,7 @@ subject                                  message
 ``happen.<space>.event.<node>.<tick>.*`` the ticks of one ``every`` of a node; their tokens have a ``~``
 ``happen.<space>.alarm.<id>``             an event that the server publishes when it is due
 ``happen.<space>.clock``                 the time of a space with a manual clock
+``happen.<space>.pace``                  whether events wait in all processes, and which one may begin
 ``happen.<space>.owner.<node>``          the process that handles the node's events from here on
 ``happen.<space>.handled.<incarnation>`` the events that a process handled, with the outcomes
 ``happen.<space>.start.<node>.<digest>`` where a state handler of the node starts
@@ -44,6 +45,7 @@ import orjson
 from happen_nb._journal import fields
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze, loads
+from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.patterns import check_type, is_pattern
 from happen_nb._model.positions import FLOOR, Progress, decode_positions, encode_positions
 from happen_nb._model.records import (
@@ -54,7 +56,7 @@ from happen_nb._model.records import (
     Origin,
     OwnerRecord,
 )
-from happen_nb._model.schedules import Alarm, ClockRecord, utc_text
+from happen_nb._model.schedules import Alarm, ClockRecord, is_moment_text, utc_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -85,6 +87,7 @@ EVENTS = "Happen-Events"
 POSITIONS = "Happen-Handled"  # the progress of the node's state handlers
 FOLDED = "Happen-Folded"  # the ids of the events that a commit applies beside its cause
 KEY = "Happen-Key"  # the step of a durable handler that made the commit
+ARGUMENTS = "Happen-Arguments"  # a digest of the arguments of a call whose result is stored
 EVENT = "Happen-Event"
 ALARM = "Happen-Alarm"  # the id of an alarm, and of one scheduling of it
 DUE = "Happen-Due"  # the time at which a scheduled event is due, in the time of the space
@@ -112,6 +115,7 @@ MAX_PATTERN_BYTES = 100_000
 HEADER_RESERVE_BYTES = 4096  # room that a large body leaves for the headers of its message
 MAX_HANDLINGS = 500  # handlings in one message
 MAX_HANDLED_BYTES = 500_000  # limit of the handlings in one message
+MAX_PAUSES = 100  # patterns in a record of the pace
 MAX_HANDLER_NAME = 500  # characters of a handler's name
 MAX_REPLY_BYTES = 200  # of a reply that is recorded with its handling; a longer one is not
 MAX_DURABLE_REPLY_BYTES = 100_000  # the same for a reply to a durable handler
@@ -150,6 +154,7 @@ class Subjects:
         self.alarm_prefix = f"{self.rest_prefix}alarm."
         self.alarms = f"{self.alarm_prefix}*"
         self.clock = f"{self.rest_prefix}clock"
+        self.pace = f"{self.rest_prefix}pace"
         self.clear = f"{self.rest_prefix}clear"
         self.sync = f"{self.rest_prefix}sync"
         self.guard = f"{self.rest_prefix}guard"
@@ -333,6 +338,7 @@ Item = (
     | Scheduled
     | Ended
     | ClockRecord
+    | Pace
     | Other
 )
 """A decoded message of the journal."""
@@ -356,9 +362,10 @@ def encode_commit(
     folded: Sequence[str] = (),
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
-    about = {CAUSE: origin.cause, CORRELATION: origin.correlation, BY: origin.by}
     headers = {EXPECTED: str(expected), COMMIT: f"{id} {revision} {read}"}
-    headers |= {name: value for name, value in about.items() if value is not None}
+    if origin is not NO_ORIGIN:
+        about = (CAUSE, origin.cause), (CORRELATION, origin.correlation), (BY, origin.by)
+        headers |= {name: value for name, value in about if value is not None}
     if origin.path:
         headers[PATH] = " ".join(origin.path)
     if origin.omitted:
@@ -485,6 +492,23 @@ def encode_clock(subjects: Subjects, now: str, *, expected: int) -> Message:
     return Message(subjects.clock, orjson.dumps({"now": now}), {EXPECTED: str(expected)})
 
 
+def encode_pace(subjects: Subjects, pace: Pace) -> Message:
+    """Encode the pace of a space; its ``sequence`` is that of the record before.
+
+    A pause whose sequence is 0 begins with this message.
+    """
+    about: dict[str, Any] = {}
+    if pace.pauses:
+        about["pauses"] = [
+            {"pattern": each.pattern, "since": each.sequence or None} for each in pace.pauses[-MAX_PAUSES:]
+        ]
+    if pace.next is not None:
+        about["next"] = list(pace.next)
+    if pace.slow is not None:
+        about["slow"] = pace.slow
+    return Message(subjects.pace, _ascii(about).encode(), {EXPECTED: str(pace.sequence)})
+
+
 def _about(event: EventRecord) -> str:
     about = _event_fields(event)
     del about["payload"]
@@ -573,9 +597,19 @@ class Start(NamedTuple):
     position: Position
 
 
-def encode_result(subject: str, value: Frozen, *, ttl: int) -> Message:
-    """Encode the result of a call, stored once; `ttl` is in seconds."""
-    return Message(subject, dumps(value), {EXPECTED: "0", TTL: str(ttl)})
+def encode_result(subject: str, value: Frozen, *, ttl: int, arguments: str | None = None) -> Message:
+    """Encode the result of a call, stored once; `ttl` is in seconds, `arguments` is a digest of them."""
+    headers = {EXPECTED: "0", TTL: str(ttl)}
+    if arguments is not None:
+        headers[ARGUMENTS] = arguments
+    return Message(subject, dumps(value), headers)
+
+
+class CallResult(NamedTuple):
+    """The stored result of a call: its JSON, and the digest of the arguments if that is known."""
+
+    body: bytes
+    arguments: str | None
 
 
 def encode_start(
@@ -643,11 +677,11 @@ def encode_handled(
 
     `ttl` is in seconds.
     """
-    items: list[str] = []
+    items: list[bytes] = []
     size = 0
 
     def message() -> tuple[Message, int]:
-        body = f"[{','.join(items)}]".encode()
+        body = b"[%s]" % b",".join(items)
         return Message(subjects.handled_prefix + by, body, {TTL: str(ttl)}), len(items)
 
     for record in records:
@@ -661,18 +695,18 @@ def encode_handled(
         yield message()
 
 
-_encode_item = json.JSONEncoder(separators=(",", ":")).encode  # `json.dumps` would make one each time
-
-
-def _encode_handling(record: HandledRecord, limit: int) -> str:
+def _encode_handling(record: HandledRecord, limit: int) -> bytes:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
-    event, node, handler, outcome, duration, error, attempts, _, waited, reply, position, handling = record
+    event, node, handler, outcome, duration, error, attempts, _, waited, reply, *rest = record
     while True:
-        last = [None if waited is None else round(waited, 6), reply, position, handling]
+        last = [None if waited is None else round(waited, 6), reply, *rest]
         while last and last[-1] is None:
             last.pop()
         item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), error, attempts, *last]
-        text = _encode_item(item)
+        try:
+            text = orjson.dumps(item)
+        except orjson.JSONEncodeError:  # half a character in the text of an error
+            text = json.dumps(item).encode()
         if len(text) <= limit or not (reply or error):
             return text
         reply, error = None, error and error[: len(error) // 2]
@@ -764,7 +798,35 @@ def _decode_other(
         about = _json_or_none(body)
         now = fields.iso_time(about.get("now")) if isinstance(about, dict) else None
         return Other(sequence) if now is None else ClockRecord(sequence, time, utc_text(now))
+    if subject == subjects.pace:
+        return _decode_pace(_json_or_none(body), sequence)
     return Other(sequence)
+
+
+def _decode_pace(about: Any, sequence: int) -> Pace:
+    """Decode the pace of a space; what cannot be read lets no event wait."""
+    about = about if isinstance(about, dict) else {}
+    pauses = about.get("pauses")
+    found = tuple(
+        Since(each["pattern"], fields.natural(each.get("since"), 0) or sequence)
+        for each in (pauses if isinstance(pauses, list) else ())
+        if isinstance(each, dict) and isinstance(each.get("pattern"), str) and is_pattern(each["pattern"])
+    )
+    slow = about.get("slow")
+    return Pace(
+        sequence,
+        found,
+        decode_turn(about.get("next")),
+        float(slow) if type(slow) in _NUMBERS and 0 < slow < _MAX_DURATION else None,
+    )
+
+
+def decode_turn(item: Any) -> NodeTurn | None:
+    """Decode the turn of a node to handle an event; None if it cannot be read."""
+    match item:
+        case [int(sequence), int(number), str(node)] if sequence > 0 and number >= 0 and is_name(node):
+            return NodeTurn(sequence, number, node)
+    return None
 
 
 def _scheduled(event: EventRecord, headers: Mapping[str, str]) -> EventRecord:
@@ -958,7 +1020,7 @@ def _decode_event(
 
 
 # Where a writer left out the last members.
-_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None)
+_HANDLING_DEFAULTS: Final = (None, None, None, None, 0.0, None, 1, None, None, None, None, None)
 _NUMBERS: Final = (float, int)  # no bool
 _MAX_DURATION: Final = 1e9  # seconds
 
@@ -969,7 +1031,7 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         return None
     size = len(_HANDLING_DEFAULTS)
     whole = item if len(item) == size else [*item[:size], *_HANDLING_DEFAULTS[len(item) :]]
-    event, node, handler, outcome, duration, error, attempts, waited, reply, position, handling = whole
+    event, node, handler, outcome, duration, error, attempts, waited, reply, position, handling, now = whole
     if not (type(event) is type(node) is type(handler) is type(outcome) is str):
         return None
     if not (type(duration) in _NUMBERS and type(attempts) is int and (error is None or type(error) is str)):
@@ -984,8 +1046,8 @@ def _decode_handling(item: Any, by: str) -> HandledRecord | None:
         reply = None
     if not (type(position) is int and 0 <= position <= fields.LARGEST):
         position = None
-    if type(handling) is not str:
-        handling = None
+    handling = handling if type(handling) is str else None
+    now = now if is_moment_text(now) else None
     return HandledRecord(
-        event, node, handler, outcome, duration, error, attempts, by, waited, reply, position, handling
+        event, node, handler, outcome, duration, error, attempts, by, waited, reply, position, handling, now
     )

@@ -12,8 +12,8 @@ MAX_CHANGES: Final = 3
 """Times that the priorities change in one order."""
 
 
-class Step(Protocol):
-    """What a node does in an order."""
+class OrderStep(Protocol):
+    """An action of a node in an order."""
 
     @property
     def node(self) -> str:

@@ -127,10 +127,12 @@ def encode_positions(positions: Positions) -> str:
     >>> encode_positions({"order.* count": Progress((120, 0), ((95, 0),))})
     'order.%2A%20count=120.0!95.0'
     """
-    return " ".join(
-        f"{_quoted(key)}=" + "!".join([f"{a}.{b}" for a, b in (found.position, *found.skipped)])
-        for key, found in positions.items()
-    )
+    return " ".join([_encoded(key, *found) for key, found in positions.items()])
+
+
+def _encoded(key: str, position: Position, skipped: tuple[Position, ...]) -> str:
+    text = f"{_quoted(key)}={position[0]}.{position[1]}"
+    return text + "".join([f"!{a}.{b}" for a, b in skipped]) if skipped else text
 
 
 @lru_cache(1024)

@@ -59,6 +59,14 @@ def utc_text(moment: str | datetime) -> str:
     return f"{moment.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
+def is_moment_text(text: object) -> bool:
+    """Return True for what `utc_text` writes; another client may have written anything."""
+    try:
+        return isinstance(text, str) and len(text) == len(START) and utc_text(text) == text
+    except ValueError:
+        return False
+
+
 def from_text(text: str) -> datetime:
     """Read what `utc_text` has written."""
     return datetime.fromisoformat(text)

@@ -45,11 +45,14 @@ def evaluate(transform: Transform, state: FrozenDict, views: Any, *, node: str, 
     return compute(lambda: call_transform(transform, state, views), node=node, revision=revision)
 
 
+_PLAIN = (dict, FrozenDict)
+
+
 def compute(call: Callable[[], Any], *, node: str, revision: int) -> FrozenDict:
     """Call a transform of a node's state, and return the frozen result; it raises what `evaluate` does."""
     try:
         result = call()
-        if type(result) is not FrozenDict:
+        if type(result) not in _PLAIN:
             refuse_suspended(result, f'the transform of node "{node}"')
         return freeze_state(result, node=node)
     except Exception as error:

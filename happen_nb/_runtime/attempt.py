@@ -85,6 +85,7 @@ class Attempt:
             durables = delivery.dispatcher.durables
             self.durable = durables.run(registration.durable, delivery.event, registration.name)
         self.scope.durable = self.durable
+        self.scope.unseen = delivery.dispatcher.log.replica
         self.why = ""
         """Why it was stopped."""
         self.unconverted = False
@@ -290,6 +291,8 @@ class Attempt:
     def _repeat_later(self, captured: CapturedError) -> None:
         """Have it called again after a pause, while the node goes on with other events."""
         self._captured = captured
+        if self.scope.looked is None:  # it began then, whenever it will look
+            self.scope.looked, self.scope.unseen = self._position, None
         if (handler := self.registration.durable) is not None:
             self.delivery.dispatcher.durables.pause(handler, self.delivery.event)
         self.delivery.queue.waiting[self] = None
@@ -298,7 +301,8 @@ class Attempt:
 
     def _start_timer(self, pause: float) -> None:
         if self in self.delivery.queue.waiting:
-            self._timer = self.delivery.dispatcher.clock.call_later(pause, self._repeat)
+            event, node = self.delivery.event.id, self.delivery.queue.name
+            self._timer = self.delivery.dispatcher.clock.call_later(pause, self._repeat, event, node)
             self.delivery.note_sleep()
 
     @property
@@ -394,8 +398,9 @@ class Attempt:
             max(1, self.number),
             waited=self._waited,
             reply=reply,
-            position=self._position,
+            position=self._position if self.scope.looked is None else self.scope.looked,
             handling=None if self.durable is None else self.durable.handling,
+            now=None if self._given is None else self.delivery.dispatcher.host.time_read(self._given),
         )
         self.delivery.record(record)
         self._end_durable()

@@ -95,8 +95,10 @@ class HandlerScope:
         "event",
         "function",
         "is_transform",
+        "looked",
         "node",
         "run",
+        "unseen",
         "waits",
     )
 
@@ -111,6 +113,10 @@ class HandlerScope:
         self.run: Run | None = None
         self.is_transform = False
         """True for a state handler."""
+        self.unseen: object = None
+        """The states of its space, until it first looks at them or emits something."""
+        self.looked: int | None = None
+        """The position of the journal then."""
         self.function = function
         self._origin = origin
         self._users = 0
@@ -174,6 +180,21 @@ def current_scope() -> HandlerScope | None:
     return found if found is not None and found.running else None
 
 
+@contextmanager
+def calling(step: object) -> Iterator[None]:
+    """Note that what runs in this context waits for a step of the library, if it is conducted."""
+    running = current_scope()
+    run = None if running is None else running.run
+    if run is None:
+        yield
+        return
+    run.calls[step] = None
+    try:
+        yield
+    finally:
+        run.calls.pop(step, None)
+
+
 def gives_way(*, sends: bool) -> GivesWay:
     """Return which others may run while what runs in this context waits for the library.
 
@@ -185,6 +206,12 @@ def gives_way(*, sends: bool) -> GivesWay:
     if running.is_transform and sends:
         return "to state handlers"
     return "to all" if running.waits else "no"
+
+
+def first_look(states: object) -> HandlerScope | None:
+    """Return the handler that runs in this context, if it has not looked at these states yet."""
+    found = scope.get()
+    return found if found is not None and found.unseen is states else None
 
 
 def current_path() -> tuple[str, ...]:
@@ -318,7 +345,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
             f"carry: {function!r} is a generator function, which runs when it is iterated over; carry the "
             "function that iterates over it"
         )
-    there = Place(current_scope())
+    there = Carrier(current_scope())
     if inspect.iscoroutinefunction(function):
 
         async def carried_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -334,7 +361,7 @@ def carry(function: Callable[P, R]) -> Callable[P, R]:
     return functools.update_wrapper(carried, function)
 
 
-class Place:
+class Carrier:
     """The place a function is carried from: a handler, and the cell that its output belongs to."""
 
     def __init__(self, found: HandlerScope | None) -> None:

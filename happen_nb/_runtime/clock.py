@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -64,6 +64,9 @@ class Timer:
 
     call: Callable[[], object] | None
     handle: asyncio.TimerHandle | None = None
+    event: str = ""
+    """The id of the event whose handler waits."""
+    node: str = ""
 
     def cancel(self) -> None:
         """Do not make the call. On the IO thread."""
@@ -77,6 +80,14 @@ class Timer:
             call()
 
 
+@dataclass(eq=False, slots=True)
+class Steering:
+    """The time of a second run: that of what was put in last. Its timers wait until they are chosen."""
+
+    now: datetime
+    timers: list[Timer] = field(default_factory=list)
+
+
 class Clock:
     """The time of a space, and the timers of this process that follow it."""
 
@@ -85,6 +96,7 @@ class Clock:
         self._timers: list[tuple[str, int, Timer]] = []
         self._count = count()
         self._delivering = 0
+        self._steering: Steering | None = None
         log.on_clock.connect(self._moved)
         log.on_scheduled.connect(self.deliver_soon)
 
@@ -101,7 +113,9 @@ class Clock:
     def now(self) -> datetime:
         """Return the time of the space, in UTC. From any thread."""
         manual = self._log.clock
-        return from_ns(self._log.stream.server_time()) if manual is None else from_text(manual.now)
+        if manual is not None:
+            return from_text(manual.now)
+        return from_ns(self._log.stream.server_time()) if self._steering is None else self._steering.now
 
     def now_text(self) -> str:
         """Return the time of the space as the journal has it. From any thread."""
@@ -127,10 +141,23 @@ class Clock:
 
     # -- timers, on the IO thread ----------------------------------------------------------------------
 
-    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
-        """Call something in so many seconds of the space's time."""
-        timer = Timer(call)
-        if self.manual:
+    def hold(self) -> None:
+        """Let the server deliver no event that is scheduled from now on, until `steer` ends."""
+        self._log.alarms.manual = True
+
+    def steer(self, steering: Steering | None) -> None:
+        """Let the time of a real clock be that of a second run, until None is given."""
+        if not self.manual:
+            self._steering, self._log.alarms.manual = steering, steering is not None
+
+    def call_later(
+        self, seconds: float, call: Callable[[], object], event: str = "", node: str = ""
+    ) -> Timer:
+        """Call something in so many seconds of the space's time; a handler of a node that waits."""
+        timer = Timer(call, event=event, node=node)
+        if self._steering is not None:
+            self._steering.timers.append(timer)
+        elif self.manual:
             due = utc_text(self.now() + timedelta(seconds=seconds))
             heapq.heappush(self._timers, (due, next(self._count), timer))
         else:
@@ -164,7 +191,7 @@ class Clock:
 
         Whatever happens to this process, the server delivers it.
         """
-        if self.manual or self._delivering >= MAX_DELIVERING or self._left(alarm) > SOON_SECONDS:
+        if self._log.alarms.manual or self._delivering >= MAX_DELIVERING or self._left(alarm) > SOON_SECONDS:
             return
         self._delivering += 1
         self._log.background(self._deliver(alarm))
@@ -242,7 +269,9 @@ class Sleep:
             io_thread().call_soon(self._end)
 
     def _start(self, wake: Callable[[], None]) -> None:
-        self._timer = self._clock.call_later(self._seconds, wake)
+        current = self._queue.current
+        event = "" if current is None else current.delivery.event.id
+        self._timer = self._clock.call_later(self._seconds, wake, event, self._queue.name)
         if self._pause is not None:
             self._pause.begin()
         if self._clock.manual:

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from happen_nb._runtime import causes
 from happen_nb._runtime.io import handler_loops, io_thread, within
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Coroutine, Generator, Iterator
 
     from happen_nb._model.positions import Position
     from happen_nb._model.records import EventRecord
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from happen_nb._runtime.io import IoStep
     from happen_nb._runtime.workers import Mailbox
 
-PATIENCE_SECONDS: Final = 1.0
-"""Time after which a handler counts as waiting for another one, as with a lock."""
 CHECK_SECONDS: Final = 0.25
-"""Time between two looks for such handlers."""
+"""Time between two looks for handlers that wait for others without a call of the library, as with a lock."""
+PATIENCE_CHECKS: Final = 4
+"""Looks in a row, without anything new, after which a handler counts as waiting for others."""
+CALL_PATIENCE_CHECKS: Final = 60
+"""The same in a call of the library, where it most likely waits for the server."""
 TURNS: Final = 4
 """Turns of the loop in which what has just ended wakes those that have waited for it."""
 
+T = TypeVar("T")
 What = Literal["begin", "commit", "emit"]
 
 
@@ -83,6 +86,8 @@ class Run:
         self.ended = False
         self._waiting = 0
         """The number of its tasks that wait for their turn, or for others."""
+        self.calls: dict[object, None] = {}
+        """The calls of the library in which its tasks wait for the server."""
         self._going: set[object] = set()
         """The tasks that have waited and go on now. The others are taken to wait for those that do."""
 
@@ -140,9 +145,21 @@ class Conductor:
     choose : callable
         ``choose(choices)`` returns one of the choices, or None if nothing may go now. They are ordered by the
         positions of the events, then by node. It is called on the IO thread, and must not wait.
+    patience : int, optional
+        Looks, four in a second, after which a handler counts as waiting for another one.
+    task_patience : int, optional
+        The same if another of its tasks waits for its turn: most likely it waits for that one.
     """
 
-    def __init__(self, dispatcher: Dispatcher, choose: Callable[[list[Choice]], Choice | None]) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        choose: Callable[[list[Choice]], Choice | None],
+        patience: int = PATIENCE_CHECKS,
+        task_patience: int = PATIENCE_CHECKS,
+    ) -> None:
+        self._patience = patience
+        self._task_patience = task_patience
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
@@ -153,7 +170,8 @@ class Conductor:
         self._looking = False
         self._barriers = 0
         """Times that tasks of the handlers' loop get to arrive, too."""
-        self._changed_at = time.monotonic()
+        self._checks = 0
+        """Looks since anything new."""
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
         self._is_open = False
@@ -192,7 +210,8 @@ class Conductor:
     async def quiet(self, deadline: float) -> bool:
         """Wait until nothing runs and nothing may go; False if that is not so by the deadline.
 
-        What waits for the clock, or for somebody outside, does not run. `choose` is asked once more.
+        What waits for the clock, or for somebody outside, does not run; nor does what waits for a lock, until
+        it stores something: `InFlight.drain` waits for that, too. `choose` is asked once more.
 
         Parameters
         ----------
@@ -219,7 +238,11 @@ class Conductor:
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Count the code of this block as running, unless it waits; what it stores needs no turn."""
+        """Count the code of this block as running, unless it waits; what it stores needs no turn.
+
+        It also counts as waiting when nothing new has happened for a second, as in a loop that looks again
+        and again.
+        """
         run = Run(None)
         token = _outside.set(run)
         io_thread().call_soon(self._started, run)
@@ -256,7 +279,7 @@ class Conductor:
 
     def _follow(self, run: Run) -> asyncio.Task[Any] | None:
         """Return the task that runs here, and note when it ends."""
-        task = _current_task()
+        task = _current_task() if run.begin is not None else None  # else it is the notebook's
         if task is not None:
             task.add_done_callback(lambda _: io_thread().call_soon(self._left, run, task))
         return task
@@ -265,6 +288,23 @@ class Conductor:
         """Return a step during which what runs here does not run, because it waits for others."""
         run = _current_run()
         return step if run is None else _Waiting(Pause(self, run, self._follow(run)), step)
+
+    async def aside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await something during which what runs here does not run, because it waits for others."""
+        pause = self.pause()
+        if pause is None:
+            return await work
+        io_thread().call_soon(pause.begin)
+        try:
+            result = await work
+        except Exception:
+            await _Return(pause)
+            raise
+        except BaseException:  # it was interrupted, and waits for nothing any more
+            io_thread().call_soon(pause.end)
+            raise
+        await _Return(pause)
+        return result
 
     def pause(self) -> Pause | None:
         """Return a pause of what runs here; None if it is not conducted."""
@@ -294,7 +334,7 @@ class Conductor:
 
     def update(self, run: Run) -> None:
         """Note that a run goes on, or waits, or has ended."""
-        self._changed_at = time.monotonic()
+        self._checks = 0
         if run.runs:
             self._running.add(run)
         else:
@@ -379,7 +419,7 @@ class Conductor:
             self._rest()
             return
         waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
-        self._changed_at = time.monotonic()
+        self._checks = 0
         if isinstance(waiting, _Gate):
             self._gates.remove(waiting)
             waiting.run.go_on(waiting.task)
@@ -413,10 +453,24 @@ class Conductor:
         """Go on without what has run for long: it may wait for others."""
         if not self._is_open:
             return
-        if self._running and time.monotonic() - self._changed_at > PATIENCE_SECONDS:
-            self._running = {run for run in self._running if run.begin is None}
+        self._checks += 1  # not by the clock: on a busy machine, nothing may get a core for a second
+        at_gates = {gate.run for gate in self._gates}
+        stuck = {
+            run
+            for run in self._running
+            if self._checks > (self._task_patience if run in at_gates else self._patience)
+            and (not run.calls or self._checks > CALL_PATIENCE_CHECKS)
+        }
+        if stuck:
+            self._running -= stuck
             self._look_soon()
-        self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
+        # Where no thread gets a core, those of the handlers do not either.
+        check_later = partial(io_thread().call_soon, self._check_later)
+        self._dispatcher.workers.submit(check_later)
+
+    def _check_later(self) -> None:
+        if self._is_open:
+            self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
 
 
 def _order(choice: Choice) -> tuple[Any, ...]:
@@ -477,6 +531,25 @@ class Pause:
             self._begun = False
             self.run.go_on(self._task)
             self._conductor.update(self.run)
+
+
+class _Return:
+    """The end of a pause, as a step on the IO thread."""
+
+    def __init__(self, pause: Pause) -> None:
+        self._pause = pause
+
+    def __await__(self) -> Generator[IoStep, Any, None]:
+        yield self
+
+    def start(self, wake: Callable[[], None]) -> None:
+        self._pause.over(wake)
+
+    def cancel(self) -> None:
+        self._pause.end()
+
+    def result(self) -> None:
+        """Return nothing: it is its turn."""
 
 
 class _Waiting:

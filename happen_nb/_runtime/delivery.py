@@ -16,6 +16,7 @@ from happen_nb._model.quoting import error_summary
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.attempt import CLOSED, UNREGISTERED, Attempt
 from happen_nb._runtime.effects import InFlight, Work
+from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.workers import Mailbox
 from happen_nb.errors import FrozenStateError, HandlerError, NoHandlerError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Mapping
 
+    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import Cut, EventRecord, Origin
     from happen_nb._runtime.attempt import StepDriver
     from happen_nb._runtime.conductor import Choice
@@ -54,6 +56,9 @@ class Host(Protocol):
         durable: DurableRun | None,
     ) -> Any:
         """Return the context that a handler is called with; its ``attempt`` is set before each call."""
+
+    def time_read(self, context: Any) -> str | None:
+        """Return the time that a handler has read from its context; None if it has not."""
 
     def reply(self, value: Any) -> Any:
         """Convert a handler's return value to the reply."""
@@ -101,6 +106,8 @@ class NodeQueue:
         """Go on. On the IO thread."""
         self.asleep = False
         for delivery in list(self.open):
+            if delivery.parked:
+                continue
             in_flight.start(delivery)
             if delivery.ended:
                 in_flight.finish(delivery)
@@ -168,6 +175,8 @@ class Delivery(Work):
         self.awaited = False
         """True if a handler, in any process, waits for the reply."""
         self.ended = False
+        self.parked = False
+        """True while it waits for the end of a pause, outside the mailbox."""
         self.unaccepted = False
         """True if no handler accepted the event."""
         self.captured: CapturedError | None = None
@@ -181,6 +190,7 @@ class Delivery(Work):
         self._attempts: list[Attempt] = []
         self._round = 0
         self._left = 0
+        self._begun = False
         self._refused: Exception | None = None
         self._lock = threading.Lock()
         self.correlation = event.correlation or event.id
@@ -190,6 +200,9 @@ class Delivery(Work):
 
     def describe(self) -> str:
         return f'node "{self.queue.name}" handling "{self.event.type}"'
+
+    def takes(self, turn: NodeTurn) -> bool:
+        return turn == (*self.event.position, self.queue.name)
 
     def origin(self) -> Origin:
         return self.event.origin_of_effects(self.queue.name)
@@ -209,7 +222,7 @@ class Delivery(Work):
     def note_sleep(self) -> None:
         """Note that one of its handlers is repeated later; if all that are left are, it is not in flight."""
         sleeping = sum(attempt.waits_for_clock for attempt in self._attempts)
-        if self.dispatcher.clock.manual and sleeping >= self._left:
+        if self.dispatcher.clock.manual and sleeping >= self._left > 0:
             self.dispatcher.in_flight.finish(self)
 
     def note_wake(self) -> None:
@@ -219,8 +232,34 @@ class Delivery(Work):
 
     # -- its turn ------------------------------------------------------------------------------------
 
+    def park(self) -> bool:
+        """Take it out of the mailbox until `unpark`; False if it has begun. On the IO thread."""
+        with self._lock:
+            if self._begun or self.ended:
+                return False
+            self.parked = True
+        self.queue.queued.pop(self, None)
+        self.dispatcher.in_flight.finish(self)
+        return True
+
+    def unpark(self) -> None:
+        """Put it back into the mailbox, behind all others."""
+        self.parked = False
+        if self.ended:
+            return
+        self.queue.queued[self] = None
+        if not self.queue.asleep:
+            self.dispatcher.in_flight.start(self)
+        alone = any(registration.state is None for registration in self.candidates)
+        order = (*self.event.position, self.candidates[0].number, alone)
+        self.queue.mailbox.put(self.start, order, self.choice)
+
     def start(self) -> StepDriver | None:
         """Start each handler that accepts the event; the first one at once, the others after it."""
+        with self._lock:
+            if self.parked or self._begun:
+                return None  # its place in the mailbox before it was parked
+            self._begun = True
         try:
             return self._start()
         except BaseException as broken:
@@ -279,6 +318,7 @@ class Delivery(Work):
         if self.cancelled:
             self._end()
         else:
+            self._begun = False
             self.queue.mailbox.put_first([self])
 
     def _refuse_unaccepted(self) -> None:
@@ -323,6 +363,8 @@ class Delivery(Work):
                 self.responder.refuse(self._remote_error(captured))
         if not left:
             self._end()
+        elif self.dispatcher.clock.manual:  # the others may be repeated later
+            io_thread().call_soon(self.note_sleep)
 
     def _stopped_error(self, why: str) -> HandlerError:
         return HandlerError(
@@ -393,7 +435,8 @@ class Delivery(Work):
             self._refused = self._stopped_error(why)
         if self.responder is not None:
             self.responder.refuse(self._refused)  # ignored if there is a reply already
-        if self.queue.queued.pop(self, False) is None:
+        parked, self.parked = self.parked, False
+        if self.queue.queued.pop(self, False) is None or parked:
             self._record_unstarted("cancelled", None)
             self._end()
         self.queue.stop(why, lambda attempt: attempt.delivery is self)

@@ -17,6 +17,7 @@ from happen_nb._runtime.clock import Clock
 from happen_nb._runtime.delivery import Delivery, NodeQueue
 from happen_nb._runtime.durable import Durables
 from happen_nb._runtime.effects import InFlight
+from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
 from happen_nb._runtime.ticks import Ticks
@@ -85,6 +86,7 @@ class Dispatcher:
         self.lanes = Lanes(log, self)
         self.durables = Durables(log, self, peers)
         self.turns = Turns(self)
+        self.gate = Gate(log, self)
         self.contexts: dict[str, contextvars.Context | None] = {}
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
@@ -182,6 +184,7 @@ class Dispatcher:
         self._spared = frozenset(path)
 
     def _on_clear(self, _: Clear, position: int) -> None:
+        self.gate.clear()
         for queue in self.queues.values():
             queue.drop("the space was cleared", position, self._spared)
         self.lanes.pipelines.drop(position)
@@ -234,12 +237,10 @@ class Dispatcher:
         if self.ownership.leaving:
             return
         candidates = self.registrations.candidates(event.type, event.target, event.tick)
-        self._dispatch(event, context, candidates)
+        self._dispatch(event, context, self.gate.pass_on(event, context, candidates))
         target = event.target
         if target is not None and target not in candidates and self.ownership.is_ours(target):
-            known = ", ".join(self.registrations.patterns(target)) or "none"
-            problem = f'send: node "{target}" has no handler of "{event.type}"; it handles {known}'
-            self.replies.accept(event).refuse(NoHandlerError(problem))
+            self._refuse(event, target)
 
     def _dispatch(
         self,
@@ -262,9 +263,40 @@ class Dispatcher:
             if self.workers.in_turn and handlers and all(each.state is not None for each in handlers):
                 together.append(Part(node, handlers, snapshot, replies))
             elif handlers:
-                self.lanes.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
+                self.lanes.pipelines.put(node, [(event, handlers)], context, snapshot, replies=replies)
         if together:
             self.turns.put(Turn(event, context, together))
+
+    def let(
+        self, event: EventRecord, node: str, context: contextvars.Context | None, *, recovered: bool
+    ) -> None:
+        """Queue an event that has waited at the gate for the handlers of a node that match now.
+
+        One that was recovered has waited in another process; what state handlers and durable handlers have
+        to do with it, they have read.
+        """
+        found = self.registrations.candidates(event.type, event.target, event.tick).get(node, [])
+        registrations = [
+            each
+            for each in found
+            if each.state is not None or each.durable is None or event.sequence > each.durable.read_to
+        ]
+        if recovered:
+            registrations = [each for each in found if each.state is None and each.durable is None]
+        if registrations:
+            self._dispatch(event, context, {node: registrations})
+        elif event.target is not None and not found and self.ownership.is_ours(node):
+            self._refuse(event, node)
+
+    def cancel(self, event: EventRecord, node: str) -> None:
+        """Record that the handlers of a node do not handle an event that has waited at the gate."""
+        for each in self.registrations.candidates(event.type, event.target, event.tick).get(node, []):
+            self.record(HandledRecord(event.id, node, each.name, "cancelled"))
+
+    def _refuse(self, event: EventRecord, target: str) -> None:
+        known = ", ".join(self.registrations.patterns(target)) or "none"
+        problem = f'send: node "{target}" has no handler of "{event.type}"; it handles {known}'
+        self.replies.accept(event).refuse(NoHandlerError(problem))
 
     def deliver(
         self,
@@ -324,6 +356,8 @@ class Dispatcher:
     def open(self, events: Iterable[str]) -> list[str]:
         """Return those of the events that wait or are handled here."""
         wanted = set(events)
+        if self.gate.going_on:
+            return list(wanted)  # it is not known which of them are still to go
         queues = list(self.queues.values())
         handled = [each.event.id for queue in queues for each in list(queue.open)]
         late = (*self.lanes.waiting(), *self.lanes.pipelines.open(), *self.turns.waiting())
@@ -393,10 +427,10 @@ class Dispatcher:
 
     # -- recording what was handled ------------------------------------------------------------------
 
-    def record(self, record: HandledRecord) -> None:
-        """Store soon that an event was handled. From any thread."""
-        self._records.append(record)
-        if len(self._records) == 1 or self._recording is None:
+    def record(self, *records: HandledRecord) -> None:
+        """Store soon that events were handled. From any thread."""
+        self._records.extend(records)
+        if self._recording is None:
             io_thread().call_soon(self._record_soon)
 
     def _record_soon(self) -> None:
@@ -469,6 +503,7 @@ class Dispatcher:
             return
         if self.log.connection.connected:
             await self.lanes.close()
+        self.gate.close()
         for queue in self.queues.values():
             queue.close()
         self.lanes.pipelines.close()

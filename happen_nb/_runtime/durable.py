@@ -71,6 +71,8 @@ class DurableHandler:
     """The sequence of the message that stores it."""
     live: bool = False
     """True if new events are delivered at once."""
+    read_to: int = 0
+    """The sequence up to which the events that it missed were read and delivered."""
     queued: set[str] = field(default_factory=set)
     """The handlings that wait or run in this process."""
     open: dict[str, Position] = field(default_factory=dict)
@@ -84,7 +86,7 @@ class DurableHandler:
         return handling_id(event, self.node, self.key)
 
 
-class Held(NamedTuple):
+class Arrived(NamedTuple):
     """An event that has arrived while durable handlers of a node catch up."""
 
     event: EventRecord
@@ -102,11 +104,35 @@ class Reading:
         self.ends: dict[DurableHandler, int] = {}
         """The sequence up to which each of them reads."""
         self.read: set[DurableHandler] = set()
-        self.held: list[Held] = []
+        self.held: list[Arrived] = []
         """The events that have arrived meanwhile."""
         self.applied = False
         """True if state handlers have applied what had arrived when all was read."""
         self.stopped = False
+
+
+class MissedByDurable(NamedTuple):
+    """An event whose handling by durable handlers has not ended, and that waits for its turn."""
+
+    durables: Durables
+    event: str
+    handlers: list[Registration]
+
+    def hold(self, event: EventRecord) -> None:
+        """Note that the event waits for the handlers."""
+        for each in self.handlers:
+            if each.durable is not None:
+                self.durables.queue(each.durable, event)
+
+    def let(self, event: EventRecord) -> None:
+        """Queue the event for the handlers."""
+        self.durables.deliver(event, self.handlers)
+
+    def drop(self) -> None:
+        """Forget it: the journal tells the next owner of the node that its handling has not ended."""
+        for each in self.handlers:
+            if each.durable is not None:
+                self.durables.forget_handling(each.durable, self.event)
 
 
 class Durables:
@@ -242,11 +268,19 @@ class Durables:
 
     def leave(self, handler: DurableHandler, event: EventRecord) -> None:
         """Note that a handler does not handle an event now; whoever owns the node later runs it."""
-        handling = handler.handling(event.id)
+        self.forget_handling(handler, event.id)
+
+    def forget_handling(self, handler: DurableHandler, event: str) -> None:
+        """Do the same by the id of the event."""
+        handling = handler.handling(event)
         handler.running.discard(handling)
         if handling in handler.queued:
             handler.queued.discard(handling)
             self._log.steps.release(handling)
+
+    def deliver(self, event: EventRecord, handlers: list[Registration]) -> None:
+        """Queue an event for durable handlers of a node that have missed it."""
+        self._dispatcher.deliver(event, handlers[0].node, handlers, None, replies=event.target is not None)
 
     def run_on(self, node: str) -> bool:
         """Return whether a durable handler of a node runs here."""
@@ -261,8 +295,9 @@ class Durables:
         await self._dispatcher.flush()
         log = self._log
         position = (log.position, LAST_INDEX)
-        if handler.open:
-            position = before(min(handler.open.values()))
+        waits = self._dispatcher.gate.waits_at(handler.node)
+        if handler.open or waits:
+            position = before(min([*handler.open.values(), *([waits] if waits else [])]))
         if position <= handler.position:
             return
         message = wire.encode_durable(
@@ -359,8 +394,12 @@ class Durables:
             event.origin_of_effects(node),
         )
         self._dispatcher.in_flight.start(work)
-        reading.held.append(Held(event, context, handlers, work))
+        reading.held.append(Arrived(event, context, handlers, work))
         return True
+
+    def catches_up(self, node: str) -> bool:
+        """Return whether durable handlers of a node read the events that they missed."""
+        return node in self._readings
 
     def waiting(self) -> list[str]:
         """Return the ids of the events that wait for a handler that catches up."""
@@ -392,7 +431,7 @@ class Durables:
                 await self._let_state_handlers_apply(node)
             elif not left:
                 for handler in reading.read & handlers.keys():
-                    handler.live = True
+                    handler.live, handler.read_to = True, reading.ends[handler]
                 del self._readings[node]
                 self._release(reading)
                 return
@@ -453,8 +492,13 @@ class Durables:
             return
         handlings = {handler.handling(event.id) for event, _ in missed for handler in handlers}
         await self._log.steps.load(self._log.stream, missed[0][0].sequence, handlings)
+        gate = self._dispatcher.gate
         for event, left in missed:
-            self._dispatcher.deliver(event, left[0].node, left, None, replies=event.target is not None)
+            held = MissedByDurable(self, event.id, left)
+            if gate.keep(event, left[0].node, held):
+                held.hold(event)
+            else:
+                held.let(event)
 
     def _is_missed(
         self, handler: DurableHandler, registration: Registration, event: EventRecord, ended: Container[str]

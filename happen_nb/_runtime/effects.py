@@ -21,11 +21,13 @@ from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
 from happen_nb._runtime.io import io_thread, within
+from happen_nb._runtime.stepping import Stepper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from happen_nb._model.causality import CommitPair
+    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import HandledRecord, Origin, OwnerRecord
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
@@ -57,9 +59,12 @@ class Work:
     ----------
     correlation : str
         The causal chain it belongs to.
+    general : bool
+        True if everything that waits for works waits for this one, too.
     """
 
     correlation: str
+    general: bool = False
 
     def describe(self) -> str:
         """Return its name for a message."""
@@ -68,6 +73,10 @@ class Work:
     def hint(self) -> str:
         """Return how to end it, if it takes long."""
         return ""
+
+    def takes(self, turn: NodeTurn) -> bool:  # noqa: ARG002 - most works do not handle an event at a node
+        """Return True if it is the handling of an event by a node."""
+        return False
 
     def origin(self) -> Origin:
         """Return the origin of what it emits and commits."""
@@ -123,11 +132,15 @@ class Pending:
     works: frozenset[Work]
     correlations: frozenset[str]
     families: tuple[str, ...] = ()
+    general: bool = False
+    """True if any work may follow from it."""
 
     def includes(self, work: Work) -> bool:
         """Return True for work that was in flight then, or has followed from it."""
         return (
-            work in self.works
+            self.general
+            or work.general
+            or work in self.works
             or work.correlation in self.correlations
             or work.correlation.startswith(self.families)
         )
@@ -141,24 +154,24 @@ class InFlight:
         self._waits: list[Wait] = []
         self._lock = threading.Lock()
 
-    def start(self, work: Work) -> None:
-        """Register work; `finish` it."""
+    def start(self, *works: Work) -> None:
+        """Register works; `finish` them."""
         with self._lock:
-            self._works.add(work)
+            self._works.update(works)
             for wait in self._waits:
-                if wait.belongs(work):
-                    wait.left.add(work)
+                wait.left.update(filter(wait.belongs, works))
 
-    def finish(self, work: Work) -> None:
-        """Remove work. Call it after the works that it triggered have been registered."""
+    def finish(self, *works: Work) -> None:
+        """Remove works. Call it after the works that they triggered have been registered."""
         with self._lock:
-            self._works.discard(work)
+            self._works.difference_update(works)
             if not self._waits:
                 return
             for wait in self._waits:
-                wait.left.discard(work)
+                wait.left.difference_update(works)
             ended = [wait for wait in self._waits if not wait.left]
-            self._waits = [wait for wait in self._waits if wait.left]
+            if ended:
+                self._waits = [wait for wait in self._waits if wait.left]
         for wait in ended:
             wait.end()
 
@@ -166,7 +179,8 @@ class InFlight:
         with self._lock:
             works = frozenset(self._works)
         correlations = frozenset(work.correlation for work in works)
-        return Pending(works, correlations, tuple(each for each in correlations if each.endswith("_")))
+        families = tuple(each for each in correlations if each.endswith("_"))
+        return Pending(works, correlations, families, any(work.general for work in works))
 
     async def drain(self, belongs: Callable[[Work], bool], deadline: float) -> list[Work]:
         """Wait until no such work is in flight; return what is left at the deadline. On the IO thread."""
@@ -239,7 +253,7 @@ class Effects:
 
     def includes_work(self, work: Work) -> bool:
         """Return True if the work handles a root, or an effect."""
-        if work.correlation in self.roots:
+        if work.general or work.correlation in self.roots:
             return True
         if work.correlation not in self.correlations:
             return False
@@ -375,6 +389,7 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     left = [event for event in events if event.id not in accepted]
     ids = [event.id for event in left]
     still = set(dispatcher.open(ids))
+    held = {turn.position for turn in (await Stepper(runtime).turns(MAX_EXAMINED_EVENTS))[0]}
     answers, busy = await runtime.ask_owners({"events": ids}, UNHANDLED_ANSWER_SECONDS)
     still |= {id for answer in answers for id in answer.get("open", ())}
     alive = {log.incarnation, *(answer["by"] for answer in answers if "by" in answer)}
@@ -388,7 +403,10 @@ async def find_unhandled(runtime: Runtime) -> list[NotHandled]:
     left = [
         event
         for event in left
-        if event.id not in still and event.id not in accepted and not _may_come(event, owners, busy)
+        if event.id not in still
+        and event.position not in held
+        and event.id not in accepted
+        and not _may_come(event, owners, busy)
     ]
     applied_later = await dispatcher.lanes.outstanding()
     handled_later = await dispatcher.durables.outstanding()

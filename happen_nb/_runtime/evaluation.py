@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from happen_nb._model.records import HandledRecord
 from happen_nb._runtime.delivery import LONG_RUNNING_SECONDS
 from happen_nb._runtime.effects import Work
 from happen_nb._runtime.io import io_thread
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.publish import PendingWrite
     from happen_nb._model.frozen import FrozenDict
+    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
     from happen_nb._runtime.lanes import StateHandler
@@ -29,6 +31,8 @@ MAX_AHEAD = 64
 """Commits of a node that are evaluated before they can be sent."""
 HANDOVER_COMMITS = 32
 """Commits that the worker evaluates before it hands them over."""
+HANDOVER_SECONDS = 0.02
+"""Time of its transforms after which the worker hands over what they returned."""
 UNKNOWN: Final[Any] = object()
 """The head of a pipeline that has to start from the newest commit."""
 
@@ -47,10 +51,8 @@ class Outcome(Protocol):
     state: FrozenDict
     body: bytes
     origin: Origin
-
-    @property
-    def events(self) -> tuple[EventRecord, ...]:
-        """The events that it has emitted."""
+    events: tuple[EventRecord, ...]
+    """The events that it has emitted."""
 
     def announce(self) -> None:
         """Expect the emitted events. On the IO thread, before they are sent."""
@@ -98,6 +100,9 @@ class Item(Work):
     def describe(self) -> str:
         return f'node "{self.node}" handling "{self.event.type}"'
 
+    def takes(self, turn: NodeTurn) -> bool:
+        return turn == (*self.event.position, self.node)
+
     def hint(self) -> str:
         if not self.began or time.monotonic() - self.began < LONG_RUNNING_SECONDS:
             return ""
@@ -107,6 +112,11 @@ class Item(Work):
 
     def origin(self) -> Origin:
         return self.event.origin_of_effects(self.node)
+
+    def handled(self) -> HandledRecord:
+        """Return the record of its handling."""
+        name, outcome = self.handlers[0].name, self.outcome or ""
+        return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, waited=self.waited)
 
 
 class Step:
@@ -118,7 +128,7 @@ class Step:
         The events that it applies.
     """
 
-    __slots__ = ("error", "items", "outcomes", "positions", "progress", "slow", "write")
+    __slots__ = ("error", "events", "items", "outcomes", "positions", "progress", "slow", "write")
 
     def __init__(self, item: Item, *, slow: bool = False, error: BaseException | None = None) -> None:
         self.items = [item]
@@ -126,6 +136,8 @@ class Step:
         self.error = error
         """The error of its transform."""
         self.outcomes: list[Outcome] = []
+        self.events: tuple[EventRecord, ...] = ()
+        """Those that are stored with its commit."""
         self.positions: Positions = {}
         self.progress: dict[StateHandler, tuple[Progress, Progress]] = {}
         """Of the handlers, before it and after it."""
@@ -134,6 +146,8 @@ class Step:
     @property
     def folded(self) -> tuple[str, ...]:
         """The ids of the events that it applies beside its cause."""
+        if len(self.items) == 1:
+            return ()
         cause = self.outcomes[0].origin.cause
         ids = (item.event.id for item in self.items if item.outcome == "done")
         return tuple(id for id in ids if id != cause)
@@ -142,6 +156,7 @@ class Step:
         """Apply the event of the next step with the same commit."""
         self.items += step.items
         self.outcomes += step.outcomes
+        self.events += step.events
         self.positions = step.positions or self.positions
         for handler, (before, after) in step.progress.items():
             self.progress[handler] = self.progress.get(handler, (before, after))[0], after
@@ -170,7 +185,9 @@ class Pipeline:
     paused: bool = False
     """True while other writers of the node may go first."""
     in_a_row: int = 0
-    """The number of its commits since the last pause."""
+    """The number of its commits since the last pause, or since nothing waited."""
+    row_began: float = 0.0
+    """The time of the first of them, by ``time.monotonic()``."""
     slow: int = 0
     """The number of slow transforms in a row."""
     lock: threading.Lock = field(default_factory=threading.Lock)

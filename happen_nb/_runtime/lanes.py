@@ -94,6 +94,22 @@ class Waiting(NamedTuple):
     """Registers the event as in flight until it is delivered, for `settle`."""
 
 
+class MissedByLane(NamedTuple):
+    """An event that state handlers have missed, and that waits for its turn."""
+
+    pipelines: Pipelines
+    node: str
+    handlers: list[Registration]
+    fold: bool
+
+    def let(self, event: EventRecord) -> None:
+        """Let it wait for the handlers."""
+        self.pipelines.put(self.node, [(event, self.handlers)], fold=self.fold)
+
+    def drop(self) -> None:
+        """Forget it: the journal tells the next owner of the node that it was not applied."""
+
+
 class CatchUp:
     """State handlers of a node that read the events they missed; later events wait until all have.
 
@@ -169,6 +185,8 @@ class StateHandler:
 
     def recorded(self, before: Progress, now: Progress, applied: Position | None = None) -> None:
         """Note that the journal names the events that failed up to a position: any process may retry them."""
+        if not (before.skipped or self.failed):
+            return
         named = {*before.skipped, *(each for each in self.failed if before.position < each <= now.position)}
         self.forgotten |= named.difference(now.skipped, [applied])
         self.failed = {each for each in self.failed if each > now.position}
@@ -349,6 +367,8 @@ class Lanes:
         Those that lag though nothing waits for them are moved: a takeover then reads less.
         """
         others = [each for each in self._dispatcher.registrations.of(registration.node) if each.state]
+        if len(others) == 1 and registration.state and positions.keys() <= {registration.state.key}:
+            return positions
         moved: dict[str, Progress] = {}
         for each in others:
             handler = each.state
@@ -363,6 +383,9 @@ class Lanes:
 
     def _waits(self, registration: Registration, position: Position) -> bool:
         """Return whether an event before a position waits for a handler."""
+        held = self._dispatcher.gate.waits_at(registration.node)
+        if held is not None and held < position:
+            return True
         queued = list(self._dispatcher.queue(registration.node).queued)
         items = self.pipelines.items(registration.node)
         waiting = [
@@ -375,7 +398,8 @@ class Lanes:
         """Store how far the handlers have come, so that the next process need not look at what they saw."""
         idle: dict[str, dict[Registration, Position]] = {}
         for node in self._dispatcher.registrations.nodes():
-            if not self._dispatcher.queue(node).open and not self.pipelines.items(node):
+            busy = self._dispatcher.queue(node).open or self._dispatcher.gate.waits_at(node)
+            if not busy and not self.pipelines.items(node):
                 for registration in self._dispatcher.registrations.of(node):
                     if registration.state is not None and registration.state.live:
                         idle.setdefault(node, {})[registration] = (self._log.position, LAST_INDEX)
@@ -542,18 +566,29 @@ class Lanes:
                 handlers = [
                     each for each in going_on() if event.position > after[each] and concerns(each, event)
                 ]
-                if handlers and hold:
+                if handlers:
                     held.append((event, handlers))
-                elif handlers:
-                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
             fold = fold or len(held) > MAX_UNFOLDED
-            if fold or until == end:
-                for event, handlers in held:
-                    self.pipelines.put(event, node, handlers, None, replies=False, fold=fold)
-                held, hold = [], False
+            hold = hold and not fold and until < end
+            if not hold:
+                self.pipelines.put(node, self._without_waiting(node, held, fold=fold), fold=fold)
+                held = []
             while self._queued(node) > MAX_QUEUED and going_on():  # noqa: ASYNC110 - threads
                 await asyncio.sleep(POLL_SECONDS)
         return end
+
+    def _without_waiting(
+        self, node: str, events: list[tuple[EventRecord, list[Registration]]], *, fold: bool
+    ) -> list[tuple[EventRecord, list[Registration]]]:
+        """Return the missed events that need not wait at the gate."""
+        gate, pipelines = self._dispatcher.gate, self.pipelines
+        if not gate.closed:
+            return events
+        return [
+            (event, handlers)
+            for event, handlers in events
+            if not gate.keep(event, node, MissedByLane(pipelines, node, handlers, fold))
+        ]
 
     def _queued(self, node: str) -> int:
         return len(self._dispatcher.queue(node).queued) + self.pipelines.queued(node)
@@ -586,6 +621,6 @@ class Lanes:
         for event, context, snapshot, waiting, others, replies, work in reading.waiting:
             late = [each for each in waiting if event.sequence > reading.ends.get(each, event.sequence)]
             if late or others:
-                handlers = [*late, *others]
-                self.pipelines.put(event, node, handlers, context, snapshot, replies=replies)
+                found = [(event, [*late, *others])]
+                self.pipelines.put(node, found, context, snapshot, replies=replies)
             self._dispatcher.in_flight.finish(work)

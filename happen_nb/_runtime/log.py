@@ -15,6 +15,7 @@ from happen_nb._journal.follower import Follower
 from happen_nb._journal.publish import Outbox, store_messages
 from happen_nb._journal.stream import Info, Options, Stream
 from happen_nb._journal.wire import Clear, Ended, Scheduled
+from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
 from happen_nb._runtime.io import Signal, seconds_left, within
@@ -70,6 +71,8 @@ class Log:
         self.on_deletion: Signal[[CommitRecord]] = Signal()
         self.on_clock: Signal[[]] = Signal()
         """Emitted when a manual clock has moved, or the space has another clock."""
+        self.on_pace: Signal[[]] = Signal()
+        """Emitted with each record of the pace."""
         self.on_scheduled: Signal[[Alarm]] = Signal()
         """Emitted with each event that this process has scheduled."""
         self.on_cancelled: Signal[[str]] = Signal()
@@ -77,6 +80,8 @@ class Log:
         self.alarms = Alarms(subjects, lambda: self.stream.replicas > 1)
         self.clock: ClockRecord | None = None
         """The manual clock of the space; None if its clock is real."""
+        self.pace = Pace()
+        """The newest record of the pace of the space."""
         self._follower = Follower(self.stream, self)
         self.outbox = Outbox(connection, self.replica.newest_sequence, self.generation)
         self.replica.on_commit.connect(self._see_commit)
@@ -169,6 +174,7 @@ class Log:
     def reset(self, start: FreshStart) -> None:
         self._set_clock(start.clock)
         self.alarms.reset(start.alarms)
+        self._set_pace(start.pace)
         self.steps.reset(start, self._follower.position)
         self.on_fresh_start.emit(start)
         self.outbox.break_off()
@@ -184,6 +190,24 @@ class Log:
     def apply(self, item: Item, sequence: int) -> None:
         if sequence > self.replica.position + 1:  # those between were removed before they could be delivered
             self.outbox.break_off(following=True)
+        kind = type(item)
+        if kind is not CommitRecord and kind is not EventRecord:
+            self._prepare(item, sequence)
+        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
+        self.replica.apply(item, sequence)
+        if isinstance(item, CommitRecord):
+            if item.deleted and item.id is not None:
+                self.on_deletion.emit(item)
+            for event in item.events:
+                self._emit(event)
+        elif isinstance(item, EventRecord):
+            if item.alarm is not None:
+                self.alarms.end(item.alarm)
+            self._emit(item)
+        self.outbox.report()
+
+    def _prepare(self, item: Item, sequence: int) -> None:
+        """Apply what is neither a commit nor an event to all that is not the replica."""
         if isinstance(item, OwnerRecord):
             self.on_owner.emit(item)
         elif isinstance(item, Clear):
@@ -191,21 +215,8 @@ class Log:
             self.alarms.clear(sequence)
             self._set_clock(item.clock)
             self.on_clear.emit(item, sequence)
-        else:
-            self._apply_to_clock(item)
-        self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
-        self.replica.apply(item, sequence)
-        if isinstance(item, EventRecord):
-            self._emit(item)
-        elif isinstance(item, CommitRecord):
-            if item.deleted and item.id is not None:
-                self.on_deletion.emit(item)
-            for event in item.events:
-                self._emit(event)
-        self.outbox.report()
-
-    def _apply_to_clock(self, item: Item) -> None:
-        if isinstance(item, Scheduled):
+            self._set_pace(Pace())
+        elif isinstance(item, Scheduled):
             self.alarms.add(item.alarm)
             for write in self.outbox.find(item.alarm.name):
                 self.outbox.see(write, item.alarm)
@@ -213,16 +224,21 @@ class Log:
                 self.on_scheduled.emit(item.alarm)
         elif isinstance(item, ClockRecord):
             self._set_clock(item)
+        elif isinstance(item, Pace):
+            self._set_pace(item)
         elif isinstance(item, Ended):
             self.alarms.cancelled(item.alarm, item.sequence)
             self.on_cancelled.emit(item.alarm.partition(" ")[0])
-        elif isinstance(item, EventRecord) and item.alarm is not None:
-            self.alarms.end(item.alarm)
 
     def _set_clock(self, clock: ClockRecord | None) -> None:
         if clock != self.clock:
             self.clock, self.alarms.manual = clock, clock is not None
             self.on_clock.emit()
+
+    def _set_pace(self, pace: Pace) -> None:
+        if pace != self.pace:
+            self.pace = pace
+            self.on_pace.emit()
 
     def _see_commit(self, applied: Applied) -> None:
         record = applied.record
@@ -306,6 +322,10 @@ class Log:
         """Mark the space as one with scheduled events, before the first one is stored."""
         if not self.info.schedules:
             self._info = await self.stream.mark_schedules()
+
+    async def mark_unfinished(self, source: str) -> None:
+        """Mark the space as one that a fork of `source` still fills; an empty string removes the mark."""
+        self._info = await self.stream.mark_unfinished(source)
 
     @property
     def cleared(self) -> int:

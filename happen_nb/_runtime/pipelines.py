@@ -17,9 +17,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
-from happen_nb._model.records import CommitRecord, HandledRecord, is_stored
+from happen_nb._model.records import CommitRecord, is_stored
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
+    HANDOVER_SECONDS,
     UNKNOWN,
     Item,
     Line,
@@ -57,10 +58,13 @@ STUCK_SECONDS = 0.05
 
 MAX_IN_A_ROW = 100
 """Commits of a node after which other writers may go first."""
+PAUSE_SHARE = 0.05
+"""Time for that, as a share of the time that the commits took: on a busy machine, others take longer, too."""
 PAUSE_SECONDS = 0.003
-"""Time for that."""
+"""At least so long."""
 LOST_SECONDS = 0.01
 """The same, if a commit of this process was refused."""
+MAX_PAUSE_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 """Pause after a look-up that failed."""
 
@@ -74,6 +78,7 @@ class Pipelines:
         self._dispatcher = dispatcher
         self._pipelines: dict[str, Pipeline] = {}
         self._line = self._new_line()
+        self._woken: dict[Pipeline, None] = {}
         self._watching = False
         self._closed = False
         log.replica.on_commit.connect(self._on_commit)
@@ -86,38 +91,37 @@ class Pipelines:
 
     def put(
         self,
-        event: EventRecord,
         node: str,
-        handlers: list[Registration],
-        context: contextvars.Context | None,
+        events: Iterable[tuple[EventRecord, list[Registration]]],
+        context: contextvars.Context | None = None,
         snapshot: Cut | None = None,
         *,
-        replies: bool,
+        replies: bool = False,
         fold: bool = False,
         in_turn: bool = False,
     ) -> None:
-        """Let an event wait for handlers of a node; the state handlers among them come first.
+        """Let events wait for handlers of a node; the state handlers among them come first.
 
-        On a manual clock, all handlers run in turn; `in_turn` is True if it is the turn of the event.
+        On a manual clock, all handlers run in turn; `in_turn` is True if it is the turn of the events.
         """
         may_be_fast = in_turn or not self._dispatcher.clock.manual
-        fast = may_be_fast and self._is_fast(event, node, handlers, snapshot)
         pipeline = self._pipelines.get(node)
-        if pipeline is None or pipeline.idle:
-            if not fast or self._dispatcher.queue(node).open:
-                self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
-                return
-            if pipeline is None:
-                pipeline = self._pipelines[node] = Pipeline(node, self._line)
-        parts = [[each] for each in handlers] if fast else [handlers]
-        items = [
-            Item(event, node, part, context, snapshot, replies, slow=not fast, fold=fold) for part in parts
-        ]
-        for item in items:
-            self._dispatcher.in_flight.start(item)
-        with pipeline.lock:
-            pipeline.waiting.extend(items)
-        self._wake(pipeline)
+        items: list[Item] = []
+        for event, handlers in events:
+            fast = may_be_fast and self._is_fast(event, node, handlers, snapshot)
+            if not items and (pipeline is None or pipeline.idle):
+                if not fast or self._dispatcher.queue(node).open:
+                    self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+                    continue
+                if pipeline is None:
+                    pipeline = self._pipelines[node] = Pipeline(node, self._line)
+            parts = [[each] for each in handlers] if fast else [handlers]
+            items += [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
+        if pipeline is not None and items:
+            self._dispatcher.in_flight.start(*items)
+            with pipeline.lock:
+                pipeline.waiting.extend(items)
+            self._wake(pipeline)
 
     def _is_fast(
         self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
@@ -125,13 +129,8 @@ class Pipelines:
         return (
             self._dispatcher.conductor is None
             and (event.target is None or event.tick is not None)
-            and all(
-                each.state is not None
-                and each.pattern.predicate is None
-                and (snapshot is not None or not each.state.takes_views)
-                for each in handlers
-            )
-            and all(each.state is not None for each in self._dispatcher.registrations.of(node))
+            and self._dispatcher.registrations.only_changes_state(node)
+            and all(_is_fast(each, snapshot) for each in handlers)
         )
 
     def items(self, node: str) -> list[Item]:
@@ -158,6 +157,27 @@ class Pipelines:
         """Drop the events stored before a position: they were deleted."""
         for pipeline in list(self._pipelines.values()):
             self._reset(pipeline, lambda item: item.event.sequence >= before)
+
+    def withdraw(self, waits: Callable[[EventRecord], bool]) -> list[Item]:
+        """Take the events out that wait, from the first one of each node on for which `waits` holds."""
+        taken: list[Item] = []
+        for pipeline in self._pipelines.values():
+            with pipeline.lock:
+                items = list(pipeline.waiting)
+                first = next((at for at, item in enumerate(items) if waits(item.event)), len(items))
+                pipeline.waiting = deque(items[:first])
+            taken += items[first:]
+        for item in taken:
+            self._dispatcher.in_flight.finish(item)
+        return taken
+
+    def put_again(self, item: Item) -> None:
+        """Let an event wait again that was withdrawn, behind all others of its node."""
+        pipeline = self._pipelines[item.node]
+        self._dispatcher.in_flight.start(item)
+        with pipeline.lock:
+            pipeline.waiting.append(item)
+        self._wake(pipeline)
 
     def abandon(self, registration: Registration) -> None:
         """Go on without a handler that was unregistered, if its transform runs."""
@@ -190,20 +210,25 @@ class Pipelines:
     # -- the workers ---------------------------------------------------------------------------------
 
     def _wake(self, pipeline: Pipeline) -> None:
-        self._wake_all((pipeline,))
+        """Let a worker evaluate what waits, together with what else is put in the same turn of the loop."""
+        if pipeline.waiting and not pipeline.queued and pipeline.may_go_on:  # else it is woken then
+            if not self._woken:
+                io_thread().loop.call_soon(self._put_woken)
+            self._woken[pipeline] = None
 
-    def _wake_all(self, pipelines: Iterable[Pipeline]) -> None:
-        for pipeline in pipelines:
-            if not pipeline.waiting:
-                continue
+    def _put_woken(self) -> None:
+        woken, self._woken = self._woken, {}
+        lines: dict[Line, list[Pipeline]] = {}
+        for pipeline in woken:
             with pipeline.lock:
-                if pipeline.queued or not pipeline.may_go_on:
-                    continue
-                pipeline.queued = True
-            pipeline.line.put((pipeline,))
-            if not self._watching:
-                self._watching = True
-                io_thread().loop.call_later(STUCK_SECONDS, self._watch)
+                if not pipeline.queued and pipeline.may_go_on:
+                    pipeline.queued = True
+                    lines.setdefault(pipeline.line, []).append(pipeline)
+        for line, pipelines in lines.items():
+            line.put(pipelines)
+        if lines and not self._watching:
+            self._watching = True
+            io_thread().loop.call_later(STUCK_SECONDS, self._watch)
 
     def _watch(self) -> None:
         """Let another worker go on with the other nodes if a transform takes long."""
@@ -231,20 +256,7 @@ class Pipelines:
             chosen = [pipeline.waiting.popleft() for _ in range(min(most, len(pipeline.waiting)))]
             pipeline.evaluating = chosen
             epoch, head, positions = pipeline.epoch, pipeline.head, pipeline.positions
-        steps: list[Step] = []
-        evaluated = 0
-        for item in chosen:
-            step = self._step(item, head, positions)
-            if steps and not step.slow and _folds(item) and _folds(steps[-1].items[-1]):
-                steps[-1].add(step)
-            else:
-                steps.append(step)
-            evaluated += 1
-            if step.slow:
-                break
-            positions = step.positions or positions
-            if step.outcomes:
-                head = _record_after(item.node, head, step.outcomes[-1])
+        steps, evaluated, head, positions = self._steps(chosen, head, positions)
         self._choose_line(pipeline, chosen[:evaluated])
         with pipeline.lock:
             if pipeline.evaluating is not chosen:
@@ -259,6 +271,28 @@ class Pipelines:
             if evaluated < len(chosen):
                 pipeline.put_back(chosen[evaluated:])
         return sum(bool(step.outcomes) for step in steps)
+
+    def _steps(
+        self, items: list[Item], head: CommitRecord | None, positions: Positions
+    ) -> tuple[list[Step], int, CommitRecord | None, Positions]:
+        """Evaluate events in a row; return the steps, for how many events, and what the next one follows."""
+        steps: list[Step] = []
+        evaluated, spent = 0, 0.0
+        for item in items:
+            step = self._step(item, head, positions)
+            if steps and not step.slow and _folds(item) and _folds(steps[-1].items[-1]):
+                steps[-1].add(step)
+            else:
+                steps.append(step)
+            evaluated, spent = evaluated + 1, spent + item.seconds
+            if step.slow:
+                break
+            positions = step.positions or positions
+            if step.outcomes:
+                head = _record_after(item.node, head, step.outcomes[-1])
+            if spent > HANDOVER_SECONDS:
+                break
+        return steps, evaluated, head, positions
 
     def _load_head(self, pipeline: Pipeline) -> bool:
         """Start from the newest commit; False if its positions have to be looked up first."""
@@ -307,6 +341,7 @@ class Pipelines:
         step.progress[handler] = progress, after
         if outcome is not None and (outcome.events or not is_stored(head, outcome.state, outcome.body)):
             step.outcomes.append(outcome)
+            step.events = outcome.events
             step.positions = {
                 **self._dispatcher.lanes.carried(registration, positions, position),
                 handler.key: after,
@@ -353,8 +388,10 @@ class Pipelines:
         if not pipeline.ready or pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
             return pipeline.paused
         self._log.outbox.refused_nodes.discard(pipeline.node)
+        share = PAUSE_SHARE * (time.monotonic() - pipeline.row_began) if pipeline.in_a_row else 0.0
+        seconds = min(MAX_PAUSE_SECONDS, max(LOST_SECONDS if lost else PAUSE_SECONDS, share))
         pipeline.paused, pipeline.in_a_row = True, 0
-        io_thread().loop.call_later(LOST_SECONDS if lost else PAUSE_SECONDS, self._end_pause, pipeline)
+        io_thread().loop.call_later(seconds, self._end_pause, pipeline)
         return True
 
     def _end_pause(self, pipeline: Pipeline) -> None:
@@ -374,19 +411,20 @@ class Pipelines:
             newest.body,
             cut,
             origin=step.outcomes[0].origin,
-            events=tuple(event for outcome in step.outcomes for event in outcome.events),
+            events=step.events,
             positions=step.positions if carried or passed is None else merged(passed, step.positions),
             folded=step.folded,
         )
-        what, deadline = f'a state handler of node "{node}"', time.monotonic() + self._log.timeout
+        deadline = time.monotonic() + self._log.timeout
         try:
-            write = self._writer.prepare(request, what, deadline)
+            write = self._writer.prepare(request, f'a state handler of node "{node}"', deadline)
         except HappenError as error:  # it is too large
             step.error = error
             self._deliver(pipeline, step)
             return
-        for outcome in step.outcomes:
-            outcome.announce()
+        if step.events:
+            for outcome in step.outcomes:
+                outcome.announce()
         step.write, pipeline.flying = write, step
         if len(write.messages) == 1:
             write.send(lambda: self._decided(pipeline, step, request))
@@ -428,30 +466,28 @@ class Pipelines:
     def _stored(self, pipeline: Pipeline, step: Step, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
         pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
-        by_id = {event.id: event for event in events}
-        for outcome in step.outcomes:
-            outcome.conclude(by_id)
+        if pipeline.in_a_row == 1:
+            pipeline.row_began = time.monotonic()
+        if step.events:
+            by_id = {event.id: event for event in events}
+            for outcome in step.outcomes:
+                outcome.conclude(by_id)
         self._conclude(step)
         self._advance(pipeline)
 
     def _conclude(self, step: Step) -> None:
         """Note and record that events are done."""
-        for item in step.items:
-            registration, event = item.handlers[0], item.event
-            if item.outcome is not None:
-                item.handler.pass_over(event.position, event.position)
-                if not step.outcomes:
-                    self._dispatcher.lanes.pass_soon(item.node)
-                self._dispatcher.record(
-                    HandledRecord(
-                        event.id, item.node, registration.name, item.outcome, item.seconds, waited=item.waited
-                    )
-                )
+        done = [item for item in step.items if item.outcome is not None]
+        for item in done:
+            item.handler.pass_over(item.event.position, item.event.position)
+            if not step.outcomes:
+                self._dispatcher.lanes.pass_soon(item.node)
+        if done:
+            self._dispatcher.record(*[item.handled() for item in done])
         if step.outcomes:
             for handler, (before, after) in step.progress.items():
                 handler.recorded(before, after)
-        for item in step.items:
-            self._dispatcher.in_flight.finish(item)
+        self._dispatcher.in_flight.finish(*step.items)
 
     def _deliver(self, pipeline: Pipeline, step: Step) -> None:
         """Hand an event over to a `Delivery`, and wait until that has ended."""
@@ -496,7 +532,7 @@ class Pipelines:
     def _reset(self, pipeline: Pipeline, keep: Callable[[Item], bool] | None = None) -> None:
         """Let all that was evaluated wait again: it was computed on another state than the newest one."""
         step, pipeline.flying = pipeline.flying, None
-        pipeline.paused, pipeline.in_a_row = False, 0
+        pipeline.paused = False
         self._log.outbox.refused_nodes.discard(pipeline.node)
         dropped: list[Item] = []
         with pipeline.lock:
@@ -509,8 +545,7 @@ class Pipelines:
             if keep is not None:
                 dropped = [item for item in pipeline.waiting if not keep(item)]
                 pipeline.waiting = deque(item for item in pipeline.waiting if keep(item))
-        for item in dropped:
-            self._dispatcher.in_flight.finish(item)
+        self._dispatcher.in_flight.finish(*dropped)
         if step is not None and step.write is not None:
             self._log.outbox.drop(step.write)
             _withdraw(step)
@@ -532,6 +567,15 @@ class Pipelines:
 def _folds(item: Item) -> bool:
     state = item.handlers[0].state
     return not item.slow and state is not None and (state.fold or item.fold)
+
+
+def _is_fast(registration: Registration, snapshot: Cut | None) -> bool:
+    state = registration.state
+    return (
+        state is not None
+        and registration.pattern.predicate is None
+        and (snapshot is not None or not state.takes_views)
+    )
 
 
 def _withdraw(step: Step) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import sys
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -145,22 +146,25 @@ class Registrations:
     """The registrations of a space, found by event type or by node. From any thread."""
 
     def __init__(self) -> None:
-        self._nodes: dict[str, dict[Registration, None]] = {}
+        # The tuples are read without the lock: they are replaced, not changed.
+        self._nodes: dict[str, tuple[Registration, ...]] = {}
         self._exact: dict[str, tuple[Registration, ...]] = {}
         self._others: tuple[Registration, ...] = ()
-        """Wildcards and predicates. The tuples are read without the lock: they are replaced, not changed."""
+        """Wildcards and predicates."""
         self._numbers = count()
+        self._plain: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def add(self, registration: Registration) -> None:
         with self._lock:
             registration.number = next(self._numbers)
-            self._nodes.setdefault(registration.node, {})[registration] = None
+            _put(self._nodes, registration.node, registration)
+            self._plain[registration.node] += registration.state is None
             exact = registration.exact
             if exact is None:
                 self._others = (*self._others, registration)
             else:
-                self._exact[exact] = (*self._exact.get(exact, ()), registration)
+                _put(self._exact, exact, registration)
 
     def remove(self, registration: Registration) -> bool:
         """Remove a registration; False if it was removed already."""
@@ -168,17 +172,13 @@ class Registrations:
             if not registration.active:
                 return False
             registration.active = False
-            registrations = self._nodes[registration.node]
-            del registrations[registration]
-            if not registrations:
-                del self._nodes[registration.node]
+            self._plain[registration.node] -= registration.state is None
+            _take(self._nodes, registration.node, registration)
             exact = registration.exact
             if exact is None:
                 self._others = tuple(each for each in self._others if each is not registration)
             else:
-                self._exact[exact] = tuple(each for each in self._exact[exact] if each is not registration)
-                if not self._exact[exact]:
-                    del self._exact[exact]
+                _take(self._exact, exact, registration)
         return True
 
     def candidates(
@@ -209,9 +209,12 @@ class Registrations:
                 found.setdefault(registration.node, []).append(registration)
         return found
 
-    def of(self, node: str) -> list[Registration]:
-        with self._lock:
-            return list(self._nodes.get(node, ()))
+    def of(self, node: str) -> tuple[Registration, ...]:
+        return self._nodes.get(node, ())
+
+    def only_changes_state(self, node: str) -> bool:
+        """Return True if all handlers of a node are state handlers."""
+        return not self._plain[node]
 
     def patterns(self, node: str) -> tuple[str, ...]:
         """Return the patterns of a node's handlers; predicates have none."""
@@ -239,6 +242,18 @@ class Registrations:
         with self._lock:
             found = [each for registrations in self._nodes.values() for each in registrations]
         return sorted(found, key=attrgetter("number"))
+
+
+def _put(groups: dict[str, tuple[Registration, ...]], key: str, registration: Registration) -> None:
+    groups[key] = (*groups.get(key, ()), registration)
+
+
+def _take(groups: dict[str, tuple[Registration, ...]], key: str, registration: Registration) -> None:
+    left = tuple(each for each in groups[key] if each is not registration)
+    if left:
+        groups[key] = left
+    else:
+        del groups[key]
 
 
 # -- what a handler missed -----------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, Cut, revision_after
 from happen_nb._model.versions import Versions
+from happen_nb._runtime import causes
 from happen_nb._runtime.io import Signal, within
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
@@ -71,6 +72,18 @@ class Replica:
         """Return the newest record of a node, which may be a deletion; None if nothing is stored."""
         return self._records.get(node)
 
+    def look(self, node: str) -> CommitRecord | None:
+        """Return the newest record of a node to a handler, whose first look is noted, or to a cell."""
+        if causes.first_look(self) is not None:
+            return self.cut_of(node).nodes.get(node)
+        return self._records.get(node)
+
+    def note_look(self) -> None:
+        """Note that the handler that runs in this context has seen everything up to now."""
+        found = causes.first_look(self)
+        if found is not None:
+            found.looked, found.unseen = self._position, None
+
     def newest_sequence(self, node: str) -> int:
         """Return the sequence of the newest record of a node; 0 if nothing is stored."""
         return _sequence(self._records.get(node))
@@ -94,12 +107,14 @@ class Replica:
     def cut_of(self, node: str) -> Cut:
         """Return a cut of one node only, which costs less."""
         with self._lock:
+            self.note_look()
             record = self._records.get(node)
             return Cut({} if record is None else {node: record}, self._position, self._written)
 
     def cut(self) -> Cut:
         """Return all nodes as of now; later commits do not change the cut."""
         with self._lock:
+            self.note_look()
             return Cut(self._versions.snapshot(self._position), self._position, self._written)
 
     # -- writing, on the IO thread -------------------------------------------------------------------
@@ -124,7 +139,7 @@ class Replica:
                 self._pass(each)
         new = [record for record in records if record.sequence > self._emitted]
         for record in sorted(new, key=lambda record: record.sequence):
-            self._emit(record, before.get(record.node))
+            self._emit(Applied(record, before.get(record.node)))
         self._wake_changed(gone)
         self._wake_reached()
 
@@ -144,7 +159,7 @@ class Replica:
                 self._pass(item)
             self._position = max(self._position, sequence)
         if applied is not None:
-            self._emit(*applied)
+            self._emit(applied)
         self._wake_changed(gone)
         self._wake_reached()
 
@@ -176,11 +191,10 @@ class Replica:
             self._position = max(self._position, position)
         self._wake_reached()
 
-    def _emit(self, record: CommitRecord, previous: CommitRecord | None) -> None:
-        self._emitted = max(self._emitted, record.sequence)
-        applied = Applied(record, previous)
+    def _emit(self, applied: Applied) -> None:
+        self._emitted = max(self._emitted, applied.record.sequence)
         self.on_commit.emit(applied)
-        self._wake_changed((record.node,))
+        self._wake_changed((applied.record.node,))
 
     # -- waiting, on the IO thread -------------------------------------------------------------------
 

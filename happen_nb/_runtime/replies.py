@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from happen_nb._journal.connection import CoreMessage
-    from happen_nb._model.records import EventRecord, OwnerRecord
+    from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
     from happen_nb._runtime.causes import HandlerScope
     from happen_nb._runtime.delivery import Delivery, NodeQueue
     from happen_nb._runtime.log import Log
@@ -196,6 +196,8 @@ class PendingReply:
         """True if a handler waits for it."""
         self.postponed = False
         """True while the event is scheduled and not delivered yet."""
+        self.held = False
+        """True while the event waits for the end of a pause."""
         self.kept_at: str | None = None
         """The subject where it is stored, if a durable handler receives it."""
         self.final: dict[str, Any] | None = None
@@ -237,6 +239,7 @@ class PendingReply:
             self.newest_at = time.monotonic()
             self.first_progress = self.first_progress or (self.newest_at, value)
         self.owner = message.get("by", self.owner)
+        self.held = False
         state = message["state"]
         if state == "done":
             self.value = message["value"]
@@ -247,6 +250,12 @@ class PendingReply:
         self.final = message if state in FINAL else None
         self.state = state  # last: other threads check it first
         self._changed()
+
+    def note_held(self) -> None:
+        """Note that the event waits for the end of a pause. On the IO thread."""
+        if self.state == "waiting" and not self.held:
+            self.held = True
+            self._changed()
 
     def fail(self, error: BaseException, state: str = "failed") -> None:
         """End without a result. On the IO thread."""
@@ -297,6 +306,8 @@ class ReplyRouter:
         self._peers = peers
         self._responders: dict[str, Responder] = {}
         self._pending: dict[str, PendingReply] = {}
+        self._held: dict[str, bool] = {}
+        """Sent events that wait for the end of a pause: their ids, and True if they are cancelled."""
         self._kept: deque[tuple[float, str, int]] = deque()
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -320,6 +331,20 @@ class ReplyRouter:
         responder = self._responders[event.id] = Responder(self, event)
         self.send(event, responder.state)
         return responder
+
+    def hold(self, event: EventRecord) -> None:
+        """Note that an event that was sent to a node of this process waits for the end of a pause."""
+        self._held[event.id] = False
+        self._note_held(event.id)
+
+    def let(self, event: EventRecord) -> bool:
+        """Note that an event waits no more; False if it was cancelled meanwhile."""
+        return not self._held.pop(event.id, False)
+
+    def _note_held(self, id: str) -> None:
+        pending = self._pending.get(id)
+        if pending is not None:
+            pending.note_held()
 
     def keep(self, id: str, size: int) -> None:
         """Keep a result of `size` bytes for a sender that asks again, until it is old or others need room."""
@@ -364,7 +389,11 @@ class ReplyRouter:
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer a process that asks for a reply, or cancels what it sent."""
-        responder = self._responders.get(question.get("send") or question.get("cancel") or "")
+        id = question.get("send") or question.get("cancel") or ""
+        responder = self._responders.get(id)
+        if responder is None and id in self._held:
+            self._held[id] = self._held[id] or "cancel" in question
+            return {"held": True}
         if responder is None:
             return {}
         if "cancel" in question and responder.delivery is not None:
@@ -410,6 +439,7 @@ class ReplyRouter:
         if self._timer is not None:
             self._timer.cancel()
         self._responders.clear()
+        self._held.clear()
         self._kept.clear()
 
     def expect(self, pending: PendingReply, event: EventRecord) -> None:
@@ -467,6 +497,8 @@ class ReplyRouter:
                 gone_since = None
                 if (reply := answer.get("send")) is not None:
                     self._read(event.id, reply)
+                elif answer.get("held") is True:
+                    pending.note_held()
                 continue
             if not self._log.connection.connected:
                 gone_since = None  # this process is cut off, not the other one
@@ -523,14 +555,10 @@ class ReplyRouter:
             return
         handled = await read_handled(self._log.stream, since=event.sequence)
         ends = [each for each in handled if (each.event, each.node) == (event.id, event.target)]
-        replied = next((each.reply for each in ends if each.reply is not None), None)
-        failed = next((each.error for each in ends if each.outcome == "failed"), None)
-        if replied is not None:
-            self._read(event.id, {"state": "done", "value": fields.read_json(replied)})
-        elif failed is not None:
-            trace = {"node": event.target, "error": failed}
-            text = f'the handler of "{event.type}" at node "{event.target}" raised {failed}'
-            self._read(event.id, {"state": "failed", "message": text, "trace": trace})
+        known = next((each for each in ends if each.reply is not None), None)
+        known = known or next((each for each in ends if each.outcome == "failed"), None)
+        if known is not None:
+            self._take_recorded(event, known)
         elif ends:
             self.forget(event)
             pending.fail(
@@ -539,6 +567,19 @@ class ReplyRouter:
                     "sent it has ended before it received the reply, which was too long to be recorded"
                 )
             )
+
+    async def recall(self, pending: PendingReply, event: EventRecord, known: HandledRecord) -> None:
+        """Take the reply that is recorded with a handling in another process."""
+        self.expect(pending, event)
+        self._take_recorded(event, known)
+
+    def _take_recorded(self, event: EventRecord, known: HandledRecord) -> None:
+        if known.reply is not None:
+            self._read(event.id, {"state": "done", "value": fields.read_json(known.reply)})
+            return
+        trace = {"node": event.target, "error": known.error}
+        text = f'the handler of "{event.type}" at node "{event.target}" raised {known.error}'
+        self._read(event.id, {"state": "failed", "message": text, "trace": trace})
 
     async def cancel(self, pending: PendingReply, why: BaseException) -> None:
         """Cancel what was sent; raise `why` where somebody waits for the reply."""

@@ -17,6 +17,7 @@ from happen_nb._runtime.log import Log
 from happen_nb._runtime.ownership import Ownership, Peers
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
+from happen_nb._runtime.stepping import Stepper
 from happen_nb._runtime.tracebacks import to_raise
 from happen_nb._runtime.writer import Writer
 from happen_nb.errors import ClosedError, HappenTimeoutError, SpaceInUseError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.client import Credentials
     from happen_nb._journal.stream import Info, Options
     from happen_nb._model.records import CommitRecord, EventRecord
+    from happen_nb._runtime.recall import Recall
     from happen_nb._runtime.replica import Applied
 
 logger = logging.getLogger("happen_nb")
@@ -59,9 +61,13 @@ class Watchers:
     """The active watchers, by node."""
 
     def __init__(self) -> None:
+        self.muted = False
+        """True while nobody is called."""
         self._watchers: dict[str, list[Watcher]] = {}
 
     def on_commit(self, applied: Applied) -> None:
+        if self.muted:
+            return
         for watcher in self._watchers.get(applied.record.node, ()):
             watcher.take(applied)
 
@@ -113,6 +119,8 @@ class Runtime:
         self.in_flight = self.dispatcher.in_flight
         self.workers = self.dispatcher.workers
         self.local = LocalNodes()
+        self.recall: Recall | None = None
+        """In a second run: what it recalls of the first one."""
         self.watchers = Watchers()
         log.replica.on_commit.connect(self.watchers.on_commit)
 
@@ -222,6 +230,10 @@ class Runtime:
             return {"position": position, "open": left, "durable": runs, "by": self._log.incarnation}
         if "clock" in question:
             return await self._wait_idle(question)
+        if "held" in question:
+            return await Stepper(self).answer_held(question)
+        if "step" in question:
+            return await Stepper(self).answer_step(question)
         if question.get("awaited"):
             self.deadlocks.mark_awaited(question["send"])
         if "send" in question or "cancel" in question:
@@ -248,7 +260,9 @@ class Runtime:
         ids = frozenset(question["events"])
         if question["wait"]:
             await self._log.replica.reached(question["position"], deadline - time.monotonic())
-            await self.in_flight.drain(lambda work: not ids.isdisjoint(work.origin().path), deadline)
+            await self.in_flight.drain(
+                lambda work: work.general or not ids.isdisjoint(work.origin().path), deadline
+            )
 
     async def close(self) -> None:
         """Let other processes take over, stop following and disconnect."""

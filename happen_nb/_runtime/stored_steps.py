@@ -84,7 +84,8 @@ class StoredSteps:
     def apply(self, item: Any, sequence: int) -> None:
         """Note the next message of the journal."""
         self._position = sequence
-        if isinstance(item, CommitRecord | EventRecord):
+        kind = type(item)
+        if kind is CommitRecord or kind is EventRecord:
             if item.key is not None:
                 self._note(item)
         elif isinstance(item, Handled):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Iterator
 
+    from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import Cut, EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.evaluation import Item
@@ -50,6 +51,9 @@ class Turn(Work):
     def describe(self) -> str:
         return f'"{self.event.type}" waiting for its turn'
 
+    def takes(self, turn: NodeTurn) -> bool:
+        return any(turn == (*self.event.position, part.node) for part in self.parts)
+
 
 class Turns:
     """The events whose state handlers wait for their turn."""
@@ -74,6 +78,24 @@ class Turns:
             if turn.event.sequence < before:
                 self._waiting.remove(turn)
                 self._dispatcher.in_flight.finish(turn)
+
+    def withdraw(self, waits: Callable[[EventRecord], bool]) -> list[Turn]:
+        """Take the turns out that wait, from the first event of each node on for which `waits` holds.
+
+        Each one of the result is that of one node.
+        """
+        taken: list[Turn] = []
+        nodes: set[str] = set()
+        for turn in list(self._waiting):
+            if waits(turn.event):
+                nodes.update(part.node for part in turn.parts)
+            parts = [part for part in turn.parts if part.node in nodes]
+            taken += (Turn(turn.event, turn.context, [part]) for part in parts)
+            turn.parts = [part for part in turn.parts if part.node not in nodes]
+            if not turn.parts:
+                self._waiting.remove(turn)
+                self._dispatcher.in_flight.finish(turn)
+        return taken
 
     def _take(self) -> None:
         """Start the handlers of the next events, and wait until their commits are stored. On a worker."""
@@ -105,7 +127,8 @@ class Turns:
     def _begin(self, turn: Turn) -> Iterator[Item]:
         pipelines = self._dispatcher.lanes.pipelines
         for node, handlers, snapshot, replies in turn.parts:
-            pipelines.put(turn.event, node, handlers, turn.context, snapshot, replies=replies, in_turn=True)
+            found = [(turn.event, handlers)]
+            pipelines.put(node, found, turn.context, snapshot, replies=replies, in_turn=True)
             yield from pipelines.items(node)
 
     async def _end(self, items: set[Work], end: Callable[[], None]) -> None:

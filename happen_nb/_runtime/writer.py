@@ -17,7 +17,7 @@ from happen_nb._journal import wire
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
 from happen_nb._model.frozen import equal
-from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin, revision_after
 from happen_nb._runtime.io import on_io, seconds_left
 from happen_nb._runtime.replica import Applied
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
@@ -36,7 +36,7 @@ Stored = tuple[Applied, tuple[EventRecord, ...]]
 """A commit, and those of its events that were seen."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CommitRequest:
     """A commit to store, and the states that must not have changed since it was computed.
 
@@ -80,7 +80,7 @@ class CommitRequest:
 
     @property
     def revision(self) -> int:
-        return 1 if self.base is None else self.base.revision + 1
+        return revision_after(self.base)
 
 
 class Writer:
@@ -166,7 +166,7 @@ class Writer:
             positions = log.replica.positions(request.node, request.base)
         messages = self._messages(request, id, positions)
         log.connection.check_size(messages, what)
-        expected = 0 if request.base is None else request.base.sequence
+        base = request.base
         return PendingWrite(
             log.outbox,
             id,
@@ -174,7 +174,7 @@ class Writer:
             what,
             deadline,
             node=request.node,
-            expected=expected,
+            expected=0 if base is None else base.sequence,
             as_stored=partial(_as_stored, request, id, positions) if len(messages) == 1 else None,
         )
 
@@ -185,7 +185,7 @@ class Writer:
             request.node,
             request.body,
             id=id,
-            revision=request.revision,
+            revision=revision_after(base),
             read=request.cut.position,
             expected=0 if base is None else base.sequence,
             origin=request.origin,
@@ -203,6 +203,8 @@ class Writer:
                 for name, record in newest.items()
             ]
         ttl = log.info.event_ttl
+        if not (request.events or request.cancels or guards):
+            return [commit]
         alarms = [message for alarm in request.cancels for message in log.alarms.cancel(alarm, ttl=ttl)]
         for event in filter(log.alarms.concerns, request.events):
             alarms += log.alarms.messages(event, ttl=ttl)
@@ -338,6 +340,7 @@ class Writer:
             The caller's id was there with another content.
         """
         log, what = self._log, f'broadcast of "{event.type}"'
+        log.replica.note_look()
         messages = log.alarms.messages(event, ttl=log.info.event_ttl)
         log.connection.check_size(messages, what)
         # Else another event with the id may be there already, or the message is that of an alarm.

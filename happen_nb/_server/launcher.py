@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from happen_nb._server.store import TemporaryStore, prepare_store, unusable
-from happen_nb._server.supervision import lock, nats, platform, server_info
+from happen_nb._server.supervision import nats, platform, server_info, store_folder
 from happen_nb._server.supervision.server_info import ServerInfo
 from happen_nb.errors import HappenConnectionError
 
@@ -248,7 +248,7 @@ class EmbeddedServer:
         info = server_info.read(str(self._folder))
         if info.name == self._name:
             self._pid = info.pid
-        identity = lock.identity(str(self._folder))
+        identity = store_folder.identity(str(self._folder))
         if identity != self._identity != (0, 0):
             log.warning("the store %s was removed while it was in use; it is now empty", self._folder)
         self._identity = identity

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from happen_nb._journal.wire import space_of
-from happen_nb._server.supervision import lock, platform, server_info, store_files
+from happen_nb._server.supervision import platform, server_info, store_folder
 from happen_nb._server.supervision.nats import server_name_at
 from happen_nb._server.supervision.server_info import ServerInfo
-from happen_nb._server.supervision.store_files import FOLDER, POSITIONS
+from happen_nb._server.supervision.store_folder import FOLDER, POSITIONS
 from happen_nb.errors import HappenConnectionError, SpaceInUseError
 
 log = logging.getLogger("happen_nb")
@@ -137,12 +137,12 @@ def check_owner(store: Path) -> None:
 
 def _check_contents(store: Path) -> None:
     """Raise PermissionError if the server would change foreign files, or other users could change its own."""
-    if reason := store_files.foreign(str(store)):
+    if reason := store_folder.foreign(str(store)):
         raise PermissionError(13, reason)
     mode = stat.S_IMODE(store.stat().st_mode)
     if sys.platform == "win32" or not mode & _OTHERS:
         return
-    if store.name == FOLDER or store_files.are_all(str(store)):
+    if store.name == FOLDER or store_folder.are_all(str(store)):
         store.chmod(mode & ~_OTHERS)
     elif mode & _OTHERS_WRITE:
         raise PermissionError(
@@ -187,18 +187,18 @@ class TemporaryStore:
     def remove(self) -> None:
         """Remove it; for a store without a supervisor."""
         self.release()
-        lock.remove_folder(str(self.path))
+        store_folder.remove_folder(str(self.path))
 
 
 def _create_temporary() -> tuple[Path, int]:
     import tempfile
 
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=lock.MEMORY_PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=store_folder.MEMORY_PREFIX))
         try:
-            alive = lock.try_acquire(str(folder / lock.ALIVE))
+            alive = store_folder.try_acquire(str(folder / store_folder.ALIVE))
         except OSError:
-            lock.remove_folder(str(folder))
+            store_folder.remove_folder(str(folder))
             raise
         if alive is not None:
             return folder.absolute(), alive
@@ -255,7 +255,7 @@ class KnownPosition:
 
 def is_store(folder: Path) -> bool:
     """Return whether a server has run on a folder."""
-    return (folder / lock.NAME).is_file() and store_files.has_served(str(folder))
+    return (folder / store_folder.LOCK).is_file() and store_folder.has_served(str(folder))
 
 
 def remove_store(store: Path) -> list[str]:
@@ -263,12 +263,12 @@ def remove_store(store: Path) -> list[str]:
 
     Return the names of foreign files, which remain. Raise SpaceInUseError if a server is using the store.
     """
-    path = store / lock.NAME
-    held = lock.try_acquire(str(path), create=False)
+    path = store / store_folder.LOCK
+    held = store_folder.try_acquire(str(path), create=False)
     if held is None:
         raise SpaceInUseError(f"the store {store} is in use by a server; nothing was removed")
     try:
-        for name in store_files.of_server(str(store)):
+        for name in store_folder.of_server(str(store)):
             found = store / name
             if found.is_dir() and not found.is_symlink():
                 shutil.rmtree(found)
@@ -330,9 +330,9 @@ def _state(store: Path, info: ServerInfo) -> State:
     if info.other_host():
         return "elsewhere"
     answers = info.name != "" and server_name_at(info.port) == info.name
-    if info.joinable and lock.supervisor_answers(info):
+    if info.joinable and store_folder.supervisor_answers(info):
         return "serving" if answers else "starting"
-    if is_unlocked(store / lock.NAME):
+    if is_unlocked(store / store_folder.LOCK):
         return "killed" if info.joinable else "idle"
     return "orphaned" if answers else "stuck"
 
@@ -340,7 +340,7 @@ def _state(store: Path, info: ServerInfo) -> State:
 def is_unlocked(file: Path) -> bool:
     """Return whether no process holds the lock of a file; it is taken and released for this."""
     try:
-        held = lock.try_acquire(str(file), create=False)
+        held = store_folder.try_acquire(str(file), create=False)
     except FileNotFoundError:
         return True
     if held is None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anywidget
 import ipywidgets
@@ -13,7 +12,12 @@ import traitlets
 
 from happen_nb._display.live_output import publisher
 from happen_nb._display.page import Block, Page, bare_html, render_html, style
-from happen_nb._widgets.mime import ALIVE, show_with_fallback
+from happen_nb._runtime.cells import cells
+from happen_nb._widgets.mime import ALIVE, show_widget
+
+if TYPE_CHECKING:
+    from happen_nb._api.reply import Reply
+    from happen_nb._runtime.runtime import Runtime
 
 _HIDDEN: Final = "<style>.jp-OutputArea-child:has(.hn-beside) { display: none; }</style>"
 
@@ -80,25 +84,38 @@ class BindingView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no
         super().close()
 
 
-class HoverArrows(anywidget.AnyWidget):
-    """Draws the arrows of the mark under the pointer, which plotly draws only when a mark is clicked.
+class CancelButton(anywidget.AnyWidget):
+    """A button below the progress of a reply, which cancels it; it closes when the reply is done."""
 
-    The widget itself is hidden. It stands before a figure and follows the pointer.
-    """
+    _esm = source("elements.js") + source("cancel.js")
+    _css = style() + source("cancel.css")
 
-    _esm = source("arrows.js")
-
-    def __init__(self) -> None:
+    def __init__(self, reply: Reply, runtime: Runtime) -> None:
         super().__init__(_dom_classes=(ALIVE,))
+        self._reply, self._runtime = reply, runtime
+        self.on_msg(self._on_message)
+        cells.register(self.close)
+
+    def close_when_done(self) -> None:
+        """Close if the reply is done; called on the IO thread at each change."""
+        if self._reply.done and self.comm is not None:
+            self._runtime.workers.submit(self.close)
+
+    def close(self) -> None:
+        """Remove the button."""
+        self.layout.close()
+        super().close()
+
+    def _on_message(self, _: object, message: Mapping[str, Any], __: object) -> None:
+        if message.get("do") == "cancel":
+            self._runtime.workers.submit(self._reply.cancel)  # the main thread may be busy
 
 
-@cache
-def _arrows() -> HoverArrows:
-    return HoverArrows()  # without state, so one serves all figures of the process
-
-
-def show_arrows() -> None:
-    """Add the arrows to the figure that the current cell displays next; nothing outside of a notebook."""
-    if publisher() is not None:
-        picture = {"text/plain": "", "text/html": f'<span class="hn-beside">{_HIDDEN}</span>'}
-        show_with_fallback(_arrows(), picture)
+def show_cancel(reply: Reply, runtime: Runtime, listen: Callable[[Callable[[], None]], object]) -> None:
+    """Show the button below the progress of a reply, in a notebook."""
+    if publisher() is None:
+        return
+    button = CancelButton(reply, runtime)
+    listen(button.close_when_done)
+    show_widget(button)
+    button.close_when_done()  # it may have been done before the button listened

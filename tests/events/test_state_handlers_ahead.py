@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 
 import happen_nb as happen
-from happen_nb._runtime import lanes
+from happen_nb._runtime import lanes, pipelines
 
 
 def count(state, _event):
@@ -31,6 +31,33 @@ def test_what_others_commit_between_is_not_lost_and_nothing_is_applied_twice(spa
     replay.wait(30)
     space.settle(30)
     assert node.state.get() == {"n": 300, "person": 40, "other": 300}
+
+
+def test_what_is_evaluated_again_after_another_commit_keeps_its_order(space, monkeypatch):
+    monkeypatch.setattr(pipelines, "MAX_IN_A_ROW", 1)
+    monkeypatch.setattr(pipelines, "PAUSE_SECONDS", 20)  # after 0, so that 1 and 2 are only evaluated
+    monkeypatch.setattr(pipelines, "MAX_PAUSE_SECONDS", 20)
+    node = space.create_node("log", initial={"seen": []})
+    reached, gate = threading.Event(), threading.Event()
+
+    def append(state, event):
+        if event.payload == 2 and not reached.is_set():
+            time.sleep(0.1)  # what was evaluated until here is handed over
+        elif event.payload == 3:
+            reached.set()
+            gate.wait(20)
+        return {**state, "seen": [*state["seen"], event.payload]}
+
+    for number in range(4):
+        space.broadcast("n", number)
+    node.state.on("n", append, start="beginning")
+    reached.wait(20)
+    node.state.wait_for(lambda state: list(state["seen"]) == [0])
+    node.state.set(happen.put("person", 1))
+    monkeypatch.undo()
+    gate.set()
+    space.settle(10)
+    assert list(node.state.get("seen")) == [0, 1, 2, 3]
 
 
 def test_a_transform_that_fails_is_called_once_and_those_around_it_are_applied(space):
@@ -65,6 +92,26 @@ def test_a_transform_that_takes_long_does_not_hold_up_other_nodes(space):
     go_on.set()
     space.settle(10)
     assert slow.state.get("n") == 1
+
+
+def test_what_a_slow_transform_returned_is_stored_before_the_next_one_ends(space):
+    node, seen = space.create_node("node"), []
+
+    @node.state.on("n")
+    def slow(state, event):
+        number = event.payload["n"]
+        if number == 0:
+            time.sleep(0.1)
+        elif number == 1:
+            deadline = time.monotonic() + 10
+            while node.state.get("n") != 0 and time.monotonic() < deadline:
+                time.sleep(0.01)
+            seen.append(node.state.get("n"))
+        return {"n": number}
+
+    space.replay([{"n": n} for n in range(5)], type="n").wait(30)
+    space.settle()
+    assert seen == [0]
 
 
 def test_the_node_goes_on_without_a_transform_that_was_unregistered_while_it_ran(space):

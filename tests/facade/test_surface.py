@@ -282,6 +282,7 @@ def test_an_explicit_option_changes_what_is_stored_and_a_default_never_does(stor
         (happen.CancelledHandlingError, RuntimeError),
         (happen.CausalLoopError, RecursionError),
         (happen.ClockError, ValueError),
+        (happen.PaceError, RuntimeError),
         (happen.ClosedError, RuntimeError),
         (happen.NondeterminismError, RuntimeError),
         (happen.DeadlockError, RuntimeError),

@@ -5,6 +5,7 @@ In each test, a rule of `docs/wire.md` decides whether an event is applied twice
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -91,12 +92,15 @@ def test_two_handlers_apply_what_they_missed_in_one_order(
 
 
 def test_a_process_that_dies_between_the_commits_of_two_handlers_leaves_the_second_to_the_next(
-    space: happen.Space, stock: happen.Node, peer: Peer
+    space: happen.Space, stock: happen.Node, peer: Peer, tmp_path: Path
 ) -> None:
     peer.ask("apply", node="stock", pattern="n", how="add")
     peer.ask("apply", node="stock", pattern="n", how="die", name="second")
+    # Beside a plain handler, nothing is evaluated ahead.
+    peer.ask("handle", node="stock", pattern="other", how="note", witness=str(tmp_path / "notes"))
     emit(space, 0)
     eventually(lambda: not peer.running)
+    applied(stock, 0)
     stock.state.on("n", add)
     stock.state.on("n", add_again, name="second")
     applied(stock, 0, [0])
@@ -326,7 +330,14 @@ def test_a_process_that_is_not_the_owner_passes_over_no_event_that_fails_only_th
     peer.ask("apply", node="stock", pattern="n", how="add_but_1", name="it")
     other.ask("apply", node="stock", pattern="n", how="add", name="it")
     stock.on("something else", print)  # now the owner has no such handler
+    peer.ask("settle_all")
+    other.ask("settle_all")
+    other.pause()
     emit(space, *range(5))
+    applied(stock, 0)
+    time.sleep(0.2)  # the first process has failed meanwhile, and waits
+    assert list(stock.state.get("seen")) == [0]
+    other.resume()
     applied(stock, *range(5))
     assert peer.ask("failures") == []
 

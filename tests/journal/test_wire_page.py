@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from happen_nb._journal import presence, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
+from happen_nb._model.pace import Pace
 from happen_nb._model.records import MAX_PATH_CHARACTERS, CommitRecord, EventRecord, Origin, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
 from happen_nb._runtime import replies as replies_module
@@ -59,6 +61,8 @@ def encoded(shown, item):
             return message
         case wire.Passed():
             return wire.encode_passed(SHOP, item.node, item.base, item.positions)
+        case Pace():
+            return wire.encode_pace(SHOP, replace(item, sequence=expected))
         case wire.Clear():
             return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
         case wire.Other():
@@ -97,7 +101,9 @@ def encoded_other(shown, expected, ttl):
     if shown.subject.startswith(SHOP.once_prefix):
         event, node, name = shown.subject.removeprefix(SHOP.once_prefix).split(".")
         assert shown.subject == SHOP.once(event, node, name)
-        return wire.encode_result(shown.subject, json.loads(shown.body), ttl=ttl)
+        return wire.encode_result(
+            shown.subject, json.loads(shown.body), ttl=ttl, arguments=shown.headers[wire.ARGUMENTS]
+        )
     if shown.subject == SHOP.sync:
         return wire.encode_barrier(SHOP)
     assert shown.subject == SHOP.guard
@@ -139,7 +145,7 @@ def test_every_kind_of_stored_message_is_on_the_page():
 
 def test_the_stream_is_configured_as_the_page_shows():
     (shown,) = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    assert json.loads(shown) == Stream(None, SHOP, 1.0)._config(Options(1000, 604_800))
+    assert json.loads(shown) == Stream(None, SHOP, 1.0).configuration(Options(1000, 604_800))
 
 
 def test_the_limits_are_those_of_the_page():

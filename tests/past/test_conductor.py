@@ -33,6 +33,7 @@ def look_and_take(stock, shops):
 def run(space, choose, event="buy"):
     with Conducted(space, choose) as conducted:
         space.broadcast(event)
+        space.settle()
         assert conducted.quiet()
         assert [failure.exception for failure in space.failures] == []
     return conducted

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from processes import eventually, everything_of, kill, servers_of, supervisors_of
+from processes import eventually, everything_of, kill, servers_of, stop, supervisors_of
 
 
 @pytest.fixture
@@ -44,6 +44,7 @@ def test_the_next_process_removes_leftovers_of_killed_ones(start, temporary):
     killed = start(":memory:")
     folder = Path(killed.joined["folder"])
     (supervisor,) = supervisors_of(folder)
+    stop(supervisor.pid)  # or else it might remove the folder between the two kills
     kill(killed.pid)
     kill(supervisor.pid)
     assert eventually(lambda: not servers_of(folder), 5)

@@ -14,7 +14,7 @@ from processes import eventually, everything_of, is_at_rest
 
 from happen_nb._server import find_store, join
 from happen_nb._server.launcher import find_nats_server, find_python
-from happen_nb._server.supervision import lock
+from happen_nb._server.supervision import store_folder
 from happen_nb.errors import HappenConnectionError
 
 
@@ -201,8 +201,8 @@ def test_a_file_system_without_locks_is_an_error(monkeypatch, folder):
 
     folder.mkdir()
     monkeypatch.setattr("happen_nb._server.supervision.platform.try_lock", no_locks)
-    with pytest.raises(lock.ServingError, match="has no file locks"):
-        lock.acquire(str(folder), 0)
+    with pytest.raises(store_folder.ServingError, match="has no file locks"):
+        store_folder.acquire(str(folder), 0)
 
 
 def test_without_nats_server_the_error_names_the_package_to_install(monkeypatch, tmp_path):

@@ -14,7 +14,7 @@ from processes import end_everything_of, eventually, is_at_rest
 import happen_nb as happen
 from happen_nb._server import join
 from happen_nb._server.store import remove_store
-from happen_nb._server.supervision import lock, server_info
+from happen_nb._server.supervision import server_info, store_folder
 from happen_nb.errors import HappenConnectionError
 
 CONFIG_OF_0_1 = """\
@@ -158,13 +158,13 @@ def test_a_server_file_of_another_user_is_not_believed(folder, monkeypatch):
 
 def abandoned(parent: Path, name: str, pid: int) -> Path:
     """The folder of an in-memory server that seems to be left, with an orphan that seems to serve it."""
-    folder = parent / f"{lock.MEMORY_PREFIX}{name}"
+    folder = parent / f"{store_folder.MEMORY_PREFIX}{name}"
     folder.mkdir(mode=0o700)
-    for file in (lock.ALIVE, lock.NAME):
+    for file in (store_folder.ALIVE, store_folder.LOCK):
         (folder / file).touch(0o600)
     (folder / "server.json").write_text(
         f"""{{"host": "", "serving": true, "control": 1, "ask": "a", "answer": "b", "supervisor": 1,
-        "port": 1, "name": "sleep", "pid": {pid}, "lock": {(folder / lock.NAME).stat().st_ino}}}"""
+        "port": 1, "name": "sleep", "pid": {pid}, "lock": {(folder / store_folder.LOCK).stat().st_ino}}}"""
     )
     return folder
 
@@ -176,15 +176,15 @@ def test_only_folders_that_no_other_user_can_have_created_are_removed(tmp_path):
         opened = abandoned(tmp_path, "open", bystander.pid)
         opened.chmod(0o755)
         (tmp_path / "elsewhere").mkdir(mode=0o700)
-        linked = tmp_path / f"{lock.MEMORY_PREFIX}link"
+        linked = tmp_path / f"{store_folder.MEMORY_PREFIX}link"
         linked.symlink_to(abandoned(tmp_path / "elsewhere", "there", bystander.pid))
         trap = abandoned(tmp_path, "trap", bystander.pid)
-        (trap / lock.NAME).unlink()
-        (trap / lock.NAME).symlink_to(tmp_path / "made-by-a-link")
+        (trap / store_folder.LOCK).unlink()
+        (trap / store_folder.LOCK).symlink_to(tmp_path / "made-by-a-link")
 
-        taken = lock.try_acquire(str(held / lock.NAME))
+        taken = store_folder.try_acquire(str(held / store_folder.LOCK))
         try:
-            lock.sweep(str(tmp_path / f"{lock.MEMORY_PREFIX}own"))
+            store_folder.sweep(str(tmp_path / f"{store_folder.MEMORY_PREFIX}own"))
         finally:
             os.close(taken)
 

@@ -508,3 +508,19 @@ def _essence(entry):
     if isinstance(entry, happen.Event):
         return entry.type, entry.sender, entry.payload, entry.occurred
     return entry.node, entry.revision, entry.after
+
+
+def test_nobody_waits_for_an_event_of_which_one_handler_is_repeated_later(manual, agent):
+    tries = []
+
+    @agent.on("go", retries=1, backoff=60)
+    def fail_once(event, context):
+        tries.append(context.attempt)
+        if context.attempt == 1:
+            raise ConnectionError
+
+    agent.on("go", lambda event: None)
+    manual.broadcast("go")
+    manual.settle(5)
+    manual.advance(61, timeout=5)
+    assert tries == [1, 2]

@@ -25,7 +25,7 @@ STYLE: Final = "".join(
         ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
         "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));",
         "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);",
-        "--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
+        "--accent:light-dark(#8f4100,#ffbd85);--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
         *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))),
         "}",
         ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:none}",
@@ -38,11 +38,14 @@ STYLE: Final = "".join(
 )
 
 
-def svg(about: str, width: float, height: float, marks: str) -> str:
-    """Return a picture with its style; `about` names it to screen readers."""
+def svg(about: str, width: float, height: float, marks: str, *, role: str = "img") -> str:
+    """Return a picture with its style; `about` names it to screen readers.
+
+    Its role is "group" if parts of it can be pressed.
+    """
     size = f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-diagram" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="hn-diagram" role="{role}" '
         f'aria-label="{escaped(about)}" {size}><style>{STYLE}</style>{marks}</svg>'
     )
 

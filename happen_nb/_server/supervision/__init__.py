@@ -2,17 +2,16 @@
 
 It uses the standard library only, and no module that is slow to import.
 
-=============== ==========================================================================================
-module          subject
-=============== ==========================================================================================
-``main``        the supervisor: takes the lock, restarts nats-server, ends with the last client
-``clients``     the connections of the kernels that use the server
-``nats``        the nats-server process, its log, and a full disk
-``server_info`` ``server.json``: the address of the server, for processes of the user
-``lock``        the right to serve a store; cleaning up after killed processes
-``store_files`` which files in a folder are the server's own: only those are replaced or removed
-``platform``    differences between operating systems
-=============== ==========================================================================================
+================ ==========================================================================================
+module           subject
+================ ==========================================================================================
+``main``         the supervisor: takes the lock, restarts nats-server, ends with the last client
+``clients``      the connections of the kernels that use the server
+``nats``         the nats-server process, its log, and a full disk
+``server_info``  ``server.json``: the address of the server, for processes of the user
+``store_folder`` the folder of a store: its lock, and its own files; cleaning up after killed processes
+``platform``     differences between operating systems
+================ ==========================================================================================
 
 The lock is the only authority: the supervisor holds it and nats-server inherits it, so it is free only
 after both have ended. Everything in ``server.json`` is a hint that may be stale or missing.

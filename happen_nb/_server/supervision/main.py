@@ -25,11 +25,10 @@ import socket
 import sys
 import time
 
-from . import lock as lock_file
-from . import platform, server_info, store_files
-from .lock import ServingError
+from . import platform, server_info, store_folder
 from .nats import NatsProcess, bound_socket, free_port, has_disk_space
 from .server_info import ServerInfo
+from .store_folder import ServingError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def main(arguments: list[str]) -> int:
     known = server_info.parse(sys.stdin.buffer.readline())  # the file may have been removed
     try:
         _refuse_foreign(folder)
-        lock = lock_file.acquire(folder, float(timeout))
+        lock = store_folder.acquire(folder, float(timeout))
         if lock is not None:
             Supervisor(folder, binary, sync, lock, known, temporary=keep == "remove").run()
     except (ServingError, OSError) as error:
@@ -62,7 +61,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _refuse_foreign(folder: str) -> None:
-    if reason := store_files.foreign(folder):
+    if reason := store_folder.foreign(folder):
         raise ServingError(reason)
 
 
@@ -101,7 +100,7 @@ class Supervisor:
         host = last.other_host()
         if host:
             raise ServingError(server_info.in_use_elsewhere(host))
-        store_files.remove_temporary(self.folder)
+        store_folder.remove_temporary(self.folder)
         kept = "" if last.exposed else last.token
         return ServerInfo(
             host=server_info.this_host(),
@@ -212,9 +211,9 @@ class Supervisor:
         if time.monotonic() - self.folder_checked < _FOLDER_CHECK_SECONDS:
             return
         self.folder_checked = time.monotonic()
-        if not lock_file.is_at(self.lock, os.path.join(self.folder, lock_file.NAME)):
+        if not store_folder.is_at(self.lock, os.path.join(self.folder, store_folder.LOCK)):
             self.stopping = self.gone = True
-        elif not server_info.read(self.folder).host and not store_files.foreign(self.folder):
+        elif not server_info.read(self.folder).host and not store_folder.foreign(self.folder):
             self._publish()
 
     def _check_disk(self) -> None:
@@ -234,8 +233,8 @@ class Supervisor:
         self.clients.close()
         self.server.stop(at_once=self.gone)
         if self.temporary:
-            lock_file.remove_folder(self.folder)
-            lock_file.sweep(self.folder)
+            store_folder.remove_folder(self.folder)
+            store_folder.sweep(self.folder)
 
 
 # -- clients -------------------------------------------------------------------------------------------

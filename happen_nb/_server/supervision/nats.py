@@ -161,11 +161,11 @@ def read_log(folder: str, size: int) -> str:
     return found.partition("\n")[2] if skipped else found
 
 
-def server_name_at(port: int, timeout: float = _PROBE_SECONDS) -> str:
+def server_name_at(port: int) -> str:
     """Return the name of the nats-server on a port; empty if there is none."""
     try:
         with (
-            socket.create_connection((LOOPBACK, port), timeout) as connection,
+            socket.create_connection((LOOPBACK, port), _PROBE_SECONDS) as connection,
             connection.makefile("rb") as file,
         ):
             word, _, info = file.readline(65_536).partition(b" ")

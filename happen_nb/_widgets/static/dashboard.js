@@ -27,6 +27,7 @@ function render({ model, el }) {
   const states = makeStates(send, { activity, choose, copied: (text) => tell(`copied ${text}`) });
   const moments = makeMoments({ send, log, activity, chosen: states.chosen });
   const form = makeForm(send, states.names);
+  const pace = makePace(send);
   const failures = makeProblems(send, {
     retry: "retry",
     retryAll: "retryAll",
@@ -52,7 +53,11 @@ function render({ model, el }) {
   const outcome = h("span", { class: "hn-outcome", role: "status" });
   const now = h("button", { onclick: () => moments.seek(null) }, "back to now");
   const title = h("span", { class: "hn-title" }, "Space ", name);
-  const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, now);
+  const root = h("div", { class: "happen hn-dash", role: "region", "aria-label": "Dashboard", onkeydown: shortcuts,
+    // JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute
+    "data-lm-suppress-shortcuts": "true" });
+  const sideTab = makeSideTab(root, () => name.textContent);
+  const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, pace.element, now, sideTab.button);
 
   let outcomeTimer = null;
   function tell(text, isError = false) {
@@ -87,6 +92,7 @@ function render({ model, el }) {
       connection = "live";
       clearTimeout(retryTimer);
       name.textContent = message.space;
+      sideTab.join();
       log.clear();
       activity.clear();
       log.add(message.log);
@@ -104,6 +110,7 @@ function render({ model, el }) {
         activity.add(message.log);
       }
       if (message.queues) states.setQueues(message.queues);
+      if (message.pace) pace.set(message.pace);
       if (message.failures) setFailures(message.failures);
       if ("earlier" in message) log.setEarlier(message.earlier);
       requestUnhandled(message.log);
@@ -151,11 +158,9 @@ function render({ model, el }) {
     failures.set(all);
     tabs.setCount(2, all.length);
   };
-  // JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute
-  const attributes = { class: "happen hn-dash", role: "region", "aria-label": "Dashboard" };
   const columns = h("div", { class: "hn-columns" }, h("div", { class: "hn-left" }, states.element, moments.comparison), tabs.element);
   const divider = makeDivider(columns, () => log.resize());
-  const root = h("div", { ...attributes, "data-lm-suppress-shortcuts": "true", onkeydown: shortcuts }, bar, moments.element, columns, divider);
+  root.append(bar, moments.element, columns, divider);
   moments.onChange(showTime);
 
   function shortcuts(event) {
@@ -193,6 +198,7 @@ function render({ model, el }) {
     model.off("msg:custom", receive);
     moments.stop();
     watcher.disconnect();
+    sideTab.leave();
   };
 }
 

@@ -111,6 +111,48 @@ def crowd(number: int, nodes: int = 4, seed: int = 1) -> Journal:
     return x
 
 
+def ring(number: int) -> Journal:
+    """Nodes that talk to their neighbours, to some far away, and to themselves."""
+    x = Journal()
+    names = [f"service-{chr(97 + each // 26)}{chr(97 + each % 26)}-with-a-name" for each in range(number)]
+    x.nodes = tuple(names)
+    for each in range(3 * number):
+        event = x.emit(names[each % number], f"type.{each % 5}.of.some.length")
+        x.handle(event, names[(each + 1 + each // number * 7) % number])
+        if each % 3 == 0:
+            x.handle(event, event.sender)
+    return x
+
+
+def orders() -> Journal:
+    """Requests with replies, a failure, and an event that two nodes handle."""
+    x = Journal()
+    for number in range(6):
+        order = x.emit("notebook", "order.created")
+        x.handle(order, "orders")
+        reserve = x.emit("orders", "stock.reserve", cause=order)
+        x.handle(reserve, "stock")
+        reserved = x.emit("stock", "stock.reserved", cause=reserve)
+        x.handle(reserved, "orders")
+        charge = x.emit("orders", "bank.charge", cause=reserved)
+        x.handle(charge, "bank", "failed" if number == 3 else "done")
+        paid = x.emit("bank", "bank.paid", cause=charge)
+        for node in ("audit", "mail", "orders"):
+            x.handle(paid, node)
+        x.handle(x.emit("stock", "stock.low"), "stock")
+    return x
+
+
+def town(people: int = 160) -> Journal:
+    x = Journal("town")
+    x.nodes = tuple(f"p{each}" for each in range(people))
+    for each in range(people):
+        day = x.emit("clock", "day")
+        x.handle(day, x.nodes[each])
+        x.handle(x.emit(x.nodes[each], "meet", cause=day), x.nodes[each * 7 % people])
+    return x
+
+
 def trace(figure: Any, name: str) -> Any:
     (found,) = (each for each in figure.data if each.name == name)
     return found

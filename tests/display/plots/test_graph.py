@@ -1,40 +1,42 @@
+"""The graph: its flows, its layers, and that no text covers anything."""
+
+from __future__ import annotations
+
 from itertools import combinations
-from math import dist
 
 import pytest
-from made import Journal, crowd, shop, tags, texts, trace
+from geometry import Box, boxes, parsed, texts, ways, words
+from made import Journal, crowd, orders, ring, shop, town
 
-from happen_nb._display.plots.graph import MAX_NODES, Box, flows_of, graph, place_labels, size_for
+from happen_nb._display.plots.flows import flows_of
+from happen_nb._display.plots.graph import Load, graph, lines
+from happen_nb._display.plots.graph_drawing import MAX_CHARACTERS, draw
+from happen_nb._display.plots.groups import grouped
 
+X = "\N{MULTIPLICATION SIGN}"
 HOSTILE = "<img src=x onerror=alert(1)> <b>bold</b> $x^2$ &amp; %{x} \u202e\x1b[31m"
+WIDTHS = (300, 700, 1000, 1600)
 
 
-def ring(number: int, *, loops: bool = False) -> Journal:
-    """Nodes that talk to their neighbours and to some far away."""
-    x = Journal()
-    x.nodes = tuple(f"a-service-with-a-name-{each}" for each in range(number))
-    for each in range(3 * number):
-        event = x.emit(x.nodes[each % number])
-        x.handle(event, x.nodes[(each + 1 + each // number * 7) % number])
-        if loops:
-            x.handle(event, event.sender)
-    return x
+JOURNALS = {
+    "orders": orders,
+    "shop": shop,
+    "town": town,
+    "ring": lambda: ring(12),
+    "large ring": lambda: ring(40),
+}
 
 
-def pixels(figure):
-    shown = trace(figure, "nodes")
-    height = figure.layout.height - figure.layout.margin.t
-    scale = height / (figure.layout.yaxis.range[1] - figure.layout.yaxis.range[0])
-    return [(x * scale, y * scale) for x, y in zip(shown.x, shown.y, strict=True)], shown.marker.size
+# -- flows -------------------------------------------------------------------------------------------
 
 
 def test_a_flow_leads_from_the_sender_to_each_node_that_handled_the_event():
     flows = flows_of(shop().slice)
-    assert {(key, flow.number) for key, flow in flows.items()} == {
-        (("notebook", "billing"), 1),
-        (("notebook", "orders"), 1),
-        (("notebook", "stock"), 1),
-        (("stock", "stock"), 1),
+    assert {key: flow.number for key, flow in flows.items()} == {
+        ("notebook", "billing"): 1,
+        ("notebook", "orders"): 1,
+        ("notebook", "stock"): 1,
+        ("stock", "stock"): 1,
     }
 
 
@@ -48,112 +50,137 @@ def test_several_handlers_of_a_node_count_once_and_refusals_not_at_all():
     assert (flow.handler, flow.number, flow.failed.total()) == ("b", 1, 1)
 
 
-def test_counts_stand_at_the_arrows_and_failures_in_red():
-    figure = graph(shop().slice)
-    failed = '<b>1</b><br><span style="color:#cf4d45">1 failed</span>'
-    assert sorted(trace(figure, "arrows").text) == sorted([failed, *["<b>1</b>"] * 3])
-    assert [name for name, width in names_and_rings(figure) if width] == ["billing"]
+def test_five_names_that_differ_in_a_number_are_a_group_unless_it_is_opened():
+    names = ["api", *(f"p{each}" for each in (10, 9, 1, 2, 3)), "q1", "q2"]
+    assert [each.name for each in grouped(names)] == ["api", "p*", "q1", "q2"]
+    assert grouped(names)[1].nodes == ("p1", "p2", "p3", "p9", "p10")
+    assert [each.name for each in grouped(names, opened={"p*"})] == names
 
 
-def names_and_rings(figure):
-    shown = trace(figure, "nodes")
-    names = [text.split("<br>")[0].removeprefix("<b>").removesuffix("</b>") for text in shown.hovertext]
-    return list(zip(names, shown.marker.line.width, strict=True))
+# -- text --------------------------------------------------------------------------------------------
 
 
-def test_the_text_of_a_flow_counts_events_by_type():
-    x = Journal()
-    for type in ("order.made", "order.paid", "order.made"):
-        x.handle(x.emit("a", type), "b", "failed" if type == "order.paid" else "done")
-    (text,) = trace(graph(x.slice), "arrows").hovertext
-    assert [" ".join(line.split()) for line in text.split("<br>")] == [
-        "<b>a → b</b>",
-        "2 order.made",
-        "1 order.paid, 1 failed",
+def test_as_text_each_flow_is_a_line_in_the_order_of_the_events():
+    assert lines(graph(orders().slice))[:5] == [
+        f"notebook → orders  order.created {X}6",
+        f"orders → stock     stock.reserve {X}6",
+        f"stock → orders     stock.reserved {X}6",
+        f"orders → bank      bank.charge {X}6, {X} 1 failed",
+        f"bank → audit       bank.paid {X}6",
     ]
 
 
-def test_the_text_of_a_node_counts_its_unhandled_events():
+def test_a_space_in_which_nothing_was_handled_says_so():
     x = Journal()
-    x.handle(x.emit("a"), "b")
     x.emit("a")
-    assert (
-        "<b>a</b><br>sent 2 events, 1 unhandled<br>handled 0 events"
-        in trace(graph(x.slice), "nodes").hovertext
-    )
+    shown = graph(x.slice)
+    assert lines(shown) == ["No event has been handled here yet."]
+    assert words(parsed(draw(shown).svg))[-1] == "No event has been handled here yet."
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 7, 12, 13, 30, 50])
-def test_nodes_and_their_names_do_not_overlap(number):
-    figure = graph(ring(number, loops=True).slice)
-    places, size = pixels(figure)
-    assert len(places) == number
-    assert all(dist(one, other) > size + 4 for one, other in combinations(places, 2))
-    names = [each for each in figure.layout.annotations if each.text and not each.ax]
-    if number <= 12:
-        boxes = [box(each, place) for each, place in zip(names, places, strict=True)]
-        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+# -- the picture -------------------------------------------------------------------------------------
 
 
-def box(label, place):
-    width = 6.2 * len(label.text)
-    side = {"left": width / 2, "right": -width / 2, "center": 0}[label.xanchor]
-    return Box(place[0] + label.xshift + side, place[1] + label.yshift, width, 13)
+def test_types_and_counts_stand_at_the_arrows_and_failures_are_named():
+    shown = words(parsed(draw(graph(orders().slice), width=1400).svg))
+    assert {f"order.created {X}6", f"stock.reserve {X}6", f"bank.charge {X}6", f"{X} 1 failed"} <= set(shown)
+    assert shown.count(f"bank.paid {X}6") == 2, "one for the two nodes of a layer, one for the way back"
 
 
-@pytest.mark.parametrize("number", [2, 5, 12])
-def test_counts_are_on_no_other_count_and_on_no_node(number):
-    figure = graph(ring(number, loops=True).slice)
-    radius = size_for(number, loops=True).radius
-    shown = trace(figure, "arrows")
-    places, size = pixels(figure)
-    counts = [
-        Box(x * radius, y * radius, 6.4 * len("1"), 13)
-        for x, y, text in zip(shown.x, shown.y, shown.text, strict=True)
-        if text
-    ]
-    nodes = [Box(*place, size - 3, size - 3) for place in places]
-    assert not any(one.overlaps(other) for one, other in combinations(counts, 2))
-    assert not any(one.overlaps(other) for one in counts for other in nodes)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("journal", JOURNALS.values(), ids=JOURNALS)
+def test_no_text_covers_a_node_a_line_or_another_text(journal, width):
+    drawn = parsed(draw(graph(journal().slice), width=width).svg)
+    nodes, lines_ = boxes(drawn), ways(drawn)
+    assert nodes
+    assert lines_
+    for text, place in texts(drawn):
+        inner = Box(place.left + 1, place.top, place.left + 0.93 * (place.right - place.left), place.bottom)
+        assert all(node.holds(inner) or not node.overlaps(inner) for node in nodes), text
+        assert not any(inner.has(point) for way in lines_ for point in way), text
+        assert inner.right <= width, text
+    for (one, first), (other, second) in combinations(texts(drawn), 2):
+        assert not first.overlaps(second), (one, other)
 
 
-def test_a_count_without_room_is_left_to_pointing():
-    way = [(float(x), 1.0 if 0 < x < 14 else 0.0) for x in range(15)]
-    assert place_labels([way], [(10.0, 13.0)], [Box(0, 0, 500, 500)]) == [None]
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("journal", JOURNALS.values(), ids=JOURNALS)
+def test_each_arrow_ends_at_its_nodes_and_crosses_no_other(journal, width):
+    shown = draw(graph(journal().slice), width=width)
+    drawn = parsed(shown.svg)
+    nodes = dict(zip((group.name for group in shown.groups), boxes(drawn), strict=True))
+    for each in drawn.iter():
+        if not each.get("data-way"):
+            continue
+        flow = shown.flows[int(each.get("data-way"))]
+        (points,) = [way for way in ways(drawn) if way == ways(one(each))[0]][:1]
+        assert touches(nodes[flow.sender], points[0]), flow.key
+        assert touches(nodes[flow.handler], points[-1], 9.0), flow.key
+        for node in nodes.values():
+            inner = Box(node.left + 1, node.top + 1, node.right - 1, node.bottom - 1)
+            assert not any(inner.has(point) for point in points), flow.key
 
 
-def test_there_and_back_are_two_bows():
-    x = Journal()
-    x.nodes = ("a", "b", "c")
-    x.handle(x.emit("a"), "b")
-    x.handle(x.emit("b"), "a")
-    shown = trace(graph(x.slice), "arrows")
-    assert len(set(zip(shown.x, shown.y, strict=True))) == 2
+def one(element):
+    holder = parsed("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    holder.append(element)
+    return holder
 
 
-def test_of_many_nodes_the_busiest_are_shown():
-    figure = graph(crowd(2_000, nodes=90).slice)
-    assert len(trace(figure, "nodes").x) == MAX_NODES
-    assert f"{MAX_NODES} of 91 nodes" in figure.layout.title.text
-    assert len(figure.to_json()) < 250_000
+def touches(box: Box, point: tuple[float, float], distance: float = 1.0) -> bool:
+    wider = Box(box.left - distance, box.top - distance, box.right + distance, box.bottom + distance)
+    return wider.has(point)
 
 
-def test_nothing_in_the_data_becomes_markup_or_tex():
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nodes_never_overlap_and_the_picture_is_as_wide_as_asked(width):
+    drawn = parsed(draw(graph(ring(40).slice), width=width).svg)
+    assert float(drawn.get("width")) == width
+    assert not any(one.overlaps(other) for one, other in combinations(boxes(drawn), 2))
+
+
+def test_a_wide_picture_reads_from_left_to_right_and_uses_its_width():
+    shown = draw(graph(orders().slice), width=1600)
+    nodes = dict(zip((group.name for group in shown.groups), boxes(parsed(shown.svg)), strict=True))
+    order = [nodes[name].left for name in ("notebook", "orders", "bank", "mail")]
+    assert order == sorted(order)
+    assert nodes["notebook"].left < 200
+    assert nodes["mail"].right > 1400
+
+
+def test_many_numbered_nodes_are_one_with_a_dot_each_until_it_is_opened():
+    x = town()
+    closed, opened = graph(x.slice), graph(x.slice, opened={"p*"})
+    assert [group.name for group in closed.groups] == ["clock", "p*"]
+    assert draw(closed).svg.count("h0") == 160
+    assert {"p*", "160 nodes"} <= set(words(parsed(draw(closed).svg)))
+    assert len(opened.groups) == 161
+    assert "161 nodes" in " ".join(words(parsed(draw(opened).svg)))
+    assert list(opened.names) == ["p*"]
+
+
+def test_what_waits_for_a_node_stands_in_it():
+    shown = graph(orders().slice, loads={"bank": Load(waiting=3), "orders": Load(waiting=2, held=1)})
+    assert {"3 waiting", "1 held · 2 waiting"} <= set(words(parsed(draw(shown, width=1400).svg)))
+
+
+def test_a_picture_is_never_larger_than_its_bound():
+    for x in (crowd(2_000, nodes=9), ring(50)):
+        for width in (700, 1600):
+            assert len(draw(graph(x.slice), width=width, live=True).svg) <= MAX_CHARACTERS
+
+
+def test_nothing_in_the_data_becomes_markup():
     x = Journal(HOSTILE)
     x.nodes = (HOSTILE[1:],)
     x.handle(x.emit(HOSTILE, HOSTILE), HOSTILE, "failed", HOSTILE)
     x.handle(x.emit(HOSTILE[3:], HOSTILE), HOSTILE)
-    figure = graph(x.slice)
-    assert tags(figure) == {"b", "br", "span style=color:#cf4d45"}
-    assert not {"$", "\u202e", "\x1b"} & set("".join(texts(figure)))
+    drawn = parsed(draw(graph(x.slice), live=True).svg)
+    tags = {each.tag.partition("}")[2] for each in drawn.iter()}
+    assert tags <= {"svg", "style", "g", "path", "rect", "text", "tspan", "title"}
+    assert not [name for each in drawn.iter() for name in each.attrib if name.startswith("on")]
+    assert not {"\u202e", "\x1b"} & set(draw(graph(x.slice)).svg)
 
 
-def test_a_space_in_which_nothing_was_handled_gives_a_friendly_figure():
-    x = Journal()
-    x.emit("a")
-    (note,) = graph(x.slice).layout.annotations
-    assert note.text == "No event has been handled here yet."
-
-
-def test_the_same_journal_gives_the_same_figure():
-    assert graph(crowd(500).slice).to_json() == graph(crowd(500).slice).to_json()
+def test_the_same_journal_gives_the_same_picture():
+    assert draw(graph(crowd(500).slice)) == draw(graph(crowd(500).slice))

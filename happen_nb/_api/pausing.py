@@ -1,0 +1,331 @@
+"""Pausing a space: what waits, and stepping through it."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.base import (
+    Displayable,
+    RecordSequence,
+    Timeout,
+    faces,
+    frame,
+    refuse_in_callback,
+    times,
+)
+from happen_nb._api.events import Event, Trace, flattened
+from happen_nb._display.reprs_pausing import held_event_page, held_page, step_page, steps_page
+from happen_nb._model import arguments
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import error_summary, quote
+from happen_nb._runtime.cells import notice
+from happen_nb._runtime.gate import LocalPause
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.stepping import MAX_TOLD, Stepper, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from happen_nb._model.pace import NodeTurn
+    from happen_nb._model.records import EventRecord
+    from happen_nb._runtime.runtime import Runtime
+
+logger = logging.getLogger("happen_nb")
+
+
+class HeldEvent(Displayable):
+    """An event that waits at a node while the space is paused.
+
+    Attributes
+    ----------
+    event : Event
+        The event, which is stored.
+    node : str
+        The name of the node that will handle it.
+    """
+
+    _page = held_event_page
+    _pickle = "pickle held.to_frame()"
+
+    def __init__(self, event: Event, node: str) -> None:
+        self.event = event
+        self.node = node
+
+
+class Held(RecordSequence[HeldEvent]):
+    """The events that wait while a space is paused, one item for each event and node, the next one first.
+
+    Attributes
+    ----------
+    space : str
+        The name of the space.
+    paused : bool
+        False if nothing waits for a step.
+    total : int
+        Number of all events that wait; the items are the next 10,000 of them at most.
+    """
+
+    _page = held_page
+    _pickle = "pickle held.to_frame()"
+
+    def __init__(self, space: str, items: list[HeldEvent], *, paused: bool, total: int) -> None:
+        self.space = space
+        self.paused = paused
+        self.total = total
+        self._items = items
+
+    def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
+        """Return a frame with one row per event and node.
+
+        Parameters
+        ----------
+        flatten : bool, optional
+            Make a column ``payload.<key>`` for each key of the payloads instead of one column ``payload``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``sequence``. Columns: ``node``, ``time`` in UTC, ``type``, ``sender``, ``id``, then the
+            payload.
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: None)
+        >>> space.pause()
+        >>> event = orders.broadcast("order.placed", {"lamps": 2})
+        >>> space.held.to_frame()[["node", "type", "payload.lamps"]].values.tolist()
+        [['inventory', 'order.placed', 2]]
+        """
+        import pandas as pd
+
+        events = [each.event for each in self]
+        data: dict[str, Any] = {"node": [each.node for each in self]}
+        data["time"] = times(event.time for event in events)
+        for name in ("type", "sender", "id"):
+            data[name] = [getattr(event, name) for event in events]
+        payloads = [event.payload for event in events]
+        data |= flattened(payloads) if flatten else {"payload": payloads}
+        return frame(pd.Index([event.sequence for event in events], name="sequence"), data)
+
+
+class Step(Displayable):
+    """One event that a node has handled because of ``space.step``.
+
+    Attributes
+    ----------
+    event : Event
+        The event.
+    node : str
+        The name of the node that has handled it.
+    trace : Trace
+        The handling: its outcome, its commits, and the events that it emitted, which may wait now.
+    """
+
+    _page = step_page
+
+    def __init__(self, runtime: Runtime, taken: Taken) -> None:
+        self.event = Event(taken.event, runtime)
+        self.node = taken.turn.node
+        self.trace = Trace(lambda: taken.tree)
+
+
+class Steps(RecordSequence[Step]):
+    """The steps of one call of ``space.step``, in order.
+
+    Attributes
+    ----------
+    left : int
+        Number of events that wait after them.
+    """
+
+    _page = steps_page
+
+    def __init__(self, steps: list[Step], left: int) -> None:
+        self._items = steps
+        self.left = left
+
+
+class Pausing:
+    """The part of a space that pauses it."""
+
+    _runtime: Runtime
+
+    @property
+    def name(self) -> str:
+        raise NotImplementedError
+
+    async def _pause(self, pattern: str = "**", *, where: Callable[[Event], object] | None = None) -> None:
+        """Let events wait: no node of any process begins to handle one that matches.
+
+        What is handled already goes on, its retries included. Events that wait stay stored, and later events
+        of their node wait behind them, so that each node handles them in order. The pause lasts until
+        `resume`, also if this process ends: a process that connects meanwhile is paused, too. If the space is
+        paused already, the new pattern replaces the one before.
+
+        Parameters
+        ----------
+        pattern : str, optional
+            The type of the events that wait, or a pattern; all by default.
+        where : callable, optional
+            Only events for which ``where(event)`` is true wait, and only in this process.
+
+        Raises
+        ------
+        PatternError
+            The pattern is not valid.
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: inventory.state.set({"orders": 1}))
+        >>> space.pause()
+        >>> event = orders.broadcast("order.placed")
+        >>> [(held.node, held.event.type) for held in space.held]
+        [('inventory', 'order.placed')]
+        >>> space.step()
+        Step · inventory handled order.placed · 1 commit
+          order.placed  orders → inventory
+            inventory revision 1 by inventory  + orders  1
+        >>> space.resume()
+        """
+        if not isinstance(pattern, str):
+            raise TypeError(
+                f"pause: pattern is {quote(pattern)}; give a pattern of types, and a function as where="
+            )
+        matching = Pattern.of(pattern)
+        if where is not None and not callable(where):
+            raise TypeError(f"pause: where is {quote(where)}; give a function of the event")
+        runtime = self._runtime.checked
+        if where is None:
+            await on_io(Stepper(runtime).pause(matching.text, runtime.deadline()))
+        else:
+            await on_io(_pause_here(runtime, LocalPause(matching, _asking(where, runtime))))
+
+    pause, apause = faces(_pause)
+
+    async def _step(self, count: int = 1, *, timeout: Timeout = 60.0) -> Steps:
+        """Let the next event begin at its node, and wait until it is handled.
+
+        The next event is the one that was stored first of those that wait in any process; if it waits at
+        several nodes, each of them is a step of its own, in the order of their names.
+
+        Parameters
+        ----------
+        count : int, optional
+            Number of steps, one after the other.
+        timeout : float or timedelta, optional
+            Seconds to wait for each handling; None waits without limit.
+
+        Returns
+        -------
+        Steps
+            What each step did: the commits of the handling, and the events that it emitted.
+
+        Raises
+        ------
+        PaceError
+            The space is not paused.
+        HappenTimeoutError
+            The event is still handled after `timeout` seconds.
+        HappenError
+            It was called in a handler or callback, and would wait for itself.
+        """
+        number = arguments.count(count, "step: count", least=1)
+        seconds = arguments.timeout(timeout, "step: timeout")
+        refuse_in_callback("step")
+        runtime = self._runtime.checked
+        stepper, taken = Stepper(runtime), list[Step]()
+        while len(taken) < number:
+            found = await on_io(stepper.step(seconds))
+            if found is None:
+                break
+            taken.append(Step(runtime, found))
+        held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(0))
+        return Steps(taken, held[1])
+
+    step, astep = faces(_step, refuse=("space.step()", "nothing: handlers are what it waits for"))
+
+    async def _resume(self, *, slow: Timeout = None) -> None:
+        """Let all events go that wait, in order, and end the pause.
+
+        Parameters
+        ----------
+        slow : float or timedelta, optional
+            Seconds that each process waits before each event that the pause concerned, so that one can watch
+            them. Calling it again without this ends that.
+
+        Raises
+        ------
+        PaceError
+            The space is not paused.
+        """
+        pause = None if slow is None else arguments.seconds(slow, "resume: slow", endless=False) or None
+        runtime = self._runtime.checked
+        await on_io(Stepper(runtime).resume(pause, runtime.deadline()))
+
+    resume, aresume = faces(_resume)
+
+    @property
+    def paused(self) -> str | None:
+        """The pattern of the events that wait; None if the space is not paused.
+
+        Examples
+        --------
+        >>> space.pause("order.*")
+        >>> space.paused
+        'order.*'
+        """
+        gate = self._runtime.checked.dispatcher.gate
+        if gate.pace.paused:
+            return gate.pace.pattern
+        return gate.local.pattern.text if gate.paused and gate.local is not None else None
+
+    @property
+    def held(self) -> Held:
+        """The events that wait while the space is paused, in all processes: a sequence, the next one first.
+
+        See Also
+        --------
+        pause : Let events wait.
+        """
+        return run_blocking(self._held())
+
+    async def aheld(self) -> Held:
+        """Async variant of `held`: the events that wait while the space is paused."""
+        return await run_awaitable(self._held())
+
+    async def _held(self) -> Held:
+        runtime = self._runtime.checked
+        stepper = Stepper(runtime)
+        held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_TOLD))
+        found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_TOLD]))
+        items = [HeldEvent(Event(record, runtime), turn.node) for turn, record in found]
+        return Held(self.name, items, paused=self.paused is not None, total=max(held[1], len(items)))
+
+
+async def _pause_here(runtime: Runtime, pause: LocalPause) -> None:
+    runtime.dispatcher.gate.pause_here(pause)
+
+
+def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[EventRecord], bool]:
+    """Return the filter as a function of the record; an event that it cannot judge waits."""
+
+    def waits(record: EventRecord) -> bool:
+        try:
+            return bool(where(Event(record, runtime)))
+        except Exception as error:
+            logger.warning('pause: where raised %s; "%s" waits', error_summary(error), record.type)
+            return True
+
+    return waits
+
+
+def notice_held(runtime: Runtime, call: str) -> None:
+    """Print how many events a call did not wait for, because the space is paused."""
+    gate = runtime.dispatcher.gate
+    number = gate.count() if gate.paused else 0
+    if number:
+        waits = "1 event is held" if number == 1 else f"{number:,} events are held"
+        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() all")

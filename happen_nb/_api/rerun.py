@@ -1,0 +1,644 @@
+"""The past once more: what came from outside is put in again, and the handlers of now do the rest."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from happen_nb._api.base import (
+    Displayable,
+    RecordSequence,
+    Timeout,
+    bundle_of,
+    faces,
+    frame,
+    refuse_in_callback,
+    runtime_of,
+)
+from happen_nb._api.diagrams import TimelineDiagram
+from happen_nb._api.events import Event
+from happen_nb._api.handlers import Handlers
+from happen_nb._api.history import Commit, Since, position_after
+from happen_nb._api.views import Watch
+from happen_nb._display.live_output import LiveOutput, publisher
+from happen_nb._display.reprs_rerun import (
+    changed_handlers_page,
+    difference_page,
+    differences_page,
+    rerun_page,
+    rerun_progress_page,
+)
+from happen_nb._journal.stretch import Stretch, clock_at, complete_from, read_results, read_stretch
+from happen_nb._model import arguments
+from happen_nb._model.causality import CommitPair
+from happen_nb._model.freeze import dumps, freeze
+from happen_nb._model.frozen import Diff, FrozenDict, diff
+from happen_nb._model.past import (
+    EntryDifference,
+    Past,
+    Put,
+    chain_names,
+    chain_noun,
+    compare,
+    root_of,
+    side_by_side,
+    take_apart,
+)
+from happen_nb._model.positions import LAST_INDEX, Position
+from happen_nb._model.quoting import quote
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, OwnerRecord
+from happen_nb._runtime.causes import output_context
+from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._runtime.recall import Recall
+from happen_nb._runtime.registrations import concerns, expired_until
+from happen_nb._runtime.replica import forkable_states, records_at
+from happen_nb._runtime.second_run import SecondRun
+from happen_nb.errors import HistoryGoneError, PayloadError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from happen_nb._api.space import Space
+    from happen_nb._runtime.registrations import Registration
+    from happen_nb._runtime.runtime import Runtime
+
+SHOW_AFTER_SECONDS: Final = 1.0
+"""Time after which a rerun shows its progress."""
+PROGRESS_SECONDS: Final = 0.2
+"""Time between two looks at the progress."""
+
+Entry = CommitPair | EventRecord
+Kind = Literal["new", "gone", "changed", "moved"]
+
+Keep = Callable[["Space", "str | None"], Coroutine[Any, Any, "Space"]]
+"""Keeps a fork under a name."""
+
+
+class Stages(NamedTuple):
+    """What is done with the fork in which a rerun happens.
+
+    Parameters
+    ----------
+    make : callable
+        Makes it: by its name or None, the states of its nodes, and the time of a manual clock.
+    keep : callable
+        Keeps it under a name.
+    drop : callable
+        Drops it.
+    """
+
+    make: Callable[[str | None, Mapping[str, FrozenDict], str | None], Coroutine[Any, Any, Space]]
+    keep: Keep
+    drop: Callable[[Space], Coroutine[Any, Any, None]]
+
+
+class Difference(Displayable):
+    """An event or a commit that is not the same in both runs.
+
+    Attributes
+    ----------
+    kind : "new", "gone", "changed" or "moved"
+        It happened only in the second run, only in the first one, with another content, or in another order.
+    before : Event or Commit or None
+        What happened in the first run.
+    now : Event or Commit or None
+        What happened in the second run.
+    root : str
+        The id of the event, or of the commit of a cell, from outside that led to it.
+    """
+
+    _page = difference_page
+    _pickle = "pickle differences.to_frame()"
+
+    def __init__(self, found: EntryDifference, before: Runtime, now: Runtime) -> None:
+        self.kind: Kind = found.kind
+        self.before = _shown(found.before, before)
+        self.now = _shown(found.now, now)
+        self.root = found.root
+
+    @property
+    def either(self) -> Event | Commit:
+        """What happened in the first run, or else in the second one."""
+        found = self.before if self.before is not None else self.now
+        assert found is not None
+        return found
+
+    @property
+    def node(self) -> str:
+        """The node of the commit, or the sender of the event."""
+        return self.either.sender if isinstance(self.either, Event) else self.either.node
+
+
+def _shown(entry: Entry | None, runtime: Runtime) -> Event | Commit | None:
+    if entry is None:
+        return None
+    return Event(entry, runtime) if isinstance(entry, EventRecord) else Commit(*entry)
+
+
+class Differences(RecordSequence[Difference]):
+    """The events and commits that are not the same in both runs, in the order of the second run.
+
+    Examples
+    --------
+    >>> event = orders.broadcast("order.paid")
+    >>> again = space.rerun(instead=lambda event: None)
+    >>> [(each.kind, each.node) for each in again.differences]
+    [('gone', 'orders')]
+    """
+
+    _page = differences_page
+    _pickle = "pickle differences.to_frame()"
+
+    def __init__(self, items: Sequence[Difference]) -> None:
+        self._items = list(items)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a frame with one row per difference.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns: ``difference`` ("new", "gone", "changed" or "moved"), ``kind`` ("commit" or "event"),
+            ``node`` (an event's sender), ``type`` (of events), ``before`` and ``now`` (the payload of an
+            event, the state after a commit), ``sequence_before`` and ``sequence_now``, and ``root``.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> frame = space.rerun(instead=lambda event: {"id": "o2"}).differences.to_frame()
+        >>> frame[["difference", "type", "before", "now"]].values.tolist()
+        [['changed', 'order.paid', {'id': 'o1'}, {'id': 'o2'}]]
+        """
+        import pandas as pd
+
+        data: dict[str, Any] = {
+            "difference": [each.kind for each in self],
+            "kind": [type(each.either).__name__.lower() for each in self],
+            "node": [each.node for each in self],
+            "type": [getattr(each.either, "type", None) for each in self],
+        }
+        for name in ("before", "now"):
+            data[name] = [_content(getattr(each, name)) for each in self]
+            data[f"sequence_{name}"] = [getattr(getattr(each, name), "sequence", None) for each in self]
+        data["root"] = [each.root for each in self]
+        return frame(pd.RangeIndex(len(self)), data)
+
+
+def _content(item: Event | Commit | None) -> Any:
+    return item.payload if isinstance(item, Event) else None if item is None else item.after
+
+
+class BeforeNow(NamedTuple):
+    """The state of a node at the end of both runs."""
+
+    before: FrozenDict
+    now: FrozenDict
+
+    @property
+    def diff(self) -> Diff:
+        """The changes from the first run to the second one."""
+        return diff(self.before, self.now)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One of the two runs.
+
+    Parameters
+    ----------
+    entries : list of CommitPair or EventRecord
+        What happened, in order.
+    handled : sequence of HandledRecord
+        How the events were handled.
+    states : mapping of str to FrozenDict
+        The states at its end.
+    """
+
+    runtime: Runtime
+    entries: list[Entry]
+    handled: Sequence[HandledRecord]
+    states: Mapping[str, FrozenDict]
+
+
+class ChangedHandlers(Handlers):
+    """The handlers of all nodes whose source is not that of then."""
+
+    _page = changed_handlers_page
+
+    def __init__(self, registrations: Sequence[Registration]) -> None:
+        super().__init__("", registrations)
+
+
+class Rerun(Displayable):
+    """The past once more, and how it differs; made by ``space.rerun``.
+
+    Attributes
+    ----------
+    of : str
+        The name of the space whose past it is.
+    space : Space
+        The fork in which it happened: with journal, traces and timeline. It exists until the Rerun is dropped
+        or the original space is closed; `keep` keeps it.
+    changed : Handlers
+        The handlers whose source is not that of then.
+    elsewhere : mapping of str to int
+        The nodes of other processes, whose handlers were not rerun, with the number of their events and
+        commits, which were put in as they were.
+
+    Examples
+    --------
+    >>> @inventory.on("order.paid")
+    ... def take(event):
+    ...     inventory.state.set(lambda state: {"pens": state["pens"] - event.payload})
+    >>> stocked = inventory.state.set({"pens": 7})
+    >>> trace = orders.broadcast("order.paid", 2).settle()
+    >>> space.rerun().same
+    True
+    >>> space.rerun(instead=lambda event: 3).states["inventory"]
+    BeforeNow(before={'pens': 5}, now={'pens': 4})
+    """
+
+    _page = rerun_page
+    _pickle = "pickle rerun.differences.to_frame()"
+
+    def __init__(
+        self,
+        of: str,
+        space: Space,
+        before: Run,
+        now: Run,
+        changed: Sequence[Registration],
+        elsewhere: Mapping[str, int],
+        chains: Mapping[str, EventRecord],
+        keep: Keep,
+    ) -> None:
+        self.of = of
+        self.space = space
+        self.changed: Handlers = ChangedHandlers(changed)
+        self.elsewhere = elsewhere
+        self._before = before
+        self._now = now
+        self._chains = chains
+        self._store = keep
+        self._forget: Callable[[], object] = lambda: None
+        roots = {id: id for id in chains}
+        for entry in (*before.entries, *now.entries):
+            if isinstance(entry, EventRecord) and entry.id not in roots:
+                roots[entry.id] = root_of(entry.origin, roots) or entry.id
+        self._found = compare(before.entries, now.entries, roots)
+
+    @property
+    def same(self) -> bool:
+        """True if the second run stored the same events and commits in the same order."""
+        return not self._found
+
+    @cached_property
+    def differences(self) -> Differences:
+        """The events and commits that are not the same in both runs, in the order of the second run."""
+        before, now = self._before.runtime, self._now.runtime
+        return Differences([Difference(each, before, now) for each in self._found])
+
+    @property
+    def first(self) -> Difference | None:
+        """The first difference; None if there is none."""
+        return self.differences[0] if self._found else None
+
+    @property
+    def states(self) -> Mapping[str, BeforeNow]:
+        """The state of each node at the end of the first run, and of the second one.
+
+        Nodes whose commits differ come first.
+        """
+        before, now = self._before.states, self._now.states
+        first = {entry.node: None for found in self._found for entry in _commits(found)}
+        names = [name for name in first if name in before or name in now]
+        names += sorted(name for name in {*before, *now} if name not in first)
+        return {name: BeforeNow(before.get(name, EMPTY), now.get(name, EMPTY)) for name in names}
+
+    # -- for its display -------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> int:
+        """The number of events of the second run."""
+        return sum(isinstance(entry, EventRecord) for entry in self._now.entries)
+
+    @property
+    def failures(self) -> int:
+        """The number of handlings that failed in the second run."""
+        return sum(record.outcome == "failed" for record in self._now.handled)
+
+    @property
+    def chains(self) -> tuple[str, int, list[str]]:
+        """What the causal chains are called, how many there are, and the names of those that differ.
+
+        If some have other effects, those whose effects only come in another order are not among them.
+        """
+        names = chain_names(self._chains.values())
+        found = [each for each in self._found if each.kind != "moved"] or self._found
+        differing = dict.fromkeys(each.root for each in found if each.root in names)
+        return chain_noun(self._chains.values()), len(names), [names[id] for id in differing]
+
+    # -- pictures and spaces -----------------------------------------------------------------------------
+
+    def timeline(self) -> TimelineDiagram:
+        """Draw both runs in one picture: a lane for each node, and one below it for the same node now.
+
+        What happened in both runs is at the time of the first one.
+
+        Returns
+        -------
+        TimelineDiagram
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> space.rerun().timeline()
+        Timeline of ... · 2 events
+          orders        1 event
+          orders (now)  1 event
+        """
+        before, now = self._before, self._now
+        found, lanes = side_by_side(self.of, before.entries, now.entries, before.handled, now.handled)
+        return TimelineDiagram(found, lanes)
+
+    async def _keep(self, name: str | None = None) -> Space:
+        """Keep the space of the rerun, which is otherwise dropped with it.
+
+        Parameters
+        ----------
+        name : str, optional
+            The name under which to keep it. By default, the one that ``rerun(name=...)`` gave it.
+
+        Returns
+        -------
+        Space
+            Its journal is that of the rerun; it has no handlers. `space` is this one from now on.
+
+        Raises
+        ------
+        SpaceNotEmptyError
+            There is such a space already.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> kept = space.rerun().keep("what-if")
+        >>> [event.type for event in kept.events()]
+        ['order.paid']
+        >>> kept.drop()
+        """
+        kept = await self._store(self.space, name)
+        self._forget()
+        self.space = kept
+        return kept
+
+    keep, akeep = faces(_keep)
+
+    def tie(self, original: Runtime, drop: Callable[[], object]) -> None:
+        """Drop the space when the Rerun is dropped, or the original is closed."""
+        end = weakref.finalize(self, drop)
+        end.atexit = False  # the server may have ended; the space is unfinished, and the next rerun uses it
+        disconnect = original.on_closing.connect(end)
+
+        def forget() -> None:
+            end.detach()
+            disconnect()
+
+        self._forget = forget
+
+
+class RerunProgress(Displayable):
+    """How far a rerun is, while it runs."""
+
+    _page = rerun_progress_page
+
+    def __init__(self, of: str, total: int) -> None:
+        self.of = of
+        self.total = total
+        self.done = 0
+        self._running = True
+        self._begun = time.monotonic()
+        self._output: LiveOutput | None = None
+
+    def show(self, done: int) -> None:
+        """Show it in a notebook, after a while."""
+        self.done = done
+        if self._output is not None:
+            self._output.changed()
+        elif time.monotonic() - self._begun > SHOW_AFTER_SECONDS and (where := publisher()) is not None:
+            self._output = LiveOutput(where, lambda: bundle_of(self), lambda: not self._running)
+            self._output.start()
+
+    def end(self) -> None:
+        """Leave what is shown."""
+        self._running = False
+        if self._output is not None:
+            self._output.finish()
+
+
+# -- running -----------------------------------------------------------------------------------------------
+
+
+async def rerun(
+    space: Space,
+    stages: Stages,
+    since: Since | None,
+    until: Since | None,
+    instead: Callable[[Event], Any] | None,
+    name: str | None,
+    timeout: Timeout,
+) -> Rerun:
+    """Run a stretch of the past once more; see ``Space.rerun``."""
+    refuse_in_callback("rerun")
+    if instead is not None and not callable(instead):
+        raise TypeError(f"rerun: instead is {quote(instead)}; give a function of an event")
+    runtime = runtime_of(space).checked
+    deadline = time.monotonic() + arguments.timeout(timeout, "rerun: timeout")
+    log, ownership = runtime.log, runtime.ownership
+    start, end = await _limits(runtime, since, until)
+    await on_io(runtime.dispatcher.flush())
+    stretch = await on_io(read_stretch(log.stream, start, end))
+    handled = list(stretch.handled)
+    served = runtime.registrations.nodes()
+    past = take_apart(
+        stretch.entries,
+        handled,
+        stretch.clocks,
+        lambda node: node in served or ownership.is_ours(node),
+        frozenset(
+            each.node for each in runtime.watchers.all() if isinstance(each.source, Watch)
+        ).__contains__,
+    )
+    puts = _replaced(past.puts, instead, runtime)
+    position = start[0] - 1 if start[1] <= 0 else start[0]
+    states = forkable_states(await on_io(records_at(log, position))) if position > 0 else {}
+    clock = None if log.clock is None else await on_io(clock_at(log.stream, position))
+    stage = await stages.make(name, states, clock)
+    try:
+        now = runtime_of(stage)
+        begun = (now.log.position + 1, -1)
+        now.recall = Recall(past, await on_io(read_results(log.stream, start[0])), handled)
+        await _run(now, past, puts, deadline, space.name)
+        await on_io(now.dispatcher.flush())
+        again = await on_io(read_stretch(now.log.stream, begun, (now.log.position, LAST_INDEX)))
+        found = Rerun(
+            space.name,
+            stage,
+            Run(
+                runtime,
+                stretch.entries,
+                _of(handled, stretch.entries),
+                _states(await on_io(records_at(log, end[0]))),
+            ),
+            Run(now, again.entries, list(again.handled), _states(now.log.replica.cut().nodes)),
+            changed_handlers(runtime.registrations.all(), stretch, handled),
+            past.elsewhere,
+            {event.id: event for put in past.puts if (event := put.event) and event.cause is None},
+            stages.keep,
+        )
+    except BaseException:
+        await stages.drop(stage)
+        raise
+    if name is None:
+        found.tie(runtime, lambda: now.workers.submit(lambda: _drop(stage, stages)))
+    return found
+
+
+def _drop(stage: Space, stages: Stages) -> None:
+    """Drop the space of a rerun that nobody needs any more; on a worker, after everything that it runs."""
+    if runtime_of(stage).is_open:
+        run_blocking(stages.drop(stage))
+
+
+async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: float, of: str) -> None:
+    """Put everything in, and show the progress meanwhile."""
+    progress = RerunProgress(of, len(puts))
+    second = SecondRun(runtime, past, puts, output_context())
+    await on_io(second.start(deadline))
+    try:
+        while not await on_io(second.ended(PROGRESS_SECONDS)):
+            progress.show(second.done)
+    except BaseException:
+        await on_io(second.stop())
+        raise
+    finally:
+        progress.end()
+
+
+async def _limits(runtime: Runtime, since: Since | None, until: Since | None) -> tuple[Position, Position]:
+    """Return the first and the last position of the stretch."""
+    log = runtime.log
+    last = (log.position, LAST_INDEX) if until is None else await position_after(log, until)
+    expired = await on_io(expired_until(log.stream))
+    if since is None:
+        complete = await on_io(complete_from(log.stream, list(log.replica.cut().nodes)))
+        return (max(expired, complete) + 1, -1), last
+    sequence, index = await position_after(log, since)
+    # Here an event or a commit is part of it; a time and a sequence are the last before it.
+    first = (sequence, index) if isinstance(since, Event | Commit) else (sequence + 1, -1)
+    if first[0] <= expired:
+        raise HistoryGoneError(
+            "rerun: events of that time have expired; connect(event_ttl=...) keeps them longer"
+        )
+    if first > last:
+        raise ValueError("rerun: until is before since; give the later one as until")
+    return first, last
+
+
+def _replaced(puts: Iterable[Put], instead: Callable[[Event], Any] | None, runtime: Runtime) -> list[Put]:
+    """Return what is put in: `instead` decides for each event."""
+    if instead is None:
+        return list(puts)
+    found: list[Put] = []
+    for put in puts:
+        if put.event is not None:
+            event = _instead(put.event, instead, runtime)
+            if event is not None:
+                found.append(replace(put, event=event))
+        elif put.events:
+            events = [_instead(each, instead, runtime) for each in put.events]
+            found.append(replace(put, events=tuple(each for each in events if each is not None)))
+        else:
+            found.append(put)
+    return found
+
+
+def _instead(record: EventRecord, instead: Callable[[Event], Any], runtime: Runtime) -> EventRecord | None:
+    event = Event(record, runtime)
+    answer = instead(event)
+    if answer is None or answer is event:
+        return None if answer is None else record
+    if isinstance(answer, Event):
+        raise TypeError(
+            f'rerun: instead returned another event for "{record.type}"; return the event itself, another '
+            "payload, or None to leave it out"
+        )
+    payload = freeze(answer, what=f'payload of "{record.type}" that instead returned', error=PayloadError)
+    return replace(record, payload=payload, body=dumps(payload))
+
+
+def _commits(found: EntryDifference) -> list[CommitRecord]:
+    entries = (found.before, found.now)
+    return [entry[0] for entry in entries if entry is not None and not isinstance(entry, EventRecord)]
+
+
+def _of(handled: Iterable[HandledRecord], entries: Iterable[Entry]) -> list[HandledRecord]:
+    ids = {entry.id for entry in entries if isinstance(entry, EventRecord)}
+    return [record for record in handled if record.event in ids]
+
+
+def _states(records: Mapping[str, CommitRecord | HistoryGoneError]) -> dict[str, FrozenDict]:
+    """Return the states that can be read."""
+    return {
+        name: record.state
+        for name, record in records.items()
+        if isinstance(record, CommitRecord) and not record.deleted and record.is_readable
+    }
+
+
+# -- what has changed since then -----------------------------------------------------------------------------
+
+
+def changed_handlers(
+    registrations: Iterable[Registration], stretch: Stretch, handled: Iterable[HandledRecord]
+) -> list[Registration]:
+    """Return the handlers that were not there, or had another source, when an event for them was stored."""
+    events = [entry for entry in stretch.entries if isinstance(entry, EventRecord)]
+    done = {(record.event, record.node, record.handler) for record in handled}
+    owners: dict[str, list[OwnerRecord]] = {}
+    for owner in sorted(stretch.owners, key=lambda owner: owner.sequence):
+        owners.setdefault(owner.node, []).append(owner)
+    return [each for each in registrations if _has_changed(each, events, done, owners.get(each.node, []))]
+
+
+def _has_changed(
+    registration: Registration,
+    events: Iterable[EventRecord],
+    done: Container[tuple[str, str, str]],
+    owners: Sequence[OwnerRecord],
+) -> bool:
+    if not any(owner.sources for owner in owners):
+        return False  # an earlier version has stored them, without the sources
+    positions = [owner.sequence for owner in owners]
+    sources = [dict(owner.sources).get(registration.key) for owner in owners]
+    for event in events:
+        if not concerns(registration, event):
+            continue
+        at = bisect_right(positions, event.sequence)
+        then = sources[at - 1] if at else None
+        if (
+            event.id,
+            registration.node,
+            registration.name,
+        ) in done:  # what is registered is stored a bit later
+            then = then or next(filter(None, sources[at:]), None)
+        elif registration.pattern.predicate is not None:
+            continue
+        if then != registration.source:
+            return True
+    return False

@@ -1,0 +1,183 @@
+"""Pages of a rerun: what differs between the two runs, and their states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from happen_nb._display.page import (
+    Block,
+    Cell,
+    Column,
+    Fold,
+    Heading,
+    Note,
+    Page,
+    more,
+    name_cell,
+    part,
+    table,
+)
+from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line
+from happen_nb._display.reprs_state import changes_cell
+from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name
+from happen_nb._display.values import Budget, changes, in_a_line, summary
+from happen_nb._model.paths import format_path
+
+if TYPE_CHECKING:
+    from happen_nb._api.events import Event
+    from happen_nb._api.handlers import Handlers
+    from happen_nb._api.history import Commit
+    from happen_nb._api.rerun import BeforeNow, Difference, Differences, Rerun, RerunProgress
+    from happen_nb._model.frozen import Change
+
+MAX_DIFFERENCES: Final = 20
+"""Differences that a table shows."""
+MAX_STATES: Final = 20
+"""Nodes whose states are compared."""
+
+_LINE_COLUMNS: Final = 60  # of a payload or of a commit's changes
+_NAME_COLUMNS: Final = 40
+_VALUE_COLUMNS: Final = 24  # of a value in the heading
+_MAX_STATE_CHANGES: Final = 12
+_KINDS: Final[dict[str, Kind]] = {"new": "add", "gone": "del", "changed": "plain", "moved": "plain"}
+_COLUMNS: Final = (
+    Column("difference"),
+    Column("node"),
+    Column("commit or event"),
+    Column("by"),
+    Column("before"),
+    Column("now"),
+)
+_STATE_COLUMNS: Final = (Column("node"), Column("state"))
+_HANDLER_COLUMNS: Final = (Column("node"), Column("pattern"), Column("handler"))
+
+
+def rerun_page(rerun: Rerun, budget: Budget) -> Page:
+    """Show in one line what differs, and below it, folded, each difference and the states."""
+    parts = [part(count(rerun.events, "event"), "plain"), *_summary(rerun)]
+    return Page(Heading("Rerun of", name(rerun.of), tuple(parts)), tuple(_blocks(rerun, budget)))
+
+
+def _summary(rerun: Rerun) -> Iterator[Line]:
+    if rerun.same:
+        yield part("the same events and commits in the same order", "plain")
+        return
+    noun, number, differing = rerun.chains
+    if differing:
+        first = f", first {cut_middle(differing[0], _NAME_COLUMNS)}"
+        yield part(f"{len(differing):,} of {number:,} {noun} {_differ(len(differing))}{first}", "plain")
+    else:
+        found = len(rerun.differences)
+        yield part(f"{count(found, 'difference')}", "plain")
+    for node, states in rerun.states.items():
+        if change := next(iter(states.diff), None):
+            left = sum(len(each.diff) for each in rerun.states.values()) - 1
+            label = ".".join(filter(None, (node, format_path(change.path))))
+            rest = f", {left:,} more" if left else ""
+            yield (Span(f"{cut_middle(label, _NAME_COLUMNS)} "), *_from_to(change), Span(rest))
+            return
+
+
+def _from_to(change: Change) -> Line:
+    before, after = (summary(value, _VALUE_COLUMNS) for value in (change.before, change.after))
+    if change.op == "add":
+        return (Span("+ ", "+"), *after)
+    if change.op == "remove":
+        return (Span("- ", "-"), *before)
+    return (*before, Span(" → "), *after)
+
+
+def _differ(number: int) -> str:
+    return "differs" if number == 1 else "differ"
+
+
+def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
+    if len(rerun.changed):
+        names = ", ".join(f"{each.node} {each.name}" for each in rerun.changed[:MAX_STATES])
+        yield Note((Span("changed since then: "), Span(name(names), "plain")))
+    if rerun.elsewhere:
+        names = ", ".join(list(rerun.elsewhere)[:MAX_STATES])
+        number = sum(rerun.elsewhere.values())
+        noun = "event or commit" if number == 1 else "events and commits"
+        yield Note(
+            (Span(f"not rerun, of another process: {number:,} {noun} of "), Span(name(names), "plain"))
+        )
+    if rerun.failures:
+        yield Note(part(count(rerun.failures, "failure"), "err"))
+    if not rerun.same:
+        found = rerun.differences
+        yield Fold(part(count(len(found), "difference")), (_differences(found, budget),))
+    differing = {node: each for node, each in rerun.states.items() if each.diff}
+    if differing:
+        share = budget.share(len(differing))
+        rows = [
+            _state_row(node, each, replace(share)) for node, each in islice(differing.items(), MAX_STATES)
+        ]
+        states = table(_STATE_COLUMNS, rows, more(len(differing) - len(rows)))
+        yield Fold(
+            part(f"states before and now: {count(len(differing), 'node')} {_differ(len(differing))}"),
+            (states,),
+        )
+
+
+def _state_row(node: str, states: BeforeNow, budget: Budget) -> tuple[Cell, ...]:
+    line, whole = in_a_line(states.diff, _LINE_COLUMNS)
+    detail = None if whole or not budget.folds else changes(states.diff, budget, limit=_MAX_STATE_CHANGES)
+    return Cell(part(name(node), "name")), Cell(line, detail if detail and detail.rows else None)
+
+
+def differences_page(differences: Differences, budget: Budget) -> Page:
+    if not len(differences):
+        return Page(Heading("No differences"))
+    heading = Heading(count(len(differences), "difference"))
+    return Page(heading, (_differences(differences, budget),))
+
+
+def difference_page(difference: Difference, budget: Budget) -> Page:
+    row = _row(difference, budget)
+    return Page(Heading("Difference"), (table(_COLUMNS, [row]),))
+
+
+def _differences(differences: Differences, budget: Budget) -> Block:
+    shown = differences[:MAX_DIFFERENCES]
+    share = budget.share(len(shown))
+    rows = [_row(each, replace(share)) for each in shown]
+    return table(_COLUMNS, rows, more(len(differences) - len(rows)))
+
+
+def _row(difference: Difference, budget: Budget) -> tuple[Cell, ...]:
+    either = difference.either
+    what = getattr(either, "type", None)
+    by = None if what is not None else getattr(either, "by", None)
+    return (
+        Cell(part(difference.kind, _KINDS[difference.kind])),
+        Cell(part(name(difference.node), "name")),
+        Cell(part("commit") if what is None else part(cut_middle(what, _LINE_COLUMNS), "name")),
+        name_cell(by),
+        _content(difference.before, budget),
+        _content(difference.now, budget),
+    )
+
+
+def _content(item: Event | Commit | None, budget: Budget) -> Cell:
+    if item is None:
+        return Cell()
+    if hasattr(item, "payload"):
+        return payload_cell(item.payload, budget)
+    return changes_cell(item, budget)
+
+
+def changed_handlers_page(handlers: Handlers, _: Budget) -> Page:
+    if not len(handlers):
+        return Page(Heading("No changed handlers"))
+    rows = [(Cell(part(name(each.node), "name")), *handler_row(each)[:2]) for each in handlers[:MAX_STATES]]
+    heading = Heading(count(len(handlers), "changed handler"))
+    return Page(heading, (table(_HANDLER_COLUMNS, rows, more(len(handlers) - len(rows))),))
+
+
+def rerun_progress_page(progress: RerunProgress, _: Budget) -> Page:
+    done = progress_line({"done": progress.done, "total": progress.total})
+    return Page(Heading("Rerun of", name(progress.of), tuple(done)))

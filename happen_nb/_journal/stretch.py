@@ -1,0 +1,103 @@
+"""Reading all of a stretch of the journal: what happened, how it was handled, and by whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from happen_nb._journal.slice import Handlings, entry_position, oldest_revision, read_handled, with_previous
+from happen_nb._journal.wire import ARGUMENTS, CallResult
+from happen_nb._model.causality import CommitPair
+from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
+from happen_nb._model.schedules import START, ClockRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from happen_nb._journal.stream import Stream
+    from happen_nb._journal.wire import Item
+    from happen_nb._model.positions import Position
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A stretch of the journal, with everything that belongs to it.
+
+    Parameters
+    ----------
+    entries : list of CommitPair or EventRecord
+        In order; a commit with the one before it on its node, just before the events that it carries.
+    handled : Handlings
+        Those of these events, and later ones.
+    owners : list of OwnerRecord
+        All that are stored, also of before.
+    """
+
+    entries: list[CommitPair | EventRecord]
+    handled: Handlings
+    clocks: list[ClockRecord]
+    owners: list[OwnerRecord]
+
+
+async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:
+    """Read what was stored from a position to another, both included."""
+    subjects = stream.subjects
+    kinds = [subjects.states, subjects.events, subjects.clock]
+    items = await stream.read(
+        kinds, start=max(1, start[0]), limit=None, enough=lambda item: item.sequence > end[0]
+    )
+    decoded = await stream.admitted([stream.decode(item) for item in items], max(1, start[0]))
+    commits = [item for item in decoded if isinstance(item, CommitRecord)]
+    pairs = {pair[0].sequence: pair for pair in await with_previous(stream, commits)}
+    entries = [
+        pairs[entry.sequence] if isinstance(entry, CommitRecord) else entry
+        for entry in _entries(decoded)
+        if start <= entry_position(entry) <= end
+    ]
+    clocks = [
+        item for item in decoded if isinstance(item, ClockRecord) and start[0] <= item.sequence <= end[0]
+    ]
+    owners = [stream.decode(item) for item in await stream.read(subjects.owners)]
+    return Stretch(
+        entries,
+        await read_handled(stream, since=start[0] - 1),
+        clocks,
+        [owner for owner in owners if isinstance(owner, OwnerRecord)],
+    )
+
+
+def _entries(items: Iterable[Item]) -> Iterable[CommitRecord | EventRecord]:
+    for item in items:
+        if isinstance(item, CommitRecord):
+            yield item
+            yield from item.events
+        elif isinstance(item, EventRecord):
+            yield item
+
+
+async def complete_from(stream: Stream, nodes: Iterable[str]) -> int:
+    """Return the position after which every commit is stored: of older ones, some were trimmed."""
+    newest = 0
+    for node in nodes:
+        if await oldest_revision(stream, node) > 1:
+            first = await stream.read(stream.subjects.state(node), headers_only=True, limit=1)
+            newest = max([newest, *(item.sequence for item in first)])
+    return newest
+
+
+async def read_results(stream: Stream, start: int) -> dict[str, CallResult]:
+    """Read the results of calls that were stored from a sequence on, by event, node and name."""
+    prefix = stream.subjects.once_prefix
+    items = await stream.read(f"{prefix}>", start=max(1, start))
+    return {
+        item.subject.removeprefix(prefix): CallResult(item.body, item.headers.get(ARGUMENTS))
+        for item in items
+    }
+
+
+async def clock_at(stream: Stream, position: int) -> str:
+    """Return the time of a manual clock at a position."""
+    items = await stream.read(stream.subjects.clock, enough=lambda item: item.sequence > position)
+    records = [stream.decode(item) for item in items]
+    times = [each.now for each in records if isinstance(each, ClockRecord) and each.sequence <= position]
+    return times[-1] if times else START

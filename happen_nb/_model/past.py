@@ -1,0 +1,522 @@
+"""The record of a stretch of the past, and how a second run of it differs.
+
+What came from outside is put in again. The rest happens anew; the record only knows in which order it
+happened then.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from happen_nb._model.causality import CommitPair, JournalSlice
+from happen_nb._model.frozen import Change, Frozen, diff, equal, thaw
+from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.schedules import ClockRecord
+
+Key: TypeAlias = tuple[str, ...]
+"""Identifies what a handler stores: all that one handling of an event stores in one place has one key."""
+
+Kind = Literal["new", "gone", "changed", "moved"]
+"""A difference: only now, only before, with another content, or in another order."""
+
+_BEGINS_AFTER: Final = 1 << 30  # a handler begins after all that is stored at its position
+
+
+def commit_key(node: str, by: str | None, cause: str | None) -> Key:
+    return "commit", node, by or "", cause or ""
+
+
+def event_key(sender: str, type: str, target: str | None, cause: str | None) -> Key:
+    return "event", sender, type, target or "", cause or ""
+
+
+def key_of(entry: CommitRecord | EventRecord) -> Key:
+    """Return the key of a commit or an event."""
+    if isinstance(entry, CommitRecord):
+        return commit_key(entry.node, entry.origin.by, entry.origin.cause)
+    return event_key(entry.sender, entry.type, entry.target, entry.cause)
+
+
+Moment: TypeAlias = tuple[int, int]
+"""A place in the order of the past: a sequence, and an index. A handler begins after all at its sequence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Something that came from outside: an event, a commit with its events, or a move of the clock.
+
+    Parameters
+    ----------
+    expected : bool
+        True for a scheduled event that a handler of the stretch has scheduled, which does so again.
+    """
+
+    at: Moment
+    event: EventRecord | None = None
+    commit: CommitPair | None = None
+    clock: ClockRecord | None = None
+    events: tuple[EventRecord, ...] = ()
+    expected: bool = False
+
+    @property
+    def time(self) -> int:
+        """The time at which it was stored, in ns; 0 for a move of the clock."""
+        if self.event is not None:
+            return self.event.time
+        return 0 if self.commit is None else self.commit[0].time
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A stretch of the journal, taken apart.
+
+    Parameters
+    ----------
+    puts : list of Put
+        What came from outside, in order.
+    storings : mapping of Key to list of Moment
+        When handlers stored something, by what it was; in order.
+    beginnings : mapping of (event, node, handler) to list of Moment
+        When handlers began.
+    ids : mapping of Key to list of str
+        The ids of the events that handlers emitted.
+    folded : mapping of str to frozenset of str
+        The event that a state handler applied, and those that it applied with the same commit.
+    elsewhere : mapping of str to int
+        The nodes of other processes, and how many of their events and commits were put in as they were.
+    """
+
+    puts: list[Put]
+    storings: Mapping[Key, list[Moment]]
+    beginnings: Mapping[tuple[str, str, str], list[Moment]]
+    ids: Mapping[Key, list[str]]
+    folded: Mapping[str, frozenset[str]]
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
+
+
+class _Taker:
+    """Tells what came from outside from what the handlers of this process did."""
+
+    def __init__(
+        self,
+        handled: Iterable[HandledRecord],
+        is_ours: Callable[[str], bool],
+        is_watched: Callable[[str], bool],
+    ) -> None:
+        self.puts: list[Put] = []
+        self.storings: dict[Key, list[Moment]] = defaultdict(list)
+        self.ids: dict[Key, list[str]] = defaultdict(list)
+        self.folded: dict[str, frozenset[str]] = {}
+        self.elsewhere: dict[str, int] = defaultdict(int)
+        self.events: set[str] = set()
+        self._commits: dict[str, str] = {}
+        self._nodes: dict[str, set[str]] = defaultdict(set)
+        self._is_ours = is_ours
+        self._is_watched = is_watched
+        self._carrier: tuple[int, bool] = (0, False)
+        """The newest commit, and True if a handler here made it: its events are made with it."""
+        for record in handled:
+            self._nodes[record.event].add(record.node)
+
+    def take_commit(self, pair: CommitPair) -> None:
+        record = pair[0]
+        self._commits[record.causal_id] = record.node
+        inside = self._is_made_again(record.origin, record.origin.by)
+        self._carrier = record.sequence, inside
+        if inside:
+            self.storings[key_of(record)].append((record.sequence, -1))
+            if record.folded:
+                self.folded[record.origin.cause or ""] = frozenset(record.folded)
+            return
+        self._count_elsewhere(record.origin, record.origin.by or record.node)
+        self.puts.append(Put((record.sequence, -1), commit=pair, events=record.events))
+
+    def take_event(self, event: EventRecord) -> None:
+        self.events.add(event.id)
+        carried = event.sequence == self._carrier[0]
+        inside = self._carrier[1] if carried else self._is_made_again(event.origin, event.sender)
+        if inside:
+            self.ids[key_of(event)].append(event.id)
+        if event.alarm is not None:
+            self.puts.append(Put(event.position, event=event, expected=inside))
+        elif inside and not carried:
+            self.storings[key_of(event)].append(event.position)
+        elif not inside and not carried:
+            self._count_elsewhere(event.origin, event.sender)
+            self.puts.append(Put(event.position, event=event))
+
+    def _is_made_again(self, origin: Origin, by: str | None) -> bool:
+        """Return True if a handler or a watch here made something because of the stretch."""
+        if origin.path and origin.path[-1] != origin.cause:  # a watch: the path ends with its commit
+            return self._is_watched(self._commits.get(origin.path[-1], ""))
+        if origin.cause not in self.events:
+            return False
+        nodes = self._nodes[origin.cause]
+        by = by or ""
+        return any(map(self._is_ours, {by} & nodes or nodes or {by}))
+
+    def _count_elsewhere(self, origin: Origin, node: str) -> None:
+        if origin.cause in self.events:
+            self.elsewhere[node] += 1
+
+
+def take_apart(
+    entries: Iterable[CommitPair | EventRecord],
+    handled: Iterable[HandledRecord],
+    clocks: Iterable[ClockRecord],
+    is_ours: Callable[[str], bool],
+    is_watched: Callable[[str], bool] = lambda _: False,
+) -> Past:
+    """Tell what came from outside from what the handlers of this process did.
+
+    Parameters
+    ----------
+    entries : iterable of CommitPair or EventRecord
+        The commits and events of the stretch, in order; a commit comes before the events that it carries.
+    is_ours : callable
+        Returns True for a node whose handlers this process has.
+    is_watched : callable
+        Returns True for a node that this process watches.
+    """
+    records = list(handled)
+    taker = _Taker(records, is_ours, is_watched)
+    for entry in entries:
+        if isinstance(entry, EventRecord):
+            taker.take_event(entry)
+        else:
+            taker.take_commit(entry)
+    puts = [*taker.puts, *(Put((clock.sequence, -1), clock=clock) for clock in clocks)]
+    return Past(
+        sorted(puts, key=lambda put: put.at),
+        taker.storings,
+        _beginnings(records, taker.events, is_ours),
+        taker.ids,
+        taker.folded,
+        dict(taker.elsewhere),
+    )
+
+
+def _beginnings(
+    records: Iterable[HandledRecord], known: Collection[str], is_ours: Callable[[str], bool]
+) -> dict[tuple[str, str, str], list[Moment]]:
+    found: dict[tuple[str, str, str], list[Moment]] = defaultdict(list)
+    for record in records:
+        if record.position is not None and record.event in known and is_ours(record.node):
+            found[record.event, record.node, record.handler].append((record.position, _BEGINS_AFTER))
+    return found
+
+
+# -- comparing two runs ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDifference:
+    """An event or a commit that is not the same in both runs.
+
+    Parameters
+    ----------
+    kind : "new", "gone", "changed" or "moved"
+    before, now : CommitPair or EventRecord, optional
+        The entry in the first run, and in the second one.
+    root : str
+        The id of what came from outside and led to it.
+    """
+
+    kind: Kind
+    before: CommitPair | EventRecord | None
+    now: CommitPair | EventRecord | None
+    root: str
+
+
+Entries: TypeAlias = Sequence[CommitPair | EventRecord]
+
+
+def compare(before: Entries, now: Entries, roots: Mapping[str, str]) -> list[EntryDifference]:
+    """Compare two runs, entry by entry; the order is that of the second run, what is gone comes in its place.
+
+    Parameters
+    ----------
+    roots : mapping of str to str
+        The id of an event, and that of what came from outside and led to it.
+    """
+    marks_before, marks_now = list(_marks(before)), list(_marks(now))
+    at_before = {mark: index for index, mark in enumerate(marks_before)}
+    at_now = {mark: index for index, mark in enumerate(marks_now)}
+    shared = [at_before[mark] for mark in marks_now if mark in at_before]
+    kept = _longest_rising(shared)
+    found: list[tuple[float, EntryDifference]] = []
+    place = 0.0
+    for index, mark in enumerate(marks_before):
+        place = at_now.get(mark, place)
+        if mark not in at_now:  # just after what came before it
+            found.append(
+                (place + 0.5, EntryDifference("gone", before[index], None, _root(before[index], roots)))
+            )
+    for index, mark in enumerate(marks_now):
+        there, root = at_before.get(mark), _root(now[index], roots)
+        if there is None:
+            found.append((index, EntryDifference("new", None, now[index], root)))
+        elif not _is_alike(before[there], now[index]):
+            found.append((index, EntryDifference("changed", before[there], now[index], root)))
+        elif there not in kept:
+            found.append((index, EntryDifference("moved", before[there], now[index], root)))
+    return [difference for _, difference in sorted(found, key=lambda each: each[0])]
+
+
+def _marks(entries: Entries) -> Iterator[tuple[Key, int]]:
+    """Yield what stands for each entry in both runs: its key, and its number among those with this key."""
+    counts: dict[Key, int] = defaultdict(int)
+    for entry in entries:
+        record = entry if isinstance(entry, EventRecord) else entry[0]
+        key = ("event", record.id) if isinstance(record, EventRecord) else key_of(record)
+        counts[key] += 1
+        yield key, counts[key]
+
+
+def _root(entry: CommitPair | EventRecord, roots: Mapping[str, str]) -> str:
+    if isinstance(entry, EventRecord):
+        return roots.get(entry.id) or root_of(entry.origin, roots) or entry.id
+    return root_of(entry[0].origin, roots) or entry[0].causal_id
+
+
+def root_of(origin: Origin, roots: Mapping[str, str]) -> str | None:
+    """Return what came from outside and led to something with this origin; None if that is not known."""
+    path = (*reversed(origin.path), origin.correlation or "")
+    return next((roots[id] for id in (origin.cause or "", *path) if id in roots), None)
+
+
+def _longest_rising(numbers: Sequence[int]) -> set[int]:
+    """Return the longest part of distinct numbers that rises."""
+    ends: list[int] = []
+    last: list[int] = []
+    previous: dict[int, int | None] = {}
+    for number in numbers:
+        place = bisect_left(ends, number)
+        previous[number] = last[place - 1] if place else None
+        ends[place:] = [number, *ends[place + 1 :]]
+        last[place:] = [number, *last[place + 1 :]]
+    found: set[int] = set()
+    at: int | None = last[-1] if last else None
+    while at is not None:
+        found.add(at)
+        at = previous[at]
+    return found
+
+
+def _is_alike(before: CommitPair | EventRecord, now: CommitPair | EventRecord) -> bool:
+    """Return True for events with the same content, and for commits that make the same change.
+
+    A change of a number is the same if it adds the same; the numbers themselves differ after a difference.
+    """
+    if isinstance(before, EventRecord) or isinstance(now, EventRecord):
+        assert isinstance(before, EventRecord)
+        assert isinstance(now, EventRecord)
+        return before.occurred == now.occurred and equal(before.payload, now.payload)
+    if before[0].deleted or now[0].deleted:
+        return before[0].deleted == now[0].deleted
+    if _is_equal_state(before[0], now[0]):
+        return True
+    one, other = changes_of(before), changes_of(now)
+    return len(one) == len(other) and all(map(_is_same_change, one, other))
+
+
+def _is_equal_state(before: CommitRecord, now: CommitRecord) -> bool:
+    return before.body == now.body or equal(before.state, now.state)
+
+
+def changes_of(pair: CommitPair) -> Sequence[Change]:
+    """Return the changes that a commit makes."""
+    record, previous = pair
+    return diff(EMPTY if previous is None else previous.state, record.state)
+
+
+def _is_same_change(before: Change, now: Change) -> bool:
+    if before.op != now.op or len(before.path) != len(now.path):
+        return False
+    *steps, last = before.path or ("",)
+    *steps_now, last_now = now.path or ("",)
+    if steps != steps_now or (last != last_now and not (_is_index(last) and _is_index(last_now))):
+        return False
+    numbers = (before.before, before.after, now.before, now.after)
+    if before.op == "change" and all(map(_is_number, numbers)):
+        return bool(numbers[1] - numbers[0] == numbers[3] - numbers[2])  # type: ignore[operator]
+    return equal(before.after, now.after)
+
+
+def _is_index(step: object) -> bool:
+    return isinstance(step, int)
+
+
+def _is_number(value: Frozen) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+# -- making a change again ---------------------------------------------------------------------------------
+
+
+def redo(changes: Sequence[Change], state: Frozen) -> Any:
+    """Make changes again, on a state that may have become another one; return it as a plain value.
+
+    Examples
+    --------
+    >>> old, new = {"lamp": 3, "log": ["a"]}, {"lamp": 2, "log": ["a", "b"]}
+    >>> redo(diff(old, new), {"lamp": 3, "log": [], "desk": 1})
+    {'lamp': 2, 'log': ['b'], 'desk': 1}
+    """
+    made = thaw(state)
+    for change in sorted(changes, key=_removals_last):
+        if not change.path:
+            return thaw(change.after)
+        _redo(change, made)
+    return made
+
+
+def _removals_last(change: Change) -> tuple[bool, int]:
+    # Of one list, the last one goes first: the indices of the others stay what they are.
+    last = change.path[-1] if change.path else 0
+    return change.op == "remove", -last if isinstance(last, int) and change.op == "remove" else 0
+
+
+def _redo(change: Change, state: Any) -> None:
+    *steps, last = change.path
+    part = state
+    for step in steps:
+        if isinstance(part, dict) and isinstance(step, str):
+            part = part.setdefault(step, {})
+        elif isinstance(part, list) and isinstance(step, int) and step < len(part):
+            part = part[step]
+        else:
+            return  # what was changed then is not there now
+    after = thaw(change.after)
+    if isinstance(part, dict) and isinstance(last, str):
+        if change.op == "remove":
+            part.pop(last, None)
+        else:
+            part[last] = after
+    elif isinstance(part, list) and isinstance(last, int):
+        if change.op == "add":
+            part.insert(last, after)
+        elif last < len(part) and change.op == "remove":
+            del part[last]
+        elif last < len(part):
+            part[last] = after
+
+
+# -- one picture of two runs -------------------------------------------------------------------------------
+
+_NOW: Final = " (now)"  # after the name of a node in the second run
+
+
+def side_by_side(
+    space: str,
+    before: Entries,
+    now: Entries,
+    handled_before: Iterable[HandledRecord],
+    handled_now: Iterable[HandledRecord],
+) -> tuple[JournalSlice, list[str]]:
+    """Return both runs as one journal, and its lanes: each node, and below it the same in the second run.
+
+    What happened in both is at the time of the first run; the rest of the second run comes after that.
+    """
+    times = {mark: _record(entry).time for mark, entry in zip(_marks(before), before, strict=True)}
+    moved: list[CommitPair | EventRecord] = []
+    time = min(times.values(), default=0)
+    for mark, entry in zip(_marks(now), now, strict=True):
+        time = times.get(mark, time + 1)
+        moved.append(_as_second(entry, time))
+    both = [*before, *moved]
+    handled = [*handled_before, *(_handled_second(record) for record in handled_now)]
+    nodes = dict.fromkeys([_node(entry) for entry in before] + [record.node for record in handled_before])
+    nodes |= dict.fromkeys(_node(entry).removesuffix(_NOW) for entry in moved)
+    lanes = [lane for node in nodes for lane in (node, f"{node}{_NOW}")]
+    events = [entry for entry in both if isinstance(entry, EventRecord)]
+    pairs = [entry for entry in both if not isinstance(entry, EventRecord)]
+    return JournalSlice(space, events, pairs, handled, lanes), lanes
+
+
+def _record(entry: CommitPair | EventRecord) -> CommitRecord | EventRecord:
+    return entry if isinstance(entry, EventRecord) else entry[0]
+
+
+def _node(entry: CommitPair | EventRecord) -> str:
+    return entry.sender if isinstance(entry, EventRecord) else entry[0].node
+
+
+def _as_second(entry: CommitPair | EventRecord, time: int) -> CommitPair | EventRecord:
+    """Return an entry of the second run under names and ids of its own."""
+    if isinstance(entry, EventRecord):
+        origin = _origin_second(entry.origin)
+        return replace(
+            entry,
+            id=_id_second(entry.id),
+            sender=f"{entry.sender}{_NOW}",
+            target=None if entry.target is None else f"{entry.target}{_NOW}",
+            cause=origin.cause,
+            correlation=origin.correlation,
+            path=origin.path,
+            sequence=entry.sequence + _SECOND_SEQUENCES,
+            time=time,
+        )
+    return _commit_second(entry[0], time), None if entry[1] is None else _commit_second(entry[1], time)
+
+
+_SECOND_SEQUENCES: Final = 1 << 40  # no journal is that long
+
+
+def _commit_second(record: CommitRecord, time: int) -> CommitRecord:
+    made = replace(
+        record,
+        node=f"{record.node}{_NOW}",
+        id=None if record.id is None else _id_second(record.id),
+        origin=_origin_second(record.origin),
+        sequence=record.sequence + _SECOND_SEQUENCES,
+        time=time,
+    )
+    made.adopt(record.state)
+    return made
+
+
+def _origin_second(origin: Origin) -> Origin:
+    return Origin(
+        None if origin.cause is None else _id_second(origin.cause),
+        None if origin.correlation is None else _id_second(origin.correlation),
+        None if origin.by is None else f"{origin.by}{_NOW}",
+        tuple(map(_id_second, origin.path)),
+        origin.omitted,
+    )
+
+
+def _handled_second(record: HandledRecord) -> HandledRecord:
+    return record._replace(event=_id_second(record.event), node=f"{record.node}{_NOW}")
+
+
+def _id_second(id: str) -> str:
+    return f"{id}{_NOW}"
+
+
+# -- names of causal chains --------------------------------------------------------------------------------
+
+
+def chain_noun(roots: Iterable[EventRecord]) -> str:
+    """Return what the chains that start with these events are called: those of ``order.placed``, "orders"."""
+    types = {root.type for root in roots}
+    stems = {type.partition(".")[0] for type in types}
+    if len(stems) == 1 and all("." in type for type in types):
+        return f"{stems.pop()}s"
+    return f'"{types.pop()}"' if len(types) == 1 else "chains"
+
+
+def chain_names(roots: Iterable[EventRecord]) -> dict[str, str]:
+    """Return the names of chains by the ids of their first events: the ``id`` of the payload, or a number."""
+    counts: dict[str, int] = defaultdict(int)
+    names: dict[str, str] = {}
+    for root in roots:
+        counts[root.type] += 1
+        given = root.payload.get("id") if isinstance(root.payload, dict) else None
+        is_name = isinstance(given, str | int) and not isinstance(given, bool)
+        names[root.id] = str(given) if is_name else f"{root.type} {counts[root.type]:,}"
+    return names

@@ -1,0 +1,255 @@
+"""Pause a space, step through what waits, and resume."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from happen_nb._journal.publish import RefusedError, store_messages
+from happen_nb._journal.slice import (
+    events_at,
+    events_between,
+    read_entries,
+    read_handled,
+    windows,
+    with_previous,
+)
+from happen_nb._journal.wire import encode_pace
+from happen_nb._model.causality import TraceNode
+from happen_nb._model.pace import NodeTurn, Pace, Since
+from happen_nb._model.positions import LAST_INDEX
+from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.io import seconds_left
+from happen_nb.errors import HappenError, HappenTimeoutError, PaceError
+
+if TYPE_CHECKING:
+    from happen_nb._runtime.runtime import Runtime
+
+logger = logging.getLogger("happen_nb")
+
+ANSWER_SECONDS: Final = 2.0
+"""Time for another process to answer, beyond the time that it is given to handle an event."""
+WAIT_SECONDS: Final = 1.0
+"""Time that another process is given before it is asked again."""
+MAX_WAIT_SECONDS: Final = 10.0
+"""The longest time that another process may give this one before it answers."""
+POLL_SECONDS: Final = 0.01
+"""Pause before the next event is looked for again."""
+MAX_TOLD: Final = 10_000
+"""Waiting events that a process names in an answer."""
+SPARSE: Final = 50
+"""Fewer waiting events than this are read one by one."""
+MAX_STEPS_KEPT: Final = 100_000
+"""Records of the pace that are kept: they name what has begun since the space was paused."""
+
+
+class Taken(NamedTuple):
+    """A turn that a step has let, with what came of it."""
+
+    turn: NodeTurn
+    event: EventRecord
+    tree: TraceNode
+
+
+class Stepper:
+    """Changes the pace of a space. On the IO thread."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._log = runtime.log
+        self._gate = runtime.dispatcher.gate
+
+    # -- the pace ------------------------------------------------------------------------------------
+
+    async def pause(self, pattern: str, deadline: float) -> None:
+        """Let the events of a pattern wait, in every process."""
+        while not (self._log.pace.paused and self._log.pace.pattern == pattern):
+            pace = self._log.pace
+            before = pace.pauses if pace.paused else ()
+            await self._store(
+                replace(pace, pauses=(*before, Since(pattern, 0)), next=None, slow=None), deadline
+            )
+
+    async def resume(self, slow: float | None, deadline: float) -> None:
+        """Let all events go, at once or slowly."""
+        gate, local = self._gate, self._gate.local
+        if local is None and not self._log.pace.pauses:
+            raise self.not_paused("resume")
+        if local is not None:
+            gate.pause_here(None if slow is None else replace(local, slow=slow))
+        while (pace := self._log.pace).pauses and (pace.paused or pace.slow != slow):
+            pauses = () if slow is None else pace.pauses[-1:]
+            await self._store(Pace(pace.sequence, pauses, None, slow), deadline)
+        if not self._log.pace.pauses:
+            self._log.background(self._forget_steps())
+
+    async def _store(self, pace: Pace, deadline: float) -> bool:
+        """Store the pace in the place of the one that its `sequence` names; False if there is another."""
+        log = self._log
+        message = encode_pace(log.subjects, pace)
+        left, what = seconds_left(deadline), "the pace of the space"
+        try:
+            sequence = await store_messages(log.connection, [message], timeout=left, what=what)
+        except RefusedError as refusal:
+            await log.reach(refusal.newest, deadline)
+            if log.pace.sequence == pace.sequence:
+                await log.start_afresh()  # what was expected is gone, and no message says so
+            return False
+        await log.reach(sequence, deadline)
+        return True
+
+    async def _forget_steps(self) -> None:
+        try:
+            await self._log.stream.keep_newest(self._log.subjects.pace, 1)
+        except HappenError as error:
+            logger.debug("old records of the pace: %s; the next end of a pause will do", error)
+
+    def not_paused(self, call: str) -> PaceError:
+        """Return the error of a call that needs a pause."""
+        now = "goes on slowly" if self._gate.slow else "is not paused"
+        return PaceError(f'{call}: the space "{self._log.subjects.space}" {now}; space.pause() pauses it')
+
+    # -- what waits ----------------------------------------------------------------------------------
+
+    async def turns(self, most: int) -> tuple[list[NodeTurn], int]:
+        """Return the next turns in all processes, at most so many of each, and the number of all."""
+        mine = self._gate.turns()
+        answers, _ = await self._ask(most)
+        found = {*mine[:most], *(turn for answer in answers for turn in answer["held"])}
+        return sorted(found), len(mine) + sum(answer["count"] for answer in answers)
+
+    async def count_others(self) -> int:
+        """Return the number of events that wait in other processes."""
+        answers, _ = await self._ask(0)
+        return sum(answer["count"] for answer in answers)
+
+    async def _ask(self, most: int) -> tuple[list[dict[str, Any]], set[str]]:
+        if not (self._log.pace.pauses and self._runtime.has_other_owners()):
+            return [], set()
+        wait = round(WAIT_SECONDS * 1000)
+        question = {"held": most, "position": self._log.position, "wait": wait}
+        return await self._runtime.ask_owners(question, WAIT_SECONDS + ANSWER_SECONDS)
+
+    async def answer_held(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer a process that asks what waits here."""
+        log, gate = self._log, self._gate
+        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        await log.replica.reached(question["position"], seconds_left(deadline))
+        await gate.first(deadline)
+        turns = gate.turns() if log.pace.pauses else []
+        told = turns[: min(question["held"], MAX_TOLD)]
+        return {
+            "held": [list(turn) for turn in told],
+            "count": len(turns),
+            "position": log.position,
+            "by": log.incarnation,
+        }
+
+    async def events(self, turns: list[NodeTurn]) -> list[tuple[NodeTurn, EventRecord]]:
+        """Read the events of turns; those that have expired are left out."""
+        stream = self._log.stream
+        sequences = sorted({turn.sequence for turn in turns})
+        found: dict[tuple[int, int], EventRecord] = {}
+        if len(sequences) < SPARSE:
+            found = {event.position: event for event in await events_at(stream, sequences)}
+        else:
+            wanted = {turn.position for turn in turns}
+            for start, end in windows(sequences[0], sequences[-1]):
+                events = await events_between(stream, start, end)
+                found |= {event.position: event for event in events if event.position in wanted}
+        return [(turn, found[turn.position]) for turn in turns if turn.position in found]
+
+    # -- steps ---------------------------------------------------------------------------------------
+
+    async def step(self, timeout: float) -> Taken | None:
+        """Let the next event begin at its node, and wait until it is handled; None if none waits.
+
+        Raises
+        ------
+        PaceError
+            The space is not paused.
+        HappenTimeoutError
+            The event is still handled after so many seconds.
+        """
+        gate, deadline = self._gate, time.monotonic() + timeout
+        while True:
+            if not gate.paused:
+                raise self.not_paused("step")
+            mine = await gate.first(deadline)
+            answers, _ = await self._ask(1)
+            offers = {
+                turn: answer["by"] for answer in answers for turn in answer["held"][:1] if "by" in answer
+            }
+            turn = min([*offers, *([mine] if mine is not None else [])], default=None)
+            if turn is None:
+                return None
+            if found := await self.events([turn]):
+                break
+            await asyncio.sleep(POLL_SECONDS)  # it has expired just now
+        event, start = found[0][1], self._log.position
+        if not await self._let(turn, deadline):
+            return await self.step(timeout)  # another process has changed the pace
+        done = await self._wait(turn, None if turn == mine else offers[turn], deadline)
+        if not done:
+            raise HappenTimeoutError(
+                f'step: node "{turn.node}" is still handling "{event.type}" after {timeout:g} s'
+            )
+        return Taken(turn, event, await self._effects(turn, event, start))
+
+    async def _let(self, turn: NodeTurn, deadline: float) -> bool:
+        pace = self._log.pace
+        if pace.paused:
+            return await self._store(replace(pace, next=turn), deadline) or self._log.pace.next == turn
+        self._gate.let_next_here(turn)
+        return True
+
+    async def _wait(self, turn: NodeTurn, process: str | None, deadline: float) -> bool:
+        """Wait until a turn is taken, here or in another process."""
+        if process is None:
+            done = await self._gate.handled(turn, deadline)
+            await self._runtime.dispatcher.flush()
+            return done
+        position = self._log.position
+        while (left := deadline - time.monotonic()) > 0:
+            wait = min(WAIT_SECONDS, left)
+            question = {"step": list(turn), "position": position, "wait": round(wait * 1000)}
+            answer = await self._runtime.peers.ask(process, question, wait + ANSWER_SECONDS)
+            if answer is None:
+                return True  # it has ended: nothing more comes of it
+            if answer.get("done"):
+                await self._log.reach(answer["position"], deadline)
+                return True
+        return False
+
+    async def answer_step(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Answer a process that waits until a turn is taken here."""
+        log, turn = self._log, question["step"]
+        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        reached = await log.replica.reached(question["position"], seconds_left(deadline))
+        done = reached and (turn is None or await self._gate.handled(turn, deadline))
+        await self._runtime.dispatcher.flush()
+        return {"done": done, "position": log.position, "by": log.incarnation}
+
+    async def _effects(self, turn: NodeTurn, event: EventRecord, start: int) -> TraceNode:
+        """Read what came of a turn since a position: its outcome, its commits, and the emitted events."""
+        stream, id = self._log.stream, event.id
+        entries = await read_entries(stream, since=(start, LAST_INDEX))
+        handled = dict.fromkeys(each for each in await read_handled(stream, since=start) if each.event == id)
+        others = {each.node for each in handled} - {turn.node}
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+        children: list[tuple[tuple[int, int], TraceNode]] = []
+        for record, before in await with_previous(stream, commits):
+            of_event = record.origin.cause == id or id in record.folded
+            if of_event and (record.origin.by or record.node) not in others:
+                children.append(((record.sequence, -1), TraceNode(commit=record, before=before)))
+        children += (
+            (entry.position, TraceNode(event=entry))
+            for entry in entries
+            if isinstance(entry, EventRecord) and entry.cause == id and entry.sender not in others
+        )
+        children.sort(key=lambda each: each[0])
+        mine = tuple(each for each in handled if each.node == turn.node)
+        return TraceNode(event=event, handled=mine, children=tuple(node for _, node in children))

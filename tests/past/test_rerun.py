@@ -1,0 +1,498 @@
+"""The past once more, with the handlers of now."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import happen_nb as happen
+
+
+@pytest.fixture
+def orders(space):
+    """Orders that are placed, accepted by one node, and taken from the stock by another."""
+    orders = space.create_node("orders", initial={"count": 0})
+    stock = space.create_node("stock", initial={"lamp": 2})
+
+    @orders.on("order.placed")
+    def accept(event):
+        orders.state.set(happen.put("count", lambda n: n + 1))
+        orders.broadcast("order.accepted", event.payload)
+
+    @stock.on("order.accepted")
+    def take(event):
+        commit = stock.state.set(happen.put("lamp", lambda n: n - event.payload["n"]))
+        stock.broadcast("stock.booked", {"left": commit.after["lamp"]})
+
+    return orders
+
+
+def place(space, *ids):
+    """Place orders one after the other; return the events."""
+    events = []
+    for id in ids:
+        events.append(space.broadcast("order.placed", {"id": id, "n": 1}))
+        space.settle()
+    return events
+
+
+def outcome(space):
+    """Return the types and payloads of all events, and the states."""
+    events = [(event.type, event.sender, event.payload) for event in space.events()]
+    return events, {name: view.get() for name, view in space.views.items()}
+
+
+def test_unchanged_handlers_store_the_same(space, orders):
+    place(space, "o1", "o2", "o3")
+    before = outcome(space)
+    again = space.rerun()
+    assert again.same
+    assert again.first is None
+    assert len(again.differences) == len(again.changed) == 0
+    assert outcome(again.space) == before == outcome(space)
+    assert [event.id for event in again.space.events()] == [event.id for event in space.events()]
+    assert repr(again).endswith(" · 9 events · the same events and commits in the same order")
+
+
+def test_an_edited_handler_shows_what_differs(space, orders):
+    place(space, "o1", "o2", "o3", "o4")
+    stock = space.nodes["stock"]
+    stock.off("order.accepted")
+
+    @stock.on("order.accepted")
+    def take(event):
+        def taken(state):
+            if state["lamp"] < event.payload["n"]:
+                stock.broadcast("stock.short", event.payload)
+                return state
+            return {**state, "lamp": state["lamp"] - event.payload["n"]}
+
+        commit = stock.state.set(taken)
+        if commit.diff:
+            stock.broadcast("stock.booked", {"left": commit.after["lamp"]})
+
+    again = space.rerun()
+    assert not again.same
+    assert [(each.node, each.name.rpartition(".")[2]) for each in again.changed] == [("stock", "take")]
+    assert again.states["stock"] == ({"lamp": -2}, {"lamp": 0})
+    assert again.first.before.after == {"lamp": -1}
+    assert again.first.now.after == {"lamp": 0}
+    kinds = {each.kind for each in again.differences}
+    assert kinds == {"changed", "gone", "new"}
+    heading, *lines = repr(again).splitlines()
+    assert heading.endswith(" · 12 events · 2 of 4 orders differ, first o3 · stock.lamp -2 → 0")
+    assert "  changed since then: stock test_an_edited_handler_shows_what_differs.<locals>.take" in lines
+    assert space.nodes["stock"].state.get() == {"lamp": -2}
+
+
+def test_since_and_until_are_part_of_it(space, orders):
+    events = place(space, "o1", "o2", "o3", "o4")
+    again = space.rerun(events[1], until=space.events("stock.booked")[2])
+    assert again.same
+    assert [event.payload["id"] for event in again.space.events("order.placed")] == ["o2", "o3"]
+    assert again.states["stock"] == ({"lamp": -1}, {"lamp": -1})
+    commit = space.nodes["stock"].state.history()[2]
+    assert space.rerun(commit, until=commit).same
+    after = space.rerun(events[3].sequence)
+    assert len(after.space.events("order.placed")) == 0
+    with pytest.raises(ValueError, match="until is before since"):
+        space.rerun(events[2], until=events[0])
+
+
+def test_instead_changes_and_leaves_out_what_is_put_in(space, orders):
+    place(space, "o1", "o2", "o3")
+    given = []
+
+    def instead(event):
+        given.append(event.payload["id"])
+        if event.payload["id"] == "o1":
+            return None
+        return {**event.payload, "n": 2} if event.payload["id"] == "o2" else event
+
+    again = space.rerun(instead=instead)
+    assert given == ["o1", "o2", "o3"]
+    placed = again.space.events("order.placed")
+    assert [(event.payload["id"], event.payload["n"]) for event in placed] == [("o2", 2), ("o3", 1)]
+    assert again.states["orders"] == ({"count": 3}, {"count": 2})
+    with pytest.raises(ZeroDivisionError):
+        space.rerun(instead=lambda event: 1 / 0)
+    with pytest.raises(TypeError, match="instead returned another event"):
+        space.rerun(instead=lambda event: happen.event("order.placed"))
+    with pytest.raises(TypeError, match="instead is 3"):
+        space.rerun(instead=3)
+
+
+def test_commits_of_cells_are_made_again_as_differences(space, orders):
+    place(space, "o1")
+    space.nodes["stock"].state.set(happen.put("desk", 1))
+    place(space, "o2")
+    again = space.rerun(instead=lambda event: {**event.payload, "n": 5})
+    assert again.states["stock"] == ({"lamp": 0, "desk": 1}, {"lamp": -8, "desk": 1})
+
+
+def test_a_race_of_four_shops_comes_out_the_same(space):
+    race = Race(space)
+    for _ in range(3):
+        again = race.run()
+        assert again.same, repr(again)
+
+
+@pytest.mark.soak
+def test_fifty_races_of_four_shops_come_out_the_same(space):
+    race = Race(space)
+    results = [race.run() for _ in range(50)]
+    assert [repr(again) for again in results if not again.same] == []
+
+
+class Race:
+    """Four shops that look for a lamp and then sell it, each with a handler of another kind."""
+
+    def __init__(self, space):  # noqa: C901 - all its handlers
+        self.space = space
+        self.stock = stock = space.create_node("stock")
+        self.notes = notes = space.create_node("notes")
+        self.shops = shops = [space.create_node(f"shop{number}") for number in range(4)]
+
+        def sell(shop):
+            return lambda state: {"lamp": state["lamp"] - 1, "log": [*state["log"], shop]}
+
+        def sold(state):
+            return {"sold": state["sold"] + 1}
+
+        @shops[0].on("buy")
+        async def buy_async(event, context):
+            if context.views.stock.get("lamp") > 0:
+                await stock.state.aset(sell(0))
+                await shops[0].state.aset(sold)
+                await shops[0].abroadcast("sold", 0)
+
+        @shops[1].on("buy")
+        def buy_plain(event):
+            if stock.state.get("lamp") > 0:
+                stock.state.set(sell(1))
+                shops[1].state.set(sold)
+                shops[1].broadcast("sold", 1)
+
+        @shops[2].on("buy")
+        def buy_generator(event, context):
+            if context.views.stock.get("lamp") > 0:
+                yield "there is one"
+                stock.state.set(sell(2))
+                shops[2].state.set(sold)
+                yield "sold"
+                shops[2].broadcast("sold", 2)
+
+        @shops[3].on("buy")
+        async def buy_async_generator(event, context):
+            if context.views.stock.get("lamp") > 0:
+                await stock.state.aset(sell(3))
+                yield "sold"
+                await shops[3].state.aset(sold)
+                await shops[3].abroadcast("sold", 3)
+
+        @stock.on("restock")
+        def restock(event):
+            stock.state.set(happen.put("lamp", lambda n: n + event.payload))
+
+        @notes.state.on("sold")
+        def note(state, event, views):
+            left = views.stock.get("lamp")
+            return {"sold": [*state["sold"], [event.payload, left]]}
+
+    def run(self):
+        """Run it with 25 events from outside, and once more."""
+        space = self.space
+        self.stock.state.set({"lamp": 3, "log": []})
+        self.notes.state.set({"sold": []})
+        for shop in self.shops:
+            shop.state.set({"sold": 0})
+        first = space.broadcast("buy")
+        for number in range(24):
+            space.broadcast("buy") if number % 3 else space.broadcast("restock", 3)
+            if random.random() < 0.3:
+                time.sleep(0.004)
+        space.settle(30)
+        again = space.rerun(first)
+        assert all(states.before == states.now for states in again.states.values()) or not again.same
+        return again
+
+
+def test_a_call_is_made_anew_only_with_other_arguments(space):
+    agent, calls = space.create_node("agent"), []
+
+    def model(prompt):
+        calls.append(prompt)
+        return f"answer {len(calls)} to {prompt}"
+
+    prompt = ["summarize"]
+
+    @agent.on("ask")
+    def answer(event, context):
+        style = context.once("style", model, "style")
+        agent.broadcast("answer", context.once("model", model, f"{prompt[0]} {event.payload} {style}"))
+
+    space.broadcast("ask", "a").settle()
+    assert len(calls) == 2
+    assert space.rerun().same
+    assert len(calls) == 2
+    prompt[0] = "translate"
+    again = space.rerun()
+    assert calls[2:] == ["translate a answer 1 to style"]
+    assert again.first.now.payload == "answer 3 to translate a answer 1 to style"
+
+
+def test_the_context_gives_the_same_time_and_random_numbers(space):
+    node = space.create_node("node")
+
+    @node.on("throw")
+    def throw(event, context):
+        node.broadcast("thrown", [context.random.random(), str(context.now), event.id])
+
+    for _ in range(3):
+        space.broadcast("throw")
+    space.settle()
+    assert space.rerun().same
+
+
+def test_replies_and_several_handlers_of_a_node_are_rerun(space):
+    orders, stock = space.create_node("orders"), space.create_node("stock", initial={"lamp": 3})
+
+    @stock.on("take")
+    async def take(event):
+        return (await stock.state.aset(happen.put("lamp", lambda n: n - 1))).after["lamp"]
+
+    @stock.on("take")
+    def note(event):
+        stock.broadcast("noted", event.payload)
+
+    @orders.on("order.placed")
+    def ask(event):
+        orders.state.set({"left": orders.send(stock, "take", event.payload).result()})
+
+    @orders.on("order.placed")
+    async def ask_async(event):
+        reply = await orders.asend(stock, "take", event.payload)
+        await orders.abroadcast("left", await reply)
+
+    for number in range(5):
+        space.broadcast("order.placed", number)
+    space.send(stock, "take", "cell").result()
+    space.settle()
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert again.space.views.stock.get("lamp") == -8
+
+
+def test_retries_and_failures_are_rerun(space):
+    node, tries = space.create_node("node", initial={"done": []}), {}
+
+    @node.on("work", retries=2, backoff=0.03)
+    def work(event, context):
+        tries[event.payload] = tries.get(event.payload, 0) + 1
+        if context.attempt <= event.payload % 3:
+            raise ConnectionError("once more")
+        node.state.set(happen.put("done", lambda done: [*done, event.payload]))
+
+    @node.on("work")
+    def other(event):
+        if event.payload == 3:
+            raise ValueError("never")
+        node.broadcast("seen", event.payload)
+
+    for number in range(6):
+        space.broadcast("work", number)
+        time.sleep(0.01)
+    space.settle()
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert again.failures == 1
+    assert all(tries[number] == 2 * (number % 3 + 1) for number in range(6))
+
+
+def test_durable_handlers_and_watches_are_rerun(space):
+    billing, seen = space.create_node("billing", initial={"paid": 0}), []
+
+    @billing.on("order.paid", durable=True)
+    def charge(event, context):
+        receipt = context.once("card", lambda payload: f"receipt {len(seen)}", event.payload)
+        billing.state.set(happen.put("paid", lambda n: n + 1))
+        billing.broadcast("charged", [receipt, str(context.now)])
+
+    def notice(commit):
+        if commit.after["paid"] % 2 == 0:
+            space.broadcast("even", commit.after["paid"])
+        seen.append(commit.after["paid"])
+
+    watch = billing.state.watch(notice)
+    events = []
+    for number in range(4):
+        events.append(space.broadcast("order.paid", number))
+        space.settle()
+    billing.state.set({"paid": 10})
+    space.settle()
+    again = space.rerun(events[0])
+    watch.stop()
+    assert again.same, repr(again)
+    assert seen == [1, 2, 3, 4, 10, 1, 2, 3, 4, 10]
+
+
+def test_an_async_handler_that_sleeps_and_its_tasks_are_rerun(space):
+    node = space.create_node("node", initial={"n": 0})
+
+    @node.on("tick")
+    async def tick(event, context):
+        await context.sleep(0.02)
+
+        async def add():
+            await node.state.aset(happen.put("n", lambda n: n + 1))
+
+        await asyncio.create_task(add())
+        await node.abroadcast("added", event.payload)
+
+    for number in range(3):
+        space.broadcast("tick", number)
+    space.settle()
+    began = time.monotonic()
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert time.monotonic() - began < 5
+
+
+def test_what_another_process_did_is_put_in_and_named(space):
+    shop = space.create_node("shop", initial={"paid": [], "limits": []})
+
+    @shop.on("bank.paid")
+    def paid(event):
+        shop.state.set(happen.put("paid", lambda paid: [*paid, event.payload]))
+
+    @shop.on("ask")
+    def ask(event):
+        limit = shop.send("bank", "limit", event.payload).result()
+        shop.state.set(happen.put("limits", lambda limits: [*limits, limit]))
+
+    arguments = [space.server.url, space.server.token, space.name]
+    script = Path(__file__).with_name("other_process.py")
+    with subprocess.Popen(
+        [sys.executable, script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        for number in (1, 2, 3):
+            space.broadcast("order.placed", number).settle(30)
+        space.broadcast("ask", 5).settle(30)
+        again = space.rerun()
+        assert again.same, repr(again)
+        assert again.elsewhere == {"bank": 6}
+        assert again.states["shop"].now == {"paid": [1, 2, 3], "limits": [500]}
+        assert "  not rerun, of another process: 6 events and commits of bank" in repr(again).splitlines()
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def test_a_timeout_names_what_was_not_done_and_leaves_nothing(space):
+    node, hangs = space.create_node("node"), threading.Event()
+    hangs.set()
+
+    @node.on("work")
+    def work(event):
+        assert hangs.wait(20)
+
+    space.broadcast("work")
+    space.broadcast("work")
+    space.settle()
+    hangs.clear()
+    with pytest.raises(happen.HappenTimeoutError, match=r'rerun: .*node "node" handling "work"'):
+        space.rerun(timeout=1.5)
+    hangs.set()
+    assert not [each.name for each in happen.spaces() if each.name.startswith(f"{space.name[:48]}-rerun")]
+
+
+def test_interrupting_leaves_nothing(space):
+    node, hangs = space.create_node("node"), threading.Event()
+    hangs.set()
+
+    @node.on("work")
+    def work(event):
+        if not hangs.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert hangs.wait(20)
+
+    space.broadcast("work").settle()
+    hangs.clear()
+    with pytest.raises(KeyboardInterrupt):
+        space.rerun()
+    hangs.set()
+    assert len(space.events()) == 1
+    # The same name is free again, and empty.
+    assert space.rerun().same
+
+
+def test_a_rerun_is_dropped_with_its_object_or_kept(space, orders):
+    place(space, "o1")
+    again = space.rerun()
+    stage = again.space
+    with pytest.raises(ValueError, match="give a name"):
+        again.keep()
+    del again
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            stage.events()
+        except happen.HappenError:
+            break
+    else:
+        pytest.fail("the space of the rerun still exists")
+    name = f"{space.name[:40]}_kept"
+    kept = space.rerun().keep(name)
+    try:
+        assert name in [each.name for each in happen.spaces()]
+        assert outcome(kept) == outcome(space)
+        assert kept.create_node("stock").state.set(happen.put("lamp", 7)).revision == 3
+        with pytest.raises(happen.SpaceNotEmptyError):
+            space.rerun().keep(name)
+    finally:
+        kept.drop()
+
+
+def test_closing_the_original_drops_its_reruns(store):
+    with happen.connect(store=store, name="closed_after_a_rerun", fresh=True) as space:
+        space.broadcast("something")
+        again = space.rerun()
+    deadline = time.monotonic() + 5
+    while again.space._open_session is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with pytest.raises(happen.ClosedError):
+        again.space.events()
+
+
+def test_both_runs_are_in_one_timeline(space, orders):
+    place(space, "o1", "o2")
+    drawn = space.rerun(instead=lambda event: {**event.payload, "n": 2}).timeline()
+    lanes = [line.split("  ")[1] for line in repr(drawn).splitlines()[1:]]
+    assert sorted(lanes) == ["notebook", "notebook (now)", "orders", "orders (now)", "stock", "stock (now)"]
+    assert all(lanes[index + 1] == f"{lanes[index]} (now)" for index in (0, 2, 4))
+
+
+def test_differences_are_a_frame(space, orders):
+    place(space, "o1", "o2")
+    again = space.rerun(instead=lambda event: event if event.payload["id"] == "o1" else None)
+    frame = again.differences.to_frame()
+    assert list(frame["difference"].unique()) == ["gone"]
+    assert frame["type"].dropna().tolist() == ["order.placed", "order.accepted", "stock.booked"]
+    assert frame["root"].nunique() == 1
+    assert frame["sequence_now"].isna().all()
+
+
+def test_it_is_refused_in_a_handler(space):
+    node = space.create_node("node")
+    node.on("work", lambda event: space.rerun())
+    with pytest.raises(happen.HandlerError, match="rerun"):
+        space.send(node, "work").result()

@@ -1,0 +1,92 @@
+"""Scheduled events, repeated calls and manual clocks in a rerun."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import happen_nb as happen
+
+
+@pytest.fixture
+def lab(store, request):
+    with happen.connect(
+        store=store, name=request.node.name[:60].rstrip("_"), clock="manual", fresh=True
+    ) as space:
+        yield space
+
+
+def test_scheduled_events_are_delivered_where_they_were(space):
+    orders = space.create_node("orders", initial={"expired": []})
+
+    @orders.on("order.placed")
+    def hold(event, context):
+        id = event.payload
+        orders.broadcast("order.expired", id, after=1000 if id == "o3" else 1.5, id=f"expire-{id}")
+
+    orders.on("order.paid", lambda event: orders.cancel(f"expire-{event.payload}"))
+
+    @orders.state.on("order.expired")
+    def expire(state, event):
+        return {"expired": [*state["expired"], event.payload]}
+
+    orders.broadcast("order.expired", "by a cell", after=0.1)
+    first = space.broadcast("order.placed", "o1")
+    space.broadcast("order.placed", "o2")
+    space.broadcast("order.paid", "o1")
+    orders.state.wait_for(lambda state: len(state["expired"]) == 2)
+    space.broadcast("order.placed", "o3")
+    space.settle()
+    again = space.rerun()
+    assert again.same, repr(again)
+    assert again.states["orders"].now == {"expired": ["by a cell", "o2"]}
+    assert [event.payload for event in again.space.scheduled] == ["o3"]
+
+    def without_o2(event):
+        return None if (event.type, event.payload) == ("order.placed", "o2") else event
+
+    assert space.rerun(first, instead=without_o2).states["orders"].now == {"expired": ["by a cell"]}
+
+
+def test_repeated_calls_are_rerun_and_do_not_go_on(space):
+    heart = space.create_node("heart", initial={"beats": []})
+
+    @heart.every(0.05)
+    def beat(event):
+        heart.state.set(happen.put("beats", lambda beats: [*beats, event.payload["n"]]))
+
+    heart.state.wait_for(lambda state: len(state["beats"]) >= 3)
+    again = space.rerun(until=heart.state.history()[3])
+    before, now = again.states["heart"]
+    assert now["beats"] == before["beats"] == [1, 2, 3]
+    time.sleep(0.2)
+    assert again.space.views.heart.get("beats") == [1, 2, 3]
+
+
+def test_a_manual_clock_moves_as_it_did(lab):
+    orders = lab.create_node("orders", initial={"log": []})
+
+    @orders.on("order.placed")
+    def hold(event, context):
+        orders.broadcast("order.expired", event.payload, after=3600, id=f"expire-{event.payload}")
+        orders.state.set(happen.put("log", lambda log: [*log, f"placed {context.now.time()}"]))
+
+    @orders.on("order.expired", retries=1, backoff=60)
+    def expire(event, context):
+        if context.attempt == 1:
+            raise ConnectionError
+        orders.state.set(happen.put("log", lambda log: [*log, f"expired {lab.now.time()}"]))
+        orders.broadcast("drawn", context.random.random())
+
+    first = lab.broadcast("order.placed", "o1")
+    lab.settle()
+    lab.advance(minutes=30)
+    lab.broadcast("order.placed", "o2")
+    lab.settle()
+    lab.advance(hours=2)
+    assert len(orders.state.get("log")) == 4
+    for again in (lab.rerun(), lab.rerun(first)):
+        assert again.same, repr(again)
+        assert again.space.now == lab.now
+        assert again.space.views.orders.get() == orders.state.get()
