@@ -36,7 +36,7 @@ shown, page = timed(lambda: orders._repr_mimebundle_())
 read, _ = timed(lambda: space.timeline(limit=10_000), 5)
 worked, _ = timed(lambda: space.timeline(limit=10_000), 5, time.process_time)
 figure = space.timeline(limit=10_000)
-drawn, picture = timed(lambda: figure._repr_mimebundle_(), 5)
+drawn, picture = timed(lambda: figure._picture(), 5)
 sizes = {kind: len(json.dumps(each)) for kind, each in picture.items()}
 page = sum(map(len, page.values()))
 told = {"shown": shown, "page": page, "read": read, "worked": worked, "drawn": drawn, "sizes": sizes}
@@ -56,12 +56,12 @@ def main():
         print(f"  {told['page'] / 1000:.1f} kB of text and HTML   bar 100 kB")
         report("a timeline of 10,000 events, from the journal", told["read"])
         report("  the same, in processor time", told["worked"])
-        report("its mime bundle, with the still picture", told["drawn"])
+        report("its static picture", told["drawn"])
         print("  " + ", ".join(f"{size / 1000:.0f} kB of {kind}" for kind, size in told["sizes"].items()))
         numbers = count(1000)
         for what, at, wanted, bar in (
-            ("the timeline, painted", FIGURE, ".js-plotly-plot .infolayer", 1000),
-            ("  one that is made already", MADE, ".js-plotly-plot .infolayer", None),
+            ("the timeline, painted", FIGURE, ".hn-picture svg", 1000),
+            ("  one that is made already", MADE, ".hn-picture svg", None),
             ("the node, painted", REPR, ".happen", None),
         ):
             pairs = [(run_cell(tab, at, wanted), round_trip(tab, TRIVIAL, next(numbers))) for _ in range(5)]

@@ -63,8 +63,8 @@ numpydoc_xref_param_type = True
 DEFAULT_LINKS.clear()  # the documentation of Python is on another site
 HELD = (
     "CallCounter Change CommitRecord Dashboard Diff EventRecord Failure Failures HandledRecord Handler "
-    "Handlers Live LiveGraph LivePlot Origin Owner Repeater SecondKernel SpaceInfo Totals TraceNode "
-    "Unhandled Verdict"
+    "Handlers Live LiveGraph LivePlot LiveTimeline Origin Owner Repeater SecondKernel SpaceInfo Totals "
+    "TraceNode Unhandled Verdict"
 )
 """Classes whose objects users get, but which `happen_nb` does not export."""
 numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in [*happen_nb.__all__, *HELD.split()]}

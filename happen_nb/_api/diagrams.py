@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from happen_nb._api.base import Displayable
+from happen_nb._display.page import Page
 from happen_nb._display.plots import sequence, waterfall
+from happen_nb._display.plots.timeline import Timeline
+from happen_nb._display.plots.timeline_drawing import draw as draw_timeline
+from happen_nb._display.timeline_pages import timeline_page
 from happen_nb._display.traces import sequence_page, waterfall_page
+from happen_nb._display.values import Budget
 from happen_nb._model import arguments
-from happen_nb._model.causality import TraceNode
+from happen_nb._model.causality import JournalSlice, TraceNode
 
 
 class Picture(Displayable):
@@ -83,6 +88,24 @@ class SequenceDiagram(Picture):
     def mermaid(self) -> str:
         """The same as text in the language of Mermaid, which GitHub and JupyterLab draw in Markdown."""
         return sequence.mermaid(self.diagram)
+
+
+class TimelineDiagram(Picture):
+    """What happened on each node and when, as a picture that does not follow.
+
+    The last expression of a cell shows it as SVG, for light and dark pages.
+    """
+
+    def __init__(self, journal: JournalSlice, lanes: Sequence[str]) -> None:
+        self.timeline = Timeline(journal, nodes=lanes)
+
+    def _page(self, budget: Budget) -> Page:
+        return timeline_page(self.timeline, self.svg if budget.folds else "")
+
+    @property
+    def svg(self) -> str:
+        """The picture, for light and dark pages."""
+        return draw_timeline(self.timeline, chosen=self.timeline.story()).svg
 
 
 class WaterfallDiagram(Picture):

@@ -63,7 +63,8 @@ class JournalReader:
         self._runtime, self._nodes, self._commits = runtime, nodes, commits
         self._pattern, self._since, self._limit = pattern, since, limit
         self._cleared = 0
-        self._last = 0
+        self.last = 0
+        """The sequence up to which everything was read."""
         self.slice = JournalSlice(runtime.space)
         """What was read so far."""
 
@@ -89,7 +90,7 @@ class JournalReader:
         return self.slice
 
     async def _read_new(self) -> JournalSlice:
-        return await self._read_after((self._last, sys.maxsize), self.slice)
+        return await self._read_after((self.last, sys.maxsize), self.slice)
 
     async def _read_after(self, after: Position, before: JournalSlice) -> JournalSlice:
         """Return a part of the journal with what was stored after a position."""
@@ -107,7 +108,7 @@ class JournalReader:
         changes: list[CommitPair]
         handled: Handlings
         changes, handled = await on_io(read_changes(stream, found, start, states=self._commits))
-        self._last = max(found.last, after[0])
+        self.last = max(found.last, after[0])
         sequences = {entry.sequence for entry in new if isinstance(entry, CommitRecord)}
         pairs = [change for change in changes if change[0].sequence in sequences]
         events = [entry for entry in new if isinstance(entry, EventRecord)]
@@ -209,10 +210,3 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
     """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
     matches = cache(pattern.matches)
     return [record for record in records if matches(record.type)]
-
-
-def show_arrows() -> None:
-    """Show the arrows of the mark under the pointer, in the figures below the current cell."""
-    from happen_nb._widgets import panes
-
-    panes.show_arrows()

@@ -331,12 +331,12 @@ async def _read(
         handled,
         {name: record for name, record in records.items() if isinstance(record, CommitRecord)},
         start,
-        _sources(runtime.registrations, nodes) if code else {},
+        handler_sources(runtime.registrations, nodes) if code else {},
         journal.newest is not None,
     )
 
 
-def _sources(registrations: Registrations, nodes: Iterable[str]) -> dict[tuple[str, str], str]:
+def handler_sources(registrations: Registrations, nodes: Iterable[str]) -> dict[tuple[str, str], str]:
     """Return the sources of the nodes' handlers in this process; those of one name together."""
     found: dict[tuple[str, str], dict[str, None]] = {}
     for node in nodes:

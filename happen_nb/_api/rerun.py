@@ -20,10 +20,10 @@ from happen_nb._api.base import (
     refuse_in_callback,
     runtime_of,
 )
+from happen_nb._api.diagrams import TimelineDiagram
 from happen_nb._api.events import Event
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit, Since, position_after
-from happen_nb._api.pictures import show_arrows
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_rerun import (
@@ -62,13 +62,12 @@ from happen_nb.errors import HistoryGoneError, PayloadError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from plotly.graph_objects import Figure
 
     from happen_nb._api.space import Space
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
 
-SHOW_AFTER_SECONDS: Final = 0.5
+SHOW_AFTER_SECONDS: Final = 1.0
 """Time after which a rerun shows its progress."""
 PROGRESS_SECONDS: Final = 0.2
 """Time between two looks at the progress."""
@@ -346,27 +345,26 @@ class Rerun(Displayable):
 
     # -- pictures and spaces -----------------------------------------------------------------------------
 
-    def timeline(self) -> Figure:
-        """Draw both runs in one figure: a lane for each node, and one below it for the same node now.
+    def timeline(self) -> TimelineDiagram:
+        """Draw both runs in one picture: a lane for each node, and one below it for the same node now.
 
         What happened in both runs is at the time of the first one.
 
         Returns
         -------
-        plotly.graph_objects.Figure
+        TimelineDiagram
 
         Examples
         --------
         >>> event = orders.broadcast("order.paid")
-        >>> figure = space.rerun().timeline()
-        >>> sorted(text.strip() for text in figure.layout.yaxis.ticktext)
-        ['orders', 'orders (now)']
+        >>> space.rerun().timeline()
+        Timeline of ... · 2 events
+          orders        1 event
+          orders (now)  1 event
         """
-        from happen_nb._display.plots.timeline import timeline
-
         before, now = self._before, self._now
         found, lanes = side_by_side(self.of, before.entries, now.entries, before.handled, now.handled)
-        return timeline(found, nodes=lanes, before_display=show_arrows)
+        return TimelineDiagram(found, lanes)
 
     async def _keep(self, name: str | None = None) -> Space:
         """Keep the space of the rerun, which is otherwise dropped with it.

@@ -20,7 +20,7 @@ from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pausing import Pausing, notice_held
-from happen_nb._api.pictures import JournalReader, checked_lanes, matching_events, read_journal, show_arrows
+from happen_nb._api.pictures import JournalReader, checked_lanes, matching_events, read_journal
 from happen_nb._api.plotting import plot_space
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import Recording, record
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from happen_nb._widgets.dashboard import Dashboard
     from happen_nb._widgets.live_graph import LiveGraph
     from happen_nb._widgets.live_plot import LivePlot
+    from happen_nb._widgets.live_timeline import LiveTimeline
 
 T = TypeVar("T")
 
@@ -621,12 +622,15 @@ class Space(Displayable, Sender, Pausing):
         since: Since | None = None,
         limit: int = 2000,
         by: TimeBase = "time",
-    ) -> Figure:
-        """Draw events and commits as marks over time, in one lane per node.
+    ) -> LiveTimeline:
+        """Draw what happened on each node and when: a lane for each node, time from left to right.
 
-        Marks that would overlap are merged into one with a count; long idle time is folded. Pointing at a
-        mark shows its details, its causes and its effects, with arrows from the causes; a click keeps the
-        arrows. Without the kernel, as in a saved notebook, the arrows appear on a click only.
+        A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a
+        commit, and a cross a failure; long idle time is left out. Nodes whose names differ in a number share
+        a lane if there are many nodes; pressing its name opens it. In a notebook, the picture follows the
+        space. Pointing at a mark shows what it is; pressing it shows its causes and effects, the payload or
+        the changes, the trace and the handler. Dragging selects a time, adds up what happened in it, and can
+        zoom in. Without the kernel, as in a saved notebook, there is a static picture.
 
         Parameters
         ----------
@@ -644,7 +648,8 @@ class Space(Displayable, Sender, Pausing):
 
         Returns
         -------
-        plotly.graph_objects.Figure
+        LiveTimeline
+            An ipywidget, with the picture as ``svg``.
 
         Raises
         ------
@@ -655,18 +660,19 @@ class Space(Displayable, Sender, Pausing):
         --------
         >>> event = orders.broadcast("order.paid")
         >>> commit = orders.state.set({"paid": 1})
-        >>> figure = space.timeline()
-        >>> [trace.name for trace in figure.data if trace.x]
-        ['event', 'commit']
+        >>> space.timeline()
+        Timeline of ... · 1 event · 1 commit
+          orders  1 event · 1 commit
         """
-        from happen_nb._display.plots.timeline import timeline
+        from happen_nb._widgets.live_timeline import LiveTimeline
 
         if by not in {"time", "occurred"}:
             raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
         limit = count(limit, "timeline: limit", least=1)
-        found = self._reader(pattern, since, limit, commits=True).read()
-        lanes = None if nodes is None else checked_lanes(instead_of(self), nodes, found)
-        return timeline(found, nodes=lanes, by=by, before_display=show_arrows)
+        space = instead_of(self)
+        reader = self._reader(pattern, since, limit, commits=True)
+        found = reader.read()
+        return LiveTimeline(space, reader, None if nodes is None else checked_lanes(space, nodes, found), by)
 
     def graph(
         self,
@@ -707,7 +713,9 @@ class Space(Displayable, Sender, Pausing):
         from happen_nb._widgets.live_graph import LiveGraph
 
         limit = count(limit, "graph: limit", least=1)
-        return LiveGraph(instead_of(self), self._reader(pattern, since, limit, commits=False))
+        reader = self._reader(pattern, since, limit, commits=False)
+        reader.read()
+        return LiveGraph(instead_of(self), reader)
 
     def plot(
         self, lines: Mapping[str, tuple[str | Node, Selector]], *, x: str = "time", together: bool = True

@@ -104,7 +104,11 @@ class Gate:
 
     def count(self) -> int:
         """Return the number of events that wait here, each once for each node."""
-        return sum(len(hold.turns()) for hold in list(self._holds.values()))
+        return sum(self.counts().values())
+
+    def counts(self) -> dict[str, int]:
+        """Return how many events wait here for each node."""
+        return {hold.node: hold.count() for hold in list(self._holds.values()) if len(hold)}
 
     def waits_at(self, node: str) -> Position | None:
         """Return the position of the first event that waits at a node."""

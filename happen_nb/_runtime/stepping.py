@@ -121,6 +121,11 @@ class Stepper:
         found = {*mine[:most], *(turn for answer in answers for turn in answer["held"])}
         return sorted(found), len(mine) + sum(answer["count"] for answer in answers)
 
+    async def count_others(self) -> int:
+        """Return the number of events that wait in other processes."""
+        answers, _ = await self._ask(0)
+        return sum(answer["count"] for answer in answers)
+
     async def _ask(self, most: int) -> tuple[list[dict[str, Any]], set[str]]:
         if not (self._log.pace.pauses and self._runtime.has_other_owners()):
             return [], set()

@@ -12,7 +12,8 @@ from happen_nb._display.page import Page
 from happen_nb._display.plots.flows import FlowKey
 from happen_nb._display.plots.graph import Graph, Load, graph
 from happen_nb._display.plots.graph_drawing import DrawnGraph, draw
-from happen_nb._widgets.live_picture import LivePicture, PictureView
+from happen_nb._widgets.live_picture import PICTURE_SCRIPT, LivePicture, PictureView
+from happen_nb._widgets.panes import source
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
@@ -49,6 +50,7 @@ class LiveGraph(LivePicture[GraphView]):
       orders → inventory  order.paid
     """
 
+    _esm = "\n".join([PICTURE_SCRIPT, source("live_graph.js")])
     _make_view = GraphView
 
     def __init__(self, space: Space, reader: JournalReader, loads: Loads | None = None) -> None:
@@ -105,7 +107,9 @@ class LiveGraph(LivePicture[GraphView]):
 
 
 def loads_of(runtime: Runtime) -> dict[str, Load]:
-    """Return how many events wait for each node of this process."""
+    """Return how many events wait for each node of this process, and how many of them a pause holds."""
     queues = list(runtime.dispatcher.queues.items())
     waiting = {name: queue.busy()[1] for name, queue in queues}
-    return {name: Load(waiting=number) for name, number in waiting.items() if number}
+    held = runtime.dispatcher.gate.counts()
+    loads = {name: Load(waiting.get(name, 0), held.get(name, 0)) for name in waiting | held}
+    return {name: load for name, load in loads.items() if load.waiting or load.held}

@@ -30,7 +30,8 @@ FALLBACK_SECONDS: Final = 5.0
 MAX_VIEWS: Final = 8
 """Places where a picture is followed, the newest."""
 _LEAST_WIDTH, _MOST_WIDTH = 300, 4000
-_SCRIPTS: Final = ("press", "elements", "live_picture")
+PICTURE_SCRIPT: Final = "\n".join(source(f"{name}.js") for name in ("press", "elements", "live_picture"))
+"""What all pictures do in the browser."""
 
 
 @dataclass(slots=True)
@@ -48,7 +49,6 @@ View = TypeVar("View", bound=PictureView)
 class LivePicture(anywidget.AnyWidget, Generic[View]):
     """A picture of a part of a journal, which follows the space while a page shows it."""
 
-    _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
     _css = style() + source("live_picture.css")
     _make_view: ClassVar[Any] = PictureView
 
@@ -57,8 +57,7 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
         self._reader = reader
         self._space = space
         self._log = runtime.log  # a closed space has none: an error before there is a widget
-        self._seen = self._log.replica.position
-        reader.read()
+        self._renew()
         super().__init__(_dom_classes=(ALIVE,))
         self._views: dict[str, View] = {}
         self._lock = threading.RLock()
@@ -136,7 +135,7 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
             return picture_of_page(self._page())
 
     def _has_news(self) -> bool:
-        return self._log.replica.position != self._seen and time.monotonic() >= self._rested
+        return self._log.replica.position > self._reader.last and time.monotonic() >= self._rested
 
     def _update(self) -> None:
         """Read what is new, and draw each view that does not show it."""
@@ -144,7 +143,6 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
             started = time.monotonic()
             has_news = self._has_news()
             if has_news:
-                self._seen = self._log.replica.position
                 self._reader.add_new()
                 self._renew()
                 self._fallback.trigger()

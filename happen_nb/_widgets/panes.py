@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +13,7 @@ import traitlets
 from happen_nb._display.live_output import publisher
 from happen_nb._display.page import Block, Page, bare_html, render_html, style
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.mime import ALIVE, show_widget, show_with_fallback
+from happen_nb._widgets.mime import ALIVE, show_widget
 
 if TYPE_CHECKING:
     from happen_nb._api.reply import Reply
@@ -83,30 +82,6 @@ class BindingView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no
         for each in (self._notes.layout, self._notes, self.layout):
             each.close()
         super().close()
-
-
-class HoverArrows(anywidget.AnyWidget):
-    """Draws the arrows of the mark under the pointer, which plotly draws only when a mark is clicked.
-
-    The widget itself is hidden. It stands before a figure and follows the pointer.
-    """
-
-    _esm = source("arrows.js")
-
-    def __init__(self) -> None:
-        super().__init__(_dom_classes=(ALIVE,))
-
-
-@cache
-def _arrows() -> HoverArrows:
-    return HoverArrows()  # without state, so one serves all figures of the process
-
-
-def show_arrows() -> None:
-    """Add the arrows to the figure that the current cell displays next; nothing outside of a notebook."""
-    if publisher() is not None:
-        picture = {"text/plain": "", "text/html": f'<span class="hn-beside">{_HIDDEN}</span>'}
-        show_with_fallback(_arrows(), picture)
 
 
 class CancelButton(anywidget.AnyWidget):

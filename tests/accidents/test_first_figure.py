@@ -7,8 +7,10 @@ def result(run):
 
 
 def test_the_first_figure_does_not_wait_for_what_reads_notebooks(own_kernel):
-    own_kernel.do("space = happen.connect(name='first', fresh=True); space.broadcast('go')")
-    first = result(own_kernel.do("figure = space.timeline(); figure"))
+    own_kernel.do(
+        "space = happen.connect(name='first', fresh=True); node = space.create_node('node', initial={'n': 1})"
+    )
+    first = result(own_kernel.do("figure = node.state.history().plot('n'); figure"))
     assert own_kernel.do("import sys; print('nbformat' in sys.modules)").stdout == "False\n"
     own_kernel.do("import plotly.io; plotly.io.renderers.default")
     assert result(own_kernel.do("figure")) == first

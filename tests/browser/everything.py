@@ -170,7 +170,9 @@ def cells(texts):
 def show(tab, cells):
     """Run these cells, the last ones; the dashboard once all else is drawn: anywidget waits two seconds."""
     run_next(tab, len(cells) - 1)
-    tab.page.locator(".js-plotly-plot .infolayer").nth(len(PLOTS) - 1).wait_for(state="attached")
+    for drawn, cells_with in ((".js-plotly-plot .infolayer", "plot("), (".hn-picture svg", "space.")):
+        number = sum(cells_with in each for each in PLOTS)
+        tab.page.locator(drawn).nth(number - 1).wait_for(state="attached")
     run_next(tab)
     dashboard = tab.page.locator(".hn-dash")
     expect(dashboard.get_by_role("treeitem").filter(has_text="node-0")).to_be_visible(timeout=SOON)

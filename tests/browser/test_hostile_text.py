@@ -127,6 +127,7 @@ def test_what_tries_to_be_more_than_text_is_read_and_never_run(lab, tab):
         assert unread(shown(tab, at), payloads_in(cell)) == [], cell
     page.evaluate(REMOVED, ".jp-Notebook .jp-Cell:has(.happen)")
     told = [text for figure in page.locator(".js-plotly-plot").all() for text in pointed_at(page, figure)]
+    told += page.locator(".hn-picture svg").all_text_contents()
     assert unread("\n".join(told)) == []
     assert (page.evaluate("top.ran"), dialogs, tab.console_errors, tab.off_site) == ([], [], [], [])
 

@@ -53,7 +53,7 @@ def test_the_picture_of_the_readme_can_be_taken_again(lab, tab):
     dashboard = cell(tab, 1).locator(".hn-dash")
     expect(dashboard).to_be_visible()
     run(tab, 3, 2)
-    expect(cell(tab, 2).locator(".js-plotly-plot")).to_be_visible()
+    expect(cell(tab, 2).locator(".hn-picture svg")).to_be_visible()
     stock = dashboard.get_by_role("treeitem").filter(has_text="lamps:")
     stock.press("ArrowRight")
     expect(dashboard.get_by_text("stock.reserved").first).to_be_visible()

@@ -1,4 +1,4 @@
-"""The graph of a space in a browser: with the fonts that are there, and while it follows the space."""
+"""The graph and the timeline of a space in a browser: with real fonts, and while they follow the space."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from playwright.sync_api import expect
 from happen_nb._display.page import style
 from happen_nb._display.plots.graph import graph
 from happen_nb._display.plots.graph_drawing import draw
+from happen_nb._display.plots.timeline import Timeline
+from happen_nb._display.plots.timeline_drawing import draw as draw_timeline
 from tests.browser.conftest import take_screenshot
 from tests.browser.test_live_reply import save
 from tests.browser.test_widgets import cell, output, run
-from tests.display.plots.made import orders, ring, shop, town
+from tests.display.plots.made import crowd, orders, ring, shop, town
 
+BAD = "<img src=x onerror=alert(1)>"
 WIDTHS = (700, 1000, 1400)
 COVERED = """() => {
     const shrunk = ({left, right, top, bottom}) =>
@@ -39,6 +42,10 @@ SMALLEST = """() => Math.min(...[...document.querySelectorAll("svg text, svg tsp
     .map((each) => parseFloat(getComputedStyle(each).fontSize)))"""
 SCROLLS = """() => [...document.querySelectorAll(".hn-drawn")]
     .some((box) => box.scrollWidth > box.clientWidth)"""
+BOXES = """texts => texts.map((text) => {
+    const {left, top, right, bottom} = text.getBoundingClientRect();
+    return [text.textContent, left + 1, top + 3, right - 1, bottom - 3];
+})"""
 FITS = "() => document.documentElement.scrollWidth <= innerWidth"
 
 
@@ -67,6 +74,26 @@ def test_with_real_fonts_no_text_of_a_graph_covers_anything(show, width):
         assert page.evaluate(FITS)
         if width != WIDTHS[1]:
             take_screenshot(page, f"graph-{number}-{width}", full_page=True)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_with_real_fonts_no_text_of_a_timeline_covers_anything(show, width):
+    for number, made in enumerate((orders, lambda: crowd(300), town)):
+        shown = Timeline(made().slice)
+        drawn = draw_timeline(shown, width=width, chosen=shown.story())
+        page = show(drawn.svg, width, "dark" if number == 1 else "light")
+        boxes = page.locator("text").evaluate_all(BOXES)
+        for spot in drawn.spots:
+            assert not [
+                text
+                for text, left, top, right, bottom in boxes
+                if left < spot.x < right and top < spot.y < bottom
+            ]
+        assert page.evaluate(COVERED) == []
+        assert page.evaluate(SMALLEST) >= 12
+        assert page.evaluate(FITS)
+        if width != WIDTHS[1]:
+            take_screenshot(page, f"timeline-{number}-{width}", full_page=True)
 
 
 GRAPH_SET_UP = """
@@ -112,5 +139,70 @@ def test_a_graph_follows_opens_its_groups_and_is_drawn_anew_for_another_width(la
     mark.press("End")
     expect(shown.locator("[data-key]").last).to_be_focused()
     tab.shoot("graph")
+    assert cell(tab, 1).locator("img").count() == 0
+    assert tab.console_errors == tab.off_site == tab.error_outputs() == []
+
+
+TIMELINE_SET_UP = """
+import happen_nb as happen
+space = happen.connect(name="timeline", fresh=True)
+BAD = "<img src=x onerror=alert(1)>"
+orders = space.create_node("orders", initial={"open": 0})
+stock = space.create_node("stock")
+orders.on("order.*", lambda event: orders.broadcast("reserve", event.payload))
+
+@stock.on("reserve")
+def take_from_stock(event):
+    raise ValueError(BAD)
+
+for number in range(3):
+    space.broadcast("order.made", {BAD: number}).settle()
+"""
+
+
+def test_a_timeline_follows_and_shows_what_is_pressed_selected_and_found(lab, tab):
+    save(
+        lab,
+        "timeline.ipynb",
+        [TIMELINE_SET_UP, "space.timeline()", "space.broadcast('order.late').settle(); None"],
+    )
+    tab.open("timeline.ipynb")
+    run(tab, 0, 1)
+    shown = output(tab, 1, "6 events").locator(".hn-picture")
+    picture = shown.locator("svg")
+    run(tab, 2)
+    expect(picture).to_contain_text("8 events")
+
+    ring = shown.locator("circle.chosen").bounding_box()
+    x, y = ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2
+    tab.page.mouse.move(x, y)
+    expect(shown.locator(".hn-tip")).to_contain_text("take_from_stock")
+    tab.page.mouse.click(x, y)
+    panel = shown.get_by_role("region", name="Details")
+    expect(panel).to_contain_text(BAD)
+    expect(panel).to_contain_text("def take_from_stock(event):")
+    tab.shoot("timeline")
+
+    drawn = shown.locator(".hn-drawn")
+    drawn.focus()
+    drawn.press("ArrowUp")
+    expect(panel).to_contain_text("reserve")
+    drawn.press("Escape")
+    expect(panel).to_be_hidden()
+
+    box = drawn.bounding_box()
+    tab.page.mouse.move(box["x"] + box["width"] * 0.3, y)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + box["width"] * 0.9, y, steps=4)
+    tab.page.mouse.up()
+    expect(panel).to_contain_text("Selected")
+    shown.get_by_role("button", name="Show only the selected time").click()
+    expect(shown.get_by_role("button", name="Show everything")).to_be_enabled()
+    drawn.press("0")
+    expect(shown.get_by_role("button", name="Show everything")).to_be_disabled()
+
+    shown.get_by_role("searchbox").fill("order.late")
+    expect(picture.locator("g[opacity]")).to_have_count(1)
+    assert not tab.page.evaluate(SCROLLS)
     assert cell(tab, 1).locator("img").count() == 0
     assert tab.console_errors == tab.off_site == tab.error_outputs() == []

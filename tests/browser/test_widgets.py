@@ -144,6 +144,29 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     assert tab.console_errors == tab.off_site == []
 
 
+def test_a_dashboard_pauses_and_steps_by_keyboard(lab, tab):
+    dashboard, orders = show_dashboard(lab, tab, "dashboard_pause.ipynb")
+    pause = dashboard.get_by_role("group", name="Pace").get_by_role("button").last
+    step = dashboard.get_by_role("button", name="step", exact=True)
+    expect(step).to_be_disabled()
+    pause.press("Enter")
+    expect(pause).to_have_text("resume")
+    run(tab, 3)
+    expect(dashboard.get_by_text("paused · 20 held")).to_be_visible()
+    tab.shoot("dashboard-paused")
+    pause.press("Shift+Tab")
+    expect(step).to_be_focused()
+    tab.page.keyboard.press("Enter")
+    expect(dashboard.locator(".hn-outcome")).to_have_text("orders handled order.paid · 1 commit")
+    expect(dashboard.get_by_text("paused · 19 held")).to_be_visible()
+    expect(orders).to_contain_text("open: 2")
+    pause.press("Enter")
+    expect(orders).to_contain_text("open: 21")
+    expect(pause).to_have_text("pause")
+    expect(step).to_be_disabled()
+    assert tab.console_errors == tab.off_site == []
+
+
 def test_a_dashboard_sends_shows_hostile_texts_as_such_and_fits_a_narrow_window(lab, tab):
     dashboard, orders = show_dashboard(lab, tab, "dashboard_send.ipynb")
     dashboard.get_by_role("tab", name="Events").press("ArrowRight")
@@ -372,47 +395,3 @@ def test_a_view_beside_the_notebook_shows_the_same_widget(lab, tab):
     for handle in (beside, cell(tab, 1).get_by_role("slider")):
         expect(handle).to_have_attribute("aria-valuenow", "7.0")
     assert tab.console_errors == tab.off_site == []
-
-
-CHAIN = """
-@stock.on("order.paid")
-def ship(event):
-    stock.broadcast("parcel.sent")
-
-stock.on("parcel.sent", lambda event: stock.state.set(happen.put("pens", 11)))
-orders.broadcast("order.paid", {"n": 1}).settle()
-"""
-MARKS = """figure => [...figure.querySelectorAll(".scatterlayer .point")].map(mark => {
-    const {left, top, width, height} = mark.getBoundingClientRect();
-    return [left + width / 2, top + height / 2];
-})"""
-
-
-def test_pointing_at_a_mark_shows_the_arrows_of_its_causes(lab, tab):
-    save(lab, "arrows.ipynb", [SET_UP, CHAIN, "space.timeline()"])
-    tab.open("arrows.ipynb")
-    run(tab, 0, 1, 2)
-    figure = output(tab, 2, "Timeline").locator(".js-plotly-plot")
-    arrows, label, shown = figure.locator(".hn-arrows path"), figure.locator(".hovertext"), {}
-    for x, y in figure.evaluate(MARKS):
-        tab.page.mouse.move(5, 5)
-        expect(label).to_have_count(0)
-        expect(arrows).to_have_count(0)
-        tab.page.mouse.move(x, y)
-        expect(label).to_have_count(1)
-        shown[label.text_content().partition("2")[0]] = arrows.count()
-    assert shown["stock revision "] == 2
-    tab.shoot("arrows", themes=["light"])
-    tab.page.mouse.move(5, 5)
-    expect(arrows).to_have_count(0)
-    assert tab.console_errors == []
-
-    tab.command("docmanager:save")
-    tab.page.evaluate(RESTART)
-    tab.load("arrows.ipynb")
-    expect(cell(tab, 2).locator(".jp-RenderedPlotly")).to_be_visible()
-    expect(cell(tab, 2).locator(".jp-OutputArea-child:visible")).to_have_count(1)
-    assert tab.error_outputs() == tab.off_site == []  # the widget's error is hidden, and in the console only
-
-
-RESTART = "() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"

@@ -26,7 +26,7 @@ def figures(space):
         for n in range(number):
             space.broadcast("order", n + 1).settle()
         history = orders.state.history()
-        drawn = space.timeline(), history.plot("open"), history.plot("open", x="revision")
+        drawn = history.plot("open"), history.plot("open", x="revision")
         return [outline(spec(figure)) for figure in drawn]
 
     return make

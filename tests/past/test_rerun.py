@@ -488,8 +488,8 @@ def test_closing_the_original_drops_its_reruns(store):
 
 def test_both_runs_are_in_one_timeline(space, orders):
     place(space, "o1", "o2")
-    figure = space.rerun(instead=lambda event: {**event.payload, "n": 2}).timeline()
-    lanes = [text.strip() for text in figure.layout.yaxis.ticktext]
+    drawn = space.rerun(instead=lambda event: {**event.payload, "n": 2}).timeline()
+    lanes = [line.split("  ")[1] for line in repr(drawn).splitlines()[1:]]
     assert sorted(lanes) == ["notebook", "notebook (now)", "orders", "orders (now)", "stock", "stock (now)"]
     assert all(lanes[index + 1] == f"{lanes[index]} (now)" for index in (0, 2, 4))
 

@@ -126,6 +126,17 @@ def test_what_waits_for_nodes_is_asked_at_each_picture(space, stock, sent, until
     assert "2 held" in drawn(sent)[-1]["svg"]
 
 
+def test_what_a_pause_holds_stands_in_its_node(space, stock, sent, until):
+    space.broadcast("order.made", 1).settle()
+    graph = space.graph()
+    draw(graph)
+    space.pause("order.*")
+    space.broadcast("order.made", 2)
+    until(lambda: "1 held" in newest(sent))
+    space.resume()
+    until(lambda: "1 held" not in newest(sent))
+
+
 def test_clearing_the_space_empties_it(space, stock, sent, until):
     space.broadcast("order.made", 1).settle()
     graph = space.graph()

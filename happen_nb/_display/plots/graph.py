@@ -22,7 +22,7 @@ CROSS: Final = "\N{MULTIPLICATION SIGN}"
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Events of a node that wait for it, and those among them that are held back."""
+    """Events that wait until a node has time, and those that a pause holds back."""
 
     waiting: int = 0
     held: int = 0

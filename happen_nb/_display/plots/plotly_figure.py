@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from plotly.basedatatypes import BaseFigure
 from plotly.graph_objects import Figure
 
 from happen_nb._display.plots import scene, svg
-from happen_nb._display.plots.scene import Arrow, Axis, Bars, Label, Scene, Series, Stripe
+from happen_nb._display.plots.scene import Axis, Bars, Label, Scene, Series
 
 PLOTLY: Final = "application/vnd.plotly.v1+json"
 MAX_SVG: Final = 72_000
@@ -44,18 +44,14 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
         self,
         *args: Any,
         picture: Scene | None = None,
-        before_display: Callable[[], object] | None = None,
         **more: Any,
     ) -> None:
         super().__init__(*args, **more)
         self._scene = picture
         self._original = None if picture is None else self.to_plotly_json()
-        self._before_display = before_display
 
     def _ipython_display_(self) -> None:
         if _renderer_is_default() or _renderer_gives_json():
-            if self._before_display is not None:
-                self._before_display()
             raise NotImplementedError  # IPython then asks for the mime bundle
         super()._ipython_display_()
 
@@ -85,10 +81,10 @@ class SceneFigure(Figure):  # type: ignore[misc]  # plotly ships no types
         return _caption(self)
 
 
-def figure_of(picture: Scene, *, before_display: Callable[[], object] | None = None) -> SceneFigure:
-    """Return a scene as a figure; `before_display` is called when a notebook is about to show it."""
+def figure_of(picture: Scene) -> SceneFigure:
+    """Return a scene as a figure."""
     data = {"data": [_trace(each) for each in picture.series], "layout": _layout(picture)}
-    return SceneFigure(data, picture=picture, before_display=before_display)
+    return SceneFigure(data, picture=picture)
 
 
 def static(figure: BaseFigure) -> dict[str, str]:
@@ -175,16 +171,13 @@ def _layout(picture: Scene) -> Spec:
         },
         "bargap": 0,
         "uniformtext": {"mode": "hide", "minsize": 10},
-        "shapes": [_stripe(each) for each in picture.stripes],
-        "annotations": [*map(_arrow, picture.arrows), *map(_text, picture.texts)],
+        "annotations": [*map(_text, picture.texts)],
         "xaxis": {
             **_axis(picture.x),
             "anchor": anchor,
             "ticks": "outside",
-            **({"scaleanchor": "y", "constrain": "range"} if picture.square else {}),
         },
         **rows,
-        **({"dragmode": False} if picture.square else {}),
     }  # fmt: skip
 
 
@@ -208,6 +201,7 @@ def _axis(axis: Axis) -> Spec:
         **({} if axis.free else {"range": axis.range}),
         **({"tickangle": 0} if axis.level else {}),
         **({"tickformat": ",d"} if axis.whole else {}),
+        **({"automargin": "height"} if axis.title else {}),  # labels that are turned stay above the title
         **(
             {"title": {"text": axis.title, "font": {"size": scene.SMALL_FONT}, "standoff": 4}}
             if axis.title
@@ -265,15 +259,6 @@ def _bars(bars: Bars) -> Spec:
     }
 
 
-def _stripe(stripe: Stripe) -> Spec:
-    across = "y" if stripe.along == "x" else "x"
-    return {
-        "type": "rect", "layer": "below", "line": {"width": 0}, "fillcolor": stripe.colour,
-        f"{stripe.along}0": stripe.start, f"{stripe.along}1": stripe.end,
-        f"{across}ref": "paper", f"{across}0": 0, f"{across}1": 1,
-    }  # fmt: skip
-
-
 def _text(text: Label) -> Spec:
     right, up = text.shift
     return {
@@ -281,16 +266,4 @@ def _text(text: Label) -> Spec:
         "x": text.x, "xref": "paper" if text.x_of_plot else "x", "xshift": right, "xanchor": text.anchor,
         "y": text.y, "yref": "paper" if text.y_of_plot else "y", "yshift": up, "yanchor": text.upright,
         "textangle": text.angle,
-    }  # fmt: skip
-
-
-def _arrow(arrow: Arrow) -> Spec:
-    (ax, ay), (x, y) = arrow.start, arrow.end
-    hidden: Spec = {}
-    if arrow.mark is not None:
-        hidden = {"visible": False, "clicktoshow": "onout", "xclick": arrow.mark[0], "yclick": arrow.mark[1]}
-    return {
-        "x": x, "y": y, "ax": ax, "ay": ay, "axref": "x", "ayref": "y", "text": "",
-        "arrowhead": 2, "arrowwidth": 1.5, "arrowsize": arrow.scale, "arrowcolor": arrow.colour,
-        "standoff": arrow.to_end, "startstandoff": arrow.from_start, **hidden,
     }  # fmt: skip

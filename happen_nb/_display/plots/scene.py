@@ -10,8 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
-from operator import attrgetter
 from typing import Final, Literal
 
 from happen_nb._display.spans import NS, clean, cut, cut_middle, from_ns, human_duration, iso
@@ -20,7 +20,7 @@ WIDTH: Final = 700
 """Pixels that a picture is made for; a wider one is stretched."""
 HOVER_COLUMNS: Final = 58
 """Columns of a line of a hover text."""
-SMALL_FONT, FONT, TITLE_FONT = 11, 12, 13
+SMALL_FONT, FONT, TITLE_FONT = 12, 12, 13
 _NAME_COLUMNS: Final = 18
 
 # Colours that read on light and on dark pages: a picture does not know which of them it is on. Each lies
@@ -34,7 +34,6 @@ ERROR: Final = "#cf4d45"
 REMOVED: Final = "#b16628"
 LINE: Final = "rgba(114,121,131,0.28)"
 FAINT: Final = "rgba(114,121,131,0.13)"
-STRIPE: Final = "rgba(114,121,131,0.06)"
 CLEAR: Final = "rgba(0,0,0,0)"
 ON_MARK: Final = "#ffffff"
 """Text inside a mark."""
@@ -136,16 +135,6 @@ class Bars:
     row: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Stripe:
-    """A coloured stripe behind everything, across the plot: between two values of the first row or of x."""
-
-    along: Literal["x", "y"]
-    start: float
-    end: float
-    colour: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
     """A text at a place; a place "of the plot" goes from 0 to 1, from left to right or from bottom to top."""
@@ -164,22 +153,6 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrow:
-    """An arrow between two places, which keeps a distance in pixels from both.
-
-    With `mark` it is hidden until the mark at that place is pointed at or clicked.
-    """
-
-    start: Point
-    end: Point
-    colour: str
-    from_start: float = 0.0
-    to_end: float = 0.0
-    scale: float = 1.0
-    mark: Point | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
     """A whole picture."""
 
@@ -188,11 +161,8 @@ class Scene:
     margin: tuple[float, float, float, float]  # left (more if labels need it), right, top, bottom
     x: Axis = HIDDEN_AXIS
     rows: Sequence[Axis] = (HIDDEN_AXIS,)
-    stripes: Sequence[Stripe] = ()
     series: Sequence[Series | Bars] = ()
     texts: Sequence[Label] = ()
-    arrows: Sequence[Arrow] = ()
-    square: bool = False  # both axes have one scale, and the user cannot drag the plot
 
 
 def message(title: str, text: str) -> Scene:
@@ -272,10 +242,7 @@ class Segment:
         return self.left + (at - self.start) / (self.end - self.start) * (self.right - self.left)
 
 
-_start = attrgetter("start")
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TimeAxis:
     """The segments, oldest first; between two of them is a break."""
 
@@ -287,8 +254,12 @@ class TimeAxis:
 
     def exact_place(self, at: int) -> float:
         """Return the same, not rounded."""
-        number = bisect_right(self.segments, at, key=_start) - 1
+        number = bisect_right(self._starts, at) - 1
         return self.segments[max(0, number)].place(at)
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [segment.start for segment in self.segments]
 
     @property
     def breaks(self) -> list[Tick]:

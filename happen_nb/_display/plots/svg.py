@@ -8,10 +8,9 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from html import escape, unescape
 from itertools import count
-from math import floor, hypot, log10
+from math import floor, log10
 from typing import Any, Final, Literal
 
 from happen_nb._display.plots import scene
@@ -24,7 +23,6 @@ from happen_nb._display.plots.scene import (
     Scene,
     Segment,
     Series,
-    Stripe,
     Tick,
     TimeAxis,
 )
@@ -52,7 +50,6 @@ def draw(picture: Scene) -> str:
     plot = _Plot(picture)
     drawn = [each for each in picture.series if not (isinstance(each, Series) and each.hidden)]
     inside = "".join([
-        *(plot.stripe(each) for each in picture.stripes),
         *plot.grids(),
         *(part for each in drawn for part in plot.series(each)),
     ])  # fmt: skip
@@ -61,7 +58,6 @@ def draw(picture: Scene) -> str:
     parts = [
         element("svg", inside, **area, viewBox=view),
         *plot.axis_labels(),
-        *(part for each in picture.arrows if each.mark is None for part in plot.arrow(each)),
         *(plot.text(each) for each in picture.texts),
         *plot.legend(drawn),
         text(picture.title, (12, 12), size=scene.TITLE_FONT, colour=scene.QUIET, upright="top"),
@@ -93,10 +89,6 @@ class _Plot:
         labels = [tick.label for row in picture.rows if row.visible for tick in _ticks(row)]
         self.left = left + max((width(label, scene.SMALL_FONT) for label in labels), default=0)
         self.x_axis = picture.x
-        if picture.square:
-            low, high = picture.rows[0].range
-            half = (self.right - self.left) / (self.bottom - self.top) * (high - low) / 2
-            self.x_axis = replace(picture.x, range=(-half, half))
 
     def x(self, value: float) -> float:
         low, high = self.x_axis.range
@@ -112,14 +104,6 @@ class _Plot:
         low, high = self.picture.rows[row].range
         bottom, top = self.ends(row)
         return bottom + (value - low) / (high - low) * (top - bottom)
-
-    def stripe(self, stripe: Stripe) -> str:
-        xs, ys = (self.left, self.right), (self.top, self.bottom)
-        if stripe.along == "x":
-            xs = self.x(stripe.start), self.x(stripe.end)
-        else:
-            ys = self.y(stripe.end), self.y(stripe.start)
-        return element("path", d=_area(*xs, *ys), **paint("fill", stripe.colour))
 
     # -- axes ----------------------------------------------------------------------------------------
 
@@ -213,23 +197,6 @@ class _Plot:
             upright=each.upright,
             angle=each.angle,
         )
-
-    def arrow(self, arrow: scene.Arrow) -> Iterator[str]:
-        tail = self.x(arrow.start[0]), self.y(arrow.start[1])
-        head = self.x(arrow.end[0]), self.y(arrow.end[1])
-        length = hypot(head[0] - tail[0], head[1] - tail[1])
-        if not length:
-            return
-        x, y = (head[0] - tail[0]) / length, (head[1] - tail[1]) / length
-        tip = _TIP * arrow.scale
-        front = head[0] - x * arrow.to_end, head[1] - y * arrow.to_end
-        back = front[0] - x * tip, front[1] - y * tip
-        if length > arrow.to_end + arrow.from_start + tip:
-            start = tail[0] + x * arrow.from_start, tail[1] + y * arrow.from_start
-            stroke = paint("stroke", arrow.colour)
-            yield element("path", d=line([start, back]), stroke_width=_ARROW_WIDTH, **stroke)
-        wings = [(back[0] - side * y * tip / 2, back[1] + side * x * tip / 2) for side in (1, -1)]
-        yield element("path", d=closed(front, *wings), **paint("fill", arrow.colour))
 
     def legend(self, drawn: Iterable[Series | Bars]) -> Iterator[str]:
         """List the series in one line above the plot, as many as there is room for."""

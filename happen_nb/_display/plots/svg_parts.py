@@ -25,7 +25,7 @@ STYLE: Final = "".join(
         ".hn-diagram{color-scheme:light dark;font:12px system-ui,'DejaVu Sans',sans-serif;",
         "fill:var(--hn-text,light-dark(#1f2328,#e4e6ea));",
         "--paper:var(--hn-back,light-dark(#fff,#16181b));--rule:light-dark(#dfe2e6,#34393f);",
-        "--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
+        "--accent:light-dark(#8f4100,#ffbd85);--soft:light-dark(#59606a,#a4abb5);--bad:light-dark(#b3261e,#ff938a);",
         *(f"--c{n}:light-dark({light},{dark});" for n, (light, dark) in enumerate((*COLOURS, PERSON))),
         "}",
         ".happen .hn-diagram{color-scheme:inherit;display:block;max-width:none}",

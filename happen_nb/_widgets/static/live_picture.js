@@ -72,7 +72,9 @@ function makeGroups(open) {
   };
 }
 
-function render({ model, el }) {
+// What a picture has beside this: `extend` gets the parts of the view, and returns what is to be done with a
+// message that has drawn it, with other messages, and with keys.
+function showPicture({ model, el }, extend = () => ({})) {
   const view = newId("view");
   const send = (message) => model.send({ view, ...message });
   const box = h("div", { class: "hn-drawn" });
@@ -82,7 +84,9 @@ function render({ model, el }) {
   let pressed; // the key of the mark whose details are shown
   el.classList.add("happen", "hn-picture");
   el.dataset.lmSuppressShortcuts = "true"; // otherwise keys would be JupyterLab's
-  el.append(groups.element, box, panel.element);
+  const frame = h("div", { class: "hn-frame" }, box);
+  el.append(groups.element, frame, panel.element);
+  const own = extend({ el, frame, box, send, closePanel });
 
   const marks = () => [...box.querySelectorAll("[data-key]")];
 
@@ -113,7 +117,9 @@ function render({ model, el }) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape" && !panel.element.hidden) closePanel();
     else if (!box.contains(event.target)) return;
-    else if (event.key === "Enter" || event.key === " ") press(event.target);
+    else if (event.target === box && own.key) {
+      if (!own.key(event.key)) return;
+    } else if (event.key === "Enter" || event.key === " ") press(event.target);
     else if (/^Arrow|^Home$|^End$/.test(event.key)) step(event.target, event.key);
     else return;
     event.preventDefault();
@@ -126,21 +132,24 @@ function render({ model, el }) {
     if (all[next]) focusOn(all[next]).focus();
   }
 
-  const draw = whileNotPressed(box, ({ svg, moves, groups: names }) => {
+  const draw = whileNotPressed(box, (message) => {
+    const { svg, moves, groups: names } = message;
     const focused = box.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
     const current = box.querySelector('[data-key][tabindex="0"]')?.dataset.key;
     box.innerHTML = svg; // drawn by the kernel, which escapes all texts
     groups.show(names);
     const all = marks();
-    focusOn(all.find((each) => each.dataset.key === (focused ?? current)) ?? all[0]);
+    if (all.length) focusOn(all.find((each) => each.dataset.key === (focused ?? current)) ?? all[0]);
     if (focused !== undefined) box.querySelector('[data-key][tabindex="0"]')?.focus({ preventScroll: true });
     moveDots(moves);
+    own.drawn?.(message);
   });
 
   const onMessage = (message) => {
     if (message.view !== view) return;
     if (message.type === "drawn") draw(message);
     else if (message.type === "panel") panel.show(message.html);
+    else own.message?.(message);
   };
   model.on("msg:custom", onMessage);
 
@@ -157,5 +166,3 @@ function render({ model, el }) {
     model.off("msg:custom", onMessage);
   };
 }
-
-export default { render };

@@ -1,11 +1,9 @@
 import re
 
 import pytest
-from made import shop
 
 from happen_nb._display.page import style
 from happen_nb._display.plots import scene
-from happen_nb._display.plots.timeline import timeline
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
 NAMED = {"quiet": scene.QUIET, "number": scene.NUMBER, "string": scene.STRING, "atom": scene.ATOM}
@@ -48,9 +46,3 @@ def test_the_colours_are_those_of_the_stylesheet_between_light_and_dark(name):
     assert found is not None
     pairs = zip(channels(found[1]), channels(found[2]), channels(NAMED[name]), strict=True)
     assert all(min(light, dark) <= own <= max(light, dark) for light, dark, own in pairs)
-
-
-def test_the_paper_is_clear():
-    for figure in (timeline(shop().slice),):
-        assert figure.layout.paper_bgcolor == figure.layout.plot_bgcolor == "rgba(0,0,0,0)"
-        assert figure.layout.width is None

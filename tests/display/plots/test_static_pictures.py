@@ -14,7 +14,7 @@ from IPython.core.formatters import DisplayFormatter
 from plotly import graph_objects as go
 
 from happen_nb._display.plots import plotly_figure
-from happen_nb._display.plots.plotly_figure import MAX_SVG, PLOTLY, static
+from happen_nb._display.plots.plotly_figure import PLOTLY, static
 
 SVG = "{http://www.w3.org/2000/svg}"
 DRAWN = {SVG + name for name in ("svg", "g", "path", "text", "tspan")}
@@ -46,22 +46,6 @@ def texts(drawn):
 def curves(drawn, width="2"):
     """The descriptions of the lines of this width."""
     return [path.get("d") for path in drawn.iter(SVG + "path") if path.get("stroke-width") == width]
-
-
-def test_a_timeline_has_its_lanes_its_marks_and_its_legend(space, orders):
-    @orders.on("order.*")
-    def take(event):
-        orders.state.set({"last": event.payload})
-        raise ValueError("no card")
-
-    space.broadcast("order.made", "o1").settle()
-    figure = space.timeline()
-    drawn = picture(figure)
-    assert {"orders", "notebook", "event", "commit", "failure", "time, UTC"} <= set(texts(drawn))
-    caps = [path.get("stroke-linecap") for path in drawn.iter(SVG + "path")]
-    assert {"round", "square"} <= set(caps)
-    assert "Timeline of" in figure._repr_mimebundle_()["text/plain"]
-    assert PLOTLY in figure._repr_mimebundle_()
 
 
 def test_numbers_are_drawn_as_steps_and_texts_as_bands(orders):
@@ -111,14 +95,6 @@ def test_text_of_users_never_becomes_markup_of_a_picture(space):
         assert "<img src=x" in " ".join(texts(drawn))
 
 
-def test_ten_thousand_events_are_a_small_picture(space, orders):
-    space.replay(({"n": number} for number in range(10_000)), type=lambda row: f"t.{row['n'] % 7}").wait()
-    figure = space.timeline(limit=10_000)
-    html = figure._repr_mimebundle_()["text/html"]
-    assert len(html) <= MAX_SVG * 4 / 3 + 200
-    assert "notebook" in texts(picture(figure))
-
-
 def test_a_picture_that_is_too_large_is_replaced_by_a_message(orders, monkeypatch):
     monkeypatch.setattr(plotly_figure, "MAX_SVG", 500)
     orders.state.set({"n": 5})
@@ -153,13 +129,13 @@ def test_the_static_form_of_another_figure_is_its_title():
 
 
 def test_an_empty_picture_has_a_message(space):
-    figure = space.timeline()
+    figure = space.create_node("empty").state.history().plot()
     assert figure._repr_mimebundle_()["text/plain"].splitlines()[1:]
     assert texts(picture(figure))
 
 
 def test_a_figure_that_is_displayed_is_made_into_a_bundle_once(space, orders, monkeypatch):
-    figure = space.timeline()
+    figure = orders.state.history().plot("n")
     made = []
     as_it_is = type(figure).to_dict
     monkeypatch.setattr(type(figure), "to_dict", lambda self: made.append(self) or as_it_is(self))
@@ -170,4 +146,4 @@ def test_a_figure_that_is_displayed_is_made_into_a_bundle_once(space, orders, mo
 
 def test_a_front_end_that_brings_plotlys_own_html_gets_no_second_picture(space, orders, monkeypatch):
     monkeypatch.setattr(plotly.io.renderers, "default", "plotly_mimetype+notebook_connected")
-    assert "<img" not in space.timeline()._repr_mimebundle_()["text/html"]
+    assert "<img" not in orders.state.history().plot("n")._repr_mimebundle_()["text/html"]

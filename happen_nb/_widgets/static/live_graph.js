@@ -1,0 +1,3 @@
+// The graph.
+
+export default { render: (context) => showPicture(context) };
