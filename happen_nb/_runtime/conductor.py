@@ -149,6 +149,8 @@ class Conductor:
         Looks, four in a second, after which a handler counts as waiting for another one.
     task_patience : int, optional
         The same if another of its tasks waits for its turn: most likely it waits for that one.
+    whole_transforms : bool, optional
+        Let a state handler store its commit when it begins, without a choice of its own.
     """
 
     def __init__(
@@ -157,9 +159,12 @@ class Conductor:
         choose: Callable[[list[Choice]], Choice | None],
         patience: int = PATIENCE_CHECKS,
         task_patience: int = PATIENCE_CHECKS,
+        *,
+        whole_transforms: bool = False,
     ) -> None:
         self._patience = patience
         self._task_patience = task_patience
+        self._whole_transforms = whole_transforms
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
@@ -271,6 +276,8 @@ class Conductor:
         """
         running, run = causes.current_scope(), _current_run()
         if running is None or run is None or run.begin is None:
+            return
+        if self._whole_transforms and running.is_transform:
             return
         begun = replace(run.begin, handler=running.function, transform=running.is_transform)
         choice = replace(begun, what=what, target=target, receiver=receiver)
@@ -459,7 +466,7 @@ class Conductor:
             run
             for run in self._running
             if self._checks > (self._task_patience if run in at_gates else self._patience)
-            and (not run.calls or self._checks > CALL_PATIENCE_CHECKS)
+            and (not run.calls.keys() - set(self._gates) or self._checks > CALL_PATIENCE_CHECKS)
         }
         if stuck:
             self._running -= stuck
