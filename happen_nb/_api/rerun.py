@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
 
-SHOW_AFTER_SECONDS: Final = 0.5
+SHOW_AFTER_SECONDS: Final = 1.0
 """Time after which a rerun shows its progress."""
 PROGRESS_SECONDS: Final = 0.2
 """Time between two looks at the progress."""
@@ -476,7 +476,8 @@ async def rerun(
     )
     puts = _replaced(past.puts, instead, runtime)
     position = start[0] - 1 if start[1] <= 0 else start[0]
-    states = forkable_states(await on_io(records_at(log, position))) if position > 0 else {}
+    is_empty = position < (await on_io(log.stream.info())).first
+    states = {} if is_empty else forkable_states(await on_io(records_at(log, position)))
     clock = None if log.clock is None else await on_io(clock_at(log.stream, position))
     stage = await stages.make(name, states, clock)
     try:
@@ -534,14 +535,15 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
     """Return the first and the last position of the stretch."""
     log = runtime.log
     last = (log.position, LAST_INDEX) if until is None else await position_after(log, until)
+    oldest = (await on_io(log.stream.info())).first
     expired = await on_io(expired_until(log.stream))
     if since is None:
         complete = await on_io(complete_from(log.stream, list(log.replica.cut().nodes)))
-        return (max(expired, complete) + 1, -1), last
+        return (max(expired + 1, complete + 1, oldest), -1), last
     sequence, index = await position_after(log, since)
     # Here an event or a commit is part of it; a time and a sequence are the last before it.
     first = (sequence, index) if isinstance(since, Event | Commit) else (sequence + 1, -1)
-    if first[0] <= expired:
+    if oldest <= first[0] <= expired:
         raise HistoryGoneError(
             "rerun: events of that time have expired; connect(event_ttl=...) keeps them longer"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -249,7 +250,9 @@ def time_text(span: Span) -> str:
         seconds = float(span.text[2:-1])
         if span.kind == "rate":
             return f"{1 / seconds:,.3g}/s"
-        return f"{human_duration(seconds)} left" if span.kind == "left" else human_duration(seconds)
+        if span.kind == "left":  # whole seconds: it is an estimate
+            return f"{human_duration(math.ceil(seconds) if seconds >= 1 else seconds)} left"
+        return human_duration(seconds)
     text = human_time(span.text, zone=span.kind != "time")
     return f"occurred {text}" if span.kind == "occurred" else text
 

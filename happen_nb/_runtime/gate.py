@@ -108,7 +108,7 @@ class Gate:
 
     def counts(self) -> dict[str, int]:
         """Return how many events wait here for each node."""
-        return {node: len(hold.turns()) for node, hold in list(self._holds.items())}
+        return {hold.node: hold.count() for hold in list(self._holds.values()) if len(hold)}
 
     def waits_at(self, node: str) -> Position | None:
         """Return the position of the first event that waits at a node."""

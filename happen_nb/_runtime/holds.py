@@ -84,6 +84,10 @@ class Hold:
         early = [each.event.position for each in list(self.early) if not each.gone]
         return {NodeTurn(*position, self.node) for position in (*early, *list(self.stored))}
 
+    def count(self) -> int:
+        """Return how many events wait. From any thread."""
+        return len(self.turns()) if self.early else len(self.stored)
+
     def insert(self, position: Position) -> bool:
         """Add a stored event; False if it waits already."""
         if not self.stored or position > self.stored[-1]:

@@ -256,22 +256,7 @@ class Pipelines:
             chosen = [pipeline.waiting.popleft() for _ in range(min(most, len(pipeline.waiting)))]
             pipeline.evaluating = chosen
             epoch, head, positions = pipeline.epoch, pipeline.head, pipeline.positions
-        steps: list[Step] = []
-        evaluated, spent = 0, 0.0
-        for item in chosen:
-            step = self._step(item, head, positions)
-            if steps and not step.slow and _folds(item) and _folds(steps[-1].items[-1]):
-                steps[-1].add(step)
-            else:
-                steps.append(step)
-            evaluated, spent = evaluated + 1, spent + item.seconds
-            if step.slow:
-                break
-            positions = step.positions or positions
-            if step.outcomes:
-                head = _record_after(item.node, head, step.outcomes[-1])
-            if spent > HANDOVER_SECONDS:
-                break
+        steps, evaluated, head, positions = self._steps(chosen, head, positions)
         self._choose_line(pipeline, chosen[:evaluated])
         with pipeline.lock:
             if pipeline.evaluating is not chosen:
@@ -286,6 +271,28 @@ class Pipelines:
             if evaluated < len(chosen):
                 pipeline.put_back(chosen[evaluated:])
         return sum(bool(step.outcomes) for step in steps)
+
+    def _steps(
+        self, items: list[Item], head: CommitRecord | None, positions: Positions
+    ) -> tuple[list[Step], int, CommitRecord | None, Positions]:
+        """Evaluate events in a row; return the steps, for how many events, and what the next one follows."""
+        steps: list[Step] = []
+        evaluated, spent = 0, 0.0
+        for item in items:
+            step = self._step(item, head, positions)
+            if steps and not step.slow and _folds(item) and _folds(steps[-1].items[-1]):
+                steps[-1].add(step)
+            else:
+                steps.append(step)
+            evaluated, spent = evaluated + 1, spent + item.seconds
+            if step.slow:
+                break
+            positions = step.positions or positions
+            if step.outcomes:
+                head = _record_after(item.node, head, step.outcomes[-1])
+            if spent > HANDOVER_SECONDS:
+                break
+        return steps, evaluated, head, positions
 
     def _load_head(self, pipeline: Pipeline) -> bool:
         """Start from the newest commit; False if its positions have to be looked up first."""

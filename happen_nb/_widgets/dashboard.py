@@ -22,6 +22,7 @@ from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.replica import SnapshotCache
 from happen_nb._widgets.dashboard_actions import Actions, children_message, log_entry, node_message, preview
+from happen_nb._widgets.dashboard_pace import PaceControl
 from happen_nb._widgets.dashboard_past import StateSource, change_lines, comparison, fork, revert
 from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page
 from happen_nb._widgets.panes import source
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 _SCRIPTS: Final = (
-    "press", "elements", "copy", "activity", "moments", "states", "log", "form", "problems", "tabs",
+    "press", "elements", "copy", "activity", "moments", "states", "log", "form", "pace", "problems", "tabs",
     "divider", "side_tab", "dashboard",
 )  # fmt: skip
 """One module in several files: the browser gets them as one text, so nothing has to be built."""
@@ -95,7 +96,9 @@ class Dashboard(anywidget.AnyWidget):
         self._state = lru_cache(CACHED_STATES)(_state)
         self._newest_names: list[str] = []
         self._sent: dict[str, StateSource] = {name: self._record(name) for name in self._names()[0]}
+        self._pace = PaceControl(space, self.send)
         slow_handlers = {
+            **self._pace.actions,
             "earlier": self._on_earlier,
             "previews": self._on_previews,
             "compare": self._on_compare,
@@ -166,6 +169,7 @@ class Dashboard(anywidget.AnyWidget):
             self._log += entries
             self._newest_events += (record for record in records if isinstance(record, EventRecord))
             message = {"type": "tick", "last": self._position, "log": entries, "queues": self._queues()}
+            message["pace"] = self._pace.message()
             if self._past is None:
                 before = self._sent
                 message |= self._changed_nodes()
@@ -309,12 +313,14 @@ class Dashboard(anywidget.AnyWidget):
 
     def _queues(self) -> dict[str, list[float]]:
         """Return the seconds that each busy node of this process has been busy, and how many events wait."""
-        queues = list(self._runtime.dispatcher.queues.items())
-        busy = {name: queue.busy() for name, queue in queues}
+        dispatcher = self._runtime.dispatcher
+        held = dispatcher.gate.counts()
+        busy = {name: queue.busy() for name, queue in list(dispatcher.queues.items())}
+        busy |= dict.fromkeys(held.keys() - busy.keys(), (0.0, 0))
         return {
-            name: [round(seconds, 1), waiting]
+            name: [round(seconds, 1), waiting + held.get(name, 0)]
             for name, (seconds, waiting) in busy.items()
-            if waiting or seconds >= BUSY_SECONDS
+            if waiting or name in held or seconds >= BUSY_SECONDS
         }
 
     def _on_compare(self, message: Mapping[str, Any]) -> None:
@@ -361,7 +367,7 @@ class Dashboard(anywidget.AnyWidget):
         answer |= {"log": list(self._log), "earlier": self._has_earlier, "failures": self._actions.failures()}
         answer |= {"first": self._first, "last": self._position, "past": self._past and self._past[0]}
         answer |= self._newest_commit()
-        answer["queues"] = self._queues()
+        answer |= {"queues": self._queues(), "pace": self._pace.message()}
         self.send(answer | self._node_list(*self._names(), whole=True))  # `_sent` is of the other views
 
     def _on_open(self, message: Mapping[str, Any]) -> None:

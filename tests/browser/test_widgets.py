@@ -144,6 +144,29 @@ def test_a_dashboard_can_be_used_by_keyboard_and_goes_to_any_moment(lab, tab):
     assert tab.console_errors == tab.off_site == []
 
 
+def test_a_dashboard_pauses_and_steps_by_keyboard(lab, tab):
+    dashboard, orders = show_dashboard(lab, tab, "dashboard_pause.ipynb")
+    pause = dashboard.get_by_role("group", name="Pace").get_by_role("button").last
+    step = dashboard.get_by_role("button", name="step", exact=True)
+    expect(step).to_be_disabled()
+    pause.press("Enter")
+    expect(pause).to_have_text("resume")
+    run(tab, 3)
+    expect(dashboard.get_by_text("paused · 20 held")).to_be_visible()
+    tab.shoot("dashboard-paused")
+    pause.press("Shift+Tab")
+    expect(step).to_be_focused()
+    tab.page.keyboard.press("Enter")
+    expect(dashboard.locator(".hn-outcome")).to_have_text("orders handled order.paid · 1 commit")
+    expect(dashboard.get_by_text("paused · 19 held")).to_be_visible()
+    expect(orders).to_contain_text("open: 2")
+    pause.press("Enter")
+    expect(orders).to_contain_text("open: 21")
+    expect(pause).to_have_text("pause")
+    expect(step).to_be_disabled()
+    assert tab.console_errors == tab.off_site == []
+
+
 def test_a_dashboard_sends_shows_hostile_texts_as_such_and_fits_a_narrow_window(lab, tab):
     dashboard, orders = show_dashboard(lab, tab, "dashboard_send.ipynb")
     dashboard.get_by_role("tab", name="Events").press("ArrowRight")

@@ -41,6 +41,7 @@ class Space(Displayable):
     failures: list[Any] = field(default_factory=list)
     clock: str = "real"
     to_come: int = 0
+    paused: str | None = None
 
 
 class Views(Displayable, dict[str, Any]):

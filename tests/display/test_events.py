@@ -202,7 +202,7 @@ def test_progress_has_its_rate_and_the_time_that_is_left_in_html_only():
     assert page["text/plain"] == "Reply of stock · order.created · accepted · █████░░░░░░░░░░░░░░░ 30 of 120"
     assert '<progress value="0.2500" max="1" title="progress">█████░' in page["text/html"]
     assert "4/s</time>" in page["text/html"]
-    assert "22.5 s left</time>" in page["text/html"]
+    assert "23 s left</time>" in page["text/html"]
     share_only = a.Reply(progress=0.5, pace=ProgressPace(0.25, 2.0))._repr_mimebundle_()["text/html"]
     assert "4 s left</time>" in share_only
     assert "/s</time>" not in share_only

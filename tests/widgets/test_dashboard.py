@@ -469,3 +469,39 @@ def test_the_events_that_wait_for_a_node_are_counted(space, orders, browser):
     space.settle()
     space.broadcast("other")
     browser.receives_tick(lambda tick: not tick["queues"])
+
+
+# -- pausing -----------------------------------------------------------------------------------------------
+
+
+def test_it_pauses_steps_and_resumes_and_tells_how_much_waits(space, orders, browser):
+    orders.on("order.*", lambda event: orders.state.set(put("open", event.payload)))
+    browser.request("hello")
+    assert browser.receives("all")["pace"] == {"paused": None, "slow": None, "held": 0}
+    browser.request("pause")
+    browser.receives_tick(lambda tick: tick["pace"]["paused"] == "**")
+    for number in (7, 8):
+        space.broadcast("order.paid", number)
+    tick = browser.receives_tick(lambda tick: tick["pace"]["held"] == 2)
+    assert tick["queues"]["orders"][1] == 2
+    browser.request("step")
+    assert browser.receives("done")["text"] == "orders handled order.paid · 1 commit"
+    assert orders.state.get("open") == 7
+    browser.receives_tick(lambda tick: tick["pace"]["held"] == 1)
+    browser.request("resume")
+    browser.receives_tick(lambda tick: tick["pace"]["paused"] is None)
+    space.settle()
+    assert orders.state.get("open") == 8
+
+
+def test_a_step_of_a_space_that_another_process_has_resumed_is_an_answer(browser):
+    request = browser.request("step")
+    answer = browser.receives("answer", request=request)
+    assert (answer["error"], "is not paused" in answer["text"]) == (True, True)
+
+
+def test_it_counts_what_waits_in_other_processes(space, browser, other):
+    other.do("space.create_node('there').on('order', lambda event: None)")
+    space.pause()
+    space.broadcast("order")
+    browser.receives_tick(lambda tick: tick["pace"]["held"] == 1)

@@ -137,7 +137,7 @@ def scene_of_lines(
         range=(start - margin, end + margin / 2),
         ticks=drawn[0].scale.ticks,
         dates=(start, end) if all(line.scale.dates for line in drawn) else None,
-        max_ticks=8,
+        max_ticks=4,  # beside each other in a narrow figure, too
         whole=x_title == "revision",
         title=scene.hover_line(x_title),
         grid=scene.FAINT,

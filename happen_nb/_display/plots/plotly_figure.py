@@ -201,6 +201,7 @@ def _axis(axis: Axis) -> Spec:
         **({} if axis.free else {"range": axis.range}),
         **({"tickangle": 0} if axis.level else {}),
         **({"tickformat": ",d"} if axis.whole else {}),
+        **({"automargin": "height"} if axis.title else {}),  # labels that are turned stay above the title
         **(
             {"title": {"text": axis.title, "font": {"size": scene.SMALL_FONT}, "standoff": 4}}
             if axis.title

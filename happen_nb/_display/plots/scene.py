@@ -20,7 +20,7 @@ WIDTH: Final = 700
 """Pixels that a picture is made for; a wider one is stretched."""
 HOVER_COLUMNS: Final = 58
 """Columns of a line of a hover text."""
-SMALL_FONT, FONT, TITLE_FONT = 11, 12, 13
+SMALL_FONT, FONT, TITLE_FONT = 12, 12, 13
 _NAME_COLUMNS: Final = 18
 
 # Colours that read on light and on dark pages: a picture does not know which of them it is on. Each lies

@@ -27,6 +27,7 @@ function render({ model, el }) {
   const states = makeStates(send, { activity, choose, copied: (text) => tell(`copied ${text}`) });
   const moments = makeMoments({ send, log, activity, chosen: states.chosen });
   const form = makeForm(send, states.names);
+  const pace = makePace(send);
   const failures = makeProblems(send, {
     retry: "retry",
     retryAll: "retryAll",
@@ -56,7 +57,7 @@ function render({ model, el }) {
     // JupyterLab ignores its shortcuts, such as "dd" for deleting a cell, in elements with this attribute
     "data-lm-suppress-shortcuts": "true" });
   const sideTab = makeSideTab(root, () => name.textContent);
-  const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, now, sideTab.button);
+  const bar = h("div", { class: "hn-line hn-bar" }, title, status, outcome, pace.element, now, sideTab.button);
 
   let outcomeTimer = null;
   function tell(text, isError = false) {
@@ -109,6 +110,7 @@ function render({ model, el }) {
         activity.add(message.log);
       }
       if (message.queues) states.setQueues(message.queues);
+      if (message.pace) pace.set(message.pace);
       if (message.failures) setFailures(message.failures);
       if ("earlier" in message) log.setEarlier(message.earlier);
       requestUnhandled(message.log);
