@@ -466,7 +466,7 @@ class Conductor:
             run
             for run in self._running
             if self._checks > (self._task_patience if run in at_gates else self._patience)
-            and (not run.calls or self._checks > CALL_PATIENCE_CHECKS)
+            and (not run.calls.keys() - set(self._gates) or self._checks > CALL_PATIENCE_CHECKS)
         }
         if stuck:
             self._running -= stuck
