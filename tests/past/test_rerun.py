@@ -109,6 +109,17 @@ def test_since_and_until_are_part_of_it(space, orders):
         space.rerun(events[2], until=events[0])
 
 
+def test_a_rerun_until_an_event_has_what_the_event_caused(space, orders):
+    events = place(space, "o1", "o2", "o3")
+    again = space.rerun(until=events[1])
+    assert again.same
+    assert [event.payload["id"] for event in again.space.events("order.placed")] == ["o1", "o2"]
+    assert again.space.events("stock.booked")[-1].payload == {"left": 0}
+    assert again.states["stock"].now == again.states["stock"].before
+    with pytest.raises(TypeError, match="until is"):
+        space.rerun(until="yesterday")
+
+
 def test_all_that_is_stored_is_what_came_after_a_clear(space, orders):
     place(space, "o1")
     space.clear()
