@@ -168,6 +168,8 @@ class Conductor:
         self._returning: deque[tuple[Pause, Callable[[], None]]] = deque()
         self._resting: list[asyncio.Future[None]] = []
         self._looking = False
+        self._turns = 0
+        """Turns of the loop that are left until the next look."""
         self._barriers = 0
         """Times that tasks of the handlers' loop get to arrive, too."""
         self._checks = 0
@@ -389,13 +391,17 @@ class Conductor:
         self._look_soon()
 
     def _look_soon(self) -> None:
-        if not self._looking and self._is_open:
+        if not self._is_open:
+            return
+        self._turns = TURNS  # again, if something has changed meanwhile
+        if not self._looking:
             self._looking = True
-            self._look_in(TURNS)
+            self._count_down()
 
-    def _look_in(self, turns: int) -> None:
-        if turns:
-            asyncio.get_running_loop().call_soon(self._look_in, turns - 1)
+    def _count_down(self) -> None:
+        if self._turns:
+            self._turns -= 1
+            asyncio.get_running_loop().call_soon(self._count_down)
             return
         self._looking = False
         if self._is_open and not self._running and not self._barriers:
