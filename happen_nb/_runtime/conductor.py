@@ -108,6 +108,21 @@ class Run:
         """Note that a task has ended."""
         self._going.discard(task)
 
+    @property
+    def going(self) -> frozenset[object]:
+        """The tasks that have waited and go on now."""
+        return frozenset(self._going)
+
+    def await_others(self, tasks: frozenset[object]) -> None:
+        """Note that tasks wait for others that wait for their turn, if there are such."""
+        if self._waiting and not self.calls_server:
+            self._going -= tasks
+
+    @property
+    def calls_server(self) -> bool:
+        """True while a task of it waits for the server."""
+        return any(not isinstance(step, _Gate | _Waiting | _Return) for step in list(self.calls))
+
 
 _outside: ContextVar[Run | None] = ContextVar("outside", default=None)
 """The run of code outside of the space, such as a cell that a check runs."""
@@ -351,28 +366,33 @@ class Conductor:
         gate.run.wait(gate.task)
         self._gates.append(gate)
         if gate.task is not None:
-            self._await_tasks()
+            self._await_tasks(gate.run)
         self.update(gate.run)
 
     def _left(self, run: Run, task: object) -> None:
         if self._is_open and not run.ended:
             run.leave(task)
-            self._await_tasks()
+            self._await_tasks(run)
             self.update(run)
 
-    def _await_tasks(self) -> None:
-        """Give other tasks of a handler the time to go on, and to arrive, too."""
+    def _await_tasks(self, run: Run) -> None:
+        """Give other tasks of a handler the time to go on, and to arrive, too.
+
+        Those that have done neither then most likely wait for the one that waits for its turn.
+        """
         self._barriers += 1
-        handler_loops().start(partial(self._pass_loop, TURNS))
+        handler_loops().start(partial(self._pass_loop, run, run.going, TURNS))
 
-    def _pass_loop(self, turns: int) -> None:
+    def _pass_loop(self, run: Run, going: frozenset[object], turns: int) -> None:
         if turns:
-            asyncio.get_running_loop().call_soon(self._pass_loop, turns - 1)
+            asyncio.get_running_loop().call_soon(self._pass_loop, run, going, turns - 1)
         else:
-            io_thread().call_soon(self._end_barrier)
+            io_thread().call_soon(self._end_barrier, run, going)
 
-    def _end_barrier(self) -> None:
+    def _end_barrier(self, run: Run, going: frozenset[object]) -> None:
         self._barriers -= 1
+        run.await_others(going)
+        self.update(run)
         self._look_soon()
 
     def leave(self, gate: _Gate) -> None:
@@ -465,7 +485,7 @@ class Conductor:
             run
             for run in self._running
             if self._checks > (self._task_patience if run in at_gates else self._patience)
-            and (not run.calls or self._checks > CALL_PATIENCE_CHECKS)
+            and (not run.calls_server or self._checks > CALL_PATIENCE_CHECKS)
         }
         if stuck:
             self._running -= stuck
