@@ -164,6 +164,8 @@ class Conductor:
         Looks, four in a second, after which a handler counts as waiting for another one.
     task_patience : int, optional
         The same if another of its tasks waits for its turn: most likely it waits for that one.
+    whole_transforms : bool, optional
+        Let a state handler store its commit when it begins, without a choice of its own.
     """
 
     def __init__(
@@ -172,9 +174,12 @@ class Conductor:
         choose: Callable[[list[Choice]], Choice | None],
         patience: int = PATIENCE_CHECKS,
         task_patience: int = PATIENCE_CHECKS,
+        *,
+        whole_transforms: bool = False,
     ) -> None:
         self._patience = patience
         self._task_patience = task_patience
+        self._whole_transforms = whole_transforms
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
@@ -288,6 +293,8 @@ class Conductor:
         """
         running, run = causes.current_scope(), _current_run()
         if running is None or run is None or run.begin is None:
+            return
+        if self._whole_transforms and running.is_transform:
             return
         begun = replace(run.begin, handler=running.function, transform=running.is_transform)
         choice = replace(begun, what=what, target=target, receiver=receiver)
