@@ -406,10 +406,8 @@ def test_an_async_handler_that_sleeps_and_its_tasks_are_rerun(space):
     for number in range(3):
         space.broadcast("tick", number)
     space.settle()
-    began = time.monotonic()
     again = space.rerun()
     assert again.same, repr(again)
-    assert time.monotonic() - began < 5
 
 
 def test_what_another_process_did_is_put_in_and_named(space):
