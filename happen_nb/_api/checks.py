@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -67,7 +68,7 @@ class Verdict(Displayable):
         The seed of the orders.
     space : Space or None
         The shortest run that breaks the rule, as a space. It is deleted with the verdict, when its cell runs
-        again, and when the original is closed.
+        again, and when the original is closed or Python ends.
     steps : tuple
         What happened in that run until the rule was broken: choices with ``.node``, ``.what`` ("begin",
         "commit" or "emit"), ``.event``, ``.handler`` and ``.target``.
@@ -381,14 +382,16 @@ class _Inquiry:
 
 
 def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:
-    """Delete a space with its verdict, when its cell runs again, and when the original is closed."""
+    """Delete a space with its verdict, when its cell runs again, or when the original or Python ends."""
 
     def drop() -> None:
         disconnect()
+        atexit.unregister(drop)
         if runtime_of(space).is_open:
             with suppress(HappenError):  # another process has opened it
                 space.drop()
 
     disconnect = original.on_closing.connect(drop)
     weakref.finalize(verdict, io_thread().call_soon, original.workers.submit, drop).atexit = False
+    atexit.register(drop)  # after a kill, it stays until a check needs its name
     cells.register(drop)

@@ -25,6 +25,7 @@ from happen_nb._runtime.causes import evaluating
 from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
+from happen_nb._runtime.stepping import notice_held
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
@@ -235,6 +236,7 @@ class Event(Displayable):
         left = await runtime.dispatcher.waits(handled)
         if left:
             raise HappenTimeoutError(f"settle: still running after {seconds:g} s: {', '.join(left)}")
+        notice_held(runtime, "settle")
         return Trace(lambda: run_blocking(self._read_trace()))
 
     settle, asettle = faces(_settle)

@@ -19,7 +19,6 @@ from happen_nb._display.reprs_pausing import held_event_page, held_page, step_pa
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
-from happen_nb._runtime.cells import notice
 from happen_nb._runtime.gate import LocalPause
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.stepping import MAX_TOLD, Stepper, Taken
@@ -320,12 +319,3 @@ def _asking(where: Callable[[Event], object], runtime: Runtime) -> Callable[[Eve
             return True
 
     return waits
-
-
-def notice_held(runtime: Runtime, call: str) -> None:
-    """Print how many events a call did not wait for, because the space is paused."""
-    gate = runtime.dispatcher.gate
-    number = gate.count() if gate.paused else 0
-    if number:
-        waits = "1 event is held" if number == 1 else f"{number:,} events are held"
-        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() all")

@@ -19,7 +19,7 @@ from happen_nb._api.forks import copy_handlers
 from happen_nb._api.handlers import HandlerHost
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.node import Node, Nodes
-from happen_nb._api.pausing import Pausing, notice_held
+from happen_nb._api.pausing import Pausing
 from happen_nb._api.pictures import JournalReader, checked_lanes, matching_events, read_journal
 from happen_nb._api.plotting import plot_space
 from happen_nb._api.receipts import Receipts
@@ -47,6 +47,7 @@ from happen_nb._runtime.effects import Effects, describe_works, find_unhandled, 
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected, instead_of
 from happen_nb._runtime.replica import forkable_states, records_at
+from happen_nb._runtime.stepping import notice_held
 from happen_nb.errors import (
     ClockError,
     ForkedError,
@@ -871,8 +872,9 @@ class Space(Displayable, Sender, Pausing):
         Parameters
         ----------
         path : str or path, optional
-            The file; an existing one is replaced. Without it, the last expression of a cell shows the
-            player in the notebook.
+            The file; an existing one is replaced. A browser that opens it with ``#play`` at the end of the
+            address plays at once. Without a path, the last expression of a cell shows the player in the
+            notebook.
         since : Event, Commit, datetime or int, optional
             Record only later events and commits; an int is a sequence, a naive datetime is local time.
         until : Event, Commit, datetime or int, optional
@@ -1125,7 +1127,7 @@ class Space(Displayable, Sender, Pausing):
             Where it starts. Unlike in readings, an event or a commit is part of it; it starts after a time or
             a sequence. By default, all that is stored.
         until : Event, Commit, datetime or int, optional
-            Where it ends; an event or a commit is part of it.
+            Where it ends; an event or a commit is part of it, with everything that it caused.
         instead : callable, optional
             ``instead(event)`` is called for each event that is put in. It returns the event, as it was, or
             another payload, or None to leave the event out.

@@ -357,4 +357,7 @@ def recording_page(recording: Recording, budget: Budget) -> Page:  # noqa: ARG00
         parts.append(part("the newest that fit"))
     if recording.path is not None:
         parts.append(part(name(recording.path.name)))
-    return Page(Heading("Recording", name(recording.title), tuple(parts)))
+    prefix = "Recording of "  # of the default title
+    is_default = recording.title == prefix + recording.space
+    kind, title = (prefix.strip(), recording.space) if is_default else ("Recording", recording.title)
+    return Page(Heading(kind, name(title), tuple(parts)))

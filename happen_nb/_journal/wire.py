@@ -506,6 +506,8 @@ def encode_pace(subjects: Subjects, pace: Pace) -> Message:
         about["next"] = list(pace.next)
     if pace.slow is not None:
         about["slow"] = pace.slow
+    if pace.id is not None:
+        about["id"] = pace.id
     return Message(subjects.pace, _ascii(about).encode(), {EXPECTED: str(pace.sequence)})
 
 
@@ -812,12 +814,13 @@ def _decode_pace(about: Any, sequence: int) -> Pace:
         for each in (pauses if isinstance(pauses, list) else ())
         if isinstance(each, dict) and isinstance(each.get("pattern"), str) and is_pattern(each["pattern"])
     )
-    slow = about.get("slow")
+    slow, id = about.get("slow"), about.get("id")
     return Pace(
         sequence,
         found,
         decode_turn(about.get("next")),
         float(slow) if type(slow) in _NUMBERS and 0 < slow < _MAX_DURATION else None,
+        id if isinstance(id, str) else None,
     )
 
 

@@ -50,12 +50,15 @@ class Pace:
         The turn that is taken all the same.
     slow : float, optional
         Seconds before each event, which does not wait for longer then.
+    id : str, optional
+        The id of the record, by which its process recognizes it.
     """
 
     sequence: int = 0
     pauses: tuple[Since, ...] = ()
     next: NodeTurn | None = None
     slow: float | None = None
+    id: str | None = None
 
     @property
     def pattern(self) -> str | None:

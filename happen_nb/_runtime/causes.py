@@ -180,6 +180,21 @@ def current_scope() -> HandlerScope | None:
     return found if found is not None and found.running else None
 
 
+@contextmanager
+def calling(step: object) -> Iterator[None]:
+    """Note that what runs in this context waits for a step of the library, if it is conducted."""
+    running = current_scope()
+    run = None if running is None else running.run
+    if run is None:
+        yield
+        return
+    run.calls[step] = None
+    try:
+        yield
+    finally:
+        run.calls.pop(step, None)
+
+
 def gives_way(*, sends: bool) -> GivesWay:
     """Return which others may run while what runs in this context waits for the library.
 

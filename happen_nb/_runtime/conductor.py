@@ -32,6 +32,8 @@ CHECK_SECONDS: Final = 0.25
 """Time between two looks for handlers that wait for others without a call of the library, as with a lock."""
 PATIENCE_CHECKS: Final = 4
 """Looks in a row, without anything new, after which a handler counts as waiting for others."""
+CALL_PATIENCE_CHECKS: Final = 60
+"""The same in a call of the library, where it most likely waits for the server."""
 TURNS: Final = 4
 """Turns of the loop in which what has just ended wakes those that have waited for it."""
 
@@ -84,6 +86,8 @@ class Run:
         self.ended = False
         self._waiting = 0
         """The number of its tasks that wait for their turn, or for others."""
+        self.calls: dict[object, None] = {}
+        """The calls of the library in which its tasks wait for the server."""
         self._going: set[object] = set()
         """The tasks that have waited and go on now. The others are taken to wait for those that do."""
 
@@ -145,6 +149,8 @@ class Conductor:
         Looks, four in a second, after which a handler counts as waiting for another one.
     task_patience : int, optional
         The same if another of its tasks waits for its turn: most likely it waits for that one.
+    whole_transforms : bool, optional
+        Let a state handler store its commit when it begins, without a choice of its own.
     """
 
     def __init__(
@@ -153,9 +159,12 @@ class Conductor:
         choose: Callable[[list[Choice]], Choice | None],
         patience: int = PATIENCE_CHECKS,
         task_patience: int = PATIENCE_CHECKS,
+        *,
+        whole_transforms: bool = False,
     ) -> None:
         self._patience = patience
         self._task_patience = task_patience
+        self._whole_transforms = whole_transforms
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
@@ -234,7 +243,11 @@ class Conductor:
 
     @contextmanager
     def outside(self) -> Iterator[None]:
-        """Count the code of this block as running, unless it waits; what it stores needs no turn."""
+        """Count the code of this block as running, unless it waits; what it stores needs no turn.
+
+        It also counts as waiting when nothing new has happened for a second, as in a loop that looks again
+        and again.
+        """
         run = Run(None)
         token = _outside.set(run)
         io_thread().call_soon(self._started, run)
@@ -264,6 +277,8 @@ class Conductor:
         running, run = causes.current_scope(), _current_run()
         if running is None or run is None or run.begin is None:
             return
+        if self._whole_transforms and running.is_transform:
+            return
         begun = replace(run.begin, handler=running.function, transform=running.is_transform)
         choice = replace(begun, what=what, target=target, receiver=receiver)
         await _Gate(self, run, choice, self._follow(run))
@@ -271,7 +286,7 @@ class Conductor:
 
     def _follow(self, run: Run) -> asyncio.Task[Any] | None:
         """Return the task that runs here, and note when it ends."""
-        task = _current_task()
+        task = _current_task() if run.begin is not None else None  # else it is the notebook's
         if task is not None:
             task.add_done_callback(lambda _: io_thread().call_soon(self._left, run, task))
         return task
@@ -450,13 +465,19 @@ class Conductor:
         stuck = {
             run
             for run in self._running
-            if run.begin is not None
-            and self._checks > (self._task_patience if run in at_gates else self._patience)
+            if self._checks > (self._task_patience if run in at_gates else self._patience)
+            and (not run.calls.keys() - set(self._gates) or self._checks > CALL_PATIENCE_CHECKS)
         }
         if stuck:
             self._running -= stuck
             self._look_soon()
-        self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
+        # Where no thread gets a core, those of the handlers do not either.
+        check_later = partial(io_thread().call_soon, self._check_later)
+        self._dispatcher.workers.submit(check_later)
+
+    def _check_later(self) -> None:
+        if self._is_open:
+            self._timer = io_thread().loop.call_later(CHECK_SECONDS, self._check_stuck)
 
 
 def _order(choice: Choice) -> tuple[Any, ...]:

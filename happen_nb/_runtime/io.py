@@ -179,7 +179,10 @@ class IoThread:
             if workers is None:
                 done.acquire()
             else:
-                with workers.blocked(causes.gives_way(sends=not isinstance(step, on_io))):
+                with (
+                    causes.calling(step),
+                    workers.blocked(causes.gives_way(sends=not isinstance(step, on_io))),
+                ):
                     done.acquire()
         except BaseException:
             self._inbox.put(step.cancel)
@@ -196,7 +199,8 @@ class IoThread:
 
         self._inbox.put(lambda: step.start(lambda: _call_in(caller, wake)))
         try:
-            await arrived
+            with causes.calling(step):
+                await arrived
         except BaseException:
             self._inbox.put(step.cancel)
             raise

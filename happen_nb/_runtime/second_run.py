@@ -71,7 +71,11 @@ class SecondRun:
         self._steering = Steering(runtime.clock.now())
         self._order = RecordedOrder(past, self._steering.timers)
         self._conductor = Conductor(
-            runtime.dispatcher, self._order.choose, PATIENCE_CHECKS, TASK_PATIENCE_CHECKS
+            runtime.dispatcher,
+            self._order.choose,
+            PATIENCE_CHECKS,
+            TASK_PATIENCE_CHECKS,
+            whole_transforms=True,
         )
         self.done = 0
         """The number of those that are put in."""

@@ -22,6 +22,7 @@ from happen_nb._model.causality import TraceNode
 from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import seconds_left
 from happen_nb.errors import HappenError, HappenTimeoutError, PaceError
 
@@ -89,6 +90,7 @@ class Stepper:
     async def _store(self, pace: Pace, deadline: float) -> bool:
         """Store the pace in the place of the one that its `sequence` names; False if there is another."""
         log = self._log
+        pace = replace(pace, id=log.new_id())
         message = encode_pace(log.subjects, pace)
         left, what = seconds_left(deadline), "the pace of the space"
         try:
@@ -97,7 +99,7 @@ class Stepper:
             await log.reach(refusal.newest, deadline)
             if log.pace.sequence == pace.sequence:
                 await log.start_afresh()  # what was expected is gone, and no message says so
-            return False
+            return log.pace.id == pace.id  # if it was stored, and the answer was lost
         await log.reach(sequence, deadline)
         return True
 
@@ -176,6 +178,7 @@ class Stepper:
         """
         gate, deadline = self._gate, time.monotonic() + timeout
         while True:
+            pace = self._log.pace  # first: another process may take the same turn meanwhile
             if not gate.paused:
                 raise self.not_paused("step")
             mine = await gate.first(deadline)
@@ -190,7 +193,7 @@ class Stepper:
                 break
             await asyncio.sleep(POLL_SECONDS)  # it has expired just now
         event, start = found[0][1], self._log.position
-        if not await self._let(turn, deadline):
+        if not await self._let(turn, pace, deadline):
             return await self.step(timeout)  # another process has changed the pace
         done = await self._wait(turn, None if turn == mine else offers[turn], deadline)
         if not done:
@@ -199,10 +202,9 @@ class Stepper:
             )
         return Taken(turn, event, await self._effects(turn, event, start))
 
-    async def _let(self, turn: NodeTurn, deadline: float) -> bool:
-        pace = self._log.pace
+    async def _let(self, turn: NodeTurn, pace: Pace, deadline: float) -> bool:
         if pace.paused:
-            return await self._store(replace(pace, next=turn), deadline) or self._log.pace.next == turn
+            return await self._store(replace(pace, next=turn), deadline)
         self._gate.let_next_here(turn)
         return True
 
@@ -253,3 +255,12 @@ class Stepper:
         children.sort(key=lambda each: each[0])
         mine = tuple(each for each in handled if each.node == turn.node)
         return TraceNode(event=event, handled=mine, children=tuple(node for _, node in children))
+
+
+def notice_held(runtime: Runtime, call: str) -> None:
+    """Print how many events a call did not wait for, because the space is paused."""
+    gate = runtime.dispatcher.gate
+    number = gate.count() if gate.paused else 0
+    if number:
+        waits = "1 event is held" if number == 1 else f"{number:,} events are held"
+        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() all")

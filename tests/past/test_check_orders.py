@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import signal
+import subprocess
 import sys
 import threading
 
@@ -127,6 +128,23 @@ def test_the_space_is_deleted_when_the_original_is_closed(store, space):
     assert repr(verdict).startswith("✗")
 
 
+def test_the_space_is_deleted_at_the_end_of_python(tmp_path, store, space):
+    script = f"""
+import happen_nb as happen
+from happen_nb.learn import check
+space = happen.connect(store={str(store)!r}, name="ends_{space.name[:30]}")
+stock = space.create_node("stock", initial={{"lamp": 1}})
+stock.on("buy", lambda event: stock.state.set({{"lamp": -1}}) and None)
+verdict = check("never", stock, lambda state: state["lamp"] >= 0, trying=lambda there: there.broadcast("buy"))
+print(verdict.space.name)
+"""
+    made = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert made.stdout.startswith("ends_")
+    assert made.stderr == ""
+    streams = [path.name for path in store.rglob("KV_happen_ends_*")]
+    assert streams == [f"KV_happen_ends_{space.name[:30]}"]
+
+
 def test_several_verdicts_have_a_space_each(space, stock, look_and_take):
     verdicts = [check(CLAIM, stock, never_negative, trying=rush) for _ in range(2)]
     assert len({verdict.space.name for verdict in verdicts}) == 2
@@ -199,6 +217,16 @@ def test_what_is_tried_may_wait_send_and_store_in_between(space, stock, shops):
     assert seen[:3] == [1, 0, "buy"]
     assert verdict.checked == 2 * verdict.orders
     assert stock.state.get() == {"lamp": 1}
+
+
+def test_what_is_tried_may_look_again_and_again(space, stock, shops):
+    shops[0].on("buy", lambda event: stock.state.set(take_one) and None)
+
+    def work(space):
+        space.broadcast("buy")
+        wait_until(lambda: stock.state.get("lamp") == 0)
+
+    assert check(CLAIM, stock, never_negative, trying=work, orders=1)
 
 
 def test_what_is_tried_may_retry_failures(space, stock, shops):

@@ -430,6 +430,8 @@ def test_settle_names_what_is_held(space, web, seen, capfd):
     send_orders(web, 2)
     space.settle()
     assert "settle: 2 events are held; space.step()" in capfd.readouterr().err
+    web.broadcast("order").settle()
+    assert "settle: 3 events are held" in capfd.readouterr().err
 
 
 def test_held_events_are_not_unhandled(space, web, seen):
@@ -508,6 +510,20 @@ def test_other_processes_are_paused_and_stepped_through(space, web, seen, other)
     other.do("space.resume()")
     web.broadcast("order", 2).settle()
     assert (seen, other.ask("heard")) == ([0, 1, 2], [0, 1, 2])
+
+
+def test_two_processes_that_step_at_once_take_two_events(space, web, seen, other):
+    space.pause()
+    send_orders(web, 20)
+    space.settle()
+    taken = []
+    stepping = threading.Thread(
+        target=lambda: taken.extend(other.ask("[each.event.payload for each in space.step(10)]"))
+    )
+    stepping.start()
+    taken += [each.event.payload for each in space.step(10)]
+    stepping.join()
+    assert sorted(taken) == seen == list(range(20))
 
 
 def test_a_process_that_connects_later_is_paused(space, web, store, capfd):

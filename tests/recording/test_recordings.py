@@ -230,7 +230,7 @@ def test_without_a_file_the_notebook_shows_a_player_that_may_only_run_its_script
     shown = shop.record()._repr_mimebundle_()
     assert 'sandbox="allow-scripts"' in shown["text/html"]
     assert "<script" not in shown["text/html"]  # but escaped, in the frame
-    assert shown["text/plain"].startswith(f"Recording Recording of {shop.name[:10]}")
+    assert shown["text/plain"].startswith(f"Recording of {shop.name[:10]}")
     assert "<iframe" not in shop.record(tmp_path / "shop.html")._repr_mimebundle_()["text/html"]
 
 
