@@ -113,7 +113,7 @@ class Verdict(Displayable):
 def check(
     says: str,
     what: Node | State | Iterable[Commit | Event],
-    rule: Rule,
+    rule: Callable[..., object],
     *,
     trying: Callable[[Space], object] | None = None,
     orders: int = 100,
