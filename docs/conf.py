@@ -113,6 +113,7 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Eleme
         name
         for name, known in domain.objects.items()
         if name.startswith("happen_nb.")
+        and not known.aliased
         and name.split(".")[-1] == parts[-1]
         and known.objtype in {"class", "exception", "type"}
     ]

@@ -170,10 +170,14 @@ def test_a_race_of_four_shops_comes_out_the_same(space):
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_fifty_races_of_four_shops_come_out_the_same(space):
-    race = Race(space)
-    results = [race.run() for _ in range(50)]
-    assert [repr(again) for again in results if not again.same] == []
+    race, differing = Race(space), []
+    for _ in range(50):
+        again = race.run()
+        if not again.same:
+            differing.append(repr(again))
+    assert differing == []
 
 
 class Race:
@@ -402,10 +406,8 @@ def test_an_async_handler_that_sleeps_and_its_tasks_are_rerun(space):
     for number in range(3):
         space.broadcast("tick", number)
     space.settle()
-    began = time.monotonic()
     again = space.rerun()
     assert again.same, repr(again)
-    assert time.monotonic() - began < 5
 
 
 def test_what_another_process_did_is_put_in_and_named(space):
