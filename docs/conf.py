@@ -71,7 +71,7 @@ numpydoc_xref_aliases = {name: f"happen_nb.{name}" for name in [*happen_nb.__all
 numpydoc_xref_ignore = "all"
 OTHERS = {*sys.stdlib_module_names, *dir(builtins), "Figure", "pd", "timedelta"}
 """First parts of names that are documented elsewhere, and get no link."""
-VARIABLES = {"F", "P", "T"}
+VARIABLES = {"F", "P", "Rule", "T"}
 
 # -- appearance --------------------------------------------------------------------------------------
 
@@ -113,9 +113,11 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Eleme
         name
         for name, known in domain.objects.items()
         if name.startswith("happen_nb.")
+        and not known.aliased
         and name.split(".")[-1] == parts[-1]
         and known.objtype in {"class", "exception", "type"}
     ]
+    ours = [name for name in ours if "._" not in name] or ours
     if node["refdomain"] != "py" or len(ours) != 1:
         return None
     return domain.resolve_xref(env, node["refdoc"], app.builder, "class", ours[0], node, shown)

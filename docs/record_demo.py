@@ -12,7 +12,7 @@ import happen_nb as happen
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDING = ROOT / "docs" / "_static" / "recording.html"
-LAST_CELL = "for _ in range(30):"  # the cells after this one play in the background
+LAST_CELL = "space.advance(days=30)"  # the days after it pass as the play button asks
 
 
 def main(target: str | Path = RECORDING) -> None:

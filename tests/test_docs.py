@@ -166,6 +166,45 @@ def test_the_code_of_the_first_page_runs(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def epidemic(folder, more, **changes):
+    """Run the cookbook's epidemic, with other numbers and more code at the end."""
+    *code, plot = re.findall(r"```python\n(.*?)```", (DOCS / "cookbook/sir.md").read_text("utf-8"), re.DOTALL)
+    source = "".join(code)
+    for before, after in changes.values():
+        assert before in source
+        source = source.replace(before, after)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{source}\nfigure = {plot}\n{more}"],
+        cwd=folder,
+        env={**os.environ, "HAPPEN_STORE": str(folder / ".happen"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_epidemic_of_the_cookbook_runs(tmp_path):
+    rows = "for commit in census.state.history(): print(*commit.after.values())"
+    smaller = ("PEOPLE, DAYS, SEED = 200, 60, 7", "PEOPLE, DAYS, SEED = 30, 8, 7")
+    told = epidemic(tmp_path, f"{rows}\nassert figure.svg()", size=smaller)
+    counts = [
+        tuple(map(int, line.split())) for line in told.splitlines() if re.fullmatch(r"\d+ \d+ \d+", line)
+    ]
+    assert counts[0] == (27, 3, 0)
+    assert {sum(each) for each in counts} == {30}
+    assert counts[-1][2] > 0
+
+
+@pytest.mark.soak
+def test_the_picture_of_the_epidemic_is_what_it_gives_today(tmp_path):
+    epidemic(
+        tmp_path, f"from pathlib import Path; Path({str(tmp_path / 'sir.svg')!r}).write_text(figure.svg())"
+    )
+    assert (tmp_path / "sir.svg").read_text("utf-8") == (DOCS / "_static/sir.svg").read_text("utf-8")
+
+
 def test_each_test_that_the_guarantees_name_is_there():
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "guarantees.md").read_text("utf-8"))
     assert len(named) > 30

@@ -91,7 +91,7 @@ class SequenceDiagram(Picture):
 
 
 class TimelineDiagram(Picture):
-    """What happened on each node and when, as a picture that does not follow.
+    """The events and commits of each node over time, as a picture that does not follow.
 
     The last expression of a cell shows it as SVG, for light and dark pages.
     """

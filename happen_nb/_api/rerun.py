@@ -494,7 +494,7 @@ async def rerun(
                 runtime,
                 stretch.entries,
                 _of(handled, stretch.entries),
-                _states(await on_io(records_at(log, end[0]))),
+                _states({**await on_io(records_at(log, end[0])), **_newest(stretch.entries, end)}),
             ),
             Run(now, again.entries, list(again.handled), _states(now.log.replica.cut().nodes)),
             changed_handlers(runtime.registrations.all(), stretch, handled),
@@ -534,7 +534,7 @@ async def _run(runtime: Runtime, past: Past, puts: Sequence[Put], deadline: floa
 async def _limits(runtime: Runtime, since: Since | None, until: Since | None) -> tuple[Position, Position]:
     """Return the first and the last position of the stretch."""
     log = runtime.log
-    last = (log.position, LAST_INDEX) if until is None else await position_after(log, until)
+    last = (log.position, LAST_INDEX) if until is None else await position_after(log, until, "until")
     oldest = (await on_io(log.stream.info())).first
     expired = await on_io(expired_until(log.stream))
     if since is None:
@@ -592,6 +592,12 @@ def _commits(found: EntryDifference) -> list[CommitRecord]:
 def _of(handled: Iterable[HandledRecord], entries: Iterable[Entry]) -> list[HandledRecord]:
     ids = {entry.id for entry in entries if isinstance(entry, EventRecord)}
     return [record for record in handled if record.event in ids]
+
+
+def _newest(entries: Iterable[Entry], end: Position) -> dict[str, CommitRecord]:
+    """Return the newest commit of each node after the end: an event before it has caused it."""
+    commits = [entry[0] for entry in entries if not isinstance(entry, EventRecord)]
+    return {record.node: record for record in commits if (record.sequence, -1) > end}
 
 
 def _states(records: Mapping[str, CommitRecord | HistoryGoneError]) -> dict[str, FrozenDict]:

@@ -1127,7 +1127,7 @@ class Space(Displayable, Sender, Pausing):
             Where it starts. Unlike in readings, an event or a commit is part of it; it starts after a time or
             a sequence. By default, all that is stored.
         until : Event, Commit, datetime or int, optional
-            Where it ends; an event or a commit is part of it.
+            Where it ends; an event or a commit is part of it, with everything that it caused.
         instead : callable, optional
             ``instead(event)`` is called for each event that is put in. It returns the event, as it was, or
             another payload, or None to leave the event out.

@@ -378,11 +378,13 @@ class State(Displayable):
                 key=None if step is None else step.key,
             )
             # What it views is read anew, and others may go before it is stored.
-            in_turn = conflicts > 0 and not takes_views
+            in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
             applied = await self._writer.commit(change, deadline, evaluation.emitted, known, in_turn=in_turn)
             if applied is not None:
                 return Commit(*applied)
             conflicts += 1
+            if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
+                deadline += time.monotonic() - began
 
     set, aset = faces(_set)
 

@@ -218,8 +218,9 @@ async def _apply(
             new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
             last, folded = position, tuple[str, ...]()
             if handler.fold and not late:
+                first = record_of(event).id
                 new, last, folded = await _fold(
-                    writer, runtime, registration, call, new, position, newest, evaluation
+                    writer, runtime, registration, call, new, first, position, newest, evaluation
                 )
             body = checked_body(node, base, new)
             writer.check_size(new, body)
@@ -411,15 +412,22 @@ async def _fold(
     registration: Registration,
     call: Any,
     new: FrozenDict,
+    first: str,
     position: Position,
     newest: Cut,
     evaluation: Evaluation,
 ) -> tuple[FrozenDict, Position, tuple[str, ...]]:
-    """Apply the events that wait, too, and return their ids; one that fails does so in its own turn."""
+    """Apply the events that wait, too, and return their ids; one that fails does so in its own turn.
+
+    `first` is the id of the event that is applied. A second run applies those that the first one did.
+    """
     handler = registration.state
     assert handler is not None
     ids, size = list[str](), 0
+    then = None if runtime.recall is None else runtime.recall.folded(first)
     for record, snapshot in runtime.dispatcher.lanes.ahead(registration, MAX_FOLDED):
+        if then is not None and record.id not in then:
+            break
         event, emitted = Event(record, runtime), len(evaluation.emitted)
         try:
             matches = registration.pattern.matches(record.type)

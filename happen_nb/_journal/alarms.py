@@ -86,10 +86,9 @@ class Alarms:
     def __len__(self) -> int:
         return len(self._alarms)
 
-    def sequences(self) -> list[int]:
-        """Return the positions of all alarms, by due time and order of scheduling."""
-        alarms = sorted(self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
-        return [alarm.sequence for alarm in alarms]
+    def by_due(self) -> list[Alarm]:
+        """Return all alarms, by due time and order of scheduling."""
+        return sorted(self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
 
     def get(self, id: str) -> Alarm | None:
         """Return what is scheduled under an id."""

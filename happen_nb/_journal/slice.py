@@ -313,14 +313,14 @@ async def event_at(stream: Stream, sequence: int, id: str) -> EventRecord | None
 
 async def alarms_at(stream: Stream, sequences: Sequence[int]) -> list[EventRecord]:
     """Read the scheduled events whose alarms are at some sequences; those that are gone are left out."""
-    found: list[EventRecord] = []
-    for at in range(0, len(sequences), WINDOW):
-        part = sequences[at : at + WINDOW]
-        items = await asyncio.gather(*(_message_at(stream, sequence) for sequence in part))
-        decoded = [stream.decode(item) for item in items if item is not None]
-        alarms = [item.alarm for item in decoded if isinstance(item, Scheduled)]
-        found += [alarm.event for alarm in alarms if alarm.event is not None]
-    return found
+    if len(sequences) > WINDOW:  # then one by one takes longer than all of them
+        stored = {item.sequence: item for item in await stream.read(stream.subjects.alarms)}
+        items = [stored.get(sequence) for sequence in sequences]
+    else:
+        items = await asyncio.gather(*(_message_at(stream, sequence) for sequence in sequences))
+    decoded = [stream.decode(item) for item in items if item is not None]
+    found = [item.alarm.event for item in decoded if isinstance(item, Scheduled)]
+    return [event for event in found if event is not None]
 
 
 async def _message_at(stream: Stream, sequence: int) -> StreamMessage | None:

@@ -40,19 +40,16 @@ class Stretch:
 
 
 async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:
-    """Read what was stored from a position to another, both included."""
+    """Read what was stored from a position to another, both included, and what its events caused later."""
     subjects = stream.subjects
     kinds = [subjects.states, subjects.events, subjects.clock]
-    items = await stream.read(
-        kinds, start=max(1, start[0]), limit=None, enough=lambda item: item.sequence > end[0]
-    )
+    items = await stream.read(kinds, start=max(1, start[0]), limit=None)
     decoded = await stream.admitted([stream.decode(item) for item in items], max(1, start[0]))
     commits = [item for item in decoded if isinstance(item, CommitRecord)]
     pairs = {pair[0].sequence: pair for pair in await with_previous(stream, commits)}
     entries = [
         pairs[entry.sequence] if isinstance(entry, CommitRecord) else entry
-        for entry in _entries(decoded)
-        if start <= entry_position(entry) <= end
+        for entry in _belonging(_entries(decoded), start, end)
     ]
     clocks = [
         item for item in decoded if isinstance(item, ClockRecord) and start[0] <= item.sequence <= end[0]
@@ -73,6 +70,21 @@ def _entries(items: Iterable[Item]) -> Iterable[CommitRecord | EventRecord]:
             yield from item.events
         elif isinstance(item, EventRecord):
             yield item
+
+
+def _belonging(
+    entries: Iterable[CommitRecord | EventRecord], start: Position, end: Position
+) -> Iterable[CommitRecord | EventRecord]:
+    """Yield the entries from a position to another, and later ones that they caused, if they were not due."""
+    inside: set[str] = set()
+    for entry in entries:
+        position, origin = entry_position(entry), entry.origin
+        is_due = isinstance(entry, EventRecord) and entry.alarm is not None
+        if position > end and (is_due or inside.isdisjoint({origin.cause, *origin.path[-1:]})):
+            continue
+        if position >= start:
+            inside.add(entry.id if isinstance(entry, EventRecord) else entry.causal_id)
+            yield entry
 
 
 async def complete_from(stream: Stream, nodes: Iterable[str]) -> int:

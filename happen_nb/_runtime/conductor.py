@@ -108,6 +108,21 @@ class Run:
         """Note that a task has ended."""
         self._going.discard(task)
 
+    @property
+    def going(self) -> frozenset[object]:
+        """The tasks that have waited and go on now."""
+        return frozenset(self._going)
+
+    def await_others(self, tasks: frozenset[object]) -> None:
+        """Note that tasks wait for others that wait for their turn, if there are such."""
+        if self._waiting and not self.calls_server:
+            self._going -= tasks
+
+    @property
+    def calls_server(self) -> bool:
+        """True while a task of it waits for the server."""
+        return any(not isinstance(step, _Gate | _Waiting | _Return) for step in list(self.calls))
+
 
 _outside: ContextVar[Run | None] = ContextVar("outside", default=None)
 """The run of code outside of the space, such as a cell that a check runs."""
@@ -173,6 +188,8 @@ class Conductor:
         self._returning: deque[tuple[Pause, Callable[[], None]]] = deque()
         self._resting: list[asyncio.Future[None]] = []
         self._looking = False
+        self._turns = 0
+        """Turns of the loop that are left until the next look."""
         self._barriers = 0
         """Times that tasks of the handlers' loop get to arrive, too."""
         self._checks = 0
@@ -356,28 +373,33 @@ class Conductor:
         gate.run.wait(gate.task)
         self._gates.append(gate)
         if gate.task is not None:
-            self._await_tasks()
+            self._await_tasks(gate.run)
         self.update(gate.run)
 
     def _left(self, run: Run, task: object) -> None:
         if self._is_open and not run.ended:
             run.leave(task)
-            self._await_tasks()
+            self._await_tasks(run)
             self.update(run)
 
-    def _await_tasks(self) -> None:
-        """Give other tasks of a handler the time to go on, and to arrive, too."""
+    def _await_tasks(self, run: Run) -> None:
+        """Give other tasks of a handler the time to go on, and to arrive, too.
+
+        Those that have done neither then most likely wait for the one that waits for its turn.
+        """
         self._barriers += 1
-        handler_loops().start(partial(self._pass_loop, TURNS))
+        handler_loops().start(partial(self._pass_loop, run, run.going, TURNS))
 
-    def _pass_loop(self, turns: int) -> None:
+    def _pass_loop(self, run: Run, going: frozenset[object], turns: int) -> None:
         if turns:
-            asyncio.get_running_loop().call_soon(self._pass_loop, turns - 1)
+            asyncio.get_running_loop().call_soon(self._pass_loop, run, going, turns - 1)
         else:
-            io_thread().call_soon(self._end_barrier)
+            io_thread().call_soon(self._end_barrier, run, going)
 
-    def _end_barrier(self) -> None:
+    def _end_barrier(self, run: Run, going: frozenset[object]) -> None:
         self._barriers -= 1
+        run.await_others(going)
+        self.update(run)
         self._look_soon()
 
     def leave(self, gate: _Gate) -> None:
@@ -396,13 +418,17 @@ class Conductor:
         self._look_soon()
 
     def _look_soon(self) -> None:
-        if not self._looking and self._is_open:
+        if not self._is_open:
+            return
+        self._turns = TURNS  # again, if something has changed meanwhile
+        if not self._looking:
             self._looking = True
-            self._look_in(TURNS)
+            self._count_down()
 
-    def _look_in(self, turns: int) -> None:
-        if turns:
-            asyncio.get_running_loop().call_soon(self._look_in, turns - 1)
+    def _count_down(self) -> None:
+        if self._turns:
+            self._turns -= 1
+            asyncio.get_running_loop().call_soon(self._count_down)
             return
         self._looking = False
         if self._is_open and not self._running and not self._barriers:
@@ -466,7 +492,7 @@ class Conductor:
             run
             for run in self._running
             if self._checks > (self._task_patience if run in at_gates else self._patience)
-            and (not run.calls or self._checks > CALL_PATIENCE_CHECKS)
+            and (not run.calls_server or self._checks > CALL_PATIENCE_CHECKS)
         }
         if stuck:
             self._running -= stuck

@@ -40,6 +40,7 @@ class Recall:
         self._replies = {(each.event, each.node): each for each in records if each.reply or each.error}
         self.elsewhere = frozenset(past.elsewhere)
         """The nodes of other processes."""
+        self._folded = past.folded
         self._lock = threading.Lock()
 
     # -- ids ---------------------------------------------------------------------------------------------
@@ -67,6 +68,10 @@ class Recall:
             left = self._ids.get(key_of(event))
             if left and event.id in left:
                 left.remove(event.id)
+
+    def folded(self, event: str) -> frozenset[str]:
+        """Return the ids of the events that a state handler applied with the same commit as an event."""
+        return self._folded.get(event, frozenset())
 
     # -- what handlers have learnt -------------------------------------------------------------------------
 

@@ -110,7 +110,12 @@ class RecordedOrder:
         begins = choice.what == "begin"
         if choice.event is None:
             return START if begins else min(self._left_of_watch(choice), default=START)
-        left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
+        if (
+            begins and choice.transform
+        ):  # it sees the same whenever it begins, and what it folds has arrived then
+            left = None
+        else:
+            left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
         if left:
             return left[0]
         sequence, index = self.next_of(*_begin_of(choice)[:2])

@@ -218,15 +218,18 @@ class Writer:
         if write.generation is None:
             outbox.expect(write)
         events: list[PendingWrite[EventRecord]] = []
+        more: list[PendingWrite[Any]] = []
         if len(write.messages) > 1:  # they have messages of their own, which arrive after the commit
             coming = [each for each in request.events if each.alarm is None]
             events = [outbox.expect(PendingWrite(outbox, each.id)) for each in coming]
+            names = [each.alarm for each in request.events if each.alarm is not None]
+            more = [*events, *(outbox.expect(PendingWrite(outbox, name)) for name in names)]
         try:
             applied = await self._store(write, request)
             if applied is None:
                 return None
             riding = {event.id for event in applied.record.events}
-            to_come = [each.to_resolve() for each in events if each.id not in riding]
+            to_come = [each.to_resolve() for each in more if each.id not in riding]
             if to_come:
                 await asyncio.wait(to_come, timeout=seconds_left(write.deadline))
             arrived = [each.seen for each in events if each.seen is not None]
@@ -239,8 +242,8 @@ class Writer:
             return applied, (*applied.record.events, *arrived, *scheduled)
         finally:
             outbox.forget(write)
-            for event in events:
-                outbox.forget(event)
+            for message in more:
+                outbox.forget(message)
 
     async def _store(self, write: PendingWrite[Applied], request: CommitRequest) -> Applied | None:
         try:

@@ -180,7 +180,7 @@ def test_happen_shows_the_current_space(loaded):
 def test_happen_shows_a_node_or_a_view_where_it_is_another_processs(loaded):
     assert result(loaded.do("%happen stock")) == result(loaded.do("stock"))
     assert result(loaded.do("%happen 'customer-service'")) == result(loaded.do("service"))
-    loaded.do("del space._local['stock']")
+    loaded.do("del space._nodes['stock']")
     assert result(loaded.do("%happen stock")) == result(loaded.do("space.views.stock"))
 
 

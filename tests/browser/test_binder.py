@@ -126,6 +126,7 @@ def test_the_demo_lives_when_it_is_opened_as_by_the_badge(lab, chromium, until):
     LOG.info("open after %.1f s, the dashboard %.1f s later", opened - begun, shown - opened)
 
     day = day_of(books)
+    tab.page.locator(".widget-play").get_by_role("button").first.click()
     until(lambda: day_of(books) > day)
     tab.page.locator(".widget-slider", has_text="thirst").get_by_role("slider").press("ArrowRight")
     expect(nodes.filter(has_text="customers {thirst: 5")).to_be_visible(timeout=30_000)

@@ -30,8 +30,10 @@ def test_a_notebook_runs_as_a_script_and_prints_the_same(path, apart):
 
 
 def without_notices(text):
-    """Remove notices about ownership: they go to stdout in a notebook, and to stderr in a script."""
-    return "".join(line for line in text.splitlines(keepends=True) if " now owns node " not in line)
+    """Remove notices: they go to stdout in a notebook, and to stderr in a script."""
+    notices = (" now owns node ", " held; space.step() ")
+    lines = text.splitlines(keepends=True)
+    return "".join(line for line in lines if not any(each in line for each in notices))
 
 
 def printed(path):

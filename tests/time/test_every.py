@@ -199,7 +199,8 @@ def test_it_ticks_on_a_real_clock(space):
 
     assert three.wait(10)
     heart.off(beat)
-    assert numbers[:3] == [1, 2, 3]
+    assert numbers[0] == 1
+    assert numbers == sorted(set(numbers))  # one that comes while the handler still runs is passed over
     assert all(event.time >= event.due for event in space.events("every"))
 
 

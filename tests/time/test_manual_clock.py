@@ -107,6 +107,26 @@ def test_events_come_by_due_time_and_then_in_the_order_of_scheduling(manual, age
     assert manual.now == at(minutes=1)
 
 
+def test_an_event_of_the_past_is_delivered_at_once_and_that_is_said(manual, agent, handled, capsys):
+    manual.advance(hours=1)
+    agent.broadcast("late", at=START)
+    manual.settle()
+    assert handled == [("late", at(hours=1))]
+    assert 'at is in the past; "late" is delivered now' in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("times", [{"after": 1e12}, {"after": timedelta(days=4_000_000)}])
+def test_a_time_that_no_calendar_has_is_refused(agent, times):
+    with pytest.raises(ValueError, match=r"after is .*; give a time before the year 10000"):
+        agent.broadcast("x", **times)
+
+
+def test_centuries_pass(manual, agent, handled):
+    agent.broadcast("far", at=datetime(9000, 1, 1, tzinfo=UTC))
+    assert manual.advance(to=datetime(9999, 1, 1, tzinfo=UTC)).events == 1
+    assert handled == [("far", datetime(9000, 1, 1, tzinfo=UTC))]
+
+
 def test_what_follows_is_handled_before_the_clock_moves_on(manual, agent):
     seen = []
 

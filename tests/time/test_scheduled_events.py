@@ -123,7 +123,7 @@ def test_an_id_is_free_after_its_cancel(space, orders, heard):
     for again in ("later", "now"):
         orders.broadcast("first", after=HOUR, id=f"e-{again}")
         assert orders.cancel(f"e-{again}")
-    event = orders.broadcast("later", after=SOON, id="e-later")
+    event = orders.broadcast("later", after=20 * SOON, id="e-later")
     assert not orders.broadcast("now", id="e-now").repeated
     space.wait_for("later", since=event)
     space.settle()

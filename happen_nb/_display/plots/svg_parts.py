@@ -8,14 +8,14 @@ from typing import Final
 from happen_nb._display.spans import clean, columns, cut
 
 COLOURS: Final = (
-    ("#0957b9", "#6eb1fc"),
-    ("#b45a01", "#ea9d53"),
-    ("#005c51", "#82d7af"),
-    ("#ba2f71", "#ef9dcc"),
-    ("#4e4c86", "#a08fcb"),
-    ("#594d00", "#e3cb4b"),
-    ("#0b819c", "#73defc"),
-    ("#7d543d", "#c39c82"),
+    ("#0853ba", "#6eb0fd"),
+    ("#b55c03", "#e99951"),
+    ("#005954", "#82d6af"),
+    ("#bb2e6f", "#f09dcc"),
+    ("#4c4b86", "#a08fcb"),
+    ("#594d00", "#e1cc4b"),
+    ("#078197", "#6fdefd"),
+    ("#7e553f", "#c29c81"),
 )
 """Of nodes, on light and on dark paper: each two differ also for colour-blind readers."""
 PERSON: Final = ("#59606a", "#a4abb5")

@@ -58,7 +58,8 @@ function extendTimeline({ el, frame, box, send, closePanel }) {
   let drag;
   box.addEventListener("pointerdown", (event) => {
     if (event.button || event.target.closest("[data-key]")) return;
-    drag = { from: place(event)[0] };
+    const [x, y] = place(event); // before the click makes the cell the active one, which may move it
+    drag = { from: x, y };
     box.setPointerCapture(event.pointerId);
     hideTip();
   });
@@ -73,12 +74,12 @@ function extendTimeline({ el, frame, box, send, closePanel }) {
   });
   box.addEventListener("pointerup", (event) => {
     if (!drag) return;
-    const { from, isLong } = drag, [x, y] = place(event);
+    const { from, y, isLong } = drag;
     drag = undefined;
-    if (isLong) send({ do: "select", from, to: x });
+    if (isLong) send({ do: "select", from, to: place(event)[0] });
     else {
       selected.hidden = true;
-      send({ do: "choose", x, y });
+      send({ do: "choose", x: from, y });
     }
   });
   box.addEventListener("pointercancel", () => { drag = undefined; selected.hidden = true; });

@@ -1,0 +1,48 @@
+"""Very many scheduled events."""
+
+import time
+
+import pytest
+
+import happen_nb as happen
+from happen_nb._api.base import bundle_of
+
+AT_ONCE = 900
+YEAR = 365 * 24 * 3600
+
+
+def schedule(node, count):
+    """Schedule events, as many as a commit can at once, in the reverse order of their times."""
+    for first in range(0, count, AT_ONCE):
+        numbers = range(first, min(first + AT_ONCE, count))
+
+        def some(state, numbers=numbers):
+            for number in numbers:
+                node.broadcast("due", number, after=YEAR + count - number)
+            return {"scheduled": numbers.stop}
+
+        node.state.set(some, timeout=60)
+
+
+@pytest.mark.parametrize("clock", ["real", "manual"])
+@pytest.mark.parametrize(
+    "count", [1_800, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(1200)])]
+)
+def test_they_are_listed_in_order_shown_in_brief_and_kept(store, clock, count):
+    name = f"many-{clock}"
+    with happen.connect(store=store, name=name, clock=clock, fresh=True) as space:
+        schedule(space.create_node("node"), count)
+        assert space.to_come == count
+    begun = time.monotonic()
+    space.close()
+    assert time.monotonic() - begun < 5
+    with happen.connect(store=store, name=name, timeout=120) as space:
+        scheduled = space.scheduled
+        assert [event.payload for event in scheduled] == list(reversed(range(count)))
+        assert len(bundle_of(scheduled)["text/html"]) < 100_000
+        assert scheduled[0].cancel()
+        assert space.to_come == count - 1
+        if clock == "manual":
+            assert space.advance(to="next").events == 1
+        space.clear()
+        assert space.to_come == 0
