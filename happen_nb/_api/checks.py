@@ -383,8 +383,12 @@ class _Inquiry:
 
 def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:
     """Delete a space with its verdict, when its cell runs again, or when the original or Python ends."""
+    left = [space]
 
     def drop() -> None:
+        if not left:
+            return
+        left.clear()
         disconnect()
         atexit.unregister(drop)
         if runtime_of(space).is_open:

@@ -116,7 +116,7 @@ def test_the_space_is_deleted_with_the_verdict(space, stock, look_and_take):
     wait_until(lambda: not orders_of(space))
 
 
-def test_the_space_is_deleted_when_the_original_is_closed(store, space):
+def test_the_space_is_deleted_when_the_original_is_closed(caplog, store, space):
     with happen.connect(store=store, name=f"{space.name[:40]}_other") as other:
         stock = other.create_node("stock", initial={"lamp": 1})
         stock.on("buy", lambda event: stock.state.set({"lamp": -1}) and None)
@@ -126,6 +126,12 @@ def test_the_space_is_deleted_when_the_original_is_closed(store, space):
     with pytest.raises(happen.ClosedError):
         verdict.space.views.stock.get()
     assert repr(verdict).startswith("✗")
+    del verdict
+    gc.collect()
+    shop = space.create_node("shop")
+    shop.on("next", lambda event: None)
+    space.broadcast("next").settle()
+    assert caplog.records == []
 
 
 def test_the_space_is_deleted_at_the_end_of_python(tmp_path, store, space):
