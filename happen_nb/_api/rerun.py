@@ -80,7 +80,7 @@ Keep = Callable[["Space", "str | None"], Coroutine[Any, Any, "Space"]]
 
 
 class Stages(NamedTuple):
-    """What is done with the fork in which a rerun happens.
+    """The work on the fork in which a rerun happens.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Difference(Displayable):
 
     @property
     def either(self) -> Event | Commit:
-        """What happened in the first run, or else in the second one."""
+        """The item of the first run, or else that of the second one."""
         found = self.before if self.before is not None else self.now
         assert found is not None
         return found
@@ -334,7 +334,7 @@ class Rerun(Displayable):
 
     @property
     def chains(self) -> tuple[str, int, list[str]]:
-        """What the causal chains are called, how many there are, and the names of those that differ.
+        """The name of the causal chains, their number, and the names of those that differ.
 
         If some have other effects, those whose effects only come in another order are not among them.
         """
@@ -413,7 +413,7 @@ class Rerun(Displayable):
 
 
 class RerunProgress(Displayable):
-    """How far a rerun is, while it runs."""
+    """The progress of a rerun, while it runs."""
 
     _page = rerun_progress_page
 

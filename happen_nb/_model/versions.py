@@ -18,7 +18,7 @@ MANY = 16
 """Snapshots, or records of a node, from which on those that are not needed any more are looked for."""
 
 
-class Past(NamedTuple):
+class Replaced(NamedTuple):
     """A record that was the newest of its node before the position `until`."""
 
     record: CommitRecord
@@ -38,7 +38,7 @@ class Versions:
 
     def __init__(self, records: Iterable[CommitRecord] = ()) -> None:
         self.newest: dict[str, CommitRecord] = {record.node: record for record in records}
-        self._past: dict[str, tuple[Past, ...]] = {}
+        self._past: dict[str, tuple[Replaced, ...]] = {}
         self._snapshots: list[ref[Snapshot]] = []
         """By position."""
         self._most = MANY
@@ -88,9 +88,9 @@ class Versions:
             past = self._past.get(node, ())
             if len(past) >= MANY and len(past) & (len(past) - 1) == 0:  # seldom, since it looks at all
                 past = self._shown(past)
-            self._past[node] = (*past, Past(record, until))
+            self._past[node] = (*past, Replaced(record, until))
 
-    def _shown(self, past: tuple[Past, ...]) -> tuple[Past, ...]:
+    def _shown(self, past: tuple[Replaced, ...]) -> tuple[Replaced, ...]:
         """Return those that a snapshot still shows."""
         positions = [found.position for each in self._snapshots if (found := each()) is not None]
         return tuple(

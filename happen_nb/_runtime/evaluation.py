@@ -31,7 +31,7 @@ MAX_AHEAD = 64
 """Commits of a node that are evaluated before they can be sent."""
 HANDOVER_COMMITS = 32
 """Commits that the worker evaluates before it hands them over."""
-HANDOVER_SECONDS = 0.02
+HANDOVER_SECONDS = 0.05
 """Time of its transforms after which the worker hands over what they returned."""
 UNKNOWN: Final[Any] = object()
 """The head of a pipeline that has to start from the newest commit."""

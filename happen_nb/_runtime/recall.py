@@ -1,4 +1,4 @@
-"""What a second run recalls of the first one: ids, results of calls, times, replies of other processes."""
+"""The parts of a first run that a second one recalls: ids, results of calls, times, replies from others."""
 
 from __future__ import annotations
 

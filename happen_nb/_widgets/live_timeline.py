@@ -49,7 +49,7 @@ class TimelineView(PictureView):
 
 
 class LiveTimeline(LivePicture[TimelineView]):
-    """What happened on each node and when; created by ``space.timeline``.
+    """A picture of the events and commits of each node over time; created by ``space.timeline``.
 
     A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a commit,
     a cross a failure. It follows the space until you zoom in.

@@ -115,6 +115,8 @@ REPRS = [
     "space.trace(said), *(space.trace(reply.event) for reply in few(replies)), *few(watches), *few(checks)",
     "*replies,",
 ]
+DIAGRAMS = "display(space.trace(said).sequence(), space.trace(said).waterfall())"
+"""What happened, as pictures without a script."""
 LIVE = """
 display(orders.state.live(), orders.state.live("notes"))
 for text in few(TEXTS):
@@ -163,7 +165,7 @@ for text in TEXTS:
 def cells(texts):
     """Its cells, the dashboard's last."""
     set_up = f"TEXTS = {json.dumps(texts)!r}\n{SPACE.strip()}"
-    shown = [f"display({each})" for each in REPRS]
+    shown = [*(f"display({each})" for each in REPRS), DIAGRAMS]
     return [set_up, FOREIGN, SEND, WORK, *shown, LIVE, BIND, *PLOTS, RECEIPTS, CAUSE, RAISE, DASHBOARD]
 
 

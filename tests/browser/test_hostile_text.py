@@ -10,6 +10,7 @@ from happen_nb._display.spans import clean
 from tests.browser import everything
 from tests.browser.everything import (
     BIND,
+    DIAGRAMS,
     FOREIGN,
     OURS,
     PLOTS,
@@ -141,4 +142,4 @@ def payloads_in(cell):
         return [payload for payload in PAYLOADS if payload.isprintable()]
     if cell == BIND:
         return PAYLOADS[::3]
-    return [] if cell in {FOREIGN, RECEIPTS, *PLOTS} or cell.startswith("TEXTS =") else PAYLOADS
+    return [] if cell in {FOREIGN, RECEIPTS, DIAGRAMS, *PLOTS} or cell.startswith("TEXTS =") else PAYLOADS

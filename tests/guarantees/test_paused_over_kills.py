@@ -11,6 +11,7 @@ import pytest
 
 import happen_nb as happen
 from tests.guarantees.processes import Load, Processes, eventually
+from tests.guarantees.servers import Cluster
 
 SOAK = [pytest.mark.soak, pytest.mark.timeout(900)]
 NODES = ("common", "durable", "plain", "state")
@@ -24,6 +25,22 @@ def _start(processes: Processes, url: str, name: str, calls: Path) -> Load:
 
 def _holds(space: happen.Space, number: int) -> bool:
     return space.held.total == number
+
+
+def _check(space: happen.Space, calls: Path, number: int) -> None:
+    """Each order was handled once by each handler, in order."""
+    everything = list(range(number))
+    for node, member in (
+        ("state", "applied"),
+        ("common", "applied"),
+        ("durable", "run"),
+        ("common", "run"),
+    ):
+        assert list(space.create_node(node).state.get(fresh=True)[member]) == everything, (node, member)
+    lines = [line.split() for line in calls.read_text().splitlines()]
+    for node in ("plain", "common"):
+        assert [int(payload) for name, payload in lines if name == node] == everything, node
+    assert len(space.unhandled) == 0
 
 
 @pytest.mark.parametrize(("events", "kills"), [(20, 2), pytest.param(300, 30, marks=SOAK)])
@@ -52,18 +69,34 @@ def test_nothing_that_waits_is_lost_or_handled_twice_over_kills(
     space.resume()
     process.say()
     assert process.hear(90) == []
-    everything = list(range(sent))
-    for node, member in (
-        ("state", "applied"),
-        ("common", "applied"),
-        ("durable", "run"),
-        ("common", "run"),
-    ):
-        assert list(space.create_node(node).state.get(fresh=True)[member]) == everything, (node, member)
-    lines = [line.split() for line in calls.read_text().splitlines()]
-    for node in ("plain", "common"):
-        assert [int(payload) for name, payload in lines if name == node] == everything, node
-    assert len(space.unhandled) == 0
+    _check(space, calls, sent)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+def test_it_holds_on_three_servers_whose_leader_is_killed(
+    cluster: Cluster, name: str, processes: Processes, tmp_path: Path
+) -> None:
+    calls = tmp_path / "calls"
+    calls.touch()
+    space = happen.connect(cluster.url, name=name, replicas=3, timeout=30)
+    process = _start(processes, cluster.url, name, calls)
+    space.pause("order")
+    for number in range(10):
+        space.broadcast("order", number)
+    leader = cluster.leader(f"KV_happen_{name}")
+    leader.kill()
+    process.kill()
+    process = _start(processes, cluster.url, name, calls)
+    leader.start()
+    cluster.wait_whole(f"KV_happen_{name}")
+    eventually(partial(_holds, space, len(NODES) * 10), what=lambda: space.held.total)
+    assert len(space.step(3)) == 3
+    space.resume()
+    process.say()
+    assert process.hear(90) == []
+    _check(space, calls, 10)
+    space.close()
 
 
 @pytest.mark.parametrize("events", [2_000, pytest.param(10_000, marks=SOAK)])

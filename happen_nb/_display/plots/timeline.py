@@ -155,7 +155,7 @@ class Timeline:
 
 @dataclass(slots=True)
 class Sums:
-    """What happened on a lane within a time."""
+    """The items of a lane within a time."""
 
     lane: str
     counts: Counter[Kind] = field(default_factory=Counter)

@@ -43,7 +43,7 @@ _SMALLEST_GAP: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where an item is drawn; a handling ends at another pixel."""
+    """The place of an item; a handling ends at another pixel."""
 
     x: float
     y: float
@@ -148,7 +148,7 @@ def draw(
     if not items:
         return DrawnTimeline(_empty(shown, width, is_part=window is not None))
     matching = shown.matches(find) if find else None
-    drawing = _Drawing(shown, width, lanes, items, live=live)
+    drawing = _TimelineDrawing(shown, width, lanes, items, live=live)
     return drawing.draw(shown.facts(lanes, known), matching, chosen)
 
 
@@ -166,7 +166,7 @@ def _title(shown: Timeline, facts: Sequence[str], width: float) -> str:
     return f'<text x="{_EDGE:.0f}" y="16">{tspan(name, 0, "b")}{tspan(rest, 4, "q")}</text>'
 
 
-class _Drawing:
+class _TimelineDrawing:
     """The pen of one timeline."""
 
     def __init__(
