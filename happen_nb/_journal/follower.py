@@ -181,7 +181,10 @@ class Follower:
         """Return the owners as of the position, and the nodes whose owner changed later."""
         found: dict[str, OwnerRecord] = {}
         later: set[str] = set()
+        subjects = self._stream.subjects
         for item in newest:
+            if not (item.subject.startswith(subjects.owner_prefix) or item.subject == subjects.clear):
+                continue  # there may be thousands, which take time to decode
             record = self._stream.decode(item)
             carried = record.owners if isinstance(record, Clear) else (record,)
             owners = [owner for owner in carried if isinstance(owner, OwnerRecord)]
