@@ -37,7 +37,8 @@ _EVENTS: Final = (Column("time, UTC", time=True), Column("type"), Column("payloa
 def graph_page(shown: Graph, svg: str) -> Page:
     """Show a graph: its numbers, and the picture or a line for each arrow."""
     parts = tuple(part(text) for text in shown.facts()) if shown.flows else ()
-    return Page(Heading("Graph of", name(shown.space), parts), (Drawing(svg, tuple(lines(shown))),))
+    drawing = Drawing(svg, tuple(lines(shown)), titled=True)
+    return Page(Heading("Graph of", name(shown.space), parts), (drawing,))
 
 
 def flow_page(flow: Flow, nodes: tuple[Sequence[str], Sequence[str]], journal: JournalSlice) -> Page:

@@ -92,10 +92,14 @@ class OutlineStep:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture: SVG, in which all texts are escaped, and the same as lines of text."""
+    """A picture: SVG, in which all texts are escaped, and the same as lines of text.
+
+    A ``titled`` one has its own heading, so that HTML leaves out that of the page.
+    """
 
     svg: str
     lines: tuple[str, ...] = ()
+    titled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +328,8 @@ def style() -> str:
 
 def render_html(page: Page) -> str:
     """Return a page as one HTML element that contains its style."""
-    heading = _heading(page.heading) if page.heading else ""
+    titled = any(isinstance(block, Drawing) and block.titled for block in page.blocks)
+    heading = _heading(page.heading) if page.heading and not titled else ""
     blocks = "".join(piece for block in page.blocks for piece in _block(block))
     return f'<div class="{_CLASSES}">{_styled()}{heading}{blocks}</div>'
 

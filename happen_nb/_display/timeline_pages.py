@@ -52,7 +52,7 @@ _SUMS: Final = (
 def timeline_page(shown: Timeline, svg: str) -> Page:
     """Show a timeline: its numbers, and the picture or a line for each lane."""
     parts = tuple(part(text) for text in shown.facts(*shown.all_lanes)) if shown.items else ()
-    drawing = Drawing(svg, tuple(lines(shown)))
+    drawing = Drawing(svg, tuple(lines(shown)), titled=True)
     return Page(Heading("Timeline of", name(shown.journal.space), parts), (drawing,))
 
 
