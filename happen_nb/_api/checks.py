@@ -386,9 +386,10 @@ def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:
     left = [space]
 
     def drop() -> None:
-        if not left:
+        try:
+            left.pop()  # only one thread finds it
+        except IndexError:
             return
-        left.clear()
         disconnect()
         atexit.unregister(drop)
         if runtime_of(space).is_open:

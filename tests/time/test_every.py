@@ -228,7 +228,7 @@ def test_a_slow_handler_is_not_called_twice_at_once(space, gate):
         gate.wait(10)
 
     first = space.wait_for("every", timeout=10)
-    space.wait_for("every", where=lambda event: event.payload["n"] == 4, since=first, timeout=10)
+    space.wait_for("every", where=lambda event: event.payload["n"] >= 4, since=first, timeout=10)
     assert calls == [1]
     gate.set()
     heart.off(slow)
