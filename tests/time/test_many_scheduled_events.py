@@ -1,6 +1,7 @@
 """Very many scheduled events."""
 
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -8,17 +9,18 @@ import happen_nb as happen
 from happen_nb._api.base import bundle_of
 
 AT_ONCE = 900
-YEAR = 365 * 24 * 3600
+YEAR = timedelta(days=365)
 
 
 def schedule(node, count):
     """Schedule events, as many as a commit can at once, in the reverse order of their times."""
+    last = node.space.now + YEAR + timedelta(seconds=count)
     for first in range(0, count, AT_ONCE):
         numbers = range(first, min(first + AT_ONCE, count))
 
         def some(state, numbers=numbers):
             for number in numbers:
-                node.broadcast("due", number, after=YEAR + count - number)
+                node.broadcast("due", number, at=last - timedelta(seconds=number))
             return {"scheduled": numbers.stop}
 
         node.state.set(some, timeout=60)

@@ -72,10 +72,10 @@ def test_a_time_that_cannot_be_scheduled_is_refused(space, orders, times, error,
 
 
 def test_a_cancelled_event_never_comes(space, orders, heard):
-    event = orders.broadcast("order.expired", after=SOON)
+    event = orders.broadcast("order.expired", after=10 * SOON)  # a busy machine may take long to cancel it
     assert event.cancel()
     assert not event.cancel()
-    orders.broadcast("after.it", after=2 * SOON)
+    orders.broadcast("after.it", after=11 * SOON)
     space.wait_for("after.it", since=event)
     space.settle()
     assert heard == ["after.it"]
