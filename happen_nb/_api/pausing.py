@@ -186,7 +186,7 @@ class Pausing:
         >>> space.step()
         Step · inventory handled order.placed · 1 commit
           order.placed  orders → inventory
-            inventory revision 1 by inventory  + orders  1
+            inventory revision 1  + orders  1
         >>> space.resume()
         """
         if not isinstance(pattern, str):
