@@ -14,7 +14,7 @@ from happen_nb._api.events import Event, runtime_of_event
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
 from happen_nb._api.state import State
-from happen_nb._api.trials import Trial, Trials
+from happen_nb._api.trials import Trial, Trials, drop_fork
 from happen_nb._display.reprs_events import verdict_page
 from happen_nb._display.user_text import describe_error
 from happen_nb._model import arguments
@@ -392,9 +392,8 @@ def _drop_with(verdict: Verdict, space: Space, original: Runtime) -> None:
             return
         disconnect()
         atexit.unregister(drop)
-        if runtime_of(space).is_open:
-            with suppress(HappenError):  # another process has opened it
-                space.drop()
+        with suppress(HappenError):  # another process has opened it
+            drop_fork(space)
 
     disconnect = original.on_closing.connect(drop)
     weakref.finalize(verdict, io_thread().call_soon, original.workers.submit, drop).atexit = False

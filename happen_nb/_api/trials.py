@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 SETTLE_SECONDS: Final = 10.0
 """Time for what was tried to settle."""
 MAX_NAME_LENGTH: Final = 64
-_numbers = count(1)
+_names: set[str] = set()
+"""Names of forks that exist, or are being deleted."""
 
 
 @dataclass
@@ -83,7 +84,7 @@ class Trials:
         try:
             run_blocking(self._mark(space.name))
         except BaseException:
-            self.space.drop()
+            self.drop()
             raise
 
     async def _mark(self, original: str) -> None:
@@ -170,7 +171,7 @@ class Trials:
 
     def drop(self) -> None:
         """Delete the fork."""
-        self.space.drop()
+        drop_fork(self.space)
 
 
 class _Muted(io.TextIOBase):
@@ -220,12 +221,27 @@ def _party(choice: Choice) -> tuple[str, str]:
 
 def _fork(space: Space) -> Space:
     """Fork a space with its handlers under a name that is free."""
+    numbers = count(1)
     while True:
-        end = f"-orders-{next(_numbers)}"  # an earlier fork may be on its way out under its name
-        try:
-            return space.fork(space.name[: MAX_NAME_LENGTH - len(end)] + end, handlers=True)
-        except SpaceNotEmptyError:
-            continue
+        end = f"-orders-{next(numbers)}"
+        name = space.name[: MAX_NAME_LENGTH - len(end)] + end
+        if name not in _names:
+            _names.add(name)
+            try:
+                return space.fork(name, handlers=True)
+            except BaseException as error:
+                _names.discard(name)
+                if not isinstance(error, SpaceNotEmptyError):
+                    raise
+
+
+def drop_fork(space: Space) -> None:
+    """Delete a fork, unless it was closed; its name is free then."""
+    try:
+        if runtime_of(space).is_open:
+            space.drop()
+    finally:
+        _names.discard(space.name)
 
 
 def _call(function: Callable[[], Any]) -> None:

@@ -116,7 +116,8 @@ class Throttle:
         return self._stopped.is_set()
 
     def _run(self) -> None:
-        with self._runtime.workers.blocked():  # it may never return, and handlers need the threads
+        # It may never return, and handlers need the threads, and their turns on a manual clock.
+        with self._runtime.workers.blocked("to all"):
             while self._next():
                 self._context.copy().run(self._call)
                 self._stopped.wait(self._interval)

@@ -80,6 +80,8 @@ def same(new: list[Any], old: list[Any]) -> bool:
 def masked(output: dict[str, Any]) -> str:
     """Return an output as text, without its execution count, and with varying parts masked."""
     kept = {key: value for key, value in output.items() if key != "execution_count"}
+    if kept["output_type"] == "execute_result":  # one whose progress was shown before is a display
+        kept["output_type"] = "display_data"
     if PLOTLY in kept.get("data", {}):
         kept["data"] = {**kept["data"], PLOTLY: outline(kept["data"][PLOTLY])}
     return mask_varying_parts(json.dumps(kept, sort_keys=True))

@@ -1,6 +1,7 @@
 """Scheduled events and the clock in what a notebook shows."""
 
 import re
+import threading
 
 from happen_nb._api.base import bundle_of
 
@@ -68,3 +69,26 @@ def test_a_trace_shows_a_delayed_effect(manual):
     placed = orders.broadcast("order.placed")
     manual.advance(hours=1)
     assert [node.event.type for node in manual.trace(placed)] == ["order.placed", "order.expired"]
+
+
+def test_a_display_takes_no_turn_of_the_handlers(manual):
+    agent, shown, done = manual.create_node("agent", initial={"n": 0}), threading.Event(), threading.Event()
+
+    @agent.state.every(60)
+    def count(state, event):
+        return {"n": event.payload["n"]}
+
+    def draw(n):
+        shown.set()
+        done.wait(100)
+        return str(n)
+
+    live = agent.state.live("n", render=draw)
+    manual.advance(minutes=1)
+    assert shown.wait(20)
+    try:  # with a second of patience for each, it would take longer than a test may
+        manual.advance(minutes=200)
+        assert agent.state.get("n") == 201
+    finally:
+        done.set()
+        live.close()
