@@ -165,7 +165,8 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
                 view = self._views[name]
                 page = self._act(view, message)
                 if page is not None:
-                    self.send({"type": "panel", "view": name, "html": bare_html(render_html(page))})
+                    html = bare_html(render_html(page))
+                    self.send({"type": "panel", "view": name, "asked": message.get("asked"), "html": html})
         self._throttle.trigger()
 
     def _show(self, name: str, message: Mapping[str, Any]) -> None:

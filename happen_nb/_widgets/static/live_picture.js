@@ -76,7 +76,8 @@ function makeGroups(open) {
 // message that has drawn it, with other messages, and with keys.
 function showPicture({ model, el }, extend = () => ({})) {
   const view = newId("view");
-  const send = (message) => model.send({ view, ...message });
+  let asked = 0, closed = 0; // an answer to what was asked before the panel was closed opens it no more
+  const send = (message) => model.send({ view, asked: ++asked, ...message });
   const box = h("div", { class: "hn-drawn" });
   const panel = makePanel(closePanel);
   const groups = makeGroups((name) => send({ do: "group", name }));
@@ -96,6 +97,7 @@ function showPicture({ model, el }, extend = () => ({})) {
   }
 
   function closePanel() {
+    closed = asked;
     panel.element.hidden = true;
     const mark = marks().find((each) => each.dataset.key === pressed);
     pressed = undefined;
@@ -148,8 +150,8 @@ function showPicture({ model, el }, extend = () => ({})) {
   const onMessage = (message) => {
     if (message.view !== view) return;
     if (message.type === "drawn") draw(message);
-    else if (message.type === "panel") panel.show(message.html);
-    else own.message?.(message);
+    else if (message.type !== "panel") own.message?.(message);
+    else if (message.asked > closed) panel.show(message.html);
   };
   model.on("msg:custom", onMessage);
 
