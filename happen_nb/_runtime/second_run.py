@@ -202,7 +202,8 @@ class SecondRun:
             cut = log.replica.cut_of(record.node)
             newest = cut.nodes.get(record.node)
             state, body = (EMPTY, None) if record.deleted else self._changed(pair, newest)
-            if body is not None and not events and is_stored(newest, state, body):
+            is_first = newest is None and pair[0].revision == 1  # an empty state is stored, too
+            if body is not None and not events and not is_first and is_stored(newest, state, body):
                 return
             request = CommitRequest(record.node, state, body, cut, origin=record.origin, events=tuple(events))
             write = self._runtime.writer.prepare(request, f'the commit of node "{record.node}"', deadline)

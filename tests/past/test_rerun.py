@@ -109,6 +109,13 @@ def test_since_and_until_are_part_of_it(space, orders):
         space.rerun(events[2], until=events[0])
 
 
+def test_an_empty_first_state_is_put_in(space):
+    space.create_node("idle", initial={})
+    again = space.rerun()
+    assert again.same
+    assert again.space.nodes["idle"].state.revision == 1
+
+
 def test_a_rerun_until_an_event_has_what_the_event_caused(space, orders):
     events = place(space, "o1", "o2", "o3")
     again = space.rerun(until=events[1])
