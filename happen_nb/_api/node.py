@@ -22,7 +22,7 @@ from happen_nb._model.arguments import is_namesake, safely_equal
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._runtime import causes
-from happen_nb._runtime.io import on_io, run_blocking
+from happen_nb._runtime.io import io_thread, on_io, run_blocking
 from happen_nb._runtime.redirect import Redirected
 from happen_nb.errors import UnknownHandlerError, UnknownNodeError
 
@@ -313,6 +313,9 @@ class Node(Displayable, Sender):
             raise UnknownHandlerError(
                 f'off: node "{self.name}" has no such handler {quote(function_or_pattern)}; it has {known}'
             )
+        for registration in found:
+            if registration.tick is not None:  # its next call is not scheduled any more then
+                io_thread().run(dispatcher.ticks.stop(registration))
 
     @property
     def owner(self) -> Owner | None:

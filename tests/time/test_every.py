@@ -204,6 +204,19 @@ def test_it_ticks_on_a_real_clock(space):
     assert all(event.time >= event.due for event in space.events("every"))
 
 
+def test_nothing_is_scheduled_any_more_after_off(manual):
+    heart = manual.create_node("heart")
+    for _ in range(20):
+
+        @heart.every(10)
+        def beat(event):
+            pass
+
+        manual.advance(10)
+        heart.off(beat)
+        assert len(manual.scheduled) == 0
+
+
 def test_no_tick_is_the_last_however_fast_they_come(space):
     calls, enough = [], threading.Event()
 
