@@ -15,12 +15,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import TimeoutError as PageTimeoutError
 
 ROOT = Path(__file__).parent.parent.parent
 SHOTS = Path(__file__).parent / "shots"
 KEEPS_SHOTS = bool(os.environ.get("HAPPEN_SHOTS"))  # to look at; no test needs them, and they take a while
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 DEADLINE = 60.0
+OPEN_SECONDS = 30.0
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -200,15 +202,18 @@ class Watched:
             self.load(notebook)
             return
         self.command("docmanager:open", {"path": notebook})
-        self._wait(notebook)
+        try:
+            self._wait(notebook, OPEN_SECONDS)
+        except PageTimeoutError:  # JupyterLab may show the document of the test before again while it closes
+            self.load(notebook)
 
     def load(self, notebook, place="lab/tree"):
         """Load a page that shows a notebook, and wait until its kernel is idle."""
         self.page.goto(f"{self.lab.origin}/{place}/{notebook}?reset&token={self.lab.token}")
         self._wait(notebook)
 
-    def _wait(self, notebook):
-        self.page.wait_for_function(OPEN, arg=notebook, timeout=DEADLINE * 1000)
+    def _wait(self, notebook, seconds=DEADLINE):
+        self.page.wait_for_function(OPEN, arg=notebook, timeout=seconds * 1000)
 
     def command(self, name, options=None, seconds=120):
         """Run a JupyterLab command to its end."""
