@@ -17,9 +17,10 @@ import happen_nb as happen
 
 def later(act, until, space):
     """Do something as soon as somebody waits for events."""
+    listening = len(space._log.on_event)
 
     def wait():
-        until(lambda: len(space._log.on_event) > 1)  # the dispatcher always listens
+        until(lambda: len(space._log.on_event) > listening)
         act()
 
     thread = threading.Thread(target=wait)
