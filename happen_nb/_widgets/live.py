@@ -22,7 +22,7 @@ from happen_nb._model.frozen import diff
 from happen_nb._model.paths import missing_hint, parse_path, select, typo_hint
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets import mime
-from happen_nb._widgets.mime import ALIVE, StaticFallback, is_figure
+from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, is_figure
 from happen_nb._widgets.panes import FigurePane, HtmlPane
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError
@@ -43,7 +43,7 @@ MAX_MARKED: Final = 100  # paths of one change
 SLOW_RENDER_SECONDS: Final = 5.0  # after which it shows that `render` has not returned
 
 
-class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
+class Live(FollowsSpace, ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
     """Shows a state and follows it; created by ``state.live`` and ``view.live``.
 
     It updates at most ten times a second, and always shows the newest state. The static output in the
@@ -88,11 +88,6 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
         self._throttle.follow(lambda: self._replica.newest(self._node) is not self._shown_record)
         cells.register(self.close)
 
-    def stop(self) -> None:
-        """Stop following the state; the last value stays visible."""
-        self._stop_updates()
-        self._fallback.update()
-
     def close(self) -> None:
         """Stop, and remove the widget from wherever it is displayed."""
         self._stop_updates()
@@ -101,18 +96,10 @@ class Live(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no types
             if self._note is not None:
                 close_tree(self._note)
                 self._note = None
-        self.layout.close()
         super().close()
-
-    def _stop_updates(self) -> None:
-        self._throttle.stop()
-        self._fallback.stop()
 
     def __repr__(self) -> str:
         return self._picture()["text/plain"]
-
-    def _ipython_display_(self) -> None:
-        self._fallback.show(self)
 
     def _picture(self) -> Picture:
         hints = [] if self._hint is None else [mime.picture_of_note(self._hint)]

@@ -16,7 +16,7 @@ import anywidget
 from happen_nb._api.base import runtime_of
 from happen_nb._display.page import Page, bare_html, render_html, style
 from happen_nb._runtime.cells import cells
-from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page
+from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, picture_of_page
 from happen_nb._widgets.panes import source
 from happen_nb._widgets.throttle import Throttle
 
@@ -46,7 +46,7 @@ class PictureView:
 View = TypeVar("View", bound=PictureView)
 
 
-class LivePicture(anywidget.AnyWidget, Generic[View]):
+class LivePicture(FollowsSpace, anywidget.AnyWidget, Generic[View]):
     """A picture of a part of a journal, which follows the space while a page shows it."""
 
     _css = style() + source("live_picture.css")
@@ -107,28 +107,8 @@ class LivePicture(anywidget.AnyWidget, Generic[View]):
 
     # -- following -----------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        """Stop following; what is drawn stays visible."""
-        self._stop_updates()
-        self._fallback.update()
-
-    def close(self) -> None:
-        """Stop, and remove the picture from wherever it is displayed."""
-        if "_fallback" not in vars(self):
-            return  # `__init__` did not complete
-        self._stop_updates()
-        self.layout.close()
-        super().close()
-
-    def _stop_updates(self) -> None:
-        self._throttle.stop()
-        self._fallback.stop()
-
     def __repr__(self) -> str:
         return self._picture()["text/plain"]
-
-    def _ipython_display_(self) -> None:
-        self._fallback.show(self)
 
     def _picture(self) -> Picture:
         with self._lock:

@@ -33,7 +33,7 @@ from happen_nb._display.values import summary
 from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
-from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_svg
+from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, picture_of_svg
 from happen_nb._widgets.panes import source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError
@@ -96,7 +96,7 @@ class _LiveLine:
         return True
 
 
-class LivePlot(anywidget.AnyWidget):
+class LivePlot(FollowsSpace, anywidget.AnyWidget):
     """Values over time that follow every commit; created by ``live_plot`` of a state, a view or a space.
 
     It updates at most ten times a second. A dragged or keyed zoom stays while new values arrive. The static
@@ -141,22 +141,8 @@ class LivePlot(anywidget.AnyWidget):
         self._throttle.follow(self._has_news)
         cells.register(self.close)
 
-    def stop(self) -> None:
-        """Stop following; what is drawn stays visible."""
-        self._stop_updates()
-        self._fallback.update()
-
-    def close(self) -> None:
-        """Stop, and remove the plot from wherever it is displayed."""
-        if "_fallback" not in vars(self):
-            return  # `__init__` did not complete
-        self._stop_updates()
-        self.layout.close()
-        super().close()
-
     def _stop_updates(self) -> None:
-        self._throttle.stop()
-        self._fallback.stop()
+        super()._stop_updates()
         listeners, self._listeners = self._listeners, []
         for unlisten in listeners:
             io_thread().call_soon(unlisten)
@@ -164,9 +150,6 @@ class LivePlot(anywidget.AnyWidget):
     def __repr__(self) -> str:
         values = [f"  {name(line.source.name)}  {_as_text(_newest(line))}" for line in self._lines]
         return "\n".join([f"Live plot of {name(self._title)}", *values])
-
-    def _ipython_display_(self) -> None:
-        self._fallback.show(self)
 
     # -- following -----------------------------------------------------------------------------------
 

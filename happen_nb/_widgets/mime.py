@@ -334,6 +334,34 @@ class StaticFallback(Throttle):
             where.publish(picture, transient={"display_id": display_id}, update=True)
 
 
+class FollowsSpace:
+    """What widgets share that follow a space: they stop, are closed, and have a static output."""
+
+    _throttle: Throttle
+    _fallback: StaticFallback
+    layout: Any
+
+    def stop(self) -> None:
+        """Stop following; what is shown stays visible."""
+        self._stop_updates()
+        self._fallback.update()
+
+    def close(self) -> None:
+        """Stop, and remove the widget from wherever it is displayed."""
+        if "_fallback" not in vars(self):
+            return  # `__init__` did not complete
+        self._stop_updates()
+        self.layout.close()
+        super().close()  # type: ignore[misc]  # of the widget
+
+    def _stop_updates(self) -> None:
+        self._throttle.stop()
+        self._fallback.stop()
+
+    def _ipython_display_(self) -> None:
+        self._fallback.show(self)
+
+
 def show_with_fallback(widget: DOMWidget, picture: Picture) -> str:
     """Display a picture as a static output below the current cell, and below that the widget.
 

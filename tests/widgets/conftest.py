@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from happen_nb._widgets.live_picture import LivePicture
 from tests.facade.processes import OtherProcess
 
 
@@ -27,3 +30,15 @@ def comms():
 
     before = set(_instances)
     return lambda: len(set(_instances) - before)
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The messages that live pictures send to the browser."""
+    messages = []
+
+    def send(_, message, buffers=None):
+        messages.append(json.loads(json.dumps(message)))
+
+    monkeypatch.setattr(LivePicture, "send", send)
+    return messages

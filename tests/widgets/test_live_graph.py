@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from happen_nb._display.plots.graph import Load
 from happen_nb._widgets.live_graph import LiveGraph
 from happen_nb.errors import ClosedError
 from tests.display.hostile import PAYLOADS
-
-
-@pytest.fixture
-def sent(monkeypatch):
-    messages = []
-
-    def send(_, message, buffers=None):
-        messages.append(json.loads(json.dumps(message)))
-
-    monkeypatch.setattr(LiveGraph, "send", send)
-    return messages
 
 
 @pytest.fixture

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from happen_nb import put
-from happen_nb._widgets.live_timeline import LiveTimeline
 from happen_nb.errors import ClosedError
 from tests.display.hostile import PAYLOADS
-
-
-@pytest.fixture
-def sent(monkeypatch):
-    messages = []
-
-    def send(_, message, buffers=None):
-        messages.append(json.loads(json.dumps(message)))
-
-    monkeypatch.setattr(LiveTimeline, "send", send)
-    return messages
 
 
 @pytest.fixture
