@@ -18,12 +18,12 @@ from happen_nb._model import arguments
 from happen_nb._model.causality import JournalSlice, TraceNode
 
 
-class Picture(Displayable):
-    """A picture as SVG, which the last expression of a cell shows, for light and dark pages."""
+class SvgFile:
+    """What can be saved as an SVG file."""
 
     @property
     def svg(self) -> str:
-        """The picture."""
+        """The picture, for light and dark pages."""
         raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -48,6 +48,10 @@ class Picture(Displayable):
         target = Path(path)
         target.write_text(self.svg, encoding="utf-8")
         return target
+
+
+class Picture(SvgFile, Displayable):
+    """A picture as SVG, which the last expression of a cell shows, for light and dark pages."""
 
 
 class SequenceDiagram(Picture):

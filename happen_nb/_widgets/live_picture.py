@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 import anywidget
 
 from happen_nb._api.base import runtime_of
+from happen_nb._api.diagrams import SvgFile
 from happen_nb._display.page import Page, bare_html, render_html, style
 from happen_nb._runtime.cells import cells
 from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, picture_of_page
@@ -31,7 +30,7 @@ MAX_VIEWS: Final = 8
 """Places where a picture is followed, the newest."""
 _LEAST_WIDTH, _MOST_WIDTH = 300, 4000
 PICTURE_SCRIPT: Final = "\n".join(source(f"{name}.js") for name in ("press", "elements", "live_picture"))
-"""What all pictures do in the browser."""
+"""The script that all pictures share."""
 
 
 @dataclass(slots=True)
@@ -46,7 +45,7 @@ class PictureView:
 View = TypeVar("View", bound=PictureView)
 
 
-class LivePicture(FollowsSpace, anywidget.AnyWidget, Generic[View]):
+class LivePicture(FollowsSpace, SvgFile, anywidget.AnyWidget, Generic[View]):
     """A picture of a part of a journal, which follows the space while a page shows it."""
 
     _css = style() + source("live_picture.css")
@@ -69,11 +68,6 @@ class LivePicture(FollowsSpace, anywidget.AnyWidget, Generic[View]):
 
     # -- what each picture is ------------------------------------------------------------------------
 
-    @property
-    @abstractmethod
-    def svg(self) -> str:
-        """The picture, for light and dark pages."""
-
     @abstractmethod
     def _page(self) -> Page:
         """Return the static picture, and the same as lines of text."""
@@ -88,22 +82,6 @@ class LivePicture(FollowsSpace, anywidget.AnyWidget, Generic[View]):
 
     def _renew(self) -> None:
         """Use what the reader has read."""
-
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the picture as an SVG file.
-
-        Parameters
-        ----------
-        path : str or path
-            Where to write it; an existing file is replaced.
-
-        Returns
-        -------
-        Path
-        """
-        target = Path(path)
-        target.write_text(self.svg, encoding="utf-8")
-        return target
 
     # -- following -----------------------------------------------------------------------------------
 
