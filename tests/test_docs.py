@@ -231,7 +231,7 @@ def test_the_recording_is_what_the_demo_gives_today(tmp_path):
 
 
 def essence(file):
-    """What does not depend on the time and the order in which handlers run."""
+    """Return the parts that do not depend on the time and the order in which handlers run."""
     demo = happen.recorded(file)
     code = sorted((name, source) for _, name, source in recording.read(file.read_text("utf-8"))["handlers"])
     sent = Counter((event.type, event.sender, repr(event.payload)) for event in demo.events())

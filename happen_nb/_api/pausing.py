@@ -21,7 +21,7 @@ from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import error_summary, quote
 from happen_nb._runtime.gate import LocalPause
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.stepping import MAX_TOLD, Stepper, Taken
+from happen_nb._runtime.stepping import MAX_NAMED, Stepper, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -298,8 +298,8 @@ class Pausing:
     async def _held(self) -> Held:
         runtime = self._runtime.checked
         stepper = Stepper(runtime)
-        held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_TOLD))
-        found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_TOLD]))
+        held: tuple[list[NodeTurn], int] = await on_io(stepper.turns(MAX_NAMED))
+        found: list[tuple[NodeTurn, EventRecord]] = await on_io(stepper.events(held[0][:MAX_NAMED]))
         items = [HeldEvent(Event(record, runtime), turn.node) for turn, record in found]
         return Held(self.name, items, paused=self.paused is not None, total=max(held[1], len(items)))
 

@@ -66,7 +66,7 @@ class JournalReader:
         self.last = 0
         """The sequence up to which everything was read."""
         self.slice = JournalSlice(runtime.space)
-        """What was read so far."""
+        """The records that were read so far."""
 
     def read(self) -> JournalSlice:
         """Read everything."""

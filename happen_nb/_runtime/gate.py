@@ -59,7 +59,7 @@ class LocalPause:
 
 
 class Gate:
-    """The events that wait in this process. On the IO thread, but for what is told otherwise."""
+    """The events that wait in this process. On the IO thread, except where it says otherwise."""
 
     def __init__(self, log: Log, dispatcher: Dispatcher) -> None:
         self._log = log

@@ -64,7 +64,7 @@ class Hold:
     waits: bool = False
     """True if the first one has to wait."""
     asked: int = 0
-    """How often it was asked again if it has to."""
+    """Number of times that it was asked again whether it has to."""
     moving: bool = False
     work: Work | None = None
     """In flight while they go on."""

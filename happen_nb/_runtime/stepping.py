@@ -39,7 +39,7 @@ MAX_WAIT_SECONDS: Final = 10.0
 """The longest time that another process may give this one before it answers."""
 POLL_SECONDS: Final = 0.01
 """Pause before the next event is looked for again."""
-MAX_TOLD: Final = 10_000
+MAX_NAMED: Final = 10_000
 """Waiting events that a process names in an answer."""
 SPARSE: Final = 50
 """Fewer waiting events than this are read one by one."""
@@ -142,9 +142,9 @@ class Stepper:
         await log.replica.reached(question["position"], seconds_left(deadline))
         await gate.first(deadline)
         turns = gate.turns() if log.pace.pauses else []
-        told = turns[: min(question["held"], MAX_TOLD)]
+        named = turns[: min(question["held"], MAX_NAMED)]
         return {
-            "held": [list(turn) for turn in told],
+            "held": [list(turn) for turn in named],
             "count": len(turns),
             "position": log.position,
             "by": log.incarnation,

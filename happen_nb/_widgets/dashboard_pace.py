@@ -34,7 +34,7 @@ class PaceControl:
             "resume": lambda _: self._space.resume(),
             "step": lambda _: self._step(),
         }
-        """What the browser may request."""
+        """The requests that the browser may make."""
 
     def message(self) -> dict[str, Any]:
         """Return the pace, and how many events wait."""

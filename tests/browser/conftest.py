@@ -144,7 +144,7 @@ def chromium(tmp_path_factory):
 
 
 def find_chromium():
-    """Where it is installed, if it is."""
+    """Return the path of the program, or None if it is not installed."""
     return os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 

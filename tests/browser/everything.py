@@ -116,7 +116,7 @@ REPRS = [
     "*replies,",
 ]
 DIAGRAMS = "display(space.trace(said).sequence(), space.trace(said).waterfall())"
-"""What happened, as pictures without a script."""
+"""Pictures of what happened, without a script."""
 LIVE = """
 display(orders.state.live(), orders.state.live("notes"))
 for text in few(TEXTS):

@@ -33,7 +33,7 @@ KEYS = {
 
 
 def find_firefox():
-    """Where it is installed, if it is."""
+    """Return the path of the program, or None if it is not installed."""
     return os.environ.get("FIREFOX") or shutil.which("firefox-esr") or shutil.which("firefox")
 
 
@@ -131,7 +131,7 @@ def browsing(profile):
 
 
 def _url(process):
-    """Where it listens: it writes that, and later other things that somebody must read."""
+    """Return its address, which it writes first; read on, so that it can write more."""
     found = Queue()
 
     def read():

@@ -1,4 +1,4 @@
-"""What waits while a space is paused is handled once it resumes, in order, whatever process is killed."""
+"""Events that wait in a paused space are handled in order when it resumes, whatever process is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the texts and the marks of an SVG picture lie."""
+"""The places of the texts and marks of an SVG picture."""
 
 from __future__ import annotations
 
