@@ -205,7 +205,15 @@ class Watched:
         try:
             self._wait(notebook, OPEN_SECONDS)
         except PageTimeoutError:  # JupyterLab may show the document of the test before again while it closes
+            self._replace_page()
             self.load(notebook)
+
+    def _replace_page(self):
+        """Go on in a new page: one that shows the wrong document may refuse to load another."""
+        context = self.page.context
+        self.page.close()
+        self.page = context.new_page()
+        self.__post_init__()
 
     def load(self, notebook, place="lab/tree"):
         """Load a page that shows a notebook, and wait until its kernel is idle."""
