@@ -14,7 +14,7 @@ from queue import Queue
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from playwright.sync_api import TimeoutError as PageTimeoutError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,7 +40,11 @@ OPEN = """path => {
         && sessionContext.session?.kernel?.status === "idle";
 }"""
 IS_LIGHT = "() => document.body.dataset.jpThemeLight === 'true'"
-END_KERNEL = "() => { jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"  # which takes a second
+LEAVE = """() => {
+    // Closing them would ask about changes since they were saved, and the end of a kernel is one.
+    [...jupyterapp.shell.widgets("main")].forEach(shown => shown.dispose());
+    jupyterapp.serviceManager.sessions.shutdownAll();  // which takes a second
+}"""
 COMMAND = """([name, options, seconds]) => Promise.race([
     jupyterapp.commands.execute(name, options),
     new Promise((_, no) => setTimeout(() => no(new Error(`${name}: not done in time`)), seconds * 1000)),
@@ -262,21 +266,16 @@ class Watched:
         self.page.close()
 
     def leave(self):
-        """Leave the page as it was before a notebook was opened in it; False if it was closed instead."""
-        self.page.evaluate(END_KERNEL)
-        self.command("docmanager:save")  # or else closing it would ask
-        self.command("application:close-all")
-        try:  # it opens by itself, and would come before what opens next
-            self.page.locator(".jp-Launcher").wait_for(timeout=5_000)
-        except Error:  # JupyterLab asks about a notebook that a widget has changed since it was saved
-            self.page.close()
-            return False
-        self.show_theme("light")
-        self.page.set_viewport_size(WINDOW)
+        """Leave the page as it was before a notebook was opened in it, and end the kernel without waiting."""
         self.page.remove_listener("request", self._note_request)
         self.page.remove_listener("console", self._note_console)
         self.page.remove_listener("pageerror", self._note_error)
-        return True
+        self.page.evaluate(LEAVE)
+        self.page.locator(
+            ".jp-Launcher"
+        ).wait_for()  # it opens by itself, and would come before what opens next
+        self.show_theme("light")
+        self.page.set_viewport_size(WINDOW)
 
 
 @pytest.fixture
@@ -302,5 +301,5 @@ def tab(lab, chromium, left, request):
     if request.session.testsfailed > failed:
         watched.close()
         return
-    if watched.leave():
-        left.append(watched.page)
+    watched.leave()
+    left.append(watched.page)
