@@ -467,6 +467,9 @@ class Lanes:
 
         State handlers come first. While one catches up, the event and the plain handlers wait for it.
         """
+        only = registrations[0].state if len(registrations) == 1 else None
+        if only is not None and only.live and not only.takes_views:
+            return registrations, None, ours
         snapshot: Cut | None = None
         live: list[Registration] = []
         late: list[Registration] = []

@@ -79,9 +79,11 @@ class Pipelines:
         self._pipelines: dict[str, Pipeline] = {}
         self._line = self._new_line()
         self._woken: dict[Pipeline, None] = {}
+        self._ended: list[Item] = []
         self._watching = False
         self._closed = False
         log.replica.on_commit.connect(self._on_commit)
+        log.connection.after_reading(self._finish_ended)
         log.on_fresh_start.connect(lambda _: self._reset_all())
 
     def _new_line(self) -> Line:
@@ -104,21 +106,25 @@ class Pipelines:
 
         On a manual clock, all handlers run in turn; `in_turn` is True if it is the turn of the events.
         """
-        may_be_fast = in_turn or not self._dispatcher.clock.manual
-        pipeline = self._pipelines.get(node)
+        dispatcher, pipeline = self._dispatcher, self._pipelines.get(node)
+        may_be_fast = in_turn or not dispatcher.clock.manual
         items: list[Item] = []
         for event, handlers in events:
             fast = may_be_fast and self._is_fast(event, node, handlers, snapshot)
-            if not items and (pipeline is None or pipeline.idle):
-                if not fast or self._dispatcher.queue(node).open:
-                    self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+            needs_delivery = not fast or dispatcher.is_busy(node)
+            if not items and (pipeline is None or (needs_delivery and pipeline.idle)):
+                if needs_delivery:
+                    dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
                     continue
-                if pipeline is None:
-                    pipeline = self._pipelines[node] = Pipeline(node, self._line)
-            parts = [[each] for each in handlers] if fast else [handlers]
-            items += [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
+                pipeline = self._pipelines[node] = Pipeline(node, self._line)
+            if fast:
+                items += [
+                    Item(event, node, [each], context, snapshot, replies, fold=fold) for each in handlers
+                ]
+            else:
+                items.append(Item(event, node, handlers, context, snapshot, replies, slow=True, fold=fold))
         if pipeline is not None and items:
-            self._dispatcher.in_flight.start(*items)
+            dispatcher.in_flight.start(*items)
             with pipeline.lock:
                 pipeline.waiting.extend(items)
             self._wake(pipeline)
@@ -126,12 +132,18 @@ class Pipelines:
     def _is_fast(
         self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
     ) -> bool:
-        return (
-            self._dispatcher.conductor is None
-            and (event.target is None or event.tick is not None)
-            and self._dispatcher.registrations.only_changes_state(node)
-            and all(_is_fast(each, snapshot) for each in handlers)
-        )
+        dispatcher = self._dispatcher
+        if dispatcher.conductor is not None or not dispatcher.registrations.only_changes_state(node):
+            return False
+        if event.target is not None and event.tick is None:
+            return False
+        for each in handlers:
+            state = each.state
+            if state is None or each.pattern.predicate is not None:
+                return False
+            if state.takes_views and snapshot is None:
+                return False
+        return True
 
     def items(self, node: str) -> list[Item]:
         """Return the events of a node that are not done. From any thread."""
@@ -351,7 +363,7 @@ class Pipelines:
     def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
         """Give a node a worker of its own while its transforms take long."""
         in_turn = self._dispatcher.clock.manual  # where the nodes have one order
-        slow = not in_turn and any(item.seconds > SLOW_SECONDS for item in items)
+        slow = not in_turn and max([item.seconds for item in items]) > SLOW_SECONDS
         if not slow and not pipeline.slow:
             return
         pipeline.slow = pipeline.slow + 1 if slow else 0
@@ -384,9 +396,11 @@ class Pipelines:
 
     def _pauses(self, pipeline: Pipeline) -> bool:
         """Let other writers of the node go first now and then: they take longer than the next commit here."""
-        lost = pipeline.node in self._log.outbox.refused_nodes
-        if not pipeline.ready or pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
+        if not pipeline.ready or pipeline.paused:
             return pipeline.paused
+        lost = pipeline.node in self._log.outbox.refused_nodes
+        if not lost and pipeline.in_a_row < MAX_IN_A_ROW:
+            return False
         self._log.outbox.refused_nodes.discard(pipeline.node)
         share = PAUSE_SHARE * (time.monotonic() - pipeline.row_began) if pipeline.in_a_row else 0.0
         seconds = min(MAX_PAUSE_SECONDS, max(LOST_SECONDS if lost else PAUSE_SECONDS, share))
@@ -401,7 +415,7 @@ class Pipelines:
 
     def _send(self, pipeline: Pipeline, step: Step) -> None:
         replica, node, newest = self._log.replica, pipeline.node, step.outcomes[-1]
-        cut = replica.cut_of(node)
+        cut = replica.base(node)
         base = cut.nodes.get(node)
         passed = replica.positions(node, base)
         carried = passed is None or base is None or passed is base.positions
@@ -473,21 +487,31 @@ class Pipelines:
             for outcome in step.outcomes:
                 outcome.conclude(by_id)
         self._conclude(step)
-        self._advance(pipeline)
+        if pipeline.ready or pipeline.waiting:
+            self._advance(pipeline)
 
     def _conclude(self, step: Step) -> None:
         """Note and record that events are done."""
-        done = [item for item in step.items if item.outcome is not None]
-        for item in done:
-            item.handler.pass_over(item.event.position, item.event.position)
+        for item in step.items:
+            if item.outcome is None:
+                continue
+            position = item.event.position
+            item.handler.pass_over(position, position)
             if not step.outcomes:
                 self._dispatcher.lanes.pass_soon(item.node)
-        if done:
-            self._dispatcher.record(*[item.handled() for item in done])
+            self._dispatcher.record(item.handled())
         if step.outcomes:
             for handler, (before, after) in step.progress.items():
                 handler.recorded(before, after)
-        self._dispatcher.in_flight.finish(*step.items)
+        self._ended += step.items
+        if not self._log.connection.reading:
+            self._finish_ended()
+
+    def _finish_ended(self) -> None:
+        """Wake who waits for the events that are done: at the end of what has arrived at once."""
+        if self._ended:
+            ended, self._ended = self._ended, []
+            self._dispatcher.in_flight.finish(*ended)
 
     def _deliver(self, pipeline: Pipeline, step: Step) -> None:
         """Hand an event over to a `Delivery`, and wait until that has ended."""
@@ -567,15 +591,6 @@ class Pipelines:
 def _folds(item: Item) -> bool:
     state = item.handlers[0].state
     return not item.slow and state is not None and (state.fold or item.fold)
-
-
-def _is_fast(registration: Registration, snapshot: Cut | None) -> bool:
-    state = registration.state
-    return (
-        state is not None
-        and registration.pattern.predicate is None
-        and (snapshot is not None or not state.takes_views)
-    )
 
 
 def _withdraw(step: Step) -> None:
