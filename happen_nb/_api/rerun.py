@@ -549,6 +549,8 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
         raise HistoryGoneError(
             "rerun: events of that time have expired; connect(event_ttl=...) keeps them longer"
         )
+    if first > last and until is None:
+        raise ValueError("rerun: since is after all that is stored; give an earlier one")
     if first > last:
         raise ValueError("rerun: until is before since; give the later one as until")
     return first, last

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from happen_nb._api.base import Displayable, Timeout, bundle_of, faces, refuse_in_callback
+from happen_nb._api.base import Displayable, Timeout, bundle_of, faces, refuse_in_callback, times
 from happen_nb._api.events import Event, Events
 from happen_nb._api.space_part import SpacePart
 from happen_nb._display.live_output import LiveOutput, publisher
@@ -24,6 +24,8 @@ from happen_nb.errors import ClockError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pandas as pd
 
     from happen_nb._api.failures import Failures
     from happen_nb._model.records import EventRecord, Origin
@@ -105,6 +107,30 @@ class ScheduledEvents(Events):
         """
         return sum(event.cancel() for event in self)
 
+    def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
+        """Return the frame of ``Events.to_frame`` with a first column ``due``, in UTC.
+
+        Parameters
+        ----------
+        flatten : bool, optional
+            Make a column ``payload.<key>`` for each key of the payloads instead of one column ``payload``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per event, by due time.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.expired", after=3600)
+        >>> due = space.scheduled.to_frame()["due"]
+        >>> due.tolist() == [event.due]
+        True
+        """
+        table = super().to_frame(flatten=flatten)
+        table.insert(0, "due", times(event.due for event in self))
+        return table
+
 
 async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
     """Read the events that are to come, by due time and order of scheduling. On the IO thread."""
@@ -185,7 +211,7 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     try:
         if to is None:
             what = "advance: by" if by is not None else "advance"
-            value = timedelta(**parts) if by is None else by
+            value = _duration(parts) if by is None else by
             moment = now + timedelta(seconds=arguments.seconds(value, what, endless=False, most=math.inf))
         elif isinstance(to, Event):
             if to.due is None:
@@ -201,6 +227,16 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
             "time does not go back"
         )
     return utc_text(moment)
+
+
+def _duration(parts: Mapping[str, float]) -> timedelta:
+    try:
+        return timedelta(**parts)
+    except TypeError as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in parts.items())
+        raise TypeError(
+            f"advance: {given} is no duration; give numbers of days, hours, minutes or seconds"
+        ) from error
 
 
 async def advance_clock(runtime: Runtime, failures: Failures, target: str | None, timeout: float) -> Advance:
