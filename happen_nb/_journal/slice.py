@@ -218,16 +218,17 @@ async def read_changes(
     pairs: list[CommitPair] = [(record, None) for record in commits]
     if states or not is_numbered:
         pairs = await with_previous(stream, commits)
-    return pairs, Handlings(_unique(handled))
+    return pairs, Handlings(unique(handled))
 
 
 async def read_handled(stream: Stream, *, since: int) -> Handlings:
     """Read the handlings after a sequence, in the order in which they were stored."""
     items = map(stream.decode, await stream.read(stream.subjects.handled, start=since + 1))
-    return Handlings(_unique([item for item in items if isinstance(item, Handled)]))
+    return Handlings(unique([item for item in items if isinstance(item, Handled)]))
 
 
-def _unique(handled: list[Handled]) -> list[Handled]:
+def unique(handled: list[Handled]) -> list[Handled]:
+    """Return handlings without those that are stored twice."""
     # A message whose answer was lost is stored twice: no two handlings of a process are the same.
     return list({(item.by, item.body): item for item in handled}.values())
 
