@@ -200,26 +200,35 @@ async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int |
 async def read_changes(
     stream: Stream, found: Slice, start: int, *, states: bool = True
 ) -> tuple[list[CommitPair], Handlings]:
-    """Return the commits of a slice from a sequence on, each with the one before it, and the handlings."""
-    if found.complete:
-        commits = [record for record in found.commits if record.sequence >= start]
-        handled = [item for item in found.handled if item.sequence >= start]
-    else:
+    """Return the commits of a slice from a sequence on, each with the one before it, and the handlings.
+
+    Without `states`, the commits may lack their states and come without the ones before them: `applied_at`
+    reads both of one that is looked at.
+    """
+    commits = [record for record in found.commits if record.sequence >= start]
+    handled = [item for item in found.handled if item.sequence >= start]
+    if not found.complete:
         subjects = stream.subjects
         kinds = [subjects.states, subjects.handled] if states else [subjects.handled]
         decoded = await _decoded(stream, kinds, start, found.last)
-        commits = [item for item in decoded if isinstance(item, CommitRecord)]
         handled = [item for item in decoded if isinstance(item, Handled)]
-    return await with_previous(stream, commits), Handlings(_unique(handled))
+        if states:
+            commits = [item for item in decoded if isinstance(item, CommitRecord)]
+    is_numbered = all(record.revision for record in commits)  # unless another client wrote one
+    pairs: list[CommitPair] = [(record, None) for record in commits]
+    if states or not is_numbered:
+        pairs = await with_previous(stream, commits)
+    return pairs, Handlings(unique(handled))
 
 
 async def read_handled(stream: Stream, *, since: int) -> Handlings:
     """Read the handlings after a sequence, in the order in which they were stored."""
     items = map(stream.decode, await stream.read(stream.subjects.handled, start=since + 1))
-    return Handlings(_unique([item for item in items if isinstance(item, Handled)]))
+    return Handlings(unique([item for item in items if isinstance(item, Handled)]))
 
 
-def _unique(handled: list[Handled]) -> list[Handled]:
+def unique(handled: list[Handled]) -> list[Handled]:
+    """Return handlings without those that are stored twice."""
     # A message whose answer was lost is stored twice: no two handlings of a process are the same.
     return list({(item.by, item.body): item for item in handled}.values())
 
