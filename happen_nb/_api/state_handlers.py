@@ -304,7 +304,7 @@ def _evaluate(
         The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
     """
     node = writer.node
-    scope = causes.scope_of_event(event, node, registration.name)
+    scope = causes.HandlerScope(node, registration.name, event=event)
     causes.enter(scope, runtime.dispatcher.redirect)
     scope.hold()
     try:

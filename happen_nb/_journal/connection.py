@@ -112,6 +112,8 @@ class Connection:
         """Called when nobody answers: returns the problem if the stream no longer exists."""
         self.diagnose: Callable[[], str | None] | None = None
         """Returns why a call may have no answer, for people; None if nothing is known."""
+        self.max_payload = 0
+        """The bytes that the server accepts in one message, with its headers."""
         self._closed = False
 
     @classmethod
@@ -148,6 +150,7 @@ class Connection:
                 refused.set_exception(error)
 
         async def on_reconnect() -> None:
+            self.max_payload = self._client.max_payload
             if self._probe is not None:
                 self._probe.cancel()
             for call in list(self._calls.values()):
@@ -169,6 +172,7 @@ class Connection:
             **credentials.options(),
         )
         await _unless_refused(connecting, refused)
+        self.max_payload = self._client.max_payload
         await self._client.subscribe(
             self._inbox + "*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0
         )
@@ -215,10 +219,6 @@ class Connection:
     def transfer_seconds(self) -> float:
         """Seconds by which silence may last longer: a large message may be in front of the awaited one."""
         return self.max_payload / MIN_BYTES_PER_SECOND if self.transferring else 0.0
-
-    @property
-    def max_payload(self) -> int:
-        return int(self._client.max_payload)
 
     @property
     def server_version(self) -> str:

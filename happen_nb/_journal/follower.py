@@ -259,7 +259,8 @@ class Follower:
             self._position = item.sequence
             self._progress_at = time.monotonic()
             try:
-                self._stream.note_time(item.time)
+                if not item.pending:
+                    self._stream.note_time(item.time)
                 decoded = self._sink.recognize(item)
                 own = decoded is not None
                 if decoded is None:

@@ -240,7 +240,8 @@ class PendingWrite(Generic[T]):
     def send(self, wake: Callable[[], None]) -> None:
         """Encode it, and send it as `start` does. On the IO thread."""
         self.data = encode_publish(self.messages[0])
-        self.start(wake)
+        self.wake = wake
+        self.outbox.send(self)
 
     def __await__(self) -> Generator[Any, None, None]:
         self.data = encode_publish(self.messages[0])

@@ -223,11 +223,6 @@ class Dispatcher:
             queue = self.queues[node] = NodeQueue(node, self.workers)
         return queue
 
-    def is_busy(self, node: str) -> bool:
-        """Return True if handlers of a node run, or events wait in its queue."""
-        queue = self.queues.get(node)
-        return queue is not None and bool(queue.open)
-
     async def _report_lost(self, node: str, owner: OwnerRecord) -> None:
         answer = await self._peers.ask(owner.incarnation or "", {}, NAME_SECONDS)
         self.host.lost(node, answer or {})

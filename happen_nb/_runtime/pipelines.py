@@ -107,11 +107,12 @@ class Pipelines:
         On a manual clock, all handlers run in turn; `in_turn` is True if it is the turn of the events.
         """
         dispatcher, pipeline = self._dispatcher, self._pipelines.get(node)
-        may_be_fast = in_turn or not dispatcher.clock.manual
+        may_be_fast = in_turn or self._log.clock is None
         items: list[Item] = []
         for event, handlers in events:
             fast = may_be_fast and self._is_fast(event, node, handlers, snapshot)
-            needs_delivery = not fast or dispatcher.is_busy(node)
+            queue = dispatcher.queues.get(node)
+            needs_delivery = not fast or (queue is not None and bool(queue.open))
             if not items and (pipeline is None or (needs_delivery and pipeline.idle)):
                 if needs_delivery:
                     dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
@@ -133,7 +134,7 @@ class Pipelines:
         self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
     ) -> bool:
         dispatcher = self._dispatcher
-        if dispatcher.conductor is not None or not dispatcher.registrations.only_changes_state(node):
+        if dispatcher.workers.conductor is not None or not dispatcher.registrations.only_changes_state(node):
             return False
         if event.target is not None and event.tick is None:
             return False
@@ -268,8 +269,9 @@ class Pipelines:
             chosen = [pipeline.waiting.popleft() for _ in range(min(most, len(pipeline.waiting)))]
             pipeline.evaluating = chosen
             epoch, head, positions = pipeline.epoch, pipeline.head, pipeline.positions
-        steps, evaluated, head, positions = self._steps(chosen, head, positions)
-        self._choose_line(pipeline, chosen[:evaluated])
+        steps, evaluated, spent, head, positions = self._steps(chosen, head, positions)
+        if spent > SLOW_SECONDS or pipeline.slow:
+            self._choose_line(pipeline, chosen[:evaluated])
         with pipeline.lock:
             if pipeline.evaluating is not chosen:
                 return 0  # it was abandoned
@@ -286,8 +288,11 @@ class Pipelines:
 
     def _steps(
         self, items: list[Item], head: CommitRecord | None, positions: Positions
-    ) -> tuple[list[Step], int, CommitRecord | None, Positions]:
-        """Evaluate events in a row; return the steps, for how many events, and what the next one follows."""
+    ) -> tuple[list[Step], int, float, CommitRecord | None, Positions]:
+        """Evaluate events in a row.
+
+        Returns the steps, for how many events, the time of the transforms, and what the next one follows.
+        """
         steps: list[Step] = []
         evaluated, spent = 0, 0.0
         for item in items:
@@ -304,7 +309,7 @@ class Pipelines:
                 head = _record_after(item.node, head, step.outcomes[-1])
             if spent > HANDOVER_SECONDS:
                 break
-        return steps, evaluated, head, positions
+        return steps, evaluated, spent, head, positions
 
     def _load_head(self, pipeline: Pipeline) -> bool:
         """Start from the newest commit; False if its positions have to be looked up first."""
@@ -323,7 +328,7 @@ class Pipelines:
         registration = item.handlers[0]
         if item.slow or registration.state is None:
             return Step(item, slow=True)
-        handler, position = registration.state, item.event.position
+        handler, position = registration.state, item.position
         progress = handler.progress(positions)
         if position in progress.skipped:
             return Step(item, slow=True)
@@ -363,7 +368,7 @@ class Pipelines:
     def _choose_line(self, pipeline: Pipeline, items: list[Item]) -> None:
         """Give a node a worker of its own while its transforms take long."""
         in_turn = self._dispatcher.clock.manual  # where the nodes have one order
-        slow = not in_turn and max([item.seconds for item in items]) > SLOW_SECONDS
+        slow = not in_turn and any(item.seconds > SLOW_SECONDS for item in items)
         if not slow and not pipeline.slow:
             return
         pipeline.slow = pipeline.slow + 1 if slow else 0
@@ -381,26 +386,25 @@ class Pipelines:
 
     def _advance(self, pipeline: Pipeline) -> None:
         """Send the next commit, if none is on its way."""
-        while pipeline.flying is None and not pipeline.delivering and not self._pauses(pipeline):
-            with pipeline.lock:
-                step = pipeline.ready.popleft() if pipeline.ready else None
-            if step is None:
+        while pipeline.flying is None and not pipeline.delivering and pipeline.ready:
+            if self._pauses(pipeline):
                 break
+            with pipeline.lock:
+                step = pipeline.ready.popleft()
             if step.slow:
                 self._deliver(pipeline, step)
             elif step.outcomes:
                 self._send(pipeline, step)
             else:
                 self._conclude(step)
-        self._wake(pipeline)
+        if pipeline.waiting:
+            self._wake(pipeline)
 
     def _pauses(self, pipeline: Pipeline) -> bool:
         """Let other writers of the node go first now and then: they take longer than the next commit here."""
-        if not pipeline.ready or pipeline.paused:
-            return pipeline.paused
         lost = pipeline.node in self._log.outbox.refused_nodes
-        if not lost and pipeline.in_a_row < MAX_IN_A_ROW:
-            return False
+        if pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
+            return pipeline.paused
         self._log.outbox.refused_nodes.discard(pipeline.node)
         share = PAUSE_SHARE * (time.monotonic() - pipeline.row_began) if pipeline.in_a_row else 0.0
         seconds = min(MAX_PAUSE_SECONDS, max(LOST_SECONDS if lost else PAUSE_SECONDS, share))
@@ -427,7 +431,7 @@ class Pipelines:
             origin=step.outcomes[0].origin,
             events=step.events,
             positions=step.positions if carried or passed is None else merged(passed, step.positions),
-            folded=step.folded,
+            folded=step.folded if len(step.items) > 1 else (),
         )
         deadline = time.monotonic() + self._log.timeout
         try:
@@ -441,7 +445,7 @@ class Pipelines:
                 outcome.announce()
         step.write, pipeline.flying = write, step
         if len(write.messages) == 1:
-            write.send(lambda: self._decided(pipeline, step, request))
+            write.send(partial(self._decided, pipeline, step, request))
         else:
             self._log.background(self._complete(pipeline, step, request))
 
@@ -495,8 +499,9 @@ class Pipelines:
         for item in step.items:
             if item.outcome is None:
                 continue
-            position = item.event.position
-            item.handler.pass_over(position, position)
+            handler = item.handlers[0].state
+            assert handler is not None
+            handler.pass_over(item.position, item.position)
             if not step.outcomes:
                 self._dispatcher.lanes.pass_soon(item.node)
             self._dispatcher.record(item.handled())

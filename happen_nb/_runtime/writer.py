@@ -174,7 +174,7 @@ class Writer:
             deadline,
             node=request.node,
             expected=0 if base is None else base.sequence,
-            as_stored=partial(_as_stored, request, id, positions) if len(messages) == 1 else None,
+            as_stored=partial(_as_stored, request, base, id, positions) if len(messages) == 1 else None,
         )
 
     def _messages(
@@ -430,7 +430,12 @@ async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
 
 
 def _as_stored(
-    request: CommitRequest, id: str, positions: Positions | None, sequence: int, time: int
+    request: CommitRequest,
+    base: CommitRecord | None,
+    id: str,
+    positions: Positions | None,
+    sequence: int,
+    time: int,
 ) -> CommitRecord:
     """Return a commit of one message as it is stored."""
     events = request.events
@@ -440,7 +445,7 @@ def _as_stored(
     record = CommitRecord(
         request.node,
         sequence,
-        request.revision,
+        revision_after(base),
         time,
         request.body,
         id,
