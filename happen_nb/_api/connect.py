@@ -13,9 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from happen_nb._api.base import Displayable, faces, runtime_of
+from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
-from happen_nb._api.space import Space, start_from
+from happen_nb._api.space import Space
 from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.presence import SpaceInfo, list_spaces

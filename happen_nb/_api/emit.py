@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import HandledRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.stored_steps import Step
+    from happen_nb._runtime.stored_steps import DurableStep
     from happen_nb._runtime.writer import CommitRequest
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -266,7 +266,7 @@ class Sender:
         self,
         type: Any,
         payload: Any,
-        step: Step | None,
+        step: DurableStep | None,
         *,
         id: str | None = None,
         occurred: datetime | str | None = None,
@@ -344,7 +344,7 @@ class Sender:
         evaluation.emitted.append(pending)
         return pending
 
-    async def _store(self, record: EventRecord, step: Step | None = None) -> Event:
+    async def _store(self, record: EventRecord, step: DurableStep | None = None) -> Event:
         _, runtime, _ = self._emits_as
         log, contexts = runtime.log, runtime.dispatcher.contexts
         _check_size(record, log.max_body)
@@ -371,7 +371,7 @@ class Sender:
         runtime.on_own_event.emit(stored, event.repeated)
         return event
 
-    async def _done(self, step: Step, record: EventRecord) -> Event | None:
+    async def _done(self, step: DurableStep, record: EventRecord) -> Event | None:
         """Return the event that a step of a durable handler emitted in an earlier run; None if it is new."""
         _, runtime, _ = self._emits_as
         log, does = runtime.log, emits(record.type, record.target)
@@ -389,7 +389,7 @@ class Sender:
             raise step.differs(f"{does} with the payload {quote(stored.payload)}", quote(record.payload))
         return Event(stored, runtime, repeated=True)
 
-    async def _send(self, record: EventRecord, timeout: float, step: Step | None = None) -> Reply:
+    async def _send(self, record: EventRecord, timeout: float, step: DurableStep | None = None) -> Reply:
         _, runtime, _ = self._emits_as
         request = PendingReply(str(record.target), timeout)
         event = Event(record, runtime)

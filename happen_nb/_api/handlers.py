@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
+    from happen_nb._runtime.registrations import Registrations
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
@@ -377,3 +379,25 @@ def _notebook(answer: Mapping[str, Any]) -> str:
     """Name a process by its notebook. A process id would change from run to run."""
     notebook = answer.get("notebook")
     return notebook[:MAX_NOTEBOOK_CHARS] if isinstance(notebook, str) and notebook else "another process"
+
+
+def handler_sources(registrations: Registrations, nodes: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Return the sources of the nodes' handlers in this process; those of one name together."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for node in nodes:
+        for registration in registrations.of(node):
+            source = _source(registration.current())
+            if source is not None:
+                found.setdefault((node, registration.name), {})[source] = None
+    return {key: "\n\n".join(sources) for key, sources in found.items()}
+
+
+def _source(function: Any) -> str | None:
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    try:
+        return textwrap.dedent(inspect.getsource(inspect.unwrap(function))).strip()
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None  # built in, or from a place without a file

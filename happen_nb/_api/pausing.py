@@ -15,6 +15,7 @@ from happen_nb._api.base import (
     times,
 )
 from happen_nb._api.events import Event, Trace, flattened
+from happen_nb._api.space_part import SpacePart
 from happen_nb._display.reprs_pausing import held_event_page, held_page, step_page, steps_page
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
@@ -147,14 +148,8 @@ class Steps(RecordSequence[Step]):
         self.left = left
 
 
-class Pausing:
+class SpacePause(SpacePart):
     """The part of a space that pauses it."""
-
-    _runtime: Runtime
-
-    @property
-    def name(self) -> str:
-        raise NotImplementedError
 
     async def _pause(self, pattern: str = "**", *, where: Callable[[Event], object] | None = None) -> None:
         """Let events wait: no node of any process begins to handle one that matches.

@@ -7,7 +7,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from happen_nb._api.base import (
@@ -22,8 +22,10 @@ from happen_nb._api.base import (
 )
 from happen_nb._api.diagrams import TimelineDiagram
 from happen_nb._api.events import Event
+from happen_nb._api.forks import drop_stream, keep_stage, make_stage
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit, Since, position_after
+from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_rerun import (
@@ -444,7 +446,7 @@ class RerunProgress(Displayable):
 # -- running -----------------------------------------------------------------------------------------------
 
 
-async def rerun(
+async def run_again(
     space: Space,
     stages: Stages,
     since: Since | None,
@@ -547,6 +549,8 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
         raise HistoryGoneError(
             "rerun: events of that time have expired; connect(event_ttl=...) keeps them longer"
         )
+    if first > last and until is None:
+        raise ValueError("rerun: since is after all that is stored; give an earlier one")
     if first > last:
         raise ValueError("rerun: until is before since; give the later one as until")
     return first, last
@@ -650,3 +654,73 @@ def _has_changed(
         if then != registration.source:
             return True
     return False
+
+
+class SpaceRerun(SpacePart):
+    """The part of a space that runs its past again."""
+
+    async def _rerun(
+        self,
+        since: Since | None = None,
+        *,
+        until: Since | None = None,
+        instead: Callable[[Event], Any] | None = None,
+        name: str | None = None,
+        timeout: Timeout = 60.0,
+    ) -> Rerun:
+        """Run the past once more, with the handlers of now, and show what differs.
+
+        It happens in a fork that starts from the states before `since`; this space stays unchanged. What came
+        from outside is put in as it was: events without a cause, commits of cells, scheduled events, and what
+        nodes of other processes did. Everything else happens anew, in the recorded order as far as it goes.
+        Interrupting the kernel stops it, and nothing is left.
+
+        Parameters
+        ----------
+        since : Event, Commit, datetime or int, optional
+            Where it starts. Unlike in readings, an event or a commit is part of it; it starts after a time or
+            a sequence. By default, all that is stored.
+        until : Event, Commit, datetime or int, optional
+            Where it ends; an event or a commit is part of it, with everything that it caused.
+        instead : callable, optional
+            ``instead(event)`` is called for each event that is put in. It returns the event, as it was, or
+            another payload, or None to leave the event out.
+        name : str, optional
+            The name of the fork, which is kept then. By default it exists as long as the Rerun.
+        timeout : float or timedelta, optional
+            Seconds for all of it; None waits without limit.
+
+        Returns
+        -------
+        Rerun
+            Shows what differs. ``.same`` tells if nothing does.
+
+        Raises
+        ------
+        HistoryGoneError
+            Something of that time is no longer stored.
+        HappenTimeoutError
+            It still runs after `timeout` seconds; the message names what was not done.
+        SpaceNotEmptyError
+            There is a space of that name already.
+        HappenError
+            It was called in a handler or callback.
+
+        Examples
+        --------
+        >>> @inventory.on("order.paid")
+        ... def take(event):
+        ...     inventory.state.set(happen.put("pens", lambda n: n - event.payload))
+        >>> stocked = inventory.state.set({"pens": 7})
+        >>> trace = orders.broadcast("order.paid", 2).settle()
+        >>> print(space.rerun())
+        Rerun of ... · 1 event · the same events and commits in the same order
+        >>> again = space.rerun(instead=lambda event: event.payload + 1)
+        >>> again.same, again.states["inventory"].now
+        (False, {'pens': 4})
+        """
+        space = self._space
+        stages = Stages(partial(make_stage, space), partial(keep_stage, space), drop_stream)
+        return await run_again(space, stages, since, until, instead, name, timeout)
+
+    rerun, arerun = faces(_rerun)

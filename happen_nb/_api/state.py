@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.stored_steps import Step
+    from happen_nb._runtime.stored_steps import DurableStep
     from happen_nb._widgets.live import Live
     from happen_nb._widgets.live_plot import LivePlot
 
@@ -168,7 +168,7 @@ class StateWriter:
             change = CommitRequest(self.node, initial, body, cut, origin=causes.current_origin())
             await self.commit(change, time.monotonic() + log.timeout)
 
-    async def done(self, step: Step, newest: CommitRecord | None) -> Commit | None:
+    async def done(self, step: DurableStep, newest: CommitRecord | None) -> Commit | None:
         """Return the commit that a step of a durable handler made in an earlier run; None if it is new.
 
         `newest` is the record of the node, read before.

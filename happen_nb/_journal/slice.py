@@ -210,16 +210,17 @@ async def read_changes(
         decoded = await _decoded(stream, kinds, start, found.last)
         commits = [item for item in decoded if isinstance(item, CommitRecord)]
         handled = [item for item in decoded if isinstance(item, Handled)]
-    return await with_previous(stream, commits), Handlings(_unique(handled))
+    return await with_previous(stream, commits), Handlings(unique(handled))
 
 
 async def read_handled(stream: Stream, *, since: int) -> Handlings:
     """Read the handlings after a sequence, in the order in which they were stored."""
     items = map(stream.decode, await stream.read(stream.subjects.handled, start=since + 1))
-    return Handlings(_unique([item for item in items if isinstance(item, Handled)]))
+    return Handlings(unique([item for item in items if isinstance(item, Handled)]))
 
 
-def _unique(handled: list[Handled]) -> list[Handled]:
+def unique(handled: list[Handled]) -> list[Handled]:
+    """Return handlings without those that are stored twice."""
     # A message whose answer was lost is stored twice: no two handlings of a process are the same.
     return list({(item.by, item.body): item for item in handled}.values())
 

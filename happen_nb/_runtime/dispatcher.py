@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.conductor import Conductor
     from happen_nb._runtime.delivery import Host
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.ownership import Ownership, Peers
+    from happen_nb._runtime.ownership import Ownership
+    from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.registrations import Registration, Registrations
     from happen_nb._runtime.replies import PendingReply, ReplyRouter

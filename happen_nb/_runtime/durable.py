@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.effects import Work
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.ownership import Peers
+    from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.registrations import Registration
 
 logger = logging.getLogger("happen_nb")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.causes import HandlerScope
     from happen_nb._runtime.delivery import Delivery, NodeQueue
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.ownership import Peers
+    from happen_nb._runtime.peers import Peers
 
 logger = logging.getLogger("happen_nb")
 

@@ -14,7 +14,8 @@ from happen_nb._runtime.cells import notebook_name
 from happen_nb._runtime.dispatcher import Dispatcher
 from happen_nb._runtime.io import Signal
 from happen_nb._runtime.log import Log
-from happen_nb._runtime.ownership import Ownership, Peers
+from happen_nb._runtime.ownership import Ownership
+from happen_nb._runtime.peers import Peers, deadline_of
 from happen_nb._runtime.registrations import Registrations
 from happen_nb._runtime.replies import DeadlockDetector, ReplyRouter
 from happen_nb._runtime.stepping import Stepper
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 logger = logging.getLogger("happen_nb")
-
-MAX_WAIT_SECONDS = 10.0
-"""The longest time that another process may give this one to handle events before it answers."""
 
 
 class LocalNodes(dict[str, "CommitRecord | None"]):
@@ -244,7 +242,7 @@ class Runtime:
 
     async def _wait_idle(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer a process that advances the clock: when all is handled here, or after the time it gives."""
-        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        deadline = deadline_of(question)
         await self._log.replica.reached(question["position"], deadline - time.monotonic())
         left = await self.in_flight.drain(lambda _: True, deadline)
         position = self._log.position
@@ -258,7 +256,7 @@ class Runtime:
 
     async def _wait_handled(self, question: dict[str, Any]) -> None:
         """Give this process the time that the question gives it, to read events and handle their effects."""
-        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        deadline = deadline_of(question)
         ids = frozenset(question["events"])
         if question["wait"]:
             await self._log.replica.reached(question["position"], deadline - time.monotonic())

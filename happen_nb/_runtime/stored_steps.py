@@ -199,7 +199,7 @@ class StoredSteps:
         return self._known.get(handling) or Known()
 
 
-class Step:
+class DurableStep:
     """One commit, broadcast or send of a durable handler."""
 
     def __init__(self, run: DurableRun, number: int) -> None:
@@ -255,11 +255,11 @@ class DurableRun:
     def known(self) -> Known:
         return self._steps.of(self.handling)
 
-    def next(self) -> Step:
+    def next(self) -> DurableStep:
         """Start the next step."""
         with self._lock:
             self._number += 1
-            return Step(self, self._number)
+            return DurableStep(self, self._number)
 
     def mark(self) -> None:
         """Note that a function of the handler returned: a retry starts after it."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import page_of, runtime_of
 from happen_nb._api.events import Event
+from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
-from happen_nb._api.recording import handler_sources
 from happen_nb._display.page import Page
 from happen_nb._display.plots.timeline import ItemKey, Timeline, TimelineItem, sums
 from happen_nb._display.plots.timeline_drawing import DrawnTimeline, draw

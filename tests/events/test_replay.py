@@ -418,7 +418,7 @@ def test_a_handler_may_not_wait_for_a_replay_that_may_wait_for_it(space, orders)
     gate = threading.Event()
     replay = space.replay(iter(gate.wait, None), type="row")
     orders.on("go", lambda event: replay.wait() and None)
-    with pytest.raises(happen.HandlerError, match=r"replay\.wait: in .* it would wait for itself"):
+    with pytest.raises(happen.HandlerError, match=r"replay\.wait: called in .* it would wait for itself"):
         space.send("orders", "go").result()
     replay.stop()
     gate.set()

@@ -79,7 +79,7 @@ HIDDEN_AXIS: Final = Axis(visible=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LineStyle:
     """The line that joins the points of a series; with `steps` it is level up to each next point."""
 
     colour: str
@@ -106,7 +106,7 @@ class Series:
     points: Points
     name: str = ""
     row: int = 0
-    line: Line | None = None
+    line: LineStyle | None = None
     marks: Marks | None = None
     labels: Sequence[str] | None = None  # on the points
     label_colours: str | Sequence[str] = QUIET
