@@ -20,6 +20,7 @@ from happen_nb._journal.slice import (
     Entry,
     Handlings,
     Slice,
+    applied_at,
     entry_position,
     newest_slice,
     read_changes,
@@ -235,6 +236,8 @@ class JournalReader:
         Events and commits together, the newest.
     commits : bool
         Read commits too.
+    states : bool, optional
+        Read their states too; without, ``whole_commit`` of the `JournalSlice` reads that of one commit.
     """
 
     def __init__(
@@ -246,8 +249,9 @@ class JournalReader:
         limit: int,
         *,
         commits: bool,
+        states: bool = False,
     ) -> None:
-        self._runtime, self._nodes, self._commits = runtime, nodes, commits
+        self._runtime, self._nodes, self._commits, self._states = runtime, nodes, commits, states
         self._pattern, self._since, self._limit = pattern, since, limit
         self._cleared = 0
         self.last = 0
@@ -294,7 +298,7 @@ class JournalReader:
         start = after[0] + 1 if old_handled or known else new[0].sequence if new else found.last + 1
         changes: list[CommitPair]
         handled: Handlings
-        changes, handled = await on_io(read_changes(stream, found, start, states=self._commits))
+        changes, handled = await on_io(read_changes(stream, found, start, states=self._states))
         self.last = max(found.last, after[0])
         sequences = {entry.sequence for entry in new if isinstance(entry, CommitRecord)}
         pairs = [change for change in changes if change[0].sequence in sequences]
@@ -309,6 +313,7 @@ class JournalReader:
             sorted({*self._nodes(), *self._runtime.ownership.names()}),
             self._limit if is_cut else None,
             partial(_whole, self._runtime.log),
+            partial(_whole_commit, self._runtime.log),
         )
 
     @property
@@ -358,7 +363,8 @@ async def read_journal(
     commits: bool,
 ) -> JournalSlice:
     """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-    return await JournalReader(runtime, lambda: nodes, pattern, since, limit, commits=commits).aread()
+    reader = JournalReader(runtime, lambda: nodes, pattern, since, limit, commits=commits, states=commits)
+    return await reader.aread()
 
 
 def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: JournalSlice) -> list[str]:
@@ -388,6 +394,14 @@ def _check_known(space: Space, name: str, found: JournalSlice) -> None:
 def _whole(log: Log, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     async def read() -> Sequence[EventRecord]:
         whole: Sequence[EventRecord] = await on_io(with_payloads(log.stream, events))
+        return whole
+
+    return run_blocking(read())
+
+
+def _whole_commit(log: Log, pair: CommitPair) -> CommitPair | None:
+    async def read() -> CommitPair | None:
+        whole: CommitPair | None = await on_io(applied_at(log.stream, pair[0].sequence))
         return whole
 
     return run_blocking(read())

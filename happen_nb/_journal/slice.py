@@ -200,17 +200,25 @@ async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int |
 async def read_changes(
     stream: Stream, found: Slice, start: int, *, states: bool = True
 ) -> tuple[list[CommitPair], Handlings]:
-    """Return the commits of a slice from a sequence on, each with the one before it, and the handlings."""
-    if found.complete:
-        commits = [record for record in found.commits if record.sequence >= start]
-        handled = [item for item in found.handled if item.sequence >= start]
-    else:
+    """Return the commits of a slice from a sequence on, each with the one before it, and the handlings.
+
+    Without `states`, the commits may lack their states and come without the ones before them: `applied_at`
+    reads both of one that is looked at.
+    """
+    commits = [record for record in found.commits if record.sequence >= start]
+    handled = [item for item in found.handled if item.sequence >= start]
+    if not found.complete:
         subjects = stream.subjects
         kinds = [subjects.states, subjects.handled] if states else [subjects.handled]
         decoded = await _decoded(stream, kinds, start, found.last)
-        commits = [item for item in decoded if isinstance(item, CommitRecord)]
         handled = [item for item in decoded if isinstance(item, Handled)]
-    return await with_previous(stream, commits), Handlings(unique(handled))
+        if states:
+            commits = [item for item in decoded if isinstance(item, CommitRecord)]
+    is_numbered = all(record.revision for record in commits)  # unless another client wrote one
+    pairs: list[CommitPair] = [(record, None) for record in commits]
+    if states or not is_numbered:
+        pairs = await with_previous(stream, commits)
+    return pairs, Handlings(unique(handled))
 
 
 async def read_handled(stream: Stream, *, since: int) -> Handlings:
