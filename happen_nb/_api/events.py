@@ -243,7 +243,9 @@ class Event(Displayable):
 
     def _check_space(self, call: str) -> None:
         if self._runtime is None:
-            raise HappenError(f'{call}: the event "{self.type}" belongs to no space: it was recorded')
+            raise HappenError(
+                f'{call}: the event "{self.type}" comes from a recording and belongs to no space'
+            )
 
     async def _read_trace(self) -> TraceNode:
         what = f'trace of "{self.type}"'
@@ -253,7 +255,7 @@ class Event(Displayable):
             error.add_note(f"The {what} was not looked at before; print it while the space is open.")
             raise
         if self._record.sequence <= log.cleared:
-            raise HistoryGoneError(f"{what}: the space was cleared before the trace was looked at")
+            raise HistoryGoneError(f"{what}: the space was cleared before the trace was read")
         (root,) = await on_io(read_effects(self._runtime, Effects([self._record])))
         return root
 

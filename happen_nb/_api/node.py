@@ -377,8 +377,8 @@ class Nodes(Displayable, Mapping[str, Node]):
         views = self.space.views
         if name in views:
             return UnknownNodeError(
-                f'node "{name}" was not made in this process: create_node("{name}") makes it, with the state '
-                f'that it has; views["{name}"] only reads it'
+                f'node "{name}" was not created in this process: create_node("{name}") returns it with '
+                f'its current state; views["{name}"] only reads it'
             )
         return unknown_node(name, list(views), f'the space: create_node("{name}") makes it')
 

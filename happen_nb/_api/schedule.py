@@ -202,7 +202,9 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     """Return the time to which ``space.advance`` moves the clock; None for the next due one."""
     given = [each for each in (by, to, parts or None) if each is not None]
     if len(given) != 1:
-        raise TypeError('advance: give one of by, to, or parts such as hours=2; to="next" for what is next')
+        raise TypeError(
+            'advance: give one of by, to, or parts such as hours=2; to="next" moves to the next due time'
+        )
     now = clock.now()
     if isinstance(to, str):
         if to != "next":
@@ -235,7 +237,7 @@ def _duration(parts: Mapping[str, float]) -> timedelta:
     except TypeError as error:
         given = ", ".join(f"{name}={value!r}" for name, value in parts.items())
         raise TypeError(
-            f"advance: {given} is no duration; give numbers of days, hours, minutes or seconds"
+            f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
         ) from error
 
 
@@ -244,7 +246,7 @@ async def advance_clock(runtime: Runtime, failures: Failures, target: str | None
     clock = runtime.clock
     advance, begun, failed = Advance(clock, target), time.monotonic(), failures.added
     if not runtime.advancing.acquire(blocking=False):
-        raise ClockError("advance: another thread of this process moves the clock; let one of them advance")
+        raise ClockError("advance: another thread is moving the clock; advance in one thread only")
 
     def count_event(_: EventRecord) -> None:
         advance.events += 1

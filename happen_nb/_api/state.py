@@ -403,9 +403,9 @@ class State(Displayable):
 
     def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
         why = (
-            f"other writers were faster, {conflicts:,} times"
+            f"other writers were faster {conflicts:,} times"
             if conflicts
-            else "it was over before the new state was computed; give a longer timeout"
+            else "it expired before the new state was computed; give a longer timeout"
         )
         return NotStoredError(
             f'state.set of node "{self._name}": nothing was stored within the timeout of {limit:g} s: {why}'
