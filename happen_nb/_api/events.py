@@ -118,7 +118,7 @@ class Event(Displayable):
         """The position in the space's journal; None while it is pending.
 
         The events of one commit share the sequence of the commit; `index` distinguishes them. The Event that
-        was returned by scheduling it has the position at which it was scheduled.
+        the scheduling call returned has the position at which it was scheduled.
         """
         return self._record.sequence or None
 
@@ -209,7 +209,7 @@ class Event(Displayable):
         Returns
         -------
         Trace
-            The tree of its effects, read from the journal when it is first looked at.
+            The tree of its effects, read from the journal when you first access it.
 
         Raises
         ------
@@ -387,7 +387,7 @@ class Trace(Displayable):
     def root(self) -> TraceNode:
         """The event itself; its ``children`` are its direct effects, and so on.
 
-        The trace that ``event.settle`` returns is read from the journal when it is first looked at.
+        The trace that ``event.settle`` returns is read from the journal when you first access it.
         """
         return self._read()
 

@@ -147,7 +147,7 @@ async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
 
 
 class Advance(Displayable):
-    """The result of ``space.advance``: how far the clock of the space is, and what has happened meanwhile.
+    """The result of ``space.advance``: the time that the clock has reached, and the numbers of events.
 
     Attributes
     ----------
@@ -317,8 +317,9 @@ class SpaceClock(SpacePart):
     ) -> Advance:
         """Move the manual clock of the space.
 
-        It moves from one due moment to the next. At each it delivers what is due, and waits until that is
-        handled with all its effects, in every process. Interrupting the kernel stops it between moments.
+        The clock moves from one due time to the next. At each, the due events are delivered, and the call
+        waits until they and all their effects are handled in every process. Interrupting the kernel stops it
+        between due times.
 
         Parameters
         ----------
@@ -328,7 +329,7 @@ class SpaceClock(SpacePart):
             Move it to this time (a naive datetime is local time), to the due time of a scheduled event, or to
             the next time at which something is due.
         timeout : float or timedelta, optional
-            Seconds to wait for the handlers of each moment; None waits without limit.
+            Seconds to wait for the handlers at each due time; None waits without limit.
         **parts : float
             Parts of a timedelta, such as ``days=30`` or ``hours=2``.
 
@@ -374,7 +375,7 @@ class SpaceClock(SpacePart):
 
     @property
     def scheduled(self) -> ScheduledEvents:
-        """The events that are to come, and the next tick of each ``every``: a sequence, by due time.
+        """The scheduled events, and the next tick of each ``every``: a sequence, by due time.
 
         Examples
         --------

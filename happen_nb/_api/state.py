@@ -531,9 +531,9 @@ class State(Displayable):
     def every(
         self, seconds: Duration, transform: Callable[..., Any] | None = None, *, id: str | None = None
     ) -> Any:
-        """Apply a transform again and again, by the clock of the space; a call or a decorator.
+        """Apply a transform at regular intervals of the space's clock; a call or a decorator.
 
-        It is the ``node.every`` of state handlers: each time is applied exactly once.
+        It is like ``node.every``, but each call is applied exactly once.
 
         Parameters
         ----------
