@@ -403,9 +403,9 @@ class State(Displayable):
 
     def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
         why = (
-            f"other writers were faster, {conflicts:,} times"
+            f"other writers were faster {conflicts:,} times"
             if conflicts
-            else "it was over before the new state was computed; give a longer timeout"
+            else "it expired before the new state was computed; give a longer timeout"
         )
         return NotStoredError(
             f'state.set of node "{self._name}": nothing was stored within the timeout of {limit:g} s: {why}'
@@ -531,9 +531,9 @@ class State(Displayable):
     def every(
         self, seconds: Duration, transform: Callable[..., Any] | None = None, *, id: str | None = None
     ) -> Any:
-        """Apply a transform again and again, by the clock of the space; a call or a decorator.
+        """Apply a transform at regular intervals of the space's clock; a call or a decorator.
 
-        It is the ``node.every`` of state handlers: each time is applied exactly once.
+        It is like ``node.every``, but each call is applied exactly once.
 
         Parameters
         ----------

@@ -425,7 +425,7 @@ class Dispatcher:
             f"; did you mean {near[0]}?" if near else f"; nodes with handlers: {', '.join(others) or 'none'}"
         )
         return NoHandlerError(
-            f'send: no process handles events of node "{target}", "{type}" was not sent{hint}'
+            f'send: no process handles events of node "{target}", so "{type}" was not sent{hint}'
         )
 
     # -- recording what was handled ------------------------------------------------------------------

@@ -191,7 +191,7 @@ class Runtime:
         if others := await self.peers.others():
             raise SpaceInUseError(
                 f'the space "{space}" is still being filled by a fork of "{info.unfinished}" '
-                f"({', '.join(others)}); connect when it is whole"
+                f"({', '.join(others)}); connect when it is complete"
             )
         logger.warning(
             'the space "%s" starts over, empty: the process that forked "%s" into it was killed',
