@@ -21,7 +21,6 @@ from happen_nb._journal.slice import (
     Handlings,
     Slice,
     applied_at,
-    entry_position,
     newest_slice,
     read_changes,
     with_payloads,
@@ -253,6 +252,7 @@ class JournalReader:
     ) -> None:
         self._runtime, self._nodes, self._commits, self._states = runtime, nodes, commits, states
         self._pattern, self._since, self._limit = pattern, since, limit
+        self._reads_all = pattern.text == "**"
         self._cleared = 0
         self.last = 0
         """The sequence up to which everything was read."""
@@ -287,11 +287,7 @@ class JournalReader:
         """Return a part of the journal with what was stored after a position."""
         stream = self._runtime.log.stream
         found = await on_io(self._newest(stream, after))
-        events = self._matching(found.events)
-        ids = {event.id for event in events}
-        ids |= before.by_id.keys()
-        entries: list[Entry] = [each for each in found.commits if self._reads_all or each.origin.cause in ids]
-        entries = sorted([*entries, *events], key=entry_position)
+        entries = self._matching(found, before)
         known = len(before.events) + len(before.commits)
         new = entries[-self._limit :]
         old_handled = before.handled.items if isinstance(before.handled, Handlings) else ()
@@ -302,7 +298,7 @@ class JournalReader:
         self.last = max(found.last, after[0])
         sequences = {entry.sequence for entry in new if isinstance(entry, CommitRecord)}
         pairs = [change for change in changes if change[0].sequence in sequences]
-        events = [entry for entry in new if isinstance(entry, EventRecord)]
+        events = [entry for entry in new if not isinstance(entry, CommitRecord)]
         kept_events, kept_pairs = self._newest_of([*before.events, *events], [*before.commits, *pairs])
         is_cut = known + len(entries) > self._limit or before.newest is not None
         return JournalSlice(
@@ -316,10 +312,6 @@ class JournalReader:
             partial(_whole_commit, self._runtime.log),
         )
 
-    @property
-    def _reads_all(self) -> bool:
-        return self._pattern.text == "**"
-
     async def _newest(self, stream: Stream, after: Position) -> Slice:
         asked = self._pattern.predicate is not None
         matches = (lambda _: True) if asked else cache(self._pattern.matches)
@@ -332,12 +324,26 @@ class JournalReader:
             keep,
             since=after,
             limit=sys.maxsize if asked else self._limit + 1,
-            counts=lambda entry: self._reads_all or isinstance(entry, EventRecord),
+            counts=None if self._reads_all else lambda entry: isinstance(entry, EventRecord),
         )
 
-    def _matching(self, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
-        is_asked = self._pattern.predicate is not None
-        return matching_events(self._pattern, events) if is_asked else events
+    def _matching(self, found: Slice, before: JournalSlice) -> list[Entry]:
+        """Return the matching events, and the commits that they caused."""
+        if self._reads_all:
+            return found.entries
+        events = found.events
+        if self._pattern.predicate is not None:
+            events = matching_events(self._pattern, events)
+        new = {event.id for event in events}
+        return [
+            entry
+            for entry in found.entries
+            if (
+                entry.id in new
+                if isinstance(entry, EventRecord)
+                else entry.origin.cause in new or entry.origin.cause in before.by_id
+            )
+        ]
 
     def _newest_of(
         self, events: Sequence[EventRecord], pairs: Sequence[CommitPair]
