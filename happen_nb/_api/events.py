@@ -118,7 +118,7 @@ class Event(Displayable):
         """The position in the space's journal; None while it is pending.
 
         The events of one commit share the sequence of the commit; `index` distinguishes them. The Event that
-        was returned by scheduling it has the position at which it was scheduled.
+        the scheduling call returned has the position at which it was scheduled.
         """
         return self._record.sequence or None
 
@@ -209,7 +209,7 @@ class Event(Displayable):
         Returns
         -------
         Trace
-            The tree of its effects, read from the journal when it is first looked at.
+            The tree of its effects, read from the journal when you first access it.
 
         Raises
         ------
@@ -243,7 +243,9 @@ class Event(Displayable):
 
     def _check_space(self, call: str) -> None:
         if self._runtime is None:
-            raise HappenError(f'{call}: the event "{self.type}" belongs to no space: it was recorded')
+            raise HappenError(
+                f'{call}: the event "{self.type}" comes from a recording and belongs to no space'
+            )
 
     async def _read_trace(self) -> TraceNode:
         what = f'trace of "{self.type}"'
@@ -253,7 +255,7 @@ class Event(Displayable):
             error.add_note(f"The {what} was not looked at before; print it while the space is open.")
             raise
         if self._record.sequence <= log.cleared:
-            raise HistoryGoneError(f"{what}: the space was cleared before the trace was looked at")
+            raise HistoryGoneError(f"{what}: the space was cleared before the trace was read")
         (root,) = await on_io(read_effects(self._runtime, Effects([self._record])))
         return root
 
@@ -385,7 +387,7 @@ class Trace(Displayable):
     def root(self) -> TraceNode:
         """The event itself; its ``children`` are its direct effects, and so on.
 
-        The trace that ``event.settle`` returns is read from the journal when it is first looked at.
+        The trace that ``event.settle`` returns is read from the journal when you first access it.
         """
         return self._read()
 

@@ -174,7 +174,7 @@ class HandlerHost:
         events = "1 event" if count == 1 else f"{count:,} events"
         error = HistoryGoneError(
             f'state.on: up to {events} expired before node "{node}" could apply them; it '
-            "goes on with those that are stored. connect(event_ttl=...) keeps events longer"
+            "continues with the stored ones. connect(event_ttl=...) keeps events longer"
         )
 
         def again() -> None:
@@ -283,7 +283,7 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
     for each in runtime.registrations.of(registration.node):
         if each.tick == registration.tick and not _is_other_run(registration, each):
             raise ValueError(
-                f'every: node "{registration.node}" already calls {registration.name} so; '
+                f'every: node "{registration.node}" has an every() with {registration.name} already; '
                 "give one of them an id: every(..., id=...)"
             )
     await register(runtime, registration)
@@ -315,7 +315,7 @@ async def register(runtime: Runtime, registration: Registration) -> None:
         node, waiting = registration.node, waiting_text(orphan.waiting)
         notice(
             f'node "{node}": no handler continues "{orphan.key}", {waiting} for it; to continue it with '
-            f"{registration.name}, register that with this pattern and name"
+            f"{registration.name}, register it with this pattern and name"
         )
     if before is None or before.incarnation in (None, runtime.log.incarnation):
         return

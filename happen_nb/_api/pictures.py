@@ -66,11 +66,12 @@ class SpacePictures(SpacePart):
 
         A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a
         commit, and a cross a failure; long idle time is left out. To the right of now, scheduled events and
-        the next tick of each ``every`` are drawn in outline until they are delivered. Nodes whose names differ in a number share
-        a lane if there are many nodes; pressing its name opens it. In a notebook, the picture follows the
-        space. Pointing at a mark shows what it is; pressing it shows its causes and effects, the payload or
-        the changes, the trace and the handler. Dragging selects a time, adds up what happened in it, and can
-        zoom in. Without the kernel, as in a saved notebook, there is a static picture.
+        the next tick of each ``every`` are drawn in outline until they are delivered. Nodes whose names
+        differ in a number share a lane if there are many nodes; pressing its name opens it. In a notebook,
+        the picture follows the space. Pointing at a mark shows what it is; pressing it shows its causes and
+        effects, the payload or the changes, the trace and the handler. Dragging selects a time, adds up what
+        happened in it, and can zoom in. Without the kernel, as in a saved notebook, there is a static
+        picture.
 
         Parameters
         ----------

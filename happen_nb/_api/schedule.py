@@ -163,7 +163,7 @@ async def read_next(
 
 
 class Advance(Displayable):
-    """The result of ``space.advance``: how far the clock of the space is, and what has happened meanwhile.
+    """The result of ``space.advance``: the time that the clock has reached, and the numbers of events.
 
     Attributes
     ----------
@@ -218,7 +218,9 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     """Return the time to which ``space.advance`` moves the clock; None for the next due one."""
     given = [each for each in (by, to, parts or None) if each is not None]
     if len(given) != 1:
-        raise TypeError('advance: give one of by, to, or parts such as hours=2; to="next" for what is next')
+        raise TypeError(
+            'advance: give one of by, to, or parts such as hours=2; to="next" moves to the next due time'
+        )
     now = clock.now()
     if isinstance(to, str):
         if to != "next":
@@ -251,7 +253,7 @@ def _duration(parts: Mapping[str, float]) -> timedelta:
     except TypeError as error:
         given = ", ".join(f"{name}={value!r}" for name, value in parts.items())
         raise TypeError(
-            f"advance: {given} is no duration; give numbers of days, hours, minutes or seconds"
+            f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
         ) from error
 
 
@@ -260,7 +262,7 @@ async def advance_clock(runtime: Runtime, failures: Failures, target: str | None
     clock = runtime.clock
     advance, begun, failed = Advance(clock, target), time.monotonic(), failures.added
     if not runtime.advancing.acquire(blocking=False):
-        raise ClockError("advance: another thread of this process moves the clock; let one of them advance")
+        raise ClockError("advance: another thread is moving the clock; advance in one thread only")
 
     def count_event(_: EventRecord) -> None:
         advance.events += 1
@@ -331,8 +333,9 @@ class SpaceClock(SpacePart):
     ) -> Advance:
         """Move the manual clock of the space.
 
-        It moves from one due moment to the next. At each it delivers what is due, and waits until that is
-        handled with all its effects, in every process. Interrupting the kernel stops it between moments.
+        The clock moves from one due time to the next. At each, the due events are delivered, and the call
+        waits until they and all their effects are handled in every process. Interrupting the kernel stops it
+        between due times.
 
         Parameters
         ----------
@@ -342,7 +345,7 @@ class SpaceClock(SpacePart):
             Move it to this time (a naive datetime is local time), to the due time of a scheduled event, or to
             the next time at which something is due.
         timeout : float or timedelta, optional
-            Seconds to wait for the handlers of each moment; None waits without limit.
+            Seconds to wait for the handlers at each due time; None waits without limit.
         **parts : float
             Parts of a timedelta, such as ``days=30`` or ``hours=2``.
 
@@ -388,7 +391,7 @@ class SpaceClock(SpacePart):
 
     @property
     def scheduled(self) -> ScheduledEvents:
-        """The events that are to come, and the next tick of each ``every``: a sequence, by due time.
+        """The scheduled events, and the next tick of each ``every``: a sequence, by due time.
 
         Examples
         --------

@@ -100,7 +100,7 @@ def handling_page(item: TimelineItem, record: HandledRecord, blocks: Sequence[Bl
 
 def gone_page(item: TimelineItem) -> Page:
     """Show a commit that was removed since it was drawn."""
-    return Page(Heading("Commit", _what(item)), (Note(part("it is not stored any more")),))
+    return Page(Heading("Commit", _what(item)), (Note(part("it is no longer stored")),))
 
 
 def story_blocks(trace: Page | None, source: str | None) -> Iterator[Block]:

@@ -24,6 +24,7 @@ subject                                  message
 ``_happen.<space>.who``                  not stored: who is connected?
 ``_happen.<space>.live.<incarnation>``   not stored: is this process alive, what has it still to handle?
 ``_happen.<space>.reply.<address>``      not stored: progress and results for the sender with this address
+``_happen.<space>.first``                not stored: a writer that others overtake asks to go first
 ======================================== ===============================================================
 
 Header values are ASCII: JSON and percent-encoding ensure it.
@@ -161,6 +162,7 @@ class Subjects:
         self.who = f"_happen.{space}.who"
         self.live_prefix = f"_happen.{space}.live."
         self.reply_prefix = f"_happen.{space}.reply."
+        self.first = f"_happen.{space}.first"
 
     def state(self, node: str) -> str:
         """Return the key of a node's state."""

@@ -393,7 +393,7 @@ class Delivery(Work):
         if self.responder is not None:
             self.responder.refuse(
                 HandlerError(
-                    f'the handling of "{self.event.type}" at node "{self.queue.name}" broke off: '
+                    f'the handling of "{self.event.type}" at node "{self.queue.name}" ended unexpectedly: '
                     f"{error_summary(broken)}",
                     node=self.queue.name,
                 )
