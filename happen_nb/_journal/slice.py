@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb._journal.consumer import parse_direct, to_ns
-from happen_nb._journal.wire import UNREAD, Handled, Message, Scheduled
+from happen_nb._journal.wire import UNREAD, Ended, Handled, Message, Scheduled
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
@@ -173,6 +173,10 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     A server counts the matches of a filter in the whole stream before it delivers the first message, so a
     short stretch of a long journal is read without a filter.
     """
+    return [entry for item in await _window(stream, start, end) for entry in _entries_of(item)]
+
+
+async def _window(stream: Stream, start: int, end: int) -> list[Item]:
     size = end - start + 1
     if size <= 0:
         return []
@@ -183,8 +187,7 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
         limit=size if size <= MAX_PULLED else None,
         enough=lambda item: item.sequence > end,
     )
-    decoded = await stream.admitted([stream.decode_head(item) for item in items], start)
-    return [entry for item in decoded for entry in _entries_of(item)]
+    return await stream.admitted([stream.decode_head(item) for item in items], start)
 
 
 async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int | None = None) -> list[Entry]:
@@ -294,9 +297,17 @@ async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> d
     return found
 
 
-async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry]:
-    """Read the commits and events of durable handlers from one sequence to another, without bodies."""
-    return [entry for entry in await read_window(stream, start, end) if entry.key is not None]
+async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry | Ended]:
+    """Read what durable handlers have stored from one sequence to another, without bodies."""
+    found: list[Entry | Ended] = []
+    for item in await _window(stream, start, end):
+        if isinstance(item, Scheduled) and item.alarm.event is not None:
+            found.append(item.alarm.event)
+        elif isinstance(item, Ended):
+            found.append(item)
+        else:
+            found += _entries_of(item)
+    return [each for each in found if each.key is not None]
 
 
 async def with_payloads(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecord]:
