@@ -23,6 +23,7 @@ from happen_nb._runtime.effects import Effects, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stepping import notice_held
+from happen_nb._runtime.stored_steps import cancels
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
@@ -277,7 +278,18 @@ async def cancel_stored(runtime: Runtime, id: str) -> bool:
     """Cancel what is scheduled under an id; False if it is too late."""
     log = runtime.log
     causes.current_origin()  # a handler that was cancelled cannot change anything
-    cancelled: bool = await on_io(scheduling.cancel(log, id, time.monotonic() + log.timeout))
+    step = causes.next_cancel()
+    if step is not None:
+        if log.steps.is_behind:
+            await on_io(log.steps.reach_states(log.timeout))
+        if step.stored(cancels(id)) is not None:
+            return True
+        if step.is_past():
+            return False
+    key, deadline = None if step is None else step.key, time.monotonic() + log.timeout
+    cancelled: bool = await on_io(scheduling.cancel(log, id, deadline, key))
+    if step is not None and not cancelled:  # another process runs the handler, too, and may have been faster
+        cancelled = step.stored(cancels(id)) is not None
     if cancelled:
         runtime.dispatcher.contexts.pop(id, None)
     return cancelled

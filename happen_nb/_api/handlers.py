@@ -169,11 +169,12 @@ class HandlerHost:
         self._space.failures.add(failure)
 
     def missed(self, registration: Registration, count: int) -> None:
-        """Add the failure of a state handler whose events expired before it applied them."""
+        """Add the failure of a handler whose events expired before it could handle them."""
         node, name, space = registration.node, registration.name, self._space
         events = "1 event" if count == 1 else f"{count:,} events"
+        call, handle = ("on", "handle") if registration.state is None else ("state.on", "apply")
         error = HistoryGoneError(
-            f'state.on: up to {events} expired before node "{node}" could apply them; it '
+            f'{call}: up to {events} expired before node "{node}" could {handle} them; it '
             "continues with the stored ones. connect(event_ttl=...) keeps events longer"
         )
 

@@ -321,6 +321,13 @@ class Ended:
 
     sequence: int
     alarm: str
+    key: str | None = None
+    """The key of the step of a durable handler that cancelled it."""
+
+    @property
+    def id(self) -> str:
+        """The id of the event."""
+        return self.alarm.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -464,12 +471,14 @@ def encode_delivery(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
     return Message(alarm.target, dumps(event.payload), headers)
 
 
-def encode_cancel(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
+def encode_cancel(subjects: Subjects, alarm: Alarm, *, ttl: int, key: str | None = None) -> Message:
     """Encode the cancel of a scheduled event, which removes its alarm, if that is still there.
 
     It is stored where the event would be: if the server publishes that later, readers find the cancel first.
     """
     headers = {TTL: str(ttl + CANCEL_MARGIN_SECONDS), **_ending(subjects, alarm)}
+    if key is not None:
+        headers[KEY] = key
     return Message(alarm.target, b"", headers)
 
 
@@ -772,7 +781,7 @@ def decode(
     if subject.startswith((subjects.event_prefix, subjects.alarm_prefix)):
         try:
             if ALARM in headers and EVENT not in headers:
-                return Ended(sequence, fields.label(headers[ALARM]))
+                return Ended(sequence, fields.label(headers[ALARM]), headers.get(KEY))
             about = fields.of_type(fields.read_json(headers[EVENT]), dict)
             record = _decode_event(about, payload(body), body, sequence, 0, time)
             if subject.startswith(subjects.alarm_prefix):

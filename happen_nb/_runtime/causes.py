@@ -231,6 +231,12 @@ def next_step() -> DurableStep | None:
     return running.durable.next()
 
 
+def next_cancel() -> DurableStep | None:
+    """Start the next cancel of the durable handler that runs in this context; None elsewhere."""
+    running = current_scope()
+    return None if running is None or running.durable is None else running.durable.next_cancel()
+
+
 def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
     return HandlerScope(node, handler, event=event)
 

@@ -228,7 +228,7 @@ class Log:
             self._set_pace(item)
         elif isinstance(item, Ended):
             self.alarms.cancelled(item.alarm, item.sequence)
-            self.on_cancelled.emit(item.alarm.partition(" ")[0])
+            self.on_cancelled.emit(item.id)
 
     def _set_clock(self, clock: ClockRecord | None) -> None:
         if clock != self.clock:
