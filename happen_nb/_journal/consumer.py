@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
-    from happen_nb._journal.client import RawMessage
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.stream import Stream
 
@@ -34,7 +34,9 @@ POLL_SECONDS = 0.25  # seconds between checks of a reading that makes no progres
 STALL_SECONDS = 1.0  # seconds without a message after which a started reading continues with another consumer
 NO_RESPONDERS = "503"
 SPARE_MESSAGES = 8  # messages that a pull requests beyond the wanted ones: barriers may be among them
-DELIVERED = "$JS.ACK."  # starts the reply subject of each stored message, whatever headers its writer gave it
+DELIVERED = (
+    b"$JS.ACK."  # starts the reply subject of each stored message, whatever headers its writer gave it
+)
 PLAIN_TOKENS = 9  # tokens of a reply subject without a domain
 
 
@@ -46,7 +48,6 @@ class StreamMessage:
     raw_headers: bytes | dict[str, str]
     body: bytes
     sequence: int
-    delivered: int  # the consumer's own count, without gaps
     time: int  # ns since 1970, by the server's clock
     pending: int  # the number of messages that the consumer has still to deliver
 
@@ -58,27 +59,13 @@ class StreamMessage:
         return self.raw_headers
 
 
-def _parse_delivered(message: RawMessage) -> StreamMessage:
-    """Read the metadata of a message from its reply subject.
-
-    It is ``$JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>``; servers may put
-    a domain and an account before the stream, and a token at the end (NATS ADR-15).
-    """
-    tokens = message.reply.split(".")
-    at = 5 if len(tokens) == PLAIN_TOKENS else 7
-    sequence, delivered, time, pending = map(int, tokens[at : at + 4])
-    return StreamMessage(
-        message.subject, message.raw_headers, message.body, sequence, delivered, time, pending
-    )
-
-
 def parse_direct(answer: Msg) -> StreamMessage | None:
     """Read the answer to a direct get; None if there is no such message."""
     headers = answer.headers or {}
     if SEQUENCE not in headers:
         return None
     time, sequence = parse_ns(headers["Nats-Time-Stamp"]), int(headers[SEQUENCE])
-    return StreamMessage(headers["Nats-Subject"], headers, answer.data, sequence, 0, time, 0)
+    return StreamMessage(headers["Nats-Subject"], headers, answer.data, sequence, time, 0)
 
 
 def parse_time(text: str) -> datetime:
@@ -119,7 +106,7 @@ class Consumer:
     stream: str
     on_message: Callable[[StreamMessage], None]
     on_gap: Callable[[], None]
-    active_at: float = field(default=0.0, init=False)  # the loop's time at the last message or heartbeat
+    active_at: float = field(default=0.0, init=False)  # ``time.monotonic()`` at the last message
     _subscription: Subscription | None = field(default=None, init=False)
     _delivered: int = field(default=0, init=False)
     _open: bool = field(default=True, init=False)
@@ -136,7 +123,7 @@ class Consumer:
         `config` selects the messages, as JetStream's API describes it. `pull` is a pull request, which is
         repeated; without one the server pushes, as fast as flow control allows.
         """
-        self.active_at = asyncio.get_running_loop().time()
+        self.active_at = time.monotonic()
         self._inbox = self.connection.new_inbox()
         self._subscription = await self.connection.subscribe_directly(self._inbox, self._on_received)
         pushed = {"deliver_subject": self._inbox, "flow_control": True, "idle_heartbeat": 1_000_000_000}
@@ -150,44 +137,52 @@ class Consumer:
         if error := answer.get("error"):
             raise server_error(f"reading {self.stream}", error)
         self._pull = pull
-        await self._request_next()
+        self._request_next()
         return int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
 
-    async def _request_next(self) -> None:
+    def _request_next(self) -> None:
         if self._pull is not None and self._open:
             self._left = self._pull["batch"]
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._name}"
-            await self.connection.send(subject, orjson.dumps(self._pull), reply=self._inbox)
+            self.connection.post(subject, orjson.dumps(self._pull), reply=self._inbox)
 
-    async def _on_received(self, message: RawMessage) -> None:
+    def _on_received(self, subject: bytes, reply: bytes, body: bytes, headers: bytes) -> None:
+        """Take a message, whose reply subject tells what it is.
+
+        It is ``$JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>``; servers may put
+        a domain and an account before the stream, and a token at the end (NATS ADR-15).
+        """
         if not self._open:
             return
-        self.active_at = asyncio.get_running_loop().time()
-        if not message.reply.startswith(DELIVERED):
-            headers = NatsClient.parse_headers(message.raw_headers)
-            if "Status" in headers:
-                await self._on_control(message, headers)
+        self.active_at = time.monotonic()
+        if not reply.startswith(DELIVERED):
+            control = NatsClient.parse_headers(headers)
+            if "Status" in control:
+                self._on_control(reply.decode(errors="replace"), control)
             return
-        item = _parse_delivered(message)
+        tokens = reply.split(b".")
+        at = 5 if len(tokens) == PLAIN_TOKENS else 7
         self._delivered += 1
-        if item.delivered != self._delivered:
+        if int(tokens[at + 1]) != self._delivered:  # the consumer's own count, without gaps
             self._lose()
             return
-        self.on_message(item)
+        name = subject.decode(errors="replace")
+        sequence, stored, pending = int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3])
+        self.on_message(StreamMessage(name, headers, body, sequence, stored, pending))
         self._left -= 1
         if not self._left and self._pull is not None and "expires" in self._pull:
-            await self._request_next()
+            self._request_next()
 
-    async def _on_control(self, message: RawMessage, headers: dict[str, str]) -> None:
+    def _on_control(self, reply: str, headers: dict[str, str]) -> None:
         if self._pull is not None:
             if headers["Status"] == NO_RESPONDERS:  # the server that had the consumer is gone
                 self._lose()
             elif "expires" in self._pull:  # the last request has expired, or the server ended it
-                await self._request_next()
-        elif message.reply:
-            await self.connection.send(message.reply)
+                self._request_next()
+        elif reply:
+            self.connection.post(reply)
         elif stalled := headers.get("Nats-Consumer-Stalled"):
-            await self.connection.send(stalled)
+            self.connection.post(stalled)
         elif int(headers.get("Nats-Last-Consumer", 0)) > self._delivered:
             self._lose()
 
@@ -201,7 +196,7 @@ class Consumer:
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
             await self.connection.unsubscribe(subscription)
-            await self.connection.send(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._name}")
+            self.connection.post(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._name}")
 
 
 async def read(
@@ -222,13 +217,19 @@ async def read(
     `start` is a sequence, or a time (RFC 3339). The reading stops after `limit` messages, before the first
     one for which `enough` is true, and with a HappenTimeoutError after `timeout` seconds without progress.
 
+    Several subjects are selected here and not by the server: for each message, that would look at all
+    subjects that match one of them. So they should make up most of the stream; `limit` counts the others too.
+
     `barrier` is the stream itself, needed where it has replicas. A consumer may be on a server that lags
     behind the others, which reports that nothing is left when it has no more. So a barrier is stored first,
     and the reading ends when that arrives.
     """
     subjects = [subject] if isinstance(subject, str) else list(subject)
     config: dict[str, Any] = {"deliver_policy": policy}
-    if subjects != [">"]:
+    wanted = None
+    if len(subjects) > 1 and policy == "all":
+        wanted = _matcher(subjects)
+    elif subjects != [">"]:
         config["filter_subjects"] = [*subjects, barrier.subjects.sync] if barrier else subjects
     if isinstance(start, str):
         config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
@@ -236,7 +237,7 @@ async def read(
         config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
     if headers_only:
         config["headers_only"] = True
-    reading = _Reading(connection, stream, config, timeout, limit, enough, barrier)
+    reading = _Reading(connection, stream, config, timeout, limit, enough, barrier, wanted)
     while not await reading.run():
         if reading.late():
             raise HappenTimeoutError(f"reading {subject}: no progress for {timeout:g} s")
@@ -244,6 +245,19 @@ async def read(
         newest = {item.subject: item for item in reading.found}
         return sorted(newest.values(), key=lambda item: item.sequence)
     return reading.found
+
+
+def _matcher(subjects: Sequence[str]) -> Callable[[str], bool]:
+    """Return a function that tells if one of the subjects, which may end in a wildcard, matches."""
+    prefixes = tuple(subject[:-1] for subject in subjects if subject.endswith(">"))
+    parents = {subject[:-1] for subject in subjects if subject.endswith("*")}
+    exact = frozenset(subjects)
+
+    def matches(subject: str) -> bool:
+        in_parent = bool(parents) and subject[: subject.rfind(".") + 1] in parents
+        return subject.startswith(prefixes) or subject in exact or in_parent
+
+    return matches
 
 
 @dataclass(eq=False)
@@ -257,6 +271,7 @@ class _Reading:
     limit: int | None
     enough: Callable[[StreamMessage], bool] | None
     barrier: Stream | None
+    wanted: Callable[[str], bool] | None = None
     found: list[StreamMessage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -265,6 +280,8 @@ class _Reading:
         self._loop = asyncio.get_running_loop()
         self._progress_at = self._loop.time()
         self._first = 0
+        self._count = 0  # messages, also those that are not wanted
+        self._last = 0  # the sequence of the newest of them
         self._until = 0
         self._passed = False
         self._ended: asyncio.Future[bool]
@@ -312,12 +329,11 @@ class _Reading:
 
     def _next_config(self) -> dict[str, Any]:
         """Return the configuration of the next consumer: it continues where the one before ended."""
-        if not self.found:
-            return self.config
         if self._newest_only:
-            self.found = []
+            self.found, self._count = [], 0
+        if not self._count:
             return self.config
-        following = {"deliver_policy": "by_start_sequence", "opt_start_seq": self.found[-1].sequence + 1}
+        following = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
         kept = {key: value for key, value in self.config.items() if key != "opt_start_time"}
         return {**kept, **following}
 
@@ -341,7 +357,7 @@ class _Reading:
 
         Of the newest messages, the last may be gone before it is delivered, such as an alarm.
         """
-        started = self.barrier is None and (bool(self.found) or self._newest_only)
+        started = self.barrier is None and (self._count > 0 or self._newest_only)
         return started and now - self._progress_at > STALL_SECONDS + self.connection.transfer_seconds
 
     def _on_message(self, item: StreamMessage) -> None:
@@ -360,9 +376,11 @@ class _Reading:
             self._end(complete=True)
             return
         else:
-            self.found.append(item)
+            self._count, self._last = self._count + 1, item.sequence
+            if self.wanted is None or self.wanted(item.subject):
+                self.found.append(item)
         nothing_left = item.pending == 0 and (barrier is None or self._passed)
-        if nothing_left or (self.limit is not None and len(self.found) >= self.limit):
+        if nothing_left or (self.limit is not None and self._count >= self.limit):
             self._end(complete=True)
 
     def _end(self, *, complete: bool) -> None:

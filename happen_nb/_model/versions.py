@@ -39,12 +39,13 @@ class Versions:
     def __init__(self, records: Iterable[CommitRecord] = ()) -> None:
         self.newest: dict[str, CommitRecord] = {record.node: record for record in records}
         self._past: dict[str, tuple[Replaced, ...]] = {}
-        self._snapshots: list[ref[Snapshot]] = []
+        self._snapshots: list[ref[RecordsAt]] = []
         """By position."""
         self._most = MANY
 
     def put(self, record: CommitRecord) -> None:
-        self._keep(record.node, record.sequence)
+        if self._snapshots or self._past:
+            self._keep(record.node, record.sequence)
         self.newest[record.node] = record
 
     def remove(self, node: str, position: int) -> None:
@@ -52,12 +53,12 @@ class Versions:
         self._keep(node, position)
         del self.newest[node]
 
-    def snapshot(self, position: int) -> Snapshot:
+    def snapshot(self, position: int) -> RecordsAt:
         """Return the records as of a position, which is the newest one."""
         last = self._snapshots[-1]() if self._snapshots else None
         if last is not None and last.position == position:
             return last
-        snapshot = Snapshot(self, position)
+        snapshot = RecordsAt(self, position)
         if len(self._snapshots) >= self._most:
             self._snapshots = [each for each in self._snapshots if each() is not None]
             self._most = max(MANY, 2 * len(self._snapshots))
@@ -98,7 +99,7 @@ class Versions:
         )
 
 
-class Snapshot(Mapping[str, "CommitRecord"]):
+class RecordsAt(Mapping[str, "CommitRecord"]):
     """Node -> its newest record at a position."""
 
     __slots__ = ("__weakref__", "_versions", "position")

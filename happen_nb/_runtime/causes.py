@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.conductor import Run
-    from happen_nb._runtime.stored_steps import DurableRun, Step
+    from happen_nb._runtime.stored_steps import DurableRun, DurableStep
     from happen_nb._runtime.workers import GivesWay
 
 P = ParamSpec("P")
@@ -135,6 +135,20 @@ class HandlerScope:
             self._origin = self.event.origin_of_effects(self.node)
         return self._origin
 
+    def checked_origin(self) -> Origin:
+        """Return the origin of what is stored now; it raises what `current_origin` does."""
+        if self.abandoned:
+            raise CancelledHandlingError(
+                f'{self.what} of node "{self.node}" was cancelled: it cannot change anything any more'
+            )
+        origin = self.origin
+        if len(origin.path) + origin.omitted > MAX_CHAIN:
+            raise CausalLoopError(
+                f'{self.what} of node "{self.node}": a causal chain of more than {MAX_CHAIN:,} is cut '
+                "here; these handlers keep triggering each other: add a stopping condition"
+            )
+        return origin
+
     def hold(self) -> None:
         """Count one more user: the handler itself, or a task or function that runs in its context."""
         with _counting:
@@ -220,7 +234,7 @@ def current_path() -> tuple[str, ...]:
     return () if running is None else running.origin.path
 
 
-def next_step() -> Step | None:
+def next_step() -> DurableStep | None:
     """Start the next step of the durable handler that runs in this context; None elsewhere.
 
     What a transform emits belongs to the step of its commit.
@@ -229,6 +243,12 @@ def next_step() -> Step | None:
     if running is None or running.durable is None or evaluating.get() is not None:
         return None
     return running.durable.next()
+
+
+def next_cancel() -> DurableStep | None:
+    """Start the next cancel of the durable handler that runs in this context; None elsewhere."""
+    running = current_scope()
+    return None if running is None or running.durable is None else running.durable.next_cancel()
 
 
 def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:
@@ -256,16 +276,7 @@ def current_origin() -> Origin:
     running = current_scope()
     if running is None:
         return NO_ORIGIN
-    if running.abandoned:
-        raise CancelledHandlingError(
-            f'{running.what} of node "{running.node}" was cancelled: it cannot change anything any more'
-        )
-    if running.origin.depth > MAX_CHAIN:
-        raise CausalLoopError(
-            f'{running.what} of node "{running.node}": a causal chain of more than {MAX_CHAIN:,} is cut '
-            "here; these handlers keep triggering each other: add a stopping condition"
-        )
-    return running.origin
+    return running.checked_origin()
 
 
 def output_context() -> Context | None:

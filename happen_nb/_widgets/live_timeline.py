@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import page_of, runtime_of
 from happen_nb._api.events import Event
+from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
-from happen_nb._api.recording import handler_sources
 from happen_nb._display.page import Page
 from happen_nb._display.plots.timeline import ItemKey, Timeline, TimelineItem, sums
 from happen_nb._display.plots.timeline_drawing import DrawnTimeline, draw
 from happen_nb._display.timeline_pages import (
+    gone_page,
     handling_page,
     story_blocks,
     sums_page,
@@ -52,7 +53,7 @@ class LiveTimeline(LivePicture[TimelineView]):
     """A picture of the events and commits of each node over time; created by ``space.timeline``.
 
     A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a commit,
-    a cross a failure. It follows the space until you zoom in.
+    a cross a failure, and a ring right of now a scheduled event. It follows the space until you zoom in.
 
     Examples
     --------
@@ -147,11 +148,12 @@ class LiveTimeline(LivePicture[TimelineView]):
         """Return the item to which a key leads from the chosen one."""
         item = self._chosen(view) or self._shown.story()
         if item is None:
-            return next((each for each in self._shown.items if each.kind != "handling"), None)
+            marks = (*self._shown.items, *self._shown.coming)
+            return next((each for each in marks if each.kind != "handling"), None)
         if to in {"cause", "effect"}:
             found = self._shown.causes(item) if to == "cause" else self._shown.effects(item)
             return found[0] if found else item
-        mine = [each for each in self._shown.items if each.node == item.node]
+        mine = [each for each in (*self._shown.items, *self._shown.coming) if each.node == item.node]
         number = mine.index(item) + (1 if to == "next" else -1)
         return mine[max(0, min(len(mine) - 1, number))]
 
@@ -186,7 +188,10 @@ class LiveTimeline(LivePicture[TimelineView]):
     def _item_page(self, item: TimelineItem) -> Page:
         event = None if item.event is None else self._whole(item.event)
         if item.commit is not None:
-            about = page_of(Commit(*item.commit), Budget())
+            whole = self._shown.journal.whole_commit(item.commit)
+            if whole is None:
+                return gone_page(item)
+            about = page_of(Commit(*whole), Budget())
         else:
             assert event is not None
             about = page_of(Event(event, self._runtime), Budget())
