@@ -21,8 +21,8 @@ from happen_nb._display.timeline_pages import (
     tip,
 )
 from happen_nb._display.values import Budget
-from happen_nb._widgets.live_picture import PICTURE_SCRIPT, LivePicture, PictureView
-from happen_nb._widgets.panes import source
+from happen_nb._widgets.live_picture import PICTURE_SCRIPTS, LivePicture, PictureView
+from happen_nb._widgets.panes import script
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
@@ -63,7 +63,7 @@ class LiveTimeline(LivePicture[TimelineView]):
       orders  1 event · 1 commit
     """
 
-    _esm = "\n".join([PICTURE_SCRIPT, source("live_timeline.js")])
+    _esm = script(*PICTURE_SCRIPTS, "live_timeline")
     _make_view = TimelineView
 
     def __init__(

@@ -202,4 +202,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };
