@@ -30,7 +30,6 @@ from happen_nb._api.schedule import Advance, ScheduledEvents, advance_clock, rea
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
 from happen_nb._api.views import NodeStates, Views, view_pairs
-from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_state import space_page
 from happen_nb._journal.copying import copy_stream
 from happen_nb._journal.slice import newest_events, read_entries, read_events, with_previous
@@ -792,7 +791,7 @@ class Space(Displayable, Sender, Pausing):
         limit: int = 10,
         times: bool = True,
         merge: bool = True,
-        width: int = WIDTH,
+        width: int | None = None,
     ) -> SequenceDiagram:
         """Draw a sequence diagram: a lane per node, with messages, replies, and the changes of commits.
 
@@ -809,7 +808,7 @@ class Space(Displayable, Sender, Pausing):
         merge : bool, optional
             Show branches that are alike but for their values once, with their number.
         width : int, optional
-            Width in pixels, if the lanes have room in it.
+            Width in pixels, if the lanes have room in it. Without it, the picture fits narrow and wide pages.
 
         Returns
         -------

@@ -34,6 +34,12 @@ from happen_nb._model.paths import format_path
 
 MAX_NEWEST: Final = 20
 """Newest items that a table shows."""
+NARROW: Final = 560
+"""Pixels of a picture in a notebook that is 700 pixels wide."""
+WIDE: Final = 900
+"""Pixels of a picture where a page has at least so many."""
+MAX_DRAWN: Final = 40_000
+"""Characters of a picture that also has one for wide pages."""
 
 _Item = TypeVar("_Item")
 
@@ -94,12 +100,14 @@ class OutlineStep:
 class Drawing:
     """A picture: SVG, in which all texts are escaped, and the same as lines of text.
 
-    A ``titled`` one has its own heading, so that HTML leaves out that of the page.
+    A ``titled`` one has its own heading, so that HTML leaves out that of the page. Where a page has room,
+    HTML shows the ``wide`` one.
     """
 
     svg: str
     lines: tuple[str, ...] = ()
     titled: bool = False
+    wide: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,24 @@ class Page:
 
     heading: Heading | None
     blocks: Sequence[Block] = ()
+
+
+def drawing(
+    draw: Callable[[int], str] | None,
+    lines: Iterable[str] = (),
+    *,
+    width: int | None = None,
+    titled: bool = False,
+) -> Drawing:
+    """Draw a picture for narrow and for wide pages, or only for the width that was chosen, in pixels.
+
+    Without `draw`, there are only the lines of text.
+    """
+    if draw is None:
+        return Drawing("", tuple(lines), titled)
+    svg = draw(width or NARROW)
+    wide = draw(WIDE) if width is None and len(svg) <= MAX_DRAWN else ""
+    return Drawing(svg, tuple(lines), titled, wide if len(wide) <= MAX_DRAWN else "")
 
 
 def part(text: str, kind: Kind = "") -> Line:
@@ -318,6 +344,11 @@ _SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
 _SIGNS: Final = frozenset("+-~")
 _BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a browser may break a line after a bare "-"
 _MAX_PATH = 200  # characters; a longer one is not there to be copied
+_BY_WIDTH: Final = (
+    "<style>.happen .d { container-type: inline-size; } .happen .d > :last-child { display: none; } "
+    f"@container (width >= {WIDE}px) "
+    "{ .happen .d > div { display: none; } .happen .d > :last-child { display: block; } }</style>"
+)
 _LONG = 36  # columns from which on a cell may wrap; its minimum width in the stylesheet
 
 
@@ -470,7 +501,9 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _drawing(drawing: Drawing) -> str:
-    return f"<div>{drawing.svg}</div>"
+    if not drawing.wide:
+        return f"<div>{drawing.svg}</div>"
+    return f'<div class="d">{_BY_WIDTH}<div>{drawing.svg}</div><div>{drawing.wide}</div></div>'
 
 
 def _outline(outline: Outline) -> Iterator[str]:

@@ -66,7 +66,7 @@ class LiveGraph(LivePicture[GraphView]):
     def _page(self) -> Page:
         """Return the static picture, and a line for each arrow."""
         shown = graph(self._reader.slice)
-        return graph_page(shown, draw(shown).svg)
+        return graph_page(shown, lambda width: draw(shown, width=width).svg)
 
     def _drawn(self, view: GraphView) -> dict[str, Any]:
         """Return the picture of a view, and the arrows along which events have moved since the last one."""

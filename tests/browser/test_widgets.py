@@ -412,7 +412,7 @@ def test_a_widget_that_starts_late_in_a_busy_page_follows_nevertheless(lab, tab)
     )
     tab.open("late.ipynb")
     errors = []
-    tab.page.on("pageerror", errors.append)
+    tab.page.on("pageerror", lambda error: errors.append(error))
     tab.page.evaluate(ONE_MILLISECOND)
     try:
         run(tab, *range(6))

@@ -21,8 +21,6 @@ from happen_nb.errors import HappenError
 
 MAX_ROWS: Final = 300
 """Messages, commits, replies and failures of a diagram; the others are counted."""
-WIDTH: Final = 660
-"""Pixels of a diagram, if its lanes have room."""
 
 Kind = Literal["message", "commit", "reply", "failure"]
 
@@ -319,7 +317,7 @@ _BAR: Final = 8
 _LEAST_DETAIL, _WIDEST_DETAIL = 40.0, 240.0
 
 
-def draw(drawn: Diagram, *, width: int = WIDTH, times: bool = True) -> str:
+def draw(drawn: Diagram, *, width: int, times: bool = True) -> str:
     """Draw a diagram as SVG, for light and dark pages."""
     return _Drawing(drawn, width, times=times).svg()
 
