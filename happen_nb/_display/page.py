@@ -346,7 +346,7 @@ _BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a browser may break a l
 _MAX_PATH = 200  # characters; a longer one is not there to be copied
 _BY_WIDTH: Final = (
     "<style>.happen .d { container-type: inline-size; } .happen .d > :last-child { display: none; } "
-    f"@container (width >= {WIDE}px) "
+    f"@container (min-width: {WIDE}px) "
     "{ .happen .d > div { display: none; } .happen .d > :last-child { display: block; } }</style>"
 )
 _LONG = 36  # columns from which on a cell may wrap; its minimum width in the stylesheet
@@ -354,6 +354,7 @@ _LONG = 36  # columns from which on a cell may wrap; its minimum width in the st
 
 @cache
 def style() -> str:
+    """Colours come from JupyterLab, else from VS Code, else from here, each as light-dark(light, dark)."""
     return files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
 
 
@@ -401,7 +402,11 @@ def _span(span: Span) -> str:
 
 def _time(span: Span) -> str:
     before = " " if span.kind == "duration" else ""
-    return f'{before}<time datetime="{escape(span.text)}">{_text(time_text(span))}</time>'
+    text = _text(time_text(span))
+    if span.kind == "time":
+        day, _, rest = text.partition(" ")
+        text = f"<span>{day} </span>{rest}"
+    return f'{before}<time datetime="{escape(span.text)}">{text}</time>'
 
 
 def _heading(heading: Heading) -> str:
@@ -491,13 +496,26 @@ def _table(table: Table) -> Iterator[str]:
     sides = [' class="r"' if column.right else "" for column in table.columns]
     titles = [_text(column.title) for column in table.columns]
     heads = "".join(f'<th scope="col"{side}>{title}</th>' for side, title in zip(sides, titles, strict=True))
+    yield f'<div class="{"w" if _has_days(table) else "w o"}">'
     yield f"<table {_SCROLLED}><thead><tr>{heads}</tr></thead><tbody>"
     yield more if table.more_first else ""
     for row in table.rows:
         cells = (_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))
         yield f"<tr>{''.join(cells)}</tr>"
     yield "" if table.more_first else more
-    yield "</tbody></table>"
+    yield "</tbody></table></div>"
+
+
+def _has_days(table: Table) -> bool:
+    """Return True if its times are not all of one day: a narrow page then shows the days, too."""
+    days = {
+        span.text[: len("2026-01-02")]
+        for row in table.rows
+        for cell in row
+        for span in cell.line
+        if span.kind == "time"
+    }
+    return len(days) > 1
 
 
 def _drawing(drawing: Drawing) -> str:

@@ -412,7 +412,7 @@ def test_a_widget_that_starts_late_in_a_busy_page_follows_nevertheless(lab, tab)
     )
     tab.open("late.ipynb")
     errors = []
-    tab.page.on("pageerror", lambda error: errors.append(error))
+    tab.page.on("pageerror", lambda error: errors.append(str(error)))
     tab.page.evaluate(ONE_MILLISECOND)
     try:
         run(tab, *range(6))
@@ -422,5 +422,5 @@ def test_a_widget_that_starts_late_in_a_busy_page_follows_nevertheless(lab, tab)
         output(tab, 4, "pens: 11")
     finally:
         tab.page.evaluate(AS_BEFORE)
-    assert any("Failed to initialize model" in str(error) for error in errors)
+    assert any("Failed to initialize model" in error for error in errors)
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
