@@ -83,7 +83,7 @@ def refuse_in_callback(call: str) -> None:
     """Refuse to wait in a handler or callback, which might wait for itself."""
     running = causes.current_scope()
     if running is not None:
-        raise HappenError(f"{call}: in {running.what} it would wait for itself; call it in a cell")
+        raise HappenError(f"{call}: called in {running.what}, it would wait for itself; call it in a cell")
 
 
 def _refuse(self: Displayable, _protocol: object) -> NoReturn:

@@ -13,9 +13,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from happen_nb._api.base import Displayable, faces, runtime_of
+from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
-from happen_nb._api.space import Space, start_from
+from happen_nb._api.space import Space
 from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.client import Credentials
 from happen_nb._journal.presence import SpaceInfo, list_spaces
@@ -342,7 +343,9 @@ async def _connect(
             await space._close()
         raise
     if space not in known and space.paused is not None:
-        notice(f'the space "{name}" is paused: space.held is what waits, space.resume() lets it go')
+        notice(
+            f'the space "{name}" is paused: space.held lists the waiting events, space.resume() releases them'
+        )
     if receipts is not RECEIPTS:
         space._receipts.show(on=receipts)
     registry.current = space
@@ -395,7 +398,7 @@ def _target(
     timeout: float,
 ) -> Target:
     if servers is not None and store is not None:
-        raise ValueError("connect: give servers or a store, not both; a store is the embedded server's")
+        raise ValueError("connect: give servers or a store, not both; a store belongs to the embedded server")
     if sync not in ("default", "always"):
         raise ValueError(f'connect: sync is {sync!r}; give "default" or "always"')
     if servers is None and store is None:

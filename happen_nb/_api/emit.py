@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import HandledRecord
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
-    from happen_nb._runtime.stored_steps import Step
+    from happen_nb._runtime.stored_steps import DurableStep
     from happen_nb._runtime.writer import CommitRequest
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -258,7 +258,8 @@ class Sender:
         runtime, there = self._emits_as[1], runtime_of_event(event_or_id)
         if there is not runtime:
             raise ValueError(
-                f'cancel: the event "{event_or_id.type}" does not belong to the space "{runtime.space}"'
+                f'cancel: the event "{event_or_id.type}" does not belong to the space '
+                f'"{runtime.space}"; use event.cancel()'
             )
         return record_of(event_or_id).alarm_id
 
@@ -266,7 +267,7 @@ class Sender:
         self,
         type: Any,
         payload: Any,
-        step: Step | None,
+        step: DurableStep | None,
         *,
         id: str | None = None,
         occurred: datetime | str | None = None,
@@ -329,8 +330,8 @@ class Sender:
         space, runtime, sender = self._emits_as
         if evaluation.space is not space and evaluation.space is not None:
             raise TransformError(
-                f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
-                "another one: a transform's events are stored with its commit; emit after the set"
+                f'the transform of node "{evaluation.node}" emits as "{sender}" of another space, '
+                f'"{space.name}"; a transform\'s events are stored with its commit; emit this one after it'
             )
         if record.alarm is not None:
             cancel_scheduled(runtime, record.alarm_id)  # the same id again replaces it
@@ -344,7 +345,7 @@ class Sender:
         evaluation.emitted.append(pending)
         return pending
 
-    async def _store(self, record: EventRecord, step: Step | None = None) -> Event:
+    async def _store(self, record: EventRecord, step: DurableStep | None = None) -> Event:
         _, runtime, _ = self._emits_as
         log, contexts = runtime.log, runtime.dispatcher.contexts
         _check_size(record, log.max_body)
@@ -371,7 +372,7 @@ class Sender:
         runtime.on_own_event.emit(stored, event.repeated)
         return event
 
-    async def _done(self, step: Step, record: EventRecord) -> Event | None:
+    async def _done(self, step: DurableStep, record: EventRecord) -> Event | None:
         """Return the event that a step of a durable handler emitted in an earlier run; None if it is new."""
         _, runtime, _ = self._emits_as
         log, does = runtime.log, emits(record.type, record.target)
@@ -379,6 +380,8 @@ class Sender:
             await on_io(log.steps.reach_states(log.timeout))
         found = step.stored(does)
         if found is None:
+            if step.is_past() and record.alarm is not None:  # it was cancelled or replaced since
+                return Event(record, runtime, repeated=True)
             if step.is_past() and record.target is None:
                 raise step.differs("nothing is emitted", does)
             return None
@@ -389,7 +392,7 @@ class Sender:
             raise step.differs(f"{does} with the payload {quote(stored.payload)}", quote(record.payload))
         return Event(stored, runtime, repeated=True)
 
-    async def _send(self, record: EventRecord, timeout: float, step: Step | None = None) -> Reply:
+    async def _send(self, record: EventRecord, timeout: float, step: DurableStep | None = None) -> Reply:
         _, runtime, _ = self._emits_as
         request = PendingReply(str(record.target), timeout)
         event = Event(record, runtime)

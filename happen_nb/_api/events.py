@@ -24,6 +24,7 @@ from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stepping import notice_held
+from happen_nb._runtime.stored_steps import cancels
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Event(Displayable):
         """The position in the space's journal; None while it is pending.
 
         The events of one commit share the sequence of the commit; `index` distinguishes them. The Event that
-        was returned by scheduling it has the position at which it was scheduled.
+        the scheduling call returned has the position at which it was scheduled.
         """
         return self._record.sequence or None
 
@@ -207,7 +208,7 @@ class Event(Displayable):
         Returns
         -------
         Trace
-            The tree of its effects, read from the journal when it is first looked at.
+            The tree of its effects, read from the journal when you first access it.
 
         Raises
         ------
@@ -241,7 +242,9 @@ class Event(Displayable):
 
     def _check_space(self, call: str) -> None:
         if self._runtime is None:
-            raise HappenError(f'{call}: the event "{self.type}" belongs to no space: it was recorded')
+            raise HappenError(
+                f'{call}: the event "{self.type}" comes from a recording and belongs to no space'
+            )
 
     async def _read_trace(self) -> TraceNode:
         what = f'trace of "{self.type}"'
@@ -251,7 +254,7 @@ class Event(Displayable):
             error.add_note(f"The {what} was not looked at before; print it while the space is open.")
             raise
         if self._record.sequence <= log.cleared:
-            raise HistoryGoneError(f"{what}: the space was cleared before the trace was looked at")
+            raise HistoryGoneError(f"{what}: the space was cleared before the trace was read")
         (root,) = await on_io(read_effects(self._runtime, Effects([self._record])))
         return root
 
@@ -278,7 +281,18 @@ async def cancel_stored(runtime: Runtime, id: str) -> bool:
     """Cancel what is scheduled under an id; False if it is too late."""
     log = runtime.log
     causes.current_origin()  # a handler that was cancelled cannot change anything
-    cancelled: bool = await on_io(scheduling.cancel(log, id, time.monotonic() + log.timeout))
+    step = causes.next_cancel()
+    if step is not None:
+        if log.steps.is_behind:
+            await on_io(log.steps.reach_states(log.timeout))
+        if step.stored(cancels(id)) is not None:
+            return True
+        if step.is_past():
+            return False
+    key, deadline = None if step is None else step.key, time.monotonic() + log.timeout
+    cancelled: bool = await on_io(scheduling.cancel(log, id, deadline, key))
+    if step is not None and not cancelled:  # another process runs the handler, too, and may have been faster
+        cancelled = step.stored(cancels(id)) is not None
     if cancelled:
         runtime.dispatcher.contexts.pop(id, None)
     return cancelled
@@ -383,7 +397,7 @@ class Trace(Displayable):
     def root(self) -> TraceNode:
         """The event itself; its ``children`` are its direct effects, and so on.
 
-        The trace that ``event.settle`` returns is read from the journal when it is first looked at.
+        The trace that ``event.settle`` returns is read from the journal when you first access it.
         """
         return self._read()
 

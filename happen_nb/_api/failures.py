@@ -93,7 +93,7 @@ def refuse_retry(node: str) -> None:
     refuse_on_handler_loop("retry()", "await asyncio.to_thread(...retry)")
     running = causes.current_scope()
     if running is not None and running.event is not None and running.node == node:
-        raise HappenError(f"retry: in {running.what} it would wait for itself; call it in a cell")
+        raise HappenError(f"retry: called in {running.what}, it would wait for itself; call it in a cell")
 
 
 async def _handle(

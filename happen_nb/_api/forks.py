@@ -1,38 +1,127 @@
-"""The handlers of a space in a fork of it."""
+"""Forks: new spaces that start from the states of another one, and may have its handlers."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
 
+from happen_nb._api.base import faces
+from happen_nb._api.history import position_of
+from happen_nb._api.space_part import SpacePart
 from happen_nb._api.state import StateWriter
 from happen_nb._api.state_handlers import copied_state_handler
-from happen_nb._api.views import Watch, copied_watch
+from happen_nb._api.views import Watch, copied_watch, view_pairs
+from happen_nb._journal.copying import copy_stream
+from happen_nb._journal.slice import newest_events
+from happen_nb._model import arguments
+from happen_nb._model.arguments import check_name
+from happen_nb._model.quoting import quote
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.lanes import is_catching_up
-from happen_nb._runtime.redirect import Redirect
+from happen_nb._runtime.redirect import Redirect, instead_of
+from happen_nb._runtime.replica import forkable_states, records_at
+from happen_nb.errors import SpaceInUseError, SpaceNotEmptyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from happen_nb._api.node import Node
+    from happen_nb._api.space import Space
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._runtime.log import Log
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
 
+MAX_STAGE_NAME: Final = 48
+"""Characters of the name of a space in that of its rerun."""
+_stages = count(1)
 
-async def copy_handlers(
-    source: Runtime, target: Runtime, nodes: Mapping[str, Node], pairs: Iterable[tuple[object, object]]
-) -> None:
-    """Register the handlers and watches of a space in a fork, where its objects stand for those of the fork.
 
-    Parameters
-    ----------
-    nodes : mapping of str to Node
-        The nodes of the fork, by name.
-    pairs : iterable of (object, object)
-        An object of the original space, and that of the fork.
-    """
-    redirect = Redirect([(source, target), *pairs], source.dispatcher.redirect)
+class SpaceForks(SpacePart):
+    """The part of a space that forks it."""
+
+    async def _fork(self, name: str, *, at: Any = None, handlers: bool = False) -> Space:
+        """Make a new space on the same server that starts from the states of this one.
+
+        Its states start at revision 1; it has no events, and never becomes the current space. This space
+        stays unchanged. Invalid states that other clients have stored are left out and logged.
+
+        Parameters
+        ----------
+        name : str
+            The name of the new space.
+        at : datetime, Event or Commit, optional
+            Start from the states at that time, as for `at`.
+        handlers : bool, optional
+            Register the handlers of this process in the fork, too, and its watches. They run unchanged, but
+            the objects of this space that their code names stand for those of the fork: nodes, their states,
+            views, the space, its events, and ``happen.current()``. That holds for the functions that they
+            call, asyncio tasks, ``asyncio.to_thread`` and ``happen.carry``. A thread that they start without
+            ``carry`` acts on this space. Variables of the notebook are not forked.
+
+        Returns
+        -------
+        Space
+            The new space, connected.
+
+        Raises
+        ------
+        SpaceNotEmptyError
+            The target holds states or events already.
+        HistoryGoneError
+            Some states of that time are no longer stored; the message names the nodes.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> what_if = space.fork("what-if", at=second)
+        >>> what_if.views.orders.get(), orders.state.get()
+        ({'open': 1}, {'open': 2})
+        >>> what_if.drop()
+
+        With the handlers, which name the node of this space:
+
+        >>> @orders.on("order.placed")
+        ... def count(event):
+        ...     orders.state.set(happen.put("open", lambda n: n + 1))
+        >>> what_if = space.fork("what-if", handlers=True)
+        >>> trace = what_if.broadcast("order.placed").settle()
+        >>> what_if.views.orders.get(), orders.state.get()
+        ({'open': 3}, {'open': 2})
+        >>> what_if.drop()
+        """
+        check_name(name, "space")
+        if not arguments.is_truth(handlers):
+            raise TypeError(f"fork: handlers is {quote(handlers)}; give True or False")
+        log = self._log
+        if at is None:
+            await on_io(log.fresh(log.timeout))
+            states = forkable_states(log.replica.cut().nodes)
+        else:
+            position = await on_io(position_of(log, at))
+            states = forkable_states(await on_io(records_at(log, position)))
+        fork = await start_from(self._space, name, states)
+        if handlers:
+            try:
+                await copy_handlers(self._space, fork)
+            except BaseException:
+                await fork._drop_stream()
+                raise
+        return fork
+
+    fork, afork = faces(_fork)
+
+
+async def copy_handlers(space: Space, fork: Space) -> None:
+    """Register the handlers and watches of a space in a fork, whose objects stand for its own there."""
+    source, target = space._runtime, fork._runtime
+    originals = dict(space.nodes)
+    nodes = {name: await fork._create_node(name) for name in originals}
+    pairs: list[tuple[object, object]] = [(source, target), (instead_of(space), fork)]
+    pairs += [(originals[name], nodes[name]) for name in nodes]
+    redirect = Redirect([*pairs, *view_pairs(space.views, fork.views)], source.dispatcher.redirect)
     target.dispatcher.redirect = redirect
     for registration in source.registrations.all():
         if registration.node in nodes:
@@ -61,3 +150,97 @@ async def _register(runtime: Runtime, registration: Registration) -> None:
     await on_io(dispatcher.add(registration, deadline))
     if registration.tick is not None:
         await on_io(dispatcher.ticks.start(registration, deadline))
+
+
+async def start_from(
+    space: Space,
+    name: str,
+    states: Mapping[str, FrozenDict],
+    clock: str | None = None,
+    *,
+    finish: bool = True,
+) -> Space:
+    """Make a new space on the server of another one from the states of its nodes.
+
+    A manual clock starts at the time `clock`, by default that of the other space. Without `finish`, the new
+    space is dropped if this process ends without closing it.
+    """
+    log = space._log
+    target, opened = await space._opener(name)
+    try:
+        if target is instead_of(space) or not await on_io(_is_empty(target._log)):
+            raise SpaceNotEmptyError(
+                f'fork: the space "{name}" is not empty; take another name, or drop() it first'
+            )
+        await target._refuse_others("fork", "take another name, or close it there first")
+    except (SpaceNotEmptyError, SpaceInUseError):
+        if opened:
+            await target._close()
+        raise
+    try:
+        await on_io(target._log.change(log.info.options))
+        await on_io(target._log.mark_unfinished(space.name))  # until every state is there
+        if space._runtime.clock.manual:
+            now = space._runtime.clock.now_text() if clock is None else clock
+            await on_io(target._runtime.clear(lambda: now))
+        for node, state in states.items():
+            await target._create_node(node, initial=state)
+        if finish:
+            await on_io(target._log.mark_unfinished(""))
+    except BaseException:
+        await target._drop_stream()
+        raise
+    target._runtime.local.clear()
+    return target
+
+
+async def _is_empty(log: Log) -> bool:
+    """Return True if no node has or had a state, and no event is stored. On the IO thread."""
+    return log.replica.empty() and not await newest_events(log.stream, lambda _: True, limit=1)
+
+
+async def make_stage(
+    space: Space, name: str | None, states: Mapping[str, FrozenDict], clock: str | None
+) -> Space:
+    """Make a fork with the handlers of this process, for a rerun; without a name, one that is dropped."""
+    if name is not None:
+        stage = await start_from(space, check_name(name, "space"), states, clock)
+    else:
+        stage = await _make_unnamed(space, states, clock)
+    stage._runtime.clock.hold()
+    try:
+        await copy_handlers(space, stage)
+    except BaseException:
+        await stage._drop_stream()
+        raise
+    return stage
+
+
+async def _make_unnamed(space: Space, states: Mapping[str, FrozenDict], clock: str | None) -> Space:
+    # It is never finished: if this process is killed, the next rerun starts it over.
+    while True:
+        name = f"{space.name[:MAX_STAGE_NAME]}-rerun-{next(_stages)}"
+        try:
+            return await start_from(space, name, states, clock, finish=False)
+        except (SpaceNotEmptyError, SpaceInUseError):
+            continue  # another process has it
+
+
+async def keep_stage(space: Space, stage: Space, name: str | None) -> Space:
+    """Keep the journal of a fork under a name."""
+    log = stage._log
+    if name is None and log.info.unfinished:
+        raise ValueError('keep: give a name for the space, as in rerun.keep("what-if")')
+    if name is None or name == stage.name:
+        return stage
+    check_name(name, "space")
+    await on_io(stage._runtime.dispatcher.close())
+    await on_io(copy_stream(log.stream, name))
+    await stage._drop_stream()
+    kept, _ = await space._opener(name)
+    return kept
+
+
+async def drop_stream(space: Space) -> None:
+    """Delete a fork, and close it."""
+    await space._drop_stream()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
+    from happen_nb._runtime.registrations import Registrations
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
@@ -167,12 +169,13 @@ class HandlerHost:
         self._space.failures.add(failure)
 
     def missed(self, registration: Registration, count: int) -> None:
-        """Add the failure of a state handler whose events expired before it applied them."""
+        """Add the failure of a handler whose events expired before it could handle them."""
         node, name, space = registration.node, registration.name, self._space
         events = "1 event" if count == 1 else f"{count:,} events"
+        call, handle = ("on", "handle") if registration.state is None else ("state.on", "apply")
         error = HistoryGoneError(
-            f'state.on: up to {events} expired before node "{node}" could apply them; it '
-            "goes on with those that are stored. connect(event_ttl=...) keeps events longer"
+            f'{call}: up to {events} expired before node "{node}" could {handle} them; it '
+            "continues with the stored ones. connect(event_ttl=...) keeps events longer"
         )
 
         def again() -> None:
@@ -281,7 +284,7 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
     for each in runtime.registrations.of(registration.node):
         if each.tick == registration.tick and not _is_other_run(registration, each):
             raise ValueError(
-                f'every: node "{registration.node}" already calls {registration.name} so; '
+                f'every: node "{registration.node}" has an every() with {registration.name} already; '
                 "give one of them an id: every(..., id=...)"
             )
     await register(runtime, registration)
@@ -313,7 +316,7 @@ async def register(runtime: Runtime, registration: Registration) -> None:
         node, waiting = registration.node, waiting_text(orphan.waiting)
         notice(
             f'node "{node}": no handler continues "{orphan.key}", {waiting} for it; to continue it with '
-            f"{registration.name}, register that with this pattern and name"
+            f"{registration.name}, register it with this pattern and name"
         )
     if before is None or before.incarnation in (None, runtime.log.incarnation):
         return
@@ -377,3 +380,25 @@ def _notebook(answer: Mapping[str, Any]) -> str:
     """Name a process by its notebook. A process id would change from run to run."""
     notebook = answer.get("notebook")
     return notebook[:MAX_NOTEBOOK_CHARS] if isinstance(notebook, str) and notebook else "another process"
+
+
+def handler_sources(registrations: Registrations, nodes: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Return the sources of the nodes' handlers in this process; those of one name together."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for node in nodes:
+        for registration in registrations.of(node):
+            source = _source(registration.current())
+            if source is not None:
+                found.setdefault((node, registration.name), {})[source] = None
+    return {key: "\n\n".join(sources) for key, sources in found.items()}
+
+
+def _source(function: Any) -> str | None:
+    while isinstance(function, partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    try:
+        return textwrap.dedent(inspect.getsource(inspect.unwrap(function))).strip()
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None  # built in, or from a place without a file

@@ -1,27 +1,35 @@
-"""Read the journal for the pictures of a space: the timeline and the graph."""
+"""The pictures of what happened in a space: timeline, graph and sequence diagram."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from happen_nb._api.base import faces
+from happen_nb._api.diagrams import SequenceDiagram
+from happen_nb._api.events import Event, Trace
 from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node
+from happen_nb._api.reading import matching_events
+from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import unknown_node
 from happen_nb._journal.slice import (
     Entry,
     Handlings,
     Slice,
+    applied_at,
     entry_position,
     newest_slice,
     read_changes,
     with_payloads,
 )
-from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice
+from happen_nb._model import arguments
+from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice, TimeBase
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.effects import Effects, read_effects
 from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
@@ -30,6 +38,185 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._widgets.live_graph import LiveGraph
+    from happen_nb._widgets.live_timeline import LiveTimeline
+
+MAX_SEQUENCE_RECORDS: Final = 10_000
+"""Events and commits among which a sequence diagram looks for the newest causal chains."""
+
+
+class SpacePictures(SpacePart):
+    """The part of a space that draws what happened."""
+
+    def timeline(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        nodes: Iterable[str | Node] | str | Node | None = None,
+        since: Since | None = None,
+        limit: int = 2000,
+        by: TimeBase = "time",
+    ) -> LiveTimeline:
+        """Draw what happened on each node and when: a lane for each node, time from left to right.
+
+        A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a
+        commit, and a cross a failure; long idle time is left out. Nodes whose names differ in a number share
+        a lane if there are many nodes; pressing its name opens it. In a notebook, the picture follows the
+        space. Pointing at a mark shows what it is; pressing it shows its causes and effects, the payload or
+        the changes, the trace and the handler. Dragging selects a time, adds up what happened in it, and can
+        zoom in. Without the kernel, as in a saved notebook, there is a static picture.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            The events to draw, as for ``node.on``. With a pattern, only the commits that these events caused
+            are drawn.
+        nodes : names or nodes, optional
+            The lanes, from top to bottom; ``"notebook"`` is the person at the notebook.
+        since : Event, Commit, datetime or int, optional
+            Draw only later events and commits; an int is a sequence.
+        limit : int, optional
+            Maximum number of events and commits to draw, the newest.
+        by : "time" or "occurred"
+            Place the marks by the time of storage, or by the event time.
+
+        Returns
+        -------
+        LiveTimeline
+            An ipywidget, with the picture as ``svg``.
+
+        Raises
+        ------
+        UnknownNodeError
+            A node has never emitted or committed anything.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> commit = orders.state.set({"paid": 1})
+        >>> space.timeline()
+        Timeline of ... · 1 event · 1 commit
+          orders  1 event · 1 commit
+        """
+        from happen_nb._widgets.live_timeline import LiveTimeline
+
+        if by not in {"time", "occurred"}:
+            raise ValueError(f'timeline: by is {by!r}; give "time" or "occurred"')
+        limit = arguments.count(limit, "timeline: limit", least=1)
+        space = self._space
+        reader = self._reader(pattern, since, limit, commits=True)
+        found = reader.read()
+        return LiveTimeline(space, reader, None if nodes is None else checked_lanes(space, nodes, found), by)
+
+    def graph(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        since: Since | None = None,
+        limit: int = 10_000,
+    ) -> LiveGraph:
+        """Draw the flow of events: an arrow from each sender to each node that handled its events.
+
+        The types of the events and their counts stand on the arrows. In a notebook, the picture follows the
+        space: a dot moves along an arrow for each event. Nodes whose names differ in a number, such as
+        ``p1`` to ``p160``, are one node if there are many; pressing it opens it. Without the kernel, as in a
+        saved notebook, there is a static picture.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            The events to count, as for ``node.on``.
+        since : Event, Commit, datetime or int, optional
+            Count only later events; an int is a sequence.
+        limit : int, optional
+            Maximum number of events to count, the newest.
+
+        Returns
+        -------
+        LiveGraph
+            An ipywidget, with the picture as ``svg``.
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: None)
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> space.graph()
+        Graph of ... · 1 event handled
+          orders → inventory  order.paid
+        """
+        from happen_nb._widgets.live_graph import LiveGraph
+
+        limit = arguments.count(limit, "graph: limit", least=1)
+        reader = self._reader(pattern, since, limit, commits=False)
+        reader.read()
+        return LiveGraph(self._space, reader)
+
+    async def _sequence(
+        self,
+        event: Event | Trace | str | None = None,
+        *,
+        since: Since | None = None,
+        limit: int = 10,
+        times: bool = True,
+        merge: bool = True,
+        width: int | None = None,
+    ) -> SequenceDiagram:
+        """Draw a sequence diagram: a lane per node, with messages, replies, and the changes of commits.
+
+        Parameters
+        ----------
+        event : Event, Trace or str, optional
+            The event whose effects to draw, or its id. Without it, the newest causal chains.
+        since : Event, Commit, datetime or int, optional
+            Draw only causal chains that started later; an int is a sequence.
+        limit : int, optional
+            Maximum number of causal chains to draw, the newest.
+        times : bool, optional
+            Show the time since the start of the chain at each row.
+        merge : bool, optional
+            Show branches that are alike but for their values once, with their number.
+        width : int, optional
+            Width in pixels, if the lanes have room in it. Without it, the picture fits narrow and wide pages.
+
+        Returns
+        -------
+        SequenceDiagram
+            ``.svg`` is the picture, ``.mermaid`` the same as text.
+
+        Examples
+        --------
+        >>> counting = inventory.on("order.*", lambda event: inventory.state.set({"sold": 1}))
+        >>> trace = orders.broadcast("order.paid").settle()
+        >>> print(space.sequence())
+        Sequence of ... · 1 message · 1 commit
+        orders → inventory  order.paid
+        inventory           + sold  1
+        """
+        if event is not None:
+            found = event if isinstance(event, Trace) else await self._space._trace(event)
+            return found.sequence(times=times, merge=merge, width=width)
+        limit = arguments.count(limit, "sequence: limit", least=1)
+        journal = await read_journal(
+            self._runtime, (), Pattern.of("**"), since, MAX_SEQUENCE_RECORDS, commits=True
+        )
+        events = [each for each in journal.events if each.cause is None]
+        commits = [pair for pair in journal.commits if pair[0].origin.cause is None]
+        positions = sorted([each.sequence for each in events] + [pair[0].sequence for pair in commits])
+        first = positions[-limit] if len(positions) > limit else 0
+        events = [each for each in events if each.sequence >= first]
+        commits = [pair for pair in commits if pair[0].sequence >= first]
+        trees = []
+        if events or commits:
+            trees = await on_io(read_effects(self._runtime.checked, Effects(events, commits)))
+        return SequenceDiagram(self.name, trees, times=times, merge=merge, width=width)
+
+    sequence, asequence = faces(_sequence)
+
+    def _reader(
+        self, pattern: str | Callable[[str], object], since: Since | None, limit: int, *, commits: bool
+    ) -> JournalReader:
+        matching = Pattern.of(pattern)
+        return JournalReader(self._runtime, lambda: list(self.views), matching, since, limit, commits=commits)
 
 
 class JournalReader:
@@ -48,6 +235,8 @@ class JournalReader:
         Events and commits together, the newest.
     commits : bool
         Read commits too.
+    states : bool, optional
+        Read their states too; without, ``whole_commit`` of the `JournalSlice` reads that of one commit.
     """
 
     def __init__(
@@ -59,8 +248,9 @@ class JournalReader:
         limit: int,
         *,
         commits: bool,
+        states: bool = False,
     ) -> None:
-        self._runtime, self._nodes, self._commits = runtime, nodes, commits
+        self._runtime, self._nodes, self._commits, self._states = runtime, nodes, commits, states
         self._pattern, self._since, self._limit = pattern, since, limit
         self._cleared = 0
         self.last = 0
@@ -107,7 +297,7 @@ class JournalReader:
         start = after[0] + 1 if old_handled or known else new[0].sequence if new else found.last + 1
         changes: list[CommitPair]
         handled: Handlings
-        changes, handled = await on_io(read_changes(stream, found, start, states=self._commits))
+        changes, handled = await on_io(read_changes(stream, found, start, states=self._states))
         self.last = max(found.last, after[0])
         sequences = {entry.sequence for entry in new if isinstance(entry, CommitRecord)}
         pairs = [change for change in changes if change[0].sequence in sequences]
@@ -122,6 +312,7 @@ class JournalReader:
             sorted({*self._nodes(), *self._runtime.ownership.names()}),
             self._limit if is_cut else None,
             partial(_whole, self._runtime.log),
+            partial(_whole_commit, self._runtime.log),
         )
 
     @property
@@ -171,7 +362,8 @@ async def read_journal(
     commits: bool,
 ) -> JournalSlice:
     """Read the newest events and commits, `limit` of both together, and how the events were handled."""
-    return await JournalReader(runtime, lambda: nodes, pattern, since, limit, commits=commits).aread()
+    reader = JournalReader(runtime, lambda: nodes, pattern, since, limit, commits=commits, states=commits)
+    return await reader.aread()
 
 
 def checked_lanes(space: Space, nodes: Iterable[str | Node] | str | Node, found: JournalSlice) -> list[str]:
@@ -206,7 +398,9 @@ def _whole(log: Log, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
     return run_blocking(read())
 
 
-def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
-    """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
-    matches = cache(pattern.matches)
-    return [record for record in records if matches(record.type)]
+def _whole_commit(log: Log, pair: CommitPair) -> CommitPair | None:
+    async def read() -> CommitPair | None:
+        whole: CommitPair | None = await on_io(applied_at(log.stream, pair[0].sequence))
+        return whole
+
+    return run_blocking(read())

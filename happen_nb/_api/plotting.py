@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from happen_nb._api.base import runtime_of, utc
 from happen_nb._api.history import lenient, name_of, occurrences, unused
 from happen_nb._api.node import Node
+from happen_nb._api.space_part import SpacePart
 from happen_nb._display.plots.history_plot import (
     MAX_ROWS,
     PlottedCommits,
@@ -23,12 +24,15 @@ from happen_nb._model.records import CommitRecord
 from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from plotly.graph_objects import Figure
 
     from happen_nb._api.space import Space
     from happen_nb._api.state import State
     from happen_nb._api.views import View
     from happen_nb._runtime.runtime import Runtime
+    from happen_nb._widgets.live_plot import LivePlot
 
 _PARTS: Final = 2  # of a line: its node and its selector
 Lines = Mapping[str, tuple[str | Node, Selector]]
@@ -137,3 +141,73 @@ def _plotted(runtime: Runtime, node: str, records: Sequence[CommitRecord], by: s
         return PlottedCommits(node, revisions, moments, moments, "time, UTC")
     places = run_blocking(occurrences(runtime.log, records))
     return PlottedCommits(node, revisions, moments, places, "when it occurred, UTC")
+
+
+class SpacePlots(SpacePart):
+    """The part of a space that plots values over time."""
+
+    def plot(
+        self, lines: Mapping[str, tuple[str | Node, Selector]], *, x: str = "time", together: bool = True
+    ) -> Figure:
+        """Draw values of several nodes over time in one figure.
+
+        Parameters
+        ----------
+        lines : mapping of str to (node, path or callable)
+            The title of each line, with its node and the part of the node's state.
+        x : "time" or "occurred"
+            Place the values by the time of storage, or by the event time of the commit's cause.
+        together : bool, optional
+            Draw all numbers in one row, with a legend. Other values have rows of their own.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+
+        Raises
+        ------
+        UnknownNodeError
+            A node does not exist.
+
+        Examples
+        --------
+        >>> commits = orders.state.set({"open": 2}), inventory.state.set({"stock": 7})
+        >>> figure = space.plot({"open": ("orders", "open"), "stock": ("inventory", "stock")})
+        >>> [line.name for line in figure.data]
+        ['open', 'stock']
+        """
+        return plot_space(self._space, lines, by=x, together=together)
+
+    def live_plot(
+        self,
+        lines: Mapping[str, tuple[str | Node, Selector]],
+        *,
+        window: str | float | timedelta | None = None,
+        together: bool = True,
+    ) -> LivePlot:
+        """Draw values of several nodes over time in a widget that follows every commit.
+
+        Parameters
+        ----------
+        lines : mapping of str to (node, path or callable)
+            The lines, as for `plot`.
+        window : str, float or timedelta, optional
+            Show only the last ``"1min"``, or so many seconds, as for ``state.live_plot``.
+        together : bool, optional
+            Draw all numbers in one row, with a legend. Other values have rows of their own.
+
+        Returns
+        -------
+        LivePlot
+            An ipywidget.
+
+        Examples
+        --------
+        >>> commits = orders.state.set({"open": 2}), inventory.state.set({"stock": 7})
+        >>> lines = {"open": ("orders", "open"), "stock": (inventory, "stock")}
+        >>> plot = space.live_plot(lines, window="1min")
+        >>> plot.stop()
+        """
+        from happen_nb._widgets.live_plot import live_plot_of_space
+
+        return live_plot_of_space(self._space, lines, window, together=together)

@@ -82,7 +82,7 @@ class Receipt(Displayable):
     repeated : int
         Number of events with an ``id`` that was already stored.
     scheduled : int
-        Number of events that are to come.
+        Number of scheduled events.
     nearest : str or None
         The pattern that an unhandled event narrowly misses, as by a typo.
     replaced : int

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import textwrap
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from html import escape
@@ -13,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.events import Event, Events, record_of
+from happen_nb._api.forks import start_from
+from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, position_after
 from happen_nb._api.pictures import read_journal
+from happen_nb._api.space_part import SpacePart
 from happen_nb._display import recording as page
 from happen_nb._display.reprs_state import recording_page
 from happen_nb._journal.slice import with_payloads
@@ -33,7 +34,6 @@ from happen_nb.errors import HistoryGoneError, TooLargeError
 
 if TYPE_CHECKING:
     from happen_nb._api.space import Space
-    from happen_nb._runtime.registrations import Registrations
     from happen_nb._runtime.runtime import Runtime
 
 MAX_BYTES: Final = 2_000_000
@@ -271,7 +271,7 @@ def _event(record: EventRecord) -> Event:
     return Event(record, None)  # type: ignore[arg-type]  # it belongs to no space
 
 
-async def record(
+async def make_recording(
     runtime: Runtime,
     path: str | os.PathLike[str] | None,
     since: Since | None,
@@ -282,7 +282,7 @@ async def record(
     code: bool,
     start_space: StartSpace,
 ) -> Recording:
-    """Read a stretch of the journal and make its recording; see `Space.record`."""
+    """Read a stretch of the journal and make its recording; see `SpaceRecording.record`."""
     masks = Masks(hide, "record: hide")
     if title is not None and not isinstance(title, str):
         raise TypeError(f"record: title is {quote(title)}; give a text")
@@ -296,7 +296,7 @@ async def record(
             "hide=[...] leaves out parts of them"
         )
     if masks.unused:
-        notice(f"record: nothing matches hide={masks.unused}, so nothing is hidden for it")
+        notice(f"record: nothing matches hide={masks.unused}, check the paths")
     markup = found[1]
     # What was written, so that nothing hidden can be read from it.
     recording = Recording(decode(page.read(markup)), markup, None, start_space)
@@ -337,28 +337,6 @@ async def _read(
     )
 
 
-def handler_sources(registrations: Registrations, nodes: Iterable[str]) -> dict[tuple[str, str], str]:
-    """Return the sources of the nodes' handlers in this process; those of one name together."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
-    for node in nodes:
-        for registration in registrations.of(node):
-            source = _source(registration.current())
-            if source is not None:
-                found.setdefault((node, registration.name), {})[source] = None
-    return {key: "\n\n".join(sources) for key, sources in found.items()}
-
-
-def _source(function: Any) -> str | None:
-    while isinstance(function, partial):
-        function = function.func
-    if not inspect.isroutine(function):
-        function = type(function).__call__
-    try:
-        return textwrap.dedent(inspect.getsource(inspect.unwrap(function))).strip()
-    except (OSError, TypeError, SyntaxError, ValueError):
-        return None  # built in, or from a place without a file
-
-
 def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Recording:
     """Read a file; see `recorded`."""
     source = Path(path).expanduser()
@@ -368,3 +346,74 @@ def read_recording(path: str | os.PathLike[str], start_space: StartSpace) -> Rec
     except ValueError as error:
         raise ValueError(f"recorded: {source} is not a recording of happen_nb: {error}") from None
     return Recording(recorded, markup, source, start_space)
+
+
+class SpaceRecording(SpacePart):
+    """The part of a space that records it."""
+
+    async def _record(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        since: Since | None = None,
+        until: Since | None = None,
+        title: str | None = None,
+        code: bool = True,
+        hide: Iterable[str] = (),
+    ) -> Recording:
+        """Record everything between two moments in one HTML file that plays offline in a browser.
+
+        The page has a lane for each node with its events, handlings and commits, the states, and the source
+        of the handler that ran. It needs no kernel and no server, and makes no requests. Of a stretch that
+        needs more than 2 MB, the newest records are kept, and the page says so.
+
+        Parameters
+        ----------
+        path : str or path, optional
+            The file; an existing one is replaced. A browser that opens it with ``#play`` at the end of the
+            address plays at once. Without a path, the last expression of a cell shows the player in the
+            notebook.
+        since : Event, Commit, datetime or int, optional
+            Record only later events and commits; an int is a sequence, a naive datetime is local time.
+        until : Event, Commit, datetime or int, optional
+            Record nothing later; an event or a commit is itself recorded.
+        title : str, optional
+            The title of the page.
+        code : bool, optional
+            Include the source of handlers that this process has registered.
+        hide : str or iterable of str, optional
+            Paths whose values are masked: ``"customer.*.email"`` in the states of nodes, ``"**.email"``
+            everywhere, in payloads too. ``*`` stands for any characters of one step, ``**`` for any number
+            of steps.
+
+        Returns
+        -------
+        Recording
+
+        Raises
+        ------
+        TooLargeError
+            The states alone do not fit.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"o1": {"email": "ada@example.org"}})
+        >>> event = orders.broadcast("order.paid", {"email": "ada@example.org"})
+        >>> recording = space.record(title="One order", hide=["**.email"])
+        >>> print(recording)
+        Recording One order · 1 event · 1 commit
+        >>> recording.events()[0].payload, recording.journal()[0].after
+        ({'email': '•••'}, {'o1': {'email': '•••'}})
+        """
+        return await make_recording(
+            self._runtime,
+            path,
+            since,
+            until,
+            title,
+            hide,
+            code=code,
+            start_space=partial(start_from, self._space),
+        )
+
+    record, arecord = faces(_record)

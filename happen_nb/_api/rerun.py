@@ -1,4 +1,4 @@
-"""The past once more: what came from outside is put in again, and the handlers of now do the rest."""
+"""Run the past again: feed in what came from outside, and let the current handlers do the rest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from happen_nb._api.base import (
@@ -22,8 +22,10 @@ from happen_nb._api.base import (
 )
 from happen_nb._api.diagrams import TimelineDiagram
 from happen_nb._api.events import Event
+from happen_nb._api.forks import drop_stream, keep_stage, make_stage
 from happen_nb._api.handlers import Handlers
 from happen_nb._api.history import Commit, Since, position_after
+from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_rerun import (
@@ -103,13 +105,13 @@ class Difference(Displayable):
     Attributes
     ----------
     kind : "new", "gone", "changed" or "moved"
-        It happened only in the second run, only in the first one, with another content, or in another order.
+        It happened only in the second run, only in the first one, with other content, or in another order.
     before : Event or Commit or None
         What happened in the first run.
     now : Event or Commit or None
         What happened in the second run.
     root : str
-        The id of the event, or of the commit of a cell, from outside that led to it.
+        The id of the event from outside, or of the commit of a cell, that led to it.
     """
 
     _page = difference_page
@@ -235,20 +237,20 @@ class ChangedHandlers(Handlers):
 
 
 class Rerun(Displayable):
-    """The past once more, and how it differs; made by ``space.rerun``.
+    """A second run of the past, and its differences; made by ``space.rerun``.
 
     Attributes
     ----------
     of : str
-        The name of the space whose past it is.
+        The name of the original space.
     space : Space
         The fork in which it happened: with journal, traces and timeline. It exists until the Rerun is dropped
         or the original space is closed; `keep` keeps it.
     changed : Handlers
-        The handlers whose source is not that of then.
+        The handlers whose source has changed since then.
     elsewhere : mapping of str to int
         The nodes of other processes, whose handlers were not rerun, with the number of their events and
-        commits, which were put in as they were.
+        commits, which were fed in unchanged.
 
     Examples
     --------
@@ -348,7 +350,7 @@ class Rerun(Displayable):
     def timeline(self) -> TimelineDiagram:
         """Draw both runs in one picture: a lane for each node, and one below it for the same node now.
 
-        What happened in both runs is at the time of the first one.
+        Events and commits of both runs are at the time of the first one.
 
         Returns
         -------
@@ -444,7 +446,7 @@ class RerunProgress(Displayable):
 # -- running -----------------------------------------------------------------------------------------------
 
 
-async def rerun(
+async def run_again(
     space: Space,
     stages: Stages,
     since: Since | None,
@@ -547,6 +549,8 @@ async def _limits(runtime: Runtime, since: Since | None, until: Since | None) ->
         raise HistoryGoneError(
             "rerun: events of that time have expired; connect(event_ttl=...) keeps them longer"
         )
+    if first > last and until is None:
+        raise ValueError("rerun: since is after all that is stored; give an earlier one")
     if first > last:
         raise ValueError("rerun: until is before since; give the later one as until")
     return first, last
@@ -650,3 +654,74 @@ def _has_changed(
         if then != registration.source:
             return True
     return False
+
+
+class SpaceRerun(SpacePart):
+    """The part of a space that runs its past again."""
+
+    async def _rerun(
+        self,
+        since: Since | None = None,
+        *,
+        until: Since | None = None,
+        instead: Callable[[Event], Any] | None = None,
+        name: str | None = None,
+        timeout: Timeout = 60.0,
+    ) -> Rerun:
+        """Run the past again with the current handlers, and show the differences.
+
+        It happens in a fork that starts from the states before `since`; this space does not change.
+        Everything that came from outside is fed in unchanged: events without a cause, commits of cells,
+        scheduled events, and the events and commits of nodes in other processes. Everything else happens
+        again, in the recorded order as far as possible. Interrupting the kernel stops it and leaves nothing
+        behind.
+
+        Parameters
+        ----------
+        since : Event, Commit, datetime or int, optional
+            The start. Unlike in readings, an event or a commit is part of the rerun, which starts after a
+            time or a sequence. By default, everything that is stored.
+        until : Event, Commit, datetime or int, optional
+            The end; an event or a commit is part of the rerun, with everything that it caused.
+        instead : callable, optional
+            ``instead(event)`` is called for each event that is fed in. It returns the event to leave it
+            unchanged, another payload, or None to leave the event out.
+        name : str, optional
+            A name under which to keep the fork. By default, it exists as long as the Rerun.
+        timeout : float or timedelta, optional
+            Seconds for the whole rerun; None waits without limit.
+
+        Returns
+        -------
+        Rerun
+            Shows the differences; ``.same`` is True if there are none.
+
+        Raises
+        ------
+        HistoryGoneError
+            Something of that time is no longer stored.
+        HappenTimeoutError
+            It still runs after `timeout` seconds; the message names the unfinished work.
+        SpaceNotEmptyError
+            There is a space of that name already.
+        HappenError
+            It was called in a handler or callback.
+
+        Examples
+        --------
+        >>> @inventory.on("order.paid")
+        ... def take(event):
+        ...     inventory.state.set(happen.put("pens", lambda n: n - event.payload))
+        >>> stocked = inventory.state.set({"pens": 7})
+        >>> trace = orders.broadcast("order.paid", 2).settle()
+        >>> print(space.rerun())
+        Rerun of ... · 1 event · the same events and commits in the same order
+        >>> again = space.rerun(instead=lambda event: event.payload + 1)
+        >>> again.same, again.states["inventory"].now
+        (False, {'pens': 4})
+        """
+        space = self._space
+        stages = Stages(partial(make_stage, space), partial(keep_stage, space), drop_stream)
+        return await run_again(space, stages, since, until, instead, name, timeout)
+
+    rerun, arerun = faces(_rerun)

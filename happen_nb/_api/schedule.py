@@ -1,4 +1,4 @@
-"""Times of events that are to come, and the readings and results that show them."""
+"""The clock of a space: scheduled events, and moving a manual clock."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from happen_nb._api.base import Displayable, bundle_of
+from happen_nb._api.base import Displayable, Timeout, bundle_of, faces, refuse_in_callback, times
 from happen_nb._api.events import Event, Events
+from happen_nb._api.space_part import SpacePart
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_events import advance_page, scheduled_page
 from happen_nb._journal.slice import alarms_at
@@ -18,11 +19,13 @@ from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text, utc_text
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.clock import Advancer
-from happen_nb._runtime.io import on_io
+from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import ClockError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import pandas as pd
 
     from happen_nb._api.failures import Failures
     from happen_nb._model.records import EventRecord, Origin
@@ -104,6 +107,30 @@ class ScheduledEvents(Events):
         """
         return sum(event.cancel() for event in self)
 
+    def to_frame(self, *, flatten: bool = True) -> pd.DataFrame:
+        """Return the frame of ``Events.to_frame`` with a first column ``due``, in UTC.
+
+        Parameters
+        ----------
+        flatten : bool, optional
+            Make a column ``payload.<key>`` for each key of the payloads instead of one column ``payload``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per event, by due time.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.expired", after=3600)
+        >>> due = space.scheduled.to_frame()["due"]
+        >>> due.tolist() == [event.due]
+        True
+        """
+        table = super().to_frame(flatten=flatten)
+        table.insert(0, "due", times(event.due for event in self))
+        return table
+
 
 async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
     """Read the events that are to come, by due time and order of scheduling. On the IO thread."""
@@ -120,7 +147,7 @@ async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
 
 
 class Advance(Displayable):
-    """The result of ``space.advance``: how far the clock of the space is, and what has happened meanwhile.
+    """The result of ``space.advance``: the time that the clock has reached, and the numbers of events.
 
     Attributes
     ----------
@@ -175,7 +202,9 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     """Return the time to which ``space.advance`` moves the clock; None for the next due one."""
     given = [each for each in (by, to, parts or None) if each is not None]
     if len(given) != 1:
-        raise TypeError('advance: give one of by, to, or parts such as hours=2; to="next" for what is next')
+        raise TypeError(
+            'advance: give one of by, to, or parts such as hours=2; to="next" moves to the next due time'
+        )
     now = clock.now()
     if isinstance(to, str):
         if to != "next":
@@ -184,7 +213,7 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     try:
         if to is None:
             what = "advance: by" if by is not None else "advance"
-            value = timedelta(**parts) if by is None else by
+            value = _duration(parts) if by is None else by
             moment = now + timedelta(seconds=arguments.seconds(value, what, endless=False, most=math.inf))
         elif isinstance(to, Event):
             if to.due is None:
@@ -202,12 +231,22 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     return utc_text(moment)
 
 
+def _duration(parts: Mapping[str, float]) -> timedelta:
+    try:
+        return timedelta(**parts)
+    except TypeError as error:
+        given = ", ".join(f"{name}={value!r}" for name, value in parts.items())
+        raise TypeError(
+            f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
+        ) from error
+
+
 async def advance_clock(runtime: Runtime, failures: Failures, target: str | None, timeout: float) -> Advance:
     """Move the clock from one due moment to the next, and wait each time until all is handled."""
     clock = runtime.clock
     advance, begun, failed = Advance(clock, target), time.monotonic(), failures.added
     if not runtime.advancing.acquire(blocking=False):
-        raise ClockError("advance: another thread of this process moves the clock; let one of them advance")
+        raise ClockError("advance: another thread is moving the clock; advance in one thread only")
 
     def count_event(_: EventRecord) -> None:
         advance.events += 1
@@ -241,3 +280,114 @@ async def advance_clock(runtime: Runtime, failures: Failures, target: str | None
         advance.failures = failures.added - failed
         advance._end()
     return advance
+
+
+class SpaceClock(SpacePart):
+    """The part of a space that keeps its time."""
+
+    @property
+    def clock(self) -> str:  # jedi completes nothing on an object with a property that is a Literal
+        """The clock of the space: "real", or "manual" if it stands still until `advance`."""
+        return "manual" if self._runtime.checked.clock.manual else "real"
+
+    @property
+    def to_come(self) -> int:
+        """The number of scheduled events, without reading them as `scheduled` does."""
+        return self._runtime.checked.clock.to_come
+
+    @property
+    def now(self) -> datetime:
+        """The time of the space, in UTC: the server's, or that of a manual clock.
+
+        Examples
+        --------
+        >>> with happen.connect(store=":memory:", name="lab", clock="manual") as lab:
+        ...     print(lab.now)
+        2000-01-01 00:00:00+00:00
+        """
+        return self._runtime.checked.clock.now()
+
+    async def _advance(
+        self,
+        by: Timeout = None,
+        *,
+        to: datetime | Event | Literal["next"] | None = None,
+        timeout: Timeout = 60.0,
+        **parts: float,
+    ) -> Advance:
+        """Move the manual clock of the space.
+
+        The clock moves from one due time to the next. At each, the due events are delivered, and the call
+        waits until they and all their effects are handled in every process. Interrupting the kernel stops it
+        between due times.
+
+        Parameters
+        ----------
+        by : float or timedelta, optional
+            The seconds by which to move it.
+        to : datetime, Event or "next", optional
+            Move it to this time (a naive datetime is local time), to the due time of a scheduled event, or to
+            the next time at which something is due.
+        timeout : float or timedelta, optional
+            Seconds to wait for the handlers at each due time; None waits without limit.
+        **parts : float
+            Parts of a timedelta, such as ``days=30`` or ``hours=2``.
+
+        Returns
+        -------
+        Advance
+            The time of the space, and the numbers of events, commits and failures.
+
+        Raises
+        ------
+        ClockError
+            The space has a real clock, or another process moves this one.
+        ValueError
+            The time is in the past.
+        HappenTimeoutError
+            A handler still runs after `timeout` seconds.
+        HappenError
+            It was called in a handler or callback, and would wait for itself.
+
+        Examples
+        --------
+        >>> with happen.connect(store=":memory:", name="lab", clock="manual") as lab:
+        ...     orders = lab.create_node("orders")
+        ...     watch = orders.on("order.expired", lambda event: print(lab.now))
+        ...     event = orders.broadcast("order.expired", after=3600)
+        ...     lab.advance(hours=2)
+        2000-01-01 01:00:00+00:00
+        Advance · 1 event · now 2000-01-01 02:00:00
+        """
+        refuse_in_callback("advance")
+        runtime, seconds = self._runtime.checked, arguments.timeout(timeout, "advance: timeout")
+        if not runtime.clock.manual:
+            raise ClockError(
+                f'advance: the space "{self.name}" has a real clock; connect(clock="manual", fresh=True) '
+                "empties it and starts one that advances"
+            )
+        target = target_of(runtime.clock, by, to, parts)
+        advance = advance_clock(runtime, self.failures, target, seconds)
+        conductor = runtime.dispatcher.conductor
+        return await (advance if conductor is None else conductor.aside(advance))
+
+    advance, aadvance = faces(_advance, refuse=("space.advance()", "nothing: handlers are what it waits for"))
+
+    @property
+    def scheduled(self) -> ScheduledEvents:
+        """The scheduled events, and the next tick of each ``every``: a sequence, by due time.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.expired", {"id": "o1"}, after=3600)
+        >>> [event.type for event in space.scheduled]
+        ['order.expired']
+        """
+        runtime = self._runtime.checked
+        records = run_blocking(_scheduled(runtime))
+        return ScheduledEvents(self.name, "**", [Event(record, runtime) for record in records])
+
+
+async def _scheduled(runtime: Runtime) -> list[EventRecord]:
+    records: list[EventRecord] = await on_io(read_scheduled(runtime))
+    return records

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord, Origin
     from happen_nb._runtime.evaluation import Outcome
+    from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.registrations import Orphan
     from happen_nb._runtime.runtime import Runtime
 
@@ -201,58 +202,64 @@ async def _apply(
     log, lanes, position = runtime.log, runtime.dispatcher.lanes, record_of(event).position
     known: dict[str, EventRecord] = {}
     in_turn = False
-    while True:
-        newest = log.replica.cut_of(node)
-        base = newest.nodes.get(node)
-        positions = log.replica.positions(node, base)
-        if positions is None:
-            positions = await on_io(lanes.positions(node, base))
-        progress = handler.progress(positions)
-        if handler.is_done(position, progress):
-            _check_retry(registration, event, position)
-            return
-        late = position in progress.skipped
-        evaluation = Evaluation(node, writer.space)
-        try:
-            _raise(error)
-            new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
-            last, folded = position, tuple[str, ...]()
-            if handler.fold and not late:
-                first = record_of(event).id
-                new, last, folded = await _fold(
-                    writer, runtime, registration, call, new, first, position, newest, evaluation
-                )
-            body = checked_body(node, base, new)
-            writer.check_size(new, body)
-        except BaseException:
-            if await on_io(lanes.leave(registration, position)):
-                return  # another process applies it
-            handler.fail(position)
-            lanes.pass_soon(node)
-            raise
-        emits = bool(evaluation.cancelled) or any(each.record.id not in known for each in evaluation.emitted)
-        stays = not late and not emits and is_stored(base, new, body)
-        after = progress.after(last, handler.failed - {position})
-        others = positions if late else lanes.carried(registration, positions, position)
-        change = CommitRequest(
-            node,
-            new,
-            body,
-            newest,
-            origin=causes.current_origin(),
-            positions={**others, handler.key: after},
-            folded=folded,
-            cancels=tuple(evaluation.cancelled),
-        )
-        deadline = runtime.deadline()
-        if stays or await _is_committed(writer, change, deadline, evaluation, known, in_turn=in_turn):
-            handler.pass_over(position, last)
-            if stays:
+    with runtime.precedence.contender(node) as contender:
+        while True:
+            newest = log.replica.cut_of(node)
+            base = newest.nodes.get(node)
+            positions = log.replica.positions(node, base)
+            if positions is None:
+                positions = await on_io(lanes.positions(node, base))
+            progress = handler.progress(positions)
+            if handler.is_done(position, progress):
+                _check_retry(registration, event, position)
+                return
+            late = position in progress.skipped
+            evaluation = Evaluation(node, writer.space)
+            try:
+                _raise(error)
+                new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
+                last, folded = position, tuple[str, ...]()
+                if handler.fold and not late:
+                    first = record_of(event).id
+                    new, last, folded = await _fold(
+                        writer, runtime, registration, call, new, first, position, newest, evaluation
+                    )
+                body = checked_body(node, base, new)
+                writer.check_size(new, body)
+            except BaseException:
+                if await on_io(lanes.leave(registration, position)):
+                    return  # another process applies it
+                handler.fail(position)
                 lanes.pass_soon(node)
-            else:
-                handler.recorded(progress, after, position)
-            return
-        in_turn = True  # it depends on nothing but the newest state of the node
+                raise
+            emits = bool(evaluation.cancelled) or any(
+                each.record.id not in known for each in evaluation.emitted
+            )
+            stays = not late and not emits and is_stored(base, new, body)
+            after = progress.after(last, handler.failed - {position})
+            others = positions if late else lanes.carried(registration, positions, position)
+            change = CommitRequest(
+                node,
+                new,
+                body,
+                newest,
+                origin=causes.current_origin(),
+                positions={**others, handler.key: after},
+                folded=folded,
+                cancels=tuple(evaluation.cancelled),
+            )
+            deadline = runtime.deadline()
+            if stays or await _is_committed(
+                writer, change, deadline, evaluation, known, in_turn=in_turn, contender=contender
+            ):
+                handler.pass_over(position, last)
+                if stays:
+                    lanes.pass_soon(node)
+                else:
+                    handler.recorded(progress, after, position)
+                return
+            contender.lose()
+            in_turn = True  # it depends on nothing but the newest state of the node
 
 
 def _raise(error: BaseException | None) -> None:
@@ -371,10 +378,13 @@ async def _is_committed(
     known: dict[str, EventRecord],
     *,
     in_turn: bool,
+    contender: Contender,
 ) -> bool:
     """Store a commit; False if something was stored before it, or if that is not known."""
     try:
-        applied = await writer.commit(change, deadline, evaluation.emitted, known, in_turn=in_turn)
+        applied = await writer.commit(
+            change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
+        )
     except (NotStoredError, OutcomeUnknownError) as error:
         logger.info('node "%s" applying an event: %s; trying again', change.node, error)
         return False

@@ -96,6 +96,11 @@ def handling_page(item: TimelineItem, record: HandledRecord, blocks: Sequence[Bl
     return Page(heading, (*notes, *blocks))
 
 
+def gone_page(item: TimelineItem) -> Page:
+    """Show a commit that was removed since it was drawn."""
+    return Page(Heading("Commit", _what(item)), (Note(part("it is no longer stored")),))
+
+
 def story_blocks(trace: Page | None, source: str | None) -> Iterator[Block]:
     """Yield the trace to which an item belongs, and the source of its handler."""
     if trace is not None:

@@ -203,9 +203,9 @@ class Alarms:
             return [encode_guard(self._subjects, subject, stored), alarm]
         return [alarm]
 
-    def cancel(self, alarm: Alarm, *, ttl: int) -> list[Message]:
-        """Encode the cancel of a scheduled event."""
-        return [*self._guard(alarm), encode_cancel(self._subjects, alarm, ttl=ttl)]
+    def cancel(self, alarm: Alarm, *, ttl: int, key: str | None = None) -> list[Message]:
+        """Encode the cancel of a scheduled event; `key` is that of a step of a durable handler."""
+        return [*self._guard(alarm), encode_cancel(self._subjects, alarm, ttl=ttl, key=key)]
 
     def deliver(self, alarm: Alarm, *, ttl: int) -> list[Message]:
         """Encode the delivery of a scheduled event, with its event."""

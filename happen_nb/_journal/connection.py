@@ -536,9 +536,7 @@ class Connection:
 def _unanswered(call: _Call, reason: str) -> Exception:
     if not call.sent:
         return NotStoredError(f"{call.what}: {reason}; nothing was stored")
-    return OutcomeUnknownError(
-        f"{call.what}: {reason}; it is not known whether it was stored, read it to find out"
-    )
+    return OutcomeUnknownError(f"{call.what}: {reason}; it may or may not be stored; read it to find out")
 
 
 async def _unless_refused(work: Coroutine[Any, Any, None], refusal: asyncio.Future[None]) -> None:

@@ -222,13 +222,19 @@ async def read(
     `start` is a sequence, or a time (RFC 3339). The reading stops after `limit` messages, before the first
     one for which `enough` is true, and with a HappenTimeoutError after `timeout` seconds without progress.
 
+    Several subjects are selected here and not by the server: for each message, that would look at all
+    subjects that match one of them. So they should make up most of the stream; `limit` counts the others too.
+
     `barrier` is the stream itself, needed where it has replicas. A consumer may be on a server that lags
     behind the others, which reports that nothing is left when it has no more. So a barrier is stored first,
     and the reading ends when that arrives.
     """
     subjects = [subject] if isinstance(subject, str) else list(subject)
     config: dict[str, Any] = {"deliver_policy": policy}
-    if subjects != [">"]:
+    wanted = None
+    if len(subjects) > 1 and policy == "all":
+        wanted = _matcher(subjects)
+    elif subjects != [">"]:
         config["filter_subjects"] = [*subjects, barrier.subjects.sync] if barrier else subjects
     if isinstance(start, str):
         config |= {"deliver_policy": "by_start_time", "opt_start_time": start}
@@ -236,7 +242,7 @@ async def read(
         config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
     if headers_only:
         config["headers_only"] = True
-    reading = _Reading(connection, stream, config, timeout, limit, enough, barrier)
+    reading = _Reading(connection, stream, config, timeout, limit, enough, barrier, wanted)
     while not await reading.run():
         if reading.late():
             raise HappenTimeoutError(f"reading {subject}: no progress for {timeout:g} s")
@@ -244,6 +250,19 @@ async def read(
         newest = {item.subject: item for item in reading.found}
         return sorted(newest.values(), key=lambda item: item.sequence)
     return reading.found
+
+
+def _matcher(subjects: Sequence[str]) -> Callable[[str], bool]:
+    """Return a function that tells if one of the subjects, which may end in a wildcard, matches."""
+    prefixes = tuple(subject[:-1] for subject in subjects if subject.endswith(">"))
+    parents = {subject[:-1] for subject in subjects if subject.endswith("*")}
+    exact = frozenset(subjects)
+
+    def matches(subject: str) -> bool:
+        in_parent = bool(parents) and subject[: subject.rfind(".") + 1] in parents
+        return subject.startswith(prefixes) or subject in exact or in_parent
+
+    return matches
 
 
 @dataclass(eq=False)
@@ -257,6 +276,7 @@ class _Reading:
     limit: int | None
     enough: Callable[[StreamMessage], bool] | None
     barrier: Stream | None
+    wanted: Callable[[str], bool] | None = None
     found: list[StreamMessage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -265,6 +285,8 @@ class _Reading:
         self._loop = asyncio.get_running_loop()
         self._progress_at = self._loop.time()
         self._first = 0
+        self._count = 0  # messages, also those that are not wanted
+        self._last = 0  # the sequence of the newest of them
         self._until = 0
         self._passed = False
         self._ended: asyncio.Future[bool]
@@ -312,12 +334,11 @@ class _Reading:
 
     def _next_config(self) -> dict[str, Any]:
         """Return the configuration of the next consumer: it continues where the one before ended."""
-        if not self.found:
-            return self.config
         if self._newest_only:
-            self.found = []
+            self.found, self._count = [], 0
+        if not self._count:
             return self.config
-        following = {"deliver_policy": "by_start_sequence", "opt_start_seq": self.found[-1].sequence + 1}
+        following = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._last + 1}
         kept = {key: value for key, value in self.config.items() if key != "opt_start_time"}
         return {**kept, **following}
 
@@ -341,7 +362,7 @@ class _Reading:
 
         Of the newest messages, the last may be gone before it is delivered, such as an alarm.
         """
-        started = self.barrier is None and (bool(self.found) or self._newest_only)
+        started = self.barrier is None and (self._count > 0 or self._newest_only)
         return started and now - self._progress_at > STALL_SECONDS + self.connection.transfer_seconds
 
     def _on_message(self, item: StreamMessage) -> None:
@@ -360,9 +381,11 @@ class _Reading:
             self._end(complete=True)
             return
         else:
-            self.found.append(item)
+            self._count, self._last = self._count + 1, item.sequence
+            if self.wanted is None or self.wanted(item.subject):
+                self.found.append(item)
         nothing_left = item.pending == 0 and (barrier is None or self._passed)
-        if nothing_left or (self.limit is not None and len(self.found) >= self.limit):
+        if nothing_left or (self.limit is not None and self._count >= self.limit):
             self._end(complete=True)
 
     def _end(self, *, complete: bool) -> None:

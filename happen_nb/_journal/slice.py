@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb._journal.consumer import parse_direct, to_ns
-from happen_nb._journal.wire import UNREAD, Handled, Message, Scheduled
+from happen_nb._journal.wire import UNREAD, Ended, Handled, Message, Scheduled
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
@@ -167,6 +167,10 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     A server counts the matches of a filter in the whole stream before it delivers the first message, so a
     short stretch of a long journal is read without a filter.
     """
+    return [entry for item in await _window(stream, start, end) for entry in _entries_of(item)]
+
+
+async def _window(stream: Stream, start: int, end: int) -> list[Item]:
     size = end - start + 1
     if size <= 0:
         return []
@@ -177,8 +181,7 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
         limit=size if size <= MAX_PULLED else None,
         enough=lambda item: item.sequence > end,
     )
-    decoded = await stream.admitted([stream.decode_head(item) for item in items], start)
-    return [entry for item in decoded for entry in _entries_of(item)]
+    return await stream.admitted([stream.decode_head(item) for item in items], start)
 
 
 async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int | None = None) -> list[Entry]:
@@ -200,26 +203,35 @@ async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int |
 async def read_changes(
     stream: Stream, found: Slice, start: int, *, states: bool = True
 ) -> tuple[list[CommitPair], Handlings]:
-    """Return the commits of a slice from a sequence on, each with the one before it, and the handlings."""
-    if found.complete:
-        commits = [record for record in found.commits if record.sequence >= start]
-        handled = [item for item in found.handled if item.sequence >= start]
-    else:
+    """Return the commits of a slice from a sequence on, each with the one before it, and the handlings.
+
+    Without `states`, the commits may lack their states and come without the ones before them: `applied_at`
+    reads both of one that is looked at.
+    """
+    commits = [record for record in found.commits if record.sequence >= start]
+    handled = [item for item in found.handled if item.sequence >= start]
+    if not found.complete:
         subjects = stream.subjects
         kinds = [subjects.states, subjects.handled] if states else [subjects.handled]
         decoded = await _decoded(stream, kinds, start, found.last)
-        commits = [item for item in decoded if isinstance(item, CommitRecord)]
         handled = [item for item in decoded if isinstance(item, Handled)]
-    return await with_previous(stream, commits), Handlings(_unique(handled))
+        if states:
+            commits = [item for item in decoded if isinstance(item, CommitRecord)]
+    is_numbered = all(record.revision for record in commits)  # unless another client wrote one
+    pairs: list[CommitPair] = [(record, None) for record in commits]
+    if states or not is_numbered:
+        pairs = await with_previous(stream, commits)
+    return pairs, Handlings(unique(handled))
 
 
 async def read_handled(stream: Stream, *, since: int) -> Handlings:
     """Read the handlings after a sequence, in the order in which they were stored."""
     items = map(stream.decode, await stream.read(stream.subjects.handled, start=since + 1))
-    return Handlings(_unique([item for item in items if isinstance(item, Handled)]))
+    return Handlings(unique([item for item in items if isinstance(item, Handled)]))
 
 
-def _unique(handled: list[Handled]) -> list[Handled]:
+def unique(handled: list[Handled]) -> list[Handled]:
+    """Return handlings without those that are stored twice."""
     # A message whose answer was lost is stored twice: no two handlings of a process are the same.
     return list({(item.by, item.body): item for item in handled}.values())
 
@@ -279,9 +291,17 @@ async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> d
     return found
 
 
-async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry]:
-    """Read the commits and events of durable handlers from one sequence to another, without bodies."""
-    return [entry for entry in await read_window(stream, start, end) if entry.key is not None]
+async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry | Ended]:
+    """Read what durable handlers have stored from one sequence to another, without bodies."""
+    found: list[Entry | Ended] = []
+    for item in await _window(stream, start, end):
+        if isinstance(item, Scheduled) and item.alarm.event is not None:
+            found.append(item.alarm.event)
+        elif isinstance(item, Ended):
+            found.append(item)
+        else:
+            found += _entries_of(item)
+    return [each for each in found if each.key is not None]
 
 
 async def with_payloads(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecord]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from happen_nb._journal.slice import Handlings, entry_position, oldest_revision, read_handled, with_previous
-from happen_nb._journal.wire import ARGUMENTS, CallResult
+from happen_nb._journal.slice import Handlings, entry_position, oldest_revision, unique, with_previous
+from happen_nb._journal.wire import ARGUMENTS, CallResult, Handled
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import START, ClockRecord
@@ -42,7 +42,7 @@ class Stretch:
 async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretch:
     """Read what was stored from a position to another, both included, and what its events caused later."""
     subjects = stream.subjects
-    kinds = [subjects.states, subjects.events, subjects.clock]
+    kinds = [subjects.states, subjects.events, subjects.clock, subjects.handled]
     items = await stream.read(kinds, start=max(1, start[0]), limit=None)
     decoded = await stream.admitted([stream.decode(item) for item in items], max(1, start[0]))
     commits = [item for item in decoded if isinstance(item, CommitRecord)]
@@ -57,7 +57,7 @@ async def read_stretch(stream: Stream, start: Position, end: Position) -> Stretc
     owners = [stream.decode(item) for item in await stream.read(subjects.owners)]
     return Stretch(
         entries,
-        await read_handled(stream, since=start[0] - 1),
+        Handlings(unique([item for item in decoded if isinstance(item, Handled)])),
         clocks,
         [owner for owner in owners if isinstance(owner, OwnerRecord)],
     )

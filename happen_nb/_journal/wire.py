@@ -24,6 +24,7 @@ subject                                  message
 ``_happen.<space>.who``                  not stored: who is connected?
 ``_happen.<space>.live.<incarnation>``   not stored: is this process alive, what has it still to handle?
 ``_happen.<space>.reply.<address>``      not stored: progress and results for the sender with this address
+``_happen.<space>.first``                not stored: a writer that others overtake asks to go first
 ======================================== ===============================================================
 
 Header values are ASCII: JSON and percent-encoding ensure it.
@@ -161,6 +162,7 @@ class Subjects:
         self.who = f"_happen.{space}.who"
         self.live_prefix = f"_happen.{space}.live."
         self.reply_prefix = f"_happen.{space}.reply."
+        self.first = f"_happen.{space}.first"
 
     def state(self, node: str) -> str:
         """Return the key of a node's state."""
@@ -319,6 +321,13 @@ class Ended:
 
     sequence: int
     alarm: str
+    key: str | None = None
+    """The key of the step of a durable handler that cancelled it."""
+
+    @property
+    def id(self) -> str:
+        """The id of the event."""
+        return self.alarm.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,12 +471,14 @@ def encode_delivery(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
     return Message(alarm.target, dumps(event.payload), headers)
 
 
-def encode_cancel(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
+def encode_cancel(subjects: Subjects, alarm: Alarm, *, ttl: int, key: str | None = None) -> Message:
     """Encode the cancel of a scheduled event, which removes its alarm, if that is still there.
 
     It is stored where the event would be: if the server publishes that later, readers find the cancel first.
     """
     headers = {TTL: str(ttl + CANCEL_MARGIN_SECONDS), **_ending(subjects, alarm)}
+    if key is not None:
+        headers[KEY] = key
     return Message(alarm.target, b"", headers)
 
 
@@ -770,7 +781,7 @@ def decode(
     if subject.startswith((subjects.event_prefix, subjects.alarm_prefix)):
         try:
             if ALARM in headers and EVENT not in headers:
-                return Ended(sequence, fields.label(headers[ALARM]))
+                return Ended(sequence, fields.label(headers[ALARM]), headers.get(KEY))
             about = fields.of_type(fields.read_json(headers[EVENT]), dict)
             record = _decode_event(about, payload(body), body, sequence, 0, time)
             if subject.startswith(subjects.alarm_prefix):

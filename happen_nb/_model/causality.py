@@ -203,6 +203,8 @@ class JournalSlice:
     newest: int | None = None  # the limit that left out older records
     # Reads the payloads of events that were read without; events that are gone are left out.
     with_payloads: Callable[[Sequence[EventRecord]], Sequence[EventRecord]] = lambda events: events
+    # Reads the state of a commit that was read without, and the commit before it; None if it is gone.
+    whole_commit: Callable[[CommitPair], CommitPair | None] = lambda pair: pair
 
     @cached_property
     def by_id(self) -> dict[str, EventRecord]:
@@ -211,20 +213,21 @@ class JournalSlice:
     @cached_property
     def handlings(self) -> dict[str, list[HandledRecord]]:
         """Event id -> its handlings."""
-        return self._by_event(self.handled)
+        found: dict[str, list[HandledRecord]] = {}
+        by_id = self.by_id
+        for record in self.handled:
+            if record.event in by_id:
+                found.setdefault(record.event, []).append(record)
+        return found
 
     @cached_property
     def failed(self) -> dict[str, list[HandledRecord]]:
         """Event id -> its failed handlings; only events with one."""
-        return self._by_event(record for record in self.handled if record.outcome == "failed")
-
-    def _by_event(self, records: Iterable[HandledRecord]) -> dict[str, list[HandledRecord]]:
-        found: dict[str, list[HandledRecord]] = {}
-        by_id = self.by_id
-        for record in records:
-            if record.event in by_id:
-                found.setdefault(record.event, []).append(record)
-        return found
+        found = {
+            id: [record for record in records if record.outcome == "failed"]
+            for id, records in self.handlings.items()
+        }
+        return {id: records for id, records in found.items() if records}
 
     @cached_property
     def effects(self) -> dict[str, list[EventRecord | CommitPair]]:
@@ -248,8 +251,8 @@ class JournalSlice:
     def time_of_commit(self, pair: CommitPair, by: TimeBase) -> int:
         """Return the same of a commit, whose event time is that of its cause."""
         record, _ = pair
-        cause = self._cause(record.origin)
-        occurred = None if cause is None or by == "time" else self._occurred(cause)
+        cause = None if by == "time" else self._cause(record.origin)
+        occurred = None if cause is None else self._occurred(cause)
         return record.time if occurred is None else occurred
 
     def _occurred(self, event: EventRecord) -> int | None:

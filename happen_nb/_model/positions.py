@@ -237,22 +237,37 @@ def handling_id(event: str, node: str, handler: str) -> str:
     return hashlib.blake2b(about.encode(), digest_size=_HANDLING_BYTES).hexdigest()
 
 
-def step_key(handling: str, number: int) -> str:
-    """Return the key of a step of a handling; the first one has number 1."""
-    return f"{handling}.{number}"
+StepNumber = tuple[int, int]
+"""The number of a step, from 1, and 0; or that of the last step before a cancel, and that of the cancel."""
+
+
+def step_key(handling: str, number: StepNumber) -> str:
+    """Return the key of a step of a handling.
+
+    Examples
+    --------
+    >>> step_key("f34e0f4b", (2, 0)), step_key("f34e0f4b", (2, 1))
+    ('f34e0f4b.2', 'f34e0f4b.2~1')
+    """
+    step, cancel = number
+    return f"{handling}.{step}~{cancel}" if cancel else f"{handling}.{step}"
 
 
 def step_event_id(handling: str, number: int) -> str:
     return f"{handling}-{number}"
 
 
-def read_key(key: str) -> tuple[str, int] | None:
+def read_key(key: str) -> tuple[str, StepNumber] | None:
     """Return the handling and the number of a step; None if another client wrote something else.
 
     Examples
     --------
-    >>> read_key("f34e0f4b.2"), read_key("x")
-    (('f34e0f4b', 2), None)
+    >>> read_key("f34e0f4b.2"), read_key("f34e0f4b.2~1"), read_key("x")
+    (('f34e0f4b', (2, 0)), ('f34e0f4b', (2, 1)), None)
     """
     handling, _, number = key.rpartition(".")
-    return (handling, int(number)) if handling and number.isascii() and number.isdecimal() else None
+    step, _, cancel = number.partition("~")
+    parts = step, cancel or "0"
+    if not handling or not all(part.isascii() and part.isdecimal() for part in parts):
+        return None
+    return handling, (int(parts[0]), int(parts[1]))

@@ -39,7 +39,7 @@ class Versions:
     def __init__(self, records: Iterable[CommitRecord] = ()) -> None:
         self.newest: dict[str, CommitRecord] = {record.node: record for record in records}
         self._past: dict[str, tuple[Replaced, ...]] = {}
-        self._snapshots: list[ref[Snapshot]] = []
+        self._snapshots: list[ref[RecordsAt]] = []
         """By position."""
         self._most = MANY
 
@@ -52,12 +52,12 @@ class Versions:
         self._keep(node, position)
         del self.newest[node]
 
-    def snapshot(self, position: int) -> Snapshot:
+    def snapshot(self, position: int) -> RecordsAt:
         """Return the records as of a position, which is the newest one."""
         last = self._snapshots[-1]() if self._snapshots else None
         if last is not None and last.position == position:
             return last
-        snapshot = Snapshot(self, position)
+        snapshot = RecordsAt(self, position)
         if len(self._snapshots) >= self._most:
             self._snapshots = [each for each in self._snapshots if each() is not None]
             self._most = max(MANY, 2 * len(self._snapshots))
@@ -98,7 +98,7 @@ class Versions:
         )
 
 
-class Snapshot(Mapping[str, "CommitRecord"]):
+class RecordsAt(Mapping[str, "CommitRecord"]):
     """Node -> its newest record at a position."""
 
     __slots__ = ("__weakref__", "_versions", "position")

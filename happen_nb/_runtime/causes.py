@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import Alarm
     from happen_nb._runtime.conductor import Run
-    from happen_nb._runtime.stored_steps import DurableRun, Step
+    from happen_nb._runtime.stored_steps import DurableRun, DurableStep
     from happen_nb._runtime.workers import GivesWay
 
 P = ParamSpec("P")
@@ -220,7 +220,7 @@ def current_path() -> tuple[str, ...]:
     return () if running is None else running.origin.path
 
 
-def next_step() -> Step | None:
+def next_step() -> DurableStep | None:
     """Start the next step of the durable handler that runs in this context; None elsewhere.
 
     What a transform emits belongs to the step of its commit.
@@ -229,6 +229,12 @@ def next_step() -> Step | None:
     if running is None or running.durable is None or evaluating.get() is not None:
         return None
     return running.durable.next()
+
+
+def next_cancel() -> DurableStep | None:
+    """Start the next cancel of the durable handler that runs in this context; None elsewhere."""
+    running = current_scope()
+    return None if running is None or running.durable is None else running.durable.next_cancel()
 
 
 def scope_of_event(event: EventRecord, node: str, handler: str) -> HandlerScope:

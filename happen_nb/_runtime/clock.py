@@ -23,6 +23,7 @@ from happen_nb._journal.wire import encode_clock
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
+from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.scheduling import store_alone
 from happen_nb.errors import ClockError, HappenError, HappenTimeoutError
 
@@ -47,10 +48,6 @@ RECHECK_SECONDS: Final = 0.05
 """Time after which a handler that still waits for the clock, in another task, is known to."""
 LAST_YEAR: Final = 2199
 """The last year in which a server can deliver; a manual clock has no such limit."""
-ANSWER_SECONDS: Final = 2.0
-"""Time for another process to answer, beyond the time that it is given to handle its events."""
-WAIT_SECONDS: Final = 1.0
-"""Time that another process is given before it is asked again."""
 MAX_AT_ONCE: Final = 1000
 """Events that are delivered at once."""
 MAX_KEPT_MOVES: Final = 100_000
@@ -378,8 +375,8 @@ class Advancer:
 
     def _moved_by_others(self) -> ClockError:
         return ClockError(
-            f'advance: another process moves the clock of the space "{self._log.subjects.space}", too; '
-            "let one of them advance"
+            f'advance: another process is also moving the clock of the space "{self._log.subjects.space}"; '
+            "advance in one process only"
         )
 
     async def _trim(self) -> None:
@@ -420,9 +417,7 @@ class Advancer:
 
     async def _others_are_done(self, position: int, deadline: float) -> bool:
         """Ask the other processes that own nodes, and reach what they have stored."""
-        seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic()))
-        question = {"clock": True, "position": position, "wait": round(seconds * 1000)}
-        answers, busy = await self._runtime.ask_owners(question, seconds + ANSWER_SECONDS)
+        answers, busy = await self._runtime.ask_owners(*with_wait({"clock": True}, position, deadline))
         self._others_next = [answer["next"] for answer in answers if answer["next"]]
         for answer in answers:
             await self._log.reach(answer["position"], deadline)

@@ -21,6 +21,7 @@ from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord
 from happen_nb._runtime.io import io_thread, within
+from happen_nb._runtime.peers import with_wait
 from happen_nb._runtime.stepping import Stepper
 
 if TYPE_CHECKING:
@@ -32,17 +33,13 @@ if TYPE_CHECKING:
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime
 
-OPEN_WAIT_SECONDS = 1.0
-"""Time that another process has to handle events before it answers which of them are left."""
-OPEN_ANSWER_SECONDS = 2.0
-"""Time for its answer, after that."""
 ASK_AGAIN_SECONDS = 0.01
 """First pause before processes are asked again that have still to handle events."""
 ASK_AGAIN_FACTOR = 1.5
 """Each next pause is so much longer."""
 MAX_ASK_AGAIN_SECONDS = 0.2
 UNHANDLED_ANSWER_SECONDS = 1.0
-"""The same for `find_unhandled`."""
+"""Time for another process to answer `find_unhandled`."""
 MAX_EXAMINED_EVENTS = 10_000
 """The newest events that are examined for unhandled ones."""
 
@@ -298,9 +295,7 @@ async def _ask_open(runtime: Runtime, events: Mapping[str, EventRecord], deadlin
     """Return those of the events that another process has still to handle, once it had time for it."""
     log, ids = runtime.log, list(events)
     newest = max(event.sequence for event in events.values())
-    seconds = max(0.0, min(OPEN_WAIT_SECONDS, deadline - time.monotonic()))
-    question = {"events": ids, "position": newest, "wait": round(seconds * 1000)}
-    answers, busy = await runtime.ask_owners(question, seconds + OPEN_ANSWER_SECONDS)
+    answers, busy = await runtime.ask_owners(*with_wait({"events": ids}, newest, deadline))
     still = set(ids[-1:]) if busy else set()
     for answer in answers:
         behind = answer["position"] < newest

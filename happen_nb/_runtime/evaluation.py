@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
     from happen_nb._runtime.lanes import StateHandler
+    from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.workers import Workers
@@ -184,6 +185,8 @@ class Pipeline:
     """True while it waits for the worker."""
     paused: bool = False
     """True while other writers of the node may go first."""
+    contender: Contender | None = None
+    """Asks to go first, if others have overtaken it."""
     in_a_row: int = 0
     """The number of its commits since the last pause, or since nothing waited."""
     row_began: float = 0.0

@@ -266,7 +266,7 @@ class HandlerLoops:
             return
         logger.warning(
             "an async handler blocks the loop of all async handlers (%s): others start in another loop "
-            "meanwhile; use await asyncio.to_thread(...) for what blocks",
+            "meanwhile; use await asyncio.to_thread(...) for blocking calls",
             blocked.doing(),
         )
         with self._lock:

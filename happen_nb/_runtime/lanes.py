@@ -595,20 +595,25 @@ class Lanes:
 
     async def _report_missed(self, after: dict[Registration, Position]) -> None:
         """Report the events that expired before the handlers could apply them, and pass over them."""
-        log, now = self._log, time.monotonic()
-        if now >= self._look_up_expired_at:
-            self._look_up_expired_at = now + EXPIRED_FRACTION * log.info.event_ttl
-            self._expired = await expired_until(log.stream)
-        late = {each: position for each, position in after.items() if START < position < (self._expired, 0)}
+        expired = await self.expired()
+        late = {each: position for each, position in after.items() if START < position < (expired, 0)}
         if not late:
             return
-        missed, until = await count_missed(log.stream, late, self._expired)
+        missed, until = await count_missed(self._log.stream, late, expired)
         for registration, count in missed.items():
             self._dispatcher.host.missed(registration, count)
         for registration in late:
             assert registration.state is not None
             registration.state.pass_over(START, (until, LAST_INDEX))
             await self._store_passed(registration.node, {})
+
+    async def expired(self) -> int:
+        """Return the newest position that is older than the time for which events are kept."""
+        now = time.monotonic()
+        if now >= self._look_up_expired_at:
+            self._look_up_expired_at = now + EXPIRED_FRACTION * self._log.info.event_ttl
+            self._expired = await expired_until(self._log.stream)
+        return self._expired
 
     def _end_if_read(self, node: str, reading: CatchUp) -> None:
         """Deliver the events that have arrived, if all handlers of a node have read what was before."""

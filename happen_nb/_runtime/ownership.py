@@ -1,6 +1,6 @@
-"""The other processes of a space, and which of them handles the events of a node.
+"""Which process of a space handles the events of a node.
 
-That is the newest to register a handler, until it ends. The journal holds an owner record for each node, so
+It is the newest to register a handler, until it ends. The journal holds an owner record for each node, so
 every process knows, in journal order, which one owned a node when an event was stored. Everything here runs
 on the IO thread.
 """
@@ -13,27 +13,22 @@ import os
 import socket
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
-
-from happen_nb._journal import fields, presence, wire
-from happen_nb._journal.presence import connected_processes
+from happen_nb._journal import wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._model.records import OwnerRecord
 from happen_nb._runtime.io import Signal, seconds_left
 from happen_nb.errors import HappenError, NotStoredError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Iterable
 
-    from happen_nb._journal.connection import CoreMessage
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.wire import Clear
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.registrations import Registrations
-
-    Respond = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 logger = logging.getLogger("happen_nb")
 
@@ -286,114 +281,6 @@ class Ownership:
             await self._store(node, before, ours, time.monotonic() + self._log.timeout)
         except HappenError as error:
             logger.debug('taking over "%s": %s', node, error)
-
-
-# -- questions to other processes ----------------------------------------------------------------------
-
-
-MAX_QUESTION_BYTES = 250_000
-"""The ids in one question; a longer question is asked in parts."""
-JUST_KILLED_SECONDS = 0.1
-"""Time for the server to notice that a process on its machine has ended."""
-
-
-class Peers:
-    """Questions to the other processes of a space, and theirs, which `respond` answers. On the IO thread."""
-
-    def __init__(self, log: Log, respond: Respond) -> None:
-        self._log = log
-        self._respond = respond
-
-    async def open(self) -> None:
-        connection, subjects = self._log.connection, self._log.subjects
-        await connection.subscribe(subjects.who, self._on_presence_question)
-        await connection.subscribe(subjects.live_prefix + self._log.incarnation, self._on_question)
-
-    async def _on_presence_question(self, message: CoreMessage) -> None:
-        me = {"incarnation": self._log.incarnation, "pid": os.getpid(), "host": socket.gethostname()}
-        await self._log.connection.send(message.reply, orjson.dumps(me))
-
-    async def _on_question(self, message: CoreMessage) -> None:
-        self._log.background(self._answer(message))
-
-    async def _answer(self, message: CoreMessage) -> None:
-        try:
-            answer = await self._respond(presence.decode_question(message.data))
-            if message.reply:
-                await self._log.connection.send(message.reply, presence.encode_message(answer))
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # the question may be anything
-            logger.info("a question on %s: %s: %s", message.subject, type(error).__name__, error)
-
-    async def others(self) -> list[str]:
-        """Return the other processes that are connected to the space now, described for people."""
-        log = self._log
-        found = await connected_processes(log.connection, log.subjects, wait=log.timeout)
-        if found:  # one that was just killed is still listed for an instant
-            await asyncio.sleep(JUST_KILLED_SECONDS)
-            found = await connected_processes(log.connection, log.subjects, wait=log.timeout)
-        return found
-
-    async def ask(self, incarnation: str, question: dict[str, Any], timeout: float) -> dict[str, Any] | None:
-        """Ask another process; None if it is gone, empty if it gives no readable answer in time.
-
-        A question about more events than fit into a message is asked in parts.
-        """
-        found: dict[str, Any] = {}
-        parts = self._split(question)
-        for part in parts:
-            answer = await self._ask_once(incarnation, part, timeout)
-            if not answer or len(parts) == 1:
-                return answer
-            position = min(answer["position"], found.get("position", answer["position"]))
-            found = {**answer, "position": position, "open": [*found.get("open", ()), *answer["open"]]}
-        return found
-
-    def _split(self, question: dict[str, Any]) -> list[dict[str, Any]]:
-        if "events" not in question:
-            return [question]
-        room = min(MAX_QUESTION_BYTES, max(1, self._log.max_body))
-        parts: list[list[str]] = [[]]
-        size = 0
-        for id in question["events"]:
-            size += len(id.encode()) + 3
-            if size > room and parts[-1]:
-                parts.append([])
-                size = len(id.encode()) + 3
-            parts[-1].append(id)
-        return [{**question, "events": ids} for ids in parts]
-
-    async def _ask_once(
-        self, incarnation: str, question: dict[str, Any], timeout: float
-    ) -> dict[str, Any] | None:
-        body = orjson.dumps({**question, "from": self._log.incarnation})
-        subject = self._log.subjects.live_prefix + incarnation
-        data = await self._log.connection.request(subject, body, timeout=timeout)
-        if not data:
-            return None if data is None else {}
-        try:
-            return presence.decode_answer(question, data)
-        except fields.UNREADABLE as error:
-            logger.info("the answer of process %s cannot be read: %s", incarnation, error)
-            return {}
-
-    async def ask_all(
-        self, incarnations: Iterable[str], question: dict[str, Any], timeout: float
-    ) -> tuple[list[dict[str, Any]], set[str]]:
-        """Ask several processes at once.
-
-        Returns
-        -------
-        list of dict
-            The answers.
-        set of str
-            The processes that listen and are too busy to answer: they may do anything later.
-        """
-        others = sorted(set(incarnations) - {self._log.incarnation})
-        answers = await asyncio.gather(*(self.ask(other, question, timeout) for other in others))
-        busy = {other for other, answer in zip(others, answers, strict=True) if answer == {}}
-        return [answer for answer in answers if answer], busy
 
 
 def _handlers_of(owner: OwnerRecord) -> tuple[object, ...]:

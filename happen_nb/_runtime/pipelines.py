@@ -81,6 +81,7 @@ class Pipelines:
         self._woken: dict[Pipeline, None] = {}
         self._watching = False
         self._closed = False
+        dispatcher.precedence.on_end.connect(self._go_on_after)
         log.replica.on_commit.connect(self._on_commit)
         log.on_fresh_start.connect(lambda _: self._reset_all())
 
@@ -201,6 +202,7 @@ class Pipelines:
                 pipeline.waiting.clear()
                 pipeline.ready.clear()
                 pipeline.epoch += 1
+            _leave(pipeline)
 
     @property
     def flying(self) -> bool:
@@ -379,11 +381,15 @@ class Pipelines:
             elif step.outcomes:
                 self._send(pipeline, step)
             else:
+                _leave(pipeline)
                 self._conclude(step)
         self._wake(pipeline)
 
     def _pauses(self, pipeline: Pipeline) -> bool:
         """Let other writers of the node go first now and then: they take longer than the next commit here."""
+        if pipeline.ready and self._dispatcher.precedence.must_wait(pipeline.node, pipeline.contender):
+            pipeline.paused = True
+            return True
         lost = pipeline.node in self._log.outbox.refused_nodes
         if not pipeline.ready or pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
             return pipeline.paused
@@ -393,6 +399,11 @@ class Pipelines:
         pipeline.paused, pipeline.in_a_row = True, 0
         io_thread().loop.call_later(seconds, self._end_pause, pipeline)
         return True
+
+    def _go_on_after(self, node: str) -> None:
+        """Go on, if that was waited for: another writer of a node does not go first any more."""
+        if node in self._pipelines:
+            self._end_pause(self._pipelines[node])
 
     def _end_pause(self, pipeline: Pipeline) -> None:
         if pipeline.paused:
@@ -465,6 +476,7 @@ class Pipelines:
 
     def _stored(self, pipeline: Pipeline, step: Step, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
+        _leave(pipeline)
         pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
         if pipeline.in_a_row == 1:
             pipeline.row_began = time.monotonic()
@@ -491,6 +503,7 @@ class Pipelines:
 
     def _deliver(self, pipeline: Pipeline, step: Step) -> None:
         """Hand an event over to a `Delivery`, and wait until that has ended."""
+        _leave(pipeline)
         first, *others = step.items
         error = step.error if not others else None  # else it may not be that of the first
         with pipeline.lock:
@@ -533,6 +546,9 @@ class Pipelines:
         """Let all that was evaluated wait again: it was computed on another state than the newest one."""
         step, pipeline.flying = pipeline.flying, None
         pipeline.paused = False
+        if step is not None:
+            pipeline.contender = pipeline.contender or self._dispatcher.precedence.contender(pipeline.node)
+            pipeline.contender.lose()
         self._log.outbox.refused_nodes.discard(pipeline.node)
         dropped: list[Item] = []
         with pipeline.lock:
@@ -576,6 +592,13 @@ def _is_fast(registration: Registration, snapshot: Cut | None) -> bool:
         and registration.pattern.predicate is None
         and (snapshot is not None or not state.takes_views)
     )
+
+
+def _leave(pipeline: Pipeline) -> None:
+    """Let other writers of the node go on, if they wait for this one."""
+    if pipeline.contender is not None:
+        pipeline.contender.leave()
+        pipeline.contender = None
 
 
 def _withdraw(step: Step) -> None:

@@ -357,5 +357,7 @@ def forkable_states(records: Mapping[str, CommitRecord | HistoryGoneError]) -> d
         try:
             states[check_name(record.node, "node")] = record.state
         except (InvalidNameError, StateError) as error:
-            logger.warning('fork: "%s" is left out, another client stored it: %s', record.node, error)
+            logger.warning(
+                'fork: node "%s" is left out, since another client stored it: %s', record.node, error
+            )
     return states

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.causes import HandlerScope
     from happen_nb._runtime.delivery import Delivery, NodeQueue
     from happen_nb._runtime.log import Log
-    from happen_nb._runtime.ownership import Peers
+    from happen_nb._runtime.peers import Peers
 
 logger = logging.getLogger("happen_nb")
 
@@ -512,14 +512,14 @@ class ReplyRouter:
         if pending.state == "accepted":
             pending.fail(
                 ReplyLostError(
-                    f'send: the process that handled "{event.type}" for node "{pending.target}" has ended '
-                    "before it replied; what it did until then is in the journal"
+                    f'send: the process that handled "{event.type}" for node "{pending.target}" ended '
+                    "before it replied; its commits and events are in the journal"
                 )
             )
         else:
             pending.fail(
                 NoHandlerError(
-                    f'send: the process that owned node "{pending.target}" has ended before it took '
+                    f'send: the process that owned node "{pending.target}" ended before it accepted '
                     f'"{event.type}"; it is in space.unhandled'
                 )
             )

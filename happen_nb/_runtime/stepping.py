@@ -24,6 +24,7 @@ from happen_nb._model.positions import LAST_INDEX
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.io import seconds_left
+from happen_nb._runtime.peers import deadline_of, with_wait
 from happen_nb.errors import HappenError, HappenTimeoutError, PaceError
 
 if TYPE_CHECKING:
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-ANSWER_SECONDS: Final = 2.0
-"""Time for another process to answer, beyond the time that it is given to handle an event."""
-WAIT_SECONDS: Final = 1.0
-"""Time that another process is given before it is asked again."""
-MAX_WAIT_SECONDS: Final = 10.0
-"""The longest time that another process may give this one before it answers."""
 POLL_SECONDS: Final = 0.01
 """Pause before the next event is looked for again."""
 MAX_NAMED: Final = 10_000
@@ -131,14 +126,12 @@ class Stepper:
     async def _ask(self, most: int) -> tuple[list[dict[str, Any]], set[str]]:
         if not (self._log.pace.pauses and self._runtime.has_other_owners()):
             return [], set()
-        wait = round(WAIT_SECONDS * 1000)
-        question = {"held": most, "position": self._log.position, "wait": wait}
-        return await self._runtime.ask_owners(question, WAIT_SECONDS + ANSWER_SECONDS)
+        return await self._runtime.ask_owners(*with_wait({"held": most}, self._log.position))
 
     async def answer_held(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer a process that asks what waits here."""
         log, gate = self._log, self._gate
-        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        deadline = deadline_of(question)
         await log.replica.reached(question["position"], seconds_left(deadline))
         await gate.first(deadline)
         turns = gate.turns() if log.pace.pauses else []
@@ -215,10 +208,9 @@ class Stepper:
             await self._runtime.dispatcher.flush()
             return done
         position = self._log.position
-        while (left := deadline - time.monotonic()) > 0:
-            wait = min(WAIT_SECONDS, left)
-            question = {"step": list(turn), "position": position, "wait": round(wait * 1000)}
-            answer = await self._runtime.peers.ask(process, question, wait + ANSWER_SECONDS)
+        while time.monotonic() < deadline:
+            question, timeout = with_wait({"step": list(turn)}, position, deadline)
+            answer = await self._runtime.peers.ask(process, question, timeout)
             if answer is None:
                 return True  # it has ended: nothing more comes of it
             if answer.get("done"):
@@ -229,7 +221,7 @@ class Stepper:
     async def answer_step(self, question: dict[str, Any]) -> dict[str, Any]:
         """Answer a process that waits until a turn is taken here."""
         log, turn = self._log, question["step"]
-        deadline = time.monotonic() + min(question["wait"] / 1000, MAX_WAIT_SECONDS)
+        deadline = deadline_of(question)
         reached = await log.replica.reached(question["position"], seconds_left(deadline))
         done = reached and (turn is None or await self._gate.handled(turn, deadline))
         await self._runtime.dispatcher.flush()
@@ -263,4 +255,4 @@ def notice_held(runtime: Runtime, call: str) -> None:
     number = gate.count() if gate.paused else 0
     if number:
         waits = "1 event is held" if number == 1 else f"{number:,} events are held"
-        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() all")
+        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() releases all")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from happen_nb._api.forks import start_from
 from happen_nb._api.history import Commit
-from happen_nb._api.space import start_from
 from happen_nb._display.values import Budget, changes, in_a_line
 from happen_nb._journal.slice import commit_at_sequence, with_previous
 from happen_nb._model.frozen import diff

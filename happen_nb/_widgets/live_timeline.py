@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import page_of, runtime_of
 from happen_nb._api.events import Event
+from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
-from happen_nb._api.recording import handler_sources
 from happen_nb._display.page import Page
 from happen_nb._display.plots.timeline import ItemKey, Timeline, TimelineItem, sums
 from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw
 from happen_nb._display.timeline_pages import (
+    gone_page,
     handling_page,
     story_blocks,
     sums_page,
@@ -189,7 +190,10 @@ class LiveTimeline(LivePicture[TimelineView]):
     def _item_page(self, item: TimelineItem) -> Page:
         event = None if item.event is None else self._whole(item.event)
         if item.commit is not None:
-            about = page_of(Commit(*item.commit), Budget())
+            whole = self._shown.journal.whole_commit(item.commit)
+            if whole is None:
+                return gone_page(item)
+            about = page_of(Commit(*whole), Budget())
         else:
             assert event is not None
             about = page_of(Event(event, self._runtime), Budget())

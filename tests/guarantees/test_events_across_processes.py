@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import happen_nb as happen
-from happen_nb._runtime.ownership import Peers
+from happen_nb._runtime.peers import Peers
 from tests.guarantees.processes import Peer, Processes, eventually
 from tests.guarantees.proxy import Proxy
 from tests.guarantees.servers import Server

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import time
 import tracemalloc
 
 import pytest
 
 from happen_nb._journal import slice as slice_module
+from happen_nb._runtime.io import io_thread
 
 
 @pytest.fixture
@@ -97,3 +99,17 @@ def test_what_was_read_is_not_kept(space):
     finally:
         tracemalloc.stop()
     assert kept < 100_000
+
+
+def test_several_kinds_are_read_up_to_a_limit_of_all_messages(shop):
+    stream = shop._log.stream
+    kinds = [stream.subjects.states, stream.subjects.handled]
+    stored = io_thread().run(stream.read(">"))
+    wanted = [item.sequence for item in stored if "$KV." in item.subject or ".handled." in item.subject]
+    for limit in range(1, len(stored) + 1):
+        began = time.monotonic()
+        found = io_thread().run(stream.read(kinds, limit=limit))
+        assert [item.sequence for item in found] == [
+            each for each in wanted if each <= stored[limit - 1].sequence
+        ]
+        assert time.monotonic() - began < 1, "it has waited until the reading counted as stalled"

@@ -107,6 +107,8 @@ def test_since_and_until_are_part_of_it(space, orders):
     assert len(after.space.events("order.placed")) == 0
     with pytest.raises(ValueError, match="until is before since"):
         space.rerun(events[2], until=events[0])
+    with pytest.raises(ValueError, match="since is after all that is stored"):
+        space.rerun(since=1_000_000)
 
 
 def test_an_empty_first_state_is_put_in(space):

@@ -73,6 +73,26 @@ def test_pressing_a_commit_shows_what_it_changed_and_its_cause(shown, sent):
     assert "order.made" in panel(sent)
 
 
+def test_of_a_long_journal_states_and_payloads_are_read_when_they_are_looked_at(
+    shop, sent, until, monkeypatch
+):
+    monkeypatch.setattr("happen_nb._journal.slice.SMALL_BYTES", 0)
+    timeline = shop.timeline()
+    do(timeline, do="draw", width=900)
+    until(lambda: newest(sent)["svg"])
+    assert not any(record.body for record, _ in timeline._shown.journal.commits)
+    (*_, last) = spot(timeline, "commit", "stock")
+    choose(timeline, last)
+    for text in ("revision 3", "pen", "6", "-3"):
+        assert text in panel(sent), text
+    choose(timeline, spot(timeline, "event", "orders")[-1])
+    assert "number" in panel(sent)
+    timeline.stop()
+    shop.clear()
+    choose(timeline, last)
+    assert "not stored any more" in panel(sent)
+
+
 def test_keys_lead_along_the_lane_to_the_cause_and_to_an_effect(shown, sent):
     choose(shown, spot(shown, "event", "orders")[0])
     view = shown._views["a"]

@@ -11,7 +11,18 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from happen_nb._display.plots import scene
-from happen_nb._display.plots.scene import Axis, Bar, Bars, Label, Line, Marks, Point, Scene, Series, Tick
+from happen_nb._display.plots.scene import (
+    Axis,
+    Bar,
+    Bars,
+    Label,
+    LineStyle,
+    Marks,
+    Point,
+    Scene,
+    Series,
+    Tick,
+)
 from happen_nb._display.spans import count, cut, human_time, iso, plain
 from happen_nb._display.values import summary
 from happen_nb._model.frozen import equal
@@ -230,7 +241,7 @@ class _HistoryLine:
             points=[None if value is None else (place, value) for place, value, _ in points],
             name=scene.hover_line(self.name) if legend else "",
             row=row,
-            line=Line(self.colour, 2, steps=True),
+            line=LineStyle(self.colour, 2, steps=True),
             marks=marks if len(points) <= _MAX_MARKED else None,
             hover=["" if value is None else self._hover(value, index) for _, value, index in points],
             legend=legend,
@@ -271,7 +282,7 @@ class _HistoryLine:
             points=list(zip(places, heights, strict=True)),
             name=scene.hover_line(self.name) if legend else "",
             row=row,
-            line=Line(self.colour, 1) if self.is_numeric else None,
+            line=LineStyle(self.colour, 1) if self.is_numeric else None,
             marks=Marks(sizes=6, colours=self.colour),
             hover=[self._hover(value, index) for index, value in zip(kept, values, strict=True)],
             legend=legend,

@@ -254,7 +254,7 @@ def _sizes(values: float | Sequence[float], number: int) -> Sequence[float]:
     return [values] * number if isinstance(values, int | float) else values
 
 
-def _line(look: scene.Line, points: Points) -> str:
+def _line(look: scene.LineStyle, points: Points) -> str:
     return element(
         "path",
         d=line(points, steps=look.steps),

@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from happen_nb._display.plots.lane_layout import Lane, appeared, end_of, lanes_of, start_of
 from happen_nb._display.plots.scene import TimeAxis, break_gaps
-from happen_nb._display.spans import columns, count, cut, cut_middle
+from happen_nb._display.spans import NS, columns, count, cut, cut_middle
 from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase
 from happen_nb._model.records import EventRecord, HandledRecord
 
@@ -27,7 +27,7 @@ _SHORTEST: Final = 1_000
 """Nanoseconds that a picture shows, at least."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: that takes three times as long to make, and there are many
 class TimelineItem:
     """An event, a commit, a handling, or a handling that failed, of a node; in ns since 1970."""
 
@@ -207,7 +207,8 @@ def _handlings(journal: JournalSlice, by: TimeBase) -> Iterable[TimelineItem]:
         event = journal.by_id[id]
         for record in records:
             if record.accepted:
-                start, end = start_of(event, record), end_of(event, record)
+                start = start_of(event, record)
+                end = start + int(record.duration * NS)
                 yield TimelineItem("handling", record.node, start, end, event, record)
 
 

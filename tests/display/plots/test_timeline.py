@@ -10,7 +10,8 @@ from made import MS, SECOND, Journal, crowd, shop
 
 from happen_nb._display.plots.lane_layout import MAX_LANES
 from happen_nb._display.plots.timeline import Timeline, lines, sums
-from happen_nb._display.plots.timeline_drawing import MAX_CHARACTERS, draw
+from happen_nb._display.plots.timeline_drawing import draw
+from happen_nb._display.plots.timeline_marks import MAX_CHARACTERS
 from happen_nb._display.timeline_pages import tip
 from happen_nb._model.records import HandledRecord
 

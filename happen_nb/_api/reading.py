@@ -1,0 +1,207 @@
+"""Read what a space has stored: events, commits, states of the past, and traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from happen_nb._api.base import faces
+from happen_nb._api.events import Event, Events, Trace, record_of
+from happen_nb._api.failures import Unhandled
+from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
+from happen_nb._api.space_part import SpacePart
+from happen_nb._journal.slice import read_entries, read_events, with_previous
+from happen_nb._model import arguments
+from happen_nb._model.patterns import Pattern
+from happen_nb._model.quoting import quote
+from happen_nb._model.records import CommitRecord, EventRecord
+from happen_nb._runtime.effects import Effects, find_unhandled, read_effects
+from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
+from happen_nb._runtime.replica import records_at
+from happen_nb.errors import UnknownEventError
+
+if TYPE_CHECKING:
+    from happen_nb._model.frozen import FrozenDict
+    from happen_nb._runtime.log import Log
+
+
+class SpaceReading(SpacePart):
+    """The part of a space that reads its journal."""
+
+    async def _events(
+        self,
+        pattern: str | Callable[[str], object] = "**",
+        *,
+        since: Since | None = None,
+        limit: int | None = None,
+    ) -> Events:
+        """Read the stored events, newest last.
+
+        Parameters
+        ----------
+        pattern : str or callable, optional
+            The events to read, as for ``node.on``.
+        since : Event, Commit, datetime or int, optional
+            Read only later events; an int is a sequence, a naive datetime is local time.
+        limit : int, optional
+            Maximum number of events, the newest.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> [event.payload for event in space.events("order.*")]
+        [{'id': 'o1'}]
+        """
+        limit = None if limit is None else arguments.count(limit, "events: limit")
+        matching = Pattern.of(pattern)
+        records = await stored_events(self._log, matching, since, limit)
+        return Events(self.name, matching.text, [Event(record, self._runtime) for record in records])
+
+    events, aevents = faces(_events)
+
+    async def _journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
+        """Read the stored commits and events of the space in their one total order, newest last.
+
+        A commit comes just before the events that it emitted.
+
+        Parameters
+        ----------
+        since : Event, Commit, datetime or int, optional
+            Read only later commits and events; an int is a sequence, a naive datetime is local time.
+        limit : int, optional
+            Maximum number of commits and events, the newest.
+
+        Returns
+        -------
+        Journal
+            A sequence of `Commit` and `Event`, with ``.to_frame()``, ``.commits`` and ``.events``.
+
+        Raises
+        ------
+        ValueError
+            `limit` is negative, or `since` is a pending event.
+
+        Examples
+        --------
+        >>> commit = orders.state.set({"open": 1})
+        >>> event = orders.broadcast("order.paid", {"id": "o1"})
+        >>> print(space.journal())
+        Journal of ... · 1 commit · 1 event
+          node    commit or event  changes or payload
+          orders  revision 1       + open  1
+          orders  order.paid       {id: "o1"}
+        """
+        limit = None if limit is None else arguments.count(limit, "journal: limit")
+        stream = self._log.stream
+        after = await position_after(self._log, since)
+        entries = await on_io(read_entries(stream, since=after, limit=limit))
+        commits = [entry for entry in entries if isinstance(entry, CommitRecord)]
+        changes = {each[0].sequence: each for each in await on_io(with_previous(stream, commits))}
+        items = [
+            Commit(*changes[each.sequence]) if isinstance(each, CommitRecord) else Event(each, self._runtime)
+            for each in entries
+        ]
+        return Journal(self.name, items)
+
+    journal, ajournal = faces(_journal)
+
+    async def _at(self, when: Any) -> Mapping[str, FrozenDict]:
+        """Read the states of all nodes at one point in time.
+
+        Parameters
+        ----------
+        when : datetime, Event or Commit
+            A datetime (naive: local time); an event: all commits before it; or a commit: the snapshot that
+            its transform read.
+
+        Returns
+        -------
+        mapping of str to state
+            The states by node name. Accessing a node whose state of that time was trimmed raises
+            HistoryGoneError.
+
+        Examples
+        --------
+        >>> first = orders.state.set({"open": 1})
+        >>> second = orders.state.set({"open": 2})
+        >>> dict(space.at(second))["orders"]
+        {'open': 1}
+        """
+        position = await on_io(position_of(self._log, when))
+        return Snapshot(await on_io(records_at(self._log, position)))
+
+    at, aat = faces(_at)
+
+    @property
+    def unhandled(self) -> Unhandled:
+        """The events that no handler handled and that are not `facts`, among the newest 10,000.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.payed")
+        >>> [(each.event.type, each.reason) for each in space.unhandled]
+        [('order.payed', 'no owner')]
+        """
+        return run_blocking(self._unhandled())
+
+    async def aunhandled(self) -> Unhandled:
+        """Async variant of `unhandled`."""
+        return await run_awaitable(self._unhandled())
+
+    async def _unhandled(self) -> Unhandled:
+        found = await on_io(find_unhandled(self._runtime.checked))
+        found = [each for each in found if not self.facts.cover(each.event.type)]
+        return Unhandled(self._runtime, found)
+
+    async def _trace(self, event: Event | str, *, times: bool = False) -> Trace:
+        """Read from the journal what an event has caused so far: a tree of events and commits.
+
+        Parameters
+        ----------
+        event : Event or str
+            The event, or its id.
+        times : bool, optional
+            Show durations in its text, too.
+
+        Examples
+        --------
+        >>> event = orders.broadcast("order.paid")
+        >>> [node.event.type for node in space.trace(event)]
+        ['order.paid']
+        """
+        check_space(self._log, event, "trace")
+        if isinstance(event, Event):
+            record = record_of(event)
+        elif isinstance(event, str):
+            stored = reversed(await stored_events(self._log, Pattern.of("**"), None, None))
+            found = next((each for each in stored if each.id == event), None)
+            if found is None:
+                raise UnknownEventError(f"trace: no event with the id {quote(event)} is stored")
+            record = found
+        else:
+            raise TypeError(f"trace: event is {quote(event)}; give an Event, or the id of one")
+        (root,) = await on_io(read_effects(self._runtime.checked, Effects([record])))
+        return Trace(lambda: root, times=times)
+
+    trace, atrace = faces(_trace)
+
+
+async def stored_events(
+    log: Log, pattern: Pattern, since: Since | None, limit: int | None
+) -> list[EventRecord]:
+    """Read the stored events that match, oldest first."""
+    after = await position_after(log, since)
+    if pattern.predicate is None:
+        reading = read_events(log.stream, pattern.matches, since=after, limit=limit)
+        records: list[EventRecord] = await on_io(reading)
+        return records
+    records = await on_io(read_events(log.stream, lambda _: True, since=after))
+    found = matching_events(pattern, records)
+    return found if limit is None else found[max(0, len(found) - limit) :]
+
+
+def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[EventRecord]:
+    """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
+    matches = cache(pattern.matches)
+    return [record for record in records if matches(record.type)]
