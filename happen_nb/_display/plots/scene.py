@@ -29,10 +29,7 @@ _NAME_COLUMNS: Final = 18
 # white and from black.
 QUIET: Final = "#727983"
 NUMBER: Final = "#387acb"
-STRING: Final = "#2a8866"
-ATOM: Final = "#9560ca"
 ERROR: Final = "#cf4d45"
-REMOVED: Final = "#b16628"
 LINE: Final = "rgba(114,121,131,0.28)"
 FAINT: Final = "rgba(114,121,131,0.13)"
 CLEAR: Final = "rgba(0,0,0,0)"
@@ -40,8 +37,8 @@ ON_MARK: Final = "#ffffff"
 """Text inside a mark."""
 HOVER: Final = "#22262c"
 ON_HOVER: Final = "#e8eaee"
-SERIES_COLOURS: Final = (NUMBER, STRING, ATOM, REMOVED, "#a65b8a", "#8a7a1f")
-"""In turn, for series that have no colour of their own."""
+SERIES_COLOURS: Final = (NUMBER, "#a86d11", "#7863ec", "#5c8452", "#d54398", "#ee224e")
+"""In turn, for series that have no colour of their own. Each two differ for colour-blind readers too."""
 
 Point = tuple[float, float]
 Points = Sequence[Point | None]
