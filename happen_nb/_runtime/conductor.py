@@ -164,8 +164,10 @@ class Conductor:
         Looks, four in a second, after which a handler counts as waiting for another one.
     task_patience : int, optional
         The same if another of its tasks waits for its turn: most likely it waits for that one.
-    whole_transforms : bool, optional
-        Let a state handler store its commit when it begins, without a choice of its own.
+    next_one : callable, optional
+        ``next_one(choices)`` returns the choice that goes next, whatever else may be offered soon; None if
+        that is not known. It is called from any thread, and saves waiting. With it, a state handler stores
+        its commit when it begins, without a choice of its own.
     """
 
     def __init__(
@@ -175,11 +177,11 @@ class Conductor:
         patience: int = PATIENCE_CHECKS,
         task_patience: int = PATIENCE_CHECKS,
         *,
-        whole_transforms: bool = False,
+        next_one: Callable[[list[Choice]], Choice | None] | None = None,
     ) -> None:
         self._patience = patience
         self._task_patience = task_patience
-        self._whole_transforms = whole_transforms
+        self._next_one = next_one
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
@@ -196,6 +198,8 @@ class Conductor:
         """Looks since anything new."""
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
+        self.pauses = 0
+        """Runs that wait for others."""
         self._is_open = False
 
     # -- its life, on the IO thread ------------------------------------------------------------------
@@ -214,13 +218,13 @@ class Conductor:
         self._dispatcher.conduct(None)
         if self._timer is not None:
             self._timer.cancel()
-        for mailbox in list(self._held):
+        while self._held:
+            mailbox, _ = self._held.popitem()
             mailbox.begin(None)
         for gate in self._gates:
             gate.wake()
         for _, wake in self._returning:
             wake()
-        self._held.clear()
         self._gates.clear()
         self._returning.clear()
         self._rest()
@@ -278,6 +282,7 @@ class Conductor:
 
     def hold(self, mailbox: Mailbox) -> None:
         """Let a mailbox wait until what is first in it may begin."""
+        self._held[mailbox] = None
         io_thread().call_soon(self._hold, mailbox)
 
     def ended(self, run: Run) -> None:
@@ -294,14 +299,37 @@ class Conductor:
         running, run = causes.current_scope(), _current_run()
         if running is None or run is None or run.begin is None:
             return
-        if self._whole_transforms and running.is_transform:
+        if self._next_one is not None and running.is_transform:
             return
         begun = replace(run.begin, handler=running.function, transform=running.is_transform)
         choice = replace(begun, what=what, target=target, receiver=receiver)
-        await _Gate(self, run, choice, self._follow(run))
+        in_task = _current_task() is not None
+        if not (running.is_alone(in_task=in_task) and self._goes_at_once(run, choice)):
+            await _Gate(self, run, choice, self._note_end(run))
         causes.current_origin()
 
-    def _follow(self, run: Run) -> asyncio.Task[Any] | None:
+    def _goes_at_once(self, run: Run, choice: Choice) -> bool:
+        """Return True if a choice of what runs here goes next, and nothing else runs or waits."""
+        if self._next_one is None or not self._is_open or self._running != {run}:
+            return False
+        if self._held or self._gates or self._returning or self._barriers or self.pauses:
+            return False
+        self._checks = 0
+        return self._next_one([choice]) is not None
+
+    def follow(self, run: Run, choose: Callable[[], Choice | None]) -> Run | None:
+        """Begin what goes next at the end of a run, if it is known; return the run. In its thread."""
+        if self._next_one is None or run.ended:
+            return None
+        choice = choose()
+        if choice is None or not self._goes_at_once(run, choice):
+            return None
+        following = Run(choice)
+        self._running = {following}
+        run.ended = True
+        return following
+
+    def _note_end(self, run: Run) -> asyncio.Task[Any] | None:
         """Return the task that runs here, and note when it ends."""
         task = _current_task() if run.begin is not None else None  # else it is the notebook's
         if task is not None:
@@ -311,7 +339,7 @@ class Conductor:
     def waits(self, step: Any) -> Any:
         """Return a step during which what runs here does not run, because it waits for others."""
         run = _current_run()
-        return step if run is None else _Waiting(Pause(self, run, self._follow(run)), step)
+        return step if run is None else _Waiting(Pause(self, run, self._note_end(run)), step)
 
     async def aside(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something during which what runs here does not run, because it waits for others."""
@@ -333,15 +361,14 @@ class Conductor:
     def pause(self) -> Pause | None:
         """Return a pause of what runs here; None if it is not conducted."""
         run = _current_run()
-        return None if run is None else Pause(self, run, self._follow(run))
+        return None if run is None else Pause(self, run, self._note_end(run))
 
     # -- on the IO thread ----------------------------------------------------------------------------
 
     def _hold(self, mailbox: Mailbox) -> None:
         if self._is_open:
-            self._held[mailbox] = None
             self._look_soon()
-        else:
+        elif self._held.pop(mailbox, mailbox) is None:
             mailbox.begin(None)
 
     def _started(self, run: Run) -> None:
@@ -423,16 +450,28 @@ class Conductor:
         self._turns = TURNS  # again, if something has changed meanwhile
         if not self._looking:
             self._looking = True
-            self._count_down()
+            asyncio.get_running_loop().call_soon(self._count_down)
 
     def _count_down(self) -> None:
-        if self._turns:
+        waits = not self._is_open or self._running or self._barriers  # it is called again at the end of that
+        if waits or (self._turns == TURNS and self._begin_known()):
+            self._looking = False
+        elif self._turns:
             self._turns -= 1
             asyncio.get_running_loop().call_soon(self._count_down)
-            return
-        self._looking = False
-        if self._is_open and not self._running and not self._barriers:
+        else:
+            self._looking = False
             self._look()
+
+    def _begin_known(self) -> bool:
+        """Let the next one go, if it is known whatever else may be offered soon."""
+        if self._next_one is None or self._returning or self.pauses:
+            return False
+        offered = self._offered()
+        chosen = self._next_one([choice for choice, _ in offered]) if offered else None
+        if chosen is not None:
+            self._begin(chosen, offered)
+        return chosen is not None
 
     def _look(self) -> None:
         """Let the next one go."""
@@ -450,7 +489,10 @@ class Conductor:
                 self._error = error
         if chosen is None:
             self._rest()
-            return
+        else:
+            self._begin(chosen, offered)
+
+    def _begin(self, chosen: Choice, offered: list[tuple[Choice, Mailbox | _Gate]]) -> None:
         waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
         self._checks = 0
         if isinstance(waiting, _Gate):
@@ -490,7 +532,7 @@ class Conductor:
         at_gates = {gate.run for gate in self._gates}
         stuck = {
             run
-            for run in self._running
+            for run in list(self._running)
             if self._checks > (self._task_patience if run in at_gates else self._patience)
             and (not run.calls_server or self._checks > CALL_PATIENCE_CHECKS)
         }
@@ -551,6 +593,7 @@ class Pause:
 
     def begin(self) -> None:
         self._begun = True
+        self._conductor.pauses += 1
         self.run.wait(self._task)
         self._conductor.update(self.run)
 
@@ -562,6 +605,7 @@ class Pause:
         """Go on."""
         if self._begun:
             self._begun = False
+            self._conductor.pauses -= 1
             self.run.go_on(self._task)
             self._conductor.update(self.run)
 
