@@ -77,6 +77,27 @@ class Choice:
     transform: bool = False
 
 
+class Offer:
+    """A commit that was evaluated ahead, and waits for its turn.
+
+    Parameters
+    ----------
+    choice : Choice
+    begin : callable
+        Called with its run.
+
+    Attributes
+    ----------
+    run : Run or None
+        Its run, when it has its turn.
+    """
+
+    def __init__(self, choice: Choice, begin: Callable[[Run], object]) -> None:
+        self.choice = choice
+        self.begin = begin
+        self.run: Run | None = None
+
+
 class Run:
     """A handler or watch that has begun, or code outside of the space whose effects count."""
 
@@ -168,6 +189,8 @@ class Conductor:
         ``next_one(choices)`` returns the choice that goes next, whatever else may be offered soon; None if
         that is not known. It is called from any thread, and saves waiting. With it, a state handler stores
         its commit when it begins, without a choice of its own.
+    evaluates_ahead : bool, optional
+        Let state handlers be evaluated ahead of their commits, as without a conductor.
     """
 
     def __init__(
@@ -178,14 +201,17 @@ class Conductor:
         task_patience: int = PATIENCE_CHECKS,
         *,
         next_one: Callable[[list[Choice]], Choice | None] | None = None,
+        evaluates_ahead: bool = False,
     ) -> None:
         self._patience = patience
         self._task_patience = task_patience
         self._next_one = next_one
+        self.evaluates_ahead = evaluates_ahead
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
         self._gates: list[_Gate] = []
+        self._offers: dict[Offer, None] = {}
         self._running: set[Run] = set()
         self._returning: deque[tuple[Pause, Callable[[], None]]] = deque()
         self._resting: list[asyncio.Future[None]] = []
@@ -225,6 +251,8 @@ class Conductor:
             gate.wake()
         for _, wake in self._returning:
             wake()
+        for offer in list(self._offers):
+            offer.begin(self._begin_offer(offer))
         self._gates.clear()
         self._returning.clear()
         self._rest()
@@ -312,7 +340,7 @@ class Conductor:
         """Return True if a choice of what runs here goes next, and nothing else runs or waits."""
         if self._next_one is None or not self._is_open or self._running != {run}:
             return False
-        if self._held or self._gates or self._returning or self._barriers or self.pauses:
+        if self._held or self._gates or self._offers or self._returning or self._barriers or self.pauses:
             return False
         self._checks = 0
         return self._next_one([choice]) is not None
@@ -362,6 +390,25 @@ class Conductor:
         """Return a pause of what runs here; None if it is not conducted."""
         run = _current_run()
         return None if run is None else Pause(self, run, self._note_end(run))
+
+    # -- commits that were evaluated ahead, on the IO thread -------------------------------------------
+
+    def offer(self, offer: Offer) -> Run | None:
+        """Return a run for a commit that may be stored at once; else its `begin` is called in its turn."""
+        self._offers[offer] = None
+        if not self._is_busy and not self._returning and self._begin_known(offer):
+            return offer.run
+        self._look_soon()
+        return None
+
+    def withdraw(self, offer: Offer) -> None:
+        """Offer a commit no more."""
+        self._offers.pop(offer, None)
+
+    def end(self, run: Run) -> None:
+        """Note that a commit is stored, or is evaluated anew."""
+        run.ended = True
+        self.update(run)
 
     # -- on the IO thread ----------------------------------------------------------------------------
 
@@ -453,25 +500,43 @@ class Conductor:
             asyncio.get_running_loop().call_soon(self._count_down)
 
     def _count_down(self) -> None:
-        waits = not self._is_open or self._running or self._barriers  # it is called again at the end of that
-        if waits or (self._turns == TURNS and self._begin_known()):
+        if self._is_busy or (self._turns == TURNS and self._begin_known()):
             self._looking = False
         elif self._turns:
             self._turns -= 1
             asyncio.get_running_loop().call_soon(self._count_down)
         else:
             self._looking = False
-            self._look()
+            if not self._dispatcher.lanes.pipelines.works:
+                self._look()
 
-    def _begin_known(self) -> bool:
-        """Let the next one go, if it is known whatever else may be offered soon."""
+    @property
+    def _is_busy(self) -> bool:
+        """True if it looks again at the end of something."""
+        return not self._is_open or bool(self._running) or bool(self._barriers)
+
+    def _begin_known(self, offer: Offer | None = None) -> bool:
+        """Let the next one go, if it is known whatever else may be offered soon.
+
+        With an offer, return True if that goes; its `begin` is not called then.
+        """
         if self._next_one is None or self._returning or self.pauses:
             return False
         offered = self._offered()
         chosen = self._next_one([choice for choice, _ in offered]) if offered else None
+        if offer is not None and chosen is offer.choice:
+            self._begin_offer(offer)
+            return True
         if chosen is not None:
             self._begin(chosen, offered)
-        return chosen is not None
+        return chosen is not None and offer is None
+
+    def _begin_offer(self, offer: Offer) -> Run:
+        del self._offers[offer]
+        offer.run = Run(offer.choice)
+        self._running.add(offer.run)
+        self._checks = 0
+        return offer.run
 
     def _look(self) -> None:
         """Let the next one go."""
@@ -492,7 +557,7 @@ class Conductor:
         else:
             self._begin(chosen, offered)
 
-    def _begin(self, chosen: Choice, offered: list[tuple[Choice, Mailbox | _Gate]]) -> None:
+    def _begin(self, chosen: Choice, offered: list[tuple[Choice, Mailbox | _Gate | Offer]]) -> None:
         waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
         self._checks = 0
         if isinstance(waiting, _Gate):
@@ -500,15 +565,18 @@ class Conductor:
             waiting.run.go_on(waiting.task)
             self._running.add(waiting.run)
             waiting.wake()
+        elif isinstance(waiting, Offer):
+            waiting.begin(self._begin_offer(waiting))
         else:
             del self._held[waiting]
             run = Run(chosen)
             self._running.add(run)
             waiting.begin(run)
 
-    def _offered(self) -> list[tuple[Choice, Mailbox | _Gate]]:
+    def _offered(self) -> list[tuple[Choice, Mailbox | _Gate | Offer]]:
         """Return the choices, in an order that does not depend on when they have arrived."""
-        offered: list[tuple[Choice, Mailbox | _Gate]] = [(gate.choice, gate) for gate in self._gates]
+        offered: list[tuple[Choice, Mailbox | _Gate | Offer]] = [(gate.choice, gate) for gate in self._gates]
+        offered += [(offer.choice, offer) for offer in self._offers]
         for mailbox in list(self._held):
             choice = mailbox.choice()
             if choice is None:  # what was in it is gone, or needs no turn
@@ -528,6 +596,8 @@ class Conductor:
         """Go on without what has run for long: it may wait for others."""
         if not self._is_open:
             return
+        if self._resting:
+            self._look_soon()
         self._checks += 1  # not by the clock: on a busy machine, nothing may get a core for a second
         at_gates = {gate.run for gate in self._gates}
         stuck = {

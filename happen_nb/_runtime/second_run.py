@@ -77,6 +77,7 @@ class SecondRun:
             PATIENCE_CHECKS,
             TASK_PATIENCE_CHECKS,
             next_one=self._order.next_one,
+            evaluates_ahead=not past.folded,  # else it would not fold the same events
         )
         self._to_send: deque[Put] = deque()
         self._landed = asyncio.Event()
