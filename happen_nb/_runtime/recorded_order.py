@@ -155,7 +155,8 @@ class RecordedOrder:
             moment = self._recorded(first)
             if moment is None or moment != self._remaining.first or not self._remaining.is_single(moment):
                 return None
-            if self._is_early(first) or any(timer.call is not None for timer in self._timers):
+            waiting = (timer for timer in self._timers if timer.call is not None)
+            if self._is_early(first) or any(self._end_of(timer) < moment for timer in waiting):
                 return None
             self._begin(first)
             return first
@@ -165,16 +166,14 @@ class RecordedOrder:
         with self._lock:
             first = min(choices, key=self._moment)
             moment = self._moment(first)
-            while moment > self.limit and self._puts[0].is_plain and not self._flying:
-                self._remaining.skip(self.limit)
-                self._put_in_plain()
             if moment > self.limit:
                 return None
             if self._is_early(first) or any(began < moment for began in self._flying.values()):
                 self._wanted = True
                 return None
-            timer = self.next_timer()
+            timer = self._first_timer()
             if timer is not None and self._end_of(timer) < moment:
+                self._wanted = True
                 return None
             self._remaining.skip(moment)
             self._begin(first)
@@ -193,7 +192,10 @@ class RecordedOrder:
             self._remaining.come(left.popleft())
 
     def next_timer(self) -> Timer | None:
-        """Return the timer of the handler that goes on first; None if something is put in first."""
+        """Return the timer of the handler that goes on first; None if something else comes first."""
+        return None if self._flying else self._first_timer()  # their handlers may come first
+
+    def _first_timer(self) -> Timer | None:
         waiting = [timer for timer in self._timers if timer.call is not None]
         first = min(waiting, key=self._end_of, default=None)
         return None if first is None or self._end_of(first) > self.limit else first

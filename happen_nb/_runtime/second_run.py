@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from happen_nb._model.past import Past, Put
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import ClockRecord
+    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.runtime import Runtime
 
 
@@ -76,7 +77,7 @@ class SecondRun:
             self._order.choose,
             PATIENCE_CHECKS,
             TASK_PATIENCE_CHECKS,
-            next_one=self._order.next_one,
+            next_one=self._next_one,
             evaluates_ahead=not past.folded,  # else it would not fold the same events
         )
         self._to_send: deque[Put] = deque()
@@ -170,6 +171,12 @@ class SecondRun:
             self._conductor.look_again()
 
     # -- putting in --------------------------------------------------------------------------------------
+
+    def _next_one(self, choices: Sequence[Choice]) -> Choice | None:
+        chosen = self._order.next_one(choices)
+        if io_thread().here:  # what another thread has put in is sent before what is stored from here
+            self._send()
+        return chosen
 
     def _send_soon(self, put: Put) -> None:
         """Send a plain event before anything else that is sent from now on. From any thread."""
