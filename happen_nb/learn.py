@@ -451,7 +451,7 @@ def frozen_server(space: Space) -> Iterator[None]:
 
 def _embedded(space: Space) -> NatsServer:
     if space.server is None:
-        raise ValueError(f"space {space.name!r} is on your own server; connect without a URL and $NATS_URL")
+        raise ValueError(f"space {space.name!r} is on your own server; connect without servers and $NATS_URL")
     return space.server
 
 

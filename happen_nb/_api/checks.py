@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, page_of, refuse_in_callback, runtime_of
-from happen_nb._api.connect import registry
 from happen_nb._api.events import Event, runtime_of_event
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
+from happen_nb._api.registry import registry
 from happen_nb._api.state import State
 from happen_nb._api.trials import Trial, Trials, drop_fork
 from happen_nb._display.reprs_events import verdict_page
@@ -63,15 +63,15 @@ class Verdict(Displayable):
     orders : int or None
         Number of orders that were tried; None if none were.
     all : bool
-        True if there are no others.
+        True if all possible orders were tried.
     seed : int or None
         The seed of the orders.
     space : Space or None
         The shortest run that breaks the rule, as a space. It is deleted with the verdict, when its cell runs
         again, and when the original is closed or Python ends.
     steps : tuple
-        What happened in that run until the rule was broken: choices with ``.node``, ``.what`` ("begin",
-        "commit" or "emit"), ``.event``, ``.handler`` and ``.target``.
+        The steps of that run until the rule was broken, with ``.node``, ``.what`` ("begin", "commit" or
+        "emit"), ``.event``, ``.handler`` and ``.target``.
     note : str
         Why some orders may be missing, if so.
     """
@@ -121,16 +121,16 @@ def check(
 ) -> Verdict:
     """Check a rule for each stored state of a node, for each commit or event, or in every order.
 
-    With `trying`, it is called with a fork of the node's space that has the handlers of this process, once
-    for each order in which they can begin and store; code that names nodes of the original acts on the fork.
-    What is printed there is not shown. All orders are tried, depth-first. If there are more than `orders`, as
-    many again are tried in which a few steps at random are out of turn.
+    `trying` is called with a fork of the node's space that has the handlers of this process, once for each
+    order in which they can start and store. Code that names nodes of the original acts on the fork. Its
+    printed output is hidden. Orders are tried depth-first. If there are more than `orders`, as many random
+    orders are tried as well, in which a few steps are out of turn.
 
-    An order is one of what handlers do: one begins, one stores a commit, one stores an event outside of a
-    transform. Between these, handlers run one at a time. A commit that was overtaken is computed again before
-    anything else happens. State handlers begin and commit in one step. What `trying` itself stores comes
-    first, and in its own order, as far as it does not wait. Handlers that depend on more than the space, such
-    as variables or the time, may not be the same in each run.
+    An order is a sequence of steps: a handler starts, stores a commit, or stores an event outside of a
+    transform. Between the steps, handlers run one at a time. If another commit came first, the transform runs
+    again before the next step. State handlers start and commit in one step. Everything that `trying` itself
+    stores before it waits comes first, in its own order. Handlers that depend on more than the space, such as
+    variables or the time, may act differently in each run.
 
     Parameters
     ----------
@@ -144,11 +144,11 @@ def check(
         ``rule(state)`` for a node, otherwise ``rule(commit)`` or ``rule(event)``; returns a true value where
         the rule holds. A second parameter receives the list of earlier ones. An exception breaks the rule.
     trying : callable, optional
-        ``trying(space)`` causes what is to be checked, such as ``space.broadcast("buy")``. It is then
-        settled. The clock of the fork is a manual one, which moves on for ``context.sleep`` and retries;
-        ``space.advance()`` moves it for scheduled events.
+        ``trying(space)`` causes the effects to check, for example by ``space.broadcast("buy")``; they are
+        then settled. The fork has a manual clock, which advances for ``context.sleep`` and retries; for
+        scheduled events, call ``space.advance()``.
     orders : int, optional
-        The number of orders up to which all are tried.
+        Maximum number of orders to try exhaustively.
     seed : int, optional
         The seed of random orders; the same one gives the same orders. By default, it is the same each time.
 
@@ -162,11 +162,11 @@ def check(
     TypeError
         Orders are tried and `what` is not a node.
     HappenTimeoutError
-        What is tried does not settle within 10 seconds in one of the orders.
+        The effects of `trying` do not settle within 10 seconds in one of the orders.
     HappenError
         It was called in a handler or callback with `trying`.
     Exception
-        What `trying` has raised, with a note of the order.
+        An exception of `trying`, with a note of the order.
 
     Examples
     --------

@@ -80,9 +80,9 @@ class HandlerContext(SimpleNamespace):
 
     @property
     def now(self) -> datetime:
-        """The time of the space at this handling, in UTC: the same whenever it is read, also by a retry.
+        """The time of the space at this handling, in UTC; the same at each read, even in a retry.
 
-        A durable handler records it when it first reads it, so that each run reads the same.
+        A durable handler records it at the first read, so that each run reads the same time.
 
         Examples
         --------
@@ -139,10 +139,10 @@ class HandlerContext(SimpleNamespace):
         return f"{event.type} {event.sender} {event.target} {event.occurred} {dumps(event.payload)!r}"
 
     async def sleep(self, seconds: float | timedelta) -> None:
-        """Wait by the clock of the space. In an async handler only.
+        """Wait by the clock of the space; in async handlers only.
 
-        On a manual clock it ends when the clock was advanced so far; neither ``advance`` nor ``settle`` waits
-        for the handler meanwhile.
+        On a manual clock it ends when the clock has advanced far enough. Meanwhile, neither ``advance`` nor
+        ``settle`` waits for the handler.
 
         Parameters
         ----------
@@ -168,9 +168,9 @@ class HandlerContext(SimpleNamespace):
     def once(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function once for this event and node, and return the recorded result from then on.
 
-        A retry, or another process that handles the event again, gets the result that is recorded. If the
-        process dies after the call and before its result is stored, the function is called again: give the
-        outside world ``event.id`` as an idempotency key.
+        A retry, or another process that handles the event again, gets the recorded result. If the process
+        dies after the call and before its result is stored, the function is called again: give the outside
+        world ``event.id`` as an idempotency key.
 
         Parameters
         ----------

@@ -258,7 +258,8 @@ class Sender:
         runtime, there = self._emits_as[1], runtime_of_event(event_or_id)
         if there is not runtime:
             raise ValueError(
-                f'cancel: the event "{event_or_id.type}" does not belong to the space "{runtime.space}"'
+                f'cancel: the event "{event_or_id.type}" does not belong to the space '
+                f'"{runtime.space}"; use event.cancel()'
             )
         return record_of(event_or_id).alarm_id
 
@@ -329,8 +330,8 @@ class Sender:
         space, runtime, sender = self._emits_as
         if evaluation.space is not space and evaluation.space is not None:
             raise TransformError(
-                f'the transform of node "{evaluation.node}" emits as "{sender}" of the space "{space.name}", '
-                "another one: a transform's events are stored with its commit; emit after the set"
+                f'the transform of node "{evaluation.node}" emits as "{sender}" of another space, '
+                f'"{space.name}"; a transform\'s events are stored with its commit; emit this one after it'
             )
         if record.alarm is not None:
             cancel_scheduled(runtime, record.alarm_id)  # the same id again replaces it
@@ -379,6 +380,8 @@ class Sender:
             await on_io(log.steps.reach_states(log.timeout))
         found = step.stored(does)
         if found is None:
+            if step.is_past() and record.alarm is not None:  # it was cancelled or replaced since
+                return Event(record, runtime, repeated=True)
             if step.is_past() and record.target is None:
                 raise step.differs("nothing is emitted", does)
             return None

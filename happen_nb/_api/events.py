@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -17,15 +16,14 @@ from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
-from happen_nb._model.patterns import Pattern
-from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import evaluating
-from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
+from happen_nb._runtime.effects import Effects, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stepping import notice_held
+from happen_nb._runtime.stored_steps import cancels
 from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, HistoryGoneError, PendingError
 
 if TYPE_CHECKING:
@@ -37,8 +35,6 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime
-
-MAX_NAMED_TYPES = 3  # of other events, in a message
 
 
 class Event(Displayable):
@@ -118,7 +114,7 @@ class Event(Displayable):
         """The position in the space's journal; None while it is pending.
 
         The events of one commit share the sequence of the commit; `index` distinguishes them. The Event that
-        was returned by scheduling it has the position at which it was scheduled.
+        the scheduling call returned has the position at which it was scheduled.
         """
         return self._record.sequence or None
 
@@ -209,7 +205,7 @@ class Event(Displayable):
         Returns
         -------
         Trace
-            The tree of its effects, read from the journal when it is first looked at.
+            The tree of its effects, read from the journal when you first access it.
 
         Raises
         ------
@@ -243,7 +239,9 @@ class Event(Displayable):
 
     def _check_space(self, call: str) -> None:
         if self._runtime is None:
-            raise HappenError(f'{call}: the event "{self.type}" belongs to no space: it was recorded')
+            raise HappenError(
+                f'{call}: the event "{self.type}" comes from a recording and belongs to no space'
+            )
 
     async def _read_trace(self) -> TraceNode:
         what = f'trace of "{self.type}"'
@@ -253,7 +251,7 @@ class Event(Displayable):
             error.add_note(f"The {what} was not looked at before; print it while the space is open.")
             raise
         if self._record.sequence <= log.cleared:
-            raise HistoryGoneError(f"{what}: the space was cleared before the trace was looked at")
+            raise HistoryGoneError(f"{what}: the space was cleared before the trace was read")
         (root,) = await on_io(read_effects(self._runtime, Effects([self._record])))
         return root
 
@@ -280,7 +278,18 @@ async def cancel_stored(runtime: Runtime, id: str) -> bool:
     """Cancel what is scheduled under an id; False if it is too late."""
     log = runtime.log
     causes.current_origin()  # a handler that was cancelled cannot change anything
-    cancelled: bool = await on_io(scheduling.cancel(log, id, time.monotonic() + log.timeout))
+    step = causes.next_cancel()
+    if step is not None:
+        if log.steps.is_behind:
+            await on_io(log.steps.reach_states(log.timeout))
+        if step.stored(cancels(id)) is not None:
+            return True
+        if step.is_past():
+            return False
+    key, deadline = None if step is None else step.key, time.monotonic() + log.timeout
+    cancelled: bool = await on_io(scheduling.cancel(log, id, deadline, key))
+    if step is not None and not cancelled:  # another process runs the handler, too, and may have been faster
+        cancelled = step.stored(cancels(id)) is not None
     if cancelled:
         runtime.dispatcher.contexts.pop(id, None)
     return cancelled
@@ -385,7 +394,7 @@ class Trace(Displayable):
     def root(self) -> TraceNode:
         """The event itself; its ``children`` are its direct effects, and so on.
 
-        The trace that ``event.settle`` returns is read from the journal when it is first looked at.
+        The trace that ``event.settle`` returns is read from the journal when you first access it.
         """
         return self._read()
 
@@ -445,58 +454,3 @@ class Trace(Displayable):
     def failures(self) -> list[str]:
         """The error of each handling that failed."""
         return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]
-
-
-class EventSearch:
-    """The search for the first matching event, among stored ones and those that come from now on."""
-
-    def __init__(self, runtime: Runtime, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
-        if where is not None and not callable(where):
-            raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
-        self._runtime = runtime
-        self._pattern = pattern
-        self._where = where
-        self._rejected = 0
-        self._others = Counter[str]()
-        self._coming = EventStream(runtime.log)
-
-    def close(self) -> None:
-        """Stop following events."""
-        self._coming.close()
-
-    async def first(
-        self, stored: Sequence[EventRecord], reached: tuple[int, int], deadline: float
-    ) -> Event | None:
-        """Return the first match after the position `reached`; None at the deadline."""
-        for record in stored:
-            reached = record.position
-            if (event := self._accepted(record)) is not None:
-                return event
-        while (left := deadline - time.monotonic()) > 0:
-            for record in await self._runtime.dispatcher.waits(on_io(self._coming.take(left))):
-                if record.position <= reached:
-                    continue
-                if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
-                    break
-                if not self._pattern.matches(record.type):
-                    self._others[record.type] += 1
-                elif (event := self._accepted(record)) is not None:
-                    return event
-        return None
-
-    def _accepted(self, record: EventRecord) -> Event | None:
-        event = Event(record, self._runtime)
-        if self._where is None or self._where(event):
-            return event
-        self._rejected += 1
-        return None
-
-    @property
-    def rejected(self) -> str:
-        """The description of the events that came and did not match, for a message."""
-        found = [f"`where` refused {self._rejected:,} of this type"] if self._rejected else []
-        if self._others:
-            types = ", ".join(f'"{type}"' for type, _ in self._others.most_common(MAX_NAMED_TYPES))
-            more = ", …" if len(self._others) > MAX_NAMED_TYPES else ""
-            found.append(f"{self._others.total():,} of other types came: {types}{more}")
-        return "".join(f"; {each}" for each in found)

@@ -169,12 +169,13 @@ class HandlerHost:
         self._space.failures.add(failure)
 
     def missed(self, registration: Registration, count: int) -> None:
-        """Add the failure of a state handler whose events expired before it applied them."""
+        """Add the failure of a handler whose events expired before it could handle them."""
         node, name, space = registration.node, registration.name, self._space
         events = "1 event" if count == 1 else f"{count:,} events"
+        call, handle = ("on", "handle") if registration.state is None else ("state.on", "apply")
         error = HistoryGoneError(
-            f'state.on: up to {events} expired before node "{node}" could apply them; it '
-            "goes on with those that are stored. connect(event_ttl=...) keeps events longer"
+            f'{call}: up to {events} expired before node "{node}" could {handle} them; it '
+            "continues with the stored ones. connect(event_ttl=...) keeps events longer"
         )
 
         def again() -> None:
@@ -283,7 +284,7 @@ async def start_ticks(runtime: Runtime, registration: Registration) -> None:
     for each in runtime.registrations.of(registration.node):
         if each.tick == registration.tick and not _is_other_run(registration, each):
             raise ValueError(
-                f'every: node "{registration.node}" already calls {registration.name} so; '
+                f'every: node "{registration.node}" has an every() with {registration.name} already; '
                 "give one of them an id: every(..., id=...)"
             )
     await register(runtime, registration)
@@ -315,7 +316,7 @@ async def register(runtime: Runtime, registration: Registration) -> None:
         node, waiting = registration.node, waiting_text(orphan.waiting)
         notice(
             f'node "{node}": no handler continues "{orphan.key}", {waiting} for it; to continue it with '
-            f"{registration.name}, register that with this pattern and name"
+            f"{registration.name}, register it with this pattern and name"
         )
     if before is None or before.incarnation in (None, runtime.log.incarnation):
         return

@@ -143,7 +143,7 @@ class Commit(Displayable):
         if self.revision <= 1:
             return EMPTY
         if previous is None or previous.revision != self.revision - 1:
-            raise HistoryGoneError(f'node "{self.node}": revision {self.revision - 1} is not stored any more')
+            raise HistoryGoneError(f'node "{self.node}": revision {self.revision - 1} is no longer stored')
         return previous.state
 
     @property

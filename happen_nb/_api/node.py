@@ -154,13 +154,13 @@ class Node(Displayable, Sender):
             Seconds before the first retry; each further retry waits twice as long. The node handles other
             events meanwhile.
         durable : bool, optional
-            Run the handler of each event until it has ended once, also in another process after this one was
-            killed, also later. Each commit, broadcast and send in it is stored once: if the handler runs
-            again for an event, ``set`` returns the stored Commit, ``broadcast`` the stored Event, and
-            ``send`` the stored reply. So it has to take the same steps in each run: decide inside of a
-            transform, and record the answers of the outside world with ``context.once``. The first
-            registration on the node is the start; a later one continues, by the pattern and the name of the
-            function.
+            Run the handler until it has completed once for each event, if necessary later or in another
+            process after this one was killed. Each commit, broadcast and send in it is stored once: if the
+            handler runs again for an event, ``set`` returns the stored Commit, ``broadcast`` the stored
+            Event, and ``send`` the stored reply. So it has to take the same steps in each run: decide inside
+            of a transform, and record the answers of the outside world with ``context.once``. The first
+            registration on the node is where it starts; a later one with the same pattern and function name
+            continues.
         keep : bool, optional
             Keep the registration of the same function with the same pattern by another cell. By default, the
             new registration replaces it, and a notice is shown.
@@ -224,12 +224,13 @@ class Node(Displayable, Sender):
         self, seconds: Duration, handler: None = None, *, id: str | None = None
     ) -> Callable[[F], F]: ...
     def every(self, seconds: Duration, handler: Any = None, *, id: str | None = None) -> Any:
-        """Call a handler again and again, by the clock of the space; a call or a decorator.
+        """Call a handler at regular intervals of the space's clock; a call or a decorator.
 
         The handler is called with an event of type ``every``, whose payload has the number ``n`` of the call,
-        from 1. No other handler is called with that. The first call is after one period. A handler that takes
-        longer than a period is not called meanwhile, and what was missed while no process had it is one call.
-        Only the owner of the node calls it. It ends with ``off``, or when its cell runs again without it.
+        from 1. No other handler receives it. The first call comes after one period. While a call takes longer
+        than a period, no further one is made. A single call makes up for those that were missed while no
+        process had the handler. Only the owner of the node calls it. It ends with ``off``, or when its cell
+        runs again without it.
 
         Parameters
         ----------
@@ -250,7 +251,7 @@ class Node(Displayable, Sender):
         TypeError
             The handler cannot be called with an event.
         ValueError
-            The period is not valid, or the node already calls this function so.
+            The period is not valid, or the node already has an ``every`` with this function.
 
         Examples
         --------
@@ -377,8 +378,8 @@ class Nodes(Displayable, Mapping[str, Node]):
         views = self.space.views
         if name in views:
             return UnknownNodeError(
-                f'node "{name}" was not made in this process: create_node("{name}") makes it, with the state '
-                f'that it has; views["{name}"] only reads it'
+                f'node "{name}" was not created in this process: create_node("{name}") returns it with '
+                f'its current state; views["{name}"] only reads it'
             )
         return unknown_node(name, list(views), f'the space: create_node("{name}") makes it')
 

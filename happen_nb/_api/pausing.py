@@ -152,12 +152,12 @@ class SpacePause(SpacePart):
     """The part of a space that pauses it."""
 
     async def _pause(self, pattern: str = "**", *, where: Callable[[Event], object] | None = None) -> None:
-        """Let events wait: no node of any process begins to handle one that matches.
+        """Pause the space: no node of any process begins to handle an event that matches.
 
-        What is handled already goes on, its retries included. Events that wait stay stored, and later events
-        of their node wait behind them, so that each node handles them in order. The pause lasts until
-        `resume`, also if this process ends: a process that connects meanwhile is paused, too. If the space is
-        paused already, the new pattern replaces the one before.
+        Handlers that are already running continue, including their retries. Waiting events stay stored, and
+        later events of their node wait behind them, so that each node handles them in order. The pause lasts
+        until `resume`, even if this process ends: a process that connects meanwhile is paused, too. If the
+        space is paused already, the new pattern replaces the one before.
 
         Parameters
         ----------
@@ -202,8 +202,8 @@ class SpacePause(SpacePart):
     async def _step(self, count: int = 1, *, timeout: Timeout = 60.0) -> Steps:
         """Let the next event begin at its node, and wait until it is handled.
 
-        The next event is the one that was stored first of those that wait in any process; if it waits at
-        several nodes, each of them is a step of its own, in the order of their names.
+        The next event is the first stored one among those that wait in any process. If it waits at several
+        nodes, each of them is a step of its own, in the order of their names.
 
         Parameters
         ----------
@@ -215,7 +215,7 @@ class SpacePause(SpacePart):
         Returns
         -------
         Steps
-            What each step did: the commits of the handling, and the events that it emitted.
+            For each step, the commits of the handling and the events that it emitted.
 
         Raises
         ------
@@ -242,13 +242,13 @@ class SpacePause(SpacePart):
     step, astep = faces(_step, refuse=("space.step()", "nothing: handlers are what it waits for"))
 
     async def _resume(self, *, slow: Timeout = None) -> None:
-        """Let all events go that wait, in order, and end the pause.
+        """End the pause, and release all waiting events in order.
 
         Parameters
         ----------
         slow : float or timedelta, optional
-            Seconds that each process waits before each event that the pause concerned, so that one can watch
-            them. Calling it again without this ends that.
+            Seconds that each process waits before each of these events, so that you can watch them. Call it
+            again without `slow` for full speed.
 
         Raises
         ------

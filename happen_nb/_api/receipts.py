@@ -21,7 +21,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from happen_nb._api.failures import Facts
+    from happen_nb._api.unhandled import Facts
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.effects import Work
@@ -83,7 +83,7 @@ class Receipt(Displayable):
     repeated : int
         Number of events with an ``id`` that was already stored.
     scheduled : int
-        Number of events that are to come.
+        Number of scheduled events.
     nearest : str or None
         The pattern that an unhandled event narrowly misses, as by a typo.
     replaced : int

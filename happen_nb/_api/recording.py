@@ -295,7 +295,7 @@ async def make_recording(
             "hide=[...] leaves out parts of them"
         )
     if masks.unused:
-        notice(f"record: nothing matches hide={masks.unused}, so nothing is hidden for it")
+        notice(f"record: nothing matches hide={masks.unused}, check the paths")
     markup = found[1]
     # What was written, so that nothing hidden can be read from it.
     recording = Recording(decode(page.read(markup)), markup, None, start_space)

@@ -167,7 +167,7 @@ class Replay(Displayable):
             refuse_in_callback("replay.wait")
             self._runtime.check_open()  # in a forked child, nothing is replayed
             if not await on_io(self._publisher.ended(timeout)):
-                raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; it continues")
+                raise HappenTimeoutError(f"replay.wait: not done after {timeout:g} s; the replay continues")
         self._show_end()
         if self.error is not None:
             if self._frames is None:
@@ -252,8 +252,8 @@ def _refuse_in_handlers_and_transforms() -> None:
         )
     if running is not None:
         raise HappenError(
-            f"replay: {running.what} would leave it behind; call it in a cell, "
-            "or broadcast one event after the other"
+            f"replay: {running.what} would not wait for it; call it in a cell, "
+            "or broadcast the events one by one"
         )
 
 

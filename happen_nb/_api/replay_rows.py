@@ -76,8 +76,8 @@ class ReplaySource:
         odd = [column for column in columns if not isinstance(column, str)]
         if odd:
             raise PayloadError(
-                f"replay: the column {quote(odd[0])} is not a string, and keys are; "
-                "name the columns: frame.set_axis([...], axis=1), or frame.rename(columns=str)"
+                f"replay: the column {quote(odd[0])} is not a string; "
+                "rename the columns: frame.set_axis([...], axis=1), or frame.rename(columns=str)"
             )
         twice = frame.columns[frame.columns.duplicated()]
         if len(twice):
@@ -118,7 +118,7 @@ class ReplaySource:
                 "or a function of the row: type=lambda row: f\"reading.{row['sensor']}\""
             )
         if self._paced and self._time is None:
-            raise ValueError("replay: speed needs the times of the rows; give time= the name of their column")
+            raise ValueError("replay: speed needs the times of the rows; give their column as time=")
 
     def _item(self, number: int, row: Any) -> ReplayItem:
         if isinstance(row, Event):

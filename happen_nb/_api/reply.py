@@ -172,7 +172,7 @@ class Reply(Displayable):
                     if self.state == "held":
                         goes_on = "the event is held until space.step() or space.resume()"
                     raise HappenTimeoutError(
-                        f'the reply of "{self.target}" to "{self.event.type}" has not come within '
+                        f'the reply of "{self.target}" to "{self.event.type}" has not arrived within '
                         f"{most:g} s; {goes_on}: ask again, or cancel()"
                     )
                 await self._runtime.dispatcher.waits(on_io(request.changed(seen, left)))

@@ -1,4 +1,4 @@
-"""The past once more: what came from outside is put in again, and the handlers of now do the rest."""
+"""Run the past again: feed in what came from outside, and let the current handlers do the rest."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ class Difference(Displayable):
     Attributes
     ----------
     kind : "new", "gone", "changed" or "moved"
-        It happened only in the second run, only in the first one, with another content, or in another order.
+        It happened only in the second run, only in the first one, with other content, or in another order.
     before : Event or Commit or None
         What happened in the first run.
     now : Event or Commit or None
         What happened in the second run.
     root : str
-        The id of the event, or of the commit of a cell, from outside that led to it.
+        The id of the event from outside, or of the commit of a cell, that led to it.
     """
 
     _page = difference_page
@@ -237,20 +237,20 @@ class ChangedHandlers(Handlers):
 
 
 class Rerun(Displayable):
-    """The past once more, and how it differs; made by ``space.rerun``.
+    """A second run of the past, and its differences; made by ``space.rerun``.
 
     Attributes
     ----------
     of : str
-        The name of the space whose past it is.
+        The name of the original space.
     space : Space
         The fork in which it happened: with journal, traces and timeline. It exists until the Rerun is dropped
         or the original space is closed; `keep` keeps it.
     changed : Handlers
-        The handlers whose source is not that of then.
+        The handlers whose source has changed since then.
     elsewhere : mapping of str to int
         The nodes of other processes, whose handlers were not rerun, with the number of their events and
-        commits, which were put in as they were.
+        commits, which were fed in unchanged.
 
     Examples
     --------
@@ -350,7 +350,7 @@ class Rerun(Displayable):
     def timeline(self) -> TimelineDiagram:
         """Draw both runs in one picture: a lane for each node, and one below it for the same node now.
 
-        What happened in both runs is at the time of the first one.
+        Events and commits of both runs are at the time of the first one.
 
         Returns
         -------
@@ -669,39 +669,40 @@ class SpaceRerun(SpacePart):
         name: str | None = None,
         timeout: Timeout = 60.0,
     ) -> Rerun:
-        """Run the past once more, with the handlers of now, and show what differs.
+        """Run the past again with the current handlers, and show the differences.
 
-        It happens in a fork that starts from the states before `since`; this space stays unchanged. What came
-        from outside is put in as it was: events without a cause, commits of cells, scheduled events, and what
-        nodes of other processes did. Everything else happens anew, in the recorded order as far as it goes.
-        Interrupting the kernel stops it, and nothing is left.
+        It happens in a fork that starts from the states before `since`; this space does not change.
+        Everything that came from outside is fed in unchanged: events without a cause, commits of cells,
+        scheduled events, and the events and commits of nodes in other processes. Everything else happens
+        again, in the recorded order as far as possible. Interrupting the kernel stops it and leaves nothing
+        behind.
 
         Parameters
         ----------
         since : Event, Commit, datetime or int, optional
-            Where it starts. Unlike in readings, an event or a commit is part of it; it starts after a time or
-            a sequence. By default, all that is stored.
+            The start. Unlike in readings, an event or a commit is part of the rerun, which starts after a
+            time or a sequence. By default, everything that is stored.
         until : Event, Commit, datetime or int, optional
-            Where it ends; an event or a commit is part of it, with everything that it caused.
+            The end; an event or a commit is part of the rerun, with everything that it caused.
         instead : callable, optional
-            ``instead(event)`` is called for each event that is put in. It returns the event, as it was, or
-            another payload, or None to leave the event out.
+            ``instead(event)`` is called for each event that is fed in. It returns the event to leave it
+            unchanged, another payload, or None to leave the event out.
         name : str, optional
-            The name of the fork, which is kept then. By default it exists as long as the Rerun.
+            A name under which to keep the fork. By default, it exists as long as the Rerun.
         timeout : float or timedelta, optional
-            Seconds for all of it; None waits without limit.
+            Seconds for the whole rerun; None waits without limit.
 
         Returns
         -------
         Rerun
-            Shows what differs. ``.same`` tells if nothing does.
+            Shows the differences; ``.same`` is True if there are none.
 
         Raises
         ------
         HistoryGoneError
             Something of that time is no longer stored.
         HappenTimeoutError
-            It still runs after `timeout` seconds; the message names what was not done.
+            It still runs after `timeout` seconds; the message names the unfinished work.
         SpaceNotEmptyError
             There is a space of that name already.
         HappenError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,7 +22,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import ClockError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
@@ -76,7 +75,7 @@ def scheduled_origin(origin: Origin) -> Origin:
     """
     if origin.depth < MAX_SCHEDULED_PATH:
         return origin
-    return replace(origin, path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
+    return origin._replace(path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
 
 
 # -- what is to come -------------------------------------------------------------------------------------
@@ -143,11 +142,27 @@ async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
     return await alarms_at(log.stream, [alarm.sequence for alarm in alarms])
 
 
+async def read_next(
+    runtime: Runtime, limit: int, known: Iterable[EventRecord]
+) -> tuple[list[EventRecord], int]:
+    """Read the events that are to come next, by due time, and the number of all. On the IO thread.
+
+    Those that are `known` are not read again.
+    """
+    log = runtime.log
+    found = {event.alarm: event for event in known}
+    alarms = log.alarms.next(limit)
+    found |= {alarm.name: alarm.event for alarm in alarms if alarm.event is not None}
+    missing = [alarm.sequence for alarm in alarms if alarm.name not in found]
+    found |= {event.alarm: event for event in await alarms_at(log.stream, missing)}
+    return [found[alarm.name] for alarm in alarms if alarm.name in found], len(log.alarms)
+
+
 # -- moving a manual clock ---------------------------------------------------------------------------------
 
 
 class Advance(Displayable):
-    """The result of ``space.advance``: how far the clock of the space is, and what has happened meanwhile.
+    """The result of ``space.advance``: the time that the clock has reached, and the numbers of events.
 
     Attributes
     ----------
@@ -202,7 +217,9 @@ def target_of(clock: Clock, by: Any, to: Any, parts: Mapping[str, float]) -> str
     """Return the time to which ``space.advance`` moves the clock; None for the next due one."""
     given = [each for each in (by, to, parts or None) if each is not None]
     if len(given) != 1:
-        raise TypeError('advance: give one of by, to, or parts such as hours=2; to="next" for what is next')
+        raise TypeError(
+            'advance: give one of by, to, or parts such as hours=2; to="next" moves to the next due time'
+        )
     now = clock.now()
     if isinstance(to, str):
         if to != "next":
@@ -235,7 +252,7 @@ def _duration(parts: Mapping[str, float]) -> timedelta:
     except TypeError as error:
         given = ", ".join(f"{name}={value!r}" for name, value in parts.items())
         raise TypeError(
-            f"advance: {given} is no duration; give numbers of days, hours, minutes or seconds"
+            f"advance: {given} is not a duration; give numbers of days, hours, minutes or seconds"
         ) from error
 
 
@@ -244,7 +261,7 @@ async def advance_clock(runtime: Runtime, failures: Failures, target: str | None
     clock = runtime.clock
     advance, begun, failed = Advance(clock, target), time.monotonic(), failures.added
     if not runtime.advancing.acquire(blocking=False):
-        raise ClockError("advance: another thread of this process moves the clock; let one of them advance")
+        raise ClockError("advance: another thread is moving the clock; advance in one thread only")
 
     def count_event(_: EventRecord) -> None:
         advance.events += 1
@@ -315,8 +332,9 @@ class SpaceClock(SpacePart):
     ) -> Advance:
         """Move the manual clock of the space.
 
-        It moves from one due moment to the next. At each it delivers what is due, and waits until that is
-        handled with all its effects, in every process. Interrupting the kernel stops it between moments.
+        The clock moves from one due time to the next. At each, the due events are delivered, and the call
+        waits until they and all their effects are handled in every process. Interrupting the kernel stops it
+        between due times.
 
         Parameters
         ----------
@@ -326,7 +344,7 @@ class SpaceClock(SpacePart):
             Move it to this time (a naive datetime is local time), to the due time of a scheduled event, or to
             the next time at which something is due.
         timeout : float or timedelta, optional
-            Seconds to wait for the handlers of each moment; None waits without limit.
+            Seconds to wait for the handlers at each due time; None waits without limit.
         **parts : float
             Parts of a timedelta, such as ``days=30`` or ``hours=2``.
 
@@ -372,7 +390,7 @@ class SpaceClock(SpacePart):
 
     @property
     def scheduled(self) -> ScheduledEvents:
-        """The events that are to come, and the next tick of each ``every``: a sequence, by due time.
+        """The scheduled events, and the next tick of each ``every``: a sequence, by due time.
 
         Examples
         --------

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from happen_nb._api.space import Space
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
     from happen_nb._runtime.stored_steps import DurableStep
@@ -86,12 +87,16 @@ class StateWriter:
         known: dict[str, EventRecord] | None = None,
         *,
         in_turn: bool = False,
+        contender: Contender | None = None,
     ) -> Applied | None:
         """Store a change with its events; None if another commit was stored first.
 
-        `in_turn` is True if the change was computed again in the turn to store that it had before.
+        `in_turn` is True if the change was computed again in the turn to store that it had before. Writers
+        that have lost for longer than `contender` go first.
         """
         runtime = self._runtime.checked
+        if runtime.precedence.must_wait(self.node, contender):
+            await on_io(runtime.precedence.wait(self.node, contender, deadline))
         if not in_turn:
             began = time.monotonic()
             await runtime.dispatcher.turn("commit", self.node)
@@ -124,13 +129,13 @@ class StateWriter:
         return new, frozenset(states.viewed)
 
     def compute(
-        self, call: Callable[[FrozenDict], Any], record: CommitRecord | None, evaluation: Evaluation
+        self, call: Callable[..., Any], record: CommitRecord | None, evaluation: Evaluation, *arguments: Any
     ) -> FrozenDict:
-        """Call a function of the state of a record, and return the new state."""
+        """Call a function of the state of a record and more arguments, and return the new state."""
         state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
         token = evaluating.set(evaluation)
         try:
-            return compute(lambda: call(state), node=self.node, revision=revision)
+            return compute(call, state, *arguments, node=self.node, revision=revision)
         except Exception as error:
             note_damage(self.node, record, error)
             raise
@@ -187,16 +192,18 @@ class StateWriter:
         await on_io(log.fresh(log.timeout))  # another process may have just created it
         await on_io(self._runtime.dispatcher.lanes.forget(self.node))
         await on_io(self._runtime.dispatcher.durables.forget(self.node))
-        while True:
-            cut = log.replica.cut_of(self.node)
-            record = cut.nodes.get(self.node)
-            if record is None or record.deleted or (step is not None and await self.done(step, record)):
-                return None
-            key = None if step is None else step.key
-            change = CommitRequest(self.node, EMPTY, None, cut, origin=causes.current_origin(), key=key)
-            applied = await self.commit(change, deadline)
-            if applied is not None:
-                return Commit(*applied)
+        with self._runtime.precedence.contender(self.node) as contender:
+            while True:
+                cut = log.replica.cut_of(self.node)
+                record = cut.nodes.get(self.node)
+                if record is None or record.deleted or (step is not None and await self.done(step, record)):
+                    return None
+                key = None if step is None else step.key
+                change = CommitRequest(self.node, EMPTY, None, cut, origin=causes.current_origin(), key=key)
+                applied = await self.commit(change, deadline, contender=contender)
+                if applied is not None:
+                    return Commit(*applied)
+                contender.lose()
 
 
 class State(Displayable):
@@ -352,47 +359,53 @@ class State(Displayable):
         known: dict[str, EventRecord] = {}
         if callable(transform) and limit and log.replica.newest(self._name) is None:
             await on_io(log.fresh(deadline - time.monotonic()))  # another process may have just created it
-        while True:
-            cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
-            if step is not None and (done := await self._writer.done(step, cut.nodes.get(self._name))):
-                return done
-            evaluation = Evaluation(self._name, self.node.space)
-            new, viewed = self._writer.evaluate(transform, cut, evaluation)
-            record = cut.nodes.get(self._name)
-            body = checked_body(self._name, record, new)
-            check_viewed(cut, viewed)
-            quiet = not evaluation.cancelled and all(each.record.id in known for each in evaluation.emitted)
-            if quiet and is_stored(record, new, body):
-                return Commit(record or self._writer.nothing(), record, unchanged_at=cut.position)
-            self._writer.check_size(new, body)
-            if time.monotonic() >= deadline:
-                raise self._too_late(limit, conflicts)
-            change = CommitRequest(
-                self._name,
-                new,
-                body,
-                cut,
-                viewed if serializable else None,
-                origin,
-                cancels=tuple(evaluation.cancelled),
-                key=None if step is None else step.key,
-            )
-            # What it views is read anew, and others may go before it is stored.
-            in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
-            applied = await self._writer.commit(change, deadline, evaluation.emitted, known, in_turn=in_turn)
-            if applied is not None:
-                return Commit(*applied)
-            conflicts += 1
-            if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
-                deadline += time.monotonic() - began
+        with self._runtime.precedence.contender(self._name) as contender:
+            while True:
+                cut = log.replica.cut() if takes_views or serializable else log.replica.cut_of(self._name)
+                if step is not None and (done := await self._writer.done(step, cut.nodes.get(self._name))):
+                    return done
+                evaluation = Evaluation(self._name, self.node.space)
+                new, viewed = self._writer.evaluate(transform, cut, evaluation)
+                record = cut.nodes.get(self._name)
+                body = checked_body(self._name, record, new)
+                check_viewed(cut, viewed)
+                quiet = not evaluation.cancelled and all(
+                    each.record.id in known for each in evaluation.emitted
+                )
+                if quiet and is_stored(record, new, body):
+                    return Commit(record or self._writer.nothing(), record, unchanged_at=cut.position)
+                self._writer.check_size(new, body)
+                if time.monotonic() >= deadline:
+                    raise self._too_late(limit, conflicts)
+                change = CommitRequest(
+                    self._name,
+                    new,
+                    body,
+                    cut,
+                    viewed if serializable else None,
+                    origin,
+                    cancels=tuple(evaluation.cancelled),
+                    key=None if step is None else step.key,
+                )
+                # What it views is read anew, and others may go before it is stored.
+                in_turn, began = conflicts > 0 and not takes_views, time.monotonic()
+                applied = await self._writer.commit(
+                    change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
+                )
+                if applied is not None:
+                    return Commit(*applied)
+                conflicts += 1
+                contender.lose()
+                if self._runtime.dispatcher.conductor is not None:  # it has waited for its turn
+                    deadline += time.monotonic() - began
 
     set, aset = faces(_set)
 
     def _too_late(self, limit: float, conflicts: int) -> NotStoredError:
         why = (
-            f"other writers were faster, {conflicts:,} times"
+            f"other writers were faster {conflicts:,} times"
             if conflicts
-            else "it was over before the new state was computed; give a longer timeout"
+            else "it expired before the new state was computed; give a longer timeout"
         )
         return NotStoredError(
             f'state.set of node "{self._name}": nothing was stored within the timeout of {limit:g} s: {why}'
@@ -518,9 +531,9 @@ class State(Displayable):
     def every(
         self, seconds: Duration, transform: Callable[..., Any] | None = None, *, id: str | None = None
     ) -> Any:
-        """Apply a transform again and again, by the clock of the space; a call or a decorator.
+        """Apply a transform at regular intervals of the space's clock; a call or a decorator.
 
-        It is the ``node.every`` of state handlers: each time is applied exactly once.
+        It is like ``node.every``, but each call is applied exactly once.
 
         Parameters
         ----------

@@ -37,13 +37,14 @@ from happen_nb.errors import HistoryGoneError, NoHandlerError, NotStoredError, O
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from happen_nb._api.emit import PendingEvent
     from happen_nb._api.state import StateWriter
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord, Origin
     from happen_nb._runtime.evaluation import Outcome
+    from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.registrations import Orphan
     from happen_nb._runtime.runtime import Runtime
 
@@ -201,58 +202,64 @@ async def _apply(
     log, lanes, position = runtime.log, runtime.dispatcher.lanes, record_of(event).position
     known: dict[str, EventRecord] = {}
     in_turn = False
-    while True:
-        newest = log.replica.cut_of(node)
-        base = newest.nodes.get(node)
-        positions = log.replica.positions(node, base)
-        if positions is None:
-            positions = await on_io(lanes.positions(node, base))
-        progress = handler.progress(positions)
-        if handler.is_done(position, progress):
-            _check_retry(registration, event, position)
-            return
-        late = position in progress.skipped
-        evaluation = Evaluation(node, writer.space)
-        try:
-            _raise(error)
-            new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
-            last, folded = position, tuple[str, ...]()
-            if handler.fold and not late:
-                first = record_of(event).id
-                new, last, folded = await _fold(
-                    writer, runtime, registration, call, new, first, position, newest, evaluation
-                )
-            body = checked_body(node, base, new)
-            writer.check_size(new, body)
-        except BaseException:
-            if await on_io(lanes.leave(registration, position)):
-                return  # another process applies it
-            handler.fail(position)
-            lanes.pass_soon(node)
-            raise
-        emits = bool(evaluation.cancelled) or any(each.record.id not in known for each in evaluation.emitted)
-        stays = not late and not emits and is_stored(base, new, body)
-        after = progress.after(last, handler.failed - {position})
-        others = positions if late else lanes.carried(registration, positions, position)
-        change = CommitRequest(
-            node,
-            new,
-            body,
-            newest,
-            origin=causes.current_origin(),
-            positions={**others, handler.key: after},
-            folded=folded,
-            cancels=tuple(evaluation.cancelled),
-        )
-        deadline = runtime.deadline()
-        if stays or await _is_committed(writer, change, deadline, evaluation, known, in_turn=in_turn):
-            handler.pass_over(position, last)
-            if stays:
+    with runtime.precedence.contender(node) as contender:
+        while True:
+            newest = log.replica.cut_of(node)
+            base = newest.nodes.get(node)
+            positions = log.replica.positions(node, base)
+            if positions is None:
+                positions = await on_io(lanes.positions(node, base))
+            progress = handler.progress(positions)
+            if handler.is_done(position, progress):
+                _check_retry(registration, event, position)
+                return
+            late = position in progress.skipped
+            evaluation = Evaluation(node, writer.space)
+            try:
+                _raise(error)
+                new = await _evaluated(writer, runtime, handler, call, event, newest, snapshot, evaluation)
+                last, folded = position, tuple[str, ...]()
+                if handler.fold and not late:
+                    first = record_of(event).id
+                    new, last, folded = await _fold(
+                        writer, runtime, registration, call, new, first, position, newest, evaluation
+                    )
+                body = checked_body(node, base, new)
+                writer.check_size(new, body)
+            except BaseException:
+                if await on_io(lanes.leave(registration, position)):
+                    return  # another process applies it
+                handler.fail(position)
                 lanes.pass_soon(node)
-            else:
-                handler.recorded(progress, after, position)
-            return
-        in_turn = True  # it depends on nothing but the newest state of the node
+                raise
+            emits = bool(evaluation.cancelled) or any(
+                each.record.id not in known for each in evaluation.emitted
+            )
+            stays = not late and not emits and is_stored(base, new, body)
+            after = progress.after(last, handler.failed - {position})
+            others = positions if late else lanes.carried(registration, positions, position)
+            change = CommitRequest(
+                node,
+                new,
+                body,
+                newest,
+                origin=causes.current_origin(),
+                positions={**others, handler.key: after},
+                folded=folded,
+                cancels=tuple(evaluation.cancelled),
+            )
+            deadline = runtime.deadline()
+            if stays or await _is_committed(
+                writer, change, deadline, evaluation, known, in_turn=in_turn, contender=contender
+            ):
+                handler.pass_over(position, last)
+                if stays:
+                    lanes.pass_soon(node)
+                else:
+                    handler.recorded(progress, after, position)
+                return
+            contender.lose()
+            in_turn = True  # it depends on nothing but the newest state of the node
 
 
 def _raise(error: BaseException | None) -> None:
@@ -268,9 +275,9 @@ class _Evaluated:
     state: FrozenDict
     body: bytes
     origin: Origin
-    emitted: list[PendingEvent]
-    events: tuple[EventRecord, ...]
-    output: contextvars.Context | None
+    emitted: Sequence[PendingEvent] = ()
+    events: tuple[EventRecord, ...] = ()
+    output: contextvars.Context | None = None
 
     def announce(self) -> None:
         announce(self.runtime, self.emitted, self.output)
@@ -304,7 +311,7 @@ def _evaluate(
         The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
     """
     node = writer.node
-    scope = causes.scope_of_event(event, node, registration.name)
+    scope = causes.HandlerScope(node, registration.name, event=event)
     causes.enter(scope, runtime.dispatcher.redirect)
     scope.hold()
     try:
@@ -319,19 +326,21 @@ def _evaluate(
             )
             check_viewed(snapshot, viewed)
         else:
-            new = writer.compute(lambda state: call(state, given, None), record, evaluation)
+            new = writer.compute(call, record, evaluation, given, None)
         event.check()
         body = checked_body(node, record, new)
         writer.check_size(new, body)
         if evaluation.cancelled:
             raise Unusual
-        for each in evaluation.emitted:
+        emitted, origin = evaluation.emitted, scope.checked_origin()
+        if not emitted:
+            return _Evaluated(runtime, new, body, origin)
+        for each in emitted:
             if each.record.has_caller_id or each.record.alarm is not None:
                 raise Unusual
             each.record.check()  # the transform could change its payload in place
-        emitted, origin = evaluation.emitted, causes.current_origin()
         events = tuple([each.record for each in emitted])
-        return _Evaluated(runtime, new, body, origin, emitted, events, output_context() if emitted else None)
+        return _Evaluated(runtime, new, body, origin, emitted, events, output_context())
     finally:
         scope.release()
 
@@ -371,10 +380,13 @@ async def _is_committed(
     known: dict[str, EventRecord],
     *,
     in_turn: bool,
+    contender: Contender,
 ) -> bool:
     """Store a commit; False if something was stored before it, or if that is not known."""
     try:
-        applied = await writer.commit(change, deadline, evaluation.emitted, known, in_turn=in_turn)
+        applied = await writer.commit(
+            change, deadline, evaluation.emitted, known, in_turn=in_turn, contender=contender
+        )
     except (NotStoredError, OutcomeUnknownError) as error:
         logger.info('node "%s" applying an event: %s; trying again', change.node, error)
         return False

@@ -140,8 +140,8 @@ class Trials:
             quiet = thread.run(conductor.quiet(deadline))
             if left or not quiet or time.monotonic() > deadline:
                 raise HappenTimeoutError(
-                    f"check: what was tried has not settled within {SETTLE_SECONDS:g} s: "
-                    f"{describe_works(left) or 'handlers wait for the time again and again'}"
+                    f"check: the handlers have not settled within {SETTLE_SECONDS:g} s: "
+                    f"{describe_works(left) or 'handlers keep waiting for the clock'}"
                 )
             if thread.run(self._next_timer()) is None:
                 return

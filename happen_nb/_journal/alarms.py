@@ -90,6 +90,10 @@ class Alarms:
         """Return all alarms, by due time and order of scheduling."""
         return sorted(self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
 
+    def next(self, limit: int) -> list[Alarm]:
+        """Return the alarms that are due next, in the same order. On the IO thread."""
+        return heapq.nsmallest(limit, self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
+
     def get(self, id: str) -> Alarm | None:
         """Return what is scheduled under an id."""
         return self._alarms.get(id)
@@ -203,9 +207,9 @@ class Alarms:
             return [encode_guard(self._subjects, subject, stored), alarm]
         return [alarm]
 
-    def cancel(self, alarm: Alarm, *, ttl: int) -> list[Message]:
-        """Encode the cancel of a scheduled event."""
-        return [*self._guard(alarm), encode_cancel(self._subjects, alarm, ttl=ttl)]
+    def cancel(self, alarm: Alarm, *, ttl: int, key: str | None = None) -> list[Message]:
+        """Encode the cancel of a scheduled event; `key` is that of a step of a durable handler."""
+        return [*self._guard(alarm), encode_cancel(self._subjects, alarm, ttl=ttl, key=key)]
 
     def deliver(self, alarm: Alarm, *, ttl: int) -> list[Message]:
         """Encode the delivery of a scheduled event, with its event."""

@@ -28,7 +28,7 @@ async def copy_stream(source: Stream, space: str) -> None:
     """
     target = Stream(source.connection, Subjects(space), source.timeout)
     if await target.exists():
-        raise SpaceNotEmptyError(f'keep: the space "{space}" is there already; take another name')
+        raise SpaceNotEmptyError(f'keep: the space "{space}" exists already; take another name')
     info = await source.info()
     config = target.configuration(info.options)
     # A stream with a source cannot schedule.
@@ -63,5 +63,5 @@ async def _wait_copied(target: Stream, source: str) -> None:
     deadline = asyncio.get_running_loop().time() + target.timeout
     while not await target.has_copied(source):
         if asyncio.get_running_loop().time() > deadline:
-            raise HappenTimeoutError(f"keep: the server has not copied all within {target.timeout:g} s")
+            raise HappenTimeoutError(f"keep: the journal was not copied within {target.timeout:g} s")
         await asyncio.sleep(POLL_SECONDS)

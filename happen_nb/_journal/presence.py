@@ -278,6 +278,20 @@ def decode_reply(id: str, reply: Any) -> dict[str, Any]:
     return found
 
 
+def encode_precedence(node: str, id: str, waited: int | None) -> bytes:
+    """Encode the request of a writer to go first that has lost for so many ms; None: it needs to no more."""
+    return encode_message(
+        {"node": node, "id": id, **({"done": True} if waited is None else {"waited": waited})}
+    )
+
+
+def decode_precedence(data: bytes) -> tuple[str, str, int | None]:
+    """Decode such a request."""
+    request = fields.of_type(fields.read_json(data), dict)
+    node, id = fields.label(request.get("node")), fields.label(request.get("id"))
+    return node, id, None if request.get("done") is True else fields.natural(request.get("waited"))
+
+
 def _text(members: dict[str, Any], name: str, default: str | None = None) -> str:
     value = members.get(name)
     if value is None and default is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb._journal.consumer import parse_direct, to_ns
-from happen_nb._journal.wire import UNREAD, Handled, Message, Scheduled
+from happen_nb._journal.wire import UNREAD, Ended, Handled, Message, Scheduled
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
@@ -106,7 +107,7 @@ async def newest_slice(
     *,
     since: Position = (0, 0),
     limit: int,
-    counts: Callable[[Entry], bool] = lambda _: True,
+    counts: Callable[[Entry], bool] | None = None,
 ) -> Slice:
     """Read the entries after a position that `keep` accepts: the newest, of which at least `limit` count.
 
@@ -120,12 +121,17 @@ async def newest_slice(
     kept: list[Entry] = []
     count = 0
     async for entries in _backwards(stream, max(info.first, since[0]), info.last, max(WINDOW, 2 * limit)):
-        older = [entry for entry in entries if entry_position(entry) > since and keep(entry)]
+        older = [entry for entry in _after(entries, since) if keep(entry)]
         kept = [*older, *kept]
-        count += sum(map(counts, older))
+        count += len(older) if counts is None else sum(map(counts, older))
         if count >= limit:
             break
     return Slice(kept, info.last)
+
+
+def _after(entries: list[Entry], since: Position) -> list[Entry]:
+    """Return the entries after a position, of some in order."""
+    return entries[bisect_right(entries, since, key=entry_position) :]
 
 
 async def _read_all(stream: Stream, info: Info, since: Position) -> Slice:
@@ -133,7 +139,7 @@ async def _read_all(stream: Stream, info: Info, since: Position) -> Slice:
     subjects = stream.subjects
     kinds = [subjects.states, subjects.events, subjects.handled]
     decoded = await _decoded(stream, kinds, max(info.first, since[0]), info.last)
-    entries = [entry for item in decoded for entry in _entries_of(item) if entry_position(entry) > since]
+    entries = _after([entry for item in decoded for entry in _entries_of(item)], since)
     return Slice(entries, info.last, [item for item in decoded if isinstance(item, Handled)], complete=True)
 
 
@@ -167,6 +173,10 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     A server counts the matches of a filter in the whole stream before it delivers the first message, so a
     short stretch of a long journal is read without a filter.
     """
+    return [entry for item in await _window(stream, start, end) for entry in _entries_of(item)]
+
+
+async def _window(stream: Stream, start: int, end: int) -> list[Item]:
     size = end - start + 1
     if size <= 0:
         return []
@@ -177,8 +187,7 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
         limit=size if size <= MAX_PULLED else None,
         enough=lambda item: item.sequence > end,
     )
-    decoded = await stream.admitted([stream.decode_head(item) for item in items], start)
-    return [entry for item in decoded for entry in _entries_of(item)]
+    return await stream.admitted([stream.decode_head(item) for item in items], start)
 
 
 async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int | None = None) -> list[Entry]:
@@ -194,7 +203,7 @@ async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int |
         since = sequence, index - 1
     subjects = stream.subjects
     decoded = await _decoded(stream, [subjects.states, subjects.events], max(1, since[0]), last)
-    return [entry for item in decoded for entry in _entries_of(item) if entry_position(entry) > since]
+    return _after([entry for item in decoded for entry in _entries_of(item)], since)
 
 
 async def read_changes(
@@ -288,9 +297,17 @@ async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> d
     return found
 
 
-async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry]:
-    """Read the commits and events of durable handlers from one sequence to another, without bodies."""
-    return [entry for entry in await read_window(stream, start, end) if entry.key is not None]
+async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry | Ended]:
+    """Read what durable handlers have stored from one sequence to another, without bodies."""
+    found: list[Entry | Ended] = []
+    for item in await _window(stream, start, end):
+        if isinstance(item, Scheduled) and item.alarm.event is not None:
+            found.append(item.alarm.event)
+        elif isinstance(item, Ended):
+            found.append(item)
+        else:
+            found += _entries_of(item)
+    return [each for each in found if each.key is not None]
 
 
 async def with_payloads(stream: Stream, found: Sequence[EventRecord]) -> list[EventRecord]:

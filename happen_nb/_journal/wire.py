@@ -24,6 +24,7 @@ subject                                  message
 ``_happen.<space>.who``                  not stored: who is connected?
 ``_happen.<space>.live.<incarnation>``   not stored: is this process alive, what has it still to handle?
 ``_happen.<space>.reply.<address>``      not stored: progress and results for the sender with this address
+``_happen.<space>.first``                not stored: a writer that others overtake asks to go first
 ======================================== ===============================================================
 
 Header values are ASCII: JSON and percent-encoding ensure it.
@@ -161,6 +162,7 @@ class Subjects:
         self.who = f"_happen.{space}.who"
         self.live_prefix = f"_happen.{space}.live."
         self.reply_prefix = f"_happen.{space}.reply."
+        self.first = f"_happen.{space}.first"
 
     def state(self, node: str) -> str:
         """Return the key of a node's state."""
@@ -220,8 +222,7 @@ def space_of(stream: str) -> str | None:
     return stream.removeprefix("KV_happen_") if stream.startswith("KV_happen_") else None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message to store."""
 
     subject: str
@@ -248,19 +249,20 @@ class Message:
 
 def encode_publish(message: Message) -> bytes:
     """Encode a message as the client sends it to the server, without a subject for an answer."""
-    headers = "".join(f"{name}: {value}\r\n" for name, value in message.headers.items())
-    block = f"NATS/1.0\r\n{headers}\r\n".encode()
-    size = len(block), len(block) + len(message.body)
-    return b"HPUB %s %d %d\r\n%s%s\r\n" % (message.subject.encode(), *size, block, message.body)
+    subject, body, headers = message
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    block = f"NATS/1.0\r\n{lines}\r\n".encode()
+    size = len(block)
+    return b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), size, size + len(body), block, body)
 
 
 def peek_id(headers: bytes | Mapping[str, str]) -> str | None:
     """Return the id of a commit or event from headers that are not parsed yet; None if it is not there."""
     if isinstance(headers, bytes):
-        for start, end in _ID_MARKS:
-            _, found, rest = headers.partition(start)
-            if found:
-                return rest[: rest.find(end)].decode(errors="replace")
+        for mark, end in _ID_MARKS:
+            start = headers.find(mark) + len(mark)
+            if start >= len(mark):
+                return headers[start : headers.find(end, start)].decode(errors="replace")
     return None
 
 
@@ -319,6 +321,13 @@ class Ended:
 
     sequence: int
     alarm: str
+    key: str | None = None
+    """The key of the step of a durable handler that cancelled it."""
+
+    @property
+    def id(self) -> str:
+        """The id of the event."""
+        return self.alarm.partition(" ")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,13 +372,17 @@ def encode_commit(
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
     headers = {EXPECTED: str(expected), COMMIT: f"{id} {revision} {read}"}
-    if origin is not NO_ORIGIN:
-        about = (CAUSE, origin.cause), (CORRELATION, origin.correlation), (BY, origin.by)
-        headers |= {name: value for name, value in about if value is not None}
-    if origin.path:
-        headers[PATH] = " ".join(origin.path)
-    if origin.omitted:
-        headers[OMITTED] = str(origin.omitted)
+    cause, correlation, by, path, omitted = origin
+    if cause is not None:
+        headers[CAUSE] = cause
+    if correlation is not None:
+        headers[CORRELATION] = correlation
+    if by is not None:
+        headers[BY] = by
+    if path:
+        headers[PATH] = " ".join(path)
+    if omitted:
+        headers[OMITTED] = str(omitted)
     if positions:
         headers[POSITIONS] = encode_positions(positions)
     if key is not None:
@@ -378,7 +391,7 @@ def encode_commit(
         headers[FOLDED] = " ".join(folded)
     if body is None:
         headers[OPERATION] = "DEL"
-    return Message(subjects.state(node), b"" if body is None else body, headers)
+    return Message(subjects.state_prefix + node, b"" if body is None else body, headers)
 
 
 def with_events(
@@ -462,12 +475,14 @@ def encode_delivery(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
     return Message(alarm.target, dumps(event.payload), headers)
 
 
-def encode_cancel(subjects: Subjects, alarm: Alarm, *, ttl: int) -> Message:
+def encode_cancel(subjects: Subjects, alarm: Alarm, *, ttl: int, key: str | None = None) -> Message:
     """Encode the cancel of a scheduled event, which removes its alarm, if that is still there.
 
     It is stored where the event would be: if the server publishes that later, readers find the cancel first.
     """
     headers = {TTL: str(ttl + CANCEL_MARGIN_SECONDS), **_ending(subjects, alarm)}
+    if key is not None:
+        headers[KEY] = key
     return Message(alarm.target, b"", headers)
 
 
@@ -681,25 +696,27 @@ def encode_handled(
     """
     items: list[bytes] = []
     size = 0
-
-    def message() -> tuple[Message, int]:
-        body = b"[%s]" % b",".join(items)
-        return Message(subjects.handled_prefix + by, body, {TTL: str(ttl)}), len(items)
-
+    subject, headers = subjects.handled_prefix + by, {TTL: str(ttl)}
     for record in records:
         text = _encode_handling(record, limit)
         if items and (size + len(text) > limit or len(items) == MAX_HANDLINGS):
-            yield message()
+            yield Message(subject, b"[%s]" % b",".join(items), headers), len(items)
             items, size = [], 0
         items.append(text)
         size += len(text) + 1
     if items:
-        yield message()
+        yield Message(subject, b"[%s]" % b",".join(items), headers), len(items)
+
+
+_NOTHING_MORE: Final[list[object]] = [None, None, None]
 
 
 def _encode_handling(record: HandledRecord, limit: int) -> bytes:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
     event, node, handler, outcome, duration, error, attempts, _, waited, reply, *rest = record
+    if error is None and reply is None and waited is not None and rest == _NOTHING_MORE:
+        item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), None, attempts]
+        return orjson.dumps([*item, round(waited, 6)])  # as most are
     while True:
         last = [None if waited is None else round(waited, 6), reply, *rest]
         while last and last[-1] is None:
@@ -770,7 +787,7 @@ def decode(
     if subject.startswith((subjects.event_prefix, subjects.alarm_prefix)):
         try:
             if ALARM in headers and EVENT not in headers:
-                return Ended(sequence, fields.label(headers[ALARM]))
+                return Ended(sequence, fields.label(headers[ALARM]), headers.get(KEY))
             about = fields.of_type(fields.read_json(headers[EVENT]), dict)
             record = _decode_event(about, payload(body), body, sequence, 0, time)
             if subject.startswith(subjects.alarm_prefix):

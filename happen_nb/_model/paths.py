@@ -88,7 +88,7 @@ def _parse_step(step: Any, path: tuple[Any, ...]) -> str | int:
 @lru_cache(maxsize=1024)
 def _parse_text(path: str) -> Steps:
     if not path:
-        raise PathError("the path is an empty string; everything is (), an empty key is the tuple ('',)")
+        raise PathError("the path is an empty string; use () for everything, or ('',) for an empty key")
     steps = tuple(path.split("."))
     if "" in steps:
         raise PathError(

@@ -69,7 +69,7 @@ def _checked_type(type: str) -> str:
     if length > MAX_TYPE_CHARACTERS:
         raise EventTypeError(
             f"the event type {quote(type)} has {length} characters after percent-encoding, "
-            f"{MAX_TYPE_CHARACTERS} are possible; put what varies into the payload"
+            f"at most {MAX_TYPE_CHARACTERS} are allowed; put the variable part into the payload"
         )
     return str.__str__(type)
 
@@ -320,7 +320,7 @@ class Pattern:
 
 def _check_text(text: str) -> None:
     if not text:
-        raise PatternError('the pattern is an empty string; every event is "**"')
+        raise PatternError('the pattern is an empty string; "**" matches every event')
     if len(text) > MAX_PATTERN_CHARACTERS:
         raise PatternError(
             f"the pattern {quote(text)} has {len(text):,} characters, "

@@ -53,6 +53,8 @@ class Progress(NamedTuple):
 
     def after(self, position: Position, failed: set[Position]) -> Progress:
         """Return the progress after applying the event at `position`, except those in `failed`."""
+        if not failed and not self.skipped:
+            return Progress(max(position, self.position))
         return self.passing(position, failed, applied=position)
 
     def passing(
@@ -113,10 +115,9 @@ def before(position: Position) -> Position:
 
 def progress_of(positions: Positions, key: str, start: Position) -> Progress:
     """Return the progress of a handler that started at `start`, at least the floor of the node."""
-    found = positions.get(key, Progress(start))
-    floor = positions[FLOOR].position if FLOOR in positions else START
-    lowest = max(start, floor)
-    return found if found.position >= lowest else Progress(lowest)
+    found, floor = positions.get(key), positions.get(FLOOR)
+    lowest = start if floor is None else max(start, floor.position)
+    return found if found is not None and found.position >= lowest else Progress(lowest)
 
 
 def encode_positions(positions: Positions) -> str:
@@ -127,12 +128,12 @@ def encode_positions(positions: Positions) -> str:
     >>> encode_positions({"order.* count": Progress((120, 0), ((95, 0),))})
     'order.%2A%20count=120.0!95.0'
     """
-    return " ".join([_encoded(key, *found) for key, found in positions.items()])
-
-
-def _encoded(key: str, position: Position, skipped: tuple[Position, ...]) -> str:
-    text = f"{_quoted(key)}={position[0]}.{position[1]}"
-    return text + "".join([f"!{a}.{b}" for a, b in skipped]) if skipped else text
+    texts = []
+    for key, ((sequence, index), skipped) in positions.items():
+        texts.append(f"{_quoted(key)}={sequence}.{index}")
+        if skipped:
+            texts[-1] += "".join([f"!{a}.{b}" for a, b in skipped])
+    return " ".join(texts)
 
 
 @lru_cache(1024)
@@ -237,22 +238,37 @@ def handling_id(event: str, node: str, handler: str) -> str:
     return hashlib.blake2b(about.encode(), digest_size=_HANDLING_BYTES).hexdigest()
 
 
-def step_key(handling: str, number: int) -> str:
-    """Return the key of a step of a handling; the first one has number 1."""
-    return f"{handling}.{number}"
+StepNumber = tuple[int, int]
+"""The number of a step, from 1, and 0; or that of the last step before a cancel, and that of the cancel."""
+
+
+def step_key(handling: str, number: StepNumber) -> str:
+    """Return the key of a step of a handling.
+
+    Examples
+    --------
+    >>> step_key("f34e0f4b", (2, 0)), step_key("f34e0f4b", (2, 1))
+    ('f34e0f4b.2', 'f34e0f4b.2~1')
+    """
+    step, cancel = number
+    return f"{handling}.{step}~{cancel}" if cancel else f"{handling}.{step}"
 
 
 def step_event_id(handling: str, number: int) -> str:
     return f"{handling}-{number}"
 
 
-def read_key(key: str) -> tuple[str, int] | None:
+def read_key(key: str) -> tuple[str, StepNumber] | None:
     """Return the handling and the number of a step; None if another client wrote something else.
 
     Examples
     --------
-    >>> read_key("f34e0f4b.2"), read_key("x")
-    (('f34e0f4b', 2), None)
+    >>> read_key("f34e0f4b.2"), read_key("f34e0f4b.2~1"), read_key("x")
+    (('f34e0f4b', (2, 0)), ('f34e0f4b', (2, 1)), None)
     """
     handling, _, number = key.rpartition(".")
-    return (handling, int(number)) if handling and number.isascii() and number.isdecimal() else None
+    step, _, cancel = number.partition("~")
+    parts = step, cancel or "0"
+    if not handling or not all(part.isascii() and part.isdecimal() for part in parts):
+        return None
+    return handling, (int(parts[0]), int(parts[1]))

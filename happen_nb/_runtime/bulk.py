@@ -156,7 +156,7 @@ class BulkPublisher:
     def end_with_space(self) -> None:
         """Close it because the space is closed."""
         if self.state == "running":
-            self.error = self.error or ClosedError("replay: the space was closed before all was stored")
+            self.error = self.error or ClosedError("replay: the space was closed before all rows were stored")
             self.close()
 
     # -- sending, on the IO thread -------------------------------------------------------------------

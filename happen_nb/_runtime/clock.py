@@ -375,8 +375,8 @@ class Advancer:
 
     def _moved_by_others(self) -> ClockError:
         return ClockError(
-            f'advance: another process moves the clock of the space "{self._log.subjects.space}", too; '
-            "let one of them advance"
+            f'advance: another process is also moving the clock of the space "{self._log.subjects.space}"; '
+            "advance in one process only"
         )
 
     async def _trim(self) -> None:

@@ -67,7 +67,7 @@ class Host(Protocol):
         """Take what a handler has raised for the last time."""
 
     def missed(self, registration: Registration, count: int) -> None:
-        """Take the number of events that expired before a state handler applied them."""
+        """Take the number of events that expired before a handler could handle them."""
 
     def lost(self, node: str, answer: Mapping[str, Any]) -> None:
         """Report that another process took a node over; `answer` describes that process."""
@@ -393,7 +393,7 @@ class Delivery(Work):
         if self.responder is not None:
             self.responder.refuse(
                 HandlerError(
-                    f'the handling of "{self.event.type}" at node "{self.queue.name}" broke off: '
+                    f'the handling of "{self.event.type}" at node "{self.queue.name}" ended unexpectedly: '
                     f"{error_summary(broken)}",
                     node=self.queue.name,
                 )

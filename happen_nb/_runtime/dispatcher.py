@@ -20,6 +20,7 @@ from happen_nb._runtime.effects import InFlight
 from happen_nb._runtime.gate import Gate
 from happen_nb._runtime.io import io_thread
 from happen_nb._runtime.lanes import Lanes
+from happen_nb._runtime.precedence import Precedence
 from happen_nb._runtime.ticks import Ticks
 from happen_nb._runtime.turns import Part, Turn, Turns
 from happen_nb._runtime.workers import Workers, expect_shutdown
@@ -81,6 +82,7 @@ class Dispatcher:
         self.in_flight = InFlight()
         self.workers = Workers()
         self.clock = Clock(log)
+        self.precedence = Precedence(log, self)
         self.queues: dict[str, NodeQueue] = {}
         self.redirect: Redirect | None = None
         """In a fork with handlers: the objects of the original, which stand for those of the fork."""
@@ -423,7 +425,7 @@ class Dispatcher:
             f"; did you mean {near[0]}?" if near else f"; nodes with handlers: {', '.join(others) or 'none'}"
         )
         return NoHandlerError(
-            f'send: no process handles events of node "{target}", "{type}" was not sent{hint}'
+            f'send: no process handles events of node "{target}", so "{type}" was not sent{hint}'
         )
 
     # -- recording what was handled ------------------------------------------------------------------

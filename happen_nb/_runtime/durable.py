@@ -20,7 +20,14 @@ from happen_nb._model.positions import LAST_INDEX, START, Position, before, hand
 from happen_nb._runtime.effects import NamedWork
 from happen_nb._runtime.io import io_thread, seconds_left
 from happen_nb._runtime.lanes import CATCHING_UP, MAX_QUEUED
-from happen_nb._runtime.registrations import Orphan, awaiting, concerns, count_waiting, newest_like
+from happen_nb._runtime.registrations import (
+    Orphan,
+    awaiting,
+    concerns,
+    count_missed,
+    count_waiting,
+    newest_like,
+)
 from happen_nb._runtime.stored_steps import DurableRun
 from happen_nb.errors import HappenError
 
@@ -49,6 +56,8 @@ BUSY_SECONDS: Final = 5.0
 """Time after which an owner before that does not answer, but is connected, is not waited for any more."""
 STORE_EVERY: Final = 500
 """Handlings after which the progress of a handler is stored."""
+STORE_SECONDS: Final = 60.0
+"""Seconds after which it is stored with the next handling: what is later counts as missed if it expires."""
 
 
 @dataclass(eq=False)
@@ -81,6 +90,8 @@ class DurableHandler:
     """Those that run."""
     count: int = 0
     """The handlings that have ended here since the progress was stored."""
+    stored_at: float = field(default_factory=time.monotonic)
+    """The time at which that was, by ``time.monotonic()``."""
 
     def handling(self, event: str) -> str:
         return handling_id(event, self.node, self.key)
@@ -262,8 +273,8 @@ class Durables:
         handler.open.pop(handler.handling(event.id), None)
         self.leave(handler, event)
         handler.count += 1
-        if handler.count >= STORE_EVERY:
-            handler.count = 0
+        if handler.count >= STORE_EVERY or time.monotonic() - handler.stored_at > STORE_SECONDS:
+            handler.count, handler.stored_at = 0, time.monotonic()
             io_thread().call_soon(lambda: self._log.background(self._store(handler)))
 
     def leave(self, handler: DurableHandler, event: EventRecord) -> None:
@@ -298,8 +309,11 @@ class Durables:
         waits = self._dispatcher.gate.waits_at(handler.node)
         if handler.open or waits:
             position = before(min([*handler.open.values(), *([waits] if waits else [])]))
-        if position <= handler.position:
-            return
+        if position > handler.position:
+            await self._store_position(handler, position)
+
+    async def _store_position(self, handler: DurableHandler, position: Position) -> None:
+        log = self._log
         message = wire.encode_durable(
             log.subjects, handler.node, handler.key, handler.pattern, position, expected=handler.sequence
         )
@@ -457,6 +471,7 @@ class Durables:
     ) -> None:
         """Read and deliver the events that some handlers missed."""
         dispatcher, log = self._dispatcher, self._log
+        await self._report_missed(handlers)
         at = max((await log.stream.info()).first, min(each.position[0] for each in handlers))
         end = max(ends.values())
         await dispatcher.flush()
@@ -470,6 +485,19 @@ class Durables:
                 queue = dispatcher.queue(reading.node)
                 while len(queue.queued) > MAX_QUEUED and not reading.stopped:  # noqa: ASYNC110
                     await asyncio.sleep(POLL_SECONDS)
+
+    async def _report_missed(self, handlers: dict[DurableHandler, Registration]) -> None:
+        """Report the events that expired before some handlers could handle them, and pass over them."""
+        log, expired = self._log, await self._dispatcher.lanes.expired()
+        late = {by: each.position for each, by in handlers.items() if START < each.position < (expired, 0)}
+        if not late:
+            return
+        missed, until = await count_missed(log.stream, late, expired)
+        for registration, count in missed.items():
+            self._dispatcher.host.missed(registration, count)
+        for registration in late:
+            if registration.durable is not None:
+                await self._store_position(registration.durable, (until, LAST_INDEX))
 
     async def _deliver_window(
         self,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
     from happen_nb._runtime.conductor import Offer, Run
     from happen_nb._runtime.lanes import StateHandler
+    from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.workers import Workers
@@ -86,17 +87,13 @@ class Item(Work):
     """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
 
     def __post_init__(self) -> None:
-        self.correlation = self.event.correlation or self.event.id
+        event = self.event
+        self.correlation = event.correlation or event.id
+        self.position = event.sequence, event.index
 
     @property
     def order(self) -> tuple[Position, int]:
-        return self.event.position, self.handlers[0].number
-
-    @property
-    def handler(self) -> StateHandler:
-        state = self.handlers[0].state
-        assert state is not None
-        return state
+        return self.position, self.handlers[0].number
 
     def describe(self) -> str:
         return f'node "{self.node}" handling "{self.event.type}"'
@@ -117,7 +114,7 @@ class Item(Work):
     def handled(self) -> HandledRecord:
         """Return the record of its handling."""
         name, outcome = self.handlers[0].name, self.outcome or ""
-        return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, waited=self.waited)
+        return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, None, 1, "", self.waited)
 
 
 class Step:
@@ -189,6 +186,8 @@ class Pipeline:
     """True while it waits for the worker."""
     paused: bool = False
     """True while other writers of the node may go first."""
+    contender: Contender | None = None
+    """Asks to go first, if others have overtaken it."""
     in_a_row: int = 0
     """The number of its commits since the last pause, or since nothing waited."""
     row_began: float = 0.0

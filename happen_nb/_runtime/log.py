@@ -196,7 +196,7 @@ class Log:
         self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
         self.replica.apply(item, sequence)
         if isinstance(item, CommitRecord):
-            if item.deleted and item.id is not None:
+            if item.body is None and item.id is not None:
                 self.on_deletion.emit(item)
             for event in item.events:
                 self._emit(event)
@@ -228,7 +228,7 @@ class Log:
             self._set_pace(item)
         elif isinstance(item, Ended):
             self.alarms.cancelled(item.alarm, item.sequence)
-            self.on_cancelled.emit(item.alarm.partition(" ")[0])
+            self.on_cancelled.emit(item.id)
 
     def _set_clock(self, clock: ClockRecord | None) -> None:
         if clock != self.clock:
@@ -283,8 +283,8 @@ class Log:
         while not await self.replica.reached(sequence, min(stalled, seconds_left(deadline))):
             if time.monotonic() >= deadline:
                 raise OutcomeUnknownError(
-                    f'the space "{self.subjects.space}" is at {self.replica.position}, and {sequence} '
-                    "does not arrive in time"
+                    f'the space "{self.subjects.space}": message {sequence} has not arrived in time; '
+                    f"the newest one here is {self.replica.position}"
                 )
             self._follower.reconnect_if_stuck()
             if self.stream.replicas > 1:  # the message may be gone; a barrier after it arrives all the same

@@ -512,14 +512,14 @@ class ReplyRouter:
         if pending.state == "accepted":
             pending.fail(
                 ReplyLostError(
-                    f'send: the process that handled "{event.type}" for node "{pending.target}" has ended '
-                    "before it replied; what it did until then is in the journal"
+                    f'send: the process that handled "{event.type}" for node "{pending.target}" ended '
+                    "before it replied; its commits and events are in the journal"
                 )
             )
         else:
             pending.fail(
                 NoHandlerError(
-                    f'send: the process that owned node "{pending.target}" has ended before it took '
+                    f'send: the process that owned node "{pending.target}" ended before it accepted '
                     f'"{event.type}"; it is in space.unhandled'
                 )
             )

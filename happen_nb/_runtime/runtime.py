@@ -112,6 +112,7 @@ class Runtime:
         self.dispatcher = Dispatcher(log, self.peers, self.registrations, self.ownership, self.replies)
         self.deadlocks = DeadlockDetector(self.dispatcher.queues, self.replies)
         self.clock = self.dispatcher.clock
+        self.precedence = self.dispatcher.precedence
         self.advancing = threading.Lock()
         """Held by the thread that advances a manual clock."""
         self.in_flight = self.dispatcher.in_flight
@@ -125,7 +126,8 @@ class Runtime:
     @property
     def log(self) -> Log:
         """The log; raises if the space is closed."""
-        self.check_open()
+        if not self.is_open:
+            self.check_open()
         return self._log
 
     @property
@@ -166,6 +168,7 @@ class Runtime:
         try:
             info = await self._start_over_unfinished(await log.stream.ensure(options))
             await self.peers.open()
+            await self.precedence.open()
             await connection.subscribe(log.subjects.reply_prefix + log.address, self.replies.on_message)
             position = await log.open(info)
             if not await log.replica.reached(position, timeout):
@@ -189,7 +192,7 @@ class Runtime:
         if others := await self.peers.others():
             raise SpaceInUseError(
                 f'the space "{space}" is still being filled by a fork of "{info.unfinished}" '
-                f"({', '.join(others)}); connect when it is whole"
+                f"({', '.join(others)}); connect when it is complete"
             )
         logger.warning(
             'the space "%s" starts over, empty: the process that forked "%s" into it was killed',

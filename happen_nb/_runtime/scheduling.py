@@ -123,8 +123,11 @@ async def store_alone(log: Log, id: str, message: Message, deadline: float, what
         log.outbox.forget(write)
 
 
-async def cancel(log: Log, id: str, deadline: float) -> bool:
-    """Cancel what is scheduled under an id; False if there is nothing, or it is too late."""
+async def cancel(log: Log, id: str, deadline: float, key: str | None = None) -> bool:
+    """Cancel what is scheduled under an id; False if there is nothing, or it is too late.
+
+    `key` is that of the step of a durable handler.
+    """
     ttl = log.info.event_ttl
     while True:
         if log.alarms.get(id) is None:
@@ -132,7 +135,7 @@ async def cancel(log: Log, id: str, deadline: float) -> bool:
         alarm = log.alarms.get(id)
         if alarm is None:
             return False
-        messages = log.alarms.cancel(alarm, ttl=ttl)
+        messages = log.alarms.cancel(alarm, ttl=ttl, key=key)
         try:
             sequence = await _store(log, messages, deadline, f'cancel of "{id}"')
         except RefusedError as refusal:

@@ -159,7 +159,7 @@ class SecondRun:
         left = len(self._puts) - self.done
         works = describe_works(self._runtime.in_flight.pending().works) or "nothing"
         more = f"; {left:,} of {len(self._puts):,} events and commits were not put in" if left else ""
-        return HappenTimeoutError(f"rerun: the time is up; still running: {works}{more}")
+        return HappenTimeoutError(f"rerun: timed out; still running: {works}{more}")
 
     def _arrived(self, event: EventRecord) -> None:
         if self._runtime.recall is not None:

@@ -255,4 +255,4 @@ def notice_held(runtime: Runtime, call: str) -> None:
     number = gate.count() if gate.paused else 0
     if number:
         waits = "1 event is held" if number == 1 else f"{number:,} events are held"
-        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() all")
+        notice(f"{call}: {waits}; space.step() lets the next one begin, space.resume() releases all")

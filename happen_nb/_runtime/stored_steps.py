@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from happen_nb._journal.slice import read_keyed, windows
-from happen_nb._journal.wire import Clear, Handled
+from happen_nb._journal.wire import Clear, Ended, Handled
 from happen_nb._model.positions import read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import NondeterminismError, NotStoredError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from happen_nb._journal.follower import FreshStart
     from happen_nb._journal.slice import Entry
     from happen_nb._journal.stream import Stream
+    from happen_nb._model.positions import StepNumber
 
 POLL_SECONDS: Final = 0.01
 """Pause between checks of what was read."""
@@ -30,14 +31,16 @@ MAX_KNOWN: Final = 10_000
 
 
 class StoredStep(NamedTuple):
-    """A commit or an event that a step has stored."""
+    """A commit, an event or a cancel that a step has stored."""
 
     sequence: int
     does: str
     """Its description for a message."""
 
     @classmethod
-    def of(cls, entry: Entry) -> StoredStep:
+    def of(cls, entry: Entry | Ended) -> StoredStep:
+        if isinstance(entry, Ended):
+            return cls(entry.sequence, cancels(entry.id))
         if isinstance(entry, CommitRecord):
             return cls(entry.sequence, commits(entry.node))
         return cls(entry.sequence, emits(entry.type, entry.target))
@@ -53,11 +56,16 @@ def emits(type: str, target: str | None) -> str:
     return f'broadcasts "{type}"' if target is None else f'sends "{type}" to node "{target}"'
 
 
+def cancels(id: str) -> str:
+    """Describe a step that cancels a scheduled event."""
+    return f'cancels "{id}"'
+
+
 @dataclass(slots=True)
 class Known:
     """The steps of one handling that are known here."""
 
-    steps: dict[int, StoredStep] = field(default_factory=dict)
+    steps: dict[StepNumber, StoredStep] = field(default_factory=dict)
     ended: bool = False
     """True if a process has recorded that the handling has ended."""
 
@@ -85,7 +93,7 @@ class StoredSteps:
         """Note the next message of the journal."""
         self._position = sequence
         kind = type(item)
-        if kind is CommitRecord or kind is EventRecord:
+        if kind is CommitRecord or kind is EventRecord or kind is Ended:
             if item.key is not None:
                 self._note(item)
         elif isinstance(item, Handled):
@@ -116,7 +124,7 @@ class StoredSteps:
                 raise NotStoredError(f"the steps of a durable handler could not be read within {timeout:g} s")
             await asyncio.sleep(POLL_SECONDS)
 
-    def _note(self, entry: Entry) -> None:
+    def _note(self, entry: Entry | Ended) -> None:
         found = read_key(entry.key or "")
         if found is None:
             return
@@ -200,13 +208,13 @@ class StoredSteps:
 
 
 class DurableStep:
-    """One commit, broadcast or send of a durable handler."""
+    """One commit, broadcast, send or cancel of a durable handler."""
 
-    def __init__(self, run: DurableRun, number: int) -> None:
+    def __init__(self, run: DurableRun, number: StepNumber) -> None:
         self._run = run
         self.number = number
         self.key = step_key(run.handling, number)
-        self.event_id = step_event_id(run.handling, number)
+        self.event_id = step_event_id(run.handling, number[0])
 
     def stored(self, does: str) -> StoredStep | None:
         """Return what an earlier run of the handler has stored in this step; None if nothing.
@@ -247,8 +255,8 @@ class DurableRun:
         self.handling = handling
         self._steps = steps
         self._what = what
-        self._number = 0
-        self._mark = 0
+        self._number: StepNumber = (0, 0)
+        self._mark = self._number
         self._lock = threading.Lock()
 
     @property
@@ -258,7 +266,13 @@ class DurableRun:
     def next(self) -> DurableStep:
         """Start the next step."""
         with self._lock:
-            self._number += 1
+            self._number = self._number[0] + 1, 0
+            return DurableStep(self, self._number)
+
+    def next_cancel(self) -> DurableStep:
+        """Start a cancel. It does not count as a step: most store no message."""
+        with self._lock:
+            self._number = self._number[0], self._number[1] + 1
             return DurableStep(self, self._number)
 
     def mark(self) -> None:
@@ -275,9 +289,10 @@ class DurableRun:
         if more:
             raise self.differs(min(more), self.known.steps[min(more)].does, "the handler ends")
 
-    def differs(self, number: int, before: str, now: str) -> NondeterminismError:
+    def differs(self, number: StepNumber, before: str, now: str) -> NondeterminismError:
+        step = f"cancel {number[1]} after step {number[0]}" if number[1] else f"step {number[0]}"
         return NondeterminismError(
-            f"{self._what}: step {number} differs from the earlier run of this handling. Then: {before}. "
+            f"{self._what}: {step} differs from the earlier run of this handling. Then: {before}. "
             f"Now: {now}. A durable handler has to take the same steps in each run; decide inside of a "
             "transform, or record what the decision depends on with context.once"
         )

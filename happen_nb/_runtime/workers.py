@@ -148,8 +148,8 @@ class Workers:
     def _add_more(self) -> None:
         if self._limit == THREADS:
             logger.warning(
-                "%d handlers or callbacks block their threads, and others wait: more threads start; "
-                "wait in async handlers, by await, where many wait at once",
+                "%d handlers or callbacks block their threads while others wait, so more threads start; "
+                "use async handlers and await if many wait at once",
                 self._threads - self._blocked,
             )
         more = min(THREADS, len(self._work), MAX_THREADS - self._limit)

@@ -104,7 +104,7 @@ def prepare_store(store: Path, *, again: bool = False) -> None:
         if created or store.name == FOLDER or not any(store.iterdir()):
             _ignore_in_git(store, created=created)
         if not os.access(store, os.W_OK | os.X_OK):
-            raise PermissionError(13, "it is not yours to write in")
+            raise PermissionError(13, "you cannot write to it")
     except OSError as error:
         raise unusable(store, error.strerror or str(error)) from error
 
@@ -117,7 +117,7 @@ def unusable(store: Path | None, reason: str) -> HappenConnectionError:
 
 def _create(store: Path, *, parents: bool) -> bool:
     if store.exists() and not store.is_dir():
-        raise NotADirectoryError(20, "it is a file, where a folder is needed")
+        raise NotADirectoryError(20, "it is a file; a folder is needed")
     if store.is_dir():
         return False
     if parents:

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -164,6 +165,46 @@ def test_an_id_of_its_own_is_kept_by_an_event(space, billing):
     assert types(space) == ["order", "paid"]
 
 
+def test_a_cancel_is_done_once(space, billing):
+    stumble, seen = Stumbles(), []
+
+    @billing.on("order", durable=True)
+    def charge(event):
+        seen.append((billing.cancel("late"), billing.cancel("never"), billing.cancel("later")))
+        billing.broadcast("reminded", after=3600, id="late")
+        stumble()
+
+    for id in ("late", "later"):
+        space.broadcast("reminder", after=3600, id=id)
+    space.broadcast("order").settle()
+    for id in ("never", "later"):
+        space.broadcast("reminder", after=3600, id=id)
+    assert space.failures.retry().succeeded == 1
+    assert seen == [(True, False, True)] * 2
+    assert {event.id: event.type for event in space.scheduled} == {
+        "late": "reminded",
+        "never": "reminder",
+        "later": "reminder",
+    }
+
+
+def test_a_cancel_of_another_event_in_a_second_run_is_named(space, billing):
+    ids = ["one", "two"]
+
+    @billing.on("order", durable=True)
+    def charge(event):
+        billing.cancel(ids.pop(0))
+        raise ConnectionError
+
+    space.broadcast("reminder", after=3600, id="one")
+    space.broadcast("order").settle()
+    space.failures.retry()
+    error = space.failures[0].exception
+    assert isinstance(error, happen.NondeterminismError)
+    assert "cancel 1 after step 0 differs from the earlier run" in str(error)
+    assert 'Then: cancels "one". Now: cancels "two"' in str(error)
+
+
 def test_a_deletion_is_a_step(space, billing, stock):
     stumble = Stumbles()
     stock.state.set({"n": 1})
@@ -256,6 +297,32 @@ def test_a_handler_starts_now_and_handles_later_what_is_stored_while_it_is_gone(
     space.settle()
     assert handled == [2, 3, 4, 5]
     assert [each.event.payload for each in space.unhandled] == [1]
+
+
+def test_events_that_expired_while_it_was_gone_are_one_failure(store):
+    with happen.connect(store=store, name="expiring", fresh=True, event_ttl=timedelta(seconds=1)) as space:
+        billing, handled = space.create_node("billing"), []
+
+        @billing.on("order", durable=True)
+        def charge(event):
+            handled.append(event.payload)
+
+        space.broadcast("order", 0).settle()
+        billing.off("order")
+        for number in (1, 2):
+            space.broadcast("order", number)
+        while space.events("order"):
+            time.sleep(0.02)
+        billing.on("order", charge, durable=True)
+        space.broadcast("order", 3).settle()
+        assert handled == [0, 3]
+        (failure,) = space.failures
+        assert isinstance(failure.exception, happen.HistoryGoneError)
+        assert re.search(r"on: up to \d+ events expired before node .billing", str(failure.exception))
+        billing.off("order")
+        billing.on("order", charge, durable=True)
+        space.settle()
+        assert len(space.failures) == 1  # reported once
 
 
 def test_its_filter_refuses_events_for_good(space, billing):

@@ -409,7 +409,7 @@ def test_in_a_transform_and_in_a_handler_it_is_refused(space, orders):
         orders.state.set(lambda state: space.replay(numbered(1), type="row") or state)
 
     orders.on("go", lambda event: space.replay(numbered(1), type="row"))
-    with pytest.raises(happen.HandlerError, match="would leave it behind"):
+    with pytest.raises(happen.HandlerError, match="would not wait for it"):
         space.send("orders", "go").result()
     assert payloads(space, "row") == []
 

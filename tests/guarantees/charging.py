@@ -59,6 +59,9 @@ def register(space: happen.Space, calls: Path) -> None:
     async def note(event: happen.Event, context: Any) -> None:
         await audit.state.aset(append("noted", event.payload))
         await audit.abroadcast("noted", event.payload, id=f"noted-{event.payload}")
+        await audit.abroadcast("reminder", event.payload, after=3600, id=f"reminder-{event.payload}")
+        cancelled = [await audit.acancel(f"reminder-{event.payload}") for _ in range(2)]
+        await audit.state.aset(append("cancelled", cancelled))
         await audit.state.aset(append("done", event.payload))
 
     @mail.on("order", durable=True)

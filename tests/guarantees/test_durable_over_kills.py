@@ -41,6 +41,8 @@ def _check(space: happen.Space, events: int) -> None:
     assert list(map(list, billing["priced"])) == [[number, 2 * number] for number in everything]
     for found in (audit["noted"], audit["done"], mail["written"], mail["thanked"]):
         assert list(found) == everything
+    assert list(map(list, audit["cancelled"])) == [[True, False]] * events
+    assert len(space.scheduled) == 0
     assert space.views["stock"].get("sold") == events
     once = Counter(everything)
     for type in ("price", "stock.sold", "noted", "written"):

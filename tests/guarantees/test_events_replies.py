@@ -175,7 +175,7 @@ def test_an_owner_that_was_killed_before_it_accepted_is_told(
     with happen.connect(url, name=name) as space:
         _handling(processes, url, name, witness, "echo").kill()
         reply = space.send("shop", "echo", "lost")
-        with pytest.raises(happen.NoHandlerError, match="ended before it took"):
+        with pytest.raises(happen.NoHandlerError, match="ended before it accepted"):
             reply.result(timeout=10)
 
         assert [each.event.payload for each in space.unhandled] == ["lost"]
@@ -221,7 +221,7 @@ def test_what_was_sent_to_a_dead_owner_is_told_also_if_an_heir_came_right_after(
 
         monkeypatch.setattr(Dispatcher, "track", sent_late)
         owner.kill()
-        with pytest.raises(happen.NoHandlerError, match="ended before it took"):
+        with pytest.raises(happen.NoHandlerError, match="ended before it accepted"):
             space.send("shop", "echo", "lost").result(timeout=10)
 
 

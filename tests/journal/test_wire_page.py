@@ -83,7 +83,7 @@ def encoded_for_later(shown, item, expected, ttl):
         case wire.Ended():
             id, _, nonce = item.alarm.partition(" ")
             alarm = Alarm(id, nonce, expected, "", shown.subject)
-            return wire.encode_cancel(SHOP, alarm, ttl=ttl - wire.CANCEL_MARGIN_SECONDS)
+            return wire.encode_cancel(SHOP, alarm, ttl=ttl - wire.CANCEL_MARGIN_SECONDS, key=item.key)
         case ClockRecord():
             return wire.encode_clock(SHOP, item.now, expected=expected)
     raise AssertionError(f"{shown.subject} was read as {item}")

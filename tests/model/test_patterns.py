@@ -208,7 +208,7 @@ def test_a_hostile_pattern_needs_one_step_for_each_character_and_state(pattern):
         ("{a,{,b}}", "empty alternative before index 4"),
         ("order.paid\n", r"'\\n' at index 10"),
         ("order.\ud800*", r"'\\ud800' at index 6"),
-        ("a" * (MAX_PATTERN_CHARACTERS + 1), "2,049 characters, 2,048 are possible"),
+        ("a" * (MAX_PATTERN_CHARACTERS + 1), "2,049 characters, at most 2,048 are allowed"),
         (["order.*"], r"not list: \['order"),
         (None, "not NoneType"),
     ],
@@ -307,7 +307,7 @@ def test_a_type_may_be_as_long_as_fits_into_one_token_of_256_characters(type):
 @pytest.mark.parametrize(("longest", "character"), [(256, "a"), (85, "."), (85, "~"), (42, "ü"), (21, "🎉")])
 def test_the_longest_type(longest, character):
     assert check_type(character * longest)
-    with pytest.raises(EventTypeError, match="256 are possible; put what varies into the payload"):
+    with pytest.raises(EventTypeError, match="at most 256 are allowed; put the variable part"):
         check_type(character * (longest + 1))
 
 

@@ -176,7 +176,7 @@ def test_advancing_stops_where_it_is_told(manual, agent):
         ({"by": "1 h"}, TypeError, "by is '1 h'"),
         ({"days": 1e9}, ValueError, "beyond the year 9999"),
         ({"hours": -1}, ValueError, "0 or more"),
-        ({"moons": 1}, TypeError, "moons=1 is no duration; give numbers of days"),
+        ({"moons": 1}, TypeError, "moons=1 is not a duration; give numbers of days"),
         ({"to": "end"}, ValueError, "to is 'end'"),
         ({"to": START - timedelta(seconds=1)}, ValueError, "time does not go back"),
         ({"by": 1, "timeout": -1}, ValueError, "timeout is -1"),
