@@ -118,9 +118,12 @@ class SecondRun:
         self._conductor.open()
         try:
             while self.done < len(self._puts) or self._order.flies:
+                flew = self._order.flies
                 await self._let_go(deadline)
                 if self._order.flies:
                     await self._wait_landed(deadline)
+                elif flew:
+                    continue  # what has arrived meanwhile may let something go
                 elif (put := self._order.next_put()) is not None:
                     await self._put_in(put, deadline)
                     self.done += 1
