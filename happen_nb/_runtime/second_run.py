@@ -8,7 +8,7 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal import wire
+from happen_nb._journal import encoding, wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model.freeze import dumps, freeze_state
@@ -216,7 +216,7 @@ class SecondRun:
 
     async def _publish(self, event: EventRecord, deadline: float) -> None:
         log, contexts = self._log, self._runtime.dispatcher.contexts
-        message = wire.encode_event(log.subjects, event, ttl=log.info.event_ttl)
+        message = encoding.encode_event(log.subjects, event, ttl=log.info.event_ttl)
         contexts[event.id] = self._context
         try:
             await store_all(log, [(event, message)], deadline)
@@ -262,7 +262,7 @@ class SecondRun:
     async def _move_clock(self, clock: ClockRecord, deadline: float) -> None:
         log = self._log
         expected = 0 if log.clock is None else log.clock.sequence
-        await self._store([wire.encode_clock(log.subjects, clock.now, expected=expected)], deadline)
+        await self._store([encoding.encode_clock(log.subjects, clock.now, expected=expected)], deadline)
 
     async def _store(self, messages: list[wire.Message], deadline: float) -> None:
         log = self._log
