@@ -90,6 +90,10 @@ class Alarms:
         """Return all alarms, by due time and order of scheduling."""
         return sorted(self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
 
+    def next(self, limit: int) -> list[Alarm]:
+        """Return the alarms that are due next, in the same order. On the IO thread."""
+        return heapq.nsmallest(limit, self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
+
     def get(self, id: str) -> Alarm | None:
         """Return what is scheduled under an id."""
         return self._alarms.get(id)

@@ -257,16 +257,19 @@ class Follower:
     def _on_message(self, item: StreamMessage) -> None:
         if item.sequence > self._position:
             self._position = item.sequence
-            self._progress_at = asyncio.get_running_loop().time()
+            self._progress_at = time.monotonic()
             try:
-                self._stream.note_time(item.time)
-                own = self._sink.recognize(item)
-                decoded = own or self._deliveries.admit(self._stream.decode(item))
-                if isinstance(decoded, Clear):
-                    self._deliveries = Deliveries()
-                    self.cleared = item.sequence
+                if not item.pending:
+                    self._stream.note_time(item.time)
+                decoded = self._sink.recognize(item)
+                own = decoded is not None
+                if decoded is None:
+                    decoded = self._deliveries.admit(self._stream.decode(item))
+                    if isinstance(decoded, Clear):
+                        self._deliveries = Deliveries()
+                        self.cleared = item.sequence
                 self._sink.apply(decoded, item.sequence)
-                if isinstance(decoded, CommitRecord) and (own is None or self._expiring):
+                if (self._expiring or not own) and isinstance(decoded, CommitRecord):
                     self._watch_expiry(item)
             except Exception:  # one message must not stop those after it
                 log.exception("message %d of %s was not applied", item.sequence, self._stream.subjects.stream)

@@ -121,7 +121,8 @@ class Stream:
 
     def note_time(self, stored: int) -> None:
         """Note that a message that has just arrived was stored at this time, in ns."""
-        self._clock_offset = max(self._clock_offset, stored - time.monotonic_ns())
+        offset = stored - time.monotonic_ns()
+        self._clock_offset = max(self._clock_offset, offset)
 
     def server_time(self) -> int:
         """Return the time of the server now, in ns since 1970; the clock of this machine may be wrong."""
@@ -332,7 +333,7 @@ class Stream:
         parts = (line.partition(":") for line in lines[1:])  # the first one has the version
         headers = {name.strip(): value.strip() for name, colon, value in parts if colon}
         body, time = base64.b64decode(message.get("data", "")), parse_ns(message["time"])
-        return StreamMessage(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
+        return StreamMessage(message["subject"], headers, body, int(message["seq"]), time, 0)
 
     def decode(self, item: StreamMessage) -> Item:
         """Decode a stored message; expired events on a commit are left out."""

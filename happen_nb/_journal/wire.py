@@ -222,8 +222,7 @@ def space_of(stream: str) -> str | None:
     return stream.removeprefix("KV_happen_") if stream.startswith("KV_happen_") else None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """A message to store."""
 
     subject: str
@@ -250,19 +249,20 @@ class Message:
 
 def encode_publish(message: Message) -> bytes:
     """Encode a message as the client sends it to the server, without a subject for an answer."""
-    headers = "".join(f"{name}: {value}\r\n" for name, value in message.headers.items())
-    block = f"NATS/1.0\r\n{headers}\r\n".encode()
-    size = len(block), len(block) + len(message.body)
-    return b"HPUB %s %d %d\r\n%s%s\r\n" % (message.subject.encode(), *size, block, message.body)
+    subject, body, headers = message
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    block = f"NATS/1.0\r\n{lines}\r\n".encode()
+    size = len(block)
+    return b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), size, size + len(body), block, body)
 
 
 def peek_id(headers: bytes | Mapping[str, str]) -> str | None:
     """Return the id of a commit or event from headers that are not parsed yet; None if it is not there."""
     if isinstance(headers, bytes):
-        for start, end in _ID_MARKS:
-            _, found, rest = headers.partition(start)
-            if found:
-                return rest[: rest.find(end)].decode(errors="replace")
+        for mark, end in _ID_MARKS:
+            start = headers.find(mark) + len(mark)
+            if start >= len(mark):
+                return headers[start : headers.find(end, start)].decode(errors="replace")
     return None
 
 
@@ -372,13 +372,17 @@ def encode_commit(
 ) -> Message:
     """Encode a commit, stored only if `expected` is still the sequence of the node's newest message."""
     headers = {EXPECTED: str(expected), COMMIT: f"{id} {revision} {read}"}
-    if origin is not NO_ORIGIN:
-        about = (CAUSE, origin.cause), (CORRELATION, origin.correlation), (BY, origin.by)
-        headers |= {name: value for name, value in about if value is not None}
-    if origin.path:
-        headers[PATH] = " ".join(origin.path)
-    if origin.omitted:
-        headers[OMITTED] = str(origin.omitted)
+    cause, correlation, by, path, omitted = origin
+    if cause is not None:
+        headers[CAUSE] = cause
+    if correlation is not None:
+        headers[CORRELATION] = correlation
+    if by is not None:
+        headers[BY] = by
+    if path:
+        headers[PATH] = " ".join(path)
+    if omitted:
+        headers[OMITTED] = str(omitted)
     if positions:
         headers[POSITIONS] = encode_positions(positions)
     if key is not None:
@@ -387,7 +391,7 @@ def encode_commit(
         headers[FOLDED] = " ".join(folded)
     if body is None:
         headers[OPERATION] = "DEL"
-    return Message(subjects.state(node), b"" if body is None else body, headers)
+    return Message(subjects.state_prefix + node, b"" if body is None else body, headers)
 
 
 def with_events(
@@ -692,25 +696,27 @@ def encode_handled(
     """
     items: list[bytes] = []
     size = 0
-
-    def message() -> tuple[Message, int]:
-        body = b"[%s]" % b",".join(items)
-        return Message(subjects.handled_prefix + by, body, {TTL: str(ttl)}), len(items)
-
+    subject, headers = subjects.handled_prefix + by, {TTL: str(ttl)}
     for record in records:
         text = _encode_handling(record, limit)
         if items and (size + len(text) > limit or len(items) == MAX_HANDLINGS):
-            yield message()
+            yield Message(subject, b"[%s]" % b",".join(items), headers), len(items)
             items, size = [], 0
         items.append(text)
         size += len(text) + 1
     if items:
-        yield message()
+        yield Message(subject, b"[%s]" % b",".join(items), headers), len(items)
+
+
+_NOTHING_MORE: Final[list[object]] = [None, None, None]
 
 
 def _encode_handling(record: HandledRecord, limit: int) -> bytes:
     """Encode one handling; without its reply if that does not fit, and the text of its error is halved."""
     event, node, handler, outcome, duration, error, attempts, _, waited, reply, *rest = record
+    if error is None and reply is None and waited is not None and rest == _NOTHING_MORE:
+        item = [event, node, handler[:MAX_HANDLER_NAME], outcome, round(duration, 6), None, attempts]
+        return orjson.dumps([*item, round(waited, 6)])  # as most are
     while True:
         last = [None if waited is None else round(waited, 6), reply, *rest]
         while last and last[-1] is None:

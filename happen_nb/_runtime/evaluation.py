@@ -86,17 +86,13 @@ class Item(Work):
     """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
 
     def __post_init__(self) -> None:
-        self.correlation = self.event.correlation or self.event.id
+        event = self.event
+        self.correlation = event.correlation or event.id
+        self.position = event.sequence, event.index
 
     @property
     def order(self) -> tuple[Position, int]:
-        return self.event.position, self.handlers[0].number
-
-    @property
-    def handler(self) -> StateHandler:
-        state = self.handlers[0].state
-        assert state is not None
-        return state
+        return self.position, self.handlers[0].number
 
     def describe(self) -> str:
         return f'node "{self.node}" handling "{self.event.type}"'
@@ -117,7 +113,7 @@ class Item(Work):
     def handled(self) -> HandledRecord:
         """Return the record of its handling."""
         name, outcome = self.handlers[0].name, self.outcome or ""
-        return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, waited=self.waited)
+        return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, None, 1, "", self.waited)
 
 
 class Step:

@@ -23,6 +23,7 @@ from happen_nb._journal.slice import (
     windows,
 )
 from happen_nb._model.positions import (
+    FLOOR,
     LAST_INDEX,
     START,
     Position,
@@ -165,6 +166,9 @@ class StateHandler:
 
     def progress(self, positions: Positions) -> Progress:
         """Return the handler's progress, by the positions of the newest commit."""
+        found = positions.get(self.key)
+        if found is not None and found.position >= self.start and FLOOR not in positions:
+            return found
         return progress_of(positions, self.key, self.start)
 
     def is_done(self, position: Position, progress: Progress) -> bool:
@@ -366,9 +370,10 @@ class Lanes:
 
         Those that lag though nothing waits for them are moved: a takeover then reads less.
         """
-        others = [each for each in self._dispatcher.registrations.of(registration.node) if each.state]
+        others = self._dispatcher.registrations.of(registration.node)
         if len(others) == 1 and registration.state and positions.keys() <= {registration.state.key}:
             return positions
+        others = tuple(each for each in others if each.state is not None)
         moved: dict[str, Progress] = {}
         for each in others:
             handler = each.state
@@ -467,6 +472,9 @@ class Lanes:
 
         State handlers come first. While one catches up, the event and the plain handlers wait for it.
         """
+        only = registrations[0].state if len(registrations) == 1 else None
+        if only is not None and only.live and not only.takes_views:
+            return registrations, None, ours
         snapshot: Cut | None = None
         live: list[Registration] = []
         late: list[Registration] = []

@@ -196,7 +196,7 @@ class Log:
         self.steps.apply(item.alarm.event if isinstance(item, Scheduled) else item, sequence)
         self.replica.apply(item, sequence)
         if isinstance(item, CommitRecord):
-            if item.deleted and item.id is not None:
+            if item.body is None and item.id is not None:
                 self.on_deletion.emit(item)
             for event in item.events:
                 self._emit(event)

@@ -126,7 +126,8 @@ class Runtime:
     @property
     def log(self) -> Log:
         """The log; raises if the space is closed."""
-        self.check_open()
+        if not self.is_open:
+            self.check_open()
         return self._log
 
     @property

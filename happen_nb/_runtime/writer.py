@@ -159,14 +159,13 @@ class Writer:
 
     def prepare(self, request: CommitRequest, what: str, deadline: float) -> PendingWrite[Applied]:
         """Encode a commit. From any thread."""
-        log = self._log
+        log, base = self._log, request.base
         id = log.new_id()
         positions = request.positions
         if positions is None:
-            positions = log.replica.positions(request.node, request.base)
-        messages = self._messages(request, id, positions)
+            positions = log.replica.positions(request.node, base)
+        messages = self._messages(request, base, id, positions)
         log.connection.check_size(messages, what)
-        base = request.base
         return PendingWrite(
             log.outbox,
             id,
@@ -175,11 +174,13 @@ class Writer:
             deadline,
             node=request.node,
             expected=0 if base is None else base.sequence,
-            as_stored=partial(_as_stored, request, id, positions) if len(messages) == 1 else None,
+            as_stored=partial(_as_stored, request, base, id, positions) if len(messages) == 1 else None,
         )
 
-    def _messages(self, request: CommitRequest, id: str, positions: Positions | None) -> list[wire.Message]:
-        log, base = self._log, request.base
+    def _messages(
+        self, request: CommitRequest, base: CommitRecord | None, id: str, positions: Positions | None
+    ) -> list[wire.Message]:
+        log = self._log
         commit = wire.encode_commit(
             log.subjects,
             request.node,
@@ -193,6 +194,8 @@ class Writer:
             key=request.key,
             folded=request.folded,
         )
+        if request.viewed is None and not request.events and not request.cancels:
+            return [commit]
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
             commit = wire.guard_all(log.subjects, commit, request.cut.written)
@@ -427,17 +430,22 @@ async def look_up(log: Log, alarms: Iterable[Alarm]) -> None:
 
 
 def _as_stored(
-    request: CommitRequest, id: str, positions: Positions | None, sequence: int, time: int
+    request: CommitRequest,
+    base: CommitRecord | None,
+    id: str,
+    positions: Positions | None,
+    sequence: int,
+    time: int,
 ) -> CommitRecord:
     """Return a commit of one message as it is stored."""
-    events = tuple(
-        replace(event, sequence=sequence, index=index, time=time)
-        for index, event in enumerate(request.events)
-    )
+    events = request.events
+    if events:
+        stored = enumerate(events)
+        events = tuple([replace(event, sequence=sequence, index=index, time=time) for index, event in stored])
     record = CommitRecord(
         request.node,
         sequence,
-        request.revision,
+        revision_after(base),
         time,
         request.body,
         id,
@@ -445,8 +453,8 @@ def _as_stored(
         request.origin,
         events,
         {} if request.body is None else positions or None,
-        key=request.key,
-        folded=request.folded,
+        request.key,
+        request.folded,
     )
     if request.body is not None:
         record.adopt(request.state)
