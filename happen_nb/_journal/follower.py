@@ -16,9 +16,9 @@ from happen_nb._journal.consumer import (
     Consumer,
     StreamMessage,
 )
+from happen_nb._journal.decoding import Clear, Passed, Scheduled, lifetime
 from happen_nb._journal.slice import read_commit_headers
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
-from happen_nb._journal.wire import Clear, Passed, Scheduled, lifetime
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, OwnerRecord
 from happen_nb._model.schedules import ClockRecord
@@ -27,8 +27,8 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Info, Stream
-    from happen_nb._journal.wire import Item
     from happen_nb._model.schedules import Alarm
 
 log = logging.getLogger("happen_nb")

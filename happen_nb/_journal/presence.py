@@ -19,8 +19,9 @@ import orjson
 from happen_nb._journal import fields
 from happen_nb._journal.connection import NAME, process_name
 from happen_nb._journal.consumer import parse_time, read
+from happen_nb._journal.decoding import decode_turn, is_deletion
 from happen_nb._journal.stream import UNFINISHED
-from happen_nb._journal.wire import Subjects, decode_turn, is_deletion, space_of
+from happen_nb._journal.wire import Subjects, space_of
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb.errors import HappenConnectionError

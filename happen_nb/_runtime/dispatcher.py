@@ -8,8 +8,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from happen_nb._journal.encoding import encode_handled
 from happen_nb._journal.publish import store_messages
-from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_handled
+from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Iterable, Mapping
 
-    from happen_nb._journal.wire import Clear
+    from happen_nb._journal.decoding import Clear
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.bulk import BulkPublisher

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from happen_nb._journal import wire
+from happen_nb._journal import decoding, encoding
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import (
     WINDOW_MESSAGES,
@@ -231,7 +231,7 @@ class Lanes:
         subject = log.subjects.start(node, handler.key)
         found = await stream.newest(subject)
         if found is not None:
-            handler.start = wire.decode_start(subject, found.body, found.sequence).position
+            handler.start = decoding.decode_start(subject, found.body, found.sequence).position
             return False
         owner = self._dispatcher.ownership.record(node)
         if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
@@ -244,12 +244,12 @@ class Lanes:
     ) -> None:
         log, node = self._log, registration.node
         pattern = registration.pattern.text if registration.pattern.predicate is None else None
-        message = wire.encode_start(log.subjects, node, handler.key, pattern, start)
+        message = encoding.encode_start(log.subjects, node, handler.key, pattern, start)
         left = seconds_left(deadline)
         what = f'a state handler of node "{node}"'
         body, sequence = await log.stream.store_first(message, timeout=left, what=what)
         await log.reach(sequence, deadline)
-        handler.start = wire.decode_start(message.subject, body, sequence).position
+        handler.start = decoding.decode_start(message.subject, body, sequence).position
 
     async def _start_again(self, cleared: int) -> None:
         """Store that the handlers of this process start at a clear, which removed their starts."""
@@ -268,11 +268,11 @@ class Lanes:
         waits = [awaiting(start, position) for position, start in known]
         return lambda event: any(waits_for(event) for waits_for in waits)
 
-    async def _known(self, subject: str) -> list[tuple[Position, wire.Start]]:
+    async def _known(self, subject: str) -> list[tuple[Position, decoding.Start]]:
         """Return the state handlers that nodes have had, and how far they have come."""
-        found: list[tuple[Position, wire.Start]] = []
+        found: list[tuple[Position, decoding.Start]] = []
         for item in await self._log.stream.read(subject):
-            start = wire.decode_start(item.subject, item.body, item.sequence)
+            start = decoding.decode_start(item.subject, item.body, item.sequence)
             positions = await self.positions(start.node, self._log.replica.newest(start.node))
             found.append((progress_of(positions, start.key, start.position).position, start))
         return found
@@ -311,15 +311,19 @@ class Lanes:
         stream, following, more = self._log.stream, record.sequence, dict[str, Progress]()
         found = await stream.newest(stream.subjects.passed_prefix + record.node)
         passed = None if found is None else stream.decode(found)
-        base = passed.base if isinstance(passed, wire.Passed) else -1
+        base = passed.base if isinstance(passed, decoding.Passed) else -1
         heads = await read_commit_headers(stream, record.node)
         for earlier in reversed([each for each in heads if each.sequence < record.sequence]):
-            if isinstance(passed, wire.Passed) and earlier.sequence == base and passed.sequence < following:
+            if (
+                isinstance(passed, decoding.Passed)
+                and earlier.sequence == base
+                and passed.sequence < following
+            ):
                 more = dict(passed.positions)
             if earlier.positions is not None:
                 return merged(earlier.positions, more)
             following = earlier.sequence
-        if isinstance(passed, wire.Passed) and base == 0 and passed.sequence < following:
+        if isinstance(passed, decoding.Passed) and base == 0 and passed.sequence < following:
             return passed.positions
         return more
 
@@ -354,7 +358,7 @@ class Lanes:
                 return
             base = 0 if record is None else record.sequence
             changed = {handler.key: now for handler, (_, now) in passed.items()}
-            message = wire.encode_passed(log.subjects, node, base, {**positions, **changed})
+            message = encoding.encode_passed(log.subjects, node, base, {**positions, **changed})
             try:
                 sequence = await store_messages(
                     log.connection, [message], timeout=log.timeout, what=f'the progress of node "{node}"'

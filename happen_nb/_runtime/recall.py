@@ -11,7 +11,7 @@ from happen_nb._model.past import key_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from happen_nb._journal.wire import CallResult
+    from happen_nb._journal.decoding import CallResult
     from happen_nb._model.past import Key, Past
     from happen_nb._model.records import EventRecord, HandledRecord
 

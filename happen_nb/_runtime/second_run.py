@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal import wire
+from happen_nb._journal import encoding, wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model.freeze import dumps, freeze_state
@@ -185,7 +185,7 @@ class SecondRun:
     async def _publish(self, events: Sequence[EventRecord], deadline: float) -> None:
         log, contexts = self._log, self._runtime.dispatcher.contexts
         ttl = log.info.event_ttl
-        batch = [(event, wire.encode_event(log.subjects, event, ttl=ttl)) for event in events]
+        batch = [(event, encoding.encode_event(log.subjects, event, ttl=ttl)) for event in events]
         for event in events:
             contexts[event.id] = self._context
             self._order.sent(event)
@@ -234,7 +234,7 @@ class SecondRun:
     async def _move_clock(self, clock: ClockRecord, deadline: float) -> None:
         log = self._log
         expected = 0 if log.clock is None else log.clock.sequence
-        await self._store([wire.encode_clock(log.subjects, clock.now, expected=expected)], deadline)
+        await self._store([encoding.encode_clock(log.subjects, clock.now, expected=expected)], deadline)
 
     async def _store(self, messages: list[wire.Message], deadline: float) -> None:
         log = self._log

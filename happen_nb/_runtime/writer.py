@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal import wire
+from happen_nb._journal import decoding, encoding, wire
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
 from happen_nb._model.frozen import equal
@@ -181,7 +181,7 @@ class Writer:
         self, request: CommitRequest, base: CommitRecord | None, id: str, positions: Positions | None
     ) -> list[wire.Message]:
         log = self._log
-        commit = wire.encode_commit(
+        commit = encoding.encode_commit(
             log.subjects,
             request.node,
             request.body,
@@ -198,11 +198,13 @@ class Writer:
             return [commit]
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
-            commit = wire.guard_all(log.subjects, commit, request.cut.written)
+            commit = encoding.guard_all(log.subjects, commit, request.cut.written)
         elif request.viewed is not None:
             newest = {name: request.cut.nodes.get(name) for name in request.viewed - {request.node}}
             guards = [
-                wire.encode_guard(log.subjects, log.subjects.state(name), record.sequence if record else 0)
+                encoding.encode_guard(
+                    log.subjects, log.subjects.state(name), record.sequence if record else 0
+                )
                 for name, record in newest.items()
             ]
         ttl = log.info.event_ttl
@@ -213,7 +215,7 @@ class Writer:
             alarms += log.alarms.messages(event, ttl=ttl)
         events = [event for event in request.events if not log.alarms.concerns(event)]
         most = wire.MAX_BATCH_MESSAGES - len(guards) - len(alarms)
-        return [*guards, *wire.with_events(log.subjects, commit, events, ttl=ttl, most=most), *alarms]
+        return [*guards, *encoding.with_events(log.subjects, commit, events, ttl=ttl, most=most), *alarms]
 
     async def complete(self, write: PendingWrite[Applied], request: CommitRequest) -> Stored | None:
         """Store a commit, or find out whether it is stored, by the server's answer. On the IO thread."""
@@ -472,7 +474,7 @@ async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:
     record = None if found is None else log.stream.decode(found)
     if isinstance(record, EventRecord) and record.alarm is None:
         return record
-    if found is None or not isinstance(record, EventRecord | wire.Ended):
+    if found is None or not isinstance(record, EventRecord | decoding.Ended):
         return None
     delivered = await log.stream.delivered(found.subject)
     if delivered is None:
