@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +14,7 @@ from happen_nb._api.events import Event, Trace
 from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node
 from happen_nb._api.reading import matching_events
+from happen_nb._api.schedule import read_next
 from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import unknown_node
 from happen_nb._journal.slice import (
@@ -20,12 +22,12 @@ from happen_nb._journal.slice import (
     Handlings,
     Slice,
     applied_at,
-    entry_position,
     newest_slice,
     read_changes,
     with_payloads,
 )
 from happen_nb._model import arguments
+from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice, TimeBase
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import CommitRecord, EventRecord
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 MAX_SEQUENCE_RECORDS: Final = 10_000
 """Events and commits among which a sequence diagram looks for the newest causal chains."""
+MAX_SCHEDULED: Final = 200
+"""Scheduled events that a timeline draws, those that are due next."""
 
 
 class SpacePictures(SpacePart):
@@ -60,11 +64,13 @@ class SpacePictures(SpacePart):
         """Draw what happened on each node and when: a lane for each node, time from left to right.
 
         A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a
-        commit, and a cross a failure; long idle time is left out. Nodes whose names differ in a number share
-        a lane if there are many nodes; pressing its name opens it. In a notebook, the picture follows the
-        space. Pointing at a mark shows what it is; pressing it shows its causes and effects, the payload or
-        the changes, the trace and the handler. Dragging selects a time, adds up what happened in it, and can
-        zoom in. Without the kernel, as in a saved notebook, there is a static picture.
+        commit, and a cross a failure; long idle time is left out. To the right of now, scheduled events and
+        the next tick of each ``every`` are drawn in outline until they are delivered. Nodes whose names
+        differ in a number share a lane if there are many nodes; pressing its name opens it. In a notebook,
+        the picture follows the space. Pointing at a mark shows what it is; pressing it shows its causes and
+        effects, the payload or the changes, the trace and the handler. Dragging selects a time, adds up what
+        happened in it, and can zoom in. Without the kernel, as in a saved notebook, there is a static
+        picture.
 
         Parameters
         ----------
@@ -216,7 +222,15 @@ class SpacePictures(SpacePart):
         self, pattern: str | Callable[[str], object], since: Since | None, limit: int, *, commits: bool
     ) -> JournalReader:
         matching = Pattern.of(pattern)
-        return JournalReader(self._runtime, lambda: list(self.views), matching, since, limit, commits=commits)
+        return JournalReader(
+            self._runtime,
+            lambda: list(self.views),
+            matching,
+            since,
+            limit,
+            commits=commits,
+            scheduled=commits,
+        )
 
 
 class JournalReader:
@@ -235,6 +249,8 @@ class JournalReader:
         Events and commits together, the newest.
     commits : bool
         Read commits too.
+    scheduled : bool, optional
+        Read the next scheduled events too.
     states : bool, optional
         Read their states too; without, ``whole_commit`` of the `JournalSlice` reads that of one commit.
     """
@@ -248,10 +264,13 @@ class JournalReader:
         limit: int,
         *,
         commits: bool,
+        scheduled: bool = False,
         states: bool = False,
     ) -> None:
         self._runtime, self._nodes, self._commits, self._states = runtime, nodes, commits, states
+        self._reads_scheduled = scheduled
         self._pattern, self._since, self._limit = pattern, since, limit
+        self._reads_all = pattern.text == "**"
         self._cleared = 0
         self.last = 0
         """The sequence up to which everything was read."""
@@ -286,11 +305,7 @@ class JournalReader:
         """Return a part of the journal with what was stored after a position."""
         stream = self._runtime.log.stream
         found = await on_io(self._newest(stream, after))
-        events = self._matching(found.events)
-        ids = {event.id for event in events}
-        ids |= before.by_id.keys()
-        entries: list[Entry] = [each for each in found.commits if self._reads_all or each.origin.cause in ids]
-        entries = sorted([*entries, *events], key=entry_position)
+        entries = self._matching(found, before)
         known = len(before.events) + len(before.commits)
         new = entries[-self._limit :]
         old_handled = before.handled.items if isinstance(before.handled, Handlings) else ()
@@ -301,7 +316,8 @@ class JournalReader:
         self.last = max(found.last, after[0])
         sequences = {entry.sequence for entry in new if isinstance(entry, CommitRecord)}
         pairs = [change for change in changes if change[0].sequence in sequences]
-        events = [entry for entry in new if isinstance(entry, EventRecord)]
+        events = [entry for entry in new if not isinstance(entry, CommitRecord)]
+        scheduled, to_come = await self._read_scheduled(before.scheduled)
         kept_events, kept_pairs = self._newest_of([*before.events, *events], [*before.commits, *pairs])
         is_cut = known + len(entries) > self._limit or before.newest is not None
         return JournalSlice(
@@ -311,13 +327,12 @@ class JournalReader:
             Handlings([*old_handled[-4 * self._limit :], *handled.items]),
             sorted({*self._nodes(), *self._runtime.ownership.names()}),
             self._limit if is_cut else None,
+            scheduled,
+            to_come,
+            nanoseconds(self._runtime.clock.now()),
             partial(_whole, self._runtime.log),
             partial(_whole_commit, self._runtime.log),
         )
-
-    @property
-    def _reads_all(self) -> bool:
-        return self._pattern.text == "**"
 
     async def _newest(self, stream: Stream, after: Position) -> Slice:
         asked = self._pattern.predicate is not None
@@ -331,12 +346,39 @@ class JournalReader:
             keep,
             since=after,
             limit=sys.maxsize if asked else self._limit + 1,
-            counts=lambda entry: self._reads_all or isinstance(entry, EventRecord),
+            counts=None if self._reads_all else lambda entry: isinstance(entry, EventRecord),
         )
 
-    def _matching(self, events: Sequence[EventRecord]) -> Sequence[EventRecord]:
-        is_asked = self._pattern.predicate is not None
-        return matching_events(self._pattern, events) if is_asked else events
+    async def _read_scheduled(self, known: Sequence[EventRecord]) -> tuple[list[EventRecord], int]:
+        """Return the next scheduled events that match, and the number of all."""
+        if not self._reads_scheduled:
+            return [], 0
+        log = self._runtime.log
+        await on_io(log.reach(self.last, time.monotonic() + log.timeout))
+        events: list[EventRecord]
+        events, number = await on_io(read_next(self._runtime, MAX_SCHEDULED, known))
+        if not self._reads_all:
+            events = matching_events(self._pattern, events)
+            number = len(events)
+        return events, number
+
+    def _matching(self, found: Slice, before: JournalSlice) -> list[Entry]:
+        """Return the matching events, and the commits that they caused."""
+        if self._reads_all:
+            return found.entries
+        events = found.events
+        if self._pattern.predicate is not None:
+            events = matching_events(self._pattern, events)
+        new = {event.id for event in events}
+        return [
+            entry
+            for entry in found.entries
+            if (
+                entry.id in new
+                if isinstance(entry, EventRecord)
+                else entry.origin.cause in new or entry.origin.cause in before.by_id
+            )
+        ]
 
     def _newest_of(
         self, events: Sequence[EventRecord], pairs: Sequence[CommitPair]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -23,7 +22,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import ClockError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
 
@@ -76,7 +75,7 @@ def scheduled_origin(origin: Origin) -> Origin:
     """
     if origin.depth < MAX_SCHEDULED_PATH:
         return origin
-    return replace(origin, path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
+    return origin._replace(path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
 
 
 # -- what is to come -------------------------------------------------------------------------------------
@@ -141,6 +140,22 @@ async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
     if len(events) == len(alarms):  # on a manual clock they are at hand
         return events
     return await alarms_at(log.stream, [alarm.sequence for alarm in alarms])
+
+
+async def read_next(
+    runtime: Runtime, limit: int, known: Iterable[EventRecord]
+) -> tuple[list[EventRecord], int]:
+    """Read the events that are to come next, by due time, and the number of all. On the IO thread.
+
+    Those that are `known` are not read again.
+    """
+    log = runtime.log
+    found = {event.alarm: event for event in known}
+    alarms = log.alarms.next(limit)
+    found |= {alarm.name: alarm.event for alarm in alarms if alarm.event is not None}
+    missing = [alarm.sequence for alarm in alarms if alarm.name not in found]
+    found |= {event.alarm: event for event in await alarms_at(log.stream, missing)}
+    return [found[alarm.name] for alarm in alarms if alarm.name in found], len(log.alarms)
 
 
 # -- moving a manual clock ---------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from happen_nb._display.page import (
     table,
     timestamp,
 )
-from happen_nb._display.plots.timeline import Sums, Timeline, TimelineItem, lines
+from happen_nb._display.plots.timeline import Sums, Timeline, TimelineItem, due, lines
 from happen_nb._display.spans import (
     NS,
     Line,
@@ -51,7 +51,7 @@ _SUMS: Final = (
 
 def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
     """Show a timeline: its numbers, and the picture or a line for each lane."""
-    parts = tuple(part(text) for text in shown.facts(*shown.all_lanes)) if shown.items else ()
+    parts = tuple(part(text) for text in shown.facts(*shown.all_lanes))
     drawn = drawing(draw, lines(shown), titled=True)
     return Page(Heading("Timeline of", name(shown.journal.space), parts), (drawn,))
 
@@ -59,6 +59,8 @@ def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
 def tip(item: TimelineItem) -> str:
     """Return what stands beside the pointer: what, who and when, in up to three lines."""
     found = [_what(item), human_time(iso(from_ns(item.time)))]
+    if item.kind == "scheduled":
+        found[1] = f"due {due(item)}"
     record = item.handling
     if record is not None:
         waited = f"waited {human_duration(record.waited)} · " if record.waited else ""

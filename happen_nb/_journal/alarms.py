@@ -15,10 +15,8 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal.wire import (
-    Ended,
-    Other,
-    Scheduled,
+from happen_nb._journal.decoding import Ended, Other, Scheduled
+from happen_nb._journal.encoding import (
     encode_alarm,
     encode_cancel,
     encode_delivery,
@@ -31,7 +29,8 @@ from happen_nb._model.records import EventRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from happen_nb._journal.wire import Item, Message, Subjects
+    from happen_nb._journal.decoding import Item
+    from happen_nb._journal.wire import Message, Subjects
     from happen_nb._model.schedules import Alarm
 
 LOOK_BACK: Final = 1000
@@ -89,6 +88,10 @@ class Alarms:
     def by_due(self) -> list[Alarm]:
         """Return all alarms, by due time and order of scheduling."""
         return sorted(self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
+
+    def next(self, limit: int) -> list[Alarm]:
+        """Return the alarms that are due next, in the same order. On the IO thread."""
+        return heapq.nsmallest(limit, self._alarms.values(), key=lambda alarm: (alarm.due, alarm.sequence))
 
     def get(self, id: str) -> Alarm | None:
         """Return what is scheduled under an id."""

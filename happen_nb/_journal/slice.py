@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb._journal.consumer import parse_direct, to_ns
-from happen_nb._journal.wire import UNREAD, Ended, Handled, Message, Scheduled
+from happen_nb._journal.decoding import UNREAD, Ended, Handled, Scheduled
+from happen_nb._journal.wire import Message
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from happen_nb._journal.consumer import StreamMessage
+    from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Info, Stream
-    from happen_nb._journal.wire import Item
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import HandledRecord
 
@@ -106,7 +108,7 @@ async def newest_slice(
     *,
     since: Position = (0, 0),
     limit: int,
-    counts: Callable[[Entry], bool] = lambda _: True,
+    counts: Callable[[Entry], bool] | None = None,
 ) -> Slice:
     """Read the entries after a position that `keep` accepts: the newest, of which at least `limit` count.
 
@@ -120,12 +122,17 @@ async def newest_slice(
     kept: list[Entry] = []
     count = 0
     async for entries in _backwards(stream, max(info.first, since[0]), info.last, max(WINDOW, 2 * limit)):
-        older = [entry for entry in entries if entry_position(entry) > since and keep(entry)]
+        older = [entry for entry in _after(entries, since) if keep(entry)]
         kept = [*older, *kept]
-        count += sum(map(counts, older))
+        count += len(older) if counts is None else sum(map(counts, older))
         if count >= limit:
             break
     return Slice(kept, info.last)
+
+
+def _after(entries: list[Entry], since: Position) -> list[Entry]:
+    """Return the entries after a position, of some in order."""
+    return entries[bisect_right(entries, since, key=entry_position) :]
 
 
 async def _read_all(stream: Stream, info: Info, since: Position) -> Slice:
@@ -133,7 +140,7 @@ async def _read_all(stream: Stream, info: Info, since: Position) -> Slice:
     subjects = stream.subjects
     kinds = [subjects.states, subjects.events, subjects.handled]
     decoded = await _decoded(stream, kinds, max(info.first, since[0]), info.last)
-    entries = [entry for item in decoded for entry in _entries_of(item) if entry_position(entry) > since]
+    entries = _after([entry for item in decoded for entry in _entries_of(item)], since)
     return Slice(entries, info.last, [item for item in decoded if isinstance(item, Handled)], complete=True)
 
 
@@ -197,7 +204,7 @@ async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int |
         since = sequence, index - 1
     subjects = stream.subjects
     decoded = await _decoded(stream, [subjects.states, subjects.events], max(1, since[0]), last)
-    return [entry for item in decoded for entry in _entries_of(item) if entry_position(entry) > since]
+    return _after([entry for item in decoded for entry in _entries_of(item)], since)
 
 
 async def read_changes(
@@ -571,8 +578,8 @@ async def position_at_time(stream: Stream, moment: datetime) -> int:
     if stream.replicas == 1:
         later = await stream.read(">", start=start, headers_only=True, limit=1)
         return later[0].sequence - 1 if later else last
-    newest = await stream.get({"seq": last})
-    if newest is None or newest.time < limit:
+    newest = await stream.get({"seq": last})  # None if it was a barrier, and another one has replaced it
+    if newest is not None and newest.time < limit:
         return last
     found: list[int] = []
 

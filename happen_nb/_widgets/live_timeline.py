@@ -53,7 +53,7 @@ class LiveTimeline(LivePicture[TimelineView]):
     """A picture of the events and commits of each node over time; created by ``space.timeline``.
 
     A dot is an event, a bar a handling, a thin line the time for which its event waited, a square a commit,
-    a cross a failure. It follows the space until you zoom in.
+    a cross a failure, and a ring right of now a scheduled event. It follows the space until you zoom in.
 
     Examples
     --------
@@ -151,11 +151,12 @@ class LiveTimeline(LivePicture[TimelineView]):
         """Return the item to which a key leads from the chosen one."""
         item = self._chosen(view) or self._shown.story()
         if item is None:
-            return next((each for each in self._shown.items if each.kind != "handling"), None)
+            marks = (*self._shown.items, *self._shown.coming)
+            return next((each for each in marks if each.kind != "handling"), None)
         if to in {"cause", "effect"}:
             found = self._shown.causes(item) if to == "cause" else self._shown.effects(item)
             return found[0] if found else item
-        mine = [each for each in self._shown.items if each.node == item.node]
+        mine = [each for each in (*self._shown.items, *self._shown.coming) if each.node == item.node]
         number = mine.index(item) + (1 if to == "next" else -1)
         return mine[max(0, min(len(mine) - 1, number))]
 

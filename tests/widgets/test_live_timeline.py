@@ -90,7 +90,7 @@ def test_of_a_long_journal_states_and_payloads_are_read_when_they_are_looked_at(
     timeline.stop()
     shop.clear()
     choose(timeline, last)
-    assert "not stored any more" in panel(sent)
+    assert "no longer stored" in panel(sent)
 
 
 def test_keys_lead_along_the_lane_to_the_cause_and_to_an_effect(shown, sent):

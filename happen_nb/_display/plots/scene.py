@@ -212,6 +212,7 @@ _MARK_DISTANCE: Final = 10.0  # pixels from which on two marks are seen as two
 _ENOUGH: Final = 0.9  # of the most marks that can be seen as two, with which fewer breaks do
 _LEAST_SHARE: Final = 0.005  # of the whole time; a shorter gap is not broken
 _SHORTEST: Final = 10.0  # pixels of a segment
+_BREAK_DISTANCE: Final = 52.0  # pixels from one break to the next, on the average
 _LABEL_DISTANCE: Final = 82.0  # pixels from one label to the next
 _MINUTE, _HOUR, _DAY = 60 * NS, 3600 * NS, 86_400 * NS
 _STEPS: Final = (
@@ -331,7 +332,7 @@ def break_gaps(times: Iterable[int], width: float, busy: Iterable[tuple[int, int
     gaps = [index for index, (one, next) in enumerate(pairwise(times), 1) if next - one > shortest]
     gaps = _idle(gaps, times, busy) if gaps else []
     longest = sorted(gaps, key=lambda index: times[index - 1] - times[index])
-    counts = range(min(MAX_BREAKS, len(longest)) + 1)
+    counts = range(min(MAX_BREAKS, len(longest), int(width / _BREAK_DISTANCE)) + 1)
     axes = [_broken_before(times, sorted(longest[:number]), width) for number in counts]
     seen = [_count_columns(axis, times) for axis in axes]
     return axes[next(index for index, columns in enumerate(seen) if columns >= _ENOUGH * max(seen))]

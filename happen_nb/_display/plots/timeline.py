@@ -13,23 +13,30 @@ from typing import Final, Literal
 
 from happen_nb._display.plots.lane_layout import Lane, appeared, end_of, lanes_of, start_of
 from happen_nb._display.plots.scene import TimeAxis, break_gaps
-from happen_nb._display.spans import NS, columns, count, cut, cut_middle
+from happen_nb._display.spans import NS, columns, count, cut, cut_middle, from_ns, human_time, iso
+from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import CommitPair, JournalSlice, TimeBase
 from happen_nb._model.records import EventRecord, HandledRecord
+from happen_nb._model.schedules import from_text
 
-Kind = Literal["event", "failure", "commit", "handling"]
+Kind = Literal["event", "failure", "commit", "handling", "scheduled"]
 
 MAX_LINES: Final = 40
 """Lanes of the text."""
+MAX_NEXT_LINES: Final = 5
+"""Scheduled events of the text."""
 ItemKey = tuple[Kind, str, str | int]
-_KINDS: Final[tuple[Kind, ...]] = ("event", "handling", "commit", "failure")
+_KINDS: Final[dict[Kind, str]] = {
+    "event": "event", "handling": "handling", "commit": "commit", "failure": "failure",
+    "scheduled": "scheduled event",
+}  # fmt: skip
 _SHORTEST: Final = 1_000
 """Nanoseconds that a picture shows, at least."""
 
 
 @dataclass(slots=True, eq=False)  # not frozen: that takes three times as long to make, and there are many
 class TimelineItem:
-    """An event, a commit, a handling, or a handling that failed, of a node; in ns since 1970."""
+    """An event, a commit, a handling, a failure, or a scheduled event, of a node; in ns since 1970."""
 
     kind: Kind
     node: str
@@ -53,7 +60,7 @@ class TimelineItem:
             return self.commit[0].origin.cause
         if self.event is None:
             return None
-        return self.event.cause if self.kind == "event" else self.event.id
+        return self.event.cause if self.kind in {"event", "scheduled"} else self.event.id
 
 
 _time = attrgetter("time")
@@ -67,6 +74,8 @@ class Timeline:
     ) -> None:
         self.journal, self.by, self.nodes = journal, by, nodes
         self.items = sorted(chain(_marks(journal, by), _handlings(journal, by)), key=_time)
+        self.coming = list(_scheduled(journal))
+        """The scheduled events, by due time: they are not among the items."""
 
     @cached_property
     def all_lanes(self) -> tuple[list[Lane], int]:
@@ -82,11 +91,11 @@ class Timeline:
 
     @cached_property
     def _appeared(self) -> list[str]:
-        return appeared(self.journal)
+        return list(dict.fromkeys([*appeared(self.journal), *(item.node for item in self.coming)]))
 
     @cached_property
     def _busy(self) -> Counter[str]:
-        return Counter(item.node for item in self.items)
+        return Counter(item.node for item in chain(self.items, self.coming))
 
     def between(self, window: tuple[int, int] | None, nodes: Collection[str]) -> list[TimelineItem]:
         """Return the items of some nodes within a time, in order."""
@@ -98,13 +107,13 @@ class Timeline:
 
     def axis(self, items: Sequence[TimelineItem], width: float) -> TimeAxis:
         """Return the time axis for some items, with the longest idle times left out."""
-        times = list(chain(map(_time, items), (item.end for item in items)))
+        times = list(chain(map(_time, items), (item.end for item in items))) or [0]
         busy = [(since(item), item.end) for item in items if item.kind == "handling"]
         return break_gaps(times, width, busy)
 
     @cached_property
     def by_key(self) -> dict[ItemKey, TimelineItem]:
-        return {item.key: item for item in self.items}
+        return {item.key: item for item in chain(self.items, self.coming)}
 
     def causes(self, item: TimelineItem) -> list[TimelineItem]:
         """Return the events that led to an item, the nearest first."""
@@ -126,6 +135,7 @@ class Timeline:
             keys += (
                 ("handling", record.node, event.id) for record in self.journal.handlings.get(event.id, ())
             )
+        keys += (each.key for each in self.coming if each.cause == event.id)
         for effect in self.journal.effects.get(event.id, ()):
             if isinstance(effect, EventRecord):
                 keys.append(("event", effect.sender, effect.id))
@@ -143,6 +153,7 @@ class Timeline:
         shown = {node for lane in lanes for node in lane.nodes}
         counts = Counter(item.kind for item in self.items if item.node in shown)
         parts = [count(counts[kind], kind) for kind in ("event", "commit", "failure") if counts[kind]]
+        parts += [f"{self.journal.to_come:,} scheduled"] if self.journal.to_come else []
         parts += [f"newest {self.journal.newest:,}"] if self.journal.newest is not None else []
         parts += [f"{len(shown):,} of {known:,} nodes"] if len(shown) < known else []
         return parts
@@ -150,7 +161,7 @@ class Timeline:
     def matches(self, text: str) -> Collection[TimelineItem]:
         """Return the items with a text in their type, node, handler, error or id; all without a text."""
         wanted = text.casefold()
-        return {item for item in self.items if wanted in _searched(item)}
+        return {item for item in chain(self.items, self.coming) if wanted in _searched(item)}
 
 
 @dataclass(slots=True)
@@ -212,6 +223,13 @@ def _handlings(journal: JournalSlice, by: TimeBase) -> Iterable[TimelineItem]:
                 yield TimelineItem("handling", record.node, start, end, event, record)
 
 
+def _scheduled(journal: JournalSlice) -> Iterable[TimelineItem]:
+    for event in journal.scheduled:
+        if event.due is not None and event.id not in journal.by_id:
+            due = nanoseconds(from_text(event.due))
+            yield TimelineItem("scheduled", event.sender, due, due, event)
+
+
 def _searched(item: TimelineItem) -> str:
     parts = [item.node]
     if item.event is not None:
@@ -229,7 +247,7 @@ def lines(shown: Timeline) -> list[str]:
     lanes, _ = shown.all_lanes
     homes = {node: lane.name for lane in lanes for node in lane.nodes}
     counts: dict[str, Counter[Kind]] = {lane.name: Counter() for lane in lanes}
-    for item in shown.items:
+    for item in chain(shown.items, shown.coming):
         if item.node in homes:
             counts[homes[item.node]][item.kind] += 1
     if not any(counts.values()):
@@ -238,8 +256,28 @@ def lines(shown: Timeline) -> list[str]:
     width = max(map(columns, names))
     found = []
     for name, numbers in zip(names, counts.values(), strict=True):
-        parts = [count(numbers[kind], kind) for kind in _KINDS if numbers[kind]]
+        parts = [count(numbers[kind], noun) for kind, noun in _KINDS.items() if numbers[kind]]
         space = " " * (width - columns(name))
         found.append(cut(f"{name}{space}  {' · '.join(parts) or 'nothing'}", 110))
     more = len(found) - MAX_LINES
-    return [*found[:MAX_LINES], f"… {more:,} more"] if more > 0 else found
+    found = [*found[:MAX_LINES], f"… {more:,} more"] if more > 0 else found
+    return [*found, *_next_lines(shown, homes)]
+
+
+def _next_lines(shown: Timeline, homes: Collection[str]) -> list[str]:
+    """Return a line for each of the next scheduled events: when it is due, its sender and its type."""
+    coming = [item for item in shown.coming if item.node in homes]
+    found = [f"due {due(item)}  {item.node}  {type_of(item)}" for item in coming[:MAX_NEXT_LINES]]
+    more = max(len(coming), shown.journal.to_come) - len(found)
+    found += [f"… {more:,} more scheduled"] if more > 0 else []
+    return [cut(each, 110) for each in found]
+
+
+def due(item: TimelineItem) -> str:
+    """Return when a scheduled event is due, as a person reads it."""
+    return human_time(iso(from_ns(item.time))).replace(".000", "")
+
+
+def type_of(item: TimelineItem) -> str:
+    """Return the type of the event that an item is or handles."""
+    return "" if item.event is None else item.event.type

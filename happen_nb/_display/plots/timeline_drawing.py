@@ -1,8 +1,8 @@
 """The timeline as SVG: a lane for each node, time from left to right, idle time left out.
 
 A dot is an event, a bar a handling, a thin line the time that its event waited, a square a commit, a cross a
-failure. The colour is that of the node. A group of nodes is one lane: a histogram of its events above a
-raster with a row for each node.
+failure. Scheduled events are rings to the right of now. The colour is that of the node. A group of nodes is
+one lane: a histogram of its events above a raster with a row for each node.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from happen_nb._display.plots.lane_layout import Lane
 from happen_nb._display.plots.scene import BREAK_WIDTH, TimeAxis
 from happen_nb._display.plots.svg_parts import COLOURS, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.plots.timeline import Timeline, TimelineItem
+from happen_nb._display.plots.timeline_coming import Coming
 from happen_nb._display.plots.timeline_marks import (
     BAR,
     DOT,
@@ -34,6 +35,9 @@ WIDTH: Final = 700
 """Pixels of a picture that nobody has chosen a width for."""
 LEAST_WIDTH: Final = 300
 _TOP, _STRIP, _AXIS, _LEGEND = 24.0, 18.0, 38.0, 22.0  # pixels of title, break labels, times and legend
+_KINDS: Final = (
+    "event", "handling", "waiting", "commit", "failure", "scheduled",
+)  # fmt: skip
 _EDGE: Final = 12.0
 _WIDEST_NAME: Final = 150.0
 _LANE, _LOW_LANE, _MANY = 44.0, 34.0, 10  # pixels of a lane, lower if there are many
@@ -115,10 +119,11 @@ def draw(
     lanes, known = shown.lanes(opened)
     nodes = {node for lane in lanes for node in lane.nodes}
     items = shown.between(window, nodes)
-    if not items:
+    coming = [item for item in shown.coming if item.node in nodes] if window is None else []
+    if not (items or coming):
         return DrawnTimeline(_empty(shown, width, is_part=window is not None))
     matching = shown.matches(find) if find else None
-    drawing = _TimelineDrawing(shown, width, lanes, items, live=live)
+    drawing = _TimelineDrawing(shown, width, lanes, items, coming, live=live)
     return drawing.draw(shown.facts(lanes, known), matching, chosen)
 
 
@@ -145,14 +150,20 @@ class _TimelineDrawing:
         width: int,
         lanes: Sequence[Lane],
         items: Sequence[TimelineItem],
+        coming: Sequence[TimelineItem],
         *,
         live: bool,
     ) -> None:
         self._shown, self._width, self._items, self._live = shown, width, items, live
         names = [measure(_lane_title(lane), bold=True) for lane in lanes]
         self._left = _EDGE + min(_WIDEST_NAME, 0.3 * width, max(names)) + 14
-        self._right = width - _EDGE
-        self._axis = shown.axis(items, self._right - self._left - DOT)
+        self._right = self._end = width - _EDGE
+        self._coming: Coming | None = None
+        if coming:
+            now = shown.journal.now
+            self._coming = Coming(coming, now, self._left, self._right, alone=not items)
+            self._end = self._coming.now - DOT
+        self._axis = shown.axis(items, self._end - self._left - DOT)
         self._strips = list(self._lay(lanes))
         self._of_node = {node: strip for strip in self._strips for node in strip.lane.nodes}
         self._rows = {node: n for strip in self._strips for n, node in enumerate(strip.lane.nodes)}
@@ -160,7 +171,7 @@ class _TimelineDrawing:
         self._spots = self._find_spots()
 
     def _lay(self, lanes: Sequence[Lane]) -> Iterator[Strip]:
-        top = _TOP + (_STRIP if self._axis.breaks else 4)
+        top = _TOP + (_STRIP if self._axis.breaks or self._coming else 4)
         number = 0
         for lane in lanes:
             if lane.is_group:
@@ -176,23 +187,23 @@ class _TimelineDrawing:
         self, facts: Sequence[str], matching: Collection[TimelineItem] | None, chosen: TimelineItem | None
     ) -> DrawnTimeline:
         parts = [_title(self._shown, facts, self._width), *self._ground()]
-        parts += [self._marks(matching), *self._story(chosen)]
+        parts += [self._marks(matching), *self._labels(), *self._story(chosen)]
         parts += [*map(self._name, range(len(self._strips))), *self._times(), self._legend()]
         about = f"Timeline of {self._shown.journal.space}: {', '.join(facts)}"
         height = self._bottom + _AXIS + _LEGEND
         lanes = [strip.lane for strip in self._strips]
         role = "group" if self._live else "img"
         drawn = svg(about, self._width, height, "".join(parts), role=role)
-        left, right = self._left + DOT / 2, self._right - DOT / 2
+        left, right = self._left + DOT / 2, self._end - DOT / 2
         return DrawnTimeline(drawn, self._spots, self._axis, left, right, lanes)
 
     def _marks(self, matching: Collection[TimelineItem] | None) -> str:
         pen = Marks(self._spots, self._strips, self._places, self._left)
-        numbers = range(len(self._items))
+        items = self._spots.items
         if matching is None:
-            return pen.draw(numbers, ())
-        front = [number for number in numbers if self._items[number] in matching]
-        return pen.draw(front, [number for number in numbers if self._items[number] not in matching])
+            return pen.draw(range(len(items)), ())
+        front = [number for number, item in enumerate(items) if item in matching]
+        return pen.draw(front, [number for number, item in enumerate(items) if item not in matching])
 
     def _x(self, time: int) -> float:
         return self._left + DOT / 2 + self._axis.exact_place(time)
@@ -202,9 +213,12 @@ class _TimelineDrawing:
         return [away + place for place in self._axis.exact_places(times)]
 
     def _find_spots(self) -> Spots:
-        items = self._items
-        xs = self._places([item.time for item in items])
-        ends = self._places([item.end for item in items])
+        items = [*self._items, *self._coming.items] if self._coming else self._items
+        xs = self._places([item.time for item in self._items])
+        ends = self._places([item.end for item in self._items])
+        if self._coming:
+            later = list(map(self._coming.place, self._coming.items))
+            xs, ends = xs + later, ends + later
         of_kind = {
             kind: {node: strip.y(kind, self._rows[node]) for node, strip in self._of_node.items()}
             for kind in {item.kind for item in items}
@@ -227,6 +241,8 @@ class _TimelineDrawing:
             half, top, height = BREAK_WIDTH / 2 - 2, self._strips[0].top, self._bottom - self._strips[0].top
             yield rect(x - half, top, 2 * half, height, 'style="fill:var(--soft)" opacity=".16"')
         yield from self._break_labels()
+        if self._coming:
+            yield from self._coming.ground(_TOP, self._bottom, self._shown.journal.to_come)
 
     def _break_labels(self) -> Iterator[str]:
         """Write how long each break is above the lanes; labels that would touch become one."""
@@ -239,9 +255,9 @@ class _TimelineDrawing:
             else:
                 labels.append((x, text))
         for x, text in labels:
-            shown = fit(f"{text} idle", self._right - self._left)
+            shown = fit(f"{text} idle", self._end - self._left)
             half = measure(shown) / 2
-            middle = max(self._left + half, min(self._right - half, x))
+            middle = max(self._left + half, min(self._end - half, x))
             at = f'x="{middle:.1f}" y="{_TOP + 12:.0f}"'
             yield f'<text class="q" text-anchor="middle" {at}>{escaped(shown)}</text>'
 
@@ -263,11 +279,17 @@ class _TimelineDrawing:
         y = self._bottom
         yield line(self._left, y + 0.5, self._right, y + 0.5, 'class="l"')
         taken = 0.0
-        for tick in self._axis.ticks:
-            x = self._left + DOT / 2 + tick.place
-            texts = tick.label.split("<br>")
+        axes = [(self._axis, self._left, self._end)] if self._items else []
+        axes += [(self._coming.axis, self._coming.left, self._right)] if self._coming else []
+        places = [
+            (left + DOT / 2 + tick.place, tick.label, right)
+            for axis, left, right in axes
+            for tick in axis.ticks
+        ]
+        for x, label, right in places:
+            texts = label.split("<br>")
             half = max(map(measure, texts)) / 2
-            middle = max(self._left + half - 20, min(self._right - half, x))
+            middle = max(self._left + half - 20, min(right - half, x))
             if middle - half < taken:
                 continue
             taken = middle + half + 8
@@ -277,21 +299,28 @@ class _TimelineDrawing:
                 yield f'<text class="q" text-anchor="middle" {at}>{escaped(text)}</text>'
 
     def _legend(self) -> str:
-        x, y = self._left, self._bottom + _AXIS + 12
-        there = {item.kind for item in self._items}
+        y = self._bottom + _AXIS + 12
+        there = {item.kind for item in self._spots.items}
+        named = [kind for kind in _KINDS if ("handling" if kind == "waiting" else kind) in there]
+        whole = sum(20 + measure(kind) + 14 for kind in named)
+        x = max(_EDGE, min(self._left, self._right - whole))
         marks = []
-        for kind, text in (
-            ("event", "event"), ("handling", "handling"), ("waiting", "waiting"), ("commit", "commit"),
-            ("failure", "failure"),
-        ):  # fmt: skip
-            if kind not in there and not (kind == "waiting" and "handling" in there):
-                continue
-            if x + 22 + measure(text) > self._right:
+        for kind in named:
+            if x + 22 + measure(kind) > self._right:
                 break
             marks.append(sample(kind, x, y - 4))
-            marks.append(f'<text class="q" x="{x + 20:.1f}" y="{y:.1f}">{text}</text>')
-            x += 20 + measure(text) + 14
+            marks.append(f'<text class="q" x="{x + 20:.1f}" y="{y:.1f}">{kind}</text>')
+            x += 20 + measure(kind) + 14
         return "".join(marks)
+
+    def _labels(self) -> Iterator[str]:
+        if self._coming:
+            tops = {
+                node: strip.y("scheduled", 0)
+                for node, strip in self._of_node.items()
+                if not strip.lane.is_group
+            }
+            yield from self._coming.labels(tops)
 
     # -- causes and effects
 
@@ -318,10 +347,16 @@ class _TimelineDrawing:
             yield f'<circle class="chosen" cx="{x:.1f}" cy="{y:.1f}" r="8" {ring}/>'
 
     def _is_visible(self, item: TimelineItem) -> bool:
-        return item.node in self._of_node and self._items[0].time <= item.time <= self._items[-1].time
+        if item.node not in self._of_node:
+            return False
+        if item.kind == "scheduled":
+            return self._coming is not None
+        return bool(self._items) and self._items[0].time <= item.time <= self._items[-1].time
 
     def _place(self, item: TimelineItem) -> tuple[float, float]:
-        return self._x(item.time), self._y(item)
+        is_coming = self._coming is not None and item.kind == "scheduled"
+        x = self._coming.place(item) if self._coming and is_coming else self._x(item.time)
+        return x, self._y(item)
 
 
 def _lane_title(lane: Lane) -> str:

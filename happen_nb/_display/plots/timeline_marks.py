@@ -17,6 +17,7 @@ DOT: Final = 8.0
 BAR: Final = 9
 LEAST_BAR: Final = 2.0
 _SQUARE: Final = 7
+_RING: Final = 6  # pixels from one scheduled event to the next, at least
 HISTOGRAM: Final = 24.0  # pixels of the upper part of a group
 _BIN: Final = 4.0  # pixels of a bar of the histogram
 _GRAINS: Final = (1, 2, 4, 8, 16)  # pixels from one mark to the next
@@ -40,12 +41,12 @@ class Strip:
     def y(self, kind: Kind, row: int) -> float:
         """Return the height of an item of a node, which is in a row of its group."""
         if self.lane.is_group:
-            if kind == "event":
+            if kind in {"event", "scheduled"}:
                 return self.top + HISTOGRAM / 2 + 2
             share = (row + 0.5) / len(self.lane.nodes)
             return self.top + HISTOGRAM + 4 + share * (self.height - HISTOGRAM - 8)
         away = self.height / 2 - 8
-        return self.middle + {"event": -away, "commit": away}.get(kind, 0.0)
+        return self.middle + {"event": -away, "scheduled": -away, "commit": away}.get(kind, 0.0)
 
 
 class Spot(NamedTuple):
@@ -142,6 +143,7 @@ class Marks:
         yield _dots(self._apart(kinds.get("event", ())), f'{stroke}="{DOT:.0f}" stroke-linecap="round"')
         yield _dots(self._apart(kinds.get("commit", ())), f'{stroke}="{_SQUARE}"', _SQUARE)
         yield self._crosses(kinds.get("failure", ()))
+        yield _rings(self._apart(kinds.get("scheduled", ()), _RING), strip.colour)
 
     def _group(self, strip: Strip, kinds: Mapping[Kind, Numbers]) -> Iterator[str]:
         """Draw a group: a histogram of the events above, a raster with a row for each node below."""
@@ -151,6 +153,7 @@ class Marks:
         yield _lines(self._bars(kinds.get("handling", ())), f'{stroke}="{row:.1f}" opacity=".75"')
         yield _dots(self._apart(kinds.get("commit", ())), f'{stroke}="{row + 1:.1f}"', 2)
         yield self._crosses(kinds.get("failure", ()))
+        yield _rings(self._apart(kinds.get("scheduled", ()), _RING), strip.colour)
 
     def _histogram(self, strip: Strip, numbers: Iterable[int]) -> str:
         xs, left = self._spots.xs, self._left
@@ -165,9 +168,9 @@ class Marks:
         path = "".join(f"M{x - 4:.0f} {y - 4:.0f}l8 8m0-8l-8 8" for x, y in self._apart(numbers))
         return f'<path d="{path}" stroke="var(--bad)" stroke-width="2"/>' if path else ""
 
-    def _apart(self, numbers: Iterable[int]) -> Iterable[tuple[float, float]]:
+    def _apart(self, numbers: Iterable[int], least: int = 1) -> Iterable[tuple[float, float]]:
         """Return the places of marks, and of those that are closer than the grain only one."""
-        xs, ys, grain = self._spots.xs, self._spots.ys, self._grain
+        xs, ys, grain = self._spots.xs, self._spots.ys, max(self._grain, least)
         return {(round(xs[each] / grain), ys[each]): (xs[each], ys[each]) for each in numbers}.values()
 
     def _bars(self, numbers: Iterable[int]) -> list[tuple[float, float, float]]:
@@ -211,6 +214,12 @@ def _joined(runs: Iterable[tuple[float, float, float]]) -> list[tuple[float, flo
     return found
 
 
+def _rings(places: Iterable[tuple[float, float]], colour: str) -> str:
+    """Draw what is to come: dots in outline."""
+    path = "".join(f"M{x - 3.5:.1f} {y:.1f}a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0 -7 0" for x, y in places)
+    return f'<path class="due" d="{path}" stroke="{colour}" stroke-width="1.8"/>' if path else ""
+
+
 def _dots(places: Iterable[tuple[float, float]], look: str, length: int = 0) -> str:
     """Draw dots, or short lines, at places as one path."""
     return _path([(round(x - length / 2), length, y) for x, y in places], look)
@@ -238,6 +247,8 @@ def sample(kind: str, x: float, y: float) -> str:
         return f'<path d="M{x + 8:.0f} {y:.0f}h0" {stroke} stroke-width="8" stroke-linecap="round"/>'
     if kind == "commit":
         return f'<path d="M{x + 4:.0f} {y:.0f}h7" {stroke} stroke-width="7"/>'
+    if kind == "scheduled":
+        return _rings([(x + 8, y)], "var(--soft)")
     if kind == "failure":
         return f'<path d="M{x + 4:.0f} {y - 4:.0f}l8 8m0-8l-8 8" stroke="var(--bad)" stroke-width="2"/>'
     width = 9 if kind == "handling" else 1.5

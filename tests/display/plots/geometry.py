@@ -61,7 +61,7 @@ def texts(drawn: ET.Element) -> list[tuple[str, Box]]:
         width = measure(text, bold=bold)
         x, y = float(each.get("x")), float(each.get("y"))
         middle = each.get("text-anchor") == "middle"
-        left = x - width / 2 if middle else x
+        left = x - width / 2 if middle else x - width if each.get("text-anchor") == "end" else x
         found.append((text, Box(left, y - 10, left + width, y + 2.5)))
     return found
 

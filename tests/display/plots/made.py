@@ -11,6 +11,7 @@ from typing import Any
 from happen_nb._model.causality import JournalSlice
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin
+from happen_nb._model.schedules import from_ns, utc_text
 
 NOON = 1_773_489_600_000_000_000
 MS = 1_000_000
@@ -26,6 +27,7 @@ class Journal:
         self.commits: list[Any] = []
         self.handled: list[HandledRecord] = []
         self.nodes: tuple[str, ...] = ()
+        self.scheduled: list[EventRecord] = []
         self._newest: dict[str, CommitRecord] = {}
         self._sequence = 0
         self._time = NOON
@@ -70,9 +72,26 @@ class Journal:
     def handle(self, event: EventRecord, node: str, outcome: str = "done", error: str | None = None) -> None:
         self.handled.append(HandledRecord(event.id, node, "on_it", outcome, 0.001, error))
 
+    def schedule(self, sender: str, type: str, after: int) -> EventRecord:
+        """An event that is due so many seconds from now."""
+        id = f"due-{len(self.scheduled)}"
+        due = utc_text(from_ns(self._time + after * SECOND))
+        self.scheduled.append(EventRecord(id, type, sender, due=due, alarm=f"{id} 1"))
+        self.scheduled.sort(key=lambda event: event.due)
+        return next(event for event in self.scheduled if event.id == id)
+
     @property
     def slice(self) -> JournalSlice:
-        return JournalSlice(self.space, self.events, self.commits, self.handled, self.nodes)
+        return JournalSlice(
+            self.space,
+            self.events,
+            self.commits,
+            self.handled,
+            self.nodes,
+            scheduled=self.scheduled,
+            to_come=len(self.scheduled),
+            now=self._time,
+        )
 
 
 def shop() -> Journal:

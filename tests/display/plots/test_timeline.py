@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -149,6 +150,76 @@ def test_what_is_at_a_place_is_the_nearest_mark_or_the_bar():
     assert drawn.at(-50, -50) is None
 
 
+def to_come(number: int = 0) -> Journal:
+    x = shop()
+    x.schedule("stock", "every", 5)
+    x.schedule("orders", "order.expired", 60)
+    x.schedule("billing", "invoice.due", 3_600)
+    for each in range(number):
+        x.schedule(("orders", "stock")[each % 2], "reminder", 7 * each)
+    return x
+
+
+def test_scheduled_events_are_outlined_right_of_all_that_has_happened():
+    drawn = draw(Timeline(to_come().slice), width=1000)
+    past = [spot for spot in drawn.spots if spot.item.kind != "scheduled"]
+    coming = [spot for spot in drawn.spots if spot.item.kind == "scheduled"]
+    assert [spot.item.node for spot in coming] == ["stock", "orders", "billing"]
+    assert [spot.x for spot in coming] == sorted(spot.x for spot in coming)
+    assert coming[0].x > max(spot.end for spot in past)
+    rings = [each for each in parsed(drawn.svg).iter() if each.get("class") == "due"]
+    assert len(rings) == 4  # one of each lane, and one in the legend
+    for spot in coming:
+        on_lane = [each.y for each in past if each.item.node == spot.item.node]
+        assert min(abs(y - spot.y) for y in on_lane) < 20
+        assert drawn.at(spot.x, spot.y) is spot.item
+
+
+def test_the_type_and_the_due_time_stand_beside_a_scheduled_event():
+    shown = Timeline(to_come().slice)
+    drawn = words(parsed(draw(shown, width=1000).svg))
+    for text in ("every", "12:00:05", "order.expired", "12:01:00", "invoice.due", "13:00:00", "to come"):
+        assert text in drawn
+    assert tip(shown.coming[1]) == "order.expired · orders → all\ndue 2026-03-14 12:01:00.006 UTC"
+
+
+def test_as_text_a_lane_counts_its_scheduled_events_and_the_next_have_lines():
+    assert lines(Timeline(to_come().slice)) == [
+        "notebook  1 event",
+        "billing   1 handling · 1 failure · 1 scheduled event",
+        "orders    1 handling · 1 commit · 1 scheduled event",
+        "stock     1 event · 2 handlings · 3 commits · 1 scheduled event",
+        "due 2026-03-14 12:00:05.006 UTC  stock  every",
+        "due 2026-03-14 12:01:00.006 UTC  orders  order.expired",
+        "due 2026-03-14 13:00:00.006 UTC  billing  invoice.due",
+    ]
+
+
+def test_a_node_that_has_only_something_scheduled_has_a_lane():
+    x = Journal("new")
+    x.schedule("orders", "order.expired", 60)
+    drawn = draw(Timeline(x.slice))
+    assert [spot.item.kind for spot in drawn.spots] == ["scheduled"]
+    assert {"orders", "order.expired"} <= set(words(parsed(drawn.svg)))
+
+
+def test_a_part_of_the_past_does_not_show_what_is_to_come():
+    shown = Timeline(to_come().slice)
+    drawn = draw(shown, window=(shown.items[0].time, shown.items[-1].time))
+    assert not [spot for spot in drawn.spots if spot.item.kind == "scheduled"]
+
+
+def test_a_scheduled_event_is_an_effect_of_its_cause():
+    x = to_come()
+    x.scheduled[1] = replace(x.scheduled[1], cause=x.events[0].id)
+    shown = Timeline(x.slice)
+    order, later = item(shown, "event", "notebook"), shown.coming[1]
+    assert later in shown.effects(order)
+    assert shown.causes(later) == [order]
+    curves = [each for each in parsed(draw(shown, chosen=later).svg).iter() if each.get("class") == "cause"]
+    assert curves
+
+
 def test_causes_lead_back_to_the_first_event_and_effects_on():
     shown = Timeline(shop().slice)
     low = item(shown, "event", "stock")
@@ -210,7 +281,9 @@ def test_the_text_at_the_pointer_says_what_who_and_how_long():
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize(
-    "journal", [shop, lambda: crowd(300), lambda: many(3_000)], ids=["shop", "crowd", "many"]
+    "journal",
+    [shop, lambda: crowd(300), lambda: many(3_000), to_come, lambda: to_come(60)],
+    ids=["shop", "crowd", "many", "to come", "many to come"],
 )
 def test_no_text_covers_a_mark_or_another_text(journal, width):
     shown = Timeline(journal().slice)

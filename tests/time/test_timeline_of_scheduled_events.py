@@ -1,0 +1,111 @@
+"""What is to come in the timeline of a space: outlined, and filled once it is delivered."""
+
+import pytest
+
+from happen_nb._widgets.live_picture import LivePicture
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    messages = []
+    monkeypatch.setattr(LivePicture, "send", lambda _, message, buffers=None: messages.append(message))
+    return messages
+
+
+def do(timeline, **message):
+    timeline._on_message(None, {"view": "a", **message}, [])
+
+
+def marks(timeline, kind):
+    return [(spot.item.node, spot.item.event.type) for spot in spots(timeline) if spot.item.kind == kind]
+
+
+def spots(timeline):
+    return timeline._views["a"].drawn.spots
+
+
+def counts(space):
+    return repr(space.timeline()).splitlines()[0].partition(" · ")[2]
+
+
+def test_scheduled_events_become_filled_when_the_clock_delivers_them(manual, sent, until):
+    orders = manual.create_node("orders")
+    orders.broadcast("order.placed")
+    orders.broadcast("order.expired", after=3600)
+    timeline = manual.timeline()
+    do(timeline, do="draw", width=900)
+    until(lambda: marks(timeline, "scheduled") == [("orders", "order.expired")])
+    assert marks(timeline, "event") == [("orders", "order.placed")]
+    assert 'class="due"' in sent[-1]["svg"]
+    manual.advance(hours=1)
+    until(lambda: len(marks(timeline, "event")) == 2)
+    assert not marks(timeline, "scheduled")
+    assert 'class="due"' not in sent[-1]["svg"]
+
+
+def test_the_next_tick_of_every_is_to_come_and_a_cancelled_event_is_not(manual, sent, until):
+    orders = manual.create_node("orders")
+    orders.every(60, lambda event: None)
+    expiry = orders.broadcast("order.expired", after=3600)
+    timeline = manual.timeline()
+    do(timeline, do="draw", width=900)
+    until(lambda: marks(timeline, "scheduled") == [("orders", "every"), ("orders", "order.expired")])
+    expiry.cancel()
+    until(lambda: marks(timeline, "scheduled") == [("orders", "every")])
+    manual.advance(60)
+    until(lambda: (marks(timeline, "event"), len(marks(timeline, "scheduled"))) == ([("orders", "every")], 1))
+    orders.off("every")
+    until(lambda: not marks(timeline, "scheduled"))
+
+
+def test_keys_and_the_pointer_reach_what_is_to_come(manual, sent, until):
+    orders = manual.create_node("orders")
+    orders.on("order.placed", lambda event: orders.broadcast("order.expired", {"id": "o1"}, after=3600))
+    manual.broadcast("order.placed").settle()
+    timeline = manual.timeline()
+    do(timeline, do="draw", width=900)
+    until(lambda: marks(timeline, "scheduled"))
+    (later,) = [spot for spot in spots(timeline) if spot.item.kind == "scheduled"]
+    do(timeline, do="point", x=later.x, y=later.y, request=1)
+    assert sent[-1]["text"] == "order.expired · orders → all\ndue 2000-01-01 01:00:00 UTC"
+    for to, kind in (("next", "event"), ("effect", "handling"), ("effect", "scheduled"), ("cause", "event")):
+        do(timeline, do="step", to=to)
+        assert timeline._views["a"].chosen[0] == kind, to
+    do(timeline, do="choose", x=later.x, y=later.y)
+    for text in ("order.expired", "scheduled", "o1", "01:00:00"):
+        assert text in sent[-1]["html"]
+
+
+def test_on_a_real_clock_what_is_to_come_is_read_once_and_only_what_matches(space, monkeypatch):
+    orders = space.create_node("orders")
+    orders.broadcast("order.expired", {"id": "o1"}, after=3600)
+    orders.broadcast("invoice.due", after=7200)
+    assert counts(space) == "2 scheduled"
+    assert [item.event.type for item in space.timeline("order.*")._shown.coming] == ["order.expired"]
+    timeline = space.timeline()
+    (first, second) = timeline._shown.coming
+    assert (first.event.payload, second.event.type) == ({"id": "o1"}, "invoice.due")
+    asked = []
+    orders.broadcast("order.placed")
+    with monkeypatch.context() as patched:
+        patched.setattr("happen_nb._api.schedule.alarms_at", lambda _, sequences: nothing(asked, sequences))
+        timeline._update()
+    assert asked == [[]]
+    assert [item.event.id for item in timeline._shown.coming] == [first.event.id, second.event.id]
+    space.scheduled.cancel()
+    assert counts(space) == "1 event"
+
+
+async def nothing(asked, sequences):
+    asked.append(sequences)
+    return []
+
+
+def test_of_very_many_the_next_are_shown(manual):
+    orders = manual.create_node("orders")
+    orders.state.set(lambda s: {"n": [orders.broadcast("n", after=n).type for n in range(1, 251)]})
+    timeline = manual.timeline()
+    assert len(timeline._shown.coming) == 200
+    assert "250 scheduled" in repr(timeline)
+    assert "next 200 of 250" in timeline.svg
+    assert "… 245 more scheduled" in repr(timeline)
