@@ -578,8 +578,8 @@ async def position_at_time(stream: Stream, moment: datetime) -> int:
     if stream.replicas == 1:
         later = await stream.read(">", start=start, headers_only=True, limit=1)
         return later[0].sequence - 1 if later else last
-    newest = await stream.get({"seq": last})
-    if newest is None or newest.time < limit:
+    newest = await stream.get({"seq": last})  # None if it was a barrier, and another one has replaced it
+    if newest is not None and newest.time < limit:
         return last
     found: list[int] = []
 

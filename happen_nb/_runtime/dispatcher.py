@@ -95,7 +95,7 @@ class Dispatcher:
         self.contexts: dict[str, contextvars.Context | None] = {}
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
-        self._peers = peers
+        self.peers = peers
         self._records: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
@@ -228,7 +228,7 @@ class Dispatcher:
         return queue
 
     async def _report_lost(self, node: str, owner: OwnerRecord) -> None:
-        answer = await self._peers.ask(owner.incarnation or "", {}, NAME_SECONDS)
+        answer = await self.peers.ask(owner.incarnation or "", {}, NAME_SECONDS)
         self.host.lost(node, answer or {})
 
     # -- dispatching, on the IO thread ---------------------------------------------------------------
@@ -414,7 +414,7 @@ class Dispatcher:
             ours = owner.incarnation == self.log.incarnation
             answer = self.replies.answer(question)
             if not ours:
-                answer = await self._peers.ask(str(owner.incarnation), question, NAME_SECONDS) or {}
+                answer = await self.peers.ask(str(owner.incarnation), question, NAME_SECONDS) or {}
             await self.replies.find_recorded(reply, event, answer)
         if not reply.done:
             await self.track(reply)

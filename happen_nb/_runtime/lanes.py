@@ -75,8 +75,10 @@ PASS_ATTEMPTS = 3
 """If others commit meanwhile; the next event tries again."""
 EXPIRED_FRACTION = 0.1
 """The expired events are looked up again after this part of the time for which events are kept."""
-LEAVE_SECONDS = 1.0
-"""Time for another process to apply an event that fails here, where none is the owner."""
+LEAVE_SECONDS = 10.0
+"""Time for another process that may apply an event that fails here, where none is the owner."""
+ASK_SECONDS = 0.5
+"""Time for the other processes to answer whether they have a handler, before they are asked again."""
 MOVE_MESSAGES = 1_000
 """Messages of the journal that a handler for which nothing waits lags behind before it is moved."""
 
@@ -157,6 +159,8 @@ class StateHandler:
     """The newest event that was handled here, with or without a commit."""
     failed: set[Position] = field(default_factory=set)
     """Events whose transform failed, and that the journal does not name as skipped yet."""
+    failing: Position | None = None
+    """An event that has just failed, while another process may apply it."""
     forgotten: set[Position] = field(default_factory=set)
     """Events that failed, and that the journal names no more: too many failed since."""
     live: bool = False
@@ -426,7 +430,8 @@ class Lanes:
     async def leave(self, registration: Registration, position: Position) -> bool:
         """Leave a failing event to another process that serves the handler; False if there is none.
 
-        Where the owner lacks the handler, others may have it: they get some time to apply the event.
+        Where the owner lacks the handler, others may have it: they get some time to apply the event, unless
+        they have failed, too.
         """
         handler, node = registration.state, registration.node
         assert handler is not None
@@ -436,13 +441,26 @@ class Lanes:
         if self._dispatcher.ownership.is_ours(node):
             return False
         replica, deadline = self._log.replica, time.monotonic() + LEAVE_SECONDS
-        while True:
-            newest = replica.newest(node)
-            if handler.progress(await self.positions(node, newest)).covers(position):
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0 or not await replica.changed(node, newest, left):
-                return False
+        handler.failing = position
+        try:
+            while True:
+                newest = replica.newest(node)
+                if handler.progress(await self.positions(node, newest)).covers(position):
+                    return True
+                left = deadline - time.monotonic()
+                peers = self._dispatcher.peers
+                if left <= 0 or not await peers.may_apply(node, handler.key, position, ASK_SECONDS):
+                    return False
+                await replica.changed(node, newest, min(left, ASK_SECONDS))
+        finally:
+            handler.failing = None
+
+    def may_apply(self, node: str, key: str, position: Position) -> bool:
+        """Return True if this process has a state handler that applies an event, unless it has failed."""
+        handlers = [each.state for each in self._dispatcher.registrations.of(node) if each.state]
+        return any(
+            each.key == key and each.failing != position and position not in each.failed for each in handlers
+        )
 
     def ahead(self, registration: Registration, most: int) -> list[tuple[EventRecord, Cut | None]]:
         """Return the next events that wait for a handler, with their snapshots. From any thread."""
