@@ -9,10 +9,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import Displayable, page_of, refuse_in_callback, runtime_of
-from happen_nb._api.connect import registry
 from happen_nb._api.events import Event, runtime_of_event
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
+from happen_nb._api.registry import registry
 from happen_nb._api.state import State
 from happen_nb._api.trials import Trial, Trials, drop_fork
 from happen_nb._display.reprs_events import verdict_page

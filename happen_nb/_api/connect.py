@@ -1,21 +1,18 @@
-"""Connect to a space: choose the server, and keep track of the open spaces of this process."""
+"""Connect to a space, and find the current one."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import secrets
-import threading
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from happen_nb._api.base import Displayable, faces, runtime_of
 from happen_nb._api.forks import start_from
 from happen_nb._api.node import Node
 from happen_nb._api.recording import Recording, read_recording
+from happen_nb._api.registry import Target, open_space, registry
 from happen_nb._api.space import Space
 from happen_nb._display.reprs_state import spaces_page
 from happen_nb._journal.client import Credentials
@@ -27,18 +24,13 @@ from happen_nb._model.arguments import check_name
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import START, utc_text
 from happen_nb._runtime.cells import notice
-from happen_nb._runtime.io import io_thread, on_io
-from happen_nb._runtime.log import Log
-from happen_nb._runtime.redirect import instead_of
-from happen_nb._runtime.runtime import Runtime
-from happen_nb._server import EmbeddedServer, find_store, join
-from happen_nb._server.store import KnownPosition
-from happen_nb.errors import ClockError, HappenTimeoutError
+from happen_nb._runtime.io import on_io
+from happen_nb._server import find_store
+from happen_nb.errors import ClockError
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Coroutine, Iterable, Mapping
-    from pathlib import Path
 
     from happen_nb._model.frozen import FrozenDict
 
@@ -65,159 +57,6 @@ HISTORY: int = _Number(1000)
 EVENT_TTL = timedelta(days=7)
 TIMEOUT_SECONDS = 5.0
 REPLICATED_TIMEOUT_SECONDS = 15.0
-JOIN_TIMEOUT_SECONDS = 10.0  # an embedded server starts slowly on a slow machine
-SAVE_INTERVAL_SECONDS = 1.0  # of the position of a space
-RECONNECT_TIMEOUT_SECONDS = 1.0  # a connection is back within it when its server is
-
-
-@dataclass(frozen=True)
-class Target:
-    """The server to connect to, and how."""
-
-    servers: tuple[str, ...]
-    store: Path | None
-    sync: Literal["default", "always"]
-    credentials: Credentials
-    timeout: float
-
-    @property
-    def embedded(self) -> bool:
-        """True if the server is the embedded one."""
-        return not self.servers
-
-
-@dataclass(eq=False)
-class Lease:
-    """An embedded server that this process has joined once, and the number of its spaces there."""
-
-    server: EmbeddedServer
-    users: int = 0
-
-
-class Registry:
-    """The open spaces of this process: one for each server and name."""
-
-    def __init__(self) -> None:
-        self.incarnation = secrets.token_hex(6)
-        self.spaces: dict[tuple[Target, str], Space] = {}
-        self._current: Space | None = None
-        self.servers: dict[tuple[Path | None, str], Lease] = {}
-        self.opening = asyncio.Lock()
-        self.lock = threading.Lock()
-
-    @property
-    def current(self) -> Space | None:
-        """The most recently connected space; in code of a fork, the fork."""
-        return instead_of(self._current)
-
-    @current.setter
-    def current(self, space: Space | None) -> None:
-        self._current = space
-
-    def add(self, target: Target, name: str, space: Space) -> Space:
-        """Register a space under a target and name."""
-        with self.lock:
-            self.spaces[target, name] = space
-        return space
-
-    async def same(self, log: Log) -> Space | None:
-        """Return the space that is already open under another address. On the IO thread."""
-        for space in list(self.spaces.values()):
-            runtime = runtime_of(space)
-            if not runtime.is_open:
-                continue
-            other = runtime.log
-            if other.identity[:2] == log.identity[:2]:
-                await other.connection.wait_connected(RECONNECT_TIMEOUT_SECONDS)
-                if other.identity == log.identity:
-                    return space
-        return None
-
-    def remove(self, space: Space) -> None:
-        """Unregister a closed space, and release its server."""
-        with self.lock:
-            self.spaces = {key: other for key, other in self.spaces.items() if other is not space}
-        if self._current is space:
-            self._current = None
-        self.leave(None if space.server is None else space.server._embedded)
-
-    async def join(self, target: Target) -> EmbeddedServer:
-        """Join or start the embedded server of a target. Each call needs one `leave`."""
-        key = (target.store, target.sync)
-        lease = self.servers.get(key)
-        if lease is None:
-            lease = self.servers[key] = Lease(await _join(target))
-        lease.users += 1
-        return lease.server
-
-    def leave(self, server: EmbeddedServer | None) -> None:
-        """Release the server for one closed space; close it after the last one."""
-        with self.lock:
-            for key, lease in list(self.servers.items()):
-                if lease.server is server:
-                    lease.users -= 1
-                    if not lease.users:
-                        del self.servers[key]
-                        server.close()
-
-    def after_fork_in_child(self) -> None:
-        """Start without spaces in a forked child; the inherited ones raise ForkedError."""
-        for space in self.spaces.values():
-            space._after_fork_in_child()
-        for lease in self.servers.values():
-            lease.server.after_fork_in_child()
-        self.__init__()  # type: ignore[misc]
-
-
-class ServerLink:
-    """Connects an open space with its embedded server.
-
-    It follows the server to another port, asks it about failures, and saves the position of the space.
-    """
-
-    def __init__(self, log: Log, server: EmbeddedServer) -> None:
-        self._log = log
-        self._server = server
-        server.on_moved(self._moved)
-        diagnose_by(log, server)
-        if (known := self._known_position()) is not None:
-            known.warn_of_loss(log.subjects.space, log.info.last)
-            log.background(self._keep_saving())
-
-    def close(self) -> None:
-        """Disconnect from the server after the space was closed."""
-        self._server.off_moved(self._moved)
-        self._save()
-
-    def _moved(self, url: str) -> None:
-        io_thread().call_soon(self._log.connection.move_to, url)
-
-    def _known_position(self) -> KnownPosition | None:
-        if self._server.store is None:
-            return None
-        return KnownPosition(self._server.store, self._log.subjects.stream, self._log.info.created)
-
-    def _save(self) -> None:
-        if (known := self._known_position()) is not None:
-            known.update(self._log.replica.position)
-
-    async def _keep_saving(self) -> None:
-        saved = 0
-        while True:
-            if self._log.replica.position != saved:
-                saved = self._log.replica.position
-                self._save()
-            await asyncio.sleep(SAVE_INTERVAL_SECONDS)
-
-
-def diagnose_by(log: Log, server: EmbeddedServer) -> None:
-    """Ask the server for the reason when a call has no answer."""
-    log.connection.diagnose = partial(server.diagnose, server.identity)
-
-
-registry = Registry()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=registry.after_fork_in_child)
 
 
 async def _connect(
@@ -332,7 +171,7 @@ async def _connect(
     seconds = default if timeout is None else timeout
     target = _target(servers, store, proof, sync, seconds)
     known = list(registry.spaces.values())
-    space = await on_io(_open(target, name, options))
+    space = await on_io(open_space(target, name, options))
     try:
         if fresh:
             await space._refresh(None if clock is None else lambda: start, force=fresh == "force")
@@ -407,81 +246,6 @@ def _target(
         urls = servers.split(",") if isinstance(servers, str) else servers
         return Target(tuple(url.strip() for url in urls), None, sync, credentials, timeout)
     return Target((), find_store(store), sync, credentials, timeout)
-
-
-async def _open(target: Target, name: str, options: Options) -> Space:
-    """Open a space, or return the open one. On the IO thread, one at a time."""
-    async with registry.opening:
-        known = registry.spaces.get((target, name))
-        if known is not None:
-            await _renew(known, options)
-            return known
-        server = await registry.join(target) if target.embedded else None
-        try:
-            runtime = await _open_runtime(target, server, name, options)
-        except BaseException:
-            registry.leave(server)
-            raise
-        same = await registry.same(runtime.log)
-        if same is not None:
-            await runtime.close()
-            registry.leave(server)
-            return registry.add(target, name, same)
-        link = None if server is None else ServerLink(runtime.log, server)
-
-        def closed(space: Space) -> None:
-            if link is not None:
-                link.close()
-            registry.remove(space)
-
-        async def open_other(other: str) -> tuple[Space, bool]:
-            """Open another space on the same server; returns it and whether it is new here."""
-            known = list(registry.spaces.values())
-            space = await on_io(_open(target, other, Options()))
-            return space, space not in known
-
-        return registry.add(target, name, Space(name, runtime, server, open_other, closed))
-
-
-async def _renew(space: Space, options: Options) -> None:
-    """Store the options that were passed, and create the space again if it was dropped meanwhile."""
-    log = runtime_of(space).log
-    if options == Options() and not log.connection.connected:
-        return
-    try:
-        await log.change(options)
-    except HappenTimeoutError:
-        if options != Options():
-            raise
-        return  # the server does not answer now, but the states in memory can still be read
-    if space.server is not None:
-        diagnose_by(log, space.server._embedded)
-
-
-async def _join(target: Target) -> EmbeddedServer:
-    loop = asyncio.get_running_loop()
-    wait = max(target.timeout, JOIN_TIMEOUT_SECONDS)
-    joining = loop.run_in_executor(None, lambda: join(target.store, sync=target.sync, timeout=wait))
-    try:
-        return await asyncio.shield(joining)
-    except asyncio.CancelledError:
-        joining.add_done_callback(_leave)
-        raise
-
-
-def _leave(joined: asyncio.Future[EmbeddedServer]) -> None:
-    if joined.exception() is None:
-        joined.result().close()
-
-
-async def _open_runtime(
-    target: Target, server: EmbeddedServer | None, name: str, options: Options
-) -> Runtime:
-    servers = target.servers if server is None else (server.url,)
-    credentials = target.credentials if server is None else replace(target.credentials, token=server.token)
-    return await Runtime.open(
-        servers, credentials, name, options, incarnation=registry.incarnation, timeout=target.timeout
-    )
 
 
 def current() -> Space:

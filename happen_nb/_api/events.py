@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -17,12 +16,10 @@ from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
 from happen_nb._model import arguments
-from happen_nb._model.patterns import Pattern
-from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import evaluating
-from happen_nb._runtime.effects import Effects, EventStream, read_effects, wait_handled
+from happen_nb._runtime.effects import Effects, read_effects, wait_handled
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stepping import notice_held
@@ -38,8 +35,6 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.runtime import Runtime
-
-MAX_NAMED_TYPES = 3  # of other events, in a message
 
 
 class Event(Displayable):
@@ -459,58 +454,3 @@ class Trace(Displayable):
     def failures(self) -> list[str]:
         """The error of each handling that failed."""
         return [each.error or "" for node in self for each in node.handled if each.outcome == "failed"]
-
-
-class EventSearch:
-    """The search for the first matching event, among stored ones and those that come from now on."""
-
-    def __init__(self, runtime: Runtime, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
-        if where is not None and not callable(where):
-            raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
-        self._runtime = runtime
-        self._pattern = pattern
-        self._where = where
-        self._rejected = 0
-        self._others = Counter[str]()
-        self._coming = EventStream(runtime.log)
-
-    def close(self) -> None:
-        """Stop following events."""
-        self._coming.close()
-
-    async def first(
-        self, stored: Sequence[EventRecord], reached: tuple[int, int], deadline: float
-    ) -> Event | None:
-        """Return the first match after the position `reached`; None at the deadline."""
-        for record in stored:
-            reached = record.position
-            if (event := self._accepted(record)) is not None:
-                return event
-        while (left := deadline - time.monotonic()) > 0:
-            for record in await self._runtime.dispatcher.waits(on_io(self._coming.take(left))):
-                if record.position <= reached:
-                    continue
-                if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
-                    break
-                if not self._pattern.matches(record.type):
-                    self._others[record.type] += 1
-                elif (event := self._accepted(record)) is not None:
-                    return event
-        return None
-
-    def _accepted(self, record: EventRecord) -> Event | None:
-        event = Event(record, self._runtime)
-        if self._where is None or self._where(event):
-            return event
-        self._rejected += 1
-        return None
-
-    @property
-    def rejected(self) -> str:
-        """The description of the events that came and did not match, for a message."""
-        found = [f"`where` refused {self._rejected:,} of this type"] if self._rejected else []
-        if self._others:
-            types = ", ".join(f'"{type}"' for type, _ in self._others.most_common(MAX_NAMED_TYPES))
-            more = ", …" if len(self._others) > MAX_NAMED_TYPES else ""
-            found.append(f"{self._others.total():,} of other types came: {types}{more}")
-        return "".join(f"; {each}" for each in found)

@@ -1,31 +1,26 @@
-"""Failures of handlers and callbacks, events that no handler handled, and retrying both."""
+"""Failures of handlers and callbacks, and retrying them."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from happen_nb._api.base import Displayable, RecordSequence, frame, times
-from happen_nb._api.events import Event, record_of
+from happen_nb._api.base import Displayable, frame, times
 from happen_nb._api.history import Commit
 from happen_nb._display.reprs_events import (
     failure_page,
     failures_page,
     retried_page,
-    unhandled_event_page,
-    unhandled_page,
 )
-from happen_nb._model.patterns import Pattern, Predicate
 from happen_nb._model.quoting import error_summary, error_text, truncate
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.causes import output_context
-from happen_nb._runtime.cells import cells, current_request, shell
+from happen_nb._runtime.cells import current_request, shell
 from happen_nb._runtime.io import on_io, refuse_on_handler_loop, run_blocking
 from happen_nb._runtime.tracebacks import CapturedError, drop_frames
 from happen_nb._runtime.workers import is_shutdown_error
@@ -34,7 +29,6 @@ from happen_nb.errors import ClosedError, HappenError, NoHandlerError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from happen_nb._runtime.effects import NotHandled
     from happen_nb._runtime.runtime import Runtime
 
 MAX_ERROR_CHARS: Final = 200
@@ -96,7 +90,7 @@ def refuse_retry(node: str) -> None:
         raise HappenError(f"retry: called in {running.what}, it would wait for itself; call it in a cell")
 
 
-async def _handle(
+async def redeliver(
     runtime: Runtime, record: EventRecord, node: str, handler: str | None = None
 ) -> BaseException | None:
     """Have a node handle an event again; return the handler's error."""
@@ -108,7 +102,7 @@ async def _handle(
 
 def handle_again(runtime: Runtime, record: EventRecord, node: str, handler: str) -> None:
     """Have a handler handle an event again; raise its error as a HandledAgainError."""
-    error = run_blocking(_handle(runtime, record, node, handler))
+    error = run_blocking(redeliver(runtime, record, node, handler))
     if error is not None:
         raise HandledAgainError(error)
 
@@ -369,175 +363,3 @@ def _line(frame: traceback.FrameSummary) -> str:
     place = " ".join(cell) if cell else f'File "{frame.filename}"'
     line = truncate(frame.line or "", MAX_LINE_CHARS)
     return f"  {place}, line {frame.lineno}, in {frame.name}\n" + (f"    {line}\n" if line else "")
-
-
-class UnhandledEvent(Displayable):
-    """An event that no handler handled.
-
-    Attributes
-    ----------
-    event : Event
-        The event.
-    reason : str
-        ``"no pattern"``: no handler matched its type. ``"where"``: a filter rejected it. ``"no owner"``: no
-        process handled events of the node, or of any node, when it was stored. ``"owner died"``: the process
-        that should have handled it has ended.
-    nearest : str or None
-        The registered pattern that comes nearest to its type.
-    """
-
-    _page = unhandled_event_page
-    _pickle = "pickle parts of its event, such as unhandled.event.payload"
-
-    def __init__(self, runtime: Runtime, found: NotHandled) -> None:
-        self._runtime = runtime
-        self.event = Event(found.event, runtime)
-        self.reason = found.reason
-        self.nearest = found.nearest
-
-    def retry(self, node: str | None = None) -> Retried:
-        """Handle it with the handlers that match now, and wait for them.
-
-        Parameters
-        ----------
-        node : str, optional
-            Use only the handlers of this node.
-
-        Returns
-        -------
-        Retried
-            The result; failures are also added to ``space.failures``.
-
-        Raises
-        ------
-        NoHandlerError
-            No handler of this process matches.
-        """
-        if not self._nodes(node):
-            whose = "this process" if node is None else f'node "{node}" in this process'
-            raise NoHandlerError(f'retry: no handler of {whose} matches "{self.event.type}"')
-        return retry_events([self], node)
-
-    def _nodes(self, node: str | None) -> list[str]:
-        """Return the nodes of this process whose handlers match."""
-        record, runtime = record_of(self.event), self._runtime
-        candidates = runtime.registrations.candidates(record.type, record.target, record.tick)
-        return [name for name in candidates if node in (None, name) and runtime.ownership.is_ours(name)]
-
-    def _handle(self, nodes: Iterable[str]) -> list[BaseException | None]:
-        """Have nodes handle it; return the outcome of each node that has accepted it."""
-        outcomes: list[BaseException | None] = []
-        for name in nodes:
-            refuse_retry(name)
-            with suppress(NoHandlerError):  # its filters refuse the event
-                outcomes.append(run_blocking(_handle(self._runtime, record_of(self.event), name)))
-        return outcomes
-
-
-class Unhandled(RecordSequence[UnhandledEvent]):
-    """The events that no handler handled, newest last; a snapshot."""
-
-    _page = unhandled_page
-    _pickle = "pickle parts of its events, such as unhandled[0].event.payload"
-
-    def __init__(self, runtime: Runtime, found: Sequence[NotHandled]) -> None:
-        self._items = [UnhandledEvent(runtime, each) for each in found]
-
-    def retry(self, node: str | None = None) -> Retried:
-        """Handle the events with the handlers of this process that match now, and wait for them.
-
-        Parameters
-        ----------
-        node : str, optional
-            Use only the handlers of this node.
-
-        Returns
-        -------
-        Retried
-            The number of events that succeeded, failed, and have no handler here.
-
-        Examples
-        --------
-        >>> event = orders.broadcast("order.placed")
-        >>> late = orders.on("order.placed", lambda event: None)
-        >>> space.unhandled.retry()
-        Retried 1 event · 1 succeeded
-        """
-        return retry_events(self, node)
-
-
-def retry_events(events: Iterable[UnhandledEvent], node: str | None = None) -> Retried:
-    """Handle events with the handlers of this process that match now, and wait for them."""
-    found = [each._handle(each._nodes(node)) for each in events]
-    handled = [next(filter(None, outcomes), None) for outcomes in found if outcomes]
-    return Retried("event", handled, len(found) - len(handled))
-
-
-class Facts(Collection[str]):
-    """The types of events that need no handler, as declared in this process: ``space.facts``.
-
-    They are not listed as unhandled in ``space.unhandled``, receipts and dashboards.
-
-    Examples
-    --------
-    >>> event = orders.broadcast("order.closed")
-    >>> [each.event.type for each in space.unhandled]
-    ['order.closed']
-    >>> space.facts.add("*.closed")
-    >>> len(space.unhandled), space.facts
-    (0, Facts: *.closed)
-    """
-
-    def __init__(self) -> None:
-        self._patterns: tuple[Pattern, ...] = ()
-
-    def add(self, *patterns: str | Predicate) -> None:
-        """Declare types of events that need no handler.
-
-        The declaration belongs to its cell: running the cell again replaces it.
-
-        Parameters
-        ----------
-        *patterns : str or callable
-            Patterns as for ``node.on``.
-
-        Raises
-        ------
-        PatternError
-            A pattern is not valid.
-        """
-        added = tuple(map(Pattern.of, patterns))
-        self._patterns += added
-        cells.register(lambda: self._remove(added))
-
-    def remove(self, pattern: str | Predicate) -> None:
-        """Undo `add` for one pattern: expect handlers for these events again.
-
-        Raises
-        ------
-        KeyError
-            The pattern was not declared.
-        """
-        known = Pattern.of(pattern)
-        if known not in self._patterns:
-            raise KeyError(f"facts: {known.text!r} is not declared; declared are {list(self)}")
-        self._remove((known,))
-
-    def cover(self, type: str) -> bool:
-        """Return True if events of this type need no handler."""
-        return any(pattern.matches(type) for pattern in self._patterns)
-
-    def _remove(self, patterns: tuple[Pattern, ...]) -> None:
-        self._patterns = tuple(each for each in self._patterns if each not in patterns)
-
-    def __contains__(self, pattern: object) -> bool:
-        return pattern in list(self)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([pattern.text for pattern in self._patterns])
-
-    def __len__(self) -> int:
-        return len(self._patterns)
-
-    def __repr__(self) -> str:
-        return f"Facts: {', '.join(self) or 'none'}"

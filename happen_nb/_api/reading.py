@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.base import faces
+from happen_nb._api.base import Timeout, faces
 from happen_nb._api.events import Event, Events, Trace, record_of
-from happen_nb._api.failures import Unhandled
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.space_part import SpacePart
+from happen_nb._api.unhandled import Unhandled
 from happen_nb._journal.slice import read_entries, read_events, with_previous
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord, EventRecord
-from happen_nb._runtime.effects import Effects, find_unhandled, read_effects
+from happen_nb._runtime.effects import Effects, EventStream, find_unhandled, read_effects
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
 from happen_nb._runtime.replica import records_at
-from happen_nb.errors import UnknownEventError
+from happen_nb.errors import HappenTimeoutError, UnknownEventError
 
 if TYPE_CHECKING:
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._runtime.log import Log
+    from happen_nb._runtime.runtime import Runtime
+
+
+MAX_NAMED_TYPES = 3  # of other events, in a message
 
 
 class SpaceReading(SpacePart):
@@ -59,6 +66,60 @@ class SpaceReading(SpacePart):
         return Events(self.name, matching.text, [Event(record, self._runtime) for record in records])
 
     events, aevents = faces(_events)
+
+    async def _wait_for(
+        self,
+        pattern: str | Callable[[str], object],
+        where: Callable[[Event], object] | None = None,
+        *,
+        since: Since | None = None,
+        timeout: Timeout = 10.0,
+    ) -> Event:
+        """Wait for the next event of a type, from any process.
+
+        Already stored events are ignored, unless `since` is given. Interrupting the kernel ends the wait.
+
+        Parameters
+        ----------
+        pattern : str or callable
+            The type, a pattern, or a predicate on the type, as for ``node.on``.
+        where : callable, optional
+            ``where(event)`` filters further.
+        since : Event, Commit, datetime or int, optional
+            Return the first event after it, even one that is already stored; an int is a sequence, a naive
+            datetime is local time.
+        timeout : float or timedelta, optional
+            Seconds to wait; None waits without limit.
+
+        Returns
+        -------
+        Event
+
+        Raises
+        ------
+        HappenTimeoutError
+            No such event came in time; the message names the types of those that came.
+
+        Examples
+        --------
+        >>> start = orders.broadcast("start")
+        >>> paid = orders.broadcast("order.paid")
+        >>> space.wait_for("order.*", since=start).type
+        'order.paid'
+        """
+        seconds = arguments.timeout(timeout, "wait_for: timeout")
+        deadline, matching = time.monotonic() + seconds, Pattern.of(pattern)
+        with closing(EventSearch(self._runtime, matching, where)) as search:
+            reached = await position_after(self._log, since)
+            stored = [] if since is None else await stored_events(self._log, matching, since, None)
+            event = await search.first(stored, reached, deadline)
+        if event is None:
+            raise HappenTimeoutError(
+                f'wait_for: no event "{matching.text}" came within {seconds:g} s{search.rejected}'
+            )
+        return event
+
+    wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "await space.await_for(...)"))
 
     async def _journal(self, *, since: Since | None = None, limit: int | None = None) -> Journal:
         """Read the stored commits and events of the space in their one total order, newest last.
@@ -205,3 +266,58 @@ def matching_events(pattern: Pattern, records: Sequence[EventRecord]) -> list[Ev
     """Filter by a predicate. It is the user's code, which never runs on the IO thread."""
     matches = cache(pattern.matches)
     return [record for record in records if matches(record.type)]
+
+
+class EventSearch:
+    """The search for the first matching event, among stored ones and those that come from now on."""
+
+    def __init__(self, runtime: Runtime, pattern: Pattern, where: Callable[[Event], object] | None) -> None:
+        if where is not None and not callable(where):
+            raise TypeError(f"wait_for: where is {quote(where)}; give a function of an event")
+        self._runtime = runtime
+        self._pattern = pattern
+        self._where = where
+        self._rejected = 0
+        self._others = Counter[str]()
+        self._coming = EventStream(runtime.log)
+
+    def close(self) -> None:
+        """Stop following events."""
+        self._coming.close()
+
+    async def first(
+        self, stored: Sequence[EventRecord], reached: tuple[int, int], deadline: float
+    ) -> Event | None:
+        """Return the first match after the position `reached`; None at the deadline."""
+        for record in stored:
+            reached = record.position
+            if (event := self._accepted(record)) is not None:
+                return event
+        while (left := deadline - time.monotonic()) > 0:
+            for record in await self._runtime.dispatcher.waits(on_io(self._coming.take(left))):
+                if record.position <= reached:
+                    continue
+                if time.monotonic() >= deadline:  # `where` may be slow, and many events may have come
+                    break
+                if not self._pattern.matches(record.type):
+                    self._others[record.type] += 1
+                elif (event := self._accepted(record)) is not None:
+                    return event
+        return None
+
+    def _accepted(self, record: EventRecord) -> Event | None:
+        event = Event(record, self._runtime)
+        if self._where is None or self._where(event):
+            return event
+        self._rejected += 1
+        return None
+
+    @property
+    def rejected(self) -> str:
+        """The description of the events that came and did not match, for a message."""
+        found = [f"`where` refused {self._rejected:,} of this type"] if self._rejected else []
+        if self._others:
+            types = ", ".join(f'"{type}"' for type, _ in self._others.most_common(MAX_NAMED_TYPES))
+            more = ", …" if len(self._others) > MAX_NAMED_TYPES else ""
+            found.append(f"{self._others.total():,} of other types came: {types}{more}")
+        return "".join(f"; {each}" for each in found)

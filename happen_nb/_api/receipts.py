@@ -21,7 +21,7 @@ from happen_nb._runtime.io import on_io, run_blocking
 from happen_nb.errors import HappenError, HappenTimeoutError
 
 if TYPE_CHECKING:
-    from happen_nb._api.failures import Facts
+    from happen_nb._api.unhandled import Facts
     from happen_nb._model.causality import TraceNode
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.effects import Work

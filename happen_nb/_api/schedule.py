@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -76,7 +75,7 @@ def scheduled_origin(origin: Origin) -> Origin:
     """
     if origin.depth < MAX_SCHEDULED_PATH:
         return origin
-    return replace(origin, path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
+    return origin._replace(path=origin.path[-MAX_SCHEDULED_PATH // 2 :], omitted=0)
 
 
 # -- what is to come -------------------------------------------------------------------------------------

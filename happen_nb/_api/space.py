@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from happen_nb._api.base import Displayable, Timeout, faces, refuse_in_callback
 from happen_nb._api.emit import Sender
-from happen_nb._api.events import Event, EventSearch
-from happen_nb._api.failures import Facts, Failures
+from happen_nb._api.failures import Failures
 from happen_nb._api.forks import SpaceForks
 from happen_nb._api.handlers import HandlerHost
-from happen_nb._api.history import Since, position_after
 from happen_nb._api.node import Node, Nodes
 from happen_nb._api.pausing import SpacePause
 from happen_nb._api.pictures import SpacePictures
 from happen_nb._api.plotting import SpacePlots
-from happen_nb._api.reading import SpaceReading, stored_events
+from happen_nb._api.reading import SpaceReading
 from happen_nb._api.receipts import Receipts
 from happen_nb._api.recording import SpaceRecording
 from happen_nb._api.replay import SpaceReplay
@@ -27,12 +24,12 @@ from happen_nb._api.rerun import SpaceRerun
 from happen_nb._api.schedule import SpaceClock
 from happen_nb._api.server import NatsServer
 from happen_nb._api.state import StateWriter
+from happen_nb._api.unhandled import Facts
 from happen_nb._api.views import NodeStates, Views
 from happen_nb._display.reprs_state import space_page
 from happen_nb._model import arguments
 from happen_nb._model.arguments import RESERVED, check_name
 from happen_nb._model.freeze import freeze_initial
-from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.effects import describe_works
@@ -237,60 +234,6 @@ class Space(
         notice_held(self._runtime, "settle")
 
     settle, asettle = faces(_settle, refuse=("space.settle()", "nothing: handlers are what it waits for"))
-
-    async def _wait_for(
-        self,
-        pattern: str | Callable[[str], object],
-        where: Callable[[Event], object] | None = None,
-        *,
-        since: Since | None = None,
-        timeout: Timeout = 10.0,
-    ) -> Event:
-        """Wait for the next event of a type, from any process.
-
-        Already stored events are ignored, unless `since` is given. Interrupting the kernel ends the wait.
-
-        Parameters
-        ----------
-        pattern : str or callable
-            The type, a pattern, or a predicate on the type, as for ``node.on``.
-        where : callable, optional
-            ``where(event)`` filters further.
-        since : Event, Commit, datetime or int, optional
-            Return the first event after it, even one that is already stored; an int is a sequence, a naive
-            datetime is local time.
-        timeout : float or timedelta, optional
-            Seconds to wait; None waits without limit.
-
-        Returns
-        -------
-        Event
-
-        Raises
-        ------
-        HappenTimeoutError
-            No such event came in time; the message names the types of those that came.
-
-        Examples
-        --------
-        >>> start = orders.broadcast("start")
-        >>> paid = orders.broadcast("order.paid")
-        >>> space.wait_for("order.*", since=start).type
-        'order.paid'
-        """
-        seconds = arguments.timeout(timeout, "wait_for: timeout")
-        deadline, matching = time.monotonic() + seconds, Pattern.of(pattern)
-        with closing(EventSearch(self._runtime, matching, where)) as search:
-            reached = await position_after(self._log, since)
-            stored = [] if since is None else await stored_events(self._log, matching, since, None)
-            event = await search.first(stored, reached, deadline)
-        if event is None:
-            raise HappenTimeoutError(
-                f'wait_for: no event "{matching.text}" came within {seconds:g} s{search.rejected}'
-            )
-        return event
-
-    wait_for, await_for = faces(_wait_for, refuse=("space.wait_for()", "await space.await_for(...)"))
 
     async def _clear(self, *, force: bool = False) -> None:
         """Empty the space for every process in it: states, events and history. Nodes and handlers stay.

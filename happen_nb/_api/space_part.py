@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 from happen_nb._runtime.redirect import Redirected, instead_of
 
 if TYPE_CHECKING:
-    from happen_nb._api.failures import Facts, Failures
+    from happen_nb._api.failures import Failures
     from happen_nb._api.node import Node
     from happen_nb._api.space import Space
+    from happen_nb._api.unhandled import Facts
     from happen_nb._api.views import Views
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.runtime import Runtime

@@ -129,13 +129,13 @@ class StateWriter:
         return new, frozenset(states.viewed)
 
     def compute(
-        self, call: Callable[[FrozenDict], Any], record: CommitRecord | None, evaluation: Evaluation
+        self, call: Callable[..., Any], record: CommitRecord | None, evaluation: Evaluation, *arguments: Any
     ) -> FrozenDict:
-        """Call a function of the state of a record, and return the new state."""
+        """Call a function of the state of a record and more arguments, and return the new state."""
         state, revision = (EMPTY, 0) if record is None else (record.state, record.revision)
         token = evaluating.set(evaluation)
         try:
-            return compute(lambda: call(state), node=self.node, revision=revision)
+            return compute(call, state, *arguments, node=self.node, revision=revision)
         except Exception as error:
             note_damage(self.node, record, error)
             raise

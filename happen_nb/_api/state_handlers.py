@@ -37,7 +37,7 @@ from happen_nb.errors import HistoryGoneError, NoHandlerError, NotStoredError, O
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from happen_nb._api.emit import PendingEvent
     from happen_nb._api.state import StateWriter
@@ -275,9 +275,9 @@ class _Evaluated:
     state: FrozenDict
     body: bytes
     origin: Origin
-    emitted: list[PendingEvent]
-    events: tuple[EventRecord, ...]
-    output: contextvars.Context | None
+    emitted: Sequence[PendingEvent] = ()
+    events: tuple[EventRecord, ...] = ()
+    output: contextvars.Context | None = None
 
     def announce(self) -> None:
         announce(self.runtime, self.emitted, self.output)
@@ -311,7 +311,7 @@ def _evaluate(
         The filter raised, or the transform gives an event an id of its own, schedules or cancels events.
     """
     node = writer.node
-    scope = causes.scope_of_event(event, node, registration.name)
+    scope = causes.HandlerScope(node, registration.name, event=event)
     causes.enter(scope, runtime.dispatcher.redirect)
     scope.hold()
     try:
@@ -326,19 +326,21 @@ def _evaluate(
             )
             check_viewed(snapshot, viewed)
         else:
-            new = writer.compute(lambda state: call(state, given, None), record, evaluation)
+            new = writer.compute(call, record, evaluation, given, None)
         event.check()
         body = checked_body(node, record, new)
         writer.check_size(new, body)
         if evaluation.cancelled:
             raise Unusual
-        for each in evaluation.emitted:
+        emitted, origin = evaluation.emitted, scope.checked_origin()
+        if not emitted:
+            return _Evaluated(runtime, new, body, origin)
+        for each in emitted:
             if each.record.has_caller_id or each.record.alarm is not None:
                 raise Unusual
             each.record.check()  # the transform could change its payload in place
-        emitted, origin = evaluation.emitted, causes.current_origin()
         events = tuple([each.record for each in emitted])
-        return _Evaluated(runtime, new, body, origin, emitted, events, output_context() if emitted else None)
+        return _Evaluated(runtime, new, body, origin, emitted, events, output_context())
     finally:
         scope.release()
 

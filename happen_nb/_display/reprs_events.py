@@ -49,13 +49,14 @@ from happen_nb._model.patterns import near_miss
 if TYPE_CHECKING:
     from happen_nb._api.checks import Verdict
     from happen_nb._api.events import Event, Events
-    from happen_nb._api.failures import Failure, Failures, Retried, Unhandled, UnhandledEvent
+    from happen_nb._api.failures import Failure, Failures, Retried
     from happen_nb._api.handlers import Handler, Handlers
     from happen_nb._api.history import Commit
     from happen_nb._api.receipts import Receipt
     from happen_nb._api.replay import Replay
     from happen_nb._api.reply import Reply
     from happen_nb._api.schedule import Advance, ScheduledEvents
+    from happen_nb._api.unhandled import Unhandled, UnhandledEvent
     from happen_nb._model.orders import OrderStep
 
 MAX_HANDLERS: Final = 20

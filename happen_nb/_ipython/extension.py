@@ -17,8 +17,9 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
-from happen_nb._api.connect import create_node, current, registry
+from happen_nb._api.connect import create_node, current
 from happen_nb._api.node import Node, Nodes
+from happen_nb._api.registry import registry
 from happen_nb._api.space import Space
 from happen_nb._api.state import State
 from happen_nb._api.views import View, Views, find_view, space_of_view

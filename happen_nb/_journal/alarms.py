@@ -15,10 +15,8 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal.wire import (
-    Ended,
-    Other,
-    Scheduled,
+from happen_nb._journal.decoding import Ended, Other, Scheduled
+from happen_nb._journal.encoding import (
     encode_alarm,
     encode_cancel,
     encode_delivery,
@@ -31,7 +29,8 @@ from happen_nb._model.records import EventRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from happen_nb._journal.wire import Item, Message, Subjects
+    from happen_nb._journal.decoding import Item
+    from happen_nb._journal.wire import Message, Subjects
     from happen_nb._model.schedules import Alarm
 
 LOOK_BACK: Final = 1000

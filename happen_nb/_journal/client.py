@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, urlsplit
 
 import nats.errors
@@ -19,14 +19,16 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
-from nats.protocol.parser import AWAITING_MSG_PAYLOAD
 
+from happen_nb._journal.parser import MessageParser
 from happen_nb.errors import HappenConnectionError, ServerError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from nats.aio.subscription import Subscription
+
+    from happen_nb._journal.parser import Receive
 
 log = logging.getLogger("happen_nb")
 
@@ -34,20 +36,10 @@ PING_SECONDS = 1.0
 STALE_SECONDS = 10.0  # seconds without a byte from the server after which the connection counts as lost
 STALE_SECONDS_CLUSTER = 3.0  # the same where another server of a cluster can take over
 MIN_BYTES_PER_SECOND = 250_000  # a link that carries our data at this rate is slow, not lost
-LARGE_MESSAGE_BYTES = 64_000  # a message that occupies a slow link for a while
 SEQUENCE = "Nats-Sequence"  # a header of each stored message in the response to a direct get
 _UNAVAILABLE = (b'"err_code":10008,', b'"err_code":10164,')  # JetStream, or a subject's expected sequence
 _DISK_FULL = (10047, 10077, 10023, 10028)
 _WHITESPACE = " \t\n\r\x0b\x0c"  # around the names and values of headers
-
-
-class RawMessage(NamedTuple):
-    """A message as it arrived, with its headers as they are."""
-
-    subject: str
-    reply: str
-    body: bytes
-    raw_headers: bytes
 
 
 class NatsClient(Client):
@@ -60,11 +52,13 @@ class NatsClient(Client):
         super().__init__()
         self._received_at = time.monotonic()
         self._written_then = 0
-        parse = self._ps.parse
+        self._ps = self._parser = MessageParser(self)
+        parse = self._parser.parse
 
         self.reading = False
-        """True while what has arrived is processed; `after_reading` is called at the end."""
-        self.after_reading: Callable[[], object] = lambda: None
+        """True while what has arrived is processed."""
+        self.after_reading: list[Callable[[], object]] = []
+        """Called at the end of that."""
 
         async def counted(data: bytes) -> None:
             self._received_at = time.monotonic()
@@ -74,43 +68,25 @@ class NatsClient(Client):
                 await parse(data)
             finally:
                 self.reading = False
-                self.after_reading()
+                for callback in self.after_reading:
+                    callback()
 
         self._ps.parse = counted  # type: ignore[method-assign,assignment]
-        self._direct: dict[int, Callable[[RawMessage], Awaitable[None]]] = {}
 
-    async def subscribe_directly(
-        self, subject: str, callback: Callable[[RawMessage], Awaitable[None]]
-    ) -> Subscription:
-        """Subscribe to a subject; the reading itself calls `callback`, without a queue and a task between."""
-        self._direct[self._sid + 1] = callback
+    async def subscribe_directly(self, subject: str, receive: Receive) -> Subscription:
+        """Subscribe to a subject; the reading itself calls `receive`, without a queue and a task between."""
+        self._parser.direct[self._sid + 1] = receive
         return await self.subscribe(subject, pending_msgs_limit=0, pending_bytes_limit=0)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription, and forget its callback."""
-        self._direct.pop(subscription._id, None)
+        self._parser.direct.pop(subscription._id, None)
         await subscription.unsubscribe()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        callback = self._direct.get(sid)
-        if callback is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        self.stats["in_msgs"] += 1
-        self.stats["in_bytes"] += len(data)
-        try:
-            await callback(
-                RawMessage(
-                    subject.decode(errors="replace"), reply.decode(errors="replace"), data, headers or b""
-                )
-            )
-        except Exception:  # it must not end the reading
-            log.exception("a message of %r", subject)
 
     @property
     def transferring(self) -> bool:
         """True while a large message has arrived in part: everything behind it has to wait."""
-        return self._ps.state == AWAITING_MSG_PAYLOAD and self._ps.needed > LARGE_MESSAGE_BYTES
+        return self._parser.transferring
 
     @property
     def can_move(self) -> bool:

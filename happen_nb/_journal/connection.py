@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
     from nats.aio.subscription import Subscription
 
-    from happen_nb._journal.client import RawMessage
+    from happen_nb._journal.parser import Receive
 
 log = logging.getLogger("happen_nb")
 
@@ -112,6 +112,8 @@ class Connection:
         """Called when nobody answers: returns the problem if the stream no longer exists."""
         self.diagnose: Callable[[], str | None] | None = None
         """Returns why a call may have no answer, for people; None if nothing is known."""
+        self.max_payload = 0
+        """The bytes that the server accepts in one message, with its headers."""
         self._closed = False
 
     @classmethod
@@ -148,6 +150,7 @@ class Connection:
                 refused.set_exception(error)
 
         async def on_reconnect() -> None:
+            self.max_payload = self._client.max_payload
             if self._probe is not None:
                 self._probe.cancel()
             for call in list(self._calls.values()):
@@ -169,6 +172,7 @@ class Connection:
             **credentials.options(),
         )
         await _unless_refused(connecting, refused)
+        self.max_payload = self._client.max_payload
         await self._client.subscribe(
             self._inbox + "*", cb=self._on_answer, pending_msgs_limit=0, pending_bytes_limit=0
         )
@@ -217,10 +221,6 @@ class Connection:
         return self.max_payload / MIN_BYTES_PER_SECOND if self.transferring else 0.0
 
     @property
-    def max_payload(self) -> int:
-        return int(self._client.max_payload)
-
-    @property
     def server_version(self) -> str:
         """The version of the server that it is connected to now."""
         version = self._client.connected_server_version
@@ -261,12 +261,10 @@ class Connection:
         except nats.errors.ConnectionClosedError:
             raise ClosedError("the space was closed; connect again") from None
 
-    async def subscribe_directly(
-        self, subject: str, callback: Callable[[RawMessage], Awaitable[None]]
-    ) -> Subscription:
-        """Subscribe to a subject; `callback` gets each message as it arrived, without a queue between."""
+    async def subscribe_directly(self, subject: str, receive: Receive) -> Subscription:
+        """Subscribe to a subject; `receive` gets each message as it arrived, without a queue between."""
         try:
-            return await self._client.subscribe_directly(subject, callback)
+            return await self._client.subscribe_directly(subject, receive)
         except nats.errors.ConnectionClosedError:
             raise ClosedError("the space was closed; connect again") from None
 
@@ -290,12 +288,17 @@ class Connection:
 
     def after_reading(self, callback: Callable[[], object]) -> None:
         """Call something each time when all that has arrived is processed."""
-        self._client.after_reading = callback
+        self._client.after_reading.append(callback)
 
     @property
     def reading(self) -> bool:
         """True while what has arrived is processed."""
         return self._client.reading
+
+    def post(self, subject: str, body: bytes = b"", *, reply: str = "") -> None:
+        """Send a message at once, without headers; it is not stored, and dropped as by `send`."""
+        head = f"PUB {subject} {reply} {len(body)}" if reply else f"PUB {subject} {len(body)}"
+        self.write([b"%s\r\n%s\r\n" % (head.encode(), body)])
 
     def write(self, data: list[bytes]) -> None:
         """Write encoded messages at once; they are lost if the connection is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription
 
-    from happen_nb._journal.client import RawMessage
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.stream import Stream
 
@@ -34,7 +34,9 @@ POLL_SECONDS = 0.25  # seconds between checks of a reading that makes no progres
 STALL_SECONDS = 1.0  # seconds without a message after which a started reading continues with another consumer
 NO_RESPONDERS = "503"
 SPARE_MESSAGES = 8  # messages that a pull requests beyond the wanted ones: barriers may be among them
-DELIVERED = "$JS.ACK."  # starts the reply subject of each stored message, whatever headers its writer gave it
+DELIVERED = (
+    b"$JS.ACK."  # starts the reply subject of each stored message, whatever headers its writer gave it
+)
 PLAIN_TOKENS = 9  # tokens of a reply subject without a domain
 
 
@@ -46,7 +48,6 @@ class StreamMessage:
     raw_headers: bytes | dict[str, str]
     body: bytes
     sequence: int
-    delivered: int  # the consumer's own count, without gaps
     time: int  # ns since 1970, by the server's clock
     pending: int  # the number of messages that the consumer has still to deliver
 
@@ -58,27 +59,13 @@ class StreamMessage:
         return self.raw_headers
 
 
-def _parse_delivered(message: RawMessage) -> StreamMessage:
-    """Read the metadata of a message from its reply subject.
-
-    It is ``$JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>``; servers may put
-    a domain and an account before the stream, and a token at the end (NATS ADR-15).
-    """
-    tokens = message.reply.split(".")
-    at = 5 if len(tokens) == PLAIN_TOKENS else 7
-    sequence, delivered, time, pending = map(int, tokens[at : at + 4])
-    return StreamMessage(
-        message.subject, message.raw_headers, message.body, sequence, delivered, time, pending
-    )
-
-
 def parse_direct(answer: Msg) -> StreamMessage | None:
     """Read the answer to a direct get; None if there is no such message."""
     headers = answer.headers or {}
     if SEQUENCE not in headers:
         return None
     time, sequence = parse_ns(headers["Nats-Time-Stamp"]), int(headers[SEQUENCE])
-    return StreamMessage(headers["Nats-Subject"], headers, answer.data, sequence, 0, time, 0)
+    return StreamMessage(headers["Nats-Subject"], headers, answer.data, sequence, time, 0)
 
 
 def parse_time(text: str) -> datetime:
@@ -119,7 +106,7 @@ class Consumer:
     stream: str
     on_message: Callable[[StreamMessage], None]
     on_gap: Callable[[], None]
-    active_at: float = field(default=0.0, init=False)  # the loop's time at the last message or heartbeat
+    active_at: float = field(default=0.0, init=False)  # ``time.monotonic()`` at the last message
     _subscription: Subscription | None = field(default=None, init=False)
     _delivered: int = field(default=0, init=False)
     _open: bool = field(default=True, init=False)
@@ -136,7 +123,7 @@ class Consumer:
         `config` selects the messages, as JetStream's API describes it. `pull` is a pull request, which is
         repeated; without one the server pushes, as fast as flow control allows.
         """
-        self.active_at = asyncio.get_running_loop().time()
+        self.active_at = time.monotonic()
         self._inbox = self.connection.new_inbox()
         self._subscription = await self.connection.subscribe_directly(self._inbox, self._on_received)
         pushed = {"deliver_subject": self._inbox, "flow_control": True, "idle_heartbeat": 1_000_000_000}
@@ -150,44 +137,52 @@ class Consumer:
         if error := answer.get("error"):
             raise server_error(f"reading {self.stream}", error)
         self._pull = pull
-        await self._request_next()
+        self._request_next()
         return int(answer["num_pending"]) + int(answer["delivered"]["consumer_seq"])
 
-    async def _request_next(self) -> None:
+    def _request_next(self) -> None:
         if self._pull is not None and self._open:
             self._left = self._pull["batch"]
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self._name}"
-            await self.connection.send(subject, orjson.dumps(self._pull), reply=self._inbox)
+            self.connection.post(subject, orjson.dumps(self._pull), reply=self._inbox)
 
-    async def _on_received(self, message: RawMessage) -> None:
+    def _on_received(self, subject: bytes, reply: bytes, body: bytes, headers: bytes) -> None:
+        """Take a message, whose reply subject tells what it is.
+
+        It is ``$JS.ACK.<stream>.<consumer>.<tries>.<sequence>.<delivered>.<time>.<pending>``; servers may put
+        a domain and an account before the stream, and a token at the end (NATS ADR-15).
+        """
         if not self._open:
             return
-        self.active_at = asyncio.get_running_loop().time()
-        if not message.reply.startswith(DELIVERED):
-            headers = NatsClient.parse_headers(message.raw_headers)
-            if "Status" in headers:
-                await self._on_control(message, headers)
+        self.active_at = time.monotonic()
+        if not reply.startswith(DELIVERED):
+            control = NatsClient.parse_headers(headers)
+            if "Status" in control:
+                self._on_control(reply.decode(errors="replace"), control)
             return
-        item = _parse_delivered(message)
+        tokens = reply.split(b".")
+        at = 5 if len(tokens) == PLAIN_TOKENS else 7
         self._delivered += 1
-        if item.delivered != self._delivered:
+        if int(tokens[at + 1]) != self._delivered:  # the consumer's own count, without gaps
             self._lose()
             return
-        self.on_message(item)
+        name = subject.decode(errors="replace")
+        sequence, stored, pending = int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3])
+        self.on_message(StreamMessage(name, headers, body, sequence, stored, pending))
         self._left -= 1
         if not self._left and self._pull is not None and "expires" in self._pull:
-            await self._request_next()
+            self._request_next()
 
-    async def _on_control(self, message: RawMessage, headers: dict[str, str]) -> None:
+    def _on_control(self, reply: str, headers: dict[str, str]) -> None:
         if self._pull is not None:
             if headers["Status"] == NO_RESPONDERS:  # the server that had the consumer is gone
                 self._lose()
             elif "expires" in self._pull:  # the last request has expired, or the server ended it
-                await self._request_next()
-        elif message.reply:
-            await self.connection.send(message.reply)
+                self._request_next()
+        elif reply:
+            self.connection.post(reply)
         elif stalled := headers.get("Nats-Consumer-Stalled"):
-            await self.connection.send(stalled)
+            self.connection.post(stalled)
         elif int(headers.get("Nats-Last-Consumer", 0)) > self._delivered:
             self._lose()
 
@@ -201,7 +196,7 @@ class Consumer:
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
             await self.connection.unsubscribe(subscription)
-            await self.connection.send(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._name}")
+            self.connection.post(f"$JS.API.CONSUMER.DELETE.{self.stream}.{self._name}")
 
 
 async def read(

@@ -16,9 +16,9 @@ from happen_nb._journal.consumer import (
     Consumer,
     StreamMessage,
 )
+from happen_nb._journal.decoding import Clear, Passed, Scheduled, lifetime
 from happen_nb._journal.slice import read_commit_headers
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
-from happen_nb._journal.wire import Clear, Passed, Scheduled, lifetime
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, OwnerRecord
 from happen_nb._model.schedules import ClockRecord
@@ -27,8 +27,8 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Info, Stream
-    from happen_nb._journal.wire import Item
     from happen_nb._model.schedules import Alarm
 
 log = logging.getLogger("happen_nb")
@@ -257,16 +257,19 @@ class Follower:
     def _on_message(self, item: StreamMessage) -> None:
         if item.sequence > self._position:
             self._position = item.sequence
-            self._progress_at = asyncio.get_running_loop().time()
+            self._progress_at = time.monotonic()
             try:
-                self._stream.note_time(item.time)
-                own = self._sink.recognize(item)
-                decoded = own or self._deliveries.admit(self._stream.decode(item))
-                if isinstance(decoded, Clear):
-                    self._deliveries = Deliveries()
-                    self.cleared = item.sequence
+                if not item.pending:
+                    self._stream.note_time(item.time)
+                decoded = self._sink.recognize(item)
+                own = decoded is not None
+                if decoded is None:
+                    decoded = self._deliveries.admit(self._stream.decode(item))
+                    if isinstance(decoded, Clear):
+                        self._deliveries = Deliveries()
+                        self.cleared = item.sequence
                 self._sink.apply(decoded, item.sequence)
-                if isinstance(decoded, CommitRecord) and (own is None or self._expiring):
+                if (self._expiring or not own) and isinstance(decoded, CommitRecord):
                     self._watch_expiry(item)
             except Exception:  # one message must not stop those after it
                 log.exception("message %d of %s was not applied", item.sequence, self._stream.subjects.stream)

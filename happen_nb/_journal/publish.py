@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import orjson
 
 from happen_nb._journal.client import server_error
-from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, batch, encode_guard, encode_publish
+from happen_nb._journal.encoding import batch, encode_guard
+from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, encode_publish
 from happen_nb.errors import TooLargeError
 
 if TYPE_CHECKING:
@@ -203,6 +204,8 @@ class PendingWrite(Generic[T]):
     cleared = 0
     """The newest clear before which it is certainly not stored, unless it was seen."""
     started = 0.0
+    flying = False
+    """True while its outcome is to be reported."""
     sent_at: float | None = None
     """The loop's time of the first sending."""
     abandoned: asyncio.Future[None] | None = None
@@ -238,7 +241,8 @@ class PendingWrite(Generic[T]):
     def send(self, wake: Callable[[], None]) -> None:
         """Encode it, and send it as `start` does. On the IO thread."""
         self.data = encode_publish(self.messages[0])
-        self.start(wake)
+        self.wake = wake
+        self.outbox.send(self)
 
     def __await__(self) -> Generator[Any, None, None]:
         self.data = encode_publish(self.messages[0])
@@ -271,7 +275,8 @@ class PendingWrite(Generic[T]):
             self.future.set_result(self.seen)
         return self.future
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Let its caller go on."""
         wake, self.wake = self.wake, None
         if wake is not None:
             wake()
@@ -301,8 +306,7 @@ class Outbox:
         self._generation = generation
         self._loop = asyncio.get_running_loop()
         self._by_id: dict[str, list[PendingWrite[Any]]] = {}
-        self._by_node: dict[str, dict[PendingWrite[Any], None]] = {}
-        self._flying: dict[PendingWrite[Any], None] = {}
+        self._by_node: dict[str, list[PendingWrite[Any]]] = {}
         self._abandoned: set[asyncio.Future[None]] = set()
         self._decided: list[PendingWrite[Any]] = []
         self._to_write: list[bytes] = []
@@ -317,31 +321,37 @@ class Outbox:
 
     def expect(self, write: PendingWrite[T]) -> PendingWrite[T]:
         """Recognize a write when the follower brings it."""
-        write.started = self._loop.time()
+        write.started = time.monotonic()
         write.generation = self._generation()
         write.cleared = write.generation[1]
-        self._by_id.setdefault(write.id, []).append(write)
+        same = self._by_id.get(write.id)
+        if same is None:
+            self._by_id[write.id] = [write]
+        else:
+            same.append(write)
         if write.node is not None:
-            self._by_node.setdefault(write.node, {})[write] = None
+            self._by_node.setdefault(write.node, []).append(write)
         return write
 
     def send(self, write: PendingWrite[Any]) -> None:
         """Send it without an answer; what is sent in the same turn of the loop is written at once."""
         if self._closed is not None:
             write.error = self._closed()
-        elif write.node is not None and self._newest(write.node) != write.expected:
+            write.go_on()
+            return
+        if write.node is not None and self._newest(write.node) != write.expected:
             self._refuse(write)  # it would be: another commit has come since it was computed
-        if write.decided:
-            write._go_on()
+            write.go_on()
             return
         self.expect(write)
-        self._flying[write] = None
-        if self._connection.connected:
+        write.flying = True
+        connection = self._connection
+        if connection.connected:
             write.sent_at = write.started
-            if not self._to_write and not self._connection.reading:
+            if not self._to_write and not connection.reading:
                 self._loop.call_soon(self._write)
             self._to_write.append(write.data)
-        left = write.deadline - time.monotonic()
+        left = write.deadline - write.started
         if left < UNCLEAR_SECONDS:
             self._loop.call_later(max(0.0, left), self._leave_unclear, write)
         if self._timer is None:
@@ -354,16 +364,10 @@ class Outbox:
 
     def forget(self, write: PendingWrite[Any]) -> None:
         """Do not recognize it any more."""
-        self._flying.pop(write, None)
-        writes = self._by_id.get(write.id, [])
-        if write in writes:
-            writes.remove(write)
-        if not writes:
-            self._by_id.pop(write.id, None)
-        if write.node is not None and (same := self._by_node.get(write.node)) is not None:
-            same.pop(write, None)
-            if not same:
-                del self._by_node[write.node]
+        write.flying = False
+        _remove(self._by_id, write.id, write)
+        if write.node is not None:
+            _remove(self._by_node, write.node, write)
 
     def drop(self, write: PendingWrite[Any]) -> None:
         """Nobody needs its outcome any more."""
@@ -373,7 +377,7 @@ class Outbox:
     def abandon(self, write: PendingWrite[Any]) -> None:
         """Nobody waits for it any more; `wait_abandoned` does until it is decided."""
         write.wake = None
-        if write in self._flying:
+        if write.flying:
             write.abandoned = self._loop.create_future()
             self._abandoned.add(write.abandoned)
             write.abandoned.add_done_callback(self._abandoned.discard)
@@ -399,7 +403,7 @@ class Outbox:
     def overtake(self, node: str, sequence: int) -> None:
         """Note that a commit of a node is stored: others that expect an earlier one are refused."""
         for write in self._by_node.get(node, ()):
-            if write.expected < sequence and write.unbroken and not write.decided:
+            if write.seen is None and write.expected < sequence and write.unbroken and not write.decided:
                 self._refuse(write)
                 self._decided.append(write)
 
@@ -425,9 +429,9 @@ class Outbox:
             write = self._decided.pop()
             if write.future is not None and not write.future.done() and write.seen is not None:
                 write.future.set_result(write.seen)
-            if write in self._flying:
+            if write.flying:
                 self.forget(write)
-                write._go_on()
+                write.go_on()
 
     def break_off(self, *, following: bool = False) -> None:
         """Note that the follower may have missed the messages of what is pending now.
@@ -441,24 +445,29 @@ class Outbox:
 
     def _on_reconnect(self) -> None:
         self.break_off()
-        for write in list(self._flying):
+        for write in self._all_flying():
             self._leave_unclear(write)
+
+    def _all_flying(self) -> list[PendingWrite[Any]]:
+        return [write for writes in self._by_id.values() for write in writes if write.flying]
 
     def _check(self) -> None:
         self._timer = None
-        limit = self._loop.time() - UNCLEAR_SECONDS - self._connection.transfer_seconds
-        for write in [write for write in self._flying if write.started <= limit]:
+        limit = time.monotonic() - UNCLEAR_SECONDS - self._connection.transfer_seconds
+        flying = self._all_flying()
+        late = [write for write in flying if write.started <= limit]
+        for write in late:
             self._leave_unclear(write)
-        if self._flying:
+        if len(flying) > len(late) and self._timer is None:
             self._timer = self._loop.call_later(CHECK_SECONDS, self._check)
 
     def _leave_unclear(self, write: PendingWrite[Any]) -> None:
         """Let the caller find out; it forgets the write."""
-        if write in self._flying:
-            del self._flying[write]
+        if write.flying:
+            write.flying = False
             if write.abandoned is not None:
                 self.forget(write)
-            write._go_on()
+            write.go_on()
 
     def close(self, error: Callable[[], BaseException]) -> None:
         """Raise an error that `error` returns wherever somebody waits."""
@@ -471,3 +480,14 @@ class Outbox:
                 if write.future is not None and not write.future.done():
                     write.future.set_exception(write.error)
                 self._leave_unclear(write)
+
+
+def _remove(lists: dict[str, list[PendingWrite[Any]]], key: str, write: PendingWrite[Any]) -> None:
+    """Remove a write from one of many lists, and a list that is empty then."""
+    found = lists.get(key)
+    if found is None:
+        return
+    if len(found) == 1 and found[0] is write:
+        del lists[key]
+    elif write in found:
+        found.remove(write)

@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._journal.alarms import LOOK_BACK, Deliveries
 from happen_nb._journal.client import server_error
 from happen_nb._journal.consumer import StreamMessage, parse_ns, read
+from happen_nb._journal.decoding import UNREAD, Clear, Handled, decode, revision_of
+from happen_nb._journal.encoding import encode_barrier, encode_clear
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.wire import (
-    EVENTS,
-    HEADER_RESERVE_BYTES,
-    KEY,
-    POSITIONS,
-    UNREAD,
-    Clear,
-    Handled,
-    decode,
-    encode_barrier,
-    encode_clear,
-    revision_of,
-)
+from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS
 from happen_nb._model.positions import read_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import HappenError
@@ -34,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from happen_nb._journal.connection import Connection
-    from happen_nb._journal.wire import Item, Message, Subjects
+    from happen_nb._journal.decoding import Item
+    from happen_nb._journal.wire import Message, Subjects
     from happen_nb._model.records import OwnerRecord
 
 DEFAULT_HISTORY = 1000
@@ -121,7 +112,8 @@ class Stream:
 
     def note_time(self, stored: int) -> None:
         """Note that a message that has just arrived was stored at this time, in ns."""
-        self._clock_offset = max(self._clock_offset, stored - time.monotonic_ns())
+        offset = stored - time.monotonic_ns()
+        self._clock_offset = max(self._clock_offset, offset)
 
     def server_time(self) -> int:
         """Return the time of the server now, in ns since 1970; the clock of this machine may be wrong."""
@@ -332,7 +324,7 @@ class Stream:
         parts = (line.partition(":") for line in lines[1:])  # the first one has the version
         headers = {name.strip(): value.strip() for name, colon, value in parts if colon}
         body, time = base64.b64decode(message.get("data", "")), parse_ns(message["time"])
-        return StreamMessage(message["subject"], headers, body, int(message["seq"]), 0, time, 0)
+        return StreamMessage(message["subject"], headers, body, int(message["seq"]), time, 0)
 
     def decode(self, item: StreamMessage) -> Item:
         """Decode a stored message; expired events on a commit are left out."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from math import isfinite
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -88,6 +88,8 @@ def freeze_initial(value: Any, *, node: str) -> FrozenDict:
 
 def freeze_state(value: Any, *, node: str) -> FrozenDict:
     """Freeze the result of a transform, which must be a mapping, or raise StateError."""
+    if type(value) is dict:
+        return cast("FrozenDict", freeze(value))
     return as_state(value, f'state.set: the transform of node "{node}"')
 
 

@@ -53,6 +53,8 @@ class Progress(NamedTuple):
 
     def after(self, position: Position, failed: set[Position]) -> Progress:
         """Return the progress after applying the event at `position`, except those in `failed`."""
+        if not failed and not self.skipped:
+            return Progress(max(position, self.position))
         return self.passing(position, failed, applied=position)
 
     def passing(
@@ -113,10 +115,9 @@ def before(position: Position) -> Position:
 
 def progress_of(positions: Positions, key: str, start: Position) -> Progress:
     """Return the progress of a handler that started at `start`, at least the floor of the node."""
-    found = positions.get(key, Progress(start))
-    floor = positions[FLOOR].position if FLOOR in positions else START
-    lowest = max(start, floor)
-    return found if found.position >= lowest else Progress(lowest)
+    found, floor = positions.get(key), positions.get(FLOOR)
+    lowest = start if floor is None else max(start, floor.position)
+    return found if found is not None and found.position >= lowest else Progress(lowest)
 
 
 def encode_positions(positions: Positions) -> str:
@@ -127,12 +128,12 @@ def encode_positions(positions: Positions) -> str:
     >>> encode_positions({"order.* count": Progress((120, 0), ((95, 0),))})
     'order.%2A%20count=120.0!95.0'
     """
-    return " ".join([_encoded(key, *found) for key, found in positions.items()])
-
-
-def _encoded(key: str, position: Position, skipped: tuple[Position, ...]) -> str:
-    text = f"{_quoted(key)}={position[0]}.{position[1]}"
-    return text + "".join([f"!{a}.{b}" for a, b in skipped]) if skipped else text
+    texts = []
+    for key, ((sequence, index), skipped) in positions.items():
+        texts.append(f"{_quoted(key)}={sequence}.{index}")
+        if skipped:
+            texts[-1] += "".join([f"!{a}.{b}" for a, b in skipped])
+    return " ".join(texts)
 
 
 @lru_cache(1024)

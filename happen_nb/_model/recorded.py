@@ -298,7 +298,7 @@ def _origins(
     for index, origin in enumerate(origins):
         cause = None if origin.cause is None else known.get(origin.cause)
         followed = Origin() if cause is None else _after(events[cause], origin.by)
-        if replace(origin, by=None) != replace(followed, by=None):
+        if origin._replace(by=None) != followed._replace(by=None):
             found[index] = [origin.cause, origin.correlation, list(origin.path), origin.omitted]
     return found
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import compress
 from operator import is_not
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
@@ -34,8 +35,7 @@ _WRITERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """The cause of a change.
 
     Parameters
@@ -313,6 +313,8 @@ class CommitRecord:
     @property
     def is_readable(self) -> bool:
         """True if `state` can be decoded."""
+        if self._state is not None:
+            return True
         try:
             return self.state is not None
         except StateError:
@@ -331,9 +333,10 @@ class CommitRecord:
         state, body = (EMPTY, b"{}") if self.body is None else (self._state, self.body)
         if state is None:
             return  # it was never decoded
-        if new_body is not None and (
-            new_body == body if new is state else _shares_intact(state, body, new, new_body)
-        ):
+        if new_body is not None and new is state and new_body == body:
+            return
+        is_large = new_body is not None and new is not state and len(body) >= _LARGE_BYTES
+        if is_large and _shares_intact(state, body, new, new_body or b""):
             return
         if _is_intact(state, body):
             return
@@ -367,14 +370,13 @@ def revision_after(previous: CommitRecord | None) -> int:
     return 1 if previous is None else previous.revision + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """A consistent snapshot: the states of all nodes at one position of the journal.
 
     ``nodes`` maps each node to its newest record, deletions included; it never changes.
     """
 
-    nodes: Mapping[str, CommitRecord] = field(default_factory=dict)
+    nodes: Mapping[str, CommitRecord] = MappingProxyType({})
     position: int = 0
     written: int = 0
     """The sequence of the newest commit of any node."""
@@ -382,9 +384,9 @@ class Cut:
 
 def is_stored(record: CommitRecord | None, state: FrozenDict, body: bytes) -> bool:
     """Return True if a record holds this state; False where another client stored what cannot be read."""
-    if record is None or record.deleted:
+    if record is None or record.body is None:
         return not state
-    if not record.is_readable or len(record.body or b"") != len(body):  # equal JSON is equally long
+    if not record.is_readable or len(record.body) != len(body):  # equal JSON is equally long
         return False
     return record.body == body or equal(record.state, state)
 
@@ -441,8 +443,6 @@ def _shares_intact(old: Frozen, body: bytes, new: Frozen, new_body: bytes) -> bo
 
     The new text must be the old one with another text in place of each part that was replaced.
     """
-    if len(body) < _LARGE_BYTES:
-        return False
     replaced: list[tuple[bytes, bytes]] = []
     try:
         _find_replaced(old, new, replaced)

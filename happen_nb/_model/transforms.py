@@ -42,16 +42,16 @@ def evaluate(transform: Transform, state: FrozenDict, views: Any, *, node: str, 
             f'state.set on node "{node}": neither a function of the state nor a mapping, but '
             f"{quote(transform)}; write set(lambda state: {{**state, ...}})"
         )
-    return compute(lambda: call_transform(transform, state, views), node=node, revision=revision)
+    return compute(call_transform, transform, state, views, node=node, revision=revision)
 
 
 _PLAIN = (dict, FrozenDict)
 
 
-def compute(call: Callable[[], Any], *, node: str, revision: int) -> FrozenDict:
+def compute(call: Callable[..., Any], *arguments: Any, node: str, revision: int) -> FrozenDict:
     """Call a transform of a node's state, and return the frozen result; it raises what `evaluate` does."""
     try:
-        result = call()
+        result = call(*arguments)
         if type(result) not in _PLAIN:
             refuse_suspended(result, f'the transform of node "{node}"')
         return freeze_state(result, node=node)

@@ -44,7 +44,8 @@ class Versions:
         self._most = MANY
 
     def put(self, record: CommitRecord) -> None:
-        self._keep(record.node, record.sequence)
+        if self._snapshots or self._past:
+            self._keep(record.node, record.sequence)
         self.newest[record.node] = record
 
     def remove(self, node: str, position: int) -> None:

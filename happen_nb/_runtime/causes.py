@@ -135,6 +135,20 @@ class HandlerScope:
             self._origin = self.event.origin_of_effects(self.node)
         return self._origin
 
+    def checked_origin(self) -> Origin:
+        """Return the origin of what is stored now; it raises what `current_origin` does."""
+        if self.abandoned:
+            raise CancelledHandlingError(
+                f'{self.what} of node "{self.node}" was cancelled: it cannot change anything any more'
+            )
+        origin = self.origin
+        if len(origin.path) + origin.omitted > MAX_CHAIN:
+            raise CausalLoopError(
+                f'{self.what} of node "{self.node}": a causal chain of more than {MAX_CHAIN:,} is cut '
+                "here; these handlers keep triggering each other: add a stopping condition"
+            )
+        return origin
+
     def hold(self) -> None:
         """Count one more user: the handler itself, or a task or function that runs in its context."""
         with _counting:
@@ -151,6 +165,10 @@ class HandlerScope:
             yield
         finally:
             self.release()
+
+    def is_alone(self, *, in_task: bool) -> bool:
+        """Return True if nothing else runs in it: no other task, no carried function. `in_task` in a task."""
+        return self._users <= 1 + in_task
 
     @property
     def running(self) -> bool:
@@ -262,16 +280,7 @@ def current_origin() -> Origin:
     running = current_scope()
     if running is None:
         return NO_ORIGIN
-    if running.abandoned:
-        raise CancelledHandlingError(
-            f'{running.what} of node "{running.node}" was cancelled: it cannot change anything any more'
-        )
-    if running.origin.depth > MAX_CHAIN:
-        raise CausalLoopError(
-            f'{running.what} of node "{running.node}": a causal chain of more than {MAX_CHAIN:,} is cut '
-            "here; these handlers keep triggering each other: add a stopping condition"
-        )
-    return running.origin
+    return running.checked_origin()
 
 
 def output_context() -> Context | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
+    from happen_nb._runtime.conductor import Offer, Run
     from happen_nb._runtime.lanes import StateHandler
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.registrations import Registration
@@ -86,17 +87,13 @@ class Item(Work):
     """The time at which its transform began, by ``time.monotonic()``; 0 unless it runs."""
 
     def __post_init__(self) -> None:
-        self.correlation = self.event.correlation or self.event.id
+        event = self.event
+        self.correlation = event.correlation or event.id
+        self.position = event.sequence, event.index
 
     @property
     def order(self) -> tuple[Position, int]:
-        return self.event.position, self.handlers[0].number
-
-    @property
-    def handler(self) -> StateHandler:
-        state = self.handlers[0].state
-        assert state is not None
-        return state
+        return self.position, self.handlers[0].number
 
     def describe(self) -> str:
         return f'node "{self.node}" handling "{self.event.type}"'
@@ -117,7 +114,7 @@ class Item(Work):
     def handled(self) -> HandledRecord:
         """Return the record of its handling."""
         name, outcome = self.handlers[0].name, self.outcome or ""
-        return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, waited=self.waited)
+        return HandledRecord(self.event.id, self.node, name, outcome, self.seconds, None, 1, "", self.waited)
 
 
 class Step:
@@ -174,6 +171,10 @@ class Pipeline:
     evaluating: list[Item] = field(default_factory=list)
     ready: deque[Step] = field(default_factory=deque)
     flying: Step | None = None
+    offered: Offer | None = None
+    """The commit that is ready, while it waits for a conductor."""
+    run: Run | None = None
+    """The run of the commit that has its turn, where a conductor decides."""
     head: CommitRecord | None = UNKNOWN
     """The record that the next commit follows."""
     positions: Positions = field(default_factory=dict)

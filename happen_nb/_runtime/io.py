@@ -429,16 +429,21 @@ class Signal(Generic[P]):
     __slots__ = ("_listeners",)
 
     def __init__(self) -> None:
-        self._listeners: list[Callable[P, object]] = []
+        self._listeners: tuple[Callable[P, object], ...] = ()
 
     def __len__(self) -> int:
         return len(self._listeners)
 
     def connect(self, listener: Callable[P, object]) -> Callable[[], None]:
         """Call `listener` each time from now on; return a function that ends this."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        self._listeners = (*self._listeners, listener)
+        return lambda: self._remove(listener)
+
+    def _remove(self, listener: Callable[P, object]) -> None:
+        listeners = list(self._listeners)
+        listeners.remove(listener)
+        self._listeners = tuple(listeners)
 
     def emit(self, *args: P.args, **kwargs: P.kwargs) -> None:
-        for listener in list(self._listeners):
+        for listener in self._listeners:
             listener(*args, **kwargs)

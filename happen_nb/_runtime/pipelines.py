@@ -13,11 +13,13 @@ import asyncio
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, is_stored
+from happen_nb._runtime.conductor import Offer, Run
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
     HANDOVER_SECONDS,
@@ -79,10 +81,12 @@ class Pipelines:
         self._pipelines: dict[str, Pipeline] = {}
         self._line = self._new_line()
         self._woken: dict[Pipeline, None] = {}
+        self._ended: list[Item] = []
         self._watching = False
         self._closed = False
         dispatcher.precedence.on_end.connect(self._go_on_after)
         log.replica.on_commit.connect(self._on_commit)
+        log.connection.after_reading(self._finish_ended)
         log.on_fresh_start.connect(lambda _: self._reset_all())
 
     def _new_line(self) -> Line:
@@ -105,21 +109,26 @@ class Pipelines:
 
         On a manual clock, all handlers run in turn; `in_turn` is True if it is the turn of the events.
         """
-        may_be_fast = in_turn or not self._dispatcher.clock.manual
-        pipeline = self._pipelines.get(node)
+        dispatcher, pipeline = self._dispatcher, self._pipelines.get(node)
+        may_be_fast = in_turn or self._log.clock is None
         items: list[Item] = []
         for event, handlers in events:
             fast = may_be_fast and self._is_fast(event, node, handlers, snapshot)
-            if not items and (pipeline is None or pipeline.idle):
-                if not fast or self._dispatcher.queue(node).open:
-                    self._dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
+            queue = dispatcher.queues.get(node)
+            needs_delivery = not fast or (queue is not None and bool(queue.open))
+            if not items and (pipeline is None or (needs_delivery and pipeline.idle)):
+                if needs_delivery:
+                    dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
                     continue
-                if pipeline is None:
-                    pipeline = self._pipelines[node] = Pipeline(node, self._line)
-            parts = [[each] for each in handlers] if fast else [handlers]
-            items += [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
+                pipeline = self._pipelines[node] = Pipeline(node, self._line)
+            if fast:
+                items += [
+                    Item(event, node, [each], context, snapshot, replies, fold=fold) for each in handlers
+                ]
+            else:
+                items.append(Item(event, node, handlers, context, snapshot, replies, slow=True, fold=fold))
         if pipeline is not None and items:
-            self._dispatcher.in_flight.start(*items)
+            dispatcher.in_flight.start(*items)
             with pipeline.lock:
                 pipeline.waiting.extend(items)
             self._wake(pipeline)
@@ -127,12 +136,21 @@ class Pipelines:
     def _is_fast(
         self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
     ) -> bool:
-        return (
-            self._dispatcher.conductor is None
-            and (event.target is None or event.tick is not None)
-            and self._dispatcher.registrations.only_changes_state(node)
-            and all(_is_fast(each, snapshot) for each in handlers)
-        )
+        dispatcher = self._dispatcher
+        conductor = dispatcher.workers.conductor
+        if conductor is not None and not conductor.evaluates_ahead:
+            return False
+        if not dispatcher.registrations.only_changes_state(node):
+            return False
+        if event.target is not None and event.tick is None:
+            return False
+        for each in handlers:
+            state = each.state
+            if state is None or each.pattern.predicate is not None:
+                return False
+            if state.takes_views and snapshot is None:
+                return False
+        return True
 
     def items(self, node: str) -> list[Item]:
         """Return the events of a node that are not done. From any thread."""
@@ -205,6 +223,16 @@ class Pipelines:
             _leave(pipeline)
 
     @property
+    def works(self) -> bool:
+        """True while something is evaluated or on its way, and does not wait for a conductor."""
+        return any(self._works(each) for each in self._pipelines.values())
+
+    def _works(self, pipeline: Pipeline) -> bool:
+        if pipeline.delivering:
+            return not self._dispatcher.queue(pipeline.node).open
+        return not (pipeline.offered or pipeline.idle)
+
+    @property
     def flying(self) -> bool:
         """True while commits are on their way."""
         return any(each.flying is not None for each in self._pipelines.values())
@@ -258,8 +286,9 @@ class Pipelines:
             chosen = [pipeline.waiting.popleft() for _ in range(min(most, len(pipeline.waiting)))]
             pipeline.evaluating = chosen
             epoch, head, positions = pipeline.epoch, pipeline.head, pipeline.positions
-        steps, evaluated, head, positions = self._steps(chosen, head, positions)
-        self._choose_line(pipeline, chosen[:evaluated])
+        steps, evaluated, spent, head, positions = self._steps(chosen, head, positions)
+        if spent > SLOW_SECONDS or pipeline.slow:
+            self._choose_line(pipeline, chosen[:evaluated])
         with pipeline.lock:
             if pipeline.evaluating is not chosen:
                 return 0  # it was abandoned
@@ -276,8 +305,11 @@ class Pipelines:
 
     def _steps(
         self, items: list[Item], head: CommitRecord | None, positions: Positions
-    ) -> tuple[list[Step], int, CommitRecord | None, Positions]:
-        """Evaluate events in a row; return the steps, for how many events, and what the next one follows."""
+    ) -> tuple[list[Step], int, float, CommitRecord | None, Positions]:
+        """Evaluate events in a row.
+
+        Returns the steps, for how many events, the time of the transforms, and what the next one follows.
+        """
         steps: list[Step] = []
         evaluated, spent = 0, 0.0
         for item in items:
@@ -294,7 +326,7 @@ class Pipelines:
                 head = _record_after(item.node, head, step.outcomes[-1])
             if spent > HANDOVER_SECONDS:
                 break
-        return steps, evaluated, head, positions
+        return steps, evaluated, spent, head, positions
 
     def _load_head(self, pipeline: Pipeline) -> bool:
         """Start from the newest commit; False if its positions have to be looked up first."""
@@ -313,7 +345,7 @@ class Pipelines:
         registration = item.handlers[0]
         if item.slow or registration.state is None:
             return Step(item, slow=True)
-        handler, position = registration.state, item.event.position
+        handler, position = registration.state, item.position
         progress = handler.progress(positions)
         if position in progress.skipped:
             return Step(item, slow=True)
@@ -368,30 +400,67 @@ class Pipelines:
     def _hand_over(self, pipelines: list[Pipeline]) -> None:
         for pipeline in pipelines:
             self._advance(pipeline)
+        if self._dispatcher.conductor is not None:
+            self._dispatcher.conductor.look_again()
 
     def _advance(self, pipeline: Pipeline) -> None:
         """Send the next commit, if none is on its way."""
-        while pipeline.flying is None and not pipeline.delivering and not self._pauses(pipeline):
-            with pipeline.lock:
-                step = pipeline.ready.popleft() if pipeline.ready else None
-            if step is None:
+        while pipeline.flying is None and not pipeline.delivering and pipeline.ready:
+            if self._pauses(pipeline):
                 break
+            with pipeline.lock:
+                step = pipeline.ready.popleft()
             if step.slow:
                 self._deliver(pipeline, step)
+            elif step.outcomes and not self._has_turn(pipeline, step):
+                with pipeline.lock:
+                    pipeline.ready.appendleft(step)
+                break
             elif step.outcomes:
                 self._send(pipeline, step)
             else:
                 _leave(pipeline)
                 self._conclude(step)
-        self._wake(pipeline)
+        if pipeline.waiting:
+            self._wake(pipeline)
+
+    def _has_turn(self, pipeline: Pipeline, step: Step) -> bool:
+        """Return True if a commit may be stored now; else a conductor lets the pipeline go on when it may."""
+        conductor = self._dispatcher.conductor
+        if conductor is None or pipeline.run is not None:
+            return True
+        if pipeline.offered is None:
+            begins = step.items[0].handlers[0].begins(step.items[0].event)
+            choice = replace(begins, what="commit", target=pipeline.node)
+            pipeline.offered = Offer(choice, partial(self._take_turn, pipeline))
+            pipeline.run = conductor.offer(pipeline.offered)
+            if pipeline.run is not None:
+                pipeline.offered = None
+        return pipeline.run is not None
+
+    def _take_turn(self, pipeline: Pipeline, run: Run) -> None:
+        pipeline.offered, pipeline.run = None, run
+        self._advance(pipeline)
+
+    def _end_turn(self, pipeline: Pipeline) -> None:
+        """Let others have their turn."""
+        run, pipeline.run = pipeline.run, None
+        offered, pipeline.offered = pipeline.offered, None
+        conductor = self._dispatcher.conductor
+        if conductor is None:
+            return
+        if offered is not None:
+            conductor.withdraw(offered)
+        if run is not None:
+            conductor.end(run)
 
     def _pauses(self, pipeline: Pipeline) -> bool:
         """Let other writers of the node go first now and then: they take longer than the next commit here."""
-        if pipeline.ready and self._dispatcher.precedence.must_wait(pipeline.node, pipeline.contender):
+        if self._dispatcher.precedence.must_wait(pipeline.node, pipeline.contender):
             pipeline.paused = True
             return True
         lost = pipeline.node in self._log.outbox.refused_nodes
-        if not pipeline.ready or pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
+        if pipeline.paused or not (lost or pipeline.in_a_row >= MAX_IN_A_ROW):
             return pipeline.paused
         self._log.outbox.refused_nodes.discard(pipeline.node)
         share = PAUSE_SHARE * (time.monotonic() - pipeline.row_began) if pipeline.in_a_row else 0.0
@@ -412,7 +481,7 @@ class Pipelines:
 
     def _send(self, pipeline: Pipeline, step: Step) -> None:
         replica, node, newest = self._log.replica, pipeline.node, step.outcomes[-1]
-        cut = replica.cut_of(node)
+        cut = replica.base(node)
         base = cut.nodes.get(node)
         passed = replica.positions(node, base)
         carried = passed is None or base is None or passed is base.positions
@@ -424,7 +493,7 @@ class Pipelines:
             origin=step.outcomes[0].origin,
             events=step.events,
             positions=step.positions if carried or passed is None else merged(passed, step.positions),
-            folded=step.folded,
+            folded=step.folded if len(step.items) > 1 else (),
         )
         deadline = time.monotonic() + self._log.timeout
         try:
@@ -438,7 +507,7 @@ class Pipelines:
                 outcome.announce()
         step.write, pipeline.flying = write, step
         if len(write.messages) == 1:
-            write.send(lambda: self._decided(pipeline, step, request))
+            write.send(partial(self._decided, pipeline, step, request))
         else:
             self._log.background(self._complete(pipeline, step, request))
 
@@ -476,6 +545,7 @@ class Pipelines:
 
     def _stored(self, pipeline: Pipeline, step: Step, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
+        self._end_turn(pipeline)
         _leave(pipeline)
         pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
         if pipeline.in_a_row == 1:
@@ -485,24 +555,36 @@ class Pipelines:
             for outcome in step.outcomes:
                 outcome.conclude(by_id)
         self._conclude(step)
-        self._advance(pipeline)
+        if pipeline.ready or pipeline.waiting:
+            self._advance(pipeline)
 
     def _conclude(self, step: Step) -> None:
         """Note and record that events are done."""
-        done = [item for item in step.items if item.outcome is not None]
-        for item in done:
-            item.handler.pass_over(item.event.position, item.event.position)
+        for item in step.items:
+            if item.outcome is None:
+                continue
+            handler = item.handlers[0].state
+            assert handler is not None
+            handler.pass_over(item.position, item.position)
             if not step.outcomes:
                 self._dispatcher.lanes.pass_soon(item.node)
-        if done:
-            self._dispatcher.record(*[item.handled() for item in done])
+            self._dispatcher.record(item.handled())
         if step.outcomes:
             for handler, (before, after) in step.progress.items():
                 handler.recorded(before, after)
-        self._dispatcher.in_flight.finish(*step.items)
+        self._ended += step.items
+        if not self._log.connection.reading:
+            self._finish_ended()
+
+    def _finish_ended(self) -> None:
+        """Wake who waits for the events that are done: at the end of what has arrived at once."""
+        if self._ended:
+            ended, self._ended = self._ended, []
+            self._dispatcher.in_flight.finish(*ended)
 
     def _deliver(self, pipeline: Pipeline, step: Step) -> None:
         """Hand an event over to a `Delivery`, and wait until that has ended."""
+        self._end_turn(pipeline)
         _leave(pipeline)
         first, *others = step.items
         error = step.error if not others else None  # else it may not be that of the first
@@ -526,6 +608,8 @@ class Pipelines:
     def _go_on(self, pipeline: Pipeline) -> None:
         pipeline.delivering = False
         self._reset(pipeline)
+        if self._dispatcher.conductor is not None:
+            self._dispatcher.conductor.look_again()
 
     # -- starting again ------------------------------------------------------------------------------
 
@@ -546,6 +630,7 @@ class Pipelines:
         """Let all that was evaluated wait again: it was computed on another state than the newest one."""
         step, pipeline.flying = pipeline.flying, None
         pipeline.paused = False
+        self._end_turn(pipeline)
         if step is not None:
             pipeline.contender = pipeline.contender or self._dispatcher.precedence.contender(pipeline.node)
             pipeline.contender.lose()
@@ -583,15 +668,6 @@ class Pipelines:
 def _folds(item: Item) -> bool:
     state = item.handlers[0].state
     return not item.slow and state is not None and (state.fold or item.fold)
-
-
-def _is_fast(registration: Registration, snapshot: Cut | None) -> bool:
-    state = registration.state
-    return (
-        state is not None
-        and registration.pattern.predicate is None
-        and (snapshot is not None or not state.takes_views)
-    )
 
 
 def _leave(pipeline: Pipeline) -> None:

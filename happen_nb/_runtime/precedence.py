@@ -124,6 +124,8 @@ class Precedence:
 
     def must_wait(self, node: str, contender: Contender | None) -> bool:
         """Return True if a writer of a node that has lost for longer asks to go first. From any thread."""
+        if node not in self._requests:
+            return False
         first = min(tuple(self._requests.get(node, {}).values()), default=None)
         return first is not None and (contender is None or first[:2] < (contender.since, contender.id))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +30,7 @@ class Redirect:
     """
 
     def __init__(self, pairs: Iterable[tuple[object, object]], before: Redirect | None = None) -> None:
+        Redirected.need()
         self._pairs: dict[int, tuple[object, object]] = {}
         for original, instead in pairs:
             self.add(original, instead)
@@ -83,13 +84,26 @@ class Redirected(Generic[T]):
     """An attribute that leads to a space; in code of a fork, to the fork.
 
     If another object stands for its owner there, it is the attribute of that one; else the object that stands
-    for its value.
+    for its value. Before the first `Redirect` of the process, it is a plain attribute, which is faster.
     """
 
     _name: str
+    _plain: ClassVar[list[tuple[type, Redirected[Any]]]] = []
+    _needed: ClassVar[bool] = False
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
+        if not Redirected._needed:
+            Redirected._plain.append((owner, self))
+            delattr(owner, name)
+
+    @classmethod
+    def need(cls) -> None:
+        """Redirect from now on."""
+        Redirected._needed = True
+        while cls._plain:
+            owner, attribute = cls._plain.pop()
+            setattr(owner, attribute._name, attribute)
 
     @overload
     def __get__(self, owner: None, kind: type) -> Self: ...

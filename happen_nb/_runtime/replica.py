@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from happen_nb._journal.decoding import Clear, Passed
 from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
-from happen_nb._journal.wire import Clear, Passed
 from happen_nb._model.arguments import check_name
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.positions import merged
@@ -28,7 +28,7 @@ from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from happen_nb._journal.wire import Item
+    from happen_nb._journal.decoding import Item
     from happen_nb._model.positions import Positions
     from happen_nb._runtime.log import Log
 
@@ -86,7 +86,8 @@ class Replica:
 
     def newest_sequence(self, node: str) -> int:
         """Return the sequence of the newest record of a node; 0 if nothing is stored."""
-        return _sequence(self._records.get(node))
+        record = self._versions.newest.get(node)
+        return 0 if record is None else record.sequence
 
     def empty(self) -> bool:
         """Return True if no node has a state, or ever had one."""
@@ -95,7 +96,7 @@ class Replica:
     def positions(self, node: str, record: CommitRecord | None) -> Positions | None:
         """Return the progress of a node's state handlers after a commit; None if that is not known here."""
         found = {} if record is None else record.positions
-        passed = self._passed.get(node)
+        passed = self._passed.get(node) if self._passed else None
         if found is None or passed is None or passed.base != _sequence(record):
             return found
         return merged(found, passed.positions)
@@ -110,6 +111,11 @@ class Replica:
             self.note_look()
             record = self._records.get(node)
             return Cut({} if record is None else {node: record}, self._position, self._written)
+
+    def base(self, node: str) -> Cut:
+        """Return a cut of one node for its next commit, which no handler looks at. On the IO thread."""
+        record = self._versions.newest.get(node)
+        return Cut({} if record is None else {node: record}, self._position, self._written)
 
     def cut(self) -> Cut:
         """Return all nodes as of now; later commits do not change the cut."""
@@ -144,10 +150,11 @@ class Replica:
         self._wake_reached()
 
     def apply(self, item: Item, sequence: int) -> None:
+        """Apply the next message; the listeners of a commit are called."""
         applied: Applied | None = None
         gone: list[str] = []
         with self._lock:
-            if isinstance(item, CommitRecord):
+            if type(item) is CommitRecord:
                 applied = self._apply_commit(item)
             elif isinstance(item, Clear):
                 gone = [name for name, record in self._records.items() if record.sequence < sequence]
@@ -160,11 +167,13 @@ class Replica:
             self._position = max(self._position, sequence)
         if applied is not None:
             self._emit(applied)
-        self._wake_changed(gone)
-        self._wake_reached()
+        elif gone:
+            self._wake_changed(gone)
+        if self._waiting:
+            self._wake_reached()
 
     def _apply_commit(self, record: CommitRecord) -> Applied | None:
-        previous = self._records.get(record.node)
+        previous = self._versions.newest.get(record.node)
         if previous is not None and record.sequence <= previous.sequence:
             return None  # the fresh start had it already
         if not record.revision:
@@ -192,9 +201,11 @@ class Replica:
         self._wake_reached()
 
     def _emit(self, applied: Applied) -> None:
-        self._emitted = max(self._emitted, applied.record.sequence)
+        record = applied.record
+        self._emitted = max(self._emitted, record.sequence)
         self.on_commit.emit(applied)
-        self._wake_changed((applied.record.node,))
+        if record.node in self._changes:
+            self._wake_changed((record.node,))
 
     # -- waiting, on the IO thread -------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import fields, presence
+from happen_nb._journal.encoding import encode_result
 from happen_nb._journal.slice import read_handled
-from happen_nb._journal.wire import encode_result
 from happen_nb._model.arguments import UNLIMITED
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.quoting import cut_middle, error_summary, error_text

@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.events import Event, record_of
-from happen_nb._api.failures import Failure, UnhandledEvent, retry_events
+from happen_nb._api.failures import Failure
 from happen_nb._api.history import Commit
 from happen_nb._api.node import Node
+from happen_nb._api.unhandled import UnhandledEvent, retry_events
 from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
 from happen_nb._display.user_text import describe_error
@@ -29,7 +30,6 @@ from happen_nb._model.transforms import put
 from happen_nb._runtime.io import on_io, run_blocking
 
 if TYPE_CHECKING:
-    from happen_nb._api.failures import UnhandledEvent
     from happen_nb._api.space import Space
 
 MAX_LISTED: Final = 200  # failures, and unhandled events

@@ -355,6 +355,7 @@ def test_a_dashboard_asks_again_until_the_kernel_answers(lab, tab):
 
 def drag(page, handle, by):
     """Drag a slider fast, in many steps, as a hand does."""
+    page.bring_to_front()  # in the background, each step takes a third of a second
     box = handle.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)

@@ -6,7 +6,7 @@ import gc
 import weakref
 
 import happen_nb as happen
-from happen_nb._api.connect import registry
+from happen_nb._api.registry import registry
 
 
 def is_gone(kept):

@@ -13,7 +13,7 @@ import threading
 import pytest
 
 import happen_nb as happen
-from happen_nb._api.connect import registry
+from happen_nb._api.registry import registry
 from happen_nb._api.trials import Trials
 from happen_nb._model.orders import FewChanges
 from happen_nb.learn import check, wait_until
