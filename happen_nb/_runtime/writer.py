@@ -23,7 +23,7 @@ from happen_nb._runtime.replica import Applied
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.positions import Positions
@@ -347,28 +347,51 @@ class Writer:
         IdTakenError
             The caller's id was there with another content.
         """
-        log, what = self._log, f'broadcast of "{event.type}"'
-        log.replica.note_look()
-        messages = log.alarms.messages(event, ttl=log.info.event_ttl)
-        log.connection.check_size(messages, what)
-        # Else another event with the id may be there already, or the message is that of an alarm.
-        plain = not event.has_caller_id and event.alarm is None
-        write: PendingWrite[EventRecord] = PendingWrite(
-            log.outbox,
-            event.id,
-            messages,
-            what,
-            deadline,
-            as_stored=partial(_event_as_stored, event, messages[0].body) if plain else None,
-        )
+        self._log.replica.note_look()
+        write = self._prepare_event(event, deadline)
         if time.monotonic() >= deadline:
-            raise NotStoredError(f"{what}: timed out; nothing was stored")
-        if plain:
+            raise NotStoredError(f"{write.what}: timed out; nothing was stored")
+        if write.as_stored is not None:
             await write
             if write.seen is not None:
                 return write.seen
         stored: EventRecord = await on_io(self._complete_event(write, event))
         return stored
+
+    def send(
+        self, event: EventRecord, deadline: float, on_end: Callable[[BaseException | None], None]
+    ) -> None:
+        """Send an event at once, without waiting. On the IO thread.
+
+        `on_end` is called when it is stored, or with the error.
+        """
+        write = self._prepare_event(event, deadline)
+
+        def sent() -> None:
+            if write.seen is None and write.error is None:
+                self._log.background(complete())
+            else:
+                on_end(write.error)
+
+        async def complete() -> None:
+            error: BaseException | None = None
+            try:
+                await self._complete_event(write, event)
+            except BaseException as failed:
+                error = failed
+            on_end(error)
+
+        write.send(sent)
+
+    def _prepare_event(self, event: EventRecord, deadline: float) -> PendingWrite[EventRecord]:
+        """Encode an event. From any thread."""
+        log, what = self._log, f'broadcast of "{event.type}"'
+        messages = log.alarms.messages(event, ttl=log.info.event_ttl)
+        log.connection.check_size(messages, what)
+        # Else another event with the id may be there already, or the message is that of an alarm.
+        plain = not event.has_caller_id and event.alarm is None
+        as_stored = partial(_event_as_stored, event, messages[0].body) if plain else None
+        return PendingWrite(log.outbox, event.id, messages, what, deadline, as_stored=as_stored)
 
     async def _complete_event(self, write: PendingWrite[EventRecord], event: EventRecord) -> EventRecord:
         """Store an event, or find out whether it is stored, by the server's answer. On the IO thread."""
