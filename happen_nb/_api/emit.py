@@ -119,7 +119,7 @@ class Sender:
         PayloadError
             A part of the payload has no JSON form; the message names its path.
         TooLargeError
-            The payload exceeds the server's limit.
+            The payload exceeds the server's limit, or the space has 200,000 scheduled events.
         ValueError
             The id belongs to an event with other content, or `after` or `at` is not a time that can be
             scheduled.
