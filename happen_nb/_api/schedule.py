@@ -153,6 +153,11 @@ class ScheduledEvents(Events):
         return table
 
 
+def scheduled_events(space: str, records: Iterable[EventRecord], runtime: Runtime) -> ScheduledEvents:
+    """Return scheduled events as users hold them."""
+    return ScheduledEvents(space, "**", [Event(record, runtime) for record in records])
+
+
 async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
     """Read the events that are to come, by due time and order of scheduling. On the IO thread."""
     log = runtime.log
@@ -421,8 +426,7 @@ class SpaceClock(SpacePart):
         ['order.expired']
         """
         runtime = self._runtime.checked
-        records = run_blocking(_scheduled(runtime))
-        return ScheduledEvents(self.name, "**", [Event(record, runtime) for record in records])
+        return scheduled_events(self.name, run_blocking(_scheduled(runtime)), runtime)
 
 
 async def _scheduled(runtime: Runtime) -> list[EventRecord]:

@@ -83,6 +83,8 @@ class Alarms:
         """The sequences of what is stored for ids of callers that are free all the same: their cancels."""
         self.manual = False
         """True on a manual clock, which delivers the events: they are kept with their payloads."""
+        self.version = 0
+        """Differs when the alarms differ."""
 
     def __len__(self) -> int:
         return len(self._alarms)
@@ -132,6 +134,7 @@ class Alarms:
     def reset(self, alarms: Iterable[Alarm]) -> None:
         """Start with these."""
         self._alarms, self._by_due = {}, []
+        self.version += 1
         self._stored.clear()
         for alarm in alarms:
             self.add(alarm)
@@ -143,6 +146,7 @@ class Alarms:
         else:
             heapq.heappush(self._by_due, (alarm.due, alarm.sequence, alarm.id))
         self._alarms[alarm.id] = alarm
+        self.version += 1
 
     def end(self, name: str) -> Alarm | None:
         """Remove what was delivered, cancelled or replaced."""
@@ -150,6 +154,7 @@ class Alarms:
         found = self._alarms.get(id)
         if found is None or found.name != name:
             return None
+        self.version += 1
         return self._alarms.pop(id)
 
     def cancelled(self, name: str, sequence: int) -> None:
