@@ -25,17 +25,7 @@ from happen_nb._display.page import (
     timestamp,
 )
 from happen_nb._display.plots import sequence
-from happen_nb._display.spans import (
-    Kind,
-    Line,
-    Span,
-    count,
-    cut_middle,
-    function,
-    iso,
-    name,
-    one_line,
-)
+from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, function, iso, name, one_line
 from happen_nb._display.traces import MAX_TRACE_LINES, outline
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget, fits, is_container, summary, tree
