@@ -20,7 +20,7 @@ from happen_nb._api.events import (
     update_event,
 )
 from happen_nb._api.reply import Reply
-from happen_nb._api.schedule import due_at, scheduled_origin
+from happen_nb._api.schedule import check_room, due_at, scheduled_origin
 from happen_nb._journal.slice import event_at
 from happen_nb._model import arguments
 from happen_nb._model.freeze import dumps, freeze
@@ -32,7 +32,7 @@ from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.replies import PendingReply
+from happen_nb._runtime.reply_ends import PendingReply
 from happen_nb._runtime.stored_steps import emits
 from happen_nb._runtime.writer import check_same
 from happen_nb.errors import EventTypeError, IdTakenError, PayloadError, TooLargeError, TransformError
@@ -119,7 +119,7 @@ class Sender:
         PayloadError
             A part of the payload has no JSON form; the message names its path.
         TooLargeError
-            The payload exceeds the server's limit.
+            The payload exceeds the server's limit, or the space has 200,000 scheduled events.
         ValueError
             The id belongs to an event with other content, or `after` or `at` is not a time that can be
             scheduled.
@@ -292,6 +292,7 @@ class Sender:
         alarm = None
         if due is not None and due > runtime.clock.now_text():
             alarm, origin = f"{id} {log.new_id()}", scheduled_origin(origin)
+            check_room(log, id, call, type)
         time_of_space = (due if alarm else runtime.clock.now_text()) if runtime.clock.manual else None
         return EventRecord(
             id,
