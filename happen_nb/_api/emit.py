@@ -32,7 +32,7 @@ from happen_nb._model.records import EventRecord
 from happen_nb._runtime import causes, scheduling
 from happen_nb._runtime.causes import Evaluation, evaluating, output_context
 from happen_nb._runtime.io import on_io, run_awaitable, run_blocking
-from happen_nb._runtime.replies import PendingReply
+from happen_nb._runtime.reply_ends import PendingReply
 from happen_nb._runtime.stored_steps import emits
 from happen_nb._runtime.writer import check_same
 from happen_nb.errors import EventTypeError, IdTakenError, PayloadError, TooLargeError, TransformError
