@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets
@@ -18,8 +18,6 @@ from happen_nb._widgets.mime import ALIVE, show_widget
 if TYPE_CHECKING:
     from happen_nb._api.reply import Reply
     from happen_nb._runtime.runtime import Runtime
-
-_HIDDEN: Final = "<style>.jp-OutputArea-child:has(.hn-beside) { display: none; }</style>"
 
 
 def source(name: str) -> str:
