@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb._journal.consumer import parse_direct, to_ns
-from happen_nb._journal.wire import UNREAD, Ended, Handled, Message, Scheduled
+from happen_nb._journal.decoding import UNREAD, Ended, Handled, Scheduled
+from happen_nb._journal.wire import Message
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from happen_nb._journal.consumer import StreamMessage
+    from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Info, Stream
-    from happen_nb._journal.wire import Item
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import HandledRecord
 
@@ -173,10 +174,12 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     A server counts the matches of a filter in the whole stream before it delivers the first message, so a
     short stretch of a long journal is read without a filter.
     """
-    return [entry for item in await _window(stream, start, end) for entry in _entries_of(item)]
+    kinds = stream.subjects.state_prefix, stream.subjects.event_prefix
+    return [entry for item in await _window(stream, start, end, kinds) for entry in _entries_of(item)]
 
 
-async def _window(stream: Stream, start: int, end: int) -> list[Item]:
+async def _window(stream: Stream, start: int, end: int, kinds: tuple[str, ...]) -> list[Item]:
+    """Read the messages whose subjects have certain prefixes, without bodies."""
     size = end - start + 1
     if size <= 0:
         return []
@@ -187,7 +190,8 @@ async def _window(stream: Stream, start: int, end: int) -> list[Item]:
         limit=size if size <= MAX_PULLED else None,
         enough=lambda item: item.sequence > end,
     )
-    return await stream.admitted([stream.decode_head(item) for item in items], start)
+    wanted = [stream.decode_head(item) for item in items if item.subject.startswith(kinds)]
+    return await stream.admitted(wanted, start)
 
 
 async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int | None = None) -> list[Entry]:
@@ -300,7 +304,9 @@ async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> d
 async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry | Ended]:
     """Read what durable handlers have stored from one sequence to another, without bodies."""
     found: list[Entry | Ended] = []
-    for item in await _window(stream, start, end):
+    subjects = stream.subjects
+    kinds = subjects.state_prefix, subjects.event_prefix, subjects.alarm_prefix
+    for item in await _window(stream, start, end, kinds):
         if isinstance(item, Scheduled) and item.alarm.event is not None:
             found.append(item.alarm.event)
         elif isinstance(item, Ended):
@@ -577,8 +583,8 @@ async def position_at_time(stream: Stream, moment: datetime) -> int:
     if stream.replicas == 1:
         later = await stream.read(">", start=start, headers_only=True, limit=1)
         return later[0].sequence - 1 if later else last
-    newest = await stream.get({"seq": last})
-    if newest is None or newest.time < limit:
+    newest = await stream.get({"seq": last})  # None if it was a barrier, and another one has replaced it
+    if newest is not None and newest.time < limit:
         return last
     found: list[int] = []
 
