@@ -162,10 +162,12 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     A server counts the matches of a filter in the whole stream before it delivers the first message, so a
     short stretch of a long journal is read without a filter.
     """
-    return [entry for item in await _window(stream, start, end) for entry in _entries_of(item)]
+    kinds = stream.subjects.state_prefix, stream.subjects.event_prefix
+    return [entry for item in await _window(stream, start, end, kinds) for entry in _entries_of(item)]
 
 
-async def _window(stream: Stream, start: int, end: int) -> list[Item]:
+async def _window(stream: Stream, start: int, end: int, kinds: tuple[str, ...]) -> list[Item]:
+    """Read the messages whose subjects have certain prefixes, without bodies."""
     size = end - start + 1
     if size <= 0:
         return []
@@ -176,7 +178,8 @@ async def _window(stream: Stream, start: int, end: int) -> list[Item]:
         limit=size if size <= MAX_PULLED else None,
         enough=lambda item: item.sequence > end,
     )
-    return await stream.admitted([stream.decode_head(item) for item in items], start)
+    wanted = [stream.decode_head(item) for item in items if item.subject.startswith(kinds)]
+    return await stream.admitted(wanted, start)
 
 
 async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int | None = None) -> list[Entry]:
@@ -289,7 +292,9 @@ async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> d
 async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry | Ended]:
     """Read what durable handlers have stored from one sequence to another, without bodies."""
     found: list[Entry | Ended] = []
-    for item in await _window(stream, start, end):
+    subjects = stream.subjects
+    kinds = subjects.state_prefix, subjects.event_prefix, subjects.alarm_prefix
+    for item in await _window(stream, start, end, kinds):
         if isinstance(item, Scheduled) and item.alarm.event is not None:
             found.append(item.alarm.event)
         elif isinstance(item, Ended):
