@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.registrations import Registration, Registrations
-    from happen_nb._runtime.replies import PendingReply, ReplyRouter
+    from happen_nb._runtime.replies import ReplyRouter
+    from happen_nb._runtime.reply_ends import PendingReply
 
 T = TypeVar("T")
 

@@ -91,6 +91,8 @@ class RecordedOrder:
         recorded = [*past.storings.values(), *past.beginnings.values(), [put.at for put in puts]]
         self._remaining = _Remaining(moment for moments in recorded for moment in moments)
         self._flying: dict[str, Moment] = {}
+        self.landed = 0
+        """The number of events that were put in and have arrived."""
         self._newest_commit = 0
         self._wanted = False
         """True if something has waited for an event to arrive."""
@@ -141,6 +143,7 @@ class RecordedOrder:
         with self._lock:
             if self._flying.pop(id, None) is None:
                 return False
+            self.landed += 1
             wanted = self._wanted or not self._flying
             self._wanted = False
             return wanted

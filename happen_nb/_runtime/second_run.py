@@ -118,11 +118,11 @@ class SecondRun:
         self._conductor.open()
         try:
             while self.done < len(self._puts) or self._order.flies:
-                flew = self._order.flies
+                landed = self._order.landed
                 await self._let_go(deadline)
                 if self._order.flies:
                     await self._wait_landed(deadline)
-                elif flew:
+                elif landed != self._order.landed:
                     continue  # what has arrived meanwhile may let something go
                 elif (put := self._order.next_put()) is not None:
                     await self._put_in(put, deadline)

@@ -38,8 +38,6 @@ MAX_NAMED: Final = 10_000
 """Waiting events that a process names in an answer."""
 SPARSE: Final = 50
 """Fewer waiting events than this are read one by one."""
-MAX_STEPS_KEPT: Final = 100_000
-"""Records of the pace that are kept: they name what has begun since the space was paused."""
 
 
 class Taken(NamedTuple):

@@ -61,8 +61,9 @@ FROM_THE_TOP = """async () => {
     document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0;
     for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
 }"""
-OF_JUPYTERLAB = (
+NOT_OURS = (
     "._ensureFocus",  # where JupyterLab 4.6 looks for the focus of a notebook that was just closed
+    "Failed to initialize model",  # of anywidget, in a busy page; the widget starts nevertheless
     "widget model not found",  # of the views in a saved notebook, whose kernel is gone: the static ones stay
 )
 ERROR_OUTPUTS = (
@@ -205,7 +206,7 @@ class Watched:
             self._note_error(f"{message.text} ({message.location.get('url', '')})")
 
     def _note_error(self, error):
-        if not any(known in str(error) for known in OF_JUPYTERLAB):
+        if not any(known in str(error) for known in NOT_OURS):
             self.console_errors.append(str(error))
 
     def open(self, notebook):
