@@ -22,6 +22,7 @@ from happen_nb._journal.wire import (
     Clear,
     Handled,
     decode,
+    decode_plain_event,
     encode_barrier,
     encode_clear,
     revision_of,
@@ -337,6 +338,10 @@ class Stream:
 
     def decode(self, item: StreamMessage) -> Item:
         """Decode a stored message; expired events on a commit are left out."""
+        if item.subject.startswith(self.subjects.event_prefix):
+            event = decode_plain_event(item.raw_headers, item.body, item.sequence, item.time)
+            if event is not None:
+                return event
         record = decode(self.subjects, item.subject, item.headers, item.body, item.sequence, item.time)
         return self._unexpired(record)
 
