@@ -119,12 +119,8 @@ class Pipelines:
                     dispatcher.deliver(event, node, handlers, context, snapshot, replies=replies)
                     continue
                 pipeline = self._pipelines[node] = Pipeline(node, self._line)
-            if fast:
-                items += [
-                    Item(event, node, [each], context, snapshot, replies, fold=fold) for each in handlers
-                ]
-            else:
-                items.append(Item(event, node, handlers, context, snapshot, replies, slow=True, fold=fold))
+            parts = [[each] for each in handlers] if fast and len(handlers) > 1 else [handlers]
+            items += [Item(event, node, each, context, snapshot, replies, not fast, fold) for each in parts]
         if pipeline is not None and items:
             dispatcher.in_flight.start(*items)
             with pipeline.lock:
