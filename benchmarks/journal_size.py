@@ -14,7 +14,8 @@ import nats
 import psutil
 
 import happen_nb as happen
-from happen_nb._journal.wire import Subjects, encode_event
+from happen_nb._journal.encoding import encode_event
+from happen_nb._journal.wire import Subjects
 from happen_nb._model.freeze import freeze
 from happen_nb._model.records import EventRecord
 

@@ -14,7 +14,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from side_by_side import alternate, report
 
 import happen_nb as happen
-from happen_nb._journal.wire import Subjects, encode_commit
+from happen_nb._journal.encoding import encode_commit
+from happen_nb._journal.wire import Subjects
 from happen_nb._model.records import NO_ORIGIN
 from happen_nb._runtime.io import io_thread
 

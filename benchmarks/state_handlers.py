@@ -1,6 +1,6 @@
 """State handlers beside raw compare-and-set.
 
-``python benchmarks/state_handlers.py [rounds] [events] [servers]``
+``python benchmarks/state_handlers.py [rounds] [events] [servers] [chain]``
 
 A tick: one event, on which each of many nodes commits once, until `settle` returns. A chain: stored events
 that one node applies, a commit each, or folded. Raw: as many compare-and-set publishes of nats-py in a loop,
@@ -10,7 +10,7 @@ JSON, as each reader of commits must. Each line has the ratios of the times, or 
 process, on which other processes have less influence.
 
 With a number of `events`, so many are stored and folded, and the memory is printed. With 3 `servers`, both
-sides use a cluster of three on this machine.
+sides use a cluster of three on this machine. With a `chain`, only chains of so many events are measured.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from tests.guarantees.servers import Cluster
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 30
 EVENTS = int(sys.argv[2]) if len(sys.argv) > 2 else 0
 SERVERS = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-WARM_UP = 3
-TICKS = (200, 20, 1)
-CHAIN = 250
+CHAIN = int(sys.argv[4]) if len(sys.argv) > 4 else 250
+WARM_UP = 3 if CHAIN == 250 else 1
+TICKS = (200, 20, 1) if CHAIN == 250 else ()
 GUARD = "Nats-Expected-Last-Subject-Sequence"
 STORAGE = "memory" if SERVERS == 1 else "file"
 IDS = {"Happen-Id": "x" * 16, "Happen-Cause": "y" * 16}

@@ -15,7 +15,7 @@ from happen_nb._api.node import Node
 from happen_nb._api.registry import registry
 from happen_nb._api.state import State
 from happen_nb._api.trials import Trial, Trials, drop_fork
-from happen_nb._display.reprs_events import verdict_page
+from happen_nb._display.reprs_failures import verdict_page
 from happen_nb._display.user_text import describe_error
 from happen_nb._model import arguments
 from happen_nb._model.arguments import takes_second

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.base import runtime_of
 from happen_nb._api.events import record_of
-from happen_nb._journal.wire import encode_result
+from happen_nb._journal.encoding import encode_result
 from happen_nb._model import arguments
 from happen_nb._model.arguments import check_label
 from happen_nb._model.freeze import dumps, freeze, loads

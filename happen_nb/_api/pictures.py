@@ -17,7 +17,6 @@ from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
 from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import unknown_node
-from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._journal.slice import (
     Entry,
     Handlings,
@@ -166,7 +165,7 @@ class SpacePictures(SpacePart):
         limit: int = 10,
         times: bool = True,
         merge: bool = True,
-        width: int = WIDTH,
+        width: int | None = None,
     ) -> SequenceDiagram:
         """Draw a sequence diagram: a lane per node, with messages, replies, and the changes of commits.
 
@@ -183,7 +182,7 @@ class SpacePictures(SpacePart):
         merge : bool, optional
             Show branches that are alike but for their values once, with their number.
         width : int, optional
-            Width in pixels, if the lanes have room in it.
+            Width in pixels, if the lanes have room in it. Without it, the picture fits narrow and wide pages.
 
         Returns
         -------

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from happen_nb._api.events import Event
     from happen_nb._display.page import Page
     from happen_nb._display.values import Budget
-    from happen_nb._runtime.replies import PendingReply
+    from happen_nb._runtime.reply_ends import PendingReply
     from happen_nb._runtime.runtime import Runtime
 
 

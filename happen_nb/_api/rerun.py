@@ -486,6 +486,7 @@ async def run_again(
         now = runtime_of(stage)
         begun = (now.log.position + 1, -1)
         now.recall = Recall(past, await on_io(read_results(log.stream, start[0])), handled)
+        now.dispatcher.ticks.recall = now.recall
         await _run(now, past, puts, deadline, space.name)
         await on_io(now.dispatcher.flush())
         again = await on_io(read_stretch(now.log.stream, begun, (now.log.position, LAST_INDEX)))

@@ -12,14 +12,16 @@ from happen_nb._api.events import Event, Events
 from happen_nb._api.space_part import SpacePart
 from happen_nb._display.live_output import LiveOutput, publisher
 from happen_nb._display.reprs_events import advance_page, scheduled_page
+from happen_nb._journal.alarms import MAX_SCHEDULED
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model import arguments
 from happen_nb._model.quoting import quote
 from happen_nb._model.schedules import from_text, utc_text
+from happen_nb._runtime.causes import evaluating
 from happen_nb._runtime.cells import notice
 from happen_nb._runtime.clock import Advancer
 from happen_nb._runtime.io import on_io, run_blocking
-from happen_nb.errors import ClockError
+from happen_nb.errors import ClockError, TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from happen_nb._api.failures import Failures
     from happen_nb._model.records import EventRecord, Origin
     from happen_nb._runtime.clock import Clock
+    from happen_nb._runtime.log import Log
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 
@@ -65,6 +68,25 @@ def due_at(clock: Clock, after: Any, at: Any, call: str, type: str) -> str | Non
     if at is not None and moment < clock.now():
         notice(f'{call}: at is in the past; "{type}" is delivered now')
     return utc_text(moment)
+
+
+def check_room(log: Log, id: str, call: str, type: str) -> None:
+    """Refuse an event if as many as possible are scheduled, and none under its id.
+
+    Raises
+    ------
+    TooLargeError
+        There are too many.
+    """
+    evaluation = evaluating.get()
+    pending = 0 if evaluation is None else sum(each.record.alarm is not None for each in evaluation.emitted)
+    if not log.alarms.has_room(id, pending):
+        raise TooLargeError(
+            f'{call}: "{type}" is not scheduled: the space "{log.subjects.space}" has {len(log.alarms):,} '
+            f"scheduled events, and at most {MAX_SCHEDULED:,} are possible, since each process keeps them in "
+            "memory. Schedule more when these are delivered, use node.every, or cancel some with "
+            "space.scheduled.cancel()"
+        )
 
 
 def scheduled_origin(origin: Origin) -> Origin:
@@ -129,6 +151,11 @@ class ScheduledEvents(Events):
         table = super().to_frame(flatten=flatten)
         table.insert(0, "due", times(event.due for event in self))
         return table
+
+
+def scheduled_events(space: str, records: Iterable[EventRecord], runtime: Runtime) -> ScheduledEvents:
+    """Return scheduled events as users hold them."""
+    return ScheduledEvents(space, "**", [Event(record, runtime) for record in records])
 
 
 async def read_scheduled(runtime: Runtime) -> list[EventRecord]:
@@ -399,8 +426,7 @@ class SpaceClock(SpacePart):
         ['order.expired']
         """
         runtime = self._runtime.checked
-        records = run_blocking(_scheduled(runtime))
-        return ScheduledEvents(self.name, "**", [Event(record, runtime) for record in records])
+        return scheduled_events(self.name, run_blocking(_scheduled(runtime)), runtime)
 
 
 async def _scheduled(runtime: Runtime) -> list[EventRecord]:

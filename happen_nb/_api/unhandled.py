@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Final
 from happen_nb._api.base import Displayable, RecordSequence
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.failures import Retried, redeliver, refuse_retry
-from happen_nb._display.reprs_events import (
-    unhandled_event_page,
-    unhandled_page,
-)
+from happen_nb._display.reprs_events import unhandled_event_page, unhandled_page
 from happen_nb._model.patterns import Pattern, Predicate
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import run_blocking

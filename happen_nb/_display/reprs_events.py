@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeGuard
 
 from happen_nb._display.page import (
     MAX_NEWEST,
     Block,
     Cell,
-    Code,
     Column,
-    Drawing,
     Heading,
     Note,
     Outline,
     OutlineStep,
     Page,
+    drawing,
     more,
     name_cell,
     newest,
@@ -27,37 +25,20 @@ from happen_nb._display.page import (
     timestamp,
 )
 from happen_nb._display.plots import sequence
-from happen_nb._display.spans import (
-    TIMES,
-    Kind,
-    Line,
-    Span,
-    count,
-    cut,
-    cut_middle,
-    function,
-    iso,
-    name,
-    one_line,
-    weight,
-)
-from happen_nb._display.traces import MAX_TRACE_LINES, outline, trace_page
+from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, function, iso, name, one_line
+from happen_nb._display.traces import MAX_TRACE_LINES, outline
 from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import Budget, fits, in_a_line, is_container, summary, tree
+from happen_nb._display.values import Budget, fits, is_container, summary, tree
 from happen_nb._model.patterns import near_miss
 
 if TYPE_CHECKING:
-    from happen_nb._api.checks import Verdict
     from happen_nb._api.events import Event, Events
-    from happen_nb._api.failures import Failure, Failures, Retried
     from happen_nb._api.handlers import Handler, Handlers
-    from happen_nb._api.history import Commit
     from happen_nb._api.receipts import Receipt
     from happen_nb._api.replay import Replay
     from happen_nb._api.reply import Reply
     from happen_nb._api.schedule import Advance, ScheduledEvents
     from happen_nb._api.unhandled import Unhandled, UnhandledEvent
-    from happen_nb._model.orders import OrderStep
 
 MAX_HANDLERS: Final = 20
 """Handlers of a node that are shown."""
@@ -65,8 +46,6 @@ MAX_HANDLERS: Final = 20
 _VALUE_COLUMNS: Final = 60  # of a value in a line; a larger one is a tree
 _ERROR_CHARACTERS: Final = 300
 _NOTE_CHARACTERS: Final = 200  # of what still runs, in a receipt
-_ORDER_STEPS: Final = 12  # of an order, the last
-_STEP_CHARACTERS: Final = 60
 _RECEIPT_LINES: Final = 20  # of what a cell caused, in text
 _RECEIPT_ROWS: Final = 40  # of its sequence diagram
 _FULL: Final = 100.0
@@ -416,10 +395,11 @@ def receipt_page(receipt: Receipt, budget: Budget) -> Page:
         return Page(None, (outline(line, receipt.trees, budget, limit=_RECEIPT_LINES),))
     # Without times, and with effects below their cause: the same in each run of the cell.
     drawn = sequence.diagram("a cell", receipt.trees, in_time=False, limit=_RECEIPT_ROWS)
-    drawing = Drawing(sequence.draw(drawn, times=False)) if drawn.count("message") else None
-    if drawing is not None:
-        budget.spend(len(drawing.svg))
-    return Page(None, (outline(line, receipt.trees, budget, limit=MAX_TRACE_LINES, drawing=drawing),))
+    picture = None
+    if drawn.count("message"):
+        picture = drawing(lambda width: sequence.draw(drawn, width=width, times=False))
+        budget.spend(len(picture.svg) + len(picture.wide))
+    return Page(None, (outline(line, receipt.trees, budget, limit=MAX_TRACE_LINES, drawing=picture),))
 
 
 def _receipt_line(receipt: Receipt) -> Line:
@@ -437,181 +417,3 @@ def _receipt_line(receipt: Receipt) -> Line:
         *([Span(one_line(receipt.note, _NOTE_CHARACTERS))] if receipt.note else ()),
     ]
     return tuple(span for each in parts for span in (Span(", "), each))[1:]
-
-
-# -- failures, retries and verdicts --------------------------------------------------------------------
-
-
-MAX_FAILURES: Final = 10
-"""Newest failures that are shown."""
-MAX_ERRORS: Final = 5
-"""Different errors of a retry that are shown."""
-
-_TRACEBACK_LINES: Final = 24  # the last ones
-_TRACEBACK_COLUMNS: Final = 160
-_TABLE_ERROR_COLUMNS: Final = 60
-_MESSAGE_CHARACTERS: Final = 600
-_RULE_CHARACTERS: Final = 200
-_RULE_ERROR_CHARACTERS: Final = 300
-_VERDICT_TRACE_LINES: Final = 20
-_FILE: Final = re.compile(r'^(\s*)File "([^"]*)", line (\d+)')
-_FAILURE_COLUMNS: Final = (
-    Column("node"),
-    Column("handler"),
-    Column("event"),
-    Column("attempts", right=True),
-    Column("error"),
-)
-
-
-def failure_page(failure: Failure, budget: Budget) -> Page:
-    type = _event_type(failure)
-    handler: Line = part(function(failure.handler), "plain")
-    parts = (handler, *((type,) if type else ()), part(count(failure.attempts, "attempt")))
-    error = Note(part(one_line(describe_error(failure.exception), _MESSAGE_CHARACTERS), "err"))
-    code = _traceback(failure, budget)
-    return Page(Heading("Failure in", name(failure.node), parts), (error, code) if code else (error,))
-
-
-def failures_page(failures: Failures, budget: Budget) -> Page:
-    """Show the newest failures, each with its traceback folded below it."""
-    if not len(failures):
-        return Page(Heading("No failures"))
-    rows = newest(failures, _FAILURE_COLUMNS, lambda each: _failure_row(each, budget), MAX_FAILURES)
-    return Page(Heading(count(len(failures), "failure")), rows)
-
-
-def retried_page(retried: Retried, _: Budget) -> Page:
-    if not (retried.succeeded or retried.failed or retried.unhandled):
-        return Page(Heading(f"No {retried.what}s to retry"))
-    counts = (
-        (part(f"{retried.succeeded:,} succeeded", "add") if retried.succeeded else ()),
-        (part(f"{retried.failed:,} failed again", "err") if retried.failed else ()),
-        (part(f"{retried.unhandled:,} without a handler") if retried.unhandled else ()),
-    )
-    total = count(retried.succeeded + retried.failed + retried.unhandled, retried.what)
-    notes = [Note(part(one_line(each, _MESSAGE_CHARACTERS), "err")) for each in retried.errors[:MAX_ERRORS]]
-    left = max(0, len(retried.errors) - MAX_ERRORS)
-    more = [Note(part(f"… {count(left, 'other error')}"))] if left else []
-    return Page(Heading("Retried", total, tuple(filter(None, counts))), (*notes, *more))
-
-
-def _failure_row(failure: Failure, budget: Budget) -> tuple[Cell, ...]:
-    error = one_line(describe_error(failure.exception), _TABLE_ERROR_COLUMNS)
-    return (
-        Cell(part(name(failure.node), "name")),
-        Cell(part(function(failure.handler), "plain")),
-        Cell(_event_type(failure)),
-        Cell(part(f"{failure.attempts:,}", "plain")),
-        Cell(part(error, "err"), _traceback(failure, budget)),
-    )
-
-
-def _event_type(failure: Failure) -> Line:
-    """Name the type of the event; nothing where a commit was watched."""
-    type = getattr(failure.event, "type", None)
-    return part(name(type), "plain") if isinstance(type, str) else ()
-
-
-def _traceback(failure: Failure, budget: Budget) -> Code | None:
-    """Return the last lines without the message, which is shown above; None if the budget is spent."""
-    message = describe_error(failure.exception)
-    text = failure.traceback[-_TRACEBACK_LINES * 1000 :].rstrip()
-    if text.endswith(message):
-        text = text[: -len(message)].rpartition("\n")[0]
-    lines = text.expandtabs(4).splitlines()
-    made = [cut(_FILE.sub(_place, line), _TRACEBACK_COLUMNS) for line in lines[-_TRACEBACK_LINES:]]
-    if not made or not budget.spend(weight(map(Span, made))):
-        return None
-    return Code(("…", *made) if len(lines) > _TRACEBACK_LINES else tuple(made))
-
-
-def _place(match: re.Match[str]) -> str:
-    # Without the folder: a display does not reveal the paths of this machine.
-    indent, file, line = match.groups()
-    if "ipykernel_" in file or file.startswith("<"):
-        return f"{indent}In a cell, line {line}"
-    base = re.split(r"[\\/]", file)[-1]
-    return f'{indent}File "{base}", line {line}'
-
-
-def verdict_page(verdict: Verdict, first: Page | None, budget: Budget) -> Page:
-    """Show if a rule holds; if not, `first`, the first record that breaks it, with its trace."""
-    kind, line, blocks = "…", part("nothing to check yet: run the cells above"), tuple[Block, ...]()
-    if verdict.orders is not None:
-        return _orders_page(verdict, first)
-    if verdict.ok:
-        kind, line = "✓", (Span("holds", "add"), Span(f" for {count(verdict.checked, verdict.noun)}"))
-    elif first is not None:
-        broken = f" by {len(verdict.broken):,} of {count(verdict.checked, verdict.noun)}"
-        kind, line = "✗", (Span("broken", "err"), Span(broken))
-        blocks = tuple(_breaking(verdict, first, budget))
-    return Page(Heading(kind, one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
-
-
-def _orders_page(verdict: Verdict, first: Page | None) -> Page:
-    """Show in how many orders a rule holds or is broken, and the shortest that breaks it."""
-    number = count(verdict.orders or 0, "order")
-    orders = f"all {number}" if verdict.all else f"the {number} tried"
-    if verdict.all and verdict.orders == 1:
-        orders = "the only order"
-    notes = [Note(part(verdict.note))] if verdict.note else []
-    if first is None:
-        line: Line = (Span("holds", "add"), Span(f" in {orders}"))
-        return Page(Heading("✓", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), tuple(notes))
-    several = "" if verdict.orders == 1 else f"{len(verdict.broken):,} of "
-    line = (Span("broken", "err"), Span(f" in {several}{orders}"))
-    blocks = (Note(steps_line(verdict.steps)), *_broken_commit(verdict, first), *notes)
-    return Page(Heading("✗", one_line(verdict.claim, _RULE_CHARACTERS), (line,)), blocks)
-
-
-def steps_line(steps: Sequence[OrderStep]) -> Line:
-    """Show the last steps of an order in a line."""
-    shown = steps[-_ORDER_STEPS:]
-    left = len(steps) - len(shown)
-    line: list[Span] = [Span(f"… {left:,} more")] if left else []
-    for step in shown:
-        line += [Span(" · ")] if line else []
-        line += [Span(name(step.node), "key"), Span(f" {one_line(_verb(step), _STEP_CHARACTERS)}")]
-    return tuple(line) or part("no handler begins")
-
-
-def _verb(step: OrderStep) -> str:
-    """Describe what a node does in a step of an order."""
-    if step.what != "emit":
-        return f"{step.what}s"
-    return f"emits {step.target}" if step.receiver is None else f"sends {step.target} to {step.receiver}"
-
-
-def _broken_commit(verdict: Verdict, page: Page) -> Iterator[Block]:
-    """Show the commit that breaks the rule, with its changes in the same line if they fit."""
-    commit = cast("Commit", verdict.broken[0])
-    by = (Span("by "), Span(name(commit.node), "key"), Span(f" · revision {commit.revision:,}"))
-    line, whole = in_a_line(commit.diff, _VALUE_COLUMNS)
-    yield Note((*by, Span("   "), *line) if whole else by)
-    if verdict.error is not None:
-        error = one_line(verdict.error, _RULE_ERROR_CHARACTERS)
-        yield Note((Span("the rule raised "), Span(error, "err")))
-    if not whole:
-        yield from page.blocks
-
-
-def _breaking(verdict: Verdict, page: Page, budget: Budget) -> Iterator[Block]:
-    if page.heading is not None:
-        yield Note(_heading_line(page.heading))
-    if verdict.error is not None:
-        error = one_line(verdict.error, _RULE_ERROR_CHARACTERS)
-        yield Note((Span("the rule raised "), Span(error, "err")))
-    yield from page.blocks
-    if verdict.trace is not None:
-        yield Note(part("what led to it, and what followed:"))
-        yield from trace_page(verdict.trace, budget, limit=_VERDICT_TRACE_LINES).blocks
-
-
-def _heading_line(heading: Heading) -> Line:
-    # Without its time, which the trace below shows.
-    kind = f"{heading.kind[0].lower()}{heading.kind[1:]} "
-    line = [Span("first by "), Span(kind), Span(name(heading.name), "key")]
-    for each in heading.parts:
-        line += (Span(" · "), *each) if each and each[0].kind not in TIMES else ()
-    return tuple(line)

@@ -85,14 +85,14 @@ _ATTRIBUTES: Final[tuple[tuple[type, frozenset[str]], ...]] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class Completions:
     """The completions at the cursor."""
 
     source: str  # the text before the cursor that a completion replaces
     kinds: dict[str, str]  # completion -> "node", "event", "path", "function" or "property"
 
 
-def offer(code: str, names: Mapping[str, Any], recent_types: RecentTypes) -> Offer | None:
+def offer(code: str, names: Mapping[str, Any], recent_types: RecentTypes) -> Completions | None:
     """Return the completions at the end of `code`, the cell up to the cursor; None if there are none.
 
     `names` is the notebook's namespace.
@@ -101,7 +101,7 @@ def offer(code: str, names: Mapping[str, Any], recent_types: RecentTypes) -> Off
     --------
     >>> commit = orders.state.set({"o1": {"status": "open", "sum": 3}})
     >>> offer('orders.state.get("o1.', {"orders": orders}, lambda space: [])
-    Offer(source='o1.', kinds={'o1.status': 'path', 'o1.sum': 'path'})
+    Completions(source='o1.', kinds={'o1.status': 'path', 'o1.sum': 'path'})
     """
     magic = _MAGIC.fullmatch(code.rpartition("\n")[2])
     if magic:
@@ -118,7 +118,7 @@ class _Completer:
         self._names = names
         self._recent_types = recent_types
 
-    def attribute(self, place: Attribute) -> Offer | None:
+    def attribute(self, place: Attribute) -> Completions | None:
         """Complete an attribute of views or of a view, also where IPython cannot infer that it is one."""
         owner = self._object(place.owner)
         if not isinstance(owner, Views | View):
@@ -126,9 +126,9 @@ class _Completer:
         kind = Views if isinstance(owner, Views) else View
         members = [name for name in dir(owner) if place.source[:1] == "_" or not name.startswith("_")]
         kinds = {name: _kind(kind, name) for name in members if name.startswith(place.source)}
-        return Offer(place.source, dict(sorted(kinds.items(), key=lambda item: item[1] != "node")))
+        return Completions(place.source, dict(sorted(kinds.items(), key=lambda item: item[1] != "node")))
 
-    def text(self, place: Text) -> Offer | None:
+    def text(self, place: Text) -> Completions | None:
         """Complete a string that is a key or an argument of a call."""
         if not place.key_of:
             found = self._argument(place)
@@ -261,9 +261,9 @@ def _matching(
     kind: str,
     texts: Iterable[str],
     escape: Callable[[str], str | None] = str,
-) -> Offer:
+) -> Completions:
     matching = (escape(text) for text in texts if text.startswith(typed))
-    return Offer(source, dict.fromkeys(islice(filter(None, matching), MAX_COMPLETIONS), kind))
+    return Completions(source, dict.fromkeys(islice(filter(None, matching), MAX_COMPLETIONS), kind))
 
 
 # -- what this process knows of a space ----------------------------------------------------------------

@@ -15,10 +15,8 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal.wire import (
-    Ended,
-    Other,
-    Scheduled,
+from happen_nb._journal.decoding import Ended, Other, Scheduled
+from happen_nb._journal.encoding import (
     encode_alarm,
     encode_cancel,
     encode_delivery,
@@ -31,11 +29,14 @@ from happen_nb._model.records import EventRecord
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from happen_nb._journal.wire import Item, Message, Subjects
+    from happen_nb._journal.decoding import Item
+    from happen_nb._journal.wire import Message, Subjects
     from happen_nb._model.schedules import Alarm
 
 LOOK_BACK: Final = 1000
 """Messages between a mark and a late event; 17 was the most seen, across a change of leader."""
+MAX_SCHEDULED: Final = 200_000
+"""Scheduled events of a space: each process reads all of them when it connects, and keeps them in memory."""
 MAX_REMEMBERED: Final = 20_000  # names of ended alarms in memory
 
 
@@ -82,9 +83,15 @@ class Alarms:
         """The sequences of what is stored for ids of callers that are free all the same: their cancels."""
         self.manual = False
         """True on a manual clock, which delivers the events: they are kept with their payloads."""
+        self.version = 0
+        """Differs when the alarms differ."""
 
     def __len__(self) -> int:
         return len(self._alarms)
+
+    def has_room(self, id: str, more: int) -> bool:
+        """Return True if an event may be scheduled under an id, beside so many that are not stored yet."""
+        return len(self._alarms) + more < MAX_SCHEDULED or id in self._alarms
 
     def by_due(self) -> list[Alarm]:
         """Return all alarms, by due time and order of scheduling."""
@@ -127,6 +134,7 @@ class Alarms:
     def reset(self, alarms: Iterable[Alarm]) -> None:
         """Start with these."""
         self._alarms, self._by_due = {}, []
+        self.version += 1
         self._stored.clear()
         for alarm in alarms:
             self.add(alarm)
@@ -138,6 +146,7 @@ class Alarms:
         else:
             heapq.heappush(self._by_due, (alarm.due, alarm.sequence, alarm.id))
         self._alarms[alarm.id] = alarm
+        self.version += 1
 
     def end(self, name: str) -> Alarm | None:
         """Remove what was delivered, cancelled or replaced."""
@@ -145,6 +154,7 @@ class Alarms:
         found = self._alarms.get(id)
         if found is None or found.name != name:
             return None
+        self.version += 1
         return self._alarms.pop(id)
 
     def cancelled(self, name: str, sequence: int) -> None:

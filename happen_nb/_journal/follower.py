@@ -16,9 +16,9 @@ from happen_nb._journal.consumer import (
     Consumer,
     StreamMessage,
 )
+from happen_nb._journal.decoding import Clear, Passed, Scheduled, lifetime
 from happen_nb._journal.slice import read_commit_headers
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
-from happen_nb._journal.wire import Clear, Passed, Scheduled, lifetime
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, OwnerRecord
 from happen_nb._model.schedules import ClockRecord
@@ -27,8 +27,8 @@ from happen_nb.errors import HappenError, HappenTimeoutError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Info, Stream
-    from happen_nb._journal.wire import Item
     from happen_nb._model.schedules import Alarm
 
 log = logging.getLogger("happen_nb")
@@ -168,9 +168,10 @@ class Follower:
         self._deliveries = Deliveries()
         if info.schedules:
             self._deliveries = await self._stream.ended_before(last + 1, info.first)
-        alarms, clock = self._scheduled(newest)
         paces = [self._stream.decode(item) for item in newest if item.subject == subjects.pace]
         pace = next((each for each in paces if isinstance(each, Pace)), Pace())
+        clock = self._clock(newest)
+        alarms = self._scheduled(newest, events=clock is not None)
         self._sink.reset(FreshStart(records, owners, position, again, unknown, passed, alarms, clock, pace))
         for item in states:
             self._watch_expiry(item)
@@ -194,21 +195,33 @@ class Follower:
                 later |= {owner.node for owner in owners}
         return list(found.values()), later - found.keys()
 
-    def _scheduled(self, newest: list[StreamMessage]) -> tuple[list[Alarm], ClockRecord | None]:
-        """Return the scheduled events in the order of their scheduling, and the clock."""
-        alarms: list[Alarm] = []
+    def _clock(self, newest: list[StreamMessage]) -> ClockRecord | None:
+        """Return the time of a manual clock."""
         clock: ClockRecord | None = None
-        for item in sorted(newest, key=lambda item: item.sequence):
-            if item.subject.startswith(self._stream.subjects.state_prefix):
-                continue
-            found = self._deliveries.admit(self._stream.decode(item))
+        subjects = self._stream.subjects
+        found = [item for item in newest if item.subject in (subjects.clear, subjects.clock)]
+        for record in map(self._stream.decode, sorted(found, key=_sequence)):
+            if isinstance(record, ClockRecord):
+                clock = record
+            elif isinstance(record, Clear):
+                clock = record.clock
+        return clock
+
+    def _scheduled(self, newest: list[StreamMessage], *, events: bool) -> list[Alarm]:
+        """Take the scheduled events out of a list, in the order of their scheduling.
+
+        Their events are returned, too, if `events` is True.
+        """
+        prefix = self._stream.subjects.alarm_prefix
+        items = [item for item in newest if item.subject.startswith(prefix)]
+        newest.clear()
+        items.sort(key=_sequence, reverse=True)
+        alarms: list[Alarm] = []
+        while items:  # there may be very many: none is kept for longer than this takes
+            found = self._deliveries.admit(self._stream.decode(items.pop()))
             if isinstance(found, Scheduled):
-                alarms.append(found.alarm)
-            elif isinstance(found, ClockRecord):
-                clock = found
-            elif isinstance(found, Clear):
-                clock = found.clock
-        return alarms, clock
+                alarms.append(found.alarm if events else found.alarm._replace(event=None))
+        return alarms
 
     async def _numbered(self, item: StreamMessage) -> CommitRecord:
         record = self._stream.decode(item)
@@ -402,6 +415,10 @@ class Follower:
         stalled = not self._exact and position < self._last_seen and self._position == position
         self._last_seen = info.last
         return stalled
+
+
+def _sequence(item: StreamMessage) -> int:
+    return item.sequence
 
 
 def _is_older(stored: StreamMessage | None, held: CommitRecord) -> bool:

@@ -19,8 +19,9 @@ import orjson
 from happen_nb._journal import fields
 from happen_nb._journal.connection import NAME, process_name
 from happen_nb._journal.consumer import parse_time, read
+from happen_nb._journal.decoding import decode_turn, is_deletion
 from happen_nb._journal.stream import UNFINISHED
-from happen_nb._journal.wire import Subjects, decode_turn, is_deletion, space_of
+from happen_nb._journal.wire import Subjects, space_of
 from happen_nb._model.arguments import is_name
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb.errors import HappenConnectionError
@@ -219,6 +220,10 @@ def decode_question(data: bytes) -> dict[str, Any]:
         question["held"] = fields.natural(question["held"], 0)
     if "step" in question:
         question["step"] = decode_turn(question["step"])
+    if "applies" in question:
+        node, key, sequence, index = fields.of_type(question["applies"], list)
+        label, handler = fields.label(node), fields.of_type(key, str)
+        question["applies"] = (label, handler, (fields.natural(sequence), fields.natural(index)))
     if not question.keys().isdisjoint(_TIMED):
         for name in ("position", "wait"):
             question[name] = fields.natural(question.get(name), 0)
@@ -244,6 +249,15 @@ def decode_answer(question: dict[str, Any], data: bytes) -> dict[str, Any]:
     if "step" in question:
         return {**answer, "done": answer.get("done") is True}
     return {**answer, "waiters": fields.natural(answer.get("waiters"), 0)}
+
+
+def decode_applies(data: bytes, me: str) -> bool | None:
+    """Decode another process's answer whether it will apply an event; None if it is this process's own."""
+    try:
+        answer = fields.of_type(fields.read_json(data), dict)
+    except fields.UNREADABLE:
+        return False
+    return None if answer.get("incarnation") == me else answer.get("applies") is True
 
 
 def decode_reply(id: str, reply: Any) -> dict[str, Any]:

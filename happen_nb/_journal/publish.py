@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 import orjson
 
 from happen_nb._journal.client import server_error
-from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, batch, encode_guard, encode_publish
+from happen_nb._journal.encoding import batch, encode_guard
+from happen_nb._journal.wire import EXPECTED_SUBJECT, MAX_BATCH_MESSAGES, encode_publish
 from happen_nb.errors import TooLargeError
 
 if TYPE_CHECKING:

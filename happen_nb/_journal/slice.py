@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from happen_nb._journal.consumer import parse_direct, to_ns
-from happen_nb._journal.wire import UNREAD, Ended, Handled, Message, Scheduled
+from happen_nb._journal.decoding import UNREAD, Ended, Handled, Scheduled
+from happen_nb._journal.wire import Message
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
 from happen_nb._model.records import CommitRecord, EventRecord, revision_after
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from happen_nb._journal.consumer import StreamMessage
+    from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Info, Stream
-    from happen_nb._journal.wire import Item
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import HandledRecord
 
@@ -577,8 +578,8 @@ async def position_at_time(stream: Stream, moment: datetime) -> int:
     if stream.replicas == 1:
         later = await stream.read(">", start=start, headers_only=True, limit=1)
         return later[0].sequence - 1 if later else last
-    newest = await stream.get({"seq": last})
-    if newest is None or newest.time < limit:
+    newest = await stream.get({"seq": last})  # None if it was a barrier, and another one has replaced it
+    if newest is not None and newest.time < limit:
         return last
     found: list[int] = []
 

@@ -12,21 +12,10 @@ from typing import TYPE_CHECKING, Any
 from happen_nb._journal.alarms import LOOK_BACK, Deliveries
 from happen_nb._journal.client import server_error
 from happen_nb._journal.consumer import StreamMessage, parse_ns, read
+from happen_nb._journal.decoding import UNREAD, Clear, Handled, decode, decode_plain_event, revision_of
+from happen_nb._journal.encoding import encode_barrier, encode_clear
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.wire import (
-    EVENTS,
-    HEADER_RESERVE_BYTES,
-    KEY,
-    POSITIONS,
-    UNREAD,
-    Clear,
-    Handled,
-    decode,
-    decode_plain_event,
-    encode_barrier,
-    encode_clear,
-    revision_of,
-)
+from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS
 from happen_nb._model.positions import read_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import HappenError
@@ -35,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from happen_nb._journal.connection import Connection
-    from happen_nb._journal.wire import Item, Message, Subjects
+    from happen_nb._journal.decoding import Item
+    from happen_nb._journal.wire import Message, Subjects
     from happen_nb._model.records import OwnerRecord
 
 DEFAULT_HISTORY = 1000

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from happen_nb._journal.decoding import CallResult, Handled
 from happen_nb._journal.slice import Handlings, entry_position, oldest_revision, unique, with_previous
-from happen_nb._journal.wire import ARGUMENTS, CallResult, Handled
+from happen_nb._journal.wire import ARGUMENTS
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import START, ClockRecord
@@ -14,8 +15,8 @@ from happen_nb._model.schedules import START, ClockRecord
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from happen_nb._journal.decoding import Item
     from happen_nb._journal.stream import Stream
-    from happen_nb._journal.wire import Item
     from happen_nb._model.positions import Position
 
 

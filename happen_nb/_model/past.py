@@ -63,6 +63,11 @@ class Put:
     expected: bool = False
 
     @property
+    def is_plain(self) -> bool:
+        """True for an event that is stored whatever else is."""
+        return self.event is not None and self.event.alarm is None and not self.event.has_caller_id
+
+    @property
     def time(self) -> int:
         """The time at which it was stored, in ns; 0 for a move of the clock."""
         if self.event is not None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.delivery import Delivery
     from happen_nb._runtime.registrations import Registration
-    from happen_nb._runtime.replies import Converted
+    from happen_nb._runtime.reply_ends import Converted
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.workers import Workers
 

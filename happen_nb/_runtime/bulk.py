@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from happen_nb._journal import wire
+from happen_nb._journal import encoding, wire
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.effects import NamedWork
@@ -109,7 +109,7 @@ class BulkPublisher:
         """
         log, number = self._log, self._count
         record = EventRecord(f"{self._ids}{number}", type, self._sender, payload, occurred=occurred)
-        message = wire.encode_event(log.subjects, record, ttl=log.info.event_ttl)
+        message = encoding.encode_event(log.subjects, record, ttl=log.info.event_ttl)
         if len(message.body) > log.max_body:
             raise TooLargeError(
                 f"replay: row {number}: {len(message.body):,} bytes as JSON, and the server accepts at most "

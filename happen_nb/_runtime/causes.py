@@ -172,6 +172,10 @@ class HandlerScope:
         finally:
             self.release()
 
+    def is_alone(self, *, in_task: bool) -> bool:
+        """Return True if nothing else runs in it: no other task, no carried function. `in_task` in a task."""
+        return self._users <= 1 + in_task
+
     @property
     def running(self) -> bool:
         """True until the handler, each task that it left running, and each carried function have ended."""

@@ -17,9 +17,9 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from happen_nb._journal import wire
+from happen_nb._journal import encoding
+from happen_nb._journal.encoding import encode_clock
 from happen_nb._journal.publish import RefusedError, Resend, store_messages
-from happen_nb._journal.wire import encode_clock
 from happen_nb._model.schedules import from_ns, from_text, utc_text
 from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import inbox_of, io_thread, seconds_left
@@ -350,7 +350,7 @@ class Advancer:
         """Deliver an event; return its position, or 0 if it was cancelled or scheduled again."""
         log, event = self._log, alarm.event
         assert event is not None
-        message = wire.encode_delivery(log.subjects, alarm, ttl=log.info.event_ttl)
+        message = encoding.encode_delivery(log.subjects, alarm, ttl=log.info.event_ttl)
         return await self._stored(store_alone(log, event.id, message, deadline, "advance"), deadline)
 
     async def _move(self, moment: str, expected: int, deadline: float) -> int:
@@ -358,7 +358,7 @@ class Advancer:
         log = self._log
         stored = store_messages(
             log.connection,
-            [wire.encode_clock(log.subjects, moment, expected=expected)],
+            [encoding.encode_clock(log.subjects, moment, expected=expected)],
             timeout=seconds_left(deadline),
             what="advance",
             resend=Resend(log.subjects, log.cleared),

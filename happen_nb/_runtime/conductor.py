@@ -77,6 +77,27 @@ class Choice:
     transform: bool = False
 
 
+class Offer:
+    """A commit that was evaluated ahead, and waits for its turn.
+
+    Parameters
+    ----------
+    choice : Choice
+    begin : callable
+        Called with its run.
+
+    Attributes
+    ----------
+    run : Run or None
+        Its run, when it has its turn.
+    """
+
+    def __init__(self, choice: Choice, begin: Callable[[Run], object]) -> None:
+        self.choice = choice
+        self.begin = begin
+        self.run: Run | None = None
+
+
 class Run:
     """A handler or watch that has begun, or code outside of the space whose effects count."""
 
@@ -164,8 +185,12 @@ class Conductor:
         Looks, four in a second, after which a handler counts as waiting for another one.
     task_patience : int, optional
         The same if another of its tasks waits for its turn: most likely it waits for that one.
-    whole_transforms : bool, optional
-        Let a state handler store its commit when it begins, without a choice of its own.
+    next_one : callable, optional
+        ``next_one(choices)`` returns the choice that goes next, whatever else may be offered soon; None if
+        that is not known. It is called from any thread, and saves waiting. With it, a state handler stores
+        its commit when it begins, without a choice of its own.
+    evaluates_ahead : bool, optional
+        Let state handlers be evaluated ahead of their commits, as without a conductor.
     """
 
     def __init__(
@@ -175,15 +200,18 @@ class Conductor:
         patience: int = PATIENCE_CHECKS,
         task_patience: int = PATIENCE_CHECKS,
         *,
-        whole_transforms: bool = False,
+        next_one: Callable[[list[Choice]], Choice | None] | None = None,
+        evaluates_ahead: bool = False,
     ) -> None:
         self._patience = patience
         self._task_patience = task_patience
-        self._whole_transforms = whole_transforms
+        self._next_one = next_one
+        self.evaluates_ahead = evaluates_ahead
         self._dispatcher = dispatcher
         self._choose = choose
         self._held: dict[Mailbox, None] = {}
         self._gates: list[_Gate] = []
+        self._offers: dict[Offer, None] = {}
         self._running: set[Run] = set()
         self._returning: deque[tuple[Pause, Callable[[], None]]] = deque()
         self._resting: list[asyncio.Future[None]] = []
@@ -196,6 +224,8 @@ class Conductor:
         """Looks since anything new."""
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
+        self.pauses = 0
+        """Runs that wait for others."""
         self._is_open = False
 
     # -- its life, on the IO thread ------------------------------------------------------------------
@@ -214,13 +244,15 @@ class Conductor:
         self._dispatcher.conduct(None)
         if self._timer is not None:
             self._timer.cancel()
-        for mailbox in list(self._held):
+        while self._held:
+            mailbox, _ = self._held.popitem()
             mailbox.begin(None)
         for gate in self._gates:
             gate.wake()
         for _, wake in self._returning:
             wake()
-        self._held.clear()
+        for offer in list(self._offers):
+            offer.begin(self._begin_offer(offer))
         self._gates.clear()
         self._returning.clear()
         self._rest()
@@ -278,6 +310,7 @@ class Conductor:
 
     def hold(self, mailbox: Mailbox) -> None:
         """Let a mailbox wait until what is first in it may begin."""
+        self._held[mailbox] = None
         io_thread().call_soon(self._hold, mailbox)
 
     def ended(self, run: Run) -> None:
@@ -294,14 +327,37 @@ class Conductor:
         running, run = causes.current_scope(), _current_run()
         if running is None or run is None or run.begin is None:
             return
-        if self._whole_transforms and running.is_transform:
+        if self._next_one is not None and running.is_transform:
             return
         begun = replace(run.begin, handler=running.function, transform=running.is_transform)
         choice = replace(begun, what=what, target=target, receiver=receiver)
-        await _Gate(self, run, choice, self._follow(run))
+        in_task = _current_task() is not None
+        if not (running.is_alone(in_task=in_task) and self._goes_at_once(run, choice)):
+            await _Gate(self, run, choice, self._note_end(run))
         causes.current_origin()
 
-    def _follow(self, run: Run) -> asyncio.Task[Any] | None:
+    def _goes_at_once(self, run: Run, choice: Choice) -> bool:
+        """Return True if a choice of what runs here goes next, and nothing else runs or waits."""
+        if self._next_one is None or not self._is_open or self._running != {run}:
+            return False
+        if self._held or self._gates or self._offers or self._returning or self._barriers or self.pauses:
+            return False
+        self._checks = 0
+        return self._next_one([choice]) is not None
+
+    def follow(self, run: Run, choose: Callable[[], Choice | None]) -> Run | None:
+        """Begin what goes next at the end of a run, if it is known; return the run. In its thread."""
+        if self._next_one is None or run.ended:
+            return None
+        choice = choose()
+        if choice is None or not self._goes_at_once(run, choice):
+            return None
+        following = Run(choice)
+        self._running = {following}
+        run.ended = True
+        return following
+
+    def _note_end(self, run: Run) -> asyncio.Task[Any] | None:
         """Return the task that runs here, and note when it ends."""
         task = _current_task() if run.begin is not None else None  # else it is the notebook's
         if task is not None:
@@ -311,7 +367,7 @@ class Conductor:
     def waits(self, step: Any) -> Any:
         """Return a step during which what runs here does not run, because it waits for others."""
         run = _current_run()
-        return step if run is None else _Waiting(Pause(self, run, self._follow(run)), step)
+        return step if run is None else _Waiting(Pause(self, run, self._note_end(run)), step)
 
     async def aside(self, work: Coroutine[Any, Any, T]) -> T:
         """Await something during which what runs here does not run, because it waits for others."""
@@ -333,15 +389,33 @@ class Conductor:
     def pause(self) -> Pause | None:
         """Return a pause of what runs here; None if it is not conducted."""
         run = _current_run()
-        return None if run is None else Pause(self, run, self._follow(run))
+        return None if run is None else Pause(self, run, self._note_end(run))
+
+    # -- commits that were evaluated ahead, on the IO thread -------------------------------------------
+
+    def offer(self, offer: Offer) -> Run | None:
+        """Return a run for a commit that may be stored at once; else its `begin` is called in its turn."""
+        self._offers[offer] = None
+        if not self._is_busy and not self._returning and self._begin_known(offer):
+            return offer.run
+        self._look_soon()
+        return None
+
+    def withdraw(self, offer: Offer) -> None:
+        """Offer a commit no more."""
+        self._offers.pop(offer, None)
+
+    def end(self, run: Run) -> None:
+        """Note that a commit is stored, or is evaluated anew."""
+        run.ended = True
+        self.update(run)
 
     # -- on the IO thread ----------------------------------------------------------------------------
 
     def _hold(self, mailbox: Mailbox) -> None:
         if self._is_open:
-            self._held[mailbox] = None
             self._look_soon()
-        else:
+        elif self._held.pop(mailbox, mailbox) is None:
             mailbox.begin(None)
 
     def _started(self, run: Run) -> None:
@@ -423,16 +497,46 @@ class Conductor:
         self._turns = TURNS  # again, if something has changed meanwhile
         if not self._looking:
             self._looking = True
-            self._count_down()
+            asyncio.get_running_loop().call_soon(self._count_down)
 
     def _count_down(self) -> None:
-        if self._turns:
+        if self._is_busy or (self._turns == TURNS and self._begin_known()):
+            self._looking = False
+        elif self._turns:
             self._turns -= 1
             asyncio.get_running_loop().call_soon(self._count_down)
-            return
-        self._looking = False
-        if self._is_open and not self._running and not self._barriers:
-            self._look()
+        else:
+            self._looking = False
+            if not self._dispatcher.lanes.pipelines.works:
+                self._look()
+
+    @property
+    def _is_busy(self) -> bool:
+        """True if it looks again at the end of something."""
+        return not self._is_open or bool(self._running) or bool(self._barriers)
+
+    def _begin_known(self, offer: Offer | None = None) -> bool:
+        """Let the next one go, if it is known whatever else may be offered soon.
+
+        With an offer, return True if that goes; its `begin` is not called then.
+        """
+        if self._next_one is None or self._returning or self.pauses:
+            return False
+        offered = self._offered()
+        chosen = self._next_one([choice for choice, _ in offered]) if offered else None
+        if offer is not None and chosen is offer.choice:
+            self._begin_offer(offer)
+            return True
+        if chosen is not None:
+            self._begin(chosen, offered)
+        return chosen is not None and offer is None
+
+    def _begin_offer(self, offer: Offer) -> Run:
+        del self._offers[offer]
+        offer.run = Run(offer.choice)
+        self._running.add(offer.run)
+        self._checks = 0
+        return offer.run
 
     def _look(self) -> None:
         """Let the next one go."""
@@ -450,7 +554,10 @@ class Conductor:
                 self._error = error
         if chosen is None:
             self._rest()
-            return
+        else:
+            self._begin(chosen, offered)
+
+    def _begin(self, chosen: Choice, offered: list[tuple[Choice, Mailbox | _Gate | Offer]]) -> None:
         waiting = next(waiting for choice, waiting in offered if choice is chosen or choice == chosen)
         self._checks = 0
         if isinstance(waiting, _Gate):
@@ -458,15 +565,18 @@ class Conductor:
             waiting.run.go_on(waiting.task)
             self._running.add(waiting.run)
             waiting.wake()
+        elif isinstance(waiting, Offer):
+            waiting.begin(self._begin_offer(waiting))
         else:
             del self._held[waiting]
             run = Run(chosen)
             self._running.add(run)
             waiting.begin(run)
 
-    def _offered(self) -> list[tuple[Choice, Mailbox | _Gate]]:
+    def _offered(self) -> list[tuple[Choice, Mailbox | _Gate | Offer]]:
         """Return the choices, in an order that does not depend on when they have arrived."""
-        offered: list[tuple[Choice, Mailbox | _Gate]] = [(gate.choice, gate) for gate in self._gates]
+        offered: list[tuple[Choice, Mailbox | _Gate | Offer]] = [(gate.choice, gate) for gate in self._gates]
+        offered += [(offer.choice, offer) for offer in self._offers]
         for mailbox in list(self._held):
             choice = mailbox.choice()
             if choice is None:  # what was in it is gone, or needs no turn
@@ -486,11 +596,13 @@ class Conductor:
         """Go on without what has run for long: it may wait for others."""
         if not self._is_open:
             return
+        if self._resting:
+            self._look_soon()
         self._checks += 1  # not by the clock: on a busy machine, nothing may get a core for a second
         at_gates = {gate.run for gate in self._gates}
         stuck = {
             run
-            for run in self._running
+            for run in list(self._running)
             if self._checks > (self._task_patience if run in at_gates else self._patience)
             and (not run.calls_server or self._checks > CALL_PATIENCE_CHECKS)
         }
@@ -551,6 +663,7 @@ class Pause:
 
     def begin(self) -> None:
         self._begun = True
+        self._conductor.pauses += 1
         self.run.wait(self._task)
         self._conductor.update(self.run)
 
@@ -562,6 +675,7 @@ class Pause:
         """Go on."""
         if self._begun:
             self._begun = False
+            self._conductor.pauses -= 1
             self.run.go_on(self._task)
             self._conductor.update(self.run)
 

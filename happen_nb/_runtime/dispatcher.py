@@ -8,8 +8,9 @@ import logging
 import time
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from happen_nb._journal.encoding import encode_handled
 from happen_nb._journal.publish import store_messages
-from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, encode_handled
+from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS
 from happen_nb._model.records import HandledRecord
 from happen_nb._runtime import causes
 from happen_nb._runtime.attempt import CLOSED, DELETED, UNREGISTERED
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container, Iterable, Mapping
 
-    from happen_nb._journal.wire import Clear
+    from happen_nb._journal.decoding import Clear
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, OwnerRecord
     from happen_nb._runtime.attempt import Attempt
     from happen_nb._runtime.bulk import BulkPublisher
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.redirect import Redirect
     from happen_nb._runtime.registrations import Registration, Registrations
-    from happen_nb._runtime.replies import PendingReply, ReplyRouter
+    from happen_nb._runtime.replies import ReplyRouter
+    from happen_nb._runtime.reply_ends import PendingReply
 
 T = TypeVar("T")
 
@@ -93,7 +95,7 @@ class Dispatcher:
         self.contexts: dict[str, contextvars.Context | None] = {}
         """Event id -> the context in which this process emits it, until it is stored."""
         self.publishers: set[BulkPublisher] = set()
-        self._peers = peers
+        self.peers = peers
         self._records: list[HandledRecord] = []
         self._recording: asyncio.Task[None] | None = None
         self._flushing = asyncio.Lock()
@@ -226,7 +228,7 @@ class Dispatcher:
         return queue
 
     async def _report_lost(self, node: str, owner: OwnerRecord) -> None:
-        answer = await self._peers.ask(owner.incarnation or "", {}, NAME_SECONDS)
+        answer = await self.peers.ask(owner.incarnation or "", {}, NAME_SECONDS)
         self.host.lost(node, answer or {})
 
     # -- dispatching, on the IO thread ---------------------------------------------------------------
@@ -412,7 +414,7 @@ class Dispatcher:
             ours = owner.incarnation == self.log.incarnation
             answer = self.replies.answer(question)
             if not ours:
-                answer = await self._peers.ask(str(owner.incarnation), question, NAME_SECONDS) or {}
+                answer = await self.peers.ask(str(owner.incarnation), question, NAME_SECONDS) or {}
             await self.replies.find_recorded(reply, event, answer)
         if not reply.done:
             await self.track(reply)

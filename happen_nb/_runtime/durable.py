@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from happen_nb._journal import wire
+from happen_nb._journal import decoding, encoding
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import events_between, last_clear, read_handled, windows
 from happen_nb._model.positions import LAST_INDEX, START, Position, before, handling_id
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Container
 
+    from happen_nb._journal.decoding import Clear
     from happen_nb._journal.follower import FreshStart
-    from happen_nb._journal.wire import Clear
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.effects import Work
@@ -176,13 +176,13 @@ class Durables:
         found = await log.stream.newest(subject)
         if found is None:
             start = await self._start(registration)
-            message = wire.encode_durable(log.subjects, node, key, pattern, start, expected=0)
+            message = encoding.encode_durable(log.subjects, node, key, pattern, start, expected=0)
             left, what = seconds_left(deadline), f'a durable handler of node "{node}"'
             body, sequence = await log.stream.store_first(message, timeout=left, what=what)
             await log.reach(sequence, deadline)
         else:
             body, sequence = found.body, found.sequence
-        position = wire.decode_start(subject, body, sequence).position
+        position = decoding.decode_start(subject, body, sequence).position
         registration.durable = DurableHandler(node, key, pattern, position, sequence)
         self._known[node, key] = registration.durable
         return await self._orphan(registration) if found is None else None
@@ -194,7 +194,7 @@ class Durables:
         served = {*(each.key for each in self._dispatcher.registrations.of(node) if each.durable)}
         served |= dict(owner.sources).keys() if owner is not None and elsewhere else set()
         stored = await log.stream.read(f"{log.subjects.durable_prefix}{node}.*")
-        starts = [wire.decode_start(each.subject, each.body, each.sequence) for each in stored]
+        starts = [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
         found = newest_like(new, [(each.position, each) for each in starts if each.pattern], served)
         if found is None:
             return None
@@ -239,7 +239,7 @@ class Durables:
     async def outstanding(self) -> Callable[[EventRecord, Container[str]], bool]:
         """Return a test of events and ended handlings: True if a durable handler will handle the event."""
         stored = await self._log.stream.read(self._log.subjects.durables)
-        starts = [wire.decode_start(each.subject, each.body, each.sequence) for each in stored]
+        starts = [decoding.decode_start(each.subject, each.body, each.sequence) for each in stored]
         handlers = [(start, awaiting(start, start.position)) for start in starts]
         return lambda event, ended: any(
             waits_for(event) and handling_id(event.id, start.node, start.key) not in ended
@@ -314,7 +314,7 @@ class Durables:
 
     async def _store_position(self, handler: DurableHandler, position: Position) -> None:
         log = self._log
-        message = wire.encode_durable(
+        message = encoding.encode_durable(
             log.subjects, handler.node, handler.key, handler.pattern, position, expected=handler.sequence
         )
         what = f'the progress of node "{handler.node}"'

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.positions import Position, Positions, Progress
     from happen_nb._model.records import CommitRecord, Cut, EventRecord, Origin
+    from happen_nb._runtime.conductor import Offer, Run
     from happen_nb._runtime.lanes import StateHandler
     from happen_nb._runtime.precedence import Contender
     from happen_nb._runtime.registrations import Registration
@@ -172,6 +173,10 @@ class Pipeline:
     evaluating: list[Item] = field(default_factory=list)
     ready: deque[Step] = field(default_factory=deque)
     flying: Step | None = None
+    offered: Offer | None = None
+    """The commit that is ready, while it waits for a conductor."""
+    run: Run | None = None
+    """The run of the commit that has its turn, where a conductor decides."""
     head: CommitRecord | None = UNKNOWN
     """The record that the next commit follows."""
     positions: Positions = field(default_factory=dict)

@@ -13,15 +13,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from happen_nb._journal import wire
+from happen_nb._journal import decoding, encoding
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.slice import (
-    WINDOW_MESSAGES,
-    events_between,
-    last_clear,
-    read_commit_headers,
-    windows,
-)
+from happen_nb._journal.slice import WINDOW_MESSAGES, events_between, last_clear, read_commit_headers, windows
 from happen_nb._model.positions import (
     FLOOR,
     LAST_INDEX,
@@ -75,8 +69,10 @@ PASS_ATTEMPTS = 3
 """If others commit meanwhile; the next event tries again."""
 EXPIRED_FRACTION = 0.1
 """The expired events are looked up again after this part of the time for which events are kept."""
-LEAVE_SECONDS = 1.0
-"""Time for another process to apply an event that fails here, where none is the owner."""
+LEAVE_SECONDS = 10.0
+"""Time for another process that may apply an event that fails here, where none is the owner."""
+ASK_SECONDS = 0.5
+"""Time for the other processes to answer whether they have a handler, before they are asked again."""
 MOVE_MESSAGES = 1_000
 """Messages of the journal that a handler for which nothing waits lags behind before it is moved."""
 
@@ -157,6 +153,8 @@ class StateHandler:
     """The newest event that was handled here, with or without a commit."""
     failed: set[Position] = field(default_factory=set)
     """Events whose transform failed, and that the journal does not name as skipped yet."""
+    failing: Position | None = None
+    """An event that has just failed, while another process may apply it."""
     forgotten: set[Position] = field(default_factory=set)
     """Events that failed, and that the journal names no more: too many failed since."""
     live: bool = False
@@ -227,7 +225,7 @@ class Lanes:
         subject = log.subjects.start(node, handler.key)
         found = await stream.newest(subject)
         if found is not None:
-            handler.start = wire.decode_start(subject, found.body, found.sequence).position
+            handler.start = decoding.decode_start(subject, found.body, found.sequence).position
             return False
         owner = self._dispatcher.ownership.record(node)
         if owner is not None and handler.key in owner.state_handlers:  # the space was cleared since
@@ -240,12 +238,12 @@ class Lanes:
     ) -> None:
         log, node = self._log, registration.node
         pattern = registration.pattern.text if registration.pattern.predicate is None else None
-        message = wire.encode_start(log.subjects, node, handler.key, pattern, start)
+        message = encoding.encode_start(log.subjects, node, handler.key, pattern, start)
         left = seconds_left(deadline)
         what = f'a state handler of node "{node}"'
         body, sequence = await log.stream.store_first(message, timeout=left, what=what)
         await log.reach(sequence, deadline)
-        handler.start = wire.decode_start(message.subject, body, sequence).position
+        handler.start = decoding.decode_start(message.subject, body, sequence).position
 
     async def _start_again(self, cleared: int) -> None:
         """Store that the handlers of this process start at a clear, which removed their starts."""
@@ -264,11 +262,11 @@ class Lanes:
         waits = [awaiting(start, position) for position, start in known]
         return lambda event: any(waits_for(event) for waits_for in waits)
 
-    async def _known(self, subject: str) -> list[tuple[Position, wire.Start]]:
+    async def _known(self, subject: str) -> list[tuple[Position, decoding.Start]]:
         """Return the state handlers that nodes have had, and how far they have come."""
-        found: list[tuple[Position, wire.Start]] = []
+        found: list[tuple[Position, decoding.Start]] = []
         for item in await self._log.stream.read(subject):
-            start = wire.decode_start(item.subject, item.body, item.sequence)
+            start = decoding.decode_start(item.subject, item.body, item.sequence)
             positions = await self.positions(start.node, self._log.replica.newest(start.node))
             found.append((progress_of(positions, start.key, start.position).position, start))
         return found
@@ -307,15 +305,19 @@ class Lanes:
         stream, following, more = self._log.stream, record.sequence, dict[str, Progress]()
         found = await stream.newest(stream.subjects.passed_prefix + record.node)
         passed = None if found is None else stream.decode(found)
-        base = passed.base if isinstance(passed, wire.Passed) else -1
+        base = passed.base if isinstance(passed, decoding.Passed) else -1
         heads = await read_commit_headers(stream, record.node)
         for earlier in reversed([each for each in heads if each.sequence < record.sequence]):
-            if isinstance(passed, wire.Passed) and earlier.sequence == base and passed.sequence < following:
+            if (
+                isinstance(passed, decoding.Passed)
+                and earlier.sequence == base
+                and passed.sequence < following
+            ):
                 more = dict(passed.positions)
             if earlier.positions is not None:
                 return merged(earlier.positions, more)
             following = earlier.sequence
-        if isinstance(passed, wire.Passed) and base == 0 and passed.sequence < following:
+        if isinstance(passed, decoding.Passed) and base == 0 and passed.sequence < following:
             return passed.positions
         return more
 
@@ -350,7 +352,7 @@ class Lanes:
                 return
             base = 0 if record is None else record.sequence
             changed = {handler.key: now for handler, (_, now) in passed.items()}
-            message = wire.encode_passed(log.subjects, node, base, {**positions, **changed})
+            message = encoding.encode_passed(log.subjects, node, base, {**positions, **changed})
             try:
                 sequence = await store_messages(
                     log.connection, [message], timeout=log.timeout, what=f'the progress of node "{node}"'
@@ -422,7 +424,8 @@ class Lanes:
     async def leave(self, registration: Registration, position: Position) -> bool:
         """Leave a failing event to another process that serves the handler; False if there is none.
 
-        Where the owner lacks the handler, others may have it: they get some time to apply the event.
+        Where the owner lacks the handler, others may have it: they get some time to apply the event, unless
+        they have failed, too.
         """
         handler, node = registration.state, registration.node
         assert handler is not None
@@ -432,13 +435,26 @@ class Lanes:
         if self._dispatcher.ownership.is_ours(node):
             return False
         replica, deadline = self._log.replica, time.monotonic() + LEAVE_SECONDS
-        while True:
-            newest = replica.newest(node)
-            if handler.progress(await self.positions(node, newest)).covers(position):
-                return True
-            left = deadline - time.monotonic()
-            if left <= 0 or not await replica.changed(node, newest, left):
-                return False
+        handler.failing = position
+        try:
+            while True:
+                newest = replica.newest(node)
+                if handler.progress(await self.positions(node, newest)).covers(position):
+                    return True
+                left = deadline - time.monotonic()
+                peers = self._dispatcher.peers
+                if left <= 0 or not await peers.may_apply(node, handler.key, position, ASK_SECONDS):
+                    return False
+                await replica.changed(node, newest, min(left, ASK_SECONDS))
+        finally:
+            handler.failing = None
+
+    def may_apply(self, node: str, key: str, position: Position) -> bool:
+        """Return True if this process has a state handler that applies an event, unless it has failed."""
+        handlers = [each.state for each in self._dispatcher.registrations.of(node) if each.state]
+        return any(
+            each.key == key and each.failing != position and position not in each.failed for each in handlers
+        )
 
     def ahead(self, registration: Registration, most: int) -> list[tuple[EventRecord, Cut | None]]:
         """Return the next events that wait for a handler, with their snapshots. From any thread."""

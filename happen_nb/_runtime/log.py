@@ -9,12 +9,12 @@ import time
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal import wire
+from happen_nb._journal import encoding, wire
 from happen_nb._journal.alarms import Alarms
+from happen_nb._journal.decoding import Clear, Ended, Scheduled
 from happen_nb._journal.follower import Follower
 from happen_nb._journal.publish import Outbox, store_messages
 from happen_nb._journal.stream import Info, Options, Stream
-from happen_nb._journal.wire import Clear, Ended, Scheduled
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.consumer import StreamMessage
+    from happen_nb._journal.decoding import Item
     from happen_nb._journal.follower import FreshStart
-    from happen_nb._journal.wire import Item, Subjects
+    from happen_nb._journal.wire import Subjects
 
 logger = logging.getLogger("happen_nb")
 
@@ -308,7 +309,7 @@ class Log:
         if self.stream.replicas == 1:
             last = (await self._follower.verify(timeout=max(0.001, timeout))).last
         else:
-            barrier = [wire.encode_barrier(self.subjects)]
+            barrier = [encoding.encode_barrier(self.subjects)]
             last = await store_messages(self.connection, barrier, timeout=timeout, what="a fresh read")
         await self.reach(last, deadline)
         if node is not None and self.replica.newest(node) is not None:

@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from happen_nb._journal import wire
+from happen_nb._journal import encoding
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._model.records import OwnerRecord
 from happen_nb._runtime.io import Signal, seconds_left
@@ -24,8 +24,8 @@ from happen_nb.errors import HappenError, NotStoredError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from happen_nb._journal.decoding import Clear
     from happen_nb._journal.follower import FreshStart
-    from happen_nb._journal.wire import Clear
     from happen_nb._runtime.log import Log
     from happen_nb._runtime.peers import Peers
     from happen_nb._runtime.registrations import Registrations
@@ -182,7 +182,7 @@ class Ownership:
         left = deadline - time.monotonic()
         if left <= 0:
             raise NotStoredError(f'node "{node}": its owner could not be stored in time')
-        message = wire.encode_owner(log.subjects, owner, expected=before.sequence if before else 0)
+        message = encoding.encode_owner(log.subjects, owner, expected=before.sequence if before else 0)
         what = f'the owner of node "{node}"'
         try:
             sequence = await store_messages(log.connection, [message], timeout=left, what=what)

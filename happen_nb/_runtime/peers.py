@@ -14,11 +14,13 @@ import orjson
 
 from happen_nb._journal import fields, presence
 from happen_nb._journal.presence import connected_processes
+from happen_nb.errors import HappenConnectionError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from happen_nb._journal.connection import CoreMessage
+    from happen_nb._model.positions import Position
     from happen_nb._runtime.log import Log
 
     Respond = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -72,8 +74,14 @@ class Peers:
         await connection.subscribe(subjects.live_prefix + self._log.incarnation, self._on_question)
 
     async def _on_presence_question(self, message: CoreMessage) -> None:
-        me = {"incarnation": self._log.incarnation, "pid": os.getpid(), "host": socket.gethostname()}
-        await self._log.connection.send(message.reply, orjson.dumps(me))
+        answer = {"incarnation": self._log.incarnation, "pid": os.getpid(), "host": socket.gethostname()}
+        try:
+            question = presence.decode_question(message.data)
+            if "applies" in question:
+                answer |= await self._respond(question)
+        except fields.UNREADABLE as error:
+            logger.info("a question on %s: %s: %s", message.subject, type(error).__name__, error)
+        await self._log.connection.send(message.reply, orjson.dumps(answer))
 
     async def _on_question(self, message: CoreMessage) -> None:
         self._log.background(self._answer(message))
@@ -96,6 +104,35 @@ class Peers:
             await asyncio.sleep(JUST_KILLED_SECONDS)
             found = await connected_processes(log.connection, log.subjects, wait=log.timeout)
         return found
+
+    async def may_apply(self, node: str, key: str, position: Position, timeout: float) -> bool:
+        """Return True if another process has a state handler, and has not failed to apply an event.
+
+        One that does not answer, such as a busy one, may have it.
+        """
+        log, answers, answered = self._log, list[bool](), asyncio.Event()
+
+        async def on_answer(message: CoreMessage) -> None:
+            applies = presence.decode_applies(message.data, log.incarnation)
+            if applies is not None:
+                answers.append(applies)
+                answered.set()
+
+        inbox = log.connection.new_inbox()
+        subscription = await log.connection.subscribe(inbox, on_answer)
+        try:
+            others = len(await connected_processes(log.connection, log.subjects, wait=log.timeout))
+            question = presence.encode_message({"applies": [node, key, *position]})
+            await log.connection.send(log.subjects.who, question, reply=inbox)
+            async with asyncio.timeout(timeout):
+                while len(answers) < others and not any(answers):
+                    answered.clear()
+                    await answered.wait()
+        except (TimeoutError, HappenConnectionError):
+            return True
+        finally:
+            await log.connection.unsubscribe(subscription)
+        return any(answers)
 
     async def ask(self, incarnation: str, question: dict[str, Any], timeout: float) -> dict[str, Any] | None:
         """Ask another process; None if it is gone, empty if it gives no readable answer in time.

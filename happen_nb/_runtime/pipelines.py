@@ -13,11 +13,13 @@ import asyncio
 import logging
 import time
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from happen_nb._model.positions import merged
 from happen_nb._model.records import CommitRecord, is_stored
+from happen_nb._runtime.conductor import Offer, Run
 from happen_nb._runtime.evaluation import (
     HANDOVER_COMMITS,
     HANDOVER_SECONDS,
@@ -131,7 +133,10 @@ class Pipelines:
         self, event: EventRecord, node: str, handlers: list[Registration], snapshot: Cut | None
     ) -> bool:
         dispatcher = self._dispatcher
-        if dispatcher.workers.conductor is not None or not dispatcher.registrations.only_changes_state(node):
+        conductor = dispatcher.workers.conductor
+        if conductor is not None and not conductor.evaluates_ahead:
+            return False
+        if not dispatcher.registrations.only_changes_state(node):
             return False
         if event.target is not None and event.tick is None:
             return False
@@ -212,6 +217,16 @@ class Pipelines:
                 pipeline.ready.clear()
                 pipeline.epoch += 1
             _leave(pipeline)
+
+    @property
+    def works(self) -> bool:
+        """True while something is evaluated or on its way, and does not wait for a conductor."""
+        return any(self._works(each) for each in self._pipelines.values())
+
+    def _works(self, pipeline: Pipeline) -> bool:
+        if pipeline.delivering:
+            return not self._dispatcher.queue(pipeline.node).open
+        return not (pipeline.offered or pipeline.idle)
 
     @property
     def flying(self) -> bool:
@@ -377,6 +392,8 @@ class Pipelines:
     def _hand_over(self, pipelines: list[Pipeline]) -> None:
         for pipeline in pipelines:
             self._advance(pipeline)
+        if self._dispatcher.conductor is not None:
+            self._dispatcher.conductor.look_again()
 
     def _advance(self, pipeline: Pipeline) -> None:
         """Send the next commit, if none is on its way."""
@@ -387,6 +404,10 @@ class Pipelines:
                 step = pipeline.ready.popleft()
             if step.slow:
                 self._deliver(pipeline, step)
+            elif step.outcomes and not self._has_turn(pipeline, step):
+                with pipeline.lock:
+                    pipeline.ready.appendleft(step)
+                break
             elif step.outcomes:
                 self._send(pipeline, step)
             else:
@@ -394,6 +415,36 @@ class Pipelines:
                 self._conclude(step)
         if pipeline.waiting:
             self._wake(pipeline)
+
+    def _has_turn(self, pipeline: Pipeline, step: Step) -> bool:
+        """Return True if a commit may be stored now; else a conductor lets the pipeline go on when it may."""
+        conductor = self._dispatcher.conductor
+        if conductor is None or pipeline.run is not None:
+            return True
+        if pipeline.offered is None:
+            begins = step.items[0].handlers[0].begins(step.items[0].event)
+            choice = replace(begins, what="commit", target=pipeline.node)
+            pipeline.offered = Offer(choice, partial(self._take_turn, pipeline))
+            pipeline.run = conductor.offer(pipeline.offered)
+            if pipeline.run is not None:
+                pipeline.offered = None
+        return pipeline.run is not None
+
+    def _take_turn(self, pipeline: Pipeline, run: Run) -> None:
+        pipeline.offered, pipeline.run = None, run
+        self._advance(pipeline)
+
+    def _end_turn(self, pipeline: Pipeline) -> None:
+        """Let others have their turn."""
+        run, pipeline.run = pipeline.run, None
+        offered, pipeline.offered = pipeline.offered, None
+        conductor = self._dispatcher.conductor
+        if conductor is None:
+            return
+        if offered is not None:
+            conductor.withdraw(offered)
+        if run is not None:
+            conductor.end(run)
 
     def _pauses(self, pipeline: Pipeline) -> bool:
         """Let other writers of the node go first now and then: they take longer than the next commit here."""
@@ -486,6 +537,7 @@ class Pipelines:
 
     def _stored(self, pipeline: Pipeline, step: Step, events: Iterable[EventRecord]) -> None:
         pipeline.flying = None
+        self._end_turn(pipeline)
         _leave(pipeline)
         pipeline.in_a_row = pipeline.in_a_row + 1 if pipeline.ready or pipeline.waiting else 0
         if pipeline.in_a_row == 1:
@@ -524,6 +576,7 @@ class Pipelines:
 
     def _deliver(self, pipeline: Pipeline, step: Step) -> None:
         """Hand an event over to a `Delivery`, and wait until that has ended."""
+        self._end_turn(pipeline)
         _leave(pipeline)
         first, *others = step.items
         error = step.error if not others else None  # else it may not be that of the first
@@ -547,6 +600,8 @@ class Pipelines:
     def _go_on(self, pipeline: Pipeline) -> None:
         pipeline.delivering = False
         self._reset(pipeline)
+        if self._dispatcher.conductor is not None:
+            self._dispatcher.conductor.look_again()
 
     # -- starting again ------------------------------------------------------------------------------
 
@@ -567,6 +622,7 @@ class Pipelines:
         """Let all that was evaluated wait again: it was computed on another state than the newest one."""
         step, pipeline.flying = pipeline.flying, None
         pipeline.paused = False
+        self._end_turn(pipeline)
         if step is not None:
             pipeline.contender = pipeline.contender or self._dispatcher.precedence.contender(pipeline.node)
             pipeline.contender.lose()

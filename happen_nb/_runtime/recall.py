@@ -11,7 +11,7 @@ from happen_nb._model.past import key_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-    from happen_nb._journal.wire import CallResult
+    from happen_nb._journal.decoding import CallResult
     from happen_nb._model.past import Key, Past
     from happen_nb._model.records import EventRecord, HandledRecord
 
@@ -38,6 +38,9 @@ class Recall:
         self._results = dict(results)
         self._moments = {(each.event, each.node, each.handler): each.now for each in records if each.now}
         self._replies = {(each.event, each.node): each for each in records if each.reply or each.error}
+        self._late = {
+            (each.event, each.node): each.outcome == "cancelled" and each.position is None for each in records
+        }
         self.elsewhere = frozenset(past.elsewhere)
         """The nodes of other processes."""
         self._folded = past.folded
@@ -72,6 +75,10 @@ class Recall:
     def folded(self, event: str) -> frozenset[str]:
         """Return the ids of the events that a state handler applied with the same commit as an event."""
         return self._folded.get(event, frozenset())
+
+    def was_late(self, event: str, node: str) -> bool | None:
+        """Return True if a node has left out a repeated call; None if it is new."""
+        return self._late.get((event, node))
 
     # -- what handlers have learnt -------------------------------------------------------------------------
 

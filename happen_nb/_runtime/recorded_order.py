@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
+import threading
+from bisect import bisect_left
+from collections import Counter, deque
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -11,9 +12,9 @@ from happen_nb._model.past import Moment, commit_key, event_key, key_of
 from happen_nb._model.records import CommitRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from happen_nb._model.past import Key, Past
+    from happen_nb._model.past import Key, Past, Put
     from happen_nb._model.records import EventRecord
     from happen_nb._runtime.clock import Timer
     from happen_nb._runtime.conductor import Choice
@@ -21,67 +22,183 @@ if TYPE_CHECKING:
 START: Final[Moment] = (0, 0)
 """The moment of what has no counterpart in the past: it goes at once."""
 END: Final[Moment] = (1 << 62, 0)
+MAX_FLYING: Final = 250
+"""Events that are put in before the first of them has arrived."""
+
+
+class _Remaining:
+    """The moments of the past that have not come again, in order."""
+
+    def __init__(self, moments: Iterable[Moment]) -> None:
+        self._counts = Counter(moments)
+        self._moments = sorted(self._counts)
+        self._place = 0
+
+    @property
+    def first(self) -> Moment:
+        """The first of them; END if there is none."""
+        moments, counts = self._moments, self._counts
+        while self._place < len(moments) and not counts[moments[self._place]]:
+            self._place += 1
+        return moments[self._place] if self._place < len(moments) else END
+
+    def is_single(self, moment: Moment) -> bool:
+        """Return True if a moment stands for one thing alone."""
+        return self._counts[moment] == 1
+
+    def come(self, moment: Moment) -> None:
+        """Note that something of a moment has come again."""
+        if self._counts[moment]:
+            self._counts[moment] -= 1
+
+    def skip(self, moment: Moment) -> None:
+        """Pass over all before a moment: it does not come again, or out of its turn."""
+        self._place = max(self._place, bisect_left(self._moments, moment))
 
 
 class RecordedOrder:
-    """Chooses what a second run does next. On the IO thread.
+    """Chooses what a second run does next. From any thread.
 
     What is recorded goes in the recorded order. Where a handler does something else than it did, that goes in
     the place of what it did next, or at once.
 
     Parameters
     ----------
+    puts : sequence of Put
+        What came from outside. Plain events are put in as soon as all that came before them has come again;
+        for everything else the second run waits.
+    put_in : callable
+        ``put_in(put)`` puts in a plain event, without waiting for anything.
     timers : sequence of Timer
         Those of the handlers that wait now.
     """
 
-    def __init__(self, past: Past, timers: Sequence[Timer]) -> None:
+    def __init__(
+        self, past: Past, puts: Sequence[Put], put_in: Callable[[Put], None], timers: Sequence[Timer]
+    ) -> None:
+        self._puts = deque(puts)
+        self._put_in = put_in
         self._timers = timers
         self._storings = {key: deque(moments) for key, moments in past.storings.items()}
         self._beginnings = {key: deque(moments) for key, moments in past.beginnings.items()}
+        self._folded = past.folded
         self._of_event: dict[str, list[Key]] = {}
         for key in past.storings:
             self._of_event.setdefault(key[-1], []).append(key)
         self._first_beginnings: dict[str, Moment] = {}
         for (event, _, _), moments in past.beginnings.items():
             self._first_beginnings[event] = min(moments[0], self._first_beginnings.get(event, END))
-        recorded = [*past.storings.values(), *past.beginnings.values()]
-        self._moments = sorted(moment for moments in recorded for moment in moments)
+        recorded = [*past.storings.values(), *past.beginnings.values(), [put.at for put in puts]]
+        self._remaining = _Remaining(moment for moments in recorded for moment in moments)
         self._flying: dict[str, Moment] = {}
+        self.landed = 0
+        """The number of events that were put in and have arrived."""
         self._newest_commit = 0
-        self.limit = START
+        self._wanted = False
+        """True if something has waited for an event to arrive."""
+        self._lock = threading.RLock()
+
+    # -- putting in --------------------------------------------------------------------------------------
+
+    @property
+    def limit(self) -> Moment:
         """The moment of what is put in next."""
+        return self._puts[0].at if self._puts else END
 
-    def until_next(self, after: Moment) -> Moment:
-        """Return when a handler first began or stored something after a moment."""
-        place = bisect_right(self._moments, after)
-        return self._moments[place] if place < len(self._moments) else END
+    @property
+    def flies(self) -> bool:
+        """True while an event that was put in has not arrived."""
+        return bool(self._flying)
 
-    def sent(self, event: EventRecord) -> None:
-        """Note that an event is put in: until it arrives, nothing goes that came after its handlers began."""
-        self._flying[event.id] = self._first_beginnings.get(event.id, END)
+    def next_put(self) -> Put | None:
+        """Put in the next plain events, or return what is put in next; None at the end.
+
+        Nothing that came before it comes any more.
+        """
+        with self._lock:
+            if not self._puts:
+                return None
+            self._remaining.skip(self.limit)
+            if not self._puts[0].is_plain:
+                put = self._puts.popleft()
+                self._remaining.come(put.at)
+                return put
+            self._put_in_plain()
+            return None
+
+    def _put_in_plain(self) -> None:
+        """Put in the plain events that come before anything else."""
+        while self._puts and self._puts[0].is_plain and self._puts[0].at == self._remaining.first:
+            if len(self._flying) >= MAX_FLYING:
+                self._wanted = True
+                return
+            put = self._puts.popleft()
+            assert put.event is not None
+            self._remaining.come(put.at)
+            self._flying[put.event.id] = self._first_beginnings.get(put.event.id, END)
+            self._put_in(put)
 
     def arrived(self, id: str) -> bool:
         """Note that an event was stored; True if something may have waited for that."""
-        return self._flying.pop(id, None) is not None
+        with self._lock:
+            if self._flying.pop(id, None) is None:
+                return False
+            self.landed += 1
+            wanted = self._wanted or not self._flying
+            self._wanted = False
+            return wanted
+
+    # -- choosing ----------------------------------------------------------------------------------------
+
+    def next_one(self, choices: Sequence[Choice]) -> Choice | None:
+        """Return the choice that came next in the past; None if that is not among them."""
+        with self._lock:
+            self._put_in_plain()
+            first = min(choices, key=self._moment)
+            moment = self._recorded(first)
+            if moment is None or moment != self._remaining.first or not self._remaining.is_single(moment):
+                return None
+            waiting = (timer for timer in self._timers if timer.call is not None)
+            if self._is_early(first) or any(self._end_of(timer) < moment for timer in waiting):
+                return None
+            self._begin(first)
+            return first
 
     def choose(self, choices: Sequence[Choice]) -> Choice | None:
         """Return what goes next; None if something is put in first, or a handler that waits goes on."""
-        if not choices:
-            return None
-        first = min(choices, key=self._moment)
-        moment = self._moment(first)
-        if moment > self.limit or any(began < moment for began in self._flying.values()):
-            return None
-        timer = self.next_timer()
-        if timer is not None and self._end_of(timer) < moment:
-            return None
-        if first.what == "begin" and (left := self._beginnings.get(_begin_of(first))):
-            left.popleft()
-        return first
+        with self._lock:
+            first = min(choices, key=self._moment)
+            moment = self._moment(first)
+            if moment > self.limit:
+                return None
+            if self._is_early(first) or any(began < moment for began in self._flying.values()):
+                self._wanted = True
+                return None
+            timer = self._first_timer()
+            if timer is not None and self._end_of(timer) < moment:
+                self._wanted = True
+                return None
+            self._remaining.skip(moment)
+            self._begin(first)
+            return first
+
+    def _is_early(self, choice: Choice) -> bool:
+        """Return True if an event that a state handler folds with this one has not arrived."""
+        if not choice.transform or choice.event is None or not self._folded:
+            return False
+        is_early = not self._flying.keys().isdisjoint(self._folded.get(choice.event.id, ()))
+        self._wanted = self._wanted or is_early
+        return is_early
+
+    def _begin(self, choice: Choice) -> None:
+        if (choice.what == "begin" or choice.transform) and (left := self._beginnings.get(_begin_of(choice))):
+            self._remaining.come(left.popleft())
 
     def next_timer(self) -> Timer | None:
-        """Return the timer of the handler that goes on first; None if something is put in first."""
+        """Return the timer of the handler that goes on first; None if something else comes first."""
+        return None if self._flying else self._first_timer()  # their handlers may come first
+
+    def _first_timer(self) -> Timer | None:
         waiting = [timer for timer in self._timers if timer.call is not None]
         first = min(waiting, key=self._end_of, default=None)
         return None if first is None or self._end_of(first) > self.limit else first
@@ -101,9 +218,21 @@ class RecordedOrder:
             self._newest_commit = entry.sequence
         elif entry.sequence == self._newest_commit:
             return  # it was stored with its commit
-        left = self._storings.get(key_of(entry))
-        if left:
-            left.popleft()
+        with self._lock:
+            left = self._storings.get(key_of(entry))
+            if left:
+                self._remaining.come(left.popleft())
+
+    def _recorded(self, choice: Choice) -> Moment | None:
+        """Return the moment of what a choice leads to, if that happened in the past."""
+        begins = choice.what == "begin"
+        if choice.event is None:
+            return None
+        if begins and choice.transform:
+            moment = self.next_of(*_begin_of(choice)[:2])
+            return None if moment == START else moment
+        left = self._beginnings.get(_begin_of(choice)) if begins else self._left_of(choice)
+        return left[0] if left else None
 
     def _moment(self, choice: Choice) -> Moment:
         """Return when something happened in the past; in the place of what, if it is new."""

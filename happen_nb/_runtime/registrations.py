@@ -15,7 +15,7 @@ from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from happen_nb._journal import wire
+from happen_nb._journal import decoding
 from happen_nb._journal.slice import events_between, position_at_time, windows
 from happen_nb._model.arguments import Second, takes_second
 from happen_nb._model.patterns import Pattern
@@ -303,7 +303,7 @@ async def count_missed(
     items = await stream.read(">", start=first + 1, headers_only=True, enough=ends)
     gone = {each: until - position[0] for each, position in after.items()}
     for item in items:
-        record = wire.decode(stream.subjects, item.subject, item.headers, b"", item.sequence, item.time)
+        record = decoding.decode(stream.subjects, item.subject, item.headers, b"", item.sequence, item.time)
         riding = record.events if isinstance(record, CommitRecord) else ()
         for each, position in after.items():
             if item.sequence > position[0]:
@@ -313,8 +313,8 @@ async def count_missed(
 
 
 def newest_like(
-    new: Registration, known: Iterable[tuple[Position, wire.Start]], served: Iterable[str]
-) -> tuple[Position, wire.Start] | None:
+    new: Registration, known: Iterable[tuple[Position, decoding.Start]], served: Iterable[str]
+) -> tuple[Position, decoding.Start] | None:
     """Return the newest handler that `new` may be meant to continue: of the same pattern or function.
 
     Parameters
@@ -329,13 +329,13 @@ def newest_like(
     return max(candidates, default=None)
 
 
-def _resembles(start: wire.Start, new: Registration) -> bool:
+def _resembles(start: decoding.Start, new: Registration) -> bool:
     if start.pattern is not None and start.pattern == new.pattern.text:
         return True
     return start.key == f"{start.pattern} {new.name}"
 
 
-def awaiting(start: wire.Start, position: Position) -> Callable[[EventRecord], bool]:
+def awaiting(start: decoding.Start, position: Position) -> Callable[[EventRecord], bool]:
     """Return a test of events: True for those after a position that a stored handler is for."""
     if start.pattern is None:
         return lambda _: False
@@ -347,7 +347,7 @@ def awaiting(start: wire.Start, position: Position) -> Callable[[EventRecord], b
 
 async def count_waiting(
     stream: Stream,
-    start: wire.Start,
+    start: decoding.Start,
     position: Position,
     end: int,
     is_done: Callable[[EventRecord], bool] = lambda _: False,

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from happen_nb._journal.decoding import Clear, Passed
 from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
-from happen_nb._journal.wire import Clear, Passed
 from happen_nb._model.arguments import check_name
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.positions import merged
@@ -28,7 +28,7 @@ from happen_nb.errors import HistoryGoneError, InvalidNameError, StateError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from happen_nb._journal.wire import Item
+    from happen_nb._journal.decoding import Item
     from happen_nb._model.positions import Positions
     from happen_nb._runtime.log import Log
 

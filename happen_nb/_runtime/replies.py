@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import fields, presence
+from happen_nb._journal.encoding import encode_result
 from happen_nb._journal.slice import read_handled
-from happen_nb._journal.wire import encode_result
 from happen_nb._model.arguments import UNLIMITED
 from happen_nb._model.freeze import dumps, freeze
-from happen_nb._model.quoting import cut_middle, error_summary, error_text
-from happen_nb._runtime.io import Signal, io_thread, within
+from happen_nb._model.quoting import cut_middle
+from happen_nb._runtime.io import io_thread
+from happen_nb._runtime.reply_ends import PendingReply, Responder
 from happen_nb.errors import (
     CancelledHandlingError,
     DeadlockError,
     HandlerError,
     HappenError,
     NoHandlerError,
-    PayloadError,
     ReplyLostError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from happen_nb._journal.connection import CoreMessage
     from happen_nb._model.records import EventRecord, HandledRecord, OwnerRecord
@@ -38,10 +37,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("happen_nb")
 
-PROGRESS_SECONDS = 0.02
-"""The shortest time between two messages of progress."""
-MAX_PROGRESS = 100
-"""Progress values in one message, and the newest that are kept for a reader that is late."""
 KEPT_SECONDS = 60.0
 """Time for which a result is kept for a sender that asks again."""
 MAX_KEPT_BYTES = 16 << 20
@@ -52,250 +47,8 @@ ASK_ACCEPTED_SECONDS = 0.5
 """The same for one that has."""
 GONE_SECONDS = 1.0
 """Time without an answer after which an owner counts as gone."""
-MAX_MESSAGE_LENGTH = 20_000
-"""Characters of an error's message in a reply."""
-MAX_TRACEBACK_LENGTH = 50_000
-"""Characters of its traceback."""
 TEXT_SHARE = 8
 """Each text of an error takes up to one part in so many of a message."""
-
-FINAL = frozenset(("done", "failed", "cancelled"))
-
-_KINDS: dict[str, Callable[[str], Exception]] = {
-    "NoHandlerError": NoHandlerError,
-    "DeadlockError": DeadlockError,
-    "PayloadError": PayloadError,
-}
-
-
-class Converted(NamedTuple):
-    """A value that fits into a message, frozen, and its size as JSON in bytes."""
-
-    value: Any
-    size: int
-
-
-class Responder:
-    """Replies to one event that this process handles. From any thread."""
-
-    def __init__(self, router: ReplyRouter, event: EventRecord) -> None:
-        self.event = event
-        self.delivery: Delivery | None = None
-        self.final: dict[str, Any] | None = None
-        self._router = router
-        self._progress: deque[Converted] = deque(maxlen=MAX_PROGRESS)
-        self._flushing = False
-        self._lock = threading.Lock()
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """The reply so far."""
-        return self.final or {"event": self.event.id, "state": "accepted"}
-
-    def convert(self, value: Any, what: str = "the result") -> Converted:
-        """Convert a result as a payload.
-
-        Raises
-        ------
-        PayloadError
-            The value has no JSON form, or is larger than the server accepts.
-        """
-        what = f'{what} of "{self.event.type}"'
-        try:
-            frozen = freeze(value, what=what, error=PayloadError)
-            size = len(dumps(frozen))
-        except PayloadError:
-            raise
-        except BaseException as error:  # converting it runs the value's own code
-            raise PayloadError(f"{what} cannot be converted: {error_summary(error)}") from error
-        if size > self._router.max_body:
-            raise PayloadError(
-                f"{what}: {size:,} bytes as JSON, and the server accepts at most {self._router.max_body:,}; "
-                "store it elsewhere and reply with its name, or yield it in parts"
-            )
-        return Converted(frozen, size)
-
-    def progress(self, value: Any) -> None:
-        """Report progress; if there is more than can be sent, only the newest values.
-
-        Raises
-        ------
-        PayloadError
-            The value has no JSON form, or is larger than the server accepts.
-        """
-        converted = self.convert(value, "progress")
-        with self._lock:
-            self._progress.append(converted)
-            if self._flushing:
-                return
-            self._flushing = True
-        io_thread().call_soon(self._flush)
-
-    def _flush(self) -> None:
-        if self.final is None and self._send_progress():
-            io_thread().loop.call_later(PROGRESS_SECONDS, self._flush)
-
-    def _send_progress(self) -> bool:
-        """Send the progress that waits, in messages that the server accepts; False if none did."""
-        with self._lock:
-            waiting = list(self._progress)
-            self._progress.clear()
-            self._flushing = bool(waiting)
-        values: list[Any] = []
-        left = self._router.max_body
-        for value, size in waiting:
-            if values and size > left:
-                self._router.send(self.event, {**self.state, "progress": values})
-                values, left = [], self._router.max_body
-            values.append(value)
-            left -= size + 1
-        if values:
-            self._router.send(self.event, {**self.state, "progress": values})
-        return bool(waiting)
-
-    def finish(self, result: Converted) -> None:
-        self._end({"state": "done", "value": result.value}, result.size)
-
-    def refuse(self, error: Exception) -> None:
-        """Reply that the handler has raised, that there is none, or that its result cannot be sent."""
-        cut = self._router.cut
-        outcome: dict[str, Any] = {"state": "failed", "kind": type(error).__name__}
-        if isinstance(error, HandlerError):
-            outcome["kind"] = "HandlerError"
-            outcome["message"] = cut(error.args[0], MAX_MESSAGE_LENGTH)
-            outcome["trace"] = {
-                "node": error.node,
-                "error": cut(error.error, MAX_MESSAGE_LENGTH),
-                "remote_traceback": cut(error.remote_traceback, MAX_TRACEBACK_LENGTH),
-            }
-        else:
-            outcome["message"] = cut(error_text(error), MAX_MESSAGE_LENGTH)
-        self._end(outcome, len(outcome["message"]))
-
-    def _end(self, outcome: dict[str, Any], size: int) -> None:
-        io_thread().call_soon(self._ended, {"event": self.event.id, **outcome}, size)
-
-    def _ended(self, outcome: dict[str, Any], size: int) -> None:
-        if self.final is None:
-            self._send_progress()
-            self.final = outcome
-            self._router.send(self.event, outcome)
-            self._router.keep(self.event.id, size)
-
-
-class PendingReply:
-    """The reply to an event that was sent from here. Changed on the IO thread, read from any."""
-
-    def __init__(self, target: str, timeout: float) -> None:
-        self.target = target
-        self.timeout = timeout
-        """Seconds without news after which its owner is asked only while somebody waits."""
-        self.event: EventRecord | None = None
-        self.owner: str | None = None
-        self.awaited = False
-        """True if a handler waits for it."""
-        self.postponed = False
-        """True while the event is scheduled and not delivered yet."""
-        self.held = False
-        """True while the event waits for the end of a pause."""
-        self.kept_at: str | None = None
-        """The subject where it is stored, if a durable handler receives it."""
-        self.final: dict[str, Any] | None = None
-        """The message that ended it."""
-        self.state = "waiting"
-        self.progress: Any = None
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.changes = 0
-        self.newest_at = time.monotonic()
-        """The time at which the newest progress arrived."""
-        self.first_progress: tuple[float, Any] | None = None
-        """The first progress, and the time at which it arrived."""
-        self.on_change: Signal[[]] = Signal()
-        """Emitted at each change, on the IO thread."""
-        self._progress: deque[tuple[int, Any]] = deque(maxlen=MAX_PROGRESS)
-        self._waiters: set[asyncio.Future[None]] = set()
-        self._wanted = asyncio.Event()
-
-    @property
-    def done(self) -> bool:
-        return self.state in FINAL
-
-    def since(self, number: int) -> list[tuple[int, Any]]:
-        """Return the newest progress values after the one of that number, with their numbers."""
-        return [item for item in list(self._progress) if item[0] > number]
-
-    def update(self, message: dict[str, Any]) -> None:
-        """Take a reply, as `presence.decode_reply` gives it. On the IO thread."""
-        if not self.done:
-            self.take(message)
-
-    def take(self, message: dict[str, Any]) -> None:
-        """Take a reply, also instead of another one."""
-        for value in message.get("progress", ()):
-            self.progress = value
-            self.changes += 1
-            self._progress.append((self.changes, self.progress))
-            self.newest_at = time.monotonic()
-            self.first_progress = self.first_progress or (self.newest_at, value)
-        self.owner = message.get("by", self.owner)
-        self.held = False
-        state = message["state"]
-        if state == "done":
-            self.value = message["value"]
-        elif state == "failed":
-            kind, text = message["kind"], message["message"]
-            trace = message.get("trace", {})
-            self.error = _KINDS[kind](text) if kind in _KINDS else HandlerError(text, **trace)
-        self.final = message if state in FINAL else None
-        self.state = state  # last: other threads check it first
-        self._changed()
-
-    def note_held(self) -> None:
-        """Note that the event waits for the end of a pause. On the IO thread."""
-        if self.state == "waiting" and not self.held:
-            self.held = True
-            self._changed()
-
-    def fail(self, error: BaseException, state: str = "failed") -> None:
-        """End without a result. On the IO thread."""
-        if not self.done:
-            self.error = error
-            self.state = state
-            self._changed()
-
-    def _changed(self) -> None:
-        self.changes += 1
-        self._wanted.set()
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self.on_change.emit()
-
-    async def changed(self, since: int, timeout: float) -> bool:
-        """Wait for more than `since` changes; False after `timeout` seconds. On the IO thread."""
-        if self.changes > since or self.done:
-            return True
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        self._wanted.set()
-        try:
-            return await within(timeout, waiter)
-        finally:
-            self._waiters.discard(waiter)
-
-    async def wanted(self, since: float) -> None:
-        """Return at once while somebody waits or the timeout runs, else as soon as somebody waits again.
-
-        `since` is when the owner was first asked. On the IO thread.
-        """
-        while (
-            not self.done
-            and not self._waiters
-            and time.monotonic() > max(since, self.newest_at) + self.timeout
-        ):
-            self._wanted.clear()
-            await self._wanted.wait()
 
 
 class ReplyRouter:

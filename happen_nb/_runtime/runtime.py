@@ -229,6 +229,8 @@ class Runtime:
             runs = self.dispatcher.durables.run_on(question.get("durable", ""))
             await self.dispatcher.flush()  # last: what is not open any more is stored when the other reads it
             return {"position": position, "open": left, "durable": runs, "by": self._log.incarnation}
+        if "applies" in question:
+            return {"applies": self.dispatcher.lanes.may_apply(*question["applies"])}
         if "clock" in question:
             return await self._wait_idle(question)
         if "held" in question:

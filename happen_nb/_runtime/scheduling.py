@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from happen_nb._journal.decoding import Ended
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
-from happen_nb._journal.wire import Ended
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.io import seconds_left
 from happen_nb._runtime.writer import check_same, find_stored, look_up

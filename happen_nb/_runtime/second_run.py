@@ -4,34 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from happen_nb._journal import wire
+from happen_nb._journal import encoding, wire
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import alarms_at
 from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.past import changes_of, redo
 from happen_nb._model.records import EMPTY, is_stored
 from happen_nb._model.schedules import Alarm, from_ns
-from happen_nb._runtime.bulk import BATCH_EVENTS, store_all
+from happen_nb._runtime.bulk import store_all
 from happen_nb._runtime.clock import Steering
 from happen_nb._runtime.conductor import Conductor
 from happen_nb._runtime.effects import describe_works
-from happen_nb._runtime.io import seconds_left
-from happen_nb._runtime.recorded_order import END, RecordedOrder
+from happen_nb._runtime.io import io_thread, seconds_left, within
+from happen_nb._runtime.recorded_order import RecordedOrder
 from happen_nb._runtime.writer import CommitRequest
 from happen_nb.errors import HappenTimeoutError
 
 if TYPE_CHECKING:
     import contextvars
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.past import Past, Put
     from happen_nb._model.records import CommitRecord, EventRecord
     from happen_nb._model.schedules import ClockRecord
+    from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.runtime import Runtime
 
 
@@ -69,18 +71,24 @@ class SecondRun:
         self._puts = puts
         self._context = context
         self._steering = Steering(runtime.clock.now())
-        self._order = RecordedOrder(past, self._steering.timers)
+        self._order = RecordedOrder(past, puts, self._send_soon, self._steering.timers)
         self._conductor = Conductor(
             runtime.dispatcher,
             self._order.choose,
             PATIENCE_CHECKS,
             TASK_PATIENCE_CHECKS,
-            whole_transforms=True,
+            next_one=self._next_one,
+            evaluates_ahead=not past.folded,  # else it would not fold the same events
         )
+        self._to_send: deque[Put] = deque()
+        self._landed = asyncio.Event()
+        self._deadline = 0.0
+        self._error: BaseException | None = None
         self.done = 0
         """The number of those that are put in."""
 
     async def start(self, deadline: float) -> None:
+        self._deadline = deadline
         self._task = asyncio.get_running_loop().create_task(self._run(deadline))
 
     async def ended(self, seconds: float) -> bool:
@@ -109,12 +117,16 @@ class SecondRun:
         clock.steer(self._steering)
         self._conductor.open()
         try:
-            for puts in self._together():
-                self._order.limit = puts[0].at
+            while self.done < len(self._puts) or self._order.flies:
+                landed = self._order.landed
                 await self._let_go(deadline)
-                await self._put_in(puts, deadline)
-                self.done += len(puts)
-            self._order.limit = END
+                if self._order.flies:
+                    await self._wait_landed(deadline)
+                elif landed != self._order.landed:
+                    continue  # what has arrived meanwhile may let something go
+                elif (put := self._order.next_put()) is not None:
+                    await self._put_in(put, deadline)
+                    self.done += 1
             await self._let_go(deadline)
             while await self._runtime.in_flight.drain(lambda _: True, time.monotonic() + CHECK_SECONDS):
                 await self._let_go(deadline)
@@ -126,22 +138,13 @@ class SecondRun:
             clock.steer(None)
             self._conductor.close()
 
-    def _together(self) -> Iterator[list[Put]]:
-        """Yield what is put in at once: plain events between which no handler began or stored anything."""
-        puts: list[Put] = []
-        until = END
-        for put in self._puts:
-            plain = put.event is not None and put.event.alarm is None
-            if puts and (not plain or put.at > until or len(puts) == BATCH_EVENTS):
-                yield puts
-                puts = []
-            if plain:
-                until = until if puts else self._order.until_next(put.at)
-                puts.append(put)
-            else:
-                yield [put]
-        if puts:
-            yield puts
+    async def _wait_landed(self, deadline: float) -> None:
+        """Wait until all events that were put in have arrived."""
+        self._landed.clear()
+        if not await within(seconds_left(deadline), asyncio.ensure_future(self._landed.wait())):
+            raise self._too_late()
+        if self._error is not None:
+            raise self._error
 
     async def _let_go(self, deadline: float) -> None:
         """Let everything happen that goes before what is put in next."""
@@ -166,34 +169,59 @@ class SecondRun:
             self._runtime.recall.stored(event)
         self._order.stored(event)
         if self._order.arrived(event.id):
+            if not self._order.flies:
+                self._landed.set()
             self._conductor.look_again()
 
     # -- putting in --------------------------------------------------------------------------------------
 
-    async def _put_in(self, puts: Sequence[Put], deadline: float) -> None:
-        first = puts[0]
-        self._steering.now = from_ns(first.time) if first.time else self._steering.now
-        if first.clock is not None:
-            await self._move_clock(first.clock, deadline)
-        elif first.commit is not None:
-            await self._commit(first.commit, first.events, deadline)
-        elif first.event is not None and first.event.alarm is not None:
-            await self._deliver(first.event, deadline, expected=first.expected)
-        else:
-            await self._publish([put.event for put in puts if put.event is not None], deadline)
+    def _next_one(self, choices: Sequence[Choice]) -> Choice | None:
+        chosen = self._order.next_one(choices)
+        if io_thread().here:  # what another thread has put in is sent before what is stored from here
+            self._send()
+        return chosen
 
-    async def _publish(self, events: Sequence[EventRecord], deadline: float) -> None:
+    def _send_soon(self, put: Put) -> None:
+        """Send a plain event before anything else that is sent from now on. From any thread."""
+        self._to_send.append(put)
+        if io_thread().here:
+            self._send()
+        else:
+            io_thread().call_soon(self._send)
+
+    def _send(self) -> None:
+        while self._to_send:
+            put = self._to_send.popleft()
+            assert put.event is not None
+            self._steering.now = from_ns(put.time)
+            self._runtime.dispatcher.contexts[put.event.id] = self._context
+            self._runtime.writer.send(put.event, self._deadline, self._sent)
+            self.done += 1
+
+    def _sent(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._error = error
+            self._landed.set()
+
+    async def _put_in(self, put: Put, deadline: float) -> None:
+        self._steering.now = from_ns(put.time) if put.time else self._steering.now
+        if put.clock is not None:
+            await self._move_clock(put.clock, deadline)
+        elif put.commit is not None:
+            await self._commit(put.commit, put.events, deadline)
+        elif put.event is not None and put.event.alarm is not None:
+            await self._deliver(put.event, deadline, expected=put.expected)
+        elif put.event is not None:
+            await self._publish(put.event, deadline)
+
+    async def _publish(self, event: EventRecord, deadline: float) -> None:
         log, contexts = self._log, self._runtime.dispatcher.contexts
-        ttl = log.info.event_ttl
-        batch = [(event, wire.encode_event(log.subjects, event, ttl=ttl)) for event in events]
-        for event in events:
-            contexts[event.id] = self._context
-            self._order.sent(event)
+        message = encoding.encode_event(log.subjects, event, ttl=log.info.event_ttl)
+        contexts[event.id] = self._context
         try:
-            await store_all(log, batch, deadline)
+            await store_all(log, [(event, message)], deadline)
         finally:
-            for event in events:
-                contexts.pop(event.id, None)
+            contexts.pop(event.id, None)
 
     async def _commit(self, pair: CommitPair, events: Sequence[EventRecord], deadline: float) -> None:
         """Make a change again, on the state that the node has now."""
@@ -234,7 +262,7 @@ class SecondRun:
     async def _move_clock(self, clock: ClockRecord, deadline: float) -> None:
         log = self._log
         expected = 0 if log.clock is None else log.clock.sequence
-        await self._store([wire.encode_clock(log.subjects, clock.now, expected=expected)], deadline)
+        await self._store([encoding.encode_clock(log.subjects, clock.now, expected=expected)], deadline)
 
     async def _store(self, messages: list[wire.Message], deadline: float) -> None:
         log = self._log

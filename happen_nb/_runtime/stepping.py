@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from happen_nb._journal.encoding import encode_pace
 from happen_nb._journal.publish import RefusedError, store_messages
 from happen_nb._journal.slice import (
     events_at,
@@ -17,7 +18,6 @@ from happen_nb._journal.slice import (
     windows,
     with_previous,
 )
-from happen_nb._journal.wire import encode_pace
 from happen_nb._model.causality import TraceNode
 from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX
@@ -38,8 +38,6 @@ MAX_NAMED: Final = 10_000
 """Waiting events that a process names in an answer."""
 SPARSE: Final = 50
 """Fewer waiting events than this are read one by one."""
-MAX_STEPS_KEPT: Final = 100_000
-"""Records of the pace that are kept: they name what has begun since the space was paused."""
 
 
 class Taken(NamedTuple):

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from happen_nb._journal.decoding import Clear, Ended, Handled
 from happen_nb._journal.slice import read_keyed, windows
-from happen_nb._journal.wire import Clear, Ended, Handled
 from happen_nb._model.positions import read_key, step_event_id, step_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import NondeterminismError, NotStoredError

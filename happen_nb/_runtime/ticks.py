@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from happen_nb._runtime.dispatcher import Dispatcher
+    from happen_nb._runtime.recall import Recall
     from happen_nb._runtime.registrations import Registration
 
 logger = logging.getLogger("happen_nb")
@@ -47,6 +48,8 @@ class Ticks:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._log = dispatcher.log
+        self.recall: Recall | None = None
+        """In a second run: what it recalls of the first one."""
         self._going_on: dict[str, EventRecord | None] = {}
         """The ticks whose next one is being scheduled, with one that has arrived meanwhile."""
         self._log.on_event.connect(self._on_event)
@@ -79,6 +82,8 @@ class Ticks:
         """Return True if the handler of a tick is still at the one before."""
         if event.tick is None:
             return False
+        if self.recall is not None and (late := self.recall.was_late(event.id, node)) is not None:
+            return late
         return any(each.event.tick == event.tick for each in list(self._dispatcher.queue(node).open))
 
     def _registered(self, tick: str, node: str) -> Registration | None:

@@ -391,16 +391,31 @@ class Mailbox:
                     return
             except BaseException:  # one that breaks does not stop the next
                 logger.exception("in %r", work)
-            if self._one_by_one:
+            if self._one_by_one and not self._begins_next(turn):
                 self._let_others(turn)
                 return
+
+    def _begins_next(self, turn: int) -> bool:
+        """Return True if a conductor lets the next begin at once, in this thread."""
+        conductor = self._workers.conductor
+        if conductor is None:
+            return False
+        with self._lock:
+            choice = self._waiting[0][2] if turn == self._turn and self._waiting else None
+            if choice is None or self.run is None:
+                return False
+            next_run = conductor.follow(self.run, choice)
+            if next_run is None:
+                return False
+            self.run = next_run
+            return True
 
     @property
     def _one_by_one(self) -> bool:
         return self._workers.in_turn or self._workers.conductor is not None
 
     def _go_on_after(self, turn: int) -> None:
-        if self._one_by_one:
+        if self._one_by_one and not self._begins_next(turn):
             self._let_others(turn)
         else:
             self._drain(turn)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._journal import wire
+from happen_nb._journal import decoding, encoding, wire
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
 from happen_nb._journal.slice import read_commits
 from happen_nb._model.frozen import equal
@@ -23,7 +23,7 @@ from happen_nb._runtime.replica import Applied
 from happen_nb.errors import IdTakenError, NotStoredError, OutcomeUnknownError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.positions import Positions
@@ -181,7 +181,7 @@ class Writer:
         self, request: CommitRequest, base: CommitRecord | None, id: str, positions: Positions | None
     ) -> list[wire.Message]:
         log = self._log
-        commit = wire.encode_commit(
+        commit = encoding.encode_commit(
             log.subjects,
             request.node,
             request.body,
@@ -198,11 +198,13 @@ class Writer:
             return [commit]
         guards: list[wire.Message] = []
         if request.viewed is not None and log.stream.replicas == 1:
-            commit = wire.guard_all(log.subjects, commit, request.cut.written)
+            commit = encoding.guard_all(log.subjects, commit, request.cut.written)
         elif request.viewed is not None:
             newest = {name: request.cut.nodes.get(name) for name in request.viewed - {request.node}}
             guards = [
-                wire.encode_guard(log.subjects, log.subjects.state(name), record.sequence if record else 0)
+                encoding.encode_guard(
+                    log.subjects, log.subjects.state(name), record.sequence if record else 0
+                )
                 for name, record in newest.items()
             ]
         ttl = log.info.event_ttl
@@ -213,7 +215,7 @@ class Writer:
             alarms += log.alarms.messages(event, ttl=ttl)
         events = [event for event in request.events if not log.alarms.concerns(event)]
         most = wire.MAX_BATCH_MESSAGES - len(guards) - len(alarms)
-        return [*guards, *wire.with_events(log.subjects, commit, events, ttl=ttl, most=most), *alarms]
+        return [*guards, *encoding.with_events(log.subjects, commit, events, ttl=ttl, most=most), *alarms]
 
     async def complete(self, write: PendingWrite[Applied], request: CommitRequest) -> Stored | None:
         """Store a commit, or find out whether it is stored, by the server's answer. On the IO thread."""
@@ -345,28 +347,51 @@ class Writer:
         IdTakenError
             The caller's id was there with another content.
         """
-        log, what = self._log, f'broadcast of "{event.type}"'
-        log.replica.note_look()
-        messages = log.alarms.messages(event, ttl=log.info.event_ttl)
-        log.connection.check_size(messages, what)
-        # Else another event with the id may be there already, or the message is that of an alarm.
-        plain = not event.has_caller_id and event.alarm is None
-        write: PendingWrite[EventRecord] = PendingWrite(
-            log.outbox,
-            event.id,
-            messages,
-            what,
-            deadline,
-            as_stored=partial(_event_as_stored, event, messages[0].body) if plain else None,
-        )
+        self._log.replica.note_look()
+        write = self._prepare_event(event, deadline)
         if time.monotonic() >= deadline:
-            raise NotStoredError(f"{what}: timed out; nothing was stored")
-        if plain:
+            raise NotStoredError(f"{write.what}: timed out; nothing was stored")
+        if write.as_stored is not None:
             await write
             if write.seen is not None:
                 return write.seen
         stored: EventRecord = await on_io(self._complete_event(write, event))
         return stored
+
+    def send(
+        self, event: EventRecord, deadline: float, on_end: Callable[[BaseException | None], None]
+    ) -> None:
+        """Send an event at once, without waiting. On the IO thread.
+
+        `on_end` is called when it is stored, or with the error.
+        """
+        write = self._prepare_event(event, deadline)
+
+        def sent() -> None:
+            if write.seen is None and write.error is None:
+                self._log.background(complete())
+            else:
+                on_end(write.error)
+
+        async def complete() -> None:
+            error: BaseException | None = None
+            try:
+                await self._complete_event(write, event)
+            except BaseException as failed:
+                error = failed
+            on_end(error)
+
+        write.send(sent)
+
+    def _prepare_event(self, event: EventRecord, deadline: float) -> PendingWrite[EventRecord]:
+        """Encode an event. From any thread."""
+        log, what = self._log, f'broadcast of "{event.type}"'
+        messages = log.alarms.messages(event, ttl=log.info.event_ttl)
+        log.connection.check_size(messages, what)
+        # Else another event with the id may be there already, or the message is that of an alarm.
+        plain = not event.has_caller_id and event.alarm is None
+        as_stored = partial(_event_as_stored, event, messages[0].body) if plain else None
+        return PendingWrite(log.outbox, event.id, messages, what, deadline, as_stored=as_stored)
 
     async def _complete_event(self, write: PendingWrite[EventRecord], event: EventRecord) -> EventRecord:
         """Store an event, or find out whether it is stored, by the server's answer. On the IO thread."""
@@ -472,7 +497,7 @@ async def find_stored(log: Log, event: EventRecord) -> EventRecord | None:
     record = None if found is None else log.stream.decode(found)
     if isinstance(record, EventRecord) and record.alarm is None:
         return record
-    if found is None or not isinstance(record, EventRecord | wire.Ended):
+    if found is None or not isinstance(record, EventRecord | decoding.Ended):
         return None
     delivered = await log.stream.delivered(found.subject)
     if delivered is None:

@@ -12,7 +12,7 @@ import anywidget
 
 from happen_nb._api.base import page_of, runtime_of
 from happen_nb._api.events import Event, Events, record_of
-from happen_nb._display.page import Page, style
+from happen_nb._display.page import Note, Page, part, style
 from happen_nb._display.values import Budget
 from happen_nb._journal.slice import Entry, events_at, read_window
 from happen_nb._model.frozen import diff
@@ -24,8 +24,9 @@ from happen_nb._runtime.replica import SnapshotCache
 from happen_nb._widgets.dashboard_actions import Actions, children_message, log_entry, node_message, preview
 from happen_nb._widgets.dashboard_pace import PaceControl
 from happen_nb._widgets.dashboard_past import StateSource, change_lines, comparison, fork, revert
+from happen_nb._widgets.dashboard_scheduled import ScheduledList
 from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page
-from happen_nb._widgets.panes import source
+from happen_nb._widgets.panes import script, source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
 
 _SCRIPTS: Final = (
-    "press", "elements", "copy", "activity", "moments", "states", "log", "form", "pace", "problems", "tabs",
-    "divider", "side_tab", "dashboard",
+    "press", "elements", "copy", "activity", "moments", "states", "log", "form", "pace", "problems",
+    "scheduled", "tabs", "divider", "side_tab", "dashboard",
 )  # fmt: skip
 """One module in several files: the browser gets them as one text, so nothing has to be built."""
 
@@ -64,7 +65,7 @@ class Dashboard(anywidget.AnyWidget):
     and retry failures and unhandled events.
     """
 
-    _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
+    _esm = script(*_SCRIPTS)
     _css = style() + source("palette.css") + source("dashboard.css")
 
     def __init__(self, space: Space) -> None:
@@ -97,8 +98,11 @@ class Dashboard(anywidget.AnyWidget):
         self._newest_names: list[str] = []
         self._sent: dict[str, StateSource] = {name: self._record(name) for name in self._names()[0]}
         self._pace = PaceControl(space, self.send)
+        self._scheduled = ScheduledList(space, self.send)
+        self._scheduled.news()
         slow_handlers = {
             **self._pace.actions,
+            **self._scheduled.actions,
             "earlier": self._on_earlier,
             "previews": self._on_previews,
             "compare": self._on_compare,
@@ -137,7 +141,10 @@ class Dashboard(anywidget.AnyWidget):
         records = [Event(record, self._runtime) for record in self._newest_events]
         states = page_of(self._space, Budget())
         events = page_of(Events(self._space.name, "**", records), Budget())
-        return picture_of_page(Page(states.heading, (*states.blocks, *events.blocks)))
+        to_come = page_of(self._scheduled.events, Budget()).blocks
+        if to_come:
+            to_come = (Note(part("to come")), *to_come)
+        return picture_of_page(Page(states.heading, (*states.blocks, *events.blocks, *to_come)))
 
     # -- following the space -------------------------------------------------------------------------
 
@@ -158,10 +165,13 @@ class Dashboard(anywidget.AnyWidget):
     def _has_news(self) -> bool:
         replica = self._journal.replica
         return (
-            replica.position != self._position or self._actions.failures_version() != self._failures_version
+            replica.position != self._position
+            or self._actions.failures_version() != self._failures_version
+            or self._scheduled.has_news
         )
 
     def _send_news(self) -> None:
+        scheduled = self._scheduled.news()
         with self._lock:
             self._position = self._journal.replica.position
             records = [self._new_records.popleft() for _ in range(len(self._new_records))]
@@ -170,6 +180,7 @@ class Dashboard(anywidget.AnyWidget):
             self._newest_events += (record for record in records if isinstance(record, EventRecord))
             message = {"type": "tick", "last": self._position, "log": entries, "queues": self._queues()}
             message["pace"] = self._pace.message()
+            message |= scheduled
             if self._past is None:
                 before = self._sent
                 message |= self._changed_nodes()
@@ -367,7 +378,7 @@ class Dashboard(anywidget.AnyWidget):
         answer |= {"log": list(self._log), "earlier": self._has_earlier, "failures": self._actions.failures()}
         answer |= {"first": self._first, "last": self._position, "past": self._past and self._past[0]}
         answer |= self._newest_commit()
-        answer |= {"queues": self._queues(), "pace": self._pace.message()}
+        answer |= {"queues": self._queues(), "pace": self._pace.message(), **self._scheduled.message()}
         self.send(answer | self._node_list(*self._names(), whole=True))  # `_sent` is of the other views
 
     def _on_open(self, message: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from queue import Queue
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import Page, sync_playwright
 from playwright.sync_api import TimeoutError as PageTimeoutError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,7 +22,6 @@ SHOTS = Path(__file__).parent / "shots"
 KEEPS_SHOTS = bool(os.environ.get("HAPPEN_SHOTS"))  # to look at; no test needs them, and they take a while
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 DEADLINE = 60.0
-OPEN_SECONDS = 30.0
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -35,12 +34,25 @@ FLAGS = [
 WINDOW = {"width": 1200, "height": 1400}
 IDLE = "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 OPEN = """path => {
-    const {context, sessionContext} = window.jupyterapp?.shell?.currentWidget ?? {};
-    return context?.path === path && context.isReady && sessionContext.isReady
-        && sessionContext.session?.kernel?.status === "idle";
+    const {shell} = window.jupyterapp ?? {};
+    const opened = [...shell?.widgets("main") ?? []].find(({context}) => context?.path === path);
+    if (opened && opened !== shell.currentWidget) shell.activateById(opened.id);
+    return opened === shell?.currentWidget && opened?.context.isReady && opened.sessionContext.isReady
+        && opened.sessionContext.session?.kernel?.status === "idle";
 }"""
+SHOWN = """() => ({
+    widgets: [...jupyterapp.shell.widgets("main")].map(shown => [
+        shown.id, shown.context?.path, shown.context?.isReady, shown.sessionContext?.kernelDisplayStatus,
+    ]),
+    current: jupyterapp.shell.currentWidget?.id,
+    dialogs: [...document.querySelectorAll(".jp-Dialog")].map(dialog => dialog.textContent),
+})"""
 IS_LIGHT = "() => document.body.dataset.jpThemeLight === 'true'"
-END_KERNEL = "() => { jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"  # which takes a second
+LEAVE = """() => {
+    // Closing them would ask about changes since they were saved, and the end of a kernel is one.
+    [...jupyterapp.shell.widgets("main")].forEach(shown => shown.dispose());
+    jupyterapp.serviceManager.sessions.shutdownAll();  // which takes a second
+}"""
 COMMAND = """([name, options, seconds]) => Promise.race([
     jupyterapp.commands.execute(name, options),
     new Promise((_, no) => setTimeout(() => no(new Error(`${name}: not done in time`)), seconds * 1000)),
@@ -49,8 +61,9 @@ FROM_THE_TOP = """async () => {
     document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0;
     for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
 }"""
-OF_JUPYTERLAB = (
+NOT_OURS = (
     "._ensureFocus",  # where JupyterLab 4.6 looks for the focus of a notebook that was just closed
+    "Failed to initialize model",  # of anywidget, in a busy page; the widget starts nevertheless
     "widget model not found",  # of the views in a saved notebook, whose kernel is gone: the static ones stay
 )
 ERROR_OUTPUTS = (
@@ -193,7 +206,7 @@ class Watched:
             self._note_error(f"{message.text} ({message.location.get('url', '')})")
 
     def _note_error(self, error):
-        if not any(known in str(error) for known in OF_JUPYTERLAB):
+        if not any(known in str(error) for known in NOT_OURS):
             self.console_errors.append(str(error))
 
     def open(self, notebook):
@@ -201,27 +214,21 @@ class Watched:
         if not self.page.url.startswith(f"{self.lab.origin}/lab"):
             self.load(notebook)
             return
+        self.page.bring_to_front()
         self.command("docmanager:open", {"path": notebook})
-        try:
-            self._wait(notebook, OPEN_SECONDS)
-        except PageTimeoutError:  # JupyterLab may show the document of the test before again while it closes
-            self._replace_page()
-            self.load(notebook)
-
-    def _replace_page(self):
-        """Go on in a new page: one that shows the wrong document may refuse to load another."""
-        context = self.page.context
-        self.page.close()
-        self.page = context.new_page()
-        self.__post_init__()
+        self._wait(notebook)
 
     def load(self, notebook, place="lab/tree"):
         """Load a page that shows a notebook, and wait until its kernel is idle."""
         self.page.goto(f"{self.lab.origin}/{place}/{notebook}?reset&token={self.lab.token}")
         self._wait(notebook)
 
-    def _wait(self, notebook, seconds=DEADLINE):
-        self.page.wait_for_function(OPEN, arg=notebook, timeout=seconds * 1000)
+    def _wait(self, notebook):
+        try:
+            self.page.wait_for_function(OPEN, arg=notebook, timeout=DEADLINE * 1000)
+        except PageTimeoutError as error:
+            error.add_note(f"{notebook} is not ready; JupyterLab shows {self.page.evaluate(SHOWN)}")
+            raise
 
     def command(self, name, options=None, seconds=120):
         """Run a JupyterLab command to its end."""
@@ -262,21 +269,16 @@ class Watched:
         self.page.close()
 
     def leave(self):
-        """Leave the page as it was before a notebook was opened in it; False if it was closed instead."""
-        self.page.evaluate(END_KERNEL)
-        self.command("docmanager:save")  # or else closing it would ask
-        self.command("application:close-all")
-        try:  # it opens by itself, and would come before what opens next
-            self.page.locator(".jp-Launcher").wait_for(timeout=5_000)
-        except Error:  # JupyterLab asks about a notebook that a widget has changed since it was saved
-            self.page.close()
-            return False
-        self.show_theme("light")
-        self.page.set_viewport_size(WINDOW)
+        """Leave the page as it was before a notebook was opened in it, and end the kernel without waiting."""
         self.page.remove_listener("request", self._note_request)
         self.page.remove_listener("console", self._note_console)
         self.page.remove_listener("pageerror", self._note_error)
-        return True
+        self.page.evaluate(LEAVE)
+        self.page.locator(
+            ".jp-Launcher"
+        ).wait_for()  # it opens by itself, and would come before what opens next
+        self.show_theme("light")
+        self.page.set_viewport_size(WINDOW)
 
 
 @pytest.fixture
@@ -302,5 +304,5 @@ def tab(lab, chromium, left, request):
     if request.session.testsfailed > failed:
         watched.close()
         return
-    if watched.leave():
-        left.append(watched.page)
+    watched.leave()
+    left.append(watched.page)

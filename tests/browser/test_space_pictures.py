@@ -173,7 +173,12 @@ def test_a_timeline_follows_and_shows_what_is_pressed_selected_and_found(lab, ta
     save(
         lab,
         "timeline.ipynb",
-        [TIMELINE_SET_UP, "space.timeline()", "space.broadcast('order.late').settle(); None"],
+        [
+            TIMELINE_SET_UP,
+            "space.timeline()",
+            "space.broadcast('order.late').settle(); None",
+            "stock.broadcast('restock', after=3600); None",
+        ],
     )
     tab.open("timeline.ipynb")
     run(tab, 0, 1)
@@ -209,6 +214,11 @@ def test_a_timeline_follows_and_shows_what_is_pressed_selected_and_found(lab, ta
     expect(shown.get_by_role("button", name="Show everything")).to_be_enabled()
     drawn.press("0")
     expect(shown.get_by_role("button", name="Show everything")).to_be_disabled()
+
+    run(tab, 3)
+    expect(picture.locator("path.due")).to_have_count(2)  # on the lane, and in the legend
+    expect(picture).to_contain_text("restock")
+    tab.shoot("timeline-to-come")
 
     shown.get_by_role("searchbox").fill("order.late")
     expect(picture.locator("g[opacity]")).to_have_count(1)

@@ -61,6 +61,16 @@ def test_a_live_state_follows_and_what_was_folded_stays_so(lab, tab):
     shown = output(tab, 1, "pens 11")
     assert shown.locator("details").first.get_attribute("open") is None
     tab.shoot("live")
+
+    expect(shown.locator("b.f")).to_have_text("pens")  # the last change is marked
+    tab.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    shown.locator("summary").first.press("Enter")
+    shown.locator("b", has_text="t2").hover()
+    shown.get_by_role("button", name="copy path").click()
+    expect(shown.get_by_role("status")).to_have_text("copied tags.t2")
+    assert tab.page.evaluate("navigator.clipboard.readText()") == "tags.t2"
+    shown.locator("time").first.hover()
+    assert re.fullmatch(r"\d+ (second|minute)s? ago", shown.locator("time").first.get_attribute("title"))
     assert tab.error_outputs() == tab.console_errors == tab.off_site == []
 
 
@@ -345,6 +355,7 @@ def test_a_dashboard_asks_again_until_the_kernel_answers(lab, tab):
 
 def drag(page, handle, by):
     """Drag a slider fast, in many steps, as a hand does."""
+    page.bring_to_front()  # in the background, each step takes a third of a second
     box = handle.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
@@ -395,3 +406,32 @@ def test_a_view_beside_the_notebook_shows_the_same_widget(lab, tab):
     for handle in (beside, cell(tab, 1).get_by_role("slider")):
         expect(handle).to_have_attribute("aria-valuenow", "7.0")
     assert tab.console_errors == tab.off_site == []
+
+
+ONE_MILLISECOND = (
+    "() => { hnTimeout = AbortSignal.timeout; AbortSignal.timeout = () => hnTimeout.call(AbortSignal, 1); }"
+)
+AS_BEFORE = "() => { AbortSignal.timeout = hnTimeout; }"
+
+
+def test_a_widget_that_starts_late_in_a_busy_page_follows_nevertheless(lab, tab):
+    shown = ["stock.state.live()", "stock.state.live_plot('pens')", "space.graph()", "space.dashboard()"]
+    save(
+        lab,
+        "late.ipynb",
+        [SET_UP.replace("10_000", "3"), *shown, f"space.broadcast('order.late').settle(); {PENS}"],
+    )
+    tab.open("late.ipynb")
+    errors = []
+    tab.page.on("pageerror", lambda error: errors.append(str(error)))
+    tab.page.evaluate(ONE_MILLISECOND)
+    try:
+        run(tab, *range(6))
+        output(tab, 1, "pens 11")
+        output(tab, 2, "pens 11")
+        output(tab, 3, "order.late")
+        output(tab, 4, "pens: 11")
+    finally:
+        tab.page.evaluate(AS_BEFORE)
+    assert any("Failed to initialize model" in error for error in errors)
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []

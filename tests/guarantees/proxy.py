@@ -37,7 +37,7 @@ class Proxy:
     def __init__(self, port: int, *, rate: int = 0) -> None:
         self._target = port
         self._rate = rate
-        self._listener = socket.socket()
+        self._listener = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio lets small messages wait
         if rate:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)  # inherited by connections
         self._listener.bind(("127.0.0.1", 0))

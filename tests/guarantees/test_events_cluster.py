@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -106,3 +108,22 @@ def test_an_owner_that_the_server_has_dropped_handles_what_came_before_another_t
         eventually(
             lambda: not space.unhandled, what=lambda: space.unhandled
         )  # what was handled is noted then
+
+
+def test_a_past_time_is_found_while_others_read_what_is_newest(cluster: Cluster, name: str) -> None:
+    with happen.connect(cluster.url, replicas=3, name=name) as space:
+        node, stop = space.create_node("n"), threading.Event()
+        began = node.state.set({"n": 1}).time - timedelta(seconds=1)
+
+        def read() -> None:
+            while not stop.is_set():  # each reading stores a barrier in the place of the one before
+                node.state.get(fresh=True)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            found = {len(space.at(began)) for _ in range(20)}
+        finally:
+            stop.set()
+            reader.join()
+        assert found == {0}

@@ -10,7 +10,7 @@ import pytest
 
 import happen_nb as happen
 from happen_nb._runtime.dispatcher import Dispatcher
-from happen_nb._runtime.replies import PendingReply
+from happen_nb._runtime.reply_ends import PendingReply
 from tests.guarantees.processes import Peer, Processes, eventually
 from tests.guarantees.proxy import Proxy
 from tests.guarantees.servers import Server

@@ -78,6 +78,22 @@ def test_a_writer_on_a_slow_link_is_not_overtaken_forever(
             eventually(lambda: node.state.get("last") > last)  # and the others go on
 
 
+def test_a_state_handler_on_a_slow_link_is_not_overtaken_forever(
+    url: str, name: str, proxy: Proxy, processes: Processes
+) -> None:
+    with happen.connect(url, name=name) as space:
+        node = space.create_node("busy", initial={})
+        peer = processes.event_peer(proxy.url, name, timeout=30.0)
+        peer.ask("apply", node="busy", pattern="n", how="add")
+        proxy.delay = DELAY
+        with setting(node):
+            eventually(lambda: node.state.get("last"))
+            for number in range(2):
+                space.broadcast("n", number)
+            node.state.wait_for(lambda state: len(state.get("seen", ())) == 2, timeout=2 * WITHIN)
+        proxy.delay = 0.0
+
+
 def test_a_writer_waits_for_another_one_until_that_is_done_or_gone(
     url: str, name: str, foreign: Foreign
 ) -> None:

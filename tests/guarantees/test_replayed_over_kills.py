@@ -9,8 +9,8 @@ import time
 import pytest
 
 import happen_nb as happen
+from happen_nb._journal.encoding import encode_event
 from happen_nb._journal.publish import store_messages
-from happen_nb._journal.wire import encode_event
 from happen_nb._model.records import EventRecord
 from happen_nb._runtime.bulk import store_all
 from happen_nb._runtime.io import io_thread

@@ -342,6 +342,19 @@ def test_a_process_that_is_not_the_owner_passes_over_no_event_that_fails_only_th
     assert peer.ask("failures") == []
 
 
+def test_an_event_that_fails_in_all_processes_that_are_not_the_owner_is_passed_over(
+    space: happen.Space, stock: happen.Node, peer: Peer, other: Peer
+) -> None:
+    for each in (peer, other):
+        each.ask("apply", node="stock", pattern="n", how="add_but_1", name="it")
+    stock.on("something else", print)  # now the owner has no such handler
+    for each in (peer, other):
+        each.ask("settle_all")
+    emit(space, *range(3))
+    applied(stock, 0, 2)
+    eventually(lambda: peer.ask("failures") + other.ask("failures"))
+
+
 # -- lost answers --------------------------------------------------------------------------------------------
 
 

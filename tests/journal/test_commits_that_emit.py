@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from happen_nb._journal import wire
+from happen_nb._journal import decoding
 from happen_nb._journal.consumer import read
 from happen_nb._model.freeze import dumps, freeze_state
 from happen_nb._model.records import CommitRecord, EventRecord, Origin
@@ -29,7 +29,7 @@ def emit(space, state, events):
 def stored(space):
     log = space._log
     items = io_thread().run(read(log.connection, log.subjects.stream, ">", timeout=5))
-    return [wire.decode(log.subjects, i.subject, i.headers, i.body, i.sequence, i.time) for i in items]
+    return [decoding.decode(log.subjects, i.subject, i.headers, i.body, i.sequence, i.time) for i in items]
 
 
 def essence(record):

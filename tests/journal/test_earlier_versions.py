@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import happen_nb as happen
-from happen_nb._journal import wire
+from happen_nb._journal import decoding, wire
 from happen_nb._model.records import HandledRecord, OwnerRecord
 from tests.journal.raw import Raw
 
@@ -66,10 +66,10 @@ def test_a_space_of_an_earlier_version_is_read_and_goes_on(stored: happen.Space)
 
 def test_records_of_an_earlier_version_have_no_more_members() -> None:
     shop = wire.Subjects("shop")
-    owner = wire.decode(shop, "happen.shop.owner.stock", {}, OWNER, 1, 0)
+    owner = decoding.decode(shop, "happen.shop.owner.stock", {}, OWNER, 1, 0)
     assert owner == OwnerRecord("stock", "5d0f9c1e7a2b", ("order.*",), 4711, "laptop", sequence=1)
-    handled = wire.decode(shop, "happen.shop.handled.p", {}, HANDLED, 1, 0)
-    assert isinstance(handled, wire.Handled)
+    handled = decoding.decode(shop, "happen.shop.handled.p", {}, HANDLED, 1, 0)
+    assert isinstance(handled, decoding.Handled)
     record = HandledRecord("5d0f9c1e7a2b44c1-1", "stock", "count", "done", 0.001234, by="p")
     assert handled.records() == [record]
 
@@ -77,11 +77,11 @@ def test_records_of_an_earlier_version_have_no_more_members() -> None:
 def test_members_of_a_later_version_are_ignored() -> None:
     shop = wire.Subjects("shop")
     item = b'["e-1","stock","count","done",0.5,null,1,0.25,"3",55,"c4b6",{"more":1},2]'
-    handled = wire.decode(shop, "happen.shop.handled.p", {}, b"[" + item + b"]", 1, 0)
-    assert isinstance(handled, wire.Handled)
+    handled = decoding.decode(shop, "happen.shop.handled.p", {}, b"[" + item + b"]", 1, 0)
+    assert isinstance(handled, decoding.Handled)
     (record,) = handled.records()
     assert record == HandledRecord("e-1", "stock", "count", "done", 0.5, None, 1, "p", 0.25, "3", 55, "c4b6")
     later = OWNER.replace(b"}", b', "sources": {"order.* count": "d1"}, "durable": ["order.*"], "more": 1}')
-    owner = wire.decode(shop, "happen.shop.owner.stock", {}, later, 1, 0)
+    owner = decoding.decode(shop, "happen.shop.owner.stock", {}, later, 1, 0)
     assert isinstance(owner, OwnerRecord)
     assert (owner.durable, owner.sources) == (("order.*",), (("order.* count", "d1"),))

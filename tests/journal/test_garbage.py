@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from happen_nb._journal import fields, presence, wire
-from happen_nb._journal.wire import OUTCOMES, Handled, Subjects
+from happen_nb._journal import decoding, fields, presence, wire
+from happen_nb._journal.decoding import OUTCOMES, Handled
+from happen_nb._journal.wire import Subjects
 from happen_nb._model.arguments import is_name
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord
@@ -25,7 +26,7 @@ TAILS = st.sampled_from(["orders", "a.b.c", "<img/src=x>", "größe", "", "~.e1"
 
 
 def decode(subject, headers, body):
-    return wire.decode(SHOP, subject, headers, body, 50, 1_000)
+    return decoding.decode(SHOP, subject, headers, body, 50, 1_000)
 
 
 def check_event(event):
@@ -48,7 +49,7 @@ def test_an_event_is_read_with_its_types_or_changes_nothing(tail, header, body):
     if isinstance(found, EventRecord):
         check_event(found)
     else:
-        assert found == wire.Other(50)
+        assert found == decoding.Other(50)
 
 
 COMMITS = st.one_of(
@@ -99,7 +100,7 @@ def test_a_state_is_a_commit_whatever_its_headers_are(tail, headers, body):
 def test_an_owner_is_a_process_that_can_be_asked_or_nobody(tail, body):
     found = decode(SHOP.owner_prefix + tail, {}, body)
     if not isinstance(found, OwnerRecord):
-        assert found == wire.Other(50)
+        assert found == decoding.Other(50)
         assert not is_name(tail)
         return
     assert (found.node, found.sequence) == (tail, 50)
@@ -115,13 +116,13 @@ def test_an_owner_is_a_process_that_can_be_asked_or_nobody(tail, body):
 @given(garbage.bodies(st.lists(garbage.OWNERS, max_size=3)))
 def test_a_clear_carries_the_owners_that_can_be_read(body):
     found = decode(SHOP.clear, {wire.ROLLUP: "all"}, body)
-    assert isinstance(found, wire.Clear)
+    assert isinstance(found, decoding.Clear)
     assert all(is_name(owner.node) for owner in found.owners)
 
 
 def test_a_mark_that_removed_nothing_is_not_a_clear():
     for headers in ({}, {wire.ROLLUP: "sub"}):
-        assert decode(SHOP.clear, headers, b"[]") == wire.Other(50)
+        assert decode(SHOP.clear, headers, b"[]") == decoding.Other(50)
 
 
 @MANY
@@ -212,9 +213,9 @@ def test_an_integer_beyond_64_bits_is_an_unreadable_state_and_no_float(body):
     assert not record.is_readable
     with pytest.raises(StateError, match=r"another client wrote|infinity"):
         record.peek()
-    assert decode(SHOP.event_prefix + "x.e1.t", {wire.EVENT: json.dumps(garbage.EVENT)}, body) == wire.Other(
-        50
-    )
+    assert decode(
+        SHOP.event_prefix + "x.e1.t", {wire.EVENT: json.dumps(garbage.EVENT)}, body
+    ) == decoding.Other(50)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import happen_nb as happen
-from happen_nb._journal import wire
+from happen_nb._journal import decoding, encoding, wire
+from happen_nb._journal.decoding import Handled
 from happen_nb._journal.publish import store_messages
-from happen_nb._journal.wire import MAX_HANDLINGS, Handled, Subjects
+from happen_nb._journal.wire import MAX_HANDLINGS, Subjects
 from happen_nb._model.freeze import freeze
 from happen_nb._model.records import CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
 from happen_nb._runtime.io import io_thread
@@ -39,11 +40,11 @@ def emitted(draw):
 @given(emitted(), st.integers(5, 80), st.sampled_from([b"{}", b"{" + b" " * 9_000 + b"}"]))
 def test_a_commit_and_its_events_fit_into_their_headers_and_keep_their_order(events, most, body):
     commit = wire.Message(COMMIT.subject, body, COMMIT.headers)
-    messages = wire.with_events(SHOP, commit, events, ttl=60, most=most)
+    messages = encoding.with_events(SHOP, commit, events, ttl=60, most=most)
     found = []
-    for sequence, message in enumerate(wire.batch(messages, "b" * 16), 1):
+    for sequence, message in enumerate(encoding.batch(messages, "b" * 16), 1):
         assert message.header_size < 64_000
-        item = wire.decode(SHOP, message.subject, message.headers, message.body, sequence, 0)
+        item = decoding.decode(SHOP, message.subject, message.headers, message.body, sequence, 0)
         found += item.events if isinstance(item, CommitRecord) else [item]
     assert [event.id for event in found] == [event.id for event in events]
     assert [event.payload for event in found] == [event.payload for event in events]
@@ -62,7 +63,7 @@ def test_handlings_are_stored_in_messages_of_so_many_bytes_and_none_is_lost(erro
         HandledRecord(f"e-{n}", "node", "handler", "failed", 0.5, letter * size, 1, "p")
         for n, (size, letter) in enumerate(errors)
     ]
-    messages = list(wire.encode_handled(SHOP, records, by="p", ttl=60, limit=limit))
+    messages = list(encoding.encode_handled(SHOP, records, by="p", ttl=60, limit=limit))
     assert all(len(message.body) <= limit + 2 for message, _ in messages)
     found = [record for message, _ in messages for record in Handled(1, "p", message.body).records()]
     assert [record.event for record in found] == [record.event for record in records]
@@ -75,25 +76,25 @@ def test_handlings_are_stored_in_messages_of_so_many_bytes_and_none_is_lost(erro
 
 def test_so_many_handlings_are_in_one_message():
     records = [HandledRecord(f"e-{n}", "node", "handler", "done") for n in range(1_201)]
-    messages = wire.encode_handled(SHOP, records, by="p", ttl=60, limit=1_000_000)
+    messages = encoding.encode_handled(SHOP, records, by="p", ttl=60, limit=1_000_000)
     assert [number for _, number in messages] == [MAX_HANDLINGS, MAX_HANDLINGS, 201]
 
 
 def test_a_clear_without_room_for_patterns_still_carries_every_owner():
     owners = [OwnerRecord(f"n{n}", "5d0f9c1e7a2b", tuple(f"{p:0>900}" for p in range(90))) for n in range(30)]
     for limit, patterns in [(5_000_000, 90), (1_000_000, 0)]:
-        message = wire.encode_clear(
+        message = encoding.encode_clear(
             SHOP, [*owners, OwnerRecord("free", None)], limit=limit, id="c", expected=0
         )
         assert len(message.body) <= limit
-        found = wire.decode(SHOP, message.subject, message.headers, message.body, 9, 0)
+        found = decoding.decode(SHOP, message.subject, message.headers, message.body, 9, 0)
         assert [owner.node for owner in found.owners] == [owner.node for owner in owners]
         assert {len(owner.patterns) for owner in found.owners} == {patterns}
 
 
 def test_the_patterns_of_an_owner_are_cut():
     owner = OwnerRecord("n", "5d0f9c1e7a2b", tuple(f"{number:0>2000}" for number in range(500)))
-    message = wire.encode_owner(SHOP, owner, expected=0)
+    message = encoding.encode_owner(SHOP, owner, expected=0)
     assert len(message.body) < wire.MAX_PATTERN_BYTES + 500
     kept = json.loads(message.body)["patterns"]
     assert kept == list(owner.patterns[: len(kept)])
@@ -104,10 +105,10 @@ def test_the_patterns_of_an_owner_are_cut():
     ("guards", "events", "advice"), [(999, 0, "view fewer nodes"), (10, 990, "emit fewer events")]
 )
 def test_guards_count_too_and_nothing_is_sent(space, guards, events, advice):
-    messages = [wire.encode_guard(SHOP, SHOP.state(f"n{number}"), 0) for number in range(guards)]
+    messages = [encoding.encode_guard(SHOP, SHOP.state(f"n{number}"), 0) for number in range(guards)]
     messages.append(COMMIT)
     messages += [
-        wire.encode_event(SHOP, EventRecord(f"e-{number}", "t", "s"), ttl=60) for number in range(events)
+        encoding.encode_event(SHOP, EventRecord(f"e-{number}", "t", "s"), ttl=60) for number in range(events)
     ]
     log = space._log
     before = io_thread().run(log.stream.info()).last

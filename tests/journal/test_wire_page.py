@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from happen_nb._journal import presence, wire
+from happen_nb._journal import decoding, encoding, presence, wire
 from happen_nb._journal.stream import DEFAULT_EVENT_TTL_SECONDS, DEFAULT_HISTORY, Options, Stream
 from happen_nb._journal.wire import MAX_HANDLED_BYTES, MAX_HANDLINGS, Subjects
 from happen_nb._model.pace import Pace
@@ -35,7 +35,7 @@ def encoded(shown, item):
     expected, ttl = (int(shown.headers.get(name, 0)) for name in (wire.EXPECTED, wire.TTL))
     match item:
         case CommitRecord():
-            commit = wire.encode_commit(
+            commit = encoding.encode_commit(
                 SHOP,
                 item.node,
                 item.body,
@@ -47,25 +47,25 @@ def encoded(shown, item):
                 positions=item.positions,
                 key=item.key,
             )
-            (commit,) = wire.with_events(SHOP, commit, item.events, ttl=ttl)
+            (commit,) = encoding.with_events(SHOP, commit, item.events, ttl=ttl)
             guarded = wire.EXPECTED_SUBJECT in shown.headers
-            return wire.guard_all(SHOP, commit, expected) if guarded else commit
-        case EventRecord(alarm=str()) | wire.Scheduled() | wire.Ended() | ClockRecord():
+            return encoding.guard_all(SHOP, commit, expected) if guarded else commit
+        case EventRecord(alarm=str()) | decoding.Scheduled() | decoding.Ended() | ClockRecord():
             return encoded_for_later(shown, item, expected, ttl)
         case EventRecord():
-            return wire.encode_event(SHOP, item, ttl=ttl)
+            return encoding.encode_event(SHOP, item, ttl=ttl)
         case OwnerRecord():
-            return wire.encode_owner(SHOP, item, expected=expected)
-        case wire.Handled():
-            ((message, _),) = wire.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
+            return encoding.encode_owner(SHOP, item, expected=expected)
+        case decoding.Handled():
+            ((message, _),) = encoding.encode_handled(SHOP, item.records(), by=item.by, ttl=ttl)
             return message
-        case wire.Passed():
-            return wire.encode_passed(SHOP, item.node, item.base, item.positions)
+        case decoding.Passed():
+            return encoding.encode_passed(SHOP, item.node, item.base, item.positions)
         case Pace():
-            return wire.encode_pace(SHOP, replace(item, sequence=expected))
-        case wire.Clear():
-            return wire.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
-        case wire.Other():
+            return encoding.encode_pace(SHOP, replace(item, sequence=expected))
+        case decoding.Clear():
+            return encoding.encode_clear(SHOP, item.owners, limit=1_000_000, id=item.id, expected=expected)
+        case decoding.Other():
             return encoded_other(shown, expected, ttl)
     raise AssertionError(f"{shown.subject} was read as {item}")
 
@@ -76,16 +76,16 @@ def encoded_for_later(shown, item, expected, ttl):
         case EventRecord(alarm=str()):
             id, _, nonce = item.alarm.partition(" ")
             alarm = Alarm(id, nonce, expected, item.due, shown.subject, item)
-            return wire.encode_delivery(SHOP, alarm, ttl=ttl)
-        case wire.Scheduled():
+            return encoding.encode_delivery(SHOP, alarm, ttl=ttl)
+        case decoding.Scheduled():
             ttl = int(shown.headers[wire.SCHEDULE_TTL].removesuffix("s"))
-            return wire.encode_alarm(SHOP, item.alarm.event, ttl=ttl, expected=expected)
-        case wire.Ended():
+            return encoding.encode_alarm(SHOP, item.alarm.event, ttl=ttl, expected=expected)
+        case decoding.Ended():
             id, _, nonce = item.alarm.partition(" ")
             alarm = Alarm(id, nonce, expected, "", shown.subject)
-            return wire.encode_cancel(SHOP, alarm, ttl=ttl - wire.CANCEL_MARGIN_SECONDS, key=item.key)
+            return encoding.encode_cancel(SHOP, alarm, ttl=ttl - wire.CANCEL_MARGIN_SECONDS, key=item.key)
         case ClockRecord():
-            return wire.encode_clock(SHOP, item.now, expected=expected)
+            return encoding.encode_clock(SHOP, item.now, expected=expected)
     raise AssertionError(f"{shown.subject} was read as {item}")
 
 
@@ -93,21 +93,21 @@ def encoded_other(shown, expected, ttl):
     """Return a message that changes nothing for those who follow."""
     if shown.subject.startswith(SHOP.start_prefix):
         about = json.loads(shown.body)
-        return wire.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])
+        return encoding.encode_start(SHOP, "stock", about["handler"], about["pattern"], about["at"])
     if shown.subject.startswith(SHOP.durable_prefix):
         about = json.loads(shown.body)
         key, pattern, at = about["handler"], about["pattern"], about["at"]
-        return wire.encode_durable(SHOP, "billing", key, pattern, at, expected=expected)
+        return encoding.encode_durable(SHOP, "billing", key, pattern, at, expected=expected)
     if shown.subject.startswith(SHOP.once_prefix):
         event, node, name = shown.subject.removeprefix(SHOP.once_prefix).split(".")
         assert shown.subject == SHOP.once(event, node, name)
-        return wire.encode_result(
+        return encoding.encode_result(
             shown.subject, json.loads(shown.body), ttl=ttl, arguments=shown.headers[wire.ARGUMENTS]
         )
     if shown.subject == SHOP.sync:
-        return wire.encode_barrier(SHOP)
+        return encoding.encode_barrier(SHOP)
     assert shown.subject == SHOP.guard
-    return wire.encode_guard(SHOP, SHOP.state("stock"), expected)
+    return encoding.encode_guard(SHOP, SHOP.state("stock"), expected)
 
 
 MESSAGES = list(blocks())
@@ -115,11 +115,11 @@ MESSAGES = list(blocks())
 
 @pytest.mark.parametrize("shown", MESSAGES)
 def test_a_message_of_the_page_is_read_and_stored_so(shown):
-    item = wire.decode(SHOP, shown.subject, shown.headers, shown.body, 50, 0)
+    item = decoding.decode(SHOP, shown.subject, shown.headers, shown.body, 50, 0)
     stored = encoded(shown, item)
     if BATCH[0] in shown.headers:
         number, last = int(shown.headers[BATCH[1]]), BATCH[2] in shown.headers
-        sent = wire.batch([stored] * (number if last else number + 1), shown.headers[BATCH[0]])
+        sent = encoding.batch([stored] * (number if last else number + 1), shown.headers[BATCH[0]])
         stored = sent[number - 1]
     assert stored == shown
     assert list(stored.headers) == list(shown.headers)
@@ -174,15 +174,15 @@ def test_a_long_path_is_as_the_page_shows():
     assert origin.depth == 400
     assert (origin.path[0], origin.path[-1]) == (f"{0:0>128}", f"{399:0>128}")
     assert sum(map(len, origin.path)) + 3 * len(origin.path) <= MAX_PATH_CHARACTERS
-    commit = wire.encode_commit(
+    commit = encoding.encode_commit(
         SHOP, "orders", b"{}", id="i-1", revision=1, read=0, expected=0, origin=origin
     )
     assert commit.header_size < wire.MAX_HEADER_BYTES
-    read = wire.decode(SHOP, commit.subject, commit.headers, commit.body, 50, 0)
+    read = decoding.decode(SHOP, commit.subject, commit.headers, commit.body, 50, 0)
     assert read.origin == origin
     event = EventRecord("e-1", "t", "s", 1, None, "c", "r", origin.path, omitted=origin.omitted)
-    (riding,) = wire.with_events(
+    (riding,) = encoding.with_events(
         SHOP, wire.Message(SHOP.state("orders"), b"{}", {wire.COMMIT: "i-1 1 0"}), [event], ttl=1
     )
-    (found,) = wire.decode(SHOP, riding.subject, riding.headers, riding.body, 50, 0).events
+    (found,) = decoding.decode(SHOP, riding.subject, riding.headers, riding.body, 50, 0).events
     assert (found.path, found.omitted) == (origin.path, origin.omitted)

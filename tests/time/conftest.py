@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 import happen_nb as happen
-from happen_nb._journal import wire
+from happen_nb._journal import encoding, wire
 from happen_nb._journal.publish import store_messages
 from happen_nb._runtime.io import io_thread
 
@@ -42,7 +42,7 @@ def publish_late():
 
     def publish(space, alarm):
         log = space._log
-        message = wire.encode_delivery(log.subjects, alarm, ttl=60).without_guard()
+        message = encoding.encode_delivery(log.subjects, alarm, ttl=60).without_guard()
         for name in (wire.EXPECTED_SUBJECT, wire.SCHEDULER, wire.SCHEDULE_NEXT):
             message.headers.pop(name)
         stored = io_thread().run(store_messages(log.connection, [message], timeout=5, what="a late event"))

@@ -7,6 +7,7 @@ import pytest
 
 import happen_nb as happen
 from happen_nb._api.base import bundle_of
+from happen_nb._journal import alarms
 
 AT_ONCE = 900
 YEAR = timedelta(days=365)
@@ -48,3 +49,22 @@ def test_they_are_listed_in_order_shown_in_brief_and_kept(store, clock, count):
             assert space.advance(to="next").events == 1
         space.clear()
         assert space.to_come == 0
+
+
+def test_too_many_are_refused(space, monkeypatch):
+    monkeypatch.setattr(alarms, "MAX_SCHEDULED", 3)
+    node, times = space.create_node("node"), {"after": YEAR}
+    for number in range(2):
+        node.broadcast("due", number, id=f"due-{number}", **times)
+    with pytest.raises(
+        happen.TooLargeError, match=r'"late" is not scheduled: the space .* has 2 scheduled events'
+    ):
+        node.state.set(lambda s: {"ids": [node.broadcast(type, **times).id for type in ("in time", "late")]})
+    node.broadcast("due", 2, **times)
+    for call in (lambda: node.broadcast("late", **times), lambda: node.send("node", "late", **times)):
+        with pytest.raises(happen.TooLargeError, match="has 3 scheduled events"):
+            call()
+    node.broadcast("due", 5, id="due-1", **times)  # it takes the place of another one
+    node.cancel("due-0")
+    node.broadcast("due", 3, **times)
+    assert [event.payload for event in space.scheduled] == [2, 5, 3]

@@ -505,3 +505,40 @@ def test_it_counts_what_waits_in_other_processes(space, browser, other):
     space.pause()
     space.broadcast("order")
     browser.receives_tick(lambda tick: tick["pace"]["held"] == 1)
+
+
+# -- what is to come ---------------------------------------------------------------------------------
+
+
+def due(tick):
+    return [(each["text"], each["ms"]) for each in tick.get("scheduled", [])]
+
+
+def test_what_is_to_come_is_listed_by_due_time_until_it_is_cancelled(space, orders, browser):
+    browser.request("hello")
+    assert (due(browser.receives("all")), browser.dashboard._scheduled.message()["toCome"]) == ([], 0)
+    later = orders.broadcast("order.expired", after=7200)
+    soon = orders.send("orders", "remind", after=3600).event
+    tick = browser.receives_tick(lambda tick: len(due(tick)) == 2)
+    assert due(tick) == [
+        ("remind · orders → orders", int(soon.due.timestamp() * 1000)),
+        ("order.expired · orders", int(later.due.timestamp() * 1000)),
+    ]
+    assert tick["toCome"] == 2
+    assert "to come" in repr(browser.dashboard)
+    assert "remind" in repr(browser.dashboard)
+    browser.request("cancelScheduled", id=tick["scheduled"][0]["id"])
+    assert browser.receives("done")["text"] == "cancelled"
+    assert [text for text, _ in due(browser.receives_tick(lambda tick: "scheduled" in tick))] == [
+        "order.expired · orders"
+    ]
+    browser.request("cancelScheduled", id=soon.id)
+    assert browser.receives("done")["text"] == "too late: it is no longer scheduled"
+    assert [event.type for event in space.scheduled] == ["order.expired"]
+
+
+def test_what_was_delivered_is_to_come_no_longer(browser, orders):
+    orders.broadcast("order.expired", after=0.2)
+    browser.receives_tick(lambda tick: len(due(tick)) == 1)
+    tick = browser.receives_tick(lambda tick: tick.get("toCome") == 0)
+    assert due(tick) == []

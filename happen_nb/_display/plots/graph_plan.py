@@ -78,7 +78,7 @@ class GraphPlan:
         nodes = sum(len(group.nodes) for group in self.groups)
         known = sum(len(group.nodes) for group in self.shown.groups)
         more = [f"{nodes:,} of {known:,} nodes"] if nodes < known else []
-        return [*more, f"the {len(self.flows):,} busiest ways"] if are_ways else more
+        return [*more, f"the {len(self.flows):,} busiest arrows"] if are_ways else more
 
     def _merge_ways(self) -> list[tuple[str, tuple[str, ...], list[str], list[Flow]]]:
         """Return the ways: what a node sends alike to nodes of one layer has one label."""

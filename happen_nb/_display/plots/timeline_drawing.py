@@ -23,7 +23,7 @@ from happen_nb._display.plots.timeline_marks import (
     DOT,
     HISTOGRAM,
     LEAST_BAR,
-    Marks,
+    MarkPen,
     Spots,
     Strip,
     sample,
@@ -198,7 +198,7 @@ class _TimelineDrawing:
         return DrawnTimeline(drawn, self._spots, self._axis, left, right, lanes)
 
     def _marks(self, matching: Collection[TimelineItem] | None) -> str:
-        pen = Marks(self._spots, self._strips, self._places, self._left)
+        pen = MarkPen(self._spots, self._strips, self._places, self._left)
         items = self._spots.items
         if matching is None:
             return pen.draw(range(len(items)), ())

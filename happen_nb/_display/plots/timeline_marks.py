@@ -85,8 +85,8 @@ Numbers = list[int]
 Places = Callable[[Sequence[int]], list[float]]
 
 
-class Marks:
-    """The pen of the marks of one timeline.
+class MarkPen:
+    """Draws the marks of one timeline.
 
     Parameters
     ----------

@@ -40,7 +40,14 @@ function render({ model, el }) {
     refresh: "unhandled",
     none: "no unhandled events",
   });
-  const panels = [["Events", log], ["Send", form], ["Failures", failures, "failure"], ["Unhandled", unhandled, "unhandled"]];
+  const scheduled = makeScheduled(send, activity.style);
+  const panels = [
+    ["Events", log],
+    ["Send", form],
+    ["Failures", failures, "failure"],
+    ["Unhandled", unhandled, "unhandled"],
+    ["Scheduled", scheduled, "scheduled"],
+  ];
   const tabs = makeTabs(
     panels.map(([title, { element }, one]) => ({ title, element, one })),
     (title) => {
@@ -112,6 +119,10 @@ function render({ model, el }) {
       if (message.queues) states.setQueues(message.queues);
       if (message.pace) pace.set(message.pace);
       if (message.failures) setFailures(message.failures);
+      if (message.scheduled) {
+        scheduled.set(message.scheduled, message.toCome);
+        tabs.setCount(4, message.toCome);
+      }
       if ("earlier" in message) log.setEarlier(message.earlier);
       requestUnhandled(message.log);
       moments.set(message);
@@ -202,4 +213,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };
