@@ -175,7 +175,8 @@ def _steps(steps: Sequence[OrderStep], budget: Budget) -> Block:
     if not steps or not budget.folds:
         return Note(text)
     shown = steps[-_ORDER_STEPS:]
-    return Drawing(draw(shown, plain(text)), tuple(wrap(plain(text), WIDTH)))
+    drawn = draw(shown, plain(text), len(steps) - len(shown))
+    return Drawing(drawn, tuple(wrap(plain(text), WIDTH)))
 
 
 def steps_line(steps: Sequence[OrderStep]) -> Line:

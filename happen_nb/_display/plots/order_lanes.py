@@ -28,8 +28,8 @@ def verb(step: OrderStep) -> str:
     return f"emits {step.target}" if step.receiver is None else f"sends {step.target} to {step.receiver}"
 
 
-def draw(steps: Sequence[OrderStep], about: str) -> str:
-    """Draw steps as SVG, for light and dark pages.
+def draw(steps: Sequence[OrderStep], about: str, left_out: int = 0) -> str:
+    """Draw steps as SVG, for light and dark pages; `left_out` is the number of those before them.
 
     A ring stands for a begin, a square for a commit, and a dot for an event. The last mark, after which the
     rule is broken, has the colour of errors.
@@ -41,8 +41,10 @@ def draw(steps: Sequence[OrderStep], about: str) -> str:
     widths = [measure(each) + _GAP for each in verbs]
     if left + sum(widths) > _LONGEST:
         verbs, widths = [""] * len(steps), [_MARK_GAP] * len(steps)
-    width, height = left + sum(widths), _ROW * len(nodes) + 4
+    width, height = left + sum(widths), _ROW * (len(nodes) + bool(left_out)) + 4
     marks = [_lane(head, row, left, width) for row, head in enumerate(heads)]
+    if left_out:
+        marks.append(f'<text class="q" x="2" y="{height - 6}">{escaped(f"after {left_out:,} more")}</text>')
     x = left + 6
     for index, (step, label, room) in enumerate(zip(steps, verbs, widths, strict=True)):
         row = nodes.index(step.node)
