@@ -26,7 +26,7 @@ from happen_nb._api.connect import (
     spaces,
 )
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
-from happen_nb._api.emit import emitted, event
+from happen_nb._api.emit import event
 from happen_nb._api.events import Event, Events, Trace
 from happen_nb._api.history import Commit, History, Journal
 from happen_nb._api.node import Node
@@ -36,6 +36,7 @@ from happen_nb._api.reply import Reply
 from happen_nb._api.server import NatsServer
 from happen_nb._api.space import Space
 from happen_nb._api.state import State
+from happen_nb._api.transform_events import emitted
 from happen_nb._api.views import View, Views, Watch
 from happen_nb._model.drafts import draft
 from happen_nb._model.transforms import compose, put

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from happen_nb._api.base import Displayable
-from happen_nb._display.page import Page
+from happen_nb._display.page import Drawing, Page, drawing
 from happen_nb._display.plots import sequence, waterfall
 from happen_nb._display.plots.timeline import Timeline
 from happen_nb._display.plots.timeline_drawing import draw as draw_timeline
@@ -16,6 +17,9 @@ from happen_nb._display.traces import sequence_page, waterfall_page
 from happen_nb._display.values import Budget
 from happen_nb._model import arguments
 from happen_nb._model.causality import JournalSlice, TraceNode
+
+WIDTH: Final = 660
+"""Pixels of a picture in a file, unless its width is chosen."""
 
 
 class SvgFile:
@@ -51,7 +55,24 @@ class SvgFile:
 
 
 class Picture(SvgFile, Displayable):
-    """A picture as SVG, which the last expression of a cell shows, for light and dark pages."""
+    """A picture as SVG, which the last expression of a cell shows, for light and dark pages.
+
+    Unless its width is chosen, a wide page shows a wider picture than a narrow one.
+    """
+
+    _width: int | None = None
+
+    @property
+    def svg(self) -> str:
+        """The picture, for light and dark pages."""
+        return self._drawn(self._width or WIDTH)
+
+    def _drawn(self, width: int) -> str:
+        raise NotImplementedError
+
+    def drawing(self, budget: Budget, lines: Iterable[str]) -> Drawing:
+        """Return the picture as a part of a page, with the same as lines of text."""
+        return drawing(self._drawn if budget.folds else None, lines, width=self._width)
 
 
 class SequenceDiagram(Picture):
@@ -76,17 +97,15 @@ class SequenceDiagram(Picture):
     _page = sequence_page
 
     def __init__(
-        self, title: str, roots: Sequence[TraceNode], *, times: bool, merge: bool, width: int
+        self, title: str, roots: Sequence[TraceNode], *, times: bool, merge: bool, width: int | None
     ) -> None:
         self.title = title
         self.diagram = sequence.diagram(title, roots, merge=merge)
-        self._width = arguments.count(width, "sequence: width", least=200)
+        self._width = None if width is None else arguments.count(width, "sequence: width", least=200)
         self._times = times
 
-    @property
-    def svg(self) -> str:
-        """The picture, for light and dark pages."""
-        return sequence.draw(self.diagram, width=self._width, times=self._times)
+    def _drawn(self, width: int) -> str:
+        return sequence.draw(self.diagram, width=width, times=self._times)
 
     @property
     def mermaid(self) -> str:
@@ -104,12 +123,10 @@ class TimelineDiagram(Picture):
         self.timeline = Timeline(journal, nodes=lanes)
 
     def _page(self, budget: Budget) -> Page:
-        return timeline_page(self.timeline, self.svg if budget.folds else "")
+        return timeline_page(self.timeline, self._drawn if budget.folds else None)
 
-    @property
-    def svg(self) -> str:
-        """The picture, for light and dark pages."""
-        return draw_timeline(self.timeline, chosen=self.timeline.story()).svg
+    def _drawn(self, width: int) -> str:
+        return draw_timeline(self.timeline, width=width, chosen=self.timeline.story()).svg
 
 
 class WaterfallDiagram(Picture):
@@ -133,12 +150,10 @@ class WaterfallDiagram(Picture):
 
     _page = waterfall_page
 
-    def __init__(self, title: str, root: TraceNode, *, width: int) -> None:
+    def __init__(self, title: str, root: TraceNode, *, width: int | None) -> None:
         self.title = title
         self.diagram = waterfall.waterfall(title, root)
-        self._width = arguments.count(width, "waterfall: width", least=400)
+        self._width = None if width is None else arguments.count(width, "waterfall: width", least=400)
 
-    @property
-    def svg(self) -> str:
-        """The picture, for light and dark pages."""
-        return waterfall.draw(self.diagram, width=self._width)
+    def _drawn(self, width: int) -> str:
+        return waterfall.draw(self.diagram, width=width)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from happen_nb._api.base import Displayable, RecordSequence, faces, frame, refuse_in_callback, times, utc
 from happen_nb._api.diagrams import SequenceDiagram, WaterfallDiagram
-from happen_nb._display.plots.sequence import WIDTH
-from happen_nb._display.plots.waterfall import WIDTH as WATERFALL_WIDTH
 from happen_nb._display.reprs_events import event_page, events_page
 from happen_nb._display.traces import trace_page
 from happen_nb._journal.slice import read_handled
@@ -401,7 +399,9 @@ class Trace(Displayable):
     def __iter__(self) -> Iterator[TraceNode]:
         return iter(self.root)
 
-    def sequence(self, *, times: bool = True, merge: bool = True, width: int = WIDTH) -> SequenceDiagram:
+    def sequence(
+        self, *, times: bool = True, merge: bool = True, width: int | None = None
+    ) -> SequenceDiagram:
         """Draw it as a sequence diagram.
 
         Parameters
@@ -411,7 +411,7 @@ class Trace(Displayable):
         merge : bool, optional
             Show branches that are alike but for their values once, with their number.
         width : int, optional
-            Width in pixels, if the lanes have room in it.
+            Width in pixels, if the lanes have room in it. Without it, the picture fits narrow and wide pages.
 
         Returns
         -------
@@ -427,13 +427,13 @@ class Trace(Displayable):
         title = self.root.event.type if self.root.event is not None else "a commit"
         return SequenceDiagram(title, [self.root], times=times, merge=merge, width=width)
 
-    def waterfall(self, *, width: int = WATERFALL_WIDTH) -> WaterfallDiagram:
+    def waterfall(self, *, width: int | None = None) -> WaterfallDiagram:
         """Draw its handlings and commits on one time axis, with start and duration.
 
         Parameters
         ----------
         width : int, optional
-            Width in pixels.
+            Width in pixels. Without it, the picture fits narrow and wide pages.
 
         Returns
         -------

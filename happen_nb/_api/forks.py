@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from happen_nb._api.base import faces
 from happen_nb._api.history import position_of
 from happen_nb._api.space_part import SpacePart
-from happen_nb._api.state import StateWriter
 from happen_nb._api.state_handlers import copied_state_handler
+from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch, copied_watch, view_pairs
 from happen_nb._journal.copying import copy_stream
 from happen_nb._journal.slice import newest_events

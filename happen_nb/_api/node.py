@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from happen_nb._api.base import Displayable, faces
 from happen_nb._api.emit import Sender
-from happen_nb._api.handlers import (
-    Handlers,
-    Owner,
-    make_registration,
-    period_of,
-    register,
-    register_every,
-)
-from happen_nb._api.state import State, StateWriter
+from happen_nb._api.handlers import Handlers, Owner, make_registration, period_of, register, register_every
+from happen_nb._api.state import State
+from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import unknown_node
 from happen_nb._display.reprs_state import node_page, nodes_page
 from happen_nb._model.arguments import is_namesake, safely_equal

@@ -17,16 +17,8 @@ from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
 from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import unknown_node
-from happen_nb._display.plots.sequence import WIDTH
-from happen_nb._journal.slice import (
-    Entry,
-    Handlings,
-    Slice,
-    applied_at,
-    newest_slice,
-    read_changes,
-    with_payloads,
-)
+from happen_nb._journal.commits import applied_at
+from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read_changes, with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice, TimeBase
@@ -166,7 +158,7 @@ class SpacePictures(SpacePart):
         limit: int = 10,
         times: bool = True,
         merge: bool = True,
-        width: int = WIDTH,
+        width: int | None = None,
     ) -> SequenceDiagram:
         """Draw a sequence diagram: a lane per node, with messages, replies, and the changes of commits.
 
@@ -183,7 +175,7 @@ class SpacePictures(SpacePart):
         merge : bool, optional
             Show branches that are alike but for their values once, with their number.
         width : int, optional
-            Width in pixels, if the lanes have room in it.
+            Width in pixels, if the lanes have room in it. Without it, the picture fits narrow and wide pages.
 
         Returns
         -------

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from happen_nb._api.base import Displayable
 from happen_nb._api.diagrams import SequenceDiagram
-from happen_nb._display.plots.sequence import WIDTH
 from happen_nb._display.reprs_events import receipt_page
 from happen_nb._model.patterns import near_miss
 from happen_nb._runtime.cells import cells, current_request
@@ -118,7 +117,9 @@ class Receipt(Displayable):
         self.replaced = replaced
         self.note = note
 
-    def sequence(self, *, times: bool = True, merge: bool = True, width: int = WIDTH) -> SequenceDiagram:
+    def sequence(
+        self, *, times: bool = True, merge: bool = True, width: int | None = None
+    ) -> SequenceDiagram:
         """Draw what the cell caused as a sequence diagram; see `Trace.sequence`."""
         return SequenceDiagram("a cell", self.trees, times=times, merge=merge, width=width)
 

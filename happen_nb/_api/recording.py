@@ -258,10 +258,11 @@ class Recording(Displayable):
     def _repr_mimebundle_(self, **options: object) -> dict[str, str]:
         bundle = super()._repr_mimebundle_(**options)
         if self.path is None:
+            # The recording follows the colour scheme of the element around its frame: that of the front end.
             bundle["text/html"] += (
-                f'<iframe sandbox="allow-scripts" title="{escape(self.title)}" '
+                f'<div class="happen"><iframe sandbox="allow-scripts" title="{escape(self.title)}" '
                 f'style="width: 100%; height: {FRAME_HEIGHT}px; border: 0" '
-                f'srcdoc="{escape(self._markup)}"></iframe>'
+                f'srcdoc="{escape(self._markup)}"></iframe></div>'
             )
         return bundle
 

@@ -26,12 +26,7 @@ from happen_nb._runtime.causes import evaluating, output_context
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread, on_io, run_awaitable, run_blocking
 from happen_nb._runtime.tracebacks import to_raise
-from happen_nb.errors import (
-    ClosedError,
-    HappenError,
-    HappenTimeoutError,
-    TransformError,
-)
+from happen_nb.errors import ClosedError, HappenError, HappenTimeoutError, TransformError
 
 if TYPE_CHECKING:
     from types import TracebackType

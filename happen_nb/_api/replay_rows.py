@@ -14,10 +14,7 @@ from happen_nb._model.convert import MAX_ARRAY_BYTES, plain
 from happen_nb._model.freeze import freeze
 from happen_nb._model.patterns import check_type
 from happen_nb._model.quoting import quote, type_name
-from happen_nb.errors import (
-    EventTypeError,
-    PayloadError,
-)
+from happen_nb.errors import EventTypeError, PayloadError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from happen_nb._api.replay import SpaceReplay
 from happen_nb._api.rerun import SpaceRerun
 from happen_nb._api.schedule import SpaceClock
 from happen_nb._api.server import NatsServer
-from happen_nb._api.state import StateWriter
+from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.unhandled import Facts
 from happen_nb._api.views import NodeStates, Views
 from happen_nb._display.reprs_state import space_page
@@ -36,11 +36,7 @@ from happen_nb._runtime.effects import describe_works
 from happen_nb._runtime.io import on_io
 from happen_nb._runtime.redirect import Redirected
 from happen_nb._runtime.stepping import notice_held
-from happen_nb.errors import (
-    ForkedError,
-    HappenTimeoutError,
-    SpaceInUseError,
-)
+from happen_nb.errors import ForkedError, HappenTimeoutError, SpaceInUseError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -7,7 +7,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from happen_nb._api.emit import announce, conclude, withdraw
 from happen_nb._api.events import Event, record_of
 from happen_nb._api.handlers import (
     check_function_of_event,
@@ -18,6 +17,7 @@ from happen_nb._api.handlers import (
     waiting_text,
 )
 from happen_nb._api.history import position_after
+from happen_nb._api.transform_events import announce, conclude, withdraw
 from happen_nb._model.arguments import check_label, event_call
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.positions import LAST_INDEX, MAX_KEY_LENGTH, MAX_SKIPPED, START, Position, handler_key
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Sequence
 
-    from happen_nb._api.emit import PendingEvent
-    from happen_nb._api.state import StateWriter
+    from happen_nb._api.state_writer import StateWriter
+    from happen_nb._api.transform_events import PendingEvent
     from happen_nb._model.frozen import FrozenDict
     from happen_nb._model.records import CommitRecord, EventRecord, Origin
     from happen_nb._runtime.evaluation import Outcome

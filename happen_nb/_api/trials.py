@@ -14,7 +14,7 @@ from happen_nb._api.base import runtime_of
 from happen_nb._api.forks import drop_unnamed, fork_unnamed
 from happen_nb._api.history import Commit
 from happen_nb._api.space import Space
-from happen_nb._api.state import StateWriter
+from happen_nb._api.state_writer import StateWriter
 from happen_nb._display.reprs_failures import steps_line
 from happen_nb._display.spans import plain
 from happen_nb._model.quoting import quote

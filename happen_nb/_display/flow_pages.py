@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from happen_nb._display.page import (
     Block,
     Cell,
     Column,
-    Drawing,
     Heading,
     Note,
     Page,
+    drawing,
     more,
     part,
     table,
@@ -34,11 +34,11 @@ _TYPES: Final = (Column("type"), Column("events", right=True), Column("failed", 
 _EVENTS: Final = (Column("time, UTC", time=True), Column("type"), Column("payload"), Column("error"))
 
 
-def graph_page(shown: Graph, svg: str) -> Page:
+def graph_page(shown: Graph, draw: Callable[[int], str]) -> Page:
     """Show a graph: its numbers, and the picture or a line for each arrow."""
     parts = tuple(part(text) for text in shown.facts()) if shown.flows else ()
-    drawing = Drawing(svg, tuple(lines(shown)), titled=True)
-    return Page(Heading("Graph of", name(shown.space), parts), (drawing,))
+    drawn = drawing(draw, lines(shown), titled=True)
+    return Page(Heading("Graph of", name(shown.space), parts), (drawn,))
 
 
 def flow_page(flow: Flow, nodes: tuple[Sequence[str], Sequence[str]], journal: JournalSlice) -> Page:

@@ -25,7 +25,8 @@ Picture = Mapping[str, str]
 
 _STYLE: Final = (
     ".jp-OutputArea-child:has(.hn-followed):not(:has(+ .jp-OutputArea-child .hn-alive))"
-    " + .jp-OutputArea-child:has(> .jupyter-widgets) { display: none; }"
+    " + .jp-OutputArea-child:has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
+    " { display: none; }"
 )
 
 

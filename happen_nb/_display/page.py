@@ -34,6 +34,12 @@ from happen_nb._model.paths import format_path
 
 MAX_NEWEST: Final = 20
 """Newest items that a table shows."""
+NARROW: Final = 560
+"""Pixels of a picture in a notebook that is 700 pixels wide."""
+WIDE: Final = 900
+"""Pixels of a picture where a page has at least so many."""
+MAX_DRAWN: Final = 40_000
+"""Characters of a picture that also has one for wide pages."""
 
 _Item = TypeVar("_Item")
 
@@ -94,12 +100,14 @@ class OutlineStep:
 class Drawing:
     """A picture: SVG, in which all texts are escaped, and the same as lines of text.
 
-    A ``titled`` one has its own heading, so that HTML leaves out that of the page.
+    A ``titled`` one has its own heading, so that HTML leaves out that of the page. Where a page has room,
+    HTML shows the ``wide`` one.
     """
 
     svg: str
     lines: tuple[str, ...] = ()
     titled: bool = False
+    wide: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,24 @@ class Page:
 
     heading: Heading | None
     blocks: Sequence[Block] = ()
+
+
+def drawing(
+    draw: Callable[[int], str] | None,
+    lines: Iterable[str] = (),
+    *,
+    width: int | None = None,
+    titled: bool = False,
+) -> Drawing:
+    """Draw a picture for narrow and for wide pages, or only for the width that was chosen, in pixels.
+
+    Without `draw`, there are only the lines of text.
+    """
+    if draw is None:
+        return Drawing("", tuple(lines), titled)
+    svg = draw(width or NARROW)
+    wide = draw(WIDE) if width is None and len(svg) <= MAX_DRAWN else ""
+    return Drawing(svg, tuple(lines), titled, wide if len(wide) <= MAX_DRAWN else "")
 
 
 def part(text: str, kind: Kind = "") -> Line:
@@ -318,11 +344,17 @@ _SCROLLED: Final = 'tabindex="0" data-lm-suppress-shortcuts="true"'
 _SIGNS: Final = frozenset("+-~")
 _BESIDE = "\N{NO-BREAK SPACE}"  # in the sign's element: a browser may break a line after a bare "-"
 _MAX_PATH = 200  # characters; a longer one is not there to be copied
+_BY_WIDTH: Final = (
+    "<style>.happen .d { container-type: inline-size; } .happen .d > :last-child { display: none; } "
+    f"@container (min-width: {WIDE}px) "
+    "{ .happen .d > div { display: none; } .happen .d > :last-child { display: block; } }</style>"
+)
 _LONG = 36  # columns from which on a cell may wrap; its minimum width in the stylesheet
 
 
 @cache
 def style() -> str:
+    """Colours come from JupyterLab, else from VS Code, else from here, each as light-dark(light, dark)."""
     return files("happen_nb._display").joinpath("style.css").read_text(encoding="utf-8")
 
 
@@ -370,7 +402,11 @@ def _span(span: Span) -> str:
 
 def _time(span: Span) -> str:
     before = " " if span.kind == "duration" else ""
-    return f'{before}<time datetime="{escape(span.text)}">{_text(time_text(span))}</time>'
+    text = _text(time_text(span))
+    if span.kind == "time":
+        day, _, rest = text.partition(" ")
+        text = f"<span>{day} </span>{rest}"
+    return f'{before}<time datetime="{escape(span.text)}">{text}</time>'
 
 
 def _heading(heading: Heading) -> str:
@@ -460,17 +496,32 @@ def _table(table: Table) -> Iterator[str]:
     sides = [' class="r"' if column.right else "" for column in table.columns]
     titles = [_text(column.title) for column in table.columns]
     heads = "".join(f'<th scope="col"{side}>{title}</th>' for side, title in zip(sides, titles, strict=True))
+    yield f'<div class="{"w" if _has_days(table) else "w o"}">'
     yield f"<table {_SCROLLED}><thead><tr>{heads}</tr></thead><tbody>"
     yield more if table.more_first else ""
     for row in table.rows:
         cells = (_cell(cell, column) for cell, column in zip(row, table.columns, strict=True))
         yield f"<tr>{''.join(cells)}</tr>"
     yield "" if table.more_first else more
-    yield "</tbody></table>"
+    yield "</tbody></table></div>"
+
+
+def _has_days(table: Table) -> bool:
+    """Return True if its times are not all of one day: a narrow page then shows the days, too."""
+    days = {
+        span.text[: len("2026-01-02")]
+        for row in table.rows
+        for cell in row
+        for span in cell.line
+        if span.kind == "time"
+    }
+    return len(days) > 1
 
 
 def _drawing(drawing: Drawing) -> str:
-    return f"<div>{drawing.svg}</div>"
+    if not drawing.wide:
+        return f"<div>{drawing.svg}</div>"
+    return f'<div class="d">{_BY_WIDTH}<div>{drawing.svg}</div><div>{drawing.wide}</div></div>'
 
 
 def _outline(outline: Outline) -> Iterator[str]:

@@ -11,12 +11,12 @@ from happen_nb._display.page import (
     Block,
     Cell,
     Column,
-    Drawing,
     Heading,
     Note,
     Outline,
     OutlineStep,
     Page,
+    drawing,
     more,
     name_cell,
     newest,
@@ -25,17 +25,7 @@ from happen_nb._display.page import (
     timestamp,
 )
 from happen_nb._display.plots import sequence
-from happen_nb._display.spans import (
-    Kind,
-    Line,
-    Span,
-    count,
-    cut_middle,
-    function,
-    iso,
-    name,
-    one_line,
-)
+from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, function, iso, name, one_line
 from happen_nb._display.traces import MAX_TRACE_LINES, outline
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import Budget, fits, is_container, summary, tree
@@ -405,10 +395,11 @@ def receipt_page(receipt: Receipt, budget: Budget) -> Page:
         return Page(None, (outline(line, receipt.trees, budget, limit=_RECEIPT_LINES),))
     # Without times, and with effects below their cause: the same in each run of the cell.
     drawn = sequence.diagram("a cell", receipt.trees, in_time=False, limit=_RECEIPT_ROWS)
-    drawing = Drawing(sequence.draw(drawn, times=False)) if drawn.count("message") else None
-    if drawing is not None:
-        budget.spend(len(drawing.svg))
-    return Page(None, (outline(line, receipt.trees, budget, limit=MAX_TRACE_LINES, drawing=drawing),))
+    picture = None
+    if drawn.count("message"):
+        picture = drawing(lambda width: sequence.draw(drawn, width=width, times=False))
+        budget.spend(len(picture.svg) + len(picture.wide))
+    return Page(None, (outline(line, receipt.trees, budget, limit=MAX_TRACE_LINES, drawing=picture),))
 
 
 def _receipt_line(receipt: Receipt) -> Line:

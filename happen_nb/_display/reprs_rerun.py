@@ -27,10 +27,11 @@ from happen_nb._display.values import Budget, changes, in_a_line, summary
 from happen_nb._model.paths import format_path
 
 if TYPE_CHECKING:
+    from happen_nb._api.differences import BeforeNow, Difference, Differences
     from happen_nb._api.events import Event
     from happen_nb._api.handlers import Handlers
     from happen_nb._api.history import Commit
-    from happen_nb._api.rerun import BeforeNow, Difference, Differences, Rerun, RerunProgress
+    from happen_nb._api.rerun import Rerun, RerunProgress
     from happen_nb._model.frozen import Change
 
 MAX_DIFFERENCES: Final = 20

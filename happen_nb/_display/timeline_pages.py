@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from happen_nb._display.page import (
@@ -10,10 +10,10 @@ from happen_nb._display.page import (
     Cell,
     Code,
     Column,
-    Drawing,
     Heading,
     Note,
     Page,
+    drawing,
     duration,
     part,
     table,
@@ -49,11 +49,11 @@ _SUMS: Final = (
 )
 
 
-def timeline_page(shown: Timeline, svg: str) -> Page:
+def timeline_page(shown: Timeline, draw: Callable[[int], str] | None) -> Page:
     """Show a timeline: its numbers, and the picture or a line for each lane."""
     parts = tuple(part(text) for text in shown.facts(*shown.all_lanes))
-    drawing = Drawing(svg, tuple(lines(shown)), titled=True)
-    return Page(Heading("Timeline of", name(shown.journal.space), parts), (drawing,))
+    drawn = drawing(draw, lines(shown), titled=True)
+    return Page(Heading("Timeline of", name(shown.journal.space), parts), (drawn,))
 
 
 def tip(item: TimelineItem) -> str:

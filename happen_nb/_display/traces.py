@@ -66,14 +66,14 @@ def trace_page(trace: Trace, budget: Budget, *, limit: int = MAX_TRACE_LINES) ->
 def sequence_page(drawn: SequenceDiagram, budget: Budget) -> Page:
     """Show a sequence diagram: its numbers, and the picture or its lines."""
     parts = tuple(part(text) for text in sequence.summed(drawn.diagram))
-    drawing = Drawing(drawn.svg if budget.folds else "", tuple(sequence.lines(drawn.diagram)))
+    drawing = drawn.drawing(budget, sequence.lines(drawn.diagram))
     return Page(Heading("Sequence of", name(drawn.title), parts), (drawing,))
 
 
 def waterfall_page(drawn: WaterfallDiagram, budget: Budget) -> Page:
     """Show a waterfall: its whole duration, and the picture or its lines."""
     total = human_duration((drawn.diagram.end - drawn.diagram.start) / NS)
-    drawing = Drawing(drawn.svg if budget.folds else "", tuple(waterfall.lines(drawn.diagram)))
+    drawing = drawn.drawing(budget, waterfall.lines(drawn.diagram))
     return Page(Heading("Waterfall of", name(drawn.title), (part(total),)), (drawing,))
 
 

@@ -35,14 +35,7 @@ from happen_nb._model.freeze import dumps, freeze, loads
 from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.patterns import check_type, is_pattern
 from happen_nb._model.positions import FLOOR, Progress, decode_positions
-from happen_nb._model.records import (
-    NO_ORIGIN,
-    CommitRecord,
-    EventRecord,
-    HandledRecord,
-    Origin,
-    OwnerRecord,
-)
+from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord, HandledRecord, Origin, OwnerRecord
 from happen_nb._model.schedules import Alarm, ClockRecord, is_moment_text, utc_text
 
 if TYPE_CHECKING:

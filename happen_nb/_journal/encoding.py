@@ -55,12 +55,7 @@ from happen_nb._journal.wire import (
 from happen_nb._model.freeze import dumps
 from happen_nb._model.pace import Pace
 from happen_nb._model.positions import encode_positions
-from happen_nb._model.records import (
-    EventRecord,
-    HandledRecord,
-    Origin,
-    OwnerRecord,
-)
+from happen_nb._model.records import EventRecord, HandledRecord, Origin, OwnerRecord
 from happen_nb._model.schedules import Alarm
 
 if TYPE_CHECKING:

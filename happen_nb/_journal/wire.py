@@ -37,9 +37,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
-from happen_nb._model.records import (
-    EventRecord,
-)
+from happen_nb._model.records import EventRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

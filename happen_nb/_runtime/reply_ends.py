@@ -12,12 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from happen_nb._model.freeze import dumps, freeze
 from happen_nb._model.quoting import error_summary, error_text
 from happen_nb._runtime.io import Signal, io_thread, within
-from happen_nb.errors import (
-    DeadlockError,
-    HandlerError,
-    NoHandlerError,
-    PayloadError,
-)
+from happen_nb.errors import DeadlockError, HandlerError, NoHandlerError, PayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

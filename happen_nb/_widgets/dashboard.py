@@ -26,7 +26,7 @@ from happen_nb._widgets.dashboard_pace import PaceControl
 from happen_nb._widgets.dashboard_past import StateSource, change_lines, comparison, fork, revert
 from happen_nb._widgets.dashboard_scheduled import ScheduledList
 from happen_nb._widgets.mime import ALIVE, StaticFallback, picture_of_page
-from happen_nb._widgets.panes import source
+from happen_nb._widgets.panes import script, source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError, HappenError, HistoryGoneError
 
@@ -65,7 +65,7 @@ class Dashboard(anywidget.AnyWidget):
     and retry failures and unhandled events.
     """
 
-    _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
+    _esm = script(*_SCRIPTS)
     _css = style() + source("palette.css") + source("dashboard.css")
 
     def __init__(self, space: Space) -> None:

@@ -12,8 +12,8 @@ from happen_nb._display.page import Page
 from happen_nb._display.plots.flows import FlowKey
 from happen_nb._display.plots.graph import Graph, Load, graph
 from happen_nb._display.plots.graph_drawing import DrawnGraph, draw
-from happen_nb._widgets.live_picture import PICTURE_SCRIPT, LivePicture, PictureView
-from happen_nb._widgets.panes import source
+from happen_nb._widgets.live_picture import PICTURE_SCRIPTS, LivePicture, PictureView
+from happen_nb._widgets.panes import script
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
@@ -50,7 +50,7 @@ class LiveGraph(LivePicture[GraphView]):
       orders → inventory  order.paid
     """
 
-    _esm = "\n".join([PICTURE_SCRIPT, source("live_graph.js")])
+    _esm = script(*PICTURE_SCRIPTS, "live_graph")
     _make_view = GraphView
 
     def __init__(self, space: Space, reader: JournalReader, loads: Loads | None = None) -> None:
@@ -66,7 +66,7 @@ class LiveGraph(LivePicture[GraphView]):
     def _page(self) -> Page:
         """Return the static picture, and a line for each arrow."""
         shown = graph(self._reader.slice)
-        return graph_page(shown, draw(shown).svg)
+        return graph_page(shown, lambda width: draw(shown, width=width).svg)
 
     def _drawn(self, view: GraphView) -> dict[str, Any]:
         """Return the picture of a view, and the arrows along which events have moved since the last one."""

@@ -29,8 +29,8 @@ FALLBACK_SECONDS: Final = 5.0
 MAX_VIEWS: Final = 8
 """Places where a picture is followed, the newest."""
 _LEAST_WIDTH, _MOST_WIDTH = 300, 4000
-PICTURE_SCRIPT: Final = "\n".join(source(f"{name}.js") for name in ("press", "elements", "live_picture"))
-"""The script that all pictures share."""
+PICTURE_SCRIPTS: Final = ("press", "elements", "live_picture")
+"""The parts of the script that all pictures share."""
 
 
 @dataclass(slots=True)

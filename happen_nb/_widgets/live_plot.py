@@ -34,7 +34,7 @@ from happen_nb._model.arguments import duration
 from happen_nb._runtime.cells import cells
 from happen_nb._runtime.io import io_thread
 from happen_nb._widgets.mime import ALIVE, FollowsSpace, StaticFallback, picture_of_svg
-from happen_nb._widgets.panes import source
+from happen_nb._widgets.panes import script, source
 from happen_nb._widgets.throttle import Throttle
 from happen_nb.errors import ClosedError
 
@@ -112,7 +112,7 @@ class LivePlot(FollowsSpace, anywidget.AnyWidget):
     >>> plot.stop()
     """
 
-    _esm = "\n".join(source(f"{name}.js") for name in _SCRIPTS)
+    _esm = script(*_SCRIPTS)
     _css = style() + source("palette.css") + source("live_plot.css")
 
     def __init__(

@@ -12,7 +12,7 @@ from happen_nb._api.handlers import handler_sources
 from happen_nb._api.history import Commit
 from happen_nb._display.page import Page
 from happen_nb._display.plots.timeline import ItemKey, Timeline, TimelineItem, sums
-from happen_nb._display.plots.timeline_drawing import DrawnTimeline, draw
+from happen_nb._display.plots.timeline_drawing import WIDTH, DrawnTimeline, draw
 from happen_nb._display.timeline_pages import (
     gone_page,
     handling_page,
@@ -22,8 +22,8 @@ from happen_nb._display.timeline_pages import (
     tip,
 )
 from happen_nb._display.values import Budget
-from happen_nb._widgets.live_picture import PICTURE_SCRIPT, LivePicture, PictureView
-from happen_nb._widgets.panes import source
+from happen_nb._widgets.live_picture import PICTURE_SCRIPTS, LivePicture, PictureView
+from happen_nb._widgets.panes import script
 
 if TYPE_CHECKING:
     from happen_nb._api.pictures import JournalReader
@@ -64,7 +64,7 @@ class LiveTimeline(LivePicture[TimelineView]):
       orders  1 event · 1 commit
     """
 
-    _esm = "\n".join([PICTURE_SCRIPT, source("live_timeline.js")])
+    _esm = script(*PICTURE_SCRIPTS, "live_timeline")
     _make_view = TimelineView
 
     def __init__(
@@ -77,13 +77,16 @@ class LiveTimeline(LivePicture[TimelineView]):
     @property
     def svg(self) -> str:
         """The picture, for light and dark pages."""
-        return draw(self._shown, chosen=self._shown.story()).svg
+        return self._static(WIDTH)
+
+    def _static(self, width: int) -> str:
+        return draw(self._shown, width=width, chosen=self._shown.story()).svg
 
     def _renew(self) -> None:
         self._shown = Timeline(self._reader.slice, nodes=self._nodes, by=self._by)
 
     def _page(self) -> Page:
-        return timeline_page(self._shown, self.svg)
+        return timeline_page(self._shown, self._static)
 
     def _drawn(self, view: TimelineView) -> dict[str, Any]:
         view.drawn = draw(

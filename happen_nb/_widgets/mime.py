@@ -294,7 +294,7 @@ _VIEW: Final = "application/vnd.jupyter.widget-view+json"
 _STYLE: Final = (
     ".jp-OutputArea-child:has(.hn-static):has(+ .jp-OutputArea-child .hn-alive),"
     ".jp-OutputArea-child:has(.hn-static):not(:has(+ .jp-OutputArea-child .hn-alive))"
-    " + .jp-OutputArea-child:has(> .jupyter-widgets)"
+    " + .jp-OutputArea-child:has(> .jupyter-widgets, > [data-mime-type$='widget-view+json'])"
     " { display: none; }"
 )
 

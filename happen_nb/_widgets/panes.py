@@ -25,10 +25,15 @@ def source(name: str) -> str:
     return files(__package__).joinpath("static", name).read_text(encoding="utf-8")
 
 
+def script(*names: str) -> str:
+    """Read the parts of a widget's script, and put before them what starts it."""
+    return "\n".join(source(f"{name}.js") for name in ("start", *names))
+
+
 class HtmlPane(anywidget.AnyWidget):
     """Shows HTML; folds that the reader has opened or closed keep their state when it changes."""
 
-    _esm = "\n".join(source(f"{name}.js") for name in ("press", "elements", "copy", "html_pane"))
+    _esm = script("press", "elements", "copy", "html_pane")
     _css = style() + source("html_pane.css")
     html = traitlets.Unicode().tag(sync=True)  # shown as it is: the caller has escaped it
 
@@ -40,7 +45,7 @@ class HtmlPane(anywidget.AnyWidget):
 class FigurePane(anywidget.AnyWidget):
     """Shows a plotly figure, and redraws it in place."""
 
-    _esm = source("figure_pane.js")
+    _esm = script("figure_pane")
     figure = traitlets.Unicode().tag(sync=True)  # plotly's JSON
 
     def __init__(self) -> None:
@@ -85,7 +90,7 @@ class BindingView(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets ships no
 class CancelButton(anywidget.AnyWidget):
     """A button below the progress of a reply, which cancels it; it closes when the reply is done."""
 
-    _esm = source("elements.js") + source("cancel.js")
+    _esm = script("elements", "cancel")
     _css = style() + source("cancel.css")
 
     def __init__(self, reply: Reply, runtime: Runtime) -> None:

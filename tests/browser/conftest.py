@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, sync_playwright
 from playwright.sync_api import TimeoutError as PageTimeoutError
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent.parent
 SHOTS = Path(__file__).parent / "shots"
@@ -61,8 +62,9 @@ FROM_THE_TOP = """async () => {
     document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0;
     for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
 }"""
-OF_JUPYTERLAB = (
+NOT_OURS = (
     "._ensureFocus",  # where JupyterLab 4.6 looks for the focus of a notebook that was just closed
+    "Failed to initialize model",  # of anywidget, in a busy page; the widget starts nevertheless
     "widget model not found",  # of the views in a saved notebook, whose kernel is gone: the static ones stay
 )
 ERROR_OUTPUTS = (
@@ -82,6 +84,20 @@ def pytest_collection_modifyitems(items):
             # A call into a page that hangs never returns, and nothing can be raised in it: end the process.
             item.add_marker(pytest.mark.timeout(150, method="thread"))
     items.sort(key=lambda item: [item.path != here / f"test_{name}.py" for name in LONGEST_FIRST])
+
+
+class TestByTest(LoadScopeScheduling):
+    """Hand out one test after the other, but all of one file where each process would build an image."""
+
+    __test__ = False
+
+    def _split_scope(self, nodeid):
+        file, _, _ = nodeid.partition("::")
+        return file if file.endswith("test_binder.py") else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return TestByTest(config, log)
 
 
 @dataclass
@@ -205,7 +221,7 @@ class Watched:
             self._note_error(f"{message.text} ({message.location.get('url', '')})")
 
     def _note_error(self, error):
-        if not any(known in str(error) for known in OF_JUPYTERLAB):
+        if not any(known in str(error) for known in NOT_OURS):
             self.console_errors.append(str(error))
 
     def open(self, notebook):

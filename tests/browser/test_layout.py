@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from tests.display import reading
@@ -24,6 +26,10 @@ WORDS = """word => {
         lines.push(range.getClientRects().length);
     }
     return lines;
+}"""
+HIDDEN_WIDTH = """() => {
+    const {scrollWidth, clientWidth} = document.querySelector(".happen");
+    return scrollWidth - clientWidth;
 }"""
 STATES = [
     {"stock-room": 1},
@@ -56,6 +62,16 @@ def test_short_cells_and_paths_keep_their_line_and_signs_their_path(show, width)
         page = show(made, width)
         assert set(page.evaluate(LINES, "td:not(.l), th, td b")) == {1}
         assert max(page.evaluate(SIGNS), default=0) < 4
+
+
+def test_a_table_of_one_day_fits_a_narrow_window_without_the_day(show):
+    events = a.Events(a.Event(f"order.{n}", {"id": f"o{n}", "to": "someone@example.org"}) for n in range(3))
+    later = a.Events([*events, a.Event("late", None, time=a.NOON + timedelta(days=1))])
+    for made, days in ((events, 0), (later, 4)):
+        page = show(reading.html(made), 560)
+        assert page.locator("time span:visible").count() == days
+    page = show(reading.html(events), 560)
+    assert page.evaluate(HIDDEN_WIDTH) <= 0
 
 
 @pytest.mark.parametrize("width", [500, 900])

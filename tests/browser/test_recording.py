@@ -105,6 +105,20 @@ def test_the_page_is_accessible_in_both_themes_and_never_scrolls_sideways(page, 
     assert page.wrong == []
 
 
+@pytest.mark.usefixtures("_server")
+def test_in_a_notebook_it_has_the_colours_of_the_front_end(store, page):
+    with happen.connect(store=store, name="recording-colours") as space:
+        space.create_node("orders", initial={"open": 1})
+        shown = space.record()._repr_mimebundle_()["text/html"]
+    page.emulate_media(color_scheme="null")
+    for light, theme in (("false", "dark"), ("true", "light")):
+        page.set_content(f'<body data-jp-theme-light="{light}">{shown}')
+        page.frame_locator("iframe").locator(f'html[data-theme="{theme}"] body[data-ready]').wait_for()
+    page.evaluate("() => { document.body.dataset.jpThemeLight = false; }")
+    page.frame_locator("iframe").locator('html[data-theme="dark"]').wait_for()
+    assert page.wrong == []
+
+
 def test_it_plays_to_the_end_and_is_controlled_by_keys(page, recording):
     page.emulate_media(color_scheme="light")
     open_file(page, recording)

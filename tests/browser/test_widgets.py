@@ -406,3 +406,32 @@ def test_a_view_beside_the_notebook_shows_the_same_widget(lab, tab):
     for handle in (beside, cell(tab, 1).get_by_role("slider")):
         expect(handle).to_have_attribute("aria-valuenow", "7.0")
     assert tab.console_errors == tab.off_site == []
+
+
+ONE_MILLISECOND = (
+    "() => { hnTimeout = AbortSignal.timeout; AbortSignal.timeout = () => hnTimeout.call(AbortSignal, 1); }"
+)
+AS_BEFORE = "() => { AbortSignal.timeout = hnTimeout; }"
+
+
+def test_a_widget_that_starts_late_in_a_busy_page_follows_nevertheless(lab, tab):
+    shown = ["stock.state.live()", "stock.state.live_plot('pens')", "space.graph()", "space.dashboard()"]
+    save(
+        lab,
+        "late.ipynb",
+        [SET_UP.replace("10_000", "3"), *shown, f"space.broadcast('order.late').settle(); {PENS}"],
+    )
+    tab.open("late.ipynb")
+    errors = []
+    tab.page.on("pageerror", lambda error: errors.append(str(error)))
+    tab.page.evaluate(ONE_MILLISECOND)
+    try:
+        run(tab, *range(6))
+        output(tab, 1, "pens 11")
+        output(tab, 2, "pens 11")
+        output(tab, 3, "order.late")
+        output(tab, 4, "pens: 11")
+    finally:
+        tab.page.evaluate(AS_BEFORE)
+    assert any("Failed to initialize model" in error for error in errors)
+    assert tab.error_outputs() == tab.console_errors == tab.off_site == []

@@ -58,6 +58,8 @@ class Reader(HTMLParser):
         assert {key for key, _ in attrs} <= ATTRIBUTES, attrs
         self.summaries += tag == "summary"
         self.stack.append((tag, dict(attrs)))
+        if tag == "time":
+            self.times.append("")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.stack.pop()[0] == tag
@@ -73,7 +75,7 @@ class Reader(HTMLParser):
         if "style" in tags:
             return
         if "time" in tags:
-            self.times.append(data)
+            self.times[-1] += data
         elif self._folded():
             self.hidden.append(data)
         else:

@@ -105,7 +105,7 @@ def test_an_unknown_name_in_nodes_is_a_key_error_with_advice(space):
 def test_a_node_of_another_process_is_not_among_nodes_and_the_error_gives_advice(space, other, until):
     other.do('space.create_node("orders", initial={"n": 1})')
     until(lambda: "orders" in space.views)
-    with pytest.raises(KeyError, match=r'not made in this process: create_node\("orders"\)'):
+    with pytest.raises(KeyError, match=r'not created in this process: create_node\("orders"\)'):
         space.nodes["orders"]
     assert space.create_node("orders").state.get("n") == 1
     with pytest.raises(KeyError, match="did you mean orders"):

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from happen_nb._display.spans import NS, clean, cut, cut_middle, from_ns, human_duration, iso
 
-WIDTH: Final = 700
+WIDTH: Final = 560
 """Pixels that a picture is made for; a wider one is stretched."""
 HOVER_COLUMNS: Final = 58
 """Columns of a line of a hover text."""
@@ -29,10 +29,7 @@ _NAME_COLUMNS: Final = 18
 # white and from black.
 QUIET: Final = "#727983"
 NUMBER: Final = "#387acb"
-STRING: Final = "#2a8866"
-ATOM: Final = "#9560ca"
 ERROR: Final = "#cf4d45"
-REMOVED: Final = "#b16628"
 LINE: Final = "rgba(114,121,131,0.28)"
 FAINT: Final = "rgba(114,121,131,0.13)"
 CLEAR: Final = "rgba(0,0,0,0)"
@@ -40,8 +37,8 @@ ON_MARK: Final = "#ffffff"
 """Text inside a mark."""
 HOVER: Final = "#22262c"
 ON_HOVER: Final = "#e8eaee"
-SERIES_COLOURS: Final = (NUMBER, STRING, ATOM, REMOVED, "#a65b8a", "#8a7a1f")
-"""In turn, for series that have no colour of their own."""
+SERIES_COLOURS: Final = (NUMBER, "#a86d11", "#7863ec", "#5c8452", "#d54398", "#ee224e")
+"""In turn, for series that have no colour of their own. Each two differ for colour-blind readers too."""
 
 Point = tuple[float, float]
 Points = Sequence[Point | None]

@@ -21,8 +21,6 @@ from happen_nb.errors import HappenError
 
 MAX_ROWS: Final = 300
 """Messages, commits, replies and failures of a diagram; the others are counted."""
-WIDTH: Final = 660
-"""Pixels of a diagram, if its lanes have room."""
 
 Kind = Literal["message", "commit", "reply", "failure"]
 
@@ -319,7 +317,7 @@ _BAR: Final = 8
 _LEAST_DETAIL, _WIDEST_DETAIL = 40.0, 240.0
 
 
-def draw(drawn: Diagram, *, width: int = WIDTH, times: bool = True) -> str:
+def draw(drawn: Diagram, *, width: int, times: bool = True) -> str:
     """Draw a diagram as SVG, for light and dark pages."""
     return _Drawing(drawn, width, times=times).svg()
 
@@ -459,8 +457,11 @@ class _Drawing:
         note_width = measure(note) + 8 if note else 0.0
         title = "" if is_reply and row.detail else fit(row.title, 260, bold=not is_reply)
         title_width = measure(title, bold=not is_reply)
-        left = max(float(self._left), min(x + 9, self.width - title_width - note_width - 6))
-        room = min(self.width - left - title_width - note_width - 14, _WIDEST_DETAIL)
+        needed = title_width + note_width
+        left = max(float(self._left), min(x + 9, self.width - needed - 6))
+        room = min(self.width - left - needed - 14, _WIDEST_DETAIL)
+        if x == end and left < x + 9 and x - needed - 9 > self._left:  # on the other side of the bar
+            left, room = x - needed - 9, 0.0
         if is_reply:  # the bar that ends with it stands at the end of its arrow
             room = min(room, max(end - left - title_width - 16, _LEAST_DETAIL + 1))
         detail = fit(row.detail, room) if room > _LEAST_DETAIL else ""

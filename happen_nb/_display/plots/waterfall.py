@@ -16,8 +16,6 @@ from happen_nb.errors import HappenError
 
 MAX_ROWS: Final = 200
 """Lines of a waterfall; the others are counted."""
-WIDTH: Final = 660
-"""Pixels of a waterfall."""
 MAX_INDENT: Final = 10
 
 Kind = Literal["event", "handling", "commit"]
@@ -151,7 +149,7 @@ def _characters(bar: SpanBar, start: int, total: int) -> str:
 # -- SVG ---------------------------------------------------------------------------------------------
 
 
-def draw(drawn: Waterfall, *, width: int = WIDTH) -> str:
+def draw(drawn: Waterfall, *, width: int) -> str:
     """Draw a waterfall as SVG, for light and dark pages."""
     label = round(width * _LABEL_SHARE)
     left, right = label + 122.0, width - 12.0  # of the bars; start and duration stand before them

@@ -213,4 +213,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };

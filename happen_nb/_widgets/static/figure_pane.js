@@ -90,4 +90,4 @@ function render({ model, el }) {
   };
 }
 
-export default { render };
+export default { initialize, render };

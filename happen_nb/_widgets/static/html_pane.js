@@ -101,4 +101,4 @@ function render({ model, el }) {
   return () => model.off("change:html", redraw);
 }
 
-export default { render };
+export default { initialize, render };

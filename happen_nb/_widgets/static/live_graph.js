@@ -1,3 +1,3 @@
 // The graph.
 
-export default { render: (context) => showPicture(context) };
+export default { initialize, render: (context) => showPicture(context) };

@@ -105,4 +105,4 @@ function extendTimeline({ el, frame, box, send, closePanel }) {
   };
 }
 
-export default { render: (context) => showPicture(context, extendTimeline) };
+export default { initialize, render: (context) => showPicture(context, extendTimeline) };

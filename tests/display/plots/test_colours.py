@@ -10,8 +10,7 @@ from happen_nb._display.plots import scene
 from happen_nb._display.plots.svg_parts import COLOURS, PERSON, STYLE
 
 PAGES = {"light": "#ffffff", "JupyterLab's dark": "#111111", "VS Code's dark": "#1f1f1f"}
-NAMED = {"quiet": scene.QUIET, "number": scene.NUMBER, "string": scene.STRING, "atom": scene.ATOM}
-NAMED |= {"error": scene.ERROR, "removed": scene.REMOVED}
+NAMED = {"quiet": scene.QUIET, "number": scene.NUMBER, "error": scene.ERROR}
 
 
 def channels(colour: str) -> list[int]:
@@ -96,11 +95,14 @@ def lab(colour: str, blindness: str) -> list[float]:
     return [116 * y - 16, 500 * (x - y), 200 * (y - z)]
 
 
-@pytest.mark.parametrize(("theme", "number"), [("light", 0), ("dark", 1)])
+PALETTES = {theme: [each[number] for each in COLOURS] for number, theme in enumerate(PAPER)}
+PALETTES["plots"] = list(scene.SERIES_COLOURS)
+
+
+@pytest.mark.parametrize("palette", PALETTES)
 @pytest.mark.parametrize("blindness", BLINDNESS)
-def test_each_two_colours_of_nodes_differ_also_for_colour_blind_readers(theme, number, blindness):
-    shades = [each[number] for each in COLOURS]
-    for one, other in combinations(shades, 2):
+def test_each_two_colours_of_nodes_and_of_series_differ_also_for_colour_blind_readers(palette, blindness):
+    for one, other in combinations(PALETTES[palette], 2):
         assert dist(lab(one, blindness), lab(other, blindness)) >= 15, (one, other)
 
 
