@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final, cast
 
+from happen_nb._display.changes import in_a_line
 from happen_nb._display.page import Block, Cell, Code, Column, Drawing, Heading, Note, Page, newest, part
 from happen_nb._display.plots.order_lanes import draw, verb
 from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, plain, weight
 from happen_nb._display.traces import trace_page
 from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import WIDTH, Budget, in_a_line
+from happen_nb._display.values import WIDTH, Budget
 
 if TYPE_CHECKING:
     from happen_nb._api.checks import Verdict
