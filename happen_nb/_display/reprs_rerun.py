@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import (
     Block,
     Cell,
@@ -23,7 +24,7 @@ from happen_nb._display.page import (
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line
 from happen_nb._display.reprs_state import changes_cell
 from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name
-from happen_nb._display.values import Budget, changes, in_a_line, summary
+from happen_nb._display.values import Budget, summary
 from happen_nb._model.paths import format_path
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ def _blocks(rerun: Rerun, budget: Budget) -> Iterator[Block]:
             (Span(f"not rerun, of another process: {number:,} {noun} of "), Span(name(names), "plain"))
         )
     if rerun.failures:
-        yield Note(part(count(rerun.failures, "failure"), "err"))
+        more_about = Span(" in the rerun: rerun.space.failures")
+        yield Note((*part(count(rerun.failures, "failure"), "err"), more_about))
     if not rerun.same:
         found = rerun.differences
         yield Fold(part(count(len(found), "difference")), (_differences(found, budget),))
