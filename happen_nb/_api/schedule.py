@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from happen_nb._runtime.replica import Applied
     from happen_nb._runtime.runtime import Runtime
 
-SHOW_AFTER_SECONDS: Final = 0.5
+SHOW_AFTER_SECONDS: Final = 1.0
 """Time after which an advance shows its progress."""
 MAX_SCHEDULED_PATH: Final = 100
 """Causes that a scheduled event names; a chain through time may go on for ever."""
