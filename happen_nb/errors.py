@@ -28,7 +28,7 @@
     ├── CausalLoopError (RecursionError)             an endless causal chain
     ├── NondeterminismError (RuntimeError)           a durable handler whose runs differ
     ├── CancelledHandlingError (RuntimeError)        an action of a cancelled handler
-    ├── ClockError (ValueError)                      a clock that is another one, or that others move
+    ├── ClockError (ValueError)                      a clock of another kind, or one that others move
     ├── PaceError (RuntimeError)                     a step in a space that is not paused
     ├── HistoryGoneError (LookupError)               an old state that was trimmed
     ├── UnknownRevisionError (ValueError, LookupError)  a revision that does not exist yet
@@ -376,7 +376,7 @@ class ClockError(HappenError, ValueError):
 class PaceError(HappenError, RuntimeError):
     """A step, or the end of a pause, was asked for while the space was not paused.
 
-    Cure: call ``space.pause()`` first; its repr shows whether a space is paused. Another process may have
+    Cure: call ``space.pause()`` first; the repr of a space shows if it is paused. Another process may have
     resumed it.
     """
 

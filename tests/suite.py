@@ -134,7 +134,7 @@ NOTEBOOKS = [
     "tests/notebooks",
     "notebooks",
 ]
-BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=loadgroup", IN_THIS_ORDER, "tests/browser"]
+BROWSER = [*WITHOUT_NBVAL, "-n", BROWSERS, "--dist=loadscope", IN_THIS_ORDER, "tests/browser"]
 
 
 def release_of(python: str) -> str:

@@ -17,15 +17,8 @@ from happen_nb._api.reading import matching_events
 from happen_nb._api.schedule import read_next
 from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import unknown_node
-from happen_nb._journal.slice import (
-    Entry,
-    Handlings,
-    Slice,
-    applied_at,
-    newest_slice,
-    read_changes,
-    with_payloads,
-)
+from happen_nb._journal.commits import applied_at
+from happen_nb._journal.slice import Entry, Handlings, Slice, newest_slice, read_changes, with_payloads
 from happen_nb._model import arguments
 from happen_nb._model.arguments import nanoseconds
 from happen_nb._model.causality import NOTEBOOK, CommitPair, JournalSlice, TimeBase

@@ -17,7 +17,7 @@ from happen_nb._display.plots.history_plot import (
     default_paths,
     plot_of_nodes,
 )
-from happen_nb._journal.slice import read_commits
+from happen_nb._journal.commits import read_commits
 from happen_nb._model.paths import Selector, parse_path
 from happen_nb._model.quoting import quote
 from happen_nb._model.records import CommitRecord

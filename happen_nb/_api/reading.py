@@ -14,7 +14,8 @@ from happen_nb._api.events import Event, Events, Trace, record_of
 from happen_nb._api.history import Commit, Journal, Since, Snapshot, check_space, position_after, position_of
 from happen_nb._api.space_part import SpacePart
 from happen_nb._api.unhandled import Unhandled
-from happen_nb._journal.slice import read_entries, read_events, with_previous
+from happen_nb._journal.commits import with_previous
+from happen_nb._journal.slice import read_entries, read_events
 from happen_nb._model import arguments
 from happen_nb._model.patterns import Pattern
 from happen_nb._model.quoting import quote

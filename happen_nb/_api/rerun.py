@@ -8,19 +8,11 @@ from bisect import bisect_right
 from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from happen_nb._api.base import (
-    Displayable,
-    RecordSequence,
-    Timeout,
-    bundle_of,
-    faces,
-    frame,
-    refuse_in_callback,
-    runtime_of,
-)
+from happen_nb._api.base import Displayable, Timeout, bundle_of, faces, refuse_in_callback, runtime_of
 from happen_nb._api.diagrams import TimelineDiagram
+from happen_nb._api.differences import BeforeNow, Difference, Differences, Entry
 from happen_nb._api.events import Event
 from happen_nb._api.forks import drop_stream, keep_stage, make_stage
 from happen_nb._api.handlers import Handlers
@@ -28,18 +20,11 @@ from happen_nb._api.history import Commit, Since, position_after
 from happen_nb._api.space_part import SpacePart
 from happen_nb._api.views import Watch
 from happen_nb._display.live_output import LiveOutput, publisher
-from happen_nb._display.reprs_rerun import (
-    changed_handlers_page,
-    difference_page,
-    differences_page,
-    rerun_page,
-    rerun_progress_page,
-)
+from happen_nb._display.reprs_rerun import changed_handlers_page, rerun_page, rerun_progress_page
 from happen_nb._journal.stretch import Stretch, clock_at, complete_from, read_results, read_stretch
 from happen_nb._model import arguments
-from happen_nb._model.causality import CommitPair
 from happen_nb._model.freeze import dumps, freeze
-from happen_nb._model.frozen import Diff, FrozenDict, diff
+from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.past import (
     EntryDifference,
     Past,
@@ -63,8 +48,6 @@ from happen_nb._runtime.second_run import SecondRun
 from happen_nb.errors import HistoryGoneError, PayloadError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from happen_nb._api.space import Space
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.runtime import Runtime
@@ -73,10 +56,6 @@ SHOW_AFTER_SECONDS: Final = 1.0
 """Time after which a rerun shows its progress."""
 PROGRESS_SECONDS: Final = 0.2
 """Time between two looks at the progress."""
-
-Entry = CommitPair | EventRecord
-Kind = Literal["new", "gone", "changed", "moved"]
-
 Keep = Callable[["Space", "str | None"], Coroutine[Any, Any, "Space"]]
 """Keeps a fork under a name."""
 
@@ -99,116 +78,8 @@ class Stages(NamedTuple):
     drop: Callable[[Space], Coroutine[Any, Any, None]]
 
 
-class Difference(Displayable):
-    """An event or a commit that is not the same in both runs.
-
-    Attributes
-    ----------
-    kind : "new", "gone", "changed" or "moved"
-        It happened only in the second run, only in the first one, with other content, or in another order.
-    before : Event or Commit or None
-        What happened in the first run.
-    now : Event or Commit or None
-        What happened in the second run.
-    root : str
-        The id of the event from outside, or of the commit of a cell, that led to it.
-    """
-
-    _page = difference_page
-    _pickle = "pickle differences.to_frame()"
-
-    def __init__(self, found: EntryDifference, before: Runtime, now: Runtime) -> None:
-        self.kind: Kind = found.kind
-        self.before = _shown(found.before, before)
-        self.now = _shown(found.now, now)
-        self.root = found.root
-
-    @property
-    def either(self) -> Event | Commit:
-        """The item of the first run, or else that of the second one."""
-        found = self.before if self.before is not None else self.now
-        assert found is not None
-        return found
-
-    @property
-    def node(self) -> str:
-        """The node of the commit, or the sender of the event."""
-        return self.either.sender if isinstance(self.either, Event) else self.either.node
-
-
-def _shown(entry: Entry | None, runtime: Runtime) -> Event | Commit | None:
-    if entry is None:
-        return None
-    return Event(entry, runtime) if isinstance(entry, EventRecord) else Commit(*entry)
-
-
-class Differences(RecordSequence[Difference]):
-    """The events and commits that are not the same in both runs, in the order of the second run.
-
-    Examples
-    --------
-    >>> event = orders.broadcast("order.paid")
-    >>> again = space.rerun(instead=lambda event: None)
-    >>> [(each.kind, each.node) for each in again.differences]
-    [('gone', 'orders')]
-    """
-
-    _page = differences_page
-    _pickle = "pickle differences.to_frame()"
-
-    def __init__(self, items: Sequence[Difference]) -> None:
-        self._items = list(items)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return a frame with one row per difference.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Columns: ``difference`` ("new", "gone", "changed" or "moved"), ``kind`` ("commit" or "event"),
-            ``node`` (an event's sender), ``type`` (of events), ``before`` and ``now`` (the payload of an
-            event, the state after a commit), ``sequence_before`` and ``sequence_now``, and ``root``.
-
-        Examples
-        --------
-        >>> event = orders.broadcast("order.paid", {"id": "o1"})
-        >>> frame = space.rerun(instead=lambda event: {"id": "o2"}).differences.to_frame()
-        >>> frame[["difference", "type", "before", "now"]].values.tolist()
-        [['changed', 'order.paid', {'id': 'o1'}, {'id': 'o2'}]]
-        """
-        import pandas as pd
-
-        data: dict[str, Any] = {
-            "difference": [each.kind for each in self],
-            "kind": [type(each.either).__name__.lower() for each in self],
-            "node": [each.node for each in self],
-            "type": [getattr(each.either, "type", None) for each in self],
-        }
-        for name in ("before", "now"):
-            data[name] = [_content(getattr(each, name)) for each in self]
-            data[f"sequence_{name}"] = [getattr(getattr(each, name), "sequence", None) for each in self]
-        data["root"] = [each.root for each in self]
-        return frame(pd.RangeIndex(len(self)), data)
-
-
-def _content(item: Event | Commit | None) -> Any:
-    return item.payload if isinstance(item, Event) else None if item is None else item.after
-
-
-class BeforeNow(NamedTuple):
-    """The state of a node at the end of both runs."""
-
-    before: FrozenDict
-    now: FrozenDict
-
-    @property
-    def diff(self) -> Diff:
-        """The changes from the first run to the second one."""
-        return diff(self.before, self.now)
-
-
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunRecords:
     """One of the two runs.
 
     Parameters
@@ -272,8 +143,8 @@ class Rerun(Displayable):
         self,
         of: str,
         space: Space,
-        before: Run,
-        now: Run,
+        before: RunRecords,
+        now: RunRecords,
         changed: Sequence[Registration],
         elsewhere: Mapping[str, int],
         chains: Mapping[str, EventRecord],
@@ -493,13 +364,13 @@ async def run_again(
         found = Rerun(
             space.name,
             stage,
-            Run(
+            RunRecords(
                 runtime,
                 stretch.entries,
                 _of(handled, stretch.entries),
                 _states({**await on_io(records_at(log, end[0])), **_newest(stretch.entries, end)}),
             ),
-            Run(now, again.entries, list(again.handled), _states(now.log.replica.cut().nodes)),
+            RunRecords(now, again.entries, list(again.handled), _states(now.log.replica.cut().nodes)),
             changed_handlers(runtime.registrations.all(), stretch, handled),
             past.elsewhere,
             {event.id: event for put in past.puts if (event := put.event) and event.cause is None},

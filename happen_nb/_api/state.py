@@ -13,7 +13,7 @@ from happen_nb._api.state_handlers import register_state_every, register_state_h
 from happen_nb._api.state_writer import StateWriter
 from happen_nb._api.views import Watch
 from happen_nb._display.reprs_state import state_page
-from happen_nb._journal.slice import commit_at_position, commit_at_revision, oldest_revision, read_commits
+from happen_nb._journal.commits import commit_at_position, commit_at_revision, oldest_revision, read_commits
 from happen_nb._model import arguments
 from happen_nb._model.arguments import takes_second
 from happen_nb._model.frozen import FrozenDict

@@ -10,7 +10,7 @@ from happen_nb._api.events import record_of
 from happen_nb._api.history import Commit
 from happen_nb._api.transform_events import commit_emitting
 from happen_nb._api.views import NodeStates, Views
-from happen_nb._journal.slice import applied_at
+from happen_nb._journal.commits import applied_at
 from happen_nb._model.freeze import biggest_part, dumps
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.records import EMPTY, CommitRecord, Cut, note_damage

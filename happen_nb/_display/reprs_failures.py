@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
+from happen_nb._display.changes import in_a_line
 from happen_nb._display.page import Block, Cell, Code, Column, Heading, Note, Page, newest, part
 from happen_nb._display.spans import TIMES, Line, Span, count, cut, function, name, one_line, weight
 from happen_nb._display.traces import trace_page
 from happen_nb._display.user_text import describe_error
-from happen_nb._display.values import Budget, in_a_line
+from happen_nb._display.values import Budget
 
 if TYPE_CHECKING:
     from happen_nb._api.checks import Verdict

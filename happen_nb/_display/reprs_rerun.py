@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import (
     Block,
     Cell,
@@ -23,14 +24,15 @@ from happen_nb._display.page import (
 from happen_nb._display.reprs_events import handler_row, payload_cell, progress_line
 from happen_nb._display.reprs_state import changes_cell
 from happen_nb._display.spans import Kind, Line, Span, count, cut_middle, name
-from happen_nb._display.values import Budget, changes, in_a_line, summary
+from happen_nb._display.values import Budget, summary
 from happen_nb._model.paths import format_path
 
 if TYPE_CHECKING:
+    from happen_nb._api.differences import BeforeNow, Difference, Differences
     from happen_nb._api.events import Event
     from happen_nb._api.handlers import Handlers
     from happen_nb._api.history import Commit
-    from happen_nb._api.rerun import BeforeNow, Difference, Differences, Rerun, RerunProgress
+    from happen_nb._api.rerun import Rerun, RerunProgress
     from happen_nb._model.frozen import Change
 
 MAX_DIFFERENCES: Final = 20

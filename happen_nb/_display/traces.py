@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from happen_nb._display.changes import changes, in_a_line
 from happen_nb._display.page import Drawing, Heading, Outline, OutlineStep, Page, duration, part, timestamp
 from happen_nb._display.plots import sequence, waterfall
 from happen_nb._display.spans import (
@@ -29,7 +30,7 @@ from happen_nb._display.spans import (
     plain,
     weight,
 )
-from happen_nb._display.values import ROW_BYTES, WIDTH, Budget, Row, changes, in_a_line
+from happen_nb._display.values import ROW_BYTES, WIDTH, Budget, Row
 from happen_nb._model.causality import TraceNode
 from happen_nb._model.frozen import Diff, diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord

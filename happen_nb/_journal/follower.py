@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from happen_nb._journal.alarms import Deliveries
+from happen_nb._journal.commits import read_commit_headers
 from happen_nb._journal.consumer import (
     CREATE_SECONDS,
     FIRST_CREATE_SECONDS,
@@ -17,7 +18,6 @@ from happen_nb._journal.consumer import (
     StreamMessage,
 )
 from happen_nb._journal.decoding import Clear, Passed, Scheduled, lifetime
-from happen_nb._journal.slice import read_commit_headers
 from happen_nb._journal.stream import MAX_CHECKED_KEYS
 from happen_nb._model.pace import Pace
 from happen_nb._model.records import CommitRecord, OwnerRecord

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from itertools import chain, pairwise
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING
 
-import orjson
-
-from happen_nb._journal.consumer import parse_direct, to_ns
+from happen_nb._journal.commits import with_previous
+from happen_nb._journal.consumer import to_ns
 from happen_nb._journal.decoding import UNREAD, Ended, Handled, Scheduled
-from happen_nb._journal.wire import Message
 from happen_nb._model.arguments import to_utc
 from happen_nb._model.positions import Position
-from happen_nb._model.records import CommitRecord, EventRecord, revision_after
+from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb._model.schedules import ClockRecord, utc_text
-from happen_nb.errors import HistoryGoneError, UnknownRevisionError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
-
-    from nats.aio.msg import Msg
 
     from happen_nb._journal.consumer import StreamMessage
     from happen_nb._journal.decoding import Item
@@ -34,18 +27,13 @@ if TYPE_CHECKING:
     from happen_nb._model.causality import CommitPair
     from happen_nb._model.records import HandledRecord
 
-log = logging.getLogger("happen_nb")
-
 WINDOW = 256  # messages in the first step of a search backwards; each next step reads twice as many
 MAX_PULLED = 10_000  # messages of a window that is pulled; a larger one is pushed
 SMALL_BYTES = 500_000  # a journal up to this size is read with all its bodies at once
 SPARSE = 4  # of a stretch this many times as long, the wanted messages are read one by one
 WINDOW_MESSAGES = 2_000  # messages of a long stretch that are read at once, from the oldest
-MAX_NODES_PER_REQUEST = 250  # a server answers a request for at most 1,024
-BATCH_SECONDS = 1.0  # for all answers of such a request; the missing nodes are then read one by one
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)  # servers count ns in 64 bits, from 1677 to 2262;
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)  # times beyond these mean these
-
 Entry = CommitRecord | EventRecord
 """A commit or an event."""
 
@@ -174,10 +162,12 @@ async def read_window(stream: Stream, start: int, end: int) -> list[Entry]:
     A server counts the matches of a filter in the whole stream before it delivers the first message, so a
     short stretch of a long journal is read without a filter.
     """
-    return [entry for item in await _window(stream, start, end) for entry in _entries_of(item)]
+    kinds = stream.subjects.state_prefix, stream.subjects.event_prefix
+    return [entry for item in await _window(stream, start, end, kinds) for entry in _entries_of(item)]
 
 
-async def _window(stream: Stream, start: int, end: int) -> list[Item]:
+async def _window(stream: Stream, start: int, end: int, kinds: tuple[str, ...]) -> list[Item]:
+    """Read the messages whose subjects have certain prefixes, without bodies."""
     size = end - start + 1
     if size <= 0:
         return []
@@ -188,7 +178,8 @@ async def _window(stream: Stream, start: int, end: int) -> list[Item]:
         limit=size if size <= MAX_PULLED else None,
         enough=lambda item: item.sequence > end,
     )
-    return await stream.admitted([stream.decode_head(item) for item in items], start)
+    wanted = [stream.decode_head(item) for item in items if item.subject.startswith(kinds)]
+    return await stream.admitted(wanted, start)
 
 
 async def read_entries(stream: Stream, *, since: Position = (0, 0), limit: int | None = None) -> list[Entry]:
@@ -301,7 +292,9 @@ async def find_events(stream: Stream, ids: Collection[str], *, before: int) -> d
 async def read_keyed(stream: Stream, start: int, end: int) -> list[Entry | Ended]:
     """Read what durable handlers have stored from one sequence to another, without bodies."""
     found: list[Entry | Ended] = []
-    for item in await _window(stream, start, end):
+    subjects = stream.subjects
+    kinds = subjects.state_prefix, subjects.event_prefix, subjects.alarm_prefix
+    for item in await _window(stream, start, end, kinds):
         if isinstance(item, Scheduled) and item.alarm.event is not None:
             found.append(item.alarm.event)
         elif isinstance(item, Ended):
@@ -351,222 +344,16 @@ async def alarms_at(stream: Stream, sequences: Sequence[int]) -> list[EventRecor
 
 
 async def _message_at(stream: Stream, sequence: int) -> StreamMessage | None:
-    item = await _get_direct(stream, {"seq": sequence}, "reading an event")
+    item = await stream.get_direct({"seq": sequence}, "reading an event")
     if item is None and stream.replicas > 1:
         return await stream.get({"seq": sequence})  # the replica that answered may lag
     return item
-
-
-async def _get_direct(stream: Stream, request: dict[str, Any], what: str) -> StreamMessage | None:
-    get = Message(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", orjson.dumps(request), {})
-    return parse_direct(await stream.connection.call([get], timeout=stream.timeout, what=what))
-
-
-# -- commits -----------------------------------------------------------------------------------------
-
-
-async def with_previous(stream: Stream, commits: Sequence[CommitRecord]) -> list[CommitPair]:
-    """Pair each commit with the one before it on its node, where that is stored.
-
-    `commits` are all that were stored from the sequence of the first on. Those of other clients, which carry
-    no revision, are numbered.
-    """
-    first: dict[str, CommitRecord] = {}
-    for record in commits:
-        first.setdefault(record.node, record)
-    wanted = {node: record for node, record in first.items() if record.revision != 1}
-    newest: dict[str, CommitRecord | None] = {}
-    if len(wanted) > 1:
-        there = await commits_at_position(stream, list(wanted), commits[0].sequence - 1)
-        newest |= {node: each for node, each in there.items() if each.revision == wanted[node].revision - 1}
-    for node, record in wanted.items():
-        if node not in newest:
-            with contextlib.suppress(HistoryGoneError):  # it was trimmed: the revision shows it
-                newest[node] = await commit_at_position(stream, node, record.sequence - 1)
-    changes: list[CommitPair] = []
-    for record in commits:
-        before = newest.get(record.node)
-        record.revision = record.revision or revision_after(before)
-        changes.append((record, before))
-        newest[record.node] = record
-    return changes
-
-
-async def applied_at(stream: Stream, sequence: int) -> CommitPair | None:
-    """Read the commit at a sequence and the one before it; None if it is no longer stored."""
-    found = await stream.get({"seq": sequence})
-    record = None if found is None else stream.decode(found)
-    return (await with_previous(stream, [record]))[0] if isinstance(record, CommitRecord) else None
-
-
-async def read_commit_headers(stream: Stream, node: str) -> list[CommitRecord]:
-    """Read the commits of a node without their states, oldest first."""
-    return _numbered(stream, await stream.read(stream.subjects.state(node), headers_only=True))
-
-
-async def read_commits(stream: Stream, node: str, *, limit: int | None = None) -> list[CommitRecord]:
-    """Read the commits of a node, or the newest of them, oldest first."""
-    subject = stream.subjects.state(node)
-    start = before = 0
-    if limit is not None:
-        heads = await read_commit_headers(stream, node)
-        wanted = heads[max(0, len(heads) - limit) :]
-        if not wanted:
-            return []
-        start, before = wanted[0].sequence, wanted[0].revision - 1
-    records = _numbered(stream, await stream.read(subject, start=start), before)
-    _warn_of_gaps(node, records)
-    return records
-
-
-def _warn_of_gaps(node: str, records: Sequence[CommitRecord]) -> None:
-    """Log revisions that are missing between others: nats-server silently omits those that it cannot read."""
-    for before, after in pairwise(records):
-        if after.revision > before.revision + 1:
-            log.warning(
-                'node "%s": no commit can be read between revisions %s and %s: a file of the store is '
-                "damaged, or another client deleted them",
-                node,
-                f"{before.revision:,}",
-                f"{after.revision:,}",
-            )
-
-
-def _numbered(stream: Stream, items: list[StreamMessage], before: int = 0) -> list[CommitRecord]:
-    """Decode the commits of a node, and number those of other clients from `before` on."""
-    records = []
-    for item in items:
-        record = _commit(stream, item)
-        before = record.revision = record.revision or before + 1
-        records.append(record)
-    return records
-
-
-def _commit(stream: Stream, item: StreamMessage) -> CommitRecord:
-    record = stream.decode(item)
-    assert isinstance(record, CommitRecord)
-    return record
-
-
-async def oldest_revision(stream: Stream, node: str) -> int:
-    """Return the revision of a node's oldest stored commit; 0 if nothing of it is stored."""
-    first = await stream.read(stream.subjects.state(node), headers_only=True, limit=1)
-    return _numbered(stream, first)[0].revision if first else 0
-
-
-async def commit_at_revision(stream: Stream, node: str, revision: int) -> CommitRecord:
-    """Return the commit of a revision; HistoryGoneError if trimmed, UnknownRevisionError if too new."""
-    heads = await read_commit_headers(stream, node)
-    for record in heads:
-        if record.revision == revision:
-            found = await stream.read(stream.subjects.state(node), start=record.sequence, limit=1)
-            if found and found[0].sequence == record.sequence:  # else it was trimmed just now
-                return _numbered(stream, found, revision - 1)[0]
-    if heads and revision > heads[-1].revision:
-        newest = heads[-1].revision
-        raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; its newest is {newest}')
-    if not heads and not await _cleared_after(stream, 0):
-        raise UnknownRevisionError(f'node "{node}" has no revision {revision} yet; it has no commits')
-    oldest = f"the oldest is {heads[0].revision}" if heads else "the space was cleared"
-    raise HistoryGoneError(f'node "{node}": revision {revision} is no longer stored; {oldest}')
-
-
-async def commit_at_sequence(stream: Stream, sequence: int) -> CommitRecord | None:
-    """Return the commit at a sequence; None if it is gone, or another message is there."""
-    found = await stream.read(stream.subjects.states, start=sequence, limit=1)
-    return _commit(stream, found[0]) if found and found[0].sequence == sequence else None
-
-
-# -- states at a position ----------------------------------------------------------------------------
-
-
-async def commit_at_position(stream: Stream, node: str, position: int) -> CommitRecord | None:
-    """Return the newest commit of a node at or before `position`; None if it had none then.
-
-    Raises HistoryGoneError if it was trimmed, or the space was cleared since.
-    """
-    subject = stream.subjects.state(node)
-    found = await _newest_until(stream, node, position)
-    if stream.replicas > 1:
-        # A replica that lags answers with an older commit, or with none: is there a later one?
-        start = found.sequence + 1 if found is not None else 0
-        later = await stream.read(
-            subject, headers_only=True, start=start, limit=1, enough=lambda item: item.sequence > position
-        )
-        if later:
-            heads = await read_commit_headers(stream, node)
-            newest = [head for head in heads if head.sequence <= position][-1:]
-            return await commit_at_revision(stream, node, newest[0].revision) if newest else None
-    if found is None and (await oldest_revision(stream, node) > 1 or await _cleared_after(stream, position)):
-        raise HistoryGoneError(
-            f'node "{node}": its state of that time is no longer stored; '
-            "connect with a larger history to keep more"
-        )
-    return found
-
-
-async def _newest_until(stream: Stream, node: str, position: int) -> CommitRecord | None:
-    if not position:
-        return None  # to the server, up to 0 means up to the end
-    request = {"multi_last": [stream.subjects.state(node)], "up_to_seq": position}
-    item = await _get_direct(stream, request, f'node "{node}"')
-    if item is None:
-        return None
-    record = _commit(stream, item)
-    if not record.revision:
-        heads = await read_commit_headers(stream, node)
-        record.revision = next(head.revision for head in heads if head.sequence == item.sequence)
-    return record
-
-
-async def commits_at_position(stream: Stream, nodes: Sequence[str], position: int) -> dict[str, CommitRecord]:
-    """Return `commit_at_position` of many nodes in few requests, where these suffice.
-
-    With replicas they never do: any replica may answer, and that one may lag.
-    """
-    found: dict[str, CommitRecord] = {}
-    if position and stream.replicas == 1:
-        for at in range(0, len(nodes), MAX_NODES_PER_REQUEST):
-            for item in await _newest_of_each(stream, nodes[at : at + MAX_NODES_PER_REQUEST], position):
-                record = _commit(stream, item)
-                if record.revision:
-                    found[record.node] = record
-    return found
-
-
-async def _newest_of_each(stream: Stream, nodes: Sequence[str], position: int) -> list[StreamMessage]:
-    items: list[StreamMessage] = []
-    ended = asyncio.Event()
-
-    async def on_answer(answer: Msg) -> None:
-        item = parse_direct(answer)
-        if item is None:
-            ended.set()
-        else:
-            items.append(item)
-
-    subjects = [stream.subjects.state(node) for node in nodes]
-    request = orjson.dumps({"multi_last": subjects, "up_to_seq": position})
-    connection = stream.connection
-    inbox = connection.new_inbox()
-    subscription = await connection.subscribe(inbox, on_answer)
-    try:
-        await connection.send(f"$JS.API.DIRECT.GET.{stream.subjects.stream}", request, reply=inbox)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), BATCH_SECONDS)
-    finally:
-        await connection.unsubscribe(subscription)
-    return items
 
 
 async def last_clear(stream: Stream) -> int:
     """Return the sequence of the newest clear; 0 if the space never was cleared."""
     item = await stream.newest(stream.subjects.clear)
     return 0 if item is None else item.sequence
-
-
-async def _cleared_after(stream: Stream, position: int) -> bool:
-    return bool(await stream.read(stream.subjects.clear, start=position + 1, headers_only=True, limit=1))
 
 
 async def position_at_time(stream: Stream, moment: datetime) -> int:

@@ -9,13 +9,15 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from happen_nb._journal.alarms import LOOK_BACK, Deliveries
 from happen_nb._journal.client import server_error
-from happen_nb._journal.consumer import StreamMessage, parse_ns, read
+from happen_nb._journal.consumer import StreamMessage, parse_direct, parse_ns, read
 from happen_nb._journal.decoding import UNREAD, Clear, Handled, decode, revision_of
 from happen_nb._journal.encoding import encode_barrier, encode_clear
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS
+from happen_nb._journal.wire import EVENTS, HEADER_RESERVE_BYTES, KEY, POSITIONS, Message
 from happen_nb._model.positions import read_key
 from happen_nb._model.records import CommitRecord, EventRecord
 from happen_nb.errors import HappenError
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from happen_nb._journal.connection import Connection
     from happen_nb._journal.decoding import Item
-    from happen_nb._journal.wire import Message, Subjects
+    from happen_nb._journal.wire import Subjects
     from happen_nb._model.records import OwnerRecord
 
 DEFAULT_HISTORY = 1000
@@ -325,6 +327,15 @@ class Stream:
         headers = {name.strip(): value.strip() for name, colon, value in parts if colon}
         body, time = base64.b64decode(message.get("data", "")), parse_ns(message["time"])
         return StreamMessage(message["subject"], headers, body, int(message["seq"]), time, 0)
+
+    async def get_direct(self, request: dict[str, Any], what: str) -> StreamMessage | None:
+        """Get one message from any replica of the stream, which may lag; None if there is none."""
+        get = Message(f"$JS.API.DIRECT.GET.{self.subjects.stream}", orjson.dumps(request), {})
+        return parse_direct(await self.connection.call([get], timeout=self.timeout, what=what))
+
+    async def was_cleared_after(self, position: int) -> bool:
+        """Return True if the space was cleared after a position."""
+        return bool(await self.read(self.subjects.clear, start=position + 1, headers_only=True, limit=1))
 
     def decode(self, item: StreamMessage) -> Item:
         """Decode a stored message; expired events on a commit are left out."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from happen_nb._journal.commits import oldest_revision, with_previous
 from happen_nb._journal.decoding import CallResult, Handled
-from happen_nb._journal.slice import Handlings, entry_position, oldest_revision, unique, with_previous
+from happen_nb._journal.slice import Handlings, entry_position, unique
 from happen_nb._journal.wire import ARGUMENTS
 from happen_nb._model.causality import CommitPair
 from happen_nb._model.records import CommitRecord, EventRecord, OwnerRecord

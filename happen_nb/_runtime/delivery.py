@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from happen_nb._model.pace import NodeTurn
     from happen_nb._model.records import Cut, EventRecord, Origin
-    from happen_nb._runtime.attempt import StepDriver
     from happen_nb._runtime.conductor import Choice
     from happen_nb._runtime.dispatcher import Dispatcher
     from happen_nb._runtime.registrations import Registration
     from happen_nb._runtime.reply_ends import Responder
+    from happen_nb._runtime.step_driver import StepDriver
     from happen_nb._runtime.stored_steps import DurableRun
     from happen_nb._runtime.tracebacks import CapturedError
     from happen_nb._runtime.workers import Workers

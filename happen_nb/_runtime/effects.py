@@ -9,14 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from happen_nb._journal.slice import (
-    newest_events,
-    read_entries,
-    read_handled,
-    read_window,
-    with_payloads,
-    with_previous,
-)
+from happen_nb._journal.commits import with_previous
+from happen_nb._journal.slice import newest_events, read_entries, read_handled, read_window, with_payloads
 from happen_nb._model.causality import TraceNode, build
 from happen_nb._model.patterns import Pattern, nearest
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, EventRecord

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from happen_nb._journal import decoding, encoding
+from happen_nb._journal.commits import read_commit_headers
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.slice import WINDOW_MESSAGES, events_between, last_clear, read_commit_headers, windows
+from happen_nb._journal.slice import WINDOW_MESSAGES, events_between, last_clear, windows
 from happen_nb._model.positions import (
     FLOOR,
     LAST_INDEX,

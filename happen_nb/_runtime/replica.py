@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from happen_nb._journal.commits import commit_at_position, commits_at_position
 from happen_nb._journal.decoding import Clear, Passed
-from happen_nb._journal.slice import commit_at_position, commits_at_position, last_clear
+from happen_nb._journal.slice import last_clear
 from happen_nb._model.arguments import check_name
 from happen_nb._model.frozen import FrozenDict
 from happen_nb._model.positions import merged

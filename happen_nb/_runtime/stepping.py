@@ -8,16 +8,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from happen_nb._journal.commits import with_previous
 from happen_nb._journal.encoding import encode_pace
 from happen_nb._journal.publish import RefusedError, store_messages
-from happen_nb._journal.slice import (
-    events_at,
-    events_between,
-    read_entries,
-    read_handled,
-    windows,
-    with_previous,
-)
+from happen_nb._journal.slice import events_at, events_between, read_entries, read_handled, windows
 from happen_nb._model.causality import TraceNode
 from happen_nb._model.pace import NodeTurn, Pace, Since
 from happen_nb._model.positions import LAST_INDEX

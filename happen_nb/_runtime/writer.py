@@ -14,8 +14,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from happen_nb._journal import decoding, encoding, wire
+from happen_nb._journal.commits import read_commits
 from happen_nb._journal.publish import PendingWrite, RefusedError, Resend, store_messages
-from happen_nb._journal.slice import read_commits
 from happen_nb._model.frozen import equal
 from happen_nb._model.records import NO_ORIGIN, CommitRecord, Cut, EventRecord, Origin, revision_after
 from happen_nb._runtime.io import on_io, seconds_left

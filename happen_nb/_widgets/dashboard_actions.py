@@ -22,7 +22,8 @@ from happen_nb._display.reprs_events import unhandled_reason
 from happen_nb._display.spans import Line, Span, cut, cut_middle, function, key, name, one_line
 from happen_nb._display.user_text import describe_error
 from happen_nb._display.values import is_container, size, summary
-from happen_nb._journal.slice import commit_at_sequence, events_at, with_previous
+from happen_nb._journal.commits import commit_at_sequence, with_previous
+from happen_nb._journal.slice import events_at
 from happen_nb._model.frozen import thaw
 from happen_nb._model.paths import Path, Steps
 from happen_nb._model.records import CommitRecord, EventRecord

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from happen_nb._api.forks import start_from
 from happen_nb._api.history import Commit
-from happen_nb._display.values import Budget, changes, in_a_line
-from happen_nb._journal.slice import commit_at_sequence, with_previous
+from happen_nb._display.changes import changes, in_a_line
+from happen_nb._display.values import Budget
+from happen_nb._journal.commits import commit_at_sequence, with_previous
 from happen_nb._model.frozen import diff
 from happen_nb._model.records import EMPTY, CommitRecord
 from happen_nb._runtime.io import on_io, run_blocking

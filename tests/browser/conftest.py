@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Page, sync_playwright
 from playwright.sync_api import TimeoutError as PageTimeoutError
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent.parent.parent
 SHOTS = Path(__file__).parent / "shots"
@@ -83,6 +84,20 @@ def pytest_collection_modifyitems(items):
             # A call into a page that hangs never returns, and nothing can be raised in it: end the process.
             item.add_marker(pytest.mark.timeout(150, method="thread"))
     items.sort(key=lambda item: [item.path != here / f"test_{name}.py" for name in LONGEST_FIRST])
+
+
+class TestByTest(LoadScopeScheduling):
+    """Hand out one test after the other, but all of one file where each process would build an image."""
+
+    __test__ = False
+
+    def _split_scope(self, nodeid):
+        file, _, _ = nodeid.partition("::")
+        return file if file.endswith("test_binder.py") else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log):
+    return TestByTest(config, log)
 
 
 @dataclass

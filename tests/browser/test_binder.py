@@ -17,7 +17,6 @@ import run
 from tests.browser import image as images
 from tests.browser.conftest import DEADLINE, Lab, Watched
 
-pytestmark = pytest.mark.xdist_group("binder")  # the image is built once
 LOG = logging.getLogger(__name__)
 DEMO = "notebooks/demo.ipynb"
 SAYS = "import json, os; print(json.dumps([os.getpid(), os.environ['JUPYTER_CONFIG_PATH'].split(':')]))"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from happen_nb._api.history import Snapshot
-from happen_nb._journal.slice import commits_at_position
+from happen_nb._journal.commits import commits_at_position
 from happen_nb._model.records import CommitRecord
 from happen_nb._runtime import replica
 from happen_nb._runtime.io import on_io, run_blocking

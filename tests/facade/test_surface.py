@@ -19,7 +19,7 @@ BROADCAST = "type, payload=None, *, id=None, occurred=None, after=None, at=None"
 SEND = "target, type, payload=None, *, timeout=30.0, after=None, at=None"
 ADVANCE = "by=None, *, to=None, timeout=60.0, **parts"
 EVENTS = 'pattern="**", *, since=None, limit=None'
-SEQUENCE = "event=None, *, since=None, limit=10, times=True, merge=True, width=660"
+SEQUENCE = "event=None, *, since=None, limit=10, times=True, merge=True, width=None"
 RECORD = "path=None, *, since=None, until=None, title=None, code=True, hide=()"
 WAIT_FOR = "pattern, where=None, *, since=None, timeout=10.0"
 

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from happen_nb._display.changes import in_a_line
 from happen_nb._display.plots.svg_parts import COLOURS, dot, escaped, fit, line, measure, rect, svg, tspan
 from happen_nb._display.spans import clean, columns, count, cut, cut_middle, human_duration, one_line, plain
-from happen_nb._display.values import in_a_line, summary
+from happen_nb._display.values import summary
 from happen_nb._model.causality import TraceNode
 from happen_nb._model.freeze import loads
 from happen_nb._model.frozen import diff

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from happen_nb._display.changes import in_a_line
 from happen_nb._display.plots.svg_parts import COLOURS, dot, escaped, fit, line, rect, svg, tspan
 from happen_nb._display.spans import clean, columns, count, cut_middle, function, human_duration, plain
-from happen_nb._display.values import in_a_line
 from happen_nb._model.causality import TraceNode
 from happen_nb._model.frozen import diff
 from happen_nb._model.records import EMPTY, CommitRecord, EventRecord, HandledRecord
